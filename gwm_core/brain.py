@@ -1,0 +1,47 @@
+"""From one observation to one plan: the data flow of the product, on one screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from gwm_core.control.kinematics import Unreachable, solve
+from gwm_core.scene.lift import LiftConfig, lift
+from gwm_core.types import Chunk, Decision, Observation
+
+
+class Policy(Protocol):
+    """Anything that turns a scene and an observation into pose rows. ``sees`` is "scene" or "objects"."""
+
+    sees: str
+
+    def act(self, scene: np.ndarray | None, observation: Observation) -> np.ndarray:
+        """Pose rows (H, 10); row k is due k * dt after the observation."""
+
+
+class Brain:
+    """Owns a policy and turns observations into decisions.
+
+    Args:
+        clock: seconds, used only to report how long each stage took.
+    """
+
+    def __init__(self, policy: Policy, lift_config: LiftConfig = LiftConfig(), clock: Callable[[], float] = lambda: 0.0):
+        self.policy, self._lift_config, self.clock = policy, lift_config, clock
+
+    def decide(self, observation: Observation) -> Decision:
+        """Lift, act, solve. An unreachable row rejects the whole chunk, with the cause in ``reason``."""
+        t0 = self.clock()
+        scene = lift(observation.frames, self._lift_config) if observation.frames else None
+        t1 = self.clock()
+        poses = self.policy.act(scene, observation)  # (H, 10)
+        t2 = self.clock()
+        try:
+            chunk, reason = Chunk(observation.stamp, solve(poses, observation.state.q), poses[:, 9]), ""
+        except Unreachable as error:
+            chunk, reason = None, str(error)
+        t3 = self.clock()
+        stages = {"lift": 1e3 * (t1 - t0), "act": 1e3 * (t2 - t1), "solve": 1e3 * (t3 - t2)}
+        return Decision(observation.stamp, chunk, poses, reason, stages)

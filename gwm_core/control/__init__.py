@@ -1,0 +1,1 @@
+"""Limits, kinematics, tracking, gate and judge. Nothing in here imports torch."""

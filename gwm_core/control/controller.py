@@ -1,0 +1,123 @@
+"""From a wished joint trajectory to the next 10 ms of motion that may be sent.
+
+Every step proposes a constant-jerk move after the target and accepts it only if a full stop inside all limits
+exists from where the move would end (Ruckig plans that stop). If not, the first step of the last accepted stop is
+taken instead. So by induction the reference can always be stopped inside the limits, whatever is asked of it.
+Aiming Ruckig itself at a moving target every 10 ms works too, but chatters between the acceleration limits
+(3.8 rad/s2 rms against 1.2 on the same pick-and-place path).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from ruckig import ControlInterface, InputParameter, Result, Ruckig, Synchronization, Trajectory
+
+from gwm_core.control.kinematics import fk, fk_jacobian
+from gwm_core.control.limits import (
+    DDDQ_MAX,
+    DDQ_MAX,
+    DESK,
+    Q_HIGH,
+    Q_LOW,
+    Profile,
+    Workspace,
+    velocity_bounds,
+)
+
+POSITION_GAIN = 8.0  # [1/s] how fast a position error is worked off
+VELOCITY_GAIN = 25.0  # [1/s]
+
+
+class Reference(NamedTuple):
+    """Position [rad], velocity [rad/s] and acceleration [rad/s2] of the seven joints."""
+
+    q: np.ndarray
+    dq: np.ndarray
+    ddq: np.ndarray
+
+
+class Follower:
+    """Follows joint aims inside position, velocity, acceleration, jerk, TCP speed and workspace limits.
+
+    Args:
+        dt: period of ``step`` [s].
+        profile: shares of the published limits and the TCP speed [m/s].
+        workspace: box for the TCP.
+    """
+
+    def __init__(self, dt: float = 0.01, profile: Profile = DESK, workspace: Workspace = Workspace()):
+        self.dt, self.profile = dt, profile
+        self._low, self._high = np.array(workspace.low), np.array(workspace.high)
+        self._ddq_max, self._dddq_max = profile.acceleration * DDQ_MAX, profile.jerk * DDDQ_MAX
+        self._otg, self._trajectory, self._brake = Ruckig(7), Trajectory(7), InputParameter(7)
+        self._brake.control_interface = ControlInterface.Velocity
+        self._brake.synchronization = Synchronization.No
+        self._brake.max_acceleration, self._brake.max_jerk = self._ddq_max.tolist(), self._dddq_max.tolist()
+        self.reference = Reference(np.zeros(7), np.zeros(7), np.zeros(7))
+
+    def reset(self, q: np.ndarray) -> None:
+        """Start at rest at ``q`` (7,) [rad]."""
+        q = np.array(q, float)
+        if q.shape != (7,) or not np.all(np.isfinite(q)):
+            raise ValueError(f"seven finite joint positions wanted, got {q}")
+        self.reference = Reference(q, np.zeros(7), np.zeros(7))
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the reference has come to a full stop."""
+        return bool(np.abs(self.reference.dq).max() < 1e-6 and np.abs(self.reference.ddq).max() < 1e-4)
+
+    def step(self, q_goal: np.ndarray, dq_goal: np.ndarray, ddq_goal: np.ndarray) -> Reference:
+        """Move for ``dt`` towards the state the target will have then: (7,) each, [rad], [rad/s], [rad/s2]."""
+        q, dq, ddq = self.reference
+        error = q_goal - q
+        # no faster towards the goal than half the acceleration can brake: no overshoot after a large error
+        catch_up = np.minimum(POSITION_GAIN * np.abs(error), np.sqrt(self._ddq_max * np.abs(error)))
+        wish = self._within_tcp_speed(dq_goal + np.sign(error) * catch_up)
+        ddq_wish = np.clip(ddq_goal + VELOCITY_GAIN * (wish - dq), -self._ddq_max, self._ddq_max)
+        change = np.clip(ddq_wish - ddq, -self._dddq_max * self.dt, self._dddq_max * self.dt)
+        dt = self.dt
+        candidate = Reference(
+            q + dq * dt + ddq * dt**2 / 2 + change * dt**2 / 6, dq + ddq * dt + change * dt / 2, ddq + change
+        )
+        if not self._can_stop_from(candidate):
+            return self.stop()
+        self.reference = candidate
+        return candidate
+
+    def stop(self) -> Reference:
+        """Move for ``dt`` along the quickest stop."""
+        self._plan_stop(self.reference)
+        self.reference = Reference(*map(np.array, self._trajectory.at_time(self.dt)))
+        return self.reference
+
+    def _within_tcp_speed(self, dq: np.ndarray) -> np.ndarray:
+        _, jacobian = fk_jacobian(self.reference.q)
+        return dq * min(1.0, 0.92 * self.profile.tcp_speed / max(np.linalg.norm(jacobian[:3] @ dq), 1e-9))
+
+    def _plan_stop(self, start: Reference) -> None:
+        self._brake.current_position = start.q.tolist()
+        self._brake.current_velocity = start.dq.tolist()
+        self._brake.current_acceleration = start.ddq.tolist()
+        result = self._otg.calculate(self._brake, self._trajectory)
+        if result not in (Result.Working, Result.Finished):
+            raise RuntimeError(f"Ruckig found no stop from {start}: {result}")
+
+    def _can_stop_from(self, start: Reference) -> bool:
+        """Whether the quickest stop from ``start`` keeps every limit, looked at every ``dt``."""
+        self._plan_stop(start)
+        times = np.arange(0.0, self._trajectory.duration + self.dt, self.dt)
+        states = np.array([self._trajectory.at_time(t)[:2] for t in times])  # (S, 2, 7)
+        q, dq = states[:, 0], states[:, 1]
+        low, high = velocity_bounds(q)
+        T, jacobian = fk_jacobian(q)
+        speed = np.linalg.norm((jacobian[:, :3] @ dq[..., None])[..., 0], axis=-1)
+        tcp = T[:, :3, 3]
+        return bool(
+            np.all((q >= Q_LOW - 1e-9) & (q <= Q_HIGH + 1e-9))
+            and np.all((dq >= self.profile.velocity * low - 1e-9) & (dq <= self.profile.velocity * high + 1e-9))
+            and np.all(speed <= 0.95 * self.profile.tcp_speed)
+            and np.all((tcp >= self._low) & (tcp <= self._high))
+        )

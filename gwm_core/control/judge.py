@@ -1,0 +1,132 @@
+"""The judge: re-checks a log of sent commands as the arm would see it. Shares only the limit table with the gate.
+
+Two views of the same stream: the 100 Hz positions by central differences (what a CRISP controller is given), and the
+quintic through sent positions, velocities and accelerations at 1 kHz (what a trajectory controller would make of it).
+A stream resampled linearly keeps the positions and fails the second view.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gwm_core.control import limits
+
+_FINE = 10  # points per period: 1 kHz at 100 Hz
+_SLACK = 1e-3  # relative, for floating point and central differences
+
+
+@dataclass
+class Verdict:
+    """Number of samples that broke each limit, and the largest use of each limit (1 = at the limit)."""
+
+    samples: int = 0
+    violations: dict[str, int] = field(default_factory=dict)
+    use: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """All violations."""
+        return sum(self.violations.values())
+
+    def check(self, name: str, use: np.ndarray) -> None:
+        """Record how much of a limit was used; above 1 (plus rounding), or not a number, is a violation."""
+        if use.size == 0:
+            return
+        bad = int(np.sum(~(use <= 1.0 + _SLACK)))
+        self.violations[name] = self.violations.get(name, 0) + bad
+        self.use[name] = float(max(self.use.get(name, 0.0), np.nanmax(use))) if np.isfinite(use).any() else np.inf
+
+
+def judge(
+    q: np.ndarray,
+    dq: np.ndarray,
+    ddq: np.ndarray,
+    latched: np.ndarray,
+    *,
+    dt: float = 0.01,
+    tcp_speed: float = 0.25,
+) -> Verdict:
+    """Check a log of commands sent every ``dt`` seconds.
+
+    Args:
+        q, dq, ddq: (S, 7) [rad], [rad/s], [rad/s2] as sent.
+        latched: (S,) bool, True where the reference was set anew at rest; differences do not cross it.
+        tcp_speed: limit of the profile in force [m/s].
+    """
+    verdict = Verdict(samples=len(q))
+    starts = np.flatnonzero(np.r_[True, latched[1:]]) if len(q) else []
+    for start, end in zip(starts, [*starts[1:], len(q)]):
+        _judge_segment(verdict, q[start:end], dq[start:end], ddq[start:end], dt, tcp_speed)
+    return verdict
+
+
+def _judge_segment(verdict: Verdict, q, dq, ddq, dt: float, tcp_limit: float) -> None:
+    verdict.check("finite", np.where(np.isfinite(np.concatenate([q, dq, ddq], axis=1)), 0.0, 2.0))
+    if not np.all(np.isfinite(q)):
+        return
+    # the stream of positions alone
+    velocity, acceleration = np.diff(q, axis=0) / dt, np.diff(q, 2, axis=0) / dt**2
+    _check_states(verdict, "stream", q, None, acceleration, np.diff(q, 3, axis=0) / dt**3, tcp_limit)
+    middle = 0.5 * (q[1:] + q[:-1])
+    verdict.check("stream velocity", _velocity_use(middle, velocity))
+    verdict.check("stream tcp speed", np.linalg.norm(np.diff(_tcp(q), axis=0), axis=1) / dt / tcp_limit)
+    if len(q) > 1:
+        _check_states(verdict, "quintic", *_quintic(q, dq, ddq, dt), tcp_limit)
+
+
+def _check_states(verdict: Verdict, view: str, q, dq, ddq, dddq, tcp_limit: float) -> None:
+    verdict.check(f"{view} position", _position_use(q))
+    verdict.check(f"{view} acceleration", np.abs(ddq) / limits.DDQ_MAX)
+    verdict.check(f"{view} jerk", np.abs(dddq) / limits.DDDQ_MAX)
+    if dq is not None:
+        verdict.check(f"{view} velocity", _velocity_use(q, dq))
+        tcp = _tcp(q)
+        verdict.check(f"{view} tcp speed", np.linalg.norm(np.gradient(tcp, 1e-3, axis=0), axis=1) / tcp_limit)
+
+
+def _position_use(q: np.ndarray) -> np.ndarray:
+    """0 in the middle of the range, 1 at an end."""
+    middle, half = (limits.Q_MAX + limits.Q_MIN) / 2, (limits.Q_MAX - limits.Q_MIN) / 2
+    return np.abs(q - middle) / half
+
+
+def _velocity_use(q: np.ndarray, dq: np.ndarray) -> np.ndarray:
+    low, high = limits.velocity_bounds(q)
+    bound = np.where(dq >= 0, high, -low)
+    return np.where(np.abs(dq) < 1e-9, 0.0, np.abs(dq) / np.maximum(bound, 1e-9))
+
+
+def _quintic(q, dq, ddq, dt: float):
+    """Positions to jerks (S', 7) at 1 kHz of the quintic segments through the sent states."""
+    c0, c1, c2 = q[:-1], dq[:-1] * dt, ddq[:-1] * dt**2 / 2
+    gap = q[1:] - c0 - c1 - c2
+    dgap = dq[1:] * dt - c1 - 2 * c2
+    ddgap = ddq[1:] * dt**2 - 2 * c2
+    c3, c4, c5 = 10 * gap - 4 * dgap + ddgap / 2, -15 * gap + 7 * dgap - ddgap, 6 * gap - 3 * dgap + ddgap / 2
+    s = (np.arange(_FINE) / _FINE)[:, None, None]
+    position = c0 + s * (c1 + s * (c2 + s * (c3 + s * (c4 + s * c5))))
+    velocity = (c1 + s * (2 * c2 + s * (3 * c3 + s * (4 * c4 + s * 5 * c5)))) / dt
+    acceleration = (2 * c2 + s * (6 * c3 + s * (12 * c4 + s * 20 * c5))) / dt**2
+    jerk = (6 * c3 + s * (24 * c4 + s * 60 * c5)) / dt**3
+    return tuple(part.swapaxes(0, 1).reshape(-1, 7) for part in (position, velocity, acceleration, jerk))
+
+
+def _tcp(q: np.ndarray) -> np.ndarray:
+    """TCP positions (S, 3) [m] by plain rotations, written independently of kinematics.py."""
+
+    def turn(axis: str, angle: np.ndarray) -> np.ndarray:
+        c, s, o, i = np.cos(angle), np.sin(angle), np.zeros_like(angle), np.ones_like(angle)
+        rows = {"z": [[c, -s, o], [s, c, o], [o, o, i]], "y": [[c, o, s], [o, i, o], [-s, o, c]]}[axis]
+        return np.stack([np.stack(row, -1) for row in rows], -2)
+
+    # product of exponentials in words: the arm stretched upwards, joints turn about z, y, z, -y, z, -y, -z
+    R = turn("z", q[:, 0])
+    p = np.tile([0.0, 0.0, 0.333], (len(q), 1))
+    links = [("y", 1, (0, 0, 0.316)), ("z", 1, (0.0825, 0, 0)), ("y", -1, (-0.0825, 0, 0.384)),
+             ("z", 1, (0, 0, 0)), ("y", -1, (0.088, 0, 0)), ("z", -1, (0, 0, -0.107 - 0.1034))]  # fmt: skip
+    for j, (axis, sign, offset) in enumerate(links, start=1):
+        R = R @ turn(axis, sign * q[:, j])
+        p = p + (R @ np.array(offset, float)[:, None])[..., 0]
+    return p

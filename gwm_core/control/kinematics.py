@@ -1,0 +1,127 @@
+"""Kinematics of the FR3 in numpy: forward, Jacobian, and one inverse solver for policy, expert and teleop."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gwm_core.control.limits import Q_HIGH, Q_LOW
+
+# Modified (Craig) Denavit-Hartenberg rows, frankarobotics/docs "Denavit-Hartenberg parameters": a, d, alpha.
+_A = np.array([0.0, 0.0, 0.0, 0.0825, -0.0825, 0.0, 0.088])  # [m]
+_D = np.array([0.333, 0.0, 0.316, 0.0, 0.384, 0.0, 0.0])  # [m]
+_ALPHA = np.array([0.0, -1.0, 1.0, 1.0, -1.0, 1.0, 1.0]) * np.pi / 2
+_COS_ALPHA, _SIN_ALPHA = np.round(np.cos(_ALPHA)), np.round(np.sin(_ALPHA))
+
+_HALF = np.sqrt(0.5)
+FLANGE_TO_TCP = 0.107 + 0.1034  # [m] joint 7 to flange, flange (turned by -45 degrees) to finger tips
+_T_7_TCP = np.array(
+    [[_HALF, _HALF, 0, 0], [-_HALF, _HALF, 0, 0], [0, 0, 1, FLANGE_TO_TCP], [0, 0, 0, 1.0]]
+)
+HOME_Q = np.array([0.0, -0.3, 0.0, -2.3, 0.0, 2.0, np.pi / 4])  # [rad] hand down, TCP at about (0.43, 0, 0.41)
+
+
+def _joint_frames(q: np.ndarray) -> np.ndarray:
+    """Frames of joints 1-7 and the TCP in the base frame: (..., 7) -> (..., 8, 4, 4)."""
+    cos, sin = np.cos(q), np.sin(q)
+    steps = np.zeros((*q.shape, 4, 4))
+    steps[..., 0, 0], steps[..., 0, 1], steps[..., 0, 3] = cos, -sin, _A
+    steps[..., 1, 0], steps[..., 1, 1] = sin * _COS_ALPHA, cos * _COS_ALPHA
+    steps[..., 1, 2], steps[..., 1, 3] = -_SIN_ALPHA, -_SIN_ALPHA * _D
+    steps[..., 2, 0], steps[..., 2, 1] = sin * _SIN_ALPHA, cos * _SIN_ALPHA
+    steps[..., 2, 2], steps[..., 2, 3] = _COS_ALPHA, _COS_ALPHA * _D
+    steps[..., 3, 3] = 1.0
+    frames = np.empty((*q.shape[:-1], 8, 4, 4))
+    frames[..., 0, :, :] = steps[..., 0, :, :]
+    for i in range(1, 7):
+        frames[..., i, :, :] = frames[..., i - 1, :, :] @ steps[..., i, :, :]
+    frames[..., 7, :, :] = frames[..., 6, :, :] @ _T_7_TCP
+    return frames
+
+
+def fk(q: np.ndarray) -> np.ndarray:
+    """TCP pose T_base_tcp: (..., 7) [rad] -> (..., 4, 4)."""
+    return _joint_frames(np.asarray(q, float))[..., 7, :, :]
+
+
+def fk_jacobian(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """TCP pose (..., 4, 4) and geometric Jacobian (..., 6, 7): linear [m/rad] over angular rows, base frame."""
+    frames = _joint_frames(np.asarray(q, float))
+    axes = frames[..., :7, :3, 2]  # (..., 7, 3)
+    arms = frames[..., 7:, :3, 3] - frames[..., :7, :3, 3]  # (..., 7, 3)
+    jacobian = np.concatenate([np.cross(axes, arms), axes], axis=-1)  # (..., 7, 6)
+    return frames[..., 7, :, :], np.swapaxes(jacobian, -1, -2)
+
+
+def tcp_speed(q: np.ndarray, dq: np.ndarray) -> np.ndarray:
+    """Speed of the TCP [m/s] for joint states (..., 7)."""
+    _, jacobian = fk_jacobian(q)
+    return np.linalg.norm((jacobian[..., :3, :] @ np.asarray(dq)[..., None])[..., 0], axis=-1)
+
+
+def to_rows(T: np.ndarray, width: np.ndarray | float) -> np.ndarray:
+    """Pose rows (..., 10) from TCP poses (..., 4, 4) and gripper widths (...) [m]."""
+    width = np.broadcast_to(np.asarray(width, float), T.shape[:-2])[..., None]
+    return np.concatenate([T[..., :3, 3], T[..., :3, 0], T[..., :3, 1], width], axis=-1)
+
+
+def from_rows(rows: np.ndarray) -> np.ndarray:
+    """TCP poses (..., 4, 4) from pose rows (..., 10); rot6d is made orthonormal (Gram-Schmidt)."""
+    x = rows[..., 3:6] / np.linalg.norm(rows[..., 3:6], axis=-1, keepdims=True)
+    y = rows[..., 6:9] - np.sum(rows[..., 6:9] * x, axis=-1, keepdims=True) * x
+    y = y / np.linalg.norm(y, axis=-1, keepdims=True)
+    T = np.zeros((*rows.shape[:-1], 4, 4))
+    T[..., :3, 0], T[..., :3, 1], T[..., :3, 2], T[..., :3, 3] = x, y, np.cross(x, y), rows[..., :3]
+    T[..., 3, 3] = 1.0
+    return T
+
+
+def pose_error(T: np.ndarray, T_goal: np.ndarray) -> np.ndarray:
+    """Twist-like error (..., 6) from ``T`` to ``T_goal``: [m] and, for small angles, [rad] in the base frame."""
+    turn = T_goal[..., :3, :3] @ np.swapaxes(T[..., :3, :3], -1, -2)
+    skew = 0.5 * np.stack(
+        [
+            turn[..., 2, 1] - turn[..., 1, 2],
+            turn[..., 0, 2] - turn[..., 2, 0],
+            turn[..., 1, 0] - turn[..., 0, 1],
+        ],
+        axis=-1,
+    )
+    # beyond 90 degrees the skew part shrinks again; keep its direction, not its length
+    trace = np.trace(turn, axis1=-2, axis2=-1)[..., None]
+    far = (trace < 1.0) & (np.linalg.norm(skew, axis=-1, keepdims=True) > 1e-9)
+    skew = np.where(far, skew / np.maximum(np.linalg.norm(skew, axis=-1, keepdims=True), 1e-9), skew)
+    return np.concatenate([T_goal[..., :3, 3] - T[..., :3, 3], skew], axis=-1)
+
+
+class Unreachable(ValueError):
+    """A pose row has no joint solution inside the limits; the message names the first such row."""
+
+
+def solve(rows: np.ndarray, q_seed: np.ndarray, *, iterations: int = 60, tolerance: float = 2e-4) -> np.ndarray:
+    """Joint positions (H, 7) [rad] for pose rows (H, 10), all rows at once by damped least squares.
+
+    The null space pulls every row towards HOME_Q, so neighbouring rows get neighbouring solutions.
+
+    Raises:
+        Unreachable: a row misses its pose by more than ``tolerance`` [m, rad] or is not finite.
+    """
+    if not np.all(np.isfinite(rows)):
+        raise Unreachable("row with a non-finite number")
+    T_goal = from_rows(rows)
+    q = np.repeat(np.asarray(q_seed, float)[None], len(rows), axis=0)  # (H, 7)
+    for i in range(iterations):
+        T, J = fk_jacobian(q)
+        error = pose_error(T, T_goal)  # (H, 6)
+        miss = np.abs(error).max(axis=-1)
+        posture = 0.05 * (HOME_Q - q) if i < iterations // 2 else np.zeros_like(q)
+        if i >= 8 and miss.max() < tolerance:
+            break
+        JT = np.swapaxes(J, -1, -2)
+        gram = J @ JT + 1e-4 * np.eye(6)
+        step = JT @ np.linalg.solve(gram, (error - (J @ posture[..., None])[..., 0])[..., None])
+        q = np.clip(q + np.clip(posture + step[..., 0], -0.35, 0.35), Q_LOW, Q_HIGH)
+    if miss.max() >= tolerance:
+        row = int(np.argmax(miss >= tolerance))
+        x, y, z = rows[row, :3]
+        raise Unreachable(f"row {row + 1} at ({x:.3f}, {y:.3f}, {z:.3f}) m is out of reach by {miss[row]:.4f}")
+    return q

@@ -1,0 +1,134 @@
+"""Episodes -> training samples: the same sync and lift as on the robot, labels from what the gate really sent.
+
+A sample is one moment: the scene, the proprioception, and the pose rows that forward kinematics gives for the commands
+sent 0.1 ... 1.6 s later. Rows that fall into an interval marked unusable are masked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from gwm_core.control.kinematics import fk, to_rows
+from gwm_core.data.episode import Episode, list_episodes, read_episode
+from gwm_core.errors import InputError
+from gwm_core.scene.gaussians import COLORS, MEANS
+from gwm_core.scene.lift import LiftConfig, lift
+from gwm_core.sync import Sync
+from gwm_core.types import CHUNK_DT, CHUNK_ROWS, ArmState
+
+
+@dataclass
+class Samples:
+    """Arrays of S samples. ``task`` indexes the task list; ``episode`` indexes the episode list."""
+
+    points: np.ndarray  # (S, N, 3) float16 [m]
+    colors: np.ndarray  # (S, N, 3) uint8
+    proprio: np.ndarray  # (S, 11) float32: TCP pose row with measured width, then commanded width
+    rows: np.ndarray  # (S, H, 10) float32
+    valid: np.ndarray  # (S, H) bool
+    task: np.ndarray  # (S,) int64
+    episode: np.ndarray  # (S,) int64
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+def proprioception(state: ArmState) -> np.ndarray:
+    """(11,) float32: TCP xyz [m], rot6d, measured width [m], commanded width [m]."""
+    return np.append(to_rows(fk(state.q), state.width), state.width_command).astype(np.float32)
+
+
+def episode_samples(episode: Episode, lift_config: LiftConfig) -> dict[str, np.ndarray]:
+    """Samples of one episode, without task and episode numbers."""
+    points, colors, proprio, rows, valid = [], [], [], [], []
+    for stamp, pairs, state in _moments(episode):
+        unusable = episode.info.get("unusable", [])
+        if any(begin <= stamp <= end for begin, end in unusable):
+            continue
+        frames = tuple(episode.frame(camera, s, color, depth) for camera, (s, color, depth) in pairs.items())
+        scene = lift(frames, lift_config)
+        due = stamp + (np.arange(1, CHUNK_ROWS + 1) * CHUNK_DT * 1e9).astype(np.int64)
+        index = np.minimum(np.searchsorted(episode.command_stamps, due), len(episode.commands) - 1)
+        sent = episode.commands[index]  # past the end: the last pose, held
+        ok = np.ones(CHUNK_ROWS, bool)
+        for begin, _ in unusable:
+            ok &= (due < begin) | (stamp > begin)
+        points.append(scene[:, MEANS])
+        colors.append(np.rint(scene[:, COLORS] * 255))
+        proprio.append(proprioception(state))
+        rows.append(to_rows(fk(sent[:, :7]), sent[:, 7]))
+        valid.append(ok)
+    return {
+        "points": np.array(points, np.float16),
+        "colors": np.array(colors, np.uint8),
+        "proprio": np.array(proprio, np.float32),
+        "rows": np.array(rows, np.float32),
+        "valid": np.array(valid, bool),
+    }
+
+
+def _moments(episode: Episode):
+    """Replay the images through the same ``Sync`` the policy node uses."""
+    cameras = tuple(episode.info["cameras"])
+    sync = Sync(cameras)
+    arrivals = sorted(
+        (stamp, camera, kind, data) for (camera, kind), stream in episode.images.items() for stamp, data in stream
+    )
+    states = iter(episode.states)
+    state = next(states)
+    for i, (stamp, camera, kind, data) in enumerate(arrivals):
+        sync.image(camera, kind, stamp, data)
+        while state is not None and state.stamp <= stamp:
+            sync.joints(state)
+            state = next(states, None)
+        if i + 1 == len(arrivals) or arrivals[i + 1][0] > stamp:
+            moment = sync.latest()
+            if moment is not None:
+                yield moment
+
+
+def _work(job: tuple[Path, LiftConfig]) -> dict[str, np.ndarray]:
+    return episode_samples(read_episode(job[0]), job[1])
+
+
+def load_samples(
+    folders: list[Path],
+    tasks: tuple[str, ...],
+    lift_config: LiftConfig,
+    processes: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Samples:
+    """Samples of all episodes below ``folders``, lifted in parallel and kept in a cache beside the first folder."""
+    paths = [path for folder in folders for path in list_episodes(folder)]
+    key = hashlib.sha256(f"{[str(p) for p in paths]} {lift_config} {tasks} {CHUNK_ROWS}".encode()).hexdigest()[:16]
+    cache = Path(folders[0]) / f"samples-{key}.safetensors"
+    if cache.exists():
+        return Samples(**load_file(cache))
+    parts = []
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for part in pool.imap(_work, [(path, lift_config) for path in paths]):
+            parts.append(part)
+            progress(len(parts), len(paths))
+    counts = [len(part["rows"]) for part in parts]
+    arrays = {name: np.concatenate([p[name] for p, n in zip(parts, counts) if n]) for name in parts[0]}
+    arrays["task"] = np.repeat([_task_index(path, tasks) for path in paths], counts)
+    arrays["episode"] = np.repeat(np.arange(len(paths)), counts)
+    partial = cache.with_suffix(".partial")
+    save_file(arrays, partial)
+    partial.rename(cache)
+    return Samples(**arrays)
+
+
+def _task_index(path: Path, tasks: tuple[str, ...]) -> int:
+    task = json.loads((path / "episode.json").read_text())["task"]
+    if task not in tasks:
+        raise InputError(f"episode {path} is of task '{task}'; this policy knows {', '.join(tasks)}")
+    return tasks.index(task)

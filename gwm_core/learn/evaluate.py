@@ -1,0 +1,69 @@
+"""Success rate of a policy in simulation without ROS: parallel processes, deterministic for a seed."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gwm_core.brain import Brain
+from gwm_core.errors import InputError
+from gwm_core.rollout import MEASURED_LATENCY, RolloutConfig, Trial, World, rollout
+from gwm_core.sim.expert import Expert
+from gwm_core.sim.tasks import sample_layout
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """What to evaluate. ``policy`` is a folder, or "expert" for the scripted one."""
+
+    task: str
+    policy: str
+    trials: int = 100
+    seed: int = 5000
+    difficulty: str = "nominal"
+    latency: tuple[float, ...] = MEASURED_LATENCY  # [s] quantiles
+    replan_every: int = 4
+    renderer: str = "egl"
+
+
+def make_brain(policy: str, threads: int = 1) -> Brain:
+    """The brain for a policy folder or "expert". Raises InputError for anything else."""
+    if policy == "expert":
+        return Brain(Expert())
+    from gwm_core.model.actor import Actor  # torch only where a network is wanted
+
+    actor = Actor(Path(policy), threads)
+    return Brain(actor, actor.lift_config)
+
+
+_kit: tuple[World, Brain] | None = None
+
+
+def _trial(job: tuple[EvalConfig, int]) -> Trial:
+    global _kit
+    config, seed = job
+    if _kit is None:
+        brain = make_brain(config.policy)
+        _kit = World(renderer=config.renderer, cameras=brain.policy.sees == "scene"), brain
+    plan = RolloutConfig(latency=config.latency, replan_every=config.replan_every)
+    return rollout(*_kit, sample_layout(config.task, seed, config.difficulty), plan)
+
+
+def evaluate(config: EvalConfig, processes: int, progress: Callable[[Trial], None] = lambda t: None) -> list[Trial]:
+    """Run the trials on seeds from ``seed`` on; returned in order of their seeds."""
+    if config.trials < 1:
+        raise InputError("at least one trial is needed")
+    sample_layout(config.task, config.seed, config.difficulty)  # names checked before processes start
+    if config.policy != "expert":
+        from gwm_core.model.checkpoint import load_policy
+
+        load_policy(Path(config.policy))
+    jobs = [(config, config.seed + i) for i in range(config.trials)]
+    trials = []
+    with multiprocessing.get_context("spawn").Pool(max(1, min(processes, len(jobs)))) as pool:
+        for trial in pool.imap(_trial, jobs):
+            trials.append(trial)
+            progress(trial)
+    return trials

@@ -1,0 +1,115 @@
+"""The policy: scene tokens, proprioception and task -> chunk of pose rows, by flow matching.
+
+The scene is encoded once per chunk and its keys and values are kept; only the action tokens are denoised. Points and
+action positions are taken relative to the gripper at t_obs (more robust to camera error), rows go out absolute.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from gwm_core.model.config import PolicyConfig
+from gwm_core.model.diffusion import euler, noised, sample_times
+from gwm_core.model.dit import DiTBlock, EncoderBlock
+
+ACTION = 10
+_POINT_SCALE = 30.0  # 1 / (about 3 cm): brings offsets within a patch near one
+
+
+def fourier(x: Tensor, octaves: int = 8) -> Tensor:
+    """Sines and cosines (..., C * 2 * octaves) of positions (..., C) [m], wavelengths from 2 m down."""
+    angles = x[..., None] * (math.pi * 2.0 ** torch.arange(octaves, device=x.device, dtype=x.dtype))
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(-2)
+
+
+class Policy(nn.Module):
+    """Inputs are metric; all normalisation happens in here and is stored with the weights."""
+
+    def __init__(self, config: PolicyConfig):
+        super().__init__()
+        self.config, d = config, config.width
+        self.patch = nn.Sequential(nn.Linear(6, d), nn.GELU(approximate="tanh"))
+        self.patch_out, self.place = nn.Linear(d, d), nn.Linear(3 * 16 + 3, d)
+        self.proprio, self.task = nn.Linear(9, d), nn.Embedding(len(config.tasks), d)
+        self.encoder = nn.ModuleList(EncoderBlock(d, config.heads) for _ in range(config.encoder_layers))
+        self.encoder_norm = nn.LayerNorm(d)
+        self.action_in, self.action_out = nn.Linear(ACTION, d), nn.Linear(d, ACTION)
+        self.row = nn.Parameter(torch.randn(config.rows, d) * 0.02)
+        self.time = nn.Sequential(nn.Linear(64, d), nn.SiLU(), nn.Linear(d, d))
+        self.blocks = nn.ModuleList(DiTBlock(d, config.heads) for _ in range(config.decoder_layers))
+        self.out_norm = nn.LayerNorm(d)
+        nn.init.zeros_(self.action_out.weight)
+        nn.init.zeros_(self.action_out.bias)
+        # normalisation of relative rows, and the noise every plan starts from: part of the weights
+        self.register_buffer("mean", torch.zeros(ACTION))
+        self.register_buffer("std", torch.ones(ACTION))
+        generator = torch.Generator().manual_seed(0)
+        self.register_buffer("noise", torch.randn(config.rows, ACTION, generator=generator))
+
+    def set_normalization(self, relative_rows: Tensor) -> None:
+        """Take mean and spread of relative rows (S, H, 10); small spreads are raised so noise is not blown up."""
+        rows = relative_rows.flatten(0, 1)
+        floor = torch.tensor([0.05] * 3 + [0.15] * 6 + [0.02], device=rows.device)
+        self.mean.copy_(rows.mean(0))
+        self.std.copy_(torch.maximum(rows.std(0), floor))
+
+    def encode(self, points: Tensor, colors: Tensor, proprio: Tensor, task: Tensor, keep: Tensor | None = None):
+        """Condition (B, 1, d) and the cached keys and values of every block.
+
+        Args:
+            points: (B, N, 3) [m] base frame, farthest-point order; colors: (B, N, 3) in [0, 1].
+            proprio: (B, 11) as ``dataset.proprioception``; task: (B,) index.
+            keep: optional (K,) indices of the centres to use (training drops some).
+        """
+        c = self.config
+        hand = proprio[:, None, :3]
+        centers = points[:, : c.centers] if keep is None else points[:, keep]  # (B, K, 3)
+        nearest = torch.cdist(centers, points).topk(c.neighbors, largest=False).indices  # (B, K, k)
+        batch = torch.arange(len(points), device=points.device)[:, None, None]
+        around, tint = points[batch, nearest], colors[batch, nearest]  # (B, K, k, 3)
+        patch = torch.cat([_POINT_SCALE * (around - centers[:, :, None]), tint - 0.5], dim=-1)
+        tokens = self.patch_out(self.patch(patch).mean(dim=2))
+        tokens = tokens + self.place(torch.cat([fourier(centers - hand), tint.mean(dim=2) - 0.5], dim=-1))
+        widths = proprio[:, 9:11] / 0.08
+        body = torch.cat([proprio[:, 2:9], widths], dim=-1)  # height and rotation; x and y are hidden
+        tokens = torch.cat([(self.proprio(body) + self.task(task))[:, None], tokens], dim=1)  # (B, 1 + K, d)
+        for block in self.encoder:
+            tokens = block(tokens)
+        tokens = self.encoder_norm(tokens)
+        return tokens[:, :1], [block.cross.cache(tokens) for block in self.blocks]
+
+    def denoise(self, x: Tensor, t: Tensor, condition: Tensor, kv) -> Tensor:
+        """Velocity (B, H, 10) at noised normalised rows x (B, H, 10) and time t (B, 1, 1)."""
+        frequencies = torch.exp(torch.linspace(0, math.log(1000.0), 32, device=x.device))
+        angles = t * frequencies
+        condition = condition + self.time(torch.cat([angles.sin(), angles.cos()], dim=-1))
+        h = self.action_in(x) + self.row  # (B, H, d)
+        for block, cache in zip(self.blocks, kv):
+            h = block(h, condition, cache)
+        return self.action_out(self.out_norm(h))
+
+    def normalize(self, rows: Tensor, proprio: Tensor) -> Tensor:
+        """Absolute rows (B, H, 10) -> relative to the hand, zero mean, unit spread."""
+        return (torch.cat([rows[..., :3] - proprio[:, None, :3], rows[..., 3:]], dim=-1) - self.mean) / self.std
+
+    def forward(self, points: Tensor, colors: Tensor, proprio: Tensor, task: Tensor) -> Tensor:
+        """Sample the rows (B, H, 10), absolute and metric, from the stored noise."""
+        condition, kv = self.encode(points, colors, proprio, task)
+        noise = self.noise.expand(len(points), -1, -1)
+        rows = euler(lambda x, t: self.denoise(x, t, condition, kv), noise, self.config.steps) * self.std + self.mean
+        return torch.cat([rows[..., :3] + proprio[:, None, :3], rows[..., 3:]], dim=-1)
+
+    def loss(self, points, colors, proprio, task, rows, valid, keep=None, draws: int = 2) -> Tensor:
+        """Flow-matching loss over the valid rows; each scene is encoded once for ``draws`` noise draws."""
+        condition, kv = self.encode(points, colors, proprio, task, keep)
+        x = self.normalize(rows, proprio)
+        total = x.new_zeros(())
+        for _ in range(draws):
+            noise, t = torch.randn_like(x), sample_times((len(x), 1, 1), x.device)
+            v = self.denoise(noised(x, noise, t), t, condition, kv)
+            error = ((v - (x - noise)) ** 2).mean(-1)  # (B, H)
+            total = total + (error * valid).sum() / valid.sum()
+        return total / draws

@@ -1,0 +1,156 @@
+"""The closed loop without ROS: the same brain, gate and simulation in one process, faster than real time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gwm_core.brain import Brain
+from gwm_core.control.gate import Command, Gate, GateConfig
+from gwm_core.control.judge import judge
+from gwm_core.control.kinematics import HOME_Q, fk
+from gwm_core.sim.camera import CameraRig
+from gwm_core.sim.scene import Layout
+from gwm_core.sim.simulator import Simulator
+from gwm_core.sim.tasks import TIME_LIMIT, Success
+from gwm_core.types import CHUNK_DT, ArmState, Frame, Observation
+
+# Quantiles 0, 10, ..., 100 % of the latency of `gwm demo` on 2 CPU cores [s]; docs/benchmarks.md has the run.
+MEASURED_LATENCY = (0.075, 0.085, 0.092, 0.097, 0.102, 0.107, 0.113, 0.120, 0.130, 0.145, 0.190)
+TICK = 0.01  # [s] period of the gate
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """How the loop is closed. Times in seconds."""
+
+    latency: tuple[float, ...] = MEASURED_LATENCY  # quantiles; one number = constant
+    replan_every: int = 4  # rows between observations
+    camera_period: float = 1 / 15
+    time_limit: float = TIME_LIMIT
+
+
+@dataclass
+class Trial:
+    """What came of one episode."""
+
+    seed: int
+    success: bool
+    seconds: float  # simulated
+    final: dict[str, list[float]]  # object -> x, y, z, yaw, size
+    violations: int
+    stops: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=dict)
+
+
+def trials_hash(trials: Iterable[Trial]) -> str:
+    """SHA-256 over outcomes and final poses (to 10 micrometres): equal for equal runs."""
+    digest = hashlib.sha256()
+    for t in trials:
+        pose = {k: [round(x, 5) for x in v] for k, v in sorted(t.final.items())}
+        digest.update(f"{t.seed} {t.success} {t.seconds:.3f} {pose}".encode())
+    return digest.hexdigest()
+
+
+class World:
+    """Simulator and cameras, built once and used for many episodes."""
+
+    def __init__(self, width: int = 424, height: int = 240, renderer: str = "egl", cameras: bool = True):
+        self.sim = Simulator()
+        self.rig = CameraRig(width, height, renderer) if cameras else None
+
+    def state(self, width_command: float) -> ArmState:
+        """The arm now, stamped with simulated time."""
+        return ArmState(stamp_of(self.sim.time), self.sim.q, self.sim.dq, self.sim.width, width_command)
+
+    def frames(self) -> tuple[Frame, ...]:
+        """What all cameras see now."""
+        stamp = stamp_of(self.sim.time)
+        return tuple(
+            Frame(i.camera, stamp, i.color, i.depth_mm * np.float32(1e-3), self.rig.K, self.rig.T_base_camera[i.camera])
+            for i in self.rig(self.sim.snapshot())
+        )
+
+
+def stamp_of(seconds: float) -> int:
+    """Simulated seconds as a positive stamp [ns]."""
+    return 1 + round(seconds * 1e9)
+
+
+class Observer:
+    """Sees everything a rollout does and cannot change it. The default does nothing."""
+
+    def tick(self, state: ArmState, command: Command | None) -> None:
+        """Every 10 ms."""
+
+    def observation(self, observation: Observation) -> None:
+        """Every time the brain is asked."""
+
+
+def rollout(
+    world: World,
+    brain: Brain,
+    layout: Layout,
+    config: RolloutConfig = RolloutConfig(),
+    observer: Observer = Observer(),
+    start: Callable[[Simulator], None] = lambda sim: sim.teleport(HOME_Q),
+) -> Trial:
+    """Run one episode. ``start`` puts the arm where it begins. Deterministic for the same arguments."""
+    sim, gate, success = world.sim, Gate(GateConfig(auto_arm=True)), Success(layout.task)
+    sim.data.time = 0.0
+    sim.reset(layout)
+    start(sim)
+    rng = np.random.default_rng([layout.seed, 0x1A7])
+    grid = np.linspace(0.0, 1.0, max(2, len(config.latency)))
+    quantiles = config.latency if len(config.latency) > 1 else config.latency * 2
+    log: list[Command] = []
+    pending, due, done, width = None, 0.0, False, sim.width
+    sent_width = None
+    for tick in range(round(config.time_limit / TICK)):
+        now = tick * TICK
+        state = world.state(width)
+        gate.measure(state, now)
+        gate.beat(1, now)
+        if tick == 0:
+            gate.arm(now)
+        if pending is not None and now >= pending[0]:
+            _, chunk, observed = pending
+            pending = None
+            if chunk is not None:
+                gate.accept(chunk, now - observed, now)
+        command = gate.step(now)
+        sim.command(command.reference.q, command.reference.dq)
+        if command.width != sent_width:
+            sim.grip(command.width)
+            sent_width = width = command.width
+        observer.tick(state, command)
+        log.append(command)
+        if pending is None and now >= due - 1e-9:
+            observation = Observation(
+                state.stamp,
+                world.frames() if world.rig and brain.policy.sees == "scene" else (),
+                state,
+                layout.task,
+                sim.objects() if brain.policy.sees == "objects" else None,
+            )
+            observer.observation(observation)
+            decision = brain.decide(observation)
+            latency = float(np.interp(rng.random(), grid, quantiles))
+            pending = now + latency, decision.chunk, now
+            frames_apart = np.ceil(config.replan_every * CHUNK_DT / config.camera_period - 1e-6)
+            due = now + frames_apart * config.camera_period
+        sim.step(TICK)
+        if success.update(now, sim.objects(), fk(sim.q)[:3, 3], sim.width):
+            done = True
+            break
+    verdict = judge(
+        np.array([c.reference.q for c in log]),
+        np.array([c.reference.dq for c in log]),
+        np.array([c.reference.ddq for c in log]),
+        np.array([c.latched for c in log]),
+    )
+    final = {name: [float(x) for x in pose] for name, pose in sim.objects().items()}
+    return Trial(layout.seed, done, now, final, verdict.total, dict(gate.counts.stops), dict(gate.counts.refused))

@@ -1,0 +1,1 @@
+"""From RGB-D frames to Gaussians in the base frame."""

@@ -1,0 +1,118 @@
+"""Physics of the simulated arm, driven as the real one is: streamed joint targets and a slow, blocking gripper.
+
+Like CRISP's joint impedance controller it holds the last target for ever when commands stop, so whoever drives it
+must bring the arm to rest. The gripper behaves like the Franka hand: it moves at 0.1 m/s, obeys one command at a time
+and takes up the newest one when it is done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+
+from gwm_core.control.kinematics import HOME_Q
+from gwm_core.sim.scene import CUBE_COLORS, KV_OVER_KP, TIMESTEP, Layout, apply_layout, build_model
+from gwm_core.types import OPEN_WIDTH
+
+GRIPPER_SPEED = 0.1  # [m/s] Franka hand default
+COMMAND_HOLD = 0.02  # [s] a velocity feed-forward older than this is dropped; the position target stays
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All a camera needs to draw a moment."""
+
+    time: float  # [s] simulated
+    qpos: np.ndarray
+    layout: Layout
+
+
+class Simulator:
+    """One arm, one table, one episode at a time."""
+
+    def __init__(self):
+        self.model = build_model()
+        self.data = mujoco.MjData(self.model)
+        self.layout: Layout | None = None
+        self._arm = [self.model.joint(f"arm_panda_joint{i + 1}").qposadr[0] for i in range(7)]
+        self._arm_v = [self.model.joint(f"arm_panda_joint{i + 1}").dofadr[0] for i in range(7)]
+        self._fingers = [self.model.joint(f"arm_hand_panda_finger_joint{i}").qposadr[0] for i in (1, 2)]
+        self.teleport(HOME_Q)
+
+    @property
+    def time(self) -> float:
+        """Simulated time [s]."""
+        return float(self.data.time)
+
+    @property
+    def q(self) -> np.ndarray:
+        """Joint positions (7,) [rad]."""
+        return self.data.qpos[self._arm].copy()
+
+    @property
+    def dq(self) -> np.ndarray:
+        """Joint velocities (7,) [rad/s]."""
+        return self.data.qvel[self._arm_v].copy()
+
+    @property
+    def width(self) -> float:
+        """Finger opening [m]."""
+        return float(self.data.qpos[self._fingers].sum())
+
+    def reset(self, layout: Layout) -> None:
+        """Lay the table anew. The arm stays where it is, as a real one would."""
+        self.layout = layout
+        apply_layout(self.model, self.data, layout)
+        mujoco.mj_forward(self.model, self.data)
+
+    def teleport(self, q: np.ndarray, width: float = OPEN_WIDTH) -> None:
+        """Put the arm at rest at ``q`` with the gripper open to ``width``: for collecting from unusual starts."""
+        self.data.qpos[self._arm], self.data.qpos[self._fingers] = q, width / 2
+        self.data.qvel[:] = 0
+        self._q_target, self._dq_target, self._commanded_at = np.array(q, float), np.zeros(7), -np.inf
+        self._grip_goal = self._grip_next = self._grip_now = width
+        self._grip_done = -np.inf
+        mujoco.mj_forward(self.model, self.data)
+
+    def command(self, q: np.ndarray, dq: np.ndarray) -> None:
+        """Stream a joint target [rad] with its velocity [rad/s]."""
+        self._q_target, self._dq_target, self._commanded_at = np.array(q, float), np.array(dq, float), self.time
+
+    def grip(self, width: float) -> None:
+        """Ask the gripper for an opening [m]."""
+        self._grip_next = float(np.clip(width, 0.0, OPEN_WIDTH))
+
+    def step(self, duration: float) -> None:
+        """Advance by ``duration`` [s], a multiple of the physics step."""
+        for _ in range(round(duration / TIMESTEP)):
+            self._drive()
+            mujoco.mj_step(self.model, self.data)
+
+    def _drive(self) -> None:
+        age = self.time - self._commanded_at
+        moving = age < COMMAND_HOLD
+        q = self._q_target + self._dq_target * age if moving else self._q_target
+        self.data.ctrl[:7] = q + KV_OVER_KP * self._dq_target if moving else q
+        if self._grip_next != self._grip_goal and self.time >= self._grip_done:
+            travel = abs(self._grip_next - self._grip_goal)
+            self._grip_goal = self._grip_next
+            self._grip_done = self.time + travel / GRIPPER_SPEED
+        step = GRIPPER_SPEED * TIMESTEP
+        self._grip_now += float(np.clip(self._grip_goal - self._grip_now, -step, step))
+        self.data.ctrl[7:9] = self._grip_now / 2
+
+    def objects(self) -> dict[str, np.ndarray]:
+        """Ground truth: name -> (x, y, z, yaw, size) of every object in play."""
+        result = {"plate": np.array([*self.data.mocap_pos[0], 0.0, 2 * self.model.geom("plate").size[0]])}
+        for name in CUBE_COLORS:
+            if name in self.layout.cubes:
+                w, x, y, z = self.data.joint(name).qpos[3:]
+                yaw = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+                result[name] = np.array([*self.data.joint(name).qpos[:3], yaw, self.layout.size(name)])
+        return result
+
+    def snapshot(self) -> Snapshot:
+        """A copy of the moment for the cameras."""
+        return Snapshot(self.time, self.data.qpos.copy(), self.layout)

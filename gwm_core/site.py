@@ -1,0 +1,80 @@
+"""A lab's own numbers: where its cameras are and where the arm may go. One YAML file, ``~/.config/gwm/site.yaml``.
+
+    cameras:
+      front: {prefix: camera/front, T_base_camera: [[...], [...], [...], [0, 0, 0, 1]]}
+    workspace: {low: [0.22, -0.45, 0.005], high: [0.80, 0.45, 0.70]}
+
+Without a file the simulation's site is used; a real robot needs one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from gwm_core import topics
+from gwm_core.control.limits import Workspace
+from gwm_core.errors import InputError
+
+DEFAULT_FILE = Path("~/.config/gwm/site.yaml")
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A camera's topic prefix and place."""
+
+    prefix: str
+    T_base_camera: np.ndarray  # (4, 4)
+
+
+@dataclass(frozen=True)
+class Site:
+    """Cameras by name and the workspace."""
+
+    cameras: dict[str, Camera]
+    workspace: Workspace = field(default_factory=Workspace)
+
+
+def simulation_site() -> Site:
+    """The site of the simulation."""
+    from gwm_core.sim.scene import CAMERAS, look_at  # needs mujoco, which a real robot's machine may lack
+
+    return Site({name: Camera(topics.prefix_of(name), look_at(*pose)) for name, pose in CAMERAS.items()})
+
+
+def load_site(path: Path) -> Site:
+    """Read and check a site file. Raises InputError naming the key that is wrong."""
+    try:
+        values = yaml.safe_load(Path(path).expanduser().read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"cannot read site file {path}: {error}") from None
+    if not isinstance(values, dict) or set(values) - {"cameras", "workspace"} or not values.get("cameras"):
+        raise InputError(f"site file {path}: valid keys are cameras (at least one) and workspace")
+    cameras = {}
+    for name, entry in values["cameras"].items():
+        try:
+            T = np.array(entry["T_base_camera"], float)
+            prefix = str(entry["prefix"])
+        except (TypeError, KeyError, ValueError) as error:
+            raise InputError(f"site file {path}: cameras.{name} needs prefix and T_base_camera ({error})") from None
+        rigid = T.shape == (4, 4) and np.allclose(T[:3, :3] @ T[:3, :3].T, np.eye(3), atol=1e-3)
+        if not rigid or not np.allclose(T[3], [0, 0, 0, 1]):
+            raise InputError(f"site file {path}: cameras.{name}.T_base_camera is not a rigid 4x4 transform")
+        cameras[name] = Camera(prefix, T)
+    return Site(cameras, _workspace(path, values.get("workspace")))
+
+
+def _workspace(path: Path, box) -> Workspace:
+    widest = Workspace()
+    if box is None:
+        return widest
+    try:
+        low, high = (np.array(box[end], float).reshape(3) for end in ("low", "high"))
+    except (TypeError, KeyError, ValueError):
+        raise InputError(f"site file {path}: workspace needs low and high, three metres each") from None
+    if not np.all(low < high) or np.any(low < widest.low) or np.any(high > widest.high):
+        raise InputError(f"site file {path}: workspace may only narrow {widest.low} to {widest.high}")
+    return Workspace(tuple(low), tuple(high))

@@ -1,0 +1,104 @@
+"""Pairs colour with depth, cameras with each other and joints with images, by stamp alone. Pure: no clock, no ROS."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from gwm_core.types import ArmState
+
+MS = 1_000_000  # [ns]
+
+
+@dataclass(frozen=True)
+class SyncConfig:
+    """Largest skews that still count as one moment [ns], and how much is kept."""
+
+    color_depth: int = 20 * MS
+    cameras: int = 40 * MS
+    depth: int = 4  # images kept per stream
+    joints: int = 200  # joint states kept
+
+
+class Sync:
+    """Collects images and joint states; ``latest`` gives the newest complete moment, each moment once.
+
+    Args:
+        cameras: names that must all be there.
+    """
+
+    def __init__(self, cameras: tuple[str, ...], config: SyncConfig = SyncConfig()):
+        self._config = config
+        self._streams = {(c, kind): [] for c in cameras for kind in ("color", "depth")}
+        self._cameras = cameras
+        self._joints: deque[ArmState] = deque(maxlen=config.joints)
+        self._given = 0
+
+    def image(self, camera: str, kind: str, stamp: int, content: Any) -> None:
+        """Take a "color" or "depth" image; what it is is the caller's business."""
+        stream = self._streams[camera, kind]
+        insort(stream, (stamp, content), key=lambda item: item[0])
+        del stream[: -self._config.depth]
+
+    def joints(self, state: ArmState) -> None:
+        """Take a joint state. One that is older than the newest is dropped."""
+        if not self._joints or state.stamp > self._joints[-1].stamp:
+            self._joints.append(state)
+
+    def latest(self) -> tuple[int, dict[str, tuple[int, Any, Any]], ArmState] | None:
+        """(stamp, {camera: (stamp, colour, depth)}, joints at the stamp), or None if there is nothing new and whole.
+
+        The stamp is that of the newest colour image of the moment.
+        """
+        reference = self._streams[self._cameras[0], "color"]
+        for stamp, _ in reversed(reference):
+            if stamp <= self._given:
+                return None
+            pairs = {camera: self._pair(camera, stamp) for camera in self._cameras}
+            if any(pair is None for pair in pairs.values()):
+                continue
+            newest = max(pair[0] for pair in pairs.values())
+            state = self.joints_at(newest)
+            if state is None:
+                continue
+            self._given = stamp
+            return newest, pairs, state
+        return None
+
+    def _pair(self, camera: str, stamp: int):
+        colors = [i for i in self._streams[camera, "color"] if abs(i[0] - stamp) <= self._config.cameras]
+        for color in sorted(colors, key=lambda item: abs(item[0] - stamp)):
+            depths = self._streams[camera, "depth"]
+            near = min(depths, key=lambda item: abs(item[0] - color[0]), default=None)
+            if near is not None and abs(near[0] - color[0]) <= self._config.color_depth:
+                return color[0], color[1], near[1]
+        return None
+
+    def joints_at(self, stamp: int) -> ArmState | None:
+        """Joints interpolated to ``stamp``; None when it lies outside what was received."""
+        stamps = [s.stamp for s in self._joints]
+        i = bisect_left(stamps, stamp)
+        if i == len(stamps):
+            return None
+        after = self._joints[i]
+        if after.stamp == stamp:
+            return after
+        if i == 0:
+            return None
+        before = self._joints[i - 1]
+        w = (stamp - before.stamp) / (after.stamp - before.stamp)
+
+        def mix(a, b):
+            return (1 - w) * a + w * b
+
+        return replace(
+            before,
+            stamp=stamp,
+            q=mix(np.asarray(before.q), np.asarray(after.q)),
+            dq=mix(np.asarray(before.dq), np.asarray(after.dq)),
+            width=mix(before.width, after.width),
+        )

@@ -1,0 +1,39 @@
+"""Names on the wire, shared by nodes, recorder and dataset reader. Relative, so a namespace can be put before them."""
+
+ARM_JOINTS = tuple(f"fr3_joint{i}" for i in range(1, 8))
+FINGER_JOINTS = ("fr3_finger_joint1", "fr3_finger_joint2")
+WIDTH = "fr3_finger_width"  # [m] pseudo joint: opening between the fingers
+
+JOINT_STATES = "franka/joint_states"
+GRIPPER_STATES = "franka_gripper/joint_states"
+CHUNK = "policy/chunk"
+ALIVE = "policy/alive"
+COMMAND = "gate/command"
+STATUS = "gate/status"
+TARGET_JOINT = "target_joint"  # CRISP controllers' input
+GRIPPER_COMMAND = "gripper_position_controller/commands"  # forward-command gripper, [m]
+DIAGNOSTICS = "diagnostics"
+
+SIM_EPISODE = "sim/episode"  # JSON to the simulation: {"task", "seed", "difficulty"}
+SIM_RESULT = "sim/result"  # JSON from it: {"seed", "success", "seconds", ...}
+SIM_OBJECTS = "sim/objects"  # JSON ground truth, for the scripted expert alone
+
+
+def color(prefix: str) -> str:
+    """Colour image topic of a camera, as realsense2_camera names it."""
+    return f"{prefix}/color/image_raw"
+
+
+def depth(prefix: str) -> str:
+    """Depth image topic aligned to colour, 16UC1 in millimetres."""
+    return f"{prefix}/aligned_depth_to_color/image_raw"
+
+
+def info(prefix: str) -> str:
+    """Camera info topic of the colour camera."""
+    return f"{prefix}/color/camera_info"
+
+
+def prefix_of(camera: str) -> str:
+    """Default topic prefix of a camera."""
+    return f"camera/{camera}"

@@ -1,0 +1,75 @@
+"""The few records that travel through the system. Arrays are numpy; see the package docstring for conventions."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+CHUNK_ROWS = 16
+CHUNK_DT = 0.1  # [s] between rows; design: H = 16 rows at 10 Hz
+OPEN_WIDTH = 0.08  # [m] Franka hand, fully open
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One RGB-D image pair of one camera, placed in the base frame."""
+
+    camera: str
+    stamp: int  # [ns] mid-exposure
+    color: np.ndarray  # (H, W, 3) uint8
+    depth: np.ndarray  # (H, W) float32 [m]
+    K: np.ndarray  # (3, 3) pixels
+    T_base_camera: np.ndarray  # (4, 4)
+
+
+@dataclass(frozen=True)
+class ArmState:
+    """Measured joints and gripper, plus the last gripper width the gate commanded."""
+
+    stamp: int  # [ns]
+    q: np.ndarray  # (7,) [rad]
+    dq: np.ndarray  # (7,) [rad/s]
+    width: float  # [m] measured finger opening
+    width_command: float = OPEN_WIDTH  # [m]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a policy may look at. ``objects`` is simulator ground truth, filled only for the scripted expert."""
+
+    stamp: int  # [ns] newest frame; the id of the plan made from it
+    frames: tuple[Frame, ...]
+    state: ArmState
+    task: str
+    objects: dict[str, np.ndarray] | None = None  # name -> (x, y, z, yaw, size)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A plan: row k (from 1) is due at ``stamp`` + k * dt."""
+
+    stamp: int  # [ns] observation time = plan id
+    q: np.ndarray  # (H, 7) [rad]
+    width: np.ndarray  # (H,) [m]
+    dt: float = CHUNK_DT
+
+    @property
+    def sha256(self) -> str:
+        """Hash over id, spacing and every row."""
+        digest = hashlib.sha256(f"{self.stamp} {self.dt!r} {self.q.shape}".encode())
+        digest.update(np.ascontiguousarray(self.q, np.float64).tobytes())
+        digest.update(np.ascontiguousarray(self.width, np.float64).tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the brain made of one observation: a chunk, or the reason why there is none."""
+
+    stamp: int  # [ns]
+    chunk: Chunk | None
+    poses: np.ndarray | None  # (H, 10)
+    reason: str = ""
+    stages_ms: dict[str, float] = field(default_factory=dict)

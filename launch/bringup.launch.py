@@ -1,0 +1,49 @@
+"""Starts the graph of gwm.graph with ros2 launch; `gwm up` starts the same one without it."""
+
+import inspect
+
+from gwm import graph as gwm_graph
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler, SetEnvironmentVariable
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+ARGUMENTS = inspect.signature(gwm_graph.graph).parameters
+
+
+def _described() -> dict[str, str]:
+    """Each argument's line of the docstring of graph()."""
+    lines = gwm_graph.graph.__doc__.partition("Args:")[2].strip().splitlines()
+    pairs = (line.strip().partition(": ") for line in lines)
+    return {name.strip(): text for names, _, text in pairs for name in names.split(",")}
+
+
+def _nodes(context):
+    words = [f"{name}:={LaunchConfiguration(name).perform(context)}" for name in ARGUMENTS]
+    actions = []
+    for spec in gwm_graph.graph(**gwm_graph.parse(words)):
+        node = Node(
+            executable=gwm_graph.interpreter(),
+            arguments=["-m", f"gwm.{spec.module}", *gwm_graph.ros_arguments(spec)],
+            respawn=spec.respawn,
+            output="screen",
+        )
+        actions.append(node)
+        if spec.essential:
+            over = [EmitEvent(event=Shutdown(reason=f"{spec.name} ended"))]
+            actions.append(RegisterEventHandler(OnProcessExit(target_action=node, on_exit=over)))
+    return actions
+
+
+def generate_launch_description() -> LaunchDescription:
+    described = _described()
+    return LaunchDescription(
+        [SetEnvironmentVariable(name, value) for name, value in gwm_graph.environment().items()]
+        + [
+            DeclareLaunchArgument(name, default_value=str(parameter.default), description=described[name])
+            for name, parameter in ARGUMENTS.items()
+        ]
+        + [OpaqueFunction(function=_nodes)]
+    )

@@ -1,0 +1,154 @@
+"""The one list of our processes. ``gwm up`` and ``ros2 launch gwm bringup.launch.py`` start exactly this.
+
+Standard library only: ``ros2 launch`` may run under a Python that has none of our packages.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gwm_core.errors import InputError, one_of
+
+ROOT = Path(__file__).resolve().parents[4]  # of the repository, when run from it
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """One process: ``python -m gwm.<module>`` with parameters."""
+
+    name: str
+    module: str
+    parameters: dict[str, object] = field(default_factory=dict)
+    nice: int = 0
+    respawn: bool = False
+    essential: bool = False  # its death ends the graph
+
+
+def share(name: str) -> Path:
+    """A file or folder of launch/, urdf/ or models/: in the repository, else where the package was installed."""
+    for base in (ROOT, *Path(__file__).resolve().parents):
+        for place in (base / name, base / "share" / "gwm" / name):
+            if place.exists():
+                return place
+    raise InputError(f"{name} is neither in {ROOT} nor in the installed package's share folder")
+
+
+def interpreter() -> str:
+    """The Python that has our packages: this one, or the repository's environment when started by another."""
+    try:
+        import numpy  # noqa: F401
+        import rclpy  # noqa: F401
+    except ImportError:
+        candidate = ROOT / ".venv" / "bin" / "python"
+        return str(candidate) if candidate.exists() else sys.executable
+    return sys.executable
+
+
+def environment(local_only: bool = True) -> dict[str, str]:
+    """Variables for every process: discovery on this machine alone, large messages by shared memory, one thread each."""
+    values = {
+        "FASTRTPS_DEFAULT_PROFILES_FILE": str(share("launch/fastdds.xml")),
+        "RMW_IMPLEMENTATION": "rmw_fastrtps_cpp",
+        "PYTHONUNBUFFERED": "1",
+    }
+    if local_only:
+        values["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        values[name] = "1"  # two cores for five processes: more threads only wait for one another
+    return values
+
+
+def graph(
+    robot: str = "sim",
+    task: str = "pick_place",
+    policy: str = "",
+    site: str = "",
+    record: str = "runs",
+    renderer: str = "auto",
+    camera_width: int = 424,
+    camera_height: int = 240,
+    camera_hz: float = 15.0,
+    publish_objects: bool = False,
+) -> list[NodeSpec]:
+    """All processes, in starting order. The signature is the argument list of both starters.
+
+    Args:
+        robot: sim or fr3. Only sim may arm itself; fr3 expects the drivers' topics.
+        task: lift, pick_place or stack, or any the policy was trained on.
+        policy: folder of a trained policy, or expert (simulation only). Empty: the shipped demo weights.
+        site: file with cameras and workspace. Empty: ~/.config/gwm/site.yaml, or the simulation's own.
+        record: folder the recorder writes episodes to when asked.
+        renderer: auto, egl, osmesa or raycast.
+        camera_width, camera_height, camera_hz: of the simulated cameras.
+        publish_objects: let the simulation tell where its objects are (the scripted expert needs it).
+    """
+    one_of("robot", robot, ("sim", "fr3"))
+    if policy == "expert" and robot != "sim":
+        raise InputError("the scripted expert needs simulator ground truth: robot:=sim")
+    policy = policy or str(share("models/demo"))
+    common = {"robot": robot, "site": site}
+    nodes = [
+        NodeSpec("policy", "policy_node", {**common, "policy": policy, "task": task}, nice=5, respawn=True),
+        NodeSpec("gate", "gate_node", {**common, "auto_arm": robot == "sim"}, essential=True),
+        NodeSpec("recorder", "recorder_node", {**common, "record": record}, nice=10, respawn=True),
+    ]
+    if robot == "sim":
+        parameters = {
+            "renderer": renderer,
+            "width": camera_width,
+            "height": camera_height,
+            "camera_hz": camera_hz,
+            "publish_objects": publish_objects or policy == "expert",
+        }
+        nodes.insert(0, NodeSpec("sim", "sim_node", parameters, essential=True))
+    return nodes
+
+
+def command(node: NodeSpec) -> list[str]:
+    """The command line of a process."""
+    words = [interpreter(), "-m", f"gwm.{node.module}"]
+    return words + ros_arguments(node)
+
+
+def ros_arguments(node: NodeSpec) -> list[str]:
+    """Name, shipped parameters, then this run's parameters, which win."""
+    words = ["--ros-args", "-r", f"__node:={node.name}", "--params-file", str(share("launch/params.yaml"))]
+    for name, value in {**node.parameters, "nice": node.nice}.items():
+        text = str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)
+        words += ["-p", f"{name}:={text}"]
+    return words
+
+
+def parse(words: list[str]) -> dict[str, object]:
+    """``name:=value`` words -> keyword arguments of ``graph``, each of its default's type."""
+    defaults = {name: p.default for name, p in inspect.signature(graph).parameters.items()}
+    values = {}
+    for word in words:
+        name, separator, text = word.partition(":=")
+        if not separator:
+            raise InputError(f"'{word}' is not NAME:=VALUE")
+        kind = type(defaults[one_of("argument", name, defaults)])
+        try:
+            if kind is bool:
+                values[name] = {"true": True, "false": False}[text.lower()]
+            else:
+                values[name] = kind(text)
+        except (ValueError, KeyError):
+            raise InputError(f"{name}:={text} is not a {kind.__name__}") from None
+    return values
+
+
+def refuse_mixed_ros() -> None:
+    """Raise InputError when a system ROS is sourced into an environment that has the PyPI wheels as well."""
+    sourced = "ROS_DISTRO" in os.environ or "/opt/ros" in os.environ.get("AMENT_PREFIX_PATH", "")
+    wheels = list(Path(sys.prefix).glob("lib/python3*/site-packages/ros_rclpy-*.dist-info"))
+    if sourced and wheels:
+        raise InputError(
+            "a system ROS is sourced, but this environment has ROS wheels from PyPI; the two load each other's "
+            "libraries. Use a shell without `source /opt/ros/...`, or remove .venv and run ./gwm again to use the "
+            "system's ROS"
+        )

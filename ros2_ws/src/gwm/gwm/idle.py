@@ -1,0 +1,27 @@
+"""An idle 100 Hz loop: what the machine alone does to a period. Prints its figures as JSON when told to end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+
+from gwm_core.control.pace import Pace
+
+
+def main() -> None:
+    """Loop until SIGTERM or SIGINT."""
+    over = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: over.append(True))
+    pace = Pace()
+    due = time.monotonic()
+    while not over:
+        pace.tick(time.monotonic())
+        due = max(due + pace.period, time.monotonic() - pace.period)
+        time.sleep(max(0.0, due - time.monotonic()))
+    print(json.dumps({"rate_hz": pace.rate_hz, "late_fraction": pace.late_fraction, "periods": pace.periods}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""ROS messages <-> core records. Reading uses attributes only, so any object with the fields will do."""
+
+from __future__ import annotations
+
+import array
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from gwm_core import topics
+from gwm_core.types import Chunk
+
+
+def stamp_ns(stamp) -> int:
+    """builtin_interfaces/Time -> [ns]."""
+    return stamp.sec * 10**9 + stamp.nanosec
+
+
+def set_stamp(header, stamp: int, frame: str = "") -> None:
+    """Fill a header."""
+    header.stamp.sec, header.stamp.nanosec, header.frame_id = stamp // 10**9, stamp % 10**9, frame
+
+
+def by_name(names, values, wanted) -> np.ndarray | None:
+    """Values in the order of ``wanted``; None when one is missing."""
+    index = {name: i for i, name in enumerate(names)}
+    if any(name not in index or index[name] >= len(values) for name in wanted):
+        return None
+    return np.array([values[index[name]] for name in wanted], float)
+
+
+def joint_state(stamp: int, names, position, velocity=(), effort=(), frame: str = "") -> JointState:
+    """JointState from sequences."""
+    message = JointState(name=list(names))
+    set_stamp(message.header, stamp, frame)
+    message.position = [float(x) for x in position]
+    message.velocity = [float(x) for x in velocity]
+    message.effort = [float(x) for x in effort]
+    return message
+
+
+def trajectory(chunk: Chunk) -> JointTrajectory:
+    """A chunk as policy/chunk: seven joints and the finger width, row k at k * dt from the stamp."""
+    message = JointTrajectory(joint_names=[*topics.ARM_JOINTS, topics.WIDTH])
+    set_stamp(message.header, chunk.stamp)
+    for k, (q, width) in enumerate(zip(chunk.q, chunk.width), start=1):
+        point = JointTrajectoryPoint(positions=[*(float(x) for x in q), float(width)])
+        nanoseconds = round(k * chunk.dt * 1e9)
+        point.time_from_start.sec, point.time_from_start.nanosec = nanoseconds // 10**9, nanoseconds % 10**9
+        message.points.append(point)
+    return message
+
+
+def chunk_of(message) -> Chunk | None:
+    """policy/chunk as a chunk; None when joints are missing or rows are not evenly spaced."""
+    rows = [by_name(message.joint_names, p.positions, (*topics.ARM_JOINTS, topics.WIDTH)) for p in message.points]
+    if len(rows) < 2 or any(row is None for row in rows):
+        return None
+    times = np.array([p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in message.points])
+    if not np.allclose(np.diff(times), times[0], atol=1e-6):
+        return None
+    rows = np.array(rows)
+    return Chunk(stamp_ns(message.header.stamp), rows[:, :7], rows[:, 7], float(times[0]))
+
+
+def image(stamp: int, camera: str, content: np.ndarray) -> Image:
+    """(H, W, 3) uint8 -> rgb8, (H, W) uint16 millimetres -> 16UC1."""
+    message = Image(height=content.shape[0], width=content.shape[1], is_bigendian=0)
+    set_stamp(message.header, stamp, f"{camera}_color_optical_frame")
+    message.encoding = "rgb8" if content.ndim == 3 else "16UC1"
+    message.step = content.strides[0]
+    data = array.array("B")
+    data.frombytes(memoryview(np.ascontiguousarray(content)).cast("B"))
+    message.data = data
+    return message
+
+
+def pixels(message) -> np.ndarray:
+    """Image -> (H, W, 3) uint8 RGB or (H, W) uint16. Raises ValueError for any other encoding or a wrong size."""
+    kinds = {"rgb8": (np.uint8, 3), "bgr8": (np.uint8, 3), "16UC1": (np.uint16, 1), "mono16": (np.uint16, 1)}
+    if message.encoding not in kinds:
+        raise ValueError(f"encoding {message.encoding}: rgb8, bgr8 or 16UC1 is wanted")
+    kind, channels = kinds[message.encoding]
+    width = message.width * channels * np.dtype(kind).itemsize
+    data = np.frombuffer(message.data, np.uint8)
+    if message.step < width or data.size != message.step * message.height:
+        raise ValueError(f"{data.size} bytes do not make {message.height} rows of {message.step}")
+    rows = data.reshape(message.height, message.step)[:, :width]
+    content = np.ascontiguousarray(rows).view(kind)
+    if channels == 1:
+        return content
+    content = content.reshape(message.height, message.width, 3)
+    return content[..., ::-1] if message.encoding == "bgr8" else content
+
+
+def camera_info(stamp: int, camera: str, K: np.ndarray, width: int, height: int) -> CameraInfo:
+    """CameraInfo of a rectified pinhole camera."""
+    message = CameraInfo(height=height, width=width, distortion_model="plumb_bob", d=[0.0] * 5)
+    set_stamp(message.header, stamp, f"{camera}_color_optical_frame")
+    message.k, message.r = K.flatten().tolist(), np.eye(3).flatten().tolist()
+    message.p = np.hstack([K, np.zeros((3, 1))]).flatten().tolist()
+    return message
+
+
+def diagnostics(stamp: int, name: str, text: str, values: dict, ok: bool = True) -> DiagnosticArray:
+    """One status with named values."""
+    status = DiagnosticStatus(name=name, message=text, level=DiagnosticStatus.OK if ok else DiagnosticStatus.WARN)
+    status.values = [KeyValue(key=str(k), value=str(v)) for k, v in values.items()]
+    message = DiagnosticArray(status=[status])
+    set_stamp(message.header, stamp)
+    return message
+
+
+def read_diagnostics(message) -> dict[str, dict[str, str]]:
+    """{status name: {"message": ..., key: value, ...}}."""
+    return {s.name: {"message": s.message, **{v.key: v.value for v in s.values}} for s in message.status}

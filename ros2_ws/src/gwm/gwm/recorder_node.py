@@ -1,0 +1,144 @@
+"""Records episodes of the live graph in the format of ``gwm collect``: start, then save or discard."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_msgs.msg import String, UInt64
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from gwm import messages
+from gwm.node import RELIABLE, SENSOR, declare, now_ns, spin
+from gwm.policy_node import site_of
+from gwm_core import topics
+from gwm_core.data.episode import EpisodeWriter, compressed_color, compressed_depth
+from gwm_core.errors import InputError
+
+
+@dataclass(frozen=True)
+class RecorderParameters:
+    """Parameters of the node."""
+
+    robot: str = "sim"
+    site: str = ""
+    record: str = "runs"
+
+
+class RecorderNode(Node):
+    """Everything small is written as received; images are compressed first, depth without loss."""
+
+    def __init__(self):
+        super().__init__("recorder")
+        self._settings = declare(self, RecorderParameters)
+        self._site = site_of(self._settings.robot, self._settings.site)
+        self._writer, self._folder, self._result = None, None, {}
+        self._received: dict[str, int] = {}
+        kinds = {
+            topics.JOINT_STATES: JointState, topics.GRIPPER_STATES: JointState, topics.COMMAND: JointState,
+            topics.CHUNK: JointTrajectory, topics.ALIVE: UInt64, topics.STATUS: DiagnosticArray,
+            topics.SIM_RESULT: String,
+        }  # fmt: skip
+        for topic, kind in kinds.items():
+            self._subscribe(kind, topic, self._plain(topic), SENSOR if topic == topics.ALIVE else RELIABLE)
+        for name, camera in self._site.cameras.items():
+            self._subscribe(Image, topics.color(camera.prefix), self._image(name, camera.prefix, "color"), SENSOR)
+            self._subscribe(Image, topics.depth(camera.prefix), self._image(name, camera.prefix, "depth"), SENSOR)
+            self._subscribe(CameraInfo, topics.info(camera.prefix), self._plain(topics.info(camera.prefix)), SENSOR)
+        self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
+        for name, act in {"start": self._start, "save": self._save, "discard": self._discard}.items():
+            self.create_service(Trigger, f"recorder/{name}", self._service(act))
+        self.create_timer(0.5, self._report)
+
+    def _subscribe(self, kind, topic, callback, qos) -> None:
+        self._received[topic] = 0
+
+        def count(message):
+            self._received[topic] += 1
+            if topic == topics.SIM_RESULT:
+                self._result = json.loads(message.data)
+            if self._writer is not None:
+                callback(message)
+
+        self.create_subscription(kind, topic, count, qos)
+
+    def _plain(self, topic: str):
+        def write(message):
+            package, _, kind = type(message).__module__.partition(".msg.")
+            name = f"{package}/msg/{type(message).__name__}"
+            stamp = messages.stamp_ns(message.header.stamp) if hasattr(message, "header") else now_ns(self)
+            self._writer.write_cdr(topic, name, serialize_message(message), stamp)
+
+        return write
+
+    def _image(self, camera: str, prefix: str, kind: str):
+        def write(message):
+            stamp, content = messages.stamp_ns(message.header.stamp), messages.pixels(message)
+            if kind == "color":
+                self._writer.write(topics.color(prefix) + "/compressed", compressed_color(stamp, camera, content), stamp)
+            else:
+                topic = topics.depth(prefix) + "/compressedDepth"
+                self._writer.write(topic, compressed_depth(stamp, camera, content), stamp)
+
+        return write
+
+    def _service(self, act):
+        def serve(request, response):
+            try:
+                response.message, response.success = str(act()), True
+            except InputError as error:
+                response.message, response.success = str(error), False
+            return response
+
+        return serve
+
+    def _start(self) -> Path:
+        if self._writer is not None:
+            raise InputError("already recording: save or discard first")
+        parent = Path(self._settings.record)
+        number = sum(1 for _ in parent.glob("episode_*")) if parent.exists() else 0
+        self._folder = parent / f"episode_{number:06d}"
+        self._writer = EpisodeWriter(self._folder)
+        return self._folder
+
+    def _save(self) -> Path:
+        writer = self._take_writer()
+        cameras = {n: {"prefix": c.prefix, "T_base_camera": c.T_base_camera.tolist()} for n, c in self._site.cameras.items()}
+        info = {"robot": self._settings.robot, "saved": time.time(), "unusable": [], "cameras": cameras}
+        return writer.close({**self._result, **info})
+
+    def _discard(self) -> str:
+        self._take_writer().discard()
+        return "discarded"
+
+    def _take_writer(self) -> EpisodeWriter:
+        if self._writer is None:
+            raise InputError("not recording: start first")
+        writer, self._writer = self._writer, None
+        return writer
+
+    def _report(self) -> None:
+        values = {"recording": self._writer is not None, **{f"received {t}": n for t, n in self._received.items()}}
+        self._diagnostics.publish(messages.diagnostics(now_ns(self), "recorder", "recording", values))
+
+    def close(self) -> None:
+        """An unfinished episode stays behind as .partial."""
+        if self._writer is not None:
+            self.get_logger().warn(f"{self._folder}.partial was not saved")
+
+
+def main() -> int:
+    """Entry point."""
+    return spin(RecorderNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""The simulated robot and cameras, in the place and with the topics of the real drivers."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_msgs.msg import Float64MultiArray, String
+
+from gwm import messages
+from gwm.node import NEWEST, RELIABLE, SENSOR, declare, now_ns, spin
+from gwm.worker import Latest
+from gwm_core import topics
+from gwm_core.control.kinematics import fk
+from gwm_core.errors import InputError
+from gwm_core.sim.camera import CameraRig, choose_renderer
+from gwm_core.sim.scene import CAMERAS
+from gwm_core.sim.simulator import Simulator
+from gwm_core.sim.tasks import Success, sample_layout
+
+TICK = 0.01  # [s] joint states at 100 Hz
+MOST_CATCH_UP = 0.05  # [s] physics it makes up for in one tick; beyond that simulated time slips, and says so
+
+
+@dataclass(frozen=True)
+class SimParameters:
+    """Parameters of the node."""
+
+    renderer: str = "auto"
+    width: int = 424
+    height: int = 240
+    camera_hz: float = 15.0
+    publish_objects: bool = False
+
+
+class SimNode(Node):
+    """Physics in the executor's thread in real time; drawing in a thread of its own, which physics never waits for."""
+
+    def __init__(self):
+        super().__init__("sim")
+        self._settings = declare(self, SimParameters)
+        self._renderer = choose_renderer(self._settings.renderer)
+        self._sim = Simulator()
+        self._sim.reset(sample_layout("pick_place", 0))
+        self._success, self._result = Success("pick_place"), {}
+        self._commands, self._slipped = 0, 0.0
+        self._images = {}
+        self._frames_sent = 0
+        for name in CAMERAS:
+            prefix = topics.prefix_of(name)
+            self._images[name] = (
+                self.create_publisher(Image, topics.color(prefix), RELIABLE),
+                self.create_publisher(Image, topics.depth(prefix), RELIABLE),
+                self.create_publisher(CameraInfo, topics.info(prefix), RELIABLE),
+            )
+        self._joints = self.create_publisher(JointState, topics.JOINT_STATES, RELIABLE)
+        self._gripper = self.create_publisher(JointState, topics.GRIPPER_STATES, RELIABLE)
+        self._results = self.create_publisher(String, topics.SIM_RESULT, RELIABLE)
+        self._objects = self.create_publisher(String, topics.SIM_OBJECTS, NEWEST)
+        self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
+        self.create_subscription(JointState, topics.TARGET_JOINT, self._on_target, RELIABLE)
+        self.create_subscription(Float64MultiArray, topics.GRIPPER_COMMAND, self._on_grip, RELIABLE)
+        self.create_subscription(String, topics.SIM_EPISODE, self._on_episode, RELIABLE)
+        self._cameras = Latest(self, self._build_rig, self._publish_images)
+        self._ticks, self._origin, self._next_image = 0, time.monotonic() - self._sim.time, 0.0
+        self.create_timer(TICK, self._tick)
+        self.create_timer(0.1, self._report_result)
+        self.create_timer(0.5, self._report)
+        self.get_logger().info(f"simulation: renderer {self._renderer}; Panda meshes with FR3 limits")
+
+    def _build_rig(self):
+        os.setpriority(os.PRIO_PROCESS, 0, 10)  # this thread only: drawing gives way to physics
+        p = self._settings
+        rig = CameraRig(p.width, p.height, self._renderer)
+        rig(self._sim.snapshot())
+
+        def draw(item):
+            stamp, snapshot = item
+            return stamp, rig, rig(snapshot)
+
+        return draw
+
+    def _on_target(self, message) -> None:
+        q = messages.by_name(message.name, message.position, topics.ARM_JOINTS)
+        dq = messages.by_name(message.name, message.velocity, topics.ARM_JOINTS)
+        if q is not None and dq is not None:
+            self._commands += 1
+            self._sim.command(q, dq)
+
+    def _on_grip(self, message) -> None:
+        self._sim.grip(message.data[0])
+
+    def _on_episode(self, message) -> None:
+        try:
+            wish = json.loads(message.data)
+            layout = sample_layout(wish["task"], int(wish["seed"]), wish.get("difficulty", "nominal"))
+        except (ValueError, KeyError, TypeError, InputError) as error:
+            self.get_logger().error(f"{topics.SIM_EPISODE} ignored: {error}")
+            return
+        self._sim.reset(layout)
+        self._success = Success(layout.task)
+        self._result = {"task": layout.task, "seed": layout.seed, "success": False, "began": self._sim.time}
+
+    def _tick(self) -> None:
+        behind = time.monotonic() - self._origin - self._sim.time
+        if behind > MOST_CATCH_UP:
+            self._origin += behind - MOST_CATCH_UP
+            self._slipped += behind - MOST_CATCH_UP
+            behind = MOST_CATCH_UP
+        self._sim.step(behind)
+        stamp, sim = now_ns(self), self._sim
+        self._joints.publish(messages.joint_state(stamp, topics.ARM_JOINTS, sim.q, sim.dq))
+        self._ticks += 1
+        if self._ticks % 3 == 0:
+            self._gripper.publish(messages.joint_state(stamp, topics.FINGER_JOINTS, [sim.width / 2] * 2))
+        if sim.time >= self._next_image and self._cameras.ready:
+            self._next_image = max(self._next_image + 1.0 / self._settings.camera_hz, sim.time - TICK)
+            self._cameras.put((stamp, sim.snapshot()))
+        if self._result and not self._result["success"] and self._ticks % 2 == 0:
+            done = self._success.update(sim.time, sim.objects(), fk(sim.q)[:3, 3], sim.width)
+            self._result |= {"success": done, "seconds": round(sim.time - self._result["began"], 3)}
+            if done:
+                self._report_result()
+
+    def _publish_images(self, drawn) -> None:
+        stamp, rig, images = drawn
+        for item in images:
+            color, depth, info = self._images[item.camera]
+            color.publish(messages.image(stamp, item.camera, item.color))
+            depth.publish(messages.image(stamp, item.camera, item.depth_mm))
+            info.publish(messages.camera_info(stamp, item.camera, rig.K, rig.width, rig.height))
+        self._frames_sent += 1
+
+    def _report_result(self) -> None:
+        if self._result:
+            self._results.publish(String(data=json.dumps(self._result)))
+        if self._settings.publish_objects:
+            objects = {name: pose.tolist() for name, pose in self._sim.objects().items()}
+            self._objects.publish(String(data=json.dumps(objects)))
+
+    def _report(self) -> None:
+        sent = {}
+        for name in CAMERAS:
+            prefix = topics.prefix_of(name)
+            sent |= {f"sent {topics.color(prefix)}": self._frames_sent, f"sent {topics.depth(prefix)}": self._frames_sent}
+        values = {
+            "renderer": self._renderer, "ready": self._cameras.ready, "slipped_s": f"{self._slipped:.3f}",
+            f"received {topics.TARGET_JOINT}": self._commands, **sent,
+        }  # fmt: skip
+        self._diagnostics.publish(messages.diagnostics(now_ns(self), "sim", "running", values))
+
+    def close(self) -> None:
+        """End the drawing thread."""
+        self._cameras.close()
+
+
+def main() -> int:
+    """Entry point."""
+    return spin(SimNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
