@@ -77,15 +77,18 @@ class Follower:
         catch_up = np.minimum(POSITION_GAIN * np.abs(error), np.sqrt(self._ddq_max * np.abs(error)))
         wish = self._within_tcp_speed(dq_goal + np.sign(error) * catch_up)
         ddq_wish = np.clip(ddq_goal + VELOCITY_GAIN * (wish - dq), -self._ddq_max, self._ddq_max)
-        change = np.clip(ddq_wish - ddq, -self._dddq_max * self.dt, self._dddq_max * self.dt)
-        dt = self.dt
-        candidate = Reference(
-            q + dq * dt + ddq * dt**2 / 2 + change * dt**2 / 6, dq + ddq * dt + change * dt / 2, ddq + change
-        )
-        if not self._can_stop_from(candidate):
+        jerk = np.clip((ddq_wish - ddq) / self.dt, -self._dddq_max, self._dddq_max)
+        candidate = self._after(self.dt, jerk)
+        if not self._can_stop_from(candidate, passing=self._after(self.dt / 2, jerk)):
             return self.stop()
         self.reference = candidate
         return candidate
+
+    def _after(self, t: float, jerk: np.ndarray) -> Reference:
+        q, dq, ddq = self.reference
+        return Reference(
+            q + dq * t + ddq * t**2 / 2 + jerk * t**3 / 6, dq + ddq * t + jerk * t**2 / 2, ddq + jerk * t
+        )
 
     def stop(self) -> Reference:
         """Move for ``dt`` along the quickest stop."""
@@ -105,11 +108,14 @@ class Follower:
         if result not in (Result.Working, Result.Finished):
             raise RuntimeError(f"Ruckig found no stop from {start}: {result}")
 
-    def _can_stop_from(self, start: Reference) -> bool:
-        """Whether the quickest stop from ``start`` keeps every limit, looked at every ``dt``."""
+    def _can_stop_from(self, start: Reference, passing: Reference) -> bool:
+        """Whether the way to ``start``, through ``passing``, and the quickest stop from there keep every limit.
+
+        Looked at every half period: within one, the speed of the TCP can peak between two points that are fine.
+        """
         self._plan_stop(start)
-        times = np.arange(0.0, self._trajectory.duration + self.dt, self.dt)
-        states = np.array([self._trajectory.at_time(t)[:2] for t in times])  # (S, 2, 7)
+        times = np.arange(0.0, self._trajectory.duration + self.dt, self.dt / 2)
+        states = np.array([passing[:2], *(self._trajectory.at_time(t)[:2] for t in times)])  # (S, 2, 7)
         q, dq = states[:, 0], states[:, 1]
         low, high = velocity_bounds(q)
         T, jacobian = fk_jacobian(q)

@@ -89,7 +89,8 @@ class Gate:
 
     def beat(self, last_plan: int, now: float) -> None:
         """Take a beat of the policy; an id that went back means it was restarted."""
-        if last_plan < self._last_beat or now - self._beat_at > self.config.dead_after:
+        known = np.isfinite(self._beat_at)
+        if known and (last_plan < self._last_beat or now - self._beat_at > self.config.dead_after):
             self._policy_died("policy restarted")
         self._last_beat, self._beat_at = last_plan, now
 
@@ -209,7 +210,7 @@ class Gate:
 
     def _watch(self, now: float) -> None:
         c = self.config
-        if now - self._beat_at > c.dead_after and np.isfinite(self._beat_at):
+        if np.isfinite(self._beat_at) and now - self._beat_at > c.dead_after:
             self._policy_died("policy died")
         if self.state in (State.HOLD, State.RUNNING, State.STOPPING):
             self._leash(now)
@@ -235,7 +236,7 @@ class Gate:
             self._latch()
 
     def _policy_died(self, cause: str) -> None:
-        if self.config.auto_arm or not self.armed or self._last_plan == 0:
+        if self.config.auto_arm or not self.armed:
             return
         self.armed = False
         if self.state is State.RUNNING and not self._homing:

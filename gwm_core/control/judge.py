@@ -64,7 +64,7 @@ def judge(
 
 def _judge_segment(verdict: Verdict, q, dq, ddq, dt: float, tcp_limit: float) -> None:
     verdict.check("finite", np.where(np.isfinite(np.concatenate([q, dq, ddq], axis=1)), 0.0, 2.0))
-    if not np.all(np.isfinite(q)):
+    if not (np.isfinite(q).all() and np.isfinite(dq).all() and np.isfinite(ddq).all()):
         return
     # the stream of positions alone
     velocity, acceleration = np.diff(q, axis=0) / dt, np.diff(q, 2, axis=0) / dt**2

@@ -18,7 +18,7 @@ class PolicyConfig:
     heads: int = 4
     encoder_layers: int = 2
     decoder_layers: int = 4
-    centers: int = 128  # scene tokens
+    centers: int = 96  # scene tokens
     neighbors: int = 16  # Gaussians per token
     rows: int = CHUNK_ROWS
     steps: int = 4  # Euler steps from noise to chunk
@@ -29,8 +29,8 @@ class PolicyConfig:
 class TrainConfig:
     """How a policy is trained."""
 
-    iterations: int = 15000
-    batch: int = 128
+    iterations: int = 6000
+    batch: int = 64
     draws: int = 2  # noise draws per encoded observation
     learning_rate: float = 1e-3
     warmup: int = 200

@@ -33,7 +33,7 @@ CAMERAS = {  # name -> eye, point looked at [m]
     "front": ((1.15, 0.0, 0.62), (0.47, 0.0, 0.03)),
     "side": ((0.70, -0.82, 0.62), (0.48, 0.0, 0.03)),
 }
-ARM_KP = (4500.0, 4500.0, 3500.0, 3500.0, 2000.0, 2000.0, 2000.0)  # [N m/rad]
+ARM_KP = (4500.0, 4500.0, 3500.0, 3500.0, 600.0, 600.0, 600.0)  # [N m/rad] wrist: more chatters at its 12 N m
 KV_OVER_KP = 0.1  # [s] so that ctrl = q + 0.1 * dq tracks a moving target
 PARKED = np.array([3.0, 0.0, -0.7])  # [m] where cubes not in play lie
 
@@ -134,9 +134,10 @@ def _arm_spec() -> mujoco.MjSpec:
 
 
 def _surroundings() -> str:
+    # compiled at the largest size a layout may ask for: the collision tree keeps the compiled bounds
     cubes = "".join(
         f'<body name="{name}" pos="3 0 -0.7"><freejoint name="{name}"/>'
-        f'<geom name="{name}" type="box" size=".02 .02 .02" rgba="{r} {g} {b} 1" mass=".05" '
+        f'<geom name="{name}" type="box" size=".025 .025 .025" rgba="{r} {g} {b} 1" mass=".05" '
         'friction="1 .005 .0001" condim="4"/></body>'
         for name, (r, g, b) in CUBE_COLORS.items()
     )

@@ -1,0 +1,151 @@
+"""``gwm doctor``: what works on this machine, and for whatever does not, how to mend it. Exit 0 fine, 1 limited, 2 broken."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from gwm.graph import ROOT, environment, refuse_mixed_ros, share
+from gwm_core import topics
+from gwm_core.errors import InputError
+
+OK, LIMITED, BROKEN = 0, 1, 2
+
+
+class Check(NamedTuple):
+    """One line: level, what was looked at, what was found, what to do about it."""
+
+    level: int
+    what: str
+    found: str
+    remedy: str = ""
+
+
+def _python() -> Iterator[Check]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    fits = (3, 11) <= sys.version_info[:2] <= (3, 12)
+    yield Check(OK if fits else BROKEN, "python", version, "" if fits else "install Python 3.11 or 3.12")
+
+
+def _packages() -> Iterator[Check]:
+    for module in ("numpy", "scipy", "torch", "safetensors", "numba", "cv2", "mujoco", "ruckig", "rosbags", "yaml"):
+        try:
+            found = importlib.import_module(module)
+            yield Check(OK, module, getattr(found, "__version__", "present"))
+        except ImportError as error:
+            yield Check(BROKEN, module, str(error), "remove .venv and run ./gwm again")
+    try:
+        yield Check(OK, "panda meshes", importlib.metadata.version("dm-robotics-panda"))
+    except importlib.metadata.PackageNotFoundError:
+        yield Check(LIMITED, "panda meshes", "absent", "pip install --no-deps dm-robotics-panda==0.4.8")
+
+
+def _ros() -> Iterator[Check]:
+    try:
+        refuse_mixed_ros()
+        import rclpy  # noqa: F401
+
+        sourced = os.environ.get("ROS_DISTRO")
+        yield Check(OK, "ros", f"system ROS 2 {sourced}" if sourced else "rclpy from PyPI wheels")
+    except InputError as error:
+        yield Check(BROKEN, "ros", "mixed", str(error))
+    except ImportError as error:
+        yield Check(BROKEN, "ros", str(error), "source /opt/ros/jazzy/setup.bash, or remove .venv and run ./gwm again")
+
+
+def _renderer() -> Iterator[Check]:
+    from gwm_core.sim.camera import choose_renderer
+
+    name = choose_renderer()
+    slow = "sudo apt install libegl1 libgl1 (ray casting draws about 8 frames a second)"
+    yield Check(OK if name != "raycast" else LIMITED, "renderer", name, slow if name == "raycast" else "")
+
+
+def _runtime() -> Iterator[Check]:
+    import torch
+
+    cuda = torch.cuda.is_available()
+    yield Check(OK, "runtime", f"torch {torch.__version__} on {torch.cuda.get_device_name() if cuda else 'cpu'}")
+    cores = len(os.sched_getaffinity(0))
+    yield Check(OK if cores >= 2 else LIMITED, "cores", str(cores), "" if cores >= 2 else "two or more are wanted")
+
+
+def _weights() -> Iterator[Check]:
+    from gwm_core.model.checkpoint import load_policy
+
+    try:
+        folder = share("models/demo")
+        yield Check(OK, "demo weights", f"{folder}, tasks {', '.join(load_policy(folder).config.tasks)}")
+    except InputError as error:
+        yield Check(BROKEN, "demo weights", str(error), "git checkout models/demo")
+
+
+def _disk() -> Iterator[Check]:
+    for what, path, least in (("disk", ROOT, 2.0), ("/dev/shm", Path("/dev/shm"), 0.1)):
+        try:
+            free = shutil.disk_usage(path).free / 1e9
+        except OSError as error:
+            yield Check(LIMITED, what, str(error), "shared memory carries the images: mount /dev/shm")
+            continue
+        remedy = {"disk": "free some space: an episode takes 10 MB", "/dev/shm": "fastdds shm clean; docker: --shm-size=512m"}
+        yield Check(OK if free > least else LIMITED, what, f"{free:.1f} GB free", "" if free > least else remedy[what])
+
+
+def _ports() -> Iterator[Check]:
+    domain = int(os.environ.get("ROS_DOMAIN_ID", "0"))
+    first = 7400 + 250 * domain + 10  # DDS: unicast discovery port of participant 0
+    busy = 0
+    for participant in range(20):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind(("127.0.0.1", first + 2 * participant))
+            except OSError:
+                busy += 1
+    level = OK if busy < 10 else LIMITED
+    remedy = "another graph runs in this domain: stop it or set ROS_DOMAIN_ID" if level else ""
+    yield Check(level, "dds ports", f"domain {domain}, {busy} of 20 participants' ports in use", remedy)
+
+
+def _graph() -> Iterator[Check]:
+    import rclpy
+
+    os.environ.update(environment())
+    rclpy.init()
+    node = rclpy.create_node("gwm_doctor")
+    time.sleep(2.0)
+    seen = {name.lstrip("/") for name, _ in node.get_topic_names_and_types()}
+    node.destroy_node()
+    rclpy.shutdown()
+    if topics.STATUS not in seen:
+        yield Check(OK, "graph", "not running (gwm up starts it)")
+        return
+    prefixes = [topics.prefix_of(name) for name in ("front", "side")]
+    wanted = [topics.JOINT_STATES, topics.GRIPPER_STATES, topics.CHUNK, topics.COMMAND]
+    wanted += [make(prefix) for prefix in prefixes for make in (topics.color, topics.depth, topics.info)]
+    missing = [name for name in wanted if name not in seen]
+    remedy = f"no publisher of {', '.join(missing)}: start the drivers (or robot:=sim)" if missing else ""
+    yield Check(LIMITED if missing else OK, "graph", f"running, {len(wanted) - len(missing)}/{len(wanted)} topics", remedy)
+
+
+def report(as_json: bool) -> int:
+    """Print every check; returns the worst level."""
+    checks = []
+    for group in (_python, _packages, _ros, _renderer, _runtime, _weights, _disk, _ports):
+        checks.extend(group())
+    if all(c.level < BROKEN for c in checks if c.what == "ros"):
+        checks.extend(_graph())
+    if as_json:
+        print(json.dumps([c._asdict() for c in checks], indent=1))
+    else:
+        for c in checks:
+            print(f"{('ok', 'limited', 'BROKEN')[c.level]:8}{c.what:14}{c.found}" + (f"\n{'':22}-> {c.remedy}" if c.remedy else ""))
+    return max(c.level for c in checks)

@@ -1,0 +1,203 @@
+import numpy as np
+import pytest
+from conftest import FollowingArm
+
+from gwm_core.control.gate import Gate, GateConfig, State
+from gwm_core.control.judge import judge
+from gwm_core.control.kinematics import HOME_Q
+from gwm_core.control.limits import Q_HIGH
+from gwm_core.types import ArmState, Chunk
+
+AWAY = HOME_Q + np.array([0.15, 0.1, 0.0, -0.1, 0.0, 0.1, 0.2])
+
+
+def violations(arm):
+    sent = [c for c in arm.log if c is not None]
+    q, dq, ddq = (np.array(part) for part in zip(*(c.reference for c in sent)))
+    return judge(q, dq, ddq, np.array([c.latched for c in sent])).total
+
+
+def start_moving(arm):
+    assert arm.offer(arm.chunk(AWAY)) == ""
+    arm.run(0.5)
+    assert np.abs(arm.log[-1].reference.dq).max() > 0.02
+
+
+def test_nothing_is_sent_before_it_is_armed():
+    arm = FollowingArm()
+    arm.run(0.5)
+    assert arm.offer(arm.chunk(AWAY)).startswith("state")
+    arm.run(0.5)
+    assert all(c is None for c in arm.log)
+
+
+def test_it_does_not_arm_without_joint_states():
+    assert "joint state" in Gate().arm(1.0)
+
+
+def test_it_follows_a_plan_to_its_end_and_then_stops_by_itself(arm):
+    assert arm.offer(arm.chunk(AWAY)) == ""
+    arm.run(3.0)
+    np.testing.assert_allclose(arm.q, AWAY, atol=0.06)  # the timeout comes a little before its last row
+    assert arm.gate.state is State.HOLD and arm.gate.cause == "plan stale"
+    assert violations(arm) == 0
+
+
+@pytest.mark.parametrize("latency_rows", [0, 1, 2, 3, 4])
+def test_new_plans_are_spliced_without_breaking_a_limit(arm, latency_rows):
+    """Plans that disagree by 2 cm-like jumps, at different delays."""
+    rng = np.random.default_rng(latency_rows)
+    for _ in range(8):
+        goal = AWAY + rng.normal(size=7) * 0.03
+        age = 0.01 + 0.1 * latency_rows
+        assert arm.offer(arm.chunk(goal, age), age) == ""
+        arm.run(0.4)
+    assert violations(arm) == 0
+
+
+def test_a_silent_policy_means_a_ramp_to_hold_and_a_plan_later_goes_on(arm):
+    start_moving(arm)
+    arm.beats = False
+    arm.run(0.11)
+    assert arm.gate.state is State.STOPPING and arm.gate.cause == "policy silent"
+    arm.run(0.4)
+    assert arm.gate.state is State.HOLD and np.abs(arm.log[-1].reference.dq).max() < 1e-6
+    arm.beats = True
+    arm.run(0.05)
+    assert arm.offer(arm.chunk(AWAY)) == ""  # staleness alone recovers by itself
+    assert violations(arm) == 0
+
+
+def test_a_dead_policy_needs_the_operator(arm):
+    start_moving(arm)
+    arm.beats = False
+    arm.run(1.5)
+    arm.beats = True
+    arm.run(0.2)
+    assert "not armed" in arm.offer(arm.chunk(AWAY))
+    assert arm.gate.arm(arm.now) == ""
+    assert arm.offer(arm.chunk(AWAY, age=0.05), 0.05) == ""
+
+
+def test_a_restarted_policy_needs_the_operator(arm):
+    start_moving(arm)
+    arm.gate.beat(0, arm.now)  # its last id went back
+    assert arm.gate.state is State.STOPPING and not arm.gate.armed
+
+
+def test_only_the_simulation_may_arm_itself():
+    arm = FollowingArm(GateConfig(auto_arm=True))
+    arm.run(0.2)
+    arm.gate.arm(arm.now)
+    arm.run(0.2)
+    start_moving(arm)
+    arm.beats = False
+    arm.run(1.5)
+    arm.beats = True
+    arm.run(0.2)
+    assert arm.offer(arm.chunk(AWAY)) == ""
+
+
+def test_stale_joints_stop_the_arm(arm):
+    start_moving(arm)
+    arm.measures = False
+    arm.run(0.11)
+    assert arm.gate.cause == "joint state stale" and arm.gate.state is State.STOPPING
+    arm.run(0.4)
+    assert np.abs(arm.log[-1].reference.dq).max() < 1e-6
+    assert violations(arm) == 0
+
+
+def test_non_finite_joints_count_as_stale(arm):
+    start_moving(arm)
+    arm.measures = False
+    for _ in range(15):
+        arm.gate.measure(ArmState(arm.stamp(), np.full(7, np.nan), np.zeros(7), 0.08), arm.now)
+        arm.run(0.01)
+    assert arm.gate.cause == "joint state stale"
+
+
+def test_the_leash_is_a_latched_fault(arm):
+    start_moving(arm)
+    arm.measures = False
+    held = arm.q + 0.3  # something pushes the arm away
+    for _ in range(20):
+        arm.gate.measure(ArmState(arm.stamp(), held, np.zeros(7), 0.08), arm.now)
+        arm.run(0.01)
+    assert arm.gate.state is State.FAULT and arm.gate.cause.startswith("leash")
+    assert arm.log[-1] is None
+    assert "reset first" in arm.gate.arm(arm.now)
+    arm.gate.reset()
+    arm.gate.measure(ArmState(arm.stamp(), held, np.zeros(7), 0.08), arm.now)
+    assert arm.gate.arm(arm.now) == ""
+    command = arm.gate.step(arm.now)
+    assert command.latched and np.abs(command.reference.q - held).max() < 1e-3
+
+
+def bad_chunks(arm):
+    good = arm.chunk(AWAY)
+    nan, inf = good.q.copy(), good.q.copy()
+    nan[3, 2], inf[0, 0] = np.nan, np.inf
+    jump = good.q.copy()
+    jump[8:, 6] += 0.5
+    yield "not finite", Chunk(good.stamp, nan, good.width)
+    yield "not finite", Chunk(good.stamp, inf, good.width)
+    yield "not finite", Chunk(good.stamp, good.q, np.full(16, np.nan))
+    yield "shape", Chunk(good.stamp, good.q[:, :6], good.width)
+    yield "shape", Chunk(good.stamp, good.q[:0], good.width[:0])
+    yield "joint limit", Chunk(good.stamp, good.q * 0 + Q_HIGH + 0.01, good.width)
+    yield "jump", Chunk(good.stamp, jump, good.width)
+    yield "jump", Chunk(good.stamp, good.q + np.array([0, 0, 0, 0, 0, 0, 0.5]), good.width)
+    yield "row spacing", Chunk(good.stamp, good.q, good.width, dt=1e-4)
+    yield "workspace", Chunk(good.stamp, HOME_Q + np.linspace(0, 1, 16)[:, None] * [0, 0.9, 0, 0, 0, 0, 0], good.width)
+
+
+def test_bad_chunks_are_refused_whole_with_the_reason(arm):
+    for reason, chunk in bad_chunks(arm):
+        assert arm.offer(chunk).startswith(reason), reason
+        assert arm.gate.state is State.HOLD
+    arm.run(0.2)
+    np.testing.assert_allclose(arm.q, HOME_Q, atol=1e-9)
+
+
+def test_old_future_repeated_and_reordered_plans_are_refused(arm):
+    chunk = arm.chunk(AWAY)
+    assert arm.offer(chunk, age=0.6).startswith("age")
+    assert arm.offer(chunk, age=-0.5).startswith("age")
+    assert arm.offer(chunk) == ""
+    assert arm.offer(chunk).startswith("order")
+    assert arm.offer(arm.chunk(AWAY, age=0.3), age=0.3).startswith("order")
+
+
+def test_from_hold_a_plan_made_before_the_arm_moved_is_refused(arm):
+    chunk = arm.chunk(AWAY, age=0.2)
+    arm.q = arm.q + 0.03
+    arm.gate._follower.reset(arm.q)
+    arm.run(0.02)
+    assert arm.offer(chunk, age=0.22).startswith("moved")
+
+
+def test_hold_stop_and_home(arm):
+    start_moving(arm)
+    arm.gate.hold()
+    arm.run(0.6)
+    assert arm.gate.state is State.HOLD and arm.gate.cause == "held by operator"
+    assert "not armed" in arm.offer(arm.chunk(AWAY, age=0.05), 0.05)
+    assert arm.gate.home(arm.now) == ""
+    arm.run(4.0)
+    assert arm.gate.cause == "at home"
+    np.testing.assert_allclose(arm.q, HOME_Q, atol=2e-3)
+    arm.gate.stop()
+    arm.run(0.1)
+    assert arm.gate.state is State.DISARMED and arm.log[-1] is None
+    assert violations(arm) == 0
+
+
+def test_the_gripper_has_edges_with_hysteresis(arm):
+    widths = np.array([0.08] * 4 + [0.045] * 2 + [0.02] * 2 + [0.04] * 4 + [0.06] * 4)
+    chunk = arm.chunk(AWAY)
+    assert arm.offer(Chunk(chunk.stamp, chunk.q, widths)) == ""
+    arm.run(1.55)
+    seen = [c.width for c in arm.log if c is not None]
+    edges = [b for a, b in zip(seen, seen[1:]) if a != b]
+    assert edges == [0.0, 0.08]

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+
+from gwm_core.control.controller import Follower
+from gwm_core.control.judge import judge
+from gwm_core.control.kinematics import HOME_Q
+
+
+@pytest.fixture(scope="module")
+def log():
+    follower = Follower()
+    follower.reset(HOME_Q)
+    goals = [HOME_Q + 0.3] * 120 + [HOME_Q - 0.2] * 150
+    return [np.array(part) for part in zip(*(follower.step(g, np.zeros(7), np.zeros(7)) for g in goals))]
+
+
+def total(q, dq, ddq, latched=None):
+    return judge(q, dq, ddq, np.zeros(len(q), bool) if latched is None else latched)
+
+
+def test_what_the_follower_sends_passes(log):
+    assert total(*log).total == 0
+
+
+def test_the_same_log_resampled_linearly_fails(log):
+    q = log[0]
+    coarse = np.arange(0, len(q), 10)
+    linear = np.array([np.interp(np.arange(coarse[-1] + 1), coarse, q[coarse, j]) for j in range(7)]).T
+    dq = np.gradient(linear, 0.01, axis=0)
+    found = total(linear, dq, np.gradient(dq, 0.01, axis=0))
+    assert found.violations["stream acceleration"] > 0
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "named"),
+    [
+        (0, lambda a: a + np.r_[np.zeros(100), np.full(len(a) - 100, 0.02)][:, None], "stream acceleration"),
+        (0, lambda a: a + 4.0, "stream position"),
+        (1, lambda a: a * 40, "quintic velocity"),
+        (0, lambda a: np.where(np.arange(len(a))[:, None] == 50, np.nan, a), "finite"),
+        (2, lambda a: np.where(np.arange(len(a))[:, None] == 50, np.inf, a), "finite"),
+    ],
+)
+def test_each_fault_is_found_and_named(log, part, change, named):
+    parts = [a.copy() for a in log]
+    parts[part] = change(parts[part])
+    assert total(*parts).violations.get(named, 0) > 0
+
+
+def test_a_faster_profile_is_found(log):
+    assert judge(*log, np.zeros(len(log[0]), bool), tcp_speed=0.05).violations["stream tcp speed"] > 0
+
+
+def test_a_latch_separates_segments_and_only_a_latch_does(log):
+    moved = [np.concatenate([a, a[-1:] * 0 + (0.3 if i == 0 else 0) + (a[-1:] if i == 0 else 0)] * 1) for i, a in enumerate(log)]
+    latched = np.zeros(len(moved[0]), bool)
+    assert total(*moved).total > 0
+    latched[-1] = True
+    assert total(*moved, latched).total == 0
