@@ -108,7 +108,8 @@ def load_samples(
 ) -> Samples:
     """Samples of all episodes below ``folders``, lifted in parallel and kept in a cache beside the first folder."""
     paths = [path for folder in folders for path in list_episodes(folder)]
-    key = hashlib.sha256(f"{[str(p) for p in paths]} {lift_config} {tasks} {CHUNK_ROWS}".encode()).hexdigest()[:16]
+    names = [str(path.relative_to(folder)) for folder in folders for path in list_episodes(folder)]
+    key = hashlib.sha256(f"{names} {lift_config} {tasks} {CHUNK_ROWS}".encode()).hexdigest()[:16]
     cache = Path(folders[0]) / f"samples-{key}.safetensors"
     if cache.exists():
         return Samples(**load_file(cache))

@@ -19,13 +19,13 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from gwm import messages
-from gwm.graph import environment, graph
+from gwm.graph import environment, graph, refuse_mixed_ros
 from gwm.node import RELIABLE, now_ns
 from gwm.supervise import Supervisor
 from gwm_core import topics
 from gwm_core.control.judge import judge
 from gwm_core.data.episode import read_episode
-from gwm_core.errors import InputError
+from gwm_core.errors import InputError, one_of
 from gwm_core.evaluate.statistics import interval
 from gwm_core.sim.tasks import TIME_LIMIT, sample_layout
 
@@ -100,7 +100,9 @@ class Operator(Node):
 
 def run_demo(args, policy: str) -> int:
     """Run the demo as the command line asks; returns the exit code."""
+    refuse_mixed_ros()
     sample_layout(args.task, args.seed, args.difficulty)
+    _check_policy(policy, args.task)
     out = Path(args.out) / time.strftime("%Y%m%d-%H%M%S")
     try:
         out.mkdir(parents=True)
@@ -134,6 +136,13 @@ def run_demo(args, policy: str) -> int:
         Path(args.json).write_text(json.dumps(figures, indent=1) + "\n")
     _table(figures, out)
     return 0
+
+
+def _check_policy(policy: str, task: str) -> None:
+    if policy != "expert":
+        from gwm_core.model.checkpoint import load_policy
+
+        one_of("task", task, load_policy(Path(policy)).config.tasks)
 
 
 def _say(args, text: str, end: str = "\n") -> None:

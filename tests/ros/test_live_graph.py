@@ -1,0 +1,170 @@
+"""The real processes over real topics, driven as an operator would."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+rclpy = pytest.importorskip("rclpy")
+
+from gwm.demo import Operator
+from gwm.graph import environment, graph
+from gwm.supervise import Supervisor
+from gwm_core import topics
+from gwm_core.control.judge import judge
+from gwm_core.data.episode import read_episode
+from gwm_core.site import simulation_site
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+
+@pytest.fixture
+def domain(monkeypatch):
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 100)))
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def operator(domain):
+    rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+    operator = Operator()
+    yield operator
+    operator.destroy_node()
+    rclpy.try_shutdown()
+
+
+def real_robot_nodes(tmp_path):
+    """The graph of a real robot, with the simulation in the drivers' place: nothing may arm itself."""
+    site = tmp_path / "site.yaml"
+    cameras = {n: {"prefix": c.prefix, "T_base_camera": c.T_base_camera.tolist()} for n, c in simulation_site().cameras.items()}
+    site.write_text(yaml.safe_dump({"cameras": cameras}))
+    nodes = graph(policy="expert", record=str(tmp_path / "record"))
+    (own_gate,) = (n for n in graph(robot="fr3", site=str(site)) if n.name == "gate")
+    return [own_gate if n.name == "gate" else n for n in nodes]
+
+
+def ready(operator):
+    reports = operator.reports
+    return operator.status and all(reports.get(n, {}).get("ready") == "True" for n in ("sim", "policy")) and "recorder" in reports
+
+
+def commands(operator, since=0):
+    return [np.array(column) for column in zip(*operator.commands[since:])]
+
+
+def speed(operator):
+    return np.abs(operator.commands[-1][1]).max() if operator.commands else 0.0
+
+
+def test_a_dead_policy_means_ramp_hold_respawn_and_no_motion_until_the_operator_arms(operator, tmp_path):
+    supervisor = Supervisor(real_robot_nodes(tmp_path), log=open(tmp_path / "log", "w"))
+    supervisor.start()
+    poll = supervisor.poll
+    try:
+        assert operator.wait("start", lambda: ready(operator), 90, poll), (tmp_path / "log").read_text()
+        operator.lay("pick_place", 300, "nominal")
+        assert operator.wait("layout", lambda: operator.result.get("seed") == 300, 10, poll)
+        assert not operator.wait("motion", lambda: speed(operator) > 0.01, 2, poll), "it moved before it was armed"
+        operator.wish("recorder/start", poll)
+        operator.wish("gate/arm", poll)
+        assert operator.wait("motion", lambda: speed(operator) > 0.05, 15, poll)
+
+        died = len(operator.commands)
+        os.kill(supervisor.processes["policy"].pid, signal.SIGKILL)
+        assert operator.wait("hold", lambda: operator.status["state"] == "HOLD", 2, poll)
+        assert operator.wait("rest", lambda: speed(operator) < 1e-6, 1, poll)
+        ramp = np.array([np.abs(c[1]).max() for c in operator.commands[died:]])
+        assert np.argmax(ramp < 1e-6) < 60  # within 0.6 s of the kill, most of it noticing
+
+        assert operator.wait("respawn", lambda: supervisor.respawns.get("policy") == 1, 10, poll)
+        operator.reports.pop("policy", None)
+        assert operator.wait("new policy", lambda: operator.reports.get("policy", {}).get("plans", "0") != "0", 60, poll)
+        resting = len(operator.commands)
+        assert not operator.wait("motion", lambda: speed(operator) > 1e-6, 3, poll), "it armed itself"
+        assert operator.status["armed"] == "False" and operator.status["state"] == "HOLD"
+        assert len(operator.commands) > resting + 200  # it went on holding at its rate
+
+        operator.wish("gate/arm", poll)
+        assert operator.wait("motion", lambda: speed(operator) > 0.05, 15, poll)
+        assert operator.wait("success", lambda: operator.result.get("success"), 40, poll)
+        operator.wish("recorder/save", poll)
+        q, dq, ddq, latched = commands(operator)
+        found = judge(q, dq, ddq, latched)
+        assert found.total == 0, found.violations
+
+        episode = read_episode(next((tmp_path / "record").glob("episode_*")))
+        assert episode.info["success"] and len(episode.images["front", "color"]) > 30
+
+        os.kill(supervisor.processes["gate"].pid, signal.SIGKILL)
+        deadline = time.monotonic() + 5
+        while not (over := poll()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert over.startswith("gate ended")
+    finally:
+        supervisor.stop()
+    assert all(p.poll() is not None for p in supervisor.processes.values())
+
+
+def start_up(tmp_path):
+    child = subprocess.Popen(
+        [sys.executable, "-m", "gwm.cli", "up", "policy:=expert", f"record:={tmp_path}"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    return child
+
+
+def children_of(pid):
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+            words = (stat.parent / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if int(fields[1]) == pid:
+            found[int(stat.parent.name)] = b" ".join(words).decode()
+    return found
+
+
+@pytest.mark.parametrize("end", ["interrupt", "gate dies"])
+def test_gwm_up_ends_cleanly_and_tells_how_it_ended(operator, tmp_path, end):
+    child = start_up(tmp_path)
+    assert operator.wait("start", lambda: ready(operator), 90, lambda: "")
+    nodes = children_of(child.pid)
+    assert len(nodes) == 4
+    if end == "interrupt":
+        child.send_signal(signal.SIGINT)
+    else:
+        os.kill(next(pid for pid, words in nodes.items() if "gate_node" in words), signal.SIGKILL)
+    output, _ = child.communicate(timeout=30)
+    assert child.returncode == (0 if end == "interrupt" else 1), output
+    assert "Traceback" not in output, output
+    if end == "interrupt":
+        assert "gate: at rest" in output
+    assert not any(Path(f"/proc/{pid}").exists() for pid in nodes)
+
+
+def test_a_second_episode_and_unknown_wishes_do_no_harm(operator, tmp_path):
+    nodes = [replace(n) for n in graph(policy="expert", record=str(tmp_path)) if n.name in ("sim", "gate")]
+    supervisor = Supervisor(nodes, log=open(tmp_path / "log", "w"))
+    supervisor.start()
+    try:
+        assert operator.wait("start", lambda: operator.status and "sim" in operator.reports, 60, supervisor.poll)
+        from std_msgs.msg import String
+
+        for text in ("nonsense", '{"task": "juggle", "seed": 1}', '{"seed": 1}', "[]"):
+            operator._episode.publish(String(data=text))
+        operator.lay("stack", 7, "hard")
+        assert operator.wait("layout", lambda: operator.result.get("seed") == 7, 10, supervisor.poll)
+        assert operator.reports["sim"]["message"] == "running" and topics.COMMAND
+    finally:
+        supervisor.stop()

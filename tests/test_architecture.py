@@ -1,0 +1,72 @@
+"""Rules of the repository that a reader could otherwise only hope for."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CORE = sorted((ROOT / "gwm_core").rglob("*.py"))
+NODES = sorted((ROOT / "ros2_ws/src/gwm/gwm").glob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+    return names
+
+
+def roots(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imported(path)}
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_core_knows_neither_ros_nor_the_nodes(path):
+    assert not roots(path) & {"rclpy", "gwm", "std_msgs", "sensor_msgs", "trajectory_msgs", "diagnostic_msgs", "launch"}
+
+
+def test_the_gates_process_loads_neither_torch_nor_images():
+    code = "import sys, gwm.gate_node; print(sorted(m for m in ('torch', 'cv2', 'mujoco', 'numba') if m in sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_the_graph_is_standard_library_only():
+    allowed = {"gwm_core", "numpy", "rclpy"}  # the last two only to ask whether they are there
+    third = roots(ROOT / "ros2_ws/src/gwm/gwm/graph.py") - set(sys.stdlib_module_names) - allowed
+    assert not third
+    assert not roots(ROOT / "gwm_core/errors.py") - set(sys.stdlib_module_names)
+
+
+def test_nothing_reads_a_clock_in_the_core_but_training():
+    for path in CORE:
+        if path.name != "train.py":
+            assert not re.search(r"\btime\.(time|monotonic|perf_counter)\(", path.read_text()), path
+
+
+@pytest.mark.parametrize("path", [*CORE, *NODES], ids=lambda p: str(p.relative_to(ROOT)))
+def test_nothing_at_run_time_can_execute_data(path):
+    text = path.read_text()
+    forbidden = r"\bpickle\b|\bmarshal\b|yaml\.load\(|\beval\(|\bexec\(|shell\s*=\s*True|torch\.load\(|allow_pickle\s*=\s*True"
+    assert not re.search(forbidden, text)
+
+
+def test_one_file_lists_the_processes_and_both_starters_use_it():
+    from gwm import graph
+
+    modules = {node.module for node in graph.graph()}
+    assert modules == {p.stem for p in NODES if p.stem.endswith("_node")}
+    launch = (ROOT / "launch/bringup.launch.py").read_text()
+    assert "gwm_graph.graph(" in launch and not any(module in launch for module in modules)
+
+
+def test_lint():
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", str(ROOT)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]

@@ -1,0 +1,76 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from gwm_core.evaluate.statistics import interval
+
+
+def gwm(*words, cwd=None, **env):
+    return subprocess.run(
+        [sys.executable, "-m", "gwm.cli", *words], capture_output=True, text=True, cwd=cwd, check=False,
+        env={**os.environ, **env}, timeout=120,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["demo", "--task", "juggle"], "lift, pick_place, stack"),
+        (["demo", "--episodes", "0"], "--episodes"),
+        (["demo", "--policy", "/nowhere", "--episodes", "1"], "no policy in /nowhere"),
+        (["demo", "--nonsense"], "--nonsense"),
+        (["demo", "--out", "/proc/nothing"], "cannot write"),
+        (["eval", "policy", "--task", "juggle"], "lift, pick_place, stack"),
+        (["eval", "policy", "--task", "lift", "--policy", "/nowhere"], "no policy in /nowhere"),
+        (["eval", "policy", "--task", "lift", "--difficulty", "mad"], "hard, nominal"),
+        (["eval", "policy", "--task", "lift", "--latency", "soon"], "milliseconds"),
+        (["collect", "--task", "juggle", "--out", "x"], "lift, pick_place, stack"),
+        (["collect", "--task", "lift", "--out", "/proc/nothing", "--episodes", "1"], "cannot write"),
+        (["collect", "--task", "lift", "--out", "x", "--seed", "5000"], "0-3999"),
+        (["train", "policy", "--data", "/nowhere", "--out", "x"], "no episodes in /nowhere"),
+        (["train", "policy", "--data", "x", "--out", "x", "--config", "huge"], "demo, tiny"),
+        (["train", "policy", "--data", "x", "--out", "x", "--device", "tpu"], "valid are cpu"),
+        (["up", "robot:=ur5"], "fr3, sim"),
+        (["up", "colour:=red"], "unknown argument"),
+        (["up", "camera_hz:=fast"], "not a float"),
+        (["up", "robot:=fr3", "policy:=expert"], "ground truth"),
+        (["juggle"], "invalid choice"),
+        ([], "required"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_exit_2(words, named, tmp_path):
+    done = gwm(*words, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert named in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("gwm:")]
+    assert len(lines) == 1 and "Traceback" not in done.stderr
+    assert not [p for p in tmp_path.rglob("*") if p.is_file() and p.stat().st_size and p.suffix != ".log"]
+
+
+def test_a_mix_of_wheels_and_system_ros_is_refused(tmp_path):
+    done = gwm("demo", "--episodes", "1", cwd=tmp_path, ROS_DISTRO="jazzy")
+    assert done.returncode == 2 and "system ROS is sourced" in done.stderr
+
+
+@pytest.mark.parametrize("words", [[], ["demo"], ["up"], ["collect"], ["train", "policy"], ["eval", "policy"], ["doctor"]])
+def test_help_has_an_example(words):
+    done = gwm(*words, "--help")
+    assert done.returncode == 0 and (not words or "example: gwm" in done.stdout)
+
+
+def test_doctor_speaks_json_and_every_fault_has_a_remedy():
+    done = gwm("doctor", "--json")
+    checks = json.loads(done.stdout)
+    assert done.returncode == max(c["level"] for c in checks)
+    assert {"python", "ros", "renderer", "runtime", "disk"} <= {c["what"] for c in checks}
+    assert all(c["remedy"] for c in checks if c["level"] > 0)
+
+
+def test_intervals_are_clopper_pearson():
+    """Published values: 18/20 -> 0.68-0.99, 40/50 -> 0.66-0.90."""
+    assert [round(x, 2) for x in interval(18, 20)] == [0.68, 0.99]
+    assert [round(x, 2) for x in interval(40, 50)] == [0.66, 0.90]
+    assert interval(0, 0) == (0.0, 1.0)

@@ -1,0 +1,160 @@
+"""Collect, record, read, train, resume, evaluate: the whole path on a small scale."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gwm_core.control.kinematics import fk
+from gwm_core.data.episode import list_episodes, read_episode
+from gwm_core.errors import InputError
+from gwm_core.learn.collect import CollectConfig, collect
+from gwm_core.learn.dataset import episode_samples, load_samples
+from gwm_core.learn.evaluate import EvalConfig, evaluate
+from gwm_core.learn.train import STATE, train
+from gwm_core.model.checkpoint import load_policy
+from gwm_core.model.config import named_config
+from gwm_core.rollout import trials_hash
+
+POLICY, TRAIN = named_config("tiny")
+
+
+@pytest.fixture(scope="module")
+def episodes(tmp_path_factory, renderer) -> Path:
+    folder = tmp_path_factory.mktemp("episodes")
+    assert collect(CollectConfig("lift", folder, 4, seed=10, renderer=renderer), processes=2) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def samples(episodes):
+    return load_samples([episodes], POLICY.tasks, POLICY.lift, processes=1)
+
+
+def test_an_episode_holds_what_was_sent_and_seen(episodes):
+    paths = list_episodes(episodes)
+    assert len(paths) == 4 and not list(episodes.glob("*.partial"))
+    episode = read_episode(paths[0])
+    assert episode.info["task"] == "lift" and episode.info["success"] is True
+    assert np.all(np.diff(episode.command_stamps) == 10_000_000)
+    measured = np.array([s.q for s in episode.states])
+    assert np.abs(measured[100:] - episode.commands[100 : len(measured), :7]).max() < 0.05
+    color = episode.images["front", "color"]
+    assert 80e6 < np.median(np.diff([s for s, _ in color])) < 120e6
+    stamp, data = color[3]
+    frame = episode.frame("front", stamp, data, episode.images["front", "depth"][3][1])
+    assert frame.color.shape == (240, 424, 3) and 0.5 < np.median(frame.depth[frame.depth > 0]) < 2.0
+
+
+def test_labels_are_the_forward_kinematics_of_what_was_sent(episodes):
+    episode = read_episode(list_episodes(episodes)[0])
+    samples = episode_samples(episode, POLICY.lift)
+    first = episode.images["front", "color"][0][0]
+    for k in (1, 7, 16):
+        index = np.searchsorted(episode.command_stamps, first + k * 100_000_000)
+        wanted = fk(episode.commands[index, :7])[:3, 3]
+        np.testing.assert_allclose(samples["rows"][0, k - 1, :3], wanted, atol=1e-5)
+    assert samples["points"].shape[1:] == (1024, 3)
+
+
+def test_rows_beyond_a_push_and_moments_within_are_left_out(episodes):
+    episode = read_episode(list_episodes(episodes)[0])
+    whole = episode_samples(episode, POLICY.lift)
+    stamps = [s for s, _ in episode.images["front", "color"]]
+    begin, end = stamps[10] + 1, stamps[14] + 1
+    episode.info["unusable"] = [[begin, end]]
+    cut = episode_samples(episode, POLICY.lift)
+    assert len(cut["rows"]) == len(whole["rows"]) - 4
+    assert cut["valid"][9].tolist() == [k <= 1 for k in range(1, 17)]
+    assert cut["valid"][10].all()
+
+
+def test_training_lowers_the_loss_and_a_resumed_run_equals_a_whole_one(samples, tmp_path):
+    config = replace(TRAIN, iterations=20, validate_every=10)
+    torch.set_num_threads(1)
+    losses = []
+    train(samples, POLICY, config, tmp_path / "whole", {}, progress=lambda d, t, f: losses.append(f["loss"]))
+
+    class Killed(Exception):
+        pass
+
+    def kill(done, total, figures):
+        shutil.copytree(tmp_path / "half", tmp_path / "kept")  # the state saved at iteration 10 of a run that dies later
+        raise Killed
+
+    with pytest.raises(Killed):
+        train(samples, POLICY, replace(config, validate_every=10), tmp_path / "half", {}, progress=kill)
+    assert (tmp_path / "kept" / STATE).exists()
+    train(samples, POLICY, config, tmp_path / "kept", {})
+    whole, resumed = (load_policy(tmp_path / n).state_dict() for n in ("whole", "kept"))
+    for name in whole:
+        torch.testing.assert_close(whole[name], resumed[name], atol=0, rtol=0, msg=name)
+    assert not (tmp_path / "kept" / STATE).exists()
+
+
+def test_another_configuration_does_not_take_over_an_unfinished_run(samples, tmp_path):
+    def stop(done, total, figures):
+        raise KeyboardInterrupt
+
+    config = replace(TRAIN, iterations=40, validate_every=10)
+    with pytest.raises(KeyboardInterrupt):
+        train(samples, POLICY, config, tmp_path, {}, progress=stop)
+    with pytest.raises(InputError, match="other settings"):
+        train(samples, POLICY, replace(config, learning_rate=1e-4), tmp_path, {})
+
+
+def test_overfitting_a_few_moments_makes_the_plan_right(samples, tmp_path):
+    """The loss, the sampler and the normalisation agree: a net that has seen a moment often reproduces its rows."""
+    few = replace(
+        samples, **{n: getattr(samples, n)[:24] for n in samples.__annotations__ if n != "episode"},
+        episode=np.arange(24) % 3,
+    )  # fmt: skip
+    bigger = replace(POLICY, width=64, steps=8)
+    config = replace(TRAIN, iterations=400, batch=16, draws=4, learning_rate=2e-3, validate_every=400, ema=0.98)
+    figures = train(few, bigger, config, tmp_path, {})
+    assert figures["position_mm"] < 60  # held-out moments of the same few seconds; untrained it is over 100
+
+
+def test_a_damaged_episode_is_named(episodes, tmp_path):
+    victim = tmp_path / "episode"
+    shutil.copytree(list_episodes(episodes)[0], victim)
+    bag = next(victim.rglob("*.mcap"))
+    bag.write_bytes(bag.read_bytes()[: bag.stat().st_size // 2])
+    with pytest.raises(InputError, match="damaged"):
+        read_episode(victim)
+    with pytest.raises(InputError, match="no episodes"):
+        list_episodes(tmp_path / "nothing")
+
+
+def test_training_seeds_end_where_choosing_seeds_begin(tmp_path):
+    with pytest.raises(InputError, match="0-3999"):
+        collect(CollectConfig("lift", tmp_path, 10, seed=3995), 1)
+
+
+def test_evaluation_is_deterministic_in_any_number_of_processes(samples, tmp_path, renderer):
+    train(samples, POLICY, replace(TRAIN, iterations=20, validate_every=20), tmp_path, {})
+    from gwm_core.learn import evaluate as module
+
+    config = EvalConfig("lift", str(tmp_path), trials=2, seed=4000, renderer=renderer)
+    first, second = evaluate(config, processes=1), evaluate(config, processes=2)
+    assert trials_hash(first) == trials_hash(second)
+    assert all(t.violations == 0 for t in first) and module._kit is None
+
+
+@pytest.mark.parametrize("task", ["lift", "pick_place", "stack"])
+def test_the_expert_solves_the_tasks_through_the_gate(task):
+    trials = evaluate(EvalConfig(task, "expert", trials=6, seed=200, replan_every=2), processes=2)
+    assert sum(t.success for t in trials) == 6
+    assert sum(t.violations for t in trials) == 0
+
+
+def test_the_shipped_weights_are_whole_and_know_all_tasks():
+    folder = Path(__file__).parents[1] / "models" / "demo"
+    assert load_policy(folder).config.tasks == ("lift", "pick_place", "stack")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert "gwm train policy" in manifest["provenance"]["command"]
+    assert sum(f.stat().st_size for f in folder.iterdir()) < 40e6

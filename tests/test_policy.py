@@ -1,0 +1,140 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from gwm_core.errors import InputError
+from gwm_core.model.actor import Actor
+from gwm_core.model.checkpoint import MANIFEST, WEIGHTS, load_policy, save_policy
+from gwm_core.model.config import named_config
+from gwm_core.model.diffusion import euler, noised
+from gwm_core.model.policy import Policy
+from gwm_core.types import ArmState, Observation
+
+CONFIG = named_config("tiny")[0]
+
+
+@pytest.fixture
+def policy():
+    torch.manual_seed(0)
+    policy = Policy(CONFIG).eval()
+    for parameter in policy.parameters():  # also those that start at zero
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    return policy
+
+
+def inputs(batch=3):
+    g = torch.Generator().manual_seed(1)
+    points = torch.rand(batch, 256, 3, generator=g) * torch.tensor([0.4, 0.6, 0.2]) + torch.tensor([0.3, -0.3, 0.0])
+    proprio = torch.rand(batch, 11, generator=g)
+    return points, torch.rand(batch, 256, 3, generator=g), proprio, torch.arange(batch) % 3
+
+
+def test_moving_hand_and_scene_sideways_moves_the_plan_with_them(policy):
+    points, colors, proprio, task = inputs()
+    shift = torch.tensor([0.07, -0.11, 0.0])
+    moved = proprio.clone()
+    moved[:, :3] += shift
+    with torch.no_grad():
+        a, b = policy(points, colors, proprio, task), policy(points + shift, colors, moved, task)
+    torch.testing.assert_close(a[..., :3] + shift, b[..., :3], atol=2e-4, rtol=0)
+    torch.testing.assert_close(a[..., 3:], b[..., 3:], atol=2e-4, rtol=0)
+
+
+def test_rows_do_not_depend_on_the_rest_of_the_batch(policy):
+    points, colors, proprio, task = inputs()
+    with torch.no_grad():
+        whole = policy(points, colors, proprio, task)
+        alone = policy(points[1:2], colors[1:2], proprio[1:2], task[1:2])
+    torch.testing.assert_close(whole[1:2], alone, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("what", ["points", "colors", "proprio", "task"])
+def test_every_input_matters(policy, what):
+    values = dict(zip(("points", "colors", "proprio", "task"), inputs()))
+    with torch.no_grad():
+        before = policy(**values)
+        if what == "task":
+            values["task"] = (values["task"] + 1) % 3
+        elif what == "proprio":
+            values["proprio"] = values["proprio"] + 0.1
+        else:
+            values[what] = values[what].flip(-1)
+        assert (policy(**values) - before).abs().max() > 1e-3
+
+
+def test_cached_denoising_equals_the_sampler(policy):
+    values = inputs()
+    with torch.no_grad():
+        condition, kv = policy.encode(*values)
+        x = euler(lambda x, t: policy.denoise(x, t, condition, kv), policy.noise.expand(3, -1, -1), CONFIG.steps)
+        rows = x * policy.std + policy.mean
+        whole = policy(*values)
+    torch.testing.assert_close(policy.normalize(whole, values[2]), x, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(rows[..., 3:], whole[..., 3:])
+
+
+def test_euler_is_exact_on_straight_paths():
+    data, noise = torch.randn(2, 4, 10), torch.randn(2, 4, 10)
+    for steps in (1, 3, 10):
+        torch.testing.assert_close(euler(lambda x, t: data - noise, noise, steps), data, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(noised(data, noise, torch.ones(1)), data)
+
+
+def test_masked_rows_do_not_count(policy):
+    values = inputs()
+    rows, valid = torch.randn(3, 16, 10), torch.ones(3, 16, dtype=torch.bool)
+    valid[:, 8:] = False
+    wild = rows.clone()
+    wild[:, 8:] = 1e3
+    # attention lets masked rows be seen, so compare gradients of the loss with respect to them: there are none
+    wild.requires_grad_(True)
+    torch.manual_seed(3)
+    loss = ((policy.normalize(wild, values[2]) ** 2).mean(-1) * valid).sum()
+    loss.backward()
+    assert wild.grad[:, 8:].abs().max() == 0 and wild.grad[:, :8].abs().max() > 0
+
+
+def test_a_checkpoint_loads_to_the_same_function(policy, tmp_path):
+    save_policy(tmp_path, policy, {"command": "none"})
+    loaded = load_policy(tmp_path)
+    assert loaded.config == CONFIG
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(*inputs()), policy(*inputs()), atol=0, rtol=0)
+
+
+def damage_weights(folder):
+    data = bytearray((folder / WEIGHTS).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / WEIGHTS).write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (damage_weights, "does not match its manifest"),
+        (lambda f: (f / MANIFEST).unlink(), "no policy in"),
+        (lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes()[:-100]), "does not match"),
+        (lambda f: (f / MANIFEST).write_text("{}"), "no policy in"),
+        (lambda f: (f / MANIFEST).write_text(json.dumps({"sha256": {WEIGHTS: "0" * 64}})), "does not match"),
+    ],
+)
+def test_damaged_weights_are_refused_in_one_line(policy, tmp_path, damage, named):
+    save_policy(tmp_path, policy, {})
+    damage(tmp_path)
+    with pytest.raises(InputError, match=named) as error:
+        load_policy(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_the_actor_gives_absolute_rows_and_refuses_an_unknown_task(policy, tmp_path):
+    save_policy(tmp_path, policy, {})
+    actor = Actor(tmp_path)
+    scene = np.random.default_rng(0).random((1024, 14)).astype(np.float32)
+    state = ArmState(1, np.array([0, -0.3, 0, -2.3, 0, 2.0, 0.785]), np.zeros(7), 0.08)
+    rows = actor.act(scene, Observation(1, (), state, "stack"))
+    assert rows.shape == (16, 10) and np.isfinite(rows).all()
+    assert np.array_equal(rows, actor.act(scene, Observation(1, (), state, "stack")))  # same noise every time
+    with pytest.raises(InputError, match="lift, pick_place, stack"):
+        actor.act(scene, Observation(1, (), state, "juggle"))

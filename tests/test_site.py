@@ -1,0 +1,60 @@
+import pytest
+import yaml
+
+from gwm_core.errors import InputError
+from gwm_core.site import load_site, simulation_site
+
+
+def site_dict():
+    cameras = {n: {"prefix": c.prefix, "T_base_camera": c.T_base_camera.tolist()} for n, c in simulation_site().cameras.items()}
+    return {"cameras": cameras, "workspace": {"low": [0.3, -0.3, 0.01], "high": [0.7, 0.3, 0.5]}}
+
+
+def write(tmp_path, values):
+    path = tmp_path / "site.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def test_a_site_file_loads(tmp_path):
+    site = load_site(write(tmp_path, site_dict()))
+    assert set(site.cameras) == {"front", "side"} and site.workspace.low == (0.3, -0.3, 0.01)
+
+
+def wider(v):
+    v["workspace"]["high"] = [2.0, 0.3, 0.5]
+
+
+def bent(v):
+    v["cameras"]["front"]["T_base_camera"][0][0] = 2.0
+
+
+def nan(v):
+    v["cameras"]["front"]["T_base_camera"][0][3] = float("nan")
+    v["cameras"]["front"]["T_base_camera"][0][0] = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (wider, "may only narrow"),
+        (bent, "not a rigid"),
+        (nan, "not a rigid"),
+        (lambda v: v.pop("cameras"), "valid keys are cameras"),
+        (lambda v: v.update(colour="red"), "valid keys are cameras"),
+        (lambda v: v["cameras"]["side"].pop("prefix"), "cameras.side"),
+        (lambda v: v["workspace"].pop("low"), "workspace needs"),
+    ],
+)
+def test_a_wrong_site_file_is_refused_with_the_key(tmp_path, change, named):
+    values = site_dict()
+    change(values)
+    with pytest.raises(InputError, match=named):
+        load_site(write(tmp_path, values))
+
+
+def test_python_objects_in_yaml_are_not_made(tmp_path):
+    path = tmp_path / "site.yaml"
+    path.write_text("cameras: !!python/object/apply:os.getcwd []\n")
+    with pytest.raises(InputError, match="cannot read"):
+        load_site(path)
