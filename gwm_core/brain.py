@@ -25,10 +25,10 @@ class Brain:
     """Owns a policy and turns observations into decisions.
 
     Args:
-        clock: seconds, used only to report how long each stage took.
+        clock: seconds, used only to report how long each stage took; none by default (float() is 0.0).
     """
 
-    def __init__(self, policy: Policy, lift_config: LiftConfig = LiftConfig(), clock: Callable[[], float] = lambda: 0.0):
+    def __init__(self, policy: Policy, lift_config: LiftConfig = LiftConfig(), clock: Callable[[], float] = float):
         self.policy, self._lift_config, self.clock = policy, lift_config, clock
 
     def decide(self, observation: Observation) -> Decision:

@@ -33,7 +33,9 @@ def test_the_core_knows_neither_ros_nor_the_nodes(path):
 
 
 def test_the_gates_process_loads_neither_torch_nor_images():
-    code = "import sys, gwm.gate_node; print(sorted(m for m in ('torch', 'cv2', 'mujoco', 'numba') if m in sys.modules))"
+    code = (
+        "import sys, gwm.gate_node; print(sorted(m for m in ('torch', 'cv2', 'mujoco', 'numba') if m in sys.modules))"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
 
@@ -54,7 +56,9 @@ def test_nothing_reads_a_clock_in_the_core_but_training():
 @pytest.mark.parametrize("path", [*CORE, *NODES], ids=lambda p: str(p.relative_to(ROOT)))
 def test_nothing_at_run_time_can_execute_data(path):
     text = path.read_text()
-    forbidden = r"\bpickle\b|\bmarshal\b|yaml\.load\(|\beval\(|\bexec\(|shell\s*=\s*True|torch\.load\(|allow_pickle\s*=\s*True"
+    forbidden = (
+        r"\bpickle\b|\bmarshal\b|yaml\.load\(|\beval\(|\bexec\(|shell\s*=\s*True|torch\.load\(|allow_pickle\s*=\s*True"
+    )
     assert not re.search(forbidden, text)
 
 
@@ -68,5 +72,7 @@ def test_one_file_lists_the_processes_and_both_starters_use_it():
 
 
 def test_lint():
-    done = subprocess.run([sys.executable, "-m", "ruff", "check", str(ROOT)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", str(ROOT)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout[-3000:]

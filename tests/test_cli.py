@@ -55,7 +55,9 @@ def test_a_mix_of_wheels_and_system_ros_is_refused(tmp_path):
     assert done.returncode == 2 and "system ROS is sourced" in done.stderr
 
 
-@pytest.mark.parametrize("words", [[], ["demo"], ["up"], ["collect"], ["train", "policy"], ["eval", "policy"], ["doctor"]])
+@pytest.mark.parametrize(
+    "words", [[], ["demo"], ["up"], ["collect"], ["train", "policy"], ["eval", "policy"], ["doctor"]]
+)
 def test_help_has_an_example(words):
     done = gwm(*words, "--help")
     assert done.returncode == 0 and (not words or "example: gwm" in done.stdout)

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from conftest import FollowingArm
@@ -199,5 +201,5 @@ def test_the_gripper_has_edges_with_hysteresis(arm):
     assert arm.offer(Chunk(chunk.stamp, chunk.q, widths)) == ""
     arm.run(1.55)
     seen = [c.width for c in arm.log if c is not None]
-    edges = [b for a, b in zip(seen, seen[1:]) if a != b]
+    edges = [b for a, b in pairwise(seen) if a != b]
     assert edges == [0.0, 0.08]

@@ -52,7 +52,10 @@ def test_a_faster_profile_is_found(log):
 
 
 def test_a_latch_separates_segments_and_only_a_latch_does(log):
-    moved = [np.concatenate([a, a[-1:] * 0 + (0.3 if i == 0 else 0) + (a[-1:] if i == 0 else 0)] * 1) for i, a in enumerate(log)]
+    moved = [
+        np.concatenate([a, a[-1:] * 0 + (0.3 if i == 0 else 0) + (a[-1:] if i == 0 else 0)] * 1)
+        for i, a in enumerate(log)
+    ]
     latched = np.zeros(len(moved[0]), bool)
     assert total(*moved).total > 0
     latched[-1] = True

@@ -7,7 +7,8 @@ def test_velocity_bounds_are_never_looser_than_either_published_formula():
     q = np.random.default_rng(0).uniform(limits.Q_MIN, limits.Q_MAX, (2000, 7))
     low, high = limits.velocity_bounds(q)
     new = -np.array([0.6599, 0.2517, 0.2, 0.3533, 0.5757, 0.4878, 0.4628]) + np.sqrt(
-        2 * np.array([6.0, 2.585, 3.5, 4.0, 17.0, 5.5, 17.0])
+        2
+        * np.array([6.0, 2.585, 3.5, 4.0, 17.0, 5.5, 17.0])
         * (np.array([2.9007, 1.8361, 2.9007, -0.1169, 2.8763, 4.6216, 3.0508]) - q)
     )
     legacy = -np.array([0.3, 0.2, 0.2, 0.3, 0.35, 0.35, 0.35]) + np.sqrt(

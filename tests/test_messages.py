@@ -5,6 +5,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 from gwm import messages
+
 from gwm_core import topics
 from gwm_core.data.episode import STORE, _deserialize
 from gwm_core.types import Chunk
@@ -39,7 +40,9 @@ def test_a_misshapen_chunk_is_none(change):
     assert messages.chunk_of(message) is None
 
 
-@pytest.mark.parametrize("content", [np.arange(60, dtype=np.uint8).reshape(4, 5, 3), np.arange(20, dtype=np.uint16).reshape(4, 5)])
+@pytest.mark.parametrize(
+    "content", [np.arange(60, dtype=np.uint8).reshape(4, 5, 3), np.arange(20, dtype=np.uint16).reshape(4, 5)]
+)
 def test_images_survive_the_wire_even_with_padded_rows(content):
     message = messages.image(5, "front", content)
     np.testing.assert_array_equal(messages.pixels(message), content)

@@ -79,7 +79,8 @@ def test_success_must_last():
 
 
 @pytest.mark.parametrize(
-    ("change", "expected"), [({}, True), ({"width": 0.03}, False), ({"z": 0.05}, False), ({"x": 0.57}, False), ({"tcp": 0.06}, False)]
+    ("change", "expected"),
+    [({}, True), ({"width": 0.03}, False), ({"z": 0.05}, False), ({"x": 0.57}, False), ({"tcp": 0.06}, False)],
 )
 def test_the_rule_of_pick_place(change, expected):
     red = np.array([change.get("x", 0.5), 0.1, change.get("z", 0.04), 0.3, 0.04])

@@ -6,7 +6,9 @@ from gwm_core.site import load_site, simulation_site
 
 
 def site_dict():
-    cameras = {n: {"prefix": c.prefix, "T_base_camera": c.T_base_camera.tolist()} for n, c in simulation_site().cameras.items()}
+    cameras = {
+        n: {"prefix": c.prefix, "T_base_camera": c.T_base_camera.tolist()} for n, c in simulation_site().cameras.items()
+    }
     return {"cameras": cameras, "workspace": {"low": [0.3, -0.3, 0.01], "high": [0.7, 0.3, 0.5]}}
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from ruckig import ControlInterface, InputParameter, Result, Ruckig, Synchronization, Trajectory
 
-from gwm_core.control.kinematics import fk, fk_jacobian
+from gwm_core.control.kinematics import fk_jacobian
 from gwm_core.control.limits import (
     DDDQ_MAX,
     DDQ_MAX,
@@ -86,9 +86,7 @@ class Follower:
 
     def _after(self, t: float, jerk: np.ndarray) -> Reference:
         q, dq, ddq = self.reference
-        return Reference(
-            q + dq * t + ddq * t**2 / 2 + jerk * t**3 / 6, dq + ddq * t + jerk * t**2 / 2, ddq + jerk * t
-        )
+        return Reference(q + dq * t + ddq * t**2 / 2 + jerk * t**3 / 6, dq + ddq * t + jerk * t**2 / 2, ddq + jerk * t)
 
     def stop(self) -> Reference:
         """Move for ``dt`` along the quickest stop."""

@@ -14,9 +14,7 @@ _COS_ALPHA, _SIN_ALPHA = np.round(np.cos(_ALPHA)), np.round(np.sin(_ALPHA))
 
 _HALF = np.sqrt(0.5)
 FLANGE_TO_TCP = 0.107 + 0.1034  # [m] joint 7 to flange, flange (turned by -45 degrees) to finger tips
-_T_7_TCP = np.array(
-    [[_HALF, _HALF, 0, 0], [-_HALF, _HALF, 0, 0], [0, 0, 1, FLANGE_TO_TCP], [0, 0, 0, 1.0]]
-)
+_T_7_TCP = np.array([[_HALF, _HALF, 0, 0], [-_HALF, _HALF, 0, 0], [0, 0, 1, FLANGE_TO_TCP], [0, 0, 0, 1.0]])
 HOME_Q = np.array([0.0, -0.3, 0.0, -2.3, 0.0, 2.0, np.pi / 4])  # [rad] hand down, TCP at about (0.43, 0, 0.41)
 
 

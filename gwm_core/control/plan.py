@@ -105,9 +105,7 @@ class Move:
             result = otg.calculate(request, self._trajectory)
             if result not in (Result.Working, Result.Finished):
                 raise RuntimeError(f"Ruckig found no move from {q} to {q_goal}: {result}")
-            states = np.array(
-                [self._trajectory.at_time(t)[:2] for t in np.linspace(0, self._trajectory.duration, 60)]
-            )
+            states = np.array([self._trajectory.at_time(t)[:2] for t in np.linspace(0, self._trajectory.duration, 60)])
             excess = float(tcp_speed(states[:, 0], states[:, 1]).max()) / (0.9 * profile.tcp_speed)
             if excess <= 1.0:
                 break

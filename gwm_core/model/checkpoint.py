@@ -48,11 +48,11 @@ def load_policy(folder: Path) -> Policy:
         hint = "a folder with policy.safetensors and manifest.json is wanted, as `gwm train policy --out` makes"
         raise InputError(f"no policy in {folder} ({type(error).__name__}): {hint}") from None
     if hashlib.sha256(data).hexdigest() != expected:
-        raise InputError(f"{folder / WEIGHTS} does not match its manifest: damaged or swapped; restore or train it again")
+        raise InputError(f"{folder / WEIGHTS} does not match its manifest: damaged or swapped, train it again")
     try:
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             policy = Policy(config_from_json(file.metadata()["config"]))
-            policy.load_state_dict({name: file.get_tensor(name) for name in file.keys()})
+            policy.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder / WEIGHTS} is not a policy of this version: {error}") from None
     return policy.eval()

@@ -92,7 +92,7 @@ class DiTBlock(nn.Module):
         nn.init.zeros_(self.modulation.bias)
 
     def forward(self, x: Tensor, condition: Tensor, kv: tuple[Tensor, Tensor]) -> Tensor:
-        """x (B, T, d), condition (B, 1, d) -> (B, T, d)."""
+        """X (B, T, d), condition (B, 1, d) -> (B, T, d)."""
         parts = self.modulation(torch.nn.functional.silu(condition)).chunk(6, dim=-1)
         shift1, scale1, gate1, shift2, scale2, gate2 = parts
         x = x + gate1 * self.attention(self.norm1(x) * (1 + scale1) + shift1)

@@ -89,7 +89,7 @@ def _next(w: _World) -> tuple[np.ndarray, float, float]:
         return (rise if w.width > w.red[4] + 0.012 else w.tcp), w.yaw, OPEN_WIDTH
     yaw = nearest_symmetry(w.red[3], w.yaw)
     grasp = np.array([w.red[0], w.red[1], max(w.red[2] - 0.002, 0.016)])
-    above = grasp + [0, 0, HOVER]
+    above = grasp + np.array([0, 0, HOVER])
     at_grasp = away < 0.012 and w.tcp[2] < grasp[2] + 0.015
     if (w.command < 0.04 and not at_grasp) or (w.command > 0.04 and w.width < 0.07):
         return np.array([w.tcp[0], w.tcp[1], max(w.tcp[2], above[2])]), w.yaw, OPEN_WIDTH  # closed on nothing: again
@@ -123,9 +123,7 @@ def _carry(w: _World) -> tuple[np.ndarray, float, float]:
 
 def _on_goal(w: _World) -> bool:
     reach = 0.05 if w.goal[2] < 0.03 else 0.018
-    return bool(
-        np.linalg.norm(w.red[:2] - w.goal[:2]) < reach and abs(w.red[2] - w.goal[2] - w.red[4] / 2) < 0.007
-    )
+    return bool(np.linalg.norm(w.red[:2] - w.goal[:2]) < reach and abs(w.red[2] - w.goal[2] - w.red[4] / 2) < 0.007)
 
 
 def nearest_symmetry(cube_yaw: float, hand_yaw: float) -> float:

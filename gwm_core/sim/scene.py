@@ -35,7 +35,7 @@ CAMERAS = {  # name -> eye, point looked at [m]
 }
 ARM_KP = (4500.0, 4500.0, 3500.0, 3500.0, 600.0, 600.0, 600.0)  # [N m/rad] wrist: more chatters at its 12 N m
 KV_OVER_KP = 0.1  # [s] so that ctrl = q + 0.1 * dq tracks a moving target
-PARKED = np.array([3.0, 0.0, -0.7])  # [m] where cubes not in play lie
+PARKED = (3.0, 0.0, -0.7)  # [m] where cubes not in play lie
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,8 @@ def _surroundings() -> str:
     )
     return f"""<mujoco model="gwm">
       <option timestep="{TIMESTEP}" integrator="implicitfast" cone="elliptic" impratio="10"/>
-      <visual><global offwidth="1280" offheight="720"/><map znear=".005" zfar="20"/><quality shadowsize="0" offsamples="0"/>
+      <visual><global offwidth="1280" offheight="720"/><map znear=".005" zfar="20"/>
+        <quality shadowsize="0" offsamples="0"/>
         <headlight ambient=".3 .3 .3" diffuse=".3 .3 .3" specular="0 0 0"/></visual>
       <statistic extent="1"/>
       <worldbody>
@@ -187,7 +188,7 @@ def apply_layout(model: mujoco.MjModel, data: mujoco.MjData, layout: Layout) -> 
             x, y, yaw, _ = layout.cubes[name]
             joint.qpos = [x, y, size / 2 + 1e-4, np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]
         else:
-            joint.qpos = [*(PARKED + [0, 0.2 * i, 0]), 1, 0, 0, 0]
+            joint.qpos = [PARKED[0], 0.2 * i, PARKED[2], 1, 0, 0, 0]
         joint.qvel = 0
         geom.rgba = [*layout.colors[name], 1]
     model.geom("plate").rgba = [*layout.colors["plate"], 1]

@@ -15,9 +15,10 @@ import yaml
 
 rclpy = pytest.importorskip("rclpy")
 
-from gwm.demo import Operator
 from gwm.graph import environment, graph
+from gwm.operator import Operator
 from gwm.supervise import Supervisor
+
 from gwm_core import topics
 from gwm_core.control.judge import judge
 from gwm_core.data.episode import read_episode
@@ -45,16 +46,13 @@ def operator(domain):
 def real_robot_nodes(tmp_path):
     """The graph of a real robot, with the simulation in the drivers' place: nothing may arm itself."""
     site = tmp_path / "site.yaml"
-    cameras = {n: {"prefix": c.prefix, "T_base_camera": c.T_base_camera.tolist()} for n, c in simulation_site().cameras.items()}
+    cameras = {
+        n: {"prefix": c.prefix, "T_base_camera": c.T_base_camera.tolist()} for n, c in simulation_site().cameras.items()
+    }
     site.write_text(yaml.safe_dump({"cameras": cameras}))
     nodes = graph(policy="expert", record=str(tmp_path / "record"))
     (own_gate,) = (n for n in graph(robot="fr3", site=str(site)) if n.name == "gate")
     return [own_gate if n.name == "gate" else n for n in nodes]
-
-
-def ready(operator):
-    reports = operator.reports
-    return operator.status and all(reports.get(n, {}).get("ready") == "True" for n in ("sim", "policy")) and "recorder" in reports
 
 
 def commands(operator, since=0):
@@ -70,7 +68,7 @@ def test_a_dead_policy_means_ramp_hold_respawn_and_no_motion_until_the_operator_
     supervisor.start()
     poll = supervisor.poll
     try:
-        assert operator.wait("start", lambda: ready(operator), 90, poll), (tmp_path / "log").read_text()
+        assert operator.wait("start", lambda: operator.ready, 90, poll), (tmp_path / "log").read_text()
         operator.lay("pick_place", 300, "nominal")
         assert operator.wait("layout", lambda: operator.result.get("seed") == 300, 10, poll)
         assert not operator.wait("motion", lambda: speed(operator) > 0.01, 2, poll), "it moved before it was armed"
@@ -87,7 +85,9 @@ def test_a_dead_policy_means_ramp_hold_respawn_and_no_motion_until_the_operator_
 
         assert operator.wait("respawn", lambda: supervisor.respawns.get("policy") == 1, 10, poll)
         operator.reports.pop("policy", None)
-        assert operator.wait("new policy", lambda: operator.reports.get("policy", {}).get("plans", "0") != "0", 60, poll)
+        assert operator.wait(
+            "new policy", lambda: operator.reports.get("policy", {}).get("plans", "0") != "0", 60, poll
+        )
         resting = len(operator.commands)
         assert not operator.wait("motion", lambda: speed(operator) > 1e-6, 3, poll), "it armed itself"
         assert operator.status["armed"] == "False" and operator.status["state"] == "HOLD"
@@ -138,7 +138,7 @@ def children_of(pid):
 @pytest.mark.parametrize("end", ["interrupt", "gate dies"])
 def test_gwm_up_ends_cleanly_and_tells_how_it_ended(operator, tmp_path, end):
     child = start_up(tmp_path)
-    assert operator.wait("start", lambda: ready(operator), 90, lambda: "")
+    assert operator.wait("start", lambda: operator.ready, 90, lambda: "")
     nodes = children_of(child.pid)
     assert len(nodes) == 4
     if end == "interrupt":

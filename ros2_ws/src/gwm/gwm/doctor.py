@@ -1,4 +1,4 @@
-"""``gwm doctor``: what works on this machine, and for whatever does not, how to mend it. Exit 0 fine, 1 limited, 2 broken."""
+"""``gwm doctor``: what works on this machine, and how to mend what does not. Exit 0 fine, 1 limited, 2 broken."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from gwm_core import topics
 from gwm_core.errors import InputError
 
 OK, LIMITED, BROKEN = 0, 1, 2
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  where Fast DDS keeps its segments
 
 
 class Check(NamedTuple):
@@ -90,13 +91,16 @@ def _weights() -> Iterator[Check]:
 
 
 def _disk() -> Iterator[Check]:
-    for what, path, least in (("disk", ROOT, 2.0), ("/dev/shm", Path("/dev/shm"), 0.1)):
+    for what, path, least in (("disk", ROOT, 2.0), ("shared memory", SHARED_MEMORY, 0.1)):
         try:
             free = shutil.disk_usage(path).free / 1e9
         except OSError as error:
             yield Check(LIMITED, what, str(error), "shared memory carries the images: mount /dev/shm")
             continue
-        remedy = {"disk": "free some space: an episode takes 10 MB", "/dev/shm": "fastdds shm clean; docker: --shm-size=512m"}
+        remedy = {
+            "disk": "free some space: an episode takes 10 MB",
+            "shared memory": "fastdds shm clean; docker: --shm-size=512m",
+        }
         yield Check(OK if free > least else LIMITED, what, f"{free:.1f} GB free", "" if free > least else remedy[what])
 
 
@@ -133,7 +137,9 @@ def _graph() -> Iterator[Check]:
     wanted += [make(prefix) for prefix in prefixes for make in (topics.color, topics.depth, topics.info)]
     missing = [name for name in wanted if name not in seen]
     remedy = f"no publisher of {', '.join(missing)}: start the drivers (or robot:=sim)" if missing else ""
-    yield Check(LIMITED if missing else OK, "graph", f"running, {len(wanted) - len(missing)}/{len(wanted)} topics", remedy)
+    yield Check(
+        LIMITED if missing else OK, "graph", f"running, {len(wanted) - len(missing)}/{len(wanted)} topics", remedy
+    )
 
 
 def report(as_json: bool) -> int:
@@ -147,5 +153,8 @@ def report(as_json: bool) -> int:
         print(json.dumps([c._asdict() for c in checks], indent=1))
     else:
         for c in checks:
-            print(f"{('ok', 'limited', 'BROKEN')[c.level]:8}{c.what:14}{c.found}" + (f"\n{'':22}-> {c.remedy}" if c.remedy else ""))
+            print(
+                f"{('ok', 'limited', 'BROKEN')[c.level]:8}{c.what:14}{c.found}"
+                + (f"\n{'':22}-> {c.remedy}" if c.remedy else "")
+            )
     return max(c.level for c in checks)

@@ -125,9 +125,7 @@ class GateNode(Node):
             self._width_sent = command.width
         latched = "latched" if command.latched else ""
         names = (*topics.ARM_JOINTS, topics.WIDTH)
-        self._command.publish(
-            messages.joint_state(stamp, names, [*q, command.width], [*dq, 0.0], [*ddq, 0.0], latched)
-        )
+        self._command.publish(messages.joint_state(stamp, names, [*q, command.width], [*dq, 0.0], [*ddq, 0.0], latched))
         if command.plan not in (0, self._plan):
             self._latency_ms = (stamp - command.plan) * 1e-6
         self._plan = command.plan

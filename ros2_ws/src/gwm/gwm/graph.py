@@ -49,7 +49,7 @@ def interpreter() -> str:
 
 
 def environment(local_only: bool = True) -> dict[str, str]:
-    """Variables for every process: discovery on this machine alone, large messages by shared memory, one thread each."""
+    """Variables for every process: discovery on this machine alone, images by shared memory, one thread each."""
     values = {
         "FASTRTPS_DEFAULT_PROFILES_FILE": str(share("launch/fastdds.xml")),
         "RMW_IMPLEMENTATION": "rmw_fastrtps_cpp",

@@ -72,7 +72,7 @@ class RecorderNode(Node):
 
     def _plain(self, topic: str):
         def write(message):
-            package, _, kind = type(message).__module__.partition(".msg.")
+            package = type(message).__module__.partition(".msg.")[0]
             name = f"{package}/msg/{type(message).__name__}"
             stamp = messages.stamp_ns(message.header.stamp) if hasattr(message, "header") else now_ns(self)
             self._writer.write_cdr(topic, name, serialize_message(message), stamp)
@@ -83,7 +83,9 @@ class RecorderNode(Node):
         def write(message):
             stamp, content = messages.stamp_ns(message.header.stamp), messages.pixels(message)
             if kind == "color":
-                self._writer.write(topics.color(prefix) + "/compressed", compressed_color(stamp, camera, content), stamp)
+                self._writer.write(
+                    topics.color(prefix) + "/compressed", compressed_color(stamp, camera, content), stamp
+                )
             else:
                 topic = topics.depth(prefix) + "/compressedDepth"
                 self._writer.write(topic, compressed_depth(stamp, camera, content), stamp)
@@ -104,14 +106,16 @@ class RecorderNode(Node):
         if self._writer is not None:
             raise InputError("already recording: save or discard first")
         parent = Path(self._settings.record)
-        number = sum(1 for _ in parent.glob("episode_*")) if parent.exists() else 0
-        self._folder = parent / f"episode_{number:06d}"
+        taken = [int(path.stem.removeprefix("episode_")) for path in parent.glob("episode_[0-9]*")]
+        self._folder = parent / f"episode_{max(taken, default=-1) + 1:06d}"  # never one that is there, whole or not
         self._writer = EpisodeWriter(self._folder)
         return self._folder
 
     def _save(self) -> Path:
         writer = self._take_writer()
-        cameras = {n: {"prefix": c.prefix, "T_base_camera": c.T_base_camera.tolist()} for n, c in self._site.cameras.items()}
+        cameras = {
+            n: {"prefix": c.prefix, "T_base_camera": c.T_base_camera.tolist()} for n, c in self._site.cameras.items()
+        }
         info = {"robot": self._settings.robot, "saved": time.time(), "unusable": [], "cameras": cameras}
         return writer.close({**self._result, **info})
 

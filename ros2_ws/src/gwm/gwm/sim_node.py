@@ -14,7 +14,7 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Float64MultiArray, String
 
 from gwm import messages
-from gwm.node import NEWEST, RELIABLE, SENSOR, declare, now_ns, spin
+from gwm.node import NEWEST, RELIABLE, declare, now_ns, spin
 from gwm.worker import Latest
 from gwm_core import topics
 from gwm_core.control.kinematics import fk
@@ -145,10 +145,8 @@ class SimNode(Node):
             self._objects.publish(String(data=json.dumps(objects)))
 
     def _report(self) -> None:
-        sent = {}
-        for name in CAMERAS:
-            prefix = topics.prefix_of(name)
-            sent |= {f"sent {topics.color(prefix)}": self._frames_sent, f"sent {topics.depth(prefix)}": self._frames_sent}
+        prefixes = [topics.prefix_of(name) for name in CAMERAS]
+        sent = {f"sent {kind(p)}": self._frames_sent for p in prefixes for kind in (topics.color, topics.depth)}
         values = {
             "renderer": self._renderer, "ready": self._cameras.ready, "slipped_s": f"{self._slipped:.3f}",
             f"received {topics.TARGET_JOINT}": self._commands, **sent,

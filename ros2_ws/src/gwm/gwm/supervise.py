@@ -45,7 +45,7 @@ class Supervisor:
             stdout=self._log,
             stderr=subprocess.STDOUT if self._log else None,
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509  this process has no threads
         )
         self._born[name] = time.monotonic()
 

@@ -1,0 +1,1 @@
+"""Episodes on disk and pictures of them."""

@@ -1,0 +1,40 @@
+"""A picture of a run: one row per episode, the same camera from begin to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from gwm_core.data.episode import Episode, list_episodes, read_episode
+
+COLUMNS, WIDTH, STRIP, ROWS = 6, 240, 20, 20  # [pixels] but the first and the last
+
+
+def contact_sheet(folder: Path, camera: str = "front") -> Path:
+    """Write ``contact_sheet.png`` of the first episodes below ``folder`` and return its path."""
+    rows = [_row(read_episode(path), camera) for path in list_episodes(folder)[:ROWS]]
+    path = Path(folder) / "contact_sheet.png"
+    if not cv2.imwrite(str(path), np.concatenate(rows)[..., ::-1]):
+        raise OSError(f"cannot write {path}")
+    return path
+
+
+def _row(episode: Episode, camera: str) -> np.ndarray:
+    """(STRIP + height, COLUMNS * WIDTH, 3) RGB."""
+    color, depth = episode.images[camera, "color"], episode.images[camera, "depth"]
+    pick = np.linspace(0, min(len(color), len(depth)) - 1, COLUMNS).round().astype(int)
+    tiles = []
+    for k in pick:
+        image = episode.frame(camera, color[k][0], color[k][1], depth[k][1]).color
+        height = round(image.shape[0] * WIDTH / image.shape[1])
+        tiles.append(cv2.resize(image, (WIDTH, height), interpolation=cv2.INTER_AREA))
+    info = episode.info
+    won = info.get("success", False)
+    strip = np.full((STRIP, COLUMNS * WIDTH, 3), 255, np.uint8)
+    text = f"{info.get('task', '?')}, seed {info.get('seed', '?')}: {'success' if won else 'FAILED'}"
+    text += f" after {info['seconds']:.1f} s" if "seconds" in info else ""
+    ink = (20, 90, 30) if won else (190, 20, 20)
+    cv2.putText(strip, text, (6, STRIP - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.45, ink, 1, cv2.LINE_AA)
+    return np.concatenate([strip, np.concatenate(tiles, axis=1)])

@@ -1,0 +1,89 @@
+"""A node that stands where a person would: homes, arms, starts and ends episodes, and watches."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+
+from gwm import messages
+from gwm.node import RELIABLE
+from gwm_core import topics
+
+
+class GraphOver(RuntimeError):
+    """The graph ended while the demo was running."""
+
+
+class Operator(Node):
+    """Stands where a person would: homes, arms, starts and ends episodes, and watches."""
+
+    def __init__(self):
+        super().__init__("operator")
+        self.status: dict[str, str] = {}
+        self.reports: dict[str, dict[str, str]] = {}
+        self.result: dict = {}
+        self.latencies: dict[int, float] = {}
+        self.commands: list[tuple] = []
+        self._episode = self.create_publisher(String, topics.SIM_EPISODE, RELIABLE)
+        self.create_subscription(DiagnosticArray, topics.STATUS, self._on_status, RELIABLE)
+        self.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, self._on_report, RELIABLE)
+        self.create_subscription(String, topics.SIM_RESULT, self._on_result, RELIABLE)
+        self.create_subscription(JointState, topics.COMMAND, self._on_command, RELIABLE)
+        wishes = ("gate/arm", "gate/home", "gate/hold", "recorder/start", "recorder/save")
+        self._wishes = {name: self.create_client(Trigger, name) for name in wishes}
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self)
+
+    def _on_status(self, message) -> None:
+        self.status = messages.read_diagnostics(message)["gate"]
+        plan, latency = int(self.status["plan"]), float(self.status["latency_ms"])
+        if plan and latency:
+            self.latencies[plan] = latency
+
+    def _on_report(self, message) -> None:
+        self.reports |= messages.read_diagnostics(message)
+
+    def _on_result(self, message) -> None:
+        self.result = json.loads(message.data)
+
+    def _on_command(self, m) -> None:
+        self.commands.append((m.position[:7], m.velocity[:7], m.effort[:7], m.header.frame_id == "latched"))
+
+    def wait(self, what: str, until, limit: float, poll) -> bool:
+        """Spin until ``until()`` holds; False after ``limit`` seconds. Raises GraphOver when the graph ends."""
+        deadline = time.monotonic() + limit
+        while not until():
+            self._executor.spin_once(timeout_sec=0.05)
+            if over := poll():
+                raise GraphOver(f"{over} while waiting for {what}")
+            if time.monotonic() > deadline:
+                return False
+        return True
+
+    def wish(self, name: str, poll) -> None:
+        """Call a Trigger service; a refusal is an error that carries its reason."""
+        client = self._wishes[name]
+        self.wait(name, client.service_is_ready, 10.0, poll)
+        future = client.call_async(Trigger.Request())
+        if not self.wait(name, future.done, 15.0, poll):
+            raise GraphOver(f"{name} did not answer")
+        if not future.result().success:
+            raise GraphOver(f"{name}: {future.result().message}")
+
+    def lay(self, task: str, seed: int, difficulty: str) -> None:
+        """Ask the simulation for an episode's layout."""
+        wish = {"task": task, "seed": seed, "difficulty": difficulty}
+        self._episode.publish(String(data=json.dumps(wish)))
+
+    @property
+    def ready(self) -> bool:
+        """Whether every process is up and the policy is warm."""
+        warm = all(self.reports.get(name, {}).get("ready") == "True" for name in ("sim", "policy"))
+        return bool(self.status) and warm and "recorder" in self.reports
