@@ -122,6 +122,8 @@ def rollout(
             if chunk is not None:
                 gate.accept(chunk, now - observed, now)
         command = gate.step(now)
+        if command is None:  # a fault: nobody is there to reset it
+            break
         sim.command(command.reference.q, command.reference.dq)
         if command.width != sent_width:
             sim.grip(command.width)

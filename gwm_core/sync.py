@@ -20,8 +20,10 @@ class SyncConfig:
 
     color_depth: int = 20 * MS
     cameras: int = 40 * MS
+    joints_apart: int = 50 * MS  # joints are not interpolated over a longer gap
+    jump: int = 1000 * MS  # a stamp this far back means the clock was set: everything older is forgotten
     depth: int = 4  # images kept per stream
-    joints: int = 200  # joint states kept
+    joints: int = 1000  # joint states kept
 
 
 class Sync:
@@ -41,13 +43,23 @@ class Sync:
     def image(self, camera: str, kind: str, stamp: int, content: Any) -> None:
         """Take a "color" or "depth" image; what it is is the caller's business."""
         stream = self._streams[camera, kind]
+        if stream and stamp < stream[-1][0] - self._config.jump:
+            self._forget()
         insort(stream, (stamp, content), key=lambda item: item[0])
         del stream[: -self._config.depth]
 
     def joints(self, state: ArmState) -> None:
-        """Take a joint state. One that is older than the newest is dropped."""
+        """Take a joint state. One that is a little older than the newest is dropped."""
+        if self._joints and state.stamp < self._joints[-1].stamp - self._config.jump:
+            self._forget()
         if not self._joints or state.stamp > self._joints[-1].stamp:
             self._joints.append(state)
+
+    def _forget(self) -> None:
+        for stream in self._streams.values():
+            stream.clear()
+        self._joints.clear()
+        self._given = 0
 
     def latest(self) -> tuple[int, dict[str, tuple[int, Any, Any]], ArmState] | None:
         """(stamp, {camera: (stamp, colour, depth)}, joints at the stamp), or None if there is nothing new and whole.
@@ -90,6 +102,8 @@ class Sync:
         if i == 0:
             return None
         before = self._joints[i - 1]
+        if after.stamp - before.stamp > self._config.joints_apart:
+            return None
         w = (stamp - before.stamp) / (after.stamp - before.stamp)
 
         def mix(a, b):

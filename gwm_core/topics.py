@@ -14,7 +14,7 @@ TARGET_JOINT = "target_joint"  # CRISP controllers' input
 GRIPPER_COMMAND = "gripper_position_controller/commands"  # forward-command gripper, [m]
 DIAGNOSTICS = "diagnostics"
 
-SIM_EPISODE = "sim/episode"  # JSON to the simulation: {"task", "seed", "difficulty"}
+SIM_EPISODE = "sim/episode"  # JSON to the simulation: {"task", "seed", "difficulty"} or {"cameras": bool}
 SIM_RESULT = "sim/result"  # JSON from it: {"seed", "success", "seconds", ...}
 SIM_OBJECTS = "sim/objects"  # JSON ground truth, for the scripted expert alone
 

@@ -14,7 +14,7 @@ OPEN_WIDTH = 0.08  # [m] Franka hand, fully open
 
 @dataclass(frozen=True)
 class Frame:
-    """One RGB-D image pair of one camera, placed in the base frame."""
+    """One RGB-D image pair of one camera, placed in the base frame. Raises ValueError when its parts do not fit."""
 
     camera: str
     stamp: int  # [ns] mid-exposure
@@ -22,6 +22,12 @@ class Frame:
     depth: np.ndarray  # (H, W) float32 [m]
     K: np.ndarray  # (3, 3) pixels
     T_base_camera: np.ndarray  # (4, 4)
+
+    def __post_init__(self):
+        if self.color.shape[:2] != self.depth.shape or self.depth.size == 0:
+            raise ValueError(f"{self.camera}: colour {self.color.shape} and aligned depth {self.depth.shape} differ")
+        if not (np.all(np.isfinite(self.K)) and self.K[0, 0] > 0 and self.K[1, 1] > 0):
+            raise ValueError(f"{self.camera}: camera matrix {np.round(self.K, 3).tolist()} has no focal length")
 
 
 @dataclass(frozen=True)

@@ -28,13 +28,16 @@ def _described() -> dict[str, str]:
 
 
 def _nodes(context):
+    gwm_graph.refuse_mixed_ros()
     words = [f"{name}:={LaunchConfiguration(name).perform(context)}" for name in ARGUMENTS]
     actions = []
     for spec in gwm_graph.graph(**gwm_graph.parse(words)):
         node = Node(
             executable=gwm_graph.interpreter(),
             arguments=["-m", f"gwm.{spec.module}", *gwm_graph.ros_arguments(spec)],
+            prefix=" ".join(gwm_graph.nice(spec)) or None,
             respawn=spec.respawn,
+            respawn_max_retries=3,
             output="screen",
         )
         actions.append(node)

@@ -17,10 +17,10 @@ class FollowingArm:
 
     def __init__(self, config: GateConfig = GateConfig()):
         self.gate, self.now, self.q, self.log = Gate(config), 100.0, HOME_Q.copy(), []
-        self.beats, self.measures = True, True
+        self.beats, self.measures, self.clock_offset = True, True, 3600.0
 
     def stamp(self, age: float = 0.0) -> int:
-        return round((self.now - age) * 1e9)
+        return round((self.now + self.clock_offset - age) * 1e9)
 
     def run(self, seconds: float) -> None:
         for _ in range(round(seconds / DT)):

@@ -27,6 +27,11 @@ def gwm(*words, cwd=None, **env):
         (["eval", "policy", "--task", "lift", "--policy", "/nowhere"], "no policy in /nowhere"),
         (["eval", "policy", "--task", "lift", "--difficulty", "mad"], "hard, nominal"),
         (["eval", "policy", "--task", "lift", "--latency", "soon"], "milliseconds"),
+        (["eval", "policy", "--task", "lift", "--seed", "-1"], "0 or more"),
+        (["eval", "policy", "--task", "lift", "--json", "/proc/nothing"], "cannot write"),
+        (["demo", "--json", "/proc/nothing"], "cannot write"),
+        (["train", "policy", "--data", "x", "--out", "x", "--batch", "0"], "--batch"),
+        (["train", "policy", "--data", "x", "--out", "/proc/nothing"], "cannot write"),
         (["collect", "--task", "juggle", "--out", "x"], "lift, pick_place, stack"),
         (["collect", "--task", "lift", "--out", "/proc/nothing", "--episodes", "1"], "cannot write"),
         (["collect", "--task", "lift", "--out", "x", "--seed", "5000"], "0-3999"),
@@ -36,6 +41,11 @@ def gwm(*words, cwd=None, **env):
         (["up", "robot:=ur5"], "fr3, sim"),
         (["up", "colour:=red"], "unknown argument"),
         (["up", "camera_hz:=fast"], "not a float"),
+        (["up", "camera_hz:=0"], "no such camera"),
+        (["up", "renderer:=magic"], "auto, egl"),
+        (["up", "policy:=/nowhere"], "no policy in /nowhere"),
+        (["up", "site:=/nowhere"], "no site file"),
+        (["up", "policy:=expert", "task:=juggle"], "lift, pick_place, stack"),
         (["up", "robot:=fr3", "policy:=expert"], "ground truth"),
         (["juggle"], "invalid choice"),
         ([], "required"),
@@ -48,6 +58,11 @@ def test_bad_input_is_one_clear_line_and_exit_2(words, named, tmp_path):
     lines = [line for line in done.stderr.splitlines() if line.startswith("gwm:")]
     assert len(lines) == 1 and "Traceback" not in done.stderr
     assert not [p for p in tmp_path.rglob("*") if p.is_file() and p.stat().st_size and p.suffix != ".log"]
+
+
+def test_the_test_verb_passes_options_on():
+    done = gwm("test", "-k", "nothing_is_called_this", "--co", "tests/test_judge.py")
+    assert done.returncode == 5 and "deselected" in done.stdout  # pytest's code for: no tests were selected
 
 
 def test_a_mix_of_wheels_and_system_ros_is_refused(tmp_path):
@@ -69,6 +84,12 @@ def test_doctor_speaks_json_and_every_fault_has_a_remedy():
     assert done.returncode == max(c["level"] for c in checks)
     assert {"python", "ros", "renderer", "runtime", "disk"} <= {c["what"] for c in checks}
     assert all(c["remedy"] for c in checks if c["level"] > 0)
+
+
+@pytest.mark.parametrize("domain", ["300", "abc"])
+def test_doctor_survives_a_bad_domain(domain):
+    done = gwm("doctor", "--json", ROS_DOMAIN_ID=domain)
+    assert done.returncode == 2 and any(domain in c["found"] for c in json.loads(done.stdout))
 
 
 def test_intervals_are_clopper_pearson():

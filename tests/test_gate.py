@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -7,7 +8,8 @@ from conftest import FollowingArm
 from gwm_core.control.gate import Gate, GateConfig, State
 from gwm_core.control.judge import judge
 from gwm_core.control.kinematics import HOME_Q
-from gwm_core.control.limits import Q_HIGH
+from gwm_core.control.limits import Q_HIGH, Workspace
+from gwm_core.errors import InputError
 from gwm_core.types import ArmState, Chunk
 
 AWAY = HOME_Q + np.array([0.15, 0.1, 0.0, -0.1, 0.0, 0.1, 0.2])
@@ -128,6 +130,8 @@ def test_the_leash_is_a_latched_fault(arm):
         arm.run(0.01)
     assert arm.gate.state is State.FAULT and arm.gate.cause.startswith("leash")
     assert arm.log[-1] is None
+    last = next(c for c in reversed(arm.log) if c is not None)  # an arm that holds its last target must not push on
+    assert last.latched and np.abs(last.reference.q - held).max() < 1e-9 and not last.reference.dq.any()
     assert "reset first" in arm.gate.arm(arm.now)
     arm.gate.reset()
     arm.gate.measure(ArmState(arm.stamp(), held, np.zeros(7), 0.08), arm.now)
@@ -193,6 +197,95 @@ def test_hold_stop_and_home(arm):
     arm.run(0.1)
     assert arm.gate.state is State.DISARMED and arm.log[-1] is None
     assert violations(arm) == 0
+
+
+def test_homing_ends_with_plans_refused_until_armed(arm):
+    start_moving(arm)
+    arm.gate.hold()
+    arm.run(0.6)
+    arm.gate.arm(arm.now)
+    assert arm.gate.home(arm.now) == ""
+    arm.run(4.0)
+    assert arm.gate.cause == "at home" and "not armed" in arm.offer(arm.chunk(AWAY, age=0.05), 0.05)
+
+
+def test_home_that_is_not_reached_says_so():
+    arm = FollowingArm()
+    arm.q = HOME_Q + np.array([1.4, 0, 0, 0, 0, 0, 0])
+    arm.gate.workspace = Workspace(low=(0.0, -0.6, 0.0), high=(0.8, 0.6, 0.7))
+    arm.run(0.2)
+    assert arm.gate.arm(arm.now) == ""
+    assert arm.gate.home(arm.now) == ""  # the follower's box is smaller: it will not move
+    arm.run(6.0)
+    assert arm.gate.cause == "home not reached" and arm.gate.state is State.HOLD
+
+
+def test_outside_the_workspace_or_without_a_gripper_it_does_not_arm():
+    arm = FollowingArm()
+    arm.q = HOME_Q + np.array([1.4, 0, 0, 0, 0, 0, 0])
+    arm.run(0.2)
+    assert "outside the workspace" in arm.gate.arm(arm.now)
+    gate = Gate()
+    gate.measure(ArmState(1, HOME_Q, np.zeros(7), np.nan), 1.0)
+    assert gate.arm(1.0) == "no gripper state"
+
+
+def test_stop_disarms_whatever_is_wished_during_the_ramp(arm):
+    start_moving(arm)
+    arm.gate.stop()
+    arm.run(0.02)
+    arm.gate.hold()
+    assert "coming to rest" in arm.gate.arm(arm.now)
+    arm.run(0.6)
+    assert arm.gate.state is State.DISARMED
+
+
+def test_a_driver_that_repeats_one_state_counts_as_stale(arm):
+    start_moving(arm)
+    arm.measures = False
+    frozen = ArmState(arm.stamp(), arm.q, np.zeros(7), 0.08)
+    for _ in range(15):
+        arm.gate.measure(frozen, arm.now)
+        arm.run(0.01)
+    assert arm.gate.cause == "joint state stale"
+
+
+def test_after_a_freeze_it_begins_anew_from_the_measured_joints(arm):
+    """An arm that holds its last target has stopped by then: to go on at speed would be a jump."""
+    start_moving(arm)
+    arm.now += 0.3
+    arm.run(0.02)
+    assert arm.gate.state is State.HOLD and arm.gate.cause == "gate late"
+    sent = [c for c in arm.log if c is not None]
+    assert sent[-2].latched and not sent[-2].reference.dq.any()
+    arm.run(0.15)
+    assert arm.offer(arm.chunk(AWAY)) == ""
+    assert violations(arm) == 0
+
+
+def test_a_flood_of_plans_costs_nothing(arm):
+    assert arm.offer(arm.chunk(AWAY)) == ""
+    reasons = {arm.offer(replace(arm.chunk(AWAY), stamp=arm.stamp() + i)) for i in range(500)}
+    assert {r.split(":")[0] for r in reasons} == {"too soon"}
+    arm.run(0.2)
+    assert violations(arm) == 0
+
+
+def test_setting_the_clock_back_does_not_lock_plans_out_for_ever(arm):
+    start_moving(arm)
+    arm.gate.hold()
+    arm.run(0.5)
+    arm.clock_offset = 0.0
+    arm.run(0.2)
+    assert arm.gate.state is State.HOLD
+    assert arm.gate.arm(arm.now) == ""
+    assert arm.offer(arm.chunk(AWAY, age=0.05), 0.05) == ""
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0, -1.0])
+def test_parameters_that_would_disable_a_check_are_refused(value):
+    with pytest.raises(InputError, match="alive_timeout"):
+        GateConfig(alive_timeout=value)
 
 
 def test_the_gripper_has_edges_with_hysteresis(arm):

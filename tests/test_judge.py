@@ -4,6 +4,7 @@ import pytest
 from gwm_core.control.controller import Follower
 from gwm_core.control.judge import judge
 from gwm_core.control.kinematics import HOME_Q
+from gwm_core.control.limits import Workspace
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,26 @@ def test_each_fault_is_found_and_named(log, part, change, named):
 
 def test_a_faster_profile_is_found(log):
     assert judge(*log, np.zeros(len(log[0]), bool), tcp_speed=0.05).violations["stream tcp speed"] > 0
+
+
+def test_motion_that_goes_on_after_a_pause_is_found_and_jitter_is_not(log):
+    stamps = np.arange(len(log[0])) * 0.01
+    never = np.zeros(len(stamps), bool)
+    jitter = np.random.default_rng(0).uniform(-0.004, 0.004, len(stamps))
+    assert judge(*log, never, stamps=stamps + jitter).total == 0
+    frozen = stamps + 0.3 * (np.arange(len(stamps)) >= 60)
+    assert judge(*log, never, stamps=frozen).violations["pause"] == 1
+
+
+def test_a_latch_in_motion_is_found(log):
+    latched = np.arange(len(log[0])) == 60
+    assert np.abs(log[1][60]).max() > 0.01
+    assert judge(*log, latched).violations["latch at rest"] == 1
+
+
+def test_leaving_the_workspace_is_found(log):
+    small = Workspace(high=(0.8, 0.05, 0.7))
+    assert judge(*log, np.zeros(len(log[0]), bool), workspace=small).violations["workspace"] > 0
 
 
 def test_a_latch_separates_segments_and_only_a_latch_does(log):

@@ -73,19 +73,16 @@ def test_rows_beyond_a_push_and_moments_within_are_left_out(episodes):
     assert not cut["valid"][10].any() and cut["valid"][11].all()
 
 
-def test_training_lowers_the_loss_and_a_resumed_run_equals_a_whole_one(samples, tmp_path):
+def test_a_resumed_run_equals_a_whole_one(samples, tmp_path):
     config = replace(TRAIN, iterations=20, validate_every=10)
     torch.set_num_threads(1)
-    losses = []
-    train(samples, POLICY, config, tmp_path / "whole", {}, progress=lambda d, t, f: losses.append(f["loss"]))
+    train(samples, POLICY, config, tmp_path / "whole", {})
 
     class Killed(Exception):
         pass
 
     def kill(done, total, figures):
-        shutil.copytree(
-            tmp_path / "half", tmp_path / "kept"
-        )  # the state saved at iteration 10 of a run that dies later
+        shutil.copytree(tmp_path / "half", tmp_path / "kept")  # the state of iteration 10 of a run that dies later
         raise Killed
 
     with pytest.raises(Killed):
@@ -130,6 +127,34 @@ def test_a_damaged_episode_is_named(episodes, tmp_path):
         read_episode(victim)
     with pytest.raises(InputError, match="no episodes"):
         list_episodes(tmp_path / "nothing")
+
+
+def test_one_flipped_bit_is_found(episodes, tmp_path):
+    victim = tmp_path / "episode"
+    shutil.copytree(list_episodes(episodes)[0], victim)
+    bag = next(victim.rglob("*.mcap"))
+    data = bytearray(bag.read_bytes())
+    data[len(data) // 2] ^= 1
+    bag.write_bytes(bytes(data))
+    with pytest.raises(InputError, match="not the file that was recorded"):
+        read_episode(victim)
+
+
+def test_the_cache_of_samples_knows_its_episodes(episodes, samples, tmp_path):
+    """Other episodes under the same names are lifted anew; a cache cut short is, too; failures are left out."""
+    mine = tmp_path / "mine"
+    shutil.copytree(episodes, mine, ignore=shutil.ignore_patterns("samples-*"))
+
+    def load():
+        return load_samples([mine], POLICY.tasks, POLICY.lift, processes=1)
+
+    assert len(load()) == len(samples)
+    (cache,) = mine.glob("samples-*")
+    cache.write_bytes(cache.read_bytes()[:1000])
+    np.testing.assert_array_equal(load().points, samples.points)
+    record = list_episodes(mine)[0] / "episode.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"success": False}))
+    assert len(load()) < len(samples)
 
 
 def test_training_seeds_end_where_choosing_seeds_begin(tmp_path):

@@ -45,20 +45,25 @@ def test_a_misshapen_chunk_is_none(change):
 )
 def test_images_survive_the_wire_even_with_padded_rows(content):
     message = messages.image(5, "front", content)
-    np.testing.assert_array_equal(messages.pixels(message), content)
+    stream = "color" if content.ndim == 3 else "depth"
+    np.testing.assert_array_equal(messages.pixels(message, stream), content)
     rows = np.frombuffer(message.data, np.uint8).reshape(4, -1)
     padded = SimpleNamespace(encoding=message.encoding, width=5, height=4, step=rows.shape[1] + 6,
                              data=np.hstack([rows, np.zeros((4, 6), np.uint8)]).tobytes())  # fmt: skip
-    np.testing.assert_array_equal(messages.pixels(padded), content)
+    np.testing.assert_array_equal(messages.pixels(padded, stream), content)
 
 
 def test_unknown_encodings_and_wrong_sizes_are_refused():
     message = SimpleNamespace(encoding="yuv422", width=4, height=4, step=8, data=bytes(32))
     with pytest.raises(ValueError, match="yuv422"):
-        messages.pixels(message)
+        messages.pixels(message, "color")
     message = SimpleNamespace(encoding="rgb8", width=4, height=4, step=12, data=bytes(40))
     with pytest.raises(ValueError, match="40 bytes"):
-        messages.pixels(message)
+        messages.pixels(message, "color")
+    with pytest.raises(ValueError, match="16UC1 or mono16"):
+        messages.pixels(message, "depth")
+    with pytest.raises(ValueError, match="0 bytes"):
+        messages.pixels(SimpleNamespace(encoding="rgb8", width=0, height=0, step=0, data=b""), "color")
 
 
 @pytest.mark.parametrize("effort", [(), (0.5,) * 7])

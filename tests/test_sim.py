@@ -32,6 +32,8 @@ def test_hard_errs_by_what_it_says():
 def test_unknown_names_say_what_is_valid():
     with pytest.raises(InputError, match="lift, pick_place, stack"):
         sample_layout("juggle", 0)
+    with pytest.raises(InputError, match="0 or more"):
+        sample_layout("lift", -1)
     with pytest.raises(InputError, match="hard, nominal"):
         sample_layout("lift", 0, "impossible")
 

@@ -60,3 +60,21 @@ def test_no_joints_after_the_image_means_not_yet():
     assert sync.latest() is None
     joints(sync, 100, 110)
     assert sync.latest()[0] == 95 * MS
+
+
+def test_a_clock_set_back_begins_anew_and_a_stamp_from_the_future_does_not_block():
+    sync = Sync(("a",))
+    joints(sync, 10_000, 10_200)
+    images(sync, "a", 10_100)
+    assert sync.latest()[0] == 10_100 * MS
+    joints(sync, 0, 200)  # ten seconds back
+    images(sync, "a", 100)
+    assert sync.latest()[0] == 100 * MS
+
+
+def test_joints_are_not_interpolated_over_a_gap():
+    sync = Sync(("a",))
+    joints(sync, 0, 90)
+    joints(sync, 160, 200)
+    images(sync, "a", 120)
+    assert sync.latest() is None

@@ -2,14 +2,15 @@
 
 DISARMED sends nothing. HOLD streams a resting reference. RUNNING follows the accepted plan. STOPPING is a
 jerk-limited ramp to HOLD. FAULT is latched until ``reset``. Every stop has one named cause. Only staleness recovers
-by itself; a policy that died or restarted needs ``arm`` again (``auto_arm`` is for the simulation alone).
+by itself; a policy that died or restarted needs ``arm`` again (``auto_arm`` is for the simulation alone), and so does
+the end of a homing move.
 This is not a safety-rated function.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 
 import numpy as np
@@ -18,8 +19,12 @@ from gwm_core.control.controller import Follower, Reference
 from gwm_core.control.kinematics import HOME_Q, fk
 from gwm_core.control.limits import DESK, DQ_MAX, Q_HIGH, Q_LOW, Profile, Workspace
 from gwm_core.control.plan import Blend, ChunkTarget, Move, Still, Target
+from gwm_core.errors import InputError
 from gwm_core.types import OPEN_WIDTH, ArmState, Chunk
 
+MOST_ROWS = 256
+NEAR = 50_000_000  # [ns] a joint state this near an observation tells where the arm was
+AT_HOME = 0.02  # [rad]
 State = Enum("State", "DISARMED HOLD RUNNING STOPPING FAULT")
 
 
@@ -33,6 +38,8 @@ class GateConfig:
     dead_after: float = 1.0  # a policy silent this long counts as dead: arm again
     plan_timeout: float = 1.2  # no newer plan accepted for this long while running
     max_plan_age: float = 0.48  # 30 % of the 1.6 s chunk
+    least_plan_gap: float = 0.05  # between accepted plans
+    max_gap: float = 0.1  # between two steps; after a longer one the arm has stopped by itself
     hold_moved: float = 0.02  # from HOLD: joints moved more than this since the observation
     max_jump: float = 0.35  # plan against reference, and row against row
     leash: float = 0.15  # commanded against measured ...
@@ -41,6 +48,11 @@ class GateConfig:
     close_below: float = 0.03  # [m] gripper edges, with hysteresis
     open_above: float = 0.05  # [m]
     auto_arm: bool = False
+
+    def __post_init__(self):
+        for name, value in asdict(self).items():
+            if name != "auto_arm" and not 0 < value < 1000:
+                raise InputError(f"gate parameter {name} must be a positive number, got {value}")
 
 
 @dataclass(frozen=True)
@@ -71,21 +83,28 @@ class Gate:
         self.counts = Counts()
         self._follower = Follower(1.0 / config.rate_hz, profile, workspace)
         self._measured: ArmState | None = None
-        self._history: deque[ArmState] = deque(maxlen=round(config.rate_hz))  # about the last second
-        self._measured_at = self._beat_at = self._accepted_at = -np.inf
+        self._history: deque[ArmState] = deque()  # the last second
+        self._measured_at = self._beat_at = self._accepted_at = self._stepped_at = -np.inf
         self._last_plan = self._last_beat = 0
         self._target: Target = Still(np.zeros(7), OPEN_WIDTH)
         self._plan, self._width = 0, OPEN_WIDTH
-        self._homing = self._latched = False
+        self._homing = self._latched = self._disarm_at_rest = False
         self._stretched_since: float | None = None
 
     # ---- what comes in -------------------------------------------------------------------------------------------
 
     def measure(self, state: ArmState, now: float) -> None:
-        """Take measured joints. A non-finite or misshapen state is dropped, so it soon counts as stale."""
-        if state.q.shape == (7,) and np.all(np.isfinite(state.q)) and np.all(np.isfinite(state.dq)):
-            self._measured, self._measured_at = state, now
-            self._history.append(state)
+        """Take measured joints. A non-finite, misshapen or repeated state is dropped, so it soon counts as stale."""
+        if state.q.shape != (7,) or not (np.all(np.isfinite(state.q)) and np.all(np.isfinite(state.dq))):
+            return
+        if self._measured is not None and state.stamp == self._measured.stamp:
+            return
+        if self._history and state.stamp < self._history[-1].stamp:  # the wall clock was set back
+            self._history.clear()
+        self._measured, self._measured_at = state, now
+        self._history.append(state)
+        while self._history[0].stamp < state.stamp - 10**9:
+            self._history.popleft()
 
     def beat(self, last_plan: int, now: float) -> None:
         """Take a beat of the policy; an id that went back means it was restarted."""
@@ -96,7 +115,7 @@ class Gate:
 
     def accept(self, chunk: Chunk, age: float, now: float) -> str:
         """Take or refuse a plan observed ``age`` seconds ago. Returns "" when accepted, else the reason."""
-        reason = self._refusal(chunk, age)
+        reason = self._refusal(chunk, age, now)
         if reason:
             key = reason.split(":")[0]
             self.counts.refused[key] = self.counts.refused.get(key, 0) + 1
@@ -110,9 +129,9 @@ class Gate:
         self.state, self.cause = State.RUNNING, "following plans"
         return ""
 
-    def _refusal(self, chunk: Chunk, age: float) -> str:
-        c = self.config
-        if chunk.q.ndim != 2 or chunk.q.shape[1] != 7 or len(chunk.q) < 2 or chunk.width.shape != chunk.q.shape[:1]:
+    def _refusal(self, chunk: Chunk, age: float, now: float) -> str:
+        c, shape = self.config, chunk.q.shape
+        if len(shape) != 2 or shape[1] != 7 or not 2 <= shape[0] <= MOST_ROWS or chunk.width.shape != shape[:1]:
             return f"shape: {chunk.q.shape} and {chunk.width.shape}"
         if not (np.all(np.isfinite(chunk.q)) and np.all(np.isfinite(chunk.width)) and np.isfinite(chunk.dt)):
             return "not finite"
@@ -122,12 +141,13 @@ class Gate:
             return f"order: id {chunk.stamp} after {self._last_plan}"
         if not -0.02 <= age <= c.max_plan_age:
             return f"age: {1e3 * age:.0f} ms"
+        if now - self._accepted_at < c.least_plan_gap:
+            return f"too soon: {1e3 * (now - self._accepted_at):.0f} ms after another"
         if self.state not in (State.HOLD, State.RUNNING) or not self.armed or self._homing:
             return f"state: {self.state.name}{'' if self.armed else ', not armed'}"
         if np.any(chunk.q < Q_LOW) or np.any(chunk.q > Q_HIGH):
             return "joint limit"
-        tcp = fk(chunk.q)[:, :3, 3]
-        if np.any(tcp < self.workspace.low) or np.any(tcp > self.workspace.high):
+        if not self.workspace.holds(fk(chunk.q)[:, :3, 3]):
             return "workspace"
         if np.abs(np.diff(chunk.q, axis=0)).max() > min(c.max_jump, DQ_MAX.max() * chunk.dt):
             return "jump: between rows"
@@ -136,6 +156,8 @@ class Gate:
             return "jump: from the reference"
         if self.state is State.HOLD:
             then = min(self._history, key=lambda s: abs(s.stamp - chunk.stamp))
+            if abs(then.stamp - chunk.stamp) > NEAR:
+                return "moved: no joint state near the observation"
             moved = np.abs(then.q - self._measured.q).max()
             if moved > c.hold_moved:
                 return f"moved: {moved:.3f} rad since the observation"
@@ -147,14 +169,21 @@ class Gate:
         """Allow plans. Returns "" or why not."""
         if self.state is State.FAULT:
             return f"in FAULT ({self.cause}): reset first"
+        if self.state is State.STOPPING:
+            return "still coming to rest: arm again"
         if self._measured is None or now - self._measured_at > self.config.state_timeout:
             return "no fresh joint state"
+        if not np.isfinite(self._measured.width):
+            return "no gripper state"
         if self.state is State.DISARMED:
             if np.any(self._measured.q < Q_LOW) or np.any(self._measured.q > Q_HIGH):
                 return "a joint is within the margin of its limit: move the arm by hand first"
+            if not self.workspace.holds(fk(self._measured.q)[:3, 3]):
+                return "the tool is outside the workspace: move the arm by hand first"
             self._latch()
             self.state = State.HOLD
         self.armed, self.cause = True, "armed"
+        self._last_plan = 0  # ids may begin anew, should the clock have been set back; a plan's age still counts
         return ""
 
     def hold(self) -> str:
@@ -165,7 +194,7 @@ class Gate:
 
     def stop(self) -> str:
         """Ramp to rest, then DISARMED."""
-        self.armed = False
+        self.armed, self._disarm_at_rest = False, True
         self._stop("stopped by operator")
         return ""
 
@@ -176,20 +205,25 @@ class Gate:
         return ""
 
     def home(self, now: float) -> str:
-        """Move to HOME_Q from HOLD, gripper open. Returns "" or why not."""
+        """Move to HOME_Q from HOLD with the gripper open; plans need ``arm`` afterwards. Returns "" or why not."""
         if self.state is not State.HOLD:
             return f"home starts from HOLD, not from {self.state.name}"
         self._target = Move(self._follower.reference.q, HOME_Q, now, OPEN_WIDTH, self.profile)
-        self._homing, self._plan = True, 0
+        self._homing, self._plan, self.armed = True, 0, False
         self.state, self.cause = State.RUNNING, "going home"
         return ""
 
     # ---- every period ----------------------------------------------------------------------------------------------
 
     def step(self, now: float) -> Command | None:
-        """The command of this period, or None while nothing may be sent."""
+        """The command of this period, or None while nothing may be sent.
+
+        A fault ends with one command, the measured joints at rest: an arm that holds its last target must not go on
+        pushing towards it.
+        """
         self._watch(now)
-        if self.state in (State.DISARMED, State.FAULT):
+        self._stepped_at = now
+        if self.state in (State.DISARMED, State.FAULT) and not self._latched:
             return None
         latched = self._latched
         self._latched = False
@@ -198,18 +232,26 @@ class Gate:
             self._grip(goal.width)
             reference = self._follower.step(goal.q, goal.dq, goal.ddq)
             if self._homing and now > self._target.end and self._follower.at_rest:
-                self._homing = False
-                self.state, self.cause = State.HOLD, "at home"
+                there = np.abs(reference.q - HOME_Q).max() < AT_HOME
+                self._homing, self.state = False, State.HOLD
+                self.cause = "at home" if there else "home not reached"
         elif self.state is State.STOPPING:
             reference = self._follower.stop()
             if self._follower.at_rest:
-                self.state = State.DISARMED if self.cause == "stopped by operator" else State.HOLD
+                self.state = State.DISARMED if self._disarm_at_rest else State.HOLD
+                self._disarm_at_rest = False
         else:
             reference = self._follower.stop()
         return Command(reference, self._width, self._plan if self.state is State.RUNNING else 0, latched)
 
     def _watch(self, now: float) -> None:
         c = self.config
+        if now - self._stepped_at > c.max_gap and self.state in (State.RUNNING, State.STOPPING):
+            self._count_stop("gate late")
+            self._latch()
+            self.state, self.cause = State.HOLD, "gate late"
+            if self._disarm_at_rest:
+                self.state, self._disarm_at_rest = State.DISARMED, False
         if np.isfinite(self._beat_at) and now - self._beat_at > c.dead_after:
             self._policy_died("policy died")
         if self.state in (State.HOLD, State.RUNNING, State.STOPPING):
@@ -245,7 +287,8 @@ class Gate:
 
     def _latch(self) -> None:
         self._follower.reset(self._measured.q)
-        self._width = OPEN_WIDTH if self._measured.width > self.config.open_above else 0.0  # as found
+        if np.isfinite(self._measured.width):
+            self._width = OPEN_WIDTH if self._measured.width > self.config.open_above else 0.0  # as found
         self._stretched_since, self._latched, self._homing, self._plan = None, True, False, 0
 
     def _stop(self, cause: str) -> None:

@@ -15,6 +15,7 @@ from gwm_core.control import limits
 
 _FINE = 10  # points per period: 1 kHz at 100 Hz
 _SLACK = 1e-3  # relative, for floating point and central differences
+_LONGEST = 0.15  # [s] between two commands: an arm that holds its last target has stopped by then
 
 
 @dataclass
@@ -22,6 +23,7 @@ class Verdict:
     """Number of samples that broke each limit, and the largest use of each limit (1 = at the limit)."""
 
     samples: int = 0
+    latches: int = 0
     violations: dict[str, int] = field(default_factory=dict)
     use: dict[str, float] = field(default_factory=dict)
 
@@ -45,20 +47,35 @@ def judge(
     ddq: np.ndarray,
     latched: np.ndarray,
     *,
+    stamps: np.ndarray | None = None,
     dt: float = 0.01,
     tcp_speed: float = 0.25,
+    workspace: limits.Workspace = limits.Workspace(),
 ) -> Verdict:
     """Check a log of commands sent every ``dt`` seconds.
 
     Args:
         q, dq, ddq: (S, 7) [rad], [rad/s], [rad/s2] as sent.
         latched: (S,) bool, True where the reference was set anew at rest; differences do not cross it.
+        stamps: (S,) [s] when each was sent. Where given, motion that goes on after a pause without a latch is a
+            violation; periods that are merely uneven are not.
         tcp_speed: limit of the profile in force [m/s].
+        workspace: the TCP may not leave it; where a segment starts outside (a person moved the arm), it is not asked.
     """
-    verdict = Verdict(samples=len(q))
-    starts = np.flatnonzero(np.r_[True, latched[1:]]) if len(q) else []
+    if len(q) == 0:
+        return Verdict()
+    verdict = Verdict(samples=len(q), latches=int(np.sum(latched)))
+    verdict.check("latch at rest", np.where(np.abs(dq[latched]).max(1) + np.abs(ddq[latched]).max(1) > 0, 2.0, 0.0))
+    if stamps is not None:
+        moving = (np.abs(dq[1:]).max(1) > 1e-6) & ~latched[1:]
+        verdict.check("pause", np.where(moving, np.diff(stamps) / _LONGEST, 0.0))
+    starts = np.flatnonzero(np.r_[True, latched[1:]])
     for start, end in zip(starts, [*starts[1:], len(q)]):
         _judge_segment(verdict, q[start:end], dq[start:end], ddq[start:end], dt, tcp_speed)
+        tcp = _tcp(q[start:end])
+        if workspace.holds(tcp[0]):
+            outside = np.maximum(np.array(workspace.low) - tcp, tcp - np.array(workspace.high)).max(1)
+            verdict.check("workspace", np.where(outside > 1e-6, 2.0, 0.0))
     return verdict
 
 

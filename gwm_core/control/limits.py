@@ -75,3 +75,7 @@ class Workspace:
 
     low: tuple[float, float, float] = (0.22, -0.45, 0.005)  # [m]
     high: tuple[float, float, float] = (0.80, 0.45, 0.70)  # [m]
+
+    def holds(self, tcp: np.ndarray) -> bool:
+        """Whether all points (..., 3) [m] are inside."""
+        return bool(np.all((tcp >= self.low) & (tcp <= self.high)))

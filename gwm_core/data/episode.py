@@ -5,10 +5,10 @@ The messages are stock ROS 2 ones, written and read by rosbags, so neither side 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,8 +102,9 @@ class EpisodeWriter:
         self._bag.write(self._connections[topic], stamp, content)
 
     def close(self, info: dict) -> Path:
-        """Finish with ``info`` as episode.json; returns the folder, which is on disk from here on."""
+        """Finish with ``info`` and the bag's hash as episode.json; returns the folder, on disk from here on."""
         self._bag.close()
+        info = info | {"sha256": {str(p.relative_to(self.partial)): _sha256(p) for p in self.partial.rglob("*.mcap")}}
         (self.partial / INFO).write_text(json.dumps(info, indent=1) + "\n")
         for path in (*self.partial.rglob("*"), self.partial):
             _flush(path)
@@ -115,6 +116,10 @@ class EpisodeWriter:
         """Remove everything written."""
         self._bag.abort()
         shutil.rmtree(self.partial)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _flush(path: Path) -> None:
@@ -158,9 +163,11 @@ def read_episode(path: Path) -> Episode:
     """Read a finished episode. Raises InputError when it is damaged."""
     try:
         info = json.loads((path / INFO).read_text())
-        streams = _streams(path / "bag")
-        return _assemble(path, info, streams)
-    except (OSError, ReaderError, SerdeError, KeyError, ValueError, IndexError, struct.error, AssertionError) as error:
+        changed = [name for name, known in info["sha256"].items() if _sha256(path / name) != known]
+        if changed or not info["sha256"]:
+            raise ValueError(f"not the file that was recorded: {changed}")
+        return _assemble(path, info, _streams(path / "bag"))
+    except (OSError, ReaderError, SerdeError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"episode {path} is damaged ({error!r}); collect or copy it again") from None
 
 

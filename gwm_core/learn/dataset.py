@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from gwm_core.control.kinematics import fk, to_rows
-from gwm_core.data.episode import Episode, list_episodes, read_episode
+from gwm_core.data.episode import INFO, Episode, list_episodes, read_episode
 from gwm_core.errors import InputError
 from gwm_core.scene.gaussians import COLORS, MEANS
 from gwm_core.scene.lift import LiftConfig, lift
@@ -107,12 +108,16 @@ def load_samples(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Samples:
     """Samples of all episodes below ``folders``, lifted in parallel and kept in a cache beside the first folder."""
-    paths = [path for folder in folders for path in list_episodes(folder)]
-    names = [str(path.relative_to(folder)) for folder in folders for path in list_episodes(folder)]
-    key = hashlib.sha256(f"{names} {lift_config} {tasks} {CHUNK_ROWS}".encode()).hexdigest()[:16]
-    cache = Path(folders[0]) / f"samples-{key}.safetensors"
+    paths = [path for folder in folders for path in list_episodes(folder) if _usable(path)]
+    digest = hashlib.sha256(f"{lift_config} {tasks} {CHUNK_ROWS}".encode())
+    for path in paths:  # episode.json holds the hash of the bag
+        digest.update(f"{path.name} {hashlib.sha256((path / INFO).read_bytes()).hexdigest()}".encode())
+    cache = Path(folders[0]) / f"samples-{digest.hexdigest()[:16]}.safetensors"
     if cache.exists():
-        return Samples(**load_file(cache))
+        try:
+            return Samples(**load_file(cache))
+        except SafetensorError:  # cut short by a full disk or a crash: lift again
+            cache.unlink()
     parts = []
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         for part in pool.imap(_work, [(path, lift_config) for path in paths]):
@@ -126,6 +131,11 @@ def load_samples(
     save_file(arrays, partial)
     partial.rename(cache)
     return Samples(**arrays)
+
+
+def _usable(path: Path) -> bool:
+    """Whether an episode is a demonstration: one that failed is not."""
+    return json.loads((path / INFO).read_text()).get("success") is not False
 
 
 def _task_index(path: Path, tasks: tuple[str, ...]) -> int:

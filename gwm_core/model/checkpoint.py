@@ -11,8 +11,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 
 from gwm_core.errors import InputError
 from gwm_core.model.config import PolicyConfig
@@ -44,15 +44,15 @@ def load_policy(folder: Path) -> Policy:
         manifest = json.loads((folder / MANIFEST).read_text())
         data = (folder / WEIGHTS).read_bytes()
         expected = manifest["sha256"][WEIGHTS]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         hint = "a folder with policy.safetensors and manifest.json is wanted, as `gwm train policy --out` makes"
         raise InputError(f"no policy in {folder} ({type(error).__name__}): {hint}") from None
     if hashlib.sha256(data).hexdigest() != expected:
         raise InputError(f"{folder / WEIGHTS} does not match its manifest: damaged or swapped, train it again")
     try:
-        with safe_open(folder / WEIGHTS, framework="pt") as file:
-            policy = Policy(config_from_json(file.metadata()["config"]))
-            policy.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])  # safetensors: length, header, tensors
+        policy = Policy(config_from_json(header["__metadata__"]["config"]))
+        policy.load_state_dict(load(data))
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder / WEIGHTS} is not a policy of this version: {error}") from None
     return policy.eval()

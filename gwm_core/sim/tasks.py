@@ -14,7 +14,7 @@ import zlib
 
 import numpy as np
 
-from gwm_core.errors import one_of
+from gwm_core.errors import InputError, one_of
 from gwm_core.sim.scene import CAMERAS, CUBE_COLORS, CUBE_SIZE, PLATE_HEIGHT, Layout
 
 TASKS = ("lift", "pick_place", "stack")
@@ -29,6 +29,8 @@ def sample_layout(task: str, seed: int, difficulty: str = "nominal") -> Layout:
     """The layout of an episode: the same for the same task, seed and difficulty, on every machine."""
     one_of("task", task, TASKS)
     one_of("difficulty", difficulty, DIFFICULTIES)
+    if seed < 0:
+        raise InputError(f"a seed is 0 or more, got {seed}")
     hard = difficulty == "hard"
     rng = np.random.default_rng([seed, zlib.crc32(f"{task}/{difficulty}".encode())])
     distractors = int(rng.integers(3, 5)) if hard else 2

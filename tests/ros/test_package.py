@@ -36,6 +36,7 @@ def test_it_builds_and_installs_launch_files_and_weights(tmp_path):
                  "ament_index/resource_index/packages/gwm"):  # fmt: skip
         assert (share / name).exists(), name
     assert (tmp_path / "install/gwm/lib/gwm/gate_node").exists()
+    assert (tmp_path / "install/setup.bash").exists()
 
 
 def test_links_to_launch_urdf_and_models_are_relative():

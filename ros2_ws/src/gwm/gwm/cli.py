@@ -88,8 +88,7 @@ def _parser() -> _Parser:
     p = _verb(verbs, "doctor", "Say what works on this machine and how to mend what does not.", "gwm doctor", _doctor)
     p.add_argument("--json", action="store_true", help="print JSON")
 
-    p = _verb(verbs, "test", "Run the tests.", "gwm test -k gate", _test)
-    p.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to pytest")
+    _verb(verbs, "test", "Run the tests; what follows is passed on to pytest.", "gwm test -k gate", _test)
     return parser
 
 
@@ -111,12 +110,17 @@ def _positive(name: str, value: int) -> int:
     return value
 
 
-def _write_json(path: str | None, figures: dict) -> None:
+def _writable(path: str | None) -> None:
+    """Raise InputError now rather than lose the figures of a long run."""
     if path:
+        existed = Path(path).exists()
         try:
-            Path(path).write_text(json.dumps(figures, indent=1) + "\n")
+            with open(path, "a"):
+                pass
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror}") from None
+        if not existed:
+            Path(path).unlink()
 
 
 class _Bar:
@@ -140,17 +144,24 @@ class _Bar:
 
 
 def _demo(args) -> int:
+    from gwm.graph import refuse_mixed_ros
+
+    refuse_mixed_ros()
+    _positive("episodes", args.episodes)
+    _writable(args.json)
     from gwm.demo import run_demo
 
-    _positive("episodes", args.episodes)
     return run_demo(args, args.policy or _shipped())
 
 
 def _up(args) -> int:
-    from gwm.graph import parse
+    from gwm.graph import graph, parse, refuse_mixed_ros
+
+    refuse_mixed_ros()
+    nodes = graph(**parse(args.arguments))
     from gwm.supervise import up
 
-    return up(parse(args.arguments))
+    return up(nodes)
 
 
 def _collect(args) -> int:
@@ -175,10 +186,14 @@ def _train(args) -> int:
     if args.device not in ("cpu", "cuda") or (args.device == "cuda" and not torch.cuda.is_available()):
         raise InputError(f"device '{args.device}' is not there: valid are cpu{', cuda' * torch.cuda.is_available()}")
     policy_config, config = named_config(args.config)
-    if args.iterations:
+    if args.iterations is not None:
         config = replace(config, iterations=_positive("iterations", args.iterations))
-    if args.batch:
+    if args.batch is not None:
         config = replace(config, batch=_positive("batch", args.batch))
+    try:
+        Path(args.out).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {args.out}: {error.strerror}; choose another --out") from None
     bar: list[_Bar] = []
 
     def lifted(done: int, total: int) -> None:
@@ -186,7 +201,11 @@ def _train(args) -> int:
         bar[0].to(done)
 
     samples = load_samples(
-        [Path(d) for d in args.data], policy_config.tasks, policy_config.lift, args.processes, lifted
+        [Path(d) for d in args.data],
+        policy_config.tasks,
+        policy_config.lift,
+        _positive("processes", args.processes),
+        lifted,
     )
     learning = _Bar(config.iterations, "train")
 
@@ -206,6 +225,7 @@ def _eval(args) -> int:
     from gwm_core.learn.evaluate import EvalConfig, evaluate
     from gwm_core.rollout import MEASURED_LATENCY, trials_hash
 
+    _writable(args.json)
     latency = MEASURED_LATENCY
     if args.latency != "measured":
         try:
@@ -230,7 +250,8 @@ def _eval(args) -> int:
         "violations": sum(t.violations for t in trials), "failed_seeds": [t.seed for t in trials if not t.success],
         "trials_hash": trials_hash(trials),
     }  # fmt: skip
-    _write_json(args.json, figures)
+    if args.json:
+        Path(args.json).write_text(json.dumps(figures, indent=1) + "\n")
     print(f"{args.task} {args.difficulty}: {sum(won)}/{len(won)} = {sum(won) / len(won):.3f} [{low:.3f}, {high:.3f}] "
           f"95 %, {seconds:.1f} s per trial, {figures['violations']} judge violations")  # fmt: skip
     return 0
@@ -247,15 +268,22 @@ def _test(args) -> int:
 
     from gwm.graph import ROOT
 
-    return int(pytest.main(["--rootdir", str(ROOT), str(ROOT / "tests"), *args.arguments]))
+    os.chdir(ROOT)
+    return int(pytest.main(args.passed_on))
 
 
 def main() -> int:
     """Entry point."""
     try:
-        args = _parser().parse_args()
+        parser = _parser()
+        args, args.passed_on = parser.parse_known_args()
+        if args.passed_on and args.run is not _test:
+            parser.error(f"unrecognized arguments: {' '.join(args.passed_on)}")
         return args.run(args)
     except InputError as error:
+        print(f"gwm: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
         print(f"gwm: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

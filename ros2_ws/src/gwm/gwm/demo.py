@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import rclpy
 
-from gwm.graph import environment, graph, refuse_mixed_ros
+from gwm.graph import environment, graph
 from gwm.operator import GraphOver, Operator
 from gwm.supervise import Supervisor
 from gwm_core import topics
@@ -27,7 +27,6 @@ START_TIME = 90.0  # [s] for everything to come up on a slow machine
 
 def run_demo(args, policy: str) -> int:
     """Run the demo as the command line asks; returns the exit code."""
-    refuse_mixed_ros()
     sample_layout(args.task, args.seed, args.difficulty)
     _check_policy(policy, args.task)
     out = Path(args.out) / time.strftime("%Y%m%d-%H%M%S")
@@ -37,34 +36,36 @@ def run_demo(args, policy: str) -> int:
         raise InputError(f"cannot write to {args.out}: {error.strerror}; choose another --out") from None
     nodes = graph(task=args.task, policy=policy, record=str(out))
     os.environ.update(environment())
-    log = open(out / "nodes.log", "w")  # noqa: SIM115  lives as long as the graph
-    supervisor = Supervisor(nodes, log)
     rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     operator = Operator()
-    supervisor.start()
-    idle = subprocess.Popen(
-        [sys.executable, "-m", "gwm.idle"], stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    try:
-        rows, before = _episodes(operator, supervisor, args)
-        after = _counts(operator)
-    except GraphOver as error:
-        log.flush()
-        tail = (out / "nodes.log").read_text().strip().splitlines()[-3:]
-        raise InputError(f"the demo stopped: {error}; last lines of {out / 'nodes.log'}: " + " | ".join(tail)) from None
-    finally:
-        idle.terminate()
-        supervisor.stop()
-        operator.destroy_node()
-        rclpy.try_shutdown()
+    with open(out / "nodes.log", "w") as log:
+        supervisor = Supervisor(nodes, log)
+        idle = subprocess.Popen([sys.executable, "-m", "gwm.idle"], stdout=subprocess.PIPE, text=True, process_group=0)
+        try:
+            supervisor.start()
+            rows, before, after = _episodes(operator, supervisor, args)
+        except GraphOver as error:
+            raise InputError(f"the demo stopped: {error}; {_last_words(out / 'nodes.log')}") from None
+        finally:
+            idle.terminate()
+            supervisor.stop()
+            operator.destroy_node()
+            rclpy.try_shutdown()
     figures = _figures(operator, args, rows, before, after, json.loads(idle.communicate()[0]))
     figures["respawns"] = supervisor.respawns
-    (out / "summary.json").write_text(json.dumps(figures, indent=1) + "\n")
-    contact_sheet(out)
+    text = json.dumps(figures, indent=1) + "\n"
+    (out / "summary.json").write_text(text)
     if args.json:
-        Path(args.json).write_text(json.dumps(figures, indent=1) + "\n")
+        Path(args.json).write_text(text)
     _table(figures, out)
+    contact_sheet(out)
     return 0
+
+
+def _last_words(log: Path) -> str:
+    lines = log.read_text().strip().splitlines()
+    clear = [line for line in lines if line.startswith("gwm: ")] or lines
+    return f"last in {log}: " + " | ".join(clear[-2:])
 
 
 def _check_policy(policy: str, task: str) -> None:
@@ -82,45 +83,62 @@ def _say(args, text: str, end: str = "\n") -> None:
         print(text, flush=True)
 
 
-def _episodes(operator: Operator, supervisor: Supervisor, args) -> tuple[list[dict], dict]:
-    """Results of all episodes, and the message counts before the first."""
+def _episodes(operator: Operator, supervisor: Supervisor, args) -> tuple[list[dict], dict, dict]:
+    """Results of all episodes, and the message counts before the first and after the last."""
     _say(args, "starting simulation, policy, gate and recorder ...")
     poll = supervisor.poll
     if not operator.wait("start", lambda: operator.ready, START_TIME, poll):
         reports = {"gate": operator.status, **{n: operator.reports.get(n) for n in ("sim", "policy", "recorder")}}
         raise GraphOver(f"not ready after {START_TIME:.0f} s: {[n for n, r in reports.items() if not r]}")
     _say(args, f"ready: renderer {operator.reports['sim']['renderer']}, policy {operator.reports['policy']['message']}")
+    before = _rest_and_count(operator, poll)
     operator.wish("gate/arm", poll)
-    before = _counts(operator)
     rows = [_episode(operator, args, number, poll) for number in range(args.episodes)]
-    operator.wish("gate/hold", poll)
-    operator.wait("the last counts", lambda: False, 1.2, poll)
-    return rows, before
+    operator.wish("gate/stop", poll)
+    operator.need("rest", lambda: operator.status.get("state") == "DISARMED", 5.0, poll)
+    return rows, before, _rest_and_count(operator, poll)
+
+
+def _rest_and_count(operator: Operator, poll) -> dict[str, dict[str, int]]:
+    """With the gate disarmed and the cameras off nothing is on its way, so sent and received may be compared."""
+    operator.film(False)
+    operator.wait("the last counts", lambda: False, 1.5, poll)
+    counts = _counts(operator)
+    operator.film(True)
+    return counts
 
 
 def _episode(operator: Operator, args, number: int, poll) -> dict:
     """Home, lay the table, record, run until success or the time is up, hold, save."""
     seed, label = args.seed + number, f"episode {number + 1}/{args.episodes} seed {args.seed + number}"
+    _hold(operator, poll)
     operator.wish("gate/home", poll)
-    operator.wait("home", lambda: operator.status.get("cause") == "at home", 20.0, poll)
+    operator.need("arrival at home", lambda: operator.status.get("cause") == "at home", 20.0, poll)
     operator.lay(args.task, seed, args.difficulty)
-    operator.wait("layout", lambda: operator.result.get("seed") == seed, 5.0, poll)
+    operator.need("layout", lambda: operator.result.get("seed") == seed, 5.0, poll)
     operator.wish("recorder/start", poll)
     operator.wish("gate/arm", poll)
 
     def over() -> bool:
-        seconds, status = operator.result.get("seconds", 0), operator.status
+        seconds, status = operator.result["seconds"], operator.status
         _say(args, f"{label} {status['state']} {seconds:.1f} s, latency {status['latency_ms']} ms", end="")
-        return operator.result.get("success") or seconds > TIME_LIMIT
+        return operator.result["success"] or seconds > TIME_LIMIT or status["state"] == "FAULT"
 
-    operator.wait("the episode", over, 3 * TIME_LIMIT, poll)
-    operator.wish("gate/hold", poll)
-    operator.wait("hold", lambda: operator.status.get("state") == "HOLD", 5.0, poll)
-    operator.wish("recorder/save", poll)
-    operator.wish("gate/arm", poll)
+    operator.need("end of the episode", over, 3 * TIME_LIMIT, poll)
     row = dict(operator.result)
+    if operator.status["state"] == "FAULT":
+        row["success"] = False
+        operator.wish("gate/reset", poll)
+        operator.wish("gate/arm", poll)
+    _hold(operator, poll)
+    operator.wish("recorder/save", poll)
     _say(args, f"{label}: {'success' if row['success'] else 'FAILED'} after {row['seconds']:.1f} s")
     return row
+
+
+def _hold(operator: Operator, poll) -> None:
+    operator.wish("gate/hold", poll)
+    operator.need("rest", lambda: operator.status.get("state") == "HOLD", 5.0, poll)
 
 
 def _counts(operator: Operator) -> dict[str, dict[str, int]]:
@@ -138,8 +156,8 @@ def _counts(operator: Operator) -> dict[str, dict[str, int]]:
 
 
 def _figures(operator: Operator, args, rows, before, after, idle) -> dict:
-    q, dq, ddq, latched = (np.array(column) for column in zip(*operator.commands))
-    verdict = judge(q, dq, ddq, latched)
+    q, dq, ddq, latched, stamps = (np.array(column) for column in zip(*operator.commands))
+    verdict = judge(q, dq, ddq, latched, stamps=stamps)
     won, latency = sum(r["success"] for r in rows), sorted(operator.latencies.values())
     status = operator.status
     return {
@@ -149,31 +167,45 @@ def _figures(operator: Operator, args, rows, before, after, idle) -> dict:
         "seconds": [r["seconds"] for r in rows],
         "failed_seeds": [r["seed"] for r in rows if not r["success"]],
         "latency_ms": {
-            "p50": float(np.percentile(latency, 50)), "p99": float(np.percentile(latency, 99)), "plans": len(latency),
-            "deciles": [round(float(x), 1) for x in np.percentile(latency, range(0, 101, 10))],
+            **_percentiles(latency), "plans": len(latency),
         },
         "stages_ms": {k: float(v) for k, v in operator.reports["policy"].items() if k.endswith("_ms")},
         "gate": {
             "rate_hz": float(status["rate_hz"]), "late_fraction": int(status["late"]) / int(status["periods"]),
             "idle_late_fraction": idle["late_fraction"], "violations": verdict.total, "samples": verdict.samples,
+            "latches": verdict.latches, "broken": {k: n for k, n in verdict.violations.items() if n},
             "limit_use": {k: round(v, 3) for k, v in verdict.use.items()},
             "stops": {k[6:]: int(v) for k, v in status.items() if k.startswith("stops ")},
             "refused": {k[8:]: int(v) for k, v in status.items() if k.startswith("refused ")},
         },
         "topics": {t: {k: after[t][k] - before[t][k] for k in after[t]} for t in after},
         "sim_slipped_s": float(operator.reports["sim"]["slipped_s"]),
+        "frames_not_drawn": int(operator.reports["sim"]["frames_due"]) - int(operator.reports["sim"]["frames_drawn"]),
+        "plans_rejected": int(operator.reports["policy"]["rejected"]),
     }  # fmt: skip
+
+
+def _percentiles(latency: list[float]) -> dict:
+    """Of the accepted plans [ms]; null where there were none."""
+    if not latency:
+        return {"p50": None, "p99": None, "deciles": None}
+    p50, p99, *deciles = (round(float(x), 2) for x in np.percentile(latency, [50, 99, *range(0, 101, 10)]))
+    return {"p50": p50, "p99": p99, "deciles": deciles}
 
 
 def _table(f: dict, out: Path) -> None:
     gate, latency = f["gate"], f["latency_ms"]
+    timing = f"p50 {latency['p50']:.0f} ms, p99 {latency['p99']:.0f} ms" if latency["plans"] else "no plan was accepted"
     lines = [
         ("successes", f"{f['successes']}/{f['episodes']}  [{f['ci95'][0]:.2f}, {f['ci95'][1]:.2f}] 95 %"),
-        ("latency, frame to command", f"p50 {latency['p50']:.0f} ms, p99 {latency['p99']:.0f} ms, {latency['plans']} plans"),
+        ("latency, frame to command", timing),
+        ("plans", f"{latency['plans']} followed, {sum(gate['refused'].values())} refused by the gate "
+                  f"({', '.join(gate['refused']) or 'none'}), {f['plans_rejected']} out of reach"),
         ("gate", f"{gate['rate_hz']:.2f} Hz, {100 * gate['late_fraction']:.2f} % of periods over 15 ms "
                  f"(idle loop beside it: {100 * gate['idle_late_fraction']:.2f} %)"),
         ("judge", f"{gate['violations']} violations in {gate['samples']} commands"),
         ("stops", ", ".join(f"{k} {v}" for k, v in gate["stops"].items()) or "none"),
+        ("simulation", f"{f['sim_slipped_s']:.1f} s behind real time, {f['frames_not_drawn']} frames not drawn"),
     ]  # fmt: skip
     lines += [(t, f"{n['sent'] - n['received']} lost of {n['sent']}") for t, n in f["topics"].items()]
     width = max(len(name) for name, _ in lines)

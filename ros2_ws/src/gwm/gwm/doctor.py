@@ -17,6 +17,7 @@ from typing import NamedTuple
 from gwm.graph import ROOT, environment, refuse_mixed_ros, share
 from gwm_core import topics
 from gwm_core.errors import InputError
+from gwm_core.site import DEFAULT_FILE, Site, load_site, simulation_site
 
 OK, LIMITED, BROKEN = 0, 1, 2
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  where Fast DDS keeps its segments
@@ -38,7 +39,19 @@ def _python() -> Iterator[Check]:
 
 
 def _packages() -> Iterator[Check]:
-    for module in ("numpy", "scipy", "torch", "safetensors", "numba", "cv2", "mujoco", "ruckig", "rosbags", "yaml"):
+    for module in (
+        "numpy",
+        "scipy",
+        "torch",
+        "safetensors",
+        "numba",
+        "cv2",
+        "mujoco",
+        "ruckig",
+        "rosbags",
+        "yaml",
+        "fast_simplification",
+    ):
         try:
             found = importlib.import_module(module)
             yield Check(OK, module, getattr(found, "__version__", "present"))
@@ -105,7 +118,11 @@ def _disk() -> Iterator[Check]:
 
 
 def _ports() -> Iterator[Check]:
-    domain = int(os.environ.get("ROS_DOMAIN_ID", "0"))
+    text = os.environ.get("ROS_DOMAIN_ID", "0")
+    if not (text.isdecimal() and int(text) <= 232):
+        yield Check(BROKEN, "dds ports", f"ROS_DOMAIN_ID={text}", "set ROS_DOMAIN_ID to 0-101 (232 at most)")
+        return
+    domain = int(text)
     first = 7400 + 250 * domain + 10  # DDS: unicast discovery port of participant 0
     busy = 0
     for participant in range(20):
@@ -119,6 +136,10 @@ def _ports() -> Iterator[Check]:
     yield Check(level, "dds ports", f"domain {domain}, {busy} of 20 participants' ports in use", remedy)
 
 
+def _site() -> Site:
+    return load_site(DEFAULT_FILE) if DEFAULT_FILE.exists() else simulation_site()
+
+
 def _graph() -> Iterator[Check]:
     import rclpy
 
@@ -126,16 +147,17 @@ def _graph() -> Iterator[Check]:
     rclpy.init()
     node = rclpy.create_node("gwm_doctor")
     time.sleep(2.0)
-    seen = {name.lstrip("/") for name, _ in node.get_topic_names_and_types()}
+    published = {name for name, _ in node.get_topic_names_and_types() if node.count_publishers(name)}
+    published = {name.lstrip("/") for name in published}
     node.destroy_node()
     rclpy.shutdown()
-    if topics.STATUS not in seen:
+    if topics.STATUS not in published:
         yield Check(OK, "graph", "not running (gwm up starts it)")
         return
-    prefixes = [topics.prefix_of(name) for name in ("front", "side")]
+    prefixes = [camera.prefix for camera in _site().cameras.values()]
     wanted = [topics.JOINT_STATES, topics.GRIPPER_STATES, topics.CHUNK, topics.COMMAND]
     wanted += [make(prefix) for prefix in prefixes for make in (topics.color, topics.depth, topics.info)]
-    missing = [name for name in wanted if name not in seen]
+    missing = [name for name in wanted if name not in published]
     remedy = f"no publisher of {', '.join(missing)}: start the drivers (or robot:=sim)" if missing else ""
     yield Check(
         LIMITED if missing else OK, "graph", f"running, {len(wanted) - len(missing)}/{len(wanted)} topics", remedy
@@ -145,10 +167,14 @@ def _graph() -> Iterator[Check]:
 def report(as_json: bool) -> int:
     """Print every check; returns the worst level."""
     checks = []
-    for group in (_python, _packages, _ros, _renderer, _runtime, _weights, _disk, _ports):
-        checks.extend(group())
-    if all(c.level < BROKEN for c in checks if c.what == "ros"):
-        checks.extend(_graph())
+    for group in (_python, _packages, _ros, _renderer, _runtime, _weights, _disk, _ports, _graph):
+        if group is _graph and any(c.level == BROKEN for c in checks if c.what in ("ros", "dds ports")):
+            continue
+        try:
+            checks.extend(group())
+        except Exception as error:  # the doctor speaks even where nothing works: what broke is a finding
+            name = group.__name__.lstrip("_")
+            checks.append(Check(BROKEN, name, f"{type(error).__name__}: {error}", "mend the lines above first"))
     if as_json:
         print(json.dumps([c._asdict() for c in checks], indent=1))
     else:

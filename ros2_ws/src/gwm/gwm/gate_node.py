@@ -17,7 +17,7 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from gwm import messages
-from gwm.node import NEWEST, RELIABLE, SENSOR, declare, now_ns, spin
+from gwm.node import NEWEST, RELIABLE, SENSOR, STEADY, declare, now_ns, spin, wait_to_be_alone
 from gwm_core import topics
 from gwm_core.control.gate import Command, Gate, GateConfig, State
 from gwm_core.control.limits import Workspace
@@ -42,6 +42,9 @@ def real_time() -> str:
     return ", ".join(given)
 
 
+GRIPPER_REPEAT = 50  # periods
+
+
 class GateNode(Node):
     """Subscribes to plans, beats and joints; steps the gate at its rate; publishes what was sent."""
 
@@ -58,6 +61,7 @@ class GateNode(Node):
         self._plan, self._latency_ms = 0, 0.0
         self._command = self.create_publisher(JointState, topics.COMMAND, RELIABLE)
         self._target = self.create_publisher(JointState, topics.TARGET_JOINT, NEWEST)
+        wait_to_be_alone(self, topics.TARGET_JOINT, own=1)  # only one process may write to the arm
         self._gripper = self.create_publisher(Float64MultiArray, topics.GRIPPER_COMMAND, NEWEST)
         self._status = self.create_publisher(DiagnosticArray, topics.STATUS, RELIABLE)
         self.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, SENSOR)
@@ -72,8 +76,8 @@ class GateNode(Node):
             "home": lambda: self._gate.home(time.monotonic()),
         }.items():
             self.create_service(Trigger, f"gate/{name}", self._service(wish))
-        self.create_timer(1.0 / config.rate_hz, self._step)
-        self.create_timer(0.1, self._report)
+        self.create_timer(1.0 / config.rate_hz, self._step, clock=STEADY)
+        self.create_timer(0.1, self._report, clock=STEADY)
         self.get_logger().info(f"gate: {real_time()}; software gate, not a safety-rated function")
 
     def _service(self, wish):
@@ -93,7 +97,7 @@ class GateNode(Node):
 
     def _on_gripper(self, message) -> None:
         fingers = messages.by_name(message.name, message.position, topics.FINGER_JOINTS)
-        if fingers is not None:
+        if fingers is not None and np.all(np.isfinite(fingers)):
             self._width = float(fingers.sum())
 
     def _on_alive(self, message) -> None:
@@ -120,7 +124,7 @@ class GateNode(Node):
         stamp, (q, dq, ddq) = now_ns(self), command.reference
         self._target.publish(messages.joint_state(stamp, topics.ARM_JOINTS, q, dq))
         self._sent += 1
-        if command.width != self._width_sent:
+        if command.width != self._width_sent or self._sent % GRIPPER_REPEAT == 0:  # a late subscriber hears it too
             self._gripper.publish(Float64MultiArray(data=[command.width]))
             self._width_sent = command.width
         latched = "latched" if command.latched else ""

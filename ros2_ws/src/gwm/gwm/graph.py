@@ -5,15 +5,23 @@ Standard library only: ``ros2 launch`` may run under a Python that has none of o
 
 from __future__ import annotations
 
+import ctypes
+import importlib.util
 import inspect
 import os
+import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gwm_core.errors import InputError, one_of
-
 ROOT = Path(__file__).resolve().parents[4]  # of the repository, when run from it
+if importlib.util.find_spec("gwm_core") is None:  # under ROS's own Python, which has none of our packages
+    sys.path.append(str(ROOT))
+
+from gwm_core.errors import InputError, one_of  # noqa: E402
+
+VENV = ROOT / ".venv"
+END_WITH_PARENT = "GWM_END_WITH_PARENT"  # set for processes that a starter looks after
 
 
 @dataclass(frozen=True)
@@ -38,14 +46,8 @@ def share(name: str) -> Path:
 
 
 def interpreter() -> str:
-    """The Python that has our packages: this one, or the repository's environment when started by another."""
-    try:
-        import numpy  # noqa: F401
-        import rclpy  # noqa: F401
-    except ImportError:
-        candidate = ROOT / ".venv" / "bin" / "python"
-        return str(candidate) if candidate.exists() else sys.executable
-    return sys.executable
+    """The Python that has our packages: the environment that ./gwm made, else this one."""
+    return str(VENV / "bin" / "python") if (VENV / "gwm-complete").exists() else sys.executable
 
 
 def environment(local_only: bool = True) -> dict[str, str]:
@@ -54,12 +56,19 @@ def environment(local_only: bool = True) -> dict[str, str]:
         "FASTRTPS_DEFAULT_PROFILES_FILE": str(share("launch/fastdds.xml")),
         "RMW_IMPLEMENTATION": "rmw_fastrtps_cpp",
         "PYTHONUNBUFFERED": "1",
+        END_WITH_PARENT: "1",
     }
     if local_only:
         values["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
         values[name] = "1"  # two cores for five processes: more threads only wait for one another
     return values
+
+
+def end_with_parent() -> None:
+    """Have the kernel send SIGINT when the starter dies, so that one that is killed leaves nothing running."""
+    if os.environ.get(END_WITH_PARENT):
+        ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG, linux/prctl.h
 
 
 def graph(
@@ -87,14 +96,24 @@ def graph(
         publish_objects: let the simulation tell where its objects are (the scripted expert needs it).
     """
     one_of("robot", robot, ("sim", "fr3"))
-    if policy == "expert" and robot != "sim":
-        raise InputError("the scripted expert needs simulator ground truth: robot:=sim")
-    policy = policy or str(share("models/demo"))
+    one_of("renderer", renderer, ("auto", "egl", "osmesa", "raycast"))
+    if not (0 < camera_hz <= 90 and 16 <= camera_width <= 1920 and 16 <= camera_height <= 1080):
+        raise InputError(f"no such camera: {camera_width}x{camera_height} at {camera_hz} Hz (up to 1920x1080 at 90)")
+    if site and not Path(site).is_file():
+        raise InputError(f"no site file {site}")
+    if policy == "expert":
+        if robot != "sim":
+            raise InputError("the scripted expert needs simulator ground truth: robot:=sim")
+        one_of("task", task, ("lift", "pick_place", "stack"))
+    else:
+        policy = policy or str(share("models/demo"))
+        if not (Path(policy) / "manifest.json").is_file():
+            raise InputError(f"no policy in {policy}: a folder as `gwm train policy --out` makes, or expert")
     common = {"robot": robot, "site": site}
     nodes = [
         NodeSpec("policy", "policy_node", {**common, "policy": policy, "task": task}, nice=5, respawn=True),
         NodeSpec("gate", "gate_node", {**common, "auto_arm": robot == "sim"}, essential=True),
-        NodeSpec("recorder", "recorder_node", {**common, "record": record}, nice=10, respawn=True),
+        NodeSpec("recorder", "recorder_node", {**common, "record": record, "task": task}, nice=10, respawn=True),
     ]
     if robot == "sim":
         parameters = {
@@ -110,14 +129,18 @@ def graph(
 
 def command(node: NodeSpec) -> list[str]:
     """The command line of a process."""
-    words = [interpreter(), "-m", f"gwm.{node.module}"]
-    return words + ros_arguments(node)
+    return [*nice(node), interpreter(), "-m", f"gwm.{node.module}", *ros_arguments(node)]
+
+
+def nice(node: NodeSpec) -> list[str]:
+    """The prefix that lowers the priority of a whole process, threads of the middleware included."""
+    return ["nice", "-n", str(node.nice)] if node.nice else []
 
 
 def ros_arguments(node: NodeSpec) -> list[str]:
     """Name, shipped parameters, then this run's parameters, which win."""
     words = ["--ros-args", "-r", f"__node:={node.name}", "--params-file", str(share("launch/params.yaml"))]
-    for name, value in {**node.parameters, "nice": node.nice}.items():
+    for name, value in node.parameters.items():
         text = str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)
         words += ["-p", f"{name}:={text}"]
     return words
@@ -145,7 +168,7 @@ def parse(words: list[str]) -> dict[str, object]:
 def refuse_mixed_ros() -> None:
     """Raise InputError when a system ROS is sourced into an environment that has the PyPI wheels as well."""
     sourced = "ROS_DISTRO" in os.environ or "/opt/ros" in os.environ.get("AMENT_PREFIX_PATH", "")
-    wheels = list(Path(sys.prefix).glob("lib/python3*/site-packages/ros_rclpy-*.dist-info"))
+    wheels = list(Path(interpreter()).parents[1].glob("lib/python3*/site-packages/ros_rclpy-*.dist-info"))
     if sourced and wheels:
         raise InputError(
             "a system ROS is sourced, but this environment has ROS wheels from PyPI; the two load each other's "

@@ -6,11 +6,13 @@ import json
 import signal
 import time
 
+from gwm.graph import end_with_parent
 from gwm_core.control.pace import Pace
 
 
 def main() -> None:
     """Loop until SIGTERM or SIGINT."""
+    end_with_parent()
     over = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: over.append(True))

@@ -77,15 +77,24 @@ def image(stamp: int, camera: str, content: np.ndarray) -> Image:
     return message
 
 
-def pixels(message) -> np.ndarray:
-    """Image -> (H, W, 3) uint8 RGB or (H, W) uint16. Raises ValueError for any other encoding or a wrong size."""
-    kinds = {"rgb8": (np.uint8, 3), "bgr8": (np.uint8, 3), "16UC1": (np.uint16, 1), "mono16": (np.uint16, 1)}
-    if message.encoding not in kinds:
-        raise ValueError(f"encoding {message.encoding}: rgb8, bgr8 or 16UC1 is wanted")
-    kind, channels = kinds[message.encoding]
+ENCODINGS = {
+    "color": {"rgb8": (np.uint8, 3), "bgr8": (np.uint8, 3)},
+    "depth": {"16UC1": (np.uint16, 1), "mono16": (np.uint16, 1)},
+}
+
+
+def pixels(message, stream: str) -> np.ndarray:
+    """Image of a "color" stream -> (H, W, 3) uint8 RGB, of a "depth" stream -> (H, W) uint16.
+
+    Raises ValueError for any other encoding, a wrong size or an empty image.
+    """
+    valid = ENCODINGS[stream]
+    if message.encoding not in valid:
+        raise ValueError(f"encoding {message.encoding}: {' or '.join(valid)} is wanted")
+    kind, channels = valid[message.encoding]
     width = message.width * channels * np.dtype(kind).itemsize
     data = np.frombuffer(message.data, np.uint8)
-    if message.step < width or data.size != message.step * message.height:
+    if width == 0 or message.height == 0 or message.step < width or data.size != message.step * message.height:
         raise ValueError(f"{data.size} bytes do not make {message.height} rows of {message.step}")
     rows = data.reshape(message.height, message.step)[:, :width]
     content = np.ascontiguousarray(rows).view(kind)

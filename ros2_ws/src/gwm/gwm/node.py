@@ -5,17 +5,23 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from dataclasses import fields
 
 import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 
+from gwm.graph import end_with_parent
 from gwm_core.errors import InputError
 
 SENSOR = QoSProfile(depth=5, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
 RELIABLE = QoSProfile(depth=20, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
+DISCOVERY_TIME = 0.7  # [s] for other processes to be seen
+LEASE_TIME = 6.0  # [s] a killed process is remembered for 5 s, launch/fastdds.xml
+STEADY = Clock(clock_type=ClockType.STEADY_TIME)  # for timers: setting the wall clock must not stop them
 NEWEST = QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
 
 
@@ -31,6 +37,18 @@ def now_ns(node: Node) -> int:
     return node.get_clock().now().nanoseconds
 
 
+def wait_to_be_alone(node: Node, topic: str, own: int) -> None:
+    """Raise InputError when more than ``own`` publishers of ``topic`` stay in this ROS domain."""
+    time.sleep(DISCOVERY_TIME)
+    deadline = time.monotonic() + LEASE_TIME
+    while node.count_publishers(topic) > own:
+        if time.monotonic() > deadline:
+            domain = os.environ.get("ROS_DOMAIN_ID", "0")
+            raise InputError(f"{topic} has a publisher in ROS domain {domain} already: stop that graph, or set "
+                             "ROS_DOMAIN_ID to a free domain (0-101)")  # fmt: skip
+        time.sleep(0.1)
+
+
 def spin(make, last_wish=None) -> int:
     """Run a node until SIGINT or SIGTERM. Bad input is one line and exit 2.
 
@@ -38,28 +56,29 @@ def spin(make, last_wish=None) -> int:
         make: builds the node.
         last_wish: called with the node before it is destroyed; it may still spin it.
     """
-    # our own handler, not rclpy's: the context must outlive the signal so that the gate can ramp to rest
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # not rclpy's handlers: the context must outlive the signal so that the gate can ramp to rest; and no exception,
+    # which could fall between computing a command and sending it
+    over: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: over.append(number))
+    end_with_parent()
     rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     node, code = None, 0
     try:
         node = make()
-        os.nice(node.declare_parameter("nice", 0).value)
+        if node.get_parameter("use_sim_time").value:
+            raise InputError("use_sim_time:=true is refused: plans are aged by the real clock")
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        while not over:
+            executor.spin_once(timeout_sec=0.1)
+        if last_wish is not None:
+            last_wish(node)
     except InputError as error:
         print(f"gwm: {error}", file=sys.stderr, flush=True)
         code = 2
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if node is not None:
-            if last_wish is not None:
-                last_wish(node)
             if hasattr(node, "close"):
                 node.close()
             node.destroy_node()

@@ -30,13 +30,13 @@ class Operator(Node):
         self.reports: dict[str, dict[str, str]] = {}
         self.result: dict = {}
         self.latencies: dict[int, float] = {}
-        self.commands: list[tuple] = []
+        self.commands: list[tuple] = []  # (joints, velocities, accelerations, latched, stamp [s])
         self._episode = self.create_publisher(String, topics.SIM_EPISODE, RELIABLE)
         self.create_subscription(DiagnosticArray, topics.STATUS, self._on_status, RELIABLE)
         self.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, self._on_report, RELIABLE)
         self.create_subscription(String, topics.SIM_RESULT, self._on_result, RELIABLE)
         self.create_subscription(JointState, topics.COMMAND, self._on_command, RELIABLE)
-        wishes = ("gate/arm", "gate/home", "gate/hold", "recorder/start", "recorder/save")
+        wishes = [f"gate/{w}" for w in ("arm", "home", "hold", "stop", "reset")] + ["recorder/start", "recorder/save"]
         self._wishes = {name: self.create_client(Trigger, name) for name in wishes}
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
@@ -54,7 +54,13 @@ class Operator(Node):
         self.result = json.loads(message.data)
 
     def _on_command(self, m) -> None:
-        self.commands.append((m.position[:7], m.velocity[:7], m.effort[:7], m.header.frame_id == "latched"))
+        stamp = messages.stamp_ns(m.header.stamp) * 1e-9
+        self.commands.append((m.position[:7], m.velocity[:7], m.effort[:7], m.header.frame_id == "latched", stamp))
+
+    def need(self, what: str, until, limit: float, poll) -> None:
+        """Spin until ``until()`` holds. Raises GraphOver when it does not within ``limit`` seconds."""
+        if not self.wait(what, until, limit, poll):
+            raise GraphOver(f"no {what} within {limit:.0f} s; the gate says {self.status.get('message')}")
 
     def wait(self, what: str, until, limit: float, poll) -> bool:
         """Spin until ``until()`` holds; False after ``limit`` seconds. Raises GraphOver when the graph ends."""
@@ -70,10 +76,9 @@ class Operator(Node):
     def wish(self, name: str, poll) -> None:
         """Call a Trigger service; a refusal is an error that carries its reason."""
         client = self._wishes[name]
-        self.wait(name, client.service_is_ready, 10.0, poll)
+        self.need(name, client.service_is_ready, 10.0, poll)
         future = client.call_async(Trigger.Request())
-        if not self.wait(name, future.done, 15.0, poll):
-            raise GraphOver(f"{name} did not answer")
+        self.need(f"answer from {name}", future.done, 15.0, poll)
         if not future.result().success:
             raise GraphOver(f"{name}: {future.result().message}")
 
@@ -81,6 +86,10 @@ class Operator(Node):
         """Ask the simulation for an episode's layout."""
         wish = {"task": task, "seed": seed, "difficulty": difficulty}
         self._episode.publish(String(data=json.dumps(wish)))
+
+    def film(self, on: bool) -> None:
+        """Let the simulation's cameras run or rest."""
+        self._episode.publish(String(data=json.dumps({"cameras": on})))
 
     @property
     def ready(self) -> bool:

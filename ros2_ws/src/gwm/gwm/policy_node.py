@@ -15,7 +15,7 @@ from std_msgs.msg import String, UInt64
 from trajectory_msgs.msg import JointTrajectory
 
 from gwm import messages
-from gwm.node import RELIABLE, SENSOR, declare, now_ns, spin
+from gwm.node import RELIABLE, SENSOR, STEADY, declare, now_ns, spin
 from gwm.worker import Latest
 from gwm_core import topics
 from gwm_core.control.kinematics import HOME_Q
@@ -65,8 +65,8 @@ class PolicyNode(Node):
         self.create_subscription(JointState, topics.COMMAND, self._on_command, SENSOR)
         self.create_subscription(String, topics.SIM_OBJECTS, self._on_objects, SENSOR)
         self._brain = Latest(self, self._build, self._publish)
-        self.create_timer(0.02, self._beat)
-        self.create_timer(0.5, self._report)
+        self.create_timer(0.02, self._beat, clock=STEADY)
+        self.create_timer(0.5, self._report, clock=STEADY)
 
     def _build(self):
         brain = make_brain(self._settings.policy, self._settings.threads)
@@ -89,7 +89,7 @@ class PolicyNode(Node):
     def _image(self, camera: str, kind: str):
         def take(message):
             try:
-                content = messages.pixels(message)
+                content = messages.pixels(message, kind)
             except ValueError as error:
                 self.get_logger().error(f"{camera} {kind} image refused: {error}", throttle_duration_sec=2.0)
                 return
@@ -113,7 +113,7 @@ class PolicyNode(Node):
 
     def _on_gripper(self, message) -> None:
         fingers = messages.by_name(message.name, message.position, topics.FINGER_JOINTS)
-        if fingers is not None:
+        if fingers is not None and np.all(np.isfinite(fingers)):
             self._width = float(fingers.sum())
 
     def _on_command(self, message) -> None:
@@ -131,13 +131,19 @@ class PolicyNode(Node):
             return
         stamp, pairs, state = moment
         period = self._settings.replan_every * CHUNK_DT
+        if stamp < self._asked:  # the clock was set back
+            self._asked = 0
         if (stamp - self._asked) * 1e-9 < period - 0.02 or (now_ns(self) - stamp) * 1e-9 > MAX_AGE:
             return
+        try:
+            frames = tuple(
+                Frame(name, t, color, depth * np.float32(1e-3), self._K[name], self._site.cameras[name].T_base_camera)
+                for name, (t, color, depth) in pairs.items()
+            )
+        except ValueError as error:
+            self.get_logger().error(f"no plan: {error}", throttle_duration_sec=2.0)
+            return
         self._asked = stamp
-        frames = tuple(
-            Frame(name, t, color, depth * np.float32(1e-3), self._K[name], self._site.cameras[name].T_base_camera)
-            for name, (t, color, depth) in pairs.items()
-        )
         self._brain.put(Observation(stamp, frames, state, self._settings.task, self._objects))
 
     def _publish(self, decision: Decision) -> None:

@@ -17,7 +17,7 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from gwm import messages
-from gwm.node import RELIABLE, SENSOR, declare, now_ns, spin
+from gwm.node import RELIABLE, SENSOR, STEADY, declare, now_ns, spin
 from gwm.policy_node import site_of
 from gwm_core import topics
 from gwm_core.data.episode import EpisodeWriter, compressed_color, compressed_depth
@@ -31,6 +31,7 @@ class RecorderParameters:
     robot: str = "sim"
     site: str = ""
     record: str = "runs"
+    task: str = "pick_place"
 
 
 class RecorderNode(Node):
@@ -56,17 +57,20 @@ class RecorderNode(Node):
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
         for name, act in {"start": self._start, "save": self._save, "discard": self._discard}.items():
             self.create_service(Trigger, f"recorder/{name}", self._service(act))
-        self.create_timer(0.5, self._report)
+        self.create_timer(0.5, self._report, clock=STEADY)
 
     def _subscribe(self, kind, topic, callback, qos) -> None:
         self._received[topic] = 0
 
         def count(message):
             self._received[topic] += 1
-            if topic == topics.SIM_RESULT:
-                self._result = json.loads(message.data)
-            if self._writer is not None:
-                callback(message)
+            try:
+                if topic == topics.SIM_RESULT:
+                    self._result = dict(json.loads(message.data))
+                if self._writer is not None:
+                    callback(message)
+            except (ValueError, TypeError) as error:  # a malformed message; anything else is a fault of ours
+                self.get_logger().error(f"{topic} not recorded: {error}", throttle_duration_sec=2.0)
 
         self.create_subscription(kind, topic, count, qos)
 
@@ -81,7 +85,7 @@ class RecorderNode(Node):
 
     def _image(self, camera: str, prefix: str, kind: str):
         def write(message):
-            stamp, content = messages.stamp_ns(message.header.stamp), messages.pixels(message)
+            stamp, content = messages.stamp_ns(message.header.stamp), messages.pixels(message, kind)
             if kind == "color":
                 self._writer.write(
                     topics.color(prefix) + "/compressed", compressed_color(stamp, camera, content), stamp
@@ -117,7 +121,7 @@ class RecorderNode(Node):
             n: {"prefix": c.prefix, "T_base_camera": c.T_base_camera.tolist()} for n, c in self._site.cameras.items()
         }
         info = {"robot": self._settings.robot, "saved": time.time(), "unusable": [], "cameras": cameras}
-        return writer.close({**self._result, **info})
+        return writer.close({"task": self._settings.task, **self._result, **info})
 
     def _discard(self) -> str:
         self._take_writer().discard()

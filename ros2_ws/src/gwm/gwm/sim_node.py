@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -14,7 +15,7 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Float64MultiArray, String
 
 from gwm import messages
-from gwm.node import NEWEST, RELIABLE, declare, now_ns, spin
+from gwm.node import NEWEST, RELIABLE, STEADY, declare, now_ns, spin
 from gwm.worker import Latest
 from gwm_core import topics
 from gwm_core.control.kinematics import fk
@@ -51,7 +52,8 @@ class SimNode(Node):
         self._success, self._result = Success("pick_place"), {}
         self._commands, self._slipped = 0, 0.0
         self._images = {}
-        self._frames_sent = 0
+        self._frames_due = self._frames_sent = 0
+        self._filming = True
         for name in CAMERAS:
             prefix = topics.prefix_of(name)
             self._images[name] = (
@@ -69,9 +71,9 @@ class SimNode(Node):
         self.create_subscription(String, topics.SIM_EPISODE, self._on_episode, RELIABLE)
         self._cameras = Latest(self, self._build_rig, self._publish_images)
         self._ticks, self._origin, self._next_image = 0, time.monotonic() - self._sim.time, 0.0
-        self.create_timer(TICK, self._tick)
-        self.create_timer(0.1, self._report_result)
-        self.create_timer(0.5, self._report)
+        self.create_timer(TICK, self._tick, clock=STEADY)
+        self.create_timer(0.1, self._report_result, clock=STEADY)
+        self.create_timer(0.5, self._report, clock=STEADY)
         self.get_logger().info(f"simulation: renderer {self._renderer}; Panda meshes with FR3 limits")
 
     def _build_rig(self):
@@ -94,18 +96,30 @@ class SimNode(Node):
             self._sim.command(q, dq)
 
     def _on_grip(self, message) -> None:
-        self._sim.grip(message.data[0])
+        if len(message.data) == 1 and math.isfinite(message.data[0]):
+            self._sim.grip(message.data[0])
+        else:
+            self.get_logger().error(f"{topics.GRIPPER_COMMAND} ignored: one finite width wanted, got {message.data}")
 
     def _on_episode(self, message) -> None:
         try:
             wish = json.loads(message.data)
+            if "cameras" in wish:
+                self._filming = bool(wish["cameras"])
+                return
             layout = sample_layout(wish["task"], int(wish["seed"]), wish.get("difficulty", "nominal"))
-        except (ValueError, KeyError, TypeError, InputError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, InputError) as error:
             self.get_logger().error(f"{topics.SIM_EPISODE} ignored: {error}")
             return
         self._sim.reset(layout)
         self._success = Success(layout.task)
-        self._result = {"task": layout.task, "seed": layout.seed, "success": False, "began": self._sim.time}
+        self._result = {
+            "task": layout.task,
+            "seed": layout.seed,
+            "success": False,
+            "seconds": 0.0,
+            "began": self._sim.time,
+        }
 
     def _tick(self) -> None:
         behind = time.monotonic() - self._origin - self._sim.time
@@ -119,7 +133,8 @@ class SimNode(Node):
         self._ticks += 1
         if self._ticks % 3 == 0:
             self._gripper.publish(messages.joint_state(stamp, topics.FINGER_JOINTS, [sim.width / 2] * 2))
-        if sim.time >= self._next_image and self._cameras.ready:
+        if sim.time >= self._next_image and self._cameras.ready and self._filming:
+            self._frames_due += 1
             self._next_image = max(self._next_image + 1.0 / self._settings.camera_hz, sim.time - TICK)
             self._cameras.put((stamp, sim.snapshot()))
         if self._result and not self._result["success"] and self._ticks % 2 == 0:
@@ -150,6 +165,7 @@ class SimNode(Node):
         values = {
             "renderer": self._renderer, "ready": self._cameras.ready, "slipped_s": f"{self._slipped:.3f}",
             f"received {topics.TARGET_JOINT}": self._commands, **sent,
+            "frames_due": self._frames_due, "frames_drawn": self._frames_sent,
         }  # fmt: skip
         self._diagnostics.publish(messages.diagnostics(now_ns(self), "sim", "running", values))
 

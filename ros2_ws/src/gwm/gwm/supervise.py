@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
 import sys
 import time
 
-from gwm.graph import NodeSpec, command, environment, graph, refuse_mixed_ros
+import rclpy
+from rclpy.context import Context
+
+from gwm.graph import NodeSpec, command, environment, refuse_mixed_ros
+from gwm.node import wait_to_be_alone
+from gwm_core import topics
 
 STOP_TIME = 8.0  # [s] for a clean stop before a process is killed
-_PR_SET_PDEATHSIG = 1
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+def refuse_second_graph() -> None:
+    """Raise InputError when another gate is in this ROS domain."""
+    os.environ.update(environment())
+    context = Context()
+    rclpy.init(context=context, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+    node = rclpy.create_node("gwm_starter", context=context)
+    try:
+        wait_to_be_alone(node, topics.STATUS, own=0)
+    finally:
+        node.destroy_node()
+        context.shutdown()
 
 
 class Supervisor:
@@ -31,9 +43,11 @@ class Supervisor:
         self.respawns: dict[str, int] = {}
         self._young_deaths: dict[str, int] = {}
         self._born: dict[str, float] = {}
+        self.code = 0  # what to exit with once the graph is over
 
     def start(self) -> None:
-        """Start everything."""
+        """Start everything. Raises InputError when a graph runs in this ROS domain already."""
+        refuse_second_graph()
         for name in self._nodes:
             self._spawn(name)
 
@@ -45,7 +59,6 @@ class Supervisor:
             stdout=self._log,
             stderr=subprocess.STDOUT if self._log else None,
             start_new_session=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509  this process has no threads
         )
         self._born[name] = time.monotonic()
 
@@ -58,6 +71,7 @@ class Supervisor:
             young = time.monotonic() - self._born[name] < 10.0
             self._young_deaths[name] = self._young_deaths.get(name, 0) + 1 if young else 0
             if not node.respawn or code == 2 or self._young_deaths[name] >= 3:
+                self.code = 2 if code == 2 else 1
                 return f"{name} ended with code {code}"
             self.respawns[name] = self.respawns.get(name, 0) + 1
             self._spawn(name)
@@ -79,16 +93,16 @@ class Supervisor:
                     process.wait()
 
 
-def up(arguments: dict[str, object]) -> int:
-    """Run the graph until Ctrl-C (exit 0) or until an essential process dies (exit 1)."""
+def up(nodes: list[NodeSpec]) -> int:
+    """Run the graph until Ctrl-C (exit 0) or until an essential process dies (exit 1, or 2 on bad input)."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    supervisor = Supervisor(graph(**arguments))
-    supervisor.start()
+    supervisor = Supervisor(nodes)
     try:
+        supervisor.start()
         while not (over := supervisor.poll()):
             time.sleep(0.1)
         print(f"gwm: {over}; stopping the graph", file=sys.stderr)
-        return 1
+        return supervisor.code
     except KeyboardInterrupt:
         return 0
     finally:
