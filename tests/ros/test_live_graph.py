@@ -15,13 +15,15 @@ import yaml
 
 rclpy = pytest.importorskip("rclpy")
 
-from gwm.graph import environment, graph
+from gwm.graph import command, environment, graph
 from gwm.operator import Operator
 from gwm.supervise import Supervisor
+from std_msgs.msg import Float64MultiArray, String
 
 from gwm_core import topics
 from gwm_core.control.judge import judge
 from gwm_core.data.episode import read_episode
+from gwm_core.errors import InputError
 from gwm_core.site import simulation_site
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -97,8 +99,8 @@ def test_a_dead_policy_means_ramp_hold_respawn_and_no_motion_until_the_operator_
         assert operator.wait("motion", lambda: speed(operator) > 0.05, 15, poll)
         assert operator.wait("success", lambda: operator.result.get("success"), 40, poll)
         operator.wish("recorder/save", poll)
-        q, dq, ddq, latched = commands(operator)
-        found = judge(q, dq, ddq, latched)
+        q, dq, ddq, latched, stamps = commands(operator)
+        found = judge(q, dq, ddq, latched, stamps=stamps)
         assert found.total == 0, found.violations
 
         episode = read_episode(next((tmp_path / "record").glob("episode_*")))
@@ -153,18 +155,24 @@ def test_gwm_up_ends_cleanly_and_tells_how_it_ended(operator, tmp_path, end):
     assert not any(Path(f"/proc/{pid}").exists() for pid in nodes)
 
 
-def test_a_second_episode_and_unknown_wishes_do_no_harm(operator, tmp_path):
+def test_malformed_messages_and_a_second_graph_do_no_harm(operator, tmp_path):
     nodes = [replace(n) for n in graph(policy="expert", record=str(tmp_path)) if n.name in ("sim", "gate")]
     supervisor = Supervisor(nodes, log=open(tmp_path / "log", "w"))
     supervisor.start()
     try:
         assert operator.wait("start", lambda: operator.status and "sim" in operator.reports, 60, supervisor.poll)
-        from std_msgs.msg import String
-
         for text in ("nonsense", '{"task": "juggle", "seed": 1}', '{"seed": 1}', "[]"):
             operator._episode.publish(String(data=text))
+        gripper = operator.create_publisher(Float64MultiArray, topics.GRIPPER_COMMAND, 10)
+        for data in ([], [float("nan")], [0.0, 0.0]):
+            gripper.publish(Float64MultiArray(data=data))
         operator.lay("stack", 7, "hard")
         assert operator.wait("layout", lambda: operator.result.get("seed") == 7, 10, supervisor.poll)
-        assert operator.reports["sim"]["message"] == "running" and topics.COMMAND
+
+        second = subprocess.run(command(nodes[-1]), capture_output=True, text=True, timeout=60, check=False)
+        assert second.returncode == 2 and "target_joint has a publisher" in second.stderr, second
+        with pytest.raises(InputError, match="ROS_DOMAIN_ID"):
+            Supervisor(nodes).start()
+        assert supervisor.poll() == ""
     finally:
         supervisor.stop()
