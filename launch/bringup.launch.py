@@ -34,6 +34,7 @@ def _nodes(context):
     for spec in gwm_graph.graph(**gwm_graph.parse(words)):
         node = Node(
             executable=gwm_graph.interpreter(),
+            exec_name=spec.name,
             arguments=["-m", f"gwm.{spec.module}", *gwm_graph.ros_arguments(spec)],
             prefix=" ".join(gwm_graph.nice(spec)) or None,
             respawn=spec.respawn,

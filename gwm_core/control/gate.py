@@ -189,7 +189,10 @@ class Gate:
     def hold(self) -> str:
         """Ramp to rest and take no plan until armed again."""
         self.armed = False
-        self._stop("held by operator")
+        if self.state is State.HOLD:
+            self.cause = "held by operator"
+        else:
+            self._stop("held by operator")
         return ""
 
     def stop(self) -> str:

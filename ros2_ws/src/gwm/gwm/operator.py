@@ -74,13 +74,15 @@ class Operator(Node):
         return True
 
     def wish(self, name: str, poll) -> None:
-        """Call a Trigger service; a refusal is an error that carries its reason."""
+        """Call a Trigger service and wait for a gate status from after it; a refusal is an error with its reason."""
         client = self._wishes[name]
         self.need(name, client.service_is_ready, 10.0, poll)
         future = client.call_async(Trigger.Request())
         self.need(f"answer from {name}", future.done, 15.0, poll)
         if not future.result().success:
             raise GraphOver(f"{name}: {future.result().message}")
+        self.status = {}
+        self.need("gate status", lambda: self.status, 5.0, poll)
 
     def lay(self, task: str, seed: int, difficulty: str) -> None:
         """Ask the simulation for an episode's layout."""
