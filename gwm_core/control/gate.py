@@ -201,6 +201,13 @@ class Gate:
         self._stop("stopped by operator")
         return ""
 
+    def fault(self, cause: str) -> None:
+        """Latch a fault while the arm is commanded; the last command is the measured joints, at rest."""
+        if self.state in (State.HOLD, State.RUNNING, State.STOPPING):
+            self._count_stop(cause.partition(":")[0])
+            self.state, self.armed, self.cause = State.FAULT, False, cause
+            self._latch()
+
     def reset(self) -> str:
         """Leave FAULT for DISARMED."""
         if self.state is State.FAULT:
@@ -276,9 +283,7 @@ class Gate:
         elif self._stretched_since is None:
             self._stretched_since = now
         elif now - self._stretched_since > self.config.leash_time:
-            self._count_stop("leash")
-            self.state, self.armed, self.cause = State.FAULT, False, f"leash: {gap:.2f} rad from the measured joints"
-            self._latch()
+            self.fault(f"leash: {gap:.2f} rad from the measured joints")
 
     def _policy_died(self, cause: str) -> None:
         if self.config.auto_arm or not self.armed:

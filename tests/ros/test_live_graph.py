@@ -18,6 +18,7 @@ rclpy = pytest.importorskip("rclpy")
 from gwm.graph import command, environment, graph
 from gwm.operator import Operator
 from gwm.supervise import Supervisor
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 
 from gwm_core import topics
@@ -98,6 +99,8 @@ def test_a_dead_policy_means_ramp_hold_respawn_and_no_motion_until_the_operator_
         operator.wish("gate/arm", poll)
         assert operator.wait("motion", lambda: speed(operator) > 0.05, 15, poll)
         assert operator.wait("success", lambda: operator.result.get("success"), 40, poll)
+        operator.wish("gate/hold", poll)
+        assert operator.wait("rest", lambda: operator.status["state"] == "HOLD", 5, poll)
         operator.wish("recorder/save", poll)
         q, dq, ddq, latched, stamps = commands(operator)
         found = judge(q, dq, ddq, latched, stamps=stamps)
@@ -173,6 +176,12 @@ def test_malformed_messages_and_a_second_graph_do_no_harm(operator, tmp_path):
         assert second.returncode == 2 and "target_joint has a publisher" in second.stderr, second
         with pytest.raises(InputError, match="ROS_DOMAIN_ID"):
             Supervisor(nodes).start()
+
+        operator.wish("gate/arm", supervisor.poll)
+        rival = operator.create_publisher(JointState, topics.TARGET_JOINT, 10)
+        assert operator.wait("fault", lambda: operator.status["state"] == "FAULT", 5, supervisor.poll)
+        assert operator.status["cause"].startswith("second publisher")
+        operator.destroy_publisher(rival)
         assert supervisor.poll() == ""
     finally:
         supervisor.stop()

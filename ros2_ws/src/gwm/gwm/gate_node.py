@@ -136,6 +136,8 @@ class GateNode(Node):
 
     def _report(self) -> None:
         gate, pace = self._gate, self._pace
+        if self.count_publishers(topics.TARGET_JOINT) > 1:
+            gate.fault(f"second publisher: another process writes to {topics.TARGET_JOINT}")
         values = {
             "state": gate.state.name, "cause": gate.cause, "armed": gate.armed, "plan": self._plan,
             "latency_ms": f"{self._latency_ms:.2f}", "sent": self._sent, "rate_hz": f"{pace.rate_hz:.3f}",

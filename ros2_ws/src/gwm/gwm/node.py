@@ -19,7 +19,7 @@ from gwm_core.errors import InputError
 
 SENSOR = QoSProfile(depth=5, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
 RELIABLE = QoSProfile(depth=20, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
-DISCOVERY_TIME = 0.7  # [s] for other processes to be seen
+DISCOVERY_TIME = 1.6  # [s] for other processes to be seen: up to 0.9 measured
 LEASE_TIME = 6.0  # [s] a killed process is remembered for 5 s, launch/fastdds.xml
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)  # for timers: setting the wall clock must not stop them
 NEWEST = QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
