@@ -180,7 +180,7 @@ def report(as_json: bool) -> int:
     else:
         for c in checks:
             print(
-                f"{('ok', 'limited', 'BROKEN')[c.level]:8}{c.what:14}{c.found}"
-                + (f"\n{'':22}-> {c.remedy}" if c.remedy else "")
+                f"{('ok', 'limited', 'BROKEN')[c.level]:8}{c.what:20}{c.found}"
+                + (f"\n{'':28}-> {c.remedy}" if c.remedy else "")
             )
     return max(c.level for c in checks)
