@@ -148,11 +148,10 @@ def rollout(
         if success.update(now, sim.objects(), fk(sim.q)[:3, 3], sim.width):
             done = True
             break
-    verdict = judge(
-        np.array([c.reference.q for c in log]),
-        np.array([c.reference.dq for c in log]),
-        np.array([c.reference.ddq for c in log]),
-        np.array([c.latched for c in log]),
-    )
     final = {name: [float(x) for x in pose] for name, pose in sim.objects().items()}
-    return Trial(layout.seed, done, now, final, verdict.total, dict(gate.counts.stops), dict(gate.counts.refused))
+    return Trial(layout.seed, done, now, final, _violations(log), dict(gate.counts.stops), dict(gate.counts.refused))
+
+
+def _violations(log: list[Command]) -> int:
+    q, dq, ddq = (np.array(part).reshape(-1, 7) for part in zip(*(c.reference for c in log)))
+    return judge(q, dq, ddq, np.array([c.latched for c in log])).total
