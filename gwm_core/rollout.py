@@ -153,5 +153,7 @@ def rollout(
 
 
 def _violations(log: list[Command]) -> int:
+    if not log:
+        return 0
     q, dq, ddq = (np.array(part).reshape(-1, 7) for part in zip(*(c.reference for c in log)))
     return judge(q, dq, ddq, np.array([c.latched for c in log])).total
