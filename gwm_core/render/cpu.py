@@ -1,0 +1,92 @@
+"""The CPU backend: numba kernels, float32, all cores; differentiable. Forward alone never touches autograd."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gwm_core.render.kernels import LOG2E, Kernels, kernels
+from gwm_core.render.projection import Ellipses
+from gwm_core.render.reference import TILE
+
+
+def composite(ellipses: Ellipses, opacities: Tensor, features: Tensor, width: int, height: int):
+    """As ``reference.composite``: (C, H, W, D) and (C, H, W), with gradients to everything that has them there."""
+    parts = [
+        _Composite.apply(*(part[c] for part in ellipses), opacities, features[c], width, height)
+        for c in range(len(features))
+    ]
+    images, lights = zip(*parts)
+    return torch.stack(images), torch.stack(lights)
+
+
+def render(
+    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor, depth_channel: bool,
+    viewmats: Tensor, Ks: Tensor, width: int, height: int, near_plane: float, far_plane: float, eps2d: float,
+):  # fmt: skip
+    """Forward only, projection included. ``colors`` (C, N, D), without channels where only depth is wanted."""
+    run = kernels()
+    m, q, s, o = (_array(x) for x in (means, quats, scales, opacities))
+    images, lights = [], []
+    for view, K, tint in zip(_array(viewmats), _array(Ks), _array(colors)):
+        G, key = np.empty((len(m), 8), np.float32), np.empty(len(m), np.float32)
+        f = np.float32
+        run.project(m, q, s, o, view, K[0, 0], K[1, 1], K[0, 2], K[1, 2], f(width), f(height),
+                    f(near_plane), f(far_plane), f(eps2d), G, key)  # fmt: skip
+        features = np.concatenate([tint, key[:, None]], axis=1) if depth_channel else tint
+        image, light, *_ = _rasterize(run, G, key, features, width, height)
+        images.append(torch.from_numpy(image))
+        lights.append(torch.from_numpy(light))
+    return torch.stack(images), torch.stack(lights)
+
+
+def _array(x: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(x.detach().numpy(), np.float32)
+
+
+def _rasterize(run: Kernels, G: np.ndarray, key: np.ndarray, features: np.ndarray, width: int, height: int):
+    """Sort by depth, bin into tiles, blend."""
+    order = np.argsort(key.view(np.int32))  # positive floats sort as their bits; infinity, the not drawn, goes last
+    order = order[: int(np.isfinite(key).sum())]
+    tiles_x, tiles_y = -(-width // TILE), -(-height // TILE)
+    bands = min(tiles_y, 8)
+    counts = np.zeros(tiles_x * tiles_y, np.int64)
+    run.bin(G, order, tiles_x, tiles_y, bands, counts, np.empty(0, np.int32), False)
+    off = np.concatenate([[0], np.cumsum(counts)])
+    ids = np.empty(off[-1], np.int32)
+    run.bin(G, order, tiles_x, tiles_y, bands, off[:-1].copy(), ids, True)
+    image, light = np.empty((height, width, features.shape[1]), np.float32), np.empty((height, width), np.float32)
+    last = np.empty(len(counts), np.int64)
+    run.forward(G, features, off, ids, tiles_x, image, light, last)
+    return image, light, off, ids, last
+
+
+class _Composite(torch.autograd.Function):
+    """One camera."""
+
+    @staticmethod
+    def forward(ctx, means2d, conics, depths, radii, opacities, features, width, height):
+        a, b, c = _array(conics).T
+        drawn = radii.numpy().min(-1) > 0
+        G = np.stack([*_array(means2d).T, -0.5 * LOG2E * a, -LOG2E * b, -0.5 * LOG2E * c, _array(opacities),
+                      *_array(radii).T], axis=-1)  # fmt: skip
+        key = np.where(drawn, _array(depths), np.float32(np.inf))
+        f = _array(features)
+        image, light, off, ids, last = _rasterize(kernels(), G, key, f, width, height)
+        ctx.saved = G, f, off, ids, -(-width // TILE), image, light, last
+        ctx.kinds = [x.dtype for x in (means2d, conics, opacities, features)]
+        return torch.from_numpy(image).to(features.dtype), torch.from_numpy(light).to(features.dtype)
+
+    @staticmethod
+    def backward(ctx, d_image, d_light):
+        G, features, off, ids, tiles_x, image, light, last = ctx.saved
+        sums = np.zeros((torch.get_num_threads(), len(G), 6 + features.shape[1]), np.float32)
+        kernels().backward(G, features, off, ids, tiles_x, image, light, last, _array(d_image), _array(d_light), sums)
+        s0, sx, sy, sxx, sxy, syy = (total := sums.sum(0))[:, :6].T
+        a, b, c = -2 * G[:, 2] / LOG2E, -G[:, 3] / LOG2E, -2 * G[:, 4] / LOG2E
+        d_means = np.stack([a * sx + b * sy, b * sx + c * sy], axis=-1)
+        d_conics = np.stack([-0.5 * sxx, -sxy, -0.5 * syy], axis=-1)
+        d_opacities = s0 / np.maximum(G[:, 5], 1e-12)
+        grads = [torch.from_numpy(g).to(k) for g, k in zip((d_means, d_conics, d_opacities, total[:, 6:].copy()), ctx.kinds)]
+        return grads[0], grads[1], None, None, grads[2], grads[3], None, None

@@ -1,0 +1,198 @@
+"""The fast renderers against the reference, the reference against itself."""
+
+import multiprocessing
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from gwm_core.errors import InputError
+from gwm_core.render import rasterize
+from gwm_core.render.benchmark_scene import surfel_scene
+from gwm_core.render.projection import rotation_matrices, sh_basis
+
+LEAVES = ("means", "quats", "scales", "opacities", "colors")
+
+
+def random_scene(seed, count=500, width=150, height=100, cameras=2):
+    g = torch.Generator().manual_seed(seed)
+
+    def uniform(low, high, *shape):
+        return low + (high - low) * torch.rand(*shape, generator=g, dtype=torch.float64)
+
+    view = torch.eye(4, dtype=torch.float64).repeat(cameras, 1, 1)
+    view[:, 0, 3] = 0.1 * torch.arange(cameras)
+    K = torch.tensor([[0.9 * width, 0, width / 2 - 1.3], [0, 0.95 * width, height / 2 + 0.7], [0, 0, 1]])
+    return {
+        "means": torch.stack([uniform(-1, 1, count), uniform(-0.8, 0.8, count), uniform(-0.2, 2.8, count)], -1),
+        "quats": torch.randn(count, 4, generator=g, dtype=torch.float64), "scales": uniform(0.003, 0.06, count, 3),
+        "opacities": uniform(0.0, 1.0, count), "colors": uniform(0, 1, count, 3), "viewmats": view,
+        "Ks": K.double().repeat(cameras, 1, 1), "width": width, "height": height,
+    }  # fmt: skip
+
+
+def double(scene):
+    return {k: v.double() if torch.is_tensor(v) else v for k, v in scene.items()}
+
+
+SCENES = [*(lambda s=s: random_scene(s) for s in range(20)),
+          *(lambda s=s: double(surfel_scene(3000, 160, 120, s, 1 + 0.3 * s)) for s in range(5))]  # fmt: skip
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_cpu_draws_what_the_reference_draws_in_float64(scene):
+    scene = scene()
+    background = torch.rand(len(scene["viewmats"]), 3, dtype=torch.float64)
+    truth, alpha, _ = rasterize(**scene, backgrounds=background, render_mode="RGB+D", backend="reference")
+    image, own, _ = rasterize(**scene, backgrounds=background, render_mode="RGB+D", backend="cpu")
+    error = (image - truth).abs()
+    assert error.mean() <= 1e-4
+    assert (error.amax(-1) <= 2e-3).double().mean() >= 0.999
+    assert (own - alpha).abs().mean() <= 1e-4
+
+
+@pytest.mark.parametrize("scene", SCENES[:3] + SCENES[20:22])
+def test_cpu_gradients_are_the_references(scene):
+    scene = scene()
+    cameras, shape = len(scene["viewmats"]), (scene["height"], scene["width"])
+    torch.manual_seed(0)
+    w, wa = torch.randn(cameras, *shape, 4, dtype=torch.float64), torch.randn(cameras, *shape, 1, dtype=torch.float64)
+    grads = {}
+    for backend in ("reference", "cpu"):
+        leaves = {name: scene[name].clone().requires_grad_() for name in LEAVES}
+        image, alpha, _ = rasterize(**(scene | leaves), render_mode="RGB+ED", backend=backend)
+        ((image * w).sum() + (alpha * wa).sum()).backward()
+        grads[backend] = {name: leaf.grad for name, leaf in leaves.items()}
+    for name in LEAVES:
+        a, b = grads["reference"][name], grads["cpu"][name]
+        assert (a - b).norm() <= 1e-4 * a.norm(), name
+
+
+def test_both_ways_through_cpu_agree():
+    """Forward alone projects in numba, forward for gradients in torch."""
+    scene = surfel_scene(3000, 160, 120)
+    image, _, meta = rasterize(**scene, backend="cpu")
+    grown, _, _ = rasterize(**(scene | {"means": scene["means"].clone().requires_grad_()}), backend="cpu")
+    assert (image - grown).abs().mean() < 1e-5 and not meta
+
+
+def test_one_gaussian_by_hand():
+    """Centre pixel: alpha = opacity, colour = alpha * colour + (1 - alpha) * background, expected depth = z."""
+    scene = random_scene(0, count=1, cameras=1)
+    scene |= {"means": torch.tensor([[0.0, 0.0, 2.0]], dtype=torch.float64), "scales": torch.full((1, 3), 0.1).double(),
+              "opacities": torch.tensor([0.7]).double(), "width": 31, "height": 31,
+              "Ks": torch.tensor([[[50, 0, 15.5], [0, 50, 15.5], [0, 0, 1]]]).double()}  # fmt: skip
+    black = torch.tensor([[0.0, 0.5, 1.0]]).double()
+    for backend in ("reference", "cpu"):
+        image, alpha, _ = rasterize(**scene, render_mode="RGB+ED", backgrounds=black, backend=backend)
+        center = image[0, 15, 15]
+        np.testing.assert_allclose(center[:3], 0.7 * scene["colors"][0] + 0.3 * black[0], atol=1e-5)
+        np.testing.assert_allclose([alpha[0, 15, 15, 0], center[3]], [0.7, 2.0], atol=1e-5)
+        # sigma in pixels: sqrt((f s / z)^2 + eps2d)
+        wanted = 0.7 * np.exp(-0.5 * 16 / ((50 * 0.1 / 2) ** 2 + 0.3))
+        np.testing.assert_allclose(alpha[0, 15, 19, 0], wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_laws(backend):
+    scene = random_scene(3)
+    image, alpha, _ = rasterize(**scene, backend=backend)
+    assert 0 <= alpha.min() and alpha.max() <= 1
+    order = torch.randperm(500)
+    shuffled = scene | {n: scene[n][order] for n in LEAVES}
+    assert (rasterize(**shuffled, backend=backend)[0] - image).abs().mean() < 1e-6
+    scaled = rasterize(**(scene | {"quats": scene["quats"] * 3.0}), backend=backend)[0]
+    assert (scaled - image).abs().mean() < 1e-6  # a quaternion's length does not matter
+    turn = rotation_matrices(torch.tensor([0.9, 0.1, -0.3, 0.2], dtype=torch.float64))
+    # moving scene and camera together changes nothing
+    moved = scene | {"means": scene["means"] @ turn.T, "viewmats": scene["viewmats"].clone()}
+    moved["viewmats"][:, :3, :3] = scene["viewmats"][:, :3, :3] @ turn.T
+    q = torch.tensor([0.9, 0.1, -0.3, 0.2], dtype=torch.float64)
+    w1, v1, w2, v2 = q[0], q[1:], scene["quats"][:, 0], scene["quats"][:, 1:]
+    vector = w1 * v2 + w2[:, None] * v1 + torch.linalg.cross(v1.expand_as(v2), v2)
+    moved["quats"] = torch.cat([(w1 * w2 - v2 @ v1)[:, None], vector], 1)
+    assert (rasterize(**moved, backend=backend)[0] - image).abs().mean() < 1e-5
+
+
+def test_nothing_in_view_is_background():
+    scene = random_scene(1, cameras=1)
+    scene["means"] = scene["means"] * torch.tensor([1, 1, -1.0]) - torch.tensor([0, 0, 1.0])
+    for backend in ("reference", "cpu"):
+        image, alpha, _ = rasterize(**scene, backgrounds=torch.ones(1, 3).double(), backend=backend)
+        assert (image == 1).all() and (alpha == 0).all()
+
+
+def test_spherical_harmonics_are_orthonormal():
+    """Gauss-Legendre in z, even steps in angle: exact for these degrees."""
+    z, weight = np.polynomial.legendre.leggauss(8)
+    angle = np.arange(16) * np.pi / 8
+    z, angle = np.meshgrid(z, angle, indexing="ij")
+    r = np.sqrt(1 - z**2)
+    basis = sh_basis(torch.from_numpy(np.stack([r * np.cos(angle), r * np.sin(angle), z], -1)), 3)
+    weights = torch.from_numpy(np.repeat(weight[:, None], 16, 1) * np.pi / 8)
+    np.testing.assert_allclose(torch.einsum("abi,abj,ab->ij", basis, basis, weights), np.eye(16), atol=1e-12)
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+def test_spherical_harmonics_colour_the_image(degree):
+    scene = random_scene(2)
+    scene["colors"] = 0.3 * torch.randn(500, 16, 3, dtype=torch.float64)
+    truth = rasterize(**scene, sh_degree=degree, backend="reference")[0]
+    assert (rasterize(**scene, sh_degree=degree, backend="cpu")[0] - truth).abs().mean() < 1e-4
+    if degree == 0:
+        flat = scene | {"colors": (0.28209479177387814 * scene["colors"][:, 0] + 0.5).clamp(min=0)}
+        assert (rasterize(**flat, backend="reference")[0] - truth).abs().max() < 1e-12
+
+
+def test_two_threads_may_render_at_once():
+    scene = surfel_scene(2000, 160, 120)
+    wanted = rasterize(**scene, backend="cpu")[0]
+    results = []
+
+    def work():
+        results.extend(torch.equal(rasterize(**scene, backend="cpu")[0], wanted) for _ in range(20))
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert results == [True] * 40
+
+
+def _child(scene, wanted, queue):
+    queue.put(float((rasterize(**scene, backend="cpu")[0] - wanted).abs().max()))
+
+
+def test_a_forked_child_may_render():
+    scene = surfel_scene(500, 64, 48)
+    wanted = rasterize(**scene, backend="cpu")[0]
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_child, args=(scene, wanted, queue))
+    child.start()
+    assert queue.get(timeout=60) < 1e-5
+    child.join(10)
+    assert child.exitcode == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"means": torch.full((500, 3), torch.nan)}, "means holds values that are not finite"),
+        ({"scales": torch.ones(499, 3)}, r"scales has shape \(499, 3\)"),
+        ({"colors": torch.ones(4, 3)}, "colors has shape"),
+        ({"Ks": torch.zeros(2, 3, 3)}, "focal length"),
+        ({"width": 10**6, "height": 10**6}, "pixels"),
+        ({"sh_degree": 4}, "sh_degree|colors"),
+    ],
+)
+def test_bad_input_is_named(change, named):
+    with pytest.raises(ValueError, match=named):
+        rasterize(**(random_scene(0) | change))
+
+
+def test_unknown_names_say_what_is_valid():
+    with pytest.raises(InputError, match=r"RGB\+ED"):
+        rasterize(**random_scene(0), render_mode="X")
+    with pytest.raises(InputError, match="reference"):
+        rasterize(**random_scene(0), backend="gpu")
