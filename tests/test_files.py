@@ -33,7 +33,8 @@ def test_the_ply_is_the_one_viewers_expect(tmp_path):
     names = [line.split()[2] for line in head.decode().splitlines() if line.startswith("property float")]
     values = dict(zip(names, np.frombuffer(body, "<f4")))
     assert values["x"] == 1 and values["rot_0"] == 1 and values["opacity"] == pytest.approx(0, abs=1e-6)
-    assert values["f_dc_0"] == pytest.approx(0, abs=1e-6) and values["f_dc_1"] == pytest.approx(0.5 / 0.28209479, rel=1e-5)
+    assert values["f_dc_0"] == pytest.approx(0, abs=1e-6)
+    assert values["f_dc_1"] == pytest.approx(0.5 / 0.28209479, rel=1e-5)
     assert values["scale_2"] == pytest.approx(np.log(0.3), rel=1e-5)
 
 

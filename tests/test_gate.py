@@ -35,6 +35,17 @@ def test_nothing_is_sent_before_it_is_armed():
     assert all(c is None for c in arm.log)
 
 
+def test_a_plan_accepted_in_the_period_of_arming_waits_for_the_latch():
+    arm = FollowingArm()
+    arm.run(0.2)
+    assert arm.gate.arm(arm.now) == "" and arm.offer(arm.chunk(AWAY)) == ""
+    arm.run(0.01)
+    first = arm.log[-1]
+    assert first.latched and not first.reference.dq.any() and not first.reference.ddq.any()
+    arm.run(0.5)
+    assert np.abs(arm.log[-1].reference.dq).max() > 0.02 and violations(arm) == 0
+
+
 def test_it_does_not_arm_without_joint_states():
     assert "joint state" in Gate().arm(1.0)
 

@@ -98,7 +98,7 @@ def test_one_gaussian_by_hand():
 def test_laws(backend):
     scene = random_scene(3)
     image, alpha, _ = rasterize(**scene, backend=backend)
-    assert 0 <= alpha.min() and alpha.max() <= 1
+    assert alpha.min() >= 0 and alpha.max() <= 1
     order = torch.randperm(500)
     shuffled = scene | {n: scene[n][order] for n in LEAVES}
     assert (rasterize(**shuffled, backend=backend)[0] - image).abs().mean() < 1e-6

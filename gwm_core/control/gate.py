@@ -237,7 +237,9 @@ class Gate:
             return None
         latched = self._latched
         self._latched = False
-        if self.state is State.RUNNING:
+        if latched:  # goes out as it was set, also when a plan was accepted in the same period
+            reference = self._follower.reference
+        elif self.state is State.RUNNING:
             goal = self._target.at(now + self._follower.dt)
             self._grip(goal.width)
             reference = self._follower.step(goal.q, goal.dq, goal.ddq)

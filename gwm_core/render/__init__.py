@@ -80,7 +80,8 @@ def rasterize(
 
 def _draw(backend: str, means, quats, scales, opacities, colors, with_depth: bool, view):
     """Sums of weight * feature (C, H, W, D [+ 1]), light left over (C, H, W), and what was projected."""
-    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (means, quats, scales, opacities, colors, view[0]))
+    inputs = (means, quats, scales, opacities, colors, view[0])
+    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
     if backend == "cpu" and not wanted:
         from gwm_core.render.cpu import render
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def surfel_scene(count: int, width: int, height: int, seed: int = 0, size: float = 1.0) -> dict[str, Tensor]:
-    """Arguments of ``rasterize`` (float32, one camera): ``count`` surfels seen from a little beside where they were made.
+    """Arguments of ``rasterize`` (float32, one camera): ``count`` surfels seen from beside where they were made.
 
     Args:
         size: 1 for surfels that just cover the image, more for larger ones.

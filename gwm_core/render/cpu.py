@@ -88,5 +88,6 @@ class _Composite(torch.autograd.Function):
         d_means = np.stack([a * sx + b * sy, b * sx + c * sy], axis=-1)
         d_conics = np.stack([-0.5 * sxx, -sxy, -0.5 * syy], axis=-1)
         d_opacities = s0 / np.maximum(G[:, 5], 1e-12)
-        grads = [torch.from_numpy(g).to(k) for g, k in zip((d_means, d_conics, d_opacities, total[:, 6:].copy()), ctx.kinds)]
+        parts = (d_means, d_conics, d_opacities, total[:, 6:].copy())
+        grads = [torch.from_numpy(g).to(k) for g, k in zip(parts, ctx.kinds)]
         return grads[0], grads[1], None, None, grads[2], grads[3], None, None

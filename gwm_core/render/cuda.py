@@ -16,7 +16,7 @@ def rasterize(*args, **kwargs):
 
 @functools.cache
 def works() -> bool:
-    """Whether gsplat really draws here, by drawing. Importing it proves nothing: its kernels are compiled on first use."""
+    """Whether gsplat really draws here, by drawing. Importing proves nothing: kernels are compiled on first use."""
     if not torch.cuda.is_available():
         return False
     try:
@@ -24,7 +24,8 @@ def works() -> bool:
         K = torch.tensor([[[8.0, 0, 4], [0, 8, 4], [0, 0, 1]]], device="cuda")
         one = torch.ones(1, 3, device="cuda")
         quat = torch.tensor([[1.0, 0, 0, 0]], device="cuda")
-        image, *_ = rasterize(one * torch.tensor([0.0, 0, 1], device="cuda"), quat, 0.1 * one, one[:, 0], one, eye, K, 8, 8)
+        ahead = torch.tensor([[0.0, 0, 1]], device="cuda")
+        image, *_ = rasterize(ahead, quat, 0.1 * one, one[:, 0], one, eye, K, 8, 8)
         return bool(image.max() > 0.5)
     except Exception:  # whatever stops it, a missing compiler included, the CPU draws instead
         return False

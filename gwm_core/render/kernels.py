@@ -75,15 +75,18 @@ def _project(means, quats, scales, opacities, view, fx, fy, cx, cy, width, heigh
         bx = -ax * min(max(x * iz, left), right)
         by = -ay * min(max(y * iz, top), bottom)
         # the two rows of J R, then their products with the scaled axes of the Gaussian
-        u0, u1, u2 = ax * view[0, 0] + bx * view[2, 0], ax * view[0, 1] + bx * view[2, 1], ax * view[0, 2] + bx * view[2, 2]
-        v0, v1, v2 = ay * view[1, 0] + by * view[2, 0], ay * view[1, 1] + by * view[2, 1], ay * view[1, 2] + by * view[2, 2]
+        u0, v0 = ax * view[0, 0] + bx * view[2, 0], ay * view[1, 0] + by * view[2, 0]
+        u1, v1 = ax * view[0, 1] + bx * view[2, 1], ay * view[1, 1] + by * view[2, 1]
+        u2, v2 = ax * view[0, 2] + bx * view[2, 2], ay * view[1, 2] + by * view[2, 2]
         r00, r01, r02 = ONE - 2 * (qy * qy + qz * qz), 2 * (qx * qy - qw * qz), 2 * (qx * qz + qw * qy)
         r10, r11, r12 = 2 * (qx * qy + qw * qz), ONE - 2 * (qx * qx + qz * qz), 2 * (qy * qz - qw * qx)
         r20, r21, r22 = 2 * (qx * qz - qw * qy), 2 * (qy * qz + qw * qx), ONE - 2 * (qx * qx + qy * qy)
         s0, s1, s2 = scales[i, 0], scales[i, 1], scales[i, 2]
-        p0, p1, p2 = s0 * (u0 * r00 + u1 * r10 + u2 * r20), s1 * (u0 * r01 + u1 * r11 + u2 * r21), s2 * (u0 * r02 + u1 * r12 + u2 * r22)
-        q0, q1, q2 = s0 * (v0 * r00 + v1 * r10 + v2 * r20), s1 * (v0 * r01 + v1 * r11 + v2 * r21), s2 * (v0 * r02 + v1 * r12 + v2 * r22)
-        sxx, sxy, syy = p0 * p0 + p1 * p1 + p2 * p2 + eps2d, p0 * q0 + p1 * q1 + p2 * q2, q0 * q0 + q1 * q1 + q2 * q2 + eps2d
+        p0, q0 = s0 * (u0 * r00 + u1 * r10 + u2 * r20), s0 * (v0 * r00 + v1 * r10 + v2 * r20)
+        p1, q1 = s1 * (u0 * r01 + u1 * r11 + u2 * r21), s1 * (v0 * r01 + v1 * r11 + v2 * r21)
+        p2, q2 = s2 * (u0 * r02 + u1 * r12 + u2 * r22), s2 * (v0 * r02 + v1 * r12 + v2 * r22)
+        sxx, syy = p0 * p0 + p1 * p1 + p2 * p2 + eps2d, q0 * q0 + q1 * q1 + q2 * q2 + eps2d
+        sxy = p0 * q0 + p1 * q1 + p2 * q2
         det = sxx * syy - sxy * sxy
         if det <= 0:
             continue

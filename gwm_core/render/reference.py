@@ -40,7 +40,8 @@ def _composite_one(e: Ellipses, opacities: Tensor, features: Tensor, width: int,
         row = []
         for left in range(0, width, TILE):
             chosen = in_rows[(high[in_rows, 0] > left) & (low[in_rows, 0] < left + TILE)]
-            row.append(_tile(e, opacities, features, chosen, left, top, min(TILE, width - left), min(TILE, height - top)))
+            size = min(TILE, width - left), min(TILE, height - top)
+            row.append(_tile(e, opacities, features, chosen, left, top, *size))
         rows.append([torch.cat(part, dim=1) for part in zip(*row)])
     image, light = (torch.cat(part, dim=0) for part in zip(*rows))
     return image, light

@@ -77,7 +77,8 @@ def _tum_frames(path: Path) -> list[Frame]:
             raise ValueError(f"no pose or depth within 20 ms of {color}")
         image, raw = _image(path, color, np.uint8), _image(path, depth, np.uint16)
         metres = raw.astype(np.float32) / np.float32(c["depth_scale"])
-        frames.append(Frame(color, round(float(stamp) * 1e9), np.ascontiguousarray(image[..., ::-1]), metres, K, poses[near]))
+        rgb = np.ascontiguousarray(image[..., ::-1])
+        frames.append(Frame(color, round(float(stamp) * 1e9), rgb, metres, K, poses[near]))
     return frames
 
 
