@@ -2,6 +2,7 @@
 
     cameras:
       front: {prefix: camera/front, T_base_camera: [[...], [...], [...], [0, 0, 0, 1]]}
+      wrist: {prefix: camera/wrist, T_tcp_camera: [[...], [...], [...], [0, 0, 0, 1]]}
     workspace: {low: [0.22, -0.45, 0.005], high: [0.80, 0.45, 0.70]}
 
 Without a file the simulation's site is used; a real robot needs one.
@@ -16,18 +17,49 @@ import numpy as np
 import yaml
 
 from gwm_core import topics
+from gwm_core.control.kinematics import fk
 from gwm_core.control.limits import Workspace
 from gwm_core.errors import InputError
+from gwm_core.types import ArmState
 
 DEFAULT_FILE = Path("~/.config/gwm/site.yaml")
+MOUNTS = ("T_base_camera", "T_tcp_camera")  # fixed, moving
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera's topic prefix and place."""
+    """A camera's topic prefix and place: in the base frame, or on the hand (``moving``) in the frame of the TCP."""
 
     prefix: str
-    T_base_camera: np.ndarray  # (4, 4)
+    T: np.ndarray  # (4, 4) T_base_camera, or T_tcp_camera of one on the hand
+    moving: bool = False
+
+    def place(self, state: ArmState | None) -> np.ndarray:
+        """T_base_camera (4, 4) at the moment of ``state``. Raises ValueError when a moving camera has none."""
+        if not self.moving:
+            return self.T
+        if state is None:
+            raise ValueError(f"{self.prefix}: no joint states around its image")
+        return fk(state.q) @ self.T
+
+    def to_dict(self) -> dict:
+        """As in a site file and in episode.json."""
+        return {"prefix": self.prefix, MOUNTS[self.moving]: self.T.tolist()}
+
+    @staticmethod
+    def from_dict(values: dict) -> Camera:
+        """Back from ``to_dict``. Raises ValueError with what is wrong."""
+        if not isinstance(values, dict) or "prefix" not in values or sum(key in values for key in MOUNTS) != 1:
+            raise ValueError(f"prefix and one of {' or '.join(MOUNTS)} are wanted")
+        moving = MOUNTS[True] in values
+        try:
+            T = np.array(values[MOUNTS[moving]], float)
+        except (TypeError, ValueError):
+            raise ValueError(f"{MOUNTS[moving]} is not a matrix of numbers") from None
+        rigid = T.shape == (4, 4) and np.allclose(T[:3, :3] @ T[:3, :3].T, np.eye(3), atol=1e-3)
+        if not rigid or np.linalg.det(T[:3, :3]) < 0 or not np.isfinite(T).all() or not np.allclose(T[3], [0, 0, 0, 1]):
+            raise ValueError(f"{MOUNTS[moving]} is not a rigid 4x4 transform")
+        return Camera(str(values["prefix"]), T, moving)
 
 
 @dataclass(frozen=True)
@@ -56,14 +88,9 @@ def load_site(path: Path) -> Site:
     cameras = {}
     for name, entry in values["cameras"].items():
         try:
-            T = np.array(entry["T_base_camera"], float)
-            prefix = str(entry["prefix"])
-        except (TypeError, KeyError, ValueError) as error:
-            raise InputError(f"site file {path}: cameras.{name} needs prefix and T_base_camera ({error})") from None
-        rigid = T.shape == (4, 4) and np.allclose(T[:3, :3] @ T[:3, :3].T, np.eye(3), atol=1e-3)
-        if not rigid or not np.allclose(T[3], [0, 0, 0, 1]):
-            raise InputError(f"site file {path}: cameras.{name}.T_base_camera is not a rigid 4x4 transform")
-        cameras[name] = Camera(prefix, T)
+            cameras[name] = Camera.from_dict(entry)
+        except ValueError as error:
+            raise InputError(f"site file {path}: cameras.{name}: {error}") from None
     return Site(cameras, _workspace(path, values.get("workspace")))
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
 
 from gwm_core.types import ArmState
 
@@ -73,9 +72,9 @@ class Sync:
             pairs = {camera: self._pair(camera, stamp) for camera in self._cameras}
             if any(pair is None for pair in pairs.values()):
                 continue
-            newest = max(pair[0] for pair in pairs.values())
-            state = self.joints_at(newest)
-            if state is None:
+            stamps = [pair[0] for pair in pairs.values()]
+            newest, state = max(stamps), self.joints_at(max(stamps))
+            if state is None or self.joints_at(min(stamps)) is None:  # a camera on the hand needs them at its own stamp
                 continue
             self._given = stamp
             return newest, pairs, state
@@ -92,27 +91,23 @@ class Sync:
 
     def joints_at(self, stamp: int) -> ArmState | None:
         """Joints interpolated to ``stamp``; None when it lies outside what was received."""
-        stamps = [s.stamp for s in self._joints]
-        i = bisect_left(stamps, stamp)
-        if i == len(stamps):
-            return None
-        after = self._joints[i]
-        if after.stamp == stamp:
-            return after
-        if i == 0:
-            return None
-        before = self._joints[i - 1]
-        if after.stamp - before.stamp > self._config.joints_apart:
-            return None
-        w = (stamp - before.stamp) / (after.stamp - before.stamp)
+        return joints_at(self._joints, stamp, self._config.joints_apart)
 
-        def mix(a, b):
-            return (1 - w) * a + w * b
 
-        return replace(
-            before,
-            stamp=stamp,
-            q=mix(np.asarray(before.q), np.asarray(after.q)),
-            dq=mix(np.asarray(before.dq), np.asarray(after.dq)),
-            width=mix(before.width, after.width),
-        )
+def joints_at(states: Sequence[ArmState], stamp: int, apart: int = SyncConfig.joints_apart) -> ArmState | None:
+    """Joints interpolated to ``stamp`` [ns]; None outside ``states`` or in a gap of more than ``apart`` [ns]."""
+    i = bisect_left(states, stamp, key=lambda state: state.stamp)
+    if i == len(states):
+        return None
+    after = states[i]
+    if after.stamp == stamp:
+        return after
+    if i == 0 or after.stamp - states[i - 1].stamp > apart:
+        return None
+    before = states[i - 1]
+    w = (stamp - before.stamp) / (after.stamp - before.stamp)
+
+    def mix(name: str):
+        return (1 - w) * getattr(before, name) + w * getattr(after, name)
+
+    return replace(before, stamp=stamp, q=mix("q"), dq=mix("dq"), width=mix("width"))

@@ -1,14 +1,15 @@
+import numpy as np
 import pytest
 import yaml
 
+from gwm_core.control.kinematics import HOME_Q, fk
 from gwm_core.errors import InputError
 from gwm_core.site import load_site, simulation_site
+from gwm_core.types import ArmState
 
 
 def site_dict():
-    cameras = {
-        n: {"prefix": c.prefix, "T_base_camera": c.T_base_camera.tolist()} for n, c in simulation_site().cameras.items()
-    }
+    cameras = {n: c.to_dict() for n, c in simulation_site().cameras.items()}
     return {"cameras": cameras, "workspace": {"low": [0.3, -0.3, 0.01], "high": [0.7, 0.3, 0.5]}}
 
 
@@ -52,6 +53,21 @@ def test_a_wrong_site_file_is_refused_with_the_key(tmp_path, change, named):
     values = site_dict()
     change(values)
     with pytest.raises(InputError, match=named):
+        load_site(write(tmp_path, values))
+
+
+def test_a_camera_on_the_hand_moves_with_it(tmp_path):
+    values = site_dict()
+    T = np.eye(4)
+    T[:3, 3] = [0.05, 0.0, -0.06]
+    values["cameras"]["wrist"] = {"prefix": "camera/wrist", "T_tcp_camera": T.tolist()}
+    wrist = load_site(write(tmp_path, values)).cameras["wrist"]
+    for q in (HOME_Q, HOME_Q + 0.1):
+        np.testing.assert_allclose(wrist.place(ArmState(1, q, np.zeros(7), 0.08)), fk(q) @ T)
+    with pytest.raises(ValueError, match="no joint states"):
+        wrist.place(None)
+    values["cameras"]["wrist"]["T_base_camera"] = T.tolist()
+    with pytest.raises(InputError, match=r"cameras\.wrist: prefix and one of"):
         load_site(write(tmp_path, values))
 
 

@@ -20,6 +20,8 @@ from rosbags.typesys.store import SerdeError
 
 from gwm_core import topics
 from gwm_core.errors import InputError
+from gwm_core.site import Camera
+from gwm_core.sync import joints_at
 from gwm_core.types import OPEN_WIDTH, ArmState, Frame
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
@@ -136,6 +138,7 @@ class Episode:
 
     path: Path
     info: dict  # episode.json
+    cameras: dict[str, Camera]
     images: dict[tuple[str, str], list[tuple[int, np.ndarray]]]  # (camera, "color" | "depth") -> (stamp [ns], bytes)
     intrinsics: dict[str, np.ndarray]  # camera -> (3, 3) pixels
     states: list[ArmState]
@@ -146,9 +149,8 @@ class Episode:
         """The frame of compressed ``color`` and ``depth``."""
         rgb = cv2.imdecode(color, cv2.IMREAD_COLOR)[..., ::-1]
         mm = cv2.imdecode(depth[len(DEPTH_HEADER) :], cv2.IMREAD_UNCHANGED)
-        pose = np.array(self.info["cameras"][camera]["T_base_camera"])
-        K = self.intrinsics[camera]
-        return Frame(camera, stamp, np.ascontiguousarray(rgb), mm * np.float32(1e-3), K, pose)
+        place = self.cameras[camera].place(joints_at(self.states, stamp))
+        return Frame(camera, stamp, np.ascontiguousarray(rgb), mm * np.float32(1e-3), self.intrinsics[camera], place)
 
 
 def list_episodes(folder: Path) -> list[Path]:
@@ -191,9 +193,9 @@ def _streams(bag: Path) -> dict[str, list]:
 
 
 def _assemble(path: Path, info: dict, streams: dict[str, list]) -> Episode:
-    prefixes = {name: camera.get("prefix", topics.prefix_of(name)) for name, camera in info["cameras"].items()}
+    cameras = {name: Camera.from_dict(values) for name, values in info["cameras"].items()}
     images, intrinsics = {}, {}
-    for name, prefix in prefixes.items():
+    for name, prefix in ((name, camera.prefix) for name, camera in cameras.items()):
         color, depth = topics.color(prefix) + "/compressed", topics.depth(prefix) + "/compressedDepth"
         images[name, "color"] = [(stamp, message.data) for stamp, message in streams[color]]
         images[name, "depth"] = [(stamp, message.data) for stamp, message in streams[depth]]
@@ -205,7 +207,7 @@ def _assemble(path: Path, info: dict, streams: dict[str, list]) -> Episode:
     last = np.searchsorted(command_stamps, stamps) - 1  # strictly before: what was commanded when it was measured
     wished = np.where(last < 0, OPEN_WIDTH, commands[np.maximum(last, 0), 7])
     states = [ArmState(int(s), *row) for s, *row in zip(stamps, q, dq, widths.tolist(), wished.tolist())]
-    return Episode(path, info, images, intrinsics, states, command_stamps, commands)
+    return Episode(path, info, cameras, images, intrinsics, states, command_stamps, commands)
 
 
 def _joints(stream: list, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

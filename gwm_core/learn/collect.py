@@ -22,6 +22,7 @@ from gwm_core.errors import InputError
 from gwm_core.rollout import Observer, RolloutConfig, World, rollout
 from gwm_core.sim.expert import Expert
 from gwm_core.sim.tasks import sample_layout
+from gwm_core.site import simulation_site
 from gwm_core.types import CHUNK_ROWS, OPEN_WIDTH, Observation
 
 CAMERA_PERIOD = 0.1  # [s] a sample every 0.1 s is as good for learning as one every 1/15 s and costs less
@@ -144,7 +145,7 @@ def _record(job: tuple[CollectConfig, int]) -> bool:
     if not trial.success:
         writer.discard()
         return False
-    cameras = {name: {"T_base_camera": T.tolist()} for name, T in _world.rig.T_base_camera.items()}
+    cameras = {name: camera.to_dict() for name, camera in simulation_site().cameras.items()}
     info = {"task": config.task, "seed": seed, "difficulty": config.difficulty, "policy": "expert", "robot": "sim"}
     info |= {"success": True, "seconds": trial.seconds, "unusable": [expert.window] if expert.window else []}
     writer.close(info | {"cameras": cameras, "trial": asdict(trial)})

@@ -49,9 +49,7 @@ def operator(domain):
 def real_robot_nodes(tmp_path):
     """The graph of a real robot, with the simulation in the drivers' place: nothing may arm itself."""
     site = tmp_path / "site.yaml"
-    cameras = {
-        n: {"prefix": c.prefix, "T_base_camera": c.T_base_camera.tolist()} for n, c in simulation_site().cameras.items()
-    }
+    cameras = {n: c.to_dict() for n, c in simulation_site().cameras.items()}
     site.write_text(yaml.safe_dump({"cameras": cameras}))
     nodes = graph(policy="expert", record=str(tmp_path / "record"))
     (own_gate,) = (n for n in graph(robot="fr3", site=str(site)) if n.name == "gate")

@@ -137,7 +137,7 @@ class PolicyNode(Node):
             return
         try:
             frames = tuple(
-                Frame(name, t, color, depth * np.float32(1e-3), self._K[name], self._site.cameras[name].T_base_camera)
+                Frame(name, t, color, depth * np.float32(1e-3), self._K[name], self._place(name, t))
                 for name, (t, color, depth) in pairs.items()
             )
         except ValueError as error:
@@ -145,6 +145,10 @@ class PolicyNode(Node):
             return
         self._asked = stamp
         self._brain.put(Observation(stamp, frames, state, self._settings.task, self._objects))
+
+    def _place(self, camera: str, stamp: int) -> np.ndarray:
+        """Where a camera was at its own stamp."""
+        return self._site.cameras[camera].place(self._sync.joints_at(stamp))
 
     def _publish(self, decision: Decision) -> None:
         self._stages = decision.stages_ms
@@ -179,12 +183,13 @@ def site_of(robot: str, path: str) -> Site:
 
 def _blank_observation(site: Site, task: str) -> Observation:
     K, rng = intrinsics(424, 240, 42.5), np.random.default_rng(0)
+    state = ArmState(1, HOME_Q, np.zeros(7), OPEN_WIDTH)
     frames = tuple(
         Frame(name, 1, np.zeros((240, 424, 3), np.uint8), rng.uniform(0.7, 1.2, (240, 424)).astype(np.float32), K,
-              camera.T_base_camera)
+              camera.place(state))
         for name, camera in site.cameras.items()
     )  # fmt: skip
-    return Observation(1, frames, ArmState(1, HOME_Q, np.zeros(7), OPEN_WIDTH), task)
+    return Observation(1, frames, state, task)
 
 
 def main() -> int:

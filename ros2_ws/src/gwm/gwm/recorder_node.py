@@ -117,9 +117,7 @@ class RecorderNode(Node):
 
     def _save(self) -> Path:
         writer = self._take_writer()
-        cameras = {
-            n: {"prefix": c.prefix, "T_base_camera": c.T_base_camera.tolist()} for n, c in self._site.cameras.items()
-        }
+        cameras = {name: camera.to_dict() for name, camera in self._site.cameras.items()}
         info = {"robot": self._settings.robot, "saved": time.time(), "unusable": [], "cameras": cameras}
         return writer.close({"task": self._settings.task, **self._result, **info})
 
