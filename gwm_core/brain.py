@@ -34,7 +34,7 @@ class Brain:
     def decide(self, observation: Observation) -> Decision:
         """Lift, act, solve. An unreachable row rejects the whole chunk, with the cause in ``reason``."""
         t0 = self.clock()
-        scene = lift(observation.frames, self._lift_config) if observation.frames else None
+        scene = lift(observation.frames, self._lift_config, observation.state.q) if observation.frames else None
         t1 = self.clock()
         poses = self.policy.act(scene, observation)  # (H, 10)
         t2 = self.clock()

@@ -20,6 +20,7 @@ from gwm_core import topics
 from gwm_core.control.kinematics import fk
 from gwm_core.control.limits import Workspace
 from gwm_core.errors import InputError
+from gwm_core.scene.camera import look_at
 from gwm_core.types import ArmState
 
 DEFAULT_FILE = Path("~/.config/gwm/site.yaml")
@@ -72,7 +73,7 @@ class Site:
 
 def simulation_site() -> Site:
     """The site of the simulation."""
-    from gwm_core.sim.scene import CAMERAS, look_at  # needs mujoco, which a real robot's machine may lack
+    from gwm_core.sim.scene import CAMERAS  # needs mujoco, which a real robot's machine may lack
 
     return Site({name: Camera(topics.prefix_of(name), look_at(*pose)) for name, pose in CAMERAS.items()})
 

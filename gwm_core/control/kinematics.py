@@ -36,6 +36,11 @@ def _joint_frames(q: np.ndarray) -> np.ndarray:
     return frames
 
 
+def link_frames(q: np.ndarray) -> np.ndarray:
+    """Frames of the base and of links 1-7 in the base frame: (7,) [rad] -> (8, 4, 4)."""
+    return np.concatenate([np.eye(4)[None], _joint_frames(np.asarray(q, float))[:7]])
+
+
 def fk(q: np.ndarray) -> np.ndarray:
     """TCP pose T_base_tcp: (..., 7) [rad] -> (..., 4, 4)."""
     return _joint_frames(np.asarray(q, float))[..., 7, :, :]

@@ -55,7 +55,7 @@ def episode_samples(episode: Episode, lift_config: LiftConfig) -> dict[str, np.n
         if any(begin <= stamp <= end for begin, end in unusable):
             continue
         frames = tuple(episode.frame(camera, s, color, depth) for camera, (s, color, depth) in pairs.items())
-        scene = lift(frames, lift_config)
+        scene = lift(frames, lift_config, state.q)
         due = stamp + (np.arange(1, CHUNK_ROWS + 1) * CHUNK_DT * 1e9).astype(np.int64)
         index = np.minimum(np.searchsorted(episode.command_stamps, due), len(episode.commands) - 1)
         sent = episode.commands[index]  # past the end: the last pose, held

@@ -11,10 +11,12 @@ from skimage.metrics import structural_similarity
 from gwm_core.render import rasterize
 from gwm_core.scene.camera import back_project
 from gwm_core.scene.gaussians import COLORS, MEANS, OPACITY, QUATS, SCALES
-from gwm_core.scene.lift import LiftConfig, lift_frame
+from gwm_core.scene.lift import LiftConfig
 from gwm_core.types import Frame
 
-EVERYWHERE = LiftConfig(low=(-1e3,) * 3, high=(1e3,) * 3, footprint=0.6, opacity=0.95)
+EVERYWHERE = LiftConfig(
+    low=(-1e3,) * 3, high=(1e3,) * 3, count=0, footprint=0.6, opacity=0.4, free_space=0.03, voxel=0.002
+)
 COVERED = 0.5  # alpha above which a pixel counts as drawn
 
 
@@ -28,11 +30,6 @@ class Report:
     psnr_baseline_mask: float  # where the point baseline draws
     baseline_coverage: float
     baseline_psnr: float  # of the point baseline itself, same pixels
-
-
-def build(frames: list[Frame], config: LiftConfig = EVERYWHERE) -> np.ndarray:
-    """Surfels (N, 14) of all frames."""
-    return np.concatenate([lift_frame(frame, config) for frame in frames])
 
 
 def draw(scene: np.ndarray, K: np.ndarray, T_world_camera: np.ndarray, width: int, height: int, mode: str = "RGB"):
@@ -60,6 +57,13 @@ def compare(scene: np.ndarray, others: list[Frame], held_out: Frame) -> Report:
         psnr_baseline_mask=psnr(image, truth, theirs), baseline_coverage=float(theirs.mean()),
         baseline_psnr=psnr(baseline, truth, theirs),
     )  # fmt: skip
+
+
+def side_by_side(scene: np.ndarray, frame: Frame) -> np.ndarray:
+    """What the camera saw (left) and what the scene shows from there, (H, 2 W, 3) in [0, 1]."""
+    height, width = frame.depth.shape
+    image, _ = draw(scene, frame.K, frame.T_base_camera, width, height)
+    return np.concatenate([frame.color / np.float32(255), image], axis=1)
 
 
 def project_points(frames: list[Frame], view: Frame) -> tuple[np.ndarray, np.ndarray]:

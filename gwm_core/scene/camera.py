@@ -1,14 +1,48 @@
-"""The pinhole camera: intrinsics and back-projection."""
+"""The pinhole camera: intrinsics, place and back-projection."""
 
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial.transform import Rotation
+
+from gwm_core.errors import InputError
 
 
 def intrinsics(width: int, height: int, fovy_degrees: float) -> np.ndarray:
     """K (3, 3) [pixels] of a camera with square pixels and a centred principal point (pixel centres at +0.5)."""
     f = 0.5 * height / np.tan(np.deg2rad(fovy_degrees) / 2)
     return np.array([[f, 0, width / 2], [0, f, height / 2], [0, 0, 1.0]])
+
+
+def look_at(eye, target) -> np.ndarray:
+    """T_base_camera (4, 4) of an OpenCV optical frame at ``eye`` looking at ``target`` [m], image upright.
+
+    Looking straight up or down, the image's right is the base's -y. Raises InputError when there is no direction.
+    """
+    eye, target = np.asarray(eye, float), np.asarray(target, float)
+    distance = np.linalg.norm(target - eye)
+    if not (np.isfinite(distance) and distance > 1e-9):
+        raise InputError(
+            f"a camera at {eye.tolist()} cannot look at {target.tolist()}: two different points are wanted"
+        )
+    z = (target - eye) / distance
+    x = np.cross(z, [0.0, 0.0, 1.0])
+    if np.linalg.norm(x) < 1e-9:
+        x = np.array([0.0, -1.0, 0.0])
+    x /= np.linalg.norm(x)
+    T = np.eye(4)
+    T[:3, 0], T[:3, 1], T[:3, 2], T[:3, 3] = x, np.cross(z, x), z, eye
+    return T
+
+
+def pose_matrix(pose) -> np.ndarray:
+    """(4, 4) from x y z [m] and a quaternion wxyz of any length. Raises InputError when it is none."""
+    pose = np.asarray(pose, float)
+    if not np.isfinite(pose).all() or np.linalg.norm(pose[3:]) < 1e-6:
+        raise InputError(f"{pose.tolist()} is not a pose: three metres and a quaternion wxyz are wanted")
+    T = np.eye(4)
+    T[:3, 3], T[:3, :3] = pose[:3], Rotation.from_quat(pose[3:], scalar_first=True).as_matrix()
+    return T
 
 
 def back_project(depth: np.ndarray, K: np.ndarray) -> np.ndarray:

@@ -25,15 +25,20 @@ NAMES = ("x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity
          "rot_0", "rot_1", "rot_2", "rot_3")  # fmt: skip
 
 
+def check_ending(path: Path) -> None:
+    """Raise InputError unless ``path`` ends as a scene does."""
+    if Path(path).suffix not in (".ply", ".safetensors"):
+        raise InputError(f"{path}: a scene ends in .ply or .safetensors")
+
+
 def save_scene(path: Path, scene: np.ndarray) -> None:
     """Write a scene (N, 14) as .ply or .safetensors, by the ending. Nothing half-written is left behind."""
     path = Path(path)
+    check_ending(path)
     if path.suffix == ".ply":
         content = _to_ply(scene)
-    elif path.suffix == ".safetensors":
-        content = save({"gaussians": np.ascontiguousarray(scene, np.float32)}, metadata={"columns": " ".join(COLUMNS)})
     else:
-        raise InputError(f"{path}: a scene ends in .ply or .safetensors")
+        content = save({"gaussians": np.ascontiguousarray(scene, np.float32)}, metadata={"columns": " ".join(COLUMNS)})
     partial = path.with_name(path.name + ".partial")
     try:
         partial.write_bytes(content)
@@ -45,14 +50,9 @@ def save_scene(path: Path, scene: np.ndarray) -> None:
 def load_scene(path: Path) -> np.ndarray:
     """Read a scene (N, 14) float32. Raises InputError when the file is missing, cut short, or not a scene."""
     path = Path(path)
+    check_ending(path)
     try:
-        if path.suffix == ".ply":
-            scene = _from_ply(path)
-        elif path.suffix == ".safetensors":
-            scene = load(path.read_bytes())["gaussians"].astype(np.float32)
-        else:
-            raise ValueError("a scene ends in .ply or .safetensors")
-        return _checked(scene)
+        return _checked(_from_ply(path) if path.suffix == ".ply" else load(path.read_bytes())["gaussians"])
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, KeyError, SafetensorError) as error:
@@ -66,7 +66,9 @@ def _checked(scene: np.ndarray) -> np.ndarray:
         raise ValueError("it holds values that are not finite")
     if (scene[:, SCALES] <= 0).any() or (np.linalg.norm(scene[:, QUATS], axis=1) < 1e-6).any():
         raise ValueError("it holds scales that are not positive or quaternions of no length")
-    return scene
+    if (scene[:, OPACITY] < 0).any() or (scene[:, OPACITY] > 1).any():
+        raise ValueError("it holds opacities outside 0-1")
+    return scene.astype(np.float32)
 
 
 def _to_ply(scene: np.ndarray) -> bytes:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
+import numba
 import numpy as np
 
-from gwm_core.scene.camera import back_project
-from gwm_core.scene.gaussians import sample
+from gwm_core.scene.fuse import in_free_space, merge_voxels, on_arm
+from gwm_core.scene.gaussians import COLUMNS, MEANS, sample
 from gwm_core.types import Frame
+
+LEAST_SLANT = 0.3  # cosine: a surface seen more obliquely is drawn no longer than this
+THIN = 0.2  # thickness of a surfel over its radius
 
 
 @dataclass(frozen=True)
@@ -18,59 +21,110 @@ class LiftConfig:
 
     low: tuple[float, float, float] = (0.28, -0.38, 0.012)  # [m] base frame
     high: tuple[float, float, float] = (0.76, 0.38, 0.24)
-    count: int = 1024
+    count: int = 1024  # Gaussians in the scene; 0 keeps all
     edge: float = 0.04  # drop pixels whose 3x3 neighbourhood spans more than this share of their depth
     footprint: float = 0.6  # surfel radius over pixel footprint
     opacity: float = 0.9
+    arm_margin: float = 0.0  # [m] drop what is this near the robot's own body; 0 keeps it
+    free_space: float = (
+        0.0  # drop what hides a surface that another camera sees this share of its depth behind; 0 keeps
+    )
+    voxel: float = 0.0  # [m] surfels of one cell become one; 0 keeps all
+    sampling: str = "farthest"  # or importance
 
 
-def lift(frames: tuple[Frame, ...], config: LiftConfig = LiftConfig()) -> np.ndarray:
-    """Scene (count, 14) from the frames of all cameras of one moment."""
-    return sample(np.concatenate([lift_frame(frame, config) for frame in frames]), config.count)
+def lift(frames: tuple[Frame, ...], config: LiftConfig = LiftConfig(), q: np.ndarray | None = None) -> np.ndarray:
+    """Scene (count, 14) from the frames of all cameras of one moment.
+
+    Args:
+        q: joints (7,) [rad], wanted where the robot's own body is to be left out.
+    """
+    parts = [lift_frame(frame, config) for frame in frames]
+    if config.free_space:
+        parts = [part[~in_free_space(part[:, MEANS], frames, k, config.free_space)] for k, part in enumerate(parts)]
+    scene = np.concatenate(parts)
+    if config.arm_margin:
+        scene = scene[~on_arm(scene[:, MEANS], q, config.arm_margin)]
+    if config.voxel:
+        scene = merge_voxels(scene, config.voxel)
+    return sample(scene, config.count, config.sampling) if config.count else scene
 
 
 def lift_frame(frame: Frame, config: LiftConfig = LiftConfig()) -> np.ndarray:
-    """Gaussians (M, 14) of one frame inside the crop, flying pixels removed. M may be 0."""
-    depth = frame.depth
-    R, t = frame.T_base_camera[:3, :3].astype(np.float32), frame.T_base_camera[:3, 3].astype(np.float32)
-    local = back_project(depth, frame.K)  # (H, W, 3)
-    base = local @ R.T + t
-    inside = np.all((base > np.float32(config.low)) & (base < np.float32(config.high)), axis=-1) & (depth > 0)
-    kernel = np.ones((3, 3), np.uint8)
-    nearest = cv2.erode(np.where(depth > 0, depth, np.float32(np.inf)), kernel)
-    inside &= cv2.dilate(depth, kernel) - nearest < config.edge * depth
-    inside[[0, -1]] = inside[:, [0, -1]] = False
-    v, u = np.nonzero(inside)
-    if len(v) == 0:
-        return np.zeros((0, 14), np.float32)
-    normal = _normals(base, depth, v, u, t)
-    towards = (t - base[v, u]) / np.linalg.norm(t - base[v, u], axis=1, keepdims=True)
-    slant = np.clip(np.abs(np.sum(normal * towards, axis=1)), 0.3, 1.0)
-    radius = config.footprint * depth[v, u] / np.float32(frame.K[0, 0]) / slant
-    out = np.empty((len(v), 14), np.float32)
-    out[:, 0:3] = base[v, u]
-    out[:, 3:6] = radius[:, None] * np.float32([1.0, 1.0, 0.2])
-    out[:, 6:10] = _turn_z_to(normal)
-    out[:, 10:13] = frame.color[v, u] / np.float32(255.0)
-    out[:, 13] = config.opacity
-    return out
+    """Surfels (M, 14), M >= 0, of one frame inside the crop, without pixels at depth edges or with no reading."""
+    K, T = frame.K, frame.T_base_camera.astype(np.float32)
+    pinhole = np.array([K[0, 0], K[1, 1], K[0, 2], K[1, 2]], np.float32)
+    crop = np.array([config.low, config.high], np.float32)
+    out = np.empty((frame.depth.size, len(COLUMNS)), np.float32)
+    numbers = np.float32(config.edge), np.float32(config.footprint), np.float32(config.opacity)
+    count = _surfels(frame.depth, frame.color, pinhole, T[:3, :3].copy(), T[:3, 3].copy(), crop, *numbers, out)
+    return out[:count].copy()
 
 
-def _normals(base, depth, v, u, eye) -> np.ndarray:
-    """Unit normals (M, 3) from the four neighbours, turned towards the camera; a hole beside falls back to the ray."""
-    across, down = base[v, u + 1] - base[v, u - 1], base[v + 1, u] - base[v - 1, u]
-    normal = np.cross(down, across)
-    length = np.linalg.norm(normal, axis=1)
-    whole = (depth[v, u + 1] > 0) & (depth[v, u - 1] > 0) & (depth[v + 1, u] > 0) & (depth[v - 1, u] > 0)
-    ray = eye - base[v, u]
-    ray /= np.linalg.norm(ray, axis=1, keepdims=True)
-    good = whole & (length > 1e-12)
-    normal = np.where(good[:, None], normal / np.maximum(length, 1e-12)[:, None], ray)
-    return normal * np.where(np.sum(normal * ray, axis=1) < 0, -1, 1)[:, None]
+@numba.njit(cache=True, error_model="numpy")
+def _surfels(depth, color, pinhole, R, t, crop, edge, footprint, opacity, out):
+    """Fill ``out`` and return how many rows. One pass; a pixel costs nothing more once it is ruled out."""
+    fx, fy, cx, cy = pinhole
+    half, one, count = np.float32(0.5), np.float32(1), 0
+    for v in range(1, depth.shape[0] - 1):
+        for u in range(1, depth.shape[1] - 1):
+            z = depth[v, u]
+            if not z > 0:
+                continue
+            x, y = (np.float32(u) + half - cx) / fx * z, (np.float32(v) + half - cy) / fy * z
+            inside = True
+            for i in range(3):
+                p = R[i, 0] * x + R[i, 1] * y + R[i, 2] * z + t[i]
+                out[count, i] = p
+                inside &= crop[0, i] < p < crop[1, i]
+            if not inside or not _smooth(depth, v, u, edge * z):
+                continue
+            length = np.sqrt(x * x + y * y + z * z)
+            nx, ny, nz = _normal(depth, v, u, fx, fy, cx, cy, x / length, y / length, z / length)
+            slant = max(-(nx * x + ny * y + nz * z) / length, np.float32(LEAST_SLANT))
+            radius = footprint * z / fx / slant
+            out[count, 3] = out[count, 4] = radius
+            out[count, 5] = np.float32(THIN) * radius
+            # the shortest turn from z to the normal in the base frame
+            bx, by = R[0, 0] * nx + R[0, 1] * ny + R[0, 2] * nz, R[1, 0] * nx + R[1, 1] * ny + R[1, 2] * nz
+            w = one + R[2, 0] * nx + R[2, 1] * ny + R[2, 2] * nz
+            if w < np.float32(1e-6):
+                w, bx, by = np.float32(0), np.float32(0), one
+            norm = np.sqrt(w * w + bx * bx + by * by)
+            out[count, 6], out[count, 7], out[count, 8], out[count, 9] = w / norm, -by / norm, bx / norm, np.float32(0)
+            for i in range(3):
+                out[count, 10 + i] = np.float32(color[v, u, i]) / np.float32(255)
+            out[count, 13] = opacity
+            count += 1
+    return count
 
 
-def _turn_z_to(normal: np.ndarray) -> np.ndarray:
-    """Shortest rotations (M, 4) wxyz that turn z to unit normals (M, 3)."""
-    quat = np.stack([1 + normal[:, 2], -normal[:, 1], normal[:, 0], np.zeros(len(normal), np.float32)], axis=1)
-    quat[normal[:, 2] < -1 + 1e-6] = [0, 1, 0, 0]
-    return quat / np.linalg.norm(quat, axis=1, keepdims=True)
+@numba.njit(cache=True, error_model="numpy")
+def _smooth(depth, v, u, span):
+    """Whether the readings of the 3x3 neighbourhood lie within ``span`` [m]."""
+    near, far = depth[v, u], depth[v, u]
+    for i in range(v - 1, v + 2):
+        for j in range(u - 1, u + 2):
+            z = depth[i, j]
+            if z > 0:
+                near, far = min(near, z), max(far, z)
+    return far - near < span
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _normal(depth, v, u, fx, fy, cx, cy, rx, ry, rz):
+    """Unit normal towards the camera from the four neighbours; where one is missing, against the ray (rx, ry, rz)."""
+    a, b, c, d = depth[v, u + 1], depth[v, u - 1], depth[v + 1, u], depth[v - 1, u]
+    if not (a > 0 and b > 0 and c > 0 and d > 0):
+        return -rx, -ry, -rz
+    half, one = np.float32(0.5), np.float32(1)
+    gx, gy = (np.float32(u) + half - cx) / fx, (np.float32(v) + half - cy) / fy
+    ax, ay, az = (gx + one / fx) * a - (gx - one / fx) * b, gy * (a - b), a - b  # across
+    dx, dy, dz = gx * (c - d), (gy + one / fy) * c - (gy - one / fy) * d, c - d  # down
+    nx, ny, nz = dy * az - dz * ay, dz * ax - dx * az, dx * ay - dy * ax
+    length = np.sqrt(nx * nx + ny * ny + nz * nz)
+    if not length > np.float32(1e-12):
+        return -rx, -ry, -rz
+    if nx * rx + ny * ry + nz * rz > 0:
+        length = -length
+    return nx / length, ny / length, nz / length

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from gwm_core.data.episode import read_episode
 from gwm_core.errors import InputError
+from gwm_core.scene.camera import pose_matrix
 from gwm_core.types import Frame
 
 FARTHEST = 20.0  # [m] median depth beyond which the unit must be wrong
@@ -35,6 +35,8 @@ def read_source(path: Path) -> list[Frame]:
             frames = _tum_frames(path)
         else:
             raise InputError(f"{path} is neither an episode (episode.json) nor a TUM RGB-D folder (groundtruth.txt)")
+        if not frames:
+            raise ValueError("it lists no frames")
         for frame in frames:
             _check_depth(frame)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -66,10 +68,8 @@ def _tum_frames(path: Path) -> list[Frame]:
     K = np.array([[c["fx"], 0, c["cx"] + 0.5], [0, c["fy"], c["cy"] + 0.5], [0, 0, 1]], float)
     poses = {}
     for line in _lines(path / "groundtruth.txt"):
-        stamp, *pose = (float(word) for word in line)
-        T = np.eye(4)
-        T[:3, 3], T[:3, :3] = pose[:3], Rotation.from_quat(pose[3:]).as_matrix()
-        poses[stamp] = T
+        stamp, x, y, z, qx, qy, qz, qw = (float(word) for word in line)
+        poses[stamp] = pose_matrix((x, y, z, qw, qx, qy, qz))
     frames = []
     for stamp, color, depth_stamp, depth in _lines(path / "associations.txt"):
         near = min(poses, key=lambda s: abs(s - float(stamp)))

@@ -18,11 +18,12 @@ import mujoco
 import numpy as np
 
 from gwm_core.errors import one_of
-from gwm_core.scene.camera import intrinsics
-from gwm_core.sim.scene import CAMERAS, FOVY, apply_layout, build_model, look_at
+from gwm_core.scene.camera import intrinsics, look_at
+from gwm_core.sim.scene import CAMERAS, FOVY, apply_layout, build_model, place_camera
 from gwm_core.sim.simulator import Snapshot
 
 RENDERERS = ("egl", "osmesa", "raycast")
+FREE = "free"  # the camera of the model that ``CameraRig.view`` moves
 MIN_DEPTH, MAX_DEPTH = 0.28, 6.0  # [m] range of a D435
 NOISE = 0.0012  # [1/m] depth noise sigma = NOISE * z^2, D435 at 424x240 on a textured surface
 _PROBE = (
@@ -77,18 +78,27 @@ class CameraRig:
 
     def __call__(self, snapshot: Snapshot) -> list[Image]:
         """One image pair per camera. The same snapshot gives the same images."""
+        self._show(snapshot)
+        return [self._take(snapshot, name, i) for i, name in enumerate(CAMERAS)]
+
+    def view(self, snapshot: Snapshot, T_base_camera: np.ndarray) -> Image:
+        """What one more camera would see from anywhere, its depth as flawed as the others'."""
+        place_camera(self._model, FREE, T_base_camera)
+        self._show(snapshot)
+        return self._take(snapshot, FREE, len(CAMERAS))
+
+    def _show(self, snapshot: Snapshot) -> None:
         if snapshot.layout is not self._layout:
             apply_layout(self._model, self._data, snapshot.layout)
             self._layout = snapshot.layout
         self._data.qpos[:] = snapshot.qpos
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
-        images = []
-        for i, name in enumerate(CAMERAS):
-            color, depth = self._draw(self._data, name)
-            rng = np.random.default_rng([snapshot.layout.seed, i, round(snapshot.time * 1000)])
-            images.append(Image(name, color, sensor_depth(depth, self.K, snapshot.layout.noise, rng)))
-        return images
+
+    def _take(self, snapshot: Snapshot, name: str, number: int) -> Image:
+        color, depth = self._draw(self._data, name)
+        rng = np.random.default_rng([snapshot.layout.seed, number, round(snapshot.time * 1000)])
+        return Image(name, color, sensor_depth(depth, self.K, snapshot.layout.noise, rng))
 
 
 def sensor_depth(depth: np.ndarray, K: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:

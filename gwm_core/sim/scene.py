@@ -16,6 +16,7 @@ import numpy as np
 
 from gwm_core.control.limits import Q_MAX, Q_MIN
 from gwm_core.errors import InputError
+from gwm_core.scene.camera import look_at
 
 CUBE_COLORS = {
     "red": (0.85, 0.10, 0.10),
@@ -55,17 +56,6 @@ class Layout:
     def size(self, name: str) -> float:
         """Edge length of a cube [m]."""
         return float(self.cubes[name][3]) if name in self.cubes else CUBE_SIZE
-
-
-def look_at(eye, target) -> np.ndarray:
-    """T_base_camera (4, 4) of an OpenCV optical frame at ``eye`` looking at ``target``, image upright."""
-    eye, target = np.asarray(eye, float), np.asarray(target, float)
-    z = (target - eye) / np.linalg.norm(target - eye)
-    x = np.cross(z, [0.0, 0.0, 1.0])
-    x /= np.linalg.norm(x)
-    T = np.eye(4)
-    T[:3, 0], T[:3, 1], T[:3, 2], T[:3, 3] = x, np.cross(z, x), z, eye
-    return T
 
 
 def _panda_file(name: str) -> str:
@@ -155,6 +145,7 @@ def _surroundings() -> str:
           <geom name="plate" type="cylinder" size="{PLATE_RADIUS} {PLATE_HEIGHT / 2}" rgba=".93 .93 .95 1"/></body>
         {cubes}
         <camera name="front" fovy="{FOVY}"/><camera name="side" fovy="{FOVY}"/>
+        <camera name="free" fovy="{FOVY}"/>
       </worldbody></mujoco>"""
 
 

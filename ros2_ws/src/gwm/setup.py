@@ -5,7 +5,7 @@ from setuptools import setup
 setup(
     name="gwm",
     version="0.1.0",
-    packages=["gwm"],
+    packages=["gwm", "gwm.verbs"],
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/gwm"]),
         ("share/gwm", ["package.xml"]),

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from gwm_core.render import cuda, rasterize
 from gwm_core.render.benchmark_scene import surfel_scene
+from gwm_core.scene.lift import LiftConfig, lift
 
 SIZES = ((320, 240, 5_000), (320, 240, 20_000), (640, 480, 20_000), (640, 480, 100_000))
 REFERENCE_EVERY = 5  # rounds: the slow reference is timed less often
@@ -21,11 +25,11 @@ HEADER = (
 )
 
 
-def bench_render(path: str | None, repeats: int, progress: Callable[[str], None]) -> int:
+def bench_render(path: str | None, repeats: int) -> int:
     """Time every backend that works here, forward and forward + backward; print a table and write ``rows``."""
     rows = []
     for width, height, count in SIZES:
-        progress(f"{width}x{height}, {count} Gaussians")
+        print(f"{width}x{height}, {count} Gaussians ...", file=sys.stderr, flush=True)
         scene = surfel_scene(count, width, height)
         for name, draw in (("forward", _forward), ("forward+backward", _forward_backward)):
             rows += _compare(scene, name, draw, repeats)
@@ -35,6 +39,33 @@ def bench_render(path: str | None, repeats: int, progress: Callable[[str], None]
     for r in rows:
         print(f"{r['pass']:18}{r['backend']:11}{r['width']:>5}x{r['height']}{r['gaussians']:>11}{r['ms_median']:>10.2f}"
               f"{r['ratio_to_reference']:>13.1f}{r['mean_err']:>10.1e}{r['p999_err']:>10.1e}")  # fmt: skip
+    return 0
+
+
+def bench_lift(path: str | None, repeats: int) -> int:
+    """Time the lift of two simulated 424x240 cameras: as the policy does it, and with every step switched on."""
+    from gwm_core.rollout import World
+    from gwm_core.sim.camera import choose_renderer
+    from gwm_core.sim.tasks import sample_layout
+
+    world = World(renderer=choose_renderer())
+    world.sim.reset(sample_layout("pick_place", 0, "hard"))
+    frames, q = world.frames(), world.sim.q
+    everything = LiftConfig(arm_margin=0.04, free_space=0.05, voxel=0.004)
+    runs = {"policy": LiftConfig(), "everything": everything, "importance": replace(everything, sampling="importance")}
+    rows = []
+    for name, config in runs.items():
+        lift(frames, config, q)
+        times = []
+        for _ in range(repeats):
+            begun = time.perf_counter()
+            lift(frames, config, q)
+            times.append(1e3 * (time.perf_counter() - begun))
+        p99 = float(np.quantile(times, 0.99))
+        rows.append({"lift": name, "gaussians": config.count, "ms_median": statistics.median(times), "ms_p99": p99})
+        print(f"{name:12} {rows[-1]['ms_median']:.2f} ms median, {p99:.2f} ms p99")
+    if path:
+        Path(path).write_text(json.dumps({"rows": rows}, indent=1) + "\n")
     return 0
 
 

@@ -1,0 +1,88 @@
+"""What the verbs share: how one is declared, checks that come before long work, and a progress bar."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from gwm_core.errors import InputError
+
+TASKS = "lift, pick_place or stack"
+
+
+class Parser(argparse.ArgumentParser):
+    """Bad arguments are bad input like any other: one line, exit 2."""
+
+    def error(self, message: str):
+        """Raise InputError."""
+        raise InputError(f"{message} (see `{self.prog} --help`)")
+
+
+def verb(verbs, name: str, help_: str, example: str, run):
+    """Declare a verb; ``run`` takes the parsed arguments and returns the exit code."""
+    parser = verbs.add_parser(name, help=help_, description=help_, epilog=f"example: {example}")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def shipped() -> str:
+    """Folder of the demo weights."""
+    from gwm.graph import share
+
+    return str(share("models/demo"))
+
+
+def renderer() -> str:
+    """The best renderer this machine has."""
+    from gwm_core.sim.camera import choose_renderer
+
+    return choose_renderer()
+
+
+def positive(name: str, value: int) -> int:
+    """``value``, or InputError when it is below 1."""
+    if value < 1:
+        raise InputError(f"--{name} must be 1 or more, got {value}")
+    return value
+
+
+def writable(path: str | None) -> None:
+    """Raise InputError now rather than lose the figures of a long run."""
+    if path:
+        existed = Path(path).exists()
+        try:
+            with open(path, "a"):
+                pass
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror}") from None
+        if not existed:
+            Path(path).unlink()
+
+
+class Bar:
+    """A progress bar on a terminal, a plain line every tenth elsewhere."""
+
+    def __init__(self, total: int, what: str):
+        from tqdm import tqdm
+
+        self._plain, self._total, self._done, self._what = not sys.stderr.isatty(), total, 0, what
+        self._bar = tqdm(total=total, desc=what, disable=self._plain)
+
+    def to(self, done: int, note: str = "") -> None:
+        """Show ``done`` of the total."""
+        if self._plain and (done * 10 // self._total > self._done * 10 // self._total or done == self._total):
+            print(f"{self._what}: {done}/{self._total} {note}", file=sys.stderr, flush=True)
+        self._bar.update(done - self._done)
+        self._bar.set_postfix_str(note)
+        self._done = done
+
+    def step(self, note: str = "") -> None:
+        """One more is done."""
+        self.to(self._done + 1, note)

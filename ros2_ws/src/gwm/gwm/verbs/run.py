@@ -1,0 +1,65 @@
+"""``gwm demo``, ``up``, ``doctor`` and ``test``."""
+
+from __future__ import annotations
+
+import os
+
+from gwm.terminal import TASKS, positive, shipped, verb, writable
+
+
+def add(verbs) -> None:
+    """Declare the verbs."""
+    p = verb(verbs, "demo", "Run the whole stack against the simulation over ROS 2 and print a table.",
+              "gwm demo --episodes 5", demo)  # fmt: skip
+    p.add_argument("--episodes", type=int, default=5, help="episodes to run (default 5)")
+    p.add_argument("--task", default="pick_place", help=f"{TASKS} (default pick_place)")
+    p.add_argument("--difficulty", default="nominal", help="nominal or hard")
+    p.add_argument("--seed", type=int, default=9000, help="first seed (default 9000)")
+    p.add_argument("--policy", default=None, help="policy folder, or expert for the scripted one (default: shipped)")
+    p.add_argument("--headless", action="store_true", help="plain lines, no live status line")
+    p.add_argument("--out", default="runs", help="folder for logs (default runs)")
+    p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
+
+    p = verb(verbs, "up", "Start the graph and leave it running until Ctrl-C.", "gwm up robot:=sim", up)
+    p.add_argument("arguments", nargs="*", metavar="NAME:=VALUE", help="the same arguments as bringup.launch.py")
+
+    p = verb(verbs, "doctor", "Say what works on this machine and how to mend what does not.", "gwm doctor", doctor)
+    p.add_argument("--json", action="store_true", help="print JSON")
+
+    verb(verbs, "test", "Run the tests; what follows is passed on to pytest.", "gwm test -k gate", test)
+
+
+def demo(args) -> int:
+    from gwm.graph import refuse_mixed_ros
+
+    refuse_mixed_ros()
+    positive("episodes", args.episodes)
+    writable(args.json)
+    from gwm.demo import run_demo
+
+    return run_demo(args, args.policy or shipped())
+
+
+def up(args) -> int:
+    from gwm.graph import graph, parse, refuse_mixed_ros
+
+    refuse_mixed_ros()
+    nodes = graph(**parse(args.arguments))
+    from gwm.supervise import up
+
+    return up(nodes)
+
+
+def doctor(args) -> int:
+    from gwm.doctor import report
+
+    return report(as_json=args.json)
+
+
+def test(args) -> int:
+    import pytest
+
+    from gwm.graph import ROOT
+
+    os.chdir(ROOT)
+    return int(pytest.main(args.passed_on))
