@@ -21,11 +21,12 @@ def intrinsics(coeffs=(0.0,) * 5):
 class SoftwareCamera:
     """Colour and depth sensors of one size; ``baseline`` [m] is how far right of the colour camera depth looks from."""
 
-    def __init__(self, serial, units=0.001, baseline=0.0, coeffs=(0.0,) * 5):
+    def __init__(self, serial, units=0.001, baseline=0.0, coeffs=(0.0,) * 5, usb="3.2"):
         self.serial, self._units, self._kept, self._streams = serial, units, [], {}
         self.device = rs.software_device()
         self.device.register_info(rs.camera_info.serial_number, serial)
         self.device.register_info(rs.camera_info.name, "software camera")
+        self.device.register_info(rs.camera_info.usb_type_descriptor, usb)
         kinds = (("depth", rs.stream.depth, rs.format.z16, 2), ("color", rs.stream.color, rs.format.rgb8, 3))
         for uid, (name, stream, fmt, bpp) in enumerate(kinds, start=1):
             sensor, video = self.device.add_sensor(name), rs.video_stream()

@@ -136,9 +136,9 @@ class RealSense:
                 raise DeviceGone("the recording has ended")
             if not came and not self._device.is_connected():
                 raise DeviceGone("it was unplugged")
-        except RuntimeError as error:
+            return self._shot(frames, arrival) if came else None
+        except RuntimeError as error:  # the SDK has no other kind, for a device that leaves in the middle of a call
             raise DeviceGone(str(error)) from None
-        return self._shot(frames, arrival) if came else None
 
     def close(self) -> None:
         """Stop streaming, and finish what was recorded."""
