@@ -4,9 +4,9 @@ import threading
 import time
 
 import numpy as np
-import pyrealsense2 as rs
-from gwm.realsense import connected
+from gwm.realsense import connected, sdk
 
+rs = sdk()
 WIDTH, HEIGHT, HZ = 64, 48, 15
 FOCAL, CENTRE = 60.0, (31.25, 23.75)  # [pixels], as librealsense counts them
 

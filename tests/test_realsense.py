@@ -5,17 +5,15 @@ import time
 
 import numpy as np
 import pytest
-
-rs = pytest.importorskip("pyrealsense2", exc_type=ImportError)
-
 from gwm import doctor
-from gwm.realsense import DeviceGone, RealSense, connected, recording
+from gwm.realsense import DeviceGone, RealSense, connected, recording, sdk
 from software_camera import CENTRE, FOCAL, HEIGHT, HZ, WIDTH, Bus, Film, SoftwareCamera, picture
 
 from gwm_core.errors import InputError
 from gwm_core.scene.watch import Watch, WatchConfig
 from gwm_core.site import Camera, Site
 
+rs = sdk()
 CONFIG = WatchConfig(WIDTH, HEIGHT, HZ)
 
 

@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 rclpy = pytest.importorskip("rclpy")
-pytest.importorskip("pyrealsense2", exc_type=ImportError)
 
 from diagnostic_msgs.msg import DiagnosticArray
 from gwm import messages

@@ -5,6 +5,8 @@ The SDK's types stay in here. It is imported when it is first needed, since a ma
 
 from __future__ import annotations
 
+import ctypes
+import ctypes.util
 import time
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -39,10 +41,14 @@ class Shot(NamedTuple):
 def sdk():
     """The module pyrealsense2. Raises InputError when it does not load."""
     try:
+        if ctypes.util.find_library("usb-1.0") is None:  # the system's own hears of plugging and unplugging
+            import libusb_package
+
+            ctypes.CDLL(str(libusb_package.get_library_path()), mode=ctypes.RTLD_GLOBAL)
         import pyrealsense2
     except ImportError as error:
-        raise InputError(f"pyrealsense2 does not load ({error}): pip install pyrealsense2 and "
-                         "sudo apt install libusb-1.0-0, or use realsense-ros (docs/cameras.md)") from None  # fmt: skip
+        raise InputError(f"pyrealsense2 does not load ({error}): pip install pyrealsense2 "
+                         "libusb-package, or use realsense-ros (docs/cameras.md)") from None  # fmt: skip
     return pyrealsense2
 
 
