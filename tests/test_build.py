@@ -122,6 +122,7 @@ def test_build_and_render_from_the_command_line(folder, tmp_path, monkeypatch, c
     assert main() == 0
     wanted = {"gaussians", "ms", "coverage", "psnr", "ssim", "psnr_baseline_mask", "before_refinement"}
     assert wanted <= set(values := json.loads(figures.read_text()))
+    assert 0 < values["before_refinement"]["psnr"] != values["psnr"]
     scene = load_scene(out)
     assert len(scene) == values["gaussians"] and cv2.imread(str(picture)).shape == (240, 848, 3)
     view = tmp_path / "view.png"

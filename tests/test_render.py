@@ -1,6 +1,7 @@
 """The fast renderers against the reference, the reference against itself."""
 
 import multiprocessing
+import shutil
 import threading
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from gwm_core.errors import InputError
-from gwm_core.render import rasterize
+from gwm_core.render import cpu, kernels, native, rasterize
 from gwm_core.render.benchmark_scene import surfel_scene
 from gwm_core.render.projection import rotation_matrices, sh_basis
 
@@ -67,6 +68,56 @@ def test_cpu_gradients_are_the_references(scene):
     for name in LEAVES:
         a, b = grads["reference"][name], grads["cpu"][name]
         assert (a - b).norm() <= 1e-4 * a.norm(), name
+
+
+def test_the_kernels_of_numba_and_of_c_agree(monkeypatch):
+    """Whichever is in use, the other is held to the same."""
+    assert native.load() is not None or shutil.which("cc") is None
+    scene = double(surfel_scene(3000, 160, 120, 1))
+    results = []
+    for own in (kernels.kernels(), kernels.Kernels(True)):
+        monkeypatch.setattr(cpu, "kernels", lambda own=own: own)
+        leaves = {name: scene[name].clone().requires_grad_() for name in LEAVES}
+        image, alpha, _ = rasterize(**(scene | leaves), render_mode="RGB+D", backend="cpu")
+        (image.square().sum() + alpha.sum()).backward()
+        results.append((image.detach(), {name: leaf.grad for name, leaf in leaves.items()}))
+    (a, grads_a), (b, grads_b) = results
+    assert (a - b).abs().mean() < 1e-5
+    for name in LEAVES:
+        assert (grads_a[name] - grads_b[name]).norm() <= 1e-4 * grads_a[name].norm(), name
+
+
+def test_without_a_compiler_or_a_place_for_its_work_numba_draws(monkeypatch, tmp_path):
+    for name, value in ((native.OFF, "1"), ("PATH", str(tmp_path)), ("XDG_CACHE_HOME", "/proc/nothing")):
+        with monkeypatch.context() as m:
+            m.setenv(name, value)
+            assert native.load.__wrapped__() is None
+
+
+def test_code_that_others_could_have_written_is_not_loaded(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    if native.load.__wrapped__() is None:
+        pytest.skip("no compiler")
+    (library,) = tmp_path.glob("gwm/*.so")
+    library.chmod(0o777)
+    assert native.load.__wrapped__() is None
+
+
+@pytest.mark.parametrize("channels", [1, 4, 5, 9])
+def test_any_number_of_channels(channels):
+    """The kernel blends four at a time."""
+    scene = random_scene(4, cameras=1)
+    scene["colors"] = torch.rand(500, channels, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    weight = torch.rand(1, 100, 150, channels + 1, dtype=torch.float64)
+    grads = {}
+    for backend in ("reference", "cpu"):
+        leaves = {name: scene[name].clone().requires_grad_() for name in LEAVES}
+        image, alpha, _ = rasterize(**(scene | leaves), render_mode="RGB+D", backend=backend)
+        assert image.shape == (1, 100, 150, channels + 1)
+        ((image * weight).sum() + alpha.sum()).backward()
+        grads[backend] = {name: leaf.grad for name, leaf in leaves.items()}
+    for name in LEAVES:
+        assert (grads["reference"][name] - grads["cpu"][name]).norm() <= 1e-4 * grads["reference"][name].norm(), name
 
 
 def test_both_ways_through_cpu_agree():

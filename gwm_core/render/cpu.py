@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gwm_core.render.kernels import LOG2E, Kernels, kernels
+from gwm_core.render.kernels import CHANNELS, LOG2E, Kernels, kernels
 from gwm_core.render.projection import Ellipses
 from gwm_core.render.reference import TILE
 
@@ -47,19 +47,36 @@ def _array(x: Tensor) -> np.ndarray:
 
 def _rasterize(run: Kernels, G: np.ndarray, key: np.ndarray, features: np.ndarray, width: int, height: int):
     """Sort by depth, bin into tiles, blend."""
-    order = np.argsort(key.view(np.int32))  # positive floats sort as their bits; infinity, the not drawn, goes last
-    order = order[: int(np.isfinite(key).sum())]
+    order = _by_depth(key)
     tiles_x, tiles_y = -(-width // TILE), -(-height // TILE)
-    bands = min(tiles_y, 8)
+    bands = min(tiles_y, torch.get_num_threads())
     counts = np.zeros(tiles_x * tiles_y, np.int64)
     run.bin(G, order, tiles_x, tiles_y, bands, counts, np.empty(0, np.int32), False)
     off = np.concatenate([[0], np.cumsum(counts)])
     ids = np.empty(off[-1], np.int32)
     run.bin(G, order, tiles_x, tiles_y, bands, off[:-1].copy(), ids, True)
-    image, light = np.empty((height, width, features.shape[1]), np.float32), np.empty((height, width), np.float32)
-    last = np.empty(len(counts), np.int64)
-    run.forward(G, features, off, ids, tiles_x, image, light, last)
-    return image, light, off, ids, last
+    light, last, parts = np.empty((height, width), np.float32), np.empty(len(counts), np.int64), []
+    for part in _fours(features):
+        parts.append(np.empty((height, width, CHANNELS), np.float32))
+        run.forward(G, part, off, ids, tiles_x, parts[-1], light, last)
+    image = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+    return np.ascontiguousarray(image[..., : features.shape[1]]), light, off, ids, last
+
+
+def _by_depth(key: np.ndarray) -> np.ndarray:
+    """Indices of what is drawn, nearest first. One sort of whole numbers is twice as fast as an argsort."""
+    drawn = np.flatnonzero(np.isfinite(key))
+    both = key.view(np.uint32)[drawn].astype(np.uint64) << np.uint64(32) | drawn.astype(np.uint64)
+    both.sort()  # positive floats sort as their bits
+    return (both & np.uint64(0xFFFFFFFF)).astype(np.int64)
+
+
+def _fours(x: np.ndarray) -> list[np.ndarray]:
+    """(..., D) in parts of ``CHANNELS``, at least one, the last filled up with zeros."""
+    groups = max(1, -(-x.shape[-1] // CHANNELS))
+    if x.shape[-1] != groups * CHANNELS:
+        x = np.concatenate([x, np.zeros((*x.shape[:-1], groups * CHANNELS - x.shape[-1]), np.float32)], axis=-1)
+    return [x] if groups == 1 else [np.ascontiguousarray(part) for part in np.split(x, groups, axis=-1)]
 
 
 class _Composite(torch.autograd.Function):
@@ -81,13 +98,18 @@ class _Composite(torch.autograd.Function):
     @staticmethod
     def backward(ctx, d_image, d_light):
         G, features, off, ids, tiles_x, image, light, last = ctx.saved
-        sums = np.zeros((torch.get_num_threads(), len(G), 6 + features.shape[1]), np.float32)
-        kernels().backward(G, features, off, ids, tiles_x, image, light, last, _array(d_image), _array(d_light), sums)
-        s0, sx, sy, sxx, sxy, syy = (total := sums.sum(0))[:, :6].T
+        d_light, moments, d_features = _array(d_light), 0.0, []
+        for part in zip(_fours(features), _fours(image), _fours(_array(d_image))):  # moments add up over the channels
+            sums = np.zeros((torch.get_num_threads(), len(G), 6 + CHANNELS), np.float32)
+            kernels().backward(G, part[0], off, ids, tiles_x, part[1], light, last, part[2], d_light, sums)
+            total, d_light = sums.sum(0), np.zeros_like(d_light)
+            moments = moments + total[:, :6]
+            d_features.append(total[:, 6:])
+        s0, sx, sy, sxx, sxy, syy = moments.T
         a, b, c = -2 * G[:, 2] / LOG2E, -G[:, 3] / LOG2E, -2 * G[:, 4] / LOG2E
         d_means = np.stack([a * sx + b * sy, b * sx + c * sy], axis=-1)
         d_conics = np.stack([-0.5 * sxx, -sxy, -0.5 * syy], axis=-1)
         d_opacities = s0 / np.maximum(G[:, 5], 1e-12)
-        parts = (d_means, d_conics, d_opacities, total[:, 6:].copy())
+        parts = (d_means, d_conics, d_opacities, np.concatenate(d_features, axis=1)[:, : features.shape[1]].copy())
         grads = [torch.from_numpy(g).to(k) for g, k in zip(parts, ctx.kinds)]
         return grads[0], grads[1], None, None, grads[2], grads[3], None, None

@@ -16,6 +16,7 @@ from llvmlite import ir
 from numba import config, njit, prange, types
 from numba.extending import intrinsic
 
+from gwm_core.render.native import load
 from gwm_core.render.projection import ALPHA_MIN as _ALPHA_MIN
 from gwm_core.render.projection import EXTENT as _EXTENT
 from gwm_core.render.projection import MARGIN as _MARGIN
@@ -30,6 +31,8 @@ ALPHA_MIN, ALPHA_MAX, T_STOP = np.float32(_ALPHA_MIN), np.float32(_ALPHA_MAX), n
 EXTENT, MARGIN = np.float32(_EXTENT), np.float32(_MARGIN)
 ONE, ZERO, HALF = np.float32(1), np.float32(0), np.float32(0.5)
 LOWEST = np.float32(-60)  # exp2 below is exact to 3e-7 from here to 0
+SQUARE = (TILE, TILE)
+CHANNELS = 4  # features blended at a time: red, green, blue and depth in one go
 GROUP = 16  # Gaussians between two looks at whether a tile still has light
 
 
@@ -123,13 +126,17 @@ def _bin(G, order, tiles_x, tiles_y, bands, first, ids, fill):
 
 
 def _forward(G, features, off, ids, tiles_x, image, light, last):
-    """Blend: image (H, W, D), light (H, W) left over, last (tiles,) = where a tile's list was left."""
-    height, width, depth = image.shape
+    """Blend: image (H, W, 4), light (H, W) left over, last (tiles,) = where a tile's list was left."""
+    height, width, _ = image.shape
     for tile in prange(len(off) - 1):
         x0, y0 = (tile % tiles_x) * TILE, (tile // tiles_x) * TILE
         w, h = min(TILE, width - x0), min(TILE, height - y0)
-        T, live = np.ones((TILE, TILE), np.float32), np.ones((TILE, TILE), np.float32)
-        total, weight = np.zeros((depth, TILE, TILE), np.float32), np.empty(TILE, np.float32)
+        T, live, weight = np.ones(SQUARE, np.float32), np.ones(SQUARE, np.float32), np.empty(TILE, np.float32)
+        t0, t1 = (
+            np.zeros(SQUARE, np.float32),
+            np.zeros(SQUARE, np.float32),
+        )  # apart: one array of four is not vectorised
+        t2, t3 = np.zeros(SQUARE, np.float32), np.zeros(SQUARE, np.float32)
         k, end = off[tile], off[tile + 1]
         while k < end:
             stop = min(k + GROUP, end)
@@ -137,6 +144,7 @@ def _forward(G, features, off, ids, tiles_x, image, light, last):
                 g = ids[i]
                 mx, my = G[g, 0] - np.float32(x0) - HALF, G[g, 1] - np.float32(y0) - HALF
                 A, B, C, o, ry = G[g, 2], G[g, 3], G[g, 4], G[g, 5], G[g, 7]
+                f0, f1, f2, f3 = features[g, 0], features[g, 1], features[g, 2], features[g, 3]
                 for r in range(max(0, math.ceil(my - ry)), min(h, math.floor(my + ry) + 1)):
                     dy = np.float32(r) - my
                     c0, c1 = C * dy * dy, B * dy
@@ -145,63 +153,70 @@ def _forward(G, features, off, ids, tiles_x, image, light, last):
                         p = min(max(c0 + dx * (c1 + A * dx), LOWEST), ZERO)
                         a = min(ALPHA_MAX, o * exp2(p))
                         a = (a if a >= ALPHA_MIN else ZERO) * live[r, lane]
-                        after = T[r, lane] * (ONE - a)
+                        before = T[r, lane]
+                        after = before * (ONE - a)
                         ok = after > T_STOP
-                        weight[lane] = a * T[r, lane] if ok else ZERO
+                        weight[lane] = a * before if ok else ZERO
                         live[r, lane] = live[r, lane] if ok else ZERO
-                        T[r, lane] = after if ok else T[r, lane]
-                    for c in range(depth):
-                        value = features[g, c]
-                        for lane in range(TILE):
-                            total[c, r, lane] += weight[lane] * value
+                        T[r, lane] = after if ok else before
+                    for lane in range(TILE):
+                        t0[r, lane] += weight[lane] * f0
+                        t1[r, lane] += weight[lane] * f1
+                        t2[r, lane] += weight[lane] * f2
+                        t3[r, lane] += weight[lane] * f3
             k = stop
             if live[:h, :w].max() == 0:
                 break
         last[tile] = k
         for r in range(h):
             for lane in range(w):
-                light[y0 + r, x0 + lane] = T[r, lane]
-                for c in range(depth):
-                    image[y0 + r, x0 + lane, c] = total[c, r, lane]
+                y, x = y0 + r, x0 + lane
+                light[y, x] = T[r, lane]
+                image[y, x, 0], image[y, x, 1] = t0[r, lane], t1[r, lane]
+                image[y, x, 2], image[y, x, 3] = t2[r, lane], t3[r, lane]
 
 
 def _backward(G, features, off, ids, tiles_x, image, light, last, d_image, d_light, sums):
-    """Walk every tile again, front to back. sums (threads, N, 6 + D): moments of dL/dlog(alpha), then dL/dfeature.
+    """Walk every tile again, front to back. sums (threads, N, 6 + 4): moments of dL/dlog(alpha), then dL/dfeature.
 
     ``rest`` holds dL/d(everything still to come) per pixel: dL/dalpha = T <c, d> - rest / (1 - alpha).
     """
-    height, width, depth = image.shape
+    height, width, _ = image.shape
     threads = len(sums)
     for thread in prange(threads):
         mine = sums[thread]
-        T, live = np.empty((TILE, TILE), np.float32), np.empty((TILE, TILE), np.float32)
-        rest, d = np.empty((TILE, TILE), np.float32), np.empty((depth, TILE, TILE), np.float32)
-        v, weight = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+        T, live, rest = np.empty(SQUARE, np.float32), np.empty(SQUARE, np.float32), np.empty(SQUARE, np.float32)
+        d0, d1 = np.empty(SQUARE, np.float32), np.empty(SQUARE, np.float32)
+        d2, d3 = np.empty(SQUARE, np.float32), np.empty(SQUARE, np.float32)
+        slope, weight = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+        s0, sx, sy = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+        sxx, sxy, syy = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+        g0, g1 = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+        g2, g3 = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
         for tile in range(thread, len(off) - 1, threads):
             x0, y0 = (tile % tiles_x) * TILE, (tile // tiles_x) * TILE
             w, h = min(TILE, width - x0), min(TILE, height - y0)
-            T[:], live[:], rest[:], d[:] = ONE, ZERO, ZERO, ZERO
+            T[:], live[:], rest[:] = ONE, ZERO, ZERO
+            d0[:], d1[:], d2[:], d3[:] = ZERO, ZERO, ZERO, ZERO
             for r in range(h):
                 for lane in range(w):
                     y, x = y0 + r, x0 + lane
                     live[r, lane] = ONE
+                    d0[r, lane], d1[r, lane] = d_image[y, x, 0], d_image[y, x, 1]
+                    d2[r, lane], d3[r, lane] = d_image[y, x, 2], d_image[y, x, 3]
                     rest[r, lane] = d_light[y, x] * light[y, x]
-                    for c in range(depth):
-                        d[c, r, lane] = d_image[y, x, c]
+                    for c in range(CHANNELS):
                         rest[r, lane] += d_image[y, x, c] * image[y, x, c]
             for i in range(off[tile], last[tile]):
                 g = ids[i]
                 mx, my = G[g, 0] - np.float32(x0) - HALF, G[g, 1] - np.float32(y0) - HALF
                 A, B, C, o, ry = G[g, 2], G[g, 3], G[g, 4], G[g, 5], G[g, 7]
+                f0, f1, f2, f3 = features[g, 0], features[g, 1], features[g, 2], features[g, 3]
+                s0[:], sx[:], sy[:], sxx[:], sxy[:], syy[:] = ZERO, ZERO, ZERO, ZERO, ZERO, ZERO
+                g0[:], g1[:], g2[:], g3[:] = ZERO, ZERO, ZERO, ZERO
                 for r in range(max(0, math.ceil(my - ry)), min(h, math.floor(my + ry) + 1)):
                     dy = np.float32(r) - my
                     c0, c1 = C * dy * dy, B * dy
-                    v[:] = ZERO
-                    for c in range(depth):
-                        value = features[g, c]
-                        for lane in range(TILE):
-                            v[lane] += value * d[c, r, lane]  # <c, d>
-                    s0 = sx = sxx = ZERO
                     for lane in range(TILE):
                         dx = np.float32(lane) - mx
                         p = min(max(c0 + dx * (c1 + A * dx), LOWEST), ZERO)
@@ -214,24 +229,27 @@ def _backward(G, features, off, ids, tiles_x, image, light, last, d_image, d_lig
                         wt = a * before if ok else ZERO
                         live[r, lane] = live[r, lane] if ok else ZERO
                         T[r, lane] = after if ok else before
-                        rest[r, lane] -= wt * v[lane]
-                        slope = before * v[lane] - rest[r, lane] / (ONE - a)
-                        slope = slope * a if (wt > ZERO and raw <= ALPHA_MAX) else ZERO
+                        v = f0 * d0[r, lane] + f1 * d1[r, lane] + f2 * d2[r, lane] + f3 * d3[r, lane]  # <c, d>
+                        left = rest[r, lane] - wt * v
+                        rest[r, lane] = left
+                        s = a * (before * v - left / (ONE - a))
+                        slope[lane] = s if (wt > ZERO and raw <= ALPHA_MAX) else ZERO
                         weight[lane] = wt
-                        s0 += slope
-                        sx += slope * dx
-                        sxx += slope * dx * dx
-                    mine[g, 0] += s0
-                    mine[g, 1] += sx
-                    mine[g, 2] += s0 * dy
-                    mine[g, 3] += sxx
-                    mine[g, 4] += sx * dy
-                    mine[g, 5] += s0 * dy * dy
-                    for c in range(depth):
-                        share = ZERO
-                        for lane in range(TILE):
-                            share += weight[lane] * d[c, r, lane]
-                        mine[g, 6 + c] += share
+                    for lane in range(TILE):
+                        dx, s = np.float32(lane) - mx, slope[lane]
+                        s0[lane] += s
+                        sx[lane] += s * dx
+                        sy[lane] += s * dy
+                        sxx[lane] += s * dx * dx
+                        sxy[lane] += s * dx * dy
+                        syy[lane] += s * dy * dy
+                    for lane in range(TILE):
+                        g0[lane] += weight[lane] * d0[r, lane]
+                        g1[lane] += weight[lane] * d1[r, lane]
+                        g2[lane] += weight[lane] * d2[r, lane]
+                        g3[lane] += weight[lane] * d3[r, lane]
+                for k, lanes in enumerate((s0, sx, sy, sxx, sxy, syy, g0, g1, g2, g3)):
+                    mine[g, k] += lanes.sum()
 
 
 class Kernels:
@@ -275,4 +293,7 @@ def kernels() -> Kernels:
                 warnings.warn(f"rendering on one core: {error} (apt install libgomp1)", stacklevel=2)
                 _forked = True
             _probed = True
+            native = load()
+            if native is not None:
+                _parallel.forward, _parallel.backward = native.forward, native.backward
     return _serial if _forked else _parallel

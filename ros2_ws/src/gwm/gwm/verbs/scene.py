@@ -82,7 +82,7 @@ def build(args) -> int:
         raise InputError(f"{args.source}: no surface was left to build from: depth is all holes and edges")
     figures |= _compared(scene, used, held, compare)
     if args.refine:
-        before, bar = figures, Bar(args.refine, "refine")
+        before, bar = dict(figures), Bar(args.refine, "refine")
         scene = refine(scene, used, args.refine, lambda step, loss: bar.to(step, f"loss {loss:.4f}"))
         figures |= _compared(scene, used, held, compare)
         figures["before_refinement"] = {k: v for k, v in before.items() if figures[k] != v}
