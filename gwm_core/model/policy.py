@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gwm_core.model.config import PolicyConfig
-from gwm_core.model.diffusion import euler, noised, sample_times
+from gwm_core.model.diffusion import euler, noised
 from gwm_core.model.dit import DiTBlock, EncoderBlock
 
 ACTION = 10
@@ -102,14 +102,17 @@ class Policy(nn.Module):
         rows = euler(lambda x, t: self.denoise(x, t, condition, kv), noise, self.config.steps) * self.std + self.mean
         return torch.cat([rows[..., :3] + proprio[:, None, :3], rows[..., 3:]], dim=-1)
 
-    def loss(self, points, colors, proprio, task, rows, valid, keep=None, draws: int = 2) -> Tensor:
-        """Flow-matching loss over the valid rows; each scene is encoded once for ``draws`` noise draws."""
+    def loss(self, points, colors, proprio, task, rows, valid, noise, times) -> Tensor:
+        """Flow-matching loss over the valid rows; each scene is encoded once, without some of its tokens.
+
+        Args:
+            noise: (B, draws, H, 10); times: (B, draws, 1, 1) in [0, 1).
+        """
+        keep = torch.randperm(self.config.centers, device=points.device)[: self.config.centers * 15 // 16]
         condition, kv = self.encode(points, colors, proprio, task, keep)
-        x = self.normalize(rows, proprio)
-        total = x.new_zeros(())
-        for _ in range(draws):
-            noise, t = torch.randn_like(x), sample_times((len(x), 1, 1), x.device)
-            v = self.denoise(noised(x, noise, t), t, condition, kv)
-            error = ((v - (x - noise)) ** 2).mean(-1)  # (B, H)
-            total = total + (error * valid).sum() / valid.sum()
-        return total / draws
+        x, total = self.normalize(rows, proprio), 0.0
+        for k in range(noise.shape[1]):
+            v = self.denoise(noised(x, noise[:, k], times[:, k]), times[:, k], condition, kv)
+            error = ((v - (x - noise[:, k])) ** 2).mean(-1)  # (B, H)
+            total = total + ((error * valid).sum(1) / valid.sum(1).clamp(min=1)).mean()
+        return total / noise.shape[1]
