@@ -6,6 +6,7 @@ sent 0.1 ... 1.6 s later. Rows that fall into an interval marked unusable are ma
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import multiprocessing
@@ -38,6 +39,8 @@ class Samples:
     valid: np.ndarray  # (S, H) bool
     task: np.ndarray  # (S,) int64
     episode: np.ndarray  # (S,) int64
+    features: np.ndarray | None = None  # (S, K, F) float16, of the world model
+    places: np.ndarray | None = None  # (S, K, 3) float16 [m], of these features
 
     def __len__(self) -> int:
         return len(self.points)
@@ -48,9 +51,12 @@ def proprioception(state: ArmState) -> np.ndarray:
     return np.append(to_rows(fk(state.q), state.width), state.width_command).astype(np.float32)
 
 
-def episode_samples(episode: Episode, lift_config: LiftConfig) -> dict[str, np.ndarray]:
+Foresee = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # ``Foresight``, which needs torch
+
+
+def episode_samples(episode: Episode, lift_config: LiftConfig, foresee: Foresee | None = None) -> dict[str, np.ndarray]:
     """Samples of one episode, without task and episode numbers."""
-    points, colors, proprio, rows, valid = [], [], [], [], []
+    points, colors, proprio, rows, valid, features, places = [], [], [], [], [], [], []
     for stamp, pairs, state in moments(episode):
         unusable = episode.info.get("unusable", [])
         if any(begin <= stamp <= end for begin, end in unusable):
@@ -68,7 +74,12 @@ def episode_samples(episode: Episode, lift_config: LiftConfig) -> dict[str, np.n
         proprio.append(proprioception(state))
         rows.append(to_rows(fk(sent[:, :7]), sent[:, 7]))
         valid.append(ok)
-    return {
+        if foresee:
+            known, where = foresee(scene)
+            features.append(known)
+            places.append(where)
+    extra = {"features": np.array(features, np.float16), "places": np.array(places, np.float16)} if foresee else {}
+    return extra | {
         "points": np.array(points, np.float16),
         "colors": np.array(colors, np.uint8),
         "proprio": np.array(proprio, np.float32),
@@ -97,8 +108,18 @@ def moments(episode: Episode):
                 yield moment
 
 
-def _samples(path: Path, lift_config: LiftConfig) -> dict[str, np.ndarray]:
-    return episode_samples(read_episode(path), lift_config)
+@functools.cache  # once in every process
+def _foresight(folder: Path) -> Foresee:
+    import torch
+
+    from gwm_core.model.foresight import Foresight
+
+    torch.set_num_threads(1)
+    return Foresight(folder)
+
+
+def _samples(path: Path, lift_config: LiftConfig, world: Path | None) -> dict[str, np.ndarray]:
+    return episode_samples(read_episode(path), lift_config, _foresight(world) if world else None)
 
 
 def load_samples(
@@ -107,12 +128,14 @@ def load_samples(
     lift_config: LiftConfig,
     processes: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    world: Path | None = None,
 ) -> Samples:
-    """Samples of all successful episodes below ``folders``."""
+    """Samples of all successful episodes below ``folders``, with the features of the model in ``world`` if named."""
     paths = [path for folder in folders for path in list_episodes(folder) if _usable(path)]
     indices = [_task_index(path, tasks) for path in paths]
-    cache = Cache(Path(folders[0]), "samples", f"{lift_config} {CHUNK_ROWS}")
-    arrays = cache.arrays(paths, partial(_samples, lift_config=lift_config), processes, progress)
+    config = f"{lift_config} {CHUNK_ROWS}" + ((world / "world.json").read_text() if world else "")
+    work = partial(_samples, lift_config=lift_config, world=world)
+    arrays = Cache(Path(folders[0]), "samples", config).arrays(paths, work, processes, progress)
     return Samples(**arrays, task=np.array(indices)[arrays["episode"]])
 
 

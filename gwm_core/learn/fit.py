@@ -74,13 +74,13 @@ def fit(
     step = Loss(network, loss)
     if processes > 1:
         step = nn.parallel.DistributedDataParallel(step)
-    figures, begun = {}, time.monotonic()
+    figures, begun = validate(average) if start == config.iterations else {}, time.monotonic()
     for iteration in range(start, config.iterations):
         torch.manual_seed(config.seed * 1_000_003 + iteration)  # so a resumed run draws what the whole run would
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * schedule(config, iteration)
         batch = {name: tensor[rank::processes] for name, tensor in draw(config.batch).items()}
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
             value = step(batch)
         optimizer.zero_grad(set_to_none=True)
         value.backward()

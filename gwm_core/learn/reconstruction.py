@@ -111,11 +111,12 @@ def judge_vae(vae: VAE, clips: Clips, index: np.ndarray) -> dict[str, float]:
         distance = torch.cdist(made[:, MEANS], scene[:, MEANS])
         chamfer.append(float(distance.min(0).values.mean() + distance.min(1).values.mean()) / 2)
         centroid.append(float((red_centroid(made) - red_centroid(scene)).norm()))
+    found = np.array(centroid)[np.isfinite(centroid)]
     return {
         "psnr": psnr(np.concatenate(whole)),
         "psnr_parts": psnr(np.concatenate(part)),
         "chamfer_mm": 1e3 * float(np.mean(chamfer)),
-        "cube_mm": 1e3 * float(np.nanmedian(centroid)),
+        "cube_mm": 1e3 * float(np.median(found)) if len(found) else float("nan"),
     }
 
 

@@ -46,7 +46,8 @@ class Batches:
 
     def __init__(self, samples: Samples, device: torch.device, config: TrainConfig, rows: int):
         self.device, self._draws, self._rows = device, config.draws, rows
-        self._arrays = {name: torch.from_numpy(getattr(samples, name)).to(device) for name in samples.__annotations__}
+        arrays = {name: getattr(samples, name) for name in samples.__annotations__}
+        self._arrays = {name: torch.from_numpy(a).to(device) for name, a in arrays.items() if a is not None}
         held = torch.from_numpy(held_out(samples.episode, config.held_out)).to(device)
         self.training, self.validation = (~held).nonzero()[:, 0], held.nonzero()[:, 0]
 
@@ -80,16 +81,16 @@ def validate_policy(policy: Policy, batches: Batches, limit: int = 1024) -> dict
     index = batches.validation[:: max(1, len(batches.validation) // limit)]
     for part in index.split(128):
         b = batches.take(part)
-        rows = policy(b["points"], b["colors"], b["proprio"], b["task"])
+        rows = policy(b["points"], b["colors"], b["proprio"], b["task"], b.get("features"), b.get("places"))
         errors.append((rows[..., :3] - b["rows"][..., :3]).norm(dim=-1)[b["valid"]])
     return {"position_mm": 1000 * float(torch.cat(errors).mean())}
 
 
 def train_policy(
     samples: Samples, policy_config: PolicyConfig, config: TrainConfig, out: Path, provenance: dict,
-    device: str = "cpu", progress: Progress = silent, record: Callable = silent,
+    device: str = "cpu", progress: Progress = silent, record: Callable = silent, world: Path | None = None,
 ) -> dict:  # fmt: skip
-    """Train a policy into ``out``; the figures have its validation error [mm]."""
+    """Train a policy into ``out``; the figures have its validation error [mm]. ``world``: where features came from."""
     torch.manual_seed(config.seed)
     batches = Batches(samples, torch.device(device), config, policy_config.rows)
     policy = Policy(policy_config).to(device)
@@ -109,7 +110,7 @@ def train_policy(
         record,
     )
     about = provenance | _record(config, len(samples), device) | figures
-    finish(out, lambda: save_policy(Path(out), average, about))
+    finish(out, lambda: save_policy(Path(out), average, about, world))
     return figures
 
 
@@ -141,7 +142,7 @@ def train_vae(
 
     average, figures = fit(
         vae, reconstruction.loss, draw, lambda v: reconstruction.judge_vae(v, clips, validation), config, Path(out),
-        _key(vae_config, config, len(clips)), progress, record,
+        _key(vae_config, config, len(clips)), progress, show,
     )  # fmt: skip
     about = provenance | _record(config, len(clips), device) | figures
     finish(out, lambda: save_vae(Path(out), average, about))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,9 +28,20 @@ WEIGHTS, MANIFEST = "policy.safetensors", "manifest.json"
 _MANIFESTS = {"policy": MANIFEST, "vae": "vae.json", "world": "world.json"}
 
 
-def save_policy(folder: Path, policy: Policy, provenance: dict) -> None:
-    """Write weights and manifest; the manifest comes last, so a half-written folder is never valid."""
-    _save(Path(folder), "policy", policy, asdict(policy.config), {"provenance": provenance})
+def save_policy(folder: Path, policy: Policy, provenance: dict, world: Path | None = None) -> None:
+    """Write weights and manifest; the manifest comes last, so a half-written folder is never valid.
+
+    Args:
+        world: folder of the world model whose features the policy needs; it is copied into ``folder``.
+    """
+    manifest = {"provenance": provenance}
+    if policy.config.foresight:
+        manifest["world_sha256"] = _digest(Path(world) / "world.safetensors")
+        copies = [f"{kind}.{ending}" for kind in ("vae", "world") for ending in ("safetensors", "json")]
+        for name in copies if Path(world).resolve() != Path(folder).resolve() else ():
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(Path(world) / name, Path(folder) / name)
+    _save(Path(folder), "policy", policy, asdict(policy.config), manifest)
 
 
 def save_vae(folder: Path, vae: VAE, provenance: dict) -> None:
@@ -45,7 +57,12 @@ def save_world(folder: Path, world: World, vae_folder: Path, provenance: dict) -
 
 def load_policy(folder: Path) -> Policy:
     """Load a policy for inference. Raises InputError when files are missing, damaged or not what the manifest says."""
-    return _load(Path(folder), "policy", lambda values: Policy(PolicyConfig(**_with_lift(values))))[0]
+    policy, manifest = _load(Path(folder), "policy", lambda values: Policy(PolicyConfig(**_with_lift(values))))
+    if policy.config.foresight and manifest.get("world_sha256") != _digest(Path(folder) / "world.safetensors"):
+        raise InputError(
+            f"the policy in {folder} was trained on the features of another world model than the one there"
+        )
+    return policy
 
 
 def load_vae(folder: Path) -> VAE:

@@ -22,6 +22,7 @@ class PolicyConfig:
     neighbors: int = 16  # Gaussians per token
     rows: int = CHUNK_ROWS
     steps: int = 4  # Euler steps from noise to chunk
+    foresight: int = 0  # channels of the world model's features per token; 0 = a policy without
     lift: LiftConfig = field(default_factory=LiftConfig)
 
 
@@ -56,6 +57,7 @@ class WorldConfig:
     rho: float = 7.0
     steps: int = 3  # from sigma_max to the next latent
     null: float = 0.1  # share of training samples whose action is hidden
+    still: float = 0.1  # share of training samples whose past is hidden: the last latent repeated
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class TrainConfig:
     held_out: float = 0.03  # share of episodes for validation
     validate_every: int = 500
     seed: int = 0
+    bfloat16: bool = True  # multiply matrices in 16 bits
 
 
 # "paper": 512 tokens of 64 channels as read from the paper's appendix; its depth and width are not published, these are

@@ -131,8 +131,8 @@ class RotaryAttention(nn.Module):
     def forward(self, x: Tensor, context: Tensor, x_rotation, context_rotation) -> Tensor:
         """From x (B, T, d) to context (B, S, d), each with the ``rotary`` of its places -> (B, T, d)."""
         k, v = (split_heads(part, self.heads) for part in self.kv(context).chunk(2, dim=-1))
-        q = turn(self.q_norm(split_heads(self.q(x), self.heads)), x_rotation)
-        return self.out(join_heads(attend(q, turn(self.k_norm(k), context_rotation), v)))
+        q = turn(self.q_norm(split_heads(self.q(x), self.heads).float()), x_rotation)
+        return self.out(join_heads(attend(q, turn(self.k_norm(k.float()), context_rotation), v)))
 
 
 class WorldBlock(nn.Module):

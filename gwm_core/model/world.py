@@ -81,7 +81,7 @@ class World(nn.Module):
             h = block(h, condition, action, places, hand)
             if layers is not None:
                 layers.append(h)
-        h = self.norm(h)
+        h = self.norm(h.float())
         return self.leave(h), h.mean(1)
 
     def denoise(self, x: Tensor, sigma: Tensor, described, layers: list | None = None) -> tuple[Tensor, Tensor]:
@@ -92,16 +92,17 @@ class World(nn.Module):
         return data**2 / root**2 * x + sigma * data / root * out, pooled
 
     def draw(self, count: int) -> dict[str, Tensor]:
-        """What is random in ``loss``: noise levels, whose action is hidden, and noise."""
+        """What is random in ``loss``: noise levels, whose action is hidden, whose past is not known, and noise."""
         c, shape = self.config, (count, *self.noise.shape)
         return {
             "sigma": torch.exp(c.p_mean + c.p_std * torch.randn(count, 1, 1)),
             "hidden": torch.rand(count) < c.null,
+            "still": torch.rand(count) < c.still,
             "noise": torch.randn(shape),
             "astray": torch.randn(count, c.context, *shape[1:]),
         }
 
-    def loss(self, latents, actions, done, sigma, hidden, noise, astray, jitter: float = 0.0) -> Tensor:
+    def loss(self, latents, actions, done, sigma, hidden, still, noise, astray, jitter: float = 0.0) -> Tensor:
         """EDM loss of one step, plus that of the reward and success head.
 
         Args:
@@ -110,6 +111,7 @@ class World(nn.Module):
             jitter: noise on the history, in spreads of a change, as much as the model's own errors.
         """
         c, history = self.config, latents[:, :-1]
+        history = torch.where(still[:, None, None, None], history[:, -1:], history)
         history = history + jitter * self.change_std * astray
         target = (latents[:, -1] - history[:, -1]) / self.change_std * c.sigma_data
         described = self.describe(history, actions, hidden)
@@ -142,9 +144,13 @@ class World(nn.Module):
             heads.append(head)
         return torch.stack(futures, dim=1), torch.stack(heads, dim=1)
 
-    def features(self, history: Tensor) -> Tensor:
-        """What the first denoising step knows of the future: (B, K, layers / 2 * d), null action, fixed noise."""
-        B, device = len(history), history.device
+    def features(self, z: Tensor) -> Tensor:
+        """What the first denoising step knows of the future of z (B, K, D): (B, K, layers / 2 * d).
+
+        Null action, fixed noise, and no past: a policy is asked at moments of its own choosing.
+        """
+        B, device = len(z), z.device
+        history = z[:, None].expand(-1, self.config.context, -1, -1)
         none = torch.zeros(B, 2, ACTION, device=device)
         described = self.describe(history, none, torch.ones(B, dtype=torch.bool, device=device))
         layers: list[Tensor] = []

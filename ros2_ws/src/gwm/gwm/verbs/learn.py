@@ -28,6 +28,7 @@ def add(verbs) -> None:
     p = verb(kinds, "policy", "Train a policy on recorded episodes; an interrupted run goes on.",
               "gwm train policy --data data --config demo --out models/mine", train_policy)  # fmt: skip
     _training(p, "demo or tiny")
+    p.add_argument("--world", metavar="DIR", help="condition the policy on the features of this world model")
     p = verb(kinds, "vae", "Train the 3D VAE on the scenes of recorded episodes; an interrupted run goes on.",
               "gwm train vae --data data/pick --out models/mine", train_vae)  # fmt: skip
     _training(p, "demo, paper or tiny")
@@ -80,8 +81,14 @@ def train_policy(args) -> int:
     from gwm_core.model.config import POLICIES
 
     network, config = _configs(args, POLICIES)
-    samples = load_samples(_folders(args), network.tasks, network.lift, args.processes, _Lifting())
-    figures = _train(args, config, partial(train_policy, samples, network))
+    world = Path(args.world) if args.world else None
+    if world:
+        from gwm_core.model.foresight import Foresight
+
+        foresight = Foresight(world)
+        network = replace(network, foresight=foresight.channels, lift=foresight.lift_config)
+    samples = load_samples(_folders(args), network.tasks, network.lift, args.processes, _Lifting(), world)
+    figures = _train(args, config, partial(train_policy, samples, network, world=world))
     print(f"{args.out}: held-out position error {figures['position_mm']:.1f} mm")
     return 0
 
