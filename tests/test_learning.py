@@ -110,7 +110,7 @@ def test_another_configuration_does_not_take_over_an_unfinished_run(samples, tmp
 def test_overfitting_a_few_moments_makes_the_plan_right(samples, tmp_path):
     """The loss, the sampler and the normalisation agree: a net that has seen a moment often reproduces its rows."""
     few = replace(
-        samples, **{n: getattr(samples, n)[:24] for n in samples.__annotations__ if n != "episode"},
+        samples, **{n: getattr(samples, n)[:24] for n in ("points", "colors", "proprio", "rows", "valid", "task")},
         episode=np.arange(24) % 3,
     )  # fmt: skip
     bigger = replace(POLICY, width=64, steps=8)

@@ -11,19 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gwm_core.control.kinematics import from_rows
 from gwm_core.errors import InputError
 from gwm_core.learn import reconstruction
 from gwm_core.learn.clips import Clips
 from gwm_core.learn.dataset import Samples
 from gwm_core.learn.fit import Batch, finish, fit
+from gwm_core.learn.latents import Sequences
 from gwm_core.model.checkpoint import load_vae, save_policy, save_vae, save_world
 from gwm_core.model.config import PolicyConfig, TrainConfig, VAEConfig, WorldConfig
 from gwm_core.model.diffusion import sample_times
 from gwm_core.model.policy import ACTION, Policy
 from gwm_core.model.vae import VAE
 from gwm_core.model.world import World
-from gwm_core.scene.track import follow_all
 
 Progress = Callable[[int, int, dict], None]
 JITTER = 0.3  # of the history of the world model, in spreads of a change: it must live with its own errors
@@ -150,61 +149,58 @@ def train_vae(
 
 
 def train_world(
-    clips: Clips, vae_folder: Path, world_config: WorldConfig, config: TrainConfig, out: Path, provenance: dict,
-    device: str = "cpu", progress: Progress = silent, record: Callable = silent,
+    sequences: Sequences, episode: np.ndarray, vae_folder: Path, world_config: WorldConfig, config: TrainConfig,
+    out: Path, provenance: dict, device: str = "cpu", progress: Progress = silent, record: Callable = silent,
 ) -> dict:  # fmt: skip
-    """Train a world model on the latents of the VAE in ``vae_folder``; the figures are errors on held-out episodes."""
+    """Train a world model on latents of the VAE in ``vae_folder``; the figures are errors on held-out sequences.
+
+    Args:
+        episode: (S,) of every sequence.
+    """
     torch.manual_seed(config.seed)
-    vae = load_vae(vae_folder).to(device)
-    world = World(world_config, vae.config).to(device)
-    length = world_config.context + 1
-    starts = clips.starts(length)
-    latents = encode_clips(vae, clips, starts, length, progress)  # (S, length, K, D)
-    held = held_out(clips.episode, config.held_out)[starts]
-    changes = latents[~held, -1] - latents[~held, -2]
-    world.set_normalization(latents[~held, -1].float().to(device), changes.float().to(device))
-    actions = torch.from_numpy(clips.actions)[
-        torch.from_numpy(starts)[:, None] + torch.tensor([length - 2, length - 1])
-    ]
-    done = torch.from_numpy(clips.done)[starts + length - 1].float()
-    training, validation = np.flatnonzero(~held), np.flatnonzero(held)
+    world = World(world_config, load_vae(vae_folder).config).to(device)
+    held, length = held_out(episode, config.held_out), world_config.context + 1
+    training = sequences.windows(length, np.flatnonzero(~held))
+    known = sequences.latents[~held].float()
+    world.set_normalization(known, known[:, 1:] - known[:, :-1])
 
     def draw(count: int) -> Batch:
-        index = training[torch.randint(len(training), (count,)).numpy()]
-        batch = {"latents": latents[index].float(), "actions": actions[index], "done": done[index]}
-        return {name: tensor.to(device) for name, tensor in (batch | world.draw(count)).items()}
-
-    def validate(model: World) -> dict[str, float]:
-        errors, still = [], []
-        for part in np.array_split(validation, max(1, len(validation) // 64)):
-            z = latents[part].float().to(device)
-            guess = model.step(z[:, :-1], actions[part].to(device))[0]
-            errors.append(((guess - z[:, -1]) / model.change_std).square().mean().item())
-            still.append(((z[:, -2] - z[:, -1]) / model.change_std).square().mean().item())
-        return {"error": float(np.mean(errors)), "error_repeat": float(np.mean(still))}
+        index = torch.randint(len(training[0]), (count,)).numpy()
+        latents, actions, done = sequences.take(training[0][index], training[1][index], length)
+        batch = {"latents": latents, "actions": actions[:, -2:], "done": done[:, -1]} | world.draw(count)
+        return {name: tensor.to(device) for name, tensor in batch.items()}
 
     def loss(model: World, **batch) -> Tensor:
         return model.loss(**batch, jitter=JITTER)
 
-    key = _key(world_config, config, len(clips)) + (Path(vae_folder) / "vae.json").read_text()
-    average, figures = fit(world, loss, draw, torch.no_grad()(validate), config, Path(out), key, progress, record)
-    about = provenance | _record(config, len(clips), device) | figures
+    key = _key(world_config, config, len(episode)) + (Path(vae_folder) / "vae.json").read_text()
+    average, figures = fit(
+        world, loss, draw, lambda w: judge_world(w, sequences, np.flatnonzero(held)), config, Path(out), key, progress,
+        record,
+    )  # fmt: skip
+    about = provenance | _record(config, len(episode), device) | figures
     finish(out, lambda: save_world(Path(out), average, Path(vae_folder), about))
     return figures
 
 
 @torch.no_grad()
-def encode_clips(vae: VAE, clips: Clips, starts: np.ndarray, length: int, progress: Progress = silent) -> Tensor:
-    """Latents (S, length, K, D) float16 of the clips from ``starts``, their tokens aligned."""
-    device, out = vae.middle.device, []
-    for done, start in enumerate(starts):
-        scenes = clips.scenes[start : start + length].astype(np.float32)
-        queries = follow_all(scenes, from_rows(clips.poses[start : start + length]), vae.config.tokens)
-        z, _ = vae.encode(torch.from_numpy(scenes).to(device), torch.from_numpy(queries).to(device))
-        out.append(z.half().cpu())
-        if done % 100 == 0:
-            progress(done, len(starts), {})
-    return torch.stack(out)
+def judge_world(world: World, sequences: Sequences, which: np.ndarray) -> dict[str, float]:
+    """Error of rollouts over the sequences ``which``, in spreads of one step's change, at the first and last step.
+
+    ``still`` is the same of a world in which nothing moves, ``done`` the share of moments judged rightly.
+    """
+    device, context = world.middle.device, world.config.context
+    parts = []
+    for part in np.array_split(which, max(1, len(which) // 32)):
+        z, actions, done = (x[part].float().to(device) for x in (sequences.latents, sequences.actions, sequences.done))
+        futures, heads = world.rollout(z[:, :context], actions[:, context - 1 :])
+        truth, spread = z[:, context:], world.change_std
+        error = ((futures - truth) / spread).square().mean((0, 2, 3))
+        still = ((z[:, context - 1 : context] - truth) / spread).square().mean((0, 2, 3))
+        right = ((heads[..., 1] > 0.5) == (done[:, context:] > 0.5)).float().mean()
+        parts.append([error[0], error[-1], still[0], still[-1], right])
+    names = ("error_first", "error_last", "still_first", "still_last", "done")
+    return dict(zip(names, torch.tensor(parts).mean(0).tolist()))
 
 
 def _key(network, config: TrainConfig, samples: int) -> str:

@@ -11,6 +11,8 @@ from pathlib import Path
 from gwm.terminal import TASKS, Bar, cores, positive, renderer, shipped, verb, writable
 from gwm_core.errors import InputError
 
+SEQUENCE = 8  # moments that a sequence of latents goes on after its context
+
 
 def add(verbs) -> None:
     """Declare the verbs."""
@@ -87,7 +89,7 @@ def train_policy(args) -> int:
 
         foresight = Foresight(world)
         network = replace(network, foresight=foresight.channels, lift=foresight.lift_config)
-    samples = load_samples(_folders(args), network.tasks, network.lift, args.processes, _Lifting(), world)
+    samples = load_samples(_folders(args), network.tasks, network.lift, args.processes, _Once("lift"), world)
     figures = _train(args, config, partial(train_policy, samples, network, world=world))
     print(f"{args.out}: held-out position error {figures['position_mm']:.1f} mm")
     return 0
@@ -99,7 +101,7 @@ def train_vae(args) -> int:
     from gwm_core.model.config import VAES
 
     network, config = _configs(args, VAES)
-    clips = load_clips(_folders(args), network.lift, args.processes, _Lifting())
+    clips = load_clips(_folders(args), network.lift, args.processes, _Once("lift"))
     figures = _train(args, config, partial(train_vae, clips, network))
     print(f"{args.out}: held-out scenes {figures['psnr']:.1f} dB, cube and gripper {figures['psnr_parts']:.1f} dB, "
           f"Chamfer {figures['chamfer_mm']:.1f} mm, cube {figures['cube_mm']:.1f} mm")  # fmt: skip
@@ -108,27 +110,32 @@ def train_vae(args) -> int:
 
 def train_world(args) -> int:
     from gwm_core.learn.clips import load_clips
+    from gwm_core.learn.latents import encode_sequences
     from gwm_core.learn.train import train_world
     from gwm_core.model.checkpoint import load_vae
     from gwm_core.model.config import WORLDS
 
     network, config = _configs(args, WORLDS)
     folder = Path(args.vae or args.out)
-    clips = load_clips(_folders(args), load_vae(folder).config.lift, args.processes, _Lifting())
-    figures = _train(args, config, partial(train_world, clips, folder, network))
-    print(f"{args.out}: held-out change of latents, error {figures['error']:.3f} (nothing moves: "
-          f"{figures['error_repeat']:.3f})")  # fmt: skip
+    vae = load_vae(folder)
+    clips = load_clips(_folders(args), vae.config.lift, args.processes, _Once("lift"))
+    length = network.context + SEQUENCE
+    sequences = encode_sequences(vae.to(args.device), clips, length, SEQUENCE, _Once("encode"))
+    figures = _train(args, config, partial(train_world, sequences, clips.episode[sequences.starts], folder, network))
+    print(f"{args.out}: held-out error after 0.1 s {figures['error_first']:.2f} (nothing moves: "
+          f"{figures['still_first']:.2f}), after {SEQUENCE / 10} s {figures['error_last']:.2f} "
+          f"({figures['still_last']:.2f})")  # fmt: skip
     return 0
 
 
-class _Lifting:
-    """A bar that shows itself only when there is something to lift."""
+class _Once:
+    """A bar that shows itself only when there is something to do."""
 
-    def __init__(self):
-        self._bar: Bar | None = None
+    def __init__(self, what: str):
+        self._what, self._bar = what, None
 
     def __call__(self, done: int, total: int) -> None:
-        self._bar = self._bar or Bar(total, "lift")
+        self._bar = self._bar or Bar(total, self._what)
         self._bar.to(done)
 
 
