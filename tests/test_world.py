@@ -64,8 +64,8 @@ def test_the_decoder_sees_nothing_but_the_latent(vae):
 
 @torch.no_grad()
 def test_a_scene_is_a_set(vae):
-    """Queries stay the same; what order the other Gaussians come in does not matter."""
-    g, k = scenes(1), VAE_CONFIG.tokens
+    """What order the Gaussians come in does not matter, but for the farthest, which are queries and context."""
+    g, k = scenes(1), VAE_CONFIG.context
     order = torch.cat([torch.arange(k), k + torch.randperm(g.shape[1] - k)])
     torch.testing.assert_close(vae.encode(g)[0], vae.encode(g[:, order])[0], atol=1e-4, rtol=1e-4)
 

@@ -31,13 +31,14 @@ def loss(vae: VAE, scenes, noise, images, behind, regions, viewmats, Ks) -> Tens
     """Rendered L1 + Chamfer on centres + looks of nearest pairs + KL.
 
     Args:
-        scenes: (B, N, 14); noise: (B, K, D). images, behind: (B, H, W, 3) in [0, 1], of one camera each, with and
-            without what stands in the workspace; regions: (B, H, W) bits.
-        viewmats: (B, 4, 4); Ks: (B, 3, 3).
+        scenes: (B, N, 14); noise: (B, K, D). images, behind: (B, C, H, W, 3) in [0, 1], with and without what stands
+            in the workspace; regions: (B, C, H, W) bits. viewmats: (B, C, 4, 4); Ks: (B, C, 3, 3).
     """
     made, mean, log_variance = vae(scenes, noise)
     with torch.autocast(scenes.device.type, enabled=False):  # millimetres do not survive 16 bits
-        seen = torch.stack([_render_loss(*parts) for parts in zip(made, images, behind, regions, viewmats, Ks)]).mean()
+        views = [_render_loss(scene, *parts) for scene, *all_of in zip(made, images, behind, regions, viewmats, Ks)
+                 for parts in zip(*all_of)]  # fmt: skip
+        seen = torch.stack(views).mean()
         return seen + _shape_loss(made, scenes) + vae.config.kl * divergence(mean.float(), log_variance.float())
 
 

@@ -123,14 +123,12 @@ def train_vae(
     held = held_out(clips.episode, config.held_out)
     training, validation = np.flatnonzero(~held), np.flatnonzero(held)
     validation = validation[:: max(1, len(validation) // 48)]
-    cameras = clips.images.shape[1]
 
     def draw(count: int) -> Batch:
         index = training[torch.randint(len(training), (count,)).numpy()]
-        camera = torch.randint(cameras, (count,)).numpy()
-        images, regions = clips.images[index, camera] / np.float32(255), clips.regions[index, camera]
-        behind = np.stack([reconstruction.background(*pair) for pair in zip(images, regions)])
-        arrays = images, behind, regions, clips.viewmats[index, camera], clips.Ks[index, camera]
+        images, regions = clips.images[index] / np.float32(255), clips.regions[index]
+        behind = np.stack([[reconstruction.background(*view) for view in zip(*both)] for both in zip(images, regions)])
+        arrays = images, behind, regions, clips.viewmats[index], clips.Ks[index]
         batch = dict(zip(("images", "behind", "regions", "viewmats", "Ks"), map(torch.from_numpy, arrays)))
         batch["scenes"] = torch.from_numpy(clips.scenes[index].astype(np.float32))
         batch["noise"] = torch.randn(count, vae_config.tokens, vae_config.latent)

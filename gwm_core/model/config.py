@@ -34,7 +34,8 @@ class VAEConfig:
     latent: int = 32  # channels; the first three are the token's place
     width: int = 128
     heads: int = 4
-    neighbors: int = 32  # Gaussians a query looks at before it looks at all of them
+    neighbors: int = 32  # Gaussians a query looks at first
+    context: int = 1024  # then, as many farthest points of all
     encoder_layers: int = 2
     decoder_layers: int = 3
     kl: float = 1e-4
@@ -96,7 +97,15 @@ VAES = {
     ),
     "tiny": (
         VAEConfig(
-            tokens=16, latent=8, width=32, heads=2, neighbors=8, encoder_layers=1, decoder_layers=1, lift=_TINY_LIFT
+            tokens=16,
+            latent=8,
+            width=32,
+            heads=2,
+            neighbors=8,
+            context=64,
+            encoder_layers=1,
+            decoder_layers=1,
+            lift=_TINY_LIFT,
         ),
         TrainConfig(iterations=20, batch=4, warmup=5, validate_every=10, held_out=0.34),
     ),

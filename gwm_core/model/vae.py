@@ -1,8 +1,8 @@
 """3D VAE: Gaussians (N, 14) <-> K latent tokens (K, D), each of which knows its place.
 
-Queries are the K farthest of the Gaussians, or those a tracker names. Each gathers its neighbourhood, then all
-Gaussians through attention that favours what is near. The decoder sees nothing but the latent: every token emits N / K
-Gaussians around its own place.
+Queries are the K farthest of the Gaussians, or those a tracker names. Each gathers its neighbourhood, then a sample of
+all Gaussians through attention that favours what is near. The decoder sees nothing but the latent: every token emits
+N / K Gaussians around its own place.
 """
 
 from __future__ import annotations
@@ -87,19 +87,23 @@ class VAE(nn.Module):
             queries = torch.arange(c.tokens, device=gaussians.device).expand(len(gaussians), -1)
         points, features = gaussians[..., MEANS], describe(gaussians)
         centers = points[batch, queries]  # (B, K, 3)
-        squared = distances(centers, points) ** 2  # (B, K, N)
-        nearest = squared.topk(c.neighbors, largest=False, sorted=False).indices  # (B, K, k)
+        apart = distances(centers, points)  # (B, K, N)
+        nearest = apart.topk(c.neighbors, largest=False, sorted=False).indices  # (B, K, k)
         around = points[batch[..., None], nearest] - centers[:, :, None]
         patch = torch.cat([_POINT_SCALE * around, features[batch[..., None], nearest]], dim=-1)
-        context = self.point(torch.cat([fourier(points - self.middle), features], dim=-1))
-        x = context[batch, queries] + self.patch(patch).mean(dim=2)
-        x = x + self.near(self.near_norm(x), context, squared)
+        x = self.known(centers, features[batch, queries]) + self.patch(patch).mean(dim=2)
+        some = slice(c.context)
+        x = x + self.near(self.near_norm(x), self.known(points[:, some], features[:, some]), apart[..., some] ** 2)
         x = x + self.near_mlp(x)
         for block in self.encoder:
             x = block(x)
         mean, log_variance = self.posterior(x).chunk(2, dim=-1)
         place = nn.functional.pad((centers - self.middle) / self.extent, (0, c.latent - 3))
         return mean + place, log_variance
+
+    def known(self, points: Tensor, features: Tensor) -> Tensor:
+        """Tokens (B, M, d) of Gaussians at points (B, M, 3) with features (B, M, FEATURES)."""
+        return self.point(torch.cat([fourier(points - self.middle), features], dim=-1))
 
     def centers(self, z: Tensor) -> Tensor:
         """Where the tokens (..., K, D) are: (..., K, 3) [m]."""
