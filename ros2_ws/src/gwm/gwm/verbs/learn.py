@@ -8,7 +8,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from gwm.terminal import TASKS, Bar, cores, positive, renderer, shipped, verb, writable
+from gwm.terminal import TASKS, Bar, LateBar, cores, positive, renderer, shipped, verb, writable
+from gwm.verbs import futures
 from gwm_core.errors import InputError
 
 
@@ -35,9 +36,13 @@ def add(verbs) -> None:
               "gwm train world --data data/pick --vae models/mine --out models/mine", train_world)  # fmt: skip
     _training(p, "demo, paper or tiny")
     p.add_argument("--vae", help="folder of the VAE (default: --out)")
+    p = verb(kinds, "image", "Train the baseline without Gaussians, pictures to pictures; an interrupted run goes on.",
+              "gwm train image --data data/pick --out models/image", train_image)  # fmt: skip
+    _training(p, "demo or tiny")
 
-    kinds = verb(verbs, "eval", "Measure success.", "gwm eval policy --task lift --trials 20", None)
+    kinds = verb(verbs, "eval", "Measure a network.", "gwm eval policy --task lift --trials 20", None)
     kinds = kinds.add_subparsers(metavar="WHAT", required=True)
+    futures.add_eval(kinds)
     p = verb(kinds, "policy", "Success rate in simulation without ROS, deterministic for a seed.",
               "gwm eval policy --task pick_place --trials 100 --seed 5000", evaluate_policy)  # fmt: skip
     p.add_argument("--task", required=True, help=TASKS)
@@ -114,15 +119,21 @@ def train_world(args) -> int:
     return 0
 
 
-class _Lifting:
-    """A bar that shows itself only when there is something to lift."""
+def train_image(args) -> int:
+    from gwm_core.learn.clips import load_clips
+    from gwm_core.learn.image_model import train_image_model
+    from gwm_core.model.config import IMAGE_MODELS, VAES
 
-    def __init__(self):
-        self._bar: Bar | None = None
+    network, config = _configs(args, IMAGE_MODELS)
+    lift = VAES[args.config][0].lift  # the cached clips of the VAE of the same name; of scenes nothing is used
+    clips = load_clips(_folders(args), lift, args.processes, _Lifting())
+    figures = _train(args, config, partial(train_image_model, clips, network))
+    print(f"{args.out}: next picture of held-out episodes {figures['psnr']:.1f} dB (the last one repeated: "
+          f"{figures['psnr_repeat_last']:.1f} dB)")  # fmt: skip
+    return 0
 
-    def __call__(self, done: int, total: int) -> None:
-        self._bar = self._bar or Bar(total, "lift")
-        self._bar.to(done)
+
+_Lifting = partial(LateBar, "lift")
 
 
 def _folders(args) -> list[Path]:
