@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -64,3 +66,13 @@ def renderer() -> str:
     from gwm_core.sim.camera import choose_renderer
 
     return choose_renderer()
+
+
+@pytest.fixture(scope="session")
+def episodes(tmp_path_factory, renderer) -> Path:
+    """Folder of four episodes of the expert lifting the cube."""
+    from gwm_core.learn.collect import CollectConfig, collect
+
+    folder = tmp_path_factory.mktemp("episodes")
+    assert collect(CollectConfig("lift", folder, 4, seed=10, renderer=renderer), processes=2) == 0
+    return folder

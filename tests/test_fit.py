@@ -14,7 +14,6 @@ from torch import nn
 from gwm_core.control.kinematics import HOME_Q
 from gwm_core.errors import InputError
 from gwm_core.learn.clips import CUBE, ROBOT, SEEN, WORKSPACE, Clips, load_clips
-from gwm_core.learn.collect import CollectConfig, collect
 from gwm_core.learn.dataset import Samples
 from gwm_core.learn.fit import STATE, fit, schedule
 from gwm_core.learn.latents import encode_sequences
@@ -32,10 +31,8 @@ WORLD_CONFIG, WORLD_TRAIN = named_config("tiny", WORLDS)
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory, renderer) -> Clips:
-    folder = tmp_path_factory.mktemp("episodes")
-    assert collect(CollectConfig("lift", folder, 3, seed=30, renderer=renderer), processes=2) == 0
-    return load_clips([folder], VAE_CONFIG.lift, processes=1)
+def clips(episodes) -> Clips:
+    return load_clips([episodes], VAE_CONFIG.lift, processes=2)
 
 
 @pytest.fixture(scope="module")

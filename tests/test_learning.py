@@ -25,13 +25,6 @@ POLICY, TRAIN = named_config("tiny")
 
 
 @pytest.fixture(scope="module")
-def episodes(tmp_path_factory, renderer) -> Path:
-    folder = tmp_path_factory.mktemp("episodes")
-    assert collect(CollectConfig("lift", folder, 4, seed=10, renderer=renderer), processes=2) == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
 def samples(episodes):
     return load_samples([episodes], POLICY.tasks, POLICY.lift, processes=1)
 

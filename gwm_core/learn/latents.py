@@ -13,6 +13,12 @@ from gwm_core.learn.clips import Clips
 from gwm_core.model.vae import VAE
 from gwm_core.scene.track import follow_all
 
+Progress = Callable[[int, int], None]
+
+
+def silent(done: int, total: int) -> None:
+    """Reports nothing."""
+
 
 class Sequences:
     """S sequences of L moments, 0.1 s apart, each tracked from its first moment on.
@@ -40,22 +46,25 @@ class Sequences:
         return self.latents[rows, moments].float(), self.actions[rows, moments], self.done[rows, moments]
 
 
-@torch.no_grad()
-def encode_sequences(
-    vae: VAE, clips: Clips, length: int, stride: int, progress: Callable[[int, int], None] = lambda *_: None
-) -> Sequences:
+def encode_sequences(vae: VAE, clips: Clips, length: int, stride: int, progress: Progress = silent) -> Sequences:
     """Sequences of ``length`` moments, one from about every ``stride``-th moment on."""
-    device, starts = vae.middle.device, clips.starts(length)
     chosen, last = [], -stride
-    for start in starts:
+    for start in clips.starts(length):
         if start - last >= stride or clips.episode[start] != clips.episode[last]:
             chosen.append(start)
             last = start
-    latents = []
-    for done, start in enumerate(chosen):
+    starts = np.array(chosen)
+    return Sequences(encode_clips(vae, clips, starts, length, progress), clips, starts)
+
+
+@torch.no_grad()
+def encode_clips(vae: VAE, clips: Clips, starts: np.ndarray, length: int, progress: Progress = silent) -> Tensor:
+    """Latents (S, length, K, D) float16 of what follows the moments ``starts`` (S,), their tokens aligned."""
+    device, latents = vae.middle.device, []
+    for done, start in enumerate(starts):
         scenes = clips.scenes[start : start + length].astype(np.float32)
         queries = follow_all(scenes, from_rows(clips.poses[start : start + length]), vae.config.tokens)
         z, _ = vae.encode(torch.from_numpy(scenes).to(device), torch.from_numpy(queries).to(device))
         latents.append(z.half().cpu())
-        progress(done + 1, len(chosen))
-    return Sequences(torch.stack(latents), clips, np.array(chosen))
+        progress(done + 1, len(starts))
+    return torch.stack(latents)

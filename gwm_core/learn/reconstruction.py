@@ -103,22 +103,27 @@ def rebuild(vae: VAE, clips: Clips, i: int) -> tuple[Tensor, Tensor, list[np.nda
 
 def judge_vae(vae: VAE, clips: Clips, index: np.ndarray) -> dict[str, float]:
     """Over the moments ``index``: PSNR [dB] of all workspace pixels and of cube and gripper, errors of shape [mm]."""
-    whole, part, chamfer, centroid = [], [], [], []
+    whole, part, apart, centroid = [], [], [], []
     for i in index:
         scene, made, pictures = rebuild(vae, clips, i)
         squares = (np.stack(pictures) - clips.images[i] / np.float32(255)) ** 2
         whole.append(squares[clips.regions[i] & WORKSPACE > 0])
         part.append(squares[clips.regions[i] & (ROBOT | CUBE) > 0])
-        distance = torch.cdist(made[:, MEANS], scene[:, MEANS])
-        chamfer.append(float(distance.min(0).values.mean() + distance.min(1).values.mean()) / 2)
+        apart.append(chamfer(made, scene))
         centroid.append(float((red_centroid(made) - red_centroid(scene)).norm()))
     found = np.array(centroid)[np.isfinite(centroid)]
     return {
         "psnr": psnr(np.concatenate(whole)),
         "psnr_parts": psnr(np.concatenate(part)),
-        "chamfer_mm": 1e3 * float(np.mean(chamfer)),
+        "chamfer_mm": 1e3 * float(np.mean(apart)),
         "cube_mm": 1e3 * float(np.median(found)) if len(found) else float("nan"),
     }
+
+
+def chamfer(a: Tensor, b: Tensor) -> float:
+    """Mean distance [m] from the centres of scene (N, 14) to the nearest of scene (M, 14), mean of both ways."""
+    distance = torch.cdist(a[:, MEANS], b[:, MEANS])
+    return float(distance.min(0).values.mean() + distance.min(1).values.mean()) / 2
 
 
 def side_by_side(vae: VAE, clips: Clips, index: np.ndarray) -> np.ndarray:

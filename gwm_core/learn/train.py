@@ -96,7 +96,7 @@ def train_policy(
     every = batches.take(batches.training[:: max(1, len(batches.training) // 20000)])
     relative = torch.cat([every["rows"][..., :3] - every["proprio"][:, None, :3], every["rows"][..., 3:]], dim=-1)
     policy.set_normalization(relative)
-    key = _key(policy_config, config, len(samples))
+    key = settings_key(policy_config, config, len(samples))
     average, figures = fit(
         policy,
         Policy.loss,
@@ -108,7 +108,7 @@ def train_policy(
         progress,
         record,
     )
-    about = provenance | _record(config, len(samples), device) | figures
+    about = provenance | about_run(config, len(samples), device) | figures
     finish(out, lambda: save_policy(Path(out), average, about, world))
     return figures
 
@@ -139,9 +139,9 @@ def train_vae(
 
     average, figures = fit(
         vae, reconstruction.loss, draw, lambda v: reconstruction.judge_vae(v, clips, validation), config, Path(out),
-        _key(vae_config, config, len(clips)), progress, show,
+        settings_key(vae_config, config, len(clips)), progress, show,
     )  # fmt: skip
-    about = provenance | _record(config, len(clips), device) | figures
+    about = provenance | about_run(config, len(clips), device) | figures
     finish(out, lambda: save_vae(Path(out), average, about))
     return figures
 
@@ -171,12 +171,12 @@ def train_world(
     def loss(model: World, **batch) -> Tensor:
         return model.loss(**batch, jitter=JITTER)
 
-    key = _key(world_config, config, len(episode)) + (Path(vae_folder) / "vae.json").read_text()
+    key = settings_key(world_config, config, len(episode)) + (Path(vae_folder) / "vae.json").read_text()
     average, figures = fit(
         world, loss, draw, lambda w: judge_world(w, sequences, np.flatnonzero(held)), config, Path(out), key, progress,
         record,
     )  # fmt: skip
-    about = provenance | _record(config, len(episode), device) | figures
+    about = provenance | about_run(config, len(episode), device) | figures
     finish(out, lambda: save_world(Path(out), average, Path(vae_folder), about))
     return figures
 
@@ -201,11 +201,13 @@ def judge_world(world: World, sequences: Sequences, which: np.ndarray) -> dict[s
     return dict(zip(names, torch.tensor(parts).mean(0).tolist()))
 
 
-def _key(network, config: TrainConfig, samples: int) -> str:
+def settings_key(network, config: TrainConfig, samples: int) -> str:
+    """What an interrupted run must share with the one that takes it up."""
     return json.dumps([asdict(network), asdict(config), samples])
 
 
-def _record(config: TrainConfig, samples: int, device: str) -> dict:
+def about_run(config: TrainConfig, samples: int, device: str) -> dict:
+    """What a checkpoint says of its training."""
     return {"train": asdict(config), "samples": samples, "device": device}
 
 

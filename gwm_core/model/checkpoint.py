@@ -18,14 +18,15 @@ from safetensors.torch import load, save_file
 from torch import nn
 
 from gwm_core.errors import InputError
-from gwm_core.model.config import PolicyConfig, VAEConfig, WorldConfig
+from gwm_core.model.config import ImageModelConfig, PolicyConfig, VAEConfig, WorldConfig
+from gwm_core.model.image_model import ImageModel
 from gwm_core.model.policy import Policy
 from gwm_core.model.vae import VAE
 from gwm_core.model.world import World
 from gwm_core.scene.lift import LiftConfig
 
 WEIGHTS, MANIFEST = "policy.safetensors", "manifest.json"
-_MANIFESTS = {"policy": MANIFEST, "vae": "vae.json", "world": "world.json"}
+_MANIFESTS = {"policy": MANIFEST, "vae": "vae.json", "world": "world.json", "image": "image.json"}
 
 
 def save_policy(folder: Path, policy: Policy, provenance: dict, world: Path | None = None) -> None:
@@ -55,6 +56,11 @@ def save_world(folder: Path, world: World, vae_folder: Path, provenance: dict) -
     _save(Path(folder), "world", world, asdict(world.config), manifest)
 
 
+def save_image_model(folder: Path, model: ImageModel, provenance: dict) -> None:
+    """As ``save_policy``."""
+    _save(Path(folder), "image", model, asdict(model.config), {"provenance": provenance})
+
+
 def load_policy(folder: Path) -> Policy:
     """Load a policy for inference. Raises InputError when files are missing, damaged or not what the manifest says."""
     policy, manifest = _load(Path(folder), "policy", lambda values: Policy(PolicyConfig(**_with_lift(values))))
@@ -81,6 +87,11 @@ def load_world(folder: Path, vae_folder: Path | None = None) -> tuple[World, VAE
             "name the folder of its own, or train it again with `gwm train world`"
         )
     return world, vae
+
+
+def load_image_model(folder: Path) -> ImageModel:
+    """As ``load_policy``."""
+    return _load(Path(folder), "image", lambda values: ImageModel(ImageModelConfig(**values)))[0]
 
 
 def _save(folder: Path, kind: str, network: nn.Module, config: dict, manifest: dict) -> None:

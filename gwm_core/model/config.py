@@ -62,6 +62,16 @@ class WorldConfig:
 
 
 @dataclass(frozen=True)
+class ImageModelConfig:
+    """Size of the baseline that predicts pictures, with as many parameters as VAE and world model together."""
+
+    cameras: int = 2
+    widths: tuple[int, ...] = (32, 64, 128, 192, 416)  # channels at a half, a quarter, ... of the picture's size
+    blocks: int = 2  # at the lowest resolution
+    condition: int = 192  # channels of action and camera
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """How a network is trained."""
 
@@ -118,6 +128,13 @@ WORLDS = {
     ),
     "tiny": (
         WorldConfig(width=48, heads=2, layers=2),
+        TrainConfig(iterations=20, batch=4, warmup=5, validate_every=10, held_out=0.34),
+    ),
+}
+IMAGE_MODELS = {
+    "demo": (ImageModelConfig(), TrainConfig(iterations=4000, batch=16, learning_rate=5e-4, held_out=0.05)),
+    "tiny": (
+        ImageModelConfig(widths=(8, 16, 16), blocks=1, condition=16),
         TrainConfig(iterations=20, batch=4, warmup=5, validate_every=10, held_out=0.34),
     ),
 }

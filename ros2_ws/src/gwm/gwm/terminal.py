@@ -86,3 +86,15 @@ class Bar:
     def step(self, note: str = "") -> None:
         """One more is done."""
         self.to(self._done + 1, note)
+
+
+class LateBar:
+    """A bar that shows itself only when there is something to do."""
+
+    def __init__(self, what: str):
+        self._what, self._bar = what, None
+
+    def __call__(self, done: int, total: int, *_) -> None:
+        """Show ``done`` of ``total``."""
+        self._bar = self._bar or Bar(total, self._what)
+        self._bar.to(done)

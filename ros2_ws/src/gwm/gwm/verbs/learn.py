@@ -8,7 +8,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from gwm.terminal import TASKS, Bar, cores, positive, renderer, shipped, verb, writable
+from gwm.terminal import TASKS, Bar, LateBar, cores, positive, renderer, shipped, verb, writable
+from gwm.verbs import futures
 from gwm_core.errors import InputError
 
 SEQUENCE = 8  # moments that a sequence of latents goes on after its context
@@ -38,9 +39,13 @@ def add(verbs) -> None:
               "gwm train world --data data/pick --vae models/mine --out models/mine", train_world)  # fmt: skip
     _training(p, "demo, paper or tiny")
     p.add_argument("--vae", help="folder of the VAE (default: --out)")
+    p = verb(kinds, "image", "Train the baseline without Gaussians, pictures to pictures; an interrupted run goes on.",
+              "gwm train image --data data/pick --out models/image", train_image)  # fmt: skip
+    _training(p, "demo or tiny")
 
-    kinds = verb(verbs, "eval", "Measure success.", "gwm eval policy --task lift --trials 20", None)
+    kinds = verb(verbs, "eval", "Measure a network.", "gwm eval policy --task lift --trials 20", None)
     kinds = kinds.add_subparsers(metavar="WHAT", required=True)
+    futures.add_eval(kinds)
     p = verb(kinds, "policy", "Success rate in simulation without ROS, deterministic for a seed.",
               "gwm eval policy --task pick_place --trials 100 --seed 5000", evaluate_policy)  # fmt: skip
     p.add_argument("--task", required=True, help=TASKS)
@@ -89,7 +94,7 @@ def train_policy(args) -> int:
 
         foresight = Foresight(world)
         network = replace(network, foresight=foresight.channels, lift=foresight.lift_config)
-    samples = load_samples(_folders(args), network.tasks, network.lift, args.processes, _Once("lift"), world)
+    samples = load_samples(_folders(args), network.tasks, network.lift, args.processes, LateBar("lift"), world)
     figures = _train(args, config, partial(train_policy, samples, network, world=world))
     print(f"{args.out}: held-out position error {figures['position_mm']:.1f} mm")
     return 0
@@ -101,7 +106,7 @@ def train_vae(args) -> int:
     from gwm_core.model.config import VAES
 
     network, config = _configs(args, VAES)
-    clips = load_clips(_folders(args), network.lift, args.processes, _Once("lift"))
+    clips = load_clips(_folders(args), network.lift, args.processes, LateBar("lift"))
     figures = _train(args, config, partial(train_vae, clips, network))
     print(f"{args.out}: held-out scenes {figures['psnr']:.1f} dB, cube and gripper {figures['psnr_parts']:.1f} dB, "
           f"Chamfer {figures['chamfer_mm']:.1f} mm, cube {figures['cube_mm']:.1f} mm")  # fmt: skip
@@ -118,9 +123,9 @@ def train_world(args) -> int:
     network, config = _configs(args, WORLDS)
     folder = Path(args.vae or args.out)
     vae = load_vae(folder)
-    clips = load_clips(_folders(args), vae.config.lift, args.processes, _Once("lift"))
+    clips = load_clips(_folders(args), vae.config.lift, args.processes, LateBar("lift"))
     length = network.context + SEQUENCE
-    sequences = encode_sequences(vae.to(args.device), clips, length, SEQUENCE, _Once("encode"))
+    sequences = encode_sequences(vae.to(args.device), clips, length, SEQUENCE, LateBar("encode"))
     figures = _train(args, config, partial(train_world, sequences, clips.episode[sequences.starts], folder, network))
     print(f"{args.out}: held-out error after 0.1 s {figures['error_first']:.2f} (nothing moves: "
           f"{figures['still_first']:.2f}), after {SEQUENCE / 10} s {figures['error_last']:.2f} "
@@ -128,15 +133,18 @@ def train_world(args) -> int:
     return 0
 
 
-class _Once:
-    """A bar that shows itself only when there is something to do."""
+def train_image(args) -> int:
+    from gwm_core.learn.clips import load_clips
+    from gwm_core.learn.image_model import train_image_model
+    from gwm_core.model.config import IMAGE_MODELS, VAES
 
-    def __init__(self, what: str):
-        self._what, self._bar = what, None
-
-    def __call__(self, done: int, total: int) -> None:
-        self._bar = self._bar or Bar(total, self._what)
-        self._bar.to(done)
+    network, config = _configs(args, IMAGE_MODELS)
+    lift = VAES[args.config][0].lift  # the cached clips of the VAE of the same name; of scenes nothing is used
+    clips = load_clips(_folders(args), lift, args.processes, LateBar("lift"))
+    figures = _train(args, config, partial(train_image_model, clips, network))
+    print(f"{args.out}: next picture of held-out episodes {figures['psnr']:.1f} dB (the last one repeated: "
+          f"{figures['psnr_repeat_last']:.1f} dB)")  # fmt: skip
+    return 0
 
 
 def _folders(args) -> list[Path]:

@@ -1,0 +1,90 @@
+"""The baseline without Gaussians: a convolutional U-Net that predicts the next picture of a camera from the last two.
+
+It gets what the world model gets, two moments and the actions commanded now and one step later, but no geometry: which
+camera it looks through is a learned embedding. Channels are wide where pixels are few, so that it trains on a CPU.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from gwm_core.model.config import ImageModelConfig
+from gwm_core.model.world import ACTION
+
+CONTEXT = 2  # past pictures
+_GROUPS = 8
+_STEP = 20.0  # 1 / (5 cm): a fast step
+
+
+class Block(nn.Module):
+    """Residual block of two convolutions, its second norm scaled and shifted by the condition (FiLM, 1709.07871)."""
+
+    def __init__(self, channels: int, condition: int):
+        super().__init__()
+        self.first_norm, self.second_norm = (nn.GroupNorm(_GROUPS, channels) for _ in range(2))
+        self.first, self.second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+        self.film = nn.Linear(condition, 2 * channels)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """X (B, C, H, W), condition (B, c) -> (B, C, H, W)."""
+        scale, shift = self.film(condition)[..., None, None].chunk(2, dim=1)
+        h = self.first(nn.functional.silu(self.first_norm(x)))
+        h = self.second(nn.functional.silu(self.second_norm(h) * (1 + scale) + shift))
+        return x + h
+
+
+class ImageModel(nn.Module):
+    """Pictures (B, 3, S, S) in [0, 1]; S halves as often as there are widths."""
+
+    def __init__(self, config: ImageModelConfig):
+        super().__init__()
+        self.config, c, widths = config, config.condition, config.widths
+        pairs = list(pairwise(widths))
+        self.action = nn.Sequential(nn.Linear(2 * ACTION, c), nn.SiLU(), nn.Linear(c, c))
+        self.camera = nn.Embedding(config.cameras, c)
+        self.enter = nn.Conv2d(3 * CONTEXT + 2, widths[0], 3, stride=2, padding=1)
+        self.before = nn.ModuleList(Block(a, c) for a in widths[:-1])
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairs)
+        self.middle = nn.ModuleList(Block(widths[-1], c) for _ in range(config.blocks))
+        self.up = nn.ModuleList(nn.Conv2d(b, a, 3, padding=1) for a, b in pairs)
+        self.after = nn.ModuleList(Block(a, c) for a in widths[:-1])
+        self.norm, self.leave = nn.GroupNorm(_GROUPS, widths[0]), nn.Conv2d(widths[0], 3 * 4, 3, padding=1)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, past: Tensor, actions: Tensor, camera: Tensor) -> Tensor:
+        """The next picture (B, 3, S, S), not limited to [0, 1].
+
+        Args:
+            past: (B, 2, 3, S, S), oldest first. actions: (B, 2, 10), commanded now and one step later.
+            camera: (B,) which camera sees it.
+        """
+        move = (actions[:, 1] - actions[:, 0]) * torch.tensor([_STEP] * 3 + [1.0] * 6 + [_STEP], device=past.device)
+        condition = self.action(torch.cat([actions[:, 0], move], dim=-1)) + self.camera(camera)
+        line = torch.linspace(-1, 1, past.shape[-1], device=past.device)
+        place = torch.stack(torch.meshgrid(line, line, indexing="ij"))  # a pose means nothing to one who has no place
+        h = self.enter(torch.cat([2 * past.flatten(1, 2) - 1, place.expand(len(past), -1, -1, -1)], dim=1))
+        kept = []
+        for block, down in zip(self.before, self.down):
+            h = block(h, condition)
+            kept.append(h)
+            h = down(h)
+        for block in self.middle:
+            h = block(h, condition)
+        for k in reversed(range(len(kept))):
+            h = self.up[k](nn.functional.interpolate(h, scale_factor=2.0)) + kept[k]
+            h = self.after[k](h, condition)
+        change = nn.functional.pixel_shuffle(self.leave(nn.functional.silu(self.norm(h))), 2)
+        return past[:, -1] + change.float()
+
+    def rollout(self, past: Tensor, actions: Tensor, camera: Tensor) -> Tensor:
+        """Futures (B, H, 3, S, S) in [0, 1], each from its own last two, for actions (B, H + 1, 10)."""
+        futures = []
+        for k in range(actions.shape[1] - 1):
+            future = self(past, actions[:, k : k + 2], camera).clamp(0, 1)
+            past = torch.cat([past[:, 1:], future[:, None]], dim=1)
+            futures.append(future)
+        return torch.stack(futures, dim=1)

@@ -1,0 +1,129 @@
+"""``gwm imagine`` and ``gwm eval world``: the futures of the world model, seen and measured."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import partial
+from pathlib import Path
+
+from gwm.terminal import LateBar, cores, positive, verb, writable
+from gwm_core.errors import InputError
+
+
+def add(verbs) -> None:
+    """Declare ``gwm imagine``."""
+    p = verb(verbs, "imagine", "Show what the world model imagines of an episode beside what was seen.",
+             "gwm imagine data/pick/pick_place_nominal_005000 --model models/mine --out film", show)  # fmt: skip
+    p.add_argument("episode", help="folder of an episode")
+    p.add_argument("--model", required=True, metavar="DIR", help="folder of world model and VAE")
+    p.add_argument("--out", required=True, metavar="DIR", help="for imagine.png, imagine.mp4 and imagine.json")
+    p.add_argument("--horizon", type=int, default=16, help="steps of 0.1 s (default 16)")
+    p.add_argument("--camera", help="default: the first of the episode")
+    p.add_argument("--start", type=float, metavar="SECONDS", help="last moment observed (default: mid-way)")
+
+
+def add_eval(kinds) -> None:
+    """Declare ``gwm eval world``."""
+    p = verb(kinds, "world", "Imagined futures of episodes against what was seen, beside simpler predictions.",
+             "gwm eval world --data data/held_out --model models/mine --json world.json", evaluate_world)  # fmt: skip
+    p.add_argument("--data", required=True, metavar="DIR", help="episodes that nothing was trained on, seeds 5000 up")
+    p.add_argument("--model", required=True, metavar="DIR", help="folder of world model and VAE")
+    p.add_argument("--image-model", metavar="DIR", help="compare with this one of `gwm train image`")
+    p.add_argument("--horizon", type=int, default=8, help="steps of 0.1 s (default 8)")
+    p.add_argument("--stride", type=int, default=5, help="moments from one window to the next (default 5)")
+    p.add_argument("--actions", action="store_true", help="also whether the gripper goes where it is commanded")
+    p.add_argument("--probe-data", metavar="DIR", help="training episodes, for --actions")
+    p.add_argument("--processes", type=int, default=cores(), help="for lifting the images")
+    p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
+
+
+def evaluate_world(args) -> int:
+    from gwm_core.learn.clips import load_clips
+    from gwm_core.learn.futures import evaluate
+    from gwm_core.learn.probe import action_test
+    from gwm_core.model.checkpoint import load_image_model, load_world
+
+    writable(args.json)
+    if args.actions != bool(args.probe_data):
+        raise InputError("--actions needs --probe-data, episodes the probe learns from, and nothing else does")
+    horizon, stride = positive("horizon", args.horizon), positive("stride", args.stride)
+    positive("processes", args.processes)
+    world, vae = load_world(Path(args.model))
+    image_model = load_image_model(Path(args.image_model)) if args.image_model else None
+    load = partial(load_clips, config=vae.config.lift, processes=args.processes)
+    clips = load([Path(args.data)], progress=LateBar("lift"))
+    figures = evaluate(world, vae, clips, horizon, stride, image_model, LateBar("imagine"))
+    if args.actions:
+        known = load([Path(args.probe_data)], progress=LateBar("lift"))
+        figures["actions"] = action_test(world, vae, clips, known, horizon, stride, LateBar("actions"))
+    if args.json:
+        _write(Path(args.json), {"data": args.data, "model": args.model, "image_model": args.image_model} | figures)
+    print(_table(figures))
+    return 0
+
+
+def show(args) -> int:
+    from gwm_core.learn.imagine import camera_index, choose_start, film, read_clips, write_film
+    from gwm_core.model.checkpoint import load_world
+
+    horizon, out = positive("horizon", args.horizon), Path(args.out)
+    world, vae = load_world(Path(args.model))
+    clips, cameras = read_clips(Path(args.episode), vae.config.lift)
+    camera = camera_index(cameras, args.camera)
+    start = choose_start(clips, world.config.context, horizon, args.start)
+    made = film(world, vae, clips, start, horizon, camera)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {error.strerror}; choose another --out") from None
+    sheet, video = write_film(made, out)
+    _write(
+        out / "imagine.json", {"episode": args.episode, "model": args.model, "camera": cameras[camera]} | made.figures
+    )
+    print(f"{cameras[camera]}, from {made.figures['start_s']:.1f} s on")
+    print(_table(made.figures))
+    print(f"{sheet}, {video}, {out / 'imagine.json'}")
+    return 0
+
+
+def _write(path: Path, figures: dict) -> None:
+    """JSON has neither infinity nor NaN: null."""
+    path.write_text(json.dumps(_finite(figures), indent=1, allow_nan=False) + "\n")
+
+
+def _finite(value):
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return value if not isinstance(value, float) or math.isfinite(value) else None
+
+
+def _table(figures: dict) -> str:
+    """A line for each method and region, a column for each step."""
+    names = {
+        "": "world model",
+        "_image_model": "image model",
+        "_repeat_last": "last repeated",
+        "_round_trip": "VAE alone",
+    }
+    lines = [f"{'':36}" + "".join(f"{0.1 * (h + 1):7.1f} s" for h in range(figures["horizon"]))]
+
+    def row(label: str, values: list[float], digits: int) -> None:
+        lines.append(f"{label:36}" + "".join(f"{value:9.{digits}f}" for value in values))
+
+    for region, what in (("whole", "workspace"), ("moving", "what moves")):
+        for kind, unit, digits in (("psnr", "PSNR [dB]", 2), ("ssim", "SSIM", 3)):
+            for ending, name in names.items():
+                if kind + ending in figures[region]:
+                    row(f"{what}, {unit}, {name}", figures[region][kind + ending], digits)
+    row("Chamfer [mm]", figures["chamfer_mm"], 2)
+    for name, what in (("imagined", "imagined"), ("excess", "over the probe's own"), ("shuffled", "other actions")):
+        if "actions" in figures:
+            row(f"gripper [mm], {what}", figures["actions"][f"{name}_mm"], 1)
+    for name, what in (("repeat_last", "the last repeated"), ("image_model", "the image model")):
+        if f"gain_{name}_ci95" in figures:
+            low, high = figures[f"gain_{name}_ci95"]
+            lines.append(f"gain where things move over {what}, last step: 95 % [{low:.2f}, {high:.2f}] dB")
+    return "\n".join(lines)

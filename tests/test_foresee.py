@@ -1,0 +1,309 @@
+"""What is imagined, measured: laws of the scores, the probe, the baseline, and the commands from end to end."""
+
+import json
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from gwm.cli import main
+
+from gwm_core.data.episode import list_episodes
+from gwm_core.errors import InputError
+from gwm_core.learn import futures, image_model, probe
+from gwm_core.learn.clips import CUBE, ROBOT, WORKSPACE, Clips, load_clips
+from gwm_core.learn.latents import encode_sequences
+from gwm_core.learn.scores import Scores, masks
+from gwm_core.learn.train import parameters, train_vae, train_world
+from gwm_core.model.checkpoint import load_image_model, load_vae, load_world, save_image_model
+from gwm_core.model.config import IMAGE_MODELS, VAES, WORLDS, named_config
+from gwm_core.model.image_model import ImageModel
+from gwm_core.model.vae import VAE
+from gwm_core.model.world import World
+
+CONFIG = named_config("tiny", IMAGE_MODELS)[0]
+
+
+@pytest.fixture(scope="module")
+def clips(episodes) -> Clips:
+    """Three times 1.6 s, around the grasp."""
+    whole = load_clips([episodes], named_config("tiny", VAES)[0].lift, processes=2)
+    return part(whole, np.concatenate([np.flatnonzero(whole.episode == e)[-24:-8] for e in range(3)]))
+
+
+def part(clips: Clips, index: np.ndarray) -> Clips:
+    return Clips(**{name: getattr(clips, name)[index] for name in Clips.__annotations__})
+
+
+@pytest.fixture(scope="module")
+def model(clips, tmp_path_factory):
+    """Folder of a VAE, a world model and an image model of a few iterations each."""
+    folder = tmp_path_factory.mktemp("model")
+    few = {"iterations": 2, "validate_every": 2}
+    torch.set_num_threads(1)
+    for train, configs in ((train_vae, VAES), (image_model.train_image_model, IMAGE_MODELS)):
+        network, config = named_config("tiny", configs)
+        train(clips, network, replace(config, **few), folder, {})
+    sequences = encode_sequences(load_vae(folder), clips, 6, 4)
+    network, config = named_config("tiny", WORLDS)
+    train_world(sequences, clips.episode[sequences.starts], folder, network, replace(config, **few), folder, {})
+    return folder
+
+
+def still(clips: Clips) -> Clips:
+    """The same moments, but every picture of an episode is its first, and every scene."""
+    first = np.searchsorted(clips.episode, clips.episode)
+    names = ("scenes", "images", "regions", "viewmats", "Ks")
+    return replace(clips, **{name: getattr(clips, name)[first] for name in names})
+
+
+def test_what_counts_is_what_was_seen_in_the_workspace_before_or_after():
+    before = after = np.full((2, 4, 3), 0.5)
+    old = np.array([[WORKSPACE, WORKSPACE, 0, 0], [WORKSPACE | ROBOT, WORKSPACE, WORKSPACE | CUBE, ROBOT]], np.uint8)
+    new = np.array([[WORKSPACE, 0, WORKSPACE, 0], [WORKSPACE | ROBOT, WORKSPACE, WORKSPACE, 0]], np.uint8)
+    whole, moving = masks(before, old, after, new)
+    assert whole.tolist() == [[True, True, True, False], [True, True, True, False]]
+    assert moving.tolist() == [[False] * 4, [False, False, True, False]]  # the cube left; outside nothing counts
+    brighter = after.copy()
+    brighter[0, 0, 1] += 0.11
+    brighter[0, 1] += 0.09
+    brighter[0, 3] += 0.5  # not in the workspace
+    assert masks(before, old, brighter, new)[1].tolist() == [[True, False, False, False], [False, False, True, False]]
+
+
+def test_a_perfect_prediction_scores_infinitely_and_noise_as_its_variance_says():
+    rng = np.random.default_rng(0)
+    scores = Scores(2, 1, ("perfect", "noisy"))
+    mask = np.stack([np.ones((64, 64), bool), rng.random((64, 64)) < 0.3])
+    for episode in (0, 1):
+        truth = rng.uniform(0.3, 0.7, (64, 64, 3))
+        noise = rng.choice([-0.1, 0.1], truth.shape)
+        scores.add(episode, 0, {"perfect": truth, "noisy": truth + noise}, truth, mask)
+    assert np.isinf(scores.psnr("perfect")).all() and np.allclose(scores.ssim("perfect"), 1)
+    np.testing.assert_allclose(scores.psnr("noisy"), 20.0)
+    assert (scores.ssim("noisy") < 0.9).all()
+
+
+def test_pixels_are_pooled_and_the_interval_spans_the_episodes():
+    """Not the mean of decibels: an episode with more moving pixels counts for more."""
+    scores, truth = Scores(2, 1, ("a", "b")), np.full((16, 16, 3), 0.5)
+    for episode, (count, error) in enumerate(((30, 0.1), (10, 0.2))):
+        mask = np.zeros((2, 256), bool)
+        mask[:, :count] = True
+        scores.add(episode, 0, {"a": truth + error, "b": truth + 0.4}, truth, mask.reshape(2, 16, 16))
+    np.testing.assert_allclose(scores.psnr("a"), -10 * np.log10((30 * 0.01 + 10 * 0.04) / 40))
+    low, high = scores.gain_ci95("a", "b")
+    assert low == pytest.approx(20 * np.log10(2)) and high == pytest.approx(20 * np.log10(4))
+
+
+def test_of_a_still_clip_the_last_picture_repeated_is_perfect(clips, model):
+    figures = futures.evaluate(*load_world(model), still(clips), 2, stride=20)
+    assert np.isinf(figures["whole"]["psnr_repeat_last"]).all()
+    np.testing.assert_allclose(figures["whole"]["ssim_repeat_last"], 1)
+    assert np.isfinite(figures["whole"]["psnr"]).all() and np.isnan(figures["moving"]["psnr"]).all()
+
+
+def test_all_methods_are_scored_on_pixels_that_no_prediction_can_change(clips, model, monkeypatch):
+    counted = []
+    add = Scores.add
+
+    def spy(self, *args):
+        add(self, *args)
+        counted.append(self.pixels.copy())
+
+    monkeypatch.setattr(Scores, "add", spy)
+    world, vae = load_world(model)
+    first = futures.evaluate(world, vae, clips, 3, stride=7, image_model=load_image_model(model))
+    pixels, counted[:] = counted[-1], []
+    torch.manual_seed(5)
+    other = World(world.config, vae.config).eval(), VAE(vae.config).eval(), clips, 3
+    second = futures.evaluate(*other, stride=7)
+    np.testing.assert_array_equal(pixels, counted[-1])
+    assert (pixels[:, 1] <= pixels[:, 0]).all() and pixels[:, 1].any()
+    for region in ("whole", "moving"):
+        assert first[region]["psnr_repeat_last"] == second[region]["psnr_repeat_last"]
+        assert first[region]["psnr"] != second[region]["psnr"]
+
+
+def test_a_world_in_which_nothing_changes_shows_what_the_vae_shows(clips, model):
+    """Its figures are those of the observed scene, not rolled."""
+    world, vae = load_world(model)
+    world.change_std.zero_()
+    figures = futures.evaluate(world, vae, clips, 2, stride=20)
+    for region in ("whole", "moving"):
+        np.testing.assert_allclose(figures[region]["psnr"], figures[region]["psnr_round_trip"], atol=0.01)
+
+
+def test_windows_need_an_episode_that_is_long_enough(clips):
+    starts = futures.windows(clips, 2, 8, 3)
+    assert (clips.episode[starts] == clips.episode[starts + 9]).all()
+    with pytest.raises(InputError, match="shorter --horizon"):
+        futures.windows(clips, 2, len(clips), 1)
+
+
+def test_the_image_model_is_as_large_as_what_it_is_compared_with():
+    vae, world = named_config("demo", VAES)[0], named_config("demo", WORLDS)[0]
+    both = parameters(VAE(vae)) + parameters(World(world, vae))
+    assert parameters(ImageModel(named_config("demo", IMAGE_MODELS)[0])) == pytest.approx(both, rel=0.05)
+
+
+def squares() -> dict[str, torch.Tensor]:
+    """A batch of pictures (4, 3, 32, 32) of a square, of which nothing but the action tells where it goes."""
+    seen = torch.zeros(4, 3, 3, 32, 32)
+    actions = torch.zeros(4, 2, 10)
+    for b, side in enumerate((-1, 1, -1, 1)):
+        for k, left in enumerate((12, 12, 12 + 8 * side)):
+            seen[b, k, :, 6 + 8 * (b // 2) : 12 + 8 * (b // 2), left : left + 6] = 1
+        actions[b, 1, 1] = 0.05 * side
+    return {
+        "past": seen[:, :2], "actions": actions, "camera": torch.zeros(4, dtype=torch.long), "target": seen[:, 2],
+        "weight": torch.ones(4, 1, 32, 32), "noise": torch.zeros(4, 2, 3, 32, 32),
+    }  # fmt: skip
+
+
+def test_an_untrained_image_model_repeats_the_last_picture_and_a_trained_one_learns_a_batch():
+    torch.manual_seed(0)
+    network, batch = ImageModel(CONFIG), squares()
+    given = batch["past"], batch["actions"], batch["camera"]
+    assert torch.equal(network(*given), batch["past"][:, -1])
+    optimizer, losses = torch.optim.Adam(network.parameters(), 5e-3), []
+    for _ in range(100):
+        loss = image_model.loss(network, **batch)
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[-1] < 0.4 * losses[0]
+    other = network(batch["past"], -batch["actions"], batch["camera"])
+    assert (other - batch["target"]).abs().mean() > 2 * (network(*given) - batch["target"]).abs().mean()
+    rolled = network.rollout(batch["past"], batch["actions"][:, [0, 1, 1]], batch["camera"]).detach()
+    torch.testing.assert_close(rolled[:, 0], network(*given).clamp(0, 1))
+    assert rolled.shape[:2] == (4, 2) and rolled.min() >= 0 and rolled.max() <= 1
+
+
+def test_a_damaged_image_model_is_refused(tmp_path):
+    save_image_model(tmp_path, ImageModel(CONFIG), {})
+    assert load_image_model(tmp_path).config == CONFIG
+    weights = tmp_path / "image.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-5] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(InputError, match="damaged"):
+        load_image_model(tmp_path)
+    with pytest.raises(InputError, match=r"no image in .*gwm train image"):
+        load_image_model(tmp_path / "nowhere")
+
+
+def planted(count: int, seed: int, tokens: int = 24) -> tuple[np.ndarray, np.ndarray]:
+    """Latents (count, tokens, 8) in which some tokens, by a bit of theirs, sit around a gripper; its positions."""
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=(count, tokens, 8)).astype(np.float32)
+    positions = rng.uniform(-0.5, 0.5, (count, 3))
+    z[..., 3] = -1
+    z[:, :6, 3] = 1
+    z[:, :6, :3] = positions[:, None] + 0.02 * rng.normal(size=(count, 6, 3))
+    return z, positions
+
+
+def test_the_probe_finds_a_planted_gripper_whatever_the_order_of_tokens():
+    z, positions = planted(1500, 0)
+    found = probe.Probe(z, positions, np.arange(len(z)) // 100)
+    z, positions = planted(200, 1)
+    error = np.linalg.norm(found(z) - positions, axis=-1)
+    assert np.median(error) < 0.25 * np.median(np.linalg.norm(positions, axis=-1))
+    turned = z[:, np.random.default_rng(2).permutation(z.shape[1])]
+    np.testing.assert_allclose(found(turned), found(z), atol=1e-4)
+
+
+def test_a_shuffle_leaves_nothing_in_its_place():
+    for count in (2, 3, 50):
+        others = probe.shuffle(count)
+        assert sorted(others) == list(range(count)) and (others != np.arange(count)).all()
+
+
+class Obedient(World):
+    """A world model that moves all tokens as the gripper is told to."""
+
+    def step(self, history, actions):
+        moved = history[:, -1].clone()
+        moved[..., :3] += ((actions[:, 1, :3] - actions[:, 0, :3]) / self.extent)[:, None]
+        return moved, torch.zeros(len(history), 2)
+
+
+class Rigid(VAE):
+    """A VAE of a scene that rides on the gripper: tokens sit around the first Gaussian, which is the gripper."""
+
+    def encode(self, gaussians, queries=None):
+        place = (gaussians[:, :1, :3] - self.middle) / self.extent
+        z = torch.zeros(len(gaussians), self.config.tokens, self.config.latent)
+        z[..., :3] = place
+        return z, z
+
+
+def test_the_action_test_tells_a_model_that_obeys_from_one_given_other_actions(clips):
+    scenes = clips.scenes.astype(np.float32)
+    scenes[:, 0, :3] = clips.poses[:, :3]
+    followed = replace(clips, scenes=scenes, actions=clips.poses)  # an arm that is where it was told to be
+    vae, world = named_config("tiny", VAES)[0], named_config("tiny", WORLDS)[0]
+    figures = probe.action_test(Obedient(world, vae).eval(), Rigid(vae).eval(), followed, followed, 4, stride=3)
+    assert figures["probe_mm"] < 5
+    assert max(figures["excess_mm"]) < 2
+    assert min(np.diff(figures["shuffled_mm"])) > 0 and figures["ratio"][-1] > 3
+
+
+def test_an_image_model_of_other_cameras_is_refused(clips):
+    with pytest.raises(InputError, match="trained with 3 cameras, the episodes have 2"):
+        futures.check_image_model(ImageModel(replace(CONFIG, cameras=3)), clips)
+
+
+def gwm(monkeypatch, capsys, *words) -> tuple[int, str]:
+    monkeypatch.setattr("sys.argv", ["gwm", *map(str, words)])
+    code = main()
+    captured = capsys.readouterr()
+    return code, captured.out + captured.err
+
+
+def test_the_commands_write_what_they_say(episodes, clips, model, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "world.json"
+    monkeypatch.setattr(probe, "_WINDOWS", 20)
+    code, said = gwm(
+        monkeypatch, capsys, "eval", "world", "--data", episodes, "--model", model, "--image-model", model,
+        "--horizon", 2, "--stride", 60, "--actions", "--probe-data", episodes, "--json", file,
+    )  # fmt: skip
+    assert code == 0, said
+    figures = json.loads(file.read_text())
+    methods = ("", "_repeat_last", "_round_trip", "_image_model")
+    for region in ("whole", "moving"):
+        assert set(figures[region]) == {kind + ending for kind in ("psnr", "ssim") for ending in methods}
+        assert all(len(values) == figures["horizon"] == 2 for values in figures[region].values())
+    assert len(figures["chamfer_mm"]) == 2 and len(figures["gain_image_model_ci95"]) == 2
+    assert {"probe_mm", "imagined_mm", "excess_mm", "shuffled_mm", "ratio"} <= set(figures["actions"])
+    assert "image model" in said and "gripper" in said
+
+    out = tmp_path / "film"
+    episode = list_episodes(episodes)[0]
+    code, said = gwm(monkeypatch, capsys, "imagine", episode, "--model", model, "--horizon", 4, "--out", out,
+                     "--camera", "side")  # fmt: skip
+    assert code == 0, said
+    assert len(json.loads((out / "imagine.json").read_text())["whole"]["psnr"]) == 4
+    assert cv2.imread(str(out / "imagine.png")) is not None
+    video = cv2.VideoCapture(str(out / "imagine.mp4"))
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 4 and video.read()[0]
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        ((), "--out"),
+        (("--out", "film", "--camera", "nose"), "front, side"),
+        (("--out", "film", "--start", 1e3), "which this episode has from"),
+        (("--out", "film", "--horizon", 10_000), "shorter --horizon"),
+        (("--out", "/proc/nothing"), "cannot write /proc/nothing"),
+    ],
+)
+def test_imagine_says_what_would_have_been_valid(episodes, model, monkeypatch, capsys, tmp_path, more, complaint):
+    monkeypatch.chdir(tmp_path)
+    code, said = gwm(monkeypatch, capsys, "imagine", list_episodes(episodes)[0], "--model", model, *more)
+    assert code == 2 and complaint in said and len(said.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
