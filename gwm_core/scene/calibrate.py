@@ -260,10 +260,9 @@ class Verdict(NamedTuple):
 
 
 def judge(view: View, verdict: Verdict, unsure: tuple[float, float], remedy: str) -> Verdict:
-    """The verdict, unless its uncertainty [mm], [degrees] could turn it round: then an InputError with the remedy."""
+    """The verdict, unless it is too uncertain [mm], [degrees] to be one: then an InputError with the remedy."""
     mm, deg = unsure
-    clear = verdict.mm > OFF_MM + mm or verdict.deg > OFF_DEG + deg or verdict.seen < LEAST_SEEN
-    if not clear and (mm > UNSURE_MM or deg > UNSURE_DEG):
+    if verdict.seen >= LEAST_SEEN and (mm > UNSURE_MM or deg > UNSURE_DEG):
         raise InputError(f"{view.name} cannot judge: it leaves {mm:.1f} mm and {deg:.2f} degrees uncertain (at most "
                          f"{UNSURE_MM:g} and {UNSURE_DEG:g}): {remedy}")  # fmt: skip
     return verdict

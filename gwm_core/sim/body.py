@@ -26,7 +26,7 @@ COLUMNS = 212  # rays per row that look for the arm's surface
 FEWEST_POINTS = 150
 MOST_READINGS = 40_000
 SIGMA = 0.003  # [m] errors beyond this count less
-CORRELATED = 4.0  # standard deviation of a reading over its median error, to allow for neighbours that err together
+CORRELATED = 5.0  # standard deviation of a reading over its median error, to allow for neighbours that err together
 
 
 def check_body(view: View, K: np.ndarray, claimed: np.ndarray) -> Verdict:
@@ -53,7 +53,13 @@ def check_body(view: View, K: np.ndarray, claimed: np.ndarray) -> Verdict:
         move, unsure = _step(near, base, normal, gate, T[:3, 3])
         T = move @ T
     verdict = Verdict(*difference(claimed, T), _share_seen(view.depth, K, T, points))
-    return judge(view, verdict, unsure, "bring the hand to the middle of the image, or use a board")
+    return judge(
+        view,
+        verdict,
+        unsure,
+        "bring the hand to the middle of the image, or use a board; if that changes "
+        "nothing, the camera is far from its claimed place",
+    )
 
 
 @functools.cache

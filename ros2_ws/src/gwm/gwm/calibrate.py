@@ -152,6 +152,8 @@ def _collect(camera: str, prefix: str, board: Board | None) -> Path:
             add_view(folder, K, view)
             count += 1
             print(f"  {view.name}: {len(corners.points)} corners")
+    if not count:
+        raise InputError("no views were taken")
     return folder
 
 
