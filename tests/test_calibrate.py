@@ -55,7 +55,7 @@ def test_corners_and_pose_of_one_view_are_unbiased():
 
 
 @pytest.mark.parametrize("moving", [False, True], ids=["base", "hand"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_calibration_reaches_a_millimetre_and_a_tenth_of_a_degree(moving, seed):
     X, Z, taken = views(moving, seed)
     seen = find_board(taken, K, BOARD)
@@ -200,8 +200,8 @@ def body_verdicts(simulator, rig, size, places, seed):
 
 @pytest.mark.parametrize(("size", "accepted"), [(GOOD, True), (TURNED, False), (SHIFTED, False)])
 def test_the_check_by_the_arms_body(simulator, rig, size, accepted):
-    verdicts = list(body_verdicts(simulator, rig, lambda _: size, 3, 10))
-    assert (not accepted) not in verdicts and verdicts.count(accepted) >= 5
+    verdicts = list(body_verdicts(simulator, rig, lambda _: size, 2, 10))
+    assert (not accepted) not in verdicts and verdicts.count(accepted) >= 3
 
 
 @pytest.mark.slow
