@@ -1,7 +1,7 @@
 """A lab's own numbers: where its cameras are and where the arm may go. One YAML file, ``~/.config/gwm/site.yaml``.
 
     cameras:
-      front: {prefix: camera/front, T_base_camera: [[...], [...], [...], [0, 0, 0, 1]]}
+      front: {prefix: camera/front, serial: "048322070450", T_base_camera: [[...], [...], [...], [0, 0, 0, 1]]}
       wrist: {prefix: camera/wrist, T_tcp_camera: [[...], [...], [...], [0, 0, 0, 1]]}
     workspace: {low: [0.22, -0.45, 0.005], high: [0.80, 0.45, 0.70]}
 
@@ -29,11 +29,15 @@ MOUNTS = ("T_base_camera", "T_tcp_camera")  # fixed, moving
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera's topic prefix and place: in the base frame, or on the hand (``moving``) in the frame of the TCP."""
+    """A camera's topic prefix and place: in the base frame, or on the hand (``moving``) in the frame of the TCP.
+
+    One with a ``serial`` can be driven by our own camera node.
+    """
 
     prefix: str
     T: np.ndarray  # (4, 4) T_base_camera, or T_tcp_camera of one on the hand
     moving: bool = False
+    serial: str = ""  # of the RealSense
 
     def place(self, state: ArmState | None) -> np.ndarray:
         """T_base_camera (4, 4) at the moment of ``state``. Raises ValueError when a moving camera has none."""
@@ -45,7 +49,8 @@ class Camera:
 
     def to_dict(self) -> dict:
         """As in a site file and in episode.json."""
-        return {"prefix": self.prefix, MOUNTS[self.moving]: self.T.tolist()}
+        serial = {"serial": self.serial} if self.serial else {}
+        return {"prefix": self.prefix, **serial, MOUNTS[self.moving]: self.T.tolist()}
 
     @staticmethod
     def from_dict(values: dict) -> Camera:
@@ -60,7 +65,9 @@ class Camera:
         rigid = T.shape == (4, 4) and np.allclose(T[:3, :3] @ T[:3, :3].T, np.eye(3), atol=1e-3)
         if not rigid or np.linalg.det(T[:3, :3]) < 0 or not np.isfinite(T).all() or not np.allclose(T[3], [0, 0, 0, 1]):
             raise ValueError(f"{MOUNTS[moving]} is not a rigid 4x4 transform")
-        return Camera(str(values["prefix"]), T, moving)
+        if not isinstance(values.get("serial", ""), str):
+            raise ValueError("serial must stand in quotes, or it loses its leading zeros")
+        return Camera(str(values["prefix"]), T, moving, values.get("serial", ""))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 from gwm_core.data.episode import read_episode
 from gwm_core.errors import InputError
-from gwm_core.scene.camera import pose_matrix
+from gwm_core.scene.camera import from_opencv, pose_matrix
 from gwm_core.types import Frame
 
 FARTHEST = 20.0  # [m] median depth beyond which the unit must be wrong
@@ -64,8 +64,7 @@ def _episode_frames(path: Path) -> list[Frame]:
 
 def _tum_frames(path: Path) -> list[Frame]:
     c = json.loads((path / "intrinsics.json").read_text())
-    # OpenCV puts pixel centres at whole numbers, we put them at + 0.5
-    K = np.array([[c["fx"], 0, c["cx"] + 0.5], [0, c["fy"], c["cy"] + 0.5], [0, 0, 1]], float)
+    K = from_opencv([[c["fx"], 0, c["cx"]], [0, c["fy"], c["cy"]], [0, 0, 1]])
     poses = {}
     for line in _lines(path / "groundtruth.txt"):
         stamp, x, y, z, qx, qy, qz, qw = (float(word) for word in line)
