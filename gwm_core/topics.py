@@ -11,6 +11,9 @@ ALIVE = "policy/alive"
 COMMAND = "gate/command"
 STATUS = "gate/status"
 TARGET_JOINT = "target_joint"  # CRISP controllers' input
+TARGET_POSE = "target_pose"  # the same, for the TCP
+TRAJECTORY = "fr3_arm_controller/joint_trajectory"  # joint_trajectory_controller, named as in franka_ros2
+FORWARD = "forward_position_controller/commands"  # forward_command_controller
 GRIPPER_COMMAND = "gripper_position_controller/commands"  # forward-command gripper, [m]
 DIAGNOSTICS = "diagnostics"
 

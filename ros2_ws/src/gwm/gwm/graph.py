@@ -21,6 +21,8 @@ if importlib.util.find_spec("gwm_core") is None:  # under ROS's own Python, whic
 from gwm_core.errors import InputError, one_of  # noqa: E402
 
 VENV = ROOT / ".venv"
+CONTROLLERS = ("crisp", "crisp_pose", "jtc", "forward")  # gwm.arm
+GRIPPERS = ("auto", "forward", "franka", "action")
 END_WITH_PARENT = "GWM_END_WITH_PARENT"  # set for processes that a starter looks after
 
 
@@ -83,6 +85,8 @@ def graph(
     camera_hz: float = 15.0,
     publish_objects: bool = False,
     start_cameras: bool = False,
+    controller: str = "crisp",
+    gripper: str = "auto",
 ) -> list[NodeSpec]:
     """All processes, in starting order. The signature is the argument list of both starters.
 
@@ -95,9 +99,17 @@ def graph(
         renderer: auto, egl, osmesa or raycast.
         camera_width, camera_height, camera_hz: of the simulated cameras, or of those that are started.
         publish_objects: let the simulation tell where its objects are (the scripted expert needs it).
+        controller: that moves the arm: crisp, crisp_pose, jtc, or forward (simulated arms alone).
+        gripper: franka, action (control_msgs) or forward; auto: forward in simulation, else what is installed.
         start_cameras: drive the RealSense cameras that have a serial in the site file; else realsense-ros does.
     """
     one_of("robot", robot, ("sim", "fr3"))
+    one_of("controller", controller, CONTROLLERS)
+    one_of("gripper", gripper, GRIPPERS)
+    if controller == "forward" and robot != "sim":
+        raise InputError(
+            "forward is for simulated arms (100 Hz steps break the real one's conditions): crisp, crisp_pose or jtc"
+        )
     one_of("renderer", renderer, ("auto", "egl", "osmesa", "raycast"))
     if not (0 < camera_hz <= 90 and 16 <= camera_width <= 1920 and 16 <= camera_height <= 1080):
         raise InputError(f"no such camera: {camera_width}x{camera_height} at {camera_hz} Hz (up to 1920x1080 at 90)")
@@ -114,14 +126,20 @@ def graph(
         if not (Path(policy) / "manifest.json").is_file():
             raise InputError(f"no policy in {policy}: a folder as `gwm train policy --out` makes, or expert")
     common = {"robot": robot, "site": site}
+    gate = {**common, "auto_arm": robot == "sim", "controller": controller, "gripper": gripper}
     nodes = [
         NodeSpec("policy", "policy_node", {**common, "policy": policy, "task": task}, nice=5, respawn=True),
-        NodeSpec("gate", "gate_node", {**common, "auto_arm": robot == "sim"}, essential=True),
+        NodeSpec("gate", "gate_node", gate, essential=True),
         NodeSpec("recorder", "recorder_node", {**common, "record": record, "task": task}, nice=10, respawn=True),
     ]
     cameras = {"width": camera_width, "height": camera_height, "camera_hz": camera_hz}
     if robot == "sim":
-        parameters = {"renderer": renderer, **cameras, "publish_objects": publish_objects or policy == "expert"}
+        parameters = {
+            "renderer": renderer,
+            **cameras,
+            "publish_objects": publish_objects or policy == "expert",
+            "controller": controller,
+        }
         nodes.insert(0, NodeSpec("sim", "sim_node", parameters, essential=True))
     elif start_cameras:
         nodes.insert(0, NodeSpec("cameras", "camera_node", {"site": site, **cameras}, respawn=True))
