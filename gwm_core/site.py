@@ -85,6 +85,11 @@ def simulation_site() -> Site:
     return Site({name: Camera(topics.prefix_of(name), look_at(*pose)) for name, pose in CAMERAS.items()})
 
 
+def workspace_of(robot: str, path: str) -> Workspace:
+    """The box the TCP may move in, for a process that needs no more of the site (and must not load the simulation)."""
+    return Workspace() if robot == "sim" and not path else load_site(path or DEFAULT_FILE).workspace
+
+
 def load_site(path: Path) -> Site:
     """Read and check a site file. Raises InputError naming the key that is wrong."""
     try:

@@ -22,10 +22,9 @@ from gwm.franka import Robot, best_gripper, has
 from gwm.node import RELIABLE, SENSOR, STEADY, declare, now_ns, spin, wait_to_be_alone
 from gwm_core import topics
 from gwm_core.control.gate import Command, Gate, GateConfig, State
-from gwm_core.control.limits import Workspace
 from gwm_core.control.pace import Pace
 from gwm_core.errors import InputError
-from gwm_core.site import DEFAULT_FILE, load_site
+from gwm_core.site import workspace_of
 from gwm_core.types import ArmState
 
 
@@ -56,7 +55,7 @@ class GateNode(Node):
         gripper = self.declare_parameter("gripper", "auto").value
         if config.auto_arm and robot != "sim":
             raise InputError("auto_arm is for robot:=sim alone: a real arm is armed by its operator")
-        self._gate = Gate(config, workspace=_workspace(robot, site))
+        self._gate = Gate(config, workspace=workspace_of(robot, site))
         self._pace, self._width = Pace(1.0 / config.rate_hz), np.nan
         self._plan, self._latency_ms = 0, 0.0
         self._command = self.create_publisher(JointState, topics.COMMAND, RELIABLE)
@@ -169,12 +168,6 @@ class GateNode(Node):
             self._step()
             time.sleep(1.0 / self._gate.config.rate_hz)
         print(f"gate: at rest, {self._gate.state.name}", flush=True)
-
-
-def _workspace(robot: str, site: str) -> Workspace:
-    if robot == "sim" and not site:
-        return Workspace()
-    return load_site(site or DEFAULT_FILE).workspace
 
 
 def main() -> int:

@@ -22,6 +22,8 @@ from gwm_core.errors import InputError, one_of  # noqa: E402
 
 VENV = ROOT / ".venv"
 CONTROLLERS = ("crisp", "crisp_pose", "jtc", "forward")  # gwm.arm
+DEVICES = ("spacemouse", "gamepad", "keyboard", "leader")  # gwm_core.control.devices
+MODES = ("policy", "teleop", "shared")
 GRIPPERS = ("auto", "forward", "franka", "action")
 END_WITH_PARENT = "GWM_END_WITH_PARENT"  # set for processes that a starter looks after
 
@@ -35,6 +37,7 @@ class NodeSpec:
     parameters: dict[str, object] = field(default_factory=dict)
     nice: int = 0
     respawn: bool = False
+    remaps: dict[str, str] = field(default_factory=dict)
     essential: bool = False  # its death ends the graph
 
 
@@ -87,6 +90,8 @@ def graph(
     start_cameras: bool = False,
     controller: str = "crisp",
     gripper: str = "auto",
+    mode: str = "policy",
+    device: str = "gamepad",
 ) -> list[NodeSpec]:
     """All processes, in starting order. The signature is the argument list of both starters.
 
@@ -101,10 +106,14 @@ def graph(
         publish_objects: let the simulation tell where its objects are (the scripted expert needs it).
         controller: that moves the arm: crisp, crisp_pose, jtc, or forward (simulated arms alone).
         gripper: franka, action (control_msgs) or forward; auto: forward in simulation, else what is installed.
+        mode: who plans: policy, teleop (an operator) or shared (a policy, and an operator who may take over).
+        device: of the operator: spacemouse, gamepad, keyboard (gwm teleop) or leader.
         start_cameras: drive the RealSense cameras that have a serial in the site file; else realsense-ros does.
     """
     one_of("robot", robot, ("sim", "fr3"))
     one_of("controller", controller, CONTROLLERS)
+    one_of("mode", mode, MODES)
+    one_of("device", device, DEVICES)
     one_of("gripper", gripper, GRIPPERS)
     if controller == "forward" and robot != "sim":
         raise InputError(
@@ -127,8 +136,13 @@ def graph(
             raise InputError(f"no policy in {policy}: a folder as `gwm train policy --out` makes, or expert")
     common = {"robot": robot, "site": site}
     gate = {**common, "auto_arm": robot == "sim", "controller": controller, "gripper": gripper}
+    aside = {"policy/chunk": "policy/proposal", "policy/alive": "policy/proposal_alive"} if mode == "shared" else {}
+    planners = [
+        NodeSpec("policy", "policy_node", {**common, "policy": policy, "task": task}, 5, respawn=True, remaps=aside),
+        NodeSpec("teleop", "teleop_node", {**common, "device": device, "shared": mode == "shared"}, respawn=True),
+    ]
     nodes = [
-        NodeSpec("policy", "policy_node", {**common, "policy": policy, "task": task}, nice=5, respawn=True),
+        *{"policy": planners[:1], "teleop": planners[1:], "shared": planners}[mode],
         NodeSpec("gate", "gate_node", gate, essential=True),
         NodeSpec("recorder", "recorder_node", {**common, "record": record, "task": task}, nice=10, respawn=True),
     ]
@@ -159,6 +173,7 @@ def nice(node: NodeSpec) -> list[str]:
 def ros_arguments(node: NodeSpec) -> list[str]:
     """Name, shipped parameters, then this run's parameters, which win."""
     words = ["--ros-args", "-r", f"__node:={node.name}", "--params-file", str(share("launch/params.yaml"))]
+    words += [word for old, new in node.remaps.items() for word in ("-r", f"{old}:={new}")]
     for name, value in node.parameters.items():
         text = str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)
         words += ["-p", f"{name}:={text}"]
