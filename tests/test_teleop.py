@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from teleoperated import read_recording, run
 
 from gwm_core.control.devices import DEVICES, KEY_TIME, KEYS, Keyboard
+from gwm_core.control.judge import judge
 from gwm_core.control.kinematics import HOME_Q, fk
 from gwm_core.control.limits import Workspace
 from gwm_core.control.teleop import Authority, Teleop, TeleopConfig
@@ -213,3 +215,12 @@ def test_a_keyboards_keys_are_held_for_a_moment():
 def test_numbers_that_make_no_sense_are_refused():
     with pytest.raises(InputError, match="timeout"):
         TeleopConfig(timeout=0.0)
+
+
+def test_a_recorded_joy_stream_lifts_the_cube_and_the_judge_is_content(simulator):
+    recording = iter(read_recording())
+    lifted, log, _ = run(simulator, lambda sim, now: next(recording))
+    assert lifted
+    q, dq, ddq = (np.array(part) for part in zip(*(command.reference for command in log)))
+    verdict = judge(q, dq, ddq, np.array([command.latched for command in log]))
+    assert verdict.total == 0, verdict.violations
