@@ -22,6 +22,7 @@ from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from gwm import messages
+from gwm.graph import CONTROLLERS
 from gwm.node import NEWEST
 from gwm_core import topics
 from gwm_core.control.brake import Brake
@@ -36,12 +37,6 @@ TOPICS = {  # where the gate must be the only publisher
     "crisp_pose": (topics.TARGET_POSE, topics.TARGET_JOINT),
     "jtc": (topics.TRAJECTORY,),
     "forward": (topics.FORWARD,),
-}
-NAMES = {  # of the controllers in launch/controllers.yaml
-    "crisp": "joint_impedance_controller",
-    "crisp_pose": "cartesian_impedance_controller",
-    "jtc": "fr3_arm_controller",
-    "forward": "forward_position_controller",
 }
 BASE_FRAME = "fr3_link0"
 GRIPPER_REPEAT = 50  # commands: a late subscriber hears it too
@@ -156,7 +151,7 @@ class Arm:
             "forward": lambda: Forward(node),
         }
         self.topics, self._controller = TOPICS[controller], make[controller]()
-        self.controller_name = NAMES[controller]
+        self.controller_name = CONTROLLERS[controller]
         self.gripper = gripper_of(node, gripper)
         self.sent = 0
 

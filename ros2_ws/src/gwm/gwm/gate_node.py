@@ -24,7 +24,7 @@ from gwm_core import topics
 from gwm_core.control.gate import Command, Gate, GateConfig, State
 from gwm_core.control.pace import Pace
 from gwm_core.errors import InputError
-from gwm_core.site import workspace_of
+from gwm_core.site import motion_site
 from gwm_core.types import ArmState
 
 
@@ -50,18 +50,18 @@ class GateNode(Node):
         super().__init__("gate")
         config = declare(self, GateConfig)
         robot = self.declare_parameter("robot", "sim").value
-        site = self.declare_parameter("site", "").value
+        site = motion_site(robot, self.declare_parameter("site", "").value)
         controller = self.declare_parameter("controller", "crisp").value
         gripper = self.declare_parameter("gripper", "auto").value
         if config.auto_arm and robot != "sim":
             raise InputError("auto_arm is for robot:=sim alone: a real arm is armed by its operator")
-        self._gate = Gate(config, workspace=workspace_of(robot, site))
+        self._gate = Gate(config, site.profile, site.workspace, np.array(site.home))
         self._pace, self._width = Pace(1.0 / config.rate_hz), np.nan
         self._plan, self._latency_ms = 0, 0.0
         self._command = self.create_publisher(JointState, topics.COMMAND, RELIABLE)
         if gripper == "auto":
             gripper = "forward" if robot == "sim" else best_gripper()
-        self._arm = Arm(self, controller, gripper, 1.0 / config.rate_hz, simulated=robot == "sim")
+        self._arm = Arm(self, controller, gripper, 1.0 / config.rate_hz, robot == "sim", site.profile)
         for topic in self._arm.topics:
             wait_to_be_alone(self, topic, own=1)  # only one process may write to the arm
         watched = robot != "sim" and has("franka_msgs")

@@ -21,7 +21,12 @@ if importlib.util.find_spec("gwm_core") is None:  # under ROS's own Python, whic
 from gwm_core.errors import InputError, one_of  # noqa: E402
 
 VENV = ROOT / ".venv"
-CONTROLLERS = ("crisp", "crisp_pose", "jtc", "forward")  # gwm.arm
+CONTROLLERS = {  # what gwm.arm can speak to, and the controllers' names in launch/controllers.yaml
+    "crisp": "joint_impedance_controller",
+    "crisp_pose": "cartesian_impedance_controller",
+    "jtc": "fr3_arm_controller",
+    "forward": "forward_position_controller",
+}
 DEVICES = ("spacemouse", "gamepad", "keyboard", "leader")  # gwm_core.control.devices
 MODES = ("policy", "teleop", "shared")
 GRIPPERS = ("auto", "forward", "franka", "action")

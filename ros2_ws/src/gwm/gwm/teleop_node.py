@@ -20,7 +20,7 @@ from gwm_core import topics
 from gwm_core.control.devices import DEVICES
 from gwm_core.control.teleop import Authority, Teleop, TeleopConfig
 from gwm_core.errors import one_of
-from gwm_core.site import workspace_of
+from gwm_core.site import motion_site
 
 BEAT = 0.02  # [s]
 
@@ -45,7 +45,7 @@ class TeleopNode(Node):
         leader = one_of("device", p.device, (*DEVICES, "leader")) == "leader"
         self._input = topics.LEADER if leader else topics.JOY
         device = DEVICES["gamepad" if leader else p.device]
-        self._teleop = Teleop(device, config, workspace_of(p.robot, p.site))
+        self._teleop = Teleop(device, config, motion_site(p.robot, p.site).workspace)
         self._authority = Authority("policy" if p.shared else "operator")
         self._shared, self._leader = p.shared, leader
         self._plans = 0
