@@ -160,10 +160,10 @@ class Robot:
             which = "activate_controllers" if step == "activate the controller" else "deactivate_controllers"
             self._ask("switch_controller", ended, **{which: [self._controller]}, strictness=2)
 
-    def _ask(self, name: str, ended, **fields) -> None:
-        client, request = self._manager.get(name, (None, None))
+    def _ask(self, service: str, ended, /, **fields) -> None:
+        client, request = self._manager.get(service, (None, None))
         if client is None or not client.service_is_ready():
-            ended(False, f"no service controller_manager/{name}")
+            ended(False, f"no service controller_manager/{service}")
             return
         wish = request()
         for field, value in fields.items():
