@@ -66,17 +66,17 @@ def picture(rng):
 class Film:
     """Pushes a new pair every period from a thread of its own; ``spoil(number, keywords)`` may change a pair before."""
 
-    def __init__(self, camera, seed=0):
+    def __init__(self, camera, seed=0, number=0):
         self.camera, self.spoil = camera, lambda number, pair: pair
         self.pushed = {}  # number -> (stamp [ms], colour, depth) of every pair that was not spoilt
-        self._over, self._rng = threading.Event(), np.random.default_rng(seed)
+        self._over, self._rng, self._number = threading.Event(), np.random.default_rng(seed), number
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self):
-        number = 0
         while not self._over.wait(1 / HZ):
-            number += 1
+            self._number += 1
+            number = self._number
             color, depth = picture(self._rng)
             pair = {"number": number, "color": color, "depth": depth, "stamp_ms": time.time() * 1e3}
             spoilt = self.spoil(number, dict(pair))

@@ -170,10 +170,10 @@ def test_each_fault_is_counted_and_no_faulty_pair_is_published(films, site):
 
     film.spoil = spoil
     site.start(on(Bus(*(f.camera for f in films.values()))))
-    site.until("every fault", lambda: all(site.counted("front", kind) >= 2 for kind in FAULTS))
-    assert same_as_pushed(site, "front", film) >= 20  # a spoilt pair's stamp is not among those pushed
+    site.until("every fault", lambda: all(site.counted("front", kind) >= 1 for kind in FAULTS))
+    assert same_as_pushed(site, "front", film) >= 10  # a spoilt pair's stamp is not among those pushed
     assert all(site.counted("wrist", kind) == 0 for kind in FAULTS)
-    assert same_as_pushed(site, "wrist", films["222"]) >= 20
+    assert same_as_pushed(site, "wrist", films["222"]) >= 10
 
 
 def test_a_stall_and_an_unplugged_camera_are_told_and_it_comes_back_while_the_other_goes_on(films, site):
@@ -197,10 +197,11 @@ def test_a_stall_and_an_unplugged_camera_are_told_and_it_comes_back_while_the_ot
     site.until("the other's pairs", lambda: site.count("wrist") > others + 8)
     assert site.count("front") == gone and site.counted("front", "lost") == 1
 
-    new = films["111"] = Film(SoftwareCamera("111"), 7)  # numbers from 1 again
+    new = films["111"] = Film(SoftwareCamera("111"), 7, number=5000)
     bus.cameras.append(new.camera)
     site.until("its return", lambda: site.count("front") > gone + 5)
     site.until("a good report", lambda: site.state("front") == "streaming")
+    assert site.counted("front", "dropped") < 100  # another count is no gap
     assert all(site.counted("wrist", what) == 0 for what in ("lost", "stalled", "repeated color"))
 
 
