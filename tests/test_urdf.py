@@ -62,7 +62,7 @@ def test_capsules_are_the_cores(robot, kind):
     assert len(found) == len(CAPSULES)
     for (link, start, end, radius), capsule in zip(found, CAPSULES):
         assert (link, radius) == (capsule.link, capsule.radius)
-        np.testing.assert_allclose([start, end], [capsule.start, capsule.end], atol=1e-9)
+        np.testing.assert_allclose([start, end], [capsule.start, capsule.end], atol=1e-6)
 
 
 def test_inertias_are_those_of_bodies(robot):
