@@ -8,9 +8,16 @@ JOINT_STATES = "franka/joint_states"
 GRIPPER_STATES = "franka_gripper/joint_states"
 CHUNK = "policy/chunk"
 ALIVE = "policy/alive"
+PROPOSAL = "policy/proposal"  # a policy's plans where an operator may take over; teleop passes them on
+PROPOSAL_ALIVE = "policy/proposal_alive"
+JOY = "joy"
+LEADER = "leader/joint_states"
 COMMAND = "gate/command"
 STATUS = "gate/status"
 TARGET_JOINT = "target_joint"  # CRISP controllers' input
+TARGET_POSE = "target_pose"  # the same, for the TCP
+TRAJECTORY = "fr3_arm_controller/joint_trajectory"  # joint_trajectory_controller, named as in franka_ros2
+FORWARD = "forward_position_controller/commands"  # forward_command_controller
 GRIPPER_COMMAND = "gripper_position_controller/commands"  # forward-command gripper, [m]
 DIAGNOSTICS = "diagnostics"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 
@@ -64,3 +66,26 @@ def renderer() -> str:
     from gwm_core.sim.camera import choose_renderer
 
     return choose_renderer()
+
+
+@pytest.fixture
+def domain(monkeypatch):
+    """A ROS domain of its own."""
+    from gwm.graph import environment
+
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 100)))
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def operator(domain):
+    """A node in that domain that stands where a person would."""
+    rclpy = pytest.importorskip("rclpy")
+    from gwm.operator import Operator
+
+    rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+    operator = Operator()
+    yield operator
+    operator.destroy_node()
+    rclpy.try_shutdown()

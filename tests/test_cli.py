@@ -48,6 +48,9 @@ def gwm(*words, cwd=None, **env):
         (["up", "site:=/nowhere"], "no site file"),
         (["up", "policy:=expert", "task:=juggle"], "lift, pick_place, stack"),
         (["up", "robot:=fr3", "policy:=expert"], "ground truth"),
+        (["calibrate", "--camera", "front", "--mount", "roof"], "valid are base, hand"),
+        (["calibrate", "--camera", "front", "--mount", "base", "--views", "/nowhere"], "cannot read"),
+        (["calibrate", "--camera", "front", "--mount", "base", "--board", "7x5"], "COLUMNSxROWS"),
         (["juggle"], "invalid choice"),
         ([], "required"),
     ],
@@ -72,7 +75,7 @@ def test_a_mix_of_wheels_and_system_ros_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["demo"], ["up"], ["collect"], ["train", "policy"], ["eval", "policy"], ["doctor"]]
+    "words", [[], ["demo"], ["up"], ["collect"], ["train", "policy"], ["eval", "policy"], ["calibrate"], ["doctor"]]
 )
 def test_help_has_an_example(words):
     done = gwm(*words, "--help")

@@ -77,8 +77,14 @@ class Counts:
 class Gate:
     """Chunks, beats, operator wishes and joint states in; one command per period out."""
 
-    def __init__(self, config: GateConfig = GateConfig(), profile: Profile = DESK, workspace: Workspace = Workspace()):
-        self.config, self.profile, self.workspace = config, profile, workspace
+    def __init__(
+        self,
+        config: GateConfig = GateConfig(),
+        profile: Profile = DESK,
+        workspace: Workspace = Workspace(),
+        home_q: np.ndarray = HOME_Q,
+    ):
+        self.config, self.profile, self.workspace, self.home_q = config, profile, workspace, home_q
         self.state, self.cause, self.armed = State.DISARMED, "not armed yet", False
         self.counts = Counts()
         self._follower = Follower(1.0 / config.rate_hz, profile, workspace)
@@ -215,10 +221,10 @@ class Gate:
         return ""
 
     def home(self, now: float) -> str:
-        """Move to HOME_Q from HOLD with the gripper open; plans need ``arm`` afterwards. Returns "" or why not."""
+        """Move to ``home_q`` from HOLD with the gripper open; plans need ``arm`` afterwards. Returns "" or why not."""
         if self.state is not State.HOLD:
             return f"home starts from HOLD, not from {self.state.name}"
-        self._target = Move(self._follower.reference.q, HOME_Q, now, OPEN_WIDTH, self.profile)
+        self._target = Move(self._follower.reference.q, self.home_q, now, OPEN_WIDTH, self.profile)
         self._homing, self._plan, self.armed = True, 0, False
         self.state, self.cause = State.RUNNING, "going home"
         return ""
@@ -244,7 +250,7 @@ class Gate:
             self._grip(goal.width)
             reference = self._follower.step(goal.q, goal.dq, goal.ddq)
             if self._homing and now > self._target.end and self._follower.at_rest:
-                there = np.abs(reference.q - HOME_Q).max() < AT_HOME
+                there = np.abs(reference.q - self.home_q).max() < AT_HOME
                 self._homing, self.state = False, State.HOLD
                 self.cause = "at home" if there else "home not reached"
         elif self.state is State.STOPPING:

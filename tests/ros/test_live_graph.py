@@ -1,7 +1,6 @@
 """The real processes over real topics, driven as an operator would."""
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -13,10 +12,9 @@ import numpy as np
 import pytest
 import yaml
 
-rclpy = pytest.importorskip("rclpy")
+pytest.importorskip("rclpy")
 
-from gwm.graph import command, environment, graph
-from gwm.operator import Operator
+from gwm.graph import command, graph
 from gwm.supervise import Supervisor
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
@@ -28,22 +26,6 @@ from gwm_core.errors import InputError
 from gwm_core.site import simulation_site
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
-
-
-@pytest.fixture
-def domain(monkeypatch):
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 100)))
-    for name, value in environment().items():
-        monkeypatch.setenv(name, value)
-
-
-@pytest.fixture
-def operator(domain):
-    rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
-    operator = Operator()
-    yield operator
-    operator.destroy_node()
-    rclpy.try_shutdown()
 
 
 def real_robot_nodes(tmp_path):
