@@ -8,7 +8,7 @@ from conftest import FollowingArm
 from gwm_core.control.gate import Gate, GateConfig, State
 from gwm_core.control.judge import judge
 from gwm_core.control.kinematics import HOME_Q
-from gwm_core.control.limits import Q_HIGH, Workspace
+from gwm_core.control.limits import FR3, Workspace
 from gwm_core.errors import InputError
 from gwm_core.types import ArmState, Chunk
 
@@ -162,7 +162,7 @@ def bad_chunks(arm):
     yield "not finite", Chunk(good.stamp, good.q, np.full(16, np.nan))
     yield "shape", Chunk(good.stamp, good.q[:, :6], good.width)
     yield "shape", Chunk(good.stamp, good.q[:0], good.width[:0])
-    yield "joint limit", Chunk(good.stamp, good.q * 0 + Q_HIGH + 0.01, good.width)
+    yield "joint limit", Chunk(good.stamp, good.q * 0 + FR3.q_high + 0.01, good.width)
     yield "jump", Chunk(good.stamp, jump, good.width)
     yield "jump", Chunk(good.stamp, good.q + np.array([0, 0, 0, 0, 0, 0, 0.5]), good.width)
     yield "row spacing", Chunk(good.stamp, good.q, good.width, dt=1e-4)

@@ -17,7 +17,7 @@ import numpy as np
 
 from gwm_core.control.controller import Follower, Reference
 from gwm_core.control.kinematics import HOME_Q, fk
-from gwm_core.control.limits import DESK, DQ_MAX, Q_HIGH, Q_LOW, Profile, Workspace
+from gwm_core.control.limits import DESK, FR3, Profile, Workspace
 from gwm_core.control.plan import Blend, ChunkTarget, Move, Still, Target
 from gwm_core.errors import InputError
 from gwm_core.types import OPEN_WIDTH, ArmState, Chunk
@@ -145,11 +145,11 @@ class Gate:
             return f"too soon: {1e3 * (now - self._accepted_at):.0f} ms after another"
         if self.state not in (State.HOLD, State.RUNNING) or not self.armed or self._homing:
             return f"state: {self.state.name}{'' if self.armed else ', not armed'}"
-        if np.any(chunk.q < Q_LOW) or np.any(chunk.q > Q_HIGH):
+        if np.any(chunk.q < FR3.q_low) or np.any(chunk.q > FR3.q_high):
             return "joint limit"
         if not self.workspace.holds(fk(chunk.q)[:, :3, 3]):
             return "workspace"
-        if np.abs(np.diff(chunk.q, axis=0)).max() > min(c.max_jump, DQ_MAX.max() * chunk.dt):
+        if np.abs(np.diff(chunk.q, axis=0)).max() > min(c.max_jump, FR3.dq_max.max() * chunk.dt):
             return "jump: between rows"
         row = 0 if self.state is State.HOLD else min(int(age / chunk.dt), len(chunk.q) - 1)
         if np.abs(chunk.q[row] - self._follower.reference.q).max() > c.max_jump:
@@ -176,7 +176,7 @@ class Gate:
         if not np.isfinite(self._measured.width):
             return "no gripper state"
         if self.state is State.DISARMED:
-            if np.any(self._measured.q < Q_LOW) or np.any(self._measured.q > Q_HIGH):
+            if np.any(self._measured.q < FR3.q_low) or np.any(self._measured.q > FR3.q_high):
                 return "a joint is within the margin of its limit: move the arm by hand first"
             if not self.workspace.holds(fk(self._measured.q)[:3, 3]):
                 return "the tool is outside the workspace: move the arm by hand first"

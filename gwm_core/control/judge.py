@@ -95,8 +95,8 @@ def _judge_segment(verdict: Verdict, q, dq, ddq, dt: float, tcp_limit: float) ->
 
 def _check_states(verdict: Verdict, view: str, q, dq, ddq, dddq, tcp_limit: float) -> None:
     verdict.check(f"{view} position", _position_use(q))
-    verdict.check(f"{view} acceleration", np.abs(ddq) / limits.DDQ_MAX)
-    verdict.check(f"{view} jerk", np.abs(dddq) / limits.DDDQ_MAX)
+    verdict.check(f"{view} acceleration", np.abs(ddq) / limits.FR3.ddq_max)
+    verdict.check(f"{view} jerk", np.abs(dddq) / limits.FR3.dddq_max)
     if dq is not None:
         verdict.check(f"{view} velocity", _velocity_use(q, dq))
         tcp = _tcp(q)
@@ -105,12 +105,12 @@ def _check_states(verdict: Verdict, view: str, q, dq, ddq, dddq, tcp_limit: floa
 
 def _position_use(q: np.ndarray) -> np.ndarray:
     """0 in the middle of the range, 1 at an end."""
-    middle, half = (limits.Q_MAX + limits.Q_MIN) / 2, (limits.Q_MAX - limits.Q_MIN) / 2
+    middle, half = (limits.FR3.q_max + limits.FR3.q_min) / 2, (limits.FR3.q_max - limits.FR3.q_min) / 2
     return np.abs(q - middle) / half
 
 
 def _velocity_use(q: np.ndarray, dq: np.ndarray) -> np.ndarray:
-    low, high = limits.velocity_bounds(q)
+    low, high = limits.FR3.velocity_bounds(q)
     bound = np.where(dq >= 0, high, -low)
     return np.where(np.abs(dq) < 1e-9, 0.0, np.abs(dq) / np.maximum(bound, 1e-9))
 
