@@ -1,15 +1,18 @@
 """A lab's own numbers: where its cameras are and where the arm may go. One YAML file, ``~/.config/gwm/site.yaml``.
 
     cameras:
-      front: {prefix: camera/front, T_base_camera: [[...], [...], [...], [0, 0, 0, 1]]}
+      front: {prefix: camera/front, serial: "048322070450", T_base_camera: [[...], [...], [...], [0, 0, 0, 1]]}
       wrist: {prefix: camera/wrist, T_tcp_camera: [[...], [...], [...], [0, 0, 0, 1]]}
     workspace: {low: [0.22, -0.45, 0.005], high: [0.80, 0.45, 0.70]}
 
+``gwm calibrate`` writes a camera's place, and beside it ``calibrated``: when, and how well the views agreed.
 Without a file the simulation's site is used; a real robot needs one.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,11 +32,16 @@ MOUNTS = ("T_base_camera", "T_tcp_camera")  # fixed, moving
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera's topic prefix and place: in the base frame, or on the hand (``moving``) in the frame of the TCP."""
+    """A camera's topic prefix and place: in the base frame, or on the hand (``moving``) in the frame of the TCP.
+
+    One with a ``serial`` can be driven by our own camera node.
+    """
 
     prefix: str
     T: np.ndarray  # (4, 4) T_base_camera, or T_tcp_camera of one on the hand
     moving: bool = False
+    serial: str = ""  # of the RealSense
+    calibrated: dict | None = None  # as gwm_core.scene.calibrate.Calibration.record makes it
 
     def place(self, state: ArmState | None) -> np.ndarray:
         """T_base_camera (4, 4) at the moment of ``state``. Raises ValueError when a moving camera has none."""
@@ -45,22 +53,36 @@ class Camera:
 
     def to_dict(self) -> dict:
         """As in a site file and in episode.json."""
-        return {"prefix": self.prefix, MOUNTS[self.moving]: self.T.tolist()}
+        serial = {"serial": self.serial} if self.serial else {}
+        known = {} if self.calibrated is None else {"calibrated": self.calibrated}
+        return {"prefix": self.prefix, **serial, MOUNTS[self.moving]: self.T.tolist(), **known}
 
     @staticmethod
     def from_dict(values: dict) -> Camera:
         """Back from ``to_dict``. Raises ValueError with what is wrong."""
         if not isinstance(values, dict) or "prefix" not in values or sum(key in values for key in MOUNTS) != 1:
             raise ValueError(f"prefix and one of {' or '.join(MOUNTS)} are wanted")
-        moving = MOUNTS[True] in values
-        try:
-            T = np.array(values[MOUNTS[moving]], float)
-        except (TypeError, ValueError):
-            raise ValueError(f"{MOUNTS[moving]} is not a matrix of numbers") from None
-        rigid = T.shape == (4, 4) and np.allclose(T[:3, :3] @ T[:3, :3].T, np.eye(3), atol=1e-3)
-        if not rigid or np.linalg.det(T[:3, :3]) < 0 or not np.isfinite(T).all() or not np.allclose(T[3], [0, 0, 0, 1]):
-            raise ValueError(f"{MOUNTS[moving]} is not a rigid 4x4 transform")
-        return Camera(str(values["prefix"]), T, moving)
+        moving, calibrated = MOUNTS[True] in values, values.get("calibrated")
+        if calibrated is not None and not isinstance(calibrated, dict):
+            raise ValueError("calibrated is not what gwm calibrate writes")
+        serial = values.get("serial", "")
+        if not isinstance(serial, str):
+            raise ValueError("serial must stand in quotes, or it loses its leading zeros")
+        T = rigid(MOUNTS[moving], values[MOUNTS[moving]])
+        return Camera(str(values["prefix"]), T, moving, serial, calibrated)
+
+
+def rigid(name: str, values) -> np.ndarray:
+    """A rigid transform (4, 4) from nested lists. Raises ValueError naming it when it is none."""
+    try:
+        T = np.array(values, float)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} is not a matrix of numbers") from None
+    if T.shape != (4, 4) or not np.isfinite(T).all() or not np.allclose(T[3], [0, 0, 0, 1]):
+        raise ValueError(f"{name} is not a rigid 4x4 transform")
+    if not np.allclose(T[:3, :3] @ T[:3, :3].T, np.eye(3), atol=1e-3) or np.linalg.det(T[:3, :3]) < 0:
+        raise ValueError(f"{name} is not a rigid 4x4 transform")
+    return T
 
 
 @dataclass(frozen=True)
@@ -106,3 +128,51 @@ def _workspace(path: Path, box) -> Workspace:
     if not np.all(low < high) or np.any(low < widest.low) or np.any(high > widest.high):
         raise InputError(f"site file {path}: workspace may only narrow {widest.low} to {widest.high}")
     return Workspace(tuple(low), tuple(high))
+
+
+def refuse_installed(path: Path) -> None:
+    """Raise InputError when ``path`` lies in an installed package: a lab's numbers have their own file."""
+    path = Path(path).expanduser().resolve()
+    ament = [Path(p).resolve() for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
+    if {"site-packages", "dist-packages"} & set(path.parts) or any(p in path.parents for p in ament):
+        raise InputError(f"{path} belongs to an installed package: copy it to {DEFAULT_FILE} and leave out --site")
+
+
+def write_camera(path: Path, name: str, camera: Camera, now: str) -> Path | None:
+    """Put a camera into a site file; all else in it stays, comments included. Nothing half-written is left behind.
+
+    Args:
+        now: for the name of the old file's copy.
+
+    Returns:
+        The copy of the old file, ``<path>.bak-<now>``; None when there was none.
+    """
+    from ruamel.yaml import YAML, YAMLError  # keeps comments, which PyYAML drops
+
+    refuse_installed(path)
+    path = Path(path).expanduser().resolve()  # a link stays a link
+    yaml_file, existed = YAML(typ="rt"), path.exists()
+    yaml_file.default_flow_style, yaml_file.width = None, 120
+    partial, backup = (path.with_name(path.name + ending) for ending in (".partial", f".bak-{now}"))
+    try:
+        values = (yaml_file.load(path.read_text()) if existed else None) or {}
+        entry = values.setdefault("cameras", {}).setdefault(name, {})
+        for key in (*MOUNTS, "calibrated"):
+            entry.pop(key, None)
+        entry.update(camera.to_dict())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, "w") as file:
+            yaml_file.dump(values, file)
+            file.flush()
+            os.fsync(file.fileno())
+        load_site(partial)
+        if existed:
+            shutil.copy2(path, backup)
+        os.replace(partial, path)
+    except (AttributeError, TypeError, YAMLError) as error:
+        raise InputError(f"site file {path} is not one: {error}") from None
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return backup if existed else None

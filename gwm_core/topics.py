@@ -34,6 +34,11 @@ def info(prefix: str) -> str:
     return f"{prefix}/color/camera_info"
 
 
+def depth_info(prefix: str) -> str:
+    """Camera info topic of the aligned depth, which is the colour camera's."""
+    return f"{prefix}/aligned_depth_to_color/camera_info"
+
+
 def prefix_of(camera: str) -> str:
     """Default topic prefix of a camera."""
     return f"camera/{camera}"

@@ -43,6 +43,7 @@ def gwm(*words, cwd=None, **env):
         (["up", "camera_hz:=fast"], "not a float"),
         (["up", "camera_hz:=0"], "no such camera"),
         (["up", "renderer:=magic"], "auto, egl"),
+        (["up", "start_cameras:=true"], "brings its own cameras"),
         (["up", "policy:=/nowhere"], "no policy in /nowhere"),
         (["up", "site:=/nowhere"], "no site file"),
         (["up", "policy:=expert", "task:=juggle"], "lift, pick_place, stack"),

@@ -1,5 +1,7 @@
+import json
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -7,7 +9,9 @@ pytest.importorskip("rclpy")
 from gwm import messages
 
 from gwm_core import topics
+from gwm_core.data import episode as bag
 from gwm_core.data.episode import STORE, _deserialize
+from gwm_core.scene.camera import back_project, intrinsics
 from gwm_core.types import Chunk
 
 
@@ -77,3 +81,51 @@ def test_what_rclpy_writes_the_episode_reader_reads(effort, velocity):
     np.testing.assert_array_equal(back.position, np.arange(7))
     np.testing.assert_array_equal(back.velocity, velocity)
     assert STORE.serialize_cdr(back, "sensor_msgs/msg/JointState") is not None
+
+
+K = intrinsics(424, 240, 42.5) + np.array([[0, 0, 3.25], [0, 0, -1.5], [0, 0, 0]])
+
+
+@pytest.mark.parametrize("make", [messages.camera_info, bag.camera_info], ids=["rclpy", "rosbags"])
+def test_on_the_wire_pixel_centres_are_whole_numbers_and_inside_they_are_at_a_half(make):
+    info = make(5, "front", K, 424, 240)
+    np.testing.assert_array_equal(messages.camera_matrix(info), K)
+    np.testing.assert_array_equal(np.reshape(info.p, (3, 4))[:, :3], np.reshape(info.k, (3, 3)))
+    points = back_project(np.full((240, 424), 0.8, np.float32), K)[[0, 7, 239], [0, 300, 423]]
+    wire = np.reshape(info.k, (3, 3))
+    pixels, _ = cv2.projectPoints(points.astype(float), np.zeros(3), np.zeros(3), wire, np.zeros(5))
+    np.testing.assert_allclose(pixels[:, 0], [[0, 0], [300, 7], [423, 239]], atol=1e-3)
+
+
+def test_a_cameras_own_numbers_go_out_as_they_came():
+    """float32 from librealsense, + 0.5 inside, back on the wire: not a bit changes."""
+    ppx, ppy = np.float32(211.34271), np.float32(119.97835)
+    ours = messages.from_opencv([[305.1, 0, ppx], [0, 305.2, ppy], [0, 0, 1]])
+    info = messages.camera_info(5, "front", ours, 424, 240, np.float32([0.1, 0, 0, 0, -0.2]))
+    assert (info.k[2], info.k[5]) == (float(ppx), float(ppy)) and info.d[0] == np.float32(0.1)
+
+
+@pytest.mark.parametrize("by_rclpy", [True, False])
+def test_an_episode_gives_the_camera_matrix_back(tmp_path, by_rclpy):
+    from rclpy.serialization import serialize_message
+
+    writer = bag.EpisodeWriter(tmp_path / "episode")
+    if by_rclpy:
+        content = serialize_message(messages.camera_info(1, "front", K, 8, 6))
+        writer.write_cdr(topics.info("camera/front"), "sensor_msgs/msg/CameraInfo", content, 1)
+    else:
+        writer.write(topics.info("camera/front"), bag.camera_info(1, "front", K, 8, 6), 1)
+    color, depth = np.zeros((6, 8, 3), np.uint8), np.ones((6, 8), np.uint16)
+    writer.write(topics.color("camera/front") + "/compressed", bag.compressed_color(2, "front", color), 2)
+    writer.write(topics.depth("camera/front") + "/compressedDepth", bag.compressed_depth(2, "front", depth), 2)
+    for topic, names in ((topics.JOINT_STATES, topics.ARM_JOINTS), (topics.GRIPPER_STATES, topics.FINGER_JOINTS),
+                         (topics.COMMAND, (*topics.ARM_JOINTS, topics.WIDTH))):  # fmt: skip
+        writer.write(topic, bag.joint_state(1, names, np.zeros(len(names))), 1)
+    path = writer.close({"cameras": {"front": {"prefix": "camera/front", "T_base_camera": np.eye(4).tolist()}}})
+    np.testing.assert_array_equal(bag.read_episode(path).intrinsics["front"], K)
+
+    values = json.loads((path / bag.INFO).read_text())
+    assert values.pop("format") == 2
+    (path / bag.INFO).write_text(json.dumps(values))  # one of before: it held our own K
+    old = bag.read_episode(path).intrinsics["front"]
+    np.testing.assert_array_equal(old, np.reshape(messages.camera_info(1, "front", K, 8, 6).k, (3, 3)))

@@ -4,7 +4,7 @@ import yaml
 
 from gwm_core.control.kinematics import HOME_Q, fk
 from gwm_core.errors import InputError
-from gwm_core.site import load_site, simulation_site
+from gwm_core.site import Camera, load_site, simulation_site
 from gwm_core.types import ArmState
 
 
@@ -68,6 +68,17 @@ def test_a_camera_on_the_hand_moves_with_it(tmp_path):
         wrist.place(None)
     values["cameras"]["wrist"]["T_base_camera"] = T.tolist()
     with pytest.raises(InputError, match=r"cameras\.wrist: prefix and one of"):
+        load_site(write(tmp_path, values))
+
+
+def test_a_cameras_serial_number_is_kept_with_its_zeros(tmp_path):
+    values = site_dict()
+    values["cameras"]["front"]["serial"] = "048322070450"
+    front = load_site(write(tmp_path, values)).cameras["front"]
+    assert front.serial == "048322070450" == Camera.from_dict(front.to_dict()).serial
+    assert load_site(write(tmp_path, values)).cameras["side"].serial == ""
+    values["cameras"]["front"]["serial"] = 48322070450
+    with pytest.raises(InputError, match=r"cameras\.front: serial must stand in quotes"):
         load_site(write(tmp_path, values))
 
 

@@ -32,9 +32,14 @@ def _row(episode: Episode, camera: str) -> np.ndarray:
         tiles.append(cv2.resize(image, (WIDTH, height), interpolation=cv2.INTER_AREA))
     info = episode.info
     won = info.get("success", False)
-    strip = np.full((STRIP, COLUMNS * WIDTH, 3), 255, np.uint8)
     text = f"{info.get('task', '?')}, seed {info.get('seed', '?')}: {'success' if won else 'FAILED'}"
     text += f" after {info['seconds']:.1f} s" if "seconds" in info else ""
-    ink = (20, 90, 30) if won else (190, 20, 20)
+    return np.concatenate([caption(text, COLUMNS * WIDTH, won), np.concatenate(tiles, axis=1)])
+
+
+def caption(text: str, width: int, good: bool) -> np.ndarray:
+    """A line of text (STRIP, width, 3), green or red on white."""
+    strip = np.full((STRIP, width, 3), 255, np.uint8)
+    ink = (20, 90, 30) if good else (190, 20, 20)
     cv2.putText(strip, text, (6, STRIP - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.45, ink, 1, cv2.LINE_AA)
-    return np.concatenate([strip, np.concatenate(tiles, axis=1)])
+    return strip

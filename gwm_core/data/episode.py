@@ -20,6 +20,7 @@ from rosbags.typesys.store import SerdeError
 
 from gwm_core import topics
 from gwm_core.errors import InputError
+from gwm_core.scene.camera import from_opencv, to_opencv
 from gwm_core.site import Camera
 from gwm_core.sync import joints_at
 from gwm_core.types import OPEN_WIDTH, ArmState, Frame
@@ -28,6 +29,7 @@ STORE = get_typestore(Stores.ROS2_JAZZY)
 JPEG_QUALITY = 95
 DEPTH_HEADER = bytes(12)  # compressed_depth_image_transport: zero for 16UC1
 INFO = "episode.json"
+FORMAT = 2  # 1, without the key: the camera infos of `gwm collect` had pixel centres at + 0.5
 
 _Header = STORE.types["std_msgs/msg/Header"]
 _Time = STORE.types["builtin_interfaces/msg/Time"]
@@ -63,12 +65,13 @@ def _compressed(stamp: int, camera: str, encoding: str, ok: bool, data: np.ndarr
 
 
 def camera_info(stamp: int, camera: str, K: np.ndarray, width: int, height: int):
-    """sensor_msgs/CameraInfo of an undistorted camera."""
+    """sensor_msgs/CameraInfo of an undistorted camera, ``K`` (3, 3) in our convention."""
+    K = to_opencv(K)
     P = np.hstack([K, np.zeros((3, 1))])
     roi = STORE.types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
     return STORE.types["sensor_msgs/msg/CameraInfo"](
         _header(stamp, camera), height, width, "plumb_bob",
-        np.zeros(5), np.asarray(K, float).ravel(), np.eye(3).ravel(), P.ravel(), 0, 0, roi,
+        np.zeros(5), K.ravel(), np.eye(3).ravel(), P.ravel(), 0, 0, roi,
     )  # fmt: skip
 
 
@@ -106,7 +109,8 @@ class EpisodeWriter:
     def close(self, info: dict) -> Path:
         """Finish with ``info`` and the bag's hash as episode.json; returns the folder, on disk from here on."""
         self._bag.close()
-        info = info | {"sha256": {str(p.relative_to(self.partial)): _sha256(p) for p in self.partial.rglob("*.mcap")}}
+        hashes = {str(p.relative_to(self.partial)): _sha256(p) for p in self.partial.rglob("*.mcap")}
+        info = info | {"format": FORMAT, "sha256": hashes}
         (self.partial / INFO).write_text(json.dumps(info, indent=1) + "\n")
         for path in (*self.partial.rglob("*"), self.partial):
             _flush(path)
@@ -199,7 +203,8 @@ def _assemble(path: Path, info: dict, streams: dict[str, list]) -> Episode:
         color, depth = topics.color(prefix) + "/compressed", topics.depth(prefix) + "/compressedDepth"
         images[name, "color"] = [(stamp, message.data) for stamp, message in streams[color]]
         images[name, "depth"] = [(stamp, message.data) for stamp, message in streams[depth]]
-        intrinsics[name] = streams[topics.info(prefix)][0][1].k.reshape(3, 3)
+        K = streams[topics.info(prefix)][0][1].k.reshape(3, 3)
+        intrinsics[name] = from_opencv(K) if info.get("format", 1) >= 2 else K
     command_stamps, commands, _ = _joints(streams[topics.COMMAND], (*topics.ARM_JOINTS, topics.WIDTH))
     grip_stamps, fingers, _ = _joints(streams[topics.GRIPPER_STATES], topics.FINGER_JOINTS)
     stamps, q, dq = _joints(streams[topics.JOINT_STATES], topics.ARM_JOINTS)

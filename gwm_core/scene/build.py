@@ -30,6 +30,8 @@ class Report:
     psnr_baseline_mask: float  # where the point baseline draws
     baseline_coverage: float
     baseline_psnr: float  # of the point baseline itself, same pixels
+    psnr_either: float  # where either draws; what one of the two does not draw is black
+    baseline_psnr_either: float
 
 
 def draw(scene: np.ndarray, K: np.ndarray, T_world_camera: np.ndarray, width: int, height: int, mode: str = "RGB"):
@@ -52,10 +54,12 @@ def compare(scene: np.ndarray, others: list[Frame], held_out: Frame) -> Report:
     mine = alpha > COVERED
     baseline, theirs = project_points(others, held_out)
     _, similarity = structural_similarity(truth, image, channel_axis=2, data_range=1.0, full=True)
+    either = mine | theirs
     return Report(
         coverage=float(mine.mean()), psnr=psnr(image, truth, mine), ssim=float(similarity[mine].mean()),
         psnr_baseline_mask=psnr(image, truth, theirs), baseline_coverage=float(theirs.mean()),
         baseline_psnr=psnr(baseline, truth, theirs),
+        psnr_either=psnr(image * mine[..., None], truth, either), baseline_psnr_either=psnr(baseline, truth, either),
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The pinhole camera: intrinsics, place and back-projection."""
+"""The pinhole camera: intrinsics, the two conventions for pixel centres, place and back-projection."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from gwm_core.errors import InputError
+
+_HALF_A_PIXEL = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
 
 
 def intrinsics(width: int, height: int, fovy_degrees: float) -> np.ndarray:
@@ -43,6 +45,16 @@ def pose_matrix(pose) -> np.ndarray:
     T = np.eye(4)
     T[:3, 3], T[:3, :3] = pose[:3], Rotation.from_quat(pose[3:], scalar_first=True).as_matrix()
     return T
+
+
+def from_opencv(K: np.ndarray) -> np.ndarray:
+    """Our K (3, 3), pixel centres at + 0.5, from one with them at whole numbers: OpenCV, CameraInfo, librealsense."""
+    return np.asarray(K, float) + _HALF_A_PIXEL
+
+
+def to_opencv(K: np.ndarray) -> np.ndarray:
+    """The K (3, 3) that goes out, pixel centres at whole numbers, from ours."""
+    return np.asarray(K, float) - _HALF_A_PIXEL
 
 
 def back_project(depth: np.ndarray, K: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 
 from gwm_core.data.episode import read_episode
 from gwm_core.errors import InputError
-from gwm_core.scene.camera import pose_matrix
+from gwm_core.scene.camera import from_opencv, pose_matrix
 from gwm_core.types import Frame
 
 FARTHEST = 20.0  # [m] median depth beyond which the unit must be wrong
@@ -64,8 +64,7 @@ def _episode_frames(path: Path) -> list[Frame]:
 
 def _tum_frames(path: Path) -> list[Frame]:
     c = json.loads((path / "intrinsics.json").read_text())
-    # OpenCV puts pixel centres at whole numbers, we put them at + 0.5
-    K = np.array([[c["fx"], 0, c["cx"] + 0.5], [0, c["fy"], c["cy"] + 0.5], [0, 0, 1]], float)
+    K = from_opencv([[c["fx"], 0, c["cx"]], [0, c["fy"], c["cy"]], [0, 0, 1]])
     poses = {}
     for line in _lines(path / "groundtruth.txt"):
         stamp, x, y, z, qx, qy, qz, qw = (float(word) for word in line)
@@ -75,7 +74,7 @@ def _tum_frames(path: Path) -> list[Frame]:
         near = min(poses, key=lambda s: abs(s - float(stamp)))
         if abs(near - float(stamp)) > 0.02 or abs(float(depth_stamp) - float(stamp)) > 0.02:
             raise ValueError(f"no pose or depth within 20 ms of {color}")
-        image, raw = _image(path, color, np.uint8), _image(path, depth, np.uint16)
+        image, raw = read_image(path, color, np.uint8), read_image(path, depth, np.uint16)
         metres = raw.astype(np.float32) / np.float32(c["depth_scale"])
         rgb = np.ascontiguousarray(image[..., ::-1])
         frames.append(Frame(color, round(float(stamp) * 1e9), rgb, metres, K, poses[near]))
@@ -86,7 +85,8 @@ def _lines(path: Path) -> list[list[str]]:
     return [line.split() for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
 
 
-def _image(folder: Path, name: str, kind) -> np.ndarray:
+def read_image(folder: Path, name: str, kind) -> np.ndarray:
+    """An image of ``folder`` as OpenCV reads it. Raises ValueError when it is outside, absent or not of ``kind``."""
     path = (folder / name).resolve()
     if folder.resolve() not in path.parents:
         raise ValueError(f"{name} lies outside the folder")

@@ -123,6 +123,16 @@ def sensor_depth(depth: np.ndarray, K: np.ndarray, level: float, rng: np.random.
     return np.where(hole, 0, np.rint(np.where(hole, 0, noisy) * 1000)).astype(np.uint16)
 
 
+def cast_rays(model: mujoco.MjModel, data: mujoco.MjData, eye: np.ndarray, rays: np.ndarray):
+    """What unit rays (N, 3) from ``eye`` meet first: geom (N,), distance (N,) [m] or -1, surface normal (N, 3)."""
+    geom, distance, normal = np.empty(len(rays), np.int32), np.empty(len(rays)), np.empty((len(rays), 3))
+    mujoco.mj_multiRay(
+        model, data, eye, np.ascontiguousarray(rays).reshape(-1), np.array([1, 1, 1, 0, 0, 0], np.uint8), 1, -1,
+        geom, distance, normal.reshape(-1), len(rays), 20.0,
+    )  # fmt: skip
+    return geom, distance, normal
+
+
 class _Rasterizer:
     """RGB and metric depth from one OpenGL pass."""
 
@@ -169,25 +179,20 @@ class _RayCaster:
         rays = np.stack([(u - K[0, 2]) / K[0, 0], -(v - K[1, 2]) / K[1, 1], -np.ones_like(u)], -1).reshape(-1, 3)
         self._length = np.linalg.norm(rays, axis=1)
         self._rays, self._shape = rays / self._length[:, None], (height, width)
-        self._geom, self._distance = np.empty(len(rays), np.int32), np.empty(len(rays))
-        self._normal = np.empty((len(rays), 3))
 
     def __call__(self, data: mujoco.MjData, camera: str) -> tuple[np.ndarray, np.ndarray]:
         eye, rotation = data.camera(camera).xpos, data.camera(camera).xmat.reshape(3, 3)
-        rays = np.ascontiguousarray(self._rays @ rotation.T)
-        mujoco.mj_multiRay(
-            self._model, data, eye, rays.flatten(), np.array([1, 1, 1, 0, 0, 0], np.uint8), 1, -1,
-            self._geom, self._distance, self._normal.reshape(-1), len(rays), 20.0,
-        )  # fmt: skip
-        hit = self._distance >= 0
-        normal = self._normal * -np.sign(np.sum(self._normal * rays, axis=1, keepdims=True))
+        rays = self._rays @ rotation.T
+        geom, distance, normal = cast_rays(self._model, data, eye, rays)
+        hit = distance >= 0
+        normal = normal * -np.sign(np.sum(normal * rays, axis=1, keepdims=True))
         light = -np.asarray(self._model.light("lamp").dir)
         facing, lit = np.abs(np.sum(normal * rays, axis=1)), normal @ (light / np.linalg.norm(light))
-        material = self._model.geom_matid[self._geom]
-        rgba = np.where((material >= 0)[:, None], self._model.mat_rgba[material], self._model.geom_rgba[self._geom])
+        material = self._model.geom_matid[geom]
+        rgba = np.where((material >= 0)[:, None], self._model.mat_rgba[material], self._model.geom_rgba[geom])
         shade = 0.35 + 0.25 * facing + self._model.light("lamp").diffuse[0] * np.maximum(0.0, lit)
         color = np.where(hit[:, None], rgba[:, :3] * shade[:, None], 0.1)
-        depth = np.where(hit, self._distance / self._length, 0.0)
+        depth = np.where(hit, distance / self._length, 0.0)
         return (
             (np.clip(color, 0, 1) * 255).astype(np.uint8).reshape(*self._shape, 3),
             depth.astype(np.float32).reshape(self._shape),

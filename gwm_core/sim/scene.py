@@ -149,6 +149,11 @@ def _surroundings() -> str:
       </worldbody></mujoco>"""
 
 
+def build_arm() -> mujoco.MjModel:
+    """Compile arm and hand alone: seven joints, then two fingers; the base link at the origin."""
+    return _arm_spec().compile()
+
+
 def build_model() -> mujoco.MjModel:
     """Compile the scene (about half a second)."""
     spec = mujoco.MjSpec.from_string(_surroundings())

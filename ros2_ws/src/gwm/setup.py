@@ -21,6 +21,7 @@ setup(
         "console_scripts": [
             "gwm = gwm.cli:main",
             "sim_node = gwm.sim_node:main",
+            "camera_node = gwm.camera_node:main",
             "policy_node = gwm.policy_node:main",
             "gate_node = gwm.gate_node:main",
             "recorder_node = gwm.recorder_node:main",

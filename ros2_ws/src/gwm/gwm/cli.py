@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 
 from gwm.terminal import Parser
-from gwm.verbs import learn, run, scene
+from gwm.verbs import calibrate, learn, run, scene
 from gwm_core.errors import InputError
 
 
 def _parser() -> Parser:
     parser = Parser(prog="gwm", description="Gaussian World Models on a Franka arm: simulate, collect, train, run.")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for group in (run, learn, scene):
+    for group in (run, learn, scene, calibrate):
         group.add(verbs)
     return parser
 

@@ -93,6 +93,27 @@ def _runtime() -> Iterator[Check]:
     yield Check(OK if cores >= 2 else LIMITED, "cores", str(cores), "" if cores >= 2 else "two or more are wanted")
 
 
+def _cameras() -> Iterator[Check]:
+    from gwm.realsense import describe, devices
+
+    serials = {name: camera.serial for name, camera in _site().cameras.items() if camera.serial}
+    try:
+        there = [describe(device) for device in devices()]
+    except InputError as error:
+        yield Check(LIMITED if serials else OK, "realsense", "not usable, needed for our camera node alone", str(error))
+        return
+    version = importlib.metadata.version("pyrealsense2")
+    yield Check(OK, "realsense", f"pyrealsense2 {version}, connected: {', '.join(there) or 'none'}")
+    for name, serial in serials.items():
+        found = next((text for text in there if text.startswith(serial)), "")
+        if not found:
+            remedy = "try another cable; if `lsusb -d 8086:` lists it, install librealsense's udev rules"
+            yield Check(LIMITED, f"camera {name}", f"{serial} is not connected", remedy)
+        else:
+            slow = "USB 2" in found
+            yield Check(LIMITED if slow else OK, f"camera {name}", found, "use a USB 3 port and cable" if slow else "")
+
+
 def _weights() -> Iterator[Check]:
     from gwm_core.model.checkpoint import load_policy
 
@@ -137,7 +158,7 @@ def _ports() -> Iterator[Check]:
 
 
 def _site() -> Site:
-    return load_site(DEFAULT_FILE) if DEFAULT_FILE.exists() else simulation_site()
+    return load_site(DEFAULT_FILE) if DEFAULT_FILE.expanduser().exists() else simulation_site()
 
 
 def _graph() -> Iterator[Check]:
@@ -167,7 +188,7 @@ def _graph() -> Iterator[Check]:
 def report(as_json: bool) -> int:
     """Print every check; returns the worst level."""
     checks = []
-    for group in (_python, _packages, _ros, _renderer, _runtime, _weights, _disk, _ports, _graph):
+    for group in (_python, _packages, _ros, _renderer, _runtime, _cameras, _weights, _disk, _ports, _graph):
         if group is _graph and any(c.level == BROKEN for c in checks if c.what in ("ros", "dds ports")):
             continue
         try:

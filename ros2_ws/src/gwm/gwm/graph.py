@@ -82,6 +82,7 @@ def graph(
     camera_height: int = 240,
     camera_hz: float = 15.0,
     publish_objects: bool = False,
+    start_cameras: bool = False,
 ) -> list[NodeSpec]:
     """All processes, in starting order. The signature is the argument list of both starters.
 
@@ -92,13 +93,16 @@ def graph(
         site: file with cameras and workspace. Empty: ~/.config/gwm/site.yaml, or the simulation's own.
         record: folder the recorder writes episodes to when asked.
         renderer: auto, egl, osmesa or raycast.
-        camera_width, camera_height, camera_hz: of the simulated cameras.
+        camera_width, camera_height, camera_hz: of the simulated cameras, or of those that are started.
         publish_objects: let the simulation tell where its objects are (the scripted expert needs it).
+        start_cameras: drive the RealSense cameras that have a serial in the site file; else realsense-ros does.
     """
     one_of("robot", robot, ("sim", "fr3"))
     one_of("renderer", renderer, ("auto", "egl", "osmesa", "raycast"))
     if not (0 < camera_hz <= 90 and 16 <= camera_width <= 1920 and 16 <= camera_height <= 1080):
         raise InputError(f"no such camera: {camera_width}x{camera_height} at {camera_hz} Hz (up to 1920x1080 at 90)")
+    if start_cameras and robot == "sim":
+        raise InputError("the simulation brings its own cameras: start_cameras is for robot:=fr3")
     if site and not Path(site).is_file():
         raise InputError(f"no site file {site}")
     if policy == "expert":
@@ -115,15 +119,12 @@ def graph(
         NodeSpec("gate", "gate_node", {**common, "auto_arm": robot == "sim"}, essential=True),
         NodeSpec("recorder", "recorder_node", {**common, "record": record, "task": task}, nice=10, respawn=True),
     ]
+    cameras = {"width": camera_width, "height": camera_height, "camera_hz": camera_hz}
     if robot == "sim":
-        parameters = {
-            "renderer": renderer,
-            "width": camera_width,
-            "height": camera_height,
-            "camera_hz": camera_hz,
-            "publish_objects": publish_objects or policy == "expert",
-        }
+        parameters = {"renderer": renderer, **cameras, "publish_objects": publish_objects or policy == "expert"}
         nodes.insert(0, NodeSpec("sim", "sim_node", parameters, essential=True))
+    elif start_cameras:
+        nodes.insert(0, NodeSpec("cameras", "camera_node", {"site": site, **cameras}, respawn=True))
     return nodes
 
 

@@ -10,6 +10,7 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from gwm_core import topics
+from gwm_core.scene.camera import from_opencv, to_opencv
 from gwm_core.types import Chunk
 
 
@@ -104,13 +105,19 @@ def pixels(message, stream: str) -> np.ndarray:
     return content[..., ::-1] if message.encoding == "bgr8" else content
 
 
-def camera_info(stamp: int, camera: str, K: np.ndarray, width: int, height: int) -> CameraInfo:
-    """CameraInfo of a rectified pinhole camera."""
-    message = CameraInfo(height=height, width=width, distortion_model="plumb_bob", d=[0.0] * 5)
+def camera_info(stamp: int, camera: str, K: np.ndarray, width: int, height: int, distortion=(0.0,) * 5) -> CameraInfo:
+    """CameraInfo of a pinhole camera: ``K`` (3, 3) in our convention, on the wire in OpenCV's, as drivers send it."""
+    message = CameraInfo(height=height, width=width, distortion_model="plumb_bob", d=[float(x) for x in distortion])
     set_stamp(message.header, stamp, f"{camera}_color_optical_frame")
+    K = to_opencv(K)
     message.k, message.r = K.flatten().tolist(), np.eye(3).flatten().tolist()
     message.p = np.hstack([K, np.zeros((3, 1))]).flatten().tolist()
     return message
+
+
+def camera_matrix(message) -> np.ndarray:
+    """K (3, 3) of a CameraInfo, in our convention."""
+    return from_opencv(np.reshape(message.k, (3, 3)))
 
 
 def diagnostics(stamp: int, name: str, text: str, values: dict, ok: bool = True) -> DiagnosticArray:

@@ -100,7 +100,7 @@ class PolicyNode(Node):
 
     def _info(self, camera: str):
         def take(message):
-            self._K[camera] = np.array(message.k).reshape(3, 3)
+            self._K[camera] = messages.camera_matrix(message)
 
         return take
 

@@ -50,6 +50,11 @@ def add(verbs) -> None:
              "gwm bench lift --json lift.json", bench_lift)  # fmt: skip
     p.add_argument("--repeats", type=int, default=200)
     p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
+    p = verb(kinds, "scene", "A simulated camera that the scene was not built from, against projected points.",
+             "gwm bench scene --seed 4000 --scenes 20", bench_scene)  # fmt: skip
+    p.add_argument("--seed", type=int, default=4000, help="first seed (default 4000)")
+    p.add_argument("--scenes", type=int, default=20)
+    p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
 
 
 def build(args) -> int:
@@ -153,3 +158,10 @@ def bench_lift(args) -> int:
 
     writable(args.json)
     return bench.bench_lift(args.json, positive("repeats", args.repeats))
+
+
+def bench_scene(args) -> int:
+    from gwm import bench
+
+    writable(args.json)
+    return bench.bench_scene(args.json, range(args.seed, args.seed + positive("scenes", args.scenes)))

@@ -1,0 +1,404 @@
+"""Calibration on rendered boards (blur, noise) and the checks of a camera's place against known errors."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import yaml
+from boards import BOARD, HEIGHT, WIDTH, K, views, where, whole
+from gwm.cli import _parser
+from gwm.verbs.calibrate import run as calibrate_verb
+from PIL import Image
+
+from gwm_core.control.kinematics import HOME_Q, fk, solve, to_rows
+from gwm_core.errors import InputError
+from gwm_core.scene.calibrate import calibrate, check_board, check_intrinsics, difference, find_board, small_transform
+from gwm_core.scene.charuco import Board, board_pose, print_board, project
+from gwm_core.scene.views import INDEX, View, add_view, at_rest, read_views
+from gwm_core.site import Camera, load_site, simulation_site, write_camera
+from gwm_core.sync import MS, Sync
+from gwm_core.types import ArmState
+
+GOOD, TURNED, SHIFTED = (0.3, 3.0), (2.0, 0.0), (0.0, 15.0)  # [degrees], [mm]
+
+
+def unit(rng):
+    v = rng.normal(size=3)
+    return v / np.linalg.norm(v)
+
+
+def off(T, size, rng):
+    """``T`` turned and shifted by so much, in random directions."""
+    return T @ small_transform(np.r_[np.deg2rad(size[0]) * unit(rng), size[1] / 1000 * unit(rng)])
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["base", "hand"])
+def case(request):
+    moving = request.param
+    X, Z, taken = views(moving, 3)
+    seen = find_board(taken, K, BOARD)
+    return SimpleNamespace(moving=moving, X=X, Z=Z, views=taken, seen=seen, found=calibrate(seen, K, moving))
+
+
+def test_corners_and_pose_of_one_view_are_unbiased():
+    """Half a pixel of wrong convention would be 0.5 px here."""
+    X, Z, taken = views(True, 0, count=6)
+    errors = []
+    for view in taken:
+        T, corners = where(X, Z, view.q, True), BOARD.detect(view.color)
+        assert len(corners.points) == 24
+        errors.append(corners.pixels - project(corners.points, T, K))
+        mm, deg = difference(board_pose(corners, K), T)
+        assert mm < 1.5 and deg < 0.3
+    assert np.abs(np.mean(np.concatenate(errors), axis=0)).max() < 0.05
+
+
+@pytest.mark.parametrize("moving", [False, True], ids=["base", "hand"])
+@pytest.mark.parametrize("seed", range(4))
+def test_calibration_reaches_a_millimetre_and_a_tenth_of_a_degree(moving, seed):
+    X, Z, taken = views(moving, seed)
+    seen = find_board(taken, K, BOARD)
+    found = calibrate(seen, K, moving)
+    for truth, T in ((X, found.T), (Z, found.T_board)):
+        mm, deg = difference(truth, T)
+        assert mm <= 1.0 and deg <= 0.1
+    assert found.residuals[0] < 0.5 and found.spread[0] < 1.0 and abs(found.scale - 1) < 2e-3
+    assert not check_intrinsics(seen, K).warning
+
+
+def test_one_view_in_which_the_arm_was_elsewhere_neither_spoils_nor_hides(case):
+    wrong = list(case.seen)
+    wrong[4] = wrong[4]._replace(view=View("moved.png", wrong[4].view.color, wrong[4].view.q + 0.002))
+    found = calibrate(wrong, K, case.moving)
+    mm, deg = difference(case.X, found.T)
+    assert mm < 1.0 and deg < 0.1 and np.argmax(found.per_view[:, 0]) == 4
+
+
+def test_degenerate_motion_is_refused():
+    """Turning about the flange alone leaves the mount undetermined."""
+    around = views(True, 0, count=1)[2][0].q
+    _, _, taken = views(True, 0, count=10, around=around, turn=np.array([0, 0, 0, 0, 0, 0, 0.4]))
+    with pytest.raises(InputError, match=r"second axis.*roll, pitch and yaw"):
+        calibrate(find_board(taken, K, BOARD), K, True)
+
+
+def test_too_few_views_are_refused(case):
+    with pytest.raises(InputError, match="seen in 7 of 7 views, 8 are wanted"):
+        find_board(case.views[:7], K, BOARD)
+
+
+@pytest.mark.parametrize(
+    "spec", ["5x7:0.04:0.03:DICT_4X4_50", "8x6:0.04:0.03:DICT_4X4_50", "7x5:0.04:0.03:DICT_5X5_50"]
+)
+def test_another_board_is_not_seen(case, spec):
+    with pytest.raises(InputError, match=r"seen in 0 of 18 views.*--board"):
+        find_board(case.views, K, Board.parse(spec))
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"), [("7x5:0.03:0.0225:DICT_4X4_50", r"\+33"), ("7x5:0.0404:0.0303:DICT_4X4_50", r"-(0\.9|1\.0)")]
+)
+def test_a_board_printed_in_another_size_is_refused_with_its_size(case, spec, said):
+    with pytest.raises(InputError, match=rf"seem to be {said}.* % off"):
+        calibrate(find_board(case.views, K, Board.parse(spec)), K, case.moving)
+
+
+def test_the_wrong_mount_is_refused(case):
+    with pytest.raises(InputError, match=r"off their stated size|disagree"):
+        calibrate(case.seen, K, not case.moving)
+
+
+def test_intrinsics_of_another_resolution_are_warned_of(case):
+    wrong = K * np.array([[1.06], [1.06], [1]])
+    assert "differ" in check_intrinsics(find_board(case.views, wrong, BOARD), wrong).warning
+
+
+@pytest.mark.parametrize(
+    "text", ["7x5", "7x5:0.04:0.03:DICT_9X9", "7x5:0.03:0.04:DICT_4X4_50", "2x5:0.04:0.03:DICT_4X4_50",
+             "20x20:0.01:0.006:DICT_4X4_50", "7x5:nan:0.03:DICT_4X4_50", "7x5:0.04:0.03:CORNER_REFINE_NONE"]
+)  # fmt: skip
+def test_boards_that_cannot_be_are_refused(text):
+    with pytest.raises(InputError, match="board"):
+        Board.parse(text)
+
+
+def test_the_printed_board_has_true_scale_and_can_be_found(tmp_path):
+    print_board(BOARD, tmp_path / "board.png")
+    page = Image.open(tmp_path / "board.png")
+    assert np.allclose(page.info["dpi"], 300, atol=0.1)
+    corners = BOARD.detect(np.repeat(np.array(page)[..., None], 3, axis=2))
+    span = np.ptp(corners.pixels, axis=0) / np.array(page.info["dpi"]) * 25.4  # [mm]
+    np.testing.assert_allclose(span, [5 * 40, 3 * 40], atol=0.2)
+    with pytest.raises(InputError, match="larger than A4"):
+        print_board(Board(9, 6), tmp_path / "large.png")
+
+
+# the checks
+
+
+def board_verdicts(case, size, count, seed=0):
+    rng = np.random.default_rng(seed)
+    whole_ones = [s.view for s in case.seen if len(s.corners.points) >= 18]
+    for k in range(count):
+        view = whole_ones[k % len(whole_ones)]
+        place = case.Z if case.moving else fk(view.q) @ case.Z
+        truth = fk(view.q) @ case.X if case.moving else case.X
+        yield check_board(view, K, BOARD, place, off(truth, size, rng))
+
+
+def test_a_view_of_part_of_the_board_is_not_judged(case):
+    few = [s.view for s in case.seen if len(s.corners.points) < 18]
+    for view in few:
+        with pytest.raises(InputError, match="of 24 corners"):
+            check_board(view, K, BOARD, np.eye(4), np.eye(4))
+    assert few or case.moving
+
+
+@pytest.mark.parametrize(("size", "accepted"), [(GOOD, True), (TURNED, False), (SHIFTED, False), ((5.0, 30.0), False)])
+def test_the_check_by_a_board(case, size, accepted):
+    assert all(v.accepted == accepted for v in board_verdicts(case, size, 50 if accepted else 25))
+
+
+def body_views(simulator, rig, seed, count):
+    """What each fixed camera sees of arms over the table, the hand well in view; (view, T_base_camera)."""
+    from gwm_core.sim.tasks import sample_layout
+
+    rng = np.random.default_rng(seed)
+    for k in range(count):
+        simulator.reset(sample_layout("pick_place", k))
+        T = fk(HOME_Q)
+        T[:3, 3] = rng.uniform([0.40, -0.20, 0.15], [0.60, 0.20, 0.35])
+        T[:3, :3] = T[:3, :3] @ small_transform(np.r_[rng.uniform(-0.3, 0.3, 3), 0, 0, 0])[:3, :3]
+        simulator.teleport(solve(to_rows(T[None], 0.08), HOME_Q)[0])
+        for image in rig(simulator.snapshot()):
+            T = rig.T_base_camera[image.camera]
+            hand = project(fk(simulator.q)[None, :3, 3], np.linalg.inv(T), rig.K)[0] / (rig.width, rig.height)
+            if np.all((hand > 0.1) & (hand < 0.9)):  # what the check asks for
+                depth = image.depth_mm * np.float32(1e-3)
+                yield View("v", image.color, simulator.q, depth, simulator.width), T
+
+
+@pytest.fixture(scope="module")
+def rig(renderer):
+    from gwm_core.sim.camera import CameraRig
+
+    rig = CameraRig(renderer=renderer)
+    yield rig
+    rig.close()
+
+
+def body_accepts(view, claimed, K):
+    """Whether a place is accepted; one from which nothing can be judged is not."""
+    from gwm_core.sim.body import check_body
+
+    try:
+        return check_body(view, K, claimed).accepted
+    except InputError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("places", "size", "accepted"),
+    [(3, GOOD, True), (3, TURNED, False), (3, SHIFTED, False), (3, (8.0, 60.0), False)],
+)  # fmt: skip
+def test_the_check_by_the_arms_body(simulator, rig, places, size, accepted):
+    rng = np.random.default_rng(places)
+    for view, truth in body_views(simulator, rig, 10, places):
+        assert body_accepts(view, off(truth, size, rng), rig.K) == accepted
+
+
+@pytest.mark.slow
+def test_good_places_are_accepted_and_bad_ones_refused_by_the_body(simulator, rig):
+    rng = np.random.default_rng(0)
+    for view, truth in body_views(simulator, rig, 11, 14):
+        assert body_accepts(view, off(truth, GOOD, rng), rig.K)
+        for size in (
+            TURNED,
+            SHIFTED,
+            (rng.uniform(2, 6), rng.uniform(0, 40)),
+            (rng.uniform(0, 6), rng.uniform(15, 40)),
+        ):
+            assert not body_accepts(view, off(truth, size, rng), rig.K)
+
+
+def test_a_view_that_shows_too_little_of_the_arm_is_not_judged(simulator, rig):
+    from gwm_core.sim.body import check_body
+    from gwm_core.sim.tasks import sample_layout
+
+    simulator.reset(sample_layout("pick_place", 0))
+    simulator.teleport(HOME_Q)
+    front = rig(simulator.snapshot())[0]  # sees the foot of the arm alone
+    view = View("v", front.color, simulator.q, front.depth_mm * np.float32(1e-3))
+    with pytest.raises(InputError, match="too little of the arm"):
+        check_body(view, rig.K, rig.T_base_camera["front"])
+    with pytest.raises(InputError, match="no depth"):
+        check_body(View("v", front.color, simulator.q), rig.K, rig.T_base_camera["front"])
+
+
+def test_an_arm_that_moved_just_before_the_image_is_not_at_rest():
+    for moves, rest in ((0.0, True), (0.002, False)):
+        sync = Sync(("a",))
+        for t in range(0, 1000, 10):
+            sync.joints(ArmState(t * MS, HOME_Q + (moves if t > 700 else 0.0), np.zeros(7), 0.08))
+        assert at_rest(sync, 900 * MS) is rest
+    assert at_rest(sync, 100 * MS) is None
+
+
+# files
+
+
+def run(*words):
+    return calibrate_verb(_parser().parse_args(["calibrate", *words]))
+
+
+@pytest.fixture
+def folder(tmp_path, case):
+    for view in case.views[:10]:
+        add_view(tmp_path / "views", K, view)
+    return tmp_path / "views"
+
+
+SITE = """# our lab
+cameras:
+  front:  # the good one
+    prefix: camera/front
+    serial: '0123'
+    T_base_camera: [[1, 0, 0, 0.1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+workspace: {low: [0.3, -0.3, 0.01], high: [0.7, 0.3, 0.5]}
+"""
+
+
+def test_the_verb_writes_place_and_residuals_into_the_site_file_and_the_check_accepts_it(
+    folder, case, tmp_path, capsys
+):
+    site, words = (
+        tmp_path / "site.yaml",
+        ("--camera", "front", "--site", str(tmp_path / "site.yaml"), "--views", str(folder)),
+    )
+    site.write_text(SITE)
+    assert run(*words, "--mount", "hand" if case.moving else "base", "--json", str(tmp_path / "out.json")) == 0
+    text = site.read_text()
+    assert "# our lab" in text and "# the good one" in text and "serial: '0123'" in text
+    camera = load_site(site).cameras["front"]
+    mm, deg = difference(case.X, camera.T)
+    assert (
+        mm < 1.0 and deg < 0.1 and camera.moving == case.moving and load_site(site).workspace.low == (0.3, -0.3, 0.01)
+    )
+    figures = json.loads((tmp_path / "out.json").read_text())
+    assert camera.calibrated.items() <= figures.items() and camera.calibrated["views"] == 10
+    assert Camera.from_dict(json.loads(json.dumps(camera.to_dict()))).calibrated == camera.calibrated
+    (backup,) = tmp_path.glob("site.yaml.bak-*")
+    assert backup.read_text() == SITE and (folder / "calibration.png").stat().st_size > 10_000
+    assert run(*words, "--check", "--board-pose", "stored") == 0
+    write_camera(site, "front", Camera("camera/front", off(camera.T, TURNED, np.random.default_rng(0)), case.moving,
+                                       calibrated=camera.calibrated), "later")  # fmt: skip
+    assert run(*words, "--check", "--board-pose", "stored") == 1
+    assert "REFUSED" in capsys.readouterr().out
+
+
+def test_a_site_file_is_made_where_there_is_none_and_never_in_an_installed_package(folder, case, tmp_path, monkeypatch):
+    words = "--camera", "new", "--mount", "hand" if case.moving else "base", "--views", str(folder)
+    assert run(*words, "--site", str(tmp_path / "lab" / "site.yaml"), "--prefix", "cam/x") == 0
+    assert load_site(tmp_path / "lab" / "site.yaml").cameras["new"].prefix == "cam/x"
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path / "install"))
+    for place in (tmp_path / "install/share/gwm/site.yaml", tmp_path / "lib/site-packages/gwm/site.yaml"):
+        with pytest.raises(InputError, match="installed package"):
+            run(*words, "--site", str(place))
+        assert not place.exists()
+
+
+def test_a_site_file_that_would_not_load_is_left_as_it_was(tmp_path):
+    path = tmp_path / "site.yaml"
+    for text in ("cameras: [1, 2]\n", "cameras: {a: 3}\n", "a: {b\n", "cameras: {front: {prefix: x}}\nextra: 1\n"):
+        path.write_text(text)
+        with pytest.raises(InputError):
+            write_camera(path, "a", simulation_site().cameras["front"], "now")
+        assert path.read_text() == text and [p.name for p in tmp_path.iterdir()] == ["site.yaml"]
+
+
+def change(folder, edit):
+    index = json.loads((folder / INDEX).read_text())
+    edit(index)
+    (folder / INDEX).write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize(
+    ("edit", "named"),
+    [
+        (lambda i: i["views"][1].update(q=[0.0] * 6), "view 1.*seven finite joints"),
+        (lambda i: i["views"][1].update(q=[float("nan")] * 7), "view 1.*seven finite joints"),
+        (lambda i: i["views"][1].update(q="x"), "view 1"),
+        (lambda i: i["views"][1].update(color="../out.png"), "outside the folder"),
+        (lambda i: i["views"][1].update(color="none.png"), "none.png is not a uint8 image"),
+        (lambda i: i["views"][1].update(depth="00.png"), "00.png is not a uint16 image"),
+        (lambda i: i["views"][1].update(width=3.0), "width of 0-0.08"),
+        (lambda i: i["views"][1].pop("color"), "view 1 has no 'color'"),
+        (lambda i: i["views"].__setitem__(1, 5), "view 1"),
+        (lambda i: i["views"].clear(), "lists no views"),
+        (lambda i: i.pop("K"), "views.json has no 'K'"),
+        (lambda i: i.update(K=[1, 2, 3]), "views.json"),
+        (lambda i: i.update(K=[[0, 0, 0]] * 3), "no focal length"),
+        (lambda i: i.update(K=[[float("nan")] * 3] * 3), "no focal length"),
+    ],
+)
+def test_damaged_views_are_one_clear_line(tmp_path, edit, named):
+    for k in range(2):
+        add_view(tmp_path / "v", K, View(f"{k:02d}.png", np.zeros((HEIGHT, WIDTH, 3), np.uint8), HOME_Q))
+    change(tmp_path / "v", edit)
+    with pytest.raises(InputError, match=named) as error:
+        read_views(tmp_path / "v")
+    assert "\n" not in str(error.value)
+
+
+def test_views_come_back_as_they_were_saved(tmp_path):
+    rng = np.random.default_rng(0)
+    color, depth = rng.integers(0, 255, (48, 64, 3), np.uint8), rng.integers(0, 3000, (48, 64)) * np.float32(1e-3)
+    add_view(tmp_path, K, View("00.png", color, HOME_Q, depth, 0.04))
+    matrix, (view,) = read_views(tmp_path)
+    np.testing.assert_array_equal(view.color, color)
+    np.testing.assert_allclose(view.depth, depth, atol=1e-6)
+    assert view.width == 0.04 and np.array_equal(view.q, HOME_Q) and np.array_equal(matrix, K)
+    add_view(tmp_path, K, View("01.png", color[:40], HOME_Q))
+    with pytest.raises(InputError, match="another size"):
+        read_views(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ([], "--camera NAME is wanted"),
+        (["--camera", "a"], "valid are base, hand"),
+        (["--camera", "a", "--mount", "roof"], "valid are base, hand"),
+        (["--camera", "a", "--mount", "base", "--views", "/nowhere"], "cannot read"),
+        (["--camera", "a", "--mount", "base", "--board-pose", "stored"], "--check"),
+        (["--camera", "a", "--check", "--site", "/nowhere"], "cannot read site file"),
+        (["--print-board", "/nowhere/b.png"], "cannot write"),
+        (["--print-board", "b.pdf"], ".png"),
+    ],
+)
+def test_bad_words_are_refused(words, named, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(InputError, match=named):
+        run(*words)
+
+
+def test_board_poses(folder, case, tmp_path):
+    site = tmp_path / "s.yaml"
+    truth = case.X if not case.moving else simulation_site().cameras["front"].T
+    site.write_text(yaml.safe_dump({"cameras": {"front": Camera("x", truth, case.moving).to_dict()}}))
+    words = "--check", "--camera", "front", "--site", str(site), "--views", str(folder)
+    for pose, named in (("stored", "no calibration with a board"), ("1,2,3", "neither"), ("a,b,c,d,e,f", "neither"),
+                        ("nan,0,0,0,0,0", "neither")):  # fmt: skip
+        with pytest.raises(InputError, match=named):
+            run(*words, "--board-pose", pose)
+    if case.moving:
+        with pytest.raises(InputError, match="does not see the arm"):
+            run(*words)
+    else:
+        from scipy.spatial.transform import Rotation
+
+        T = fk(case.views[0].q) @ case.Z
+        angles = Rotation.from_matrix(T[:3, :3]).as_euler("xyz", degrees=True)
+        assert run(*words, "--board-pose=" + ",".join(f"{x:.6f}" for x in (*T[:3, 3], *angles))) == 0
+        assert whole(where(case.X, case.Z, case.views[0].q, False))

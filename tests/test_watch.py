@@ -1,0 +1,144 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gwm_core.scene.watch import Backoff, DeviceClock, Picture, Watch, WatchConfig
+
+MS = 1_000_000
+CONFIG = WatchConfig(8, 6, 10.0)
+
+
+def pair(number, stamp=None, late=0):
+    rng = np.random.default_rng(number)
+    stamp = number * 100 * MS if stamp is None else stamp
+    color = Picture(number, stamp, "rgb8", rng.integers(0, 256, (6, 8, 3), np.uint8))
+    return color, Picture(number, stamp + late, "16UC1", rng.integers(1, 999, (6, 8)).astype(np.uint16))
+
+
+def nonzero(watch):
+    return {name: n for name, n in watch.counts.items() if n}
+
+
+def test_good_pairs_have_no_faults_and_no_counts():
+    watch = Watch(CONFIG)
+    for n in range(1, 50):
+        assert watch.look(*pair(n, late=20 * MS), n * 0.1) == ()
+    assert nonzero(watch) == {} and watch.silence(5.0) == pytest.approx(0.1)
+
+
+def same_number(c, d):
+    return replace(c, number=c.number - 1), replace(d, number=d.number - 1)
+
+
+def old_stamp(c, d):
+    return replace(c, stamp=c.stamp - 200 * MS), replace(d, stamp=d.stamp - 200 * MS)
+
+
+def frozen_depth(c, d):
+    return c, replace(d, content=pair(d.number - 1)[1].content)
+
+
+def apart(c, d):
+    return c, replace(d, stamp=d.stamp - 20 * MS - 1)
+
+
+def empty(c, d):
+    return c, replace(d, content=np.zeros_like(d.content))
+
+
+def other_size(c, d):
+    return replace(c, content=c.content[:3]), d
+
+
+def other_encoding(c, d):
+    return replace(c, encoding="bgr8"), replace(d, encoding="32FC1")
+
+
+def floats(c, d):
+    return c, replace(d, content=d.content.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "faults"),
+    [
+        (same_number, ("repeated color", "repeated depth")),
+        (old_stamp, ("repeated color", "repeated depth")),
+        (frozen_depth, ("repeated depth",)),
+        (apart, ("desynchronised",)),
+        (empty, ("no depth",)),
+        (other_size, ("wrong format color",)),
+        (other_encoding, ("wrong format color", "wrong format depth")),
+        (floats, ("wrong format depth",)),
+    ],
+)
+def test_each_fault_is_named_and_counted_and_the_next_good_pair_is_good(spoil, faults):
+    watch = Watch(CONFIG)
+    for n in (1, 2):
+        assert watch.look(*pair(n), n * 0.1) == ()
+    assert watch.look(*spoil(*pair(3)), 0.3) == faults
+    counts = nonzero(watch)
+    assert counts == dict.fromkeys(faults, 1)
+    assert watch.look(*pair(4), 0.4) == ()
+
+
+def test_frames_that_never_came_are_counted_but_not_those_of_another_opening():
+    watch = Watch(CONFIG)
+    for n in (1, 2, 5, 6):
+        assert watch.look(*pair(n), n * 0.1) == ()
+    assert nonzero(watch) == {"dropped": 2}
+    watch.restart()
+    assert watch.look(*pair(1), 1.0) == ()
+    watch.restart()
+    assert watch.look(*pair(90), 2.0) == ()
+    assert nonzero(watch) == {"dropped": 2}
+
+
+def test_a_stall_is_counted_once_and_ends_with_the_next_pair():
+    watch = Watch(CONFIG)
+    assert watch.silence(10.0) == 0.0  # opened, nothing came yet
+    assert watch.silence(10.5) == 0.5 and not watch.stalled
+    assert watch.silence(10.6) == pytest.approx(0.6) and watch.stalled
+    watch.silence(12.0)
+    assert nonzero(watch) == {"stalled": 1}
+    watch.look(*pair(1), 12.1)
+    assert not watch.stalled
+    watch.silence(12.5)
+    assert nonzero(watch) == {"stalled": 1}
+    watch.silence(12.7)
+    assert nonzero(watch) == {"stalled": 2}
+
+
+def test_every_count_is_there_from_the_start():
+    assert set(Watch(CONFIG).counts) == {
+        "wrong format color", "wrong format depth", "repeated color", "repeated depth", "desynchronised", "no depth",
+        "dropped", "stalled", "lost",
+    }  # fmt: skip
+
+
+def test_the_device_clock_finds_the_fastest_transfer_and_follows_drift():
+    """Device clock 40 ppm fast, from an origin of its own; transfers take 4 ms and an exponential rest."""
+    rng, clock = np.random.default_rng(0), DeviceClock()
+    t = np.arange(0, 600 * 1000 * MS, 33 * MS)  # ten minutes at 30 Hz
+    true = t + 1_795_000_000 * 1000 * MS
+    device = (t * (1 + 40e-6)).astype(np.int64) + 123_456
+    arrival = true + 4 * MS + (rng.exponential(6, len(t)) * MS).astype(np.int64)
+    error = np.array([clock(int(d), int(a)) for d, a in zip(device, arrival)]) - true
+    settled = error[100:] / MS
+    assert settled.min() > 3.99 and settled.max() < 5.0 and np.std(settled) < 0.2  # jitter went from 6 ms to 0.2
+    assert np.all(np.diff(true + error)[100:] > 30 * MS)
+
+
+def test_the_device_clock_starts_again_when_either_clock_is_set():
+    clock = DeviceClock()
+    for k in range(10):
+        clock(k * 33 * MS, 10**15 + k * 33 * MS)
+    assert clock(5, 10**15 + 5000 * MS) == 10**15 + 5000 * MS  # the camera restarted
+    assert clock(5 + 33 * MS, 2 * 10**15) == 2 * 10**15  # the host's clock was set
+
+
+def test_waits_grow_to_a_bound_and_start_again():
+    backoff = Backoff(0.5, 8.0)
+    assert [backoff.wait() for _ in range(7)] == [0.5, 1, 2, 4, 8, 8, 8]
+    backoff.reset()
+    assert backoff.wait() == 0.5
