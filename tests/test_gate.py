@@ -73,7 +73,7 @@ def test_new_plans_are_spliced_without_breaking_a_limit(arm, latency_rows):
 def test_a_silent_policy_means_a_ramp_to_hold_and_a_plan_later_goes_on(arm):
     start_moving(arm)
     arm.beats = False
-    arm.run(0.11)
+    arm.run(0.06)
     assert arm.gate.state is State.STOPPING and arm.gate.cause == "policy silent"
     arm.run(0.4)
     assert arm.gate.state is State.HOLD and np.abs(arm.log[-1].reference.dq).max() < 1e-6
@@ -116,7 +116,7 @@ def test_only_the_simulation_may_arm_itself():
 def test_stale_joints_stop_the_arm(arm):
     start_moving(arm)
     arm.measures = False
-    arm.run(0.11)
+    arm.run(0.05)
     assert arm.gate.cause == "joint state stale" and arm.gate.state is State.STOPPING
     arm.run(0.4)
     assert np.abs(arm.log[-1].reference.dq).max() < 1e-6

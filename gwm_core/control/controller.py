@@ -21,6 +21,7 @@ from gwm_core.control.limits import DESK, FR3, ArmLimits, Profile, Workspace
 POSITION_GAIN = 8.0  # [1/s] how fast a position error is worked off
 VELOCITY_GAIN = 25.0  # [1/s]
 SINGULAR_SLOW, SINGULAR_STOP = 17.0, 30.0  # condition number of the Jacobian, as MoveIt Servo's defaults
+SLOWEST = 0.2  # share of the speed just before the stop: it must be reached, not crept up to
 LOOK_AHEAD = 0.05  # [s] whether a motion leads into a singularity
 
 
@@ -57,6 +58,7 @@ class Follower:
         self._brake.synchronization = Synchronization.No
         self._brake.max_acceleration, self._brake.max_jerk = self._ddq_max.tolist(), self._dddq_max.tolist()
         self._clearance = Clearance()
+        self.into_singularity = False  # the last step led on into one and was held back
         self._move(Reference(np.zeros(7), np.zeros(7), np.zeros(7)))
 
     def reset(self, q: np.ndarray) -> None:
@@ -101,25 +103,19 @@ class Follower:
         self._move(Reference(*map(np.array, self._trajectory.at_time(self.dt))))
         return self.reference
 
-    def stop_path(self, period: float) -> list[Reference]:
-        """The quickest stop from here, every ``period`` [s] from the next one on; its last state is at rest."""
-        self._plan_stop(self.reference)
-        steps = int(np.ceil(self._trajectory.duration / period - 1e-9)) + 1
-        return [Reference(*map(np.array, self._trajectory.at_time(k * period))) for k in range(1, steps)]
-
     def _slowed(self, dq: np.ndarray) -> np.ndarray:
         """Joint velocities (7,) [rad/s] scaled to the speed of the TCP, and down on the way into a singularity."""
         if self._jacobian is None:
             self._jacobian = fk_jacobian(self.reference.q)[1]
         dq = dq * min(1.0, 0.92 * self.profile.tcp_speed / max(np.linalg.norm(self._jacobian[:3] @ dq), 1e-9))
-        self.conditioning = condition(self._jacobian)
-        self.into_singularity = False
-        if self.conditioning > SINGULAR_SLOW:
-            ahead = condition(fk_jacobian(self.reference.q + LOOK_AHEAD * dq)[1])
-            self.into_singularity = bool(ahead > self.conditioning >= SINGULAR_STOP)
-            if ahead > self.conditioning:
-                dq = dq * max(0.0, (SINGULAR_STOP - self.conditioning) / (SINGULAR_STOP - SINGULAR_SLOW))
-        return dq
+        here = condition(self._jacobian)
+        if here <= SINGULAR_SLOW or condition(fk_jacobian(self.reference.q + LOOK_AHEAD * dq)[1]) <= here:
+            self.into_singularity = False
+            return dq
+        self.into_singularity = bool(here >= SINGULAR_STOP)
+        if self.into_singularity:
+            return np.zeros(7)
+        return dq * max(SLOWEST, (SINGULAR_STOP - here) / (SINGULAR_STOP - SINGULAR_SLOW))
 
     def _plan_stop(self, start: Reference) -> None:
         self._brake.current_position = start.q.tolist()

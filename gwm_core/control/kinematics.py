@@ -66,10 +66,10 @@ def fk_jacobian(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return frames[7], np.moveaxis(jacobian, 0, -1)
 
 
-def condition(jacobian: np.ndarray) -> float:
-    """Condition number of a Jacobian (6, 7), metres and radians as they come (as MoveIt Servo has it)."""
-    eigenvalues = np.linalg.eigvalsh(jacobian @ jacobian.T)
-    return float(np.sqrt(eigenvalues[-1] / max(eigenvalues[0], 1e-12)))
+def condition(jacobian: np.ndarray) -> np.ndarray:
+    """Condition number (...) of Jacobians (..., 6, 7), metres and radians as they come (as MoveIt Servo has it)."""
+    eigenvalues = np.linalg.eigvalsh(jacobian @ np.swapaxes(jacobian, -1, -2))
+    return np.sqrt(eigenvalues[..., -1] / np.maximum(eigenvalues[..., 0], 1e-12))
 
 
 def tcp_speed(q: np.ndarray, dq: np.ndarray) -> np.ndarray:
