@@ -3,12 +3,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from conftest import FollowingArm
 
 from gwm_core.control.gate import Gate, GateConfig, State
-from gwm_core.control.judge import judge
+from gwm_core.control.judge import columns, judge
 from gwm_core.control.kinematics import HOME_Q
 from gwm_core.control.limits import FR3, Workspace
+from gwm_core.control.rig import Rig
 from gwm_core.errors import InputError
 from gwm_core.types import ArmState, Chunk
 
@@ -16,9 +16,7 @@ AWAY = HOME_Q + np.array([0.15, 0.1, 0.0, -0.1, 0.0, 0.1, 0.2])
 
 
 def violations(arm):
-    sent = [c for c in arm.log if c is not None]
-    q, dq, ddq = (np.array(part) for part in zip(*(c.reference for c in sent)))
-    return judge(q, dq, ddq, np.array([c.latched for c in sent])).total
+    return judge(*columns(arm.sent)).total
 
 
 def start_moving(arm):
@@ -28,7 +26,7 @@ def start_moving(arm):
 
 
 def test_nothing_is_sent_before_it_is_armed():
-    arm = FollowingArm()
+    arm = Rig()
     arm.run(0.5)
     assert arm.offer(arm.chunk(AWAY)).startswith("state")
     arm.run(0.5)
@@ -36,7 +34,7 @@ def test_nothing_is_sent_before_it_is_armed():
 
 
 def test_a_plan_accepted_in_the_period_of_arming_waits_for_the_latch():
-    arm = FollowingArm()
+    arm = Rig()
     arm.run(0.2)
     assert arm.gate.arm(arm.now) == "" and arm.offer(arm.chunk(AWAY)) == ""
     arm.run(0.01)
@@ -101,7 +99,7 @@ def test_a_restarted_policy_needs_the_operator(arm):
 
 
 def test_only_the_simulation_may_arm_itself():
-    arm = FollowingArm(GateConfig(auto_arm=True))
+    arm = Rig(GateConfig(auto_arm=True))
     arm.run(0.2)
     arm.gate.arm(arm.now)
     arm.run(0.2)
@@ -221,7 +219,7 @@ def test_homing_ends_with_plans_refused_until_armed(arm):
 
 
 def test_home_that_is_not_reached_says_so():
-    arm = FollowingArm()
+    arm = Rig()
     arm.q = HOME_Q + np.array([1.4, 0, 0, 0, 0, 0, 0])
     arm.gate.workspace = Workspace(low=(0.0, -0.6, 0.0), high=(0.8, 0.6, 0.7))
     arm.run(0.2)
@@ -232,7 +230,7 @@ def test_home_that_is_not_reached_says_so():
 
 
 def test_outside_the_workspace_or_without_a_gripper_it_does_not_arm():
-    arm = FollowingArm()
+    arm = Rig()
     arm.q = HOME_Q + np.array([1.4, 0, 0, 0, 0, 0, 0])
     arm.run(0.2)
     assert "outside the workspace" in arm.gate.arm(arm.now)

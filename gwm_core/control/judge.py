@@ -42,6 +42,12 @@ class Verdict:
         self.use[name] = float(max(self.use.get(name, 0.0), np.nanmax(use))) if np.isfinite(use).any() else np.inf
 
 
+def columns(commands: list) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Positions, velocities, accelerations (S, 7) and latches (S,) of the gate's commands, as ``judge`` takes them."""
+    states = np.array([command.reference for command in commands], float).reshape(-1, 3, 7)
+    return states[:, 0], states[:, 1], states[:, 2], np.array([command.latched for command in commands], bool)
+
+
 def judge(
     q: np.ndarray,
     dq: np.ndarray,
