@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gwm_core.control.rig import Rig
+from gwm_core.bench.rig import Rig
 
 
 @pytest.fixture

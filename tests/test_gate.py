@@ -4,11 +4,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from gwm_core.bench.rig import Rig
 from gwm_core.control.gate import Gate, GateConfig, State
 from gwm_core.control.judge import columns, judge
 from gwm_core.control.kinematics import HOME_Q
 from gwm_core.control.limits import FR3, Workspace
-from gwm_core.control.rig import Rig
 from gwm_core.errors import InputError
 from gwm_core.types import ArmState, Chunk
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from test_gate import AWAY, start_moving, violations
 
+from gwm_core.bench.rig import Rig
 from gwm_core.control.gate import GateConfig, State
 from gwm_core.control.kinematics import HOME_Q, condition, fk_jacobian
 from gwm_core.control.limits import Workspace
-from gwm_core.control.rig import Rig
 from gwm_core.types import ArmState, Chunk
 
 DT = 0.01
@@ -45,6 +45,10 @@ def leash(arm):
         arm.run(DT)
 
 
+def singular(arm):
+    arm.gate._follower.into_singularity = True  # how it comes to that: see below
+
+
 def late(arm):
     arm.now += 0.2
 
@@ -55,6 +59,7 @@ STOPS = {
     "plan stale": (lambda arm: arm.run(1.5), State.HOLD, True),
     "gate late": (late, State.HOLD, True),
     "policy restarted": (lambda arm: arm.gate.beat(0, arm.now), State.HOLD, False),
+    "singularity": (singular, State.HOLD, False),
     "bad plans": (nonsense, State.HOLD, False),
     "held by operator": (lambda arm: arm.gate.hold(), State.HOLD, False),
     "stopped by operator": (lambda arm: arm.gate.stop(), State.DISARMED, False),

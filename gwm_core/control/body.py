@@ -46,7 +46,7 @@ FINGERS = Capsule(7, (-_ALONG, -_ALONG, 0.1925), (_ALONG, _ALONG, 0.1925), 0.030
 # wrist and hand (links 5-7), and the latter against the table (z = 0). Neighbours on the chain are left out.
 _STILL = [capsule for capsule in CAPSULES if capsule.link <= 2]  # A = 6
 _MOVING = [*(capsule for capsule in CAPSULES if capsule.link >= 5), FINGERS]  # B = 8
-LEAST_CLEARANCE = 0.010  # [m]
+LEAST_CLEARANCE = 0.0125  # [m] 10 mm between the meshes, should both stick out
 _FINGERS_TO_TABLE = -0.010  # [m] level at the lowest height of the workspace; tilted they must stay higher
 
 
@@ -120,7 +120,7 @@ _REACH = _reach()
 
 
 class Clearance:
-    """Tells whether postures keep the arm 10 mm off itself and the table, mostly without measuring.
+    """Tells whether postures keep the arm off itself and the table, mostly without measuring.
 
     Distances measured at one posture bound those of all postures near it, so only every so often a new one is needed.
     """

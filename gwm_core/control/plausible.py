@@ -81,9 +81,9 @@ def out_of_bounds(path: np.ndarray, workspace: Workspace) -> str:
         return "workspace: the tool would leave its box"
     gaps = clearance(path)
     if gaps[..., -1].min() < LEAST_CLEARANCE:
-        return f"table: {1e3 * gaps[..., -1].min():.0f} mm between arm and table, {1e3 * LEAST_CLEARANCE:.0f} wanted"
+        return f"table: {1e3 * gaps[..., -1].min():.1f} mm between arm and table, {1e3 * LEAST_CLEARANCE:.1f} wanted"
     if gaps.min() < LEAST_CLEARANCE:
-        return f"self-collision: {1e3 * gaps.min():.0f} mm between two links, {1e3 * LEAST_CLEARANCE:.0f} wanted"
+        return f"self-collision: {1e3 * gaps.min():.1f} mm between two links, {1e3 * LEAST_CLEARANCE:.1f} wanted"
     worst = float(condition(jacobian).max())
     if worst > SINGULAR_STOP:
         return f"singularity: condition number {worst:.0f}, at most {SINGULAR_STOP:.0f} wanted"

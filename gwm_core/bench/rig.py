@@ -10,7 +10,7 @@ from gwm_core.control.gate import Command, Gate, GateConfig
 from gwm_core.control.kinematics import HOME_Q
 from gwm_core.types import OPEN_WIDTH, ArmState, Chunk
 
-BEAT = 0.02  # [s] of the policy
+BEAT, JOINTS = 0.02, 0.01  # [s] periods of the policy's beat and of the arm's joint states
 
 
 class Rig:
@@ -18,15 +18,16 @@ class Rig:
 
     Args:
         config: of the gate; ``more`` are the other arguments of ``Gate``.
-        phase: [s] from a step of the gate to the beat after it.
+        phases: [s] from a step of the gate to the beat and to the joint state after it.
     """
 
-    def __init__(self, config: GateConfig = GateConfig(), phase: float = 0.0, **more):
+    def __init__(self, config: GateConfig = GateConfig(), phases: tuple[float, float] = (0.0, 0.0), **more):
         self.gate, self.now, self.q, self.log = Gate(config, **more), 100.0, HOME_Q.copy(), []
         self.beats, self.measures, self.clock_offset = True, True, 3600.0
+        self.silent_from = self.blind_from = np.inf  # the policy and the arm say nothing from then on
         self.obeys = True  # whether the arm moves
         self.dt = 1.0 / config.rate_hz
-        self._next_beat = self.now + phase
+        self._next_beat, self._next_joints = (self.now + phase for phase in phases)
 
     def stamp(self, age: float = 0.0) -> int:
         """Host time ``age`` seconds ago [ns]."""
@@ -34,14 +35,17 @@ class Rig:
 
     def tick(self, length: float | None = None) -> Command | None:
         """One period: joints in, beats in, command out, arm moved."""
-        before, self.now = self.now, self.now + (self.dt if length is None else length)
-        self._next_beat = max(self._next_beat, before)
-        while self._next_beat <= self.now:
-            if self.beats:
+        self._next_beat, self._next_joints = max(self._next_beat, self.now), max(self._next_joints, self.now)
+        self.now += self.dt if length is None else length
+        while self._next_joints <= self.now + 1e-9:
+            if self.measures and self._next_joints < self.blind_from:
+                state = ArmState(self.stamp(self.now - self._next_joints), self.q, np.zeros(7), OPEN_WIDTH)
+                self.gate.measure(state, self._next_joints)
+            self._next_joints += JOINTS
+        while self._next_beat <= self.now + 1e-9:
+            if self.beats and self._next_beat < self.silent_from:
                 self.gate.beat(1, self._next_beat)
             self._next_beat += BEAT
-        if self.measures:
-            self.gate.measure(ArmState(self.stamp(), self.q, np.zeros(7), OPEN_WIDTH), self.now)
         command = self.gate.step(self.now)
         self.log.append(command)
         if command is not None and self.obeys:
