@@ -52,9 +52,8 @@ def bench_gate(actions: int, seed: int, path: str | None) -> int:
         Path(path).write_text(json.dumps(figures, indent=1) + "\n")
     print(f"{report.actions} actions in {figures['seconds']:.0f} s: {report.violations} violations, {report.nonfinite} "
           f"not finite, {report.partial} plans used in part")  # fmt: skip
-    print(
-        f"{report.moving} in motion; {report.plans} plans, {report.accepted} followed; least clearance {1e3 * report.least_clearance:.1f} mm"
-    )
+    print(f"{report.moving} in motion; {report.plans} plans, {report.accepted} followed; "
+          f"least clearance {1e3 * report.least_clearance:.1f} mm")  # fmt: skip
     for what, counts in (("broken", report.broken), ("refused", report.refused), ("stops", report.stops)):
         print(f"{what}: {', '.join(f'{k} {n}' for k, n in sorted(counts.items())) or 'none'}")
     return int(report.violations + report.nonfinite + report.partial > 0)
