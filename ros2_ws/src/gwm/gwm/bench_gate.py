@@ -11,47 +11,22 @@ from gwm.terminal import Bar
 from gwm_core.bench.faults import ELSEWHERE, HARDWARE, run, scenarios
 from gwm_core.bench.fuzz import fuzz
 from gwm_core.bench.gate_killed import rows as gate_killed
-from gwm_core.brain import Brain
-from gwm_core.rollout import World, rollout
-from gwm_core.sim.expert import Expert
-from gwm_core.sim.tasks import TASKS, sample_layout
-from gwm_core.types import Chunk
+from gwm_core.bench.plans import recorded_plans
 
 KILLS = 200
-
-
-class _Notebook(Brain):
-    """A brain that keeps every plan it makes."""
-
-    def __init__(self):
-        super().__init__(Expert())
-        self.plans: list[Chunk] = []
-
-    def decide(self, observation):
-        decision = super().decide(observation)
-        if decision.chunk is not None:
-            self.plans.append(decision.chunk)
-        return decision
-
-
-def recorded_plans() -> list[Chunk]:
-    """Plans of the scripted expert, one episode of each task."""
-    world, notebook = World(cameras=False), _Notebook()
-    for task in TASKS:
-        rollout(world, notebook, sample_layout(task, 0))
-    return notebook.plans
 
 
 def bench_gate(actions: int, seed: int, path: str | None) -> int:
     """Fuzz the gate; exit 1 when anything that it must not let through got through."""
     plans, bar = recorded_plans(), Bar(actions, "gate")
-    begun = time.perf_counter()
+    begun, cpu = time.perf_counter(), time.process_time()
     report = fuzz(actions, seed, plans, lambda done: bar.to(min(done, actions)))
     figures = asdict(report) | {"seed": seed, "seconds": time.perf_counter() - begun}
+    figures["cpu_seconds"] = time.process_time() - cpu
     if path:
         Path(path).write_text(json.dumps(figures, indent=1) + "\n")
-    print(f"{report.actions} actions in {figures['seconds']:.0f} s: {report.violations} violations, {report.nonfinite} "
-          f"not finite, {report.partial} plans used in part")  # fmt: skip
+    print(f"{report.actions} actions in {figures['seconds']:.0f} s ({figures['cpu_seconds']:.0f} s of CPU): "
+          f"{report.violations} violations, {report.nonfinite} not finite, {report.partial} half used")  # fmt: skip
     print(f"{report.moving} in motion; {report.plans} plans, {report.accepted} followed; "
           f"least clearance {1e3 * report.least_clearance:.1f} mm")  # fmt: skip
     for what, counts in (("broken", report.broken), ("refused", report.refused), ("stops", report.stops)):

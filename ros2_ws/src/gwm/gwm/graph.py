@@ -77,6 +77,10 @@ def graph(
     policy: str = "",
     site: str = "",
     record: str = "runs",
+    profile: str = "desk",
+    speed: float = 1.0,
+    shadow: bool = False,
+    hold_to_run: bool = False,
     renderer: str = "auto",
     camera_width: int = 424,
     camera_height: int = 240,
@@ -92,12 +96,17 @@ def graph(
         policy: folder of a trained policy, or expert (simulation only). Empty: the shipped demo weights.
         site: file with cameras and workspace. Empty: ~/.config/gwm/site.yaml, or the simulation's own.
         record: folder the recorder writes episodes to when asked.
+        profile: desk (0.25 m/s), lab or full: how much of the arm's limits the gate uses.
+        speed: share of the profile's speeds, above 0 to 1.
+        shadow: the gate does everything but sending.
+        hold_to_run: the gate moves the arm only while operator/heartbeat beats.
         renderer: auto, egl, osmesa or raycast.
         camera_width, camera_height, camera_hz: of the simulated cameras, or of those that are started.
         publish_objects: let the simulation tell where its objects are (the scripted expert needs it).
         start_cameras: drive the RealSense cameras that have a serial in the site file; else realsense-ros does.
     """
     one_of("robot", robot, ("sim", "fr3"))
+    one_of("profile", profile, ("desk", "lab", "full"))
     one_of("renderer", renderer, ("auto", "egl", "osmesa", "raycast"))
     if not (0 < camera_hz <= 90 and 16 <= camera_width <= 1920 and 16 <= camera_height <= 1080):
         raise InputError(f"no such camera: {camera_width}x{camera_height} at {camera_hz} Hz (up to 1920x1080 at 90)")
@@ -114,9 +123,12 @@ def graph(
         if not (Path(policy) / "manifest.json").is_file():
             raise InputError(f"no policy in {policy}: a folder as `gwm train policy --out` makes, or expert")
     common = {"robot": robot, "site": site}
+    gate = {"profile": profile, "speed": speed, "shadow": shadow, "hold_to_run": hold_to_run}
+    if robot == "sim":  # its joint states come from a process that shares two cores with the others
+        gate |= {"auto_arm": True, "state_timeout": 0.1}
     nodes = [
         NodeSpec("policy", "policy_node", {**common, "policy": policy, "task": task}, nice=5, respawn=True),
-        NodeSpec("gate", "gate_node", {**common, "auto_arm": robot == "sim"}, essential=True),
+        NodeSpec("gate", "gate_node", {**common, **gate}, essential=True),
         NodeSpec("recorder", "recorder_node", {**common, "record": record, "task": task}, nice=10, respawn=True),
     ]
     cameras = {"width": camera_width, "height": camera_height, "camera_hz": camera_hz}

@@ -64,6 +64,10 @@ def add(verbs) -> None:
              "gwm bench faults --json faults.json", bench_faults)  # fmt: skip
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--json", metavar="FILE", help="write the rows to FILE")
+    p = verb(kinds, "kill", "Kill a policy's process in mid-motion, over live topics: how soon the arm slows down.",
+             "gwm bench kill --kills 200 --json kill.json", bench_kill)  # fmt: skip
+    p.add_argument("--kills", type=int, default=200, help="default 200, which takes ten minutes")
+    p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
 
 
 def build(args) -> int:
@@ -188,3 +192,13 @@ def bench_faults(args) -> int:
 
     writable(args.json)
     return bench_gate.bench_faults(natural("seed", args.seed), args.json)
+
+
+def bench_kill(args) -> int:
+    from gwm.graph import refuse_mixed_ros
+
+    refuse_mixed_ros()
+    writable(args.json)
+    from gwm import bench_kill
+
+    return bench_kill.bench_kill(positive("kills", args.kills), args.json)
