@@ -6,7 +6,8 @@
     workspace: {low: [0.22, -0.45, 0.005], high: [0.80, 0.45, 0.70]}
     robot: {type: fr3, ip: 172.16.0.2}
     home: [0.0, -0.3, 0.0, -2.3, 0.0, 2.0, 0.7854]
-    profile: {tcp_speed: 0.1}
+    profile: {name: desk, tcp_speed: 0.1}
+    limits: {dq_max: [1, 1, 1, 1, 2, 2, 2]}
 
 ``gwm calibrate`` writes a camera's place, and beside it ``calibrated``: when, and how well the views agreed.
 All but the cameras may be left out; ``launch/site.example.yaml`` says what each means. Limits may be narrowed here,
@@ -18,7 +19,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +28,13 @@ from scipy.spatial.transform import Rotation
 
 from gwm_core import topics
 from gwm_core.control.kinematics import HOME_Q, fk
-from gwm_core.control.limits import DESK, Q_HIGH, Q_LOW, Profile, Workspace
+from gwm_core.control.limits import DESK, FR3, PROFILES, UNITS, ArmLimits, Profile, Workspace
 from gwm_core.errors import InputError, one_of
 from gwm_core.scene.camera import look_at
 from gwm_core.types import ArmState
 
 DEFAULT_FILE = Path("~/.config/gwm/site.yaml")
-KEYS = ("cameras", "workspace", "robot", "home", "profile")
+KEYS = ("cameras", "workspace", "robot", "home", "profile", "limits")
 ROBOTS = ("fr3",)
 MOUNTS = ("T_base_camera", "T_tcp_camera")  # fixed, moving
 
@@ -102,7 +103,15 @@ class Site:
     robot: str = "fr3"
     robot_ip: str = ""
     home: tuple[float, ...] = tuple(HOME_Q.tolist())  # (7,) [rad]
-    profile: Profile = DESK
+    profile: Profile | None = None  # the most that this site allows; None: whatever profile is asked for
+    limits: ArmLimits = FR3
+
+    def profile_called(self, name: str) -> Profile:
+        """One of PROFILES within this site's own. "": the site's own, or desk. Raises InputError."""
+        if not name:
+            return self.profile or DESK
+        asked = PROFILES[one_of("profile", name, PROFILES)]
+        return asked if self.profile is None else asked.within(self.profile)
 
 
 def simulation_site() -> Site:
@@ -137,8 +146,9 @@ def load_site(path: Path) -> Site:
             raise InputError(f"site file {path}: cameras.{name}: {error}") from None
     workspace = _workspace(path, values.get("workspace"))
     robot, ip = _robot(path, values.get("robot"))
-    home = _home(path, values.get("home"), workspace)
-    return Site(cameras, workspace, robot, ip, home, _profile(path, values.get("profile")))
+    limits = _limits(path, values.get("limits"))
+    home = _home(path, values.get("home"), workspace, limits)
+    return Site(cameras, workspace, robot, ip, home, _profile(path, values.get("profile")), limits)
 
 
 def _robot(path: Path, entry) -> tuple[str, str]:
@@ -155,19 +165,20 @@ def _robot(path: Path, entry) -> tuple[str, str]:
     return robot, ip
 
 
-def _home(path: Path, entry, workspace: Workspace) -> tuple[float, ...]:
+def _home(path: Path, entry, workspace: Workspace, limits: ArmLimits) -> tuple[float, ...]:
     try:
         q = np.array(HOME_Q if entry is None else entry, float)
     except (TypeError, ValueError):
         q = np.zeros(0)
     if q.shape != (7,) or not np.all(np.isfinite(q)):
         raise InputError(f"site file {path}: home: seven joint angles in radians are wanted")
-    outside = np.flatnonzero((q < Q_LOW) | (q > Q_HIGH))
+    low, high = limits.q_low, limits.q_high
+    outside = np.flatnonzero((q < low) | (q > high))
     if outside.size:
         i = int(outside[0])
         hint = "; are these degrees?" if np.abs(q).max() > 2 * np.pi else ""
         raise InputError(
-            f"site file {path}: home: joint {i + 1} is {q[i]:.3f}, outside {Q_LOW[i]:.3f} to {Q_HIGH[i]:.3f} rad{hint}"
+            f"site file {path}: home: joint {i + 1} is {q[i]:.3f}, outside {low[i]:.3f} to {high[i]:.3f} rad{hint}"
         )
     tcp = fk(q)[:3, 3]
     if not workspace.holds(tcp):
@@ -175,14 +186,26 @@ def _home(path: Path, entry, workspace: Workspace) -> tuple[float, ...]:
     return tuple(q.tolist())
 
 
-def _profile(path: Path, entry) -> Profile:
-    entry, widest = {} if entry is None else entry, asdict(DESK)
-    if not isinstance(entry, dict) or set(entry) - set(widest):
-        raise InputError(f"site file {path}: profile: valid keys are {', '.join(widest)}")
-    for key, value in entry.items():
+def _profile(path: Path, entry) -> Profile | None:
+    if entry is None:
+        return None
+    if not isinstance(entry, dict) or set(entry) - {"name", *asdict(DESK)}:
+        raise InputError(f"site file {path}: profile: valid keys are name, {', '.join(asdict(DESK))}")
+    name = entry.get("name", "desk")
+    if not isinstance(name, str) or name not in PROFILES:
+        raise InputError(f"site file {path}: profile.name: '{name}' is none of {', '.join(PROFILES)}")
+    widest, narrower = asdict(PROFILES[name]), {key: value for key, value in entry.items() if key != "name"}
+    for key, value in narrower.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= widest[key]:
-            raise InputError(f"site file {path}: profile.{key}: may only narrow {widest[key]}, got {value}")
-    return Profile(**{**widest, **entry})
+            raise InputError(f"site file {path}: profile.{key}: may only narrow {name}'s {widest[key]}, got {value}")
+    return replace(PROFILES[name], **narrower)
+
+
+def _limits(path: Path, entry) -> ArmLimits:
+    entry = {} if entry is None else entry
+    if not isinstance(entry, dict):
+        raise InputError(f"site file {path}: limits: valid keys are {', '.join(UNITS)}, seven numbers each")
+    return FR3.narrowed(f"site file {path}: limits", **{str(key): values for key, values in entry.items()})
 
 
 def mounts(site: Site) -> str:

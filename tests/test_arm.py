@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from gwm_core.control.brake import Brake
-from gwm_core.control.controller import Follower, Reference
+from gwm_core.control.brake import Brake, Reference
+from gwm_core.control.controller import Follower
 from gwm_core.control.hand import PATIENCE, Hand
 from gwm_core.control.judge import judge
 from gwm_core.control.kinematics import HOME_Q
-from gwm_core.control.limits import DDDQ_MAX, DDQ_MAX, DESK
+from gwm_core.control.limits import DESK, FR3, PANDA
 from gwm_core.control.recovery import HUMBLE_STEPS, MODES, STEPS, Recovery, needed, trouble
 from gwm_core.sim.trajectory import Quintic
 
@@ -26,8 +26,9 @@ def motion(seed=0, ticks=400):
         yield follower.step(HOME_Q + 0.3 * wave, swing, np.zeros(7))
 
 
-def test_the_tail_is_the_stop_the_follower_would_make():
-    follower, brake = Follower(DT), Brake(DT)
+@pytest.mark.parametrize("arm", [FR3, PANDA], ids=lambda arm: arm.name)
+def test_the_tail_is_the_stop_the_follower_would_make(arm):
+    follower, brake = Follower(DT, arm=arm), Brake(DT, arm=arm)
     for reference in list(motion())[50::37]:
         tail = brake.tail(reference)
         assert len(tail) > 1 and not tail[-1].dq.any() and not tail[-1].ddq.any()
@@ -48,12 +49,12 @@ def test_a_gate_that_dies_under_a_trajectory_controller_means_a_stop_and_no_step
         path = Quintic(DT * np.arange(1, len(states) + 1), *(np.array(p) for p in zip(*states)), np.stack(before))
         fine = np.array([path.at(t) for t in np.arange(0, DT * len(states) + 0.05, 1e-3)])  # (S, 3, 7)
         assert np.abs(np.diff(fine[:, 0], axis=0)).max() <= 1.01e-3 * np.abs(fine[:, 1]).max() + 1e-9  # no step
-        assert np.all(np.abs(fine[:, 2]) <= DDQ_MAX) and not fine[-1, 1].any()
+        assert np.all(np.abs(fine[:, 2]) <= FR3.ddq_max) and not fine[-1, 1].any()
         verdict = judge(*(np.array([before, *states])[:, i] for i in range(3)), np.zeros(len(states) + 1, bool))
         assert verdict.total == 0, verdict.violations
         assert np.all(
             np.abs(fine[-1, 0] - before.q)
-            <= DT * np.abs(before.dq) * 2 + before.dq**2 / (DDQ_MAX * DESK.acceleration) + 0.005
+            <= DT * np.abs(before.dq) * 2 + before.dq**2 / (FR3.ddq_max * DESK.acceleration) + 0.005
         )
         travels.append(np.abs(fine[-1, 0] - last.q).max())
     assert max(travels) > 0.001  # they were moving
@@ -66,7 +67,7 @@ def test_crisp_is_left_with_a_target_within_one_stopping_distance():
         if previous is not None:
             tail = brake.tail(previous)
             stop = tail[-1].q if tail else previous.q
-            jerk_phase = DT * np.abs(previous.dq) + DT**2 * DDQ_MAX + DT**3 * DDDQ_MAX
+            jerk_phase = DT * np.abs(previous.dq) + DT**2 * FR3.ddq_max + DT**3 * FR3.dddq_max
             assert np.all(np.abs(reference.q - previous.q) <= np.abs(stop - previous.q) + jerk_phase)
         previous = reference
 

@@ -6,7 +6,7 @@ import yaml
 from scipy.spatial.transform import Rotation
 
 from gwm_core.control.kinematics import HOME_Q, fk
-from gwm_core.control.limits import DESK
+from gwm_core.control.limits import DESK, FR3, LAB, PROFILES
 from gwm_core.errors import InputError
 from gwm_core.site import Camera, load_site, motion_site, mounts, simulation_site
 from gwm_core.types import ArmState
@@ -61,10 +61,22 @@ def nan(v):
         (lambda v: v.update(home=[0.0] * 6), "seven joint angles"),
         (lambda v: v.update(home=[0.0, float("nan"), 0, -2, 0, 2, 0]), "seven joint angles"),
         (lambda v: v.update(home=[1.5, -0.3, 0.0, -2.3, 0.0, 2.0, 0.8]), "outside the workspace"),
-        (lambda v: v.update(profile={"tcp_speed": 0.5}), r"profile\.tcp_speed: may only narrow 0\.25"),
+        (lambda v: v.update(profile={"tcp_speed": 0.5}), r"profile\.tcp_speed: may only narrow desk's 0\.25"),
+        (
+            lambda v: v.update(profile={"name": "lab", "tcp_speed": 0.6}),
+            r"profile\.tcp_speed: may only narrow lab's 0\.5",
+        ),
+        (lambda v: v.update(profile={"name": "fast"}), r"profile\.name: 'fast' is none of desk, lab, full"),
+        (lambda v: v.update(profile={"name": ["desk"]}), r"profile\.name"),
+        (lambda v: v.update(limits={"dq_max": [2.7] + [1.0] * 6}), r"limits: dq_max 2\.7 of joint 1 is wider"),
+        (lambda v: v.update(limits={"q_min": [-3.0] + [-1.0] * 6}), r"limits: q_min -3 of joint 1 is wider"),
+        (lambda v: v.update(limits={"dddq_max": [float("nan")] * 7}), "limits: dddq_max needs seven finite"),
+        (lambda v: v.update(limits={"speed": [1.0] * 7}), "limits: no limit is called 'speed'"),
+        (lambda v: v.update(limits={3: [1.0] * 7}), "limits: no limit is called '3'"),
+        (lambda v: v.update(limits=[1.0] * 7), "limits: valid keys are q_min"),
         (lambda v: v.update(profile={"jerk": float("nan")}), r"profile\.jerk"),
         (lambda v: v.update(profile={"velocity": True}), r"profile\.velocity"),
-        (lambda v: v.update(profile={"speed": 0.1}), "valid keys are tcp_speed"),
+        (lambda v: v.update(profile={"speed": 0.1}), "valid keys are name, tcp_speed"),
     ],
 )
 def test_a_wrong_site_file_is_refused_with_the_key(tmp_path, change, named):
@@ -72,6 +84,19 @@ def test_a_wrong_site_file_is_refused_with_the_key(tmp_path, change, named):
     change(values)
     with pytest.raises(InputError, match=named):
         load_site(write(tmp_path, values))
+
+
+def test_a_sites_numbers_are_never_exceeded_whatever_profile_is_asked_for(tmp_path):
+    values = site_dict() | {"profile": {"name": "lab", "jerk": 0.1}, "limits": {"dq_max": [0.5] * 7}}
+    site = load_site(write(tmp_path, values))
+    for name in ("", *PROFILES):
+        found = site.profile_called(name)
+        assert found.jerk == 0.1 and found.tcp_speed == min(0.5, PROFILES[name or "lab"].tcp_speed)
+    assert site.limits.dq_max.tolist() == [0.5] * 7 and site.limits.ddq_max is FR3.ddq_max
+    free = load_site(write(tmp_path, site_dict()))
+    assert free.profile_called("") == DESK and free.profile_called("lab") == LAB
+    with pytest.raises(InputError, match="desk, lab, full"):
+        site.profile_called("fast")
 
 
 def test_a_camera_on_the_hand_moves_with_it(tmp_path):
@@ -118,7 +143,7 @@ def test_the_example_loads_and_says_what_it_says():
 
 
 def test_a_process_without_cameras_gets_the_rest(tmp_path):
-    assert motion_site("sim", "").cameras == {} and motion_site("sim", "").profile == DESK
+    assert motion_site("sim", "").cameras == {} and motion_site("sim", "").profile_called("") == DESK
     assert motion_site("fr3", str(write(tmp_path, site_dict()))).workspace.low == (0.3, -0.3, 0.01)
 
 

@@ -8,14 +8,14 @@ import pytest
 
 from gwm_core.control.body import CAPSULES
 from gwm_core.control.kinematics import fk, link_frames
-from gwm_core.control.limits import DQ_MAX, Q_HIGH, Q_LOW, Q_MAX, Q_MIN
+from gwm_core.control.limits import FR3
 from gwm_core.topics import ARM_JOINTS, FINGER_JOINTS
 
 xacro = pytest.importorskip("xacro")
 FILE = Path(__file__).parents[1] / "urdf/fr3.urdf.xacro"
 T_TCP_WRIST = np.array([[0, -1, 0, 0.05], [1, 0, 0, 0.01], [0, 0, 1, -0.06], [0, 0, 0, 1.0]])
 CAMERAS = f"wrist fr3_hand_tcp 0.05 0.01 -0.06 0 0 {np.pi / 2}; front fr3_link0 1.1 0.0 0.6 -2.2 0.0 1.5"
-JOINTS = np.random.default_rng(0).uniform(Q_LOW, Q_HIGH, (20, 7))
+JOINTS = np.random.default_rng(0).uniform(FR3.q_low, FR3.q_high, (20, 7))
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,8 @@ def numbers(element, name, default="0 0 0"):
 
 def test_limits_are_the_cores(robot):
     limits = [robot.find(f"joint[@name='{name}']/limit") for name in ARM_JOINTS]
-    for key, table in {"lower": Q_MIN, "upper": Q_MAX, "velocity": DQ_MAX, "effort": [87] * 4 + [12] * 3}.items():
+    tables = {"lower": FR3.q_min, "upper": FR3.q_max, "velocity": FR3.dq_max, "effort": [87] * 4 + [12] * 3}
+    for key, table in tables.items():
         np.testing.assert_allclose([float(limit.get(key)) for limit in limits], table, err_msg=key)
     assert all(robot.find(f"joint[@name='{name}']") is not None for name in FINGER_JOINTS)
 

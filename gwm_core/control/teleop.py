@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from gwm_core.control.devices import Device
 from gwm_core.control.kinematics import Unreachable, fk, pose_error, solve, to_rows
-from gwm_core.control.limits import Q_HIGH, Q_LOW, Workspace
+from gwm_core.control.limits import FR3, ArmLimits, Workspace
 from gwm_core.errors import InputError
 from gwm_core.types import OPEN_WIDTH, Chunk
 
@@ -47,8 +47,14 @@ class TeleopConfig:
 class Teleop:
     """Joy or leader-arm input and the gate's reference in; plans out. Times ``now`` in monotonic seconds."""
 
-    def __init__(self, device: Device, config: TeleopConfig = TeleopConfig(), workspace: Workspace = Workspace()):
-        self.config, self._device = config, device
+    def __init__(
+        self,
+        device: Device,
+        config: TeleopConfig = TeleopConfig(),
+        workspace: Workspace = Workspace(),
+        arm: ArmLimits = FR3,
+    ):
+        self.config, self._device, self._arm = config, device, arm
         self.engaged, self.gives_back, self.trouble = False, False, "no input yet"
         self._low, self._high = np.array(workspace.low) + _EDGE, np.array(workspace.high) - _EDGE
         self._wish, self._input_at, self._buttons = np.zeros(6), -np.inf, set()
@@ -90,7 +96,7 @@ class Teleop:
         if q.shape != (7,) or not np.all(np.isfinite(q)):
             self._fail("leader: seven finite joints wanted")
             return
-        self._leader, self._input_at, self.trouble = np.clip(q, Q_LOW, Q_HIGH), now, ""
+        self._leader, self._input_at, self.trouble = self._inside(q), now, ""
         if width is not None and np.isfinite(width) and self.engaged:
             self._width = OPEN_WIDTH if width > OPEN_WIDTH / 2 else 0.0
 
@@ -151,14 +157,18 @@ class Teleop:
         poses = to_rows(np.array([T for T, _ in rows[every::every]]), self._width)
         self._at = now
         try:
-            return Chunk(stamp, solve(poses, self._reference), np.full(len(poses), self._width), self.config.dt)
+            q = solve(poses, self._reference, arm=self._arm)
         except Unreachable as error:
             self._T, self._twist, self.trouble = fk(self._reference), np.zeros(6), f"out of reach: {error}"
             return self._stay(stamp)
+        return Chunk(stamp, q, np.full(len(poses), self._width), self.config.dt)
+
+    def _inside(self, q: np.ndarray) -> np.ndarray:
+        return np.clip(q, self._arm.q_low, self._arm.q_high)
 
     def _stay(self, stamp: int) -> Chunk:
         rows = self.config.rows
-        q = np.clip(self._reference, Q_LOW, Q_HIGH)
+        q = self._inside(self._reference)
         return Chunk(stamp, np.repeat(q[None], rows, axis=0), np.full(rows, self._width), self.config.dt)
 
     def _carry(self, start: tuple[np.ndarray, np.ndarray], begin: float, end: float) -> list:
@@ -196,7 +206,7 @@ class Teleop:
         moving = np.minimum(times, max(0.0, self._input_at + c.timeout - now))[:, None]
         gap = self._leader - self._reference
         q = self._reference + np.clip(gap, -c.leader_speed * moving, c.leader_speed * moving)
-        return Chunk(stamp, np.clip(q, Q_LOW, Q_HIGH), np.full(c.rows, self._width), c.dt)
+        return Chunk(stamp, self._inside(q), np.full(c.rows, self._width), c.dt)
 
 
 class Authority:

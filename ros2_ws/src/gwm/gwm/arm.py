@@ -25,12 +25,11 @@ from gwm import messages
 from gwm.graph import CONTROLLERS
 from gwm.node import NEWEST
 from gwm_core import topics
-from gwm_core.control.brake import Brake
-from gwm_core.control.controller import Reference
+from gwm_core.control.brake import Brake, Reference
 from gwm_core.control.gate import Command
 from gwm_core.control.hand import Goal, Hand
 from gwm_core.control.kinematics import fk
-from gwm_core.control.limits import DESK, Profile
+from gwm_core.control.limits import DESK, FR3, ArmLimits, Profile
 
 TOPICS = {  # where the gate must be the only publisher
     "crisp": (topics.TARGET_JOINT,),
@@ -71,8 +70,8 @@ class CrispPose:
 class Trajectory:
     """``<controller>/joint_trajectory``: each message replaces the last and ends at rest."""
 
-    def __init__(self, node: Node, dt: float, profile: Profile):
-        self._dt, self._brake = dt, Brake(dt, profile)
+    def __init__(self, node: Node, dt: float, profile: Profile, limits: ArmLimits):
+        self._dt, self._brake = dt, Brake(dt, profile, limits)
         self._publisher = node.create_publisher(JointTrajectory, topics.TRAJECTORY, NEWEST)
 
     def send(self, reference: Reference, stamp: int) -> None:
@@ -143,11 +142,20 @@ def gripper_of(node: Node, kind: str):
 class Arm:
     """One controller and one gripper."""
 
-    def __init__(self, node: Node, controller: str, gripper: str, dt: float, simulated: bool, profile: Profile = DESK):
+    def __init__(
+        self,
+        node: Node,
+        controller: str,
+        gripper: str,
+        dt: float,
+        simulated: bool,
+        profile: Profile = DESK,
+        limits: ArmLimits = FR3,
+    ):
         make = {
             "crisp": lambda: CrispJoint(node, feed_forward=simulated),
             "crisp_pose": lambda: CrispPose(node),
-            "jtc": lambda: Trajectory(node, dt, profile),
+            "jtc": lambda: Trajectory(node, dt, profile, limits),
             "forward": lambda: Forward(node),
         }
         self.topics, self._controller = TOPICS[controller], make[controller]()

@@ -172,7 +172,9 @@ def _figures(operator: Operator, args, rows, before, after, idle) -> dict:
         "stages_ms": {k: float(v) for k, v in operator.reports["policy"].items() if k.endswith("_ms")},
         "gate": {
             "rate_hz": float(status["rate_hz"]), "late_fraction": int(status["late"]) / int(status["periods"]),
-            "idle_late_fraction": idle["late_fraction"], "violations": verdict.total, "samples": verdict.samples,
+            "idle_late_fraction": idle["late_fraction"],
+            **{k: float(v) for k, v in status.items() if k.startswith(("joints_", "beats_"))},
+            "violations": verdict.total, "samples": verdict.samples,
             "latches": verdict.latches, "broken": {k: n for k, n in verdict.violations.items() if n},
             "limit_use": {k: round(v, 3) for k, v in verdict.use.items()},
             "stops": {k[6:]: int(v) for k, v in status.items() if k.startswith("stops ")},

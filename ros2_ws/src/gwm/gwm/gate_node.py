@@ -12,7 +12,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
-from std_msgs.msg import UInt64
+from std_msgs.msg import Header, UInt64
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
@@ -55,13 +55,16 @@ class GateNode(Node):
         gripper = self.declare_parameter("gripper", "auto").value
         if config.auto_arm and robot != "sim":
             raise InputError("auto_arm is for robot:=sim alone: a real arm is armed by its operator")
-        self._gate = Gate(config, site.profile, site.workspace, np.array(site.home))
+        profile = site.profile_called(self.declare_parameter("profile", "").value)
+        profile = profile.slowed(self.declare_parameter("speed", 1.0).value)
+        self._gate = Gate(config, profile, site.workspace, site.limits, np.array(site.home))
         self._pace, self._width = Pace(1.0 / config.rate_hz), np.nan
+        self._beats, self._joints = Pace(0.02, config.alive_timeout), Pace(0.01, config.state_timeout)
         self._plan, self._latency_ms = 0, 0.0
         self._command = self.create_publisher(JointState, topics.COMMAND, RELIABLE)
         if gripper == "auto":
             gripper = "forward" if robot == "sim" else best_gripper()
-        self._arm = Arm(self, controller, gripper, 1.0 / config.rate_hz, robot == "sim", site.profile)
+        self._arm = Arm(self, controller, gripper, 1.0 / config.rate_hz, robot == "sim", profile, site.limits)
         for topic in self._arm.topics:
             wait_to_be_alone(self, topic, own=1)  # only one process may write to the arm
         watched = robot != "sim" and has("franka_msgs")
@@ -71,6 +74,8 @@ class GateNode(Node):
         self.create_subscription(JointState, topics.GRIPPER_STATES, self._on_gripper, SENSOR)
         self.create_subscription(JointTrajectory, topics.CHUNK, self._on_chunk, RELIABLE)
         self.create_subscription(UInt64, topics.ALIVE, self._on_alive, SENSOR)
+        self.create_subscription(Header, topics.HEARTBEAT, self._on_heartbeat, SENSOR)
+        self._shadow = self.create_publisher(JointState, topics.SHADOW, RELIABLE) if config.shadow else None
         for name, wish in {
             "arm": self._arm_the_gate,
             "hold": self._gate.hold,
@@ -105,6 +110,7 @@ class GateNode(Node):
         dq = messages.by_name(message.name, message.velocity, topics.ARM_JOINTS)
         if q is not None and dq is not None:
             stamp = messages.stamp_ns(message.header.stamp)
+            self._joints.tick(time.monotonic())
             self._gate.measure(ArmState(stamp, q, dq, self._width), time.monotonic())
 
     def _on_gripper(self, message) -> None:
@@ -112,13 +118,18 @@ class GateNode(Node):
         if fingers is not None and np.all(np.isfinite(fingers)):
             self._width = float(fingers.sum())
 
+    def _on_heartbeat(self, message) -> None:
+        self._gate.heartbeat(time.monotonic())
+
     def _on_alive(self, message) -> None:
+        self._beats.tick(time.monotonic())
         self._gate.beat(message.data, time.monotonic())
 
     def _on_chunk(self, message) -> None:
         chunk = messages.chunk_of(message)
         if chunk is None:
-            self.get_logger().warn("plan refused: joints missing or rows not evenly spaced")
+            reason = self._gate.refuse("names: not the seven joints and the finger width, or rows not evenly spaced")
+            self.get_logger().warn(f"plan refused: {reason}", throttle_duration_sec=1.0)
             return
         age = (now_ns(self) - chunk.stamp) * 1e-9  # on receipt, once; from here on the monotonic clock alone
         reason = self._gate.accept(chunk, age, time.monotonic())
@@ -131,6 +142,9 @@ class GateNode(Node):
         command = self._gate.step(now)
         if command is not None:
             self._send(command)
+        elif self._shadow is not None and self._gate.shadowed is not None:
+            reference = self._gate.shadowed.reference
+            self._shadow.publish(messages.joint_state(now_ns(self), topics.ARM_JOINTS, *reference))
 
     def _send(self, command: Command) -> None:
         stamp = now_ns(self)
@@ -152,6 +166,8 @@ class GateNode(Node):
             "state": gate.state.name, "cause": gate.cause, "armed": gate.armed, "plan": self._plan,
             "latency_ms": f"{self._latency_ms:.2f}", "sent": self._arm.sent, "rate_hz": f"{pace.rate_hz:.3f}",
             "periods": pace.periods, "late": pace.late, "longest_ms": f"{1e3 * pace.longest:.1f}",
+            "joints_late": self._joints.late, "joints_longest_ms": f"{1e3 * self._joints.longest:.1f}",
+            "beats_late": self._beats.late, "beats_longest_ms": f"{1e3 * self._beats.longest:.1f}",
             "accepted": gate.counts.accepted,
             "trouble": "; ".join(filter(None, [self._robot.trouble if self._robot else "", self._arm.gripper.trouble])),
             **{f"refused {k}": v for k, v in gate.counts.refused.items()},

@@ -29,6 +29,7 @@ CONTROLLERS = {  # what gwm.arm can speak to, and the controllers' names in laun
 }
 DEVICES = ("spacemouse", "gamepad", "keyboard", "leader")  # gwm_core.control.devices
 MODES = ("policy", "teleop", "shared")
+PROFILES = ("desk", "lab", "full")  # gwm_core.control.limits
 GRIPPERS = ("auto", "forward", "franka", "action")
 END_WITH_PARENT = "GWM_END_WITH_PARENT"  # set for processes that a starter looks after
 
@@ -87,6 +88,10 @@ def graph(
     policy: str = "",
     site: str = "",
     record: str = "runs",
+    profile: str = "",
+    speed: float = 1.0,
+    shadow: bool = False,
+    hold_to_run: bool = False,
     renderer: str = "auto",
     camera_width: int = 424,
     camera_height: int = 240,
@@ -106,6 +111,11 @@ def graph(
         policy: folder of a trained policy, or expert (simulation only). Empty: the shipped demo weights.
         site: file with cameras and workspace. Empty: ~/.config/gwm/site.yaml, or the simulation's own.
         record: folder the recorder writes episodes to when asked.
+        profile: desk (0.25 m/s), lab or full: how much of the arm's limits the gate uses, never more than the site
+            file's profile. Empty: the site file's, or desk.
+        speed: share of the profile's speeds, above 0 to 1.
+        shadow: the gate does everything but sending.
+        hold_to_run: the gate moves the arm only while operator/heartbeat beats.
         renderer: auto, egl, osmesa or raycast.
         camera_width, camera_height, camera_hz: of the simulated cameras, or of those that are started.
         publish_objects: let the simulation tell where its objects are (the scripted expert needs it).
@@ -124,6 +134,7 @@ def graph(
         raise InputError(
             "forward is for simulated arms (100 Hz steps break the real one's conditions): crisp, crisp_pose or jtc"
         )
+    one_of("profile", profile, ("", *PROFILES))
     one_of("renderer", renderer, ("auto", "egl", "osmesa", "raycast"))
     if not (0 < camera_hz <= 90 and 16 <= camera_width <= 1920 and 16 <= camera_height <= 1080):
         raise InputError(f"no such camera: {camera_width}x{camera_height} at {camera_hz} Hz (up to 1920x1080 at 90)")
@@ -140,7 +151,10 @@ def graph(
         if not (Path(policy) / "manifest.json").is_file():
             raise InputError(f"no policy in {policy}: a folder as `gwm train policy --out` makes, or expert")
     common = {"robot": robot, "site": site}
-    gate = {**common, "auto_arm": robot == "sim", "controller": controller, "gripper": gripper}
+    gate = {"profile": profile, "speed": speed, "shadow": shadow, "hold_to_run": hold_to_run}
+    gate |= {"controller": controller, "gripper": gripper}
+    if robot == "sim":  # its joint states come from a process that shares two cores with the others
+        gate |= {"auto_arm": True, "state_timeout": 0.1}
     aside = {"policy/chunk": "policy/proposal", "policy/alive": "policy/proposal_alive"} if mode == "shared" else {}
     planners = [
         NodeSpec("policy", "policy_node", {**common, "policy": policy, "task": task}, 5, respawn=True, remaps=aside),
@@ -148,7 +162,7 @@ def graph(
     ]
     nodes = [
         *{"policy": planners[:1], "teleop": planners[1:], "shared": planners}[mode],
-        NodeSpec("gate", "gate_node", gate, essential=True),
+        NodeSpec("gate", "gate_node", {**common, **gate}, essential=True),
         NodeSpec("recorder", "recorder_node", {**common, "record": record, "task": task}, nice=10, respawn=True),
     ]
     cameras = {"width": camera_width, "height": camera_height, "camera_hz": camera_hz}

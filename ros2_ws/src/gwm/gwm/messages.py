@@ -100,7 +100,9 @@ def trajectory(chunk: Chunk) -> JointTrajectory:
 
 
 def chunk_of(message) -> Chunk | None:
-    """policy/chunk as a chunk; None when joints are missing or rows are not evenly spaced."""
+    """policy/chunk as a chunk; None when the names are not exactly ours or rows are not evenly spaced."""
+    if sorted(message.joint_names) != sorted((*topics.ARM_JOINTS, topics.WIDTH)):
+        return None
     rows = [by_name(message.joint_names, p.positions, (*topics.ARM_JOINTS, topics.WIDTH)) for p in message.points]
     if len(rows) < 2 or any(row is None for row in rows):
         return None

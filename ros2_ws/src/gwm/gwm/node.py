@@ -41,6 +41,8 @@ def wait_to_be_alone(node: Node, topic: str, own: int) -> None:
     """Raise InputError when more than ``own`` publishers of ``topic`` stay in this ROS domain."""
     time.sleep(DISCOVERY_TIME)
     deadline = time.monotonic() + LEASE_TIME
+    if node.count_publishers(topic) > own:
+        node.get_logger().warn(f"{topic} has another publisher: waiting {LEASE_TIME:.0f} s in case its process is dead")
     while node.count_publishers(topic) > own:
         if time.monotonic() > deadline:
             domain = os.environ.get("ROS_DOMAIN_ID", "0")

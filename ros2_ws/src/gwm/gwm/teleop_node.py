@@ -45,7 +45,8 @@ class TeleopNode(Node):
         leader = one_of("device", p.device, (*DEVICES, "leader")) == "leader"
         self._input = topics.LEADER if leader else topics.JOY
         device = DEVICES["gamepad" if leader else p.device]
-        self._teleop = Teleop(device, config, motion_site(p.robot, p.site).workspace)
+        site = motion_site(p.robot, p.site)
+        self._teleop = Teleop(device, config, site.workspace, site.limits)
         self._authority = Authority("policy" if p.shared else "operator")
         self._shared, self._leader = p.shared, leader
         self._plans = 0

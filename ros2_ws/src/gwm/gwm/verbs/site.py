@@ -20,6 +20,7 @@ def add(verbs) -> None:
 
 
 def check(args) -> int:
+    from gwm_core.control.limits import UNITS
     from gwm_core.site import load_site, mounts
 
     writable(args.json)
@@ -30,7 +31,8 @@ def check(args) -> int:
         "robot_ip": site.robot_ip,
         "home": list(site.home),
         "workspace": asdict(site.workspace),
-        "profile": asdict(site.profile),
+        "profile": asdict(site.profile_called("")),
+        "limits": {name: getattr(site.limits, name).tolist() for name in UNITS},
         "cameras": {name: camera.to_dict() for name, camera in site.cameras.items()},
         "remarks": _remarks(site),
     }
@@ -41,6 +43,8 @@ def check(args) -> int:
     print(f"workspace  {box['low']} to {box['high']} m")
     print(f"home       {[round(x, 4) for x in site.home]} rad")
     print(f"profile    {', '.join(f'{name} {value}' for name, value in found['profile'].items())}")
+    for name, unit in UNITS.items():
+        print(f"{name:10} {found['limits'][name]} {unit}")
     for name, camera in site.cameras.items():
         place = "TCP" if camera.moving else "base"
         xyz = [round(float(x), 3) for x in camera.T[:3, 3]]
