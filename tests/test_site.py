@@ -95,7 +95,7 @@ def test_a_sites_numbers_are_never_exceeded_whatever_profile_is_asked_for(tmp_pa
     assert site.limits.dq_max.tolist() == [0.5] * 7 and site.limits.ddq_max is FR3.ddq_max
     free = load_site(write(tmp_path, site_dict()))
     assert free.profile_called("") == DESK and free.profile_called("lab") == LAB
-    with pytest.raises(InputError, match="desk, lab, full"):
+    with pytest.raises(InputError, match="valid are desk, full, lab"):
         site.profile_called("fast")
 
 
