@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gwm_core.bench import bad_plans, lost_parts
+from gwm_core.bench import bad_plans, lost_parts, operators
 from gwm_core.bench.staging import Scenario
 from gwm_core.types import Chunk
 
@@ -46,11 +46,13 @@ def scenarios(plans: list[Chunk]) -> list[Scenario]:
         ),
         Scenario(25, "1 kHz loop loses 1-19 cycles, then 20 and more: to the fault", 0.200, lost_parts.lost_cycles),
         Scenario(26, "second publisher: from its discovery to the fault", 0.100, lost_parts.rival),
+        Scenario(28, "device of teleoperation killed: until the tool slows down", 0.250, operators.device_killed),
+        Scenario(29, "two devices at once: until the tool slows down", 0.250, operators.two_devices),
         Scenario(33, "user stop or reflex, told by the robot: to the fault", 0.200, lost_parts.user_stop, 100),
         Scenario(33, "arm held, the leash alone: from its end to the fault", 0.125, lost_parts.leash_alone),
     ]  # fmt: skip
 
 
 HARDWARE = (31, 34)  # a second host, a robot
-STAGED = {*range(12, 27), 33}  # 24 in gate_killed
+STAGED = {*range(12, 27), 28, 29, 33}  # 24 in gate_killed
 ELSEWHERE = tuple(i for i in range(1, 53) if i not in {*STAGED, *HARDWARE})  # other parts, with benches of their own

@@ -62,6 +62,7 @@ class Teleop:
         self._reference: np.ndarray | None = None  # (7,) [rad]
         self._width = OPEN_WIDTH
         self._T, self._twist, self._at = np.eye(4), np.zeros(6), -np.inf
+        self._planned = np.zeros(6), -np.inf  # wish of the last plan, and when it was told
         self._leader: np.ndarray | None = None
 
     # ---- what comes in ---------------------------------------------------------------------------------------------
@@ -147,12 +148,13 @@ class Teleop:
             return self._after_leader(stamp, now)
         resting = not np.any(self._twist)
         if resting and (not np.any(self._wish) or now - self._at > 2 * self.config.period):
-            self._T, self._at = fk(self._reference), now
+            self._T, self._at, self._planned = fk(self._reference), now, (np.zeros(6), -np.inf)
             return self._stay(stamp)
-        before = self._T, self._twist
-        self._T, self._twist = self._carry(before, self._at, now)[-1]
+        # up to now the arm went the way of the last plan: what was asked since counts from now on, or it turns back
+        self._T, self._twist = self._carry((self._T, self._twist), self._at, now, *self._planned)[-1]
         self._lead()
-        rows = self._carry((self._T, self._twist), now, now + self.config.rows * self.config.dt)
+        self._planned = self._wish, self._input_at
+        rows = self._carry((self._T, self._twist), now, now + self.config.rows * self.config.dt, *self._planned)
         every = round(self.config.dt / _STEP)
         poses = to_rows(np.array([T for T, _ in rows[every::every]]), self._width)
         self._at = now
@@ -171,13 +173,13 @@ class Teleop:
         q = self._inside(self._reference)
         return Chunk(stamp, np.repeat(q[None], rows, axis=0), np.full(rows, self._width), self.config.dt)
 
-    def _carry(self, start: tuple[np.ndarray, np.ndarray], begin: float, end: float) -> list:
+    def _carry(self, start, begin: float, end: float, wish: np.ndarray, wished_at: float) -> list:
         """Pose and twist every 10 ms from ``begin`` to ``end``: towards the wish until it is too old, then to rest."""
         c, (T, twist), states = self.config, start, [start]
         slew = np.repeat([c.acceleration, c.turn_acceleration], 3) * _STEP
         for k in range(max(0, round((end - begin) / _STEP))):
-            wish = self._wish if begin + k * _STEP - self._input_at < c.timeout else np.zeros(6)
-            twist = twist + np.clip(wish - twist, -slew, slew)
+            towards = wish if begin + k * _STEP - wished_at < c.timeout else np.zeros(6)
+            twist = twist + np.clip(towards - twist, -slew, slew)
             T = T.copy()
             inside = np.clip(T[:3, 3] + twist[:3] * _STEP, self._low, self._high)
             T[:3, 3] = np.where((T[:3, 3] >= self._low) & (T[:3, 3] <= self._high), inside, T[:3, 3])
