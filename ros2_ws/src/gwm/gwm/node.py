@@ -65,7 +65,7 @@ def spin(make, last_wish=None) -> int:
         signal.signal(number, lambda number, _: over.append(number))
     end_with_parent()
     rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
-    node, code = None, 0
+    node, executor, code = None, None, 0
     try:
         node = make()
         if node.get_parameter("use_sim_time").value:
@@ -80,6 +80,8 @@ def spin(make, last_wish=None) -> int:
         print(f"gwm: {error}", file=sys.stderr, flush=True)
         code = 2
     finally:
+        if executor is not None:
+            executor.shutdown()  # while its context lives: its destructor complains about one that does not
         if node is not None:
             if hasattr(node, "close"):
                 node.close()
