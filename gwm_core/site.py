@@ -159,10 +159,14 @@ def _robot(path: Path, entry) -> tuple[str, str]:
         robot = one_of("robot", entry.get("type", "fr3"), ROBOTS)
     except InputError as error:
         raise InputError(f"site file {path}: robot.type: {error}") from None
-    ip = entry.get("ip", "")
-    if not isinstance(ip, str) or not re.fullmatch(r"[A-Za-z0-9.:-]*", ip):
-        raise InputError(f"site file {path}: robot.ip: an address or a host name is wanted, got {ip!r}")
-    return robot, ip
+    return robot, address(f"site file {path}: robot.ip", entry.get("ip", ""))
+
+
+def address(source: str, text) -> str:
+    """``text`` if it can be an address or a host name, or is empty. Drivers put it into command lines and xacro."""
+    if not isinstance(text, str) or not re.fullmatch(r"[A-Za-z0-9.:-]*", text):
+        raise InputError(f"{source}: an address or a host name is wanted, got {text!r}")
+    return text
 
 
 def _home(path: Path, entry, workspace: Workspace, limits: ArmLimits) -> tuple[float, ...]:

@@ -52,10 +52,10 @@ def _drivers(context):
         from gwm_core.site import load_site, simulation_site
 
         return [_description(load_site(words["site"]) if words["site"] else simulation_site())]
-    from gwm_core.site import DEFAULT_FILE, load_site
+    from gwm_core.site import DEFAULT_FILE, address, load_site
 
     site = load_site(words["site"] or DEFAULT_FILE)
-    ip = words["robot_ip"] or site.robot_ip
+    ip = address("robot_ip", words["robot_ip"]) or site.robot_ip
     if not ip:
         raise gwm_graph.InputError("where is the robot? robot_ip:=..., or robot.ip in the site file")
     actions = [*_arm(ip, words["controller"], words["use_fake_hardware"]), *_mounts(site)]

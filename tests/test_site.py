@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 from gwm_core.control.kinematics import HOME_Q, fk
 from gwm_core.control.limits import DESK, FR3, LAB, PROFILES
 from gwm_core.errors import InputError
-from gwm_core.site import Camera, load_site, motion_site, mounts, simulation_site
+from gwm_core.site import Camera, address, load_site, motion_site, mounts, simulation_site
 from gwm_core.types import ArmState
 
 
@@ -123,6 +123,13 @@ def test_a_cameras_serial_number_is_kept_with_its_zeros(tmp_path):
     values["cameras"]["front"]["serial"] = 48322070450
     with pytest.raises(InputError, match=r"cameras\.front: serial must stand in quotes"):
         load_site(write(tmp_path, values))
+
+
+@pytest.mark.parametrize("text", ["172.16.0.2 use:=1", "${open('/etc/passwd').read()}", "a;reboot", "$(eval 1)", None])
+def test_an_address_is_nothing_that_a_shell_or_xacro_would_expand(text):
+    with pytest.raises(InputError, match="robot_ip: an address or a host name is wanted"):
+        address("robot_ip", text)
+    assert address("robot_ip", "fr3-lab.local") == "fr3-lab.local"
 
 
 def test_python_objects_in_yaml_are_not_made(tmp_path):

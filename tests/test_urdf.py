@@ -132,5 +132,24 @@ def test_forward_kinematics_is_the_simulations(text, simulator):
         np.testing.assert_allclose(tcp[:3, 3], data.site("arm_hand_TCP").xpos, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "cameras",
+    [
+        "x fr3_link0 ${open('/etc/passwd').read()} 0 0 0 0 0",
+        "x fr3_link0 0 0 0 0 0 $(eval 3 * 3)",
+        "x fr3_link0 0 0 0 0 0 __import__('os').getcwd()",
+        "x fr3_link0 0 0 0 0 0 nan",
+        "x fr3_link0 0 0 0 0 0",
+        'x"/><limit fr3_link0 0 0 0 0 0 0',
+        "x world 0 0 0 0 0 0",
+    ],
+)
+def test_a_hostile_argument_is_refused(cameras):
+    with pytest.raises(
+        xacro.XacroException, match=r"a camera is: name fr3_LINK|could not convert|Unknown substitution"
+    ):
+        xacro.process_file(str(FILE), mappings={"cameras": cameras})
+
+
 def test_it_needs_no_other_file(text):
     assert "<mesh" not in text and "package://" not in text

@@ -108,12 +108,21 @@ def _rest_and_count(operator: Operator, poll) -> dict[str, dict[str, int]]:
     return counts
 
 
+def _home(operator: Operator, poll) -> None:
+    """Home; anew when joint states came late on the way, as they may on a busy machine, and the gate stopped for it."""
+    for _ in range(3):
+        operator.wish("gate/home", poll)
+        operator.need("rest", lambda: operator.status.get("state") == "HOLD", 20.0, poll)
+        if operator.status.get("cause") != "joint state stale":
+            break
+    operator.need("arrival at home", lambda: operator.status.get("cause") == "at home", 1.0, poll)
+
+
 def _episode(operator: Operator, args, number: int, poll) -> dict:
     """Home, lay the table, record, run until success or the time is up, hold, save."""
     seed, label = args.seed + number, f"episode {number + 1}/{args.episodes} seed {args.seed + number}"
     _hold(operator, poll)
-    operator.wish("gate/home", poll)
-    operator.need("arrival at home", lambda: operator.status.get("cause") == "at home", 20.0, poll)
+    _home(operator, poll)
     operator.lay(args.task, seed, args.difficulty)
     operator.need("layout", lambda: operator.result.get("seed") == seed, 5.0, poll)
     operator.wish("recorder/start", poll)
