@@ -75,13 +75,13 @@ class Replay(Node):
 class Arm(Operator):
     """Does what it is told and tells where it is."""
 
-    def __init__(self):
+    def __init__(self, joint_hz: float):
         super().__init__()
         self.q = HOME_Q.copy()
         self._joints = self.create_publisher(JointState, topics.JOINT_STATES, RELIABLE)
         self._fingers = self.create_publisher(JointState, topics.GRIPPER_STATES, RELIABLE)
         self.create_subscription(JointState, topics.TARGET_JOINT, self._on_target, NEWEST)
-        self.create_timer(0.01, self._tell, clock=STEADY)
+        self.create_timer(1.0 / joint_hz, self._tell, clock=STEADY)
 
     def _on_target(self, message) -> None:
         self.q = np.array(message.position)
@@ -96,7 +96,7 @@ class Arm(Operator):
         return float(np.abs(self.commands[-1][1]).max()) if self.commands else 0.0
 
 
-def bench_kill(kills: int, path: str | None) -> int:
+def bench_kill(kills: int, joint_hz: float, path: str | None) -> int:
     """Kill the process ``kills`` times; exit 1 when a ramp began too late."""
     with tempfile.TemporaryDirectory() as folder:
         plans = Path(folder) / "plans.npz"
@@ -104,7 +104,7 @@ def bench_kill(kills: int, path: str | None) -> int:
         os.environ.update(environment())
         rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
         (gate,) = (node for node in graph(policy="expert") if node.name == "gate")
-        supervisor, arm = Supervisor([gate], open(Path(folder) / "log", "w")), Arm()  # noqa: SIM115
+        supervisor, arm = Supervisor([gate], open(Path(folder) / "log", "w")), Arm(joint_hz)  # noqa: SIM115
         try:
             supervisor.start()
             arm.need("gate", lambda: arm.status, 30.0, supervisor.poll)
@@ -121,6 +121,7 @@ def bench_kill(kills: int, path: str | None) -> int:
         "kills": kills, "within_60_ms": int(np.sum(delays <= SOON)), "within_120_ms": int(np.sum(delays <= AT_LAST)),
         "ms": dict(zip(("p50", "p95", "worst"), np.quantile(1e3 * delays, [0.5, 0.95, 1.0]).round(1).tolist())),
         "rest_ms_worst": round(1e3 * rests.max()), "violations": judge(q, dq, ddq, latched).total,
+        "gate": {k: float(arm.status[k]) for k in ("periods", "late", "longest_ms", "step_ms_p99", "joints_hz")},
         "stops": {k[6:]: int(v) for k, v in arm.status.items() if k.startswith("stops ")},
     }  # fmt: skip
     if path:

@@ -182,7 +182,7 @@ def _figures(operator: Operator, args, rows, before, after, idle) -> dict:
         "gate": {
             "rate_hz": float(status["rate_hz"]), "late_fraction": int(status["late"]) / int(status["periods"]),
             "idle_late_fraction": idle["late_fraction"],
-            **{k: float(v) for k, v in status.items() if k.startswith(("joints_", "beats_"))},
+            **{k: float(v) for k, v in status.items() if k.startswith(("joints_", "beats_", "step_"))},
             "violations": verdict.total, "samples": verdict.samples,
             "latches": verdict.latches, "broken": {k: n for k, n in verdict.violations.items() if n},
             "limit_use": {k: round(v, 3) for k, v in verdict.use.items()},

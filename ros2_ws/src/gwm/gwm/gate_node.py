@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 import time
+from collections import deque
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
@@ -61,6 +62,7 @@ class GateNode(Node):
         self._pace, self._width = Pace(1.0 / config.rate_hz), np.nan
         self._beats, self._joints = Pace(0.02, config.alive_timeout), Pace(0.01, config.state_timeout)
         self._plan, self._latency_ms = 0, 0.0
+        self._costs = deque([0.0], maxlen=1000)  # [ms] of a period's work, the last ten seconds
         self._command = self.create_publisher(JointState, topics.COMMAND, RELIABLE)
         if gripper == "auto":
             gripper = "forward" if robot == "sim" else best_gripper()
@@ -145,6 +147,7 @@ class GateNode(Node):
         elif self._shadow is not None and self._gate.shadowed is not None:
             reference = self._gate.shadowed.reference
             self._shadow.publish(messages.joint_state(now_ns(self), topics.ARM_JOINTS, *reference))
+        self._costs.append(1e3 * (time.monotonic() - now))
 
     def _send(self, command: Command) -> None:
         stamp = now_ns(self)
@@ -166,6 +169,7 @@ class GateNode(Node):
             "state": gate.state.name, "cause": gate.cause, "armed": gate.armed, "plan": self._plan,
             "latency_ms": f"{self._latency_ms:.2f}", "sent": self._arm.sent, "rate_hz": f"{pace.rate_hz:.3f}",
             "periods": pace.periods, "late": pace.late, "longest_ms": f"{1e3 * pace.longest:.1f}",
+            "step_ms_p99": f"{np.percentile(self._costs, 99):.2f}", "joints_hz": f"{self._joints.rate_hz:.0f}",
             "joints_late": self._joints.late, "joints_longest_ms": f"{1e3 * self._joints.longest:.1f}",
             "beats_late": self._beats.late, "beats_longest_ms": f"{1e3 * self._beats.longest:.1f}",
             "accepted": gate.counts.accepted,

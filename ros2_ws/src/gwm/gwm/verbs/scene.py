@@ -67,6 +67,7 @@ def add(verbs) -> None:
     p = verb(kinds, "kill", "Kill a policy's process in mid-motion, over live topics: how soon the arm slows down.",
              "gwm bench kill --kills 200 --json kill.json", bench_kill)  # fmt: skip
     p.add_argument("--kills", type=int, default=200, help="default 200, which takes ten minutes")
+    p.add_argument("--joint-hz", type=int, default=100, metavar="HZ", help="of the arm's joint states (default 100)")
     p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
 
 
@@ -201,4 +202,4 @@ def bench_kill(args) -> int:
     writable(args.json)
     from gwm import bench_kill
 
-    return bench_kill.bench_kill(positive("kills", args.kills), args.json)
+    return bench_kill.bench_kill(positive("kills", args.kills), positive("joint-hz", args.joint_hz), args.json)
