@@ -123,14 +123,17 @@ def children_of(pid):
 @pytest.mark.parametrize("end", ["interrupt", "gate dies"])
 def test_gwm_up_ends_cleanly_and_tells_how_it_ended(operator, tmp_path, end):
     child = start_up(tmp_path)
-    assert operator.wait("start", lambda: operator.ready, 90, lambda: "")
-    nodes = children_of(child.pid)
-    assert len(nodes) == 4
-    if end == "interrupt":
-        child.send_signal(signal.SIGINT)
-    else:
-        os.kill(next(pid for pid, words in nodes.items() if "gate_node" in words), signal.SIGKILL)
-    output, _ = child.communicate(timeout=30)
+    try:
+        assert operator.wait("start", lambda: operator.ready, 90, lambda: "")
+        nodes = children_of(child.pid)
+        assert len(nodes) == 4
+        if end == "interrupt":
+            child.send_signal(signal.SIGINT)
+        else:
+            os.kill(next(pid for pid, words in nodes.items() if "gate_node" in words), signal.SIGKILL)
+        output, _ = child.communicate(timeout=30)
+    finally:
+        child.kill()  # its nodes end with it
     assert child.returncode == (0 if end == "interrupt" else 1), output
     assert "Traceback" not in output, output
     if end == "interrupt":
