@@ -110,7 +110,7 @@ def _rest_and_count(operator: Operator, poll) -> dict[str, dict[str, int]]:
 
 def _home(operator: Operator, poll) -> None:
     """Home; anew when joint states came late on the way, as they may on a busy machine, and the gate stopped for it."""
-    for _ in range(3):
+    for _ in range(8):
         operator.wish("gate/home", poll)
         operator.need("rest", lambda: operator.status.get("state") == "HOLD", 20.0, poll)
         if operator.status.get("cause") != "joint state stale":
