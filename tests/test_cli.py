@@ -38,6 +38,10 @@ def gwm(*words, cwd=None, **env):
         (["train", "policy", "--data", "/nowhere", "--out", "x"], "no episodes in /nowhere"),
         (["train", "policy", "--data", "x", "--out", "x", "--config", "huge"], "demo, tiny"),
         (["train", "policy", "--data", "x", "--out", "x", "--device", "tpu"], "valid are cpu"),
+        (["train", "policy", "--data", "x", "--out", "x", "--world", "/nowhere"], "no vae in /nowhere"),
+        (["train", "vae", "--data", "/nowhere", "--out", "x"], "no episodes in /nowhere"),
+        (["train", "vae", "--data", "x", "--out", "x", "--config", "huge"], "demo, paper, tiny"),
+        (["train", "world", "--data", "x", "--vae", "/nowhere", "--out", "x"], "no vae in /nowhere"),
         (["up", "robot:=ur5"], "fr3, sim"),
         (["up", "colour:=red"], "unknown argument"),
         (["up", "camera_hz:=fast"], "not a float"),
@@ -75,7 +79,21 @@ def test_a_mix_of_wheels_and_system_ros_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["demo"], ["up"], ["collect"], ["train", "policy"], ["eval", "policy"], ["calibrate"], ["doctor"]]
+    "words",
+    [
+        [],
+        ["demo"],
+        ["up"],
+        ["collect"],
+        ["train", "policy"],
+        ["train", "vae"],
+        ["train", "world"],
+        ["eval", "policy"],
+        ["bench", "gate"],
+        ["site", "check"],
+        ["calibrate"],
+        ["doctor"],
+    ],
 )
 def test_help_has_an_example(words):
     done = gwm(*words, "--help")

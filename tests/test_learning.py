@@ -15,7 +15,8 @@ from gwm_core.errors import InputError
 from gwm_core.learn.collect import CollectConfig, collect
 from gwm_core.learn.dataset import episode_samples, load_samples
 from gwm_core.learn.evaluate import EvalConfig, evaluate
-from gwm_core.learn.train import STATE, train
+from gwm_core.learn.fit import STATE
+from gwm_core.learn.train import train_policy
 from gwm_core.model.checkpoint import load_policy
 from gwm_core.model.config import named_config
 from gwm_core.rollout import trials_hash
@@ -76,7 +77,7 @@ def test_rows_beyond_a_push_and_moments_within_are_left_out(episodes):
 def test_a_resumed_run_equals_a_whole_one(samples, tmp_path):
     config = replace(TRAIN, iterations=20, validate_every=10)
     torch.set_num_threads(1)
-    train(samples, POLICY, config, tmp_path / "whole", {})
+    train_policy(samples, POLICY, config, tmp_path / "whole", {})
 
     class Killed(Exception):
         pass
@@ -86,9 +87,9 @@ def test_a_resumed_run_equals_a_whole_one(samples, tmp_path):
         raise Killed
 
     with pytest.raises(Killed):
-        train(samples, POLICY, replace(config, validate_every=10), tmp_path / "half", {}, progress=kill)
+        train_policy(samples, POLICY, replace(config, validate_every=10), tmp_path / "half", {}, progress=kill)
     assert (tmp_path / "kept" / STATE).exists()
-    train(samples, POLICY, config, tmp_path / "kept", {})
+    train_policy(samples, POLICY, config, tmp_path / "kept", {})
     whole, resumed = (load_policy(tmp_path / n).state_dict() for n in ("whole", "kept"))
     for name in whole:
         torch.testing.assert_close(whole[name], resumed[name], atol=0, rtol=0, msg=name)
@@ -101,20 +102,20 @@ def test_another_configuration_does_not_take_over_an_unfinished_run(samples, tmp
 
     config = replace(TRAIN, iterations=40, validate_every=10)
     with pytest.raises(KeyboardInterrupt):
-        train(samples, POLICY, config, tmp_path, {}, progress=stop)
+        train_policy(samples, POLICY, config, tmp_path, {}, progress=stop)
     with pytest.raises(InputError, match="other settings"):
-        train(samples, POLICY, replace(config, learning_rate=1e-4), tmp_path, {})
+        train_policy(samples, POLICY, replace(config, learning_rate=1e-4), tmp_path, {})
 
 
 def test_overfitting_a_few_moments_makes_the_plan_right(samples, tmp_path):
     """The loss, the sampler and the normalisation agree: a net that has seen a moment often reproduces its rows."""
     few = replace(
-        samples, **{n: getattr(samples, n)[:24] for n in samples.__annotations__ if n != "episode"},
+        samples, **{n: getattr(samples, n)[:24] for n in ("points", "colors", "proprio", "rows", "valid", "task")},
         episode=np.arange(24) % 3,
     )  # fmt: skip
     bigger = replace(POLICY, width=64, steps=8)
     config = replace(TRAIN, iterations=400, batch=16, draws=4, learning_rate=2e-3, validate_every=400, ema=0.98)
-    figures = train(few, bigger, config, tmp_path, {})
+    figures = train_policy(few, bigger, config, tmp_path, {})
     assert figures["position_mm"] < 60  # held-out moments of the same few seconds; untrained it is over 100
 
 
@@ -163,7 +164,7 @@ def test_training_seeds_end_where_choosing_seeds_begin(tmp_path):
 
 
 def test_evaluation_is_deterministic_in_any_number_of_processes(samples, tmp_path, renderer):
-    train(samples, POLICY, replace(TRAIN, iterations=20, validate_every=20), tmp_path, {})
+    train_policy(samples, POLICY, replace(TRAIN, iterations=20, validate_every=20), tmp_path, {})
     from gwm_core.learn import evaluate as module
 
     config = EvalConfig("lift", str(tmp_path), trials=2, seed=4000, renderer=renderer)

@@ -88,7 +88,7 @@ def test_masked_rows_do_not_count(policy):
 
     def loss(rows, valid):
         torch.manual_seed(3)
-        return policy.loss(*values, rows, valid)
+        return policy.loss(*values, rows, valid, torch.randn(3, 2, 16, 10), torch.rand(3, 2, 1, 1))
 
     valid = torch.ones(3, 16, dtype=torch.bool)
     valid[2] = False

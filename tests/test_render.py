@@ -1,6 +1,7 @@
 """The fast renderers against the reference, the reference against itself."""
 
 import multiprocessing
+import os
 import shutil
 import threading
 
@@ -72,7 +73,9 @@ def test_cpu_gradients_are_the_references(scene):
 
 def test_the_kernels_of_numba_and_of_c_agree(monkeypatch):
     """Whichever is in use, the other is held to the same."""
-    assert native.load() is not None or shutil.which("cc") is None
+    if native.load() is None:
+        assert shutil.which("cc") is None or os.environ.get(native.OFF)
+        pytest.skip("no compiler")
     scene = double(surfel_scene(3000, 160, 120, 1))
     results = []
     for own in (kernels.kernels(), kernels.Kernels(True)):

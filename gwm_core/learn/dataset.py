@@ -6,11 +6,13 @@ sent 0.1 ... 1.6 s later. Rows that fall into an interval marked unusable are ma
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import multiprocessing
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,8 @@ class Samples:
     valid: np.ndarray  # (S, H) bool
     task: np.ndarray  # (S,) int64
     episode: np.ndarray  # (S,) int64
+    features: np.ndarray | None = None  # (S, K, F) float16, of the world model
+    places: np.ndarray | None = None  # (S, K, 3) float16 [m], of these features
 
     def __len__(self) -> int:
         return len(self.points)
@@ -47,10 +51,13 @@ def proprioception(state: ArmState) -> np.ndarray:
     return np.append(to_rows(fk(state.q), state.width), state.width_command).astype(np.float32)
 
 
-def episode_samples(episode: Episode, lift_config: LiftConfig) -> dict[str, np.ndarray]:
+Foresee = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # ``Foresight``, which needs torch
+
+
+def episode_samples(episode: Episode, lift_config: LiftConfig, foresee: Foresee | None = None) -> dict[str, np.ndarray]:
     """Samples of one episode, without task and episode numbers."""
-    points, colors, proprio, rows, valid = [], [], [], [], []
-    for stamp, pairs, state in _moments(episode):
+    points, colors, proprio, rows, valid, features, places = [], [], [], [], [], [], []
+    for stamp, pairs, state in moments(episode):
         unusable = episode.info.get("unusable", [])
         if any(begin <= stamp <= end for begin, end in unusable):
             continue
@@ -67,7 +74,12 @@ def episode_samples(episode: Episode, lift_config: LiftConfig) -> dict[str, np.n
         proprio.append(proprioception(state))
         rows.append(to_rows(fk(sent[:, :7]), sent[:, 7]))
         valid.append(ok)
-    return {
+        if foresee:
+            known, where = foresee(scene)
+            features.append(known)
+            places.append(where)
+    extra = {"features": np.array(features, np.float16), "places": np.array(places, np.float16)} if foresee else {}
+    return extra | {
         "points": np.array(points, np.float16),
         "colors": np.array(colors, np.uint8),
         "proprio": np.array(proprio, np.float32),
@@ -76,8 +88,8 @@ def episode_samples(episode: Episode, lift_config: LiftConfig) -> dict[str, np.n
     }
 
 
-def _moments(episode: Episode):
-    """Replay the images through the same ``Sync`` the policy node uses."""
+def moments(episode: Episode):
+    """Stamp, pairs and state of every moment: the images go through the same ``Sync`` the policy node uses."""
     cameras = tuple(episode.info["cameras"])
     sync = Sync(cameras)
     arrivals = sorted(
@@ -96,8 +108,18 @@ def _moments(episode: Episode):
                 yield moment
 
 
-def _work(job: tuple[Path, LiftConfig]) -> dict[str, np.ndarray]:
-    return episode_samples(read_episode(job[0]), job[1])
+@functools.cache  # once in every process
+def _foresight(folder: Path) -> Foresee:
+    import torch
+
+    from gwm_core.model.foresight import Foresight
+
+    torch.set_num_threads(1)
+    return Foresight(folder)
+
+
+def _samples(path: Path, lift_config: LiftConfig, world: Path | None) -> dict[str, np.ndarray]:
+    return episode_samples(read_episode(path), lift_config, _foresight(world) if world else None)
 
 
 def load_samples(
@@ -106,31 +128,53 @@ def load_samples(
     lift_config: LiftConfig,
     processes: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    world: Path | None = None,
 ) -> Samples:
-    """Samples of all episodes below ``folders``, lifted in parallel and kept in a cache beside the first folder."""
+    """Samples of all successful episodes below ``folders``, with the features of the model in ``world`` if named."""
     paths = [path for folder in folders for path in list_episodes(folder) if _usable(path)]
-    digest = hashlib.sha256(f"{lift_config} {tasks} {CHUNK_ROWS}".encode())
-    for path in paths:  # episode.json holds the hash of the bag
-        digest.update(f"{path.name} {hashlib.sha256((path / INFO).read_bytes()).hexdigest()}".encode())
-    cache = Path(folders[0]) / f"samples-{digest.hexdigest()[:16]}.safetensors"
-    if cache.exists():
-        try:
-            return Samples(**load_file(cache))
-        except SafetensorError:  # cut short by a full disk or a crash: lift again
-            cache.unlink()
-    parts = []
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        for part in pool.imap(_work, [(path, lift_config) for path in paths]):
-            parts.append(part)
-            progress(len(parts), len(paths))
-    counts = [len(part["rows"]) for part in parts]
-    arrays = {name: np.concatenate([p[name] for p, n in zip(parts, counts) if n]) for name in parts[0]}
-    arrays["task"] = np.repeat([_task_index(path, tasks) for path in paths], counts)
-    arrays["episode"] = np.repeat(np.arange(len(paths)), counts)
-    partial = cache.with_suffix(".partial")
-    save_file(arrays, partial)
-    partial.rename(cache)
-    return Samples(**arrays)
+    indices = [_task_index(path, tasks) for path in paths]
+    config = f"{lift_config} {CHUNK_ROWS}" + ((world / "world.json").read_text() if world else "")
+    work = partial(_samples, lift_config=lift_config, world=world)
+    arrays = Cache(Path(folders[0]), "samples", config).arrays(paths, work, processes, progress)
+    return Samples(**arrays, task=np.array(indices)[arrays["episode"]])
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Arrays made from episodes, kept as one file in ``folder``; another ``config`` or other episodes make another."""
+
+    folder: Path
+    name: str
+    config: str
+
+    def arrays(
+        self,
+        paths: list[Path],
+        work: Callable[[Path], dict[str, np.ndarray]],
+        processes: int,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> dict[str, np.ndarray]:
+        """What ``work`` makes of every episode, one after the other, and ``episode`` (S,), the number in ``paths``."""
+        digest = hashlib.sha256(self.config.encode())
+        for path in paths:  # episode.json holds the hash of the bag
+            digest.update(f"{path.name} {hashlib.sha256((path / INFO).read_bytes()).hexdigest()}".encode())
+        file = self.folder / f"{self.name}-{digest.hexdigest()[:16]}.safetensors"
+        if file.exists():
+            try:
+                return load_file(file)
+            except SafetensorError:  # cut short by a full disk or a crash: make it again
+                file.unlink()
+        parts = []
+        with multiprocessing.get_context("spawn").Pool(processes) as pool:
+            for part in pool.imap(work, paths):
+                parts.append(part)
+                progress(len(parts), len(paths))
+        counts = [len(next(iter(part.values()))) for part in parts]
+        arrays = {name: np.concatenate([p[name] for p, n in zip(parts, counts) if n]) for name in parts[0]}
+        arrays["episode"] = np.repeat(np.arange(len(paths)), counts)
+        save_file(arrays, file.with_suffix(".partial"))
+        file.with_suffix(".partial").rename(file)
+        return arrays
 
 
 def _usable(path: Path) -> bool:

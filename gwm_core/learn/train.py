@@ -1,52 +1,65 @@
-"""Training of the policy: one loop, resumable to the same losses, weights averaged (EMA), cosine schedule."""
+"""What is trained on what: the policy on samples, the VAE on scenes, the world model on the VAE's latents."""
 
 from __future__ import annotations
 
-import copy
 import json
-import math
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from gwm_core.errors import InputError
+from gwm_core.learn import reconstruction
+from gwm_core.learn.clips import Clips
 from gwm_core.learn.dataset import Samples
-from gwm_core.model.checkpoint import save_policy
-from gwm_core.model.config import PolicyConfig, TrainConfig
-from gwm_core.model.policy import Policy
+from gwm_core.learn.fit import Batch, finish, fit
+from gwm_core.learn.latents import Sequences
+from gwm_core.model.checkpoint import load_vae, save_policy, save_vae, save_world
+from gwm_core.model.config import PolicyConfig, TrainConfig, VAEConfig, WorldConfig
+from gwm_core.model.diffusion import sample_times
+from gwm_core.model.policy import ACTION, Policy
+from gwm_core.model.vae import VAE
+from gwm_core.model.world import World
 
-STATE = "train_state.safetensors"
+Progress = Callable[[int, int, dict], None]
+JITTER = 0.3  # of the history of the world model, in spreads of a change: it must live with its own errors
+
+
+def silent(*_) -> None:
+    """Reports nothing."""
+
+
+def held_out(episode: np.ndarray, share: float) -> np.ndarray:
+    """Which samples (S,) are for validation: every so many-th episode. Raises InputError for too few episodes."""
+    every = max(2, round(1 / share))
+    if int(episode.max()) + 1 < every:
+        raise InputError(f"{int(episode.max()) + 1} episodes are too few: at least {every} are needed")
+    return episode % every == every - 1
 
 
 class Batches:
     """All samples on one device, drawn at random and augmented."""
 
-    def __init__(self, samples: Samples, device: torch.device, held_out: float):
-        self.device = device
-        self._arrays = {name: torch.from_numpy(getattr(samples, name)).to(device) for name in samples.__annotations__}
-        episodes = int(samples.episode.max()) + 1
-        every = max(2, round(1 / held_out))
-        if episodes < every:
-            raise InputError(f"{episodes} episodes are too few: at least {every} are needed")
-        held = self._arrays["episode"] % every == every - 1
+    def __init__(self, samples: Samples, device: torch.device, config: TrainConfig, rows: int):
+        self.device, self._draws, self._rows = device, config.draws, rows
+        arrays = {name: getattr(samples, name) for name in samples.__annotations__}
+        self._arrays = {name: torch.from_numpy(a).to(device) for name, a in arrays.items() if a is not None}
+        held = torch.from_numpy(held_out(samples.episode, config.held_out)).to(device)
         self.training, self.validation = (~held).nonzero()[:, 0], held.nonzero()[:, 0]
 
-    def take(self, index: Tensor) -> dict[str, Tensor]:
+    def take(self, index: Tensor) -> Batch:
         """Samples by number, as the policy wants them."""
         a = {name: array[index] for name, array in self._arrays.items() if name != "episode"}
         return a | {"points": a["points"].float(), "colors": a["colors"].float() / 255}
 
-    def draw(self, count: int) -> dict[str, Tensor]:
+    def draw(self, count: int) -> Batch:
         """An augmented training batch: jittered points, shifted clouds, other lighting, noisy proprioception."""
         batch = self.take(self.training[torch.randint(len(self.training), (count,), device=self.device)])
 
-        def normal(*shape, scale):
+        def normal(*shape, scale=1.0):
             return torch.randn(*shape, device=self.device) * scale
 
         points = batch["points"]
@@ -54,114 +67,148 @@ class Batches:
         gain = 1 + normal(count, 1, 1, scale=0.10) + normal(count, 1, 3, scale=0.05)
         batch["points"], batch["colors"] = points, (batch["colors"] * gain).clamp(0, 1)
         spread = torch.tensor([0.002] * 3 + [0.01] * 6 + [0.001, 0.0], device=self.device)
-        batch["proprio"] = batch["proprio"] + normal(count, 11, scale=1.0) * spread  # the rows stay absolute
+        batch["proprio"] = batch["proprio"] + normal(count, 11) * spread  # the rows stay absolute
+        batch["noise"] = normal(count, self._draws, self._rows, ACTION)
+        batch["times"] = sample_times((count, self._draws, 1, 1), self.device)
         return batch
 
 
-def schedule(config: TrainConfig, iteration: int) -> float:
-    """Share of the learning rate: linear warm-up, then cosine to 2 %."""
-    if iteration < config.warmup:
-        return (iteration + 1) / config.warmup
-    done = (iteration - config.warmup) / max(1, config.iterations - config.warmup)
-    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
-
-
 @torch.no_grad()
-def validate(policy: Policy, batches: Batches, limit: int = 1024) -> float:
+def validate_policy(policy: Policy, batches: Batches, limit: int = 1024) -> dict[str, float]:
     """Mean position error [mm] over valid rows of held-out episodes, sampled as at run time."""
     errors = []
     index = batches.validation[:: max(1, len(batches.validation) // limit)]
     for part in index.split(128):
         b = batches.take(part)
-        rows = policy(b["points"], b["colors"], b["proprio"], b["task"])
+        rows = policy(b["points"], b["colors"], b["proprio"], b["task"], b.get("features"), b.get("places"))
         errors.append((rows[..., :3] - b["rows"][..., :3]).norm(dim=-1)[b["valid"]])
-    return 1000 * float(torch.cat(errors).mean())
+    return {"position_mm": 1000 * float(torch.cat(errors).mean())}
 
 
-def train(
-    samples: Samples,
-    policy_config: PolicyConfig,
-    config: TrainConfig,
-    out: Path,
-    provenance: dict,
-    device: str = "cpu",
-    progress: Callable[[int, int, dict], None] = lambda done, total, figures: None,
-) -> dict:
-    """Train, resuming from ``out`` when it holds an unfinished run of the same configuration.
-
-    Returns the last figures: loss and validation error [mm].
-    """
+def train_policy(
+    samples: Samples, policy_config: PolicyConfig, config: TrainConfig, out: Path, provenance: dict,
+    device: str = "cpu", progress: Progress = silent, record: Callable = silent, world: Path | None = None,
+) -> dict:  # fmt: skip
+    """Train a policy into ``out``; the figures have its validation error [mm]. ``world``: where features came from."""
     torch.manual_seed(config.seed)
-    batches = Batches(samples, torch.device(device), config.held_out)
+    batches = Batches(samples, torch.device(device), config, policy_config.rows)
     policy = Policy(policy_config).to(device)
     every = batches.take(batches.training[:: max(1, len(batches.training) // 20000)])
     relative = torch.cat([every["rows"][..., :3] - every["proprio"][:, None, :3], every["rows"][..., 3:]], dim=-1)
     policy.set_normalization(relative)
-    average = copy.deepcopy(policy)
-    optimizer = torch.optim.AdamW(
-        policy.parameters(), config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=True
+    key = _key(policy_config, config, len(samples))
+    average, figures = fit(
+        policy,
+        Policy.loss,
+        batches.draw,
+        lambda p: validate_policy(p, batches),
+        config,
+        Path(out),
+        key,
+        progress,
+        record,
     )
-    key = json.dumps([asdict(policy_config), asdict(config), len(samples)])
-    start = _resume(Path(out), key, policy, average, optimizer)
-    figures, begun = {}, time.monotonic()
-    for iteration in range(start, config.iterations):
-        torch.manual_seed(config.seed * 1_000_003 + iteration)  # so a resumed run draws what the whole run would
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * schedule(config, iteration)
-        batch = batches.draw(config.batch)
-        keep = torch.randperm(policy_config.centers, device=device)[: policy_config.centers * 15 // 16]
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
-            loss = policy.loss(**batch, keep=keep, draws=config.draws)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(policy.parameters(), config.clip)
-        optimizer.step()
-        _average(average, policy, min(config.ema, (1 + iteration) / (10 + iteration)))
-        done = iteration + 1
-        if done % config.validate_every == 0 or done == config.iterations:
-            figures = {"loss": float(loss.detach()), "position_mm": validate(average, batches)}
-            _save(Path(out), key, done, policy, average, optimizer)
-        if done % 20 == 0 or done == config.iterations:
-            progress(done, config.iterations, figures | {"loss": float(loss.detach())})
-    minutes = (time.monotonic() - begun) / 60
-    record = {"train": asdict(config), "samples": len(samples), "minutes": round(minutes, 1), "device": device}
-    save_policy(Path(out), average, provenance | record | figures)
-    (Path(out) / STATE).unlink(missing_ok=True)
+    about = provenance | _record(config, len(samples), device) | figures
+    finish(out, lambda: save_policy(Path(out), average, about, world))
+    return figures
+
+
+def train_vae(
+    clips: Clips, vae_config: VAEConfig, config: TrainConfig, out: Path, provenance: dict,
+    device: str = "cpu", progress: Progress = silent, record: Callable = silent,
+) -> dict:  # fmt: skip
+    """Train a VAE into ``out``; the figures are those of ``reconstruction.judge_vae`` on held-out episodes."""
+    torch.manual_seed(config.seed)
+    vae = VAE(vae_config).to(device)
+    held = held_out(clips.episode, config.held_out)
+    training, validation = np.flatnonzero(~held), np.flatnonzero(held)
+    validation = validation[:: max(1, len(validation) // 48)]
+
+    def draw(count: int) -> Batch:
+        index = training[torch.randint(len(training), (count,)).numpy()]
+        images, regions = clips.images[index] / np.float32(255), clips.regions[index]
+        behind = np.stack([[reconstruction.background(*view) for view in zip(*both)] for both in zip(images, regions)])
+        arrays = images, behind, regions, clips.viewmats[index], clips.Ks[index]
+        batch = dict(zip(("images", "behind", "regions", "viewmats", "Ks"), map(torch.from_numpy, arrays)))
+        batch["scenes"] = torch.from_numpy(clips.scenes[index].astype(np.float32))
+        batch["noise"] = torch.randn(count, vae_config.tokens, vae_config.latent)
+        return {name: tensor.to(device) for name, tensor in batch.items()}
+
+    def show(done: int, vae: VAE, figures: dict) -> None:
+        record(done, vae, figures | {"observed | rebuilt": reconstruction.side_by_side(vae, clips, validation[:4])})
+
+    average, figures = fit(
+        vae, reconstruction.loss, draw, lambda v: reconstruction.judge_vae(v, clips, validation), config, Path(out),
+        _key(vae_config, config, len(clips)), progress, show,
+    )  # fmt: skip
+    about = provenance | _record(config, len(clips), device) | figures
+    finish(out, lambda: save_vae(Path(out), average, about))
+    return figures
+
+
+def train_world(
+    sequences: Sequences, episode: np.ndarray, vae_folder: Path, world_config: WorldConfig, config: TrainConfig,
+    out: Path, provenance: dict, device: str = "cpu", progress: Progress = silent, record: Callable = silent,
+) -> dict:  # fmt: skip
+    """Train a world model on latents of the VAE in ``vae_folder``; the figures are errors on held-out sequences.
+
+    Args:
+        episode: (S,) of every sequence.
+    """
+    torch.manual_seed(config.seed)
+    world = World(world_config, load_vae(vae_folder).config).to(device)
+    held, length = held_out(episode, config.held_out), world_config.context + 1
+    training = sequences.windows(length, np.flatnonzero(~held))
+    known = sequences.latents[~held].float()
+    world.set_normalization(known, known[:, 1:] - known[:, :-1])
+
+    def draw(count: int) -> Batch:
+        index = torch.randint(len(training[0]), (count,)).numpy()
+        latents, actions, done = sequences.take(training[0][index], training[1][index], length)
+        batch = {"latents": latents, "actions": actions[:, -2:], "done": done[:, -1]} | world.draw(count)
+        return {name: tensor.to(device) for name, tensor in batch.items()}
+
+    def loss(model: World, **batch) -> Tensor:
+        return model.loss(**batch, jitter=JITTER)
+
+    key = _key(world_config, config, len(episode)) + (Path(vae_folder) / "vae.json").read_text()
+    average, figures = fit(
+        world, loss, draw, lambda w: judge_world(w, sequences, np.flatnonzero(held)), config, Path(out), key, progress,
+        record,
+    )  # fmt: skip
+    about = provenance | _record(config, len(episode), device) | figures
+    finish(out, lambda: save_world(Path(out), average, Path(vae_folder), about))
     return figures
 
 
 @torch.no_grad()
-def _average(average: Policy, policy: Policy, decay: float) -> None:
-    torch._foreach_lerp_(list(average.parameters()), list(policy.parameters()), 1 - decay)
+def judge_world(world: World, sequences: Sequences, which: np.ndarray) -> dict[str, float]:
+    """Error of rollouts over the sequences ``which``, in spreads of one step's change, at the first and last step.
+
+    ``still`` is the same of a world in which nothing moves, ``done`` the share of moments judged rightly.
+    """
+    device, context = world.middle.device, world.config.context
+    parts = []
+    for part in np.array_split(which, max(1, len(which) // 32)):
+        z, actions, done = (x[part].float().to(device) for x in (sequences.latents, sequences.actions, sequences.done))
+        futures, heads = world.rollout(z[:, :context], actions[:, context - 1 :])
+        truth, spread = z[:, context:], world.change_std
+        error = ((futures - truth) / spread).square().mean((0, 2, 3))
+        still = ((z[:, context - 1 : context] - truth) / spread).square().mean((0, 2, 3))
+        right = ((heads[..., 1] > 0.5) == (done[:, context:] > 0.5)).float().mean()
+        parts.append([error[0], error[-1], still[0], still[-1], right])
+    names = ("error_first", "error_last", "still_first", "still_last", "done")
+    return dict(zip(names, torch.tensor(parts).mean(0).tolist()))
 
 
-def _save(out: Path, key: str, done: int, policy: Policy, average: Policy, optimizer) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    tensors = {f"policy.{n}": t for n, t in policy.state_dict().items()}
-    tensors |= {f"average.{n}": t for n, t in average.state_dict().items()}
-    for i, parameter in enumerate(policy.parameters()):
-        tensors |= {f"adam.{i}.{n}": t for n, t in optimizer.state[parameter].items()}
-    tensors = {n: t.detach().cpu().clone() for n, t in tensors.items()}
-    partial = out / (STATE + ".partial")
-    save_file(tensors, partial, metadata={"key": key, "done": str(done)})
-    partial.rename(out / STATE)
+def _key(network, config: TrainConfig, samples: int) -> str:
+    return json.dumps([asdict(network), asdict(config), samples])
 
 
-def _resume(out: Path, key: str, policy: Policy, average: Policy, optimizer) -> int:
-    if not (out / STATE).exists():
-        return 0
-    with safe_open(out / STATE, framework="pt") as file:
-        metadata = file.metadata()
-    if metadata["key"] != key:
-        raise InputError(f"{out} holds an unfinished run with other settings: choose another --out or remove it")
-    tensors = load_file(out / STATE)
+def _record(config: TrainConfig, samples: int, device: str) -> dict:
+    return {"train": asdict(config), "samples": samples, "device": device}
 
-    def under(prefix: str) -> dict[str, Tensor]:
-        return {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}
 
-    policy.load_state_dict(under("policy."))
-    average.load_state_dict(under("average."))
-    for i, parameter in enumerate(policy.parameters()):
-        state = under(f"adam.{i}.")
-        optimizer.state[parameter] = {n: t.to(parameter.device) if n != "step" else t for n, t in state.items()}
-    return int(metadata["done"])
+def parameters(network: nn.Module) -> int:
+    """How many numbers are trained."""
+    return sum(p.numel() for p in network.parameters())

@@ -10,6 +10,7 @@ import torch
 from gwm_core.errors import one_of
 from gwm_core.learn.dataset import proprioception
 from gwm_core.model.checkpoint import load_policy
+from gwm_core.model.foresight import Foresight
 from gwm_core.scene.gaussians import COLORS, MEANS
 from gwm_core.types import Observation
 
@@ -26,6 +27,7 @@ class Actor:
     def __init__(self, folder: Path, threads: int = 1):
         torch.set_num_threads(threads)
         self._policy = load_policy(folder)
+        self._foresight = Foresight(folder) if self._policy.config.foresight else None
         self.lift_config = self._policy.config.lift
         self.tasks = self._policy.config.tasks
 
@@ -38,5 +40,9 @@ class Actor:
             torch.from_numpy(np.ascontiguousarray(scene[None, :, COLORS])),
             torch.from_numpy(proprioception(observation.state)[None]),
             torch.tensor([task]),
+            *self._foresee(scene),
         )
         return rows[0].double().numpy()
+
+    def _foresee(self, scene: np.ndarray) -> list[torch.Tensor]:
+        return [torch.from_numpy(part[None]) for part in self._foresight(scene)] if self._foresight else []

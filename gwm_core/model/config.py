@@ -22,16 +22,52 @@ class PolicyConfig:
     neighbors: int = 16  # Gaussians per token
     rows: int = CHUNK_ROWS
     steps: int = 4  # Euler steps from noise to chunk
+    foresight: int = 0  # channels of the world model's features per token; 0 = a policy without
     lift: LiftConfig = field(default_factory=LiftConfig)
 
 
 @dataclass(frozen=True)
+class VAEConfig:
+    """Size of the 3D VAE. A token stands for ``lift.count / tokens`` Gaussians."""
+
+    tokens: int = 128
+    latent: int = 32  # channels; the first three are the token's place
+    width: int = 128
+    heads: int = 4
+    neighbors: int = 32  # Gaussians a query looks at first
+    context: int = 1024  # then, as many farthest points of all
+    encoder_layers: int = 2
+    decoder_layers: int = 3
+    kl: float = 1e-4
+    lift: LiftConfig = field(default_factory=lambda: LiftConfig(count=2048))
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """Size of the world model and how it samples. Noise levels as in EDM (arXiv 2206.00364) and GWM, appendix B.1."""
+
+    width: int = 256
+    heads: int = 8
+    layers: int = 6
+    context: int = 2  # past latents
+    p_mean: float = -0.4
+    p_std: float = 1.2
+    sigma_data: float = 0.5
+    sigma_min: float = 0.002
+    sigma_max: float = 20.0
+    rho: float = 7.0
+    steps: int = 3  # from sigma_max to the next latent
+    null: float = 0.1  # share of training samples whose action is hidden
+    still: float = 0.1  # share of training samples whose past is hidden: the last latent repeated
+
+
+@dataclass(frozen=True)
 class TrainConfig:
-    """How a policy is trained."""
+    """How a network is trained."""
 
     iterations: int = 6000
     batch: int = 64
-    draws: int = 2  # noise draws per encoded observation
+    draws: int = 2  # noise draws per encoded observation, of the policy
     learning_rate: float = 1e-3
     warmup: int = 200
     weight_decay: float = 0.02
@@ -40,17 +76,53 @@ class TrainConfig:
     held_out: float = 0.03  # share of episodes for validation
     validate_every: int = 500
     seed: int = 0
+    bfloat16: bool = True  # multiply matrices in 16 bits
 
 
-CONFIGS = {
+# "paper": 512 tokens of 64 channels as read from the paper's appendix; its depth and width are not published, these are
+# the sizes of a DiT-L. "tiny" is for tests.
+POLICIES = {
     "demo": (PolicyConfig(), TrainConfig()),
     "tiny": (
         PolicyConfig(width=32, heads=2, encoder_layers=1, decoder_layers=1, centers=32, neighbors=8),
         TrainConfig(iterations=40, batch=8, warmup=5, validate_every=20, held_out=0.34),
     ),
 }
+_TINY_LIFT = LiftConfig(count=128)
+VAES = {
+    "demo": (VAEConfig(), TrainConfig(iterations=4000, batch=8, held_out=0.05)),
+    "paper": (
+        VAEConfig(tokens=512, latent=64, width=512, heads=8, encoder_layers=6, decoder_layers=6),
+        TrainConfig(iterations=200_000, batch=64, learning_rate=1e-4, warmup=2000, ema=0.9999),
+    ),
+    "tiny": (
+        VAEConfig(
+            tokens=16,
+            latent=8,
+            width=32,
+            heads=2,
+            neighbors=8,
+            context=64,
+            encoder_layers=1,
+            decoder_layers=1,
+            lift=_TINY_LIFT,
+        ),
+        TrainConfig(iterations=20, batch=4, warmup=5, validate_every=10, held_out=0.34),
+    ),
+}
+WORLDS = {
+    "demo": (WorldConfig(), TrainConfig(iterations=4000, batch=16, learning_rate=5e-4, held_out=0.05)),
+    "paper": (
+        WorldConfig(width=1024, heads=16, layers=24),
+        TrainConfig(iterations=400_000, batch=64, learning_rate=1e-4, warmup=5000, ema=0.9999),
+    ),
+    "tiny": (
+        WorldConfig(width=48, heads=2, layers=2),
+        TrainConfig(iterations=20, batch=4, warmup=5, validate_every=10, held_out=0.34),
+    ),
+}
 
 
-def named_config(name: str) -> tuple[PolicyConfig, TrainConfig]:
-    """A named pair of configurations."""
-    return CONFIGS[one_of("config", name, CONFIGS)]
+def named_config(name: str, among: dict = POLICIES) -> tuple:
+    """A named pair of configurations, of a network and of its training."""
+    return among[one_of("config", name, among)]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gwm_core.model.config import PolicyConfig
-from gwm_core.model.diffusion import euler, noised, sample_times
+from gwm_core.model.diffusion import euler, noised
 from gwm_core.model.dit import DiTBlock, EncoderBlock
 
 ACTION = 10
@@ -33,6 +33,9 @@ class Policy(nn.Module):
         self.config, d = config, config.width
         self.patch = nn.Sequential(nn.Linear(6, d), nn.ReLU())  # the widest tensor of a training step: keep it cheap
         self.patch_out, self.place = nn.Linear(d, d), nn.Linear(3 * 16 + 3, d)
+        if config.foresight:
+            self.foresight = nn.Sequential(nn.LayerNorm(config.foresight), nn.Linear(config.foresight, d))
+            self.foresight_place = nn.Linear(3 * 16, d)
         self.proprio, self.task = nn.Linear(9, d), nn.Embedding(len(config.tasks), d)
         self.encoder = nn.ModuleList(EncoderBlock(d, config.heads) for _ in range(config.encoder_layers))
         self.encoder_norm = nn.LayerNorm(d)
@@ -56,12 +59,13 @@ class Policy(nn.Module):
         self.mean.copy_(rows.mean(0))
         self.std.copy_(torch.maximum(rows.std(0), floor))
 
-    def encode(self, points: Tensor, colors: Tensor, proprio: Tensor, task: Tensor, keep: Tensor | None = None):
+    def encode(self, points, colors, proprio, task, features=None, places=None, keep: Tensor | None = None):
         """Condition (B, 1, d) and the cached keys and values of every block.
 
         Args:
             points: (B, N, 3) [m] base frame, farthest-point order; colors: (B, N, 3) in [0, 1].
             proprio: (B, 11) as ``dataset.proprioception``; task: (B,) index.
+            features, places: (B, K, foresight) and (B, K, 3) [m] as ``Foresight`` gives them, where configured.
             keep: optional (K,) indices of the centres to use (training drops some).
         """
         c = self.config
@@ -75,7 +79,10 @@ class Policy(nn.Module):
         tokens = tokens + self.place(torch.cat([fourier(centers - hand), tint.mean(dim=2) - 0.5], dim=-1))
         widths = proprio[:, 9:11] / 0.08
         body = torch.cat([proprio[:, 2:9], widths], dim=-1)  # height and rotation; x and y are hidden
-        tokens = torch.cat([(self.proprio(body) + self.task(task))[:, None], tokens], dim=1)  # (B, 1 + K, d)
+        tokens = [(self.proprio(body) + self.task(task))[:, None], tokens]
+        if c.foresight:
+            tokens.append(self.foresight(features.float()) + self.foresight_place(fourier(places.float() - hand)))
+        tokens = torch.cat(tokens, dim=1)  # (B, 1 + centers [+ K], d)
         for block in self.encoder:
             tokens = block(tokens)
         tokens = self.encoder_norm(tokens)
@@ -95,21 +102,24 @@ class Policy(nn.Module):
         """Absolute rows (B, H, 10) -> relative to the hand, zero mean, unit spread."""
         return (torch.cat([rows[..., :3] - proprio[:, None, :3], rows[..., 3:]], dim=-1) - self.mean) / self.std
 
-    def forward(self, points: Tensor, colors: Tensor, proprio: Tensor, task: Tensor) -> Tensor:
-        """Sample the rows (B, H, 10), absolute and metric, from the stored noise."""
-        condition, kv = self.encode(points, colors, proprio, task)
+    def forward(self, points, colors, proprio, task, features=None, places=None) -> Tensor:
+        """Sample the rows (B, H, 10), absolute and metric, from the stored noise. Arguments as of ``encode``."""
+        condition, kv = self.encode(points, colors, proprio, task, features, places)
         noise = self.noise.expand(len(points), -1, -1)
         rows = euler(lambda x, t: self.denoise(x, t, condition, kv), noise, self.config.steps) * self.std + self.mean
         return torch.cat([rows[..., :3] + proprio[:, None, :3], rows[..., 3:]], dim=-1)
 
-    def loss(self, points, colors, proprio, task, rows, valid, keep=None, draws: int = 2) -> Tensor:
-        """Flow-matching loss over the valid rows; each scene is encoded once for ``draws`` noise draws."""
-        condition, kv = self.encode(points, colors, proprio, task, keep)
-        x = self.normalize(rows, proprio)
-        total = x.new_zeros(())
-        for _ in range(draws):
-            noise, t = torch.randn_like(x), sample_times((len(x), 1, 1), x.device)
-            v = self.denoise(noised(x, noise, t), t, condition, kv)
-            error = ((v - (x - noise)) ** 2).mean(-1)  # (B, H)
-            total = total + (error * valid).sum() / valid.sum()
-        return total / draws
+    def loss(self, points, colors, proprio, task, rows, valid, noise, times, features=None, places=None) -> Tensor:
+        """Flow-matching loss over the valid rows; each scene is encoded once, without some of its tokens.
+
+        Args:
+            noise: (B, draws, H, 10); times: (B, draws, 1, 1) in [0, 1).
+        """
+        keep = torch.randperm(self.config.centers, device=points.device)[: self.config.centers * 15 // 16]
+        condition, kv = self.encode(points, colors, proprio, task, features, places, keep)
+        x, total = self.normalize(rows, proprio), 0.0
+        for k in range(noise.shape[1]):
+            v = self.denoise(noised(x, noise[:, k], times[:, k]), times[:, k], condition, kv)
+            error = ((v - (x - noise[:, k])) ** 2).mean(-1)  # (B, H)
+            total = total + ((error * valid).sum(1) / valid.sum(1).clamp(min=1)).mean()
+        return total / noise.shape[1]

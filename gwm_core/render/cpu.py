@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gwm_core.render.kernels import CHANNELS, LOG2E, Kernels, kernels
+from gwm_core.render.native import Native
 from gwm_core.render.projection import Ellipses
 from gwm_core.render.reference import TILE
 
@@ -31,9 +32,9 @@ def render(
     images, lights = [], []
     for view, K, tint in zip(_array(viewmats), _array(Ks), _array(colors)):
         G, key = np.empty((len(m), 8), np.float32), np.empty(len(m), np.float32)
-        f = np.float32
-        run.project(m, q, s, o, view, K[0, 0], K[1, 1], K[0, 2], K[1, 2], f(width), f(height),
-                    f(near_plane), f(far_plane), f(eps2d), G, key)  # fmt: skip
+        intrinsics = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
+        camera = np.array([*intrinsics, width, height, near_plane, far_plane, eps2d], np.float32)
+        run.project(m, q, s, o, view, camera, G, key)
         features = np.concatenate([tint, key[:, None]], axis=1) if depth_channel else tint
         image, light, *_ = _rasterize(run, G, key, features, width, height)
         images.append(torch.from_numpy(image))
@@ -45,7 +46,7 @@ def _array(x: Tensor) -> np.ndarray:
     return np.ascontiguousarray(x.detach().numpy(), np.float32)
 
 
-def _rasterize(run: Kernels, G: np.ndarray, key: np.ndarray, features: np.ndarray, width: int, height: int):
+def _rasterize(run: Kernels | Native, G: np.ndarray, key: np.ndarray, features: np.ndarray, width: int, height: int):
     """Sort by depth, bin into tiles, blend."""
     order = _by_depth(key)
     tiles_x, tiles_y = -(-width // TILE), -(-height // TILE)
@@ -65,7 +66,7 @@ def _rasterize(run: Kernels, G: np.ndarray, key: np.ndarray, features: np.ndarra
 
 def _by_depth(key: np.ndarray) -> np.ndarray:
     """Indices of what is drawn, nearest first. One sort of whole numbers is twice as fast as an argsort."""
-    drawn = np.flatnonzero(np.isfinite(key))
+    drawn = np.flatnonzero(key)
     both = key.view(np.uint32)[drawn].astype(np.uint64) << np.uint64(32) | drawn.astype(np.uint64)
     both.sort()  # positive floats sort as their bits
     return (both & np.uint64(0xFFFFFFFF)).astype(np.int64)
@@ -88,7 +89,7 @@ class _Composite(torch.autograd.Function):
         drawn = radii.numpy().min(-1) > 0
         G = np.stack([*_array(means2d).T, -0.5 * LOG2E * a, -LOG2E * b, -0.5 * LOG2E * c, _array(opacities),
                       *_array(radii).T], axis=-1)  # fmt: skip
-        key = np.where(drawn, _array(depths), np.float32(np.inf))
+        key = np.where(drawn, _array(depths), np.float32(0))
         f = _array(features)
         image, light, off, ids, last = _rasterize(kernels(), G, key, f, width, height)
         ctx.saved = G, f, off, ids, -(-width // TILE), image, light, last

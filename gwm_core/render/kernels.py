@@ -1,10 +1,13 @@
 """numba kernels of the CPU rasteriser, float32. Each exists twice: over all cores, and serial for forked children.
 
+Where a C compiler exists, its twins of them (native.py) are used instead.
+
 Tiles of 16x16 pixels; a row of 16 pixels is computed without branches, so that the compiler makes vectors of it.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import threading
@@ -16,7 +19,7 @@ from llvmlite import ir
 from numba import config, njit, prange, types
 from numba.extending import intrinsic
 
-from gwm_core.render.native import load
+from gwm_core.render.native import Native, load
 from gwm_core.render.projection import ALPHA_MIN as _ALPHA_MIN
 from gwm_core.render.projection import EXTENT as _EXTENT
 from gwm_core.render.projection import MARGIN as _MARGIN
@@ -57,14 +60,19 @@ def exp2(p):
     return y * _as_float(np.int32((n + np.int32(127)) << np.int32(23)))
 
 
-def _project(means, quats, scales, opacities, view, fx, fy, cx, cy, width, height, near, far, eps2d, G, key):
-    """Ellipses G (N, 8) = mean, log2 conic, opacity, half extents; key (N,) = depth, infinite where not drawn."""
+def _project(means, quats, scales, opacities, view, camera, G, key):
+    """Ellipses G (N, 8) = mean, log2 conic, opacity, half extents; key (N,) = depth, 0 where not drawn.
+
+    ``camera`` (9,) = fx, fy, cx, cy, width, height, near, far, eps2d.
+    """
+    fx, fy, cx, cy, width, height, near, far, eps2d = camera
     left, right = -cx / fx - MARGIN * HALF * width / fx, (width - cx) / fx + MARGIN * HALF * width / fx
     top, bottom = -cy / fy - MARGIN * HALF * height / fy, (height - cy) / fy + MARGIN * HALF * height / fy
     for i in prange(len(means)):
-        key[i] = np.float32(np.inf)
+        key[i] = ZERO
         px, py, pz = means[i, 0], means[i, 1], means[i, 2]
-        z = view[2, 0] * px + view[2, 1] * py + view[2, 2] * pz + view[2, 3]
+        row = np.float64(view[2, 0]), np.float64(view[2, 1]), np.float64(view[2, 2])
+        z = np.float32(row[0] * px + row[1] * py + row[2] * pz + view[2, 3])  # what is nearer never comes out farther
         o = opacities[i]
         if not (z > near and z < far and o >= ALPHA_MIN):
             continue
@@ -270,7 +278,7 @@ def _twin(function, parallel: bool):
 
 
 _parallel, _serial = Kernels(True), Kernels(False)
-_forked, _probed, _lock = False, False, threading.Lock()
+_forked, _lock = False, threading.Lock()
 
 
 def _after_fork() -> None:
@@ -281,19 +289,23 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def kernels() -> Kernels:
-    """The kernels that are safe in this process."""
-    global _probed, _forked
+def kernels() -> Kernels | Native:
+    """The fastest kernels that are safe in this process."""
+    if _forked:
+        return _serial
     with _lock:
-        if not _probed and not _forked:
-            try:
-                none = np.zeros((0, 8), np.float32)
-                _parallel.bin(none, np.zeros(0, np.int64), 1, 1, 1, np.zeros(1, np.int64), np.zeros(0, np.int32), False)
-            except ValueError as error:  # numba: no threading layer
-                warnings.warn(f"rendering on one core: {error} (apt install libgomp1)", stacklevel=2)
-                _forked = True
-            _probed = True
-            native = load()
-            if native is not None:
-                _parallel.forward, _parallel.backward = native.forward, native.backward
-    return _serial if _forked else _parallel
+        return _fastest()
+
+
+@functools.cache
+def _fastest() -> Kernels | Native:
+    native = load()
+    if native is not None:
+        return native
+    try:
+        none = np.zeros((0, 8), np.float32)
+        _parallel.bin(none, np.zeros(0, np.int64), 1, 1, 1, np.zeros(1, np.int64), np.zeros(0, np.int32), False)
+    except ValueError as error:  # numba: no threading layer
+        warnings.warn(f"rendering on one core: {error} (apt install libgomp1)", stacklevel=2)
+        return _serial
+    return _parallel

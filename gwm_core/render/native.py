@@ -1,4 +1,4 @@
-"""The C twins of the hot kernels, compiled on first use where a C compiler exists; elsewhere numba's do the work."""
+"""The C twins of the kernels, compiled on first use where a C compiler exists; elsewhere numba's do the work."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import os
 import platform
 import shutil
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ FLAGS = (
     "-O3",
     "-march=native",
     "-ffast-math",
-    "-fopenmp-simd",
+    "-fopenmp",
     "-fno-tree-pre",
     "-mprefer-vector-width=512",
     "-shared",
@@ -74,42 +73,35 @@ def _compile(compiler: str, path: Path) -> None:
 
 
 class Native:
-    """``forward`` and ``backward`` with the arguments of the numba kernels; tiles are dealt out to threads."""
+    """The four kernels with the arguments of numba's."""
 
     def __init__(self, library: ctypes.CDLL):
-        self._library, self._threads = library, max(1, int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
-        self._pool = ThreadPoolExecutor(self._threads, "rasterize")
+        self._library = library
+
+    def project(self, means, quats, scales, opacities, view, camera, G, key) -> None:
+        """Ellipses and depths."""
+        self._call("project", means, quats, scales, opacities, len(means), view, camera, G, key)
+
+    def bin(self, G, order, tiles_x, tiles_y, bands, first, ids, fill) -> None:
+        """Count or list the Gaussians of every tile; there are as many bands as threads."""
+        self._call("bin", G, order, len(order), tiles_x, tiles_y, first, ids if fill else None)
 
     def forward(self, G, features, off, ids, tiles_x, image, light, last) -> None:
         """Blend."""
-        sizes = len(off) - 1, tiles_x, image.shape[1], image.shape[0]
-        self._deal(self._library.forward, (G, features, off, ids), sizes, lambda thread: (image, light, last))
+        self._call("forward", G, features, off, ids, len(last), tiles_x, *image.shape[1::-1], image, light, last)
 
     def backward(self, G, features, off, ids, tiles_x, image, light, last, d_image, d_light, sums) -> None:
         """Gradients; a thread adds to its own part of ``sums``, of which there must be one for each."""
-        sizes, rest = (len(off) - 1, tiles_x, image.shape[1], image.shape[0]), (image, light, last, d_image, d_light)
-        self._deal(
-            self._library.backward, (G, features, off, ids), sizes, lambda thread: (*rest, sums[thread]), len(sums)
-        )
+        sizes = len(G), len(last), tiles_x, *image.shape[1::-1]
+        self._call("backward", G, features, off, ids, *sizes, image, light, last, d_image, d_light, sums, len(sums))
 
-    def _deal(self, function, arrays, sizes, others, most: int = 1 << 16) -> None:
-        threads = min(self._threads, most)
-
-        def run(thread: int) -> None:
-            words = [
-                *map(_pointer, arrays),
-                *map(ctypes.c_int, (*sizes, thread, threads)),
-                *map(_pointer, others(thread)),
-            ]
-            function(*words)
-
-        if threads == 1:
-            run(0)
-        else:
-            list(self._pool.map(run, range(threads)))
+    def _call(self, name: str, *arguments) -> None:
+        getattr(self._library, name)(*map(_word, arguments))
 
 
-def _pointer(array: np.ndarray) -> ctypes.c_void_p:
-    if not array.flags.c_contiguous:
+def _word(x: np.ndarray | int | None) -> ctypes.c_void_p | ctypes.c_int:
+    if not isinstance(x, np.ndarray):
+        return ctypes.c_void_p(None) if x is None else ctypes.c_int(x)
+    if not x.flags.c_contiguous:
         raise ValueError("the kernels want arrays in one piece")
-    return ctypes.c_void_p(array.ctypes.data)
+    return ctypes.c_void_p(x.ctypes.data)

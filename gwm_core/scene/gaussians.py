@@ -38,10 +38,15 @@ def important_points(gaussians: np.ndarray, count: int) -> np.ndarray:
 
 
 def sample(gaussians: np.ndarray, count: int, how: str = "farthest") -> np.ndarray:
-    """Exactly ``count`` Gaussians (count, 14), farthest points first; an empty scene stays empty of meaning: zeros."""
+    """Exactly ``count`` Gaussians (count, 14), farthest points first; an empty scene stays empty of meaning: zeros.
+
+    Of farthest points those that stay grow, so that they cover the area of those that go.
+    """
     one_of("sampling", how, SAMPLING)
     if len(gaussians) == 0:
         return np.zeros((count, len(COLUMNS)), np.float32)
     if how == "importance":
         return gaussians[important_points(gaussians, count)]
-    return gaussians[farthest_points(gaussians[:, MEANS], count)]
+    chosen = gaussians[farthest_points(gaussians[:, MEANS], count)]
+    chosen[:, SCALES] *= max(1.0, len(gaussians) / count) ** 0.5
+    return chosen

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from gwm.terminal import TASKS, Bar, cores, positive, renderer, shipped, verb, writable
 from gwm_core.errors import InputError
+
+SEQUENCE = 8  # moments that a sequence of latents goes on after its context
 
 
 def add(verbs) -> None:
@@ -25,14 +28,16 @@ def add(verbs) -> None:
     kinds = verb(verbs, "train", "Train a network.", "gwm train policy --data data/pick --out models/mine", None)
     kinds = kinds.add_subparsers(metavar="WHAT", required=True)
     p = verb(kinds, "policy", "Train a policy on recorded episodes; an interrupted run goes on.",
-              "gwm train policy --data data --config demo --out models/mine", train)  # fmt: skip
-    p.add_argument("--data", nargs="+", required=True, help="folders with episodes")
-    p.add_argument("--out", required=True, help="folder for the trained policy")
-    p.add_argument("--config", default="demo", help="demo or tiny")
-    p.add_argument("--iterations", type=int, help="instead of the configuration's")
-    p.add_argument("--batch", type=int, help="instead of the configuration's")
-    p.add_argument("--device", default="cpu", help="cpu or cuda")
-    p.add_argument("--processes", type=int, default=cores(), help="for lifting the images")
+              "gwm train policy --data data --config demo --out models/mine", train_policy)  # fmt: skip
+    _training(p, "demo or tiny")
+    p.add_argument("--world", metavar="DIR", help="condition the policy on the features of this world model")
+    p = verb(kinds, "vae", "Train the 3D VAE on the scenes of recorded episodes; an interrupted run goes on.",
+              "gwm train vae --data data/pick --out models/mine", train_vae)  # fmt: skip
+    _training(p, "demo, paper or tiny")
+    p = verb(kinds, "world", "Train the world model on the latents of a VAE; an interrupted run goes on.",
+              "gwm train world --data data/pick --vae models/mine --out models/mine", train_world)  # fmt: skip
+    _training(p, "demo, paper or tiny")
+    p.add_argument("--vae", help="folder of the VAE (default: --out)")
 
     kinds = verb(verbs, "eval", "Measure success.", "gwm eval policy --task lift --trials 20", None)
     kinds = kinds.add_subparsers(metavar="WHAT", required=True)
@@ -61,46 +66,115 @@ def collect(args) -> int:
     return 0
 
 
-def train(args) -> int:
+def _training(p, configs: str) -> None:
+    p.add_argument("--data", nargs="+", required=True, help="folders with episodes")
+    p.add_argument("--out", required=True, help="folder for the trained network")
+    p.add_argument("--config", default="demo", help=configs)
+    p.add_argument("--iterations", type=int, help="instead of the configuration's")
+    p.add_argument("--batch", type=int, help="instead of the configuration's")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--device", default="cpu", help="cpu or cuda")
+    p.add_argument("--processes", type=int, default=cores(), help="for lifting the images")
+
+
+def train_policy(args) -> int:
+    from gwm_core.learn.dataset import load_samples
+    from gwm_core.learn.train import train_policy
+    from gwm_core.model.config import POLICIES
+
+    network, config = _configs(args, POLICIES)
+    world = Path(args.world) if args.world else None
+    if world:
+        from gwm_core.model.foresight import Foresight
+
+        foresight = Foresight(world)
+        network = replace(network, foresight=foresight.channels, lift=foresight.lift_config)
+    samples = load_samples(_folders(args), network.tasks, network.lift, args.processes, _Once("lift"), world)
+    figures = _train(args, config, partial(train_policy, samples, network, world=world))
+    print(f"{args.out}: held-out position error {figures['position_mm']:.1f} mm")
+    return 0
+
+
+def train_vae(args) -> int:
+    from gwm_core.learn.clips import load_clips
+    from gwm_core.learn.train import train_vae
+    from gwm_core.model.config import VAES
+
+    network, config = _configs(args, VAES)
+    clips = load_clips(_folders(args), network.lift, args.processes, _Once("lift"))
+    figures = _train(args, config, partial(train_vae, clips, network))
+    print(f"{args.out}: held-out scenes {figures['psnr']:.1f} dB, cube and gripper {figures['psnr_parts']:.1f} dB, "
+          f"Chamfer {figures['chamfer_mm']:.1f} mm, cube {figures['cube_mm']:.1f} mm")  # fmt: skip
+    return 0
+
+
+def train_world(args) -> int:
+    from gwm_core.learn.clips import load_clips
+    from gwm_core.learn.latents import encode_sequences
+    from gwm_core.learn.train import train_world
+    from gwm_core.model.checkpoint import load_vae
+    from gwm_core.model.config import WORLDS
+
+    network, config = _configs(args, WORLDS)
+    folder = Path(args.vae or args.out)
+    vae = load_vae(folder)
+    clips = load_clips(_folders(args), vae.config.lift, args.processes, _Once("lift"))
+    length = network.context + SEQUENCE
+    sequences = encode_sequences(vae.to(args.device), clips, length, SEQUENCE, _Once("encode"))
+    figures = _train(args, config, partial(train_world, sequences, clips.episode[sequences.starts], folder, network))
+    print(f"{args.out}: held-out error after 0.1 s {figures['error_first']:.2f} (nothing moves: "
+          f"{figures['still_first']:.2f}), after {SEQUENCE / 10} s {figures['error_last']:.2f} "
+          f"({figures['still_last']:.2f})")  # fmt: skip
+    return 0
+
+
+class _Once:
+    """A bar that shows itself only when there is something to do."""
+
+    def __init__(self, what: str):
+        self._what, self._bar = what, None
+
+    def __call__(self, done: int, total: int) -> None:
+        self._bar = self._bar or Bar(total, self._what)
+        self._bar.to(done)
+
+
+def _folders(args) -> list[Path]:
+    positive("processes", args.processes)
+    return [Path(folder) for folder in args.data]
+
+
+def _configs(args, among: dict) -> tuple:
+    """The named configurations with what the flags change, and a folder to write to."""
     import torch
 
-    from gwm_core.learn.dataset import load_samples
-    from gwm_core.learn.train import train
     from gwm_core.model.config import named_config
 
     if args.device not in ("cpu", "cuda") or (args.device == "cuda" and not torch.cuda.is_available()):
         raise InputError(f"device '{args.device}' is not there: valid are cpu{', cuda' * torch.cuda.is_available()}")
-    policy_config, config = named_config(args.config)
-    if args.iterations is not None:
-        config = replace(config, iterations=positive("iterations", args.iterations))
-    if args.batch is not None:
-        config = replace(config, batch=positive("batch", args.batch))
+    network, config = named_config(args.config, among)
+    given = {name: getattr(args, name) for name in ("iterations", "batch")}
+    changes = {name: positive(name, value) for name, value in given.items() if value is not None}
     try:
         Path(args.out).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot write {args.out}: {error.strerror}; choose another --out") from None
-    bar: list[Bar] = []
+    return network, replace(config, seed=args.seed, **changes)
 
-    def lifted(done: int, total: int) -> None:
-        bar or bar.append(Bar(total, "lift"))
-        bar[0].to(done)
 
-    samples = load_samples(
-        [Path(d) for d in args.data],
-        policy_config.tasks,
-        policy_config.lift,
-        positive("processes", args.processes),
-        lifted,
-    )
-    learning = Bar(config.iterations, "train")
+def _train(args, config, train) -> dict:
+    """Run a training with a bar and a TensorBoard log, as one of several processes under ``torchrun``."""
+    from gwm_core.learn.logbook import Logbook
+    from gwm_core.learn.processes import joined
+
+    bar = Bar(config.iterations, "train")
 
     def learned(done: int, total: int, figures: dict) -> None:
-        learning.to(done, " ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+        bar.to(done, " ".join(f"{name} {value:.4g}" for name, value in figures.items()))
 
-    command = "gwm train policy " + " ".join(sys.argv[3:])
-    figures = train(samples, policy_config, config, Path(args.out), {"command": command}, args.device, learned)
-    print(f"{args.out}: held-out position error {figures['position_mm']:.1f} mm")
-    return 0
+    command = "gwm " + " ".join(sys.argv[1:])
+    with joined(args.device) as rank, Logbook(Path(args.out) / "log" if rank == 0 else None) as log:
+        return train(config, Path(args.out), {"command": command}, args.device, learned, log)
 
 
 def evaluate_policy(args) -> int:

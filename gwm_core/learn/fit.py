@@ -1,0 +1,167 @@
+"""The one training loop: resumable to the same losses, weights averaged (EMA), cosine schedule, gradients clipped.
+
+Under ``torchrun`` every process takes its share of the same batch and gradients are averaged (DDP), so that losses are
+those of one process.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, distributed, nn
+
+from gwm_core.errors import InputError
+from gwm_core.model.config import TrainConfig
+
+STATE = "train_state.safetensors"
+Batch = dict[str, Tensor]
+
+
+class Loss(nn.Module):
+    """A network together with its loss, as DDP wants it."""
+
+    def __init__(self, network: nn.Module, loss: Callable[..., Tensor]):
+        super().__init__()
+        self.network, self.loss = network, loss
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The loss of a batch."""
+        return self.loss(self.network, **batch)
+
+
+def fit(
+    network: nn.Module,
+    loss: Callable[..., Tensor],
+    draw: Callable[[int], Batch],
+    validate: Callable[[nn.Module], dict[str, float]],
+    config: TrainConfig,
+    out: Path,
+    key: str,
+    progress: Callable[[int, int, dict], None] = lambda done, total, figures: None,
+    record: Callable[[int, nn.Module, dict], None] = lambda done, network, figures: None,
+) -> tuple[nn.Module, dict]:
+    """Train, resuming from ``out`` when it holds an unfinished run with the same ``key``.
+
+    Args:
+        loss: of the network and a batch by name; anything random in it comes with the batch.
+        draw: makes a training batch of the given size.
+        validate: figures of the averaged network.
+        record: called after every validation, in the first process.
+
+    Returns:
+        The averaged network, and the last figures with ``loss`` and ``minutes``.
+
+    Raises:
+        FloatingPointError: the loss is not finite. InputError: ``out`` holds a run with other settings.
+    """
+    average = copy.deepcopy(network)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=True
+    )
+    start = _resume(out, key, network, average, optimizer)
+    device = next(network.parameters()).device
+    processes = distributed.get_world_size() if distributed.is_initialized() else 1
+    rank = distributed.get_rank() if processes > 1 else 0
+    if config.batch % processes:
+        raise InputError(f"a batch of {config.batch} does not divide among {processes} processes")
+    step = Loss(network, loss)
+    if processes > 1:
+        step = nn.parallel.DistributedDataParallel(step)
+    figures, begun = validate(average) if start == config.iterations else {}, time.monotonic()
+    for iteration in range(start, config.iterations):
+        torch.manual_seed(config.seed * 1_000_003 + iteration)  # so a resumed run draws what the whole run would
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * schedule(config, iteration)
+        batch = {name: tensor[rank::processes] for name, tensor in draw(config.batch).items()}
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
+            value = step(batch)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), config.clip)
+        number = _mean(value.detach(), processes)
+        if not math.isfinite(number):
+            raise FloatingPointError(
+                f"the loss is {number} at iteration {iteration}: the last good state is in {out}; "
+                "a smaller learning rate, or a look at the data, is wanted"
+            )
+        optimizer.step()
+        _average(average, network, min(config.ema, (1 + iteration) / (10 + iteration)))
+        done = iteration + 1
+        if done % config.validate_every == 0 or done == config.iterations:
+            figures = {"loss": number} | validate(average.eval())
+            if rank == 0:
+                _save(out, key, done, network, average, optimizer)
+                record(done, average, figures)
+        if rank == 0 and (done % 20 == 0 or done == config.iterations):
+            progress(done, config.iterations, figures | {"loss": number})
+    return average.eval(), figures | {"minutes": round((time.monotonic() - begun) / 60, 1)}
+
+
+def schedule(config: TrainConfig, iteration: int) -> float:
+    """Share of the learning rate: linear warm-up, then cosine to 2 %."""
+    if iteration < config.warmup:
+        return (iteration + 1) / config.warmup
+    done = (iteration - config.warmup) / max(1, config.iterations - config.warmup)
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def first() -> bool:
+    """Whether this process is the one that writes."""
+    return not distributed.is_initialized() or distributed.get_rank() == 0
+
+
+def finish(out: Path, save: Callable[[], None]) -> None:
+    """Save the weights and forget the state of the run, in the first process."""
+    if first():
+        save()
+        (Path(out) / STATE).unlink(missing_ok=True)
+
+
+def _mean(value: Tensor, processes: int) -> float:
+    if processes > 1:
+        distributed.all_reduce(value)
+    return float(value) / processes
+
+
+@torch.no_grad()
+def _average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
+
+
+def _save(out: Path, key: str, done: int, network: nn.Module, average: nn.Module, optimizer) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    tensors = {f"network.{n}": t for n, t in network.state_dict().items()}
+    tensors |= {f"average.{n}": t for n, t in average.state_dict().items()}
+    for i, parameter in enumerate(network.parameters()):
+        tensors |= {f"adam.{i}.{n}": t for n, t in optimizer.state[parameter].items()}
+    tensors = {n: t.detach().cpu().clone() for n, t in tensors.items()}
+    partial = out / (STATE + ".partial")
+    save_file(tensors, partial, metadata={"key": key, "done": str(done)})
+    partial.rename(out / STATE)
+
+
+def _resume(out: Path, key: str, network: nn.Module, average: nn.Module, optimizer) -> int:
+    if not (out / STATE).exists():
+        return 0
+    with safe_open(out / STATE, framework="pt") as file:
+        metadata = file.metadata()
+    if metadata["key"] != key:
+        raise InputError(f"{out} holds an unfinished run with other settings: choose another --out or remove it")
+    tensors = load_file(out / STATE)
+
+    def under(prefix: str) -> dict[str, Tensor]:
+        return {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}
+
+    network.load_state_dict(under("network."))
+    average.load_state_dict(under("average."))
+    for i, parameter in enumerate(network.parameters()):
+        state = under(f"adam.{i}.")
+        optimizer.state[parameter] = {n: t.to(parameter.device) if n != "step" else t for n, t in state.items()}
+    return int(metadata["done"])

@@ -1,0 +1,216 @@
+"""The training loop: resumes, averages over processes, stops at nonsense; and the networks it trains, small."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gwm_core.control.kinematics import HOME_Q
+from gwm_core.errors import InputError
+from gwm_core.learn.clips import CUBE, ROBOT, SEEN, WORKSPACE, Clips, load_clips
+from gwm_core.learn.collect import CollectConfig, collect
+from gwm_core.learn.dataset import Samples
+from gwm_core.learn.fit import STATE, fit, schedule
+from gwm_core.learn.latents import encode_sequences
+from gwm_core.learn.logbook import Logbook
+from gwm_core.learn.train import train_policy, train_vae, train_world
+from gwm_core.model.actor import Actor
+from gwm_core.model.checkpoint import load_policy, load_vae, load_world, save_vae, save_world
+from gwm_core.model.config import VAES, WORLDS, TrainConfig, named_config
+from gwm_core.model.foresight import Foresight
+from gwm_core.types import ArmState, Observation
+
+CONFIG = TrainConfig(iterations=30, batch=8, warmup=3, validate_every=10, bfloat16=False)
+VAE_CONFIG, VAE_TRAIN = named_config("tiny", VAES)
+WORLD_CONFIG, WORLD_TRAIN = named_config("tiny", WORLDS)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory, renderer) -> Clips:
+    folder = tmp_path_factory.mktemp("episodes")
+    assert collect(CollectConfig("lift", folder, 3, seed=30, renderer=renderer), processes=2) == 0
+    return load_clips([folder], VAE_CONFIG.lift, processes=1)
+
+
+@pytest.fixture(scope="module")
+def trained(clips, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    with Logbook(folder / "log") as log:
+        figures = train_vae(clips, VAE_CONFIG, VAE_TRAIN, folder, {"command": "test"}, record=log)
+    assert np.isfinite(figures["psnr"])
+    train_world(*encoded(clips, folder), folder, WORLD_CONFIG, WORLD_TRAIN, folder, {"command": "test"})
+    return folder
+
+
+def encoded(clips: Clips, folder: Path):
+    sequences = encode_sequences(load_vae(folder), clips, 6, 4)
+    return sequences, clips.episode[sequences.starts]
+
+
+def line(out: Path, config: TrainConfig = CONFIG, key: str = "line", progress=lambda *_: None, spoil: float = 0.0):
+    """Fit y = 3 x with one number; returns the averaged network and the losses seen."""
+    torch.manual_seed(0)
+
+    def draw(count: int):
+        x = torch.randn(count, 1)
+        return {"x": x, "y": 3 * x + spoil}
+
+    def loss(network, x, y):
+        return ((network(x) - y) ** 2).mean()
+
+    return fit(nn.Linear(1, 1), loss, draw, lambda n: {"slope": n.weight.item()}, config, out, key, progress)
+
+
+def test_a_resumed_run_equals_a_whole_one(tmp_path):
+    whole, figures = line(tmp_path / "whole")
+
+    def die(done, total, figures):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        line(tmp_path / "half", progress=die)
+    resumed, again = line(tmp_path / "half")
+    torch.testing.assert_close(whole.state_dict(), resumed.state_dict(), atol=0, rtol=0)
+    assert figures["loss"] == again["loss"]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(tmp_path):
+    line(tmp_path)
+    before = (tmp_path / STATE).read_bytes()
+    with pytest.raises(FloatingPointError, match=r"loss is nan at iteration 30: the last good state is in"):
+        line(tmp_path, replace(CONFIG, iterations=40), spoil=float("nan"))
+    assert (tmp_path / STATE).read_bytes() == before
+
+
+def test_the_gradient_is_clipped():
+    """With a tiny limit and no adaptive step the weights move no further than it says."""
+    network, loud = nn.Linear(1, 1), torch.full((4, 1), 1e6)
+    ((network(loud)) ** 2).mean().backward()
+    nn.utils.clip_grad_norm_(network.parameters(), CONFIG.clip)
+    assert sum(float(p.grad.square().sum()) for p in network.parameters()) ** 0.5 <= CONFIG.clip * 1.001
+
+
+def test_the_schedule_warms_up_and_ends_low():
+    rates = [schedule(TrainConfig(iterations=1000, warmup=100), i) for i in range(1000)]
+    assert rates[0] == 0.01 and rates[99] == 1.0 and rates[-1] < 0.021 and np.all(np.diff(rates[100:]) <= 0)
+
+
+PROCESS = """
+import json, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from gwm_core.learn.dataset import Samples
+from gwm_core.learn.fit import first
+from gwm_core.learn.processes import joined
+from test_fit import CONFIG, line
+with joined("cpu"):
+    network, figures = line(Path(sys.argv[1]), CONFIG)
+    if first():
+        Path(sys.argv[1], "figures.json").write_text(json.dumps([figures["loss"], network.weight.item()]))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_losses_of_one(tmp_path):
+    network, figures = line(tmp_path / "one")
+    (tmp_path / "train.py").write_text(PROCESS)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run([*command, str(tmp_path / "train.py"), str(tmp_path / "two"), str(Path(__file__).parent)],
+                   check=True, timeout=150, capture_output=True)  # fmt: skip
+    loss, slope = json.loads((tmp_path / "two" / "figures.json").read_text())
+    np.testing.assert_allclose([loss, slope], [figures["loss"], network.weight.item()], rtol=1e-5)
+
+
+def test_clips_know_what_stands_where(clips):
+    n = len(clips)
+    assert clips.scenes.shape == (n, 128, 14) and clips.images.shape == (n, 2, 128, 128, 3)
+    bits = clips.regions
+    assert not np.any((bits & (ROBOT | CUBE) > 0) & (bits & WORKSPACE == 0))
+    assert not np.any((bits & WORKSPACE > 0) & (bits & SEEN == 0))
+    red = clips.images[bits & CUBE > 0].mean(0)
+    assert red[0] > 2 * red[1:].max()  # small pictures have mixed edges
+    assert 0.001 < (bits & ROBOT > 0).mean() < 0.2
+    last = clips.episode == clips.episode.max()
+    assert clips.done[last][-1] and not clips.done[last][0]
+    apart = np.linalg.norm(clips.actions[:, :3] - clips.poses[:, :3], axis=1)
+    assert np.median(apart) < 0.03  # where it is and where it was told to be
+
+
+def test_windows_do_not_cross_episodes(clips):
+    for length in (1, 4):
+        starts = clips.starts(length)
+        assert len(starts) > 0
+        for k in range(length):
+            np.testing.assert_array_equal(clips.episode[starts], clips.episode[starts + k])
+        assert abs(np.diff(clips.stamps)[starts[:5]] - 1e8).max() < 2e7
+
+
+def test_training_leaves_a_log_with_pictures_and_a_checkpoint(trained):
+    world, vae = load_world(trained)
+    assert vae.config == VAE_CONFIG and world.config == WORLD_CONFIG
+    assert not (trained / STATE).exists()
+    assert any(b"rebuilt" in file.read_bytes() for file in (trained / "log").iterdir())
+    manifest = json.loads((trained / "world.json").read_text())
+    assert manifest["provenance"]["command"] == "test" and manifest["provenance"]["error_last"] > 0
+
+
+def test_a_world_model_refuses_another_vae(trained, tmp_path):
+    vae = load_vae(trained)
+    with torch.no_grad():
+        vae.emit[1].bias += 1e-3
+    save_vae(tmp_path, vae, {})
+    with pytest.raises(InputError, match="latents of another VAE"):
+        load_world(trained, tmp_path)
+    with pytest.raises(InputError, match="no world in"):
+        load_world(tmp_path)
+
+
+def test_a_world_trained_twice_is_the_same_and_another_seed_is_not(clips, trained, tmp_path):
+    for name, seed in (("again", 0), ("other", 1)):
+        train_world(
+            *encoded(clips, trained), trained, WORLD_CONFIG, replace(WORLD_TRAIN, seed=seed), tmp_path / name, {}
+        )
+    folders = trained, tmp_path / "again", tmp_path / "other"
+    first, again, other = (load_world(folder, trained)[0].state_dict() for folder in folders)
+    assert all(torch.equal(first[n], again[n]) for n in first)
+    assert not all(torch.equal(first[n], other[n]) for n in first)
+
+
+def test_a_policy_may_see_what_the_world_model_foresees(clips, trained, tmp_path):
+    """It trains on the features, carries its world model along, acts, and refuses another."""
+    foresight = Foresight(trained)
+    scene = clips.scenes[0].astype(np.float32)
+    features, places = foresight(scene)
+    assert features.shape == (VAE_CONFIG.tokens, foresight.channels) and np.isfinite(features).all()
+    config, train = named_config("tiny")
+    config = replace(config, foresight=foresight.channels, lift=foresight.lift_config, centers=16)
+    n, rng = 24, np.random.default_rng(0)
+    known = [foresight(s.astype(np.float32)) for s in clips.scenes[:n]]
+    samples = Samples(
+        points=clips.scenes[:n, :, :3], colors=np.rint(clips.scenes[:n, :, 10:13] * 255).astype(np.uint8),
+        proprio=rng.normal(size=(n, 11)).astype(np.float32), rows=rng.normal(size=(n, 16, 10)).astype(np.float32),
+        valid=np.ones((n, 16), bool), task=np.zeros(n, np.int64), episode=np.arange(n) % 3,
+        features=np.array([k[0] for k in known], np.float16), places=np.array([k[1] for k in known], np.float16),
+    )  # fmt: skip
+    train_policy(samples, config, replace(train, iterations=4, validate_every=4), tmp_path, {}, world=trained)
+    state = ArmState(1, HOME_Q, np.zeros(7), 0.08)
+    rows = Actor(tmp_path).act(scene, Observation(1, (), state, "lift"))
+    assert rows.shape == (16, 10) and np.isfinite(rows).all()
+    policy = load_policy(tmp_path)
+    b = {"points": torch.from_numpy(scene[None, :, :3]), "colors": torch.from_numpy(scene[None, :, 10:13]),
+         "proprio": torch.zeros(1, 11), "task": torch.zeros(1, dtype=torch.long)}  # fmt: skip
+    with torch.no_grad():
+        b["places"] = torch.from_numpy(places[None])
+        seen = [policy(**b, features=sign * torch.from_numpy(features[None])) for sign in (1, -1)]
+    assert not torch.equal(*seen)
+    world, _ = load_world(tmp_path)
+    world.null.data += 1
+    save_world(tmp_path, world, tmp_path, {})
+    with pytest.raises(InputError, match="another world model"):
+        load_policy(tmp_path)

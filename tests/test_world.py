@@ -1,0 +1,199 @@
+"""3D VAE, world model and tracking: laws that hold whatever the weights are, and what training must keep."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from gwm_core.control.kinematics import from_rows
+from gwm_core.model.config import VAES, WORLDS, named_config
+from gwm_core.model.dit import rotary, turn
+from gwm_core.model.vae import VAE
+from gwm_core.model.world import World
+from gwm_core.scene.gaussians import MEANS, sample
+from gwm_core.scene.track import follow, follow_all
+
+VAE_CONFIG, WORLD_CONFIG = named_config("tiny", VAES)[0], named_config("tiny", WORLDS)[0]
+
+
+@pytest.fixture(scope="module")
+def vae() -> VAE:
+    torch.manual_seed(0)
+    return VAE(VAE_CONFIG).eval()
+
+
+@pytest.fixture
+def world() -> World:
+    torch.manual_seed(1)
+    world = World(WORLD_CONFIG, VAE_CONFIG)
+    with torch.no_grad():  # zero-initialised layers would hide everything
+        for parameter in world.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)
+    return world.eval()
+
+
+def scenes(count: int = 2, seed: int = 0) -> torch.Tensor:
+    """Gaussians (count, N, 14) spread over the workspace."""
+    rng = np.random.default_rng(seed)
+    n = VAE_CONFIG.lift.count
+    g = rng.normal(size=(count, n, 14)).astype(np.float32)
+    g[..., :3] = rng.uniform(VAE_CONFIG.lift.low, VAE_CONFIG.lift.high, (count, n, 3))
+    g[..., 3:6] = np.exp(g[..., 3:6]) * 0.005
+    g[..., 10:] = rng.uniform(0, 1, (count, n, 4))
+    return torch.from_numpy(g)
+
+
+def history(seed: int = 2) -> torch.Tensor:
+    return torch.randn(2, WORLD_CONFIG.context, VAE_CONFIG.tokens, VAE_CONFIG.latent,
+                       generator=torch.Generator().manual_seed(seed)) * 0.3  # fmt: skip
+
+
+def rows(count: int, seed: int = 3) -> torch.Tensor:
+    return torch.randn(2, count, 10, generator=torch.Generator().manual_seed(seed)) * 0.1 + 0.3
+
+
+@torch.no_grad()
+def test_the_decoder_sees_nothing_but_the_latent(vae):
+    a, b = scenes(1, 0), scenes(1, 1)
+    z = vae.encode(a)[0]
+    vae.encode(b)
+    torch.testing.assert_close(vae.decode(z), vae.decode(z.clone()))
+    assert vae.decode(z).shape == a.shape
+
+
+@torch.no_grad()
+def test_a_scene_is_a_set(vae):
+    """What order the Gaussians come in does not matter, but for the farthest, which are queries and context."""
+    g, k = scenes(1), VAE_CONFIG.context
+    order = torch.cat([torch.arange(k), k + torch.randperm(g.shape[1] - k)])
+    torch.testing.assert_close(vae.encode(g)[0], vae.encode(g[:, order])[0], atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_quaternion_and_its_negative_are_the_same_scene(vae):
+    g = scenes(1)
+    turned = g.clone()
+    turned[..., 6:10] *= -1
+    torch.testing.assert_close(vae.encode(g)[0], vae.encode(turned)[0])
+
+
+@torch.no_grad()
+def test_metric_values_are_neither_clamped_nor_quantised():
+    """Two metres away is two metres away (the published code clamps to one)."""
+    lift = replace(VAE_CONFIG.lift, low=(1.5, 1.5, 1.5), high=(2.5, 2.5, 2.5))
+    vae = VAE(replace(VAE_CONFIG, lift=lift))
+    z = torch.zeros(1, VAE_CONFIG.tokens, VAE_CONFIG.latent)
+    z[..., 0] = 1.0
+    np.testing.assert_allclose(vae.centers(z)[0, 0], [2.5, 2.0, 2.0])
+    step = z.clone()
+    step[..., 0] += 1e-4
+    moved = (vae.decode(step) - vae.decode(z))[..., 0].mean()
+    assert 0 < moved < 1e-3
+
+
+@torch.no_grad()
+def test_attention_depends_on_how_places_differ():
+    """Rotary embedding: moving everything by the same amount changes no product of a query and a key."""
+    torch.manual_seed(0)
+    places, q, k = torch.rand(1, 5, 3), torch.randn(1, 2, 5, 24), torch.randn(1, 2, 5, 24)
+    products = []
+    for shift in (0.0, 0.37):
+        rotation = rotary(places + shift, 24)
+        products.append(turn(q, rotation) @ turn(k, rotation).transpose(-1, -2))
+    torch.testing.assert_close(*products, atol=1e-4, rtol=1e-4)
+    still = turn(q, rotary(places, 24))
+    torch.testing.assert_close(still.norm(dim=-1), q.norm(dim=-1))
+
+
+@torch.no_grad()
+def test_preconditioning_is_that_of_edm(world):
+    """Without noise the network has no say; with nothing but noise it alone speaks."""
+    described = world.describe(history(), rows(2))
+    x = torch.randn(2, VAE_CONFIG.tokens, VAE_CONFIG.latent)
+    clean, _ = world.denoise(x, torch.full((2, 1, 1), 1e-6), described)
+    torch.testing.assert_close(clean, x, atol=1e-4, rtol=1e-4)
+    sigma = torch.full((2, 1, 1), 1e4)
+    loud, _ = world.denoise(sigma * x, sigma, described)
+    network, _ = world.network(sigma * x / (sigma**2 + 0.25) ** 0.5, sigma.log() / 4, described)
+    torch.testing.assert_close(loud, 0.5 * network, atol=1e-3, rtol=1e-3)
+
+
+@torch.no_grad()
+def test_what_never_changed_in_training_stands_still(world):
+    """Changes are normalised by their spread in the data: a channel without any keeps its value to the last bit."""
+    world.change_std[3:] = 0.0
+    z = history()
+    future, heads = world.rollout(z, rows(4))
+    assert future.shape == (2, 3, VAE_CONFIG.tokens, VAE_CONFIG.latent) and heads.shape == (2, 3, 2)
+    assert torch.equal(future[..., 3:], z[:, -1:, :, 3:].expand_as(future[..., 3:]))
+    assert not torch.equal(future[..., :3], z[:, -1:, :, :3].expand_as(future[..., :3]))
+
+
+@torch.no_grad()
+def test_a_rollout_is_its_steps(world):
+    z, actions = history(), rows(3)
+    future, _ = world.rollout(z, actions)
+    first, _ = world.step(z, actions[:, :2])
+    second, _ = world.step(torch.stack([z[:, 1], first], dim=1), actions[:, 1:])
+    torch.testing.assert_close(future, torch.stack([first, second], dim=1))
+
+
+@torch.no_grad()
+def test_a_hidden_action_is_not_seen_and_a_shown_one_is(world):
+    z, x, sigma = history(), torch.randn(2, VAE_CONFIG.tokens, VAE_CONFIG.latent), torch.ones(2, 1, 1)
+    for hidden, same in ((True, True), (False, False)):
+        mask = torch.full((2,), hidden)
+        a, b = (world.denoise(x, sigma, world.describe(z, rows(2, seed), mask))[0] for seed in (4, 5))
+        assert torch.equal(a, b) == same
+
+
+@torch.no_grad()
+def test_features_are_the_same_every_time_and_know_no_action(world):
+    z = history()[:, -1]
+    assert torch.equal(world.features(z), world.features(z))
+    assert world.features(z).shape == (2, VAE_CONFIG.tokens, WORLD_CONFIG.layers // 2 * WORLD_CONFIG.width)
+
+
+@torch.no_grad()
+def test_tokens_are_a_set(world):
+    """What order they come in does not matter to any of them."""
+    z, actions = history(), rows(2)
+    order = torch.randperm(VAE_CONFIG.tokens)
+    future, _ = world.step(z, actions)
+    world.noise.copy_(world.noise[order])
+    other, _ = world.step(z[:, :, order], actions)
+    torch.testing.assert_close(future[:, order], other, atol=1e-4, rtol=1e-4)
+
+
+def test_a_still_scene_keeps_its_tokens_and_the_gripper_takes_along_what_it_holds():
+    rng = np.random.default_rng(0)
+    table = np.zeros((60, 14), np.float32)
+    table[:, :3], table[:, 10:13] = rng.uniform([0.3, -0.3, 0.0], [0.4, -0.2, 0.05], (60, 3)), [0.2, 0.2, 0.8]
+    held = np.zeros((60, 14), np.float32)
+    held[:, :3], held[:, 10:13] = np.array([0.5, 0.1, 0.2]) + rng.uniform(-0.03, 0.03, (60, 3)), [0.8, 0.1, 0.1]
+    before, after = np.eye(4), np.eye(4)
+    before[:3, 3], after[:3, 3] = [0.5, 0.1, 0.22], [0.54, 0.1, 0.25]
+    scene = np.concatenate([table, held])
+    moved = scene.copy()
+    moved[60:, :3] += [0.04, 0.0, 0.03]
+    order = rng.permutation(120)
+    found = order[follow(scene, before, moved[order], after)]
+    np.testing.assert_array_equal(found, np.arange(120))
+    chain = follow_all(np.stack([scene, moved, moved]), np.stack([before, after, after]), 120)
+    np.testing.assert_array_equal(chain, np.tile(np.arange(120), (3, 1)))
+
+
+def test_fewer_gaussians_cover_the_same_area():
+    rng = np.random.default_rng(0)
+    scene = np.zeros((400, 14), np.float32)
+    scene[:, :3], scene[:, 3:6] = rng.uniform(0, 1, (400, 3)), 0.01
+    few = sample(scene, 100)
+    np.testing.assert_allclose((few[:, 3] * few[:, 4]).sum(), (scene[:, 3] * scene[:, 4]).sum(), rtol=1e-4)
+    assert len(sample(scene, 800)) == 800 and np.all(sample(scene, 800)[:, 3] == np.float32(0.01))
+    assert np.isin(few[:, MEANS], scene[:, MEANS]).all()
+
+
+def test_pose_rows_turn_into_poses_for_tracking():
+    T = from_rows(np.array([[0.4, 0, 0.3, 1, 0, 0, 0, 1, 0, 0.08]]))
+    np.testing.assert_allclose(T[0, :3, :3], np.eye(3))
