@@ -10,7 +10,7 @@ import numpy as np
 
 from gwm_core.brain import Brain
 from gwm_core.control.gate import Command, Gate, GateConfig
-from gwm_core.control.judge import judge
+from gwm_core.control.judge import columns, judge
 from gwm_core.control.kinematics import HOME_Q, fk
 from gwm_core.sim.camera import CameraRig
 from gwm_core.sim.scene import Layout
@@ -149,11 +149,6 @@ def rollout(
             done = True
             break
     final = {name: [float(x) for x in pose] for name, pose in sim.objects().items()}
-    return Trial(layout.seed, done, now, final, _violations(log), dict(gate.counts.stops), dict(gate.counts.refused))
-
-
-def _violations(log: list[Command]) -> int:
-    if not log:
-        return 0
-    q, dq, ddq = (np.array(part).reshape(-1, 7) for part in zip(*(c.reference for c in log)))
-    return judge(q, dq, ddq, np.array([c.latched for c in log])).total
+    return Trial(
+        layout.seed, done, now, final, judge(*columns(log)).total, dict(gate.counts.stops), dict(gate.counts.refused)
+    )

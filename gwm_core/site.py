@@ -4,29 +4,38 @@
       front: {prefix: camera/front, serial: "048322070450", T_base_camera: [[...], [...], [...], [0, 0, 0, 1]]}
       wrist: {prefix: camera/wrist, T_tcp_camera: [[...], [...], [...], [0, 0, 0, 1]]}
     workspace: {low: [0.22, -0.45, 0.005], high: [0.80, 0.45, 0.70]}
+    robot: {type: fr3, ip: 172.16.0.2}
+    home: [0.0, -0.3, 0.0, -2.3, 0.0, 2.0, 0.7854]
+    profile: {name: desk, tcp_speed: 0.1}
+    limits: {dq_max: [1, 1, 1, 1, 2, 2, 2]}
 
 ``gwm calibrate`` writes a camera's place, and beside it ``calibrated``: when, and how well the views agreed.
-Without a file the simulation's site is used; a real robot needs one.
+All but the cameras may be left out; ``launch/site.example.yaml`` says what each means. Limits may be narrowed here,
+never widened. Without a file the simulation's site is used; a real robot needs one.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import yaml
+from scipy.spatial.transform import Rotation
 
 from gwm_core import topics
-from gwm_core.control.kinematics import fk
-from gwm_core.control.limits import Workspace
-from gwm_core.errors import InputError
+from gwm_core.control.kinematics import HOME_Q, fk
+from gwm_core.control.limits import DESK, FR3, PROFILES, UNITS, ArmLimits, Profile, Workspace
+from gwm_core.errors import InputError, one_of
 from gwm_core.scene.camera import look_at
 from gwm_core.types import ArmState
 
 DEFAULT_FILE = Path("~/.config/gwm/site.yaml")
+KEYS = ("cameras", "workspace", "robot", "home", "profile", "limits")
+ROBOTS = ("fr3",)
 MOUNTS = ("T_base_camera", "T_tcp_camera")  # fixed, moving
 
 
@@ -87,10 +96,22 @@ def rigid(name: str, values) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Site:
-    """Cameras by name and the workspace."""
+    """Cameras by name, the workspace, and what else is a lab's own of its robot."""
 
     cameras: dict[str, Camera]
     workspace: Workspace = field(default_factory=Workspace)
+    robot: str = "fr3"
+    robot_ip: str = ""
+    home: tuple[float, ...] = tuple(HOME_Q.tolist())  # (7,) [rad]
+    profile: Profile | None = None  # the most that this site allows; None: whatever profile is asked for
+    limits: ArmLimits = FR3
+
+    def profile_called(self, name: str) -> Profile:
+        """One of PROFILES within this site's own. "": the site's own, or desk. Raises InputError."""
+        if not name:
+            return self.profile or DESK
+        asked = PROFILES[one_of("profile", name, PROFILES)]
+        return asked if self.profile is None else asked.within(self.profile)
 
 
 def simulation_site() -> Site:
@@ -100,21 +121,113 @@ def simulation_site() -> Site:
     return Site({name: Camera(topics.prefix_of(name), look_at(*pose)) for name, pose in CAMERAS.items()})
 
 
+def motion_site(robot: str, path: str) -> Site:
+    """The site for a process that needs no cameras, and must not load the simulation for them."""
+    return Site({}) if robot == "sim" and not path else load_site(path or DEFAULT_FILE)
+
+
 def load_site(path: Path) -> Site:
     """Read and check a site file. Raises InputError naming the key that is wrong."""
     try:
         values = yaml.safe_load(Path(path).expanduser().read_text())
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"cannot read site file {path}: {error}") from None
-    if not isinstance(values, dict) or set(values) - {"cameras", "workspace"} or not values.get("cameras"):
-        raise InputError(f"site file {path}: valid keys are cameras (at least one) and workspace")
+    if not isinstance(values, dict) or set(values) - set(KEYS) or not isinstance(values.get("cameras"), dict):
+        raise InputError(f"site file {path}: valid keys are {', '.join(KEYS)}; cameras has at least one")
+    if not values["cameras"]:
+        raise InputError(f"site file {path}: cameras has at least one")
     cameras = {}
     for name, entry in values["cameras"].items():
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", str(name)):
+            raise InputError(f"site file {path}: cameras.{name}: a name is letters, digits and underscores")
         try:
             cameras[name] = Camera.from_dict(entry)
         except ValueError as error:
             raise InputError(f"site file {path}: cameras.{name}: {error}") from None
-    return Site(cameras, _workspace(path, values.get("workspace")))
+    workspace = _workspace(path, values.get("workspace"))
+    robot, ip = _robot(path, values.get("robot"))
+    limits = _limits(path, values.get("limits"))
+    home = _home(path, values.get("home"), workspace, limits)
+    return Site(cameras, workspace, robot, ip, home, _profile(path, values.get("profile")), limits)
+
+
+def _robot(path: Path, entry) -> tuple[str, str]:
+    entry = {} if entry is None else entry
+    if not isinstance(entry, dict) or set(entry) - {"type", "ip"}:
+        raise InputError(f"site file {path}: robot: valid keys are type and ip")
+    try:
+        robot = one_of("robot", entry.get("type", "fr3"), ROBOTS)
+    except InputError as error:
+        raise InputError(f"site file {path}: robot.type: {error}") from None
+    return robot, address(f"site file {path}: robot.ip", entry.get("ip", ""))
+
+
+def address(source: str, text) -> str:
+    """``text`` if it can be an address or a host name, or is empty. Drivers put it into command lines and xacro."""
+    if not isinstance(text, str) or not re.fullmatch(r"[A-Za-z0-9.:-]*", text):
+        raise InputError(f"{source}: an address or a host name is wanted, got {text!r}")
+    return text
+
+
+def _home(path: Path, entry, workspace: Workspace, limits: ArmLimits) -> tuple[float, ...]:
+    try:
+        q = np.array(HOME_Q if entry is None else entry, float)
+    except (TypeError, ValueError):
+        q = np.zeros(0)
+    if q.shape != (7,) or not np.all(np.isfinite(q)):
+        raise InputError(f"site file {path}: home: seven joint angles in radians are wanted")
+    low, high = limits.q_low, limits.q_high
+    outside = np.flatnonzero((q < low) | (q > high))
+    if outside.size:
+        i = int(outside[0])
+        hint = "; are these degrees?" if np.abs(q).max() > 2 * np.pi else ""
+        raise InputError(
+            f"site file {path}: home: joint {i + 1} is {q[i]:.3f}, outside {low[i]:.3f} to {high[i]:.3f} rad{hint}"
+        )
+    tcp = fk(q)[:3, 3]
+    if not workspace.holds(tcp):
+        raise InputError(f"site file {path}: home: puts the TCP at {tcp.round(3).tolist()} m, outside the workspace")
+    return tuple(q.tolist())
+
+
+def _profile(path: Path, entry) -> Profile | None:
+    if entry is None:
+        return None
+    if not isinstance(entry, dict) or set(entry) - {"name", *asdict(DESK)}:
+        raise InputError(f"site file {path}: profile: valid keys are name, {', '.join(asdict(DESK))}")
+    name = entry.get("name", "desk")
+    if not isinstance(name, str) or name not in PROFILES:
+        raise InputError(f"site file {path}: profile.name: '{name}' is none of {', '.join(PROFILES)}")
+    widest, narrower = asdict(PROFILES[name]), {key: value for key, value in entry.items() if key != "name"}
+    for key, value in narrower.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= widest[key]:
+            raise InputError(f"site file {path}: profile.{key}: may only narrow {name}'s {widest[key]}, got {value}")
+    return replace(PROFILES[name], **narrower)
+
+
+def _limits(path: Path, entry) -> ArmLimits:
+    entry = {} if entry is None else entry
+    if not isinstance(entry, dict):
+        raise InputError(f"site file {path}: limits: valid keys are {', '.join(UNITS)}, seven numbers each")
+    return FR3.narrowed(f"site file {path}: limits", **{str(key): values for key, values in entry.items()})
+
+
+def mounts(site: Site) -> str:
+    """The cameras as the ``cameras`` argument of urdf/fr3.urdf.xacro. Raises InputError when two share a frame."""
+    lines, frames = [], set()
+    for name, camera in site.cameras.items():
+        frame = camera.prefix.rpartition("/")[2]  # realsense2_camera's camera_name, which names its frames
+        if frame in frames or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", frame):
+            raise InputError(
+                f"cameras.{name}: the last part of prefix {camera.prefix} names its frames, so it is made of letters, "
+                "digits and underscores, and no other camera's"
+            )
+        frames.add(frame)
+        roll, pitch, yaw = Rotation.from_matrix(camera.T[:3, :3]).as_euler("xyz")
+        numbers = [*camera.T[:3, 3], roll, pitch, yaw]
+        parent = "fr3_hand_tcp" if camera.moving else "fr3_link0"
+        lines.append(" ".join([frame, parent, *(f"{x:.9f}" for x in numbers)]))
+    return "; ".join(lines)
 
 
 def _workspace(path: Path, box) -> Workspace:
@@ -127,7 +240,7 @@ def _workspace(path: Path, box) -> Workspace:
         raise InputError(f"site file {path}: workspace needs low and high, three metres each") from None
     if not np.all(low < high) or np.any(low < widest.low) or np.any(high > widest.high):
         raise InputError(f"site file {path}: workspace may only narrow {widest.low} to {widest.high}")
-    return Workspace(tuple(low), tuple(high))
+    return Workspace(tuple(low.tolist()), tuple(high.tolist()))
 
 
 def refuse_installed(path: Path) -> None:

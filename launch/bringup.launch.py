@@ -1,17 +1,24 @@
-"""Starts the graph of gwm.graph with ros2 launch; `gwm up` starts the same one without it."""
+"""Starts the graph of gwm.graph with ros2 launch; `gwm up` starts the same one without it.
+
+start_drivers:=true starts the robot's and the cameras' drivers as well (drivers.launch.py).
+"""
 
 import inspect
+from pathlib import Path
 
 from gwm import graph as gwm_graph
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
+    IncludeLaunchDescription,
     OpaqueFunction,
     RegisterEventHandler,
     SetEnvironmentVariable,
 )
+from launch.conditions import IfCondition
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
+from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
@@ -56,5 +63,12 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(name, default_value=str(parameter.default), description=described[name])
             for name, parameter in ARGUMENTS.items()
         ]
-        + [OpaqueFunction(function=_nodes)]
+        + [
+            DeclareLaunchArgument("start_drivers", default_value="false", description="of the robot and its cameras"),
+            IncludeLaunchDescription(
+                PythonLaunchDescriptionSource(str(Path(__file__).with_name("drivers.launch.py"))),
+                condition=IfCondition(LaunchConfiguration("start_drivers")),
+            ),
+            OpaqueFunction(function=_nodes),
+        ]
     )

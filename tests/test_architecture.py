@@ -75,7 +75,7 @@ def test_nothing_at_run_time_can_execute_data(path):
 def test_one_file_lists_the_processes_and_both_starters_use_it():
     from gwm import graph
 
-    nodes = [*graph.graph(), *graph.graph(robot="fr3", start_cameras=True)]
+    nodes = [*graph.graph(), *graph.graph(robot="fr3", start_cameras=True), *graph.graph(mode="teleop")]
     modules = {node.module for node in nodes}
     assert modules == {p.stem for p in NODES if p.stem.endswith("_node")}
     launch = (ROOT / "launch/bringup.launch.py").read_text()

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
-from boards import BOARD, HEIGHT, WIDTH, K, views, where, whole
+from boards import BOARD, HEIGHT, WIDTH, K, views, where
+from gwm.calibrate import run_calibrate
 from gwm.cli import _parser
-from gwm.verbs.calibrate import run as calibrate_verb
 from PIL import Image
 
 from gwm_core.control.kinematics import HOME_Q, fk, solve, to_rows
@@ -55,7 +55,7 @@ def test_corners_and_pose_of_one_view_are_unbiased():
 
 
 @pytest.mark.parametrize("moving", [False, True], ids=["base", "hand"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_calibration_reaches_a_millimetre_and_a_tenth_of_a_degree(moving, seed):
     X, Z, taken = views(moving, seed)
     seen = find_board(taken, K, BOARD)
@@ -67,9 +67,14 @@ def test_calibration_reaches_a_millimetre_and_a_tenth_of_a_degree(moving, seed):
     assert not check_intrinsics(seen, K).warning
 
 
-def test_one_view_in_which_the_arm_was_elsewhere_neither_spoils_nor_hides(case):
+@pytest.mark.parametrize("moved", [0.001, 0.004])
+def test_a_view_in_which_the_arm_was_elsewhere_is_named_and_a_little_is_borne(case, moved):
     wrong = list(case.seen)
-    wrong[4] = wrong[4]._replace(view=View("moved.png", wrong[4].view.color, wrong[4].view.q + 0.002))
+    wrong[4] = wrong[4]._replace(view=View("moved.png", wrong[4].view.color, wrong[4].view.q + moved))
+    if moved == 0.004:
+        with pytest.raises(InputError, match=r"disagree by .* most in moved.png"):
+            calibrate(wrong, K, case.moving)
+        return
     found = calibrate(wrong, K, case.moving)
     mm, deg = difference(case.X, found.T)
     assert mm < 1.0 and deg < 0.1 and np.argmax(found.per_view[:, 0]) == 4
@@ -138,30 +143,26 @@ def test_the_printed_board_has_true_scale_and_can_be_found(tmp_path):
 
 
 def board_verdicts(case, size, count, seed=0):
+    """True or False for each view that can judge; None for one that cannot."""
     rng = np.random.default_rng(seed)
-    whole_ones = [s.view for s in case.seen if len(s.corners.points) >= 18]
     for k in range(count):
-        view = whole_ones[k % len(whole_ones)]
+        view = case.views[k % len(case.views)]
         place = case.Z if case.moving else fk(view.q) @ case.Z
         truth = fk(view.q) @ case.X if case.moving else case.X
-        yield check_board(view, K, BOARD, place, off(truth, size, rng))
-
-
-def test_a_view_of_part_of_the_board_is_not_judged(case):
-    few = [s.view for s in case.seen if len(s.corners.points) < 18]
-    for view in few:
-        with pytest.raises(InputError, match="of 24 corners"):
-            check_board(view, K, BOARD, np.eye(4), np.eye(4))
-    assert few or case.moving
+        try:
+            yield check_board(view, K, BOARD, place, off(truth, size, rng)).accepted
+        except InputError:
+            yield None
 
 
 @pytest.mark.parametrize(("size", "accepted"), [(GOOD, True), (TURNED, False), (SHIFTED, False), ((5.0, 30.0), False)])
 def test_the_check_by_a_board(case, size, accepted):
-    assert all(v.accepted == accepted for v in board_verdicts(case, size, 50 if accepted else 25))
+    verdicts = list(board_verdicts(case, size, 72))
+    assert (not accepted) not in verdicts and verdicts.count(accepted) >= 50
 
 
 def body_views(simulator, rig, seed, count):
-    """What each fixed camera sees of arms over the table, the hand well in view; (view, T_base_camera)."""
+    """What each fixed camera sees of arms over the table; (view, T_base_camera)."""
     from gwm_core.sim.tasks import sample_layout
 
     rng = np.random.default_rng(seed)
@@ -172,11 +173,8 @@ def body_views(simulator, rig, seed, count):
         T[:3, :3] = T[:3, :3] @ small_transform(np.r_[rng.uniform(-0.3, 0.3, 3), 0, 0, 0])[:3, :3]
         simulator.teleport(solve(to_rows(T[None], 0.08), HOME_Q)[0])
         for image in rig(simulator.snapshot()):
-            T = rig.T_base_camera[image.camera]
-            hand = project(fk(simulator.q)[None, :3, 3], np.linalg.inv(T), rig.K)[0] / (rig.width, rig.height)
-            if np.all((hand > 0.1) & (hand < 0.9)):  # what the check asks for
-                depth = image.depth_mm * np.float32(1e-3)
-                yield View("v", image.color, simulator.q, depth, simulator.width), T
+            depth = image.depth_mm * np.float32(1e-3)
+            yield View("v", image.color, simulator.q, depth, simulator.width), rig.T_base_camera[image.camera]
 
 
 @pytest.fixture(scope="module")
@@ -188,38 +186,39 @@ def rig(renderer):
     rig.close()
 
 
-def body_accepts(view, claimed, K):
-    """Whether a place is accepted; one from which nothing can be judged is not."""
+def body_verdicts(simulator, rig, size, places, seed):
+    """As ``board_verdicts``, two cameras for each of the arm's places; ``size`` makes an error from a generator."""
     from gwm_core.sim.body import check_body
 
-    try:
-        return check_body(view, K, claimed).accepted
-    except InputError:
-        return False
+    rng = np.random.default_rng(seed)
+    for view, truth in body_views(simulator, rig, seed, places):
+        try:
+            yield check_body(view, rig.K, off(truth, size(rng), rng)).accepted
+        except InputError:
+            yield None
 
 
-@pytest.mark.parametrize(
-    ("places", "size", "accepted"),
-    [(3, GOOD, True), (3, TURNED, False), (3, SHIFTED, False), (3, (8.0, 60.0), False)],
-)  # fmt: skip
-def test_the_check_by_the_arms_body(simulator, rig, places, size, accepted):
-    rng = np.random.default_rng(places)
-    for view, truth in body_views(simulator, rig, 10, places):
-        assert body_accepts(view, off(truth, size, rng), rig.K) == accepted
+@pytest.mark.parametrize(("size", "accepted"), [(GOOD, True), (TURNED, False), (SHIFTED, False)])
+def test_the_check_by_the_arms_body(simulator, rig, size, accepted):
+    verdicts = list(body_verdicts(simulator, rig, lambda _: size, 2, 10))
+    assert (not accepted) not in verdicts and verdicts.count(accepted) >= 3
 
 
 @pytest.mark.slow
-def test_good_places_are_accepted_and_bad_ones_refused_by_the_body(simulator, rig):
-    rng = np.random.default_rng(0)
-    for view, truth in body_views(simulator, rig, 11, 14):
-        assert body_accepts(view, off(truth, GOOD, rng), rig.K)
-        for size in (
-            TURNED,
-            SHIFTED,
-            (rng.uniform(2, 6), rng.uniform(0, 40)),
-            (rng.uniform(0, 6), rng.uniform(15, 40)),
-        ):
-            assert not body_accepts(view, off(truth, size, rng), rig.K)
+@pytest.mark.parametrize(
+    ("size", "accepted"),
+    [(lambda rng: (rng.uniform(0, 0.3), rng.uniform(0, 3)), True), (lambda _: GOOD, True), (lambda _: TURNED, False),
+     (lambda _: SHIFTED, False), (lambda rng: (rng.uniform(2, 6), rng.uniform(0, 40)), False)],
+)  # fmt: skip
+def test_fifty_good_places_are_accepted_and_fifty_bad_ones_refused_by_the_body(simulator, rig, size, accepted):
+    verdicts = list(body_verdicts(simulator, rig, size, 32, 11))
+    assert (not accepted) not in verdicts and verdicts.count(accepted) >= (50 if accepted else 40)
+
+
+@pytest.mark.slow
+def test_no_place_that_is_far_off_is_ever_accepted_by_the_body(simulator, rig):
+    far = lambda rng: (rng.uniform(2, 40), rng.uniform(15, 500))  # noqa: E731
+    assert True not in list(body_verdicts(simulator, rig, far, 32, 12))
 
 
 def test_a_view_that_shows_too_little_of_the_arm_is_not_judged(simulator, rig):
@@ -230,7 +229,7 @@ def test_a_view_that_shows_too_little_of_the_arm_is_not_judged(simulator, rig):
     simulator.teleport(HOME_Q)
     front = rig(simulator.snapshot())[0]  # sees the foot of the arm alone
     view = View("v", front.color, simulator.q, front.depth_mm * np.float32(1e-3))
-    with pytest.raises(InputError, match="too little of the arm"):
+    with pytest.raises(InputError, match=r"cannot judge.*bring the hand"):
         check_body(view, rig.K, rig.T_base_camera["front"])
     with pytest.raises(InputError, match="no depth"):
         check_body(View("v", front.color, simulator.q), rig.K, rig.T_base_camera["front"])
@@ -249,13 +248,14 @@ def test_an_arm_that_moved_just_before_the_image_is_not_at_rest():
 
 
 def run(*words):
-    return calibrate_verb(_parser().parse_args(["calibrate", *words]))
+    return run_calibrate(_parser().parse_args(["calibrate", *words]))
 
 
 @pytest.fixture
 def folder(tmp_path, case):
-    for view in case.views[:10]:
-        add_view(tmp_path / "views", K, view)
+    fit = [s for s in case.seen if len(s.corners.points) == 24]
+    for s in sorted(fit, key=lambda s: s.T_camera_board[2, 2])[:10]:  # the most slanted, which can judge, first
+        add_view(tmp_path / "views", K, s.view)
     return tmp_path / "views"
 
 
@@ -398,7 +398,7 @@ def test_board_poses(folder, case, tmp_path):
     else:
         from scipy.spatial.transform import Rotation
 
-        T = fk(case.views[0].q) @ case.Z
+        q = read_views(folder)[1][0].q
+        T = fk(q) @ case.Z
         angles = Rotation.from_matrix(T[:3, :3]).as_euler("xyz", degrees=True)
         assert run(*words, "--board-pose=" + ",".join(f"{x:.6f}" for x in (*T[:3, 3], *angles))) == 0
-        assert whole(where(case.X, case.Z, case.views[0].q, False))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from gwm_core.control.controller import Follower
 from gwm_core.control.judge import judge
 from gwm_core.control.kinematics import HOME_Q, fk
-from gwm_core.control.limits import Q_HIGH, Q_LOW, Workspace
+from gwm_core.control.limits import FR3, Workspace
 
 
 def run(follower, goals):
@@ -33,7 +33,7 @@ def test_arbitrary_goals_never_break_a_limit(seed, hold, spread):
     assert found.total == 0, found.violations
     box = Workspace()
     tcp = fk(q)[:, :3, 3]
-    assert np.all((q >= Q_LOW - 1e-6) & (q <= Q_HIGH + 1e-6))
+    assert np.all((q >= FR3.q_low - 1e-6) & (q <= FR3.q_high + 1e-6))
     assert np.all((tcp >= np.array(box.low) - 1e-6) & (tcp <= np.array(box.high) + 1e-6))
 
 

@@ -3,12 +3,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from conftest import FollowingArm
 
+from gwm_core.bench.rig import Rig
 from gwm_core.control.gate import Gate, GateConfig, State
-from gwm_core.control.judge import judge
+from gwm_core.control.judge import columns, judge
 from gwm_core.control.kinematics import HOME_Q
-from gwm_core.control.limits import Q_HIGH, Workspace
+from gwm_core.control.limits import FR3, Workspace
 from gwm_core.errors import InputError
 from gwm_core.types import ArmState, Chunk
 
@@ -16,9 +16,7 @@ AWAY = HOME_Q + np.array([0.15, 0.1, 0.0, -0.1, 0.0, 0.1, 0.2])
 
 
 def violations(arm):
-    sent = [c for c in arm.log if c is not None]
-    q, dq, ddq = (np.array(part) for part in zip(*(c.reference for c in sent)))
-    return judge(q, dq, ddq, np.array([c.latched for c in sent])).total
+    return judge(*columns(arm.sent)).total
 
 
 def start_moving(arm):
@@ -28,7 +26,7 @@ def start_moving(arm):
 
 
 def test_nothing_is_sent_before_it_is_armed():
-    arm = FollowingArm()
+    arm = Rig()
     arm.run(0.5)
     assert arm.offer(arm.chunk(AWAY)).startswith("state")
     arm.run(0.5)
@@ -36,7 +34,7 @@ def test_nothing_is_sent_before_it_is_armed():
 
 
 def test_a_plan_accepted_in_the_period_of_arming_waits_for_the_latch():
-    arm = FollowingArm()
+    arm = Rig()
     arm.run(0.2)
     assert arm.gate.arm(arm.now) == "" and arm.offer(arm.chunk(AWAY)) == ""
     arm.run(0.01)
@@ -73,7 +71,7 @@ def test_new_plans_are_spliced_without_breaking_a_limit(arm, latency_rows):
 def test_a_silent_policy_means_a_ramp_to_hold_and_a_plan_later_goes_on(arm):
     start_moving(arm)
     arm.beats = False
-    arm.run(0.11)
+    arm.run(0.06)
     assert arm.gate.state is State.STOPPING and arm.gate.cause == "policy silent"
     arm.run(0.4)
     assert arm.gate.state is State.HOLD and np.abs(arm.log[-1].reference.dq).max() < 1e-6
@@ -101,7 +99,7 @@ def test_a_restarted_policy_needs_the_operator(arm):
 
 
 def test_only_the_simulation_may_arm_itself():
-    arm = FollowingArm(GateConfig(auto_arm=True))
+    arm = Rig(GateConfig(auto_arm=True))
     arm.run(0.2)
     arm.gate.arm(arm.now)
     arm.run(0.2)
@@ -116,7 +114,7 @@ def test_only_the_simulation_may_arm_itself():
 def test_stale_joints_stop_the_arm(arm):
     start_moving(arm)
     arm.measures = False
-    arm.run(0.11)
+    arm.run(0.05)
     assert arm.gate.cause == "joint state stale" and arm.gate.state is State.STOPPING
     arm.run(0.4)
     assert np.abs(arm.log[-1].reference.dq).max() < 1e-6
@@ -162,7 +160,7 @@ def bad_chunks(arm):
     yield "not finite", Chunk(good.stamp, good.q, np.full(16, np.nan))
     yield "shape", Chunk(good.stamp, good.q[:, :6], good.width)
     yield "shape", Chunk(good.stamp, good.q[:0], good.width[:0])
-    yield "joint limit", Chunk(good.stamp, good.q * 0 + Q_HIGH + 0.01, good.width)
+    yield "joint limit", Chunk(good.stamp, good.q * 0 + FR3.q_high + 0.01, good.width)
     yield "jump", Chunk(good.stamp, jump, good.width)
     yield "jump", Chunk(good.stamp, good.q + np.array([0, 0, 0, 0, 0, 0, 0.5]), good.width)
     yield "row spacing", Chunk(good.stamp, good.q, good.width, dt=1e-4)
@@ -221,7 +219,7 @@ def test_homing_ends_with_plans_refused_until_armed(arm):
 
 
 def test_home_that_is_not_reached_says_so():
-    arm = FollowingArm()
+    arm = Rig()
     arm.q = HOME_Q + np.array([1.4, 0, 0, 0, 0, 0, 0])
     arm.gate.workspace = Workspace(low=(0.0, -0.6, 0.0), high=(0.8, 0.6, 0.7))
     arm.run(0.2)
@@ -232,7 +230,7 @@ def test_home_that_is_not_reached_says_so():
 
 
 def test_outside_the_workspace_or_without_a_gripper_it_does_not_arm():
-    arm = FollowingArm()
+    arm = Rig()
     arm.q = HOME_Q + np.array([1.4, 0, 0, 0, 0, 0, 0])
     arm.run(0.2)
     assert "outside the workspace" in arm.gate.arm(arm.now)

@@ -4,11 +4,11 @@ import pytest
 
 from gwm_core.control.judge import _tcp
 from gwm_core.control.kinematics import HOME_Q, Unreachable, fk, fk_jacobian, from_rows, pose_error, solve, to_rows
-from gwm_core.control.limits import Q_HIGH, Q_LOW
+from gwm_core.control.limits import FR3
 
 
 def random_q(count, seed=0):
-    return np.random.default_rng(seed).uniform(Q_LOW, Q_HIGH, (count, 7))
+    return np.random.default_rng(seed).uniform(FR3.q_low, FR3.q_high, (count, 7))
 
 
 def test_forward_kinematics_agrees_with_the_simulated_arm(simulator):
@@ -51,7 +51,7 @@ def test_solve_reaches_poses_of_the_workspace_and_neighbours_stay_close():
         rows = to_rows(T, 0.08)
         q = solve(rows, solve(rows[:1], HOME_Q)[0])
         np.testing.assert_allclose(from_rows(rows)[:, :3, 3], fk(q)[:, :3, 3], atol=3e-4)
-        assert np.all((q >= Q_LOW) & (q <= Q_HIGH))
+        assert np.all((q >= FR3.q_low) & (q <= FR3.q_high))
         assert np.abs(np.diff(q, axis=0)).max() < 0.2
 
 

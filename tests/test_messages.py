@@ -32,6 +32,23 @@ def test_joints_are_matched_by_name_in_any_order():
     assert messages.by_name(names[:-1], order[:-1] * 0.1, topics.ARM_JOINTS) is None
 
 
+def test_a_chunk_with_its_joints_in_any_order_is_the_same_chunk_and_one_with_strangers_is_none():
+    rng = np.random.default_rng(2)
+    chunk = Chunk(5, rng.normal(size=(4, 7)), rng.uniform(0, 0.08, 4))
+    message = messages.trajectory(chunk)
+    for _ in range(20):
+        order = rng.permutation(8)
+        shuffled = messages.trajectory(chunk)
+        shuffled.joint_names = [message.joint_names[i] for i in order]
+        for point, plain in zip(shuffled.points, message.points):
+            point.positions = [plain.positions[i] for i in order]
+        assert messages.chunk_of(shuffled).sha256 == chunk.sha256
+    for names in ([*message.joint_names, "fr3_joint8"], [*message.joint_names[:-1], "panda_joint1"],
+                  [*message.joint_names[:-1], message.joint_names[0]]):  # fmt: skip
+        message.joint_names = names
+        assert messages.chunk_of(message) is None
+
+
 @pytest.mark.parametrize("change", [{"joint_names": ["a"]}, {"uneven": True}, {"short": True}])
 def test_a_misshapen_chunk_is_none(change):
     message = messages.trajectory(Chunk(1, np.zeros((4, 7)), np.zeros(4)))

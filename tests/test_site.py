@@ -1,10 +1,14 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import yaml
+from scipy.spatial.transform import Rotation
 
 from gwm_core.control.kinematics import HOME_Q, fk
+from gwm_core.control.limits import DESK, FR3, LAB, PROFILES
 from gwm_core.errors import InputError
-from gwm_core.site import Camera, load_site, simulation_site
+from gwm_core.site import Camera, address, load_site, motion_site, mounts, simulation_site
 from gwm_core.types import ArmState
 
 
@@ -47,6 +51,32 @@ def nan(v):
         (lambda v: v.update(colour="red"), "valid keys are cameras"),
         (lambda v: v["cameras"]["side"].pop("prefix"), "cameras.side"),
         (lambda v: v["workspace"].pop("low"), "workspace needs"),
+        (lambda v: v.update(cameras=[]), "at least one"),
+        (lambda v: v.update(cameras={}), "at least one"),
+        (lambda v: v["cameras"].update({"a b": v["cameras"]["side"]}), "letters, digits"),
+        (lambda v: v.update(robot={"type": "ur5"}), r"robot\.type.*fr3"),
+        (lambda v: v.update(robot={"ip": "172.16.0.2; reboot"}), r"robot\.ip"),
+        (lambda v: v.update(robot="fr3"), "valid keys are type and ip"),
+        (lambda v: v.update(home=[0, -17, 0, -132, 0, 115, 45]), "degrees"),
+        (lambda v: v.update(home=[0.0] * 6), "seven joint angles"),
+        (lambda v: v.update(home=[0.0, float("nan"), 0, -2, 0, 2, 0]), "seven joint angles"),
+        (lambda v: v.update(home=[1.5, -0.3, 0.0, -2.3, 0.0, 2.0, 0.8]), "outside the workspace"),
+        (lambda v: v.update(profile={"tcp_speed": 0.5}), r"profile\.tcp_speed: may only narrow desk's 0\.25"),
+        (
+            lambda v: v.update(profile={"name": "lab", "tcp_speed": 0.6}),
+            r"profile\.tcp_speed: may only narrow lab's 0\.5",
+        ),
+        (lambda v: v.update(profile={"name": "fast"}), r"profile\.name: 'fast' is none of desk, lab, full"),
+        (lambda v: v.update(profile={"name": ["desk"]}), r"profile\.name"),
+        (lambda v: v.update(limits={"dq_max": [2.7] + [1.0] * 6}), r"limits: dq_max 2\.7 of joint 1 is wider"),
+        (lambda v: v.update(limits={"q_min": [-3.0] + [-1.0] * 6}), r"limits: q_min -3 of joint 1 is wider"),
+        (lambda v: v.update(limits={"dddq_max": [float("nan")] * 7}), "limits: dddq_max needs seven finite"),
+        (lambda v: v.update(limits={"speed": [1.0] * 7}), "limits: no limit is called 'speed'"),
+        (lambda v: v.update(limits={3: [1.0] * 7}), "limits: no limit is called '3'"),
+        (lambda v: v.update(limits=[1.0] * 7), "limits: valid keys are q_min"),
+        (lambda v: v.update(profile={"jerk": float("nan")}), r"profile\.jerk"),
+        (lambda v: v.update(profile={"velocity": True}), r"profile\.velocity"),
+        (lambda v: v.update(profile={"speed": 0.1}), "valid keys are name, tcp_speed"),
     ],
 )
 def test_a_wrong_site_file_is_refused_with_the_key(tmp_path, change, named):
@@ -54,6 +84,19 @@ def test_a_wrong_site_file_is_refused_with_the_key(tmp_path, change, named):
     change(values)
     with pytest.raises(InputError, match=named):
         load_site(write(tmp_path, values))
+
+
+def test_a_sites_numbers_are_never_exceeded_whatever_profile_is_asked_for(tmp_path):
+    values = site_dict() | {"profile": {"name": "lab", "jerk": 0.1}, "limits": {"dq_max": [0.5] * 7}}
+    site = load_site(write(tmp_path, values))
+    for name in ("", *PROFILES):
+        found = site.profile_called(name)
+        assert found.jerk == 0.1 and found.tcp_speed == min(0.5, PROFILES[name or "lab"].tcp_speed)
+    assert site.limits.dq_max.tolist() == [0.5] * 7 and site.limits.ddq_max is FR3.ddq_max
+    free = load_site(write(tmp_path, site_dict()))
+    assert free.profile_called("") == DESK and free.profile_called("lab") == LAB
+    with pytest.raises(InputError, match="valid are desk, full, lab"):
+        site.profile_called("fast")
 
 
 def test_a_camera_on_the_hand_moves_with_it(tmp_path):
@@ -82,8 +125,48 @@ def test_a_cameras_serial_number_is_kept_with_its_zeros(tmp_path):
         load_site(write(tmp_path, values))
 
 
+@pytest.mark.parametrize("text", ["172.16.0.2 use:=1", "${open('/etc/passwd').read()}", "a;reboot", "$(eval 1)", None])
+def test_an_address_is_nothing_that_a_shell_or_xacro_would_expand(text):
+    with pytest.raises(InputError, match="robot_ip: an address or a host name is wanted"):
+        address("robot_ip", text)
+    assert address("robot_ip", "fr3-lab.local") == "fr3-lab.local"
+
+
 def test_python_objects_in_yaml_are_not_made(tmp_path):
     path = tmp_path / "site.yaml"
     path.write_text("cameras: !!python/object/apply:os.getcwd []\n")
     with pytest.raises(InputError, match="cannot read"):
         load_site(path)
+
+
+def test_the_example_loads_and_says_what_it_says():
+    site = load_site(Path(__file__).parents[1] / "launch/site.example.yaml")
+    assert set(site.cameras) == {"front", "wrist"} and site.cameras["wrist"].moving
+    assert site.robot_ip == "172.16.0.2" and site.profile.tcp_speed == 0.10 and site.profile.jerk == DESK.jerk
+    for camera in (site.cameras["front"], site.cameras["wrist"]):
+        T = camera.place(ArmState(1, np.array(site.home), np.zeros(7), 0.08))
+        aim = T[:3, 3] - T[:3, 2] * T[2, 3] / T[2, 2]  # where its axis meets the table
+        assert np.all(aim[:2] > [0.2, -0.3]) and np.all(aim[:2] < [0.8, 0.3]), aim
+
+
+def test_a_process_without_cameras_gets_the_rest(tmp_path):
+    assert motion_site("sim", "").cameras == {} and motion_site("sim", "").profile_called("") == DESK
+    assert motion_site("fr3", str(write(tmp_path, site_dict()))).workspace.low == (0.3, -0.3, 0.01)
+
+
+def test_mounts_are_the_cameras_places_in_words_a_shell_leaves_alone(tmp_path):
+    values = site_dict()
+    T = np.eye(4)
+    T[:3, :3] = Rotation.from_euler("xyz", [0.4, -0.9, 2.5]).as_matrix()
+    values["cameras"]["wrist"] = {"prefix": "camera/on_hand", "T_tcp_camera": T.tolist()}
+    site = load_site(write(tmp_path, values))
+    for mount, camera in zip(mounts(site).split("; "), site.cameras.values(), strict=True):
+        frame, parent, x, y, z, *angles = mount.split()
+        assert parent == ("fr3_hand_tcp" if camera.moving else "fr3_link0") and camera.prefix.endswith(frame)
+        np.testing.assert_allclose([float(x), float(y), float(z)], camera.T[:3, 3], atol=1e-8)
+        back = Rotation.from_euler("xyz", [float(a) for a in angles]).as_matrix()
+        np.testing.assert_allclose(back, camera.T[:3, :3], atol=1e-7)
+    for prefix in ("other/front", 'camera/x"; reboot; "', "camera/${exit()}"):
+        values["cameras"]["wrist"]["prefix"] = prefix
+        with pytest.raises(InputError, match=r"cameras\.wrist.*names its frames"):
+            mounts(load_site(write(tmp_path, values)))

@@ -1,58 +1,30 @@
 """The gate: the one place that decides what the arm is told. It owns no thread and reads no clock.
 
-DISARMED sends nothing. HOLD streams a resting reference. RUNNING follows the accepted plan. STOPPING is a
-jerk-limited ramp to HOLD. FAULT is latched until ``reset``. Every stop has one named cause. Only staleness recovers
-by itself; a policy that died or restarted needs ``arm`` again (``auto_arm`` is for the simulation alone), and so does
-the end of a homing move.
-This is not a safety-rated function.
+DISARMED sends nothing. HOLD streams a resting reference. RUNNING follows the accepted plan. SHADOW does the same with
+nothing sent. STOPPING is a jerk-limited ramp to HOLD. FAULT is latched until ``reset``. Every stop has one named cause,
+and is counted under it. Only staleness recovers by itself; a policy that died, restarted or sent nonsense needs ``arm``
+again (``auto_arm`` is for the simulation alone), and so do a hand taken off the button and the end of a homing move.
+What is checked, in which order and with which numbers: docs/safety.md. This is not a safety-rated function.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import asdict, dataclass, field
-from enum import Enum
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from gwm_core.control.body import LEAST_CLEARANCE, clearance
 from gwm_core.control.controller import Follower, Reference
+from gwm_core.control.gate_config import INSANE, MOVING, NOT_BY_ITSELF, GateConfig, State
+from gwm_core.control.inputs import Inputs
 from gwm_core.control.kinematics import HOME_Q, fk
-from gwm_core.control.limits import DESK, DQ_MAX, Q_HIGH, Q_LOW, Profile, Workspace
+from gwm_core.control.limits import DESK, FR3, ArmLimits, Profile, Workspace
 from gwm_core.control.plan import Blend, ChunkTarget, Move, Still, Target
-from gwm_core.errors import InputError
+from gwm_core.control.plausible import implausible, malformed, out_of_bounds
 from gwm_core.types import OPEN_WIDTH, ArmState, Chunk
 
-MOST_ROWS = 256
-NEAR = 50_000_000  # [ns] a joint state this near an observation tells where the arm was
 AT_HOME = 0.02  # [rad]
-State = Enum("State", "DISARMED HOLD RUNNING STOPPING FAULT")
-
-
-@dataclass(frozen=True)
-class GateConfig:
-    """Every number of the gate. Times in seconds, angles in radians."""
-
-    rate_hz: float = 100.0
-    state_timeout: float = 0.1  # measured joints older than this stop the arm
-    alive_timeout: float = 0.1  # policy beats at 50 Hz
-    dead_after: float = 1.0  # a policy silent this long counts as dead: arm again
-    plan_timeout: float = 1.2  # no newer plan accepted for this long while running
-    max_plan_age: float = 0.48  # 30 % of the 1.6 s chunk
-    least_plan_gap: float = 0.05  # between accepted plans
-    max_gap: float = 0.1  # between two steps; after a longer one the arm has stopped by itself
-    hold_moved: float = 0.02  # from HOLD: joints moved more than this since the observation
-    max_jump: float = 0.35  # plan against reference, and row against row
-    leash: float = 0.15  # commanded against measured ...
-    leash_time: float = 0.1  # ... for this long is a fault
-    blend: float = 0.25
-    close_below: float = 0.03  # [m] gripper edges, with hysteresis
-    open_above: float = 0.05  # [m]
-    auto_arm: bool = False
-
-    def __post_init__(self):
-        for name, value in asdict(self).items():
-            if name != "auto_arm" and not 0 < value < 1000:
-                raise InputError(f"gate parameter {name} must be a positive number, got {value}")
+PATH_SAMPLES = 64  # postures looked at along a plan
 
 
 @dataclass(frozen=True)
@@ -77,16 +49,25 @@ class Counts:
 class Gate:
     """Chunks, beats, operator wishes and joint states in; one command per period out."""
 
-    def __init__(self, config: GateConfig = GateConfig(), profile: Profile = DESK, workspace: Workspace = Workspace()):
-        self.config, self.profile, self.workspace = config, profile, workspace
+    def __init__(
+        self,
+        config: GateConfig = GateConfig(),
+        profile: Profile = DESK,
+        workspace: Workspace = Workspace(),
+        arm: ArmLimits = FR3,
+        home_q: np.ndarray = HOME_Q,
+    ):
+        self.config, self.profile, self.workspace, self.limits, self.home_q = config, profile, workspace, arm, home_q
         self.state, self.cause, self.armed = State.DISARMED, "not armed yet", False
         self.counts = Counts()
-        self._follower = Follower(1.0 / config.rate_hz, profile, workspace)
-        self._measured: ArmState | None = None
-        self._history: deque[ArmState] = deque()  # the last second
-        self._measured_at = self._beat_at = self._accepted_at = self._stepped_at = -np.inf
-        self._last_plan = self._last_beat = 0
+        self.shadowed: Command | None = None  # what would have been sent
+        self._follower = Follower(1.0 / config.rate_hz, profile, workspace, arm)
+        self._in = Inputs()
+        self._accepted_at = self._stepped_at = -np.inf
+        self._last_plan = self._oldest_plan = 0  # [ns] newest id taken; ids up to here are void
+        self._bad_plans = 0  # in a row
         self._target: Target = Still(np.zeros(7), OPEN_WIDTH)
+        self._last_row_at = np.inf
         self._plan, self._width = 0, OPEN_WIDTH
         self._homing = self._latched = self._disarm_at_rest = False
         self._stretched_since: float | None = None
@@ -95,72 +76,80 @@ class Gate:
 
     def measure(self, state: ArmState, now: float) -> None:
         """Take measured joints. A non-finite, misshapen or repeated state is dropped, so it soon counts as stale."""
-        if state.q.shape != (7,) or not (np.all(np.isfinite(state.q)) and np.all(np.isfinite(state.dq))):
-            return
-        if self._measured is not None and state.stamp == self._measured.stamp:
-            return
-        if self._history and state.stamp < self._history[-1].stamp:  # the wall clock was set back
-            self._history.clear()
-        self._measured, self._measured_at = state, now
-        self._history.append(state)
-        while self._history[0].stamp < state.stamp - 10**9:
-            self._history.popleft()
+        self._in.measure(state, now)
 
     def beat(self, last_plan: int, now: float) -> None:
         """Take a beat of the policy; an id that went back means it was restarted."""
-        known = np.isfinite(self._beat_at)
-        if known and (last_plan < self._last_beat or now - self._beat_at > self.config.dead_after):
+        known = np.isfinite(self._in.beat_at)
+        if known and (last_plan < self._in.last_beat or now - self._in.beat_at > self.config.dead_after):
             self._policy_died("policy restarted")
-        self._last_beat, self._beat_at = last_plan, now
+        self._in.last_beat, self._in.beat_at = last_plan, now
+
+    def heartbeat(self, now: float) -> None:
+        """Take a beat of the operator's hand on the button, which ``hold_to_run`` asks for."""
+        self._in.heartbeat_at = now
 
     def accept(self, chunk: Chunk, age: float, now: float) -> str:
         """Take or refuse a plan observed ``age`` seconds ago. Returns "" when accepted, else the reason."""
-        reason = self._refusal(chunk, age, now)
+        target, reason = self._examine(chunk, age, now)
         if reason:
-            key = reason.split(":")[0]
-            self.counts.refused[key] = self.counts.refused.get(key, 0) + 1
-            return reason
-        start = now - age if self.state is State.RUNNING else now - chunk.dt
-        old = self._target if self.state is State.RUNNING else Still(self._follower.reference.q, self._width)
-        self._target = Blend(old, ChunkTarget(chunk, start), now, self.config.blend)
+            return self.refuse(reason)
+        if self.state is State.RUNNING:
+            old = self._target
+        else:
+            if self.config.shadow:  # the arm did not follow the last plan
+                self._follower.reset(self._in.measured.q)
+            old = Still(self._follower.reference.q, self._width)
+        self._target, self._last_row_at = Blend(old, target, now, self.config.blend), target.end - chunk.dt
         self._plan = self._last_plan = chunk.stamp
-        self._accepted_at = now
+        self._accepted_at, self._bad_plans = now, 0
         self.counts.accepted += 1
-        self.state, self.cause = State.RUNNING, "following plans"
+        self.state, self.cause = State.SHADOW if self.config.shadow else State.RUNNING, "following plans"
         return ""
 
-    def _refusal(self, chunk: Chunk, age: float, now: float) -> str:
-        c, shape = self.config, chunk.q.shape
-        if len(shape) != 2 or shape[1] != 7 or not 2 <= shape[0] <= MOST_ROWS or chunk.width.shape != shape[:1]:
-            return f"shape: {chunk.q.shape} and {chunk.width.shape}"
-        if not (np.all(np.isfinite(chunk.q)) and np.all(np.isfinite(chunk.width)) and np.isfinite(chunk.dt)):
-            return "not finite"
-        if not 0.02 <= chunk.dt <= 0.5:
-            return f"row spacing: {chunk.dt:.3f} s"
-        if chunk.stamp <= self._last_plan:
-            return f"order: id {chunk.stamp} after {self._last_plan}"
+    def refuse(self, reason: str) -> str:
+        """Count a plan that is not taken, under the part of ``reason`` before a colon; returns ``reason``."""
+        kind = reason.partition(":")[0]
+        self.counts.refused[kind] = self.counts.refused.get(kind, 0) + 1
+        if kind in INSANE:
+            self._bad_plans += 1
+            if self._bad_plans >= self.config.most_bad_plans and self.state in MOVING and not self._homing:
+                self._stop("bad plans")
+        return reason
+
+    def _examine(self, chunk: Chunk, age: float, now: float) -> tuple[ChunkTarget | None, str]:
+        """The plan as a target and "", or why it is not taken."""
+        q_now = self._in.measured.q if self.config.shadow and self._in.measured else self._follower.reference.q
+        running = self.state is State.RUNNING
+        reason = malformed(chunk) or self._untimely(chunk, age, now)
+        if not reason:
+            due = min(int(max(age, 0.0) / chunk.dt), len(chunk.q) - 1) if running else 0
+            reason = implausible(chunk, due, q_now, self.limits, self.profile.tcp_speed)
+        if not reason and not running:
+            moved = self._in.moved_since(chunk.stamp)
+            if moved is None:
+                reason = "moved: no joint state near the observation"
+            elif moved > self.config.hold_moved:
+                reason = f"moved: {moved:.3f} rad since the observation"
+        if reason:
+            return None, reason
+        target = ChunkTarget(chunk, now - age if running else now - chunk.dt)
+        return target, out_of_bounds(target.path(PATH_SAMPLES), self.workspace)
+
+    def _untimely(self, chunk: Chunk, age: float, now: float) -> str:
+        c = self.config
+        if self.state not in (State.HOLD, *MOVING) or not self.armed or self._homing:
+            return f"state: {self.state.name}{'' if self.armed else ', not armed'}"
+        if c.hold_to_run and now - self._in.heartbeat_at > c.heartbeat_timeout:
+            return "state: nobody holds the button"
+        if now - self._in.beat_at > c.alive_timeout:
+            return f"alive: no beat of the policy for {c.alive_timeout:.3f} s"
         if not -0.02 <= age <= c.max_plan_age:
             return f"age: {1e3 * age:.0f} ms"
+        if chunk.stamp <= self._last_plan:
+            return f"order: id {chunk.stamp} after {self._last_plan}"
         if now - self._accepted_at < c.least_plan_gap:
             return f"too soon: {1e3 * (now - self._accepted_at):.0f} ms after another"
-        if self.state not in (State.HOLD, State.RUNNING) or not self.armed or self._homing:
-            return f"state: {self.state.name}{'' if self.armed else ', not armed'}"
-        if np.any(chunk.q < Q_LOW) or np.any(chunk.q > Q_HIGH):
-            return "joint limit"
-        if not self.workspace.holds(fk(chunk.q)[:, :3, 3]):
-            return "workspace"
-        if np.abs(np.diff(chunk.q, axis=0)).max() > min(c.max_jump, DQ_MAX.max() * chunk.dt):
-            return "jump: between rows"
-        row = 0 if self.state is State.HOLD else min(int(age / chunk.dt), len(chunk.q) - 1)
-        if np.abs(chunk.q[row] - self._follower.reference.q).max() > c.max_jump:
-            return "jump: from the reference"
-        if self.state is State.HOLD:
-            then = min(self._history, key=lambda s: abs(s.stamp - chunk.stamp))
-            if abs(then.stamp - chunk.stamp) > NEAR:
-                return "moved: no joint state near the observation"
-            moved = np.abs(then.q - self._measured.q).max()
-            if moved > c.hold_moved:
-                return f"moved: {moved:.3f} rad since the observation"
         return ""
 
     # ---- what the operator wants -----------------------------------------------------------------------------------
@@ -171,19 +160,28 @@ class Gate:
             return f"in FAULT ({self.cause}): reset first"
         if self.state is State.STOPPING:
             return "still coming to rest: arm again"
-        if self._measured is None or now - self._measured_at > self.config.state_timeout:
+        if self._in.measured is None or now - self._in.measured_at > self.config.state_timeout:
             return "no fresh joint state"
-        if not np.isfinite(self._measured.width):
+        if not np.isfinite(self._in.measured.width):
             return "no gripper state"
         if self.state is State.DISARMED:
-            if np.any(self._measured.q < Q_LOW) or np.any(self._measured.q > Q_HIGH):
-                return "a joint is within the margin of its limit: move the arm by hand first"
-            if not self.workspace.holds(fk(self._measured.q)[:3, 3]):
-                return "the tool is outside the workspace: move the arm by hand first"
+            reason = self._stands_badly(self._in.measured.q)
+            if reason:
+                return f"{reason}: move the arm by hand first"
             self._latch()
-            self.state = State.HOLD
-        self.armed, self.cause = True, "armed"
-        self._last_plan = 0  # ids may begin anew, should the clock have been set back; a plan's age still counts
+            self.state, self._disarm_at_rest = State.HOLD, False
+        self.armed, self.cause, self._bad_plans = True, "armed", 0
+        # ids may begin anew, should the clock have been set back; a plan's age still counts
+        self._last_plan = min(self._oldest_plan, self._in.measured.stamp)
+        return ""
+
+    def _stands_badly(self, q: np.ndarray) -> str:
+        if np.any(q < self.limits.q_low) or np.any(q > self.limits.q_high):
+            return "a joint is within the margin of its limit"
+        if not self.workspace.holds(fk(q)[:3, 3]):
+            return "the tool is outside the workspace"
+        if clearance(q).min() < LEAST_CLEARANCE:
+            return "the arm is too near to the table or to itself"
         return ""
 
     def hold(self) -> str:
@@ -203,22 +201,25 @@ class Gate:
 
     def fault(self, cause: str) -> None:
         """Latch a fault while the arm is commanded; the last command is the measured joints, at rest."""
-        if self.state in (State.HOLD, State.RUNNING, State.STOPPING):
+        if self.state in (State.HOLD, *MOVING, State.STOPPING):
             self._count_stop(cause.partition(":")[0])
             self.state, self.armed, self.cause = State.FAULT, False, cause
             self._latch()
 
     def reset(self) -> str:
-        """Leave FAULT for DISARMED."""
+        """Leave FAULT for DISARMED. Plans observed before count for nothing any more."""
         if self.state is State.FAULT:
             self.state, self.cause = State.DISARMED, "reset by operator"
+            self._oldest_plan = self._in.measured.stamp
         return ""
 
     def home(self, now: float) -> str:
-        """Move to HOME_Q from HOLD with the gripper open; plans need ``arm`` afterwards. Returns "" or why not."""
-        if self.state is not State.HOLD:
-            return f"home starts from HOLD, not from {self.state.name}"
-        self._target = Move(self._follower.reference.q, HOME_Q, now, OPEN_WIDTH, self.profile)
+        """Move to ``home_q`` from HOLD with the gripper open; plans need ``arm`` afterwards. Returns "" or why not."""
+        if self.state is not State.HOLD or self.config.shadow:
+            return f"home starts from HOLD, not from {'shadow' if self.config.shadow else self.state.name}"
+        if self.config.hold_to_run and now - self._in.heartbeat_at > self.config.heartbeat_timeout:
+            return "nobody holds the button"
+        self._target = Move(self._follower.reference.q, self.home_q, now, OPEN_WIDTH, self.profile, self.limits)
         self._homing, self._plan, self.armed = True, 0, False
         self.state, self.cause = State.RUNNING, "going home"
         return ""
@@ -226,7 +227,7 @@ class Gate:
     # ---- every period ----------------------------------------------------------------------------------------------
 
     def step(self, now: float) -> Command | None:
-        """The command of this period, or None while nothing may be sent.
+        """The command of this period, or None while nothing may be sent (``shadow``: ever).
 
         A fault ends with one command, the measured joints at rest: an arm that holds its last target must not go on
         pushing towards it.
@@ -239,12 +240,12 @@ class Gate:
         self._latched = False
         if latched:  # goes out as it was set, also when a plan was accepted in the same period
             reference = self._follower.reference
-        elif self.state is State.RUNNING:
+        elif self.state in MOVING:
             goal = self._target.at(now + self._follower.dt)
             self._grip(goal.width)
             reference = self._follower.step(goal.q, goal.dq, goal.ddq)
             if self._homing and now > self._target.end and self._follower.at_rest:
-                there = np.abs(reference.q - HOME_Q).max() < AT_HOME
+                there = np.abs(reference.q - self.home_q).max() < AT_HOME
                 self._homing, self.state = False, State.HOLD
                 self.cause = "at home" if there else "home not reached"
         elif self.state is State.STOPPING:
@@ -254,32 +255,44 @@ class Gate:
                 self._disarm_at_rest = False
         else:
             reference = self._follower.stop()
-        return Command(reference, self._width, self._plan if self.state is State.RUNNING else 0, latched)
+        command = Command(reference, self._width, self._plan if self.state in MOVING else 0, latched)
+        self.shadowed = command if self.config.shadow else None
+        return None if self.config.shadow else command
 
     def _watch(self, now: float) -> None:
         c = self.config
-        if now - self._stepped_at > c.max_gap and self.state in (State.RUNNING, State.STOPPING):
+        if now - self._stepped_at > c.max_gap and self.state in (*MOVING, State.STOPPING):
             self._count_stop("gate late")
             self._latch()
             self.state, self.cause = State.HOLD, "gate late"
             if self._disarm_at_rest:
                 self.state, self._disarm_at_rest = State.DISARMED, False
-        if np.isfinite(self._beat_at) and now - self._beat_at > c.dead_after:
+        if np.isfinite(self._in.beat_at) and now - self._in.beat_at > c.dead_after:
             self._policy_died("policy died")
-        if self.state in (State.HOLD, State.RUNNING, State.STOPPING):
+        if self.state in (State.HOLD, State.RUNNING, State.STOPPING) and not c.shadow:
             self._leash(now)
-        if self.state is State.RUNNING:
-            if now - self._measured_at > c.state_timeout:
-                self._stop("joint state stale")
-            elif self._homing:
-                return
-            elif now - self._beat_at > c.alive_timeout:
-                self._stop("policy silent")
-            elif now > self._target.end or now - self._accepted_at > c.plan_timeout:
-                self._stop("plan stale")
+        if self.state in MOVING:
+            cause = self._why_stop(now)
+            if cause:
+                self._stop(cause)
+
+    def _why_stop(self, now: float) -> str:
+        """Why a motion must end now, or ""."""
+        c = self.config
+        if now - self._in.measured_at > c.state_timeout:
+            return "joint state stale"
+        if c.hold_to_run and now - self._in.heartbeat_at > c.heartbeat_timeout:
+            return "button let go"
+        if self._homing:
+            return ""
+        if now - self._in.beat_at > c.alive_timeout:
+            return "policy silent"
+        if now > self._last_row_at or now - self._accepted_at > c.plan_timeout:
+            return "plan stale"
+        return "singularity" if self._follower.into_singularity else ""
 
     def _leash(self, now: float) -> None:
-        gap = np.abs(self._follower.reference.q - self._measured.q).max()
+        gap = np.abs(self._follower.reference.q - self._in.measured.q).max()
         if gap <= self.config.leash:
             self._stretched_since = None
         elif self._stretched_since is None:
@@ -291,20 +304,21 @@ class Gate:
         if self.config.auto_arm or not self.armed:
             return
         self.armed = False
-        if self.state is State.RUNNING and not self._homing:
+        if self.state in MOVING and not self._homing:
             self._stop(cause)
         self.cause = cause
 
     def _latch(self) -> None:
-        self._follower.reset(self._measured.q)
-        if np.isfinite(self._measured.width):
-            self._width = OPEN_WIDTH if self._measured.width > self.config.open_above else 0.0  # as found
+        self._follower.reset(self._in.measured.q)
+        if np.isfinite(self._in.measured.width):
+            self._width = OPEN_WIDTH if self._in.measured.width > self.config.open_above else 0.0  # as found
         self._stretched_since, self._latched, self._homing, self._plan = None, True, False, 0
 
     def _stop(self, cause: str) -> None:
-        if self.state in (State.HOLD, State.RUNNING, State.STOPPING):
+        if self.state in (State.HOLD, *MOVING):
             self._count_stop(cause)
             self.state, self.cause, self._homing = State.STOPPING, cause, False
+            self.armed = self.armed and (cause not in NOT_BY_ITSELF or self.config.auto_arm)
 
     def _count_stop(self, cause: str) -> None:
         self.counts.stops[cause] = self.counts.stops.get(cause, 0) + 1

@@ -1,8 +1,9 @@
-"""The judge: re-checks a log of sent commands as the arm would see it. Shares only the limit table with the gate.
+"""The judge: re-checks what was sent as the arm would see it. Shares only the limit table with the gate.
 
-Two views of the same stream: the 100 Hz positions by central differences (what a CRISP controller is given), and the
-quintic through sent positions, velocities and accelerations at 1 kHz (what a trajectory controller would make of it).
-A stream resampled linearly keeps the positions and fails the second view.
+Two views of the same stream, both always: the 100 Hz positions by central differences (what a CRISP controller is
+given), and the quintic through sent positions, velocities and accelerations at 1 kHz (what a trajectory controller
+makes of it; between two steps of the gate it is the gate's own constant-jerk reference). A stream resampled linearly
+keeps the positions and fails. ``judge_states`` does the same for measured joint states.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gwm_core.control import limits
+from gwm_core.control.limits import FR3, ArmLimits, Workspace
 
 _FINE = 10  # points per period: 1 kHz at 100 Hz
 _SLACK = 1e-3  # relative, for floating point and central differences
@@ -41,6 +42,12 @@ class Verdict:
         self.use[name] = float(max(self.use.get(name, 0.0), np.nanmax(use))) if np.isfinite(use).any() else np.inf
 
 
+def columns(commands: list) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Positions, velocities, accelerations (S, 7) and latches (S,) of the gate's commands, as ``judge`` takes them."""
+    states = np.array([command.reference for command in commands], float).reshape(-1, 3, 7)
+    return states[:, 0], states[:, 1], states[:, 2], np.array([command.latched for command in commands], bool)
+
+
 def judge(
     q: np.ndarray,
     dq: np.ndarray,
@@ -50,7 +57,8 @@ def judge(
     stamps: np.ndarray | None = None,
     dt: float = 0.01,
     tcp_speed: float = 0.25,
-    workspace: limits.Workspace = limits.Workspace(),
+    workspace: Workspace = Workspace(),
+    arm: ArmLimits = FR3,
 ) -> Verdict:
     """Check a log of commands sent every ``dt`` seconds.
 
@@ -61,6 +69,7 @@ def judge(
             violation; periods that are merely uneven are not.
         tcp_speed: limit of the profile in force [m/s].
         workspace: the TCP may not leave it; where a segment starts outside (a person moved the arm), it is not asked.
+        arm: whose limits count.
     """
     if len(q) == 0:
         return Verdict()
@@ -71,7 +80,7 @@ def judge(
         verdict.check("pause", np.where(moving, np.diff(stamps) / _LONGEST, 0.0))
     starts = np.flatnonzero(np.r_[True, latched[1:]])
     for start, end in zip(starts, [*starts[1:], len(q)]):
-        _judge_segment(verdict, q[start:end], dq[start:end], ddq[start:end], dt, tcp_speed)
+        _judge_segment(verdict, q[start:end], dq[start:end], ddq[start:end], dt, tcp_speed, arm)
         tcp = _tcp(q[start:end])
         if workspace.holds(tcp[0]):
             outside = np.maximum(np.array(workspace.low) - tcp, tcp - np.array(workspace.high)).max(1)
@@ -79,38 +88,78 @@ def judge(
     return verdict
 
 
-def _judge_segment(verdict: Verdict, q, dq, ddq, dt: float, tcp_limit: float) -> None:
+def judge_states(
+    stamps: np.ndarray,
+    q: np.ndarray,
+    dq: np.ndarray,
+    *,
+    tcp_speed: float = 0.25,
+    arm: ArmLimits = FR3,
+    window: float = 0.02,
+) -> Verdict:
+    """Check recorded joint states of an arm, as a broadcaster gives them at any rate.
+
+    Measured velocities are noisy, so accelerations are their differences over ``window`` and jerks are not judged.
+
+    Args:
+        stamps: (S,) [s].
+        q, dq: (S, 7) [rad], [rad/s].
+        tcp_speed: limit of the profile in force [m/s].
+        arm: whose limits count.
+        window: [s] over which an acceleration is taken.
+    """
+    verdict = Verdict(samples=len(q))
+    if len(q) == 0:
+        return verdict
+    finite = np.isfinite(stamps) & np.isfinite(q).all(axis=1) & np.isfinite(dq).all(axis=1)
+    verdict.check("finite", np.where(finite, 0.0, 2.0))
+    stamps, q, dq = stamps[finite], q[finite], dq[finite]
+    verdict.check("order", np.where(np.diff(stamps) > 0, 0.0, 2.0))
+    verdict.check("position", _position_use(q, arm))
+    verdict.check("velocity", _velocity_use(q, dq, arm))
+    later = np.searchsorted(stamps, stamps + window)  # the first state that much later
+    begin = np.flatnonzero(later < len(stamps))
+    end = later[begin]
+    gap = stamps[end] - stamps[begin]
+    near, begin, end = gap < 2 * window, begin[gap < 2 * window], end[gap < 2 * window]  # not over a hole
+    gap = gap[near][:, None]
+    verdict.check("acceleration", np.abs(dq[end] - dq[begin]) / gap / arm.ddq_max)
+    verdict.check("tcp speed", np.linalg.norm(_tcp(q[end]) - _tcp(q[begin]), axis=1) / gap[:, 0] / tcp_speed)
+    return verdict
+
+
+def _judge_segment(verdict: Verdict, q, dq, ddq, dt: float, tcp_limit: float, arm: ArmLimits) -> None:
     verdict.check("finite", np.where(np.isfinite(np.concatenate([q, dq, ddq], axis=1)), 0.0, 2.0))
     if not (np.isfinite(q).all() and np.isfinite(dq).all() and np.isfinite(ddq).all()):
         return
     # the stream of positions alone
     velocity, acceleration = np.diff(q, axis=0) / dt, np.diff(q, 2, axis=0) / dt**2
-    _check_states(verdict, "stream", q, None, acceleration, np.diff(q, 3, axis=0) / dt**3, tcp_limit)
+    _check_states(verdict, "stream", q, None, acceleration, np.diff(q, 3, axis=0) / dt**3, tcp_limit, arm)
     middle = 0.5 * (q[1:] + q[:-1])
-    verdict.check("stream velocity", _velocity_use(middle, velocity))
+    verdict.check("stream velocity", _velocity_use(middle, velocity, arm))
     verdict.check("stream tcp speed", np.linalg.norm(np.diff(_tcp(q), axis=0), axis=1) / dt / tcp_limit)
     if len(q) > 1:
-        _check_states(verdict, "quintic", *_quintic(q, dq, ddq, dt), tcp_limit)
+        _check_states(verdict, "quintic", *_quintic(q, dq, ddq, dt), tcp_limit, arm)
 
 
-def _check_states(verdict: Verdict, view: str, q, dq, ddq, dddq, tcp_limit: float) -> None:
-    verdict.check(f"{view} position", _position_use(q))
-    verdict.check(f"{view} acceleration", np.abs(ddq) / limits.DDQ_MAX)
-    verdict.check(f"{view} jerk", np.abs(dddq) / limits.DDDQ_MAX)
+def _check_states(verdict: Verdict, view: str, q, dq, ddq, dddq, tcp_limit: float, arm: ArmLimits) -> None:
+    verdict.check(f"{view} position", _position_use(q, arm))
+    verdict.check(f"{view} acceleration", np.abs(ddq) / arm.ddq_max)
+    verdict.check(f"{view} jerk", np.abs(dddq) / arm.dddq_max)
     if dq is not None:
-        verdict.check(f"{view} velocity", _velocity_use(q, dq))
+        verdict.check(f"{view} velocity", _velocity_use(q, dq, arm))
         tcp = _tcp(q)
         verdict.check(f"{view} tcp speed", np.linalg.norm(np.gradient(tcp, 1e-3, axis=0), axis=1) / tcp_limit)
 
 
-def _position_use(q: np.ndarray) -> np.ndarray:
+def _position_use(q: np.ndarray, arm: ArmLimits) -> np.ndarray:
     """0 in the middle of the range, 1 at an end."""
-    middle, half = (limits.Q_MAX + limits.Q_MIN) / 2, (limits.Q_MAX - limits.Q_MIN) / 2
+    middle, half = (arm.q_max + arm.q_min) / 2, (arm.q_max - arm.q_min) / 2
     return np.abs(q - middle) / half
 
 
-def _velocity_use(q: np.ndarray, dq: np.ndarray) -> np.ndarray:
-    low, high = limits.velocity_bounds(q)
+def _velocity_use(q: np.ndarray, dq: np.ndarray, arm: ArmLimits) -> np.ndarray:
+    low, high = arm.velocity_bounds(q)
     bound = np.where(dq >= 0, high, -low)
     return np.where(np.abs(dq) < 1e-9, 0.0, np.abs(dq) / np.maximum(bound, 1e-9))
 

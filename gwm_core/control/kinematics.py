@@ -1,16 +1,20 @@
-"""Kinematics of the FR3 in numpy: forward, Jacobian, and one inverse solver for policy, expert and teleop."""
+"""Kinematics of FR3 and Panda in numpy: forward, Jacobian, and one inverse solver for policy, expert and teleop."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from gwm_core.control.limits import Q_HIGH, Q_LOW
+from gwm_core.control.limits import FR3, ArmLimits
 
 # Modified (Craig) Denavit-Hartenberg rows, frankarobotics/docs "Denavit-Hartenberg parameters": a, d, alpha.
-_A = np.array([0.0, 0.0, 0.0, 0.0825, -0.0825, 0.0, 0.088])  # [m]
-_D = np.array([0.333, 0.0, 0.316, 0.0, 0.384, 0.0, 0.0])  # [m]
+A = np.array([0.0, 0.0, 0.0, 0.0825, -0.0825, 0.0, 0.088])  # [m]
+D = np.array([0.333, 0.0, 0.316, 0.0, 0.384, 0.0, 0.0])  # [m]
 _ALPHA = np.array([0.0, -1.0, 1.0, 1.0, -1.0, 1.0, 1.0]) * np.pi / 2
 _COS_ALPHA, _SIN_ALPHA = np.round(np.cos(_ALPHA)), np.round(np.sin(_ALPHA))
+_STEPS = np.zeros((7, 4, 4))  # what does not depend on the joints
+_STEPS[:, 0, 3], _STEPS[:, 3, 3] = A, 1.0
+_STEPS[:, 1, 2], _STEPS[:, 1, 3] = -_SIN_ALPHA, -_SIN_ALPHA * D
+_STEPS[:, 2, 2], _STEPS[:, 2, 3] = _COS_ALPHA, _COS_ALPHA * D
 
 _HALF = np.sqrt(0.5)
 FLANGE_TO_TCP = 0.107 + 0.1034  # [m] joint 7 to flange, flange (turned by -45 degrees) to finger tips
@@ -19,40 +23,53 @@ HOME_Q = np.array([0.0, -0.3, 0.0, -2.3, 0.0, 2.0, np.pi / 4])  # [rad] hand dow
 
 
 def _joint_frames(q: np.ndarray) -> np.ndarray:
-    """Frames of joints 1-7 and the TCP in the base frame: (..., 7) -> (..., 8, 4, 4)."""
+    """Frames of joints 1-7 and the TCP in the base frame: (..., 7) -> (8, ..., 4, 4)."""
     cos, sin = np.cos(q), np.sin(q)
-    steps = np.zeros((*q.shape, 4, 4))
-    steps[..., 0, 0], steps[..., 0, 1], steps[..., 0, 3] = cos, -sin, _A
+    steps = np.empty((*q.shape, 4, 4))
+    steps[:] = _STEPS
+    steps[..., 0, 0], steps[..., 0, 1] = cos, -sin
     steps[..., 1, 0], steps[..., 1, 1] = sin * _COS_ALPHA, cos * _COS_ALPHA
-    steps[..., 1, 2], steps[..., 1, 3] = -_SIN_ALPHA, -_SIN_ALPHA * _D
     steps[..., 2, 0], steps[..., 2, 1] = sin * _SIN_ALPHA, cos * _SIN_ALPHA
-    steps[..., 2, 2], steps[..., 2, 3] = _COS_ALPHA, _COS_ALPHA * _D
-    steps[..., 3, 3] = 1.0
-    frames = np.empty((*q.shape[:-1], 8, 4, 4))
-    frames[..., 0, :, :] = steps[..., 0, :, :]
+    frames = np.empty((8, *q.shape[:-1], 4, 4))
+    frames[0] = steps[..., 0, :, :]
     for i in range(1, 7):
-        frames[..., i, :, :] = frames[..., i - 1, :, :] @ steps[..., i, :, :]
-    frames[..., 7, :, :] = frames[..., 6, :, :] @ _T_7_TCP
+        np.matmul(frames[i - 1], steps[..., i, :, :], out=frames[i])
+    np.matmul(frames[6], _T_7_TCP, out=frames[7])
     return frames
 
 
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cross product over the last axis; np.cross takes three times as long on arrays this small."""
+    result = np.empty(a.shape)
+    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        result[..., i] = a[..., j] * b[..., k] - a[..., k] * b[..., j]
+    return result
+
+
 def link_frames(q: np.ndarray) -> np.ndarray:
-    """Frames of the base and of links 1-7 in the base frame: (7,) [rad] -> (8, 4, 4)."""
-    return np.concatenate([np.eye(4)[None], _joint_frames(np.asarray(q, float))[:7]])
+    """Frames of the base and of links 1-7 in the base frame: (..., 7) [rad] -> (8, ..., 4, 4)."""
+    frames = _joint_frames(np.asarray(q, float))
+    return np.concatenate([np.broadcast_to(np.eye(4), (1, *frames.shape[1:])), frames[:7]])
 
 
 def fk(q: np.ndarray) -> np.ndarray:
     """TCP pose T_base_tcp: (..., 7) [rad] -> (..., 4, 4)."""
-    return _joint_frames(np.asarray(q, float))[..., 7, :, :]
+    return _joint_frames(np.asarray(q, float))[7]
 
 
 def fk_jacobian(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """TCP pose (..., 4, 4) and geometric Jacobian (..., 6, 7): linear [m/rad] over angular rows, base frame."""
     frames = _joint_frames(np.asarray(q, float))
-    axes = frames[..., :7, :3, 2]  # (..., 7, 3)
-    arms = frames[..., 7:, :3, 3] - frames[..., :7, :3, 3]  # (..., 7, 3)
-    jacobian = np.concatenate([np.cross(axes, arms), axes], axis=-1)  # (..., 7, 6)
-    return frames[..., 7, :, :], np.swapaxes(jacobian, -1, -2)
+    axes = frames[:7, ..., :3, 2]  # (7, ..., 3)
+    arms = frames[7, ..., :3, 3] - frames[:7, ..., :3, 3]  # (7, ..., 3)
+    jacobian = np.concatenate([_cross(axes, arms), axes], axis=-1)  # (7, ..., 6)
+    return frames[7], np.moveaxis(jacobian, 0, -1)
+
+
+def condition(jacobian: np.ndarray) -> np.ndarray:
+    """Condition number (...) of Jacobians (..., 6, 7), metres and radians as they come (as MoveIt Servo has it)."""
+    eigenvalues = np.linalg.eigvalsh(jacobian @ np.swapaxes(jacobian, -1, -2))
+    return np.sqrt(eigenvalues[..., -1] / np.maximum(eigenvalues[..., 0], 1e-12))
 
 
 def tcp_speed(q: np.ndarray, dq: np.ndarray) -> np.ndarray:
@@ -100,7 +117,9 @@ class Unreachable(ValueError):
     """A pose row has no joint solution inside the limits; the message names the first such row."""
 
 
-def solve(rows: np.ndarray, q_seed: np.ndarray, *, iterations: int = 60, tolerance: float = 2e-4) -> np.ndarray:
+def solve(
+    rows: np.ndarray, q_seed: np.ndarray, *, arm: ArmLimits = FR3, iterations: int = 60, tolerance: float = 2e-4
+) -> np.ndarray:
     """Joint positions (H, 7) [rad] for pose rows (H, 10), all rows at once by damped least squares.
 
     The null space pulls every row towards HOME_Q, so neighbouring rows get neighbouring solutions.
@@ -122,7 +141,7 @@ def solve(rows: np.ndarray, q_seed: np.ndarray, *, iterations: int = 60, toleran
         JT = np.swapaxes(J, -1, -2)
         gram = J @ JT + 1e-4 * np.eye(6)
         step = JT @ np.linalg.solve(gram, (error - (J @ posture[..., None])[..., 0])[..., None])
-        q = np.clip(q + np.clip(posture + step[..., 0], -0.35, 0.35), Q_LOW, Q_HIGH)
+        q = np.clip(q + np.clip(posture + step[..., 0], -0.35, 0.35), arm.q_low, arm.q_high)
     if miss.max() >= tolerance:
         row = int(np.argmax(miss >= tolerance))
         x, y, z = rows[row, :3]

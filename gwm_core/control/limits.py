@@ -1,15 +1,22 @@
-"""Published limits of the Franka arms and the margins we keep inside them.
+"""Published limits of the Franka arms, and the margins and profiles we keep inside them.
 
-Sources: frankarobotics/docs, source/control-parameters-joint-fr3.csv, commit of 2026-05-04 (system image 5.9.0 on),
-and the inline velocity formula of libfranka 0.21 (rate_limiting.h, "legacy"). Neither is everywhere the stricter
-one, so a limit here is always the stricter of both.
+A robot's limits are an argument everywhere (FR3 by default): joint 6 of FR3 and Panda have different ranges, so no
+table is shared. A URDF or a site file may narrow them, never widen them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+from xml.etree import ElementTree  # document types are refused below: no entity can be declared
 
 import numpy as np
+
+from gwm_core.errors import InputError
+
+UNITS = {"q_min": "rad", "q_max": "rad", "dq_max": "rad/s", "ddq_max": "rad/s2", "dddq_max": "rad/s3"}
+MOST_URDF = 2_000_000  # characters
 
 
 def _row(*values: float) -> np.ndarray:
@@ -18,55 +25,189 @@ def _row(*values: float) -> np.ndarray:
     return array
 
 
-# Joint positions: the stricter of the 5.9.0 table and franka_description 1.0.1 (2025-07).
-Q_MAX = _row(2.7437, 1.7837, 2.9007, -0.1518, 2.8065, 4.5169, 3.0159)  # [rad]
-Q_MIN = _row(-2.7437, -1.7837, -2.9007, -3.0421, -2.8065, 0.5445, -3.0159)  # [rad]
-DQ_MAX = _row(2.62, 2.62, 2.62, 2.62, 5.26, 4.18, 5.26)  # [rad/s]
-DDQ_MAX = _row(*[10.0] * 7)  # [rad/s2]
-DDDQ_MAX = _row(*[5000.0] * 7)  # [rad/s3]
+class Braking(NamedTuple):
+    """A published position-dependent velocity limit: |dq| <= sqrt(twice_deceleration * distance to the end) - offset.
 
-MARGIN = 0.1  # [rad] the gate and the inverse kinematics stay this far inside Q_MIN..Q_MAX
-Q_LOW, Q_HIGH = _row(*(Q_MIN + MARGIN)), _row(*(Q_MAX - MARGIN))  # [rad]
+    Each (7,): ends of the range [rad], offset [rad/s], twice the deceleration [rad/s2].
+    """
 
-# Position-dependent velocity: |dq| <= -offset + sqrt(2 * deceleration * distance to the end stop).
-_NEW_Q_MAX = _row(2.9007, 1.8361, 2.9007, -0.1169, 2.8763, 4.6216, 3.0508)
-_NEW_Q_MIN = _row(-2.9007, -1.8361, -2.9007, -3.0770, -2.8763, 0.4398, -3.0508)
-_NEW_OFFSET = _row(0.6599, 0.2517, 0.2000, 0.3533, 0.5757, 0.4878, 0.4628)
-_NEW_TWICE_DECELERATION = 2.0 * _row(6.0, 2.585, 3.5, 4.0, 17.0, 5.5, 17.0)
-_LEGACY_Q_MAX = _row(2.75010, 1.79180, 2.90650, -0.1458, 2.81010, 4.52050, 3.01960)
-_LEGACY_Q_MIN = -_row(2.75010, 1.79180, 2.90650, 3.04810, 2.81010, -0.54092, 3.01960)
-_LEGACY_OFFSET = _row(0.30, 0.20, 0.20, 0.30, 0.35, 0.35, 0.35)
-_LEGACY_TWICE_DECELERATION = _row(12.0, 5.17, 7.00, 8.00, 34.0, 11.0, 34.0)
+    q_min: np.ndarray
+    q_max: np.ndarray
+    offset: np.ndarray
+    twice_deceleration: np.ndarray
 
 
-def velocity_bounds(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest joint velocity [rad/s] allowed at ``q`` (..., 7): the stricter of both published formulas."""
+@dataclass(frozen=True, eq=False)
+class ArmLimits:
+    """Limits of one robot, (7,) each; ``margin`` [rad] is how far inside the position limits the gate stays."""
 
-    def bound(distance, offset, twice_deceleration):
-        return np.clip(np.sqrt(np.maximum(0.0, twice_deceleration * distance)) - offset, 0.0, DQ_MAX)
+    name: str  # prefix of its joints
+    q_min: np.ndarray  # [rad]
+    q_max: np.ndarray  # [rad]
+    dq_max: np.ndarray  # [rad/s]
+    ddq_max: np.ndarray  # [rad/s2]
+    dddq_max: np.ndarray  # [rad/s3]
+    braking: tuple[Braking, ...] = ()  # the strictest counts
+    margin: float = 0.1
 
-    up = np.minimum(
-        bound(_NEW_Q_MAX - q, _NEW_OFFSET, _NEW_TWICE_DECELERATION),
-        bound(_LEGACY_Q_MAX - q, _LEGACY_OFFSET, _LEGACY_TWICE_DECELERATION),
-    )
-    low = np.minimum(
-        bound(q - _NEW_Q_MIN, _NEW_OFFSET, _NEW_TWICE_DECELERATION),
-        bound(q - _LEGACY_Q_MIN, _LEGACY_OFFSET, _LEGACY_TWICE_DECELERATION),
-    )
-    return -low, up
+    @cached_property
+    def q_low(self) -> np.ndarray:
+        """Lowest position the gate and the inverse kinematics use (7,) [rad]."""
+        return _row(*(self.q_min + self.margin))
+
+    @cached_property
+    def q_high(self) -> np.ndarray:
+        """Highest position they use (7,) [rad]."""
+        return _row(*(self.q_max - self.margin))
+
+    @cached_property
+    def _braking(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Ends (2, B, 7) of the ranges, the lower ones negated; offsets and factors (B, 7)."""
+        ends = np.array([[b.q_max for b in self.braking], [-b.q_min for b in self.braking]]).reshape(2, -1, 7)
+        rest = [np.array([getattr(b, name) for b in self.braking]) for name in ("offset", "twice_deceleration")]
+        return ends, *(part.reshape(-1, 7) for part in rest)
+
+    def velocity_bounds(self, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest joint velocity [rad/s] allowed at ``q`` (..., 7): the strictest published formula."""
+        ends, offset, factor = self._braking
+        room = ends - np.multiply.outer(np.asarray(q), (1.0, -1.0)).swapaxes(-1, -2)[..., :, None, :]  # (..., 2, B, 7)
+        bound = np.sqrt(np.maximum(factor * room, 0.0)) - offset
+        bound = np.minimum(np.maximum(bound.min(axis=-2, initial=np.inf), 0.0), self.dq_max)
+        return -bound[..., 1, :], bound[..., 0, :]
+
+    def narrowed(self, source: str, **wished: list[float]) -> ArmLimits:
+        """These limits with some replaced by stricter ones, seven numbers each.
+
+        Raises InputError, with ``source`` in its message, for a name, a count or a number that will not do, and for
+        whatever would widen a limit.
+        """
+        changed = {}
+        for key, values in wished.items():
+            row = _seven(source, key, values)
+            own = getattr(self, key)
+            wider = row < own if key == "q_min" else row > own
+            if wider.any():
+                joint = int(np.argmax(wider))
+                raise InputError(
+                    f"{source}: {key} {row[joint]:g} of joint {joint + 1} is wider than the {self.name}'s "
+                    f"{own[joint]:g} {UNITS[key]}: limits may only be narrowed"
+                )
+            changed[key] = _row(*row)
+        result = replace(self, **changed)
+        if np.any(result.q_low >= result.q_high):
+            joint = int(np.argmax(result.q_low >= result.q_high))
+            raise InputError(f"{source}: no room is left between q_min and q_max of joint {joint + 1}")
+        return result
+
+    def within_urdf(self, text: str) -> ArmLimits:
+        """The stricter of these limits and those of a URDF's joints ``<name>_joint1`` to ``7``.
+
+        A URDF may name any published position limit (the tables differ between system images). Raises InputError
+        when a joint or a number is missing and when a limit is wider than every published one.
+        """
+        found = _urdf_limits(text, self.name)
+        widest = {
+            "q_min": np.min([self.q_min, *(b.q_min for b in self.braking)], axis=0),
+            "q_max": np.max([self.q_max, *(b.q_max for b in self.braking)], axis=0),
+            "dq_max": self.dq_max,
+        }
+        replace(self, **widest).narrowed("URDF", **found)
+        stricter = {k: (np.maximum if k == "q_min" else np.minimum)(getattr(self, k), v) for k, v in found.items()}
+        return self.narrowed("URDF", **stricter)
+
+
+def _seven(source: str, key: str, values) -> np.ndarray:
+    if key not in UNITS:
+        raise InputError(f"{source}: no limit is called '{key}': valid are {', '.join(UNITS)}")
+    try:
+        row = np.array(values, float)
+    except (TypeError, ValueError):
+        row = np.empty(0)
+    if row.shape != (7,) or not np.all(np.isfinite(row)) or (not key.startswith("q_") and np.any(row <= 0)):
+        raise InputError(f"{source}: {key} needs seven finite numbers in {UNITS[key]}, got {values}")
+    return row
+
+
+def _urdf_limits(text: str, name: str) -> dict[str, np.ndarray]:
+    """Position and velocity limits of the seven joints of a URDF."""
+    if len(text) > MOST_URDF or "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise InputError(f"URDF: a document type, entities and more than {MOST_URDF} characters are refused")
+    try:
+        joints = {joint.get("name"): joint.find("limit") for joint in ElementTree.fromstring(text).iter("joint")}  # noqa: S314
+    except ElementTree.ParseError as error:
+        raise InputError(f"URDF: {error}; expand a xacro first") from None
+    rows: dict[str, list] = {"q_min": [], "q_max": [], "dq_max": []}
+    for joint in (f"{name}_joint{i}" for i in range(1, 8)):
+        limit = joints.get(joint)
+        for key, attribute in zip(rows, ("lower", "upper", "velocity")):
+            try:
+                rows[key].append(float(limit.get(attribute)))
+            except (AttributeError, TypeError, ValueError):
+                raise InputError(f"URDF: joint {joint} needs a <limit> with a number as {attribute}") from None
+    return {key: np.array(row) for key, row in rows.items()}
+
+
+# Positions: the stricter of the 5.9.0 table and franka_description 1.0.1 (2025-07). Velocity formulas: first the 5.9.0
+# one (frankarobotics/docs, source/control-parameters-joint-fr3.csv, 2026-05-04), then the inline one of libfranka 0.21
+# (rate_limiting.h, 2026-06-17). Neither is everywhere the stricter one, so both count.
+FR3 = ArmLimits(
+    name="fr3",
+    q_min=_row(-2.7437, -1.7837, -2.9007, -3.0421, -2.8065, 0.5445, -3.0159),
+    q_max=_row(2.7437, 1.7837, 2.9007, -0.1518, 2.8065, 4.5169, 3.0159),
+    dq_max=_row(2.62, 2.62, 2.62, 2.62, 5.26, 4.18, 5.26),
+    ddq_max=_row(*[10.0] * 7),
+    dddq_max=_row(*[5000.0] * 7),
+    braking=(
+        Braking(
+            _row(-2.9007, -1.8361, -2.9007, -3.0770, -2.8763, 0.4398, -3.0508),
+            _row(2.9007, 1.8361, 2.9007, -0.1169, 2.8763, 4.6216, 3.0508),
+            _row(0.6599, 0.2517, 0.2000, 0.3533, 0.5757, 0.4878, 0.4628),
+            2.0 * _row(6.0, 2.585, 3.5, 4.0, 17.0, 5.5, 17.0),
+        ),
+        Braking(
+            -_row(2.75010, 1.79180, 2.90650, 3.04810, 2.81010, -0.54092, 3.01960),
+            _row(2.75010, 1.79180, 2.90650, -0.1458, 2.81010, 4.52050, 3.01960),
+            _row(0.30, 0.20, 0.20, 0.30, 0.35, 0.35, 0.35),
+            _row(12.0, 5.17, 7.00, 8.00, 34.0, 11.0, 34.0),
+        ),
+    ),
+)
+
+# frankarobotics/docs, "Limits for Panda" (FER), 2026-05-04: constant velocity limits.
+PANDA = ArmLimits(
+    name="panda",
+    q_min=_row(-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973),
+    q_max=_row(2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973),
+    dq_max=_row(2.1750, 2.1750, 2.1750, 2.1750, 2.6100, 2.6100, 2.6100),
+    ddq_max=_row(15.0, 7.5, 10.0, 12.5, 15.0, 20.0, 20.0),
+    dddq_max=_row(7500.0, 3750.0, 5000.0, 6250.0, 7500.0, 10000.0, 10000.0),
+)
 
 
 @dataclass(frozen=True)
 class Profile:
-    """The part of the limits the gate uses. ``desk`` is the default: TCP <= 0.25 m/s."""
+    """How much of the limits the gate uses."""
 
     tcp_speed: float = 0.25  # [m/s]
     velocity: float = 0.90  # share of velocity_bounds(q)
-    acceleration: float = 0.50  # share of DDQ_MAX
-    jerk: float = 0.20  # share of DDDQ_MAX
+    acceleration: float = 0.50  # share of ddq_max
+    jerk: float = 0.20  # share of dddq_max
+
+    def slowed(self, share: float) -> Profile:
+        """The same accelerations at ``share`` (0 to 1] of the speeds. Raises InputError."""
+        if not 0 < share <= 1:
+            raise InputError(f"a speed share is above 0 and at most 1, got {share}")
+        return replace(self, tcp_speed=share * self.tcp_speed, velocity=share * self.velocity)
+
+    def within(self, other: Profile) -> Profile:
+        """The stricter of the two, number by number."""
+        return Profile(*(min(pair) for pair in zip(astuple(self), astuple(other))))
 
 
-DESK = Profile()
+DESK = Profile()  # people at the table: the default
+LAB = Profile(tcp_speed=0.5)
+FULL = Profile(tcp_speed=1.5, acceleration=0.8, jerk=0.4)  # published TCP speed: 1.7 m/s (Panda), 3.0 (FR3)
+PROFILES = {"desk": DESK, "lab": LAB, "full": FULL}
 
 
 @dataclass(frozen=True)

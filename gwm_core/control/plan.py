@@ -9,7 +9,7 @@ from ruckig import InputParameter, Result, Ruckig, Trajectory
 from scipy.interpolate import CubicSpline
 
 from gwm_core.control.kinematics import tcp_speed
-from gwm_core.control.limits import DDDQ_MAX, DDQ_MAX, DQ_MAX, Profile
+from gwm_core.control.limits import FR3, ArmLimits, Profile
 from gwm_core.types import Chunk
 
 
@@ -48,21 +48,33 @@ class ChunkTarget:
     """Cubic spline through the rows of a chunk; row k is due at ``start + k * dt``."""
 
     def __init__(self, chunk: Chunk, start: float):
-        rows = len(chunk.q)
-        times = start + chunk.dt * np.arange(1, rows + 1)
-        self.end = float(times[-1])
         self._start, self._dt, self._widths = start, chunk.dt, chunk.width
-        self._spline = CubicSpline(times, chunk.q, bc_type="natural")
+        self._first, self.end = start + chunk.dt, start + chunk.dt * len(chunk.q)
+        times = chunk.dt * np.arange(len(chunk.q))
+        self._pieces = CubicSpline(times, chunk.q, bc_type="natural").c.swapaxes(0, 1)  # (H - 1, 4, 7)
         self._last = chunk.q[-1]
 
     def at(self, now: float) -> Goal:
         """The spline, and at rest on the last row after its end."""
         # a row's width holds from half a period before it is due
-        row = int(np.clip(round((now - self._start) / self._dt), 1, len(self._widths))) - 1
+        row = min(max(round((now - self._start) / self._dt), 1), len(self._widths)) - 1
         width = float(self._widths[row])
         if now >= self.end:
             return Goal(self._last, np.zeros(7), np.zeros(7), width)
-        return Goal(self._spline(now), self._spline(now, 1), self._spline(now, 2), width)
+        t = now - self._first
+        piece = min(max(int(t / self._dt), 0), len(self._pieces) - 1)
+        t -= piece * self._dt
+        a, b, c, d = self._pieces[piece]
+        return Goal(((a * t + b) * t + c) * t + d, (3 * a * t + 2 * b) * t + c, 6 * a * t + 2 * b, width)
+
+    def path(self, samples: int) -> np.ndarray:
+        """About ``samples`` postures (S, 7) [rad] along the whole chunk, its rows among them."""
+        share = (
+            np.arange(0.0, 1.0, 1.0 / max(1, round(samples / len(self._pieces))))[:, None, None] * self._dt
+        )  # (K, 1, 1)
+        a, b, c, d = self._pieces.swapaxes(0, 1)  # (H - 1, 7)
+        between = ((a * share + b) * share + c) * share + d  # (K, H - 1, 7)
+        return np.concatenate([between.swapaxes(0, 1).reshape(-1, 7), self._last[None]])
 
 
 class Blend:
@@ -95,12 +107,14 @@ class Blend:
 class Move:
     """A jerk-limited move from rest to rest, slow enough for the profile's TCP speed."""
 
-    def __init__(self, q: np.ndarray, q_goal: np.ndarray, start: float, width: float, profile: Profile):
+    def __init__(
+        self, q: np.ndarray, q_goal: np.ndarray, start: float, width: float, profile: Profile, arm: ArmLimits = FR3
+    ):
         otg, self._trajectory, request = Ruckig(7), Trajectory(7), InputParameter(7)
         request.current_position, request.target_position = list(q), list(q_goal)
-        request.max_velocity = (0.5 * profile.velocity * DQ_MAX).tolist()
-        request.max_acceleration = (0.5 * profile.acceleration * DDQ_MAX).tolist()
-        request.max_jerk = (0.5 * profile.jerk * DDDQ_MAX).tolist()
+        request.max_velocity = (0.5 * profile.velocity * arm.dq_max).tolist()
+        request.max_acceleration = (0.5 * profile.acceleration * arm.ddq_max).tolist()
+        request.max_jerk = (0.5 * profile.jerk * arm.dddq_max).tolist()
         for _ in range(8):
             result = otg.calculate(request, self._trajectory)
             if result not in (Result.Working, Result.Finished):

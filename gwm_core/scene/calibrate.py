@@ -28,10 +28,11 @@ MOST_PX, MOST_MM, MOST_DEG = 1.0, 5.0, 1.0  # RMS residuals of a calibration wor
 MOST_SPREAD_MM, MOST_SPREAD_DEG = 3.0, 0.3  # standard deviation of the camera's place
 MOST_SCALE = 0.005  # share by which the squares may seem larger or smaller than stated
 MOST_FOCAL, MOST_CENTRE = 0.015, 0.01  # shares of the focal length and of the width: intrinsics beyond are warned of
-MOST_OF_BOARD = 0.75  # share of its corners from which one view may judge
 OFF_DEG, OFF_MM = 1.0, 8.0  # a camera further from its claimed place is refused
-MOST_STEPS = 60  # of a fit: a good one takes 5, one that has no answer would wander on
+MOST_STEPS = 30  # of a fit: a good one takes 5, one that has no answer would wander on
 COLUMNS, TILE = 4, 424  # of the picture, [pixels]
+UNSURE_DEG, UNSURE_MM = 0.4, 4.0  # one view that leaves the place this uncertain cannot judge
+CAUTION, FINEST = 3.0, 0.05  # a pose is uncertain by so many standard deviations; corners are not better than that [px]
 LEAST_SEEN = 0.5  # and one that sees less than this share of what should be there
 
 
@@ -258,16 +259,31 @@ class Verdict(NamedTuple):
         return self.mm <= OFF_MM and self.deg <= OFF_DEG and self.seen >= LEAST_SEEN
 
 
-def check_board(view: View, K: np.ndarray, board: Board, T_base_board: np.ndarray, claimed: np.ndarray) -> Verdict:
-    """Judge a claimed T_base_camera by one view of a board whose place is known.
+def judge(view: View, verdict: Verdict, unsure: tuple[float, float], remedy: str) -> Verdict:
+    """The verdict, unless it is too uncertain [mm], [degrees] to be one: then an InputError with the remedy."""
+    mm, deg = unsure
+    if verdict.seen >= LEAST_SEEN and (mm > UNSURE_MM or deg > UNSURE_DEG):
+        raise InputError(f"{view.name} cannot judge: it leaves {mm:.1f} mm and {deg:.2f} degrees uncertain (at most "
+                         f"{UNSURE_MM:g} and {UNSURE_DEG:g}): {remedy}")  # fmt: skip
+    return verdict
 
-    Raises:
-        InputError: too little of the board is found; from a few corners its place is uncertain by millimetres.
-    """
+
+def deviation(jacobian: np.ndarray, sigma: float) -> tuple[float, float]:
+    """Standard deviation [mm], [degrees] of a small transform from a Jacobian (N, 6) and that of the readings."""
+    variance = sigma**2 * np.diag(np.linalg.pinv(jacobian.T @ jacobian))
+    return float(1000 * np.sqrt(variance[3:].sum())), float(np.rad2deg(np.sqrt(variance[:3].sum())))
+
+
+def check_board(view: View, K: np.ndarray, board: Board, T_base_board: np.ndarray, claimed: np.ndarray) -> Verdict:
+    """Judge a claimed T_base_camera by one view of a board whose place is known. Raises InputError if it cannot."""
     corners = board.detect(view.color)
-    found = 0 if corners is None else len(corners.points)
-    if found < MOST_OF_BOARD * board.corners:
-        raise InputError(f"{view.name} shows {found} of {board.corners} corners of the board {board}: bring it wholly "
-                         "into view, nearer and less slanted, or give its --board")  # fmt: skip
-    observed = T_base_board @ np.linalg.inv(board_pose(corners, K))
-    return Verdict(*difference(claimed, observed))
+    if corners is None:
+        raise InputError(f"{view.name} does not show the board {board}: bring it into view, or give its --board")
+    T, step = board_pose(corners, K), 1e-5
+    pixels = project(corners.points, T, K)
+    moved = [project(corners.points, small_transform(twist) @ T, K) - pixels for twist in step * np.eye(6)]
+    jacobian = np.stack([m.ravel() / step for m in moved], axis=1)  # (2 M, 6)
+    sigma = max(FINEST, float(np.sqrt(np.mean((pixels - corners.pixels) ** 2))))
+    verdict = Verdict(*difference(claimed, T_base_board @ np.linalg.inv(T)))
+    remedy = "bring the board nearer and slant it by 20-40 degrees, the whole of it in view"
+    return judge(view, verdict, deviation(jacobian, CAUTION * sigma), remedy)

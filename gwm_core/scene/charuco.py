@@ -75,11 +75,6 @@ class Board:
         return self.square * np.array([self.columns, self.rows])
 
     @property
-    def corners(self) -> int:
-        """How many corners between squares it has."""
-        return (self.columns - 1) * (self.rows - 1)
-
-    @property
     def centre(self) -> np.ndarray:
         """Middle of the board (3,) [m] in its own frame."""
         return np.array([*self.size / 2, 0.0])

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from gwm_core.errors import InputError
-from gwm_core.scene.calibrate import LEAST_SEEN, OFF_DEG, OFF_MM, Verdict, difference, small_transform
+from gwm_core.scene.calibrate import Verdict, deviation, difference, judge, small_transform
 from gwm_core.scene.camera import back_project
 from gwm_core.scene.views import View
 from gwm_core.sim.camera import cast_rays
@@ -26,8 +26,7 @@ COLUMNS = 212  # rays per row that look for the arm's surface
 FEWEST_POINTS = 150
 MOST_READINGS = 40_000
 SIGMA = 0.003  # [m] errors beyond this count less
-CORRELATED = 4.0  # standard deviation of a reading over its median error, to allow for neighbours that err together
-UNSURE_MM, UNSURE_DEG = 4.0, 0.4  # standard deviation of the camera's place beyond which one view cannot judge
+CORRELATED = 5.0  # standard deviation of a reading over its median error, to allow for neighbours that err together
 
 
 def check_body(view: View, K: np.ndarray, claimed: np.ndarray) -> Verdict:
@@ -54,10 +53,13 @@ def check_body(view: View, K: np.ndarray, claimed: np.ndarray) -> Verdict:
         move, unsure = _step(near, base, normal, gate, T[:3, 3])
         T = move @ T
     verdict = Verdict(*difference(claimed, T), _share_seen(view.depth, K, T, points))
-    clear = verdict.deg > OFF_DEG + 2 * unsure[0] or verdict.mm > OFF_MM + 2 * unsure[1] or verdict.seen < LEAST_SEEN
-    if not clear:
-        _refuse_unsure(view, unsure)
-    return verdict
+    return judge(
+        view,
+        verdict,
+        unsure,
+        "bring the hand to the middle of the image, or use a board; if that changes "
+        "nothing, the camera is far from its claimed place",
+    )
 
 
 @functools.cache
@@ -91,7 +93,7 @@ def _matches(readings: np.ndarray, points: np.ndarray, normals: np.ndarray, gate
 
 
 def _step(near: np.ndarray, base: np.ndarray, normal: np.ndarray, gate: float, eye: np.ndarray):
-    """The small move (4, 4) that brings readings onto the surface, and its standard deviation [degrees], [mm]."""
+    """The small move (4, 4) that brings readings onto the surface, and how uncertain it is [mm], [degrees]."""
     error = np.sum((near - base) * normal, axis=1)
     jacobian = np.hstack([np.cross(near - eye, normal), normal])
     weight = 1 / (1 + (error / max(SIGMA, gate / 4)) ** 2)  # Cauchy
@@ -99,15 +101,7 @@ def _step(near: np.ndarray, base: np.ndarray, normal: np.ndarray, gate: float, e
     x = np.linalg.lstsq(weighted @ jacobian, -weighted @ error, rcond=1e-9)[0]
     move = small_transform(x)
     move[:3, 3] = eye - move[:3, :3] @ eye + x[3:]
-    variance = (CORRELATED * np.median(np.abs(error))) ** 2 * np.diag(np.linalg.pinv(jacobian.T @ jacobian))
-    return move, (np.rad2deg(np.sqrt(variance[:3].sum())), 1000 * np.sqrt(variance[3:].sum()))
-
-
-def _refuse_unsure(view: View, unsure: tuple[float, float]) -> None:
-    deg, mm = unsure
-    if deg > UNSURE_DEG or mm > UNSURE_MM:
-        raise InputError(f"{view.name} shows too little of the arm to judge ({mm:.1f} mm and {deg:.2f} degrees "
-                         "uncertain): bring the hand to the middle of the image, or use a board")  # fmt: skip
+    return move, deviation(jacobian, CORRELATED * np.median(np.abs(error)))
 
 
 def _share_seen(depth: np.ndarray, K: np.ndarray, T: np.ndarray, points: np.ndarray) -> float:

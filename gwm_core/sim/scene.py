@@ -14,7 +14,7 @@ import fast_simplification
 import mujoco
 import numpy as np
 
-from gwm_core.control.limits import Q_MAX, Q_MIN
+from gwm_core.control.limits import FR3
 from gwm_core.errors import InputError
 from gwm_core.scene.camera import look_at
 
@@ -94,7 +94,7 @@ def _arm_spec() -> mujoco.MjSpec:
     mount.attach_body(hand.body("panda_hand"), "hand_", "")
     for i in range(7):
         joint = arm.joint(f"panda_joint{i + 1}")
-        joint.range, joint.armature, joint.frictionloss = [Q_MIN[i], Q_MAX[i]], 0.1, 0.0
+        joint.range, joint.armature, joint.frictionloss = [FR3.q_min[i], FR3.q_max[i]], 0.1, 0.0
         joint.damping = [1.0, 0, 0]  # the file's joint 6 has a negative one
         force = 87.0 if i < 4 else 12.0
         arm.add_actuator(

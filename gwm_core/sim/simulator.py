@@ -1,8 +1,9 @@
 """Physics of the simulated arm, driven as the real one is: streamed joint targets and a slow, blocking gripper.
 
-Like CRISP's joint impedance controller it holds the last target for ever when commands stop, so whoever drives it
-must bring the arm to rest. The gripper behaves like the Franka hand: it moves at 0.1 m/s, obeys one command at a time
-and takes up the newest one when it is done.
+``command`` and ``reach`` are CRISP's joint and Cartesian impedance controllers: when commands stop, the last target is
+held for ever. ``follow`` is joint_trajectory_controller: it carries its trajectory to the end. Either way whoever
+drives it must bring the arm to rest. The gripper behaves like the Franka hand: it moves at 0.1 m/s, obeys one command
+at a time and takes up the newest one when it is done.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-from gwm_core.control.kinematics import HOME_Q
+from gwm_core.control.kinematics import HOME_Q, fk_jacobian, pose_error
 from gwm_core.sim.scene import CUBE_COLORS, KV_OVER_KP, TIMESTEP, Layout, apply_layout, build_model
+from gwm_core.sim.trajectory import Quintic
 from gwm_core.types import OPEN_WIDTH
 
 GRIPPER_SPEED = 0.1  # [m/s] Franka hand default
 COMMAND_HOLD = 0.02  # [s] a velocity feed-forward older than this is dropped; the position target stays
+
+_STILL = np.zeros(7)
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ class Simulator:
         self.data.qpos[self._arm], self.data.qpos[self._fingers] = q, width / 2
         self.data.qvel[:] = 0
         self._q_target, self._dq_target, self._commanded_at = np.array(q, float), np.zeros(7), -np.inf
+        self._path: Quintic | None = None
         self._grip_goal = self._grip_next = self._grip_now = width
         self._grip_done = -np.inf
         mujoco.mj_forward(self.model, self.data)
@@ -79,6 +84,20 @@ class Simulator:
     def command(self, q: np.ndarray, dq: np.ndarray) -> None:
         """Stream a joint target [rad] with its velocity [rad/s]."""
         self._q_target, self._dq_target, self._commanded_at = np.array(q, float), np.array(dq, float), self.time
+        self._path = None
+
+    def reach(self, T: np.ndarray, q_null: np.ndarray) -> None:
+        """Stream a TCP pose (4, 4), with the joints (7,) [rad] that the null space is drawn to."""
+        q = np.array(q_null, float)
+        for _ in range(5):
+            T_now, J = fk_jacobian(q)
+            q += J.T @ np.linalg.solve(J @ J.T + 1e-4 * np.eye(6), pose_error(T_now, T))
+        self.command(q, np.zeros(7))
+
+    def follow(self, times: np.ndarray, q: np.ndarray, dq: np.ndarray, ddq: np.ndarray) -> None:
+        """Replace the trajectory: (P,) [s] from now, and (P, 7) each. Raises ValueError as ``Quintic`` does."""
+        self._path = Quintic(times, q, dq, ddq, np.stack(self._target()))
+        self._commanded_at = self.time
 
     def grip(self, width: float) -> None:
         """Ask the gripper for an opening [m]."""
@@ -90,11 +109,18 @@ class Simulator:
             self._drive()
             mujoco.mj_step(self.model, self.data)
 
-    def _drive(self) -> None:
+    def _target(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Position, velocity and acceleration (7,) each that the controller is at now."""
         age = self.time - self._commanded_at
-        moving = age < COMMAND_HOLD
-        q = self._q_target + self._dq_target * age if moving else self._q_target
-        self.data.ctrl[:7] = q + KV_OVER_KP * self._dq_target if moving else q
+        if self._path is not None:
+            return tuple(self._path.at(age))
+        if age < COMMAND_HOLD:
+            return self._q_target + self._dq_target * age, self._dq_target, _STILL
+        return self._q_target, _STILL, _STILL
+
+    def _drive(self) -> None:
+        q, dq, _ = self._target()
+        self.data.ctrl[:7] = q + KV_OVER_KP * dq
         if self._grip_next != self._grip_goal and self.time >= self._grip_done:
             travel = abs(self._grip_next - self._grip_goal)
             self._grip_goal = self._grip_next

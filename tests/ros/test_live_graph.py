@@ -1,7 +1,6 @@
 """The real processes over real topics, driven as an operator would."""
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -13,10 +12,9 @@ import numpy as np
 import pytest
 import yaml
 
-rclpy = pytest.importorskip("rclpy")
+pytest.importorskip("rclpy")
 
-from gwm.graph import command, environment, graph
-from gwm.operator import Operator
+from gwm.graph import command, graph
 from gwm.supervise import Supervisor
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
@@ -28,22 +26,6 @@ from gwm_core.errors import InputError
 from gwm_core.site import simulation_site
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
-
-
-@pytest.fixture
-def domain(monkeypatch):
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 100)))
-    for name, value in environment().items():
-        monkeypatch.setenv(name, value)
-
-
-@pytest.fixture
-def operator(domain):
-    rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
-    operator = Operator()
-    yield operator
-    operator.destroy_node()
-    rclpy.try_shutdown()
 
 
 def real_robot_nodes(tmp_path):
@@ -141,14 +123,17 @@ def children_of(pid):
 @pytest.mark.parametrize("end", ["interrupt", "gate dies"])
 def test_gwm_up_ends_cleanly_and_tells_how_it_ended(operator, tmp_path, end):
     child = start_up(tmp_path)
-    assert operator.wait("start", lambda: operator.ready, 90, lambda: "")
-    nodes = children_of(child.pid)
-    assert len(nodes) == 4
-    if end == "interrupt":
-        child.send_signal(signal.SIGINT)
-    else:
-        os.kill(next(pid for pid, words in nodes.items() if "gate_node" in words), signal.SIGKILL)
-    output, _ = child.communicate(timeout=30)
+    try:
+        assert operator.wait("start", lambda: operator.ready, 90, lambda: "")
+        nodes = children_of(child.pid)
+        assert len(nodes) == 4
+        if end == "interrupt":
+            child.send_signal(signal.SIGINT)
+        else:
+            os.kill(next(pid for pid, words in nodes.items() if "gate_node" in words), signal.SIGKILL)
+        output, _ = child.communicate(timeout=30)
+    finally:
+        child.kill()  # its nodes end with it
     assert child.returncode == (0 if end == "interrupt" else 1), output
     assert "Traceback" not in output, output
     if end == "interrupt":

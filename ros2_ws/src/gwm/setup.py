@@ -24,6 +24,7 @@ setup(
             "camera_node = gwm.camera_node:main",
             "policy_node = gwm.policy_node:main",
             "gate_node = gwm.gate_node:main",
+            "teleop_node = gwm.teleop_node:main",
             "recorder_node = gwm.recorder_node:main",
         ]
     },

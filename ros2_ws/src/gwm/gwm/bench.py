@@ -54,7 +54,7 @@ def bench_lift(path: str | None, repeats: int) -> int:
     world = World(renderer=choose_renderer())
     world.sim.reset(sample_layout("pick_place", 0, "hard"))
     frames, q = world.frames(), world.sim.q
-    everything = LiftConfig(arm_margin=0.04, free_space=0.05, voxel=0.004)
+    everything = LiftConfig(arm_margin=0.01, free_space=0.05, voxel=0.004)
     runs = {"policy": LiftConfig(), "everything": everything, "importance": replace(everything, sampling="importance")}
     rows = []
     for name, config in runs.items():

@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from gwm.terminal import writable
 from gwm_core import topics
 from gwm_core.control.kinematics import fk
 from gwm_core.errors import InputError, one_of
@@ -27,7 +26,6 @@ PICTURE = "calibration.png"
 
 def run_calibrate(args) -> int:
     """Carry out the verb; 0, or 1 when a check refuses the camera's place."""
-    writable(args.json)
     board = Board.parse(args.board)
     if args.print_board:
         print_board(board, Path(args.print_board))
@@ -154,6 +152,8 @@ def _collect(camera: str, prefix: str, board: Board | None) -> Path:
             add_view(folder, K, view)
             count += 1
             print(f"  {view.name}: {len(corners.points)} corners")
+    if not count:
+        raise InputError("no views were taken")
     return folder
 
 

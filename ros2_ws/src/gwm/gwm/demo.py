@@ -108,12 +108,21 @@ def _rest_and_count(operator: Operator, poll) -> dict[str, dict[str, int]]:
     return counts
 
 
+def _home(operator: Operator, poll) -> None:
+    """Home; anew when joint states came late on the way, as they may on a busy machine, and the gate stopped for it."""
+    for _ in range(8):
+        operator.wish("gate/home", poll)
+        operator.need("rest", lambda: operator.status.get("state") == "HOLD", 20.0, poll)
+        if operator.status.get("cause") != "joint state stale":
+            break
+    operator.need("arrival at home", lambda: operator.status.get("cause") == "at home", 1.0, poll)
+
+
 def _episode(operator: Operator, args, number: int, poll) -> dict:
     """Home, lay the table, record, run until success or the time is up, hold, save."""
     seed, label = args.seed + number, f"episode {number + 1}/{args.episodes} seed {args.seed + number}"
     _hold(operator, poll)
-    operator.wish("gate/home", poll)
-    operator.need("arrival at home", lambda: operator.status.get("cause") == "at home", 20.0, poll)
+    _home(operator, poll)
     operator.lay(args.task, seed, args.difficulty)
     operator.need("layout", lambda: operator.result.get("seed") == seed, 5.0, poll)
     operator.wish("recorder/start", poll)
@@ -172,7 +181,9 @@ def _figures(operator: Operator, args, rows, before, after, idle) -> dict:
         "stages_ms": {k: float(v) for k, v in operator.reports["policy"].items() if k.endswith("_ms")},
         "gate": {
             "rate_hz": float(status["rate_hz"]), "late_fraction": int(status["late"]) / int(status["periods"]),
-            "idle_late_fraction": idle["late_fraction"], "violations": verdict.total, "samples": verdict.samples,
+            "idle_late_fraction": idle["late_fraction"],
+            **{k: float(v) for k, v in status.items() if k.startswith(("joints_", "beats_", "step_"))},
+            "violations": verdict.total, "samples": verdict.samples,
             "latches": verdict.latches, "broken": {k: n for k, n in verdict.violations.items() if n},
             "limit_use": {k: round(v, 3) for k, v in verdict.use.items()},
             "stops": {k[6:]: int(v) for k, v in status.items() if k.startswith("stops ")},

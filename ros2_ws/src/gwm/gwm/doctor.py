@@ -170,19 +170,37 @@ def _graph() -> Iterator[Check]:
     time.sleep(2.0)
     published = {name for name, _ in node.get_topic_names_and_types() if node.count_publishers(name)}
     published = {name.lstrip("/") for name in published}
+    listeners = {name for name in published if node.count_subscribers(name)}
     node.destroy_node()
     rclpy.shutdown()
-    if topics.STATUS not in published:
+    yield from _topics(published, listeners, _site())
+
+
+def _topics(published: set[str], heard: set[str], site: Site) -> Iterator[Check]:
+    """What the drivers and the graph do not bring, of the topics that must be there."""
+    running = topics.STATUS in published
+    prefixes = [camera.prefix for camera in site.cameras.values()]
+    wanted = {
+        "franka_ros2 (or robot:=sim)": [topics.JOINT_STATES],
+        "franka_gripper": [topics.GRIPPER_STATES],
+        "realsense2_camera with align_depth.enable:=true": [
+            make(prefix) for prefix in prefixes for make in (topics.color, topics.depth, topics.info)
+        ],
+        "gwm up": [topics.CHUNK, topics.COMMAND],
+    }
+    count, found = sum(map(len, wanted.values())), published & {name for names in wanted.values() for name in names}
+    if not running and not found:
         yield Check(OK, "graph", "not running (gwm up starts it)")
         return
-    prefixes = [camera.prefix for camera in _site().cameras.values()]
-    wanted = [topics.JOINT_STATES, topics.GRIPPER_STATES, topics.CHUNK, topics.COMMAND]
-    wanted += [make(prefix) for prefix in prefixes for make in (topics.color, topics.depth, topics.info)]
-    missing = [name for name in wanted if name not in published]
-    remedy = f"no publisher of {', '.join(missing)}: start the drivers (or robot:=sim)" if missing else ""
-    yield Check(
-        LIMITED if missing else OK, "graph", f"running, {len(wanted) - len(missing)}/{len(wanted)} topics", remedy
-    )
+    remedies = []
+    for source, names in wanted.items():
+        if missing := [name for name in names if name not in published]:
+            remedies.append(f"no publisher of {', '.join(missing)}: start {source}")
+    for name in (topics.TARGET_JOINT, topics.TARGET_POSE, topics.TRAJECTORY, topics.FORWARD):
+        if name in published and name not in heard:
+            remedies.append(f"nobody listens to {name}: is that controller active?")
+    state = "running" if running else "not running, but drivers are"
+    yield Check(LIMITED if remedies else OK, "graph", f"{state}, {len(found)}/{count} topics", "; ".join(remedies))
 
 
 def report(as_json: bool) -> int:

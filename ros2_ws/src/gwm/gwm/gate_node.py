@@ -7,23 +7,25 @@ import gc
 import os
 import sys
 import time
+from collections import deque
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray, UInt64
+from std_msgs.msg import Header, UInt64
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from gwm import messages
-from gwm.node import NEWEST, RELIABLE, SENSOR, STEADY, declare, now_ns, spin, wait_to_be_alone
+from gwm.arm import Arm
+from gwm.franka import Robot, best_gripper, has
+from gwm.node import RELIABLE, SENSOR, STEADY, declare, now_ns, spin, wait_to_be_alone
 from gwm_core import topics
 from gwm_core.control.gate import Command, Gate, GateConfig, State
-from gwm_core.control.limits import Workspace
 from gwm_core.control.pace import Pace
 from gwm_core.errors import InputError
-from gwm_core.site import DEFAULT_FILE, load_site
+from gwm_core.site import motion_site
 from gwm_core.types import ArmState
 
 
@@ -42,9 +44,6 @@ def real_time() -> str:
     return ", ".join(given)
 
 
-GRIPPER_REPEAT = 50  # periods
-
-
 class GateNode(Node):
     """Subscribes to plans, beats and joints; steps the gate at its rate; publishes what was sent."""
 
@@ -52,27 +51,38 @@ class GateNode(Node):
         super().__init__("gate")
         config = declare(self, GateConfig)
         robot = self.declare_parameter("robot", "sim").value
-        site = self.declare_parameter("site", "").value
+        site = motion_site(robot, self.declare_parameter("site", "").value)
+        controller = self.declare_parameter("controller", "crisp").value
+        gripper = self.declare_parameter("gripper", "auto").value
         if config.auto_arm and robot != "sim":
             raise InputError("auto_arm is for robot:=sim alone: a real arm is armed by its operator")
-        self._gate = Gate(config, workspace=_workspace(robot, site))
-        self._pace, self._sent = Pace(1.0 / config.rate_hz), 0
-        self._width, self._width_sent, self._width_command = np.nan, None, None
+        profile = site.profile_called(self.declare_parameter("profile", "").value)
+        profile = profile.slowed(self.declare_parameter("speed", 1.0).value)
+        self._gate = Gate(config, profile, site.workspace, site.limits, np.array(site.home))
+        self._pace, self._width = Pace(1.0 / config.rate_hz), np.nan
+        self._beats, self._joints = Pace(0.02, config.alive_timeout), Pace(0.01, config.state_timeout)
         self._plan, self._latency_ms = 0, 0.0
+        self._costs = deque([0.0], maxlen=1000)  # [ms] of a period's work, the last ten seconds
         self._command = self.create_publisher(JointState, topics.COMMAND, RELIABLE)
-        self._target = self.create_publisher(JointState, topics.TARGET_JOINT, NEWEST)
-        wait_to_be_alone(self, topics.TARGET_JOINT, own=1)  # only one process may write to the arm
-        self._gripper = self.create_publisher(Float64MultiArray, topics.GRIPPER_COMMAND, NEWEST)
+        if gripper == "auto":
+            gripper = "forward" if robot == "sim" else best_gripper()
+        self._arm = Arm(self, controller, gripper, 1.0 / config.rate_hz, robot == "sim", profile, site.limits)
+        for topic in self._arm.topics:
+            wait_to_be_alone(self, topic, own=1)  # only one process may write to the arm
+        watched = robot != "sim" and has("franka_msgs")
+        self._robot = Robot(self, self._arm.controller_name, self._gate.fault) if watched else None
         self._status = self.create_publisher(DiagnosticArray, topics.STATUS, RELIABLE)
         self.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, SENSOR)
         self.create_subscription(JointState, topics.GRIPPER_STATES, self._on_gripper, SENSOR)
         self.create_subscription(JointTrajectory, topics.CHUNK, self._on_chunk, RELIABLE)
         self.create_subscription(UInt64, topics.ALIVE, self._on_alive, SENSOR)
+        self.create_subscription(Header, topics.HEARTBEAT, self._on_heartbeat, SENSOR)
+        self._shadow = self.create_publisher(JointState, topics.SHADOW, RELIABLE) if config.shadow else None
         for name, wish in {
-            "arm": lambda: self._gate.arm(time.monotonic()),
+            "arm": self._arm_the_gate,
             "hold": self._gate.hold,
             "stop": self._gate.stop,
-            "reset": self._gate.reset,
+            "reset": self._reset,
             "home": lambda: self._gate.home(time.monotonic()),
         }.items():
             self.create_service(Trigger, f"gate/{name}", self._service(wish))
@@ -88,11 +98,21 @@ class GateNode(Node):
 
         return serve
 
+    def _arm_the_gate(self) -> str:
+        return (self._robot.trouble if self._robot else "") or self._gate.arm(time.monotonic())
+
+    def _reset(self) -> str:
+        """Recover the robot first where it needs it; the gate leaves FAULT when that is done."""
+        if self._robot and self._robot.needs_recovery:
+            return self._robot.recover(self._gate.reset)
+        return self._gate.reset()
+
     def _on_joints(self, message) -> None:
         q = messages.by_name(message.name, message.position, topics.ARM_JOINTS)
         dq = messages.by_name(message.name, message.velocity, topics.ARM_JOINTS)
         if q is not None and dq is not None:
             stamp = messages.stamp_ns(message.header.stamp)
+            self._joints.tick(time.monotonic())
             self._gate.measure(ArmState(stamp, q, dq, self._width), time.monotonic())
 
     def _on_gripper(self, message) -> None:
@@ -100,13 +120,18 @@ class GateNode(Node):
         if fingers is not None and np.all(np.isfinite(fingers)):
             self._width = float(fingers.sum())
 
+    def _on_heartbeat(self, message) -> None:
+        self._gate.heartbeat(time.monotonic())
+
     def _on_alive(self, message) -> None:
+        self._beats.tick(time.monotonic())
         self._gate.beat(message.data, time.monotonic())
 
     def _on_chunk(self, message) -> None:
         chunk = messages.chunk_of(message)
         if chunk is None:
-            self.get_logger().warn("plan refused: joints missing or rows not evenly spaced")
+            reason = self._gate.refuse("names: not the seven joints and the finger width, or rows not evenly spaced")
+            self.get_logger().warn(f"plan refused: {reason}", throttle_duration_sec=1.0)
             return
         age = (now_ns(self) - chunk.stamp) * 1e-9  # on receipt, once; from here on the monotonic clock alone
         reason = self._gate.accept(chunk, age, time.monotonic())
@@ -119,14 +144,15 @@ class GateNode(Node):
         command = self._gate.step(now)
         if command is not None:
             self._send(command)
+        elif self._shadow is not None and self._gate.shadowed is not None:
+            reference = self._gate.shadowed.reference
+            self._shadow.publish(messages.joint_state(now_ns(self), topics.ARM_JOINTS, *reference))
+        self._costs.append(1e3 * (time.monotonic() - now))
 
     def _send(self, command: Command) -> None:
-        stamp, (q, dq, ddq) = now_ns(self), command.reference
-        self._target.publish(messages.joint_state(stamp, topics.ARM_JOINTS, q, dq))
-        self._sent += 1
-        if command.width != self._width_sent or self._sent % GRIPPER_REPEAT == 0:  # a late subscriber hears it too
-            self._gripper.publish(Float64MultiArray(data=[command.width]))
-            self._width_sent = command.width
+        stamp = now_ns(self)
+        command = self._arm.send(command, stamp)  # as it really went out
+        q, dq, ddq = command.reference
         latched = "latched" if command.latched else ""
         names = (*topics.ARM_JOINTS, topics.WIDTH)
         self._command.publish(messages.joint_state(stamp, names, [*q, command.width], [*dq, 0.0], [*ddq, 0.0], latched))
@@ -136,13 +162,18 @@ class GateNode(Node):
 
     def _report(self) -> None:
         gate, pace = self._gate, self._pace
-        if self.count_publishers(topics.TARGET_JOINT) > 1:
-            gate.fault(f"second publisher: another process writes to {topics.TARGET_JOINT}")
+        for topic in self._arm.topics:
+            if self.count_publishers(topic) > 1:
+                gate.fault(f"second publisher: another process writes to {topic}")
         values = {
             "state": gate.state.name, "cause": gate.cause, "armed": gate.armed, "plan": self._plan,
-            "latency_ms": f"{self._latency_ms:.2f}", "sent": self._sent, "rate_hz": f"{pace.rate_hz:.3f}",
+            "latency_ms": f"{self._latency_ms:.2f}", "sent": self._arm.sent, "rate_hz": f"{pace.rate_hz:.3f}",
             "periods": pace.periods, "late": pace.late, "longest_ms": f"{1e3 * pace.longest:.1f}",
+            "step_ms_p99": f"{np.percentile(self._costs, 99):.2f}", "joints_hz": f"{self._joints.rate_hz:.0f}",
+            "joints_late": self._joints.late, "joints_longest_ms": f"{1e3 * self._joints.longest:.1f}",
+            "beats_late": self._beats.late, "beats_longest_ms": f"{1e3 * self._beats.longest:.1f}",
             "accepted": gate.counts.accepted,
+            "trouble": "; ".join(filter(None, [self._robot.trouble if self._robot else "", self._arm.gripper.trouble])),
             **{f"refused {k}": v for k, v in gate.counts.refused.items()},
             **{f"stops {k}": v for k, v in gate.counts.stops.items()},
         }  # fmt: skip
@@ -157,12 +188,6 @@ class GateNode(Node):
             self._step()
             time.sleep(1.0 / self._gate.config.rate_hz)
         print(f"gate: at rest, {self._gate.state.name}", flush=True)
-
-
-def _workspace(robot: str, site: str) -> Workspace:
-    if robot == "sim" and not site:
-        return Workspace()
-    return load_site(site or DEFAULT_FILE).workspace
 
 
 def main() -> int:

@@ -21,6 +21,16 @@ if importlib.util.find_spec("gwm_core") is None:  # under ROS's own Python, whic
 from gwm_core.errors import InputError, one_of  # noqa: E402
 
 VENV = ROOT / ".venv"
+CONTROLLERS = {  # what gwm.arm can speak to, and the controllers' names in launch/controllers.yaml
+    "crisp": "joint_impedance_controller",
+    "crisp_pose": "cartesian_impedance_controller",
+    "jtc": "fr3_arm_controller",
+    "forward": "forward_position_controller",
+}
+DEVICES = ("spacemouse", "gamepad", "keyboard", "leader")  # gwm_core.control.devices
+MODES = ("policy", "teleop", "shared")
+PROFILES = ("desk", "lab", "full")  # gwm_core.control.limits
+GRIPPERS = ("auto", "forward", "franka", "action")
 END_WITH_PARENT = "GWM_END_WITH_PARENT"  # set for processes that a starter looks after
 
 
@@ -33,6 +43,7 @@ class NodeSpec:
     parameters: dict[str, object] = field(default_factory=dict)
     nice: int = 0
     respawn: bool = False
+    remaps: dict[str, str] = field(default_factory=dict)
     essential: bool = False  # its death ends the graph
 
 
@@ -77,12 +88,20 @@ def graph(
     policy: str = "",
     site: str = "",
     record: str = "runs",
+    profile: str = "",
+    speed: float = 1.0,
+    shadow: bool = False,
+    hold_to_run: bool = False,
     renderer: str = "auto",
     camera_width: int = 424,
     camera_height: int = 240,
     camera_hz: float = 15.0,
     publish_objects: bool = False,
     start_cameras: bool = False,
+    controller: str = "crisp",
+    gripper: str = "auto",
+    mode: str = "policy",
+    device: str = "gamepad",
 ) -> list[NodeSpec]:
     """All processes, in starting order. The signature is the argument list of both starters.
 
@@ -92,12 +111,30 @@ def graph(
         policy: folder of a trained policy, or expert (simulation only). Empty: the shipped demo weights.
         site: file with cameras and workspace. Empty: ~/.config/gwm/site.yaml, or the simulation's own.
         record: folder the recorder writes episodes to when asked.
+        profile: desk (0.25 m/s), lab or full: how much of the arm's limits the gate uses, never more than the site
+            file's profile. Empty: the site file's, or desk.
+        speed: share of the profile's speeds, above 0 to 1.
+        shadow: the gate does everything but sending.
+        hold_to_run: the gate moves the arm only while operator/heartbeat beats.
         renderer: auto, egl, osmesa or raycast.
         camera_width, camera_height, camera_hz: of the simulated cameras, or of those that are started.
         publish_objects: let the simulation tell where its objects are (the scripted expert needs it).
+        controller: that moves the arm: crisp, crisp_pose, jtc, or forward (simulated arms alone).
+        gripper: franka, action (control_msgs) or forward; auto: forward in simulation, else what is installed.
+        mode: who plans: policy, teleop (an operator) or shared (a policy, and an operator who may take over).
+        device: of the operator: spacemouse, gamepad, keyboard (gwm teleop) or leader.
         start_cameras: drive the RealSense cameras that have a serial in the site file; else realsense-ros does.
     """
     one_of("robot", robot, ("sim", "fr3"))
+    one_of("controller", controller, CONTROLLERS)
+    one_of("mode", mode, MODES)
+    one_of("device", device, DEVICES)
+    one_of("gripper", gripper, GRIPPERS)
+    if controller == "forward" and robot != "sim":
+        raise InputError(
+            "forward is for simulated arms (100 Hz steps break the real one's conditions): crisp, crisp_pose or jtc"
+        )
+    one_of("profile", profile, ("", *PROFILES))
     one_of("renderer", renderer, ("auto", "egl", "osmesa", "raycast"))
     if not (0 < camera_hz <= 90 and 16 <= camera_width <= 1920 and 16 <= camera_height <= 1080):
         raise InputError(f"no such camera: {camera_width}x{camera_height} at {camera_hz} Hz (up to 1920x1080 at 90)")
@@ -114,14 +151,28 @@ def graph(
         if not (Path(policy) / "manifest.json").is_file():
             raise InputError(f"no policy in {policy}: a folder as `gwm train policy --out` makes, or expert")
     common = {"robot": robot, "site": site}
+    gate = {"profile": profile, "speed": speed, "shadow": shadow, "hold_to_run": hold_to_run}
+    gate |= {"controller": controller, "gripper": gripper}
+    if robot == "sim":  # its joint states come from a process that shares two cores with the others
+        gate |= {"auto_arm": True, "state_timeout": 0.1}
+    aside = {"policy/chunk": "policy/proposal", "policy/alive": "policy/proposal_alive"} if mode == "shared" else {}
+    planners = [
+        NodeSpec("policy", "policy_node", {**common, "policy": policy, "task": task}, 5, respawn=True, remaps=aside),
+        NodeSpec("teleop", "teleop_node", {**common, "device": device, "shared": mode == "shared"}, respawn=True),
+    ]
     nodes = [
-        NodeSpec("policy", "policy_node", {**common, "policy": policy, "task": task}, nice=5, respawn=True),
-        NodeSpec("gate", "gate_node", {**common, "auto_arm": robot == "sim"}, essential=True),
+        *{"policy": planners[:1], "teleop": planners[1:], "shared": planners}[mode],
+        NodeSpec("gate", "gate_node", {**common, **gate}, essential=True),
         NodeSpec("recorder", "recorder_node", {**common, "record": record, "task": task}, nice=10, respawn=True),
     ]
     cameras = {"width": camera_width, "height": camera_height, "camera_hz": camera_hz}
     if robot == "sim":
-        parameters = {"renderer": renderer, **cameras, "publish_objects": publish_objects or policy == "expert"}
+        parameters = {
+            "renderer": renderer,
+            **cameras,
+            "publish_objects": publish_objects or policy == "expert",
+            "controller": controller,
+        }
         nodes.insert(0, NodeSpec("sim", "sim_node", parameters, essential=True))
     elif start_cameras:
         nodes.insert(0, NodeSpec("cameras", "camera_node", {"site": site, **cameras}, respawn=True))
@@ -141,6 +192,7 @@ def nice(node: NodeSpec) -> list[str]:
 def ros_arguments(node: NodeSpec) -> list[str]:
     """Name, shipped parameters, then this run's parameters, which win."""
     words = ["--ros-args", "-r", f"__node:={node.name}", "--params-file", str(share("launch/params.yaml"))]
+    words += [word for old, new in node.remaps.items() for word in ("-r", f"{old}:={new}")]
     for name, value in node.parameters.items():
         text = str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)
         words += ["-p", f"{name}:={text}"]

@@ -6,6 +6,8 @@ import array
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from geometry_msgs.msg import PoseStamped
+from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
@@ -42,6 +44,49 @@ def joint_state(stamp: int, names, position, velocity=(), effort=(), frame: str 
     return message
 
 
+def pose(stamp: int, T: np.ndarray, frame: str) -> PoseStamped:
+    """PoseStamped from a (4, 4) transform."""
+    message = PoseStamped()
+    set_stamp(message.header, stamp, frame)
+    to, turn = message.pose.position, message.pose.orientation
+    to.x, to.y, to.z = T[:3, 3].tolist()
+    turn.x, turn.y, turn.z, turn.w = Rotation.from_matrix(T[:3, :3]).as_quat().tolist()
+    return message
+
+
+def transform(pose) -> np.ndarray:
+    """geometry_msgs/Pose -> (4, 4)."""
+    T = np.eye(4)
+    T[:3, :3] = Rotation.from_quat([getattr(pose.orientation, axis) for axis in "xyzw"]).as_matrix()
+    T[:3, 3] = pose.position.x, pose.position.y, pose.position.z
+    return T
+
+
+def joint_trajectory(states, dt: float) -> JointTrajectory:
+    """A trajectory that starts when it is received: state k (position, velocity, acceleration) at k * ``dt`` [s]."""
+    message = JointTrajectory(joint_names=list(topics.ARM_JOINTS))
+    for k, (q, dq, ddq) in enumerate(states, start=1):
+        point = JointTrajectoryPoint(positions=q.tolist(), velocities=dq.tolist(), accelerations=ddq.tolist())
+        nanoseconds = round(k * dt * 1e9)
+        point.time_from_start.sec, point.time_from_start.nanosec = nanoseconds // 10**9, nanoseconds % 10**9
+        message.points.append(point)
+    return message
+
+
+def joint_states_of(message) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Back from ``joint_trajectory``: times (P,) [s] and states, (P, 7) each. Raises ValueError where it is no such."""
+    if not message.points:
+        raise ValueError("a trajectory without points")
+    times = np.array([p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in message.points])
+    columns = []
+    for field in ("positions", "velocities", "accelerations"):
+        rows = [by_name(message.joint_names, getattr(p, field), topics.ARM_JOINTS) for p in message.points]
+        if any(row is None for row in rows):
+            raise ValueError(f"{field} of the seven joints are wanted at every point")
+        columns.append(np.array(rows))
+    return times, *columns
+
+
 def trajectory(chunk: Chunk) -> JointTrajectory:
     """A chunk as policy/chunk: seven joints and the finger width, row k at k * dt from the stamp."""
     message = JointTrajectory(joint_names=[*topics.ARM_JOINTS, topics.WIDTH])
@@ -55,7 +100,9 @@ def trajectory(chunk: Chunk) -> JointTrajectory:
 
 
 def chunk_of(message) -> Chunk | None:
-    """policy/chunk as a chunk; None when joints are missing or rows are not evenly spaced."""
+    """policy/chunk as a chunk; None when the names are not exactly ours or rows are not evenly spaced."""
+    if sorted(message.joint_names) != sorted((*topics.ARM_JOINTS, topics.WIDTH)):
+        return None
     rows = [by_name(message.joint_names, p.positions, (*topics.ARM_JOINTS, topics.WIDTH)) for p in message.points]
     if len(rows) < 2 or any(row is None for row in rows):
         return None

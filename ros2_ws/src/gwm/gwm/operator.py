@@ -13,7 +13,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from gwm import messages
-from gwm.node import RELIABLE
+from gwm.node import EVERY, RELIABLE
 from gwm_core import topics
 
 
@@ -35,7 +35,7 @@ class Operator(Node):
         self.create_subscription(DiagnosticArray, topics.STATUS, self._on_status, RELIABLE)
         self.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, self._on_report, RELIABLE)
         self.create_subscription(String, topics.SIM_RESULT, self._on_result, RELIABLE)
-        self.create_subscription(JointState, topics.COMMAND, self._on_command, RELIABLE)
+        self.create_subscription(JointState, topics.COMMAND, self._on_command, EVERY)
         wishes = [f"gate/{w}" for w in ("arm", "home", "hold", "stop", "reset")] + ["recorder/start", "recorder/save"]
         self._wishes = {name: self.create_client(Trigger, name) for name in wishes}
         self._executor = SingleThreadedExecutor()

@@ -9,17 +9,21 @@ import sys
 import time
 from dataclasses import dataclass
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Float64MultiArray, String
+from trajectory_msgs.msg import JointTrajectory
 
 from gwm import messages
+from gwm.graph import CONTROLLERS
 from gwm.node import NEWEST, RELIABLE, STEADY, declare, now_ns, spin
 from gwm.worker import Latest
 from gwm_core import topics
 from gwm_core.control.kinematics import fk
-from gwm_core.errors import InputError
+from gwm_core.errors import InputError, one_of
 from gwm_core.sim.camera import CameraRig, choose_renderer
 from gwm_core.sim.scene import CAMERAS
 from gwm_core.sim.simulator import Simulator
@@ -38,6 +42,7 @@ class SimParameters:
     height: int = 240
     camera_hz: float = 15.0
     publish_objects: bool = False
+    controller: str = "crisp"
 
 
 class SimNode(Node):
@@ -50,7 +55,7 @@ class SimNode(Node):
         self._sim = Simulator()
         self._sim.reset(sample_layout("pick_place", 0))
         self._success, self._result = Success("pick_place"), {}
-        self._commands, self._slipped = 0, 0.0
+        self._commands, self._slipped, self._q_null = 0, 0.0, self._sim.q
         self._images = {}
         self._frames_due = self._frames_sent = 0
         self._filming = True
@@ -66,7 +71,7 @@ class SimNode(Node):
         self._results = self.create_publisher(String, topics.SIM_RESULT, RELIABLE)
         self._objects = self.create_publisher(String, topics.SIM_OBJECTS, NEWEST)
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
-        self.create_subscription(JointState, topics.TARGET_JOINT, self._on_target, RELIABLE)
+        self._command_topic = self._subscribe_as(self._settings.controller)
         self.create_subscription(Float64MultiArray, topics.GRIPPER_COMMAND, self._on_grip, RELIABLE)
         self.create_subscription(String, topics.SIM_EPISODE, self._on_episode, RELIABLE)
         self._cameras = Latest(self, self._build_rig, self._publish_images)
@@ -88,12 +93,56 @@ class SimNode(Node):
 
         return draw
 
-    def _on_target(self, message) -> None:
+    def _subscribe_as(self, controller: str) -> str:
+        """Listen and behave as that controller does; returns the topic of its commands."""
+        kind, topic, act = {
+            "crisp": (JointState, topics.TARGET_JOINT, self._on_target),
+            "crisp_pose": (PoseStamped, topics.TARGET_POSE, self._on_pose),
+            "jtc": (JointTrajectory, topics.TRAJECTORY, self._on_trajectory),
+            "forward": (Float64MultiArray, topics.FORWARD, self._on_positions),
+        }[one_of("controller", controller, CONTROLLERS)]
+
+        def take(message):
+            if act(message):
+                self._commands += 1
+            else:
+                self.get_logger().error(f"{topic} ignored: malformed", throttle_duration_sec=2.0)
+
+        self.create_subscription(kind, topic, take, RELIABLE)
+        if controller == "crisp_pose":
+            self.create_subscription(JointState, topics.TARGET_JOINT, self._on_null_space, RELIABLE)
+        return topic
+
+    def _on_target(self, message) -> bool:
         q = messages.by_name(message.name, message.position, topics.ARM_JOINTS)
         dq = messages.by_name(message.name, message.velocity, topics.ARM_JOINTS)
-        if q is not None and dq is not None:
-            self._commands += 1
-            self._sim.command(q, dq)
+        if q is None or not np.all(np.isfinite(q)):
+            return False
+        self._sim.command(q, np.zeros(7) if dq is None else dq)
+        return True
+
+    def _on_null_space(self, message) -> None:
+        q = messages.by_name(message.name, message.position, topics.ARM_JOINTS)
+        if q is not None:
+            self._q_null = q
+
+    def _on_pose(self, message) -> bool:
+        self._sim.reach(messages.transform(message.pose), self._q_null)
+        return True
+
+    def _on_positions(self, message) -> bool:
+        q = np.array(message.data, float)
+        if q.shape != (7,) or not np.all(np.isfinite(q)):
+            return False
+        self._sim.command(q, np.zeros(7))
+        return True
+
+    def _on_trajectory(self, message) -> bool:
+        try:
+            self._sim.follow(*messages.joint_states_of(message))
+        except ValueError:
+            return False
+        return True
 
     def _on_grip(self, message) -> None:
         if len(message.data) == 1 and math.isfinite(message.data[0]):
@@ -164,7 +213,7 @@ class SimNode(Node):
         sent = {f"sent {kind(p)}": self._frames_sent for p in prefixes for kind in (topics.color, topics.depth)}
         values = {
             "renderer": self._renderer, "ready": self._cameras.ready, "slipped_s": f"{self._slipped:.3f}",
-            f"received {topics.TARGET_JOINT}": self._commands, **sent,
+            f"received {self._command_topic}": self._commands, **sent,
             "frames_due": self._frames_due, "frames_drawn": self._frames_sent,
         }  # fmt: skip
         self._diagnostics.publish(messages.diagnostics(now_ns(self), "sim", "running", values))

@@ -53,6 +53,13 @@ def positive(name: str, value: int) -> int:
     return value
 
 
+def natural(name: str, value: int) -> int:
+    """``value``, or InputError when it is below 0."""
+    if value < 0:
+        raise InputError(f"--{name} must be 0 or more, got {value}")
+    return value
+
+
 def writable(path: str | None) -> None:
     """Raise InputError now rather than lose the figures of a long run."""
     if path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gwm.terminal import verb
+from gwm.terminal import verb, writable
 
 BOARD = "7x5:0.04:0.03:DICT_4X4_50"
 
@@ -29,4 +29,5 @@ def add(verbs) -> None:
 def run(args) -> int:
     from gwm.calibrate import run_calibrate
 
+    writable(args.json)
     return run_calibrate(args)

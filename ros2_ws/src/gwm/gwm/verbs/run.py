@@ -1,4 +1,4 @@
-"""``gwm demo``, ``up``, ``doctor`` and ``test``."""
+"""``gwm demo``, ``up``, ``teleop``, ``doctor`` and ``test``."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ def add(verbs) -> None:
 
     p = verb(verbs, "up", "Start the graph and leave it running until Ctrl-C.", "gwm up robot:=sim", up)
     p.add_argument("arguments", nargs="*", metavar="NAME:=VALUE", help="the same arguments as bringup.launch.py")
+
+    verb(verbs, "teleop", "Move the arm with this terminal's keyboard, beside `gwm up mode:=teleop device:=keyboard`.",
+         "gwm teleop", teleop)  # fmt: skip
 
     p = verb(verbs, "doctor", "Say what works on this machine and how to mend what does not.", "gwm doctor", doctor)
     p.add_argument("--json", action="store_true", help="print JSON")
@@ -48,6 +51,15 @@ def up(args) -> int:
     from gwm.supervise import up
 
     return up(nodes)
+
+
+def teleop(args) -> int:
+    from gwm.graph import refuse_mixed_ros
+
+    refuse_mixed_ros()
+    from gwm.keyboard import drive
+
+    return drive()
 
 
 def doctor(args) -> int:

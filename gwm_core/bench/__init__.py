@@ -1,0 +1,1 @@
+"""The gate on the bench: fuzzing it, and every fault that can be staged without hardware."""

@@ -1,0 +1,43 @@
+"""The gate's numbers, states, and what its words mean."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import Enum
+
+from gwm_core.errors import InputError
+
+State = Enum("State", "DISARMED HOLD RUNNING SHADOW STOPPING FAULT")
+MOVING = (State.RUNNING, State.SHADOW)
+INSANE = ("shape", "not finite", "row spacing", "names", "joint limit", "jump")  # refusals that no sane policy earns
+NOT_BY_ITSELF = ("bad plans", "button let go", "singularity")  # stops after which the operator arms again
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """Every number of the gate. Times in seconds, angles in radians."""
+
+    rate_hz: float = 100.0
+    state_timeout: float = 0.04  # measured joints older than this stop the arm
+    alive_timeout: float = 0.05  # policy beats at 50 Hz
+    dead_after: float = 1.0  # a policy silent this long counts as dead: arm again
+    plan_timeout: float = 1.2  # no newer plan accepted for this long while running
+    max_plan_age: float = 0.48  # 30 % of the 1.6 s chunk
+    least_plan_gap: float = 0.05  # between accepted plans
+    most_bad_plans: int = 2  # malformed or implausible ones in a row
+    max_gap: float = 0.1  # between two steps; after a longer one the arm has stopped by itself
+    hold_moved: float = 0.02  # from HOLD: joints moved more than this since the observation
+    leash: float = 0.15  # commanded against measured ...
+    leash_time: float = 0.1  # ... for this long is a fault
+    blend: float = 0.25
+    close_below: float = 0.03  # [m] gripper edges, with hysteresis
+    open_above: float = 0.05  # [m]
+    heartbeat_timeout: float = 0.2  # hold_to_run: the operator's device beats every 0.05 s
+    hold_to_run: bool = False
+    shadow: bool = False  # everything but sending
+    auto_arm: bool = False
+
+    def __post_init__(self):
+        for name, value in asdict(self).items():
+            if not isinstance(value, bool) and not 0 < value < 1000:
+                raise InputError(f"gate parameter {name} must be a positive number, got {value}")

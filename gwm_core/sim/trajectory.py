@@ -1,0 +1,39 @@
+"""What joint_trajectory_controller makes of a message: quintics through its points, then rest on the last one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class Quintic:
+    """Joint targets over time, from the state the controller was in through the points of a trajectory.
+
+    Args:
+        times: (P,) [s] after the start, increasing, above 0.
+        q, dq, ddq: (P, 7) [rad], [rad/s], [rad/s2] at those times.
+        start: the state (3, 7) at time 0.
+    """
+
+    def __init__(self, times: np.ndarray, q: np.ndarray, dq: np.ndarray, ddq: np.ndarray, start: np.ndarray):
+        self._times = np.concatenate([[0.0], times])
+        self._states = np.concatenate([start[None], np.stack([q, dq, ddq], axis=1)])  # (P + 1, 3, 7)
+        if not np.all(np.diff(self._times) > 0) or not np.all(np.isfinite(self._states)):
+            raise ValueError("times must increase from above 0, and every number be finite")
+
+    def at(self, t: float) -> np.ndarray:
+        """Position, velocity and acceleration (3, 7) at ``t`` [s]; at rest on the last point after it."""
+        if t >= self._times[-1]:
+            return np.stack([self._states[-1, 0], np.zeros(7), np.zeros(7)])
+        i = int(np.searchsorted(self._times, t, side="right")) - 1
+        T = self._times[i + 1] - self._times[i]
+        (a, da, dda), (b, db, ddb) = self._states[i], self._states[i + 1]
+        gap, dgap, ddgap = b - a - da * T - dda * T**2 / 2, (db - da - dda * T) * T, (ddb - dda) * T**2
+        c3, c4, c5 = 10 * gap - 4 * dgap + ddgap / 2, -15 * gap + 7 * dgap - ddgap, 6 * gap - 3 * dgap + ddgap / 2
+        s = (t - self._times[i]) / T
+        return np.stack(
+            [
+                a + da * T * s + dda * (T * s) ** 2 / 2 + s**3 * (c3 + s * (c4 + s * c5)),
+                da + dda * T * s + s**2 * (3 * c3 + s * (4 * c4 + s * 5 * c5)) / T,
+                dda + s * (6 * c3 + s * (12 * c4 + s * 20 * c5)) / T**2,
+            ]
+        )

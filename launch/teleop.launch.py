@@ -1,0 +1,43 @@
+"""The graph with an operator instead of a policy (mode:=shared: beside one), and the driver of the device.
+
+    ros2 launch gwm teleop.launch.py device:=spacemouse
+
+device:=gamepad starts joy_node, spacemouse spacenav_node; the keyboard is `gwm teleop` in a terminal of its own, a
+leader arm publishes leader/joint_states. All other arguments are those of bringup.launch.py.
+"""
+
+from pathlib import Path
+
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from launch import LaunchDescription
+
+RATE = 50.0  # [Hz] repeated while nothing changes: a device that is silent for 0.25 s counts as gone
+
+
+def _device(context):
+    device = LaunchConfiguration("device").perform(context)
+    if device == "gamepad":
+        parameters = [{"autorepeat_rate": RATE, "deadzone": 0.0}]
+        return [Node(package="joy", executable="joy_node", parameters=parameters, output="screen")]
+    if device == "spacemouse":
+        remap = [("spacenav/joy", "joy")]
+        return [Node(package="spacenav", executable="spacenav_node", remappings=remap, output="screen")]
+    return []
+
+
+def generate_launch_description() -> LaunchDescription:
+    bringup = PythonLaunchDescriptionSource(str(Path(__file__).with_name("bringup.launch.py")))
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument("mode", default_value="teleop", description="teleop or shared"),
+            DeclareLaunchArgument(
+                "device", default_value="gamepad", description="gamepad, spacemouse, keyboard, leader"
+            ),
+            IncludeLaunchDescription(bringup),
+            OpaqueFunction(function=_device),
+        ]
+    )

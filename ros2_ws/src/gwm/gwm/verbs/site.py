@@ -1,0 +1,66 @@
+"""``gwm site``: what a site file says, and whether it may be used."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from gwm.terminal import verb, writable
+
+
+def add(verbs) -> None:
+    """Declare the verbs."""
+    kinds = verb(verbs, "site", "Check a lab's site file.", "gwm site check ~/.config/gwm/site.yaml", None)
+    kinds = kinds.add_subparsers(metavar="WHAT", required=True)
+    p = verb(kinds, "check", "Say what is in a site file; exit 2 and the reason when it is refused.",
+             "gwm site check ~/.config/gwm/site.yaml", check)  # fmt: skip
+    p.add_argument("file", help="the site file (launch/site.example.yaml is one, with comments)")
+    p.add_argument("--json", metavar="FILE", help="write what was found to FILE")
+
+
+def check(args) -> int:
+    from gwm_core.control.limits import UNITS
+    from gwm_core.site import load_site, mounts
+
+    writable(args.json)
+    site = load_site(args.file)
+    mounts(site)
+    found = {
+        "robot": site.robot,
+        "robot_ip": site.robot_ip,
+        "home": list(site.home),
+        "workspace": asdict(site.workspace),
+        "profile": asdict(site.profile_called("")),
+        "limits": {name: getattr(site.limits, name).tolist() for name in UNITS},
+        "cameras": {name: camera.to_dict() for name, camera in site.cameras.items()},
+        "remarks": _remarks(site),
+    }
+    if args.json:
+        Path(args.json).write_text(json.dumps(found, indent=1) + "\n")
+    box = found["workspace"]
+    print(f"robot      {site.robot} at {site.robot_ip or '(no address)'}")
+    print(f"workspace  {box['low']} to {box['high']} m")
+    print(f"home       {[round(x, 4) for x in site.home]} rad")
+    print(f"profile    {', '.join(f'{name} {value}' for name, value in found['profile'].items())}")
+    for name, unit in UNITS.items():
+        print(f"{name:10} {found['limits'][name]} {unit}")
+    for name, camera in site.cameras.items():
+        place = "TCP" if camera.moving else "base"
+        xyz = [round(float(x), 3) for x in camera.T[:3, 3]]
+        print(f"camera     {name}: {camera.prefix}, serial {camera.serial or '(none)'}, at {xyz} m in the {place}")
+    for remark in found["remarks"]:
+        print(f"note       {remark}")
+    return 0
+
+
+def _remarks(site) -> list[str]:
+    """What is allowed and probably not meant."""
+    remarks = [] if site.robot_ip else ["no robot.ip: give robot_ip:=... at every start"]
+    for name, camera in site.cameras.items():
+        reach = float((camera.T[:3, 3] ** 2).sum() ** 0.5)
+        if not camera.serial and len(site.cameras) > 1:
+            remarks.append(f"cameras.{name} has no serial: with two cameras a driver takes whichever it finds first")
+        if reach > (0.5 if camera.moving else 3.0):
+            remarks.append(f"cameras.{name} is {reach:.1f} m from its frame: metres, not millimetres?")
+    return remarks

@@ -1,0 +1,136 @@
+"""An operator in the live graph: alone, taking over from the policy, and with a rival."""
+
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from gwm.graph import graph
+from gwm.supervise import Supervisor
+from sensor_msgs.msg import Joy
+from teleoperated import AXES, BUTTONS, JOY_PERIOD, SEED, read_recording
+
+from gwm_core import topics
+from gwm_core.control.devices import DEVICES
+from gwm_core.control.judge import judge
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+CLUTCH, GIVE_BACK = DEVICES["gamepad"].clutch, DEVICES["gamepad"].give_back
+
+
+class Gamepad:
+    """Publishes Joys at the pace they were recorded with, while the operator node spins."""
+
+    def __init__(self, operator):
+        self._operator, self._publisher = operator, operator.create_publisher(Joy, topics.JOY, 10)
+
+    def play(self, joys, poll, until=lambda: False):
+        begin = time.monotonic()
+        for k, (axes, buttons) in enumerate(joys):
+            due = begin + (k + 1) * JOY_PERIOD  # late once is not late for ever: positions are integrals of this
+            self._publisher.publish(Joy(axes=axes, buttons=buttons))
+            while time.monotonic() < due:
+                self._operator.wait("joy", lambda: True, 1, poll)
+                self._operator._executor.spin_once(timeout_sec=max(0.0, due - time.monotonic()))
+            if until():
+                return True
+        return False
+
+    def hold(self, seconds, buttons, poll, **motion):
+        axes, pressed = [0.0] * AXES, [0] * BUTTONS
+        for name, deflection in motion.items():
+            index, sign = DEVICES["gamepad"].axes["xyz".index(name)]
+            axes[index] = sign * deflection
+        for button in buttons:
+            pressed[button] = 1
+        self.play([(axes, pressed)] * round(seconds / JOY_PERIOD), poll)
+
+    def push(self, poll, until, **motion):
+        """Take the clutch and push until something holds; on a busy machine a gap may have opened the clutch."""
+        for _ in range(5):
+            self.hold(0.2, [], poll)
+            for _ in range(40):
+                self.hold(0.05, [CLUTCH], poll, **motion)
+                if until():
+                    return True
+        return False
+
+
+def moving(operator):
+    return lambda: operator.commands and np.abs(operator.commands[-1][1]).max() > 0.05
+
+
+def start(operator, tmp_path, **arguments):
+    supervisor = Supervisor(graph(record=str(tmp_path), **arguments), log=open(tmp_path / "log", "w"))
+    supervisor.start()
+    names = {"sim", "teleop"} | ({"policy"} if arguments["mode"] == "shared" else set())
+    ready = lambda: operator.status and all(operator.reports.get(n, {}).get("ready") == "True" for n in names)  # noqa: E731
+    assert operator.wait("start", ready, 90, supervisor.poll), (tmp_path / "log").read_text()
+    return supervisor
+
+
+def content(operator):
+    q, dq, ddq, latched, stamps = (np.array(column) for column in zip(*operator.commands))
+    found = judge(q, dq, ddq, latched, stamps=stamps)
+    assert found.total == 0, found.violations
+
+
+def test_a_recorded_joy_stream_lifts_the_cube(operator, tmp_path):
+    supervisor = start(operator, tmp_path, mode="teleop", task="lift")
+    try:
+        poll = supervisor.poll
+        operator.lay("lift", SEED, "nominal")
+        assert operator.wait("layout", lambda: operator.result.get("seed") == SEED, 10, poll)
+        operator.wish("gate/arm", poll)
+        gamepad = Gamepad(operator)
+        assert gamepad.play(read_recording(), poll, lambda: operator.result.get("success")), operator.status
+        content(operator)
+    finally:
+        supervisor.stop()
+
+
+def test_a_take_over_in_mid_chunk_and_the_way_back_have_no_violation(operator, tmp_path):
+    supervisor = start(operator, tmp_path, mode="shared", policy="expert", task="pick_place")
+    try:
+        poll, gamepad = supervisor.poll, Gamepad(operator)
+        operator.lay("pick_place", 303, "nominal")
+        operator.wish("gate/arm", poll)
+        teleop = lambda: operator.reports["teleop"]  # noqa: E731
+        fast = lambda: operator.commands and np.abs(operator.commands[-1][1]).max() > 0.2  # noqa: E731
+        for turn in range(3):
+            assert operator.wait("motion of the policy", fast, 20, poll), operator.status
+            plans = int(teleop()["plans"])
+            led = lambda: teleop()["holder"] == "operator" and int(teleop()["plans"]) > plans + 8  # noqa: B023, E731
+            assert gamepad.push(poll, led, y=1.0 if turn % 2 else -1.0)
+            assert operator.status["state"] == "RUNNING"
+            gamepad.hold(0.8, [], poll)
+            rest = operator.commands[-1][1]
+            assert np.abs(rest).max() < 0.02, "it moves without the clutch"
+            gamepad.hold(0.1, [GIVE_BACK], poll)
+            assert operator.wait("policy", lambda: teleop()["holder"] == "policy", 2, poll)
+        assert operator.wait("success", lambda: operator.result.get("success"), 60, poll), operator.status
+        content(operator)
+    finally:
+        supervisor.stop()
+
+
+def test_a_device_that_dies_or_gets_a_rival_stops_the_arm(operator, tmp_path):
+    supervisor = start(operator, tmp_path, mode="teleop", task="lift")
+    try:
+        poll, gamepad = supervisor.poll, Gamepad(operator)
+        operator.wish("gate/arm", poll)
+        assert gamepad.push(poll, moving(operator), y=1.0)
+        operator.wait("the silence", lambda: False, 1.2, poll)
+        assert np.abs(operator.commands[-1][1]).max() < 1e-3
+        assert operator.reports["teleop"]["message"] == "input stale"
+        assert gamepad.push(poll, lambda: operator.reports["teleop"]["message"] == "moving", y=-1.0)
+        rival = operator.create_publisher(Joy, topics.JOY, 10)
+        gamepad.hold(1.5, [CLUTCH], poll, y=-1.0)
+        assert "one operator" in operator.reports["teleop"]["message"]
+        assert np.abs(operator.commands[-1][1]).max() < 1e-3
+        operator.destroy_publisher(rival)
+        content(operator)
+    finally:
+        supervisor.stop()

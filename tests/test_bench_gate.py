@@ -1,0 +1,94 @@
+"""The benches find nothing wrong with the gate, and would if there were anything."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gwm_core.bench import bad_plans, lost_parts, staging
+from gwm_core.bench.faults import ELSEWHERE, HARDWARE, STAGED, run, scenarios
+from gwm_core.bench.fuzz import fuzz
+from gwm_core.bench.gate_killed import rows
+from gwm_core.bench.rig import Rig
+from gwm_core.control import gate as gate_module
+from gwm_core.control.body import Clearance
+from gwm_core.control.controller import Follower, Reference
+from gwm_core.control.gate import Gate, GateConfig
+from gwm_core.control.kinematics import HOME_Q
+from gwm_core.types import Chunk
+
+
+@pytest.fixture(scope="module")
+def plans():
+    """As an expert makes them: smooth, from somewhere to somewhere."""
+    rng = np.random.default_rng(0)
+    ways = HOME_Q + rng.uniform(-0.3, 0.3, (6, 2, 7))
+    share = (0.5 - 0.5 * np.cos(np.linspace(0, np.pi, 16)))[:, None]
+    return [Chunk(1, a + share * np.clip(b - a, -0.3, 0.3), np.full(16, 0.08)) for a, b in ways]
+
+
+def test_fuzzing_finds_nothing_and_is_the_same_twice(plans):
+    report = fuzz(5000, 1, plans)
+    assert (report.violations, report.nonfinite, report.partial) == (0, 0, 0), report
+    assert report.actions >= 5000 and report.moving > 1200 and report.accepted > 50 and len(report.refused) > 8
+    assert fuzz(1500, 2, plans) == fuzz(1500, 2, plans)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_fuzzing_for_a_hundred_thousand_actions_finds_nothing(plans):
+    report = fuzz(100_000, 7, plans)
+    assert (report.violations, report.nonfinite, report.partial) == (0, 0, 0), report
+    assert report.least_clearance < 0.016 and {"self-collision", "table", "workspace", "singularity"} <= set(
+        report.refused
+    )
+
+
+def test_fuzzing_finds_a_follower_without_limits(plans, monkeypatch):
+    def leap(self, q, dq, ddq):
+        self.reference = Reference(q, dq, ddq)
+        return self.reference
+
+    monkeypatch.setattr(Follower, "step", leap)
+    assert fuzz(2000, 1, plans).broken["stream acceleration"] > 0
+
+
+def test_fuzzing_finds_a_gate_that_takes_plans_again_and_late(plans, monkeypatch):
+    monkeypatch.setattr(
+        Gate, "_untimely", lambda self, chunk, age, now: "" if self.armed and np.isfinite(age) else "age"
+    )
+    assert fuzz(4000, 1, plans).partial > 0
+
+
+def test_fuzzing_finds_an_arm_that_may_touch_itself(plans, monkeypatch):
+    monkeypatch.setattr(Clearance, "holds", lambda self, q: True)
+    monkeypatch.setattr(gate_module, "out_of_bounds", lambda path, workspace: "")
+    assert fuzz(9_000, 1, plans).broken["clearance"] > 0
+
+
+def test_every_staged_fault_passes(plans):
+    for scenario in scenarios(plans):
+        row = run(replace(scenario, injections=3), seed=1, least=3)
+        assert row["passed"] == row["injected"] == 3, row
+        assert row["worst_ms"] <= row["limit_ms"]
+    assert {s.id for s in scenarios(plans)} | {24} == STAGED
+    assert not STAGED & {*HARDWARE, *ELSEWHERE} and len(STAGED) + len(HARDWARE) + len(ELSEWHERE) == 52
+
+
+def test_a_gate_that_notices_late_fails_its_row(monkeypatch):
+    slow = GateConfig(alive_timeout=0.12, state_timeout=0.12)
+    monkeypatch.setattr(staging, "Rig", lambda config=None, **more: Rig(slow, **more))
+    late = run(staging.Scenario(12, "late", 0.060, lost_parts.policy_killed), seed=1)
+    assert late["passed"] == 0 and not late["ok"] and late["worst_ms"] > 100
+    blind = run(staging.Scenario(23, "late", 0.050, lost_parts.joints_lost("stale")), seed=1)
+    assert blind["passed"] == 0 and not blind["ok"]
+
+
+def test_a_gate_that_believes_any_plan_fails_its_row(plans, monkeypatch):
+    monkeypatch.setattr(gate_module, "implausible", lambda *args: "")
+    assert not run(staging.Scenario(19, "spoilt", 0.2, bad_plans.spoilt(plans)), seed=1)["ok"]
+
+
+def test_a_killed_gate_leaves_an_arm_that_slows_down():
+    for row in rows(seed=1, injections=1):
+        assert row["ok"] and 1.0 < row["travel_mm"] < 40 and row["rest_ms"] < 600, row

@@ -1,0 +1,241 @@
+"""Every way a motion ends early: which state follows, under which one cause it is counted, and who may go on."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_gate import AWAY, start_moving, violations
+
+from gwm_core.bench.rig import Rig
+from gwm_core.control.gate import GateConfig, State
+from gwm_core.control.kinematics import HOME_Q, condition, fk_jacobian
+from gwm_core.control.limits import Workspace
+from gwm_core.types import ArmState, Chunk
+
+DT = 0.01
+
+
+def ready(config=GateConfig(), q=HOME_Q):
+    arm = Rig(config)
+    arm.q = np.array(q, float)
+    arm.run(0.2)
+    arm.gate.heartbeat(arm.now)
+    assert arm.gate.arm(arm.now) == ""
+    arm.run(0.4)
+    return arm
+
+
+def silence(arm):
+    arm.beats = False
+
+
+def stale(arm):
+    arm.measures = False
+
+
+def nonsense(arm):
+    for _ in range(2):
+        arm.offer(Chunk(arm.stamp(), np.full((16, 7), 1e3), np.full(16, 0.08)))
+
+
+def leash(arm):
+    arm.measures = False
+    for _ in range(20):
+        arm.gate.measure(ArmState(arm.stamp(), HOME_Q + 0.4, np.zeros(7), 0.08), arm.now)
+        arm.run(DT)
+
+
+def singular(arm):
+    arm.gate._follower.into_singularity = True  # how it comes to that: see below
+
+
+def late(arm):
+    arm.now += 0.2
+
+
+STOPS = {
+    "policy silent": (silence, State.HOLD, True),
+    "joint state stale": (stale, State.HOLD, True),
+    "plan stale": (lambda arm: arm.run(1.5), State.HOLD, True),
+    "gate late": (late, State.HOLD, True),
+    "policy restarted": (lambda arm: arm.gate.beat(0, arm.now), State.HOLD, False),
+    "singularity": (singular, State.HOLD, False),
+    "bad plans": (nonsense, State.HOLD, False),
+    "held by operator": (lambda arm: arm.gate.hold(), State.HOLD, False),
+    "stopped by operator": (lambda arm: arm.gate.stop(), State.DISARMED, False),
+    "second publisher": (lambda arm: arm.gate.fault("second publisher: of target_joint"), State.FAULT, False),
+    "leash": (leash, State.FAULT, False),
+}
+
+
+@pytest.mark.parametrize("cause", STOPS)
+def test_each_stop_has_one_cause_and_only_staleness_goes_on_by_itself(cause):
+    happen, after, goes_on = STOPS[cause]
+    arm = ready()
+    start_moving(arm)
+    happen(arm)
+    arm.run(0.6)
+    assert arm.gate.state is after and arm.gate.counts.stops == {cause: 1}
+    assert arm.gate.cause.partition(":")[0] == cause
+    assert violations(arm) == 0
+    arm.beats = arm.measures = True
+    arm.run(0.1)
+    assert (arm.offer(arm.chunk(AWAY, age=0.05), 0.05) == "") is goes_on
+
+
+def test_one_bad_plan_costs_nothing_and_a_good_one_in_between_forgives():
+    arm = ready()
+    start_moving(arm)
+    bad = Chunk(arm.stamp(), np.full((16, 7), np.nan), np.full(16, 0.08))
+    for _ in range(4):
+        assert arm.offer(bad).startswith("not finite") and arm.gate.state is State.RUNNING
+        arm.run(0.1)
+        assert arm.offer(arm.chunk(AWAY)) == ""
+    assert arm.gate.counts.refused == {"not finite": 4} and arm.gate.counts.stops == {}
+
+
+def test_a_plan_of_a_silent_policy_is_refused():
+    arm = ready()
+    arm.beats = False
+    arm.run(0.1)
+    assert arm.offer(arm.chunk(AWAY)).startswith("alive")
+
+
+def test_a_stop_before_arming_does_not_disarm_a_later_motion():
+    arm = Rig()
+    arm.run(0.2)
+    arm.gate.stop()
+    assert arm.gate.arm(arm.now) == ""
+    arm.run(0.1)
+    start_moving(arm)
+    arm.beats = False
+    arm.run(0.6)
+    assert arm.gate.state is State.HOLD
+
+
+def test_the_ramp_begins_before_the_last_row():
+    arm = ready(GateConfig(plan_timeout=10.0))
+    accepted = arm.now
+    assert arm.offer(arm.chunk(AWAY)) == ""
+    while arm.gate.state is State.RUNNING:
+        arm.run(DT)
+    assert arm.gate.cause == "plan stale" and accepted + 1.35 < arm.now < accepted + 1.5 + 2 * DT
+
+
+# ---- hold to run -----------------------------------------------------------------------------------------------------
+
+
+def test_letting_go_of_the_button_stops_and_pressing_it_again_is_not_enough():
+    arm = ready(GateConfig(hold_to_run=True))
+    arm.gate.heartbeat(arm.now)
+    assert arm.offer(arm.chunk(AWAY)) == ""
+    for _ in range(10):
+        arm.gate.heartbeat(arm.now)
+        arm.run(0.05)
+    assert arm.gate.state is State.RUNNING
+    gone = arm.now
+    while arm.gate.state is State.RUNNING:
+        arm.run(DT)
+    assert arm.now - gone <= 0.25 and arm.gate.counts.stops == {"button let go": 1}
+    arm.run(0.5)
+    arm.gate.heartbeat(arm.now)
+    assert "not armed" in arm.offer(arm.chunk(AWAY))
+    assert violations(arm) == 0
+
+
+def test_without_a_hand_on_the_button_nothing_begins():
+    arm = Rig(GateConfig(hold_to_run=True))
+    arm.run(0.2)
+    assert arm.gate.arm(arm.now) == ""
+    arm.run(0.2)
+    assert "nobody holds the button" in arm.offer(arm.chunk(AWAY))
+    assert "nobody holds the button" in arm.gate.home(arm.now)
+
+
+# ---- shadow ----------------------------------------------------------------------------------------------------------
+
+
+def test_in_shadow_everything_is_judged_and_nothing_is_sent():
+    arm = ready(GateConfig(shadow=True))
+    for turn in range(6):
+        assert arm.offer(arm.chunk(AWAY)) == ""
+        assert arm.gate.state is State.SHADOW
+        arm.run(0.3)
+        assert arm.gate.shadowed.plan > 0 and np.abs(arm.gate.shadowed.reference.dq).max() > 0.02
+        arm.q = arm.q + 0.001 * turn  # somebody leads the arm by hand
+        arm.run(0.15)
+    assert all(command is None for command in arm.log) and arm.gate.counts.accepted == 6
+    assert arm.offer(replace(arm.chunk(AWAY), q=arm.chunk(AWAY).q * 10)).startswith("joint limit")
+    assert "shadow" in arm.gate.home(arm.now)
+    arm.beats = False
+    arm.run(0.6)
+    assert arm.gate.counts.stops == {"policy silent": 1} and arm.gate.shadowed.reference.dq.max() == 0
+
+
+# ---- places the arm may not go ---------------------------------------------------------------------------------------
+
+
+def test_it_does_not_arm_where_the_arm_touches_itself():
+    arm = Rig()
+    arm.q = np.array([-1.03, -1.29, 2.12, -2.89, -1.17, 1.56, 2.54])
+    arm.run(0.2)
+    assert "too near" in arm.gate.arm(arm.now)
+
+
+def test_on_the_way_into_a_singularity_it_slows_down_and_stops_with_that_cause():
+    """A plan within bounds whose blend from another leads through the elbow's stretched posture."""
+    arm = ready(q=[0.0, 0.5, 0.0, -1.45, 0.0, 1.95, 0.785])
+    arm.gate._follower._low[:] = -2.0  # the box is not what is tested
+    arm.gate._follower._high[:] = 2.0
+    stretched = arm.q + np.array([0.0, 0.35, 0.0, 1.1, 0.0, 0.0, 0.0])
+    follower, conditions, speeds = arm.gate._follower, [], []
+    for _ in range(1200):
+        reference = follower.step(stretched, np.zeros(7), np.zeros(7))
+        conditions.append(float(condition(fk_jacobian(reference.q)[1])))
+        speeds.append(np.abs(reference.dq).max())
+        if follower.into_singularity and speeds[-1] < 1e-4:
+            break
+    assert follower.into_singularity and 30.0 <= max(conditions) < 34.0
+    slow = [s for c, s in zip(conditions, speeds) if 27 < c < 30]
+    assert slow and max(slow) < 0.6 * max(speeds)
+    away = [follower.step(arm.q, np.zeros(7), np.zeros(7)) for _ in range(200)]
+    assert np.abs(away[40].dq).max() > 0.05 and not follower.into_singularity  # out of it it may go
+
+
+# ---- splices ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("delay", range(0, 21, 2))
+def test_plans_that_disagree_are_spliced_smoothly_whatever_their_delay(delay):
+    """50 Hz rows, as fine-grained policies send them, arriving ``delay`` rows late."""
+    rng, arm = np.random.default_rng(delay), ready()
+    goal = AWAY
+    for _ in range(8):
+        age = delay * 0.02 + 0.01
+        goal = AWAY + rng.normal(size=7) * 0.03
+        rows = np.linspace(0, 1, 51)[1:, None] * np.clip(goal - arm.q, -0.4, 0.4) + arm.q
+        chunk = Chunk(arm.stamp(age), rows, np.full(50, 0.08), dt=0.02)
+        reason = arm.offer(chunk, age)
+        assert reason == "" or reason.startswith("order"), reason
+        arm.run(0.25)
+    assert violations(arm) == 0 and arm.gate.counts.accepted >= 6
+    q = np.array([c.reference.q for c in arm.log if c is not None])
+    assert np.abs(np.diff(q, 2, axis=0)).max() <= 1e-3  # [rad] the table's 10 rad/s2 at 100 Hz
+
+
+def test_from_standstill_no_row_is_skipped_however_late_the_plan():
+    for age in (0.05, 0.3, 0.47):
+        arm = ready()
+        assert arm.offer(arm.chunk(AWAY, age), age) == ""
+        arm.run(DT)
+        first = arm.gate._target.at(arm.now + 0.2).q  # two rows on, as of now
+        np.testing.assert_allclose(first, HOME_Q + 3 / 16 * (AWAY - HOME_Q), atol=0.01)
+    assert ready().offer(arm.chunk(AWAY, 0.7), 0.7).startswith("age")
+
+
+def test_the_gate_takes_a_smaller_workspace_as_its_own():
+    arm = Rig(workspace=Workspace(high=(0.8, 0.02, 0.7)))
+    arm.run(0.2)
+    assert arm.gate.arm(arm.now) == ""
+    arm.run(0.1)
+    assert arm.offer(arm.chunk(AWAY)).startswith("workspace")

@@ -1,0 +1,226 @@
+"""An operator's hand on a device, the follower's limits and the plans in between."""
+
+import numpy as np
+import pytest
+from teleoperated import read_recording, run
+
+from gwm_core.control.devices import DEVICES, KEY_TIME, KEYS, Keyboard
+from gwm_core.control.judge import judge
+from gwm_core.control.kinematics import HOME_Q, fk
+from gwm_core.control.limits import Workspace
+from gwm_core.control.teleop import Authority, Teleop, TeleopConfig
+from gwm_core.errors import InputError
+from gwm_core.types import OPEN_WIDTH
+
+C = TeleopConfig()
+PERIOD = 0.02
+
+
+def joy(device, motion=(), buttons=()):
+    """Axes and buttons of a device for {direction: deflection} in the base frame."""
+    d = DEVICES[device]
+    axes, pressed = np.zeros(8), np.zeros(12, int)
+    for i, deflection in dict(motion).items():
+        index, sign = d.axes[i]
+        axes[index] = sign * deflection
+    pressed[[getattr(d, name) for name in buttons]] = 1
+    return axes, pressed
+
+
+class Desk:
+    """Teleop in front of an arm that follows every plan exactly."""
+
+    def __init__(self, device="gamepad"):
+        self.teleop, self.device, self.now, self.q, self.chunks = (
+            Teleop(DEVICES[device]),
+            device,
+            50.0,
+            HOME_Q.copy(),
+            [],
+        )
+        self.teleop.reference(self.q, OPEN_WIDTH)
+
+    def run(self, seconds, motion=None, buttons=("clutch",)):
+        for k in range(round(seconds / PERIOD)):
+            self.now += PERIOD
+            if motion is not None:
+                self.teleop.joy(*joy(self.device, motion, buttons), self.now)
+            if k % 4 == 3:
+                chunk = self.teleop.plan(round(self.now * 1e9), self.now)
+                share = 4 * PERIOD / chunk.dt - 1  # it is between the first two rows when the next plan is made
+                self.q = chunk.q[0] + share * (chunk.q[1] - chunk.q[0])
+                self.teleop.reference(self.q, chunk.width[-1])
+                self.chunks.append(chunk)
+        return self.chunks[-1]
+
+    @property
+    def tcp(self):
+        return fk(self.q)[:3, 3]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_each_device_moves_the_hand_along_the_base_frame(device):
+    desk = Desk(device)
+    desk.run(0.2, {}, ())
+    start = desk.tcp
+    desk.run(1.0, {1: 1.0})
+    moved = desk.tcp - start
+    assert 0.08 < moved[1] < C.speed and np.abs(moved[[0, 2]]).max() < 2e-3
+
+
+def test_nothing_moves_without_the_clutch_or_inside_the_deadband():
+    desk = Desk()
+    desk.run(0.5, {0: 1.0}, ())
+    desk.run(0.5, {0: 0.9 * C.deadband})
+    assert all((chunk.q == HOME_Q).all() for chunk in desk.chunks)
+
+
+def test_a_clutch_held_from_the_start_does_not_count():
+    desk = Desk()
+    desk.run(0.5, {0: 1.0})
+    assert not desk.teleop.engaged and (desk.chunks[-1].q == HOME_Q).all()
+    desk.run(0.1, {}, ())
+    desk.run(0.5, {0: 1.0})
+    assert desk.teleop.engaged and not (desk.chunks[-1].q == HOME_Q).all()
+
+
+def test_every_plan_ends_at_rest_and_goes_on_no_longer_than_the_timeout():
+    """So a device that is gone means a stop, even if this process is gone with it."""
+    desk = Desk()
+    desk.run(0.1, {}, ())
+    chunk = desk.run(1.0, {1: 1.0})
+    path = fk(chunk.q)[:, :3, 3]
+    speed = np.linalg.norm(np.diff(path, axis=0), axis=1) / chunk.dt
+    times = chunk.dt * np.arange(2, len(path) + 1)
+    assert speed[0] == pytest.approx(C.speed, rel=0.02)
+    assert np.all(speed[times > C.timeout + C.dt] < C.speed * 0.97)  # slowing down
+    assert speed[-1] < 0.02
+    assert np.all(np.abs(np.diff(speed)) <= 1.1 * C.acceleration * chunk.dt)
+
+
+def test_a_device_that_falls_silent_must_let_go_of_the_clutch_first():
+    desk = Desk()
+    desk.run(0.1, {}, ())
+    desk.run(0.6, {1: 1.0})
+    desk.run(1.0)  # silence
+    still = desk.tcp
+    assert desk.teleop.trouble == "input stale" and not desk.teleop.engaged
+    desk.run(0.5, {1: 1.0})
+    np.testing.assert_allclose(desk.tcp, still, atol=1e-6)
+    desk.run(0.1, {}, ())
+    desk.run(0.5, {1: 1.0})
+    assert desk.tcp[1] > still[1] + 0.02
+
+
+def test_releasing_the_clutch_slows_down_within_the_slew_limit():
+    desk = Desk()
+    desk.run(0.1, {}, ())
+    desk.run(1.0, {1: 1.0})
+    start = desk.tcp
+    desk.run(1.0, {1: 1.0}, ())
+    assert desk.tcp[1] - start[1] < C.speed**2 / (2 * C.acceleration) + C.speed * 0.15
+    assert (np.diff(desk.chunks[-1].q, axis=0) == 0).all()
+
+
+@pytest.mark.parametrize(("device", "presses"), [("gamepad", ("close", "open")), ("spacemouse", ("close", "close"))])
+def test_the_gripper_follows_edges_while_the_clutch_is_held(device, presses):
+    desk = Desk(device)
+    desk.run(0.1, {}, ())
+    assert desk.run(0.2, {}, ("close",)).width[-1] == OPEN_WIDTH
+    for button, width in zip(presses, (0.0, OPEN_WIDTH)):
+        desk.run(0.1, {}, ("clutch",))
+        assert desk.run(0.3, {}, ("clutch", button)).width[-1] == width
+
+
+def test_the_target_stays_in_the_workspace_and_within_its_lead():
+    desk = Desk()
+    desk.run(0.1, {}, ())
+    desk.run(6.0, {2: -1.0, 1: 0.5})
+    low, high = np.array(Workspace().low), np.array(Workspace().high)
+    for chunk in desk.chunks:
+        tcp = fk(chunk.q)[:, :3, 3]
+        assert np.all(tcp >= low) and np.all(tcp <= high)
+    stuck = Desk()
+    stuck.run(0.1, {}, ())
+    for _ in range(100):  # an arm that does not move at all
+        stuck.now += C.period
+        stuck.teleop.joy(*joy("gamepad", {0: 1.0}, ("clutch",)), stuck.now)
+        stuck.teleop.reference(HOME_Q, OPEN_WIDTH)
+        chunk = stuck.teleop.plan(1, stuck.now)
+    assert np.linalg.norm(fk(chunk.q[0])[:3, 3] - fk(HOME_Q)[:3, 3]) < C.most_lead + C.speed * 2 * C.dt
+
+
+@pytest.mark.parametrize("bad", [([0.0] * 3, [0] * 12), ([0.0] * 8, [0]), ([np.nan] * 8, [0] * 12)])
+def test_a_malformed_joy_is_as_good_as_none(bad):
+    desk = Desk()
+    desk.run(0.1, {}, ())
+    desk.run(0.3, {1: 1.0})
+    desk.teleop.joy(*bad, desk.now)
+    assert not desk.teleop.engaged and desk.teleop.trouble.startswith("joy")
+    desk.run(0.3, {1: 1.0})
+    assert not desk.teleop.engaged  # until the clutch was let go of
+
+
+def test_two_devices_on_one_topic_are_obeyed_neither():
+    desk = Desk()
+    desk.run(0.1, {}, ())
+    desk.run(0.3, {1: 1.0})
+    desk.teleop.rivals(1)
+    assert desk.teleop.engaged
+    desk.teleop.rivals(2)
+    assert not desk.teleop.engaged and "one operator" in desk.teleop.trouble
+
+
+def test_a_leader_arm_is_followed_at_limited_speed_and_dropped_when_silent():
+    teleop, q = Teleop(DEVICES["gamepad"]), HOME_Q.copy()
+    goal, now = HOME_Q + 0.2, 10.0
+    teleop.reference(q, OPEN_WIDTH)
+    for _ in range(60):
+        now += C.period
+        teleop.leader(goal, 0.0, now)
+        teleop.engage(True)
+        chunk = teleop.plan(1, now)
+        assert np.abs(np.diff(chunk.q, axis=0)).max() <= C.leader_speed * C.dt + 1e-12
+        q = q + (chunk.q[0] - q) * C.period / C.dt
+        teleop.reference(q, chunk.width[-1])
+    np.testing.assert_allclose(q, goal, atol=0.01)
+    assert chunk.width[-1] == 0.0
+    teleop.leader(HOME_Q, 0.0, now)
+    chunk = teleop.plan(1, now + C.timeout + 0.01)
+    assert teleop.trouble == "input stale" and (chunk.q == q).all()
+    teleop.leader(np.full(7, np.nan), None, now)
+    assert "seven finite" in teleop.trouble
+
+
+def test_authority_passes_one_source_and_rising_ids_alone():
+    authority = Authority("policy")
+    assert authority.passes("policy", 5) and not authority.passes("operator", 6)
+    authority.give("operator")
+    assert not authority.passes("policy", 7) and authority.passes("operator", 6)
+    authority.give("policy")
+    assert not authority.passes("policy", 6) and authority.passes("policy", 8)
+
+
+def test_a_keyboards_keys_are_held_for_a_moment():
+    keyboard = Keyboard()
+    assert keyboard.joy(0.0) == ([0.0] * 6, [0] * 4)
+    for key, (axis, direction) in KEYS.items():
+        keyboard = Keyboard()
+        keyboard.press(key, 1.0)
+        axes, buttons = keyboard.joy(1.1)
+        assert axes[axis] == direction and np.count_nonzero(axes) == 1 and buttons[0] == 1
+        assert keyboard.joy(1.01 + KEY_TIME) == ([0.0] * 6, [0] * 4)
+
+
+def test_numbers_that_make_no_sense_are_refused():
+    with pytest.raises(InputError, match="timeout"):
+        TeleopConfig(timeout=0.0)
+
+
+def test_a_recorded_joy_stream_lifts_the_cube_and_the_judge_is_content(simulator):
+    recording = iter(read_recording())
+    lifted, log, _ = run(simulator, lambda sim, now: next(recording))
+    assert lifted
+    q, dq, ddq = (np.array(part) for part in zip(*(command.reference for command in log)))
+    verdict = judge(q, dq, ddq, np.array([command.latched for command in log]))
+    assert verdict.total == 0, verdict.violations
