@@ -44,6 +44,7 @@ def _nodes(context):
             exec_name=spec.name,
             arguments=["-m", f"gwm.{spec.module}", *gwm_graph.ros_arguments(spec)],
             prefix=" ".join(gwm_graph.nice(spec)) or None,
+            additional_env=spec.environment,
             respawn=spec.respawn,
             respawn_max_retries=3,
             output="screen",

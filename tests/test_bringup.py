@@ -1,6 +1,7 @@
 """What can be known of the bring-up without launch, drivers or a robot."""
 
 import ast
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,22 @@ def test_crisp_is_given_a_damping_that_damps():
 
 def test_joint_states_come_at_the_gates_rate():
     assert CONTROLLERS["joint_state_broadcaster"]["ros__parameters"]["update_rate"] == 100
+
+
+def test_the_gate_shares_no_memory_and_finds_the_others_as_they_find_each_other():
+    """A process killed while it holds a lock in shared memory stops all others that share it for a second."""
+    (gate,) = (node for node in graph.graph(policy="expert") if node.name == "gate")
+    own, others = (
+        ET.parse(e["FASTRTPS_DEFAULT_PROFILES_FILE"]).getroot() for e in (gate.environment, graph.environment())
+    )
+
+    def texts(root, tag):
+        return [element.text for element in root.iter() if element.tag.endswith("}" + tag)]
+
+    assert texts(own, "type") == ["UDPv4"] and set(texts(others, "type")) == {"SHM", "UDPv4"}
+    assert texts(own, "useBuiltinTransports") == ["false"]
+    found = [[ET.tostring(e) for e in root.iter() if e.tag.endswith("}discovery_config")] for root in (own, others)]
+    assert found[0] == found[1] != []
 
 
 def test_the_drivers_take_the_graphs_arguments():

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 from dataclasses import asdict
 from pathlib import Path
+
+import numpy as np
 
 from gwm.terminal import Bar
 from gwm_core.bench.faults import ELSEWHERE, HARDWARE, run, scenarios
 from gwm_core.bench.fuzz import fuzz
 from gwm_core.bench.gate_killed import rows as gate_killed
 from gwm_core.bench.plans import recorded_plans
+from gwm_core.bench.rig import Rig
+from gwm_core.control.gate import State
+from gwm_core.control.kinematics import HOME_Q
+from gwm_core.types import Chunk
 
 KILLS = 200
+COST_TICKS, PLAN_EVERY = 4000, 50  # periods timed, and periods between two plans
 
 
 def bench_gate(actions: int, seed: int, path: str | None) -> int:
@@ -23,15 +31,39 @@ def bench_gate(actions: int, seed: int, path: str | None) -> int:
     report = fuzz(actions, seed, plans, lambda done: bar.to(min(done, actions)))
     figures = asdict(report) | {"seed": seed, "seconds": time.perf_counter() - begun}
     figures["cpu_seconds"] = time.process_time() - cpu
+    figures["tick_ms"] = _tick_cost(plans)
     if path:
         Path(path).write_text(json.dumps(figures, indent=1) + "\n")
     print(f"{report.actions} actions in {figures['seconds']:.0f} s ({figures['cpu_seconds']:.0f} s of CPU): "
           f"{report.violations} violations, {report.nonfinite} not finite, {report.partial} half used")  # fmt: skip
+    cost = ", ".join(f"{name} {ms:.2f} ms" for name, ms in figures["tick_ms"].items())
+    print(f"a period's work in motion, without messages: {cost}")
     print(f"{report.moving} in motion; {report.plans} plans, {report.accepted} followed; "
           f"least clearance {1e3 * report.least_clearance:.1f} mm")  # fmt: skip
     for what, counts in (("broken", report.broken), ("refused", report.refused), ("stops", report.stops)):
         print(f"{what}: {', '.join(f'{k} {n}' for k, n in sorted(counts.items())) or 'none'}")
     return int(report.violations + report.nonfinite + report.partial > 0)
+
+
+def _tick_cost(plans: list[Chunk]) -> dict[str, float]:
+    """Quantiles [ms] of a period's work while plans are followed: joints and beats in, a command out."""
+    rig, times = Rig(), []
+    rig.start()
+    gc.collect()
+    gc.disable()  # as in the gate's process
+    try:
+        for k in range(COST_TICKS):
+            if k % PLAN_EVERY == 0:
+                plan = plans[k // PLAN_EVERY % len(plans)]
+                away = np.where(rig.q > HOME_Q, -1.0, 1.0) * np.abs(plan.q - plan.q[0])  # the same motion, towards home
+                rig.offer(Chunk(rig.stamp(), rig.q + away, plan.width), age=0.0)
+            begun = time.perf_counter()
+            rig.tick()
+            if rig.gate.state is State.RUNNING:
+                times.append(1e3 * (time.perf_counter() - begun))
+    finally:
+        gc.enable()
+    return dict(zip(("p50", "p99", "p99.9"), np.quantile(times, [0.5, 0.99, 0.999]).tolist()))
 
 
 def bench_faults(seed: int, path: str | None) -> int:

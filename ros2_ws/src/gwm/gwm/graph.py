@@ -45,6 +45,7 @@ class NodeSpec:
     respawn: bool = False
     remaps: dict[str, str] = field(default_factory=dict)
     essential: bool = False  # its death ends the graph
+    environment: dict[str, str] = field(default_factory=dict)  # besides that of every process
 
 
 def share(name: str) -> Path:
@@ -64,7 +65,7 @@ def interpreter() -> str:
 def environment(local_only: bool = True) -> dict[str, str]:
     """Variables for every process: discovery on this machine alone, images by shared memory, one thread each."""
     values = {
-        "FASTRTPS_DEFAULT_PROFILES_FILE": str(share("launch/fastdds.xml")),
+        **_profile("fastdds.xml"),
         "RMW_IMPLEMENTATION": "rmw_fastrtps_cpp",
         "PYTHONUNBUFFERED": "1",
         END_WITH_PARENT: "1",
@@ -74,6 +75,10 @@ def environment(local_only: bool = True) -> dict[str, str]:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
         values[name] = "1"  # two cores for five processes: more threads only wait for one another
     return values
+
+
+def _profile(name: str) -> dict[str, str]:
+    return {"FASTRTPS_DEFAULT_PROFILES_FILE": str(share(f"launch/{name}"))}
 
 
 def end_with_parent() -> None:
@@ -162,7 +167,7 @@ def graph(
     ]
     nodes = [
         *{"policy": planners[:1], "teleop": planners[1:], "shared": planners}[mode],
-        NodeSpec("gate", "gate_node", {**common, **gate}, essential=True),
+        NodeSpec("gate", "gate_node", {**common, **gate}, essential=True, environment=_profile("fastdds_gate.xml")),
         NodeSpec("recorder", "recorder_node", {**common, "record": record, "task": task}, nice=10, respawn=True),
     ]
     cameras = {"width": camera_width, "height": camera_height, "camera_hz": camera_hz}

@@ -55,7 +55,7 @@ class Supervisor:
         # a session of their own, so that Ctrl-C reaches only the supervisor, which stops them in order
         self.processes[name] = subprocess.Popen(
             command(self._nodes[name]),
-            env=self._environment,
+            env=self._environment | self._nodes[name].environment,
             stdout=self._log,
             stderr=subprocess.STDOUT if self._log else None,
             start_new_session=True,
