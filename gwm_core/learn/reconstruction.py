@@ -15,6 +15,7 @@ from gwm_core.scene.gaussians import COLORS, MEANS, OPACITY, QUATS, SCALES
 PIXEL_WEIGHT = 3.0  # of what the robot and the cube cover: small, and what the task is about
 SQUARE_WEIGHT, ALPHA_WEIGHT = 3.0, 0.1
 CHAMFER_WEIGHT, LOOKS_WEIGHT = 10.0, 0.2  # per metre; per unit of colour, opacity and log scale
+BLUR = 0.1  # [pixels^2] an area average has 1/12; the renderer's usual 0.3 would wash out what is two pixels wide
 _SOME = 512  # Gaussians of a scene that the Chamfer term looks at in a step
 
 
@@ -22,7 +23,7 @@ def draw(gaussians: Tensor, viewmat: Tensor, K: Tensor, width: int, height: int)
     """Image (H, W, 3) before black, and alpha (H, W), of a scene (N, 14)."""
     image, alpha, _ = rasterize(
         gaussians[:, MEANS], gaussians[:, QUATS], gaussians[:, SCALES], gaussians[:, OPACITY], gaussians[:, COLORS],
-        viewmat[None], K[None], width, height,
+        viewmat[None], K[None], width, height, eps2d=BLUR,
     )  # fmt: skip
     return image[0], alpha[0, ..., 0]
 

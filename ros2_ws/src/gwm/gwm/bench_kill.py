@@ -105,6 +105,7 @@ def bench_kill(kills: int, joint_hz: float, path: str | None) -> int:
         rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
         (gate,) = (node for node in graph(policy="expert") if node.name == "gate")
         supervisor, arm = Supervisor([gate], open(Path(folder) / "log", "w")), Arm(joint_hz)  # noqa: SIM115
+        idle = subprocess.Popen([sys.executable, "-m", "gwm.idle"], stdout=subprocess.PIPE, text=True, process_group=0)
         try:
             supervisor.start()
             arm.need("gate", lambda: arm.status, 30.0, supervisor.poll)
@@ -114,6 +115,7 @@ def bench_kill(kills: int, joint_hz: float, path: str | None) -> int:
             raise InputError(f"the bench stopped: {error}") from None
         finally:
             supervisor.stop()
+            idle.terminate()
             arm.destroy_node()
             rclpy.try_shutdown()
     q, dq, ddq, latched, _ = (np.array(column) for column in zip(*arm.commands))
@@ -122,6 +124,7 @@ def bench_kill(kills: int, joint_hz: float, path: str | None) -> int:
         "ms": dict(zip(("p50", "p95", "worst"), np.quantile(1e3 * delays, [0.5, 0.95, 1.0]).round(1).tolist())),
         "rest_ms_worst": round(1e3 * rests.max()), "violations": judge(q, dq, ddq, latched).total,
         "gate": {k: float(arm.status[k]) for k in ("periods", "late", "longest_ms", "step_ms_p99", "joints_hz")},
+        "idle": json.loads(idle.communicate()[0]),  # a gap here too is the machine's, not the gate's
         "stops": {k[6:]: int(v) for k, v in arm.status.items() if k.startswith("stops ")},
     }  # fmt: skip
     if path:

@@ -22,7 +22,8 @@ def main() -> None:
         pace.tick(time.monotonic())
         due = max(due + pace.period, time.monotonic() - pace.period)
         time.sleep(max(0.0, due - time.monotonic()))
-    print(json.dumps({"rate_hz": pace.rate_hz, "late_fraction": pace.late_fraction, "periods": pace.periods}))
+    figures = {"rate_hz": pace.rate_hz, "late_fraction": pace.late_fraction, "periods": pace.periods}
+    print(json.dumps(figures | {"longest_ms": 1e3 * pace.longest}))
 
 
 if __name__ == "__main__":
