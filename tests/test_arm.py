@@ -138,3 +138,15 @@ def test_recovery_keeps_its_order_and_tries_nothing_twice(steps):
     recovery.ended(steps[0], "refused by the robot")
     assert recovery.next is None and "gate/reset again" in recovery.failure
     assert recovery.begin(4) == "" and recovery.failure == "" and recovery.next == steps[0]
+
+
+def test_a_goal_that_was_not_taken_is_asked_for_again():
+    """Else the hand would count as closed for ever, and stay open."""
+    hand = Hand()
+    hand.wish(0.08, 0.0)
+    assert hand.wish(0.0, 0.0).grasp
+    hand.refused("no action server for Grasp.Goal")
+    assert hand.told == 0.08 and hand.wish(0.0, 0.1) is None and "no action server" in hand.trouble
+    assert hand.wish(0.0, PATIENCE + 0.1).grasp and hand.told == 0.0
+    hand.answered(True)
+    assert hand.trouble == "" and hand.wish(0.0, PATIENCE + 0.2) is None

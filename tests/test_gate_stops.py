@@ -7,9 +7,10 @@ import pytest
 from test_gate import AWAY, start_moving, violations
 
 from gwm_core.bench.rig import Rig
-from gwm_core.control.gate import GateConfig, State
+from gwm_core.control.gate import Gate, GateConfig, State
 from gwm_core.control.kinematics import HOME_Q, condition, fk_jacobian
-from gwm_core.control.limits import Workspace
+from gwm_core.control.limits import DESK, Workspace
+from gwm_core.errors import InputError
 from gwm_core.types import ArmState, Chunk
 
 DT = 0.01
@@ -239,3 +240,80 @@ def test_the_gate_takes_a_smaller_workspace_as_its_own():
     assert arm.gate.arm(arm.now) == ""
     arm.run(0.1)
     assert arm.offer(arm.chunk(AWAY)).startswith("workspace")
+
+
+def test_old_joints_neither_trip_the_leash_nor_become_a_command():
+    """Joint states end in fast motion: a ramp to rest and HOLD, however far it goes beyond what was measured last."""
+    arm = ready()
+    target = arm.q.copy()
+    target[6] += 2.0
+    arm.gate.home_q = target
+    assert arm.gate.home(arm.now) == ""
+    while np.abs(arm.gate._follower.reference.dq).max() < 1.2:
+        arm.run(DT)
+    arm.measures = False
+    arm.run(1.0)
+    assert arm.gate.counts.stops == {"joint state stale": 1} and arm.gate.state is State.HOLD
+    assert violations(arm) == 0 and not any(command.latched for command in arm.sent[-100:])
+    assert np.abs(arm.gate._follower.reference.q - arm.gate._in.measured.q).max() > 0.15  # it would have tripped
+
+
+def test_after_a_gap_nothing_is_sent_before_fresh_joints_tell_where_the_arm_is():
+    arm = ready()
+    start_moving(arm)
+    arm.measures = False
+    arm.now += 0.3
+    arm.q = arm.q + 0.03  # a trajectory controller has carried out its stop meanwhile
+    for _ in range(3):
+        arm.now += DT
+        assert arm.gate.step(arm.now) is None
+    assert "no joints" in arm.gate.home(arm.now) and "no joints" in arm.offer(arm.chunk(AWAY))
+    arm.gate.measure(ArmState(arm.stamp(), arm.q, np.zeros(7), 0.08), arm.now)
+    command = arm.gate.step(arm.now)
+    assert command.latched and not command.reference.dq.any()
+    np.testing.assert_array_equal(command.reference.q, arm.q)
+
+
+@pytest.mark.parametrize("how", ["old", "out of range", "another's"])
+def test_a_fault_whose_joints_cannot_be_believed_ends_where_the_arm_was_sent(how):
+    arm = ready()
+    start_moving(arm)
+    sent = arm.q.copy()
+    if how != "old":
+        wrong = np.array(HOME_Q) + (9.0 if how == "out of range" else 0.4)
+        arm.gate.measure(ArmState(arm.stamp(), wrong, np.zeros(7), 0.08), arm.now)
+    else:
+        arm.measures = False
+        arm.run(0.1)
+        sent = arm.q.copy()
+    arm.gate.fault("second publisher: of the joints", doubtful=how == "another's")
+    command = arm.gate.step(arm.now + DT)
+    assert command.latched and not command.reference.dq.any()
+    np.testing.assert_allclose(command.reference.q, sent, atol=0.01)
+
+
+def test_a_stop_keeps_the_gripper_as_it_was_told():
+    """What it holds may be as wide as open fingers: a latch must not drop it."""
+    arm = ready()
+    start_moving(arm)
+    arm.gate._width = 0.0
+    arm.gate.measure(ArmState(arm.stamp(), arm.q, np.zeros(7), 0.06), arm.now)
+    arm.gate.fault("robot: reflex")
+    assert arm.gate.step(arm.now + DT).width == 0.0
+
+
+def test_a_singularity_is_left_with_the_next_plan():
+    arm = ready()
+    start_moving(arm)
+    singular(arm)
+    arm.run(0.6)
+    assert arm.gate.counts.stops == {"singularity": 1}
+    assert arm.gate.arm(arm.now) == ""
+    assert arm.offer(arm.chunk(AWAY, age=0.05), 0.05) == ""
+    arm.run(0.1)
+    assert arm.gate.state is State.RUNNING
+
+
+def test_a_profile_that_could_hardly_stop_is_refused():
+    with pytest.raises(InputError, match="a stop would take"):
+        Gate(profile=replace(DESK, acceleration=0.03))

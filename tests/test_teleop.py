@@ -194,11 +194,20 @@ def test_a_leader_arm_is_followed_at_limited_speed_and_dropped_when_silent():
 
 def test_authority_passes_one_source_and_rising_ids_alone():
     authority = Authority("policy")
-    assert authority.passes("policy", 5) and not authority.passes("operator", 6)
-    authority.give("operator")
-    assert not authority.passes("policy", 7) and authority.passes("operator", 6)
-    authority.give("policy")
-    assert not authority.passes("policy", 6) and authority.passes("policy", 8)
+    assert authority.passes("policy", 5, 5) and not authority.passes("operator", 6, 6)
+    authority.give("operator", 6)
+    assert not authority.passes("policy", 7, 7) and authority.passes("operator", 6, 7)
+    authority.give("policy", 7)
+    assert not authority.passes("policy", 6, 8) and authority.passes("policy", 8, 8)
+
+
+def test_a_plan_from_the_future_does_not_keep_the_operator_out():
+    authority, now, hour = Authority("policy"), 10**18, 3600 * 10**9
+    assert not authority.passes("policy", now + hour, now)
+    authority.give("operator", now)
+    assert authority.passes("operator", now, now)
+    authority.give("policy", now - hour)  # the clock was set back
+    assert authority.passes("policy", now - hour + 1, now - hour + 1)
 
 
 def test_a_keyboards_keys_are_held_for_a_moment():

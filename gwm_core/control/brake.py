@@ -8,8 +8,9 @@ import numpy as np
 from ruckig import ControlInterface, InputParameter, Result, Ruckig, Synchronization, Trajectory
 
 from gwm_core.control.limits import DESK, FR3, ArmLimits, Profile
+from gwm_core.errors import InputError
 
-_LONGEST = 200  # states of a tail: 2 s at 10 ms, five times the longest stop the desk profile needs
+_LONGEST = 5.0  # [s] a stop may take: longer ones are as good as none, and each is looked at whole, every period
 
 
 class Reference(NamedTuple):
@@ -27,12 +28,22 @@ class Brake:
         dt: between the states of a tail [s].
         profile: shares of the published limits.
         arm: those limits.
+
+    Raises:
+        InputError: with these shares a stop may take too long.
     """
 
     def __init__(self, dt: float = 0.01, profile: Profile = DESK, arm: ArmLimits = FR3):
         self._dt, self._otg, self._trajectory, self._request = dt, Ruckig(7), Trajectory(7), InputParameter(7)
         self._request.control_interface = ControlInterface.Velocity
         self._request.synchronization = Synchronization.No
+        a, j = profile.acceleration * arm.ddq_max, profile.jerk * arm.dddq_max
+        longest = float(np.max(profile.velocity * arm.dq_max / a + a / j))
+        if longest > _LONGEST:
+            raise InputError(
+                f"a stop would take up to {longest:.1f} s, {_LONGEST:.0f} are allowed: acceleration "
+                f"{profile.acceleration} and jerk {profile.jerk} are too small for velocity {profile.velocity}"
+            )
         self._request.max_acceleration = (profile.acceleration * arm.ddq_max).tolist()
         self._request.max_jerk = (profile.jerk * arm.dddq_max).tolist()
 
@@ -52,7 +63,5 @@ class Brake:
             return []
         stop = self.plan(start)
         count = int(np.ceil(stop.duration / self._dt))
-        if count > _LONGEST:
-            raise RuntimeError(f"a stop of {stop.duration:.1f} s from {start}")
         states = [Reference(*map(np.array, stop.at_time(self._dt * k))) for k in range(1, count)]
         return [*states, Reference(np.array(stop.at_time(stop.duration)[0]), np.zeros(7), np.zeros(7))]

@@ -70,6 +70,8 @@ class Gate:
         self._last_row_at = np.inf
         self._plan, self._width = 0, OPEN_WIDTH
         self._homing = self._latched = self._disarm_at_rest = False
+        self._lost = False  # where the arm is: nothing is sent until fresh joints tell
+        self._gripper_known = False
         self._stretched_since: float | None = None
 
     # ---- what comes in -------------------------------------------------------------------------------------------
@@ -140,6 +142,8 @@ class Gate:
         c = self.config
         if self.state not in (State.HOLD, *MOVING) or not self.armed or self._homing:
             return f"state: {self.state.name}{'' if self.armed else ', not armed'}"
+        if self._lost:
+            return "state: no joints since the gate was late"
         if c.hold_to_run and now - self._in.heartbeat_at > c.heartbeat_timeout:
             return "state: nobody holds the button"
         if now - self._in.beat_at > c.alive_timeout:
@@ -160,7 +164,7 @@ class Gate:
             return f"in FAULT ({self.cause}): reset first"
         if self.state is State.STOPPING:
             return "still coming to rest: arm again"
-        if self._in.measured is None or now - self._in.measured_at > self.config.state_timeout:
+        if self._in.measured is None or not self._fresh(now):
             return "no fresh joint state"
         if not np.isfinite(self._in.measured.width):
             return "no gripper state"
@@ -199,12 +203,16 @@ class Gate:
         self._stop("stopped by operator")
         return ""
 
-    def fault(self, cause: str) -> None:
-        """Latch a fault while the arm is commanded; the last command is the measured joints, at rest."""
+    def fault(self, cause: str, doubtful: bool = False) -> None:
+        """Latch a fault while the arm is commanded; the last command is the measured joints, at rest.
+
+        Args:
+            doubtful: the measured joints may be another's: where the arm was last sent, instead.
+        """
         if self.state in (State.HOLD, *MOVING, State.STOPPING):
             self._count_stop(cause.partition(":")[0])
             self.state, self.armed, self.cause = State.FAULT, False, cause
-            self._latch()
+            self._latch(doubtful)
 
     def reset(self) -> str:
         """Leave FAULT for DISARMED. Plans observed before count for nothing any more."""
@@ -217,6 +225,8 @@ class Gate:
         """Move to ``home_q`` from HOLD with the gripper open; plans need ``arm`` afterwards. Returns "" or why not."""
         if self.state is not State.HOLD or self.config.shadow:
             return f"home starts from HOLD, not from {'shadow' if self.config.shadow else self.state.name}"
+        if self._lost:
+            return "no joints since the gate was late"
         if self.config.hold_to_run and now - self._in.heartbeat_at > self.config.heartbeat_timeout:
             return "nobody holds the button"
         self._target = Move(self._follower.reference.q, self.home_q, now, OPEN_WIDTH, self.profile, self.limits)
@@ -234,7 +244,9 @@ class Gate:
         """
         self._watch(now)
         self._stepped_at = now
-        if self.state in (State.DISARMED, State.FAULT) and not self._latched:
+        if self._lost and self._fresh(now):
+            self._latch()
+        if self._lost or (self.state in (State.DISARMED, State.FAULT) and not self._latched):
             return None
         latched = self._latched
         self._latched = False
@@ -263,7 +275,7 @@ class Gate:
         c = self.config
         if now - self._stepped_at > c.max_gap and self.state in (*MOVING, State.STOPPING):
             self._count_stop("gate late")
-            self._latch()
+            self._lost, self._homing, self._plan = True, False, 0  # joints from before the gap tell nothing
             self.state, self.cause = State.HOLD, "gate late"
             if self._disarm_at_rest:
                 self.state, self._disarm_at_rest = State.DISARMED, False
@@ -279,7 +291,7 @@ class Gate:
     def _why_stop(self, now: float) -> str:
         """Why a motion must end now, or ""."""
         c = self.config
-        if now - self._in.measured_at > c.state_timeout:
+        if not self._fresh(now):
             return "joint state stale"
         if c.hold_to_run and now - self._in.heartbeat_at > c.heartbeat_timeout:
             return "button let go"
@@ -291,7 +303,13 @@ class Gate:
             return "plan stale"
         return "singularity" if self._follower.into_singularity else ""
 
+    def _fresh(self, now: float) -> bool:
+        return now - self._in.measured_at <= self.config.state_timeout
+
     def _leash(self, now: float) -> None:
+        if self._lost or not self._fresh(now):  # old joints say nothing of where the arm is now
+            self._stretched_since = None
+            return
         gap = np.abs(self._follower.reference.q - self._in.measured.q).max()
         if gap <= self.config.leash:
             self._stretched_since = None
@@ -308,13 +326,20 @@ class Gate:
             self._stop(cause)
         self.cause = cause
 
-    def _latch(self) -> None:
-        self._follower.reset(self._in.measured.q)
-        if np.isfinite(self._in.measured.width):
+    def _latch(self, doubtful: bool = False) -> None:
+        """Set the reference at rest where the arm is; where the joints cannot tell, where it was last sent."""
+        q, sent = self._in.measured.q, self._follower.reference.q
+        within = np.all(q >= self.limits.q_min) and np.all(q <= self.limits.q_max)
+        streaming = self.state is not State.DISARMED and not self._lost
+        doubtful = doubtful or not within or not self._fresh(self._stepped_at)
+        self._follower.reset(sent if streaming and doubtful else q)
+        if not self._gripper_known and np.isfinite(self._in.measured.width):
             self._width = OPEN_WIDTH if self._in.measured.width > self.config.open_above else 0.0  # as found
-        self._stretched_since, self._latched, self._homing, self._plan = None, True, False, 0
+            self._gripper_known = True  # from here on as last told: what it holds may be as wide as open fingers
+        self._stretched_since, self._latched, self._lost, self._homing, self._plan = None, True, False, False, 0
 
     def _stop(self, cause: str) -> None:
+        self._follower.into_singularity = False
         if self.state in (State.HOLD, *MOVING):
             self._count_stop(cause)
             self.state, self.cause, self._homing = State.STOPPING, cause, False

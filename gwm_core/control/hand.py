@@ -26,6 +26,7 @@ class Hand:
     def __init__(self):
         self.told: float | None = None  # [m] the width last asked for
         self.trouble = ""
+        self._before, self._taken = None, True  # the width before the goal that is out, and whether that was taken
         self._out_since: float | None = None
 
     def wish(self, width: float, now: float) -> Goal | None:
@@ -35,13 +36,18 @@ class Hand:
         if self._out_since is not None:
             if now - self._out_since <= PATIENCE:
                 return None
-            self.trouble = f"gripper: no answer for {PATIENCE:.0f} s"
+            if self._taken:
+                self.trouble = f"gripper: no answer for {PATIENCE:.0f} s"
             self._out_since = None
         if width == self.told:
             return None
         goal = Goal(width < self.told, width)
-        self.told, self._out_since = width, now
+        self._before, self.told, self._out_since, self._taken = self.told, width, now, True
         return goal
+
+    def refused(self, error: str) -> None:
+        """The goal was not taken: the hand still has the one before, and is asked again after ``PATIENCE``."""
+        self.told, self._taken, self.trouble = self._before, False, f"gripper: {error}"
 
     def answered(self, success: bool, error: str = "") -> None:
         """The goal that was out has ended."""

@@ -211,19 +211,22 @@ class Teleop:
         return Chunk(stamp, self._inside(q), np.full(c.rows, self._width), c.dt)
 
 
+AHEAD = 20_000_000  # [ns] a plan may be stamped later than now: two clocks of one machine
+
+
 class Authority:
     """Whose plans go to the gate: the policy's or the operator's, never both; ids only ever rise."""
 
     def __init__(self, holder: str):
         self.holder, self.last = holder, 0
 
-    def give(self, to: str) -> None:
-        """Hand over. The gate blends into the next plan, whoever made it."""
-        self.holder = to
+    def give(self, to: str, now: int) -> None:
+        """Hand over at ``now`` [ns]. The gate blends into the next plan, whoever made it."""
+        self.holder, self.last = to, min(self.last, now)  # should the clock have been set back
 
-    def passes(self, source: str, plan: int) -> bool:
-        """Whether this plan goes on to the gate."""
-        if source != self.holder or plan <= self.last:
+    def passes(self, source: str, plan: int, now: int) -> bool:
+        """Whether this plan goes on to the gate; one from the future would keep all later ones out."""
+        if source != self.holder or not self.last < plan <= now + AHEAD:
             return False
         self.last = plan
         return True

@@ -108,7 +108,7 @@ class ForwardGripper:
 
 
 class ActionGripper:
-    """A gripper with actions. ``start(goal, ended)`` sends a goal and calls ``ended(success, error)`` once."""
+    """A gripper with actions. ``start(goal, hand)`` sends a goal and tells the hand once what came of it."""
 
     def __init__(self, start):
         self._hand, self._start = Hand(), start
@@ -127,7 +127,7 @@ class ActionGripper:
         """Ask for it when the last goal has ended."""
         goal: Goal | None = self._hand.wish(width, time.monotonic())
         if goal is not None:
-            self._start(goal, self._hand.answered)
+            self._start(goal, self._hand)
 
 
 def gripper_of(node: Node, kind: str):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import time
+from functools import partial
 
 from rclpy.action import ActionClient
 from rclpy.node import Node
@@ -15,7 +16,7 @@ from rclpy.qos import QoSPresetProfiles
 
 from gwm.node import RELIABLE
 from gwm_core.control import recovery
-from gwm_core.control.hand import Goal
+from gwm_core.control.hand import Goal, Hand
 from gwm_core.errors import InputError
 from gwm_core.types import OPEN_WIDTH
 
@@ -41,16 +42,16 @@ def _need(package: str) -> None:
         )
 
 
-def _run(client: ActionClient, goal, ended) -> None:
-    """Send an action goal; ``ended(success, error)`` is called once, from the executor."""
+def _run(client: ActionClient, goal, ended, refused) -> None:
+    """Send an action goal; ``ended(success, error)`` or ``refused(error)`` is called once, from the executor."""
     if not client.server_is_ready():
-        ended(False, f"no action server for {type(goal).__qualname__}")
+        refused(f"no action server for {type(goal).__qualname__}")
         return
 
     def accepted(future):
         handle = future.result()
         if not handle.accepted:
-            ended(False, "goal refused")
+            refused("goal refused")
             return
         handle.get_result_async().add_done_callback(lambda f: ended(*_outcome(f.result().result)))
 
@@ -69,13 +70,13 @@ def hand(node: Node):
     grasp = ActionClient(node, Grasp, "franka_gripper/grasp")
     move = ActionClient(node, Move, "franka_gripper/move")
 
-    def start(goal: Goal, ended) -> None:
+    def start(goal: Goal, told: Hand) -> None:
         if goal.grasp:
             wish = Grasp.Goal(width=goal.width, speed=goal.speed, force=goal.force)
             wish.epsilon.inner = wish.epsilon.outer = ANY_OBJECT
-            _run(grasp, wish, ended)
+            _run(grasp, wish, told.answered, told.refused)
         else:
-            _run(move, Move.Goal(width=goal.width, speed=goal.speed), ended)
+            _run(move, Move.Goal(width=goal.width, speed=goal.speed), told.answered, told.refused)
 
     return start
 
@@ -87,10 +88,10 @@ def gripper_action(node: Node):
 
     client = ActionClient(node, GripperCommand, "franka_gripper/gripper_action")
 
-    def start(goal: Goal, ended) -> None:
+    def start(goal: Goal, told: Hand) -> None:
         wish = GripperCommand.Goal()
         wish.command.position, wish.command.max_effort = goal.width / 2, goal.force
-        _run(client, wish, ended)
+        _run(client, wish, told.answered, told.refused)
 
     return start
 
@@ -153,7 +154,7 @@ class Robot:
             self._step(finished)
 
         if step == "clear the error":
-            _run(self._clear, self._no_error, ended)
+            _run(self._clear, self._no_error, ended, partial(ended, False))
         elif step == "activate the hardware":
             self._ask("set_hardware_component_state", ended, name=HARDWARE, target_state={"id": 3, "label": "active"})
         else:

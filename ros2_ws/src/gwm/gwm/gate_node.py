@@ -99,6 +99,8 @@ class GateNode(Node):
         return serve
 
     def _arm_the_gate(self) -> str:
+        if self.count_publishers(topics.JOINT_STATES) > 1:
+            return f"two processes write to {topics.JOINT_STATES}: a simulation beside a real arm, or a recording"
         return (self._robot.trouble if self._robot else "") or self._gate.arm(time.monotonic())
 
     def _reset(self) -> str:
@@ -165,6 +167,8 @@ class GateNode(Node):
         for topic in self._arm.topics:
             if self.count_publishers(topic) > 1:
                 gate.fault(f"second publisher: another process writes to {topic}")
+        if self.count_publishers(topics.JOINT_STATES) > 1:
+            gate.fault(f"second publisher: another process writes to {topics.JOINT_STATES}", doubtful=True)
         values = {
             "state": gate.state.name, "cause": gate.cause, "armed": gate.armed, "plan": self._plan,
             "latency_ms": f"{self._latency_ms:.2f}", "sent": self._arm.sent, "rate_hz": f"{pace.rate_hz:.3f}",

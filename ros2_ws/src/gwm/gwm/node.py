@@ -82,10 +82,12 @@ def spin(make, last_wish=None) -> int:
             raise InputError("use_sim_time:=true is refused: plans are aged by the real clock")
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        while not over:
-            executor.spin_once(timeout_sec=0.1)
-        if last_wish is not None:
-            last_wish(node)
+        try:
+            while not over:
+                executor.spin_once(timeout_sec=0.1)
+        finally:  # an exception in a callback too must not leave the arm in motion
+            if last_wish is not None:
+                last_wish(node)
     except InputError as error:
         print(f"gwm: {error}", file=sys.stderr, flush=True)
         code = 2

@@ -76,7 +76,7 @@ class TeleopNode(Node):
         return serve
 
     def _take(self) -> str:
-        self._authority.give("operator")
+        self._authority.give("operator", now_ns(self))
         if self._leader:
             self._teleop.engage(True)
         return self._teleop.trouble
@@ -85,15 +85,15 @@ class TeleopNode(Node):
         if not self._shared:
             return "no policy runs beside it: mode:=shared"
         self._teleop.engage(False)
-        self._authority.give("policy")
+        self._authority.give("policy", now_ns(self))
         return ""
 
     def _on_joy(self, message) -> None:
         self._teleop.joy(message.axes, message.buttons, time.monotonic())
         if self._teleop.engaged:
-            self._authority.give("operator")
+            self._authority.give("operator", now_ns(self))
         elif self._teleop.gives_back and self._shared:
-            self._authority.give("policy")
+            self._authority.give("policy", now_ns(self))
 
     def _on_leader(self, message) -> None:
         q = messages.by_name(message.name, message.position, topics.ARM_JOINTS)
@@ -107,7 +107,7 @@ class TeleopNode(Node):
             self._teleop.reference(state[:7], state[7])
 
     def _on_proposal(self, message) -> None:
-        if self._authority.passes("policy", messages.stamp_ns(message.header.stamp)):
+        if self._authority.passes("policy", messages.stamp_ns(message.header.stamp), now_ns(self)):
             self._chunk.publish(message)
 
     def _on_proposal_alive(self, message) -> None:
@@ -123,7 +123,7 @@ class TeleopNode(Node):
         if self._authority.holder != "operator":
             return
         chunk = self._teleop.plan(now_ns(self), time.monotonic())
-        if chunk is not None and self._authority.passes("operator", chunk.stamp):
+        if chunk is not None and self._authority.passes("operator", chunk.stamp, now_ns(self)):
             self._chunk.publish(messages.trajectory(chunk))
             self._plans += 1
 
