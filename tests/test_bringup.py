@@ -60,7 +60,8 @@ def test_the_gate_shares_no_memory_and_finds_the_others_as_they_find_each_other(
         return [element.text for element in root.iter() if element.tag.endswith("}" + tag)]
 
     assert texts(own, "type") == ["UDPv4"] and set(texts(others, "type")) == {"SHM", "UDPv4"}
-    assert texts(own, "useBuiltinTransports") == ["false"]
+    assert texts(own, "useBuiltinTransports") == ["false"] and texts(own, "address") == ["127.0.0.1"]
+    assert gate.environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "SUBNET"  # LOCALHOST would add shared memory again
     found = [[ET.tostring(e) for e in root.iter() if e.tag.endswith("}discovery_config")] for root in (own, others)]
     assert found[0] == found[1] != []
 

@@ -29,16 +29,19 @@ from gwm_core.site import motion_site
 from gwm_core.types import ArmState
 
 
+def _fifo() -> str:
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(40))
+    except PermissionError:
+        return "normal priority (no right to SCHED_FIFO: set rtprio in /etc/security/limits.conf)"
+    return "SCHED_FIFO 40"
+
+
 def real_time() -> str:
     """Ask the system for real-time priority and locked memory; says what it was given."""
     gc.freeze()
     gc.disable()
-    given = ["garbage collector off"]
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(40))
-        given.append("SCHED_FIFO 40")
-    except PermissionError:
-        given.append("normal priority (no right to SCHED_FIFO: set rtprio in /etc/security/limits.conf)")
+    given = ["garbage collector off", _fifo()]
     locked = ctypes.CDLL(None, use_errno=True).mlockall(1) == 0  # MCL_CURRENT
     given.append("memory locked" if locked else "memory not locked (raise memlock)")
     return ", ".join(given)
@@ -48,6 +51,7 @@ class GateNode(Node):
     """Subscribes to plans, beats and joints; steps the gate at its rate; publishes what was sent."""
 
     def __init__(self):
+        _fifo()  # before DDS starts its threads, which inherit it: a lock they hold is waited for
         super().__init__("gate")
         config = declare(self, GateConfig)
         robot = self.declare_parameter("robot", "sim").value

@@ -156,6 +156,7 @@ def graph(
         if not (Path(policy) / "manifest.json").is_file():
             raise InputError(f"no policy in {policy}: a folder as `gwm train policy --out` makes, or expert")
     common = {"robot": robot, "site": site}
+    alone = {**_profile("fastdds_gate.xml"), "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}  # the file says why
     gate = {"profile": profile, "speed": speed, "shadow": shadow, "hold_to_run": hold_to_run}
     gate |= {"controller": controller, "gripper": gripper}
     if robot == "sim":  # its joint states come from a process that shares two cores with the others
@@ -167,7 +168,7 @@ def graph(
     ]
     nodes = [
         *{"policy": planners[:1], "teleop": planners[1:], "shared": planners}[mode],
-        NodeSpec("gate", "gate_node", {**common, **gate}, essential=True, environment=_profile("fastdds_gate.xml")),
+        NodeSpec("gate", "gate_node", {**common, **gate}, essential=True, environment=alone),
         NodeSpec("recorder", "recorder_node", {**common, "record": record, "task": task}, nice=10, respawn=True),
     ]
     cameras = {"width": camera_width, "height": camera_height, "camera_hz": camera_hz}
