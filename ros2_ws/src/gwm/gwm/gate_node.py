@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import os
 import sys
 import time
 from collections import deque
@@ -20,7 +19,7 @@ from trajectory_msgs.msg import JointTrajectory
 from gwm import messages
 from gwm.arm import Arm
 from gwm.franka import Robot, best_gripper, has
-from gwm.node import RELIABLE, SENSOR, STEADY, declare, now_ns, spin, wait_to_be_alone
+from gwm.node import GATE_PRIORITY, RELIABLE, SENSOR, STEADY, declare, now_ns, prioritize, spin, wait_to_be_alone
 from gwm_core import topics
 from gwm_core.control.gate import Command, Gate, GateConfig, State
 from gwm_core.control.pace import Pace
@@ -29,19 +28,11 @@ from gwm_core.site import motion_site
 from gwm_core.types import ArmState
 
 
-def _fifo() -> str:
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(40))
-    except PermissionError:
-        return "normal priority (no right to SCHED_FIFO: set rtprio in /etc/security/limits.conf)"
-    return "SCHED_FIFO 40"
-
-
 def real_time() -> str:
     """Ask the system for real-time priority and locked memory; says what it was given."""
     gc.freeze()
     gc.disable()
-    given = ["garbage collector off", _fifo()]
+    given = ["garbage collector off", prioritize(GATE_PRIORITY)]
     locked = ctypes.CDLL(None, use_errno=True).mlockall(1) == 0  # MCL_CURRENT
     given.append("memory locked" if locked else "memory not locked (raise memlock)")
     return ", ".join(given)
@@ -51,7 +42,7 @@ class GateNode(Node):
     """Subscribes to plans, beats and joints; steps the gate at its rate; publishes what was sent."""
 
     def __init__(self):
-        _fifo()  # before DDS starts its threads, which inherit it: a lock they hold is waited for
+        prioritize(GATE_PRIORITY)  # before DDS starts its threads, which inherit it: a lock they hold is waited for
         super().__init__("gate")
         config = declare(self, GateConfig)
         robot = self.declare_parameter("robot", "sim").value

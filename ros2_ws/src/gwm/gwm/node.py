@@ -33,13 +33,16 @@ def declare(node: Node, kind: type):
     return kind(**{name: values[name] for name in names})
 
 
-def beat_in_time() -> str:
-    """Ask for real-time priority, below the gate's, for this thread and none that it has started. Says what it got."""
+GATE_PRIORITY, BEAT_PRIORITY = 40, 10  # of SCHED_FIFO
+
+
+def prioritize(level: int) -> str:
+    """Ask for real-time priority for this thread and those it will start, none that it has. Says what it got."""
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(level))
     except PermissionError:
-        return "beats at normal priority (no right to SCHED_FIFO: set rtprio in /etc/security/limits.conf)"
-    return "beats with SCHED_FIFO 10"
+        return "normal priority (no right to SCHED_FIFO: set rtprio in /etc/security/limits.conf)"
+    return f"SCHED_FIFO {level}"
 
 
 def now_ns(node: Node) -> int:

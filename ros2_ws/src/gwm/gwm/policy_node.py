@@ -15,7 +15,7 @@ from std_msgs.msg import String, UInt64
 from trajectory_msgs.msg import JointTrajectory
 
 from gwm import messages
-from gwm.node import RELIABLE, SENSOR, STEADY, beat_in_time, declare, now_ns, spin
+from gwm.node import BEAT_PRIORITY, RELIABLE, SENSOR, STEADY, declare, now_ns, prioritize, spin
 from gwm.worker import Latest
 from gwm_core import topics
 from gwm_core.control.kinematics import HOME_Q
@@ -67,7 +67,7 @@ class PolicyNode(Node):
         self._brain = Latest(self, self._build, self._publish)
         self.create_timer(0.02, self._beat, clock=STEADY)
         self.create_timer(0.5, self._report, clock=STEADY)
-        self.get_logger().info(f"policy: {beat_in_time()}")  # not the worker, which runs already
+        self.get_logger().info(f"policy: beats with {prioritize(BEAT_PRIORITY)}")  # not the worker, which runs already
 
     def _build(self):
         brain = make_brain(self._settings.policy, self._settings.threads)
