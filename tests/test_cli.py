@@ -3,9 +3,10 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from gwm_core.evaluate.statistics import interval
+from gwm_core.evaluate.statistics import interval, paired_interval
 
 
 def gwm(*words, cwd=None, **env):
@@ -119,3 +120,23 @@ def test_intervals_are_clopper_pearson():
     assert [round(x, 2) for x in interval(18, 20)] == [0.68, 0.99]
     assert [round(x, 2) for x in interval(40, 50)] == [0.66, 0.90]
     assert interval(0, 0) == (0.0, 1.0)
+
+
+def test_paired_intervals_hold_the_difference_and_turn_with_it():
+    rng = np.random.default_rng(0)
+    better, worse = rng.random((3, 100)) < 0.7, rng.random((3, 100)) < 0.4
+    apart, low, high = paired_interval(better.astype(float), worse.astype(float))
+    assert low < apart < high and apart == pytest.approx(better.mean() - worse.mean())
+    np.testing.assert_allclose(paired_interval(worse.astype(float), better.astype(float)), (-apart, -high, -low))
+    alike = rng.random((3, 1)) * np.ones((3, 100))  # trials that all say the same leave the trainings' spread
+    assert paired_interval(alike, alike) == (0, 0, 0)
+
+
+def test_paired_intervals_cover_the_truth_as_often_as_they_say():
+    """100 studies of 20 trainings and 100 trials whose true difference is 0.1."""
+    rng, held = np.random.default_rng(1), 0
+    for _ in range(100):
+        a, b = rng.random((20, 100)) < 0.6, rng.random((20, 100)) < 0.5
+        _, low, high = paired_interval(a.astype(float), b.astype(float), draws=500)
+        held += low < 0.1 < high
+    assert held >= 90

@@ -5,8 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from gwm_core.control.kinematics import from_rows
+from gwm_core.learn.fit import make_optimizers
+from gwm_core.learn.train import parameters
 from gwm_core.model.config import VAES, WORLDS, named_config
 from gwm_core.model.dit import rotary, turn
 from gwm_core.model.vae import VAE
@@ -33,10 +36,9 @@ def world() -> World:
     return world.eval()
 
 
-def scenes(count: int = 2, seed: int = 0) -> torch.Tensor:
-    """Gaussians (count, N, 14) spread over the workspace."""
+def scenes(count: int = 2, seed: int = 0, n: int = VAE_CONFIG.lift.count) -> torch.Tensor:
+    """Gaussians (count, n, 14) spread over the workspace."""
     rng = np.random.default_rng(seed)
-    n = VAE_CONFIG.lift.count
     g = rng.normal(size=(count, n, 14)).astype(np.float32)
     g[..., :3] = rng.uniform(VAE_CONFIG.lift.low, VAE_CONFIG.lift.high, (count, n, 3))
     g[..., 3:6] = np.exp(g[..., 3:6]) * 0.005
@@ -197,3 +199,24 @@ def test_fewer_gaussians_cover_the_same_area():
 def test_pose_rows_turn_into_poses_for_tracking():
     T = from_rows(np.array([[0.4, 0, 0.3, 1, 0, 0, 0, 1, 0, 0.08]]))
     np.testing.assert_allclose(T[0, :3, :3], np.eye(3))
+
+
+def test_the_paper_sizes_take_a_step_and_roll_out():
+    vae_config, world_config, train = named_config("paper", VAES)[0], *named_config("paper", WORLDS)
+    vae, world = VAE(vae_config), World(world_config, vae_config)
+    assert 33e6 < parameters(world) < 50e6  # the published code's DiT-S has 33.2 million
+    z = vae.encode(scenes(3, n=vae_config.lift.count))[0]
+    assert z.shape == (3, 512, 64)
+    history, actions, done = z[None, :-1].detach(), rows(4)[:1], torch.zeros(1)
+    world.set_normalization(z.detach(), torch.diff(z.detach(), dim=0))
+    before = {name: p.clone() for name, p in world.named_parameters()}
+    world.loss(z[None].detach(), actions[:, :2], done, **world.draw(1)).backward()
+    nn.utils.clip_grad_norm_(world.parameters(), train.clip)
+    for optimizer in make_optimizers(world, train):
+        optimizer.step()
+    assert any(not torch.equal(p, before[name]) for name, p in world.named_parameters())
+    with torch.no_grad():
+        futures, heads = world.eval().rollout(history, actions)
+        scene = vae.decode(futures[:, -1])
+    assert futures.shape == (1, 3, 512, 64) and heads.shape == (1, 3, 2) and scene.shape == (1, 2048, 14)
+    assert all(bool(torch.isfinite(x).all()) for x in (futures, heads, scene))

@@ -21,6 +21,7 @@ from gwm_core.errors import InputError
 from gwm_core.model.config import TrainConfig
 
 STATE = "train_state.safetensors"
+_MATRIX = 16  # rows and columns: what is smaller is stepped as a vector
 Batch = dict[str, Tensor]
 
 
@@ -62,10 +63,8 @@ def fit(
         FloatingPointError: the loss is not finite. InputError: ``out`` holds a run with other settings.
     """
     average = copy.deepcopy(network)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=True
-    )
-    start = _resume(out, key, network, average, optimizer)
+    optimizers = make_optimizers(network, config)
+    start = _resume(out, key, network, average, optimizers)
     device = next(network.parameters()).device
     processes = distributed.get_world_size() if distributed.is_initialized() else 1
     rank = distributed.get_rank() if processes > 1 else 0
@@ -77,12 +76,12 @@ def fit(
     figures, begun = validate(average) if start == config.iterations else {}, time.monotonic()
     for iteration in range(start, config.iterations):
         torch.manual_seed(config.seed * 1_000_003 + iteration)  # so a resumed run draws what the whole run would
-        for group in optimizer.param_groups:
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = config.learning_rate * schedule(config, iteration)
         batch = {name: tensor[rank::processes] for name, tensor in draw(config.batch).items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
             value = step(batch)
-        optimizer.zero_grad(set_to_none=True)
+        network.zero_grad(set_to_none=True)
         value.backward()
         nn.utils.clip_grad_norm_(network.parameters(), config.clip)
         number = _mean(value.detach(), processes)
@@ -91,17 +90,33 @@ def fit(
                 f"the loss is {number} at iteration {iteration}: the last good state is in {out}; "
                 "a smaller learning rate, or a look at the data, is wanted"
             )
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         _average(average, network, min(config.ema, (1 + iteration) / (10 + iteration)))
         done = iteration + 1
         if done % config.validate_every == 0 or done == config.iterations:
             figures = {"loss": number} | validate(average.eval())
             if rank == 0:
-                _save(out, key, done, network, average, optimizer)
+                _save(out, key, done, network, average, optimizers)
                 record(done, average, figures)
         if rank == 0 and (done % 20 == 0 or done == config.iterations):
             progress(done, config.iterations, figures | {"loss": number})
     return average.eval(), figures | {"minutes": round((time.monotonic() - begun) / 60, 1)}
+
+
+def make_optimizers(network: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """AdamW, and with ``config.muon`` Muon (Jordan 2024) for the matrices, its steps as large as those of AdamW.
+
+    Its share of the learning rate is that of arXiv 2502.16982, so that one rate serves both.
+    """
+    rate, decay, rest = config.learning_rate, config.weight_decay, list(network.parameters())
+    optimizers: list[torch.optim.Optimizer] = []
+    if config.muon:
+        matrices = [p for p in rest if p.ndim == 2 and min(p.shape) >= _MATRIX]
+        rest = [p for p in rest if not (p.ndim == 2 and min(p.shape) >= _MATRIX)]
+        optimizers.append(torch.optim.Muon(matrices, rate, decay, adjust_lr_fn="match_rms_adamw"))
+    optimizers.append(torch.optim.AdamW(rest, rate, betas=(0.9, 0.98), weight_decay=decay, fused=True))
+    return optimizers
 
 
 def schedule(config: TrainConfig, iteration: int) -> float:
@@ -135,19 +150,20 @@ def _average(average: nn.Module, network: nn.Module, decay: float) -> None:
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
 
 
-def _save(out: Path, key: str, done: int, network: nn.Module, average: nn.Module, optimizer) -> None:
+def _save(out: Path, key: str, done: int, network: nn.Module, average: nn.Module, optimizers: list) -> None:
     out.mkdir(parents=True, exist_ok=True)
     tensors = {f"network.{n}": t for n, t in network.state_dict().items()}
     tensors |= {f"average.{n}": t for n, t in average.state_dict().items()}
+    states = {parameter: state for optimizer in optimizers for parameter, state in optimizer.state.items()}
     for i, parameter in enumerate(network.parameters()):
-        tensors |= {f"adam.{i}.{n}": t for n, t in optimizer.state[parameter].items()}
+        tensors |= {f"step.{i}.{n}": t for n, t in states[parameter].items()}
     tensors = {n: t.detach().cpu().clone() for n, t in tensors.items()}
     partial = out / (STATE + ".partial")
     save_file(tensors, partial, metadata={"key": key, "done": str(done)})
     partial.rename(out / STATE)
 
 
-def _resume(out: Path, key: str, network: nn.Module, average: nn.Module, optimizer) -> int:
+def _resume(out: Path, key: str, network: nn.Module, average: nn.Module, optimizers: list) -> int:
     if not (out / STATE).exists():
         return 0
     with safe_open(out / STATE, framework="pt") as file:
@@ -161,7 +177,9 @@ def _resume(out: Path, key: str, network: nn.Module, average: nn.Module, optimiz
 
     network.load_state_dict(under("network."))
     average.load_state_dict(under("average."))
-    for i, parameter in enumerate(network.parameters()):
-        state = under(f"adam.{i}.")
-        optimizer.state[parameter] = {n: t.to(parameter.device) if n != "step" else t for n, t in state.items()}
+    numbers = {parameter: i for i, parameter in enumerate(network.parameters())}
+    for optimizer in optimizers:
+        for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+            state = under(f"step.{numbers[parameter]}.")
+            optimizer.state[parameter] = {n: t.to(parameter.device) if n != "step" else t for n, t in state.items()}
     return int(metadata["done"])

@@ -16,7 +16,7 @@ PIXEL_WEIGHT = 3.0  # of what the robot and the cube cover: small, and what the 
 SQUARE_WEIGHT, ALPHA_WEIGHT = 3.0, 0.1
 CHAMFER_WEIGHT, LOOKS_WEIGHT = 10.0, 0.2  # per metre; per unit of colour, opacity and log scale
 BLUR = 0.1  # [pixels^2] an area average has 1/12; the renderer's usual 0.3 would wash out what is two pixels wide
-_SOME = 512  # Gaussians of a scene that the Chamfer term looks at in a step
+_SOME = 256  # Gaussians of a scene that the Chamfer term looks at in a step
 
 
 def draw(gaussians: Tensor, viewmat: Tensor, K: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:

@@ -46,8 +46,8 @@ class VAEConfig:
 class WorldConfig:
     """Size of the world model and how it samples. Noise levels as in EDM (arXiv 2206.00364) and GWM, appendix B.1."""
 
-    width: int = 256
-    heads: int = 8
+    width: int = 192
+    heads: int = 6
     layers: int = 6
     context: int = 2  # past latents
     p_mean: float = -0.4
@@ -66,7 +66,7 @@ class ImageModelConfig:
     """Size of the baseline that predicts pictures, with as many parameters as VAE and world model together."""
 
     cameras: int = 2
-    widths: tuple[int, ...] = (32, 64, 128, 192, 416)  # channels at a half, a quarter, ... of the picture's size
+    widths: tuple[int, ...] = (32, 64, 128, 160, 304)  # channels at a half, a quarter, ... of the picture's size
     blocks: int = 2  # at the lowest resolution
     condition: int = 192  # channels of action and camera
 
@@ -82,6 +82,7 @@ class TrainConfig:
     warmup: int = 200
     weight_decay: float = 0.02
     clip: float = 1.0
+    muon: bool = False  # step matrices by Muon, everything else by AdamW
     ema: float = 0.999
     held_out: float = 0.03  # share of episodes for validation
     validate_every: int = 500
@@ -89,8 +90,8 @@ class TrainConfig:
     bfloat16: bool = True  # multiply matrices in 16 bits
 
 
-# "paper": 512 tokens of 64 channels as read from the paper's appendix; its depth and width are not published, these are
-# the sizes of a DiT-L. "tiny" is for tests.
+# "paper": 512 tokens of 64 channels as read from the paper's appendix. Its depth and width are not published; those of
+# the world model are of the published code's DiT-S, the depth of the VAE is of that code. "tiny" is for tests.
 POLICIES = {
     "demo": (PolicyConfig(), TrainConfig()),
     "tiny": (
@@ -100,9 +101,9 @@ POLICIES = {
 }
 _TINY_LIFT = LiftConfig(count=128)
 VAES = {
-    "demo": (VAEConfig(), TrainConfig(iterations=4000, batch=8, held_out=0.05)),
+    "demo": (VAEConfig(), TrainConfig(iterations=6000, batch=8, learning_rate=3e-3, muon=True, held_out=0.05)),
     "paper": (
-        VAEConfig(tokens=512, latent=64, width=512, heads=8, encoder_layers=6, decoder_layers=6),
+        VAEConfig(tokens=512, latent=64, width=256, heads=8, decoder_layers=4),
         TrainConfig(iterations=200_000, batch=64, learning_rate=1e-4, warmup=2000, ema=0.9999),
     ),
     "tiny": (
@@ -121,9 +122,9 @@ VAES = {
     ),
 }
 WORLDS = {
-    "demo": (WorldConfig(), TrainConfig(iterations=4000, batch=16, learning_rate=5e-4, held_out=0.05)),
+    "demo": (WorldConfig(), TrainConfig(iterations=6000, batch=16, muon=True, held_out=0.05)),
     "paper": (
-        WorldConfig(width=1024, heads=16, layers=24),
+        WorldConfig(width=384, heads=6, layers=12, steps=5),
         TrainConfig(iterations=400_000, batch=64, learning_rate=1e-4, warmup=5000, ema=0.9999),
     ),
     "tiny": (

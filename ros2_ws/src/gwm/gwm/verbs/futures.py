@@ -1,13 +1,14 @@
-"""``gwm imagine`` and ``gwm eval world``: the futures of the world model, seen and measured."""
+"""``gwm imagine``, ``gwm eval world`` and ``gwm eval features``: futures seen, measured and put to use."""
 
 from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from gwm.terminal import LateBar, cores, positive, verb, writable
+from gwm.terminal import TASKS, LateBar, cores, positive, renderer, verb, writable
 from gwm_core.errors import InputError
 
 
@@ -24,7 +25,7 @@ def add(verbs) -> None:
 
 
 def add_eval(kinds) -> None:
-    """Declare ``gwm eval world``."""
+    """Declare ``gwm eval world`` and ``gwm eval features``."""
     p = verb(kinds, "world", "Imagined futures of episodes against what was seen, beside simpler predictions.",
              "gwm eval world --data data/held_out --model models/mine --json world.json", evaluate_world)  # fmt: skip
     p.add_argument("--data", required=True, metavar="DIR", help="episodes that nothing was trained on, seeds 5000 up")
@@ -35,6 +36,22 @@ def add_eval(kinds) -> None:
     p.add_argument("--actions", action="store_true", help="also whether the gripper goes where it is commanded")
     p.add_argument("--probe-data", metavar="DIR", help="training episodes, for --actions")
     p.add_argument("--processes", type=int, default=cores(), help="for lifting the images")
+    p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
+
+    p = verb(kinds, "features", "Policies with and without the world model's features, from equally few episodes.",
+             "gwm eval features --task stack --data data/stack --world models/demo --out runs/features",
+             evaluate_features)  # fmt: skip
+    p.add_argument("--task", required=True, help=TASKS)
+    p.add_argument("--data", required=True, metavar="DIR", help="episodes of the task, one more than --demos")
+    p.add_argument("--world", required=True, metavar="DIR", help="folder of world model and VAE")
+    p.add_argument("--out", required=True, metavar="DIR", help="for the policies; an interrupted study goes on")
+    p.add_argument("--difficulty", default="nominal", help="of the trials: nominal or hard")
+    p.add_argument("--demos", type=int, nargs="+", default=[10, 25, 50], help="episodes to learn from (10 25 50)")
+    p.add_argument("--seeds", type=int, default=3, help="trainings of each kind (default 3)")
+    p.add_argument("--iterations", type=int, default=800, help="of every training (default 800)")
+    p.add_argument("--trials", type=int, default=100, help="of every policy, the same for all (default 100)")
+    p.add_argument("--seed", type=int, default=5000, help="of the first trial; 4000-4099 choose, 5000 and up report")
+    p.add_argument("--processes", type=int, default=cores())
     p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
 
 
@@ -60,6 +77,30 @@ def evaluate_world(args) -> int:
     if args.json:
         _write(Path(args.json), {"data": args.data, "model": args.model, "image_model": args.image_model} | figures)
     print(_table(figures))
+    return 0
+
+
+def evaluate_features(args) -> int:
+    from gwm_core.learn.compare import Study, compare
+    from gwm_core.model.config import POLICIES
+
+    writable(args.json)
+    counts = {name: positive(name, getattr(args, name)) for name in ("seeds", "iterations", "trials", "processes")}
+    demos = tuple(sorted({positive("demos", n) for n in args.demos}))
+    policy, train = POLICIES["demo"]
+    study = Study(
+        Path(args.data), Path(args.world), Path(args.out), args.task, args.difficulty, demos, counts["seeds"],
+        counts["trials"], args.seed, policy, replace(train, iterations=counts["iterations"]), counts["processes"],
+        renderer(),
+    )  # fmt: skip
+    rows = compare(study, LateBar("policies"))
+    for row in rows:
+        low, high = row["ci95"]
+        print(f"{row['demos']:4} episodes: {row['with']:.3f} with, {row['without']:.3f} without features, "
+              f"difference {row['difference']:+.3f} [{low:+.3f}, {high:+.3f}] 95 %")  # fmt: skip
+    if args.json:
+        names = ("task", "difficulty", "data", "world", "seeds", "iterations", "trials", "seed")
+        _write(Path(args.json), {name: getattr(args, name) for name in names} | {"rows": rows})
     return 0
 
 
