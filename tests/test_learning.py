@@ -13,7 +13,7 @@ from gwm_core.control.kinematics import fk
 from gwm_core.data.episode import list_episodes, read_episode
 from gwm_core.errors import InputError
 from gwm_core.learn.collect import CollectConfig, collect
-from gwm_core.learn.dataset import episode_samples, load_samples
+from gwm_core.learn.dataset import episode_samples, load_samples, refuse_reserved
 from gwm_core.learn.evaluate import EvalConfig, evaluate
 from gwm_core.learn.fit import STATE
 from gwm_core.learn.train import train_policy
@@ -151,9 +151,16 @@ def test_the_cache_of_samples_knows_its_episodes(episodes, samples, tmp_path):
     assert len(load()) < len(samples)
 
 
-def test_training_seeds_end_where_choosing_seeds_begin(tmp_path):
+def test_training_seeds_end_where_choosing_seeds_begin(episodes, tmp_path):
     with pytest.raises(InputError, match="0-3999"):
         collect(CollectConfig("lift", tmp_path, 10, seed=3995), 1)
+    mine = tmp_path / "data"
+    shutil.copytree(episodes, mine)
+    refuse_reserved([episodes, mine])
+    record = list_episodes(mine)[2] / "episode.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"seed": 4000}))
+    with pytest.raises(InputError, match="its seed is 4000"):
+        refuse_reserved([episodes, mine])
 
 
 def test_evaluation_is_deterministic_in_any_number_of_processes(samples, tmp_path, renderer):

@@ -19,6 +19,7 @@ from gwm_core.brain import Brain
 from gwm_core.control.kinematics import HOME_Q, Unreachable, fk, solve, to_rows
 from gwm_core.data.episode import EpisodeWriter, camera_info, compressed_color, compressed_depth, joint_state
 from gwm_core.errors import InputError
+from gwm_core.learn.dataset import RESERVED
 from gwm_core.rollout import Observer, RolloutConfig, World, rollout
 from gwm_core.sim.expert import Expert
 from gwm_core.sim.tasks import sample_layout
@@ -155,10 +156,14 @@ def _record(job: tuple[CollectConfig, int]) -> bool:
 def collect(config: CollectConfig, processes: int, progress: Callable[[bool], None] = lambda ok: None) -> int:
     """Collect ``episodes`` demonstrations on seeds from ``seed`` on; returns how many the expert failed.
 
-    Seeds at or above 4000 are kept for choosing and reporting.
+    Seeds of 4000 and up are kept for choosing and reporting; no training takes them.
     """
-    if config.seed < 0 or config.seed + config.episodes > 4000:
-        raise InputError(f"training seeds are 0-3999, got {config.seed} to {config.seed + config.episodes - 1}")
+    last = config.seed + config.episodes - 1
+    if config.seed < 0 or config.seed < RESERVED <= last:
+        raise InputError(
+            f"seeds {config.seed} to {last} will not do: 0-{RESERVED - 1} are for training, {RESERVED} and up for "
+            "choosing and reporting, and a folder holds one or the other"
+        )
     sample_layout(config.task, config.seed, config.difficulty)  # names checked before anything is made
     jobs = [(config, config.seed + i) for i in range(config.episodes)]
     failed = 0

@@ -27,6 +27,8 @@ from gwm_core.scene.lift import LiftConfig, lift
 from gwm_core.sync import Sync
 from gwm_core.types import CHUNK_DT, CHUNK_ROWS, ArmState
 
+RESERVED = 4000  # first of the seeds that nothing is trained on
+
 
 @dataclass
 class Samples:
@@ -137,6 +139,16 @@ def load_samples(
     work = partial(_samples, lift_config=lift_config, world=world)
     arrays = Cache(Path(folders[0]), "samples", config).arrays(paths, work, processes, progress)
     return Samples(**arrays, task=np.array(indices)[arrays["episode"]])
+
+
+def refuse_reserved(folders: list[Path]) -> None:
+    """Raise InputError where an episode below ``folders`` has a seed that is kept for choosing and reporting."""
+    for path in (path for folder in folders for path in list_episodes(folder)):
+        seed = json.loads((path / INFO).read_text()).get("seed")
+        if seed is not None and seed >= RESERVED:
+            raise InputError(
+                f"nothing is trained on {path}: its seed is {seed}; {RESERVED} and up are for choosing and reporting"
+            )
 
 
 @dataclass(frozen=True)

@@ -76,22 +76,16 @@ def fit(
     figures, begun = validate(average) if start == config.iterations else {}, time.monotonic()
     for iteration in range(start, config.iterations):
         torch.manual_seed(config.seed * 1_000_003 + iteration)  # so a resumed run draws what the whole run would
-        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-            group["lr"] = config.learning_rate * schedule(config, iteration)
         batch = {name: tensor[rank::processes] for name, tensor in draw(config.batch).items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
             value = step(batch)
-        network.zero_grad(set_to_none=True)
-        value.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), config.clip)
         number = _mean(value.detach(), processes)
         if not math.isfinite(number):
             raise FloatingPointError(
                 f"the loss is {number} at iteration {iteration}: the last good state is in {out}; "
                 "a smaller learning rate, or a look at the data, is wanted"
             )
-        for optimizer in optimizers:
-            optimizer.step()
+        _descend(value, network, optimizers, config, iteration)
         _average(average, network, min(config.ema, (1 + iteration) / (10 + iteration)))
         done = iteration + 1
         if done % config.validate_every == 0 or done == config.iterations:
@@ -137,6 +131,16 @@ def finish(out: Path, save: Callable[[], None]) -> None:
     if first():
         save()
         (Path(out) / STATE).unlink(missing_ok=True)
+
+
+def _descend(value: Tensor, network: nn.Module, optimizers: list, config: TrainConfig, iteration: int) -> None:
+    network.zero_grad(set_to_none=True)
+    value.backward()
+    nn.utils.clip_grad_norm_(network.parameters(), config.clip)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * schedule(config, iteration)
+        optimizer.step()
 
 
 def _mean(value: Tensor, processes: int) -> float:

@@ -122,7 +122,7 @@ VAES = {
     ),
 }
 WORLDS = {
-    "demo": (WorldConfig(), TrainConfig(iterations=6000, batch=16, muon=True, held_out=0.05)),
+    "demo": (WorldConfig(), TrainConfig(iterations=6000, batch=16, learning_rate=2e-3, muon=True, held_out=0.05)),
     "paper": (
         WorldConfig(width=384, heads=6, layers=12, steps=5),
         TrainConfig(iterations=400_000, batch=64, learning_rate=1e-4, warmup=5000, ema=0.9999),

@@ -22,7 +22,7 @@ def add(verbs) -> None:
     p.add_argument("--task", required=True, help=TASKS)
     p.add_argument("--episodes", type=int, default=200)
     p.add_argument("--out", required=True, help="folder for the episodes; an interrupted collection goes on")
-    p.add_argument("--seed", type=int, default=0, help="first seed; 0-3999 are for training")
+    p.add_argument("--seed", type=int, default=0, help="first seed; 0-3999 train, 4000 and up are judged on")
     p.add_argument("--difficulty", default="nominal", help="nominal or hard")
     p.add_argument("--processes", type=int, default=cores())
 
@@ -148,8 +148,13 @@ def train_image(args) -> int:
 
 
 def _folders(args) -> list[Path]:
+    """The episodes' folders, none of them with seeds that are kept for reporting."""
+    from gwm_core.learn.dataset import refuse_reserved
+
     positive("processes", args.processes)
-    return [Path(folder) for folder in args.data]
+    folders = [Path(folder) for folder in args.data]
+    refuse_reserved(folders)
+    return folders
 
 
 def _configs(args, among: dict) -> tuple:
