@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from collections.abc import Iterator
 
@@ -21,5 +22,7 @@ def joined(device: str) -> Iterator[int]:
     distributed.init_process_group("nccl" if device == "cuda" else "gloo")
     try:
         yield distributed.get_rank()
+        distributed.barrier()  # nobody leaves while another still listens
     finally:
         distributed.destroy_process_group()
+        gc.collect()  # DDP holds the group in a cycle, and threads that outlive the interpreter abort the process
