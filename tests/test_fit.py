@@ -247,3 +247,5 @@ def test_a_study_compares_on_the_same_trials_and_goes_on(episodes, trained, tmp_
     assert compare(study) == [row] and all(path.read_bytes() == data for path, data in made.items())
     with pytest.raises(InputError, match="episodes are too few: 100 are wanted"):
         compare(replace(study, demos=(99,)))
+    with pytest.raises(InputError, match="a study with other settings"):
+        compare(replace(study, first=4001))

@@ -11,7 +11,7 @@ import numpy as np
 
 from gwm_core.errors import InputError
 from gwm_core.evaluate.statistics import paired_interval
-from gwm_core.learn.dataset import Samples, load_samples
+from gwm_core.learn.dataset import Samples, load_samples, refuse_reserved
 from gwm_core.learn.evaluate import EvalConfig, evaluate
 from gwm_core.learn.train import train_policy
 from gwm_core.model.config import PolicyConfig, TrainConfig
@@ -42,9 +42,12 @@ class Study:
 def compare(study: Study, progress: Callable[[int, int], None] = lambda *_: None) -> list[dict]:
     """A row for each number of demonstrations: rates with and without features, difference, and its 95 % interval.
 
-    What is trained and tried is kept in ``study.out``; an interrupted study goes on.
+    What is trained and tried is kept in ``study.out``; an interrupted study goes on. Raises InputError where another
+    study is kept there, or episodes have seeds that nothing is trained on.
     """
+    refuse_reserved([study.data])
     foresight = Foresight(study.world)
+    _keep(study)
     seen = replace(study.policy, lift=foresight.lift_config)
     configs = {WITHOUT: seen, WITH: replace(seen, foresight=foresight.channels)}
     jobs = [(name, demos, seed) for demos in study.demos for seed in range(study.seeds) for name in configs]
@@ -64,12 +67,23 @@ def compare(study: Study, progress: Callable[[int, int], None] = lambda *_: None
     return rows
 
 
+def _keep(study: Study) -> None:
+    """Note in ``study.out`` what is not to change when the study goes on: everything but how much of it is done."""
+    same = replace(study, out=Path(), demos=(), seeds=0, processes=0)
+    note = f"{same} {(study.world / 'world.json').read_text()}"
+    file = study.out / "study.txt"
+    study.out.mkdir(parents=True, exist_ok=True)
+    if file.exists() and file.read_text() != note:
+        raise InputError(f"{study.out} holds a study with other settings: choose another --out or remove it")
+    file.write_text(note)
+
+
 def _successes(study: Study, config: PolicyConfig, name: str, demos: int, seed: int) -> list[bool]:
     """Which trials a policy wins that saw ``demos`` episodes; one more is for validation."""
     folder = study.out / f"{study.task}_{study.difficulty}_{demos}_{name}_{seed}"
-    file, asked = folder / "trials.json", [study.first, study.trials]
-    if file.exists() and (known := json.loads(file.read_text()))["trials"] == asked:
-        return known["won"]
+    file = folder / "trials.json"
+    if file.exists():
+        return json.loads(file.read_text())
     if not (folder / "manifest.json").exists():
         world = study.world if config.foresight else None
         samples = load_samples([study.data], config.tasks, config.lift, study.processes, world=world)
@@ -80,7 +94,7 @@ def _successes(study: Study, config: PolicyConfig, name: str, demos: int, seed: 
         study.processes,
     )
     won = [bool(trial.success) for trial in trials]
-    file.write_text(json.dumps({"trials": asked, "won": won}) + "\n")
+    file.write_text(json.dumps(won) + "\n")
     return won
 
 

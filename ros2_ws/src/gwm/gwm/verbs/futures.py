@@ -57,6 +57,7 @@ def add_eval(kinds) -> None:
 
 def evaluate_world(args) -> int:
     from gwm_core.learn.clips import load_clips
+    from gwm_core.learn.dataset import refuse_reserved
     from gwm_core.learn.futures import evaluate
     from gwm_core.learn.probe import action_test
     from gwm_core.model.checkpoint import load_image_model, load_world
@@ -72,6 +73,7 @@ def evaluate_world(args) -> int:
     clips = load([Path(args.data)], progress=LateBar("lift"))
     figures = evaluate(world, vae, clips, horizon, stride, image_model, LateBar("imagine"))
     if args.actions:
+        refuse_reserved([Path(args.probe_data)])
         known = load([Path(args.probe_data)], progress=LateBar("lift"))
         figures["actions"] = action_test(world, vae, clips, known, horizon, stride, LateBar("actions"))
     if args.json:
