@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from gwm_core.control.kinematics import HOME_Q
+from gwm_core.control.kinematics import HOME_Q, from_rows
 from gwm_core.errors import InputError
 from gwm_core.learn.clips import CUBE, ROBOT, SEEN, WORKSPACE, Clips, load_clips
 from gwm_core.learn.compare import Study, compare
@@ -205,12 +205,13 @@ def test_a_policy_may_see_what_the_world_model_foresees(clips, trained, tmp_path
     """It trains on the features, carries its world model along, acts, and refuses another."""
     foresight = Foresight(trained)
     scene = clips.scenes[0].astype(np.float32)
-    features, places = foresight(scene)
+    poses = from_rows(clips.poses)
+    features, places = foresight(scene, poses[0])
     assert features.shape == (VAE_CONFIG.tokens, foresight.channels) and np.isfinite(features).all()
     config, train = named_config("tiny")
     config = replace(config, foresight=foresight.channels, lift=foresight.lift_config, centers=16)
     n, rng = 24, np.random.default_rng(0)
-    known = [foresight(s.astype(np.float32)) for s in clips.scenes[:n]]
+    known = [foresight(s.astype(np.float32), T) for s, T in zip(clips.scenes[:n], poses)]
     samples = Samples(
         points=clips.scenes[:n, :, :3], colors=np.rint(clips.scenes[:n, :, 10:13] * 255).astype(np.uint8),
         proprio=rng.normal(size=(n, 11)).astype(np.float32), rows=rng.normal(size=(n, 16, 10)).astype(np.float32),

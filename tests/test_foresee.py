@@ -234,7 +234,7 @@ class Obedient(World):
 class Rigid(VAE):
     """A VAE of a scene that rides on the gripper: tokens sit around the first Gaussian, which is the gripper."""
 
-    def encode(self, gaussians, queries=None):
+    def encode(self, gaussians, centers):
         place = (gaussians[:, :1, :3] - self.middle) / self.extent
         z = torch.zeros(len(gaussians), self.config.tokens, self.config.latent)
         z[..., :3] = place

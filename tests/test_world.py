@@ -15,7 +15,7 @@ from gwm_core.model.dit import rotary, turn
 from gwm_core.model.vae import VAE
 from gwm_core.model.world import World
 from gwm_core.scene.gaussians import MEANS, sample
-from gwm_core.scene.track import follow, follow_all
+from gwm_core.scene.track import find_riders, follow, follow_all
 
 VAE_CONFIG, WORLD_CONFIG = named_config("tiny", VAES)[0], named_config("tiny", WORLDS)[0]
 
@@ -46,6 +46,11 @@ def scenes(count: int = 2, seed: int = 0, n: int = VAE_CONFIG.lift.count) -> tor
     return torch.from_numpy(g)
 
 
+def places(g: torch.Tensor, count: int = VAE_CONFIG.tokens) -> torch.Tensor:
+    """Of the first Gaussians, for as many tokens."""
+    return g[:, :count, :3].clone()
+
+
 def history(seed: int = 2) -> torch.Tensor:
     return torch.randn(2, WORLD_CONFIG.context, VAE_CONFIG.tokens, VAE_CONFIG.latent,
                        generator=torch.Generator().manual_seed(seed)) * 0.3  # fmt: skip
@@ -58,18 +63,18 @@ def rows(count: int, seed: int = 3) -> torch.Tensor:
 @torch.no_grad()
 def test_the_decoder_sees_nothing_but_the_latent(vae):
     a, b = scenes(1, 0), scenes(1, 1)
-    z = vae.encode(a)[0]
-    vae.encode(b)
+    z = vae.encode(a, places(a))[0]
+    vae.encode(b, places(b))
     torch.testing.assert_close(vae.decode(z), vae.decode(z.clone()))
     assert vae.decode(z).shape == a.shape
 
 
 @torch.no_grad()
 def test_a_scene_is_a_set(vae):
-    """What order the Gaussians come in does not matter, but for the farthest, which are queries and context."""
+    """What order the Gaussians come in does not matter, but for the farthest, which are the context."""
     g, k = scenes(1), VAE_CONFIG.context
     order = torch.cat([torch.arange(k), k + torch.randperm(g.shape[1] - k)])
-    torch.testing.assert_close(vae.encode(g)[0], vae.encode(g[:, order])[0], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(vae.encode(g, places(g))[0], vae.encode(g[:, order], places(g))[0], atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -77,7 +82,7 @@ def test_a_quaternion_and_its_negative_are_the_same_scene(vae):
     g = scenes(1)
     turned = g.clone()
     turned[..., 6:10] *= -1
-    torch.testing.assert_close(vae.encode(g)[0], vae.encode(turned)[0])
+    torch.testing.assert_close(vae.encode(g, places(g))[0], vae.encode(turned, places(g))[0])
 
 
 @torch.no_grad()
@@ -141,6 +146,20 @@ def test_a_rollout_is_its_steps(world):
     torch.testing.assert_close(future, torch.stack([first, second], dim=1))
 
 
+@pytest.mark.parametrize("sixteen", [False, True])
+def test_what_is_imagined_on_the_way_leaves_every_weight_its_gradient(world, sixteen):
+    """And counts: the loss is that of a step from the model's own futures, not from what was seen."""
+    z = torch.cat([history(), history(7)], dim=1)  # context, one to be imagined, target
+    torch.manual_seed(0)
+    batch = world.draw(2) | {"hidden": torch.tensor([False, True]), "still": torch.tensor([False, False])}
+    with torch.autocast("cpu", torch.bfloat16, enabled=sixteen):
+        value = world.loss(z, rows(3), torch.zeros(2), **batch)
+        other = world.loss(torch.cat([z[:, :2], z[:, 2:3] + 1, z[:, 3:]], dim=1), rows(3), torch.zeros(2), **batch)
+    assert torch.equal(value, other)
+    value.backward()
+    assert all(p.grad is not None and bool(p.grad.any()) for p in world.parameters())
+
+
 @torch.no_grad()
 def test_a_hidden_action_is_not_seen_and_a_shown_one_is(world):
     z, x, sigma = history(), torch.randn(2, VAE_CONFIG.tokens, VAE_CONFIG.latent), torch.ones(2, 1, 1)
@@ -159,9 +178,9 @@ def test_features_are_the_same_every_time_and_know_no_action(world):
 
 @torch.no_grad()
 def test_tokens_are_a_set(world):
-    """What order they come in does not matter to any of them."""
-    z, actions = history(), rows(2)
-    order = torch.randperm(VAE_CONFIG.tokens)
+    """What order they come in does not matter to any of them, but for the riders, which are known one by one."""
+    z, actions, riders = history(), rows(2), VAE_CONFIG.riders
+    order = torch.cat([torch.arange(riders), riders + torch.randperm(VAE_CONFIG.tokens - riders)])
     future, _ = world.step(z, actions)
     world.noise.copy_(world.noise[order])
     other, _ = world.step(z[:, :, order], actions)
@@ -179,11 +198,40 @@ def test_a_still_scene_keeps_its_tokens_and_the_gripper_takes_along_what_it_hold
     scene = np.concatenate([table, held])
     moved = scene.copy()
     moved[60:, :3] += [0.04, 0.0, 0.03]
-    order = rng.permutation(120)
-    found = order[follow(scene, before, moved[order], after)]
-    np.testing.assert_array_equal(found, np.arange(120))
-    chain = follow_all(np.stack([scene, moved, moved]), np.stack([before, after, after]), 120)
-    np.testing.assert_array_equal(chain, np.tile(np.arange(120), (3, 1)))
+    found = follow(scene[:, :3], scene[:, 10:13], before, moved[rng.permutation(120)], after)
+    np.testing.assert_allclose(found, moved[:, :3], atol=1e-6)
+    riders = rng.uniform(-0.01, 0.01, (8, 3))
+    chain = follow_all(np.stack([scene, moved, moved]), np.stack([before, after, after]), riders, 40)
+    assert chain.shape == (3, 40, 3)
+    np.testing.assert_allclose(chain[:, :8], riders + np.stack([before, after, after])[:, None, :3, 3], atol=1e-6)
+    held = chain[0, 8:, 0] > 0.45
+    assert 0 < held.sum() < 32
+    np.testing.assert_allclose(chain[1, 8:] - chain[0, 8:], held[:, None] * [0.04, 0.0, 0.03], atol=1e-6)
+    np.testing.assert_array_equal(chain[1], chain[2])
+
+
+def test_tokens_are_as_far_from_riders_and_each_other_as_they_can_be():
+    rng = np.random.default_rng(0)
+    scene = np.zeros((500, 14), np.float32)
+    scene[:, :3] = rng.uniform(0, 1, (500, 3))
+    riders = scene[:5, :3].astype(np.float64)
+    found = follow_all(scene[None], np.eye(4)[None], riders, 25)[0]
+    apart = np.linalg.norm(found[:, None] - found[None], axis=-1) + 9 * np.eye(25)
+    uncovered = np.linalg.norm(scene[:, None, :3] - found, axis=-1).min(1).max()
+    assert apart[5:].min() >= uncovered  # what was chosen last was the farthest there was
+
+
+def test_riders_are_found_where_the_hand_is_and_not_what_it_passes_over():
+    rng = np.random.default_rng(0)
+    hand = rng.uniform([-0.02, -0.09, -0.12], [0.02, 0.09, -0.06], (300, 3))  # in its own frame
+    table = rng.uniform([0.3, -0.4, 0.0], [0.7, 0.4, 0.05], (300, 3))
+    scenes, poses = np.zeros((40, 600, 14), np.float32), np.tile(np.diag([1.0, -1.0, -1.0, 1.0]), (40, 1, 1))
+    for scene, T in zip(scenes, poses):
+        T[:3, 3] = rng.uniform([0.35, -0.3, 0.06], [0.65, 0.3, 0.2])
+        scene[:, :3] = np.concatenate([hand @ T[:3, :3].T + T[:3, 3], table])
+    found = find_riders(scenes, poses, 12)
+    assert found.shape == (12, 3)
+    assert np.all((found > [-0.02, -0.09, -0.12]) & (found < [0.02, 0.09, -0.06]))
 
 
 def test_fewer_gaussians_cover_the_same_area():
@@ -205,7 +253,8 @@ def test_the_paper_sizes_take_a_step_and_roll_out():
     vae_config, world_config, train = named_config("paper", VAES)[0], *named_config("paper", WORLDS)
     vae, world = VAE(vae_config), World(world_config, vae_config)
     assert 33e6 < parameters(world) < 50e6  # the published code's DiT-S has 33.2 million
-    z = vae.encode(scenes(3, n=vae_config.lift.count))[0]
+    g = scenes(3, n=vae_config.lift.count)
+    z = vae.encode(g, places(g, 512))[0]
     assert z.shape == (3, 512, 64)
     history, actions, done = z[None, :-1].detach(), rows(4)[:1], torch.zeros(1)
     world.set_normalization(z.detach(), torch.diff(z.detach(), dim=0))

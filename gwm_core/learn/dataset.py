@@ -53,7 +53,7 @@ def proprioception(state: ArmState) -> np.ndarray:
     return np.append(to_rows(fk(state.q), state.width), state.width_command).astype(np.float32)
 
 
-Foresee = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # ``Foresight``, which needs torch
+Foresee = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]  # ``Foresight``, which needs torch
 
 
 def episode_samples(episode: Episode, lift_config: LiftConfig, foresee: Foresee | None = None) -> dict[str, np.ndarray]:
@@ -77,7 +77,7 @@ def episode_samples(episode: Episode, lift_config: LiftConfig, foresee: Foresee 
         rows.append(to_rows(fk(sent[:, :7]), sent[:, 7]))
         valid.append(ok)
         if foresee:
-            known, where = foresee(scene)
+            known, where = foresee(scene, fk(state.q))
             features.append(known)
             places.append(where)
     extra = {"features": np.array(features, np.float16), "places": np.array(places, np.float16)} if foresee else {}

@@ -48,23 +48,33 @@ class Sequences:
 
 def encode_sequences(vae: VAE, clips: Clips, length: int, stride: int, progress: Progress = silent) -> Sequences:
     """Sequences of ``length`` moments, one from about every ``stride``-th moment on."""
+    starts = spread_starts(clips, length, stride)
+    return Sequences(encode_clips(vae, clips, starts, length, progress), clips, starts)
+
+
+def spread_starts(clips: Clips, length: int, stride: int) -> np.ndarray:
+    """About every ``stride``-th of the moments (S,) from which an episode goes on for ``length`` moments."""
     chosen, last = [], -stride
     for start in clips.starts(length):
         if start - last >= stride or clips.episode[start] != clips.episode[last]:
             chosen.append(start)
             last = start
-    starts = np.array(chosen)
-    return Sequences(encode_clips(vae, clips, starts, length, progress), clips, starts)
+    return np.array(chosen)
 
 
-@torch.no_grad()
+def tracked(clips: Clips, riders: np.ndarray, count: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Moments (M,) and where tokens (M, count, 3) [m] are in them, up to ``length`` moments after they were chosen."""
+    starts = spread_starts(clips, length, length - 1)
+    index = starts[:, None] + np.arange(length)
+    places = [follow_all(clips.scenes[i].astype(np.float32), from_rows(clips.poses[i]), riders, count) for i in index]
+    return index.ravel(), np.concatenate(places)
+
+
 def encode_clips(vae: VAE, clips: Clips, starts: np.ndarray, length: int, progress: Progress = silent) -> Tensor:
     """Latents (S, length, K, D) float16 of what follows the moments ``starts`` (S,), their tokens aligned."""
-    device, latents = vae.middle.device, []
+    latents = []
     for done, start in enumerate(starts):
         scenes = clips.scenes[start : start + length].astype(np.float32)
-        queries = follow_all(scenes, from_rows(clips.poses[start : start + length]), vae.config.tokens)
-        z, _ = vae.encode(torch.from_numpy(scenes).to(device), torch.from_numpy(queries).to(device))
-        latents.append(z.half().cpu())
+        latents.append(vae.observe(scenes, from_rows(clips.poses[start : start + length])).half().cpu())
         progress(done + 1, len(starts))
     return torch.stack(latents)

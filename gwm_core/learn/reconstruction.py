@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gwm_core.control.kinematics import from_rows
 from gwm_core.learn.clips import CUBE, ROBOT, SEEN, WORKSPACE, Clips
 from gwm_core.model.vae import VAE, distances, divergence
 from gwm_core.render import rasterize
@@ -28,14 +29,15 @@ def draw(gaussians: Tensor, viewmat: Tensor, K: Tensor, width: int, height: int)
     return image[0], alpha[0, ..., 0]
 
 
-def loss(vae: VAE, scenes, noise, images, behind, regions, viewmats, Ks) -> Tensor:
+def loss(vae: VAE, scenes, centers, noise, images, behind, regions, viewmats, Ks) -> Tensor:
     """Rendered L1 + Chamfer on centres + looks of nearest pairs + KL.
 
     Args:
-        scenes: (B, N, 14); noise: (B, K, D). images, behind: (B, C, H, W, 3) in [0, 1], with and without what stands
-            in the workspace; regions: (B, C, H, W) bits. viewmats: (B, C, 4, 4); Ks: (B, C, 3, 3).
+        scenes: (B, N, 14); centers: (B, K, 3) [m] of the tokens; noise: (B, K, D).
+        images, behind: (B, C, H, W, 3) in [0, 1], with and without what stands in the workspace;
+            regions: (B, C, H, W) bits. viewmats: (B, C, 4, 4); Ks: (B, C, 3, 3).
     """
-    made, mean, log_variance = vae(scenes, noise)
+    made, mean, log_variance = vae(scenes, centers, noise)
     with torch.autocast(scenes.device.type, enabled=False):  # millimetres do not survive 16 bits
         views = [_render_loss(scene, *parts) for scene, *all_of in zip(made, images, behind, regions, viewmats, Ks)
                  for parts in zip(*all_of)]  # fmt: skip
@@ -92,14 +94,13 @@ def psnr(squares: np.ndarray) -> float:
 @torch.no_grad()
 def rebuild(vae: VAE, clips: Clips, i: int) -> tuple[Tensor, Tensor, list[np.ndarray]]:
     """Moment ``i`` through the VAE: its scene and the decoded one (N, 14), and a picture (H, W, 3) for every camera."""
-    device = vae.middle.device
-    scene = torch.from_numpy(clips.scenes[i].astype(np.float32)).to(device)
-    made = vae.decode(vae.encode(scene[None])[0])[0].cpu()
+    scene = clips.scenes[i].astype(np.float32)
+    made = vae.decode(vae.observe(scene[None], from_rows(clips.poses[i])[None]))[0].cpu()
     pictures = []
     for image, regions, viewmat, K in zip(clips.images[i], clips.regions[i], clips.viewmats[i], clips.Ks[i]):
         behind = background(image / np.float32(255), regions)
         pictures.append(picture(made, behind, torch.from_numpy(viewmat), torch.from_numpy(K)))
-    return scene.cpu(), made, pictures
+    return torch.from_numpy(scene), made, pictures
 
 
 def judge_vae(vae: VAE, clips: Clips, index: np.ndarray) -> dict[str, float]:

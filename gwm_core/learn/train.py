@@ -11,21 +11,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gwm_core.control.kinematics import from_rows
 from gwm_core.errors import InputError
 from gwm_core.learn import reconstruction
 from gwm_core.learn.clips import Clips
 from gwm_core.learn.dataset import Samples
 from gwm_core.learn.fit import Batch, finish, fit
-from gwm_core.learn.latents import Sequences
+from gwm_core.learn.latents import Sequences, tracked
 from gwm_core.model.checkpoint import load_vae, save_policy, save_vae, save_world
 from gwm_core.model.config import PolicyConfig, TrainConfig, VAEConfig, WorldConfig
 from gwm_core.model.diffusion import sample_times
 from gwm_core.model.policy import ACTION, Policy
 from gwm_core.model.vae import VAE
 from gwm_core.model.world import World
+from gwm_core.scene.track import find_riders
 
 Progress = Callable[[int, int, dict], None]
-JITTER = 0.3  # of the history of the world model, in spreads of a change: it must live with its own errors
+TRACKED = 9  # moments that the VAE's tokens are followed for: as long as the world model is trained to imagine
+_STRIDE = 7  # of the moments that tell where the hand is seen
+JITTER = 0.1  # of the history of the world model, in spreads of a change
+IMAGINED = 3  # moments before the target that are imagined in training, at most
 
 
 def silent(*_) -> None:
@@ -121,16 +126,23 @@ def train_vae(
     torch.manual_seed(config.seed)
     vae = VAE(vae_config).to(device)
     held = held_out(clips.episode, config.held_out)
-    training, validation = np.flatnonzero(~held), np.flatnonzero(held)
+    some = np.flatnonzero(~held)[::_STRIDE]
+    riders = find_riders(clips.scenes[some].astype(np.float32), from_rows(clips.poses[some]), vae_config.riders)
+    vae.riders.copy_(torch.from_numpy(riders))
+    moments, places = tracked(clips, riders, vae_config.tokens, TRACKED)
+    moments, places = moments[~held[moments]], places[~held[moments]]
+    validation = np.flatnonzero(held)
     validation = validation[:: max(1, len(validation) // 48)]
 
     def draw(count: int) -> Batch:
-        index = training[torch.randint(len(training), (count,)).numpy()]
+        chosen = torch.randint(len(moments), (count,)).numpy()
+        index = moments[chosen]
         images, regions = clips.images[index] / np.float32(255), clips.regions[index]
         behind = np.stack([[reconstruction.background(*view) for view in zip(*both)] for both in zip(images, regions)])
         arrays = images, behind, regions, clips.viewmats[index], clips.Ks[index]
         batch = dict(zip(("images", "behind", "regions", "viewmats", "Ks"), map(torch.from_numpy, arrays)))
         batch["scenes"] = torch.from_numpy(clips.scenes[index].astype(np.float32))
+        batch["centers"] = torch.from_numpy(places[chosen])
         batch["noise"] = torch.randn(count, vae_config.tokens, vae_config.latent)
         return {name: tensor.to(device) for name, tensor in batch.items()}
 
@@ -157,15 +169,16 @@ def train_world(
     """
     torch.manual_seed(config.seed)
     world = World(world_config, load_vae(vae_folder).config).to(device)
-    held, length = held_out(episode, config.held_out), world_config.context + 1
-    training = sequences.windows(length, np.flatnonzero(~held))
+    held, context = held_out(episode, config.held_out), world_config.context
+    training = sequences.windows(context + 1 + IMAGINED, np.flatnonzero(~held))
     known = sequences.latents[~held].float()
     world.set_normalization(known, known[:, 1:] - known[:, :-1])
 
     def draw(count: int) -> Batch:
         index = torch.randint(len(training[0]), (count,)).numpy()
+        length = context + 1 + int(torch.randint(IMAGINED + 1, ()))
         latents, actions, done = sequences.take(training[0][index], training[1][index], length)
-        batch = {"latents": latents, "actions": actions[:, -2:], "done": done[:, -1]} | world.draw(count)
+        batch = {"latents": latents, "actions": actions[:, context - 1 :], "done": done[:, -1]} | world.draw(count)
         return {name: tensor.to(device) for name, tensor in batch.items()}
 
     def loss(model: World, **batch) -> Tensor:

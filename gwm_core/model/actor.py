@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gwm_core.control.kinematics import fk
 from gwm_core.errors import one_of
 from gwm_core.learn.dataset import proprioception
 from gwm_core.model.checkpoint import load_policy
@@ -40,9 +41,11 @@ class Actor:
             torch.from_numpy(np.ascontiguousarray(scene[None, :, COLORS])),
             torch.from_numpy(proprioception(observation.state)[None]),
             torch.tensor([task]),
-            *self._foresee(scene),
+            *self._foresee(scene, observation),
         )
         return rows[0].double().numpy()
 
-    def _foresee(self, scene: np.ndarray) -> list[torch.Tensor]:
-        return [torch.from_numpy(part[None]) for part in self._foresight(scene)] if self._foresight else []
+    def _foresee(self, scene: np.ndarray, observation: Observation) -> list[torch.Tensor]:
+        if self._foresight is None:
+            return []
+        return [torch.from_numpy(part[None]) for part in self._foresight(scene, fk(observation.state.q))]

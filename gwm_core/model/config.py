@@ -31,6 +31,7 @@ class VAEConfig:
     """Size of the 3D VAE. A token stands for ``lift.count / tokens`` Gaussians."""
 
     tokens: int = 128
+    riders: int = 48  # tokens that ride the gripper
     latent: int = 32  # channels; the first three are the token's place
     width: int = 128
     heads: int = 4
@@ -52,6 +53,7 @@ class WorldConfig:
     context: int = 2  # past latents
     p_mean: float = -0.4
     p_std: float = 1.2
+    first: float = 0.3  # share of training samples at sigma_max: where every step begins, and features are read
     sigma_data: float = 0.5
     sigma_min: float = 0.002
     sigma_max: float = 20.0
@@ -101,14 +103,15 @@ POLICIES = {
 }
 _TINY_LIFT = LiftConfig(count=128)
 VAES = {
-    "demo": (VAEConfig(), TrainConfig(iterations=6000, batch=8, learning_rate=3e-3, muon=True, held_out=0.05)),
+    "demo": (VAEConfig(), TrainConfig(iterations=4000, batch=8, learning_rate=3e-3, muon=True, held_out=0.05)),
     "paper": (
-        VAEConfig(tokens=512, latent=64, width=256, heads=8, decoder_layers=4),
+        VAEConfig(tokens=512, riders=128, latent=64, width=256, heads=8, decoder_layers=4),
         TrainConfig(iterations=200_000, batch=64, learning_rate=1e-4, warmup=2000, ema=0.9999),
     ),
     "tiny": (
         VAEConfig(
             tokens=16,
+            riders=4,
             latent=8,
             width=32,
             heads=2,
@@ -122,7 +125,7 @@ VAES = {
     ),
 }
 WORLDS = {
-    "demo": (WorldConfig(), TrainConfig(iterations=6000, batch=16, learning_rate=2e-3, muon=True, held_out=0.05)),
+    "demo": (WorldConfig(), TrainConfig(iterations=4500, batch=16, learning_rate=2e-3, muon=True, held_out=0.05)),
     "paper": (
         WorldConfig(width=384, heads=6, layers=12, steps=5),
         TrainConfig(iterations=400_000, batch=64, learning_rate=1e-4, warmup=5000, ema=0.9999),

@@ -19,7 +19,7 @@ class Foresight:
         self.channels = self._world.config.layers // 2 * self._world.config.width
 
     @torch.inference_mode()
-    def __call__(self, scene: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Features (K, channels) and places (K, 3) [m] of a scene (N, 14)."""
-        z, _ = self._vae.encode(torch.from_numpy(np.ascontiguousarray(scene[None])))
+    def __call__(self, scene: np.ndarray, T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Features (K, channels) and places (K, 3) [m] of a scene (N, 14), the gripper at pose T (4, 4)."""
+        z = self._vae.observe(scene[None], T[None])
         return self._world.features(z)[0].numpy(), self._vae.centers(z)[0].numpy()

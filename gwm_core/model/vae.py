@@ -1,14 +1,15 @@
 """3D VAE: Gaussians (N, 14) <-> K latent tokens (K, D), each of which knows its place.
 
-Queries are the K farthest of the Gaussians, or those a tracker names. Each gathers its neighbourhood, then a sample of
-all Gaussians through attention that favours what is near. The decoder sees nothing but the latent: every token emits
-N / K Gaussians around its own place.
+Queries are places (``scene.track``): some ride the gripper, the others spread over the rest. Each gathers its
+neighbourhood, then a sample of all Gaussians through attention that favours what is near. The decoder sees nothing but
+the latent: every token emits N / K Gaussians around its own place.
 """
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from gwm_core.model.dit import CrossAttention, EncoderBlock, attend, join_heads,
 from gwm_core.model.policy import fourier
 from gwm_core.render.projection import rotation_matrices
 from gwm_core.scene.gaussians import COLORS, MEANS, OPACITY, QUATS, SCALES
+from gwm_core.scene.track import follow_all
 
 FEATURES = 3 + 9 + 3 + 1  # log scales, rotation, colour, opacity
 _POINT_SCALE = 30.0  # 1 / (about 3 cm)
@@ -52,6 +54,11 @@ class NearAttention(CrossAttention):
         return self.out(join_heads(attend(split_heads(self.q(x), self.heads), k, v, bias)))
 
 
+def add_to_riders(x: Tensor, known: Tensor) -> Tensor:
+    """Tokens x (B, K, d) with what is ``known`` (1, A, d) of each of the first A, the riders, added."""
+    return x + nn.functional.pad(known, (0, 0, 0, x.shape[1] - known.shape[1]))
+
+
 class VAE(nn.Module):
     """Inputs and outputs are metric; all normalisation happens in here."""
 
@@ -62,6 +69,8 @@ class VAE(nn.Module):
         low, high = torch.tensor(config.lift.low), torch.tensor(config.lift.high)
         self.register_buffer("middle", (low + high) / 2)
         self.register_buffer("extent", (high - low) / 2)
+        self.register_buffer("riders", torch.zeros(config.riders, 3))  # [m] in the gripper's frame
+        self.query, self.part = nn.Linear(3 * 16, d), nn.Parameter(0.02 * torch.randn(1, config.riders, d))
         self.patch = nn.Sequential(nn.Linear(3 + FEATURES, d), nn.GELU(), nn.Linear(d, d))
         self.point = nn.Linear(3 * 16 + FEATURES, d)
         self.near_norm, self.near = nn.LayerNorm(d), NearAttention(d, config.heads)
@@ -69,29 +78,34 @@ class VAE(nn.Module):
         self.encoder = nn.ModuleList(EncoderBlock(d, config.heads) for _ in range(config.encoder_layers))
         self.posterior = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, 2 * config.latent))
         self.latent = nn.Linear(config.latent + 3 * 16, d)
+        self.shown = nn.Parameter(0.02 * torch.randn(1, config.riders, d))
         self.decoder = nn.ModuleList(EncoderBlock(d, config.heads) for _ in range(config.decoder_layers))
         self.emit = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, self.each * 14))
         nn.init.zeros_(self.posterior[1].weight[config.latent :])
         nn.init.constant_(self.posterior[1].bias[config.latent :], -9.0)  # log variance
         nn.init.normal_(self.emit[1].bias, std=0.7)  # so that the Gaussians of a token begin apart
 
-    def encode(self, gaussians: Tensor, queries: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    @torch.no_grad()
+    def observe(self, scenes: np.ndarray, poses: np.ndarray) -> Tensor:
+        """Latents (T, K, D) of scenes (T, N, 14) that follow each other, while the gripper is at poses (T, 4, 4)."""
+        places = follow_all(scenes, poses, self.riders.cpu().numpy(), self.config.tokens)
+        arrays = (torch.from_numpy(np.ascontiguousarray(a)).to(self.middle.device) for a in (scenes, places))
+        return self.encode(*arrays)[0]
+
+    def encode(self, gaussians: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance (B, K, D) of the posterior.
 
         Args:
             gaussians: (B, N, 14), farthest points first.
-            queries: (B, K) indices into them; the first K otherwise.
+            centers: (B, K, 3) [m] where the tokens are, riders first.
         """
         c, batch = self.config, torch.arange(len(gaussians), device=gaussians.device)[:, None]
-        if queries is None:
-            queries = torch.arange(c.tokens, device=gaussians.device).expand(len(gaussians), -1)
         points, features = gaussians[..., MEANS], describe(gaussians)
-        centers = points[batch, queries]  # (B, K, 3)
         apart = distances(centers, points)  # (B, K, N)
         nearest = apart.topk(c.neighbors, largest=False, sorted=False).indices  # (B, K, k)
         around = points[batch[..., None], nearest] - centers[:, :, None]
         patch = torch.cat([_POINT_SCALE * around, features[batch[..., None], nearest]], dim=-1)
-        x = self.known(centers, features[batch, queries]) + self.patch(patch).mean(dim=2)
+        x = add_to_riders(self.query(fourier(centers - self.middle)), self.part) + self.patch(patch).mean(dim=2)
         some = slice(c.context)
         x = x + self.near(self.near_norm(x), self.known(points[:, some], features[:, some]), apart[..., some] ** 2)
         x = x + self.near_mlp(x)
@@ -112,7 +126,7 @@ class VAE(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """Latent (B, K, D) -> Gaussians (B, N, 14)."""
         centers = self.centers(z)
-        x = self.latent(torch.cat([z, fourier(centers - self.middle)], dim=-1))
+        x = add_to_riders(self.latent(torch.cat([z, fourier(centers - self.middle)], dim=-1)), self.shown)
         for block in self.decoder:
             x = block(x)
         out = self.emit(x).float().unflatten(-1, (self.each, 14))  # (B, K, N / K, 14)
@@ -122,9 +136,9 @@ class VAE(nn.Module):
         opacity = torch.sigmoid(out[..., OPACITY, None] + 2.0)
         return torch.cat([means, scales, quats, torch.sigmoid(out[..., COLORS]), opacity], dim=-1).flatten(1, 2)
 
-    def forward(self, gaussians: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, gaussians: Tensor, centers: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Reconstruct from a latent drawn with unit ``noise``: Gaussians (B, N, 14), mean, log variance (B, K, D)."""
-        mean, log_variance = self.encode(gaussians)
+        mean, log_variance = self.encode(gaussians, centers)
         return self.decode(mean + torch.exp(0.5 * log_variance) * noise), mean, log_variance
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gwm_core.model.config import VAEConfig, WorldConfig
 from gwm_core.model.dit import WorldBlock, rotary
+from gwm_core.model.vae import add_to_riders
 
 ACTION = 10  # pose row: xyz [m], rot6d, gripper width [m]
 HEADS = 2  # reward, and the logit that the task is done
@@ -26,9 +27,10 @@ class World(nn.Module):
         super().__init__()
         self.config, d = config, config.width
         self.enter = nn.Linear((1 + config.context) * vae.latent, d)
-        self.action = nn.Linear(2 * ACTION, d)
-        self.null = nn.Parameter(torch.randn(d) * 0.02)
+        self.action = nn.Linear(2 * ACTION, 2 * d)
+        self.null = nn.Parameter(torch.randn(2, d) * 0.02)
         self.level = nn.Sequential(nn.Linear(64, d), nn.SiLU(), nn.Linear(d, d))
+        self.part = nn.Parameter(0.02 * torch.randn(1, vae.riders, d))  # which of the riders a token is
         self.blocks = nn.ModuleList(WorldBlock(d, config.heads) for _ in range(config.layers))
         self.norm, self.leave = nn.RMSNorm(d), nn.Linear(d, vae.latent)
         self.heads = nn.Linear(d, HEADS)
@@ -51,7 +53,7 @@ class World(nn.Module):
         self.change_std.copy_(changes.std(0))
 
     def describe(self, history: Tensor, actions: Tensor, hidden: Tensor | None = None):
-        """What does not change while denoising: context (B, K, c D), action token (B, 1, d), their ``rotary``.
+        """What does not change while denoising: context (B, K, c D), action tokens (B, 2, d), their ``rotary``.
 
         Args:
             history: (B, context, K, D), oldest first. actions: (B, 2, 10), commanded now and one step later.
@@ -59,12 +61,13 @@ class World(nn.Module):
         """
         context = ((history - self.latent_mean) / self.latent_std).transpose(1, 2).flatten(2)
         here = history[:, -1, :, :3] * self.extent  # relative to the middle of the workspace
-        hand = actions[:, :1, :3] - self.middle
+        hand = actions[..., :3] - self.middle  # where it is, and where it is told to go: a token at each
         width = actions[..., 9:] / 0.08
         move = (actions[:, 1:, :3] - actions[:, :1, :3]) * 20.0  # 5 cm in a step are fast
         turned = actions[:, 1:, 3:9] - actions[:, :1, 3:9]
-        parts = [hand / self.extent, actions[:, :1, 3:9], width[:, :1], move, turned, width[:, 1:] - width[:, :1]]
-        tokens = self.action(torch.cat(parts, dim=-1))
+        now = hand[:, :1] / self.extent, actions[:, :1, 3:9], width[:, :1]
+        told = torch.cat([*now, move, turned, width[:, 1:] - width[:, :1]], dim=-1)
+        tokens = self.action(told).unflatten(-1, (2, -1))[:, 0]
         if hidden is not None:
             tokens = torch.where(hidden[:, None, None], self.null, tokens)
             hand = torch.where(hidden[:, None, None], 0.0, hand)
@@ -76,7 +79,7 @@ class World(nn.Module):
         context, action, places, hand = described
         frequencies = torch.exp(torch.linspace(0, math.log(1000.0), 32, device=x.device))
         condition = self.level(torch.cat([(level * frequencies).sin(), (level * frequencies).cos()], dim=-1))
-        h = self.enter(torch.cat([x, context], dim=-1))
+        h = add_to_riders(self.enter(torch.cat([x, context], dim=-1)), self.part)
         for block in self.blocks:
             h = block(h, condition, action, places, hand)
             if layers is not None:
@@ -95,7 +98,9 @@ class World(nn.Module):
         """What is random in ``loss``: noise levels, whose action is hidden, whose past is not known, and noise."""
         c, shape = self.config, (count, *self.noise.shape)
         return {
-            "sigma": torch.exp(c.p_mean + c.p_std * torch.randn(count, 1, 1)),
+            "sigma": torch.where(
+                torch.rand(count, 1, 1) < c.first, c.sigma_max, torch.exp(c.p_mean + c.p_std * torch.randn(count, 1, 1))
+            ),
             "hidden": torch.rand(count) < c.null,
             "still": torch.rand(count) < c.still,
             "noise": torch.randn(shape),
@@ -106,26 +111,39 @@ class World(nn.Module):
         """EDM loss of one step, plus that of the reward and success head.
 
         Args:
-            latents: (B, context + 1, K, D) aligned, the last is the target. actions: (B, 2, 10) at the last two.
+            latents: (B, context + 1 + n, K, D) aligned, the last is the target. The n between are imagined, not shown,
+                so that the model learns to put right its own errors.
+            actions: (B, n + 2, 10) commanded at the last of the context, and then on.
             done: (B,) float, whether the task is done at the target. The rest is as ``draw`` makes it.
             jitter: noise on the history, in spreads of a change, as much as the model's own errors.
         """
-        c, history = self.config, latents[:, :-1]
+        c, history = self.config, latents[:, : self.config.context]
+        for k in range(actions.shape[1] - 2):
+            with torch.no_grad():
+                future, _ = self.step(history, actions[:, k : k + 2], steps=1)
+            history = torch.cat([history[:, 1:], future[:, None].float()], dim=1)
+        torch.clear_autocast_cache()  # else weights cast without a gradient would be used again
         history = torch.where(still[:, None, None, None], history[:, -1:], history)
         history = history + jitter * self.change_std * astray
         target = (latents[:, -1] - history[:, -1]) / self.change_std * c.sigma_data
-        described = self.describe(history, actions, hidden)
+        described = self.describe(history, actions[:, -2:], hidden)
         guess, pooled = self.denoise(target + sigma * noise, sigma, described)
         weight = (sigma**2 + c.sigma_data**2) / (sigma * c.sigma_data) ** 2
         reward, logit = self.heads(pooled).float().unbind(-1)
         ends = (reward - done) ** 2 + nn.functional.binary_cross_entropy_with_logits(logit, done, reduction="none")
         return (weight * (guess.float() - target) ** 2).mean() + 0.1 * ends.mean()
 
-    def step(self, history: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """The next latent (B, K, D), and reward and probability of being done (B, 2)."""
+    def step(self, history: Tensor, actions: Tensor, steps: int | None = None) -> tuple[Tensor, Tensor]:
+        """The next latent (B, K, D), and reward and probability of being done (B, 2).
+
+        Args:
+            history: (B, context, K, D), oldest first. actions: (B, 2, 10), commanded now and one step later.
+            steps: instead of the configuration's. One gives the mean of what may come, more give one of them.
+        """
         c, described = self.config, self.describe(history, actions)
         most, least = c.sigma_max ** (1 / c.rho), c.sigma_min ** (1 / c.rho)
-        ramp = torch.arange(c.steps, device=history.device) / max(1, c.steps - 1)
+        steps = steps or c.steps
+        ramp = torch.arange(steps, device=history.device) / max(1, steps - 1)
         levels = (most + ramp * (least - most)) ** c.rho
         x = self.noise.expand(len(history), -1, -1) * levels[0]
         for sigma, following in zip(levels, [*levels[1:], torch.zeros(())]):
