@@ -278,6 +278,7 @@ def test_the_commands_write_what_they_say(episodes, clips, model, tmp_path, monk
         assert set(figures[region]) == {kind + ending for kind in ("psnr", "ssim") for ending in methods}
         assert all(len(values) == figures["horizon"] == 2 for values in figures[region].values())
     assert len(figures["chamfer_mm"]) == 2 and len(figures["gain_image_model_ci95"]) == 2
+    assert {"psnr", "psnr_parts", "chamfer_mm", "cube_mm"} == set(figures["vae"])
     assert {"probe_mm", "imagined_mm", "excess_mm", "shuffled_mm", "ratio"} <= set(figures["actions"])
     assert "image model" in said and "gripper" in said
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import cv2
 import numpy as np
 import torch
@@ -103,7 +105,7 @@ def rebuild(vae: VAE, clips: Clips, i: int) -> tuple[Tensor, Tensor, list[np.nda
     return torch.from_numpy(scene), made, pictures
 
 
-def judge_vae(vae: VAE, clips: Clips, index: np.ndarray) -> dict[str, float]:
+def judge_vae(vae: VAE, clips: Clips, index: Iterable[int]) -> dict[str, float]:
     """Over the moments ``index``: PSNR [dB] of all workspace pixels and of cube and gripper, errors of shape [mm]."""
     whole, part, apart, centroid = [], [], [], []
     for i in index:

@@ -11,7 +11,7 @@ setup(
         ("share/gwm", ["package.xml"]),
         ("share/gwm/launch", [f for f in glob("launch/*") if "." in f]),
         ("share/gwm/urdf", glob("urdf/*")),
-        ("share/gwm/models/demo", glob("models/demo/*")),
+        ("share/gwm/models/demo", glob("models/demo/*.*")),
     ],
     install_requires=["setuptools"],
     zip_safe=False,

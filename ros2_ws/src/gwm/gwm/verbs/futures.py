@@ -8,16 +8,18 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from gwm.terminal import TASKS, LateBar, cores, positive, renderer, verb, writable
+from gwm.terminal import TASKS, LateBar, cores, positive, renderer, shipped, verb, writable
 from gwm_core.errors import InputError
+
+MODEL = "folder of world model and VAE (default: shipped)"
 
 
 def add(verbs) -> None:
     """Declare ``gwm imagine``."""
     p = verb(verbs, "imagine", "Show what the world model imagines of an episode beside what was seen.",
-             "gwm imagine data/pick/pick_place_nominal_005000 --model models/mine --out film", show)  # fmt: skip
+             "gwm imagine data/held_out/pick_place_nominal_005000 --horizon 16 --out film", show)  # fmt: skip
     p.add_argument("episode", help="folder of an episode")
-    p.add_argument("--model", required=True, metavar="DIR", help="folder of world model and VAE")
+    p.add_argument("--model", metavar="DIR", help=MODEL)
     p.add_argument("--out", required=True, metavar="DIR", help="for imagine.png, imagine.mp4 and imagine.json")
     p.add_argument("--horizon", type=int, default=16, help="steps of 0.1 s (default 16)")
     p.add_argument("--camera", help="default: the first of the episode")
@@ -27,9 +29,9 @@ def add(verbs) -> None:
 def add_eval(kinds) -> None:
     """Declare ``gwm eval world`` and ``gwm eval features``."""
     p = verb(kinds, "world", "Imagined futures of episodes against what was seen, beside simpler predictions.",
-             "gwm eval world --data data/held_out --model models/mine --json world.json", evaluate_world)  # fmt: skip
+             "gwm eval world --data data/held_out --json world.json", evaluate_world)  # fmt: skip
     p.add_argument("--data", required=True, metavar="DIR", help="episodes that nothing was trained on, seeds 5000 up")
-    p.add_argument("--model", required=True, metavar="DIR", help="folder of world model and VAE")
+    p.add_argument("--model", metavar="DIR", help=MODEL)
     p.add_argument("--image-model", metavar="DIR", help="compare with this one of `gwm train image`")
     p.add_argument("--horizon", type=int, default=8, help="steps of 0.1 s (default 8)")
     p.add_argument("--stride", type=int, default=5, help="moments from one window to the next (default 5)")
@@ -60,6 +62,7 @@ def evaluate_world(args) -> int:
     from gwm_core.learn.dataset import refuse_reserved
     from gwm_core.learn.futures import evaluate
     from gwm_core.learn.probe import action_test
+    from gwm_core.learn.reconstruction import judge_vae
     from gwm_core.model.checkpoint import load_image_model, load_world
 
     writable(args.json)
@@ -67,11 +70,13 @@ def evaluate_world(args) -> int:
         raise InputError("--actions needs --probe-data, episodes the probe learns from, and nothing else does")
     horizon, stride = positive("horizon", args.horizon), positive("stride", args.stride)
     positive("processes", args.processes)
+    args.model = args.model or shipped()
     world, vae = load_world(Path(args.model))
     image_model = load_image_model(Path(args.image_model)) if args.image_model else None
     load = partial(load_clips, config=vae.config.lift, processes=args.processes)
     clips = load([Path(args.data)], progress=LateBar("lift"))
     figures = evaluate(world, vae, clips, horizon, stride, image_model, LateBar("imagine"))
+    figures["vae"] = judge_vae(vae, clips, range(0, len(clips), stride))
     if args.actions:
         refuse_reserved([Path(args.probe_data)])
         known = load([Path(args.probe_data)], progress=LateBar("lift"))
@@ -110,6 +115,7 @@ def show(args) -> int:
     from gwm_core.learn.imagine import camera_index, choose_start, film, read_clips, write_film
     from gwm_core.model.checkpoint import load_world
 
+    args.model = args.model or shipped()
     horizon, out = positive("horizon", args.horizon), Path(args.out)
     world, vae = load_world(Path(args.model))
     clips, cameras = read_clips(Path(args.episode), vae.config.lift)
@@ -162,6 +168,9 @@ def _table(figures: dict) -> str:
                 if kind + ending in figures[region]:
                     row(f"{what}, {unit}, {name}", figures[region][kind + ending], digits)
     row("Chamfer [mm]", figures["chamfer_mm"], 2)
+    if "vae" in figures:
+        lines.append("observed scenes through the VAE: {psnr:.1f} dB, cube and robot {psnr_parts:.1f} dB, Chamfer "
+                     "{chamfer_mm:.1f} mm, cube {cube_mm:.1f} mm".format(**figures["vae"]))  # fmt: skip
     for name, what in (("imagined", "imagined"), ("excess", "over the probe's own"), ("shuffled", "other actions")):
         if "actions" in figures:
             row(f"gripper [mm], {what}", figures["actions"][f"{name}_mm"], 1)
