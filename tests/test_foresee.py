@@ -138,6 +138,8 @@ def test_a_world_in_which_nothing_changes_shows_what_the_vae_shows(clips, model)
 def test_windows_need_an_episode_that_is_long_enough(clips):
     starts = futures.windows(clips, 2, 8, 3)
     assert (clips.episode[starts] == clips.episode[starts + 9]).all()
+    with pytest.raises(InputError, match="no episode goes on for 40 moments"):
+        encode_sequences(VAE(named_config("tiny", VAES)[0]), clips, 40, 4)
     with pytest.raises(InputError, match="shorter --horizon"):
         futures.windows(clips, 2, len(clips), 1)
 

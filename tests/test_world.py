@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from gwm_core.control.kinematics import from_rows
+from gwm_core.errors import InputError
 from gwm_core.learn.fit import make_optimizers
 from gwm_core.learn.train import parameters
 from gwm_core.model.config import VAES, WORLDS, named_config
@@ -232,6 +233,9 @@ def test_riders_are_found_where_the_hand_is_and_not_what_it_passes_over():
     found = find_riders(scenes, poses, 12)
     assert found.shape == (12, 3)
     assert np.all((found > [-0.02, -0.09, -0.12]) & (found < [0.02, 0.09, -0.06]))
+    poses[:, 2, 3] += 1.0  # above the workspace, of which nothing but the table is seen
+    with pytest.raises(InputError, match="the hand is seen at 0 points in 40 scenes: 12 or more"):
+        find_riders(scenes[:, 300:], poses, 12)
 
 
 def test_fewer_gaussians_cover_the_same_area():

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gwm_core.control.kinematics import from_rows
+from gwm_core.errors import InputError
 from gwm_core.learn.clips import Clips
 from gwm_core.model.vae import VAE
 from gwm_core.scene.track import follow_all
@@ -53,12 +54,17 @@ def encode_sequences(vae: VAE, clips: Clips, length: int, stride: int, progress:
 
 
 def spread_starts(clips: Clips, length: int, stride: int) -> np.ndarray:
-    """About every ``stride``-th of the moments (S,) from which an episode goes on for ``length`` moments."""
+    """About every ``stride``-th of the moments (S,) from which an episode goes on for ``length`` moments.
+
+    Raises InputError where there are none.
+    """
     chosen, last = [], -stride
     for start in clips.starts(length):
         if start - last >= stride or clips.episode[start] != clips.episode[last]:
             chosen.append(start)
             last = start
+    if not chosen:
+        raise InputError(f"no episode goes on for {length} moments of 0.1 s: longer ones are wanted")
     return np.array(chosen)
 
 

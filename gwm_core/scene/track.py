@@ -11,12 +11,13 @@ import numpy as np
 from scipy.cluster.vq import kmeans2
 from scipy.spatial import cKDTree
 
+from gwm_core.errors import InputError
 from gwm_core.scene.gaussians import COLORS, MEANS
 
 COLOR_METRES = 0.05  # [m] a full unit of colour counts as much as this far away
 RIDING = 0.25  # [m] from the gripper within which things may move with it
 HAND = 0.2  # [m] how far from between the fingertips riders are
-_SOME = 20_000  # points that ``riders`` looks at
+_SOME = 20_000  # points that ``find_riders`` looks at
 
 
 def follow_all(scenes: np.ndarray, poses: np.ndarray, riders: np.ndarray, count: int) -> np.ndarray:
@@ -54,12 +55,16 @@ def follow(
 def find_riders(scenes: np.ndarray, poses: np.ndarray, count: int) -> np.ndarray:
     """Places (count, 3) [m] in the gripper's frame where the hand itself is usually seen, by k-means.
 
+    Raises InputError where it is hardly seen at all.
+
     Args:
         scenes: (S, N, 14). poses: (S, 4, 4), z points from the hand to its fingertips.
     """
     points = np.einsum("sni,sij->snj", scenes[..., MEANS] - poses[:, None, :3, 3], poses[:, :3, :3])
     aside, behind = np.linalg.norm(points[..., :2], axis=-1), -points[..., 2]  # a hand widens behind its fingertips
     hand = points[(behind > 0) & (aside < 0.05 + behind) & (np.hypot(aside, behind) < HAND)]
+    if len(hand) < count:
+        raise InputError(f"the hand is seen at {len(hand)} points in {len(scenes)} scenes: {count} or more are wanted")
     some = hand[np.random.default_rng(0).permutation(len(hand))[:_SOME]]
     return kmeans2(some.astype(np.float64), count, minit="++", seed=0)[0].astype(np.float32)
 
