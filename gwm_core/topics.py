@@ -8,6 +8,7 @@ JOINT_STATES = "franka/joint_states"
 GRIPPER_STATES = "franka_gripper/joint_states"
 CHUNK = "policy/chunk"
 ALIVE = "policy/alive"
+STAGES = "policy/stages"  # where the time of a plan went: plan id [ns], then [ms] by the labels of its layout
 PROPOSAL = "policy/proposal"  # a policy's plans where an operator may take over; teleop passes them on
 PROPOSAL_ALIVE = "policy/proposal_alive"
 JOY = "joy"

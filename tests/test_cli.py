@@ -109,7 +109,7 @@ def test_doctor_speaks_json_and_every_fault_has_a_remedy():
     done = gwm("doctor", "--json")
     checks = json.loads(done.stdout)
     assert done.returncode == max(c["level"] for c in checks)
-    assert {"python", "ros", "renderer", "runtime", "disk"} <= {c["what"] for c in checks}
+    assert {"python", "ros", "renderer", "runtime torch", "gpu", "disk"} <= {c["what"] for c in checks}
     assert all(c["remedy"] for c in checks if c["level"] > 0)
 
 

@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from gwm_core.control.kinematics import HOME_Q, from_rows
+from gwm_core.deploy.actor import Actor
+from gwm_core.deploy.foresight import Foresight
 from gwm_core.errors import InputError
 from gwm_core.learn.clips import CUBE, ROBOT, SEEN, WORKSPACE, Clips, load_clips
 from gwm_core.learn.compare import Study, compare
@@ -21,10 +23,8 @@ from gwm_core.learn.fit import STATE, fit, make_optimizers, schedule
 from gwm_core.learn.latents import encode_sequences
 from gwm_core.learn.logbook import Logbook
 from gwm_core.learn.train import train_policy, train_vae, train_world
-from gwm_core.model.actor import Actor
 from gwm_core.model.checkpoint import load_policy, load_vae, load_world, save_vae, save_world
 from gwm_core.model.config import VAES, WORLDS, TrainConfig, named_config
-from gwm_core.model.foresight import Foresight
 from gwm_core.types import ArmState, Observation
 
 CONFIG = TrainConfig(iterations=30, batch=8, warmup=3, validate_every=10, muon=True, bfloat16=False)

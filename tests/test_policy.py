@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from gwm_core.deploy.actor import Actor
 from gwm_core.errors import InputError
-from gwm_core.model.actor import Actor
 from gwm_core.model.checkpoint import MANIFEST, WEIGHTS, load_policy, save_policy
 from gwm_core.model.config import named_config
 from gwm_core.model.diffusion import euler, noised
@@ -66,11 +66,14 @@ def test_every_input_matters(policy, what):
 
 def test_cached_denoising_equals_the_sampler(policy):
     """Encoding once and keeping keys and values gives what encoding anew for every step gives."""
-    values = inputs()
+    points, colors, *rest = values = inputs()
     with torch.no_grad():
-        x = euler(
-            lambda x, t: policy.denoise(x, t, *policy.encode(*values)), policy.noise.expand(3, -1, -1), CONFIG.steps
-        )
+
+        def anew(x, t):
+            condition, kv = policy.encode(policy.gather(points, colors), *rest)
+            return policy.denoise(x, policy.modulate(condition, t), kv)
+
+        x = euler(anew, policy.noise.expand(3, -1, -1), CONFIG.steps)
         whole = policy(*values)
     torch.testing.assert_close(policy.normalize(whole, values[2]), x, atol=1e-4, rtol=1e-4)
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from gwm_core.deploy.foresight import Foresight
 from gwm_core.errors import InputError
 from gwm_core.evaluate.statistics import paired_interval
 from gwm_core.learn.dataset import Samples, load_samples, refuse_reserved
 from gwm_core.learn.evaluate import EvalConfig, evaluate
 from gwm_core.learn.train import train_policy
 from gwm_core.model.config import PolicyConfig, TrainConfig
-from gwm_core.model.foresight import Foresight
 
 WITH, WITHOUT = "with", "without"
 

@@ -114,7 +114,7 @@ def moments(episode: Episode):
 def _foresight(folder: Path) -> Foresee:
     import torch
 
-    from gwm_core.model.foresight import Foresight
+    from gwm_core.deploy.foresight import Foresight
 
     torch.set_num_threads(1)
     return Foresight(folder)

@@ -26,15 +26,17 @@ class EvalConfig:
     latency: tuple[float, ...] = MEASURED_LATENCY  # [s] quantiles
     replan_every: int = 4
     renderer: str = "egl"
+    backend: str = "auto"  # runtime of the policy, and its precision
+    precision: str = "auto"
 
 
-def make_brain(policy: str, threads: int = 1) -> Brain:
+def make_brain(policy: str, threads: int = 1, backend: str = "auto", precision: str = "auto") -> Brain:
     """The brain for a policy folder or "expert". Raises InputError for anything else."""
     if policy == "expert":
         return Brain(Expert())
-    from gwm_core.model.actor import Actor  # torch only where a network is wanted
+    from gwm_core.deploy.actor import Actor
 
-    actor = Actor(Path(policy), threads)
+    actor = Actor(Path(policy), threads, backend, precision)
     return Brain(actor, actor.lift_config)
 
 
@@ -45,7 +47,7 @@ def _trial(job: tuple[EvalConfig, int]) -> Trial:
     global _kit
     config, seed = job
     if _kit is None:
-        brain = make_brain(config.policy)
+        brain = make_brain(config.policy, backend=config.backend, precision=config.precision)
         _kit = World(renderer=config.renderer, cameras=brain.policy.sees == "scene"), brain
     plan = RolloutConfig(latency=config.latency, replan_every=config.replan_every)
     return rollout(*_kit, sample_layout(config.task, seed, config.difficulty), plan)
@@ -57,9 +59,7 @@ def evaluate(config: EvalConfig, processes: int, progress: Callable[[Trial], Non
         raise InputError("at least one trial is needed")
     sample_layout(config.task, config.seed, config.difficulty)  # names checked before processes start
     if config.policy != "expert":
-        from gwm_core.model.checkpoint import load_policy
-
-        load_policy(Path(config.policy))
+        make_brain(config.policy, 1, config.backend, config.precision)  # compiled, if need be, before processes start
     jobs = [(config, config.seed + i) for i in range(config.trials)]
     trials = []
     with multiprocessing.get_context("spawn").Pool(max(1, min(processes, len(jobs)))) as pool:

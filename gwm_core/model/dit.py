@@ -91,10 +91,13 @@ class DiTBlock(nn.Module):
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
-    def forward(self, x: Tensor, condition: Tensor, kv: tuple[Tensor, Tensor]) -> Tensor:
-        """X (B, T, d), condition (B, 1, d) -> (B, T, d)."""
-        parts = self.modulation(torch.nn.functional.silu(condition)).chunk(6, dim=-1)
-        shift1, scale1, gate1, shift2, scale2, gate2 = parts
+    def modulate(self, condition: Tensor) -> Tensor:
+        """What a condition (B, S, d) does in here: shifts, scales and gates (B, S, 6 d)."""
+        return self.modulation(torch.nn.functional.silu(condition))
+
+    def forward(self, x: Tensor, modulation: Tensor, kv: tuple[Tensor, Tensor]) -> Tensor:
+        """X (B, T, d), modulation (B, 1, 6 d) -> (B, T, d)."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=-1)
         x = x + gate1 * self.attention(self.norm1(x) * (1 + scale1) + shift1)
         x = x + self.cross(self.norm_cross(x), kv)
         return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)

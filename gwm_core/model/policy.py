@@ -59,28 +59,36 @@ class Policy(nn.Module):
         self.mean.copy_(rows.mean(0))
         self.std.copy_(torch.maximum(rows.std(0), floor))
 
-    def encode(self, points, colors, proprio, task, features=None, places=None, keep: Tensor | None = None):
-        """Condition (B, 1, d) and the cached keys and values of every block.
+    def gather(self, points: Tensor, colors: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Patches (B, K, k, 6): places [m] and colours of the Gaussians nearest to every centre, itself first.
 
         Args:
             points: (B, N, 3) [m] base frame, farthest-point order; colors: (B, N, 3) in [0, 1].
-            proprio: (B, 11) as ``dataset.proprioception``; task: (B,) index.
-            features, places: (B, K, foresight) and (B, K, 3) [m] as ``Foresight`` gives them, where configured.
             keep: optional (K,) indices of the centres to use (training drops some).
         """
         c = self.config
-        hand = proprio[:, None, :3]
         centers = points[:, : c.centers] if keep is None else points[:, keep]  # (B, K, 3)
-        nearest = torch.cdist(centers, points).topk(c.neighbors, largest=False).indices  # (B, K, k)
+        apart = torch.cdist(centers, points, compute_mode="donot_use_mm_for_euclid_dist")
+        nearest = apart.topk(c.neighbors, largest=False).indices  # (B, K, k)
         batch = torch.arange(len(points), device=points.device)[:, None, None]
-        around, tint = points[batch, nearest], colors[batch, nearest]  # (B, K, k, 3)
-        patch = torch.cat([_POINT_SCALE * (around - centers[:, :, None]), tint - 0.5], dim=-1)
-        tokens = self.patch_out(self.patch(patch).mean(dim=2))
+        return torch.cat([points, colors], dim=-1)[batch, nearest]
+
+    def encode(self, patches: Tensor, proprio: Tensor, task: Tensor, features=None, places=None):
+        """Condition (B, 1, d) and the cached keys and values of every block.
+
+        Args:
+            patches: as ``gather`` makes them; proprio: (B, 11) as ``dataset.proprioception``; task: (B,) index.
+            features, places: (B, K, foresight) and (B, K, 3) [m] as ``Foresight`` gives them, where configured.
+        """
+        hand = proprio[:, None, :3]
+        centers, tint = patches[:, :, 0, :3], patches[..., 3:]
+        around = _POINT_SCALE * (patches[..., :3] - centers[:, :, None])
+        tokens = self.patch_out(self.patch(torch.cat([around, tint - 0.5], dim=-1)).mean(dim=2))
         tokens = tokens + self.place(torch.cat([fourier(centers - hand), tint.mean(dim=2) - 0.5], dim=-1))
         widths = proprio[:, 9:11] / 0.08
         body = torch.cat([proprio[:, 2:9], widths], dim=-1)  # height and rotation; x and y are hidden
         tokens = [(self.proprio(body) + self.task(task))[:, None], tokens]
-        if c.foresight:
+        if self.config.foresight:
             tokens.append(self.foresight(features.float()) + self.foresight_place(fourier(places.float() - hand)))
         tokens = torch.cat(tokens, dim=1)  # (B, 1 + centers [+ K], d)
         for block in self.encoder:
@@ -88,38 +96,49 @@ class Policy(nn.Module):
         tokens = self.encoder_norm(tokens)
         return tokens[:, :1], [block.cross.cache(tokens) for block in self.blocks]
 
-    def denoise(self, x: Tensor, t: Tensor, condition: Tensor, kv) -> Tensor:
-        """Velocity (B, H, 10) at noised normalised rows x (B, H, 10) and time t (B, 1, 1)."""
-        frequencies = torch.exp(torch.linspace(0, math.log(1000.0), 32, device=x.device))
+    def modulate(self, condition: Tensor, t: Tensor) -> list[Tensor]:
+        """How a condition (B, 1, d) and times t (B, S, 1) steer the blocks: (B, S, 6 d) for each."""
+        frequencies = torch.exp(torch.linspace(0, math.log(1000.0), 32, device=t.device))
         angles = t * frequencies
         condition = condition + self.time(torch.cat([angles.sin(), angles.cos()], dim=-1))
+        return [block.modulate(condition) for block in self.blocks]
+
+    def denoise(self, x: Tensor, modulations: list[Tensor], kv) -> Tensor:
+        """Velocity (B, H, 10) at noised normalised rows x (B, H, 10), modulations (B, 1, 6 d) of one time."""
         h = self.action_in(x) + self.row  # (B, H, d)
-        for block, cache in zip(self.blocks, kv):
-            h = block(h, condition, cache)
+        for block, modulation, cache in zip(self.blocks, modulations, kv):
+            h = block(h, modulation, cache)
         return self.action_out(self.out_norm(h))
 
     def normalize(self, rows: Tensor, proprio: Tensor) -> Tensor:
         """Absolute rows (B, H, 10) -> relative to the hand, zero mean, unit spread."""
         return (torch.cat([rows[..., :3] - proprio[:, None, :3], rows[..., 3:]], dim=-1) - self.mean) / self.std
 
-    def forward(self, points, colors, proprio, task, features=None, places=None) -> Tensor:
-        """Sample the rows (B, H, 10), absolute and metric, from the stored noise. Arguments as of ``encode``."""
-        condition, kv = self.encode(points, colors, proprio, task, features, places)
-        noise = self.noise.expand(len(points), -1, -1)
-        rows = euler(lambda x, t: self.denoise(x, t, condition, kv), noise, self.config.steps) * self.std + self.mean
+    def absolute(self, x: Tensor, proprio: Tensor) -> Tensor:
+        """What ``normalize`` takes apart, put together."""
+        rows = x * self.std + self.mean
         return torch.cat([rows[..., :3] + proprio[:, None, :3], rows[..., 3:]], dim=-1)
+
+    def forward(self, points, colors, proprio, task, features=None, places=None) -> Tensor:
+        """Sample the rows (B, H, 10), absolute and metric, from the stored noise. Arguments as of ``loss``."""
+        condition, kv = self.encode(self.gather(points, colors), proprio, task, features, places)
+        noise = self.noise.expand(len(points), -1, -1)
+        x = euler(lambda x, t: self.denoise(x, self.modulate(condition, t), kv), noise, self.config.steps)
+        return self.absolute(x, proprio)
 
     def loss(self, points, colors, proprio, task, rows, valid, noise, times, features=None, places=None) -> Tensor:
         """Flow-matching loss over the valid rows; each scene is encoded once, without some of its tokens.
 
         Args:
+            points: (B, N, 3) [m] base frame, farthest-point order; colors: (B, N, 3) in [0, 1].
             noise: (B, draws, H, 10); times: (B, draws, 1, 1) in [0, 1).
         """
         keep = torch.randperm(self.config.centers, device=points.device)[: self.config.centers * 15 // 16]
-        condition, kv = self.encode(points, colors, proprio, task, features, places, keep)
+        condition, kv = self.encode(self.gather(points, colors, keep), proprio, task, features, places)
         x, total = self.normalize(rows, proprio), 0.0
         for k in range(noise.shape[1]):
-            v = self.denoise(noised(x, noise[:, k], times[:, k]), times[:, k], condition, kv)
+            noisy = noised(x, noise[:, k], times[:, k])
+            v = self.denoise(noisy, self.modulate(condition, times[:, k]), kv)
             error = ((v - (x - noise[:, k])) ** 2).mean(-1)  # (B, H)
             total = total + ((error * valid).sum(1) / valid.sum(1).clamp(min=1)).mean()
         return total / noise.shape[1]

@@ -36,6 +36,8 @@ def describe(gaussians: Tensor) -> Tensor:
 
 def distances(a: Tensor, b: Tensor) -> Tensor:
     """Distances (B, M, N) between points (B, M, 3) and (B, N, 3), in full precision under autocast too."""
+    if torch.compiler.is_exporting():  # ONNX has no cdist
+        return (a[:, :, None] - b[:, None]).square().sum(-1).sqrt()
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
@@ -99,7 +101,7 @@ class VAE(nn.Module):
             gaussians: (B, N, 14), farthest points first.
             centers: (B, K, 3) [m] where the tokens are, riders first.
         """
-        c, batch = self.config, torch.arange(len(gaussians), device=gaussians.device)[:, None]
+        c, batch = self.config, torch.arange(gaussians.shape[0], device=gaussians.device)[:, None]
         points, features = gaussians[..., MEANS], describe(gaussians)
         apart = distances(centers, points)  # (B, K, N)
         nearest = apart.topk(c.neighbors, largest=False, sorted=False).indices  # (B, K, k)

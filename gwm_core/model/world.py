@@ -145,9 +145,9 @@ class World(nn.Module):
         steps = steps or c.steps
         ramp = torch.arange(steps, device=history.device) / max(1, steps - 1)
         levels = (most + ramp * (least - most)) ** c.rho
-        x = self.noise.expand(len(history), -1, -1) * levels[0]
+        x = self.noise.expand(history.shape[0], -1, -1) * levels[0]
         for sigma, following in zip(levels, [*levels[1:], torch.zeros(())]):
-            clean, pooled = self.denoise(x, sigma.expand(len(x), 1, 1), described)
+            clean, pooled = self.denoise(x, sigma.expand(x.shape[0], 1, 1), described)
             x = clean + following / sigma * (x - clean)  # Euler step of the probability flow
         reward, logit = self.heads(pooled).unbind(-1)
         return history[:, -1] + x / c.sigma_data * self.change_std, torch.stack([reward, logit.sigmoid()], dim=-1)
@@ -167,7 +167,7 @@ class World(nn.Module):
 
         Null action, fixed noise, and no past: a policy is asked at moments of its own choosing.
         """
-        B, device = len(z), z.device
+        B, device = z.shape[0], z.device
         history = z[:, None].expand(-1, self.config.context, -1, -1)
         none = torch.zeros(B, 2, ACTION, device=device)
         described = self.describe(history, none, torch.ones(B, dtype=torch.bool, device=device))

@@ -18,8 +18,13 @@ from gwm.supervise import Supervisor
 from gwm_core import topics
 from gwm_core.control.judge import judge
 from gwm_core.data.contact_sheet import contact_sheet
+from gwm_core.deploy.actor import Actor
+from gwm_core.deploy.build import compiled
+from gwm_core.deploy.bundle import is_bundle
+from gwm_core.deploy.runtimes import choose
 from gwm_core.errors import InputError, one_of
 from gwm_core.evaluate.statistics import interval
+from gwm_core.model.weights import read_weights
 from gwm_core.sim.tasks import TIME_LIMIT, sample_layout
 
 START_TIME = 90.0  # [s] for everything to come up on a slow machine
@@ -27,6 +32,16 @@ START_TIME = 90.0  # [s] for everything to come up on a slow machine
 
 def run_demo(args, policy: str) -> int:
     """Run the demo as the command line asks; returns the exit code."""
+    figures, out = drive(args, policy)
+    if args.json:
+        Path(args.json).write_text(json.dumps(figures, indent=1) + "\n")
+    _table(figures, out)
+    contact_sheet(out)
+    return 0
+
+
+def drive(args, policy: str) -> tuple[dict, Path]:
+    """Start the graph, run the episodes, end it: figures, also in ``summary.json`` of the folder returned."""
     sample_layout(args.task, args.seed, args.difficulty)
     _check_policy(policy, args.task)
     out = Path(args.out) / time.strftime("%Y%m%d-%H%M%S")
@@ -53,13 +68,8 @@ def run_demo(args, policy: str) -> int:
             rclpy.try_shutdown()
     figures = _figures(operator, args, rows, before, after, json.loads(idle.communicate()[0]))
     figures["respawns"] = supervisor.respawns
-    text = json.dumps(figures, indent=1) + "\n"
-    (out / "summary.json").write_text(text)
-    if args.json:
-        Path(args.json).write_text(text)
-    _table(figures, out)
-    contact_sheet(out)
-    return 0
+    (out / "summary.json").write_text(json.dumps(figures, indent=1) + "\n")
+    return figures, out
 
 
 def _last_words(log: Path) -> str:
@@ -69,10 +79,14 @@ def _last_words(log: Path) -> str:
 
 
 def _check_policy(policy: str, task: str) -> None:
-    if policy != "expert":
-        from gwm_core.model.checkpoint import load_policy
-
-        one_of("task", task, load_policy(Path(policy)).config.tasks)
+    """Raise InputError where it cannot do the task, and compile it where that was not done before."""
+    if policy == "expert":
+        return
+    folder = Path(policy)
+    one_of("task", task, read_weights(folder, "policy").config.tasks)
+    if is_bundle(folder) and not compiled(folder, "chunk", *choose("auto", "auto")):
+        print("compiling the policy for this machine, once ...", flush=True)
+        Actor(folder)
 
 
 def _say(args, text: str, end: str = "\n") -> None:
@@ -178,7 +192,7 @@ def _figures(operator: Operator, args, rows, before, after, idle) -> dict:
         "latency_ms": {
             **_percentiles(latency), "plans": len(latency),
         },
-        "stages_ms": {k: float(v) for k, v in operator.reports["policy"].items() if k.endswith("_ms")},
+        "stages_ms": _stages(operator),
         "gate": {
             "rate_hz": float(status["rate_hz"]), "late_fraction": int(status["late"]) / int(status["periods"]),
             "idle_late_fraction": idle["late_fraction"],
@@ -196,6 +210,18 @@ def _figures(operator: Operator, args, rows, before, after, idle) -> dict:
     }  # fmt: skip
 
 
+def _stages(operator: Operator) -> dict[str, dict[str, float]]:
+    """Where the time from frame to command went, over the plans that were followed: p50 and p99 [ms] of each part."""
+    whole = {float(plan): latency for plan, latency in operator.latencies.items()}
+    parts: dict[str, list[float]] = {}
+    for plan in whole.keys() & operator.stages.keys():
+        stages = operator.stages[plan]
+        rest = {"gate": whole[plan] - sum(stages.values()), "all but capture": whole[plan] - stages["capture"]}
+        for name, value in (stages | rest).items():
+            parts.setdefault(name, []).append(value)
+    return {name: dict(zip(("p50", "p99"), np.percentile(v, [50, 99]).round(2).tolist())) for name, v in parts.items()}
+
+
 def _percentiles(latency: list[float]) -> dict:
     """Of the accepted plans [ms]; null where there were none."""
     if not latency:
@@ -205,11 +231,12 @@ def _percentiles(latency: list[float]) -> dict:
 
 
 def _table(f: dict, out: Path) -> None:
-    gate, latency = f["gate"], f["latency_ms"]
+    gate, latency, stages = f["gate"], f["latency_ms"], f["stages_ms"].get("all but capture")
     timing = f"p50 {latency['p50']:.0f} ms, p99 {latency['p99']:.0f} ms" if latency["plans"] else "no plan was accepted"
     lines = [
         ("successes", f"{f['successes']}/{f['episodes']}  [{f['ci95'][0]:.2f}, {f['ci95'][1]:.2f}] 95 %"),
         ("latency, frame to command", timing),
+        *([("without capture", "p50 {p50:.0f} ms, p99 {p99:.0f} ms".format(**stages))] if stages else []),
         ("plans", f"{latency['plans']} followed, {sum(gate['refused'].values())} refused by the gate "
                   f"({', '.join(gate['refused']) or 'none'}), {f['plans_rejected']} out of reach"),
         ("gate", f"{gate['rate_hz']:.2f} Hz, {100 * gate['late_fraction']:.2f} % of periods over 15 ms "

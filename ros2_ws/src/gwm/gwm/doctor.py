@@ -85,10 +85,15 @@ def _renderer() -> Iterator[Check]:
 
 
 def _runtime() -> Iterator[Check]:
-    import torch
+    from gwm_core.deploy.machine import gpu
+    from gwm_core.deploy.runtimes import PRECISIONS, choose, version, why_not
 
-    cuda = torch.cuda.is_available()
-    yield Check(OK, "runtime", f"torch {torch.__version__} on {torch.cuda.get_device_name() if cuda else 'cpu'}")
+    default = choose("auto", "auto")[0]
+    for name in PRECISIONS:
+        reason = why_not(name)
+        found = f"{version(name)}{', default' * (name == default)}" if not reason else f"does not run here: {reason}"
+        yield Check(OK, f"runtime {name}", found)
+    yield Check(OK, "gpu", gpu() or "none: everything runs on the CPU")
     cores = len(os.sched_getaffinity(0))
     yield Check(OK if cores >= 2 else LIMITED, "cores", str(cores), "" if cores >= 2 else "two or more are wanted")
 
@@ -115,11 +120,11 @@ def _cameras() -> Iterator[Check]:
 
 
 def _weights() -> Iterator[Check]:
-    from gwm_core.model.checkpoint import load_policy
+    from gwm_core.deploy.bundle import open_bundle
 
     try:
         folder = share("models/demo")
-        yield Check(OK, "demo weights", f"{folder}, tasks {', '.join(load_policy(folder).config.tasks)}")
+        yield Check(OK, "demo weights", f"{folder}, verified, tasks {', '.join(open_bundle(folder).contract['tasks'])}")
     except InputError as error:
         yield Check(BROKEN, "demo weights", str(error), "git checkout models/demo")
 

@@ -29,6 +29,7 @@ CONTROLLERS = {  # what gwm.arm can speak to, and the controllers' names in laun
 }
 DEVICES = ("spacemouse", "gamepad", "keyboard", "leader")  # gwm_core.control.devices
 MODES = ("policy", "teleop", "shared")
+RUNTIMES = ("auto", "tensorrt", "openvino", "onnxruntime", "torch")  # gwm_core.deploy.runtimes
 PROFILES = ("desk", "lab", "full")  # gwm_core.control.limits
 GRIPPERS = ("auto", "forward", "franka", "action")
 END_WITH_PARENT = "GWM_END_WITH_PARENT"  # set for processes that a starter looks after
@@ -107,6 +108,8 @@ def graph(
     gripper: str = "auto",
     mode: str = "policy",
     device: str = "gamepad",
+    backend: str = "auto",
+    precision: str = "auto",
 ) -> list[NodeSpec]:
     """All processes, in starting order. The signature is the argument list of both starters.
 
@@ -128,6 +131,8 @@ def graph(
         gripper: franka, action (control_msgs) or forward; auto: forward in simulation, else what is installed.
         mode: who plans: policy, teleop (an operator) or shared (a policy, and an operator who may take over).
         device: of the operator: spacemouse, gamepad, keyboard (gwm teleop) or leader.
+        backend: runtime of the policy: tensorrt, openvino, onnxruntime or torch; auto: the fastest that works here.
+        precision: of the runtime: fp32, bf16 or fp16; auto: fp16 for tensorrt, else fp32.
         start_cameras: drive the RealSense cameras that have a serial in the site file; else realsense-ros does.
     """
     one_of("robot", robot, ("sim", "fr3"))
@@ -135,6 +140,8 @@ def graph(
     one_of("mode", mode, MODES)
     one_of("device", device, DEVICES)
     one_of("gripper", gripper, GRIPPERS)
+    one_of("backend", backend, RUNTIMES)
+    one_of("precision", precision, ("auto", "fp32", "bf16", "fp16"))
     if controller == "forward" and robot != "sim":
         raise InputError(
             "forward is for simulated arms (100 Hz steps break the real one's conditions): crisp, crisp_pose or jtc"
@@ -155,6 +162,10 @@ def graph(
         policy = policy or str(share("models/demo"))
         if not (Path(policy) / "manifest.json").is_file():
             raise InputError(f"no policy in {policy}: a folder as `gwm train policy --out` makes, or expert")
+        if robot != "sim" and not (Path(policy) / "SHA256SUMS").is_file():
+            raise InputError(
+                f"{policy} is no bundle, and nothing else moves an arm: `gwm compile {policy} --out BUNDLE`"
+            )
     common = {"robot": robot, "site": site}
     alone = {**_profile("fastdds_gate.xml"), "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}  # the file says why
     gate = {"profile": profile, "speed": speed, "shadow": shadow, "hold_to_run": hold_to_run}
@@ -162,8 +173,9 @@ def graph(
     if robot == "sim":  # its joint states come from a process that shares two cores with the others
         gate |= {"auto_arm": True, "state_timeout": 0.1}
     aside = {"policy/chunk": "policy/proposal", "policy/alive": "policy/proposal_alive"} if mode == "shared" else {}
+    runs = {"policy": policy, "task": task, "backend": backend, "precision": precision}
     planners = [
-        NodeSpec("policy", "policy_node", {**common, "policy": policy, "task": task}, 5, respawn=True, remaps=aside),
+        NodeSpec("policy", "policy_node", {**common, **runs}, 5, respawn=True, remaps=aside),
         NodeSpec("teleop", "teleop_node", {**common, "device": device, "shared": mode == "shared"}, respawn=True),
     ]
     nodes = [

@@ -9,6 +9,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseStamped
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_msgs.msg import Float64MultiArray, MultiArrayDimension, MultiArrayLayout
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from gwm_core import topics
@@ -179,3 +180,14 @@ def diagnostics(stamp: int, name: str, text: str, values: dict, ok: bool = True)
 def read_diagnostics(message) -> dict[str, dict[str, str]]:
     """{status name: {"message": ..., key: value, ...}}."""
     return {s.name: {"message": s.message, **{v.key: v.value for v in s.values}} for s in message.status}
+
+
+def numbers(names, values) -> Float64MultiArray:
+    """Named numbers, to plot: the names are the labels of the layout."""
+    layout = MultiArrayLayout(dim=[MultiArrayDimension(label=name, size=1, stride=1) for name in names])
+    return Float64MultiArray(layout=layout, data=[float(value) for value in values])
+
+
+def read_numbers(message) -> dict[str, float]:
+    """{name: number}."""
+    return {dim.label: value for dim, value in zip(message.layout.dim, message.data)}

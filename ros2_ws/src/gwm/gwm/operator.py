@@ -9,7 +9,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
-from std_msgs.msg import String
+from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
 
 from gwm import messages
@@ -29,11 +29,13 @@ class Operator(Node):
         self.status: dict[str, str] = {}
         self.reports: dict[str, dict[str, str]] = {}
         self.result: dict = {}
-        self.latencies: dict[int, float] = {}
+        self.latencies: dict[int, float] = {}  # [ms] from frame to first command, by plan
+        self.stages: dict[float, dict[str, float]] = {}  # [ms] of it, by plan, as a float64
         self.commands: list[tuple] = []  # (joints, velocities, accelerations, latched, stamp [s])
         self._episode = self.create_publisher(String, topics.SIM_EPISODE, RELIABLE)
         self.create_subscription(DiagnosticArray, topics.STATUS, self._on_status, RELIABLE)
         self.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, self._on_report, RELIABLE)
+        self.create_subscription(Float64MultiArray, topics.STAGES, self._on_stages, RELIABLE)
         self.create_subscription(String, topics.SIM_RESULT, self._on_result, RELIABLE)
         self.create_subscription(JointState, topics.COMMAND, self._on_command, EVERY)
         wishes = [f"gate/{w}" for w in ("arm", "home", "hold", "stop", "reset")] + ["recorder/start", "recorder/save"]
@@ -46,6 +48,10 @@ class Operator(Node):
         plan, latency = int(self.status["plan"]), float(self.status["latency_ms"])
         if plan and latency:
             self.latencies[plan] = latency
+
+    def _on_stages(self, message) -> None:
+        values = messages.read_numbers(message)
+        self.stages[values.pop("plan")] = values
 
     def _on_report(self, message) -> None:
         self.reports |= messages.read_diagnostics(message)

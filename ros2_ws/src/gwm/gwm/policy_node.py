@@ -6,12 +6,13 @@ import json
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, JointState
-from std_msgs.msg import String, UInt64
+from std_msgs.msg import Float64MultiArray, String, UInt64
 from trajectory_msgs.msg import JointTrajectory
 
 from gwm import messages
@@ -19,6 +20,7 @@ from gwm.node import BEAT_PRIORITY, RELIABLE, SENSOR, STEADY, declare, now_ns, p
 from gwm.worker import Latest
 from gwm_core import topics
 from gwm_core.control.kinematics import HOME_Q
+from gwm_core.deploy.bundle import is_bundle, open_bundle
 from gwm_core.errors import one_of
 from gwm_core.learn.evaluate import make_brain
 from gwm_core.scene.camera import intrinsics
@@ -39,6 +41,8 @@ class PolicyParameters:
     task: str = "pick_place"
     replan_every: int = 4  # rows between observations
     threads: int = 1
+    backend: str = "auto"
+    precision: str = "auto"
 
 
 class PolicyNode(Node):
@@ -55,6 +59,9 @@ class PolicyNode(Node):
         self._asked, self._last_plan, self._plans, self._rejected, self._stages = 0, 0, 0, 0, {}
         self._chunk = self.create_publisher(JointTrajectory, topics.CHUNK, RELIABLE)
         self._alive = self.create_publisher(UInt64, topics.ALIVE, SENSOR)
+        self._times = self.create_publisher(Float64MultiArray, topics.STAGES, RELIABLE)
+        self._begun: dict[str, float] = {}  # [ms] capture and receive of the moment the brain is at
+        self._put = 0  # [ns] when it was given to the brain
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
         for name, camera in self._site.cameras.items():
             self._subscribe(Image, topics.color(camera.prefix), self._image(name, "color"))
@@ -70,9 +77,12 @@ class PolicyNode(Node):
         self.get_logger().info(f"policy: beats with {prioritize(BEAT_PRIORITY)}")  # not the worker, which runs already
 
     def _build(self):
-        brain = make_brain(self._settings.policy, self._settings.threads)
+        p = self._settings
+        brain = make_brain(p.policy, p.threads, p.backend, p.precision)
         brain.clock = time.monotonic
-        one_of("task", self._settings.task, getattr(brain.policy, "tasks", (self._settings.task,)))
+        one_of("task", p.task, getattr(brain.policy, "tasks", (p.task,)))
+        if p.policy != "expert" and is_bundle(Path(p.policy)):
+            open_bundle(Path(p.policy)).check_site(len(self._site.cameras))
         if brain.policy.sees == "scene":
             for _ in range(3):  # compile and warm up before anything may be armed
                 brain.decide(_blank_observation(self._site, self._settings.task))
@@ -81,21 +91,21 @@ class PolicyNode(Node):
     def _subscribe(self, kind, topic, callback) -> None:
         self._received[topic] = 0
 
-        def count(message):
+        def count(message, about):
             self._received[topic] += 1
-            callback(message)
+            callback(message, about["source_timestamp"])
 
         self.create_subscription(kind, topic, count, SENSOR)
 
     def _image(self, camera: str, kind: str):
-        def take(message):
+        def take(message, sent: int):
             try:
                 content = messages.pixels(message, kind)
             except ValueError as error:
                 self.get_logger().error(f"{camera} {kind} image refused: {error}", throttle_duration_sec=2.0)
                 return
             self._sync.image(camera, kind, messages.stamp_ns(message.header.stamp), content)
-            self._try()
+            self._try(sent)
 
         return take
 
@@ -125,8 +135,8 @@ class PolicyNode(Node):
     def _on_objects(self, message) -> None:
         self._objects = {name: np.array(pose) for name, pose in json.loads(message.data).items()}
 
-    def _try(self) -> None:
-        """Ask the brain when a plan is due and a new, whole, fresh moment is there."""
+    def _try(self, sent: int) -> None:
+        """Ask the brain when a plan is due and a new, whole, fresh moment is there, its last image ``sent`` at [ns]."""
         moment = self._sync.latest()
         if moment is None or not self._brain.ready or len(self._K) < len(self._site.cameras):
             return
@@ -144,7 +154,8 @@ class PolicyNode(Node):
         except ValueError as error:
             self.get_logger().error(f"no plan: {error}", throttle_duration_sec=2.0)
             return
-        self._asked = stamp
+        self._asked, self._put = stamp, now_ns(self)
+        self._begun = {"capture": (sent - stamp) * 1e-6, "receive": (self._put - sent) * 1e-6}
         self._brain.put(Observation(stamp, frames, state, self._settings.task, self._objects))
 
     def _place(self, camera: str, stamp: int) -> np.ndarray:
@@ -152,13 +163,15 @@ class PolicyNode(Node):
         return self._site.cameras[camera].place(self._sync.joints_at(stamp))
 
     def _publish(self, decision: Decision) -> None:
-        self._stages = decision.stages_ms
+        handed = (now_ns(self) - self._put) * 1e-6 - sum(decision.stages_ms.values())  # to the brain and back
+        self._stages = self._begun | decision.stages_ms | {"handover": handed}
         if decision.chunk is None:
             self._rejected += 1
             self.get_logger().warn(f"no plan: {decision.reason}", throttle_duration_sec=1.0)
             return
         self._chunk.publish(messages.trajectory(decision.chunk))
         self._last_plan, self._plans = decision.chunk.stamp, self._plans + 1
+        self._times.publish(messages.numbers(("plan", *self._stages), [decision.chunk.stamp, *self._stages.values()]))
 
     def _beat(self) -> None:
         if self._brain.ready:

@@ -54,6 +54,9 @@ def add(verbs) -> None:
     p.add_argument("--difficulty", default="nominal", help="nominal or hard")
     p.add_argument("--policy", default=None, help="policy folder, or expert (default: shipped)")
     p.add_argument("--latency", default="measured", help="milliseconds, or measured (default)")
+    p.add_argument("--backend", default="auto", help="runtime: auto, tensorrt, openvino, onnxruntime or torch")
+    p.add_argument("--precision", default="auto", help="of the runtime: auto, fp32, bf16 or fp16")
+    p.add_argument("--against", metavar="BACKEND", help="run the same trials by this runtime too, and compare")
     p.add_argument("--replan-every", type=int, default=4, help="rows between observations (default 4)")
     p.add_argument("--processes", type=int, default=cores())
     p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
@@ -90,7 +93,7 @@ def train_policy(args) -> int:
     network, config = _configs(args, POLICIES)
     world = Path(args.world) if args.world else None
     if world:
-        from gwm_core.model.foresight import Foresight
+        from gwm_core.deploy.foresight import Foresight
 
         foresight = Foresight(world)
         network = replace(network, foresight=foresight.channels, lift=foresight.lift_config)
@@ -194,7 +197,7 @@ def evaluate_policy(args) -> int:
     import time
 
     from gwm_core.evaluate.statistics import interval
-    from gwm_core.learn.evaluate import EvalConfig, evaluate
+    from gwm_core.learn.evaluate import EvalConfig
     from gwm_core.rollout import MEASURED_LATENCY, trials_hash
 
     writable(args.json)
@@ -208,22 +211,48 @@ def evaluate_policy(args) -> int:
             raise InputError(f"--latency must lie in 0-450 ms, got {args.latency}")
     config = EvalConfig(
         args.task, args.policy or shipped(), positive("trials", args.trials), args.seed, args.difficulty,
-        latency, positive("replan-every", args.replan_every), renderer(),
+        latency, positive("replan-every", args.replan_every), renderer(), args.backend, args.precision,
     )  # fmt: skip
-    bar, begun, won = Bar(args.trials, f"eval {args.task}"), time.monotonic(), []
-    trials = evaluate(
-        config, positive("processes", args.processes), lambda t: (won.append(t.success), bar.step(f"{sum(won)} ok"))
-    )
-    seconds = (time.monotonic() - begun) / len(trials)
+    begun, trials = time.monotonic(), _trials(config, args)
+    won, seconds = [t.success for t in trials], (time.monotonic() - begun) / len(trials)
     low, high = interval(sum(won), len(won))
     figures = {
-        "task": args.task, "difficulty": args.difficulty, "policy": config.policy, "seed": args.seed,
-        "trials": len(won), "successes": sum(won), "ci95": [low, high], "seconds_per_trial": seconds,
+        "task": args.task, "difficulty": args.difficulty, "policy": config.policy, "backend": args.backend,
+        "seed": args.seed, "trials": len(won), "successes": sum(won), "ci95": [low, high], "seconds_per_trial": seconds,
         "violations": sum(t.violations for t in trials), "failed_seeds": [t.seed for t in trials if not t.success],
         "trials_hash": trials_hash(trials),
     }  # fmt: skip
-    if args.json:
-        Path(args.json).write_text(json.dumps(figures, indent=1) + "\n")
     print(f"{args.task} {args.difficulty}: {sum(won)}/{len(won)} = {sum(won) / len(won):.3f} [{low:.3f}, {high:.3f}] "
           f"95 %, {seconds:.1f} s per trial, {figures['violations']} judge violations")  # fmt: skip
+    if args.against:
+        others = _trials(replace(config, backend=args.against, precision="auto"), args)
+        figures["against"] = _compare(won, [t.success for t in others], args.against)
+    if args.json:
+        Path(args.json).write_text(json.dumps(figures, indent=1) + "\n")
     return 0
+
+
+def _trials(config, args) -> list:
+    from gwm_core.learn.evaluate import evaluate
+
+    bar, won = Bar(args.trials, f"eval {args.task}"), []
+
+    def show(trial) -> None:
+        won.append(trial.success)
+        bar.step(f"{sum(won)} ok")
+
+    return evaluate(config, positive("processes", args.processes), show)
+
+
+def _compare(won: list[bool], others: list[bool], backend: str) -> dict:
+    """The same trials by another runtime."""
+    import numpy as np
+
+    from gwm_core.evaluate.statistics import difference_interval, mcnemar
+
+    a, b = np.array(won, bool), np.array(others, bool)
+    (low, high), p = difference_interval(a, b), mcnemar(a, b)
+    apart, differ = 100 * (a.mean() - b.mean()), int((a != b).sum())
+    print(f"by {backend}: {b.sum()}/{len(b)}; {differ} trials differ, difference {apart:+.1f} points "
+          f"[{100 * low:+.1f}, {100 * high:+.1f}] 95 %, McNemar p = {p:.2f}")  # fmt: skip
+    return {"backend": backend, "successes": int(b.sum()), "differ": differ, "ci95": [low, high], "p": p}

@@ -1,4 +1,4 @@
-"""``gwm scene`` and ``gwm bench``: scenes from recordings, pictures of scenes, and how fast they are drawn."""
+"""``gwm scene``: scenes from recordings, and pictures of scenes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gwm.terminal import Bar, natural, positive, verb, writable
+from gwm.terminal import Bar, verb, writable
 from gwm_core.errors import InputError
 
 
@@ -37,38 +37,6 @@ def add(verbs) -> None:
     p.add_argument("--size", default="640x480", help="WIDTHxHEIGHT (default 640x480)")
     p.add_argument("--fov", type=float, default=45.0, help="vertical field of view in degrees (default 45)")
     p.add_argument("--out", required=True, help="a .png or .jpg file")
-
-    kinds = verb(verbs, "bench", "Measure speed, and put the gate to the test.", "gwm bench render --json FILE", None)
-    kinds = kinds.add_subparsers(metavar="WHAT", required=True)
-    p = verb(kinds, "render", "Every renderer that works here against the plain torch one, forward and backward.",
-             "gwm bench render --json render.json", bench_render)  # fmt: skip
-    p.add_argument(
-        "--repeats", type=int, default=25, help="rounds; the slow reference runs in every fifth (default 25)"
-    )
-    p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
-    p = verb(kinds, "lift", "RGB-D frames of two simulated cameras to one scene, milliseconds.",
-             "gwm bench lift --json lift.json", bench_lift)  # fmt: skip
-    p.add_argument("--repeats", type=int, default=200)
-    p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
-    p = verb(kinds, "scene", "A simulated camera that the scene was not built from, against projected points.",
-             "gwm bench scene --seed 4000 --scenes 20", bench_scene)  # fmt: skip
-    p.add_argument("--seed", type=int, default=4000, help="first seed (default 4000)")
-    p.add_argument("--scenes", type=int, default=20)
-    p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
-    p = verb(kinds, "gate", "Fuzz the gate: an action is one of its 100 Hz steps, and everything sent is judged.",
-             "gwm bench gate --actions 100000 --seed 7 --json gate.json", bench_gate)  # fmt: skip
-    p.add_argument("--actions", type=int, default=100_000, metavar="N", help="steps of the gate (default 100000)")
-    p.add_argument("--seed", type=int, default=7, help="default 7")
-    p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
-    p = verb(kinds, "faults", "Stage every fault that needs no hardware, each at many random moments.",
-             "gwm bench faults --json faults.json", bench_faults)  # fmt: skip
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--json", metavar="FILE", help="write the rows to FILE")
-    p = verb(kinds, "kill", "Kill a policy's process in mid-motion, over live topics: how soon the arm slows down.",
-             "gwm bench kill --kills 200 --json kill.json", bench_kill)  # fmt: skip
-    p.add_argument("--kills", type=int, default=200, help="default 200, which takes ten minutes")
-    p.add_argument("--joint-hz", type=int, default=100, metavar="HZ", help="of the arm's joint states (default 100)")
-    p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
 
 
 def build(args) -> int:
@@ -158,48 +126,3 @@ def _write_image(path: str, image: np.ndarray) -> None:
         written = False
     if not written:
         raise InputError(f"cannot write {path}: an image ends in .png or .jpg")
-
-
-def bench_render(args) -> int:
-    from gwm import bench
-
-    writable(args.json)
-    return bench.bench_render(args.json, positive("repeats", args.repeats))
-
-
-def bench_lift(args) -> int:
-    from gwm import bench
-
-    writable(args.json)
-    return bench.bench_lift(args.json, positive("repeats", args.repeats))
-
-
-def bench_scene(args) -> int:
-    from gwm import bench
-
-    writable(args.json)
-    return bench.bench_scene(args.json, range(args.seed, args.seed + positive("scenes", args.scenes)))
-
-
-def bench_gate(args) -> int:
-    from gwm import bench_gate
-
-    writable(args.json)
-    return bench_gate.bench_gate(positive("actions", args.actions), natural("seed", args.seed), args.json)
-
-
-def bench_faults(args) -> int:
-    from gwm import bench_gate
-
-    writable(args.json)
-    return bench_gate.bench_faults(natural("seed", args.seed), args.json)
-
-
-def bench_kill(args) -> int:
-    from gwm.graph import refuse_mixed_ros
-
-    refuse_mixed_ros()
-    writable(args.json)
-    from gwm import bench_kill
-
-    return bench_kill.bench_kill(positive("kills", args.kills), positive("joint-hz", args.joint_hz), args.json)

@@ -1,0 +1,63 @@
+"""``gwm compile``: a bundle of a checkpoint, and its graphs compiled for this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gwm.terminal import renderer, shipped, verb
+
+GOLDEN, GOLDEN_SEED = 8, 4000  # moments kept in a bundle, and the first simulated episode they are from
+
+
+def add(verbs) -> None:
+    """Declare the verb."""
+    p = verb(verbs, "compile", "Make a bundle of a checkpoint, compile it for this machine, and check that it is the "
+             "trained network. Without --out: compile a bundle that is there.",
+             "gwm compile models/mine --out bundles/mine", compile_)  # fmt: skip
+    p.add_argument("source", nargs="?", help="folder of a checkpoint or bundle (default: shipped)")
+    p.add_argument("--out", metavar="BUNDLE", help="folder for the bundle; may be the checkpoint's own")
+    p.add_argument("--data", metavar="DIR", help="episodes for the golden inputs (default: simulated ones)")
+    p.add_argument("--backend", default="auto", help="auto, tensorrt, openvino, onnxruntime or torch")
+    p.add_argument("--precision", default="auto", help="auto, fp32, bf16 (openvino) or fp16 (tensorrt, onnxruntime)")
+
+
+def compile_(args) -> int:
+    from gwm_core.deploy.actor import Actor
+    from gwm_core.deploy.bundle import open_bundle
+    from gwm_core.deploy.runtimes import choose
+
+    choose(args.backend, args.precision)
+    source = Path(args.source or shipped())
+    folder = Path(args.out or source)
+    if args.out:
+        _bundle(source, folder, args.data)
+    bundle = open_bundle(folder)
+    actor = Actor(folder, backend=args.backend, precision=args.precision)
+    far, tasks = actor.drift, ", ".join(bundle.contract["tasks"])
+    print(f"{folder}: {tasks} by {actor.backend} in {actor.precision}; golden rows within {far.normalized:.1e} of "
+          f"their spread, {far.mm:.3f} mm, {far.degrees:.3f} degrees")  # fmt: skip
+    return 0
+
+
+def _bundle(source: Path, out: Path, data: str | None) -> None:
+    import numpy as np
+    from safetensors.numpy import load
+
+    from gwm_core.data.episode import list_episodes, read_episode
+    from gwm_core.deploy.actor import Actor
+    from gwm_core.deploy.bundle import make_bundle
+    from gwm_core.deploy.moments import recorded, simulated
+    from gwm_core.model.weights import read_weights
+    from gwm_core.site import simulation_site
+
+    print("golden inputs: what the trained network makes of them ...", flush=True)
+    actor = Actor(source, backend="torch", trusted=True)
+    if data:
+        found = recorded(actor, GOLDEN, Path(data))
+        cameras = len(read_episode(list_episodes(Path(data))[0]).cameras)
+    else:
+        found, cameras = simulated(actor, GOLDEN, GOLDEN_SEED, renderer()), len(simulation_site().cameras)
+    golden = dict(zip(("scene", "proprio", "pose", "task"), (np.stack(part) for part in zip(*found))))
+    golden["rows"] = np.stack([actor.rows(*moment) for moment in found])
+    golden["spread"] = load(read_weights(source, "policy").data)["std"]
+    make_bundle(source, out, golden, cameras)
