@@ -44,4 +44,4 @@ class Brain:
             chunk, reason = None, str(error)
         t3 = self.clock()
         stages = {"lift": 1e3 * (t1 - t0), "act": 1e3 * (t2 - t1), "solve": 1e3 * (t3 - t2)}
-        return Decision(observation.stamp, chunk, poses, reason, stages)
+        return Decision(observation.stamp, chunk, poses, reason, stages, scene)

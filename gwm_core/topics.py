@@ -8,6 +8,9 @@ JOINT_STATES = "franka/joint_states"
 GRIPPER_STATES = "franka_gripper/joint_states"
 CHUNK = "policy/chunk"
 ALIVE = "policy/alive"
+SCENE = "policy/scene"  # what a plan was made from, stamped with its id
+IMAGINED = "imagination/plan"  # by the labels of the layout: plan id, horizon, success, [ms] it took, [ms] old
+DIVERGENCE = "imagination/divergence"  # plan id, then the terms by horizon
 STAGES = "policy/stages"  # where the time of a plan went: plan id [ns], then [ms] by the labels of its layout
 PROPOSAL = "policy/proposal"  # a policy's plans where an operator may take over; teleop passes them on
 PROPOSAL_ALIVE = "policy/proposal_alive"
@@ -52,3 +55,8 @@ def depth_info(prefix: str) -> str:
 def prefix_of(camera: str) -> str:
     """Default topic prefix of a camera."""
     return f"camera/{camera}"
+
+
+def imagined(camera: str, step: int) -> str:
+    """What a camera is imagined to see ``step`` * 0.1 s after the images that a plan was made from."""
+    return f"imagination/{camera}/h{step}/image"

@@ -79,3 +79,4 @@ class Decision:
     poses: np.ndarray | None  # (H, 10)
     reason: str = ""
     stages_ms: dict[str, float] = field(default_factory=dict)
+    scene: np.ndarray | None = None  # (N, 14) that it was made from

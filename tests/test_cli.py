@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from gwm_core.evaluate.statistics import interval, paired_interval
+from gwm_core.evaluate.statistics import difference_interval, interval, mcnemar, paired_interval
 
 
 def gwm(*words, cwd=None, **env):
@@ -144,3 +144,30 @@ def test_paired_intervals_cover_the_truth_as_often_as_they_say():
         _, low, high = paired_interval(a.astype(float), b.astype(float), draws=500)
         held += low < 0.1 < high
     assert held >= 90
+
+
+def test_mcnemar_asks_only_the_trials_that_differ():
+    a = np.array([True] * 50 + [True] * 8 + [False] * 2)
+    b = np.array([True] * 50 + [False] * 8 + [True] * 2)
+    assert mcnemar(a, b) == pytest.approx(2 * 56 / 1024)  # P(X <= 2 of 10), both ways: 1 + 10 + 45
+    assert mcnemar(a, a) == 1.0
+
+
+def test_the_difference_of_rates_has_an_interval_that_holds_its_level():
+    same = np.ones(500, bool)
+    low, high = difference_interval(same, same)
+    z2 = 1.959964**2
+    assert high == pytest.approx(z2 / (500 + z2), abs=1e-6) and low == pytest.approx(-high)
+    rng, inside = np.random.default_rng(0), 0
+    for _ in range(1000):  # truth: a wins where b does, and 6 % more, b 2 % more
+        draw = rng.random(100)
+        a, b = draw < 0.86, (draw < 0.80) | (draw > 0.98)
+        low, high = difference_interval(a, b)
+        inside += low <= 0.04 <= high
+    assert 0.93 <= inside / 1000 <= 0.975
+
+
+def test_which_side_wins_decides_the_sign_of_the_interval():
+    a, b = np.array([True] * 30 + [False] * 20), np.array([False] * 50)
+    low, high = difference_interval(a, b)
+    assert 0 < low < 0.6 < high and np.allclose(difference_interval(b, a), (-high, -low))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
-from gwm import messages
+from gwm import messages, scene_messages
 
 from gwm_core import topics
 from gwm_core.data import episode as bag
@@ -146,3 +146,25 @@ def test_an_episode_gives_the_camera_matrix_back(tmp_path, by_rclpy):
     (path / bag.INFO).write_text(json.dumps(values))  # one of before: it held our own K
     old = bag.read_episode(path).intrinsics["front"]
     np.testing.assert_array_equal(old, np.reshape(messages.camera_info(1, "front", K, 8, 6).k, (3, 3)))
+
+
+def test_a_scene_survives_the_wire_and_a_foreign_or_broken_cloud_is_refused():
+    gaussians = np.random.default_rng(3).normal(size=(50, 14)).astype(np.float32)
+    cloud = scene_messages.scene(1_795_000_000_123_456_789, gaussians)
+    np.testing.assert_array_equal(scene_messages.gaussians_of(cloud), gaussians)
+    assert messages.stamp_ns(cloud.header.stamp) == 1_795_000_000_123_456_789
+    assert [field.name for field in cloud.fields[:3]] == ["x", "y", "z"]
+    cloud.width = 51
+    with pytest.raises(ValueError, match="51 finite"):
+        scene_messages.gaussians_of(cloud)
+    gaussians[7, 3] = np.nan
+    with pytest.raises(ValueError, match="finite"):
+        scene_messages.gaussians_of(scene_messages.scene(1, gaussians))
+    cloud.fields = cloud.fields[:-1]
+    with pytest.raises(ValueError, match="x, y, z"):
+        scene_messages.gaussians_of(cloud)
+
+
+def test_named_numbers_survive_the_wire():
+    values = {"plan": 1_795_000_000_123_456_789, "ms": 3.5}
+    assert messages.read_numbers(messages.numbers(values, values.values())) == {k: float(v) for k, v in values.items()}

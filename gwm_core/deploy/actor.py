@@ -59,6 +59,7 @@ class Actor:
     def rows(self, scene: np.ndarray, proprio: np.ndarray, T: np.ndarray, task: int) -> np.ndarray:
         """Pose rows (H, 10) float32 for a scene (N, 14), proprio (11,), gripper pose T (4, 4) and number of a task."""
         c = self._config
+        scene = scene[: c.lift.count]  # farthest points: the first of more are the same
         inputs = {
             "patches": patches(scene, c.centers, c.neighbors)[None],
             "proprio": proprio[None],

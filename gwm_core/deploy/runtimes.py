@@ -173,10 +173,24 @@ def why_not(backend: str) -> str:
 
 
 def choose(backend: str, precision: str) -> tuple[str, str]:
-    """Runtime and precision; "auto" is the fastest that works here. Raises InputError for one that does not."""
+    """Runtime and precision. Raises InputError for a runtime that does not work here.
+
+    Args:
+        backend: "auto" is the fastest that works here.
+        precision: "auto" is the runtime's default; "coarse", for what is only looked at, the lowest that is native.
+    """
     if backend == "auto":
         backend = next(name for name in ("tensorrt", "openvino", "onnxruntime", "torch") if not why_not(name))
     elif reason := why_not(backend):
         raise InputError(f"runtime {backend} does not run here: {reason}")
     choices = PRECISIONS[backend]
+    if precision == "coarse":
+        precision = "bf16" if backend == "openvino" and _bfloat16() else "auto"
     return backend, choices[0] if precision == "auto" else one_of(f"precision for {backend}", precision, choices)
+
+
+def _bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 itself, by OpenVINO's word."""
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gwm_core.brain import Brain
@@ -30,14 +30,20 @@ class EvalConfig:
     precision: str = "auto"
 
 
-def make_brain(policy: str, threads: int = 1, backend: str = "auto", precision: str = "auto") -> Brain:
-    """The brain for a policy folder or "expert". Raises InputError for anything else."""
+def make_brain(
+    policy: str, threads: int = 1, backend: str = "auto", precision: str = "auto", gaussians: int = 0
+) -> Brain:
+    """The brain for a policy folder or "expert". Raises InputError for anything else.
+
+    Args:
+        gaussians: that scenes are lifted to, where it is more than the policy looks at.
+    """
     if policy == "expert":
         return Brain(Expert())
     from gwm_core.deploy.actor import Actor
 
     actor = Actor(Path(policy), threads, backend, precision)
-    return Brain(actor, actor.lift_config)
+    return Brain(actor, replace(actor.lift_config, count=max(gaussians, actor.lift_config.count)))
 
 
 _kit: tuple[World, Brain] | None = None

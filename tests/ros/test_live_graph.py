@@ -14,9 +14,10 @@ import yaml
 
 pytest.importorskip("rclpy")
 
+from gwm import messages
 from gwm.graph import command, graph
 from gwm.supervise import Supervisor
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import CompressedImage, JointState
 from std_msgs.msg import Float64MultiArray, String
 
 from gwm_core import topics
@@ -168,3 +169,32 @@ def test_malformed_messages_and_a_second_graph_do_no_harm(operator, tmp_path):
         assert supervisor.poll() == ""
     finally:
         supervisor.stop()
+
+
+def test_futures_and_divergence_come_beside_a_running_policy(operator, tmp_path):
+    """The shipped policy moves the arm; what it plans is imagined, and held against what came."""
+    got = {"pictures": set(), "gaps": []}
+    names = [(view, step) for view in (*simulation_site().cameras, "afar") for step in (1, 8)]
+    for view, step in names:
+        take = lambda m, key=(view, step): got["pictures"].add((key, bytes(m.data[:3])))  # noqa: E731
+        operator.create_subscription(CompressedImage, topics.imagined(view, step), take, 10)
+    operator.create_subscription(
+        Float64MultiArray, topics.DIVERGENCE, lambda m: got["gaps"].append(messages.read_numbers(m)), 10
+    )
+    supervisor = Supervisor(graph(record=str(tmp_path / "record")), log=open(tmp_path / "log", "w"))
+    supervisor.start()
+    poll = supervisor.poll
+    try:
+        ready = lambda: operator.ready and operator.reports.get("imagination", {}).get("ready") == "True"  # noqa: E731
+        assert operator.wait("start", ready, 200, poll), (tmp_path / "log").read_text()
+        operator.lay("pick_place", 4000, "nominal")
+        assert operator.wait("layout", lambda: operator.result.get("seed") == 4000, 10, poll)
+        operator.wish("gate/arm", poll)
+        assert operator.wait("futures", lambda: len(operator.futures) > 2 and len(got["gaps"]) > 2, 40, poll)
+        assert operator.wait("pictures", lambda: len(got["pictures"]) == len(names), 20, poll)
+    finally:
+        supervisor.stop()
+    assert {head for _, head in got["pictures"]} == {b"\xff\xd8\xff"}  # JPEG
+    plans = set(map(float, operator.stages))
+    assert all(plan in plans and future["horizon"] == 8 for plan, future in operator.futures.items())
+    assert all(np.isfinite(list(gap.values())).all() and "h4 image" in gap for gap in got["gaps"])

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +19,16 @@ from gwm.supervise import Supervisor
 from gwm_core import topics
 from gwm_core.control.judge import judge
 from gwm_core.data.contact_sheet import contact_sheet
-from gwm_core.deploy.actor import Actor
-from gwm_core.deploy.build import compiled
+from gwm_core.deploy.build import compiled, load
 from gwm_core.deploy.bundle import is_bundle
 from gwm_core.deploy.runtimes import choose
 from gwm_core.errors import InputError, one_of
 from gwm_core.evaluate.statistics import interval
+from gwm_core.imagination import GRAPHS
 from gwm_core.model.weights import read_weights
 from gwm_core.sim.tasks import TIME_LIMIT, sample_layout
 
+GAP = 2.0  # [s] between plans of an episode
 START_TIME = 90.0  # [s] for everything to come up on a slow machine
 
 
@@ -43,13 +45,15 @@ def run_demo(args, policy: str) -> int:
 def drive(args, policy: str) -> tuple[dict, Path]:
     """Start the graph, run the episodes, end it: figures, also in ``summary.json`` of the folder returned."""
     sample_layout(args.task, args.seed, args.difficulty)
-    _check_policy(policy, args.task)
+    nodes = graph(task=args.task, policy=policy, imagination=args.imagination)
+    imagine = any(node.name == "imagination" for node in nodes)
+    _check_policy(policy, args.task, ("chunk", *(GRAPHS if imagine else ())))
     out = Path(args.out) / time.strftime("%Y%m%d-%H%M%S")
     try:
         out.mkdir(parents=True)
     except OSError as error:
         raise InputError(f"cannot write to {args.out}: {error.strerror}; choose another --out") from None
-    nodes = graph(task=args.task, policy=policy, record=str(out))
+    nodes = graph(task=args.task, policy=policy, record=str(out), imagination=args.imagination)
     os.environ.update(environment())
     rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     operator = Operator()
@@ -78,15 +82,17 @@ def _last_words(log: Path) -> str:
     return f"last in {log}: " + " | ".join(clear[-2:])
 
 
-def _check_policy(policy: str, task: str) -> None:
+def _check_policy(policy: str, task: str, graphs: tuple[str, ...]) -> None:
     """Raise InputError where it cannot do the task, and compile it where that was not done before."""
     if policy == "expert":
         return
     folder = Path(policy)
     one_of("task", task, read_weights(folder, "policy").config.tasks)
-    if is_bundle(folder) and not compiled(folder, "chunk", *choose("auto", "auto")):
-        print("compiling the policy for this machine, once ...", flush=True)
-        Actor(folder)
+    for name in graphs if is_bundle(folder) else ():
+        runtime = choose("auto", "coarse" if name in GRAPHS else "auto")
+        if not compiled(folder, name, *runtime):
+            print(f"compiling {name} for this machine, once ...", flush=True)
+            load(folder, name, *runtime, threads=1)
 
 
 def _say(args, text: str, end: str = "\n") -> None:
@@ -193,6 +199,7 @@ def _figures(operator: Operator, args, rows, before, after, idle) -> dict:
             **_percentiles(latency), "plans": len(latency),
         },
         "stages_ms": _stages(operator),
+        "imagination": _imagined(operator),
         "gate": {
             "rate_hz": float(status["rate_hz"]), "late_fraction": int(status["late"]) / int(status["periods"]),
             "idle_late_fraction": idle["late_fraction"],
@@ -208,6 +215,18 @@ def _figures(operator: Operator, args, rows, before, after, idle) -> dict:
         "frames_not_drawn": int(operator.reports["sim"]["frames_due"]) - int(operator.reports["sim"]["frames_drawn"]),
         "plans_rejected": int(operator.reports["policy"]["rejected"]),
     }  # fmt: skip
+
+
+def _imagined(operator: Operator) -> dict[str, float]:
+    """How many futures were shown a second while plans came, and how old they were [ms]."""
+    plans = sorted(operator.futures)
+    seconds = [b - a for a, b in pairwise(plans) if b - a < GAP * 1e9]
+    ages = [future["age_ms"] for future in operator.futures.values()]
+    return {
+        "futures": len(plans),
+        "per_s": 1e9 * len(seconds) / sum(seconds) if seconds else 0.0,
+        "age_ms_p50": float(np.median(ages)) if ages else 0.0,
+    }
 
 
 def _stages(operator: Operator) -> dict[str, dict[str, float]]:

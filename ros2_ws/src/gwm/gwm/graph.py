@@ -110,6 +110,7 @@ def graph(
     device: str = "gamepad",
     backend: str = "auto",
     precision: str = "auto",
+    imagination: bool = True,
 ) -> list[NodeSpec]:
     """All processes, in starting order. The signature is the argument list of both starters.
 
@@ -133,6 +134,7 @@ def graph(
         device: of the operator: spacemouse, gamepad, keyboard (gwm teleop) or leader.
         backend: runtime of the policy: tensorrt, openvino, onnxruntime or torch; auto: the fastest that works here.
         precision: of the runtime: fp32, bf16 or fp16; auto: fp16 for tensorrt, else fp32.
+        imagination: show what plans will lead to, where the policy's folder has a world model.
         start_cameras: drive the RealSense cameras that have a serial in the site file; else realsense-ros does.
     """
     one_of("robot", robot, ("sim", "fr3"))
@@ -173,7 +175,8 @@ def graph(
     if robot == "sim":  # its joint states come from a process that shares two cores with the others
         gate |= {"auto_arm": True, "state_timeout": 0.1}
     aside = {"policy/chunk": "policy/proposal", "policy/alive": "policy/proposal_alive"} if mode == "shared" else {}
-    runs = {"policy": policy, "task": task, "backend": backend, "precision": precision}
+    imagine = imagination and mode != "teleop" and (Path(policy) / "world.safetensors").is_file()
+    runs = {"policy": policy, "task": task, "backend": backend, "precision": precision, "imagine": imagine}
     planners = [
         NodeSpec("policy", "policy_node", {**common, **runs}, 5, respawn=True, remaps=aside),
         NodeSpec("teleop", "teleop_node", {**common, "device": device, "shared": mode == "shared"}, respawn=True),
@@ -183,6 +186,8 @@ def graph(
         NodeSpec("gate", "gate_node", {**common, **gate}, essential=True, environment=alone),
         NodeSpec("recorder", "recorder_node", {**common, "record": record, "task": task}, nice=10, respawn=True),
     ]
+    if imagine:
+        nodes.append(NodeSpec("imagination", "imagination_node", {**common, "policy": policy}, nice=15, respawn=True))
     cameras = {"width": camera_width, "height": camera_height, "camera_hz": camera_hz}
     if robot == "sim":
         parameters = {

@@ -35,6 +35,8 @@ class Operator(Node):
         self._episode = self.create_publisher(String, topics.SIM_EPISODE, RELIABLE)
         self.create_subscription(DiagnosticArray, topics.STATUS, self._on_status, RELIABLE)
         self.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, self._on_report, RELIABLE)
+        self.futures: dict[float, dict[str, float]] = {}  # what was imagined, by plan
+        self.create_subscription(Float64MultiArray, topics.IMAGINED, self._on_future, RELIABLE)
         self.create_subscription(Float64MultiArray, topics.STAGES, self._on_stages, RELIABLE)
         self.create_subscription(String, topics.SIM_RESULT, self._on_result, RELIABLE)
         self.create_subscription(JointState, topics.COMMAND, self._on_command, EVERY)
@@ -52,6 +54,10 @@ class Operator(Node):
     def _on_stages(self, message) -> None:
         values = messages.read_numbers(message)
         self.stages[values.pop("plan")] = values
+
+    def _on_future(self, message) -> None:
+        values = messages.read_numbers(message)
+        self.futures[values.pop("plan")] = values
 
     def _on_report(self, message) -> None:
         self.reports |= messages.read_diagnostics(message)

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import CameraInfo, Image, JointState, PointCloud2
 from std_msgs.msg import Float64MultiArray, String, UInt64
 from trajectory_msgs.msg import JointTrajectory
 
-from gwm import messages
+from gwm import messages, scene_messages
 from gwm.node import BEAT_PRIORITY, RELIABLE, SENSOR, STEADY, declare, now_ns, prioritize, spin
 from gwm.worker import Latest
 from gwm_core import topics
@@ -23,6 +23,7 @@ from gwm_core.control.kinematics import HOME_Q
 from gwm_core.deploy.bundle import is_bundle, open_bundle
 from gwm_core.errors import one_of
 from gwm_core.learn.evaluate import make_brain
+from gwm_core.model.weights import read_weights
 from gwm_core.scene.camera import intrinsics
 from gwm_core.site import DEFAULT_FILE, Site, load_site, simulation_site
 from gwm_core.sync import Sync
@@ -43,6 +44,7 @@ class PolicyParameters:
     threads: int = 1
     backend: str = "auto"
     precision: str = "auto"
+    imagine: bool = False  # publish scenes, as large as the world model wants them
 
 
 class PolicyNode(Node):
@@ -61,6 +63,7 @@ class PolicyNode(Node):
         self._alive = self.create_publisher(UInt64, topics.ALIVE, SENSOR)
         self._times = self.create_publisher(Float64MultiArray, topics.STAGES, RELIABLE)
         self._begun: dict[str, float] = {}  # [ms] capture and receive of the moment the brain is at
+        self._scene = self.create_publisher(PointCloud2, topics.SCENE, RELIABLE) if p.imagine else None
         self._put = 0  # [ns] when it was given to the brain
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
         for name, camera in self._site.cameras.items():
@@ -78,7 +81,8 @@ class PolicyNode(Node):
 
     def _build(self):
         p = self._settings
-        brain = make_brain(p.policy, p.threads, p.backend, p.precision)
+        gaussians = read_weights(Path(p.policy), "vae").config.lift.count if p.imagine else 0
+        brain = make_brain(p.policy, p.threads, p.backend, p.precision, gaussians)
         brain.clock = time.monotonic
         one_of("task", p.task, getattr(brain.policy, "tasks", (p.task,)))
         if p.policy != "expert" and is_bundle(Path(p.policy)):
@@ -172,6 +176,8 @@ class PolicyNode(Node):
         self._chunk.publish(messages.trajectory(decision.chunk))
         self._last_plan, self._plans = decision.chunk.stamp, self._plans + 1
         self._times.publish(messages.numbers(("plan", *self._stages), [decision.chunk.stamp, *self._stages.values()]))
+        if self._scene is not None:
+            self._scene.publish(scene_messages.scene(decision.stamp, decision.scene))
 
     def _beat(self) -> None:
         if self._brain.ready:

@@ -54,6 +54,7 @@ def add(verbs) -> None:
     p.add_argument("--task", default="pick_place", help=f"{TASKS} (default pick_place)")
     p.add_argument("--seed", type=int, default=9000, help="of the first episode (default 9000)")
     p.add_argument("--policy", metavar="BUNDLE", help="default: shipped")
+    p.add_argument("--rounds", type=int, default=2, help="with imagination and without, in turns (default 2)")
     p.add_argument("--out", default="runs", help="folder for logs (default runs)")
     p.add_argument("--json", metavar="FILE", help="write the rows to FILE")
     p = verb(kinds, "bundle", "Damage a bundle, a bit or a piece at a time: everything has to be refused.",
@@ -124,6 +125,7 @@ def bench_e2e(args) -> int:
 
     refuse_mixed_ros()
     positive("episodes", args.episodes)
+    positive("rounds", args.rounds)
     writable(args.json)
     from gwm import bench_e2e
 

@@ -16,6 +16,9 @@ def add(verbs) -> None:
     p.add_argument("--difficulty", default="nominal", help="nominal or hard")
     p.add_argument("--seed", type=int, default=9000, help="first seed (default 9000)")
     p.add_argument("--policy", default=None, help="policy folder, or expert for the scripted one (default: shipped)")
+    p.add_argument(
+        "--no-imagination", dest="imagination", action="store_false", help="do not imagine what plans lead to"
+    )
     p.add_argument("--headless", action="store_true", help="plain lines, no live status line")
     p.add_argument("--out", default="runs", help="folder for logs (default runs)")
     p.add_argument("--json", metavar="FILE", help="write the figures to FILE")

@@ -1,0 +1,175 @@
+"""What a plan will lead to, and whether what came is what was to be expected.
+
+    futures     latent of the scene now, poses the plan will go through -> scenes at 0.1, 0.2, ... s
+    divergence  latent of the scene at t - h, poses really sent since -> scene at t, held against the one observed there
+
+Both sides of a comparison are decoded and drawn in the same way, so that what the VAE cannot show is in neither.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load as load_tensors
+from scipy.spatial import cKDTree
+
+from gwm_core.deploy.build import load
+from gwm_core.deploy.runtimes import choose
+from gwm_core.model.weights import read_weights
+from gwm_core.scene.build import draw
+from gwm_core.scene.gaussians import MEANS
+from gwm_core.scene.track import follow_all
+from gwm_core.types import CHUNK_DT
+
+GRAPHS = ("latent", "step", "decode")
+HORIZONS = (4, 8)  # steps of ``CHUNK_DT`` over which what came is held against what was expected
+TERMS = ("image", "chamfer_mm", "effector_mm")
+SIDE = 96  # [pixels] of the pictures that are compared
+_BLOCK = 12  # [pixels] of a block: the worst one counts, so that a cube does not drown in the table
+_FAR = 0.99  # quantile of the distances between scenes
+
+
+@dataclass(frozen=True)
+class View:
+    """A camera to draw for."""
+
+    name: str
+    K: np.ndarray  # (3, 3) [pixels]
+    T_base_camera: np.ndarray  # (4, 4)
+    width: int
+    height: int
+
+    def draw(self, scene: np.ndarray) -> np.ndarray:
+        """Picture (H, W, 3) in [0, 1] of a scene (N, 14) on black."""
+        return draw(scene, self.K, self.T_base_camera, self.width, self.height)[0]
+
+    def resized(self, width: int, height: int) -> View:
+        """The same field of view in other pixels, which need not be square."""
+        scale = np.array([width / self.width, height / self.height, 1.0])
+        return View(self.name, scale[:, None] * self.K, self.T_base_camera, width, height)
+
+
+class Imagination:
+    """A world model and its VAE, on the runtime that is fastest here. Use it in one thread.
+
+    Attributes:
+        lift_config: how scenes are to be lifted.
+    """
+
+    def __init__(self, folder: Path, threads: int = 1, backend: str = "auto", precision: str = "coarse"):
+        backend, precision = choose(backend, precision)
+        graph = partial(load, Path(folder), threads=threads, backend=backend, precision=precision)
+        vae, world = read_weights(folder, "vae"), read_weights(folder, "world").config
+        self.lift_config, self._tokens, self.context = vae.config.lift, vae.config.tokens, world.context
+        known = load_tensors(vae.data)
+        self.riders = known["riders"]  # (A, 3) [m] in the gripper's frame
+        self._middle, self._extent = known["middle"], known["extent"]
+        self._latent, self._step, self._decode = (graph(name) for name in GRAPHS)
+
+    def encode(self, scene: np.ndarray, poses: np.ndarray) -> np.ndarray:
+        """History (context, K, D) up to a scene (N, 14), the gripper at poses (context, 4, 4) 0.1 s apart, now last.
+
+        Only the scene of now is seen. Before, what rides the gripper was where the gripper was, and the rest as it is.
+        """
+        scene = np.ascontiguousarray(scene[None, : self.lift_config.count], np.float32)
+        centers = follow_all(scene, poses[-1:], self.riders, self._tokens)
+        latent = self._latent({"gaussians": scene, "centers": centers})["latent"]
+        history = np.repeat(latent, len(poses), axis=0)
+        ridden = self.riders @ poses[:, :3, :3].transpose(0, 2, 1) + poses[:, None, :3, 3]
+        history[:, : len(self.riders), :3] = (ridden - self._middle) / self._extent
+        return history
+
+    def places(self, latent: np.ndarray) -> np.ndarray:
+        """Where the riders (A, 3) [m] of a latent (..., K, D) are."""
+        return latent[..., : len(self.riders), :3] * self._extent + self._middle
+
+    def roll(self, history: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Latents (H, K, D) and heads (H, 2) of what follows a history (context, K, D).
+
+        Args:
+            actions: (H + 1, 10), commanded at the last of the history, 0.1 s later, ....
+        """
+        history, futures, heads = history[None], [], []
+        for k in range(len(actions) - 1):
+            out = self._step({"history": history, "actions": np.float32(actions[None, k : k + 2])})
+            history = np.concatenate([history[:, 1:], out["latent"][:, None]], axis=1)
+            futures.append(out["latent"][0])
+            heads.append(out["heads"][0])
+        return np.stack(futures), np.stack(heads)
+
+    def decode(self, latent: np.ndarray) -> np.ndarray:
+        """Scene (N, 14) of a latent (K, D)."""
+        return self._decode({"latent": latent[None]})["gaussians"][0]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """An observed scene as the world model knows it."""
+
+    stamp: int  # [ns]
+    history: np.ndarray  # (context, K, D) latents, the last one is of now
+
+
+class Watch:
+    """Holds every observed scene against what was to be expected 0.4 and 0.8 s before."""
+
+    def __init__(self, imagination: Imagination):
+        self._imagination = imagination
+        self._known: deque[Moment] = deque(maxlen=8)
+
+    def observe(
+        self,
+        moment: Moment,
+        sent: Callable[[int], np.ndarray | None],
+        views: Sequence[View],
+        horizons: Sequence[int] = HORIZONS,
+    ) -> dict[int, dict[str, float]]:
+        """The terms by horizon [steps]; empty where nothing was observed that long ago, or commands are missing.
+
+        Args:
+            sent: row (10,) that was commanded at a stamp [ns], or None where that is not known.
+            views: of the cameras at that moment.
+        """
+        views = [view.resized(SIDE, SIDE) for view in views]
+        gaps, seen = {}, None
+        for horizon in horizons:
+            begun = self._before(moment.stamp, horizon)
+            stamps = [] if begun is None else [begun.stamp + round(k * CHUNK_DT * 1e9) for k in range(horizon + 1)]
+            rows = [sent(stamp) for stamp in stamps]
+            if not rows or any(row is None for row in rows):
+                continue
+            seen = self._imagination.decode(moment.history[-1]) if seen is None else seen
+            latent = self._imagination.roll(begun.history, np.stack(rows))[0][-1]
+            gaps[horizon] = self._gap(self._imagination.decode(latent), seen, latent, moment, views)
+        self._known.append(moment)
+        return gaps
+
+    def _before(self, stamp: int, horizon: int) -> Moment | None:
+        """The observed moment nearest to ``horizon`` steps ago, within half a step."""
+        ages = [abs((stamp - m.stamp) * 1e-9 - horizon * CHUNK_DT) for m in self._known]
+        nearest = int(np.argmin(ages)) if ages else -1
+        return self._known[nearest] if ages and ages[nearest] <= CHUNK_DT / 2 else None
+
+    def _gap(
+        self, expected: np.ndarray, seen: np.ndarray, latent: np.ndarray, moment: Moment, views: list[View]
+    ) -> dict[str, float]:
+        pictures = [[view.draw(scene) for scene in (expected, seen)] for view in views]
+        image = max(_worst_block(np.abs(a - b).mean(-1)) for a, b in pictures)
+        trees = cKDTree(expected[:, MEANS]), cKDTree(seen[:, MEANS])
+        apart = [tree.query(other[:, MEANS])[0] for tree, other in ((trees[0], seen), (trees[1], expected))]
+        chamfer = max(float(np.quantile(distances, _FAR)) for distances in apart)
+        places = [self._imagination.places(z) for z in (latent, moment.history[-1])]
+        effector = np.linalg.norm(places[0] - places[1], axis=1).mean()
+        return {"image": image, "chamfer_mm": 1e3 * chamfer, "effector_mm": 1e3 * float(effector)}
+
+
+def _worst_block(error: np.ndarray) -> float:
+    """Largest mean over a block of an error image (S, S)."""
+    sums = np.pad(error.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    blocks = sums[_BLOCK:, _BLOCK:] - sums[:-_BLOCK, _BLOCK:] - sums[_BLOCK:, :-_BLOCK] + sums[:-_BLOCK, :-_BLOCK]
+    return float(blocks.max()) / _BLOCK**2
