@@ -12,6 +12,7 @@ import torch
 from gwm_core.control.kinematics import fk
 from gwm_core.data.episode import list_episodes, read_episode
 from gwm_core.errors import InputError
+from gwm_core.learn.clips import load_clips
 from gwm_core.learn.collect import CollectConfig, collect
 from gwm_core.learn.dataset import episode_samples, load_samples, refuse_reserved
 from gwm_core.learn.evaluate import EvalConfig, evaluate
@@ -20,6 +21,7 @@ from gwm_core.learn.train import train_policy
 from gwm_core.model.checkpoint import load_policy
 from gwm_core.model.config import named_config
 from gwm_core.rollout import trials_hash
+from gwm_core.scene.lift import LiftConfig
 
 POLICY, TRAIN = named_config("tiny")
 
@@ -186,3 +188,16 @@ def test_the_shipped_weights_are_whole_and_know_all_tasks():
     manifest = json.loads((folder / "manifest.json").read_text())
     assert "gwm train policy" in manifest["provenance"]["command"]
     assert sum(f.stat().st_size for f in folder.iterdir()) < 40e6
+
+
+def test_play_is_for_the_world_model_alone(tmp_path, renderer):
+    """It moves, rests and grips within the gate's limits; no policy learns from it."""
+    assert collect(CollectConfig("stack", tmp_path, 1, seed=3, renderer=renderer, play=True), processes=1) == 0
+    (path,) = list_episodes(tmp_path)
+    episode = read_episode(path)
+    assert path.name.startswith("play_") and episode.info["trial"]["violations"] == 0
+    speeds = np.abs(np.diff(episode.commands[:, :7], axis=0)).max(1)
+    assert (speeds < 1e-6).sum() > 20 and (speeds > 1e-4).sum() > 200
+    with pytest.raises(InputError, match="no demonstrations"):
+        load_samples([tmp_path], ("stack",), LiftConfig(), 1)
+    assert len(load_clips([tmp_path], LiftConfig(count=128), 1)) > 100

@@ -20,9 +20,10 @@ from gwm_core.control.kinematics import HOME_Q, Unreachable, fk, solve, to_rows
 from gwm_core.data.episode import EpisodeWriter, camera_info, compressed_color, compressed_depth, joint_state
 from gwm_core.errors import InputError
 from gwm_core.learn.dataset import RESERVED
+from gwm_core.learn.play import SECONDS, Player
 from gwm_core.rollout import Observer, RolloutConfig, World, rollout
 from gwm_core.sim.expert import Expert
-from gwm_core.sim.tasks import sample_layout
+from gwm_core.sim.tasks import TIME_LIMIT, sample_layout
 from gwm_core.site import simulation_site
 from gwm_core.types import CHUNK_ROWS, OPEN_WIDTH, Observation
 
@@ -41,6 +42,7 @@ class CollectConfig:
     seed: int = 0
     difficulty: str = "nominal"
     renderer: str = "egl"
+    play: bool = False  # motion without a purpose instead of demonstrations
 
 
 class KickedExpert:
@@ -131,24 +133,26 @@ def _record(job: tuple[CollectConfig, int]) -> bool:
     """Collect one episode in this process; returns whether the expert succeeded (failures are not kept)."""
     global _world
     config, seed = job
-    folder = Path(config.out) / f"{config.task}_{config.difficulty}_{seed:06d}"
+    folder = Path(config.out) / f"{'play_' * config.play}{config.task}_{config.difficulty}_{seed:06d}"
     if folder.exists():
         return True  # an interrupted collection goes on where it stopped
     _world = _world or World(renderer=config.renderer)
     rng = np.random.default_rng([seed, 0xC0])
     layout = sample_layout(config.task, seed, config.difficulty)
-    expert = KickedExpert(rng)
+    expert = Player(rng) if config.play else KickedExpert(rng)
     q, width = _unusual_start(rng, layout)
     writer = EpisodeWriter(folder)
     observer = Recording(writer, _world)
-    plan = RolloutConfig(latency=LATENCY, replan_every=2, camera_period=CAMERA_PERIOD)
+    limit = SECONDS if config.play else TIME_LIMIT
+    plan = RolloutConfig(latency=LATENCY, replan_every=2, camera_period=CAMERA_PERIOD, time_limit=limit)
     trial = rollout(_world, Brain(expert), layout, plan, observer, lambda sim: sim.teleport(q, width))
-    if not trial.success:
+    if not trial.success and not config.play:
         writer.discard()
         return False
     cameras = {name: camera.to_dict() for name, camera in simulation_site().cameras.items()}
-    info = {"task": config.task, "seed": seed, "difficulty": config.difficulty, "policy": "expert", "robot": "sim"}
-    info |= {"success": True, "seconds": trial.seconds, "unusable": [expert.window] if expert.window else []}
+    policy, window = ("play", []) if config.play else ("expert", expert.window)
+    info = {"task": config.task, "seed": seed, "difficulty": config.difficulty, "policy": policy, "robot": "sim"}
+    info |= {"success": not config.play, "seconds": trial.seconds, "unusable": [window] if window else []}
     writer.close(info | {"cameras": cameras, "trial": asdict(trial)})
     return True
 

@@ -134,6 +134,8 @@ def load_samples(
 ) -> Samples:
     """Samples of all successful episodes below ``folders``, with the features of the model in ``world`` if named."""
     paths = [path for folder in folders for path in list_episodes(folder) if _usable(path)]
+    if not paths:
+        raise InputError(f"no demonstrations in {', '.join(map(str, folders))}: episodes there failed, or are play")
     indices = [_task_index(path, tasks) for path in paths]
     config = f"{lift_config} {CHUNK_ROWS}" + ((world / "world.json").read_text() if world else "")
     work = partial(_samples, lift_config=lift_config, world=world)

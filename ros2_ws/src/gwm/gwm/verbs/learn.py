@@ -24,6 +24,7 @@ def add(verbs) -> None:
     p.add_argument("--out", required=True, help="folder for the episodes; an interrupted collection goes on")
     p.add_argument("--seed", type=int, default=0, help="first seed; 0-3999 train, 4000 and up are judged on")
     p.add_argument("--difficulty", default="nominal", help="nominal or hard")
+    p.add_argument("--play", action="store_true", help="motion without a purpose, for the world model alone")
     p.add_argument("--processes", type=int, default=cores())
 
     kinds = verb(verbs, "train", "Train a network.", "gwm train policy --data data/pick --out models/mine", None)
@@ -66,11 +67,12 @@ def collect(args) -> int:
     from gwm_core.learn.collect import CollectConfig, collect
 
     config = CollectConfig(
-        args.task, Path(args.out), positive("episodes", args.episodes), args.seed, args.difficulty, renderer()
-    )
+        args.task, Path(args.out), positive("episodes", args.episodes), args.seed, args.difficulty, renderer(),
+        args.play,
+    )  # fmt: skip
     bar = Bar(args.episodes, f"collect {args.task}")
     failed = collect(config, positive("processes", args.processes), lambda ok: bar.step())
-    print(f"{args.episodes - failed} episodes in {args.out}, {failed} left out because the expert failed")
+    print(f"{args.episodes - failed} episodes in {args.out}" + f", {failed} left out: the expert failed" * (failed > 0))
     return 0
 
 
