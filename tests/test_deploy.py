@@ -259,6 +259,23 @@ def test_another_graph_of_the_right_name_is_refused_by_its_golden_inputs(bundle,
         seal.seal(file.parent)
 
 
+@pytest.mark.parametrize("location", ["weights.bin", "../weights.bin", "/etc/hostname"])
+def test_a_graph_with_weights_elsewhere_is_refused(checkpoint, tmp_path, location):
+    model = onnx.load(build.onnx_file(checkpoint, "decode"))
+    weight = model.graph.initializer[0]
+    onnx.external_data_helper.set_external_data(weight, location)
+    weight.data_location = onnx.TensorProto.EXTERNAL
+    weight.ClearField("raw_data")
+    file = tmp_path / "graph.onnx"
+    file.write_bytes(model.SerializeToString())
+    for take in (lambda: runtimes.OnnxRuntime(file, 1), lambda: runtimes.OpenVino(file, "fp32", 1)):
+        with pytest.raises(InputError, match="from other files"):
+            take()
+    file.write_bytes(b"junk")
+    with pytest.raises(InputError, match="is no ONNX"):
+        runtimes.OnnxRuntime(file, 1)
+
+
 def test_a_build_that_fails_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
@@ -312,7 +329,7 @@ def test_tensorrt_parses_and_builds_our_graphs(checkpoint, tmp_path):
         assert len(build.build_engine(build.onnx_file(checkpoint, name, precision))) > 10_000
     junk = tmp_path / "junk.onnx"
     junk.write_bytes(b"\x08\x08 not onnx")
-    with pytest.raises(InputError, match="TensorRT cannot read"):
+    with pytest.raises(InputError, match="is no ONNX"):
         build.build_engine(junk)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from gwm_core import model
 from gwm_core.deploy import machine
 from gwm_core.deploy.cache import Key, cached, place
-from gwm_core.deploy.runtimes import Call, OnnxRuntime, OpenVino, TensorRT, Torch, tensorrt, version
+from gwm_core.deploy.runtimes import Call, OnnxRuntime, OpenVino, TensorRT, Torch, tensorrt, version, whole_graph
 from gwm_core.errors import InputError
 from gwm_core.model.weights import digest
 
@@ -69,7 +69,7 @@ def build_engine(file: Path) -> bytes:
     builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, trt.Logger(trt.Logger.ERROR))
-    if not parser.parse(file.read_bytes()):
+    if not parser.parse(whole_graph(file)):
         errors = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
         raise InputError(f"TensorRT cannot read {file}: {errors}")
     config, profile = builder.create_builder_config(), builder.create_optimization_profile()

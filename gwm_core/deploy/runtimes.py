@@ -58,7 +58,7 @@ class OnnxRuntime:
         options.log_severity_level = 3
         wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
         providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
-        self._session = onnxruntime.InferenceSession(str(file), options, providers=providers)
+        self._session = onnxruntime.InferenceSession(whole_graph(file), options, providers=providers)
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._invalid = onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument
 
@@ -77,7 +77,7 @@ class OpenVino:
         import openvino
 
         core = openvino.Core()
-        model = core.read_model(file)
+        model = core.read_model(whole_graph(file))
         model.reshape({port: [1, *list(port.partial_shape)[1:]] for port in model.inputs})
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
         options["INFERENCE_PRECISION_HINT"] = {"fp32": "f32", "bf16": "bf16"}[precision]
@@ -142,6 +142,21 @@ class TensorRT:
     def _run(self) -> None:
         if not self._context.execute_async_v3(self._torch.cuda.current_stream().cuda_stream):
             raise InputError("TensorRT could not run its engine")
+
+
+def whole_graph(file: Path) -> bytes:
+    """ONNX whose weights are all inside. Raises InputError where some are in other files, wherever these are."""
+    import onnx
+
+    data = file.read_bytes()
+    try:
+        graph = onnx.load_model_from_string(data).graph
+    except Exception as error:  # protobuf's, which is not the same class in all versions
+        raise InputError(f"{file} is no ONNX: {error}") from None
+    tensors = [*graph.initializer, *(a.t for node in graph.node for a in node.attribute if a.HasField("t"))]
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
+        raise InputError(f"{file} wants weights from other files, which are not taken: remove it, and it is built anew")
+    return data
 
 
 def tensorrt():
