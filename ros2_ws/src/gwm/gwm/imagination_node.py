@@ -5,6 +5,7 @@ It may lag or die: nothing waits for it. The newest plan wins; rate and age say 
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections import deque
@@ -73,6 +74,8 @@ class ImaginationNode(Node):
     """Puts scenes and plans together, hands them to the world model, publishes pictures and divergence."""
 
     def __init__(self):
+        # before any thread is started: whoever else wakes up takes the core at once, which nice alone does not grant
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         super().__init__("imagination")
         self._settings = p = declare(self, ImaginationParameters)
         self._site = site_of(p.robot, p.site)
