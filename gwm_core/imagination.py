@@ -28,7 +28,6 @@ from gwm_core.types import CHUNK_DT
 
 GRAPHS = ("latent", "step", "decode")
 HORIZONS = (4, 8)  # steps of ``CHUNK_DT`` over which what came is held against what was expected
-TERMS = ("image", "chamfer_mm", "effector_mm")
 SIDE = 96  # [pixels] of the pictures that are compared
 _BLOCK = 12  # [pixels] of a block: the worst one counts, so that a cube does not drown in the table
 _FAR = 0.99  # quantile of the distances between scenes

@@ -33,7 +33,7 @@ class Actor:
     sees = "scene"
 
     def __init__(self, folder: Path, threads: int = 1, backend: str = "auto", precision: str = "auto", trusted=False):
-        bundle = open_bundle(folder) if is_bundle(folder) else None
+        self.bundle = bundle = open_bundle(folder) if is_bundle(folder) else None
         if bundle is None:
             if backend not in ("auto", "torch"):
                 raise InputError(f"{folder} is a checkpoint, which runs by torch: `gwm compile` makes a bundle of it")

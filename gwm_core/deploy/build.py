@@ -25,7 +25,7 @@ def load(folder: Path, name: str, backend: str, precision: str, threads: int) ->
         return Torch(folder, name, threads)
     if backend == "tensorrt":
         return TensorRT(engine_file(folder, name, precision))
-    file = onnx_file(folder, name, precision if backend == "onnxruntime" else "fp32")
+    file = onnx_file(folder, name, _written(backend, precision))
     return OnnxRuntime(file, threads) if backend == "onnxruntime" else OpenVino(file, precision, threads)
 
 
@@ -35,7 +35,12 @@ def compiled(folder: Path, name: str, backend: str, precision: str) -> bool:
         return True
     if backend == "tensorrt":
         return place(f"{name}-engine", _engine_key(folder, precision)).exists()
-    return place(f"{name}-onnx", _onnx_key(folder, precision if backend == "onnxruntime" else "fp32")).exists()
+    return place(f"{name}-onnx", _onnx_key(folder, _written(backend, precision))).exists()
+
+
+def _written(backend: str, precision: str) -> str:
+    """Precision of the graph that a runtime reads: OpenVINO lowers it itself."""
+    return "fp32" if backend == "openvino" else precision
 
 
 def onnx_file(folder: Path, name: str, precision: str = "fp32") -> Path:

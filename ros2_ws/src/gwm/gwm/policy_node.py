@@ -20,7 +20,6 @@ from gwm.node import BEAT_PRIORITY, RELIABLE, SENSOR, STEADY, declare, now_ns, p
 from gwm.worker import Latest
 from gwm_core import topics
 from gwm_core.control.kinematics import HOME_Q
-from gwm_core.deploy.bundle import is_bundle, open_bundle
 from gwm_core.errors import one_of
 from gwm_core.learn.evaluate import make_brain
 from gwm_core.model.weights import read_weights
@@ -85,8 +84,8 @@ class PolicyNode(Node):
         brain = make_brain(p.policy, p.threads, p.backend, p.precision, gaussians)
         brain.clock = time.monotonic
         one_of("task", p.task, getattr(brain.policy, "tasks", (p.task,)))
-        if p.policy != "expert" and is_bundle(Path(p.policy)):
-            open_bundle(Path(p.policy)).check_site(len(self._site.cameras))
+        if bundle := getattr(brain.policy, "bundle", None):
+            bundle.check_site(len(self._site.cameras))
         if brain.policy.sees == "scene":
             for _ in range(3):  # compile and warm up before anything may be armed
                 brain.decide(_blank_observation(self._site, self._settings.task))
