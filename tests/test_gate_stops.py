@@ -127,7 +127,7 @@ def test_the_ramp_begins_before_the_last_row():
 
 
 def test_letting_go_of_the_button_stops_and_pressing_it_again_is_not_enough():
-    arm = ready(GateConfig(hold_to_run=True))
+    arm = ready(GateConfig(mode="hold_to_run"))
     arm.gate.heartbeat(arm.now)
     assert arm.offer(arm.chunk(AWAY)) == ""
     for _ in range(10):
@@ -145,7 +145,7 @@ def test_letting_go_of_the_button_stops_and_pressing_it_again_is_not_enough():
 
 
 def test_without_a_hand_on_the_button_nothing_begins():
-    arm = Rig(GateConfig(hold_to_run=True))
+    arm = Rig(GateConfig(mode="hold_to_run"))
     arm.run(0.2)
     assert arm.gate.arm(arm.now) == ""
     arm.run(0.2)
@@ -157,7 +157,7 @@ def test_without_a_hand_on_the_button_nothing_begins():
 
 
 def test_in_shadow_everything_is_judged_and_nothing_is_sent():
-    arm = ready(GateConfig(shadow=True))
+    arm = ready(GateConfig(mode="shadow"))
     for turn in range(6):
         assert arm.offer(arm.chunk(AWAY)) == ""
         assert arm.gate.state is State.SHADOW

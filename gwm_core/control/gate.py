@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gwm_core.control.body import LEAST_CLEARANCE, clearance
 from gwm_core.control.controller import Follower, Reference
-from gwm_core.control.gate_config import INSANE, MOVING, NOT_BY_ITSELF, GateConfig, State
+from gwm_core.control.gate_config import INSANE, MOVING, NEVER_BY_ITSELF, NOT_BY_ITSELF, GateConfig, State
 from gwm_core.control.inputs import Inputs
-from gwm_core.control.kinematics import HOME_Q, fk
+from gwm_core.control.kinematics import HOME_Q
 from gwm_core.control.limits import DESK, FR3, ArmLimits, Profile, Workspace
 from gwm_core.control.plan import Blend, ChunkTarget, Move, Still, Target
-from gwm_core.control.plausible import implausible, malformed, out_of_bounds
+from gwm_core.control.plausible import implausible, malformed, out_of_bounds, stands_badly
+from gwm_core.control.supervision import HOLDS_ON_SURPRISE, MODES, Approval, Surprise, Waiting
+from gwm_core.errors import one_of
 from gwm_core.types import OPEN_WIDTH, ArmState, Chunk
 
 AT_HOME = 0.02  # [rad]
@@ -60,6 +61,9 @@ class Gate:
         self.config, self.profile, self.workspace, self.limits, self.home_q = config, profile, workspace, arm, home_q
         self.state, self.cause, self.armed = State.DISARMED, "not armed yet", False
         self.counts = Counts()
+        self.mode = config.mode
+        self.waiting: Waiting | None = None  # the plan that waits for approval
+        self.surprise = Surprise()
         self.shadowed: Command | None = None  # what would have been sent
         self._follower = Follower(1.0 / config.rate_hz, profile, workspace, arm)
         self._in = Inputs()
@@ -91,23 +95,47 @@ class Gate:
         """Take a beat of the operator's hand on the button, which ``hold_to_run`` asks for."""
         self._in.heartbeat_at = now
 
-    def accept(self, chunk: Chunk, age: float, now: float) -> str:
-        """Take or refuse a plan observed ``age`` seconds ago. Returns "" when accepted, else the reason."""
+    def accept(self, chunk: Chunk, age: float, now: float, sha256: str = "") -> str:
+        """Take or refuse a plan observed ``age`` seconds ago. Returns "" when accepted, else the reason.
+
+        In mode "approve" a plan that would be taken becomes ``waiting`` instead, under the hash of its message.
+        """
         target, reason = self._examine(chunk, age, now)
         if reason:
             return self.refuse(reason)
+        if self.mode == "approve":
+            self.waiting = Waiting(chunk, sha256, now, age, self._in.measured.q)
+            self._last_plan = chunk.stamp
+        else:
+            self._follow(chunk, target, now)
+        return ""
+
+    def approve(self, approval: Approval, left: float, now: float) -> str:
+        """Follow the plan that waits, by an approval valid for ``left`` more seconds. Returns "" or why not."""
+        plan = self.waiting
+        if plan is None:
+            return self.refuse("approval: no plan waits")
+        if reason := plan.refuses(approval, left):
+            return self.refuse(reason)
+        self.waiting, self._last_plan = None, plan.chunk.stamp - 1  # it was taken before, and is looked at once more
+        target, reason = self._examine(plan.chunk, plan.age + now - plan.since, now, plan)
+        if reason:
+            return self.refuse(reason)
+        self._follow(plan.chunk, target, now)
+        return ""
+
+    def _follow(self, chunk: Chunk, target: ChunkTarget, now: float) -> None:
         if self.state is State.RUNNING:
             old = self._target
         else:
-            if self.config.shadow:  # the arm did not follow the last plan
+            if self.mode == "shadow":  # the arm did not follow the last plan
                 self._follower.reset(self._in.measured.q)
             old = Still(self._follower.reference.q, self._width)
         self._target, self._last_row_at = Blend(old, target, now, self.config.blend), target.end - chunk.dt
         self._plan = self._last_plan = chunk.stamp
         self._accepted_at, self._bad_plans = now, 0
         self.counts.accepted += 1
-        self.state, self.cause = State.SHADOW if self.config.shadow else State.RUNNING, "following plans"
-        return ""
+        self.state, self.cause = State.SHADOW if self.mode == "shadow" else State.RUNNING, "following plans"
 
     def refuse(self, reason: str) -> str:
         """Count a plan that is not taken, under the part of ``reason`` before a colon; returns ``reason``."""
@@ -119,16 +147,19 @@ class Gate:
                 self._stop("bad plans")
         return reason
 
-    def _examine(self, chunk: Chunk, age: float, now: float) -> tuple[ChunkTarget | None, str]:
-        """The plan as a target and "", or why it is not taken."""
-        q_now = self._in.measured.q if self.config.shadow and self._in.measured else self._follower.reference.q
+    def _examine(
+        self, chunk: Chunk, age: float, now: float, waited: Waiting | None = None
+    ) -> tuple[ChunkTarget | None, str]:
+        """The plan, which may have ``waited``, as a target and "", or why it is not taken."""
+        q_now = self._in.measured.q if self.mode == "shadow" and self._in.measured else self._follower.reference.q
         running = self.state is State.RUNNING
-        reason = malformed(chunk) or self._untimely(chunk, age, now)
+        oldest = self.config.max_plan_age + (self.config.approval_time if waited else 0.0)
+        reason = malformed(chunk) or self._untimely(chunk, age, now, oldest)
         if not reason:
             due = min(int(max(age, 0.0) / chunk.dt), len(chunk.q) - 1) if running else 0
             reason = implausible(chunk, due, q_now, self.limits, self.profile.tcp_speed)
         if not reason and not running:
-            moved = self._in.moved_since(chunk.stamp)
+            moved = self._in.moved_since(chunk.stamp) if waited is None else self._in.apart(waited.q)
             if moved is None:
                 reason = "moved: no joint state near the observation"
             elif moved > self.config.hold_moved:
@@ -138,17 +169,19 @@ class Gate:
         target = ChunkTarget(chunk, now - age if running else now - chunk.dt)
         return target, out_of_bounds(target.path(PATH_SAMPLES), self.workspace)
 
-    def _untimely(self, chunk: Chunk, age: float, now: float) -> str:
+    def _untimely(self, chunk: Chunk, age: float, now: float, oldest: float) -> str:
         c = self.config
         if self.state not in (State.HOLD, *MOVING) or not self.armed or self._homing:
             return f"state: {self.state.name}{'' if self.armed else ', not armed'}"
+        if self.mode == "approve" and (self.waiting or self.state is not State.HOLD):
+            return f"state: {'a plan waits for approval' if self.waiting else 'the approved plan is followed'}"
         if self._lost:
             return "state: no joints since the gate was late"
-        if c.hold_to_run and now - self._in.heartbeat_at > c.heartbeat_timeout:
+        if self._let_go(now):
             return "state: nobody holds the button"
         if now - self._in.beat_at > c.alive_timeout:
             return f"alive: no beat of the policy for {c.alive_timeout:.3f} s"
-        if not -0.02 <= age <= c.max_plan_age:
+        if not -0.02 <= age <= oldest:
             return f"age: {1e3 * age:.0f} ms"
         if chunk.stamp <= self._last_plan:
             return f"order: id {chunk.stamp} after {self._last_plan}"
@@ -169,7 +202,7 @@ class Gate:
         if not np.isfinite(self._in.measured.width):
             return "no gripper state"
         if self.state is State.DISARMED:
-            reason = self._stands_badly(self._in.measured.q)
+            reason = stands_badly(self._in.measured.q, self.limits, self.workspace)
             if reason:
                 return f"{reason}: move the arm by hand first"
             self._latch()
@@ -179,14 +212,25 @@ class Gate:
         self._last_plan = min(self._oldest_plan, self._in.measured.stamp)
         return ""
 
-    def _stands_badly(self, q: np.ndarray) -> str:
-        if np.any(q < self.limits.q_low) or np.any(q > self.limits.q_high):
-            return "a joint is within the margin of its limit"
-        if not self.workspace.holds(fk(q)[:3, 3]):
-            return "the tool is outside the workspace"
-        if clearance(q).min() < LEAST_CLEARANCE:
-            return "the arm is too near to the table or to itself"
+    def supervise(self, mode: str) -> str:
+        """Change the mode. Returns "" or why not; raises InputError for one that there is not."""
+        one_of("mode", mode, MODES)
+        if self.state not in (State.DISARMED, State.HOLD):
+            return f"the mode changes at rest, not in {self.state.name}: hold first"
+        if "shadow" in (mode, self.mode) and mode != self.mode and self.state is not State.DISARMED:
+            return "into and out of shadow the arm is disarmed: stop first"
+        self.mode, self.waiting = mode, None
         return ""
+
+    def diverged(self, score: float, now: float) -> None:
+        """Take how far what is seen is from what was imagined; 1 is the most that is normal. The arm may hold."""
+        lasting = self.surprise.take(score, now)
+        if self.mode not in HOLDS_ON_SURPRISE or lasting < self.config.divergence_time or self._homing:
+            return
+        if self.state is State.HOLD and self.waiting:
+            self.waiting, self.armed, self.cause = None, False, "diverged"
+        elif self.state in MOVING:
+            self._stop("diverged")
 
     def hold(self) -> str:
         """Ramp to rest and take no plan until armed again."""
@@ -223,11 +267,11 @@ class Gate:
 
     def home(self, now: float) -> str:
         """Move to ``home_q`` from HOLD with the gripper open; plans need ``arm`` afterwards. Returns "" or why not."""
-        if self.state is not State.HOLD or self.config.shadow:
-            return f"home starts from HOLD, not from {'shadow' if self.config.shadow else self.state.name}"
+        if self.state is not State.HOLD or self.mode == "shadow":
+            return f"home starts from HOLD, not from {'shadow' if self.mode == 'shadow' else self.state.name}"
         if self._lost:
             return "no joints since the gate was late"
-        if self.config.hold_to_run and now - self._in.heartbeat_at > self.config.heartbeat_timeout:
+        if self._let_go(now):
             return "nobody holds the button"
         self._target = Move(self._follower.reference.q, self.home_q, now, OPEN_WIDTH, self.profile, self.limits)
         self._homing, self._plan, self.armed = True, 0, False
@@ -268,8 +312,8 @@ class Gate:
         else:
             reference = self._follower.stop()
         command = Command(reference, self._width, self._plan if self.state in MOVING else 0, latched)
-        self.shadowed = command if self.config.shadow else None
-        return None if self.config.shadow else command
+        self.shadowed = command if self.mode == "shadow" else None
+        return None if self.mode == "shadow" else command
 
     def _watch(self, now: float) -> None:
         c = self.config
@@ -281,8 +325,10 @@ class Gate:
                 self.state, self._disarm_at_rest = State.DISARMED, False
         if np.isfinite(self._in.beat_at) and now - self._in.beat_at > c.dead_after:
             self._policy_died("policy died")
-        if self.state in (State.HOLD, State.RUNNING, State.STOPPING) and not c.shadow:
+        if self.state in (State.HOLD, State.RUNNING, State.STOPPING) and self.mode != "shadow":
             self._leash(now)
+        if self.waiting and (not self.armed or now - self.waiting.since > c.approval_time):
+            self.waiting = None
         if self.state in MOVING:
             cause = self._why_stop(now)
             if cause:
@@ -293,15 +339,20 @@ class Gate:
         c = self.config
         if not self._fresh(now):
             return "joint state stale"
-        if c.hold_to_run and now - self._in.heartbeat_at > c.heartbeat_timeout:
+        if self._let_go(now):
             return "button let go"
         if self._homing:
             return ""
         if now - self._in.beat_at > c.alive_timeout:
             return "policy silent"
-        if now > self._last_row_at or now - self._accepted_at > c.plan_timeout:
+        if self.mode == "approve" and now > self._last_row_at:
+            return "plan done"
+        if now > self._last_row_at or (self.mode != "approve" and now - self._accepted_at > c.plan_timeout):
             return "plan stale"
         return "singularity" if self._follower.into_singularity else ""
+
+    def _let_go(self, now: float) -> bool:
+        return self.mode == "hold_to_run" and now - self._in.heartbeat_at > self.config.heartbeat_timeout
 
     def _fresh(self, now: float) -> bool:
         return now - self._in.measured_at <= self.config.state_timeout
@@ -343,7 +394,8 @@ class Gate:
         if self.state in (State.HOLD, *MOVING):
             self._count_stop(cause)
             self.state, self.cause, self._homing = State.STOPPING, cause, False
-            self.armed = self.armed and (cause not in NOT_BY_ITSELF or self.config.auto_arm)
+            again = cause not in (NEVER_BY_ITSELF if self.config.auto_arm else NOT_BY_ITSELF)
+            self.armed = self.armed and again
 
     def _count_stop(self, cause: str) -> None:
         self.counts.stops[cause] = self.counts.stops.get(cause, 0) + 1

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from enum import Enum
 
-from gwm_core.errors import InputError
+from gwm_core.control.supervision import MODES
+from gwm_core.errors import InputError, one_of
 
 State = Enum("State", "DISARMED HOLD RUNNING SHADOW STOPPING FAULT")
 MOVING = (State.RUNNING, State.SHADOW)
 INSANE = ("shape", "not finite", "row spacing", "names", "joint limit", "jump")  # refusals that no sane policy earns
-NOT_BY_ITSELF = ("bad plans", "button let go", "singularity")  # stops after which the operator arms again
+NOT_BY_ITSELF = ("bad plans", "button let go", "singularity", "diverged")  # stops after which the operator arms again
+NEVER_BY_ITSELF = ("diverged",)  # not in simulation either
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,13 @@ class GateConfig:
     close_below: float = 0.03  # [m] gripper edges, with hysteresis
     open_above: float = 0.05  # [m]
     heartbeat_timeout: float = 0.2  # hold_to_run: the operator's device beats every 0.05 s
-    hold_to_run: bool = False
-    shadow: bool = False  # everything but sending
+    mode: str = "auto"  # to begin with: see gwm_core.control.supervision
+    approval_time: float = 20.0  # a plan waits this long for a person
+    divergence_time: float = 0.3  # watch, approve: scores above 1 for this long stop the arm
     auto_arm: bool = False
 
     def __post_init__(self):
+        one_of("mode", self.mode, MODES)
         for name, value in asdict(self).items():
-            if not isinstance(value, bool) and not 0 < value < 1000:
+            if not isinstance(value, (bool, str)) and not 0 < value < 1000:
                 raise InputError(f"gate parameter {name} must be a positive number, got {value}")

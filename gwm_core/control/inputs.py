@@ -38,4 +38,8 @@ class Inputs:
         then = min(self._history, key=lambda state: abs(state.stamp - stamp), default=None)
         if then is None or abs(then.stamp - stamp) > NEAR:
             return None
-        return float(np.abs(then.q - self.measured.q).max())
+        return self.apart(then.q)
+
+    def apart(self, q: np.ndarray) -> float:
+        """Largest difference [rad] of the measured joints from others (7,)."""
+        return float(np.abs(q - self.measured.q).max())

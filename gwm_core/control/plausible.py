@@ -62,6 +62,17 @@ def implausible(chunk: Chunk, due: int, q_now: np.ndarray, arm: ArmLimits, tcp_s
     return ""
 
 
+def stands_badly(q: np.ndarray, arm: ArmLimits, workspace: Workspace) -> str:
+    """Why the arm at joints (7,) [rad] is not to be moved by itself, or ""."""
+    if np.any(q < arm.q_low) or np.any(q > arm.q_high):
+        return "a joint is within the margin of its limit"
+    if not workspace.holds(fk(q)[:3, 3]):
+        return "the tool is outside the workspace"
+    if clearance(q).min() < LEAST_CLEARANCE:
+        return "the arm is too near to the table or to itself"
+    return ""
+
+
 def _guess(q: np.ndarray, q_now: np.ndarray) -> str:
     """What mistake would explain a row, where one does."""
     near = 0.2  # [rad]

@@ -12,7 +12,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Header, UInt64
+from std_msgs.msg import Float64MultiArray, Header, String, UInt64
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
@@ -72,7 +72,11 @@ class GateNode(Node):
         self.create_subscription(JointTrajectory, topics.CHUNK, self._on_chunk, RELIABLE)
         self.create_subscription(UInt64, topics.ALIVE, self._on_alive, SENSOR)
         self.create_subscription(Header, topics.HEARTBEAT, self._on_heartbeat, SENSOR)
-        self._shadow = self.create_publisher(JointState, topics.SHADOW, RELIABLE) if config.shadow else None
+        self.create_subscription(String, topics.APPROVE, self._wish(self._approve), RELIABLE)
+        self.create_subscription(String, topics.MODE, self._wish(self._supervise), RELIABLE)
+        self.create_subscription(Float64MultiArray, topics.DIVERGENCE, self._on_divergence, RELIABLE)
+        self._shadow = self.create_publisher(JointState, topics.SHADOW, RELIABLE)
+        self._answer = ""  # to the last approval or change of mode
         for name, wish in {
             "arm": self._arm_the_gate,
             "hold": self._gate.hold,
@@ -92,6 +96,31 @@ class GateNode(Node):
             return response
 
         return serve
+
+    def _wish(self, act):
+        """A callback that obeys a message, or says why not."""
+
+        def take(message):
+            try:
+                self._answer = act(message)
+            except ValueError as error:
+                self._answer = str(error)
+            if self._answer:
+                self.get_logger().warn(f"refused: {self._answer}", throttle_duration_sec=1.0)
+
+        return take
+
+    def _approve(self, message) -> str:
+        approval = messages.approval_of(message)
+        return self._gate.approve(approval, (approval.expires - now_ns(self)) * 1e-9, time.monotonic())
+
+    def _supervise(self, message) -> str:
+        return self._gate.supervise(messages.mode_of(message))
+
+    def _on_divergence(self, message) -> None:
+        score = messages.read_numbers(message).get("score")
+        if score is not None:
+            self._gate.diverged(score, time.monotonic())
 
     def _arm_the_gate(self) -> str:
         if self.count_publishers(topics.JOINT_STATES) > 1:
@@ -131,7 +160,8 @@ class GateNode(Node):
             self.get_logger().warn(f"plan refused: {reason}", throttle_duration_sec=1.0)
             return
         age = (now_ns(self) - chunk.stamp) * 1e-9  # on receipt, once; from here on the monotonic clock alone
-        reason = self._gate.accept(chunk, age, time.monotonic())
+        sha256 = messages.sha256(message) if self._gate.mode == "approve" else ""
+        reason = self._gate.accept(chunk, age, time.monotonic(), sha256)
         if reason and self._gate.armed:
             self.get_logger().warn(f"plan {chunk.stamp} refused: {reason}", throttle_duration_sec=1.0)
 
@@ -141,7 +171,7 @@ class GateNode(Node):
         command = self._gate.step(now)
         if command is not None:
             self._send(command)
-        elif self._shadow is not None and self._gate.shadowed is not None:
+        elif self._gate.shadowed is not None:
             reference = self._gate.shadowed.reference
             self._shadow.publish(messages.joint_state(now_ns(self), topics.ARM_JOINTS, *reference))
         self._costs.append(1e3 * (time.monotonic() - now))
@@ -166,6 +196,7 @@ class GateNode(Node):
             gate.fault(f"second publisher: another process writes to {topics.JOINT_STATES}", doubtful=True)
         values = {
             "state": gate.state.name, "cause": gate.cause, "armed": gate.armed, "plan": self._plan,
+            "mode": gate.mode, "surprise": f"{gate.surprise.score:.2f}", "answer": self._answer, **self._waits(),
             "latency_ms": f"{self._latency_ms:.2f}", "sent": self._arm.sent, "rate_hz": f"{pace.rate_hz:.3f}",
             "periods": pace.periods, "late": pace.late, "longest_ms": f"{1e3 * pace.longest:.1f}",
             "step_ms_p99": f"{np.percentile(self._costs, 99):.2f}", "joints_hz": f"{self._joints.rate_hz:.0f}",
@@ -178,6 +209,13 @@ class GateNode(Node):
         }  # fmt: skip
         text = f"{gate.state.name}: {gate.cause}"
         self._status.publish(messages.diagnostics(now_ns(self), "gate", text, values, gate.state is not State.FAULT))
+
+    def _waits(self) -> dict:
+        waiting = self._gate.waiting
+        if waiting is None:
+            return {}
+        left = self._gate.config.approval_time - (time.monotonic() - waiting.since)
+        return {"waiting": waiting.chunk.stamp, "waiting_sha256": waiting.sha256, "waiting_s": f"{left:.1f}"}
 
     def rest(self) -> None:
         """Ramp to rest before the process ends."""

@@ -29,6 +29,7 @@ CONTROLLERS = {  # what gwm.arm can speak to, and the controllers' names in laun
 }
 DEVICES = ("spacemouse", "gamepad", "keyboard", "leader")  # gwm_core.control.devices
 MODES = ("policy", "teleop", "shared")
+SUPERVISION = ("auto", "watch", "approve", "hold_to_run", "shadow")  # gwm_core.control.supervision
 RUNTIMES = ("auto", "tensorrt", "openvino", "onnxruntime", "torch")  # gwm_core.deploy.runtimes
 PROFILES = ("desk", "lab", "full")  # gwm_core.control.limits
 GRIPPERS = ("auto", "forward", "franka", "action")
@@ -96,6 +97,7 @@ def graph(
     record: str = "runs",
     profile: str = "",
     speed: float = 1.0,
+    supervision: str = "auto",
     shadow: bool = False,
     hold_to_run: bool = False,
     renderer: str = "auto",
@@ -123,8 +125,9 @@ def graph(
         profile: desk (0.25 m/s), lab or full: how much of the arm's limits the gate uses, never more than the site
             file's profile. Empty: the site file's, or desk.
         speed: share of the profile's speeds, above 0 to 1.
-        shadow: the gate does everything but sending.
-        hold_to_run: the gate moves the arm only while operator/heartbeat beats.
+        supervision: auto; watch (the gate holds when what is seen leaves what was imagined); approve (each plan waits
+            for a person); hold_to_run (only while operator/heartbeat beats); shadow (everything but sending).
+        shadow, hold_to_run: short for supervision:=shadow and supervision:=hold_to_run.
         renderer: auto, egl, osmesa or raycast.
         camera_width, camera_height, camera_hz: of the simulated cameras, or of those that are started.
         publish_objects: let the simulation tell where its objects are (the scripted expert needs it).
@@ -140,6 +143,7 @@ def graph(
     one_of("robot", robot, ("sim", "fr3"))
     one_of("controller", controller, CONTROLLERS)
     one_of("mode", mode, MODES)
+    one_of("supervision", supervision, SUPERVISION)
     one_of("device", device, DEVICES)
     one_of("gripper", gripper, GRIPPERS)
     one_of("backend", backend, RUNTIMES)
@@ -170,8 +174,8 @@ def graph(
             )
     common = {"robot": robot, "site": site}
     alone = {**_profile("fastdds_gate.xml"), "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}  # the file says why
-    gate = {"profile": profile, "speed": speed, "shadow": shadow, "hold_to_run": hold_to_run}
-    gate |= {"controller": controller, "gripper": gripper}
+    watched = "shadow" if shadow else "hold_to_run" if hold_to_run else supervision
+    gate = {"profile": profile, "speed": speed, "mode": watched, "controller": controller, "gripper": gripper}
     if robot == "sim":  # its joint states come from a process that shares two cores with the others
         gate |= {"auto_arm": True, "state_timeout": 0.1}
     aside = {"policy/chunk": "policy/proposal", "policy/alive": "policy/proposal_alive"} if mode == "shared" else {}

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import array
+import hashlib
+import json
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseStamped
+from rclpy.serialization import serialize_message
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Float64MultiArray, MultiArrayDimension, MultiArrayLayout
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from gwm_core import topics
+from gwm_core.control.supervision import Approval
 from gwm_core.scene.camera import from_opencv, to_opencv
 from gwm_core.types import Chunk
 
@@ -166,6 +170,30 @@ def camera_info(stamp: int, camera: str, K: np.ndarray, width: int, height: int,
 def camera_matrix(message) -> np.ndarray:
     """K (3, 3) of a CameraInfo, in our convention."""
     return from_opencv(np.reshape(message.k, (3, 3)))
+
+
+def sha256(message) -> str:
+    """Hash of a message as it is serialised."""
+    return hashlib.sha256(serialize_message(message)).hexdigest()
+
+
+def approval_of(message) -> Approval:
+    """Approval of a String with JSON. Raises ValueError for anything else."""
+    wish = _wish(message, {"plan": int, "sha256": str, "expires": int})
+    return Approval(wish["plan"], wish["sha256"], wish["expires"])
+
+
+def mode_of(message) -> str:
+    """Mode of a String with JSON. Raises ValueError for anything else."""
+    return _wish(message, {"mode": str})["mode"]
+
+
+def _wish(message, kinds: dict[str, type]) -> dict:
+    """A JSON object of exactly these keys and types. Raises ValueError for another one."""
+    wish = json.loads(message.data) if len(message.data) <= 1000 else None
+    if not isinstance(wish, dict) or {key: type(value) for key, value in wish.items()} != kinds:
+        raise ValueError(f"no JSON object of {', '.join(f'{key} ({kind.__name__})' for key, kind in kinds.items())}")
+    return wish
 
 
 def diagnostics(stamp: int, name: str, text: str, values: dict, ok: bool = True) -> DiagnosticArray:
