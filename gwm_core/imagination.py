@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,16 +18,23 @@ import numpy as np
 from safetensors.numpy import load as load_tensors
 from scipy.spatial import cKDTree
 
+from gwm_core import topics
+from gwm_core.control.kinematics import fk, to_rows
 from gwm_core.deploy.build import load
 from gwm_core.deploy.runtimes import choose
 from gwm_core.model.weights import read_weights
 from gwm_core.scene.build import draw
+from gwm_core.scene.camera import look_at
 from gwm_core.scene.gaussians import MEANS
 from gwm_core.scene.track import follow_all
-from gwm_core.types import CHUNK_DT
+from gwm_core.site import Site
+from gwm_core.sync import joints_at
+from gwm_core.types import CHUNK_DT, ArmState, Chunk
 
 GRAPHS = ("latent", "step", "decode")
 HORIZONS = (4, 8)  # steps of ``CHUNK_DT`` over which what came is held against what was expected
+PIXELS = 128  # side of the pictures that are shown
+EYE, TARGET = (1.1, 0.5, 0.6), (0.52, 0.0, 0.1)  # [m] of the view that no camera has
 SIDE = 96  # [pixels] of the pictures that are compared
 _BLOCK = 12  # [pixels] of a block: the worst one counts, so that a cube does not drown in the table
 _FAR = 0.99  # quantile of the distances between scenes
@@ -172,3 +179,63 @@ def _worst_block(error: np.ndarray) -> float:
     sums = np.pad(error.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     blocks = sums[_BLOCK:, _BLOCK:] - sums[:-_BLOCK, _BLOCK:] - sums[_BLOCK:, :-_BLOCK] + sums[:-_BLOCK, :-_BLOCK]
     return float(blocks.max()) / _BLOCK**2
+
+
+@dataclass(frozen=True)
+class Task:
+    """A plan, what it was made from, and what is known of the arm by then."""
+
+    chunk: Chunk
+    scene: np.ndarray  # (N, 14)
+    states: tuple[ArmState, ...]
+    sent: tuple[ArmState, ...]  # commands, as states
+    Ks: dict[str, tuple]  # camera -> (K, width, height)
+    shown: bool  # whether its future is wanted
+
+
+@dataclass(frozen=True)
+class Future:
+    """What came of a task."""
+
+    plan: int
+    pictures: dict[str, list[np.ndarray]]  # view -> a picture for every step
+    success: float  # imagined, at the end; NaN where nothing is shown
+    gaps: dict[int, dict[str, float]]
+
+
+def imagine(imagination: Imagination, watch: Watch, task: Task, site: Site) -> Future:
+    """Where a plan leads, and how far what is seen now is from what was imagined before."""
+    views = _views(site, task)
+    stamp, dt = task.chunk.stamp, round(CHUNK_DT * 1e9)
+    now = joints_at(task.states, stamp) or task.states[-1]
+    poses = [fk((joints_at(task.states, stamp - k * dt) or now).q) for k in range(imagination.context)]
+    history = imagination.encode(task.scene, np.stack(poses[::-1]))
+
+    def sent(at: int) -> np.ndarray | None:
+        state = joints_at(task.sent, at)
+        return None if state is None else to_rows(fk(state.q), state.width)
+
+    here = [View(name, task.Ks[name][0], c.place(now), *task.Ks[name][1:]) for name, c in site.cameras.items()]
+    gaps = watch.observe(Moment(stamp, history), sent, here, HORIZONS[:1] if task.shown else HORIZONS)
+    if not task.shown:
+        return Future(stamp, {}, np.nan, gaps)
+    first = sent(stamp)
+    rows = [to_rows(fk(now.q), now.width) if first is None else first]
+    rows += [to_rows(fk(q), width) for q, width in zip(task.chunk.q[: topics.STEPS], task.chunk.width)]
+    latents, heads = imagination.roll(history, np.stack(rows))
+    scenes = [imagination.decode(latent) for latent in latents]
+    pictures = {
+        name: [np.rint(255 * np.clip(view.draw(scene), 0, 1)).astype(np.uint8) for view, scene in zip(steps, scenes)]
+        for name, steps in views.items()
+    }
+    return Future(stamp, pictures, float(heads[-1, 1]), gaps)
+
+
+def _views(site: Site, task: Task) -> dict[str, list[View]]:
+    """For every camera, and from afar, a view for each step: one on the hand goes where the plan takes it."""
+    K, width, height = next(iter(task.Ks.values()))
+    views = {topics.AFAR: [View(topics.AFAR, K, look_at(EYE, TARGET), width, height)] * topics.STEPS}
+    for name, camera in site.cameras.items():
+        states = [replace(task.states[-1], q=q) for q in task.chunk.q[: topics.STEPS]]
+        views[name] = [View(name, task.Ks[name][0], camera.place(s), *task.Ks[name][1:]) for s in states]
+    return {name: [view.resized(PIXELS, PIXELS) for view in steps] for name, steps in views.items()}

@@ -12,6 +12,7 @@ import torch
 from gwm_core.data.contact_sheet import caption
 from gwm_core.data.episode import read_episode
 from gwm_core.errors import InputError, one_of
+from gwm_core.imagination import EYE
 from gwm_core.learn.clips import SIDE, Clips, episode_clips
 from gwm_core.learn.futures import WORLD, commanded, drawn, imagine, windows
 from gwm_core.learn.reconstruction import chamfer
@@ -23,7 +24,7 @@ from gwm_core.scene.camera import intrinsics, look_at
 from gwm_core.scene.lift import LiftConfig
 from gwm_core.types import CHUNK_DT
 
-EYE, FOV, PAPER = (1.1, 0.5, 0.6), 42.0, 0.93  # [m], [degrees], grey: the view that no camera has
+FOV, PAPER = 42.0, 0.93  # [degrees], grey: of the view that no camera has
 COLUMNS = 8  # of the sheet
 _SLOWER = 0.5  # the film's speed over the robot's
 

@@ -6,6 +6,7 @@ setup(
     name="gwm",
     version="0.1.0",
     packages=["gwm", "gwm.verbs"],
+    package_data={"gwm": ["web/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/gwm"]),
         ("share/gwm", ["package.xml"]),
@@ -26,6 +27,8 @@ setup(
             "gate_node = gwm.gate_node:main",
             "teleop_node = gwm.teleop_node:main",
             "recorder_node = gwm.recorder_node:main",
+            "imagination_node = gwm.imagination_node:main",
+            "console_node = gwm.console_node:main",
         ]
     },
 )

@@ -56,7 +56,7 @@ class GateNode(Node):
         self._gate = Gate(config, profile, site.workspace, site.limits, np.array(site.home))
         self._pace, self._width = Pace(1.0 / config.rate_hz), np.nan
         self._beats, self._joints = Pace(0.02, config.alive_timeout), Pace(0.01, config.state_timeout)
-        self._plan, self._latency_ms = 0, 0.0
+        self._plan, self._latency_ms, self._told = 0, 0.0, self._gate.state
         self._costs = deque([0.0], maxlen=1000)  # [ms] of a period's work, the last ten seconds
         self._command = self.create_publisher(JointState, topics.COMMAND, RELIABLE)
         if gripper == "auto":
@@ -175,6 +175,8 @@ class GateNode(Node):
             reference = self._gate.shadowed.reference
             self._shadow.publish(messages.joint_state(now_ns(self), topics.ARM_JOINTS, *reference))
         self._costs.append(1e3 * (time.monotonic() - now))
+        if self._gate.state is not self._told:
+            self._report()
 
     def _send(self, command: Command) -> None:
         stamp = now_ns(self)
@@ -189,6 +191,7 @@ class GateNode(Node):
 
     def _report(self) -> None:
         gate, pace = self._gate, self._pace
+        self._told = gate.state
         for topic in self._arm.topics:
             if self.count_publishers(topic) > 1:
                 gate.fault(f"second publisher: another process writes to {topic}")

@@ -113,6 +113,10 @@ def graph(
     backend: str = "auto",
     precision: str = "auto",
     imagination: bool = True,
+    console: int = 8600,
+    console_host: str = "127.0.0.1",
+    console_certificate: str = "",
+    console_key: str = "",
 ) -> list[NodeSpec]:
     """All processes, in starting order. The signature is the argument list of both starters.
 
@@ -138,6 +142,8 @@ def graph(
         backend: runtime of the policy: tensorrt, openvino, onnxruntime or torch; auto: the fastest that works here.
         precision: of the runtime: fp32, bf16 or fp16; auto: fp16 for tensorrt, else fp32.
         imagination: show what plans will lead to, where the policy's folder has a world model.
+        console: port of the operator's page (the next free one where it is taken), whose address is printed; 0: none.
+        console_host, console_certificate, console_key: another address than this machine's own, with TLS alone (PEM).
         start_cameras: drive the RealSense cameras that have a serial in the site file; else realsense-ros does.
     """
     one_of("robot", robot, ("sim", "fr3"))
@@ -192,6 +198,11 @@ def graph(
     ]
     if imagine:
         nodes.append(NodeSpec("imagination", "imagination_node", {**common, "policy": policy}, nice=15, respawn=True))
+    if console:
+        page = {"host": console_host, "port": console, "certificate": console_certificate, "key": console_key}
+        nodes.append(
+            NodeSpec("console", "console_node", {**common, "record": record, "task": task, **page}, respawn=True)
+        )
     cameras = {"width": camera_width, "height": camera_height, "camera_hz": camera_hz}
     if robot == "sim":
         parameters = {

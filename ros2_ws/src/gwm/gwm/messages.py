@@ -183,6 +183,16 @@ def approval_of(message) -> Approval:
     return Approval(wish["plan"], wish["sha256"], wish["expires"])
 
 
+def mark_of(message) -> dict:
+    """What an operator says of an episode, of a String with JSON. Raises ValueError for anything else."""
+    wish = json.loads(message.data) if len(message.data) <= 1000 else None
+    if wish not in ({"success": True}, {"success": False}) and not (
+        isinstance(wish, dict) and list(wish) == ["note"] and isinstance(wish["note"], str)
+    ):
+        raise ValueError('neither {"success": true or false} nor {"note": text}')
+    return wish
+
+
 def mode_of(message) -> str:
     """Mode of a String with JSON. Raises ValueError for anything else."""
     return _wish(message, {"mode": str})["mode"]

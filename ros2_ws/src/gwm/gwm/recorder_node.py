@@ -11,8 +11,8 @@ from pathlib import Path
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from rclpy.serialization import serialize_message
-from sensor_msgs.msg import CameraInfo, Image, JointState
-from std_msgs.msg import String, UInt64
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState, PointCloud2
+from std_msgs.msg import Float64MultiArray, String, UInt64
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
@@ -41,13 +41,17 @@ class RecorderNode(Node):
         super().__init__("recorder")
         self._settings = declare(self, RecorderParameters)
         self._site = site_of(self._settings.robot, self._settings.site)
-        self._writer, self._folder, self._result = None, None, {}
+        self._writer, self._folder, self._result, self._marks = None, None, {}, {}
         self._received: dict[str, int] = {}
         kinds = {
             topics.JOINT_STATES: JointState, topics.GRIPPER_STATES: JointState, topics.COMMAND: JointState,
             topics.CHUNK: JointTrajectory, topics.ALIVE: UInt64, topics.STATUS: DiagnosticArray,
-            topics.SIM_RESULT: String,
+            topics.SIM_RESULT: String, topics.MARK: String, topics.DECISION: String, topics.APPROVE: String,
+            topics.MODE: String, topics.IMAGINED: Float64MultiArray, topics.DIVERGENCE: Float64MultiArray,
+            topics.SCENE: PointCloud2,
         }  # fmt: skip
+        for view in (*self._site.cameras, topics.AFAR):
+            kinds |= {topics.imagined(view, step): CompressedImage for step in range(1, topics.STEPS + 1)}
         for topic, kind in kinds.items():
             self._subscribe(kind, topic, self._plain(topic), SENSOR if topic == topics.ALIVE else RELIABLE)
         for name, camera in self._site.cameras.items():
@@ -67,6 +71,8 @@ class RecorderNode(Node):
             try:
                 if topic == topics.SIM_RESULT:
                     self._result = dict(json.loads(message.data))
+                if topic == topics.MARK:
+                    self._marks |= messages.mark_of(message)
                 if self._writer is not None:
                     callback(message)
             except (ValueError, TypeError) as error:  # a malformed message; anything else is a fault of ours
@@ -112,14 +118,14 @@ class RecorderNode(Node):
         parent = Path(self._settings.record)
         taken = [int(path.stem.removeprefix("episode_")) for path in parent.glob("episode_[0-9]*")]
         self._folder = parent / f"episode_{max(taken, default=-1) + 1:06d}"  # never one that is there, whole or not
-        self._writer = EpisodeWriter(self._folder)
+        self._writer, self._marks = EpisodeWriter(self._folder), {}
         return self._folder
 
     def _save(self) -> Path:
         writer = self._take_writer()
         cameras = {name: camera.to_dict() for name, camera in self._site.cameras.items()}
         info = {"robot": self._settings.robot, "saved": time.time(), "unusable": [], "cameras": cameras}
-        return writer.close({"task": self._settings.task, **self._result, **info})
+        return writer.close({"task": self._settings.task, **self._result, **self._marks, **info})
 
     def _discard(self) -> str:
         self._take_writer().discard()
