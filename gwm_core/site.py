@@ -121,6 +121,11 @@ def simulation_site() -> Site:
     return Site({name: Camera(topics.prefix_of(name), look_at(*pose)) for name, pose in CAMERAS.items()})
 
 
+def site_of(robot: str, path: str) -> Site:
+    """The site file, or the simulation's own site when none was given."""
+    return simulation_site() if robot == "sim" and not path else load_site(path or DEFAULT_FILE)
+
+
 def motion_site(robot: str, path: str) -> Site:
     """The site for a process that needs no cameras, and must not load the simulation for them."""
     return Site({}) if robot == "sim" and not path else load_site(path or DEFAULT_FILE)

@@ -10,7 +10,7 @@ from gwm import messages, scene_messages
 
 from gwm_core import topics
 from gwm_core.data import episode as bag
-from gwm_core.data.episode import STORE, _deserialize
+from gwm_core.data.episode import STORE, deserialize
 from gwm_core.scene.camera import back_project, intrinsics
 from gwm_core.types import Chunk
 
@@ -93,7 +93,7 @@ def test_what_rclpy_writes_the_episode_reader_reads(effort, velocity):
     from rclpy.serialization import serialize_message
 
     message = messages.joint_state(12_000_000_345, topics.ARM_JOINTS, np.arange(7), velocity, effort, "latched")
-    back = _deserialize(bytes(serialize_message(message)), "sensor_msgs/msg/JointState")
+    back = deserialize(bytes(serialize_message(message)), "sensor_msgs/msg/JointState")
     assert back.name == list(topics.ARM_JOINTS) and back.header.frame_id == "latched"
     np.testing.assert_array_equal(back.position, np.arange(7))
     np.testing.assert_array_equal(back.velocity, velocity)

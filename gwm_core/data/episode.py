@@ -177,7 +177,7 @@ def read_episode(path: Path) -> Episode:
         raise InputError(f"episode {path} is damaged ({error!r}); collect or copy it again") from None
 
 
-def _deserialize(content: bytes, kind: str):
+def deserialize(content: bytes, kind: str):
     """Decode without rosbags' check of the length: rclpy leaves up to 8 undefined bytes behind a message."""
     definition = STORE.get_msgdef(kind)
     return definition.deserialize_cdr_le(content[4:], 0, definition.cls, STORE)[0]
@@ -188,9 +188,9 @@ def _streams(bag: Path) -> dict[str, list]:
     kinds = {"sensor_msgs/msg/JointState", "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/CameraInfo"}
     streams: dict[str, list] = {}
     with Reader(bag) as reader:
-        wanted = [c for c in reader.connections if c.msgtype in kinds]
+        wanted = [c for c in reader.connections if c.msgtype in kinds and "/imagination/" not in c.topic]
         for connection, _, content in reader.messages(wanted):
-            message = _deserialize(content, connection.msgtype)
+            message = deserialize(content, connection.msgtype)
             stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
             streams.setdefault(connection.topic.lstrip("/"), []).append((stamp, message))
     return streams

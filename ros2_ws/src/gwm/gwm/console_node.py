@@ -22,11 +22,11 @@ from std_srvs.srv import Trigger
 from gwm import messages
 from gwm.console_web import Console, Server
 from gwm.node import NEWEST, RELIABLE, SENSOR, STEADY, declare, now_ns, spin
-from gwm.policy_node import site_of
 from gwm_core import topics
 from gwm_core.control.access import OPERATOR, VIEWER, Access
 from gwm_core.control.supervision import MODES
 from gwm_core.errors import InputError
+from gwm_core.site import site_of
 
 WISHES = {
     **{wish: f"gate/{wish}" for wish in ("stop", "hold", "arm", "home", "reset")},

@@ -21,10 +21,10 @@ from trajectory_msgs.msg import JointTrajectory
 
 from gwm import messages, scene_messages
 from gwm.node import EVERY, NEWEST, RELIABLE, SENSOR, STEADY, declare, now_ns, spin
-from gwm.policy_node import site_of
 from gwm.worker import Latest
 from gwm_core import topics
 from gwm_core.imagination import Future, Imagination, Task, Watch, imagine
+from gwm_core.site import site_of
 from gwm_core.types import CHUNK_DT, ArmState, Chunk
 
 KEPT = 500  # joint states and commands, five seconds of them

@@ -27,6 +27,7 @@ class Operator(Node):
     def __init__(self):
         super().__init__("operator")
         self.status: dict[str, str] = {}
+        self.changes: list[tuple[int, str]] = []  # stamp [ns] of a status, and the gate's state in it
         self.reports: dict[str, dict[str, str]] = {}
         self.result: dict = {}
         self.latencies: dict[int, float] = {}  # [ms] from frame to first command, by plan
@@ -47,6 +48,7 @@ class Operator(Node):
 
     def _on_status(self, message) -> None:
         self.status = messages.read_diagnostics(message)["gate"]
+        self.changes.append((messages.stamp_ns(message.header.stamp), self.status["state"]))
         plan, latency = int(self.status["plan"]), float(self.status["latency_ms"])
         if plan and latency:
             self.latencies[plan] = latency

@@ -24,7 +24,7 @@ from gwm_core.errors import one_of
 from gwm_core.learn.evaluate import make_brain
 from gwm_core.model.weights import read_weights
 from gwm_core.scene.camera import intrinsics
-from gwm_core.site import DEFAULT_FILE, Site, load_site, simulation_site
+from gwm_core.site import Site, site_of
 from gwm_core.sync import Sync
 from gwm_core.types import CHUNK_DT, OPEN_WIDTH, ArmState, Decision, Frame, Observation
 
@@ -193,11 +193,6 @@ class PolicyNode(Node):
     def close(self) -> None:
         """End the worker thread."""
         self._brain.close()
-
-
-def site_of(robot: str, path: str) -> Site:
-    """The site file, or the simulation's own site when none was given."""
-    return simulation_site() if robot == "sim" and not path else load_site(path or DEFAULT_FILE)
 
 
 def _blank_observation(site: Site, task: str) -> Observation:

@@ -18,10 +18,10 @@ from trajectory_msgs.msg import JointTrajectory
 
 from gwm import messages
 from gwm.node import RELIABLE, SENSOR, STEADY, declare, now_ns, spin
-from gwm.policy_node import site_of
 from gwm_core import topics
 from gwm_core.data.episode import EpisodeWriter, compressed_color, compressed_depth
 from gwm_core.errors import InputError
+from gwm_core.site import site_of
 
 
 @dataclass(frozen=True)

@@ -11,44 +11,37 @@ def add(verbs) -> None:
     """Declare the verbs."""
     kinds = verb(verbs, "bench", "Measure speed, and put the gate to the test.", "gwm bench render --json FILE", None)
     kinds = kinds.add_subparsers(metavar="WHAT", required=True)
-    p = verb(kinds, "render", "Every renderer that works here against the plain torch one, forward and backward.",
+    p = _bench(kinds, "render", "Every renderer that works here against the plain torch one, forward and backward.",
              "gwm bench render --json render.json", bench_render)  # fmt: skip
     p.add_argument(
         "--repeats", type=int, default=25, help="rounds; the slow reference runs in every fifth (default 25)"
     )
-    p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
-    p = verb(kinds, "lift", "RGB-D frames of two simulated cameras to one scene, milliseconds.",
+    p = _bench(kinds, "lift", "RGB-D frames of two simulated cameras to one scene, milliseconds.",
              "gwm bench lift --json lift.json", bench_lift)  # fmt: skip
     p.add_argument("--repeats", type=int, default=200)
-    p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
-    p = verb(kinds, "scene", "A simulated camera that the scene was not built from, against projected points.",
+    p = _bench(kinds, "scene", "A simulated camera that the scene was not built from, against projected points.",
              "gwm bench scene --seed 4000 --scenes 20", bench_scene)  # fmt: skip
     p.add_argument("--seed", type=int, default=4000, help="first seed (default 4000)")
     p.add_argument("--scenes", type=int, default=20)
-    p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
-    p = verb(kinds, "gate", "Fuzz the gate: an action is one of its 100 Hz steps, and everything sent is judged.",
+    p = _bench(kinds, "gate", "Fuzz the gate: an action is one of its 100 Hz steps, and everything sent is judged.",
              "gwm bench gate --actions 100000 --seed 7 --json gate.json", bench_gate)  # fmt: skip
     p.add_argument("--actions", type=int, default=100_000, metavar="N", help="steps of the gate (default 100000)")
     p.add_argument("--seed", type=int, default=7, help="default 7")
-    p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
-    p = verb(kinds, "faults", "Stage every fault that needs no hardware, each at many random moments.",
+    p = _bench(kinds, "faults", "Stage every fault that needs no hardware, each at many random moments.",
              "gwm bench faults --json faults.json", bench_faults)  # fmt: skip
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--json", metavar="FILE", help="write the rows to FILE")
-    p = verb(kinds, "kill", "Kill a policy's process in mid-motion, over live topics: how soon the arm slows down.",
+    p = _bench(kinds, "kill", "Kill a policy's process in mid-motion, over live topics: how soon the arm slows down.",
              "gwm bench kill --kills 200 --json kill.json", bench_kill)  # fmt: skip
     p.add_argument("--kills", type=int, default=200, help="default 200, which takes ten minutes")
     p.add_argument("--joint-hz", type=int, default=100, metavar="HZ", help="of the arm's joint states (default 100)")
-    p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
-    p = verb(kinds, "policy", "Every runtime that works here against the trained network in torch: speed and parity.",
+    p = _bench(kinds, "policy", "Every runtime that works here against the trained network in torch: speed and parity.",
              "gwm bench policy --json policy.json", bench_policy)  # fmt: skip
     p.add_argument("--policy", metavar="BUNDLE", help="default: shipped")
     p.add_argument("--moments", type=int, default=100, help="observations they are compared on (default 100)")
     p.add_argument("--seed", type=int, default=5000, help="of the first simulated episode (default 5000)")
     p.add_argument("--data", metavar="DIR", help="take the observations from these episodes instead")
     p.add_argument("--threads", type=int, default=1, help="of every runtime, torch too (default 1, as in the graph)")
-    p.add_argument("--json", metavar="FILE", help="write the rows to FILE")
-    p = verb(kinds, "e2e", "Where the time from a frame to its first command goes, over the live graph.",
+    p = _bench(kinds, "e2e", "Where the time from a frame to its first command goes, over the live graph.",
              "gwm bench e2e --json e2e.json", bench_e2e)  # fmt: skip
     p.add_argument("--episodes", type=int, default=10, help="default 10")
     p.add_argument("--task", default="pick_place", help=f"{TASKS} (default pick_place)")
@@ -56,14 +49,23 @@ def add(verbs) -> None:
     p.add_argument("--policy", metavar="BUNDLE", help="default: shipped")
     p.add_argument("--rounds", type=int, default=2, help="with imagination and without, in turns (default 2)")
     p.add_argument("--out", default="runs", help="folder for logs (default runs)")
-    p.add_argument("--json", metavar="FILE", help="write the rows to FILE")
-    p = verb(kinds, "bundle", "Damage a bundle, a bit or a piece at a time: everything has to be refused.",
+    p = _bench(kinds, "bundle", "Damage a bundle, a bit or a piece at a time: everything has to be refused.",
              "gwm bench bundle --flips 10000 --json bundle.json", bench_bundle)  # fmt: skip
     p.add_argument("--policy", metavar="BUNDLE", help="default: shipped")
     p.add_argument("--flips", type=int, default=10_000, help="single bits (default 10000)")
     p.add_argument("--cuts", type=int, default=100, help="truncations (default 100)")
     p.add_argument("--seed", type=int, default=0)
+    p = _bench(kinds, "console", "STOP pressed in a browser while everything streams; the console under attack.",
+               "gwm bench console --stops 50 --json console.json", bench_console)  # fmt: skip
+    p.add_argument("--stops", type=int, default=50, help="presses of STOP (default 50, ten minutes)")
+    p.add_argument("--seed", type=int, default=0)
+
+
+def _bench(kinds, name: str, help_: str, example: str, run):
+    """Declare one, with a file for its figures."""
+    p = verb(kinds, name, help_, example, run)
     p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
+    return p
 
 
 def bench_render(args) -> int:
@@ -139,3 +141,13 @@ def bench_bundle(args) -> int:
     writable(args.json)
     counts = positive("flips", args.flips), positive("cuts", args.cuts)
     return bench_policy.bench_bundle(Path(args.policy or shipped()), *counts, natural("seed", args.seed), args.json)
+
+
+def bench_console(args) -> int:
+    from gwm.graph import refuse_mixed_ros
+
+    refuse_mixed_ros()
+    writable(args.json)
+    from gwm import bench_console
+
+    return bench_console.bench_console(positive("stops", args.stops), natural("seed", args.seed), shipped(), args.json)

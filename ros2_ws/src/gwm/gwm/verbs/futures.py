@@ -15,7 +15,7 @@ MODEL = "folder of world model and VAE (default: shipped)"
 
 
 def add(verbs) -> None:
-    """Declare ``gwm imagine``."""
+    """Declare ``gwm imagine`` and ``gwm replay``."""
     p = verb(verbs, "imagine", "Show what the world model imagines of an episode beside what was seen.",
              "gwm imagine data/held_out/pick_place_nominal_005000 --horizon 16 --out film", show)  # fmt: skip
     p.add_argument("episode", help="folder of an episode")
@@ -24,6 +24,11 @@ def add(verbs) -> None:
     p.add_argument("--horizon", type=int, default=16, help="steps of 0.1 s (default 16)")
     p.add_argument("--camera", help="default: the first of the episode")
     p.add_argument("--start", type=float, metavar="SECONDS", help="last moment observed (default: mid-way)")
+
+    p = verb(verbs, "replay", "A recorded run as one page with a slider of time: seen, imagined, divergence, decisions",
+             "gwm replay runs/20261124-230205 --html replay.html", replay)  # fmt: skip
+    p.add_argument("folder", help="folder of a run, or of one of its episodes")
+    p.add_argument("--html", metavar="FILE", help="default: replay.html in that folder")
 
 
 def add_eval(kinds) -> None:
@@ -133,6 +138,17 @@ def show(args) -> int:
     print(f"{cameras[camera]}, from {made.figures['start_s']:.1f} s on")
     print(_table(made.figures))
     print(f"{sheet}, {video}, {out / 'imagine.json'}")
+    return 0
+
+
+def replay(args) -> int:
+    from gwm.replay import write_page
+
+    run = Path(args.folder)
+    out = Path(args.html or run / "replay.html")
+    writable(str(out))
+    count = write_page(run, out)
+    print(f"{count} episodes, {out.stat().st_size / 1e6:.1f} MB; open it in a browser: {out.resolve().as_uri()}")
     return 0
 
 

@@ -1,0 +1,256 @@
+"""``gwm bench console``: STOP pressed in a real browser while everything streams, and the console under attack."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import random
+import shutil
+import socket
+import statistics
+import tempfile
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import rclpy
+import websockets
+from websockets.sync.client import connect
+
+from gwm.graph import environment, graph
+from gwm.operator import Operator
+from gwm.supervise import Supervisor
+from gwm_core.errors import InputError
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+START_TIME = 90.0  # [s]
+WINDOW = 10.0  # [s] over which the gate's lateness is compared
+MOVING = 0.05  # [rad/s]
+
+
+@dataclass
+class Running:
+    """A graph, the node that watches it, and the way into its console."""
+
+    operator: Operator
+    supervisor: Supervisor
+    host: str
+    token: str
+
+    def need(self, what: str, until, limit: float = 20.0) -> None:
+        """Spin until ``until()`` holds."""
+        self.operator.need(what, until, limit, self.supervisor.poll)
+
+    def pass_time(self, seconds: float) -> None:
+        """Spin for so long."""
+        self.operator.wait("time", lambda: False, seconds, self.supervisor.poll)
+
+    def memory(self) -> float:
+        """Resident memory of the console's process [MB]."""
+        pid = self.supervisor.processes["console"].pid
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+@contextmanager
+def running(policy: str, **more):
+    """The graph against the simulation, with a console."""
+    out = Path(tempfile.mkdtemp(prefix="gwm_console_"))
+    os.environ.update(environment())
+    rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+    operator = Operator()
+    with open(out / "nodes.log", "w") as log:
+        supervisor = Supervisor(graph(policy=policy, record=str(out), **more), log)
+        try:
+            supervisor.start()
+            operator.need("start", lambda: operator.ready, START_TIME, supervisor.poll)
+            url = urlsplit((out / "console.url").read_text().split()[0])
+            yield Running(operator, supervisor, url.netloc, parse_qs(url.query)["token"][0])
+        finally:
+            supervisor.stop()
+            operator.destroy_node()
+            rclpy.try_shutdown()
+            shutil.rmtree(out)
+
+
+@contextmanager
+def browser_page(url: str, width: int = 1280, height: int = 900):
+    """The page in headless Chromium. Raises InputError where there is none to run."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        raise InputError("no playwright: `.venv/bin/pip install playwright`, and a Chromium on the path") from None
+    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if program is None:
+        raise InputError(f"no browser: one of {', '.join(CHROMIUM)} on the path is wanted")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": height})
+        page.goto(url)
+        yield page
+        browser.close()
+
+
+def bench_console(stops: int, seed: int, policy: str, json_file: str | None) -> int:
+    """Both parts; prints a line for each stop that was late, and a table."""
+    with running(policy) as run:
+        with browser_page(f"http://{run.host}/?token={run.token}") as page:
+            delays = [_stop(run, page, random.Random(seed + n), seed + n) for n in range(stops)]
+        attacks = _attacks(run)
+    middle, longest = statistics.median(delays), max(delays)
+    within = {f"within_{limit}_ms": sum(ms <= limit for ms in delays) for limit in (150, 300)}
+    result = {"stops": len(delays), **within, "click_to_ramp_ms": {"median": middle, "max": longest}, **attacks}
+    if json_file:
+        Path(json_file).write_text(json.dumps(result, indent=1) + "\n")
+    print(
+        f"STOP in Chromium, all streams on: {len(delays)} presses, from click to ramp median {middle:.0f} ms, "
+        f"longest {longest:.0f}, {within['within_150_ms']} within 150"
+    )
+    print("\n".join(f"{name:<44} {answer}" for name, answer in attacks["answers"].items()))
+    gate = attacks["gate"]
+    print(
+        f"gate, periods over 15 ms: {100 * gate['late_before']:.2f} % before, {100 * gate['late_during']:.2f} % then; "
+        f"console grew by {attacks['console_grew_mb']:.1f} MB"
+    )
+    return 0
+
+
+def _stop(run: Running, page, rng: random.Random, seed: int) -> float:
+    """One press while the arm moves: [ms] of host time from before the click to the state that ramps down."""
+    operator = run.operator
+    operator.wish("gate/arm", run.supervisor.poll)
+    operator.wish("gate/home", run.supervisor.poll)
+    run.need("home", lambda: operator.status.get("cause") == "at home")
+    operator.lay("pick_place", 9000 + seed % 1000, "nominal")
+    operator.wish("gate/arm", run.supervisor.poll)
+    operator.commands.clear()
+    run.need("motion", lambda: operator.commands and np.abs(operator.commands[-1][1]).max() > MOVING)
+    run.pass_time(rng.uniform(0.0, 1.5))
+    button = page.locator("#stop").bounding_box()
+    operator.changes.clear()
+    begun = time.time_ns()
+    page.mouse.move(button["x"] + button["width"] / 2, button["y"] + button["height"] / 2)
+    page.mouse.down()
+    run.need("ramp", lambda: any(state in ("STOPPING", "DISARMED") for _, state in operator.changes), 5.0)
+    page.mouse.up()
+    run.need("rest", lambda: operator.status.get("state") == "DISARMED", 5.0)
+    return next(stamp - begun for stamp, state in operator.changes if state in ("STOPPING", "DISARMED")) * 1e-6
+
+
+def _attacks(run: Running) -> dict:
+    """What each attack came to, the gate's lateness without and with them, and the console's growth."""
+    operator = run.operator
+    operator.wish("gate/arm", run.supervisor.poll)
+    before, _ = _lateness(run, lambda: run.pass_time(WINDOW))
+    memory = run.memory()
+    during, answers = _lateness(run, lambda: {name: attack(run) for name, attack in ATTACKS.items()})
+    run.pass_time(2.0)
+    return {
+        "answers": answers, "gate": {"late_before": before, "late_during": during},
+        "console_grew_mb": run.memory() - memory,
+    }  # fmt: skip
+
+
+def _lateness(run: Running, act) -> tuple[float, object]:
+    """Share of the gate's periods over 15 ms while ``act`` runs, and what it returned."""
+    first = dict(run.operator.status)
+    done = act()
+    run.pass_time(0.5)
+    last = run.operator.status
+    late, periods = (int(last[key]) - int(first[key]) for key in ("late", "periods"))
+    return late / max(periods, 1), done
+
+
+def _get(run: Running, path: str, method: str = "GET", **headers) -> int:
+    connection = http.client.HTTPConnection(*run.host.split(":"), timeout=5)
+    connection.request(method, path, headers={"Host": run.host, **{k.title(): v for k, v in headers.items()}})
+    return connection.getresponse().status
+
+
+def _socket(run: Running, token: str | None = None, origin: str | None = None):
+    cookie = {"Cookie": f"gwm_console={run.token if token is None else token}"}
+    address, page = f"ws://{run.host}/socket", origin or f"http://{run.host}"
+    return connect(address, origin=page, additional_headers=cookie, ping_interval=None, close_timeout=0.5)
+
+
+def _opened(run: Running, **more) -> str:
+    try:
+        _socket(run, **more).close()
+    except websockets.InvalidStatus as error:
+        return f"refused ({error.response.status_code})"
+    return "OPENED"
+
+
+def _answer(status: int) -> str:
+    return f"refused ({status})" if status >= 400 else f"ANSWERED ({status})"
+
+
+def _until_closed(page, send) -> str:
+    try:
+        send(page)
+        while True:
+            page.recv(timeout=10)
+    except websockets.ConnectionClosed as error:
+        return f"cut off ({error.rcvd.code if error.rcvd else 'reset'})"
+    except ConnectionError:
+        return "cut off (reset)"
+    except TimeoutError:
+        return "NOT CUT OFF"
+
+
+def _flood(run: Running) -> str:
+    def send(page) -> None:
+        for _ in range(30_000):
+            page.send('{"do": "hold"}')
+
+    return _until_closed(_socket(run), send)
+
+
+def _big_frame(run: Running) -> str:
+    def send(page) -> None:
+        page.socket.sendall(b"\x81\xff" + (100 << 20).to_bytes(8, "big") + b"mask")
+        for _ in range(100):
+            page.socket.sendall(bytes(1 << 20))
+
+    return _until_closed(_socket(run), send)
+
+
+def _sockets(run: Running) -> str:
+    """Many that ask for a page and never finish, then as many pages as are let in, then one more."""
+    host, port = run.host.split(":")
+    with ExitStack() as stack:
+        for _ in range(900):
+            idle = stack.enter_context(socket.create_connection((host, int(port)), timeout=5))
+            idle.sendall(b"GET / HTTP/1.1\r\nHost: ")
+        beside = _opened(run)
+    with ExitStack() as stack:
+        opened = 0
+        for _ in range(100):
+            try:
+                stack.enter_context(_socket(run))
+            except (websockets.InvalidStatus, OSError):
+                break
+            opened += 1
+    return f"900 idle: another is {beside}; {opened} pages at once; afterwards {_opened(run)}"
+
+
+ATTACKS = {
+    "page without a token": lambda run: _answer(_get(run, "/")),
+    "page with a wrong token": lambda run: _answer(_get(run, "/?token=" + "A" * 43)),
+    "page under another name (rebinding)": lambda run: _answer(_get(run, f"/?token={run.token}", host="evil.example")),
+    "page asked for by another page": lambda run: _answer(_get(run, "/", origin="http://evil.example")),
+    "form of another page (POST)": lambda run: _answer(
+        _get(run, f"/?token={run.token}", "POST", origin="http://evil.example")
+    ),
+    "file outside (traversal)": lambda run: _answer(
+        _get(run, "/..%2fconsole_web.py", cookie=f"gwm_console={run.token}")
+    ),
+    "socket of another page": lambda run: _opened(run, origin="http://evil.example"),
+    "socket without a token": lambda run: _opened(run, token=""),
+    "30 000 messages at once": _flood,
+    "a frame of 100 MB": _big_frame,
+    "1000 sockets": _sockets,
+}
