@@ -51,9 +51,9 @@ def compare(study: Study, progress: Callable[[int, int], None] = lambda *_: None
     seen = replace(study.policy, lift=foresight.lift_config)
     configs = {WITHOUT: seen, WITH: replace(seen, foresight=foresight.channels)}
     jobs = [(name, demos, seed) for demos in study.demos for seed in range(study.seeds) for name in configs]
-    won = {}
+    won, samples = {}, {}
     for done, (name, demos, seed) in enumerate(jobs):
-        won[name, demos, seed] = _successes(study, configs[name], name, demos, seed)
+        won[name, demos, seed] = _successes(study, configs[name], name, demos, seed, samples)
         progress(done + 1, len(jobs))
     rows = []
     for demos in study.demos:
@@ -78,17 +78,22 @@ def _keep(study: Study) -> None:
     file.write_text(note)
 
 
-def _successes(study: Study, config: PolicyConfig, name: str, demos: int, seed: int) -> list[bool]:
-    """Which trials a policy wins that saw ``demos`` episodes; one more is for validation."""
+def _successes(
+    study: Study, config: PolicyConfig, name: str, demos: int, seed: int, samples: dict[str, Samples]
+) -> list[bool]:
+    """Which trials a policy wins that saw ``demos`` episodes; one more is for validation. Fills ``samples`` by name."""
     folder = study.out / f"{study.task}_{study.difficulty}_{demos}_{name}_{seed}"
     file = folder / "trials.json"
     if file.exists():
         return json.loads(file.read_text())
     if not (folder / "manifest.json").exists():
         world = study.world if config.foresight else None
-        samples = load_samples([study.data], config.tasks, config.lift, study.processes, world=world)
+        if name not in samples:
+            samples[name] = load_samples([study.data], config.tasks, config.lift, study.processes, world=world)
         train = replace(study.train, held_out=1 / (demos + 1), seed=seed)
-        train_policy(_first(samples, demos + 1), config, train, folder, {"command": "gwm eval features"}, world=world)
+        train_policy(
+            _first(samples[name], demos + 1), config, train, folder, {"command": "gwm eval features"}, world=world
+        )
     trials = evaluate(
         EvalConfig(study.task, str(folder), study.trials, study.first, study.difficulty, renderer=study.renderer),
         study.processes,

@@ -30,7 +30,7 @@ from gwm_core.site import site_of
 
 WISHES = {
     **{wish: f"gate/{wish}" for wish in ("stop", "hold", "arm", "home", "reset")},
-    **{wish: f"recorder/{wish}" for wish in ("start", "save", "discard")},
+    **{wish: f"recorder/{wish}" for wish in ("start", "discard")},
 }
 VALID = 3.0  # [s] an approval is, from the click on
 LIVE_PERIOD = 0.2  # [s] between pictures of a camera
@@ -157,7 +157,7 @@ class ConsoleNode(Node):
         return {
             "gate": self._gate, "future": future, "divergence": divergence, "stages": self._stages,
             "nodes": {name: report.get("message", "") for name, report in self._reports.items()},
-            "recording": self._reports.get("recorder", {}).get("recording") == "True",
+            "recorder": self._reports.get("recorder", {}),
             "result": self._result, "answers": list(self._answers), "cameras": list(self._site.cameras),
             "modes": MODES, "steps": topics.STEPS, "robot": self._settings.robot, "task": self._settings.task,
         }  # fmt: skip
@@ -187,6 +187,8 @@ class ConsoleNode(Node):
             return topics.APPROVE, given | {"plan": int(given["plan"]), "expires": now_ns(self) + round(VALID * 1e9)}
         if what == "mark" and (kinds == {"success": bool} or (kinds == {"note": str} and len(given["note"]) <= NOTE)):
             return topics.MARK, given
+        if what == "save" and kinds in ({}, {"success": bool}):
+            return topics.MARK, given | {"save": True}
         if what == "lay" and kinds == {"seed": int} and self._settings.robot == "sim" and 0 <= given["seed"] < 2**31:
             return topics.SIM_EPISODE, given | {"task": self._settings.task, "difficulty": "nominal"}
         raise ValueError(f"no such command: {str(command)[:200]}")

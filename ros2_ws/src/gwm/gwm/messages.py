@@ -185,11 +185,10 @@ def approval_of(message) -> Approval:
 
 def mark_of(message) -> dict:
     """What an operator says of an episode, of a String with JSON. Raises ValueError for anything else."""
+    kinds = {"success": bool, "note": str, "save": bool}
     wish = json.loads(message.data) if len(message.data) <= 1000 else None
-    if wish not in ({"success": True}, {"success": False}) and not (
-        isinstance(wish, dict) and list(wish) == ["note"] and isinstance(wish["note"], str)
-    ):
-        raise ValueError('neither {"success": true or false} nor {"note": text}')
+    if not isinstance(wish, dict) or any(type(value) is not kinds.get(key) for key, value in wish.items()):
+        raise ValueError('no JSON object of "success" (bool), "note" (str), "save" (bool), or some of them')
     return wish
 
 

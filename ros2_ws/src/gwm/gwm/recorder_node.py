@@ -42,6 +42,7 @@ class RecorderNode(Node):
         self._settings = declare(self, RecorderParameters)
         self._site = site_of(self._settings.robot, self._settings.site)
         self._writer, self._folder, self._result, self._marks = None, None, {}, {}
+        self._saved = ""  # the last episode
         self._received: dict[str, int] = {}
         kinds = {
             topics.JOINT_STATES: JointState, topics.GRIPPER_STATES: JointState, topics.COMMAND: JointState,
@@ -71,14 +72,22 @@ class RecorderNode(Node):
             try:
                 if topic == topics.SIM_RESULT:
                     self._result = dict(json.loads(message.data))
-                if topic == topics.MARK:
-                    self._marks |= messages.mark_of(message)
                 if self._writer is not None:
                     callback(message)
+                if topic == topics.MARK:
+                    self._on_mark(message)
             except (ValueError, TypeError) as error:  # a malformed message; anything else is a fault of ours
                 self.get_logger().error(f"{topic} not recorded: {error}", throttle_duration_sec=2.0)
 
         self.create_subscription(kind, topic, count, qos)
+
+    def _on_mark(self, message) -> None:
+        """Keep what the operator says of the episode, and save it where they say so: after their last word on it."""
+        marks = messages.mark_of(message)
+        save = marks.pop("save", False)
+        self._marks |= marks
+        if save:
+            self._save()
 
     def _plain(self, topic: str):
         def write(message):
@@ -125,7 +134,8 @@ class RecorderNode(Node):
         writer = self._take_writer()
         cameras = {name: camera.to_dict() for name, camera in self._site.cameras.items()}
         info = {"robot": self._settings.robot, "saved": time.time(), "unusable": [], "cameras": cameras}
-        return writer.close({"task": self._settings.task, **self._result, **self._marks, **info})
+        self._saved = writer.close({"task": self._settings.task, **self._result, **self._marks, **info})
+        return self._saved
 
     def _discard(self) -> str:
         self._take_writer().discard()
@@ -138,7 +148,8 @@ class RecorderNode(Node):
         return writer
 
     def _report(self) -> None:
-        values = {"recording": self._writer is not None, **{f"received {t}": n for t, n in self._received.items()}}
+        values = {"recording": self._writer is not None, "saved": self._saved}
+        values |= {f"received {topic}": n for topic, n in self._received.items()}
         self._diagnostics.publish(messages.diagnostics(now_ns(self), "recorder", "recording", values))
 
     def close(self) -> None:

@@ -75,7 +75,7 @@ function show(s) {
   if (there && document.activeElement !== $("mode")) $("mode").value = g.mode;
   $("approve").disabled = !g.waiting;
   $("waiting").textContent = g.waiting ? `plan ${g.waiting}, ${g.waiting_s} s left` : "none";
-  $("episode").textContent = (s.recording ? "recording" : "not recording") +
+  $("episode").textContent = (s.recorder.recording === "True" ? "recording" : s.recorder.saved ? `saved ${s.recorder.saved}` : "not recording") +
     (s.result.seed === undefined ? "" : `; table of seed ${s.result.seed}, ${s.result.success ? "success" : "not done"}, ${Number(s.result.seconds).toFixed(1)} s`);
   $("answers").replaceChildren(...[...s.answers, ...(g.answer ? [`refused: ${g.answer}`] : [])].map((text) => Object.assign(document.createElement("li"), { textContent: text })));
   $("future").textContent = s.future.plan ? `success foreseen ${(100 * s.future.success).toFixed(0)} %, ${s.future.age_ms.toFixed(0)} ms old when shown` : "nothing imagined yet";
@@ -114,7 +114,7 @@ $("horizon").oninput = choose;
 $("view").onchange = choose;
 $("note").onkeydown = (event) => { if (event.key === "Enter") { send("mark", { note: $("note").value }); $("note").value = ""; } };
 
-function save(success) { send("mark", { success }); send("save"); }
+function save(success) { send("save", { success }); }
 function redo() { send("discard"); send("start"); }
 
 function press(event) {

@@ -1,0 +1,106 @@
+"""A recorded run on one axis of time, as one page, and by two readers that know nothing of each other."""
+
+import json
+import re
+
+import cv2
+import numpy as np
+import pytest
+from gwm.replay import write_page
+
+from gwm_core import topics
+from gwm_core.data import episode as bag
+from gwm_core.data.replay import read_replay
+from gwm_core.errors import InputError
+
+T0, STEP = 1_700_000_000_000_000_000, 100_000_000
+VIEWS = ("front", topics.AFAR)
+
+
+def picture(shade):
+    return np.full((24, 32, 3), shade, np.uint8)
+
+
+def shade(data):
+    return round(float(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE).mean()))
+
+
+def record(folder, said='{"do": "hold", "time": 1}'):
+    """Three seconds: a frame each 50 ms whose grey is its number, a future at 0.5 s, half of one at 1.5 s."""
+    writer = bag.EpisodeWriter(folder)
+    for k in range(60):
+        stamp = T0 + k * STEP // 2
+        writer.write(
+            "camera/front/color/image_raw/compressed", bag.compressed_color(stamp, "front", picture(4 * k)), stamp
+        )
+    for view in VIEWS:
+        for step in range(1, topics.STEPS + 1):
+            due = T0 + (5 + step) * STEP
+            writer.write(topics.imagined(view, step), bag.compressed_color(due, view, picture(20 * step)), due)
+    late = T0 + 16 * STEP
+    writer.write(topics.imagined("front", 1), bag.compressed_color(late, "front", picture(9)), late)
+    kinds = bag.STORE.types
+    dims = [kinds["std_msgs/msg/MultiArrayDimension"](name, 1, 1) for name in ("plan", "h4 image")]
+    layout = kinds["std_msgs/msg/MultiArrayLayout"](dims, 0)
+    numbers = kinds["std_msgs/msg/Float64MultiArray"](layout, np.array([T0 + 10 * STEP, 0.25]))
+    writer.write(topics.DIVERGENCE, numbers, T0 + 12 * STEP)
+    writer.write(topics.DECISION, kinds["std_msgs/msg/String"](said), T0 + 20 * STEP)
+    pairs = [kinds["diagnostic_msgs/msg/KeyValue"]("state", "HOLD")]
+    status = kinds["diagnostic_msgs/msg/DiagnosticStatus"](0, "gate", "HOLD", "", pairs)
+    header = bag.joint_state(T0, [], []).header
+    writer.write(topics.STATUS, kinds["diagnostic_msgs/msg/DiagnosticArray"](header, [status]), T0)
+    cameras = {"front": {"prefix": "camera/front", "T_base_camera": np.eye(4).tolist()}}
+    return writer.close({"cameras": cameras, "task": "lift", "success": True})
+
+
+def test_everything_lies_where_it_happened(tmp_path):
+    replay = read_replay(record(tmp_path / "episode_000000"))
+    times = [time for time, _ in replay.observed["front"]]
+    assert times[0] == 0 and np.allclose(np.diff(times), 0.1)  # thinned
+    assert shade(replay.seen("front", 1.04)) == pytest.approx(80, abs=3)
+    assert shade(replay.seen("front", -1.0)) == pytest.approx(0, abs=3)
+    ((time, views),) = replay.imagined  # half a future is none
+    assert time == pytest.approx(0.5) and set(views) == set(VIEWS)
+    assert [shade(data) for data in views["front"]] == pytest.approx([20 * k for k in range(1, 9)], abs=3)
+    assert replay.divergence == [(pytest.approx(1.0), {"h4 image": 0.25})]
+    assert replay.decisions == [(pytest.approx(2.0), {"do": "hold", "time": 1})]
+    assert replay.status == [(0.0, {"state": "HOLD"})]
+
+
+def test_the_page_needs_nothing_else_and_what_was_said_stays_text(tmp_path):
+    record(tmp_path / "run/episode_000000", json.dumps({"do": "mark", "note": "</script><script>alert(1)</script>"}))
+    assert write_page(tmp_path / "run", tmp_path / "page.html") == 1
+    page = (tmp_path / "page.html").read_text()
+    assert not re.search(r"https?://|src=|@import|\$(css|data|script)\b", page)
+    assert page.count("</script>") == 2
+    data = re.search(r'type="application/json">(.*?)</script>', page, re.S).group(1)
+    (found,) = json.loads(data)
+    assert found["decisions"][0][1]["note"].startswith("</script>") and len(found["observed"]["front"]) == 30
+
+
+def test_a_damaged_run_is_one_line(tmp_path):
+    path = record(tmp_path / "episode_000000")
+    file = next(path.rglob("*.mcap"))
+    file.write_bytes(file.read_bytes()[:3000])
+    with pytest.raises(InputError, match="cannot be replayed"):
+        read_replay(path)
+    with pytest.raises(InputError, match="no episodes"):
+        write_page(tmp_path / "bag", tmp_path / "page.html")
+
+
+def test_another_reader_finds_the_same(tmp_path):
+    """mcap's own reader, which shares nothing with rosbags, with the schemas that are in the file."""
+    reader = pytest.importorskip("mcap_ros2.reader")
+    path = record(tmp_path / "episode_000000")
+    found = {}
+    for view in reader.read_ros2_messages(str(next(path.rglob("*.mcap")))):
+        found.setdefault(view.channel.topic, []).append((view.schema.name, view.ros_msg))
+    kind, message = found["/" + topics.imagined("front", 3)][0]
+    assert kind == "sensor_msgs/msg/CompressedImage" and message.header.frame_id == "front"
+    assert message.header.stamp.sec * 10**9 + message.header.stamp.nanosec == T0 + 8 * STEP
+    assert shade(bytes(message.data)) == pytest.approx(60, abs=3)
+    kind, message = found["/" + topics.DIVERGENCE][0]
+    assert kind == "std_msgs/msg/Float64MultiArray" and list(message.data) == [T0 + 10 * STEP, 0.25]
+    assert [dim.label for dim in message.layout.dim] == ["plan", "h4 image"]
+    assert json.loads(found["/" + topics.DECISION][0][1].data)["do"] == "hold"
+    assert len(found["/camera/front/color/image_raw/compressed"]) == 60
