@@ -201,6 +201,7 @@ class Future:
     pictures: dict[str, list[np.ndarray]]  # view -> a picture for every step
     success: float  # imagined, at the end; NaN where nothing is shown
     gaps: dict[int, dict[str, float]]
+    scene: np.ndarray | None = None  # (N, 14) at the end
 
 
 def imagine(imagination: Imagination, watch: Watch, task: Task, site: Site) -> Future:
@@ -228,7 +229,7 @@ def imagine(imagination: Imagination, watch: Watch, task: Task, site: Site) -> F
         name: [np.rint(255 * np.clip(view.draw(scene), 0, 1)).astype(np.uint8) for view, scene in zip(steps, scenes)]
         for name, steps in views.items()
     }
-    return Future(stamp, pictures, float(heads[-1, 1]), gaps)
+    return Future(stamp, pictures, float(heads[-1, 1]), gaps, scenes[-1])
 
 
 def _views(site: Site, task: Task) -> dict[str, list[View]]:

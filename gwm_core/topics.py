@@ -12,6 +12,7 @@ SCENE = "policy/scene"  # what a plan was made from, stamped with its id
 AFAR = "afar"  # the view that no camera has
 STEPS = 8  # of 0.1 s that are imagined of a plan
 IMAGINED = "imagination/plan"  # by the labels of the layout: plan id, horizon, success, [ms] it took, [ms] old
+IMAGINED_SCENE = "imagination/scene"  # the last of the steps, stamped with the time it is of
 DIVERGENCE = "imagination/divergence"  # plan id, then the terms by horizon
 STAGES = "policy/stages"  # where the time of a plan went: plan id [ns], then [ms] by the labels of its layout
 PROPOSAL = "policy/proposal"  # a policy's plans where an operator may take over; teleop passes them on

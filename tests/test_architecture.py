@@ -55,7 +55,7 @@ def test_ros_own_python_without_our_packages_can_read_the_graph():
         "print(len(gwm.graph.graph(policy='expert')), 'numpy' in sys.modules)"
     )
     out = subprocess.run([sys.executable, "-S", "-I", "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.split() == ["5", "False"]
+    assert out.stdout.split() == ["6", "False"]
 
 
 def test_nothing_reads_a_clock_in_the_core_but_training():

@@ -55,7 +55,7 @@ def test_fuzzing_finds_a_follower_without_limits(plans, monkeypatch):
 
 def test_fuzzing_finds_a_gate_that_takes_plans_again_and_late(plans, monkeypatch):
     monkeypatch.setattr(
-        Gate, "_untimely", lambda self, chunk, age, now: "" if self.armed and np.isfinite(age) else "age"
+        Gate, "_untimely", lambda self, chunk, age, now, oldest: "" if self.armed and np.isfinite(age) else "age"
     )
     assert fuzz(4000, 1, plans).partial > 0
 

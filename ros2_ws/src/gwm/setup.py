@@ -29,6 +29,7 @@ setup(
             "recorder_node = gwm.recorder_node:main",
             "imagination_node = gwm.imagination_node:main",
             "console_node = gwm.console_node:main",
+            "viewer_node = gwm.viewer_node:main",
         ]
     },
 )

@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import sys
+import threading
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ VALID = 3.0  # [s] an approval is, from the click on
 LIVE_PERIOD = 0.2  # [s] between pictures of a camera
 PORTS = 10  # tried, from the one that was asked for
 NOTE = 500  # characters
+DRIVES = 2.0  # [s] a page does, after the last of its sticks
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ class ConsoleNode(Node):
             for topic in (topics.APPROVE, topics.MODE, topics.MARK, topics.DECISION, topics.SIM_EPISODE)
         }
         self._beat = self.create_publisher(Header, topics.HEARTBEAT, SENSOR)
-        self._joy = self.create_publisher(Joy, topics.JOY, SENSOR)
+        self._driving = threading.Lock()  # pages have a thread of their own
+        self._joy, self._joy_at = None, 0.0  # a publisher while the page drives: two are rivals to the operator's node
         self.create_subscription(DiagnosticArray, topics.STATUS, self._on_status, NEWEST)
         self.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, self._on_report, RELIABLE)
         self.create_subscription(String, topics.SIM_RESULT, self._on_result, NEWEST)
@@ -114,7 +117,11 @@ class ConsoleNode(Node):
         return lambda message: setattr(self, name, messages.read_numbers(message))
 
     def _look(self) -> None:
-        """Pictures are asked for while somebody looks."""
+        """Pictures are asked for while somebody looks, sticks are there while somebody drives."""
+        with self._driving:
+            if self._joy and time.monotonic() - self._joy_at > DRIVES:
+                self.destroy_publisher(self._joy)
+                self._joy = None
         if self._console.clients and not self._watched:
             wanted = [
                 (Image, topics.color(c.prefix), self._live(name), SENSOR) for name, c in self._site.cameras.items()
@@ -150,6 +157,11 @@ class ConsoleNode(Node):
 
     # ---- for the page ----------------------------------------------------------------------------------------------
 
+    @property
+    def viewer_port(self) -> int:
+        """Where the 3D scene is served on this machine; 0 = nowhere."""
+        return int(self._reports.get("viewer", {}).get("port", 0))
+
     def state(self) -> dict:
         """What the page shows beside pictures. Ids are text: JavaScript's numbers are too short."""
         future = self._future | {"plan": f"{self._future['plan']:.0f}"} if self._future else {}
@@ -159,7 +171,8 @@ class ConsoleNode(Node):
             "nodes": {name: report.get("message", "") for name, report in self._reports.items()},
             "recorder": self._reports.get("recorder", {}),
             "result": self._result, "answers": list(self._answers), "cameras": list(self._site.cameras),
-            "modes": MODES, "steps": topics.STEPS, "robot": self._settings.robot, "task": self._settings.task,
+            "modes": MODES, "steps": topics.STEPS, "robot": self._settings.robot, "viewer": self.viewer_port > 0,
+            "task": self._settings.task,
         }  # fmt: skip
 
     def act(self, command: dict) -> None:
@@ -212,7 +225,10 @@ class ConsoleNode(Node):
             raise ValueError("joy: axes and buttons are lists of numbers from -1 to 1")
         message = Joy(axes=[float(a) for a in axes], buttons=[int(b) for b in buttons])
         self._stamped(message.header)
-        self._joy.publish(message)
+        with self._driving:
+            self._joy_at = time.monotonic()
+            self._joy = self._joy or self.create_publisher(Joy, topics.JOY, SENSOR)
+            self._joy.publish(message)
 
     def _stamped(self, header: Header) -> Header:
         messages.set_stamp(header, now_ns(self))

@@ -11,11 +11,13 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Protocol
 
 import uvicorn
+import websockets
 from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 
@@ -40,10 +42,17 @@ HEADERS = {
 }
 
 
+VIEWER_PAGE = Path(find_spec("viser").origin).parent / "client/build/index.html"  # its code is not needed here
+VIEWER_HEADERS = {  # its script is unpacked by the page itself, which only inline code can do
+    "Content-Security-Policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' blob: data:; frame-ancestors 'self'",
+}
+
+
 class Desk(Protocol):
     """What the server needs of the node behind it. Called from the server's thread."""
 
     pictures: dict[str, tuple[int, bytes]]  # name -> number, JPEG
+    viewer_port: int  # on 127.0.0.1, of the server of the 3D scene; 0 = none
 
     def state(self) -> dict:
         """What the page shows."""
@@ -61,8 +70,10 @@ class Console:
         self.app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
         self.app.middleware("http")(self._check)
         self.app.get("/")(self._page)
+        self.app.get("/scene/")(self._viewer)
         self.app.get("/{name}")(self._file)
         self.app.websocket("/socket")(self._socket)
+        self.app.websocket("/scene/")(self._viewer_socket)
 
     async def _check(self, request: Request, call) -> Response:
         token = request.query_params.get("token") or request.cookies.get(COOKIE, "")
@@ -72,7 +83,7 @@ class Console:
             self._refused(request.client, reason)
             return PlainTextResponse(reason, status, HEADERS)
         response = await call(request)
-        response.headers.update(HEADERS)
+        response.headers.update(HEADERS | (VIEWER_HEADERS if request.url.path == "/scene/" else {}))
         return response
 
     async def _page(self, request: Request) -> Response:
@@ -89,7 +100,34 @@ class Console:
             return PlainTextResponse("no such page", 404)
         return FileResponse(PAGE / name, media_type=FILES[name])
 
-    async def _socket(self, socket: WebSocket) -> None:
+    async def _viewer(self) -> Response:
+        """The 3D scene's page: viser's own file, which needs no other."""
+        return FileResponse(VIEWER_PAGE, media_type="text/html")
+
+    async def _viewer_socket(self, socket: WebSocket) -> None:
+        """What the 3D scene's page and its server say to each other, passed on."""
+        if not self._desk.viewer_port or not await self._admitted(socket):
+            return await socket.close(1008)
+        spoken = socket.scope["subprotocols"]
+        address = f"ws://127.0.0.1:{self._desk.viewer_port}"
+        async with websockets.connect(address, subprotocols=spoken or None, max_size=None, compression=None) as server:
+            await socket.accept(server.subprotocol)
+
+            async def back() -> None:
+                async for data in server:
+                    await socket.send_bytes(data)
+
+            sender = asyncio.create_task(back())
+            try:
+                while True:
+                    await server.send(await socket.receive_bytes())
+            except (WebSocketDisconnect, websockets.ConnectionClosed):
+                pass
+            finally:
+                sender.cancel()
+
+    async def _admitted(self, socket: WebSocket) -> bool:
+        """Whether a socket may be opened."""
         token = socket.cookies.get(COOKIE, "")
         host, origin = socket.headers.get("host", ""), socket.headers.get("origin")
         status, reason = self._access.refuses(host, origin, token, socket=True)
@@ -97,10 +135,13 @@ class Console:
             status, reason = 503, f"{MOST_CLIENTS} pages are open already"
         if status:
             self._refused(socket.client, reason)
-            await socket.close(1008)  # before accept: HTTP 403
-            return
+        return not status
+
+    async def _socket(self, socket: WebSocket) -> None:
+        if not await self._admitted(socket):
+            return await socket.close(1008)  # before accept: HTTP 403
         await socket.accept()
-        client, role = next(self._ids), self._access.role(token)
+        client, role = next(self._ids), self._access.role(socket.cookies[COOKIE])
         self.clients += 1
         self._log({"client": client, "event": "connected", "role": role, "address": socket.client.host})
         sender = asyncio.create_task(self._send(socket, client, role))
@@ -174,7 +215,7 @@ class Server:
     def __init__(self, console: Console, sock, certificate: str = "", key: str = ""):
         config = uvicorn.Config(
             console.app, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
-            ws="websockets-sansio", ws_max_size=BIGGEST, ws_max_queue=16, ws_per_message_deflate=False,
+            ws="websockets-sansio", ws_max_size=16 * BIGGEST, ws_max_queue=16, ws_per_message_deflate=False,
             timeout_keep_alive=5, timeout_graceful_shutdown=1, h11_max_incomplete_event_size=16384,
             limit_concurrency=64, ssl_certfile=certificate or None, ssl_keyfile=key or None,
         )  # fmt: skip

@@ -62,7 +62,7 @@ def drive(args, policy: str) -> tuple[dict, Path]:
         idle = subprocess.Popen([sys.executable, "-m", "gwm.idle"], stdout=subprocess.PIPE, text=True, process_group=0)
         try:
             supervisor.start()
-            rows, before, after = _episodes(operator, supervisor, args)
+            rows, before, after = _episodes(operator, supervisor, args, out / "console.url")
         except GraphOver as error:
             raise InputError(f"the demo stopped: {error}; {_last_words(out / 'nodes.log')}") from None
         finally:
@@ -103,7 +103,7 @@ def _say(args, text: str, end: str = "\n") -> None:
         print(text, flush=True)
 
 
-def _episodes(operator: Operator, supervisor: Supervisor, args) -> tuple[list[dict], dict, dict]:
+def _episodes(operator: Operator, supervisor: Supervisor, args, page: Path) -> tuple[list[dict], dict, dict]:
     """Results of all episodes, and the message counts before the first and after the last."""
     _say(args, "starting simulation, policy, gate and recorder ...")
     poll = supervisor.poll
@@ -111,6 +111,8 @@ def _episodes(operator: Operator, supervisor: Supervisor, args) -> tuple[list[di
         reports = {"gate": operator.status, **{n: operator.reports.get(n) for n in ("sim", "policy", "recorder")}}
         raise GraphOver(f"not ready after {START_TIME:.0f} s: {[n for n, r in reports.items() if not r]}")
     _say(args, f"ready: renderer {operator.reports['sim']['renderer']}, policy {operator.reports['policy']['message']}")
+    if page.exists():
+        _say(args, f"watch, hold and stop it at {page.read_text().split()[0]}")
     before = _rest_and_count(operator, poll)
     operator.wish("gate/arm", poll)
     rows = [_episode(operator, args, number, poll) for number in range(args.episodes)]

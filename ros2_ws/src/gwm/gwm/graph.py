@@ -114,6 +114,7 @@ def graph(
     precision: str = "auto",
     imagination: bool = True,
     console: int = 8600,
+    viewer: bool = True,
     console_host: str = "127.0.0.1",
     console_certificate: str = "",
     console_key: str = "",
@@ -143,6 +144,7 @@ def graph(
         precision: of the runtime: fp32, bf16 or fp16; auto: fp16 for tensorrt, else fp32.
         imagination: show what plans will lead to, where the policy's folder has a world model.
         console: port of the operator's page (the next free one where it is taken), whose address is printed; 0: none.
+        viewer: the 3D scene on that page.
         console_host, console_certificate, console_key: another address than this machine's own, with TLS alone (PEM).
         start_cameras: drive the RealSense cameras that have a serial in the site file; else realsense-ros does.
     """
@@ -203,6 +205,8 @@ def graph(
         nodes.append(
             NodeSpec("console", "console_node", {**common, "record": record, "task": task, **page}, respawn=True)
         )
+    if console and viewer:
+        nodes.append(NodeSpec("viewer", "viewer_node", nice=15, respawn=True))
     cameras = {"width": camera_width, "height": camera_height, "camera_hz": camera_hz}
     if robot == "sim":
         parameters = {

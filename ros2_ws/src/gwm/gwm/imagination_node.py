@@ -58,6 +58,7 @@ class ImaginationNode(Node):
         self._Ks: dict[str, tuple] = {}
         self._width, self._done, self._asked, self._report_of = np.nan, 0, 0, {}
         self._plan = self.create_publisher(Float64MultiArray, topics.IMAGINED, RELIABLE)
+        self._scene = self.create_publisher(PointCloud2, topics.IMAGINED_SCENE, RELIABLE)
         self._divergence = self.create_publisher(Float64MultiArray, topics.DIVERGENCE, RELIABLE)
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
         self._pictures = {
@@ -152,6 +153,8 @@ class ImaginationNode(Node):
         self._report_of = {"ms": f"{ms:.0f}", "age_ms": f"{age:.0f}"} | {k: f"{v:.3f}" for k, v in gaps.items()}
 
     def _show(self, future: Future, ms: float, age: float) -> None:
+        end = future.plan + round(topics.STEPS * CHUNK_DT * 1e9)
+        self._scene.publish(scene_messages.scene(end, future.scene))
         for name, pictures in future.pictures.items():
             for step, picture in enumerate(pictures, 1):
                 due = future.plan + round(step * CHUNK_DT * 1e9)

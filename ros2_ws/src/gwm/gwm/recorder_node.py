@@ -49,7 +49,7 @@ class RecorderNode(Node):
             topics.CHUNK: JointTrajectory, topics.ALIVE: UInt64, topics.STATUS: DiagnosticArray,
             topics.SIM_RESULT: String, topics.MARK: String, topics.DECISION: String, topics.APPROVE: String,
             topics.MODE: String, topics.IMAGINED: Float64MultiArray, topics.DIVERGENCE: Float64MultiArray,
-            topics.SCENE: PointCloud2,
+            topics.SCENE: PointCloud2, topics.IMAGINED_SCENE: PointCloud2,
         }  # fmt: skip
         for view in (*self._site.cameras, topics.AFAR):
             kinds |= {topics.imagined(view, step): CompressedImage for step in range(1, topics.STEPS + 1)}
