@@ -35,7 +35,7 @@ REFUSALS = (5.0, 50.0)  # a second, at once, that are written down
 PERIOD, STATE_PERIOD = 0.05, 0.1  # [s]
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-    "connect-src 'self'; frame-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
@@ -44,7 +44,7 @@ HEADERS = {
 
 VIEWER_PAGE = Path(find_spec("viser").origin).parent / "client/build/index.html"  # its code is not needed here
 VIEWER_HEADERS = {  # its script is unpacked by the page itself, which only inline code can do
-    "Content-Security-Policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' blob: data:; frame-ancestors 'self'",
+    "Content-Security-Policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' blob: data:; frame-ancestors 'none'",
 }
 
 
@@ -73,7 +73,7 @@ class Console:
         self.app.get("/scene/")(self._viewer)
         self.app.get("/{name}")(self._file)
         self.app.websocket("/socket")(self._socket)
-        self.app.websocket("/scene/")(self._viewer_socket)
+        self.app.websocket("/scene")(self._viewer_socket)  # without the slash: viser asks so
 
     async def _check(self, request: Request, call) -> Response:
         token = request.query_params.get("token") or request.cookies.get(COOKIE, "")

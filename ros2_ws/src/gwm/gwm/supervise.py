@@ -22,7 +22,7 @@ def refuse_second_graph() -> None:
     """Raise InputError when another gate is in this ROS domain."""
     os.environ.update(environment())
     context = Context()
-    rclpy.init(context=context, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+    rclpy.init(args=[], context=context, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     node = rclpy.create_node("gwm_starter", context=context)
     try:
         wait_to_be_alone(node, topics.STATUS, own=0)

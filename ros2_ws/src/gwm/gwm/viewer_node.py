@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +44,8 @@ class ViewerNode(Node):
 
     def __init__(self):
         super().__init__("viewer")
-        self._server = viser.ViserServer(host="127.0.0.1", port=declare(self, ViewerParameters).port, verbose=False)
+        with redirect_stdout(io.StringIO()):  # its address is of no use: the console passes it on
+            self._server = viser.ViserServer(host="127.0.0.1", port=declare(self, ViewerParameters).port)
         self._server.gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False)
         self._server.scene.set_up_direction("+z")
         self._server.scene.add_grid("/table", width=1.2, height=1.2, position=(0.5, 0.0, 0.0), cell_size=0.1)
@@ -117,7 +119,8 @@ class ViewerNode(Node):
 
     def close(self) -> None:
         """End the server."""
-        self._server.stop()
+        with redirect_stdout(io.StringIO()):
+            self._server.stop()
 
 
 def covariances(gaussians: np.ndarray) -> np.ndarray:

@@ -110,11 +110,6 @@ $("success").onclick = () => save(true);
 $("fail").onclick = () => save(false);
 $("redo").onclick = redo;
 $("lay").onclick = () => send("lay", { seed: Number($("seed").value) });
-$("scene").onclick = () => {
-  const shown = $("frame").firstChild;
-  $("scene").textContent = shown ? "show" : "hide";
-  if (shown) shown.remove(); else $("frame").appendChild(Object.assign(document.createElement("iframe"), { src: "/scene/", title: "3D scene" }));
-};
 $("horizon").oninput = choose;
 $("view").onchange = choose;
 $("note").onkeydown = (event) => { if (event.key === "Enter") { send("mark", { note: $("note").value }); $("note").value = ""; } };
