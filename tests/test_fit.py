@@ -201,6 +201,18 @@ def test_a_world_trained_twice_is_the_same_and_another_seed_is_not(clips, traine
     assert not all(torch.equal(first[n], other[n]) for n in first)
 
 
+def test_a_world_model_goes_on_from_another_ones_weights(clips, trained, tmp_path):
+    few = replace(WORLD_TRAIN, iterations=1, learning_rate=1e-6)
+    train_world(*encoded(clips, trained), trained, WORLD_CONFIG, few, tmp_path / "more", {}, begin=trained)
+    first, more = (load_world(folder, trained)[0] for folder in (trained, tmp_path / "more"))
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(first.parameters(), more.parameters()))
+    assert torch.equal(first.latent_std, more.latent_std)
+    assert len(json.loads((tmp_path / "more/world.json").read_text())["provenance"]["begun_from"]) == 64
+    other = replace(WORLD_CONFIG, layers=WORLD_CONFIG.layers + 1)
+    with pytest.raises(InputError, match="another configuration"):
+        train_world(*encoded(clips, trained), trained, other, few, tmp_path / "other", {}, begin=trained)
+
+
 def test_a_policy_may_see_what_the_world_model_foresees(clips, trained, tmp_path):
     """It trains on the features, carries its world model along, acts, and refuses another."""
     foresight = Foresight(trained)

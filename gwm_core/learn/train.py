@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +18,12 @@ from gwm_core.learn.clips import Clips
 from gwm_core.learn.dataset import Samples
 from gwm_core.learn.fit import Batch, finish, fit
 from gwm_core.learn.latents import Sequences, tracked
-from gwm_core.model.checkpoint import load_vae, save_policy, save_vae, save_world
+from gwm_core.model.checkpoint import load_vae, load_world, save_policy, save_vae, save_world
 from gwm_core.model.config import PolicyConfig, TrainConfig, VAEConfig, WorldConfig
 from gwm_core.model.diffusion import sample_times
 from gwm_core.model.policy import ACTION, Policy
 from gwm_core.model.vae import VAE
+from gwm_core.model.weights import digest
 from gwm_core.model.world import World
 from gwm_core.scene.track import find_riders
 
@@ -161,11 +162,13 @@ def train_vae(
 def train_world(
     sequences: Sequences, episode: np.ndarray, vae_folder: Path, world_config: WorldConfig, config: TrainConfig,
     out: Path, provenance: dict, device: str = "cpu", progress: Progress = silent, record: Callable = silent,
+    begin: Path | None = None,
 ) -> dict:  # fmt: skip
     """Train a world model on latents of the VAE in ``vae_folder``; the figures are errors on held-out sequences.
 
     Args:
         episode: (S,) of every sequence.
+        begin: folder of a world model of the same VAE whose weights and normalisation are begun with.
     """
     torch.manual_seed(config.seed)
     world = World(world_config, load_vae(vae_folder).config).to(device)
@@ -173,6 +176,10 @@ def train_world(
     training = sequences.windows(context + 1 + IMAGINED, np.flatnonzero(~held))
     known = sequences.latents[~held].float()
     world.set_normalization(known, known[:, 1:] - known[:, :-1])
+    key = settings_key(world_config, config, len(episode)) + (Path(vae_folder) / "vae.json").read_text()
+    if begin:
+        world.load_state_dict(_begun(begin, vae_folder, world_config).state_dict())
+        provenance, key = provenance | {"begun_from": digest(begin / "world.safetensors")}, key + str(begin)
 
     def draw(count: int) -> Batch:
         index = torch.randint(len(training[0]), (count,)).numpy()
@@ -184,7 +191,6 @@ def train_world(
     def loss(model: World, **batch) -> Tensor:
         return model.loss(**batch, jitter=JITTER)
 
-    key = settings_key(world_config, config, len(episode)) + (Path(vae_folder) / "vae.json").read_text()
     average, figures = fit(
         world, loss, draw, lambda w: judge_world(w, sequences, np.flatnonzero(held)), config, Path(out), key, progress,
         record,
@@ -192,6 +198,15 @@ def train_world(
     about = provenance | about_run(config, len(episode), device) | figures
     finish(out, lambda: save_world(Path(out), average, Path(vae_folder), about))
     return figures
+
+
+def _begun(folder: Path, vae_folder: Path, config: WorldConfig) -> World:
+    world, _ = load_world(folder, vae_folder)
+    if replace(world.config, steps=config.steps) != config:
+        raise InputError(
+            f"the world model in {folder} is of another configuration: begin from one of the same --config"
+        )
+    return world
 
 
 @torch.no_grad()

@@ -40,6 +40,7 @@ def add(verbs) -> None:
               "gwm train world --data data/pick --vae models/mine --out models/mine", train_world)  # fmt: skip
     _training(p, "demo, paper or tiny")
     p.add_argument("--vae", help="folder of the VAE (default: --out)")
+    p.add_argument("--begin", metavar="DIR", help="go on from the weights of this world model, on other episodes")
     p = verb(kinds, "image", "Train the baseline without Gaussians, pictures to pictures; an interrupted run goes on.",
               "gwm train image --data data/pick --out models/image", train_image)  # fmt: skip
     _training(p, "demo or tiny")
@@ -131,7 +132,8 @@ def train_world(args) -> int:
     clips = load_clips(_folders(args), vae.config.lift, args.processes, LateBar("lift"))
     length = network.context + SEQUENCE
     sequences = encode_sequences(vae.to(args.device), clips, length, SEQUENCE, LateBar("encode"))
-    figures = _train(args, config, partial(train_world, sequences, clips.episode[sequences.starts], folder, network))
+    episode, begin = clips.episode[sequences.starts], Path(args.begin) if args.begin else None
+    figures = _train(args, config, partial(train_world, sequences, episode, folder, network, begin=begin))
     print(f"{args.out}: held-out error after 0.1 s {figures['error_first']:.2f} (nothing moves: "
           f"{figures['still_first']:.2f}), after {SEQUENCE / 10} s {figures['error_last']:.2f} "
           f"({figures['still_last']:.2f})")  # fmt: skip
