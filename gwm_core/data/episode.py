@@ -75,6 +75,11 @@ def camera_info(stamp: int, camera: str, K: np.ndarray, width: int, height: int)
     )  # fmt: skip
 
 
+def serialized(topic: str, message, stamp: int) -> tuple:
+    """The arguments of ``EpisodeWriter.write_cdr`` for a message made by the functions above."""
+    return topic, message.__msgtype__, STORE.serialize_cdr(message, message.__msgtype__), stamp
+
+
 class EpisodeWriter:
     """Writes ``<folder>.partial`` and renames it when closed.
 
@@ -98,7 +103,7 @@ class EpisodeWriter:
 
     def write(self, topic: str, message, stamp: int) -> None:
         """Write a message made by the functions above. ``stamp`` [ns] is the log time."""
-        self.write_cdr(topic, message.__msgtype__, STORE.serialize_cdr(message, message.__msgtype__), stamp)
+        self.write_cdr(*serialized(topic, message, stamp))
 
     def write_cdr(self, topic: str, kind: str, content, stamp: int) -> None:
         """Write a message of type ``kind`` that is already serialised."""

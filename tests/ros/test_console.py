@@ -95,6 +95,8 @@ def test_approve_stop_and_marks_through_the_page(operator, tmp_path):
         page.say("stop")
         gate("rest", lambda g: g["state"] == "DISARMED" and g["cause"] == "stopped by operator")
         assert operator.wait("pictures", lambda: page.read() and len(page.pictures) >= 2, 10, poll)
+        page.say("keep")
+        assert operator.wait("kept", lambda: list(tmp_path.glob("kept_*/episode.json")), 15, poll)
         page.say("mark", note="the cube slipped")
         page.say("joy", axes=[float("inf")], buttons=[])
         page.say("save", success=False)
@@ -106,6 +108,8 @@ def test_approve_stop_and_marks_through_the_page(operator, tmp_path):
     (episode,) = tmp_path.glob("episode_0*")
     replay = read_replay(episode)
     assert replay.info["success"] is False and replay.info["note"] == "the cube slipped"
+    kept = read_replay(*tmp_path.glob("kept_0*"))  # what the recording has as well, without its end
+    assert 0 < kept.info["kept"] <= 30 and len(kept.decisions) > 3 and kept.observed.keys() == replay.observed.keys()
     said = [decision["do"] for _, decision in replay.decisions]
     assert said.count("approve") == 3 and {"arm", "mode", "stop", "mark"} <= set(said)
     assert {"HOLD", "RUNNING", "STOPPING", "DISARMED"} <= {values["state"] for _, values in replay.status}

@@ -31,7 +31,7 @@ from gwm_core.site import site_of
 
 WISHES = {
     **{wish: f"gate/{wish}" for wish in ("stop", "hold", "arm", "home", "reset")},
-    **{wish: f"recorder/{wish}" for wish in ("start", "discard")},
+    **{wish: f"recorder/{wish}" for wish in ("start", "discard", "keep")},
 }
 VALID = 3.0  # [s] an approval is, from the click on
 LIVE_PERIOD = 0.2  # [s] between pictures of a camera

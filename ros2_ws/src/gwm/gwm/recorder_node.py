@@ -19,7 +19,8 @@ from trajectory_msgs.msg import JointTrajectory
 from gwm import messages
 from gwm.node import RELIABLE, SENSOR, STEADY, declare, now_ns, spin
 from gwm_core import topics
-from gwm_core.data.episode import EpisodeWriter, compressed_color, compressed_depth
+from gwm_core.data.episode import EpisodeWriter, compressed_color, compressed_depth, serialized
+from gwm_core.data.ring import Ring
 from gwm_core.errors import InputError
 from gwm_core.site import site_of
 
@@ -32,6 +33,8 @@ class RecorderParameters:
     site: str = ""
     record: str = "runs"
     task: str = "pick_place"
+    keep: float = 30.0  # [s] of the past at hand for recorder/keep
+    keep_mb: int = 512  # of memory for them, at most
 
 
 class RecorderNode(Node):
@@ -43,6 +46,7 @@ class RecorderNode(Node):
         self._site = site_of(self._settings.robot, self._settings.site)
         self._writer, self._folder, self._result, self._marks = None, None, {}, {}
         self._saved = ""  # the last episode
+        self._ring = Ring(self._settings.keep, self._settings.keep_mb << 20)
         self._received: dict[str, int] = {}
         kinds = {
             topics.JOINT_STATES: JointState, topics.GRIPPER_STATES: JointState, topics.COMMAND: JointState,
@@ -60,7 +64,12 @@ class RecorderNode(Node):
             self._subscribe(Image, topics.depth(camera.prefix), self._image(name, camera.prefix, "depth"), SENSOR)
             self._subscribe(CameraInfo, topics.info(camera.prefix), self._plain(topics.info(camera.prefix)), SENSOR)
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
-        for name, act in {"start": self._start, "save": self._save, "discard": self._discard}.items():
+        for name, act in {
+            "start": self._start,
+            "save": self._save,
+            "discard": self._discard,
+            "keep": self._keep,
+        }.items():
             self.create_service(Trigger, f"recorder/{name}", self._service(act))
         self.create_timer(0.5, self._report, clock=STEADY)
 
@@ -72,14 +81,18 @@ class RecorderNode(Node):
             try:
                 if topic == topics.SIM_RESULT:
                     self._result = dict(json.loads(message.data))
-                if self._writer is not None:
-                    callback(message)
+                self._take(*callback(message))
                 if topic == topics.MARK:
                     self._on_mark(message)
             except (ValueError, TypeError) as error:  # a malformed message; anything else is a fault of ours
                 self.get_logger().error(f"{topic} not recorded: {error}", throttle_duration_sec=2.0)
 
         self.create_subscription(kind, topic, count, qos)
+
+    def _take(self, topic: str, kind: str, content, stamp: int) -> None:
+        self._ring.add(time.monotonic(), (topic, kind, content, stamp), len(content))
+        if self._writer is not None:
+            self._writer.write_cdr(topic, kind, content, stamp)
 
     def _on_mark(self, message) -> None:
         """Keep what the operator says of the episode, and save it where they say so: after their last word on it."""
@@ -90,26 +103,24 @@ class RecorderNode(Node):
             self._save()
 
     def _plain(self, topic: str):
-        def write(message):
+        def written(message):
             package = type(message).__module__.partition(".msg.")[0]
             name = f"{package}/msg/{type(message).__name__}"
             stamp = messages.stamp_ns(message.header.stamp) if hasattr(message, "header") else now_ns(self)
-            self._writer.write_cdr(topic, name, serialize_message(message), stamp)
+            return topic, name, serialize_message(message), stamp
 
-        return write
+        return written
 
     def _image(self, camera: str, prefix: str, kind: str):
-        def write(message):
+        def written(message):
             stamp, content = messages.stamp_ns(message.header.stamp), messages.pixels(message, kind)
             if kind == "color":
-                self._writer.write(
-                    topics.color(prefix) + "/compressed", compressed_color(stamp, camera, content), stamp
-                )
-            else:
-                topic = topics.depth(prefix) + "/compressedDepth"
-                self._writer.write(topic, compressed_depth(stamp, camera, content), stamp)
+                return serialized(topics.color(prefix) + "/compressed", compressed_color(stamp, camera, content), stamp)
+            return serialized(
+                topics.depth(prefix) + "/compressedDepth", compressed_depth(stamp, camera, content), stamp
+            )
 
-        return write
+        return written
 
     def _service(self, act):
         def serve(request, response):
@@ -124,18 +135,32 @@ class RecorderNode(Node):
     def _start(self) -> Path:
         if self._writer is not None:
             raise InputError("already recording: save or discard first")
-        parent = Path(self._settings.record)
-        taken = [int(path.stem.removeprefix("episode_")) for path in parent.glob("episode_[0-9]*")]
-        self._folder = parent / f"episode_{max(taken, default=-1) + 1:06d}"  # never one that is there, whole or not
+        self._folder = self._new("episode")
         self._writer, self._marks = EpisodeWriter(self._folder), {}
         return self._folder
 
+    def _new(self, kind: str) -> Path:
+        """A folder that is not there, whole or not."""
+        parent = Path(self._settings.record)
+        taken = [int(path.stem.removeprefix(f"{kind}_")) for path in parent.glob(f"{kind}_[0-9]*")]
+        return parent / f"{kind}_{max(taken, default=-1) + 1:06d}"
+
+    def _keep(self) -> Path:
+        if not len(self._ring):
+            raise InputError("nothing came in the last seconds")
+        writer = EpisodeWriter(self._new("kept"))
+        for item in self._ring:
+            writer.write_cdr(*item)
+        return writer.close({"task": self._settings.task, **self._about(), "kept": round(self._ring.seconds, 1)})
+
     def _save(self) -> Path:
         writer = self._take_writer()
-        cameras = {name: camera.to_dict() for name, camera in self._site.cameras.items()}
-        info = {"robot": self._settings.robot, "saved": time.time(), "unusable": [], "cameras": cameras}
-        self._saved = writer.close({"task": self._settings.task, **self._result, **self._marks, **info})
+        self._saved = writer.close({"task": self._settings.task, **self._result, **self._marks, **self._about()})
         return self._saved
+
+    def _about(self) -> dict:
+        cameras = {name: camera.to_dict() for name, camera in self._site.cameras.items()}
+        return {"robot": self._settings.robot, "saved": time.time(), "unusable": [], "cameras": cameras}
 
     def _discard(self) -> str:
         self._take_writer().discard()
@@ -149,6 +174,7 @@ class RecorderNode(Node):
 
     def _report(self) -> None:
         values = {"recording": self._writer is not None, "saved": self._saved}
+        values["kept_s"] = f"{self._ring.seconds:.0f}"
         values |= {f"received {topic}": n for topic, n in self._received.items()}
         self._diagnostics.publish(messages.diagnostics(now_ns(self), "recorder", "recording", values))
 
