@@ -66,7 +66,8 @@ class Console:
 
     def __init__(self, desk: Desk, access: Access, log: Callable[[dict], None]):
         self._desk, self._access, self._log = desk, access, log
-        self._lease, self._ids, self.clients, self._refusals = Lease(), count(1), 0, Budget(*REFUSALS)
+        self._lease, self._ids, self._refusals = Lease(), count(1), Budget(*REFUSALS)
+        self.clients, self._scenes = 0, 0  # sockets that are open
         self.app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
         self.app.middleware("http")(self._check)
         self.app.get("/")(self._page)
@@ -106,39 +107,37 @@ class Console:
 
     async def _viewer_socket(self, socket: WebSocket) -> None:
         """What the 3D scene's page and its server say to each other, passed on."""
-        if not self._desk.viewer_port or not await self._admitted(socket):
+        if not self._desk.viewer_port or not await self._admitted(socket, self._scenes):
             return await socket.close(1008)
         spoken = socket.scope["subprotocols"]
         address = f"ws://127.0.0.1:{self._desk.viewer_port}"
-        async with websockets.connect(address, subprotocols=spoken or None, max_size=None, compression=None) as server:
-            await socket.accept(server.subprotocol)
+        self._scenes += 1
+        try:
+            async with websockets.connect(
+                address, subprotocols=spoken or None, max_size=None, compression=None
+            ) as server:
+                await socket.accept(server.subprotocol)
+                await _both_ways(socket, server)
+        except OSError:  # it ended
+            await socket.close(1011)
+        except (WebSocketDisconnect, websockets.ConnectionClosed):
+            pass
+        finally:
+            self._scenes -= 1
 
-            async def back() -> None:
-                async for data in server:
-                    await socket.send_bytes(data)
-
-            sender = asyncio.create_task(back())
-            try:
-                while True:
-                    await server.send(await socket.receive_bytes())
-            except (WebSocketDisconnect, websockets.ConnectionClosed):
-                pass
-            finally:
-                sender.cancel()
-
-    async def _admitted(self, socket: WebSocket) -> bool:
-        """Whether a socket may be opened."""
+    async def _admitted(self, socket: WebSocket, clients: int) -> bool:
+        """Whether a socket may be opened beside ``clients`` others."""
         token = socket.cookies.get(COOKIE, "")
         host, origin = socket.headers.get("host", ""), socket.headers.get("origin")
         status, reason = self._access.refuses(host, origin, token, socket=True)
-        if not status and self.clients >= MOST_CLIENTS:
+        if not status and clients >= MOST_CLIENTS:
             status, reason = 503, f"{MOST_CLIENTS} pages are open already"
         if status:
             self._refused(socket.client, reason)
         return not status
 
     async def _socket(self, socket: WebSocket) -> None:
-        if not await self._admitted(socket):
+        if not await self._admitted(socket, self.clients):
             return await socket.close(1008)  # before accept: HTTP 403
         await socket.accept()
         client, role = next(self._ids), self._access.role(socket.cookies[COOKIE])
@@ -207,6 +206,22 @@ class Console:
     def _refused(self, client, reason: str) -> None:
         if self._refusals.spend(time.monotonic()):
             self._log({"address": client.host if client else "", "refused": reason})
+
+
+async def _both_ways(page: WebSocket, server: websockets.ClientConnection) -> None:
+    """Pass on until either is gone."""
+
+    async def back() -> None:
+        async for data in server:
+            await page.send_bytes(data)
+        await page.close(1001)
+
+    sender = asyncio.create_task(back())
+    try:
+        while True:
+            await server.send(await page.receive_bytes())
+    finally:
+        sender.cancel()
 
 
 class Server:

@@ -1,0 +1,149 @@
+"""The operator's page in a real browser: what is pressed arrives, and nothing is asked for elsewhere."""
+
+import shutil
+import time
+
+import pytest
+
+cv2 = pytest.importorskip("cv2")
+np = pytest.importorskip("numpy")
+playwright = pytest.importorskip("playwright.sync_api")
+
+from test_console_web import Site
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the path"),
+    pytest.mark.timeout(120),
+]
+GATE = {"state": "HOLD", "armed": "True", "cause": "armed", "mode": "approve", "latency_ms": "31.0"}
+WAITS = {"waiting": "1795617706349959571", "waiting_sha256": "ab" * 32, "waiting_s": "12.0"}  # more than 2^53
+TABLET = {"width": 820, "height": 1180}
+
+
+class Whole:
+    """A desk that knows every command, with two cameras."""
+
+    def __init__(self):
+        picture = cv2.imencode(".jpg", np.full((24, 42, 3), 128, np.uint8))[1].tobytes()
+        names = [f"live/{c}" for c in ("front", "side")] + [f"h{k}/front" for k in range(1, 9)]
+        self.pictures, self.done, self.viewer_port = {name: (1, picture) for name in names}, [], 0
+        self.gate = GATE | WAITS
+
+    def state(self):
+        return {
+            "gate": self.gate, "future": {}, "divergence": {"score": 0.5}, "stages": {}, "nodes": {}, "recorder": {},
+            "result": {}, "answers": ["arm: armed"], "cameras": ["front", "side"], "modes": ["auto", "approve"],
+            "steps": 8, "robot": "sim", "viewer": False, "task": "lift",
+        }  # fmt: skip
+
+    def act(self, command):
+        self.done.append(command)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def site():
+    site = Site()
+    site.desk = site.console._desk = Whole()
+    yield site
+    site.server.stop()
+
+
+@pytest.fixture
+def page(browser, site):
+    page = browser.new_page(viewport=TABLET, has_touch=True)
+    page.asked, page.wrong = [], []
+    page.on("request", lambda r: page.asked.append(r.url))
+    page.on("console", lambda m: page.wrong.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda e: page.wrong.append(str(e)))
+    page.goto(f"http://{site.host}/?token=right")
+    page.wait_for_function("() => document.getElementById('link').textContent === 'connected'")
+    yield page
+    assert page.wrong == []
+    page.close()
+
+
+def said(site, page, act, **command):
+    """Whether the desk is told a command after ``act``, at once."""
+    before = len(site.desk.done)
+    act()
+    end = time.monotonic() + 3
+    while command not in site.desk.done[before:]:
+        assert time.monotonic() < end, (command, site.desk.done[before:])
+        page.wait_for_timeout(10)
+
+
+def test_it_asks_for_nothing_elsewhere_and_keeps_the_token_out_of_the_address(site, page):
+    page.wait_for_function("() => [...document.images].filter((i) => i.naturalWidth === 42).length >= 4")
+    assert page.url == f"http://{site.host}/"
+    own = (f"http://{site.host}/", f"blob:http://{site.host}/", "data:")
+    assert [url for url in page.asked if not url.startswith(own)] == []
+    assert page.evaluate("document.cookie") == ""  # no script reads it
+
+
+def test_buttons(site, page):
+    for control in ("stop", "hold"):
+        said(site, page, lambda c=control: page.tap(f"#{c}"), do=control)
+    for wish in ("arm", "home", "reset", "start", "discard", "keep"):
+        said(site, page, lambda w=wish: page.tap(f"[data-do={w}]"), do=wish)
+    plan = {"plan": WAITS["waiting"], "sha256": WAITS["waiting_sha256"]}
+    said(site, page, lambda: page.tap("#approve"), do="approve", **plan)
+    said(site, page, lambda: page.tap("#success"), do="save", success=True)
+    said(site, page, lambda: page.tap("#fail"), do="save", success=False)
+    said(site, page, lambda: page.select_option("#mode", "auto"), do="mode", mode="auto")
+    said(site, page, lambda: page.tap("#lay"), do="lay", seed=9000)
+
+
+def test_keys_mean_what_they_say_except_in_a_note(site, page):
+    for key, command in {"Escape": "stop", " ": "hold"}.items():
+        said(site, page, lambda k=key: page.keyboard.press(k), do=command)
+    said(site, page, lambda: page.keyboard.press("ArrowRight"), do="save", success=True)
+    said(site, page, lambda: page.keyboard.press("ArrowLeft"), do="discard")
+    page.click("#note")
+    before = len(site.desk.done)
+    page.keyboard.type("a slip ")
+    said(site, page, lambda: page.keyboard.press("Enter"), do="mark", note="a slip ")
+    assert [c for c in site.desk.done[before:] if c["do"] != "mark"] == []
+    said(site, page, lambda: page.keyboard.press("Escape"), do="stop")  # from everywhere
+
+
+def test_hold_to_run_beats_while_it_is_pressed_and_no_longer(site, page):
+    page.locator("#run").hover()
+    page.mouse.down()
+    page.wait_for_timeout(500)
+    page.mouse.up()
+    page.wait_for_timeout(150)
+    beats = site.desk.done.count({"do": "beat"})
+    assert 4 <= beats <= 12
+    page.wait_for_timeout(300)
+    assert site.desk.done.count({"do": "beat"}) == beats
+
+
+def test_nothing_waits_then_nothing_is_to_approve_and_a_lost_server_is_said(site, page):
+    site.desk.gate = GATE
+    page.wait_for_function("() => document.getElementById('approve').disabled")
+    site.server.stop()
+    page.wait_for_function("() => document.getElementById('link').textContent.startsWith('LOST')")
+    page.wrong.clear()  # the browser says that it cannot connect
+
+
+def test_stop_is_in_sight_on_a_tablet_wherever_one_scrolls(page):
+    page.wait_for_timeout(200)
+    for end in ("0", "document.body.scrollHeight"):
+        page.evaluate(f"scrollTo(0, {end})")
+        box = page.locator("#stop").bounding_box()
+        assert box["y"] >= 0 and box["height"] >= 60 and box["width"] >= 0.4 * TABLET["width"]
+    wide = page.evaluate("document.documentElement.scrollWidth")
+    assert wide <= TABLET["width"], "it scrolls sideways"
+    small = page.evaluate(
+        "[...document.querySelectorAll('button')].filter((b) => b.offsetHeight < 40).map((b) => b.id)"
+    )
+    assert small == [], "too small for a finger"
