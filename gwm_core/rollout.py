@@ -16,7 +16,7 @@ from gwm_core.sim.camera import CameraRig
 from gwm_core.sim.scene import Layout
 from gwm_core.sim.simulator import Simulator
 from gwm_core.sim.tasks import TIME_LIMIT, Success
-from gwm_core.types import CHUNK_DT, ArmState, Frame, Observation
+from gwm_core.types import CHUNK_DT, ArmState, Decision, Frame, Observation
 
 # Quantiles 0, 10, ..., 100 % of the latency of `gwm demo` on 2 CPU cores [s]; docs/benchmarks.md has the run.
 MEASURED_LATENCY = (0.086, 0.106, 0.116, 0.116, 0.126, 0.126, 0.126, 0.136, 0.136, 0.146, 0.206)
@@ -89,6 +89,9 @@ class Observer:
     def observation(self, observation: Observation) -> None:
         """Every time the brain is asked."""
 
+    def decision(self, observation: Observation, decision: Decision) -> None:
+        """Every time the brain has answered."""
+
 
 def rollout(
     world: World,
@@ -97,8 +100,14 @@ def rollout(
     config: RolloutConfig = RolloutConfig(),
     observer: Observer = Observer(),
     start: Callable[[Simulator], None] = lambda sim: sim.teleport(HOME_Q),
+    disturb: Callable[[Simulator, float], None] = lambda sim, now: None,
 ) -> Trial:
-    """Run one episode. ``start`` puts the arm where it begins. Deterministic for the same arguments."""
+    """Run one episode. Deterministic for the same arguments.
+
+    Args:
+        start: puts the arm where it begins.
+        disturb: called every 10 ms with the time [s], may do to the simulation what the policy does not expect.
+    """
     sim, gate, success = world.sim, Gate(GateConfig(auto_arm=True)), Success(layout.task)
     sim.data.time = 0.0
     sim.reset(layout)
@@ -140,10 +149,12 @@ def rollout(
             )
             observer.observation(observation)
             decision = brain.decide(observation)
+            observer.decision(observation, decision)
             latency = float(np.interp(rng.random(), grid, quantiles))
             pending = now + latency, decision.chunk, now
             frames_apart = np.ceil(config.replan_every * CHUNK_DT / config.camera_period - 1e-6)
             due = now + frames_apart * config.camera_period
+        disturb(sim, now)
         sim.step(TICK)
         if success.update(now, sim.objects(), fk(sim.q)[:3, 3], sim.width):
             done = True

@@ -8,7 +8,7 @@ at a time and takes up the newest one when it is done.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mujoco
 import numpy as np
@@ -68,6 +68,8 @@ class Simulator:
     def reset(self, layout: Layout) -> None:
         """Lay the table anew. The arm stays where it is, as a real one would."""
         self.layout = layout
+        for name in CUBE_COLORS:
+            self.model.geom(name).friction[0], self.model.geom(name).priority = 1.0, 0
         apply_layout(self.model, self.data, layout)
         mujoco.mj_forward(self.model, self.data)
 
@@ -138,6 +140,21 @@ class Simulator:
                 yaw = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
                 result[name] = np.array([*self.data.joint(name).qpos[:3], yaw, self.layout.size(name)])
         return result
+
+    def put(self, name: str, x: float, y: float) -> None:
+        """Move a cube, at rest, to a place on the table [m]."""
+        joint = self.data.joint(name)
+        joint.qpos[:3], joint.qvel = (x, y, self.layout.size(name) / 2 + 1e-4), 0
+        mujoco.mj_forward(self.model, self.data)
+
+    def grease(self, name: str) -> None:
+        """Take a cube's friction away until the table is laid anew: it slips out of any grip."""
+        self.model.geom(name).friction[0], self.model.geom(name).priority = 0.02, 1  # before that of what it touches
+
+    def shift_camera(self, name: str, twist: np.ndarray) -> None:
+        """Move a camera by a rotation vector (3,) [rad] and (3,) [m] in its own frame; nobody is told."""
+        error = self.layout.camera_error
+        self.layout = replace(self.layout, camera_error=error | {name: error[name] + twist})
 
     def snapshot(self) -> Snapshot:
         """A copy of the moment for the cameras."""
