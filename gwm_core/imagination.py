@@ -1,9 +1,7 @@
 """What a plan will lead to, and whether what came is what was to be expected.
 
-    futures     latent of the scene now, poses the plan will go through -> scenes at 0.1, 0.2, ... s
-    divergence  latent of the scene at t - h, poses really sent since -> scene at t, held against the one observed there
-
-Both sides of a comparison are decoded and drawn in the same way, so that what the VAE cannot show is in neither.
+futures     latent of the scene now, poses the plan will go through -> scenes at 0.1, 0.2, ... s
+divergence  latent of the scene at t - h, poses really sent since -> scene at t, held against the one observed there
 """
 
 from __future__ import annotations
@@ -16,16 +14,15 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load as load_tensors
-from scipy.spatial import cKDTree
 
 from gwm_core import topics
 from gwm_core.control.kinematics import fk, to_rows
 from gwm_core.deploy.build import load
 from gwm_core.deploy.runtimes import choose
+from gwm_core.divergence import Moment, compare
 from gwm_core.model.weights import read_weights
 from gwm_core.scene.build import draw
 from gwm_core.scene.camera import look_at
-from gwm_core.scene.gaussians import MEANS
 from gwm_core.scene.track import follow_all
 from gwm_core.site import Site
 from gwm_core.sync import joints_at
@@ -36,8 +33,6 @@ HORIZONS = (4, 8)  # steps of ``CHUNK_DT`` over which what came is held against 
 PIXELS = 128  # side of the pictures that are shown
 EYE, TARGET = (1.1, 0.5, 0.6), (0.52, 0.0, 0.1)  # [m] of the view that no camera has
 SIDE = 96  # [pixels] of the pictures that are compared
-_BLOCK = 12  # [pixels] of a block: the worst one counts, so that a cube does not drown in the table
-_FAR = 0.99  # quantile of the distances between scenes
 
 
 @dataclass(frozen=True)
@@ -91,8 +86,8 @@ class Imagination:
         return history
 
     def places(self, latent: np.ndarray) -> np.ndarray:
-        """Where the riders (A, 3) [m] of a latent (..., K, D) are."""
-        return latent[..., : len(self.riders), :3] * self._extent + self._middle
+        """Where the tokens (..., K, 3) [m] of a latent (..., K, D) are, those that ride the gripper first."""
+        return latent[..., :3] * self._extent + self._middle
 
     def roll(self, history: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Latents (H, K, D) and heads (H, 2) of what follows a history (context, K, D).
@@ -113,20 +108,12 @@ class Imagination:
         return self._decode({"latent": latent[None]})["gaussians"][0]
 
 
-@dataclass(frozen=True)
-class Moment:
-    """An observed scene as the world model knows it."""
-
-    stamp: int  # [ns]
-    history: np.ndarray  # (context, K, D) latents, the last one is of now
-
-
 class Watch:
     """Holds every observed scene against what was to be expected 0.4 and 0.8 s before."""
 
     def __init__(self, imagination: Imagination):
         self._imagination = imagination
-        self._known: deque[Moment] = deque(maxlen=8)
+        self._known: deque[Moment] = deque(maxlen=10)
 
     def observe(
         self,
@@ -142,16 +129,16 @@ class Watch:
             views: of the cameras at that moment.
         """
         views = [view.resized(SIDE, SIDE) for view in views]
-        gaps, seen = {}, None
+        gaps = {}
         for horizon in horizons:
             begun = self._before(moment.stamp, horizon)
             stamps = [] if begun is None else [begun.stamp + round(k * CHUNK_DT * 1e9) for k in range(horizon + 1)]
             rows = [sent(stamp) for stamp in stamps]
             if not rows or any(row is None for row in rows):
                 continue
-            seen = self._imagination.decode(moment.history[-1]) if seen is None else seen
-            latent = self._imagination.roll(begun.history, np.stack(rows))[0][-1]
-            gaps[horizon] = self._gap(self._imagination.decode(latent), seen, latent, moment, views)
+            after = self._imagination.places(self._imagination.roll(begun.history, np.stack(rows))[0][-1])
+            past = [m for m in self._known if m.stamp <= begun.stamp]
+            gaps[horizon] = compare(begun, after, moment, past, len(self._imagination.riders), views)
         self._known.append(moment)
         return gaps
 
@@ -160,25 +147,6 @@ class Watch:
         ages = [abs((stamp - m.stamp) * 1e-9 - horizon * CHUNK_DT) for m in self._known]
         nearest = int(np.argmin(ages)) if ages else -1
         return self._known[nearest] if ages and ages[nearest] <= CHUNK_DT / 2 else None
-
-    def _gap(
-        self, expected: np.ndarray, seen: np.ndarray, latent: np.ndarray, moment: Moment, views: list[View]
-    ) -> dict[str, float]:
-        pictures = [[view.draw(scene) for scene in (expected, seen)] for view in views]
-        image = max(_worst_block(np.abs(a - b).mean(-1)) for a, b in pictures)
-        trees = cKDTree(expected[:, MEANS]), cKDTree(seen[:, MEANS])
-        apart = [tree.query(other[:, MEANS])[0] for tree, other in ((trees[0], seen), (trees[1], expected))]
-        chamfer = max(float(np.quantile(distances, _FAR)) for distances in apart)
-        places = [self._imagination.places(z) for z in (latent, moment.history[-1])]
-        effector = np.linalg.norm(places[0] - places[1], axis=1).mean()
-        return {"image": image, "chamfer_mm": 1e3 * chamfer, "effector_mm": 1e3 * float(effector)}
-
-
-def _worst_block(error: np.ndarray) -> float:
-    """Largest mean over a block of an error image (S, S)."""
-    sums = np.pad(error.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    blocks = sums[_BLOCK:, _BLOCK:] - sums[:-_BLOCK, _BLOCK:] - sums[_BLOCK:, :-_BLOCK] + sums[:-_BLOCK, :-_BLOCK]
-    return float(blocks.max()) / _BLOCK**2
 
 
 @dataclass(frozen=True)
@@ -217,7 +185,12 @@ def imagine(imagination: Imagination, watch: Watch, task: Task, site: Site) -> F
         return None if state is None else to_rows(fk(state.q), state.width)
 
     here = [View(name, task.Ks[name][0], c.place(now), *task.Ks[name][1:]) for name, c in site.cameras.items()]
-    gaps = watch.observe(Moment(stamp, history), sent, here, HORIZONS[:1] if task.shown else HORIZONS)
+    gaps = watch.observe(
+        Moment(stamp, history, imagination.places(history[-1]), task.scene),
+        sent,
+        here,
+        HORIZONS[:1] if task.shown else HORIZONS,
+    )
     if not task.shown:
         return Future(stamp, {}, np.nan, gaps)
     first = sent(stamp)

@@ -3,7 +3,9 @@ import pytest
 import torch
 
 from gwm_core.control.kinematics import HOME_Q, fk, to_rows
-from gwm_core.imagination import HORIZONS, Imagination, Moment, View, Watch, _worst_block
+from gwm_core.divergence import LIMITS, Moment, carry, compare, fit_limits, load_limits, worst_block
+from gwm_core.errors import InputError
+from gwm_core.imagination import HORIZONS, Imagination, View, Watch
 from gwm_core.model.checkpoint import load_world, save_vae, save_world
 from gwm_core.model.config import VAES, WORLDS
 from gwm_core.model.vae import VAE
@@ -50,8 +52,8 @@ def poses(away=0.02):
 def test_what_rides_the_gripper_was_where_the_gripper_was(imagination):
     history = imagination.encode(scene(), poses())
     places = imagination.places(history)
-    np.testing.assert_allclose(places[1] - places[0], 0.02, atol=1e-6)
     riders = len(imagination.riders)
+    np.testing.assert_allclose((places[1] - places[0])[:riders], 0.02, atol=1e-6)
     np.testing.assert_array_equal(history[0, riders:], history[1, riders:])
     np.testing.assert_array_equal(history[0, :, 3:], history[1, :, 3:])
 
@@ -67,17 +69,22 @@ def test_rolling_step_by_step_is_the_world_models_rollout(imagination, folder):
     np.testing.assert_allclose(made_heads, heads[0].numpy(), atol=1e-5)
 
 
-def observed(imagination, watch, history, stamp):
-    return watch.observe(Moment(stamp, history), lambda at: ROW, VIEWS)
+def moment(imagination, stamp, history, known=None):
+    return Moment(stamp, history, imagination.places(history[-1]), scene() if known is None else known)
+
+
+def observed(imagination, watch, history, stamp, known=None):
+    return watch.observe(moment(imagination, stamp, history, known), lambda at: ROW, VIEWS)
 
 
 def test_nothing_diverges_when_what_was_expected_comes_and_something_does_when_it_does_not(imagination):
     start, (h, _) = imagination.encode(scene(), poses()), HORIZONS
     expected = imagination.roll(start, np.stack([ROW] * (h + 1)))[0]
-    for came, limit in ((expected[-2:], 1e-6), (start, None)):
+    carried, _ = carry(scene(), imagination.places(start[-1]), imagination.places(expected[-1]))
+    for came, what, limit in ((expected[-2:], carried, 1e-6), (start, scene(1), None)):
         watch = Watch(imagination)
         assert observed(imagination, watch, start, 0) == {}
-        gaps = observed(imagination, watch, came, h * DT)
+        gaps = observed(imagination, watch, came, h * DT, what)
         assert list(gaps) == [h]
         for value in gaps[h].values():
             assert value <= limit if limit else value > 1e-3
@@ -88,11 +95,75 @@ def test_without_commands_or_a_moment_long_enough_ago_nothing_is_said(imaginatio
     watch = Watch(imagination)
     assert observed(imagination, watch, history, 0) == {}
     assert observed(imagination, watch, history, 2 * DT) == {}  # not as long ago as any horizon
-    assert watch.observe(Moment(4 * DT, history), lambda at: ROW if at > DT else None, VIEWS) == {}
-    assert list(watch.observe(Moment(8 * DT, history), lambda at: ROW, VIEWS, HORIZONS[:1])) == [HORIZONS[0]]
+    assert watch.observe(moment(imagination, 4 * DT, history), lambda at: ROW if at > DT else None, VIEWS) == {}
+    assert list(watch.observe(moment(imagination, 8 * DT, history), lambda at: ROW, VIEWS, HORIZONS[:1])) == [
+        HORIZONS[0]
+    ]
 
 
 def test_the_worst_block_is_the_one_a_search_finds():
     error = np.random.default_rng(0).random((40, 40))
     known = max(error[i : i + 12, j : j + 12].mean() for i in range(29) for j in range(29))
-    assert _worst_block(error) == pytest.approx(known)
+    assert worst_block(error) == pytest.approx(known)
+
+
+def cube(at, count=96):
+    low = [-0.02, -0.02, 0.0, *[0.01] * 3, 1, 0, 0, 0, 0, 0, 0, 0.9]
+    made = np.random.default_rng(1).uniform(low, [0.02, 0.02, 0.04, *[0.01] * 3, 1, 0, 0, 0, 1, 0, 0, 1], (count, 14))
+    made[:, :3] += at
+    return made.astype(np.float32)
+
+
+@pytest.mark.parametrize("moved, gone, new", [(0.0, 1e-6, 1e-6), (0.06, 20.0, 20.0)])
+def test_a_cube_that_moved_is_missed_where_it_was_and_new_where_it_is(moved, gone, new):
+    places = np.array([[0.5, 0.3, 0.2], [0.5, -0.1, 0.02], [0.4, -0.2, 0.02]])  # the first rides the gripper
+    begun = Moment(0, np.zeros(0), places, cube((0.5, -0.1, 0.0)))
+    now = Moment(4 * DT, np.zeros(0), places, cube((0.5 + moved, -0.1, 0.0)))
+    gaps = compare(begun, places, now, [begun], 1, VIEWS)
+    assert gaps["gone_mm"] >= gone if moved else gaps["gone_mm"] <= gone
+    assert gaps["unseen_mm"] >= new if moved else gaps["unseen_mm"] <= new
+    before = Moment(-4 * DT, np.zeros(0), places, now.scene)  # it was there once: the arm hid it in between
+    assert compare(begun, places, now, [before, begun], 1, VIEWS)["unseen_mm"] <= 1e-6
+    hidden = np.array([[0.5, -0.1, 0.05], *places[1:]])  # the gripper is there: what it does to the cube is its own
+    held = compare(
+        Moment(0, np.zeros(0), hidden, begun.scene), hidden, Moment(1, np.zeros(0), hidden, now.scene), [], 1, VIEWS
+    )
+    assert held["gone_mm"] <= 1e-6 and held["unseen_mm"] <= 1e-6
+
+
+def test_limits_lie_above_all_that_was_normal_and_belong_to_one_world_model(folder, tmp_path):
+    normal = [
+        {4: {"image": 0.1, "gone_mm": 3.0}},
+        {4: {"image": 0.2, "gone_mm": 1.0}, 8: {"image": 0.4, "gone_mm": 5.0}},
+    ]
+    limits = fit_limits(folder, normal, "test")
+    assert all(limits.score(gaps) < 1 for gaps in normal)
+    assert limits.score({8: {"image": 0.8, "gone_mm": 0.0}}) == pytest.approx(0.8 / 0.4 / 1.15)
+    assert np.isnan(limits.score({}))
+    with pytest.raises(InputError, match="nothing was compared"):
+        fit_limits(folder, [{}], "test")
+    assert load_limits(folder) is None
+    limits.save(folder)
+    assert load_limits(folder) == limits
+    for text in (
+        "{",
+        "[]",
+        '{"world_sha256": 1}',
+        (folder / LIMITS).read_text().replace(limits.world_sha256, "0" * 64),
+    ):
+        (folder / LIMITS).write_text(text)
+        with pytest.raises(InputError, match=r"cannot be read|another world model"):
+            load_limits(folder)
+    (folder / LIMITS).unlink()
+
+
+def test_riders_outside_of_the_workspace_go_where_the_gripper_goes(imagination):
+    """At home the hand is above the workspace: nothing is seen of it, and nothing else is to be expected of it."""
+    before = [fk(HOME_Q + 0.02 * k) for k in range(5)]
+    rows = np.stack([to_rows(T, 0.08) for T in before])
+    history = imagination.encode(scene(), np.stack([before[0]] * 2))
+    riders = len(imagination.riders)
+    expected = [imagination.riders @ T[:3, :3].T + T[:3, 3] for T in before[1:]]
+    assert np.min(expected, axis=(0, 1))[2] > imagination.lift_config.high[2]
+    made = imagination.places(imagination.roll(history, rows)[0])[:, :riders]
+    np.testing.assert_allclose(made, expected, atol=1e-4)

@@ -1,23 +1,31 @@
 """Is a disturbance noticed? Episodes in which something happens that no plan expected, beside episodes as ever.
 
+In one process, faster than real time, with the delays of the live graph.
+
 cube     a cube is moved by 5 to 8 cm        camera   one is shifted by 3 cm or turned by 3 degrees
 slip     the cube in the gripper loses its friction
 """
 
 from __future__ import annotations
 
+import multiprocessing
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from gwm_core.control.gate import Command
 from gwm_core.control.kinematics import fk
+from gwm_core.divergence import Limits
 from gwm_core.imagination import Imagination, Task, Watch, imagine
-from gwm_core.rollout import Observer
+from gwm_core.learn.evaluate import make_brain
+from gwm_core.rollout import Observer, RolloutConfig, World, rollout
 from gwm_core.sim.scene import CAMERAS
 from gwm_core.sim.simulator import Simulator
-from gwm_core.site import Site
+from gwm_core.sim.tasks import sample_layout
+from gwm_core.site import Site, simulation_site
 from gwm_core.types import ArmState, Decision, Observation
 
 KINDS = ("none", "cube", "camera", "slip")
@@ -25,6 +33,7 @@ SHIFT, TURN = 0.03, np.radians(3.0)  # [m], [rad] of a camera
 MOVED = (0.05, 0.08)  # [m] of a cube
 _APART = 0.06  # [m] from other things on the table
 _REACH = (0.36, 0.64), (-0.28, 0.28)  # [m] where cubes are put
+DELAY = 0.25  # [s] from an observation to its score, in the live graph
 _KEPT = 300  # states and commands at hand: 3 s
 
 
@@ -111,3 +120,60 @@ class Watcher(Observer):
         task = Task(decision.chunk, decision.scene, tuple(self._states), tuple(self._sent), Ks, shown=False)
         future = imagine(self.imagination, self.watch, task, self.site)
         self.rows.append((observation.stamp * 1e-9, future.gaps))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One episode to run."""
+
+    policy: str
+    kind: str
+    seed: int
+    task: str = "pick_place"
+    renderer: str = "egl"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it."""
+
+    case: Case
+    happened: float  # [s], infinite where nothing happened
+    success: bool
+    rows: list[tuple[float, dict[int, dict[str, float]]]]  # time [s] of an observation, terms by horizon
+
+    def noticed(self, limits: Limits) -> float:
+        """When [s] the score first was above 1 after it happened; where nothing happened, when it ever was."""
+        begun = self.happened if np.isfinite(self.happened) else -np.inf
+        return min((t + DELAY for t, gaps in self.rows if t > begun and limits.score(gaps) > 1), default=np.inf)
+
+    def largest(self, limits: Limits, until: float = np.inf) -> float:
+        """The largest score after it happened, known within ``until`` [s] of it."""
+        begun, end = (self.happened, self.happened + until - DELAY) if np.isfinite(self.happened) else (-1.0, np.inf)
+        return max((limits.score(gaps) for t, gaps in self.rows if gaps and begun < t <= end), default=0.0)
+
+
+_kit: tuple | None = None
+
+
+def _run(case: Case) -> Outcome:
+    global _kit
+    if _kit is None:
+        imagination = Imagination(Path(case.policy))
+        brain = make_brain(case.policy, gaussians=imagination.lift_config.count)
+        _kit = imagination, brain, World(renderer=case.renderer), simulation_site()
+    imagination, brain, world, site = _kit
+    disturbance, watcher = Disturbance(case.kind, case.seed), Watcher(imagination, Watch(imagination), site)
+    layout = sample_layout(case.task, case.seed, "nominal")
+    trial = rollout(world, brain, layout, RolloutConfig(), watcher, disturb=disturbance)
+    return Outcome(case, disturbance.happened, trial.success, watcher.rows)
+
+
+def run_all(cases: list[Case], processes: int, progress: Callable[[Outcome], None] = lambda o: None) -> list[Outcome]:
+    """Run them, in order."""
+    done = []
+    with multiprocessing.get_context("spawn").Pool(max(1, min(processes, len(cases)))) as pool:
+        for outcome in pool.imap(_run, cases):
+            done.append(outcome)
+            progress(outcome)
+    return done

@@ -37,11 +37,12 @@ class GateConfig:
     heartbeat_timeout: float = 0.2  # hold_to_run: the operator's device beats every 0.05 s
     mode: str = "auto"  # to begin with: see gwm_core.control.supervision
     approval_time: float = 20.0  # a plan waits this long for a person
-    divergence_time: float = 0.3  # watch, approve: scores above 1 for this long stop the arm
+    divergence_time: float = 0.0  # watch, approve: scores above 1 for this long stop the arm; they come every 0.4 s
     auto_arm: bool = False
 
     def __post_init__(self):
         one_of("mode", self.mode, MODES)
         for name, value in asdict(self).items():
-            if not isinstance(value, (bool, str)) and not 0 < value < 1000:
+            least_is_zero = name == "divergence_time"
+            if not isinstance(value, (bool, str)) and not (0 < value < 1000 or (least_is_zero and value == 0)):
                 raise InputError(f"gate parameter {name} must be a positive number, got {value}")

@@ -4,6 +4,7 @@ policy.safetensors manifest.json                         and of the world model,
 vae.safetensors vae.json world.safetensors world.json
 golden.safetensors   scenes, states and the rows the trained network made of them
 bundle.json          tasks, cameras and workspace it was trained with, tolerances, where it comes from
+divergence.json      how far what comes may be from what was imagined
 SHA256SUMS           over all of them
 """
 
@@ -21,6 +22,7 @@ from safetensors.numpy import load_file, save_file
 
 from gwm_core.control.kinematics import from_rows
 from gwm_core.deploy import seal
+from gwm_core.divergence import LIMITS
 from gwm_core.errors import InputError
 from gwm_core.model.weights import MANIFESTS, read_weights
 
@@ -29,7 +31,7 @@ FORMAT = 1
 TOLERANCE = {"fp32": 1e-3, "bf16": 2e-2, "fp16": 2e-2}  # of rows in units of their spread, when a bundle is loaded
 LARGEST_MM, LARGEST_DEG = 1.0, 0.2  # of a pose, whatever the precision
 KINDS = ("policy", "vae", "world")
-FILES = (CONTRACT, GOLDEN, *(f"{kind}.safetensors" for kind in KINDS), *(MANIFESTS[kind] for kind in KINDS))
+FILES = (CONTRACT, GOLDEN, LIMITS, *(f"{kind}.safetensors" for kind in KINDS), *(MANIFESTS[kind] for kind in KINDS))
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,8 @@ def make_bundle(source: Path, out: Path, golden: dict[str, Sequence], cameras: i
     for kind in there if out.resolve() != source.resolve() else ():
         for name in (f"{kind}.safetensors", MANIFESTS[kind]):
             shutil.copyfile(source / name, out / name)
+    if (source / LIMITS).exists() and out.resolve() != source.resolve():
+        shutil.copyfile(source / LIMITS, out / LIMITS)
     save_file({name: np.ascontiguousarray(value) for name, value in golden.items()}, out / GOLDEN)
     contract = {
         "format": FORMAT,

@@ -20,6 +20,13 @@ ACTION = 10  # pose row: xyz [m], rot6d, gripper width [m]
 HEADS = 2  # reward, and the logit that the task is done
 
 
+def rotations(rows: Tensor) -> Tensor:
+    """Rotation matrices (..., 3, 3) of pose rows (..., 10) that were made from rotations."""
+    x, y = rows[..., 3:6], rows[..., 6:9]
+    z = x.roll(-1, -1) * y.roll(-2, -1) - x.roll(-2, -1) * y.roll(-1, -1)
+    return torch.stack([x, y, z], dim=-1)
+
+
 class World(nn.Module):
     """Latents (B, K, D) are the VAE's means; all normalisation happens in here and is stored with the weights."""
 
@@ -150,7 +157,19 @@ class World(nn.Module):
             clean, pooled = self.denoise(x, sigma.expand(x.shape[0], 1, 1), described)
             x = clean + following / sigma * (x - clean)  # Euler step of the probability flow
         reward, logit = self.heads(pooled).unbind(-1)
-        return history[:, -1] + x / c.sigma_data * self.change_std, torch.stack([reward, logit.sigmoid()], dim=-1)
+        future = self._ride(history[:, -1], history[:, -1] + x / c.sigma_data * self.change_std, actions)
+        return future, torch.stack([reward, logit.sigmoid()], dim=-1)
+
+    def _ride(self, last: Tensor, future: Tensor, actions: Tensor) -> Tensor:
+        """Riders outside of the workspace, of which nothing is seen, go where the gripper is told to go."""
+        count = self.part.shape[1]
+        places = last[:, :count, :3]
+        now, told = rotations(actions).unbind(1)
+        away = places * self.extent + self.middle - actions[:, :1, :3]
+        ridden = (away @ now @ told.transpose(-1, -2) + actions[:, 1:, :3] - self.middle) / self.extent
+        outside = places.abs().amax(-1, keepdim=True) > 1.0
+        moved = torch.cat([torch.where(outside, ridden, future[:, :count, :3]), future[:, :count, 3:]], dim=-1)
+        return torch.cat([moved, future[:, count:]], dim=1)
 
     def rollout(self, history: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Futures (B, H, K, D) and heads (B, H, 2) for actions (B, H + 1, 10) commanded now, one step later, ...."""

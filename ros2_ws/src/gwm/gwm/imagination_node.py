@@ -23,6 +23,7 @@ from gwm import messages, scene_messages
 from gwm.node import EVERY, NEWEST, RELIABLE, SENSOR, STEADY, declare, now_ns, spin
 from gwm.worker import Latest
 from gwm_core import topics
+from gwm_core.divergence import load_limits
 from gwm_core.imagination import Future, Imagination, Task, Watch, imagine
 from gwm_core.site import site_of
 from gwm_core.types import CHUNK_DT, ArmState, Chunk
@@ -78,11 +79,14 @@ class ImaginationNode(Node):
 
     def _build(self):
         imagination = Imagination(Path(self._settings.policy), self._settings.threads)
+        limits = load_limits(Path(self._settings.policy))
         watch = Watch(imagination)
 
-        def run(task: Task) -> tuple[Future, float]:
+        def run(task: Task) -> tuple[Future, float | None, float]:
             begun = time.monotonic()
-            return imagine(imagination, watch, task, self._site), 1e3 * (time.monotonic() - begun)
+            future = imagine(imagination, watch, task, self._site)
+            score = limits.score(future.gaps) if limits and future.gaps else None
+            return future, score, 1e3 * (time.monotonic() - begun)
 
         return run
 
@@ -141,13 +145,15 @@ class ImaginationNode(Node):
         self._asked += 1
         self._brain.put(Task(chunk, scene, tuple(self._states), tuple(self._sent), dict(self._Ks), shown))
 
-    def _publish(self, done: tuple[Future, float]) -> None:
-        future, ms = done
+    def _publish(self, done: tuple[Future, float | None, float]) -> None:
+        future, score, ms = done
         age = (now_ns(self) - future.plan) * 1e-6
         if future.pictures:
             self._done, self._shown = self._done + 1, future.plan
             self._show(future, ms, age)
         gaps = {f"h{h} {term}": value for h, terms in future.gaps.items() for term, value in terms.items()}
+        if score is not None:
+            gaps["score"] = score
         if gaps:
             self._divergence.publish(messages.numbers(("plan", *gaps), (future.plan, *gaps.values())))
         self._report_of = {"ms": f"{ms:.0f}", "age_ms": f"{age:.0f}"} | {k: f"{v:.3f}" for k, v in gaps.items()}

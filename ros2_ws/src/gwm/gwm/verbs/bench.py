@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gwm.terminal import TASKS, natural, positive, renderer, shipped, verb, writable
+from gwm_core.errors import InputError
 
 
 def add(verbs) -> None:
@@ -59,6 +60,14 @@ def add(verbs) -> None:
                "gwm bench console --stops 50 --json console.json", bench_console)  # fmt: skip
     p.add_argument("--stops", type=int, default=50, help="presses of STOP (default 50, ten minutes)")
     p.add_argument("--seed", type=int, default=0)
+    p = _bench(kinds, "divergence", "Things happen that no plan expected: is it noticed, and how often for nothing.",
+               "gwm bench divergence --json divergence.json", bench_divergence)  # fmt: skip
+    p.add_argument("--policy", metavar="BUNDLE", help="default: shipped")
+    p.add_argument("--cases", type=int, default=50, help="of every kind (default 50)")
+    p.add_argument("--normal", type=int, default=100, help="episodes without any (default 100)")
+    p.add_argument("--task", default="pick_place", help=f"{TASKS} (default pick_place)")
+    p.add_argument("--seed", type=int, default=5000, help="first seed (default 5000; with --fit 4000)")
+    p.add_argument("--fit", action="store_true", help="write the limits into the checkpoint at --policy instead")
 
 
 def _bench(kinds, name: str, help_: str, example: str, run):
@@ -151,3 +160,18 @@ def bench_console(args) -> int:
     from gwm import bench_console
 
     return bench_console.bench_console(positive("stops", args.stops), natural("seed", args.seed), shipped(), args.json)
+
+
+def bench_divergence(args) -> int:
+    from gwm import bench_divergence
+
+    writable(args.json)
+    count, policy = positive("normal", args.normal), args.policy or shipped()
+    if args.fit:
+        if not args.policy:
+            raise InputError("--fit writes into --policy DIR, a checkpoint that is not sealed yet")
+        first = 4000 if args.seed == 5000 else args.seed
+        return bench_divergence.fit(policy, args.task, range(first, first + count), renderer())
+    seeds = range(args.seed, args.seed + positive("cases", args.cases))
+    normal = range(args.seed, args.seed + count)
+    return bench_divergence.bench_divergence(policy, args.task, seeds, normal, renderer(), args.json)
