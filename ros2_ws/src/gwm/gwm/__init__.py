@@ -1,7 +1,7 @@
 """gwm: thin ROS 2 nodes and the command line around gwm_core."""
 
-import os
 import signal
+import sys
 
-if os.environ.get("GWM_END_WITH_PARENT"):  # a node that is told to end while it still imports just ends
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+if any(word.startswith("gwm.") and word.endswith("_node") for word in sys.orig_argv):
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a node that is told to end while it still imports just ends
