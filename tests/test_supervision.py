@@ -89,7 +89,7 @@ def test_what_waits_is_void_once_the_arm_is_held_the_policy_dies_or_the_arm_is_m
 
 
 def test_a_surprise_that_lasts_holds_in_watch_and_needs_the_operator_even_in_simulation():
-    arm = ready(GateConfig(mode="watch", auto_arm=True))
+    arm = ready(GateConfig(mode="watch", auto_arm=True, divergence_time=0.3))
     assert arm.offer(arm.chunk(AWAY)) == ""
     arm.run(0.1)
     arm.gate.diverged(1.3, arm.now)
@@ -105,6 +105,16 @@ def test_a_surprise_that_lasts_holds_in_watch_and_needs_the_operator_even_in_sim
     arm.run_until(lambda: arm.gate.state is State.HOLD)
     assert "not armed" in arm.offer(arm.chunk(AWAY)) and violations(arm) == 0
     assert arm.gate.arm(arm.now) == "" and arm.offer(arm.chunk(AWAY)) == ""
+
+
+def test_by_default_the_first_score_above_what_is_normal_holds():
+    arm = ready(GateConfig(mode="watch", auto_arm=True))
+    assert arm.offer(arm.chunk(AWAY)) == ""
+    arm.run(0.1)
+    arm.gate.diverged(1.0, arm.now)
+    assert arm.gate.state is State.RUNNING
+    arm.gate.diverged(1.01, arm.now)
+    assert arm.gate.state is State.STOPPING and arm.gate.cause == "diverged"
 
 
 def test_a_surprise_voids_what_waits_and_changes_nothing_in_auto():

@@ -225,7 +225,8 @@ class Gate:
     def diverged(self, score: float, now: float) -> None:
         """Take how far what is seen is from what was imagined; 1 is the most that is normal. The arm may hold."""
         lasting = self.surprise.take(score, now)
-        if self.mode not in HOLDS_ON_SURPRISE or lasting < self.config.divergence_time or self._homing:
+        lasts = lasting is not None and lasting >= self.config.divergence_time
+        if self.mode not in HOLDS_ON_SURPRISE or not lasts or self._homing:
             return
         if self.state is State.HOLD and self.waiting:
             self.waiting, self.armed, self.cause = None, False, "diverged"

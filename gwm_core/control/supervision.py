@@ -59,11 +59,11 @@ class Surprise:
         self.score = 0.0
         self._since: float | None = None  # [s] the first score above
 
-    def take(self, score: float, now: float) -> float:
-        """Take a score; for how long [s] all have been above. One that is not a number counts as above."""
+    def take(self, score: float, now: float) -> float | None:
+        """Take a score; for how long [s] all have been above, None: this one is not. NaN counts as above."""
         self.score = score if math.isfinite(score) else math.inf
         if self.score <= 1.0:
             self._since = None
-            return 0.0
+            return None
         self._since = now if self._since is None else self._since
         return now - self._since

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import viser
-import xacro
 import yourdfpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
@@ -131,8 +130,7 @@ def covariances(gaussians: np.ndarray) -> np.ndarray:
 
 def _arm(server: viser.ViserServer, name: str, color: tuple | None) -> ViserUrdf:
     """The arm of our URDF."""
-    text = xacro.process_file(str(share("urdf/fr3.urdf.xacro"))).toxml()
-    urdf = yourdfpy.URDF.load(io.StringIO(text))
+    urdf = yourdfpy.URDF.load(str(share("urdf/fr3.urdf")))
     return ViserUrdf(server, urdf, root_node_name=name, mesh_color_override=color)
 
 
