@@ -133,7 +133,7 @@ def test_a_surprise_voids_what_waits_and_changes_nothing_in_auto():
 
 def test_surprise_lasts_from_the_first_score_above():
     surprise = Surprise()
-    assert [surprise.take(s, t) for t, s in enumerate((1.0, 1.1, 5.0, 0.2, 2.0))] == [0, 0, 1, 0, 0]
+    assert [surprise.take(s, t) for t, s in enumerate((1.0, 1.1, 5.0, 0.2, 2.0))] == [None, 0, 1, None, 0]
 
 
 def test_modes_change_at_rest_and_shadow_disarmed():
