@@ -95,7 +95,8 @@ class Supervisor:
 
 def up(nodes: list[NodeSpec]) -> int:
     """Run the graph until Ctrl-C (exit 0) or until an essential process dies (exit 1, or 2 on bad input)."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell has its background jobs ignore it
+        signal.signal(number, signal.default_int_handler)
     supervisor = Supervisor(nodes)
     try:
         supervisor.start()
