@@ -1,6 +1,6 @@
 """Is a disturbance noticed? Episodes in which something happens that no plan expected, beside episodes as ever.
 
-In one process, faster than real time, with the delays of the live graph.
+In one process, faster than real time, with the plans' delays of the live graph.
 
 cube     a cube is moved by 5 to 8 cm        camera   one is shifted by 3 cm or turned by 3 degrees
 slip     the cube in the gripper loses its friction
@@ -33,7 +33,7 @@ SHIFT, TURN = 0.03, np.radians(3.0)  # [m], [rad] of a camera
 MOVED = (0.05, 0.08)  # [m] of a cube
 _APART = 0.06  # [m] from other things on the table
 _REACH = (0.36, 0.64), (-0.28, 0.28)  # [m] where cubes are put
-DELAY = 0.25  # [s] from an observation to its score, in the live graph
+DELAY = 0.25  # [s] from an observation to its score; assumed, not measured
 _KEPT = 300  # states and commands at hand: 3 s
 
 
