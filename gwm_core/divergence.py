@@ -127,5 +127,7 @@ def load_limits(folder: Path) -> Limits | None:
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{file} cannot be read: {error}") from None
     if limits.world_sha256 != digest(Path(folder) / "world.safetensors"):
-        raise InputError(f"{file} is of another world model: make it anew with `gwm bench divergence --fit --policy {folder}`")
+        raise InputError(
+            f"{file} is of another world model: make it anew with `gwm bench divergence --fit --policy {folder}`"
+        )
     return limits
