@@ -56,7 +56,8 @@ def compare(
     Returns:
         image: worst block of the difference between both pictures, over the views [0-1].
         unseen_mm, unseen_near_mm: how far the worst Gaussians are from all that was expected or seen before, far from
-            the gripper and nearer. gone_mm: how far from all that is seen the worst are that should be there.
+            the gripper and nearer. shifted_mm: the same of one in twenty: of a camera that moved, all of it is
+            elsewhere. gone_mm: how far from all that is seen the worst are that should be there.
         effector_mm: between where the gripper was expected and where it is.
     """
     expected, token = carry(begun.scene, begun.places, after)
@@ -70,6 +71,7 @@ def compare(
         "image": max(worst_block(np.abs(view.draw(expected) - view.draw(now.scene)).mean(-1)) for view in views),
         "unseen_mm": _worst(unseen[aside > _FAR]),
         "unseen_near_mm": _worst(unseen[aside > _NEAR]),
+        "shifted_mm": 1e3 * float(np.percentile(unseen[aside > _FAR], 95)) if (aside > _FAR).sum() > _MOST else 0.0,
         "gone_mm": _worst(missed[still]),
         "effector_mm": 1e3 * float(np.linalg.norm(after[:riders] - now.places[:riders], axis=1).mean()),
     }

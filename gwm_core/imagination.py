@@ -58,11 +58,22 @@ class View:
 class Imagination:
     """A world model and its VAE, on the runtime that is fastest here. Use it in one thread.
 
+    Args:
+        rest: called between pieces of work of some 10 ms; may wait, to leave the machine to others.
+
     Attributes:
         lift_config: how scenes are to be lifted.
     """
 
-    def __init__(self, folder: Path, threads: int = 1, backend: str = "auto", precision: str = "coarse"):
+    def __init__(
+        self,
+        folder: Path,
+        threads: int = 1,
+        backend: str = "auto",
+        precision: str = "coarse",
+        rest: Callable[[], None] = lambda: None,
+    ):
+        self.rest = rest
         backend, precision = choose(backend, precision)
         graph = partial(load, Path(folder), threads=threads, backend=backend, precision=precision)
         vae, world = read_weights(folder, "vae"), read_weights(folder, "world").config
@@ -97,6 +108,7 @@ class Imagination:
         """
         history, futures, heads = history[None], [], []
         for k in range(len(actions) - 1):
+            self.rest()
             out = self._step({"history": history, "actions": np.float32(actions[None, k : k + 2])})
             history = np.concatenate([history[:, 1:], out["latent"][:, None]], axis=1)
             futures.append(out["latent"][0])
@@ -105,6 +117,7 @@ class Imagination:
 
     def decode(self, latent: np.ndarray) -> np.ndarray:
         """Scene (N, 14) of a latent (K, D)."""
+        self.rest()
         return self._decode({"latent": latent[None]})["gaussians"][0]
 
 
@@ -138,6 +151,7 @@ class Watch:
                 continue
             after = self._imagination.places(self._imagination.roll(begun.history, np.stack(rows))[0][-1])
             past = [m for m in self._known if m.stamp <= begun.stamp]
+            self._imagination.rest()
             gaps[horizon] = compare(begun, after, moment, past, len(self._imagination.riders), views)
         self._known.append(moment)
         return gaps
@@ -197,12 +211,13 @@ def imagine(imagination: Imagination, watch: Watch, task: Task, site: Site) -> F
     rows = [to_rows(fk(now.q), now.width) if first is None else first]
     rows += [to_rows(fk(q), width) for q, width in zip(task.chunk.q[: topics.STEPS], task.chunk.width)]
     latents, heads = imagination.roll(history, np.stack(rows))
-    scenes = [imagination.decode(latent) for latent in latents]
-    pictures = {
-        name: [np.rint(255 * np.clip(view.draw(scene), 0, 1)).astype(np.uint8) for view, scene in zip(steps, scenes)]
-        for name, steps in views.items()
-    }
-    return Future(stamp, pictures, float(heads[-1, 1]), gaps, scenes[-1])
+    pictures: dict[str, list[np.ndarray]] = {name: [] for name in views}
+    for k, latent in enumerate(latents):
+        scene = imagination.decode(latent)
+        for name, steps in views.items():
+            imagination.rest()
+            pictures[name].append(np.rint(255 * np.clip(steps[k].draw(scene), 0, 1)).astype(np.uint8))
+    return Future(stamp, pictures, float(heads[-1, 1]), gaps, scene)
 
 
 def _views(site: Site, task: Task) -> dict[str, list[View]]:

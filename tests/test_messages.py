@@ -9,8 +9,9 @@ pytest.importorskip("rclpy")
 from gwm import messages, scene_messages
 
 from gwm_core import topics
+from gwm_core.data import cdr
 from gwm_core.data import episode as bag
-from gwm_core.data.episode import STORE, deserialize
+from gwm_core.data.cdr import STORE, deserialize
 from gwm_core.scene.camera import back_project, intrinsics
 from gwm_core.types import Chunk
 
@@ -103,7 +104,7 @@ def test_what_rclpy_writes_the_episode_reader_reads(effort, velocity):
 K = intrinsics(424, 240, 42.5) + np.array([[0, 0, 3.25], [0, 0, -1.5], [0, 0, 0]])
 
 
-@pytest.mark.parametrize("make", [messages.camera_info, bag.camera_info], ids=["rclpy", "rosbags"])
+@pytest.mark.parametrize("make", [messages.camera_info, cdr.camera_info], ids=["rclpy", "rosbags"])
 def test_on_the_wire_pixel_centres_are_whole_numbers_and_inside_they_are_at_a_half(make):
     info = make(5, "front", K, 424, 240)
     np.testing.assert_array_equal(messages.camera_matrix(info), K)
@@ -126,18 +127,18 @@ def test_a_cameras_own_numbers_go_out_as_they_came():
 def test_an_episode_gives_the_camera_matrix_back(tmp_path, by_rclpy):
     from rclpy.serialization import serialize_message
 
-    writer = bag.EpisodeWriter(tmp_path / "episode")
+    writer = bag.EpisodeWriter(tmp_path / "episode", {})
     if by_rclpy:
         content = serialize_message(messages.camera_info(1, "front", K, 8, 6))
         writer.write_cdr(topics.info("camera/front"), "sensor_msgs/msg/CameraInfo", content, 1)
     else:
-        writer.write(topics.info("camera/front"), bag.camera_info(1, "front", K, 8, 6), 1)
+        writer.write(topics.info("camera/front"), cdr.camera_info(1, "front", K, 8, 6), 1)
     color, depth = np.zeros((6, 8, 3), np.uint8), np.ones((6, 8), np.uint16)
-    writer.write(topics.color("camera/front") + "/compressed", bag.compressed_color(2, "front", color), 2)
-    writer.write(topics.depth("camera/front") + "/compressedDepth", bag.compressed_depth(2, "front", depth), 2)
+    writer.write(topics.color("camera/front") + "/compressed", cdr.compressed_color(2, "front", color), 2)
+    writer.write(topics.depth("camera/front") + "/compressedDepth", cdr.compressed_depth(2, "front", depth), 2)
     for topic, names in ((topics.JOINT_STATES, topics.ARM_JOINTS), (topics.GRIPPER_STATES, topics.FINGER_JOINTS),
                          (topics.COMMAND, (*topics.ARM_JOINTS, topics.WIDTH))):  # fmt: skip
-        writer.write(topic, bag.joint_state(1, names, np.zeros(len(names))), 1)
+        writer.write(topic, cdr.joint_state(1, names, np.zeros(len(names))), 1)
     path = writer.close({"cameras": {"front": {"prefix": "camera/front", "T_base_camera": np.eye(4).tolist()}}})
     np.testing.assert_array_equal(bag.read_episode(path).intrinsics["front"], K)
 

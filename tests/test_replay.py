@@ -9,6 +9,7 @@ import pytest
 from gwm.replay import write_page
 
 from gwm_core import topics
+from gwm_core.data import cdr
 from gwm_core.data import episode as bag
 from gwm_core.data.replay import read_replay
 from gwm_core.errors import InputError
@@ -27,19 +28,19 @@ def shade(data):
 
 def record(folder, said='{"do": "hold", "time": 1}'):
     """Three seconds: a frame each 50 ms whose grey is its number, a future at 0.5 s, half of one at 1.5 s."""
-    writer = bag.EpisodeWriter(folder)
+    writer = bag.EpisodeWriter(folder, {})
     for k in range(60):
         stamp = T0 + k * STEP // 2
         writer.write(
-            "camera/front/color/image_raw/compressed", bag.compressed_color(stamp, "front", picture(4 * k)), stamp
+            "camera/front/color/image_raw/compressed", cdr.compressed_color(stamp, "front", picture(4 * k)), stamp
         )
     for view in VIEWS:
         for step in range(1, topics.STEPS + 1):
             due = T0 + (5 + step) * STEP
-            writer.write(topics.imagined(view, step), bag.compressed_color(due, view, picture(20 * step)), due)
+            writer.write(topics.imagined(view, step), cdr.compressed_color(due, view, picture(20 * step)), due)
     late = T0 + 16 * STEP
-    writer.write(topics.imagined("front", 1), bag.compressed_color(late, "front", picture(9)), late)
-    kinds = bag.STORE.types
+    writer.write(topics.imagined("front", 1), cdr.compressed_color(late, "front", picture(9)), late)
+    kinds = cdr.STORE.types
     dims = [kinds["std_msgs/msg/MultiArrayDimension"](name, 1, 1) for name in ("plan", "h4 image")]
     layout = kinds["std_msgs/msg/MultiArrayLayout"](dims, 0)
     numbers = kinds["std_msgs/msg/Float64MultiArray"](layout, np.array([T0 + 10 * STEP, 0.25]))
@@ -47,7 +48,7 @@ def record(folder, said='{"do": "hold", "time": 1}'):
     writer.write(topics.DECISION, kinds["std_msgs/msg/String"](said), T0 + 20 * STEP)
     pairs = [kinds["diagnostic_msgs/msg/KeyValue"]("state", "HOLD")]
     status = kinds["diagnostic_msgs/msg/DiagnosticStatus"](0, "gate", "HOLD", "", pairs)
-    header = bag.joint_state(T0, [], []).header
+    header = cdr.joint_state(T0, [], []).header
     writer.write(topics.STATUS, kinds["diagnostic_msgs/msg/DiagnosticArray"](header, [status]), T0)
     cameras = {"front": {"prefix": "camera/front", "T_base_camera": np.eye(4).tolist()}}
     return writer.close({"cameras": cameras, "task": "lift", "success": True})

@@ -1,104 +1,64 @@
 """One episode = one folder: ``bag/`` (rosbag2, MCAP) and ``episode.json``; ``.partial`` until it is whole and on disk.
 
-The messages are stock ROS 2 ones, written and read by rosbags, so neither side needs ROS.
+The messages are stock ROS 2 ones, written and read by rosbags, so neither side needs ROS. A crash leaves a
+``.partial`` of which ``recover`` keeps what had been synced.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-import shutil
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 from rosbags.rosbag2 import Reader, ReaderError, StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import SerdeError
 
 from gwm_core import topics
+from gwm_core.data.cdr import DEPTH_HEADER, STORE, deserialize, serialized
 from gwm_core.errors import InputError
-from gwm_core.scene.camera import from_opencv, to_opencv
+from gwm_core.scene.camera import from_opencv
 from gwm_core.site import Camera
-from gwm_core.sync import joints_at
+from gwm_core.sync import Sync, joints_at
 from gwm_core.types import OPEN_WIDTH, ArmState, Frame
 
-STORE = get_typestore(Stores.ROS2_JAZZY)
-JPEG_QUALITY = 95
-DEPTH_HEADER = bytes(12)  # compressed_depth_image_transport: zero for 16UC1
 INFO = "episode.json"
+PARTIAL, BROKEN, TRASH = ".partial", ".broken", "trash"  # being written; being recovered; discarded
 FORMAT = 2  # 1, without the key: the camera infos of `gwm collect` had pixel centres at + 0.5
-
-_Header = STORE.types["std_msgs/msg/Header"]
-_Time = STORE.types["builtin_interfaces/msg/Time"]
-
-
-def _header(stamp: int, frame_id: str):
-    return _Header(_Time(*divmod(stamp, 1_000_000_000)), frame_id)
-
-
-def joint_state(stamp: int, names, position, velocity=(), effort=(), frame_id: str = ""):
-    """sensor_msgs/JointState."""
-    columns = [np.asarray(column, np.float64) for column in (position, velocity, effort)]
-    return STORE.types["sensor_msgs/msg/JointState"](_header(stamp, frame_id), list(names), *columns)
-
-
-def compressed_color(stamp: int, camera: str, color: np.ndarray):
-    """sensor_msgs/CompressedImage, JPEG, from (H, W, 3) uint8 RGB."""
-    ok, data = cv2.imencode(".jpg", color[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return _compressed(stamp, camera, "rgb8; jpeg compressed bgr8", ok, data)
-
-
-def compressed_depth(stamp: int, camera: str, depth_mm: np.ndarray):
-    """sensor_msgs/CompressedImage as compressed_depth_image_transport writes it, lossless, from (H, W) uint16 mm."""
-    ok, data = cv2.imencode(".png", depth_mm, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    content = np.concatenate([np.frombuffer(DEPTH_HEADER, np.uint8), data.ravel()])
-    return _compressed(stamp, camera, "16UC1; compressedDepth png", ok, content)
-
-
-def _compressed(stamp: int, camera: str, encoding: str, ok: bool, data: np.ndarray):
-    if not ok:
-        raise ValueError(f"OpenCV could not encode an image of {camera}")
-    return STORE.types["sensor_msgs/msg/CompressedImage"](_header(stamp, camera), encoding, data.ravel())
-
-
-def camera_info(stamp: int, camera: str, K: np.ndarray, width: int, height: int):
-    """sensor_msgs/CameraInfo of an undistorted camera, ``K`` (3, 3) in our convention."""
-    K = to_opencv(K)
-    P = np.hstack([K, np.zeros((3, 1))])
-    roi = STORE.types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
-    return STORE.types["sensor_msgs/msg/CameraInfo"](
-        _header(stamp, camera), height, width, "plumb_bob",
-        np.zeros(5), K.ravel(), np.eye(3).ravel(), P.ravel(), 0, 0, roi,
-    )  # fmt: skip
-
-
-def serialized(topic: str, message, stamp: int) -> tuple:
-    """The arguments of ``EpisodeWriter.write_cdr`` for a message made by the functions above."""
-    return topic, message.__msgtype__, STORE.serialize_cdr(message, message.__msgtype__), stamp
 
 
 class EpisodeWriter:
     """Writes ``<folder>.partial`` and renames it when closed.
 
+    Args:
+        info: what is known of the episode when it begins, for one who has to recover it.
+
     Raises:
-        InputError: the folder exists or cannot be made.
+        InputError: the folder exists, finished or not, or cannot be made.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, info: dict):
         self.folder = Path(folder)
-        self.partial = self.folder.with_name(self.folder.name + ".partial")
+        self.partial = self.folder.with_name(self.folder.name + PARTIAL)
         if self.folder.exists():
             raise InputError(f"{self.folder} exists; choose another folder")
-        shutil.rmtree(self.partial, ignore_errors=True)  # left by a run that was killed
         try:
             self.partial.mkdir(parents=True)
+            (self.partial / INFO).write_text(_text(info))
+            self._bag = Writer(self.partial / "bag", version=9, storage_plugin=StoragePlugin.MCAP)
+            self._bag.open()
+        except FileExistsError:
+            raise InputError(
+                f"{self.partial} was never finished: `gwm data recover {self.partial}`, or remove it"
+            ) from None
         except OSError as error:
             raise InputError(f"cannot write {self.folder}: {error.strerror}; choose another folder") from None
-        self._bag = Writer(self.partial / "bag", version=9, storage_plugin=StoragePlugin.MCAP)
-        self._bag.open()
         self._connections: dict[str, object] = {}
 
     def write(self, topic: str, message, stamp: int) -> None:
@@ -111,26 +71,51 @@ class EpisodeWriter:
             self._connections[topic] = self._bag.add_connection("/" + topic, kind, typestore=STORE)
         self._bag.write(self._connections[topic], stamp, content)
 
+    def sync(self) -> None:
+        """Put on disk what was written so far: whatever happens now, this much can be recovered."""
+        storage = self._bag.storage
+        if storage.chunk.msgs:
+            storage.close_chunk()
+        storage.bio.flush()
+        os.fsync(storage.bio.fileno())
+
     def close(self, info: dict) -> Path:
         """Finish with ``info`` and the bag's hash as episode.json; returns the folder, on disk from here on."""
         self._bag.close()
-        hashes = {str(p.relative_to(self.partial)): _sha256(p) for p in self.partial.rglob("*.mcap")}
-        info = info | {"format": FORMAT, "sha256": hashes}
-        (self.partial / INFO).write_text(json.dumps(info, indent=1) + "\n")
+        hashes = {str(p.relative_to(self.partial)): sha256(p) for p in sorted(self.partial.rglob("*.mcap"))}
+        (self.partial / INFO).write_text(_text(info | {"format": FORMAT, "sha256": hashes}))
         for path in (*self.partial.rglob("*"), self.partial):
             _flush(path)
         self.partial.rename(self.folder)
         _flush(self.folder.parent)
         return self.folder
 
-    def discard(self) -> None:
-        """Remove everything written."""
-        self._bag.abort()
-        shutil.rmtree(self.partial)
+    def abort(self) -> None:
+        """Leave it unfinished, as a crash would."""
+        with contextlib.suppress(OSError):  # a full disk takes the last bytes no better now
+            self._bag.abort()
+
+    def discard(self) -> Path:
+        """Leave it unfinished in the trash, where nobody reads it; returns where."""
+        self.abort()
+        return throw_away(self.partial)
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def throw_away(path: Path) -> Path:
+    """Move a folder into ``trash`` beside it, under a name of its own; returns where."""
+    trash = path.parent / TRASH
+    trash.mkdir(exist_ok=True)
+    return path.rename(trash / f"{path.name}-{time.time_ns()}")
+
+
+def _text(info: dict) -> str:
+    return json.dumps(info, indent=1) + "\n"
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _flush(path: Path) -> None:
@@ -163,8 +148,9 @@ class Episode:
 
 
 def list_episodes(folder: Path) -> list[Path]:
-    """Finished episodes in and below ``folder``, sorted. Raises InputError when there are none."""
-    found = sorted(path.parent for path in Path(folder).rglob(INFO) if path.parent.suffix != ".partial")
+    """Finished episodes in and below ``folder``, sorted, but for its trash. Raises InputError when there are none."""
+    paths = [path.parent for path in Path(folder).rglob(INFO) if path.parent.suffix not in (PARTIAL, BROKEN)]
+    found = sorted(path for path in paths if TRASH not in path.relative_to(folder).parts)
     if not found:
         raise InputError(f"no episodes in {folder}; 'gwm collect --out {folder}' makes some")
     return found
@@ -174,18 +160,12 @@ def read_episode(path: Path) -> Episode:
     """Read a finished episode. Raises InputError when it is damaged."""
     try:
         info = json.loads((path / INFO).read_text())
-        changed = [name for name, known in info["sha256"].items() if _sha256(path / name) != known]
+        changed = [name for name, known in info["sha256"].items() if sha256(path / name) != known]
         if changed or not info["sha256"]:
             raise ValueError(f"not the file that was recorded: {changed}")
         return _assemble(path, info, _streams(path / "bag"))
     except (OSError, ReaderError, SerdeError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"episode {path} is damaged ({error!r}); collect or copy it again") from None
-
-
-def deserialize(content: bytes, kind: str):
-    """Decode without rosbags' check of the length: rclpy leaves up to 8 undefined bytes behind a message."""
-    definition = STORE.get_msgdef(kind)
-    return definition.deserialize_cdr_le(content[4:], 0, definition.cls, STORE)[0]
 
 
 def _streams(bag: Path) -> dict[str, list]:
@@ -230,3 +210,23 @@ def _joints(stream: list, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarra
         if len(message.velocity):
             velocity[k] = message.velocity[order]
     return stamps, position, velocity
+
+
+def moments(episode: Episode) -> Iterator[tuple[int, dict[str, tuple], ArmState]]:
+    """Stamp, pairs and state of every moment: the images go through the same ``Sync`` the policy node uses."""
+    cameras = tuple(episode.info["cameras"])
+    sync = Sync(cameras)
+    arrivals = sorted(
+        (stamp, camera, kind, data) for (camera, kind), stream in episode.images.items() for stamp, data in stream
+    )
+    states = iter(episode.states)
+    state = next(states)
+    for i, (stamp, camera, kind, data) in enumerate(arrivals):
+        sync.image(camera, kind, stamp, data)
+        while state is not None and state.stamp <= stamp:
+            sync.joints(state)
+            state = next(states, None)
+        if i + 1 == len(arrivals) or arrivals[i + 1][0] > stamp:
+            moment = sync.latest()
+            if moment is not None:
+                yield moment

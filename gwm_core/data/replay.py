@@ -14,7 +14,8 @@ from rosbags.rosbag2 import Reader, ReaderError
 from rosbags.typesys.store import SerdeError
 
 from gwm_core import topics
-from gwm_core.data.episode import INFO, deserialize
+from gwm_core.data.cdr import deserialize
+from gwm_core.data.episode import INFO
 from gwm_core.errors import InputError
 from gwm_core.site import Camera
 from gwm_core.types import CHUNK_DT

@@ -9,10 +9,10 @@ import numpy as np
 
 from gwm_core.brain import Brain
 from gwm_core.control.kinematics import fk
-from gwm_core.data.episode import list_episodes, read_episode
+from gwm_core.data.episode import list_episodes, moments, read_episode
 from gwm_core.deploy.actor import Actor
 from gwm_core.errors import InputError
-from gwm_core.learn.dataset import moments, proprioception
+from gwm_core.learn.dataset import proprioception
 from gwm_core.rollout import World, rollout
 from gwm_core.scene.lift import lift
 from gwm_core.sim.tasks import TASKS, sample_layout

@@ -16,9 +16,9 @@ import numpy as np
 
 from gwm_core.control.body import distance_to_arm
 from gwm_core.control.kinematics import fk, to_rows
-from gwm_core.data.episode import INFO, Episode, list_episodes, read_episode
+from gwm_core.data.episode import INFO, Episode, list_episodes, moments, read_episode
 from gwm_core.errors import InputError
-from gwm_core.learn.dataset import Cache, moments
+from gwm_core.learn.dataset import Cache
 from gwm_core.scene.camera import back_project
 from gwm_core.scene.lift import LiftConfig, lift
 from gwm_core.types import CHUNK_DT, Frame

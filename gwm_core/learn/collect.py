@@ -8,6 +8,7 @@ Labels are only ever the expert's: disturbances happen before the recording or a
 from __future__ import annotations
 
 import multiprocessing
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +18,8 @@ import numpy as np
 from gwm_core import topics
 from gwm_core.brain import Brain
 from gwm_core.control.kinematics import HOME_Q, Unreachable, fk, solve, to_rows
-from gwm_core.data.episode import EpisodeWriter, camera_info, compressed_color, compressed_depth, joint_state
+from gwm_core.data.cdr import camera_info, compressed_color, compressed_depth, joint_state
+from gwm_core.data.episode import PARTIAL, EpisodeWriter
 from gwm_core.errors import InputError
 from gwm_core.learn.dataset import RESERVED
 from gwm_core.learn.play import SECONDS, Player
@@ -141,17 +143,20 @@ def _record(job: tuple[CollectConfig, int]) -> bool:
     layout = sample_layout(config.task, seed, config.difficulty)
     expert = Player(rng) if config.play else KickedExpert(rng)
     q, width = _unusual_start(rng, layout)
-    writer = EpisodeWriter(folder)
+    shutil.rmtree(folder.with_name(folder.name + PARTIAL), ignore_errors=True)  # of an interrupted run: made again
+    cameras = {name: camera.to_dict() for name, camera in simulation_site().cameras.items()}
+    policy = "play" if config.play else "expert"
+    info = {"task": config.task, "seed": seed, "difficulty": config.difficulty, "policy": policy, "robot": "sim"}
+    writer = EpisodeWriter(folder, info | {"cameras": cameras})
     observer = Recording(writer, _world)
     limit = SECONDS if config.play else TIME_LIMIT
     plan = RolloutConfig(latency=LATENCY, replan_every=2, camera_period=CAMERA_PERIOD, time_limit=limit)
     trial = rollout(_world, Brain(expert), layout, plan, observer, lambda sim: sim.teleport(q, width))
     if not trial.success and not config.play:
-        writer.discard()
+        writer.abort()
+        shutil.rmtree(writer.partial)
         return False
-    cameras = {name: camera.to_dict() for name, camera in simulation_site().cameras.items()}
-    policy, window = ("play", []) if config.play else ("expert", expert.window)
-    info = {"task": config.task, "seed": seed, "difficulty": config.difficulty, "policy": policy, "robot": "sim"}
+    window = [] if config.play else expert.window
     info |= {"success": not config.play, "seconds": trial.seconds, "unusable": [window] if window else []}
     writer.close(info | {"cameras": cameras, "trial": asdict(trial)})
     return True

@@ -20,11 +20,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from gwm_core.control.kinematics import fk, to_rows
-from gwm_core.data.episode import INFO, Episode, list_episodes, read_episode
+from gwm_core.data.episode import INFO, Episode, list_episodes, moments, read_episode
 from gwm_core.errors import InputError
 from gwm_core.scene.gaussians import COLORS, MEANS
 from gwm_core.scene.lift import LiftConfig, lift
-from gwm_core.sync import Sync
 from gwm_core.types import CHUNK_DT, CHUNK_ROWS, ArmState
 
 RESERVED = 4000  # first of the seeds that nothing is trained on
@@ -88,26 +87,6 @@ def episode_samples(episode: Episode, lift_config: LiftConfig, foresee: Foresee 
         "rows": np.array(rows, np.float32),
         "valid": np.array(valid, bool),
     }
-
-
-def moments(episode: Episode):
-    """Stamp, pairs and state of every moment: the images go through the same ``Sync`` the policy node uses."""
-    cameras = tuple(episode.info["cameras"])
-    sync = Sync(cameras)
-    arrivals = sorted(
-        (stamp, camera, kind, data) for (camera, kind), stream in episode.images.items() for stamp, data in stream
-    )
-    states = iter(episode.states)
-    state = next(states)
-    for i, (stamp, camera, kind, data) in enumerate(arrivals):
-        sync.image(camera, kind, stamp, data)
-        while state is not None and state.stamp <= stamp:
-            sync.joints(state)
-            state = next(states, None)
-        if i + 1 == len(arrivals) or arrivals[i + 1][0] > stamp:
-            moment = sync.latest()
-            if moment is not None:
-                yield moment
 
 
 @functools.cache  # once in every process

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 
 from gwm.terminal import Parser
-from gwm.verbs import bench, calibrate, deploy, futures, learn, run, scene, site
+from gwm.verbs import bench, calibrate, data, deploy, futures, learn, run, scene, site
 from gwm_core.errors import InputError
 
 
 def _parser() -> Parser:
     parser = Parser(prog="gwm", description="Gaussian World Models on a Franka arm: simulate, collect, train, run.")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for group in (run, learn, deploy, futures, scene, bench, calibrate, site):
+    for group in (run, learn, data, deploy, futures, scene, bench, calibrate, site):
         group.add(verbs)
     return parser
 

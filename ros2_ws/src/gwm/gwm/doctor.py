@@ -208,10 +208,14 @@ def _topics(published: set[str], heard: set[str], site: Site) -> Iterator[Check]
     yield Check(LIMITED if remedies else OK, "graph", f"{state}, {len(found)}/{count} topics", "; ".join(remedies))
 
 
-def report(as_json: bool) -> int:
-    """Print every check; returns the worst level."""
-    checks = []
-    for group in (_python, _packages, _ros, _renderer, _runtime, _cameras, _weights, _disk, _ports, _graph):
+EVERYTHING = (_python, _packages, _ros, _renderer, _runtime, _cameras, _weights, _disk, _ports, _graph)
+QUICK = (_python, _ros, _weights, _disk)  # and load nothing
+
+
+def examine(groups=EVERYTHING) -> list[Check]:
+    """Some groups of checks."""
+    checks: list[Check] = []
+    for group in groups:
         if group is _graph and any(c.level == BROKEN for c in checks if c.what in ("ros", "dds ports")):
             continue
         try:
@@ -219,6 +223,12 @@ def report(as_json: bool) -> int:
         except Exception as error:  # the doctor speaks even where nothing works: what broke is a finding
             name = group.__name__.lstrip("_")
             checks.append(Check(BROKEN, name, f"{type(error).__name__}: {error}", "mend the lines above first"))
+    return checks
+
+
+def report(as_json: bool) -> int:
+    """Print every check; returns the worst level."""
+    checks = examine()
     if as_json:
         print(json.dumps([c._asdict() for c in checks], indent=1))
     else:

@@ -95,6 +95,7 @@ def graph(
     policy: str = "",
     site: str = "",
     record: str = "runs",
+    operator: str = "",
     profile: str = "",
     speed: float = 1.0,
     supervision: str = "auto",
@@ -127,6 +128,7 @@ def graph(
         policy: folder of a trained policy, or expert (simulation only). Empty: the shipped demo weights.
         site: file with cameras and workspace. Empty: ~/.config/gwm/site.yaml, or the simulation's own.
         record: folder the recorder writes episodes to when asked.
+        operator: who teaches or evaluates, for the episodes' files.
         profile: desk (0.25 m/s), lab or full: how much of the arm's limits the gate uses, never more than the site
             file's profile. Empty: the site file's, or desk.
         speed: share of the profile's speeds, above 0 to 1.
@@ -186,6 +188,7 @@ def graph(
     gate = {"profile": profile, "speed": speed, "mode": watched, "controller": controller, "gripper": gripper}
     if robot == "sim":  # its joint states come from a process that shares two cores with the others
         gate |= {"auto_arm": True, "state_timeout": 0.1}
+    episodes = {"record": record, "task": task, "policy": "" if mode == "teleop" else policy, "operator": operator}
     aside = {"policy/chunk": "policy/proposal", "policy/alive": "policy/proposal_alive"} if mode == "shared" else {}
     imagine = imagination and mode != "teleop" and (Path(policy) / "world.safetensors").is_file()
     runs = {"policy": policy, "task": task, "backend": backend, "precision": precision, "imagine": imagine}
@@ -196,7 +199,7 @@ def graph(
     nodes = [
         *{"policy": planners[:1], "teleop": planners[1:], "shared": planners}[mode],
         NodeSpec("gate", "gate_node", {**common, **gate}, essential=True, environment=alone),
-        NodeSpec("recorder", "recorder_node", {**common, "record": record, "task": task}, nice=10, respawn=True),
+        NodeSpec("recorder", "recorder_node", {**common, **episodes}, nice=10, respawn=True),
     ]
     if imagine:
         nodes.append(NodeSpec("imagination", "imagination_node", {**common, "policy": policy}, nice=15, respawn=True))

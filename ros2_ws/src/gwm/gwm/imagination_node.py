@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from gwm_core.site import site_of
 from gwm_core.types import CHUNK_DT, ArmState, Chunk
 
 KEPT = 500  # joint states and commands, five seconds of them
+EARLY, LATE = 0.02, 0.15  # [s] before the next plan's images are due, and after: nothing is imagined while it is made
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class ImaginationNode(Node):
         self._chunks: deque[Chunk] = deque(maxlen=8)
         self._seen: deque[tuple[Chunk, np.ndarray]] = deque(maxlen=8)  # plans and the scenes they were made from
         self._waiting = self._shown = 0  # plans: the one that waits for approval, and the last whose future was shown
+        self._planned = threading.Condition()
+        self._due = np.inf  # [s] ROS time at which the next plan's images are
         self._states: deque[ArmState] = deque(maxlen=KEPT)
         self._sent: deque[ArmState] = deque(maxlen=KEPT)
         self._Ks: dict[str, tuple] = {}
@@ -78,7 +82,7 @@ class ImaginationNode(Node):
         self.create_timer(0.5, self._report, clock=STEADY)
 
     def _build(self):
-        imagination = Imagination(Path(self._settings.policy), self._settings.threads)
+        imagination = Imagination(Path(self._settings.policy), self._settings.threads, rest=self._rest)
         limits = load_limits(Path(self._settings.policy))
         watch = Watch(imagination)
 
@@ -89,6 +93,13 @@ class ImaginationNode(Node):
             return future, score, 1e3 * (time.monotonic() - begun)
 
         return run
+
+    def _rest(self) -> None:
+        """Wait, in the worker's thread, while a plan is made: even with a core of its own imagination slows it down."""
+        with self._planned:
+            due, after = self._due, now_ns(self) * 1e-9 - self._due
+            if -EARLY < after < LATE:
+                self._planned.wait_for(lambda: self._due != due, LATE - after)
 
     def _info(self, camera: str):
         def take(message):
@@ -113,8 +124,13 @@ class ImaginationNode(Node):
             self._sent.append(ArmState(stamp, values[:7], np.zeros(7), float(values[7])))
 
     def _on_chunk(self, message) -> None:
-        if (chunk := messages.chunk_of(message)) is not None:
-            self._chunks.append(chunk)
+        if (chunk := messages.chunk_of(message)) is None:
+            return
+        if self._chunks:  # plans come at a steady pace
+            with self._planned:
+                self._due = (2 * chunk.stamp - self._chunks[-1].stamp) * 1e-9
+                self._planned.notify()
+        self._chunks.append(chunk)
 
     def _on_scene(self, message) -> None:
         """The scene comes after its plan: now both are there. One that waits for approval goes before the newest."""

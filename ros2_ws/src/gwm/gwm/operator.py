@@ -41,7 +41,8 @@ class Operator(Node):
         self.create_subscription(Float64MultiArray, topics.STAGES, self._on_stages, RELIABLE)
         self.create_subscription(String, topics.SIM_RESULT, self._on_result, RELIABLE)
         self.create_subscription(JointState, topics.COMMAND, self._on_command, EVERY)
-        wishes = [f"gate/{w}" for w in ("arm", "home", "hold", "stop", "reset")] + ["recorder/start", "recorder/save"]
+        wishes = [f"gate/{w}" for w in ("arm", "home", "hold", "stop", "reset")]
+        wishes += [f"recorder/{w}" for w in ("start", "save", "discard")]
         self._wishes = {name: self.create_client(Trigger, name) for name in wishes}
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)

@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState, PointCloud2
@@ -16,38 +21,60 @@ from std_msgs.msg import Float64MultiArray, String, UInt64
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from gwm import messages
+from gwm import doctor, messages
+from gwm.jobs import Jobs
 from gwm.node import RELIABLE, SENSOR, STEADY, declare, now_ns, spin
 from gwm_core import topics
-from gwm_core.data.episode import EpisodeWriter, compressed_color, compressed_depth, serialized
+from gwm_core.data.about import about
+from gwm_core.data.cdr import compressed_color, compressed_depth, serialized
+from gwm_core.data.recording import DiskConfig, Recording
 from gwm_core.data.ring import Ring
 from gwm_core.errors import InputError
 from gwm_core.site import site_of
 
+BURST = 256 << 20  # [bytes] that may wait for the writing thread
+
 
 @dataclass(frozen=True)
-class RecorderParameters:
+class RecorderParameters(DiskConfig):
     """Parameters of the node."""
 
     robot: str = "sim"
     site: str = ""
     record: str = "runs"
     task: str = "pick_place"
+    policy: str = ""
+    operator: str = ""  # who teaches or evaluates
+    lossless: bool = False  # colour as PNG; depth always is
     keep: float = 30.0  # [s] of the past at hand for recorder/keep
     keep_mb: int = 512  # of memory for them, at most
 
 
 class RecorderNode(Node):
-    """Everything small is written as received; images are compressed first, depth without loss."""
+    """Everything small is written as received; images are compressed first, depth without loss. A thread writes."""
 
     def __init__(self):
         super().__init__("recorder")
-        self._settings = declare(self, RecorderParameters)
-        self._site = site_of(self._settings.robot, self._settings.site)
-        self._writer, self._folder, self._result, self._marks = None, None, {}, {}
-        self._saved = ""  # the last episode
-        self._ring = Ring(self._settings.keep, self._settings.keep_mb << 20)
-        self._received: dict[str, int] = {}
+        self._settings = p = declare(self, RecorderParameters)
+        self._site = site_of(p.robot, p.site)
+        known = about(self._site, p.robot, p.task, p.policy, p.operator, Path(p.record))
+        disk = DiskConfig(**{field.name: getattr(p, field.name) for field in fields(DiskConfig)})
+        self._recording = Recording(Path(p.record), known, Ring(p.keep, p.keep_mb << 20), disk)
+        self._result, self._marks = {}, {}
+        self._received, self._dropped, self._lost = Counter(), Counter(), Counter()
+        self._jobs = Jobs(self, self._tick, BURST)
+        self._jobs.ask(self._examine)
+        self._subscribe_all()
+        self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
+        aside = ReentrantCallbackGroup()  # what waits for the thread must not keep others from running
+        for name, act in {
+            "start": self._start, "save": self._save,
+            "discard": self._recording.discard, "keep": self._recording.keep,
+        }.items():  # fmt: skip
+            self.create_service(Trigger, f"recorder/{name}", self._service(act), callback_group=aside)
+        self.create_timer(0.5, self._report, clock=STEADY)
+
+    def _subscribe_all(self) -> None:
         kinds = {
             topics.JOINT_STATES: JointState, topics.GRIPPER_STATES: JointState, topics.COMMAND: JointState,
             topics.CHUNK: JointTrajectory, topics.ALIVE: UInt64, topics.STATUS: DiagnosticArray,
@@ -58,130 +85,110 @@ class RecorderNode(Node):
         for view in (*self._site.cameras, topics.AFAR):
             kinds |= {topics.imagined(view, step): CompressedImage for step in range(1, topics.STEPS + 1)}
         for topic, kind in kinds.items():
-            self._subscribe(kind, topic, self._plain(topic), SENSOR if topic == topics.ALIVE else RELIABLE)
+            self._subscribe(kind, topic, self._plain, SENSOR if topic == topics.ALIVE else RELIABLE)
         for name, camera in self._site.cameras.items():
-            self._subscribe(Image, topics.color(camera.prefix), self._image(name, camera.prefix, "color"), SENSOR)
-            self._subscribe(Image, topics.depth(camera.prefix), self._image(name, camera.prefix, "depth"), SENSOR)
-            self._subscribe(CameraInfo, topics.info(camera.prefix), self._plain(topics.info(camera.prefix)), SENSOR)
-        self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
-        for name, act in {
-            "start": self._start,
-            "save": self._save,
-            "discard": self._discard,
-            "keep": self._keep,
-        }.items():
-            self.create_service(Trigger, f"recorder/{name}", self._service(act))
-        self.create_timer(0.5, self._report, clock=STEADY)
+            color = partial(compressed_color, lossless=self._settings.lossless)
+            pictures = {
+                topics.color(camera.prefix): ("color", "/compressed", color),
+                topics.depth(camera.prefix): ("depth", "/compressedDepth", compressed_depth),
+            }
+            for topic, how in pictures.items():
+                self._subscribe(Image, topic, partial(self._image, name, *how), SENSOR)
+            self._subscribe(CameraInfo, topics.info(camera.prefix), self._plain, SENSOR)
 
-    def _subscribe(self, kind, topic, callback, qos) -> None:
+    def _subscribe(self, kind, topic: str, encode: Callable, qos) -> None:
+        """Have the thread encode and keep what comes; count what came, did not fit, and never arrived."""
         self._received[topic] = 0
 
-        def count(message):
+        def take(message):
             self._received[topic] += 1
-            try:
-                if topic == topics.SIM_RESULT:
-                    self._result = dict(json.loads(message.data))
-                self._take(*callback(message))
-                if topic == topics.MARK:
-                    self._on_mark(message)
-            except (ValueError, TypeError) as error:  # a malformed message; anything else is a fault of ours
-                self.get_logger().error(f"{topic} not recorded: {error}", throttle_duration_sec=2.0)
+            size = len(message.data) if kind is Image else 0
+            job = partial(self._write, time.monotonic(), now_ns(self), topic, encode, message)
+            if not self._jobs.offer(job, size):
+                self._dropped[topic] += 1
+                self.get_logger().error(f"{topic}: the disk is too slow, dropped", throttle_duration_sec=2.0)
+            if topic == topics.SIM_RESULT:
+                self._result = dict(json.loads(message.data))
+            elif topic == topics.MARK:
+                self._on_mark(message)
 
-        self.create_subscription(kind, topic, count, qos)
+        def missed(event) -> None:
+            self._lost[topic] += event.total_count_change
 
-    def _take(self, topic: str, kind: str, content, stamp: int) -> None:
-        self._ring.add(time.monotonic(), (topic, kind, content, stamp), len(content))
-        if self._writer is not None:
-            self._writer.write_cdr(topic, kind, content, stamp)
+        events = SubscriptionEventCallbacks(message_lost=missed)
+        self.create_subscription(kind, topic, take, qos, event_callbacks=events)
+
+    def _write(self, came: float, logged: int, topic: str, encode: Callable, message) -> None:
+        """In the thread: a malformed message is refused, anything else that goes wrong is a fault of ours."""
+        try:
+            name, kind, content, stamp = encode(topic, message, logged)
+        except (ValueError, TypeError) as error:
+            self.get_logger().error(f"{topic} not recorded: {error}", throttle_duration_sec=2.0)
+            return
+        self._recording.take(came, name, kind, content, stamp)
+
+    def _plain(self, topic: str, message, logged: int) -> tuple:
+        package = type(message).__module__.partition(".msg.")[0]
+        stamp = messages.stamp_ns(message.header.stamp) if hasattr(message, "header") else logged
+        return topic, f"{package}/msg/{type(message).__name__}", serialize_message(message), stamp
+
+    def _image(self, camera: str, kind: str, ending: str, compress, topic: str, message, logged: int) -> tuple:
+        stamp = messages.stamp_ns(message.header.stamp)
+        return serialized(topic + ending, compress(stamp, camera, messages.pixels(message, kind)), stamp)
 
     def _on_mark(self, message) -> None:
         """Keep what the operator says of the episode, and save it where they say so: after their last word on it."""
-        marks = messages.mark_of(message)
+        try:
+            marks = messages.mark_of(message)
+        except ValueError as error:
+            self.get_logger().error(f"mark refused: {error}")
+            return
         save = marks.pop("save", False)
         self._marks |= marks
         if save:
-            self._save()
+            self._jobs.ask(self._save)
 
-    def _plain(self, topic: str):
-        def written(message):
-            package = type(message).__module__.partition(".msg.")[0]
-            name = f"{package}/msg/{type(message).__name__}"
-            stamp = messages.stamp_ns(message.header.stamp) if hasattr(message, "header") else now_ns(self)
-            return topic, name, serialize_message(message), stamp
-
-        return written
-
-    def _image(self, camera: str, prefix: str, kind: str):
-        def written(message):
-            stamp, content = messages.stamp_ns(message.header.stamp), messages.pixels(message, kind)
-            if kind == "color":
-                return serialized(topics.color(prefix) + "/compressed", compressed_color(stamp, camera, content), stamp)
-            return serialized(
-                topics.depth(prefix) + "/compressedDepth", compressed_depth(stamp, camera, content), stamp
-            )
-
-        return written
-
-    def _service(self, act):
-        def serve(request, response):
+    def _service(self, act: Callable):
+        async def serve(request, response):
             try:
-                response.message, response.success = str(act()), True
-            except InputError as error:
+                response.message, response.success = str(await self._jobs.ask(act)), True
+            except (InputError, OSError) as error:
                 response.message, response.success = str(error), False
             return response
 
         return serve
 
     def _start(self) -> Path:
-        if self._writer is not None:
-            raise InputError("already recording: save or discard first")
-        self._folder = self._new("episode")
-        self._writer, self._marks = EpisodeWriter(self._folder), {}
-        return self._folder
-
-    def _new(self, kind: str) -> Path:
-        """A folder that is not there, whole or not."""
-        parent = Path(self._settings.record)
-        taken = [int(path.stem.removeprefix(f"{kind}_")) for path in parent.glob(f"{kind}_[0-9]*")]
-        return parent / f"{kind}_{max(taken, default=-1) + 1:06d}"
-
-    def _keep(self) -> Path:
-        if not len(self._ring):
-            raise InputError("nothing came in the last seconds")
-        writer = EpisodeWriter(self._new("kept"))
-        for item in self._ring:
-            writer.write_cdr(*item)
-        return writer.close({"task": self._settings.task, **self._about(), "kept": round(self._ring.seconds, 1)})
+        self._marks = {}
+        return self._recording.start()
 
     def _save(self) -> Path:
-        writer = self._take_writer()
-        self._saved = writer.close({"task": self._settings.task, **self._result, **self._marks, **self._about()})
-        return self._saved
+        return self._recording.save(self._verdict())
 
-    def _about(self) -> dict:
-        cameras = {name: camera.to_dict() for name, camera in self._site.cameras.items()}
-        return {"robot": self._settings.robot, "saved": time.time(), "unusable": [], "cameras": cameras}
+    def _verdict(self) -> dict:
+        counts = {"dropped": dict(self._dropped), "lost": dict(self._lost)}
+        return {**self._result, **self._marks, **{name: count for name, count in counts.items() if count}}
 
-    def _discard(self) -> str:
-        self._take_writer().discard()
-        return "discarded"
+    def _examine(self) -> None:
+        """Have the doctor's quick findings in every episode."""
+        self._recording.about["doctor"] = [check._asdict() for check in doctor.examine(doctor.QUICK)]
 
-    def _take_writer(self) -> EpisodeWriter:
-        if self._writer is None:
-            raise InputError("not recording: start first")
-        writer, self._writer = self._writer, None
-        return writer
+    def _tick(self) -> None:
+        self._recording.tick(time.monotonic(), self._verdict())
 
     def _report(self) -> None:
-        values = {"recording": self._writer is not None, "saved": self._saved}
-        values["kept_s"] = f"{self._ring.seconds:.0f}"
-        values |= {f"received {topic}": n for topic, n in self._received.items()}
+        kept = self._recording
+        values = {"recording": kept.on, "saved": kept.saved, "cut": kept.cut, "kept_s": f"{kept.ring.seconds:.0f}"}
+        values |= {"free": f"{kept.share_free():.3f}", "waiting_mb": f"{self._jobs.waiting / 1e6:.1f}"}
+        for what, counts in (("received", self._received), ("dropped", self._dropped), ("lost", self._lost)):
+            values |= {f"{what} {topic}": count for topic, count in counts.items()}
         self._diagnostics.publish(messages.diagnostics(now_ns(self), "recorder", "recording", values))
 
     def close(self) -> None:
         """An unfinished episode stays behind as .partial."""
-        if self._writer is not None:
-            self.get_logger().warn(f"{self._folder}.partial was not saved")
+        self._jobs.close()
+        if partial_folder := self._recording.abandon():
+            self.get_logger().warn(f"{partial_folder} was not saved: `gwm data recover {partial_folder}`")
 
 
 def main() -> int:

@@ -60,6 +60,11 @@ def add(verbs) -> None:
                "gwm bench console --stops 50 --json console.json", bench_console)  # fmt: skip
     p.add_argument("--stops", type=int, default=50, help="presses of STOP (default 50, ten minutes)")
     p.add_argument("--seed", type=int, default=0)
+    p = _bench(kinds, "recorder", "Kill the recorder, and fill its disk, at random moments: is anything lost?",
+               "gwm bench recorder --kills 500 --full 100 --json recorder.json", bench_recorder)  # fmt: skip
+    p.add_argument("--kills", type=int, default=500, help="default 500, twenty minutes")
+    p.add_argument("--full", type=int, default=100, help="disks that end at a random byte (default 100)")
+    p.add_argument("--seed", type=int, default=0)
     p = _bench(kinds, "divergence", "Things happen that no plan expected: is it noticed, and how often for nothing.",
                "gwm bench divergence --json divergence.json", bench_divergence)  # fmt: skip
     p.add_argument("--policy", metavar="BUNDLE", help="default: shipped")
@@ -175,3 +180,11 @@ def bench_divergence(args) -> int:
     seeds = range(args.seed, args.seed + positive("cases", args.cases))
     normal = range(args.seed, args.seed + count)
     return bench_divergence.bench_divergence(policy, args.task, seeds, normal, renderer(), args.json)
+
+
+def bench_recorder(args) -> int:
+    from gwm import bench_recorder
+
+    writable(args.json)
+    kills, full = natural("kills", args.kills), natural("full", args.full)
+    return bench_recorder.bench_recorder(kills, full, natural("seed", args.seed), args.json)

@@ -1,0 +1,204 @@
+"""``gwm data``: episodes looked at, checked, rescued and taken elsewhere."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from gwm.terminal import Bar, cores, natural, positive, verb, writable
+from gwm_core.errors import InputError, one_of
+
+EXPORTS = ("lerobot", "lerobot-v2.1", "robomimic")
+IMPORTS = ("lerobot", "robomimic")
+
+
+def add(verbs) -> None:
+    """Declare the verbs."""
+    kinds = verb(verbs, "data", "Episodes: what there is, whether it is whole, rescue, exports.",
+                 "gwm data info runs", None).add_subparsers(metavar="WHAT", required=True)  # fmt: skip
+    p = verb(kinds, "info", "What a folder of episodes holds.", "gwm data info runs", info)
+    _folder(p)
+    p = verb(kinds, "verify", "Check every episode: hashes, gaps, time, NaN, missing streams. Exit 1 where one fails.",
+             "gwm data verify runs", verify)  # fmt: skip
+    _folder(p)
+    p.add_argument("--processes", type=int, default=cores())
+    p = verb(kinds, "recover", "Make whole what a crash or power loss left unfinished, up to its last half second.",
+             "gwm data recover runs", recover)  # fmt: skip
+    p.add_argument("folder", help="of episodes, or one .partial")
+    p = verb(kinds, "stats", "Ranges of states and actions over all episodes.", "gwm data stats runs", stats)
+    _folder(p)
+    p.add_argument("--processes", type=int, default=cores())
+    p = verb(kinds, "view", "A contact sheet: a row of pictures for every episode.", "gwm data view runs", view)
+    p.add_argument("folder", help="of episodes")
+    p.add_argument("--camera", default="", help="default: the first of the first episode")
+    p = verb(kinds, "export", "Episodes as a dataset of another library, depth and calibration included.",
+             "gwm data export lerobot runs data/mine_lerobot", export)  # fmt: skip
+    p.add_argument("kind", help=", ".join(EXPORTS))
+    p.add_argument("folder", help="of episodes")
+    p.add_argument("out", help="folder (lerobot) or file (robomimic) to make")
+    p.add_argument("--fps", type=int, default=10, help="rows per second (default 10, the policy's)")
+    p.add_argument("--images", action="store_true", help="lerobot: pictures as recorded, not as video: exact, larger")
+    p.add_argument("--all", action="store_true", help="failed episodes too")
+    p = verb(kinds, "import", "A dataset of another library as episodes.",
+             "gwm data import lerobot data/theirs data/mine", import_)  # fmt: skip
+    p.add_argument("kind", help=" or ".join(IMPORTS))
+    p.add_argument("source", help="folder (lerobot) or file (robomimic)")
+    p.add_argument("out", help="folder for the episodes; an interrupted import goes on")
+
+
+def _folder(p) -> None:
+    p.add_argument("folder", help="of episodes; its trash is left out")
+    p.add_argument("--json", metavar="FILE", help="write the findings to FILE")
+
+
+def _write(file: str | None, found) -> None:
+    if file:
+        Path(file).write_text(json.dumps(found, indent=1) + "\n")
+
+
+def info(args) -> int:
+    from gwm_core.data.overview import overview
+
+    writable(args.json)
+    groups, open_, trash = overview(Path(args.folder))
+    print(f"{'task':20}{'outcome':10}{'episodes':>9}{'MB':>10}{'minutes':>9}")
+    for group in groups:
+        minutes = group.seconds / 60
+        print(f"{group.task:20}{group.outcome:10}{group.episodes:9}{group.megabytes:10.0f}{minutes:9.1f}")
+    for path in open_:
+        print(f"unfinished: {path} (`gwm data recover {args.folder}`)")
+    print(f"{trash} in the trash")
+    found = {"groups": [asdict(group) for group in groups], "unfinished": [str(p) for p in open_], "trash": trash}
+    _write(args.json, found)
+    return 0
+
+
+def verify(args) -> int:
+    from gwm_core.data.check import numbering, problems
+    from gwm_core.data.episode import list_episodes
+    from gwm_core.data.recover import unfinished
+
+    writable(args.json)
+    paths, found = list_episodes(Path(args.folder)), {}
+    for path, wrong in zip(paths, _each(problems, paths, args.processes, "verify")):
+        if wrong:
+            found[str(path)] = wrong
+            print(f"{path}: " + "; ".join(wrong))
+    notes = [f"{path} was never finished: `gwm data recover {args.folder}`" for path in unfinished(Path(args.folder))]
+    notes += numbering(paths)
+    print("\n".join([*notes, f"{len(paths) - len(found)} of {len(paths)} episodes are whole"]))
+    _write(args.json, {"episodes": len(paths), "problems": found, "notes": notes})
+    return int(bool(found))
+
+
+def _each(work, items: list, processes: int, what: str) -> Iterator:
+    """What ``work`` makes of every item, in order, by several processes, behind a bar."""
+    bar = Bar(len(items), what)
+    with multiprocessing.get_context("spawn").Pool(max(1, min(positive("processes", processes), len(items)))) as pool:
+        for result in pool.imap(work, items):
+            bar.step()
+            yield result
+
+
+def recover(args) -> int:
+    from gwm_core.data.episode import BROKEN, PARTIAL
+    from gwm_core.data.recover import recover as rescue
+    from gwm_core.data.recover import unfinished
+
+    folder = Path(args.folder)
+    paths = [folder] if folder.suffix in (PARTIAL, BROKEN) else unfinished(folder)
+    failed = 0
+    for path in paths:
+        try:
+            made, count, seconds = rescue(path)
+            print(f"{made}: {count} messages, {seconds:.1f} s")
+        except InputError as error:
+            failed += 1
+            print(f"not recovered: {error}")
+    if not paths:
+        print(f"nothing unfinished in {folder}")
+    return int(failed > 0)
+
+
+def _table(path: Path, fps: int):
+    from gwm_core.data.episode import read_episode
+    from gwm_core.data.table import tabulate
+
+    return tabulate(read_episode(path), fps)
+
+
+def stats(args) -> int:
+    from gwm_core.data.episode import list_episodes
+    from gwm_core.data.overview import statistics
+
+    writable(args.json)
+    paths = list_episodes(Path(args.folder))
+    found = statistics(list(_each(partial(_numbers, fps=10), paths, args.processes, "read")))
+    for column, values in found.items():
+        print(f"{column}\n{'':4}{'':20}{'min':>10}{'mean':>10}{'max':>10}{'std':>10}")
+        for row in zip(values["names"], values["min"], values["mean"], values["max"], values["std"]):
+            print(f"{'':4}{row[0]:20}" + "".join(f"{value:10.3f}" for value in row[1:]))
+    _write(args.json, found)
+    return 0
+
+
+def _numbers(path: Path, fps: int):
+    """A table without its pictures, which need not travel between processes."""
+    from dataclasses import replace
+
+    return replace(_table(path, fps), color={}, depth={})
+
+
+def view(args) -> int:
+    from gwm_core.data.contact_sheet import contact_sheet
+    from gwm_core.data.episode import list_episodes, read_episode
+
+    folder = Path(args.folder)
+    cameras = tuple(read_episode(list_episodes(folder)[0]).cameras)
+    print(contact_sheet(folder, one_of("camera", args.camera or cameras[0], cameras)))
+    return 0
+
+
+def export(args) -> int:
+    from gwm_core.data.episode import INFO, list_episodes
+
+    one_of("kind", args.kind, EXPORTS)
+    paths = list_episodes(Path(args.folder))
+    if not args.all:
+        paths = [path for path in paths if json.loads((path / INFO).read_text()).get("success") is not False]
+    if not paths:
+        raise InputError(f"only failed episodes in {args.folder}: --all exports them too")
+    bar, out = Bar(len(paths), "export"), Path(args.out)
+    tables = (_table(path, positive("fps", args.fps)) for path in paths)
+    if args.kind == "robomimic":
+        from gwm_core.data.robomimic import export_robomimic
+
+        summary = export_robomimic(tables, out, progress=bar.step)
+    else:
+        from gwm_core.data.lerobot import export_lerobot
+
+        version = "v2.1" if args.kind.endswith("v2.1") else "v3.0"
+        summary = export_lerobot(tables, out, version, video=not args.images, progress=bar.step)
+    print(f"{out}: {summary}")
+    return 0
+
+
+def import_(args) -> int:
+    from gwm_core.data.lerobot import import_lerobot
+    from gwm_core.data.robomimic import import_robomimic
+
+    from gwm_core.data.table import write_table
+
+    read = {"lerobot": import_lerobot, "robomimic": import_robomimic}[one_of("kind", args.kind, IMPORTS)]
+    made = 0
+    for number, table in enumerate(read(Path(args.source))):
+        folder = Path(args.out) / f"imported_{number:06d}"
+        if not folder.exists():
+            write_table(table, folder)
+            made += 1
+    print(f"{args.out}: {natural('episodes', made)} episodes")
+    return 0

@@ -1,0 +1,264 @@
+"""What the recorder does with what comes, what survives a crash, and what is noticed afterwards."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from gwm import bench_recorder, cli
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gwm_core import topics
+from gwm_core.data import cdr
+from gwm_core.data.about import about, policy_code
+from gwm_core.data.check import numbering, problems
+from gwm_core.data.episode import INFO, EpisodeWriter, list_episodes, read_episode
+from gwm_core.data.recording import SYNC, DiskConfig, Recording
+from gwm_core.data.recover import recover, salvaged, unfinished
+from gwm_core.data.ring import Ring
+from gwm_core.data.table import COLUMNS, tabulate, write_table
+from gwm_core.errors import InputError
+from gwm_core.scene.camera import intrinsics
+from gwm_core.site import simulation_site
+
+CAMERAS = {name: camera.to_dict() for name, camera in simulation_site().cameras.items()}
+ABOUT = {"task": "lift", "cameras": CAMERAS, "unusable": []}
+NONE = DiskConfig(0, 0.0)
+K = intrinsics(32, 24, 42.5)
+
+
+def record(folder, seconds=1.0, change=lambda topic, message: message):
+    """An episode as a recorder sees it: joints and commands at 100 Hz, two cameras at 10 Hz."""
+    rng, writer = np.random.default_rng(0), EpisodeWriter(folder, ABOUT)
+
+    def write(topic, message, stamp):
+        if (message := change(topic, message)) is not None:
+            writer.write(topic, message, stamp)
+
+    for camera in CAMERAS:
+        write(topics.info(f"camera/{camera}"), cdr.camera_info(1, camera, K, 32, 24), 1)
+    for k in range(round(seconds * 100) + 1):
+        stamp = 5_000_000_000 + k * 10_000_000
+        q = np.array([0.0, -0.3, 0.0, -2.3, 0.0, 2.0, 0.7]) + 0.1 * np.sin(0.02 * k + np.arange(7))
+        wished = (*topics.ARM_JOINTS, topics.WIDTH)
+        write(topics.JOINT_STATES, cdr.joint_state(stamp, topics.ARM_JOINTS, q, 0.1 * q), stamp)
+        write(topics.GRIPPER_STATES, cdr.joint_state(stamp, topics.FINGER_JOINTS, [0.02, 0.02]), stamp)
+        write(topics.COMMAND, cdr.joint_state(stamp, wished, [*q + 0.01, 0.08 - 0.0004 * k]), stamp)
+        for camera in CAMERAS if k % 10 == 0 else ():
+            color, depth = (
+                rng.integers(0, 256, (24, 32, 3), np.uint8),
+                rng.integers(0, 2000, (24, 32)).astype(np.uint16),
+            )
+            prefix = f"camera/{camera}"
+            write(topics.color(prefix) + "/compressed", cdr.compressed_color(stamp, camera, color), stamp)
+            write(topics.depth(prefix) + "/compressedDepth", cdr.compressed_depth(stamp, camera, depth), stamp)
+    return writer
+
+
+def message(k):
+    return cdr.serialized(topics.JOINT_STATES, cdr.joint_state(k, topics.ARM_JOINTS, np.full(7, k)), k)
+
+
+@pytest.fixture
+def recording(tmp_path):
+    return Recording(tmp_path / "runs", {"task": "lift", "cameras": {}}, Ring(30.0, 1 << 20), NONE)
+
+
+def test_an_episode_holds_what_came_between_start_and_save(recording):
+    for k in range(1, 30):
+        if k == 10:
+            folder = recording.start()
+        recording.take(k * 0.01, *message(k))
+        if k == 19:
+            assert recording.save({"success": True}) == folder and recording.saved == str(folder)
+    assert [stamp for _, _, _, stamp in salvaged(folder / "bag")] == list(range(10, 20))
+    info = json.loads((folder / INFO).read_text())
+    assert info["success"] and info["task"] == "lift"
+    kept = recording.keep()
+    assert [stamp for _, _, _, stamp in salvaged(kept / "bag")] == list(range(1, 30))
+
+
+def test_calls_out_of_order_are_refused(recording):
+    for call in (lambda: recording.save({}), recording.discard, recording.keep):
+        with pytest.raises(InputError, match=r"not recording|nothing came"):
+            call()
+    recording.start()
+    with pytest.raises(InputError, match="already recording"):
+        recording.start()
+
+
+def test_what_is_discarded_is_in_the_trash_and_nobody_reads_it(recording):
+    recording.start()
+    recording.take(0.0, *message(1))
+    trashed = recording.discard()
+    assert trashed.parent.name == "trash" and trashed.is_dir() and unfinished(recording.parent) == []
+    recording.start()
+    recording.take(0.0, *message(2))
+    saved = recording.save({})
+    assert list_episodes(recording.parent) == [saved]
+
+
+def test_without_room_nothing_is_started_and_a_disk_that_fills_up_ends_an_episode_whole(recording):
+    recording.disk = DiskConfig(1 << 30, 0.0)
+    with pytest.raises(InputError, match="are free where episodes go"):
+        recording.start()
+    recording.disk = NONE
+    folder = recording.start()
+    recording.take(0.0, *message(1))
+    recording.disk = DiskConfig(0, 1.0)  # now less is free than must be
+    recording.tick(SYNC, {"seen": 1})
+    info = json.loads((folder / INFO).read_text())
+    assert not recording.on and "saved and stopped" in recording.cut and info["cut"] and info["seen"] == 1
+    with pytest.raises(InputError, match="saved and stopped"):
+        recording.save({})
+
+
+def test_a_crash_takes_what_came_after_the_last_sync(recording):
+    folder = recording.start()
+    for k in range(1, 101):
+        recording.take(0.01 * k, *message(k))
+        recording.tick(0.01 * k, {})
+    partial = folder.with_name(folder.name + ".partial")
+    copy = recording.parent / "other" / partial.name
+    shutil.copytree(partial, copy)  # the files as they are, buffers lost
+    made, count, _ = recover(copy)
+    assert 50 <= count <= 100 and [s for _, _, _, s in salvaged(made / "bag")] == list(range(1, count + 1))
+    with pytest.raises(InputError, match="was never finished: `gwm data recover"):
+        EpisodeWriter(folder, {})
+    assert recording.abandon() == partial and recover(partial)[1] == 100
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(0, 1))
+def test_a_file_cut_anywhere_gives_its_begin(tmp_path_factory, share):
+    folder = tmp_path_factory.mktemp("cut") / "episode"
+    writer = EpisodeWriter(folder, {"task": "lift", "cameras": {}})
+    for k in range(1, 41):
+        writer.write_cdr(*message(k))
+        if k % 10 == 0:
+            writer.sync()
+    writer.abort()
+    (file,) = writer.partial.rglob("*.mcap")
+    content = file.read_bytes()
+    file.write_bytes(content[: round(share * len(content))])
+    try:
+        made, count, _ = recover(writer.partial)
+    except InputError as error:
+        assert "nothing of" in str(error) and share < 0.3
+        return
+    assert [s for _, _, _, s in salvaged(made / "bag")] == list(range(1, count + 1))
+    assert count >= 10 * int(share * 4 - 0.2) and json.loads((made / INFO).read_text())["recovered"]
+    assert not writer.partial.exists() and unfinished(folder.parent) == []
+
+
+def test_an_interrupted_recovery_goes_on(tmp_path):
+    writer = record(tmp_path / "episode")
+    writer.sync()
+    writer.abort()
+    partial = writer.partial.rename(tmp_path / "episode.broken")
+    writer.partial.mkdir()  # what the first try had begun to write
+    made, count, seconds = recover(tmp_path / "episode")
+    assert count > 300 and seconds > 0.9 and not partial.exists() and problems(made) == []
+
+
+def test_killed_or_on_a_full_disk_nothing_acknowledged_is_lost():
+    for full in (False, True):
+        report = bench_recorder.run(2, 3, full)
+        assert report.lost == report.half == 0 and report.open and max(report.lost_s) <= 1.0
+        assert report.saved or full
+
+
+@pytest.mark.parametrize("part, begin, end, said", [
+    ("depth", 0.0, 9.0, "damaged"),
+    (topics.COMMAND, 5.5, 9.0, "before the others"),
+    (topics.JOINT_STATES, 5.2, 5.6, "gaps, the longest 0.4"),
+])  # fmt: skip
+def test_what_is_missing_is_named(tmp_path, part, begin, end, said):
+    def spoil(topic, message):
+        stamp = message.header.stamp
+        return None if part in topic and begin < stamp.sec + stamp.nanosec * 1e-9 < end else message
+
+    path = record(tmp_path / "episode", 2.0, spoil).close(ABOUT)
+    assert any(said in line for line in problems(path)), problems(path)
+
+
+def test_not_a_number_and_changed_files_are_named(tmp_path):
+    def spoil(topic, m):
+        if topic == topics.JOINT_STATES and m.header.stamp.nanosec == 500_000_000:
+            m.position = np.where(np.arange(7) == 3, np.nan, m.position)
+        return m
+
+    path = record(tmp_path / "episode", 1.0, spoil).close(ABOUT)
+    assert problems(path) == ["measured joints: not finite in 1 rows"]
+    whole = record(tmp_path / "whole").close(ABOUT)
+    assert problems(whole) == []
+    (file,) = whole.rglob("*.mcap")
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    assert "not the file that was recorded" in problems(whole)[0]
+
+
+def test_missing_numbers_are_named(tmp_path):
+    paths = [tmp_path / f"episode_{n:06d}" for n in (0, 1, 4)] + [tmp_path / "pick_place_nominal_000007"]
+    assert numbering(paths) == [f"{tmp_path}: episode 2, 3 not there (in the trash, unfinished, or lost)"]
+
+
+@pytest.mark.parametrize("fps", [5, 10])
+def test_rows_written_as_an_episode_are_the_same_rows(tmp_path, fps):
+    made = record(tmp_path / "episode", 2.0).close(ABOUT | {"unusable": [[5_400_000_000, 5_700_000_000]]})
+    table = tabulate(read_episode(made), fps)
+    assert len(table) == 2 * fps + 1 and table.usable.sum() in (len(table) - 4, len(table) - 2)
+    back = tabulate(read_episode(write_table(table, tmp_path / "again")), fps)
+    assert back.color == table.color and back.depth == table.depth and (back.usable == table.usable).all()
+    for name in COLUMNS:
+        np.testing.assert_allclose(back.columns[name], table.columns[name], atol=2e-6)
+    np.testing.assert_array_equal(back.columns["action.joints"], table.columns["action.joints"])
+    assert problems(tmp_path / "again") == []
+
+
+def test_an_action_is_what_was_sent_a_row_later(tmp_path):
+    table = tabulate(read_episode(record(tmp_path / "episode").close(ABOUT)))
+    width = table.columns["action.joints"][:, 7]
+    np.testing.assert_allclose(width[:-1], 0.08 - 0.0004 * 10 * np.arange(1, len(width)), atol=1e-6)
+
+
+def test_a_policy_is_known_by_a_code_that_tells_nothing_and_differs_from_lab_to_lab(tmp_path):
+    policies = [str(tmp_path / name) for name in "ab"]
+    here, there = tmp_path / "here", tmp_path / "there"
+    codes = [policy_code(policy, folder) for folder in (here, there) for policy in policies]
+    assert len(set(codes)) == 4 and codes[:2] == [policy_code(policy, here) for policy in policies]
+    known = about(simulation_site(), "sim", "lift", policies[0], "Ada", here)
+    assert known["policy"] == codes[0] and known["operator"] == "Ada" and policies[0] not in json.dumps(known)
+
+
+def test_the_verbs(tmp_path, capsys, monkeypatch):
+    def gwm(*words):
+        monkeypatch.setattr("sys.argv", ["gwm", "data", *map(str, words)])
+        code = cli.main()
+        return code, "".join(capsys.readouterr())
+
+    record(tmp_path / "runs/episode_000000").close(ABOUT | {"success": True, "seconds": 6.0})
+    crashed = record(tmp_path / "runs/episode_000001")
+    crashed.sync()
+    crashed.abort()
+    code, said = gwm("info", tmp_path / "runs", "--json", tmp_path / "info.json")
+    assert code == 0 and "unfinished" in said and json.loads((tmp_path / "info.json").read_text())["trash"] == 0
+    assert gwm("recover", tmp_path / "runs")[0] == 0
+    assert gwm("recover", tmp_path / "runs") == (0, f"nothing unfinished in {tmp_path / 'runs'}\n")
+    code, said = gwm("verify", tmp_path / "runs", "--processes", "1")
+    assert code == 0 and "2 of 2 episodes are whole" in said
+    code, said = gwm("stats", tmp_path / "runs", "--processes", "1")
+    assert code == 0 and "fr3_joint4" in said
+    assert gwm("view", tmp_path / "runs")[0] == 0 and (tmp_path / "runs/contact_sheet.png").is_file()
+    (file,) = (tmp_path / "runs/episode_000000").rglob("*.mcap")
+    file.write_bytes(file.read_bytes()[:-9])
+    assert gwm("verify", tmp_path / "runs", "--processes", "1")[0] == 1
+    for bad in (
+        ("info", tmp_path / "nowhere"),
+        ("view", tmp_path / "runs", "--camera", "wrist"),
+        ("recover", tmp_path / "x.partial"),
+    ):
+        code, said = gwm(*bad)
+        assert code in (1, 2) and said.count("\n") == 1
