@@ -15,7 +15,7 @@ from gwm_core.control.kinematics import HOME_Q, fk
 from gwm_core.sim.camera import CameraRig
 from gwm_core.sim.scene import Layout
 from gwm_core.sim.simulator import Simulator
-from gwm_core.sim.tasks import TIME_LIMIT, Success
+from gwm_core.sim.tasks import TIME_LIMIT, Success, reached
 from gwm_core.types import CHUNK_DT, ArmState, Decision, Frame, Observation
 
 # Quantiles 0, 10, ..., 100 % of the latency of `gwm demo` on 2 CPU cores [s]; docs/benchmarks.md has the run.
@@ -42,6 +42,7 @@ class Trial:
     seconds: float  # simulated
     final: dict[str, list[float]]  # object -> x, y, z, yaw, size
     violations: int
+    lifted: bool = False  # the red cube, at any moment
     stops: dict[str, int] = field(default_factory=dict)
     refused: dict[str, int] = field(default_factory=dict)
 
@@ -116,7 +117,7 @@ def rollout(
     grid = np.linspace(0.0, 1.0, max(2, len(config.latency)))
     quantiles = config.latency if len(config.latency) > 1 else config.latency * 2
     log: list[Command] = []
-    pending, due, done, width = None, 0.0, False, sim.width
+    pending, due, done, lifted, width = None, 0.0, False, False, sim.width
     sent_width = None
     for tick in range(round(config.time_limit / TICK)):
         now = tick * TICK
@@ -156,10 +157,11 @@ def rollout(
             due = now + frames_apart * config.camera_period
         disturb(sim, now)
         sim.step(TICK)
-        if success.update(now, sim.objects(), fk(sim.q)[:3, 3], sim.width):
+        there = sim.objects(), fk(sim.q)[:3, 3], sim.width
+        lifted |= reached("lift", *there)
+        if success.update(now, *there):
             done = True
             break
     final = {name: [float(x) for x in pose] for name, pose in sim.objects().items()}
-    return Trial(
-        layout.seed, done, now, final, judge(*columns(log)).total, dict(gate.counts.stops), dict(gate.counts.refused)
-    )
+    violations, counts = judge(*columns(log)).total, gate.counts
+    return Trial(layout.seed, done, now, final, violations, lifted, dict(counts.stops), dict(counts.refused))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -46,30 +46,39 @@ def make_brain(
     return Brain(actor, replace(actor.lift_config, count=max(gaussians, actor.lift_config.count)))
 
 
-_kit: tuple[World, Brain] | None = None
+_worlds: dict[bool, World] = {}  # with cameras, and without
+_brains: dict[EvalConfig, Brain] = {}
 
 
 def _trial(job: tuple[EvalConfig, int]) -> Trial:
-    global _kit
     config, seed = job
-    if _kit is None:
-        brain = make_brain(config.policy, backend=config.backend, precision=config.precision)
-        _kit = World(renderer=config.renderer, cameras=brain.policy.sees == "scene"), brain
+    same = replace(config, task="", trials=0, seed=0, difficulty="")  # one brain does all of these
+    if same not in _brains:
+        _brains[same] = make_brain(config.policy, backend=config.backend, precision=config.precision)
+    brain = _brains[same]
+    sees = brain.policy.sees == "scene"
+    if sees not in _worlds:
+        _worlds[sees] = World(renderer=config.renderer, cameras=sees)
     plan = RolloutConfig(latency=config.latency, replan_every=config.replan_every)
-    return rollout(*_kit, sample_layout(config.task, seed, config.difficulty), plan)
+    return rollout(_worlds[sees], brain, sample_layout(config.task, seed, config.difficulty), plan)
+
+
+def run_trials(jobs: list[tuple[EvalConfig, int]], processes: int) -> Iterator[Trial]:
+    """The trial of every configuration and seed, in their order."""
+    for config in {config for config, _ in jobs}:
+        sample_layout(config.task, config.seed, config.difficulty)  # names checked before processes start
+        if config.policy != "expert":
+            make_brain(config.policy, 1, config.backend, config.precision)  # and compiled, if need be
+    with multiprocessing.get_context("spawn").Pool(max(1, min(processes, len(jobs)))) as pool:
+        yield from pool.imap(_trial, jobs)
 
 
 def evaluate(config: EvalConfig, processes: int, progress: Callable[[Trial], None] = lambda t: None) -> list[Trial]:
     """Run the trials on seeds from ``seed`` on; returned in order of their seeds."""
     if config.trials < 1:
         raise InputError("at least one trial is needed")
-    sample_layout(config.task, config.seed, config.difficulty)  # names checked before processes start
-    if config.policy != "expert":
-        make_brain(config.policy, 1, config.backend, config.precision)  # compiled, if need be, before processes start
-    jobs = [(config, config.seed + i) for i in range(config.trials)]
     trials = []
-    with multiprocessing.get_context("spawn").Pool(max(1, min(processes, len(jobs)))) as pool:
-        for trial in pool.imap(_trial, jobs):
-            trials.append(trial)
-            progress(trial)
+    for trial in run_trials([(config, config.seed + i) for i in range(config.trials)], processes):
+        trials.append(trial)
+        progress(trial)
     return trials

@@ -1,0 +1,92 @@
+"""What came of every trial: a line each, on disk before the next begins, with the hash of the line before."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from gwm_core.errors import InputError
+from gwm_core.evaluate.protocol import Plan, Slot
+
+FILE = "trials.jsonl"
+CAUSES = ("", "policy", "hardware")  # of an abort: the policy's own is a failure, the hardware's is repeated
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one trial.
+
+    Attributes:
+        score: partial credit, 0 to 1. note: how it failed, or what was seen. aborted: one of ``CAUSES``.
+    """
+
+    success: bool
+    seconds: float
+    score: float
+    note: str = ""
+    aborted: str = ""
+    interventions: int = 0
+    violations: int = 0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A trial that was made."""
+
+    slot: Slot
+    outcome: Outcome
+
+
+class Journal:
+    """The trials of a plan in ``folder``; one that was cut short by a crash goes on after its last whole line.
+
+    Raises InputError for a line that was changed, removed, moved or belongs to no slot.
+    """
+
+    def __init__(self, plan: Plan, folder: Path):
+        self._plan, self._file = plan, Path(folder) / FILE
+        self.entries: list[Entry] = []
+        self._last = plan.sha256
+        content = self._file.read_bytes() if self._file.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        for number, line in enumerate(whole.splitlines(), 1):
+            self._take(line, number)
+        if whole != content:
+            os.truncate(self._file, len(whole))
+
+    def _take(self, line: bytes, number: int) -> None:
+        try:
+            values = json.loads(line)
+            slot = self._plan.slots[values["number"]]
+            if values["before"] != self._last or values["code"] != slot.code:
+                raise ValueError("it does not follow the line before")
+            self.entries.append(Entry(slot, Outcome(**values["outcome"])))
+        except (ValueError, LookupError, TypeError) as error:
+            where = f"{self._file}: line {number}"
+            raise InputError(f"{where} was changed, or lines were removed or moved ({error})") from None
+        self._last = hashlib.sha256(line).hexdigest()
+
+    def add(self, slot: Slot, outcome: Outcome) -> None:
+        """Write a trial down; on disk when this returns."""
+        values = {"before": self._last, "number": slot.number, "code": slot.code, "seed": slot.seed,
+                  "task": str(slot.task), "outcome": asdict(outcome)}  # fmt: skip
+        line = json.dumps(values).encode()
+        with open(self._file, "ab") as file:
+            file.write(line + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._last = hashlib.sha256(line).hexdigest()
+        self.entries.append(Entry(slot, outcome))
+
+    def waiting(self) -> list[Slot]:
+        """Slots that have no outcome yet, or one that the hardware spoilt, in order."""
+        done = {entry.slot.number for entry in self.entries if entry.outcome.aborted != "hardware"}
+        return [slot for slot in self._plan.slots if slot.number not in done]
+
+    def counted(self) -> list[Entry]:
+        """The trials that count: of every slot the last, without those that the hardware spoilt."""
+        last = {entry.slot.number: entry for entry in self.entries if entry.outcome.aborted != "hardware"}
+        return [last[number] for number in sorted(last)]

@@ -1,0 +1,139 @@
+"""What a protocol found, in numbers: rates with intervals, differences with corrected tests, and how far they go."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from gwm_core.errors import InputError
+from gwm_core.evaluate.agreement import kappa
+from gwm_core.evaluate.journal import Entry, Journal
+from gwm_core.evaluate.protocol import Plan
+from gwm_core.evaluate.sequential import Sequential
+from gwm_core.evaluate.statistics import (
+    better,
+    difference_interval,
+    holm,
+    interval,
+    letters,
+    mcnemar,
+    posterior,
+    power,
+)
+
+SHARE = 0.8  # of comparisons in which a difference of the size that is named before the start is found
+
+
+def foreseen(trials: int, alpha: float) -> list[tuple[float, float]]:
+    """Before the first trial: for some rates of one policy, the least rate of a better one found in 80 % of the cases.
+
+    Rates for which none is are left out. Independent outcomes assumed; of starts that differ less is enough.
+    """
+    found = []
+    for rate in (0.1, 0.3, 0.5, 0.7, 0.9):
+        others = np.arange(round(100 * rate) + 1, 101) / 100
+        enough = [other for other in others if power(rate, float(other), trials, alpha=alpha) >= SHARE]
+        found += [(rate, float(enough[0]))] if enough else []
+    return found
+
+
+def summarize(plan: Plan, journal: Journal, names: dict[str, str]) -> dict:
+    """Everything that is reported, JSON-able.
+
+    Args:
+        names: code -> what a policy is called; the codes themselves while nobody may know.
+    """
+    counted = journal.counted()
+    tasks = {str(task): [e for e in counted if e.slot.task == task] for task in plan.protocol.tasks}
+    pairs = [pair for task, entries in tasks.items() for pair in _pairs(task, entries, names)]
+    for pair, corrected in zip(pairs, holm([pair["p"] for pair in pairs]) if pairs else ()):
+        pair["p_holm"] = float(corrected)
+    found = {
+        "name": plan.protocol.name, "sha256": plan.sha256, "stop": plan.protocol.stop, "alpha": plan.protocol.alpha,
+        "planned": len(plan.slots), "made": len(counted),
+        "repeated": sum(entry.outcome.aborted == "hardware" for entry in journal.entries),
+        "tasks": {task: _rates(entries, names) for task, entries in tasks.items()}, "pairs": pairs,
+    }  # fmt: skip
+    for task, rows in found["tasks"].items():
+        apart = [(p["a"], p["b"]) for p in pairs if p["task"] == task and p["p_holm"] <= plan.protocol.alpha]
+        for name, letter in letters(list(rows), apart).items():
+            rows[name]["letters"] = letter
+    if plan.protocol.stop == "sequential":
+        found["sequential"] = look(plan, journal, names)
+    return found
+
+
+def _rates(entries: list[Entry], names: dict[str, str]) -> dict[str, dict]:
+    rows = {}
+    for code, name in sorted(names.items(), key=lambda item: item[1]):
+        own = [entry.outcome for entry in entries if entry.slot.code == code]
+        won = sum(outcome.success for outcome in own)
+        mean, low, high = posterior(won, len(own))
+        times = [outcome.seconds for outcome in own if outcome.success]
+        rows[name] = {
+            "trials": len(own), "successes": won, "ci95": list(interval(won, len(own))),
+            "posterior": [mean, low, high], "score": float(np.mean([o.score for o in own])) if own else float("nan"),
+            "seconds": float(np.median(times)) if times else float("nan"),
+            "interventions": sum(o.interventions for o in own), "violations": sum(o.violations for o in own),
+            "aborted": sum(o.aborted == "policy" for o in own),
+            "failures": dict(Counter(o.note for o in own if not o.success).most_common()),
+        }  # fmt: skip
+    return rows
+
+
+def paired(entries: list[Entry], a: str, b: str) -> tuple[np.ndarray, np.ndarray]:
+    """Outcomes (T,) of codes a and b from the starts that both had, in the order in which the second was made."""
+    won: dict[int, dict[str, bool]] = {}
+    order = []
+    for entry in entries:
+        start = won.setdefault(entry.slot.seed, {})
+        start[entry.slot.code] = entry.outcome.success
+        if entry.slot.code in (a, b) and {a, b} <= set(start):
+            order.append(entry.slot.seed)
+    return np.array([won[s][a] for s in order], bool), np.array([won[s][b] for s in order], bool)
+
+
+def _pairs(task: str, entries: list[Entry], names: dict[str, str]) -> list[dict]:
+    rows = []
+    for a, b in combinations(sorted(names, key=names.get), 2):
+        won_a, won_b = paired(entries, a, b)
+        if not len(won_a):
+            continue
+        rows.append({
+            "task": task, "a": names[a], "b": names[b], "trials": len(won_a), "differ": int((won_a != won_b).sum()),
+            "difference": float(won_a.mean() - won_b.mean()), "ci95": list(difference_interval(won_a, won_b)),
+            "p": mcnemar(won_a, won_b), "a_better": better(int(won_a.sum()), len(won_a), int(won_b.sum()), len(won_b)),
+        })  # fmt: skip
+    return rows
+
+
+def look(plan: Plan, journal: Journal, names: dict[str, str]) -> dict:
+    """What the sequential test says after the trials so far."""
+    a, b = sorted(names, key=names.get)
+    outcomes = paired(journal.counted(), a, b)
+    seen = Sequential(plan.protocol.trials, plan.protocol.alpha).look(*outcomes)
+    decided = {"a": f"{names[a]} is better", "b": f"{names[b]} is better"}.get(seen.decision, seen.decision)
+    return {"decision": decided, "over": seen.decision != "go on", "trials": seen.trials, "p": seen.p}
+
+
+def second_rating(journal: Journal, file: Path) -> dict:
+    """Kappa with a second rater's CSV of columns number and success. Raises InputError for anything else."""
+    won = {entry.slot.number: entry.outcome.success for entry in journal.counted()}
+    try:
+        with open(file, newline="") as lines:
+            rated = {int(row["number"]): _verdict(row["success"]) for row in csv.DictReader(lines)}
+        first = np.array([won[number] for number in rated], bool)
+    except (OSError, LookupError, ValueError, TypeError) as error:
+        raise InputError(f"{file}: columns number and success (1 or 0) of trials that were made, not {error}") from None
+    value, low, high = kappa(first, np.array(list(rated.values()), bool))
+    return {"rated": len(rated), "share": len(rated) / max(len(won), 1), "kappa": value, "ci95": [low, high]}
+
+
+def _verdict(text: str) -> bool:
+    if text.strip() not in ("0", "1"):
+        raise ValueError(f"'{text}'")
+    return text.strip() == "1"

@@ -1,0 +1,197 @@
+"""A comparison cannot be changed once it has begun, tells no names before its end, and goes on after a crash."""
+
+import json
+import random
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import yaml
+from gwm import cli
+
+from gwm_core.errors import InputError
+from gwm_core.evaluate.journal import FILE, Journal, Outcome
+from gwm_core.evaluate.protocol import KEY, PLAN, Protocol, Task, begin, open_plan, read_key, read_protocol
+from gwm_core.evaluate.report import foreseen, look, paired, second_rating, summarize
+
+PROTOCOL = Protocol("ours", {"old": "a", "new": "b", "third": "c"}, (Task("lift"), Task("stack", "hard")), 6)
+WEIGHTS = {"old": "1", "new": "2", "third": "3"}
+WON, LOST = Outcome(True, 5.0, 1.0), Outcome(False, 25.0, 0.5, "dropped")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    begin(PROTOCOL, WEIGHTS, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def fill(folder, won, count=None):
+    """Make trials; ``won(name, slot)`` says how each ends."""
+    plan = open_plan(folder)
+    journal, names = Journal(plan, folder), read_key(plan, folder)
+    for slot in journal.waiting()[:count]:
+        journal.add(slot, WON if won(names[slot.code], slot) else LOST)
+    return plan, journal, names
+
+
+def test_every_policy_has_every_start_and_their_order_is_mixed(folder):
+    plan = open_plan(folder)
+    slots = {(s.code, s.task, s.seed) for s in plan.slots}
+    assert len(slots) == len(plan.slots) == 3 * 2 * 6 and {s.seed for s in plan.slots} == set(range(5000, 5006))
+    blocks = [plan.slots[k : k + 3] for k in range(0, 36, 3)]
+    assert all(len({(s.task, s.seed) for s in block}) == 1 for block in blocks)  # a start is shared at once
+    assert len({tuple(s.code for s in block) for block in blocks}) > 2
+    assert [block[0].seed for block in blocks] != sorted(block[0].seed for block in blocks)
+    assert open_plan(folder) == plan == begin(PROTOCOL, WEIGHTS, folder)
+
+
+def test_codes_are_dealt_anew_each_time_and_hide_the_names(tmp_path):
+    keys = set()
+    for k in range(12):
+        plan = begin(PROTOCOL, WEIGHTS, tmp_path / str(k))
+        keys.add(tuple(sorted(read_key(plan, tmp_path / str(k)).items())))
+    assert len(keys) > 1
+
+
+def test_what_was_fixed_cannot_be_changed(folder):
+    for other, weights in ((replace(PROTOCOL, trials=7), WEIGHTS), (PROTOCOL, WEIGHTS | {"new": "9"})):
+        with pytest.raises(InputError, match="another protocol, or its weights have changed"):
+            begin(other, weights, folder)
+    text = (folder / PLAN).read_text()
+    (folder / PLAN).write_text(text.replace('"trials": 6', '"trials": 5'))
+    with pytest.raises(InputError, match="was changed after it was fixed"):
+        open_plan(folder)
+    (folder / PLAN).write_text(text)
+    plan, key = open_plan(folder), json.loads((folder / KEY).read_text())
+    key["codes"]["A"], key["codes"]["B"] = key["codes"]["B"], key["codes"]["A"]
+    (folder / KEY).write_text(json.dumps(key))
+    with pytest.raises(InputError, match="not the key that was sealed"):
+        read_key(plan, folder)
+
+
+def test_lines_that_are_changed_removed_or_moved_are_noticed_and_half_a_line_is_made_again(folder):
+    plan, journal, _ = fill(folder, lambda name, slot: name == "new", 9)
+    file = folder / FILE
+    lines = file.read_bytes().splitlines(keepends=True)
+    flipped = lines[3].replace(b"true", b"false") if b"true" in lines[3] else lines[3].replace(b"false", b"true")
+    for bad in (lines[:3] + lines[4:], [lines[1], lines[0], *lines[2:]], [*lines[:3], flipped, *lines[4:]]):
+        file.write_bytes(b"".join(bad))
+        with pytest.raises(InputError, match="was changed, or lines were removed or moved"):
+            Journal(plan, folder)
+    file.write_bytes(b"".join(lines)[:-7])  # killed while it wrote
+    again = Journal(plan, folder)
+    assert again.entries == journal.entries[:-1] and again.waiting()[0] == journal.entries[-1].slot
+    again.add(again.waiting()[0], WON)
+    assert len(Journal(plan, folder).entries) == 9
+
+
+def test_what_the_hardware_spoilt_is_repeated_and_what_the_policy_spoilt_is_a_failure(folder):
+    plan = open_plan(folder)
+    journal = Journal(plan, folder)
+    first, second = journal.waiting()[:2]
+    journal.add(first, replace(LOST, aborted="hardware", note="camera unplugged"))
+    assert journal.waiting()[0] == first and journal.counted() == []
+    journal.add(first, WON)
+    journal.add(second, replace(LOST, aborted="policy", note="into the table"))
+    assert [e.outcome.success for e in journal.counted()] == [True, False] and len(journal.entries) == 3
+    found = summarize(plan, journal, read_key(plan, folder))
+    assert found["repeated"] == 1 and sum(r["aborted"] for rows in found["tasks"].values() for r in rows.values()) == 1
+
+
+def test_the_report_counts_what_was_made(folder):
+    rng = random.Random(0)
+    rates = {"old": 0.2, "new": 0.9, "third": 0.2}
+    plan, journal, names = fill(folder, lambda name, slot: rng.random() < rates[name])
+    found = summarize(plan, journal, names)
+    for task, rows in found["tasks"].items():
+        for name, row in rows.items():
+            own = [e.outcome for e in journal.counted() if str(e.slot.task) == task and names[e.slot.code] == name]
+            assert (row["successes"], row["trials"]) == (sum(o.success for o in own), 6)
+            assert row["ci95"][0] <= row["successes"] / 6 <= row["ci95"][1]
+            assert row["score"] == pytest.approx(np.mean([o.score for o in own]))
+    assert len(found["pairs"]) == 6 and all(pair["p_holm"] >= pair["p"] for pair in found["pairs"])
+    for pair in found["pairs"]:
+        rows = found["tasks"][pair["task"]]
+        apart = rows[pair["a"]]["successes"] - rows[pair["b"]]["successes"]
+        assert (
+            pair["difference"] == pytest.approx(apart / 6) and pair["ci95"][0] <= pair["difference"] <= pair["ci95"][1]
+        )
+
+
+def test_pairs_are_of_the_same_start(folder):
+    _, journal, names = fill(folder, lambda name, slot: (slot.seed + len(name)) % 2 == 0)
+    codes = {name: code for code, name in names.items()}
+    entries = [e for e in journal.counted() if e.slot.task == Task("lift")]
+    a, b = paired(entries, codes["old"], codes["third"])  # 3 and 5 letters: always alike
+    assert len(a) == 6 and (a == b).all() and 0 < a.sum() < 6
+
+
+def test_a_sequential_protocol_ends_when_it_is_decided(tmp_path):
+    protocol = Protocol("two", {"old": "a", "new": "b"}, (Task("lift"),), 50, stop="sequential")
+    begin(protocol, {"old": "1", "new": "2"}, tmp_path / "run")
+    made = 0
+    while True:
+        plan, journal, names = fill(tmp_path / "run", lambda name, slot: name == "new", 1)
+        made += 1
+        if look(plan, journal, names)["over"]:
+            break
+    assert made < 40 and look(plan, journal, names)["decision"] == "new is better"
+
+
+def test_before_the_start_it_is_said_what_can_be_found():
+    few, many = dict(foreseen(20, 0.05)), dict(foreseen(200, 0.05))
+    assert all(many[rate] <= few[rate] for rate in few if rate in many) and len(many) >= len(few)
+    assert 0.6 < many[0.5] < 0.7 < few[0.5]
+
+
+def test_a_second_rater(folder, tmp_path):
+    _, journal, _ = fill(folder, lambda name, slot: slot.number % 2 == 0)
+    rows = [f"{e.slot.number},{int(e.outcome.success)}" for e in journal.counted()[:10]]
+    (tmp_path / "second.csv").write_text("number,success\n" + "\n".join(rows))
+    found = second_rating(journal, tmp_path / "second.csv")
+    assert found["kappa"] == 1.0 and found["rated"] == 10
+    for bad in ("number,success\n0,yes\n", "a,b\n1,1\n", "number,success\n999,1\n"):
+        (tmp_path / "bad.csv").write_text(bad)
+        with pytest.raises(InputError, match="columns number and success"):
+            second_rating(journal, tmp_path / "bad.csv")
+
+
+@pytest.mark.parametrize("change, said", [
+    ({"policies": {"one": "a"}}, "compares 2 to 26"), ({"trials": 0}, "trials from 1 on"),
+    ({"seed": 7}, "4000 and up"), ({"stop": "when I like it"}, "fixed"), ({"colour": 1}, "nothing else"),
+    ({"tasks": []}, "has tasks"), ({"tasks": [{"job": "x"}]}, "no protocol"), ({"policies": 3}, "no protocol"),
+    ({"stop": "sequential", "tasks": ["lift", "stack"]}, "two policies on one task"),
+])  # fmt: skip
+def test_a_bad_file_is_one_line(tmp_path, change, said):
+    values = {"name": "x", "policies": {"a": "x", "b": "y"}, "tasks": ["lift"], "trials": 5}
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump(values))
+    assert read_protocol(tmp_path / "p.yaml").trials == 5
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump(values | change))
+    with pytest.raises(InputError, match=said) as error:
+        read_protocol(tmp_path / "p.yaml")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+def test_the_verb_runs_it_in_simulation_blind_until_the_end(tmp_path, capsys, monkeypatch):
+    def gwm(*words):
+        monkeypatch.setattr("sys.argv", ["gwm", "eval", "protocol", *map(str, words)])
+        code = cli.main()
+        return code, "".join(capsys.readouterr())
+
+    values = {"name": "itself", "policies": {"zebra": "expert", "yak": "expert"},
+              "tasks": [{"task": "lift", "difficulty": "nominal"}], "trials": 2}  # fmt: skip
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump(values))
+    code, said = gwm(tmp_path / "p.yaml", "--out", tmp_path / "run", "--blind", "--processes", "2")
+    assert code == 0, said
+    unsealed = [f for f in (tmp_path / "run").iterdir() if f.name not in (KEY, PLAN)]
+    assert {f.name for f in unsealed} == {FILE, "report.html", "report.json"}
+    assert not [f for f in unsealed if re.search("zebra|yak", f.read_text())] and not re.search("zebra|yak", said)
+    code, said = gwm(tmp_path / "run")  # nothing is left to do but to tell
+    rows = json.loads((tmp_path / "run/report.json").read_text())["tasks"]["lift nominal"]
+    assert code == 0 and "zebra" in said and {n: r["successes"] for n, r in rows.items()} == {"yak": 2, "zebra": 2}
+    values["policies"]["yak"] = str(tmp_path)
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump(values))
+    code, said = gwm(tmp_path / "p.yaml", "--out", tmp_path / "other")
+    assert code == 2 and said.startswith("gwm: policy 'yak': no") and said.count("\n") == 1
