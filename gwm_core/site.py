@@ -8,6 +8,7 @@
     home: [0.0, -0.3, 0.0, -2.3, 0.0, 2.0, 0.7854]
     profile: {name: desk, tcp_speed: 0.1}
     limits: {dq_max: [1, 1, 1, 1, 2, 2, 2]}
+    tasks: {sort_screws: {instruction: put every screw into the box}}   # gwm_core/own_task.py
 
 ``gwm calibrate`` writes a camera's place, and beside it ``calibrated``: when, and how well the views agreed.
 All but the cameras may be left out; ``launch/site.example.yaml`` says what each means. Limits may be narrowed here,
@@ -30,11 +31,12 @@ from gwm_core import topics
 from gwm_core.control.kinematics import HOME_Q, fk
 from gwm_core.control.limits import DESK, FR3, PROFILES, UNITS, ArmLimits, Profile, Workspace
 from gwm_core.errors import InputError, one_of
+from gwm_core.own_task import OwnTask, own_tasks
 from gwm_core.scene.camera import look_at
 from gwm_core.types import ArmState
 
 DEFAULT_FILE = Path("~/.config/gwm/site.yaml")
-KEYS = ("cameras", "workspace", "robot", "home", "profile", "limits")
+KEYS = ("cameras", "workspace", "robot", "home", "profile", "limits", "tasks")
 ROBOTS = ("fr3",)
 MOUNTS = ("T_base_camera", "T_tcp_camera")  # fixed, moving
 
@@ -105,6 +107,7 @@ class Site:
     home: tuple[float, ...] = tuple(HOME_Q.tolist())  # (7,) [rad]
     profile: Profile | None = None  # the most that this site allows; None: whatever profile is asked for
     limits: ArmLimits = FR3
+    tasks: dict[str, OwnTask] = field(default_factory=dict)
 
     def profile_called(self, name: str) -> Profile:
         """One of PROFILES within this site's own. "": the site's own, or desk. Raises InputError."""
@@ -153,7 +156,8 @@ def load_site(path: Path) -> Site:
     robot, ip = _robot(path, values.get("robot"))
     limits = _limits(path, values.get("limits"))
     home = _home(path, values.get("home"), workspace, limits)
-    return Site(cameras, workspace, robot, ip, home, _profile(path, values.get("profile")), limits)
+    tasks = own_tasks(f"site file {path}: tasks", values.get("tasks"))
+    return Site(cameras, workspace, robot, ip, home, _profile(path, values.get("profile")), limits, tasks)
 
 
 def _robot(path: Path, entry) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from gwm_core.data.episode import list_episodes, read_episode
 from gwm_core.errors import InputError
 from gwm_core.learn.clips import load_clips
 from gwm_core.learn.collect import CollectConfig, collect
-from gwm_core.learn.dataset import episode_samples, load_samples, refuse_reserved
+from gwm_core.learn.dataset import episode_samples, load_samples, refuse_reserved, tasks_of
 from gwm_core.learn.evaluate import EvalConfig, evaluate
 from gwm_core.learn.fit import STATE
 from gwm_core.learn.train import train_policy
@@ -201,3 +201,19 @@ def test_play_is_for_the_world_model_alone(tmp_path, renderer):
     with pytest.raises(InputError, match="no demonstrations"):
         load_samples([tmp_path], ("stack",), LiftConfig(), 1)
     assert len(load_clips([tmp_path], LiftConfig(count=128), 1)) > 100
+
+
+def test_a_policy_learns_the_tasks_its_episodes_are_of(episodes, tmp_path, monkeypatch, capsys):
+    """A lab's own task: the names come from what was recorded."""
+    from gwm import cli
+
+    assert tasks_of([episodes], POLICY.tasks) == POLICY.tasks
+    for path in list_episodes(episodes)[:3]:
+        shutil.copytree(path, tmp_path / "own" / path.name)
+        info = json.loads((path / "episode.json").read_text()) | {"task": "sort_screws"}
+        (tmp_path / "own" / path.name / "episode.json").write_text(json.dumps(info))
+    assert tasks_of([tmp_path / "own", episodes], POLICY.tasks) == ("lift", "sort_screws")
+    words = ["train", "policy", "--data", str(tmp_path / "own"), "--out", str(tmp_path / "mine"), "--config", "tiny"]
+    monkeypatch.setattr("sys.argv", ["gwm", *words, "--iterations", "2", "--processes", "1"])
+    assert cli.main() == 0, capsys.readouterr()
+    assert load_policy(tmp_path / "mine").config.tasks == ("sort_screws",)

@@ -26,7 +26,7 @@ def about(site: Site, robot: str, task: str, policy: str, operator: str, record:
     return {
         "task": task, "robot": robot, "operator": operator, "policy": code, "unusable": [], "cameras": cameras,
         "calibration": hashlib.sha256(json.dumps(cameras, sort_keys=True).encode()).hexdigest()[:16],
-        "versions": versions(),
+        "versions": versions(), **(site.tasks[task].to_dict() if task in site.tasks else {}),
     }  # fmt: skip
 
 

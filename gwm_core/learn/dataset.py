@@ -122,6 +122,13 @@ def load_samples(
     return Samples(**arrays, task=np.array(indices)[arrays["episode"]])
 
 
+def tasks_of(folders: list[Path], usual: tuple[str, ...]) -> tuple[str, ...]:
+    """``usual`` where it has all tasks of the episodes below ``folders``, else those tasks, sorted."""
+    paths = [path for folder in folders for path in list_episodes(folder)]
+    found = {str(json.loads((path / INFO).read_text())["task"]) for path in paths}
+    return usual if found <= set(usual) else tuple(sorted(found))
+
+
 def refuse_reserved(folders: list[Path]) -> None:
     """Raise InputError where an episode below ``folders`` has a seed that is kept for choosing and reporting."""
     for path in (path for folder in folders for path in list_episodes(folder)):

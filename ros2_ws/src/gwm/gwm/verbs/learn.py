@@ -98,7 +98,7 @@ def _training(p, configs: str) -> None:
 
 
 def train_policy(args) -> int:
-    from gwm_core.learn.dataset import load_samples
+    from gwm_core.learn.dataset import load_samples, tasks_of
     from gwm_core.learn.train import train_policy
     from gwm_core.model.config import POLICIES
 
@@ -109,7 +109,9 @@ def train_policy(args) -> int:
 
         foresight = Foresight(world)
         network = replace(network, foresight=foresight.channels, lift=foresight.lift_config)
-    samples = load_samples(_folders(args), network.tasks, network.lift, args.processes, LateBar("lift"), world)
+    folders = _folders(args)
+    network = replace(network, tasks=tasks_of(folders, network.tasks))
+    samples = load_samples(folders, network.tasks, network.lift, args.processes, LateBar("lift"), world)
     figures = _train(args, config, partial(train_policy, samples, network, world=world))
     print(f"{args.out}: held-out position error {figures['position_mm']:.1f} mm")
     return 0

@@ -33,6 +33,7 @@ def check(args) -> int:
         "workspace": asdict(site.workspace),
         "profile": asdict(site.profile_called("")),
         "limits": {name: getattr(site.limits, name).tolist() for name in UNITS},
+        "tasks": {name: task.to_dict() for name, task in site.tasks.items()},
         "cameras": {name: camera.to_dict() for name, camera in site.cameras.items()},
         "remarks": _remarks(site),
     }
@@ -42,6 +43,8 @@ def check(args) -> int:
     print(f"robot      {site.robot} at {site.robot_ip or '(no address)'}")
     print(f"workspace  {box['low']} to {box['high']} m")
     print(f"home       {[round(x, 4) for x in site.home]} rad")
+    for name, task in found["tasks"].items():
+        print(f"task       {name}: {task['instruction']}, {task['seconds']:.0f} s")
     print(f"profile    {', '.join(f'{name} {value}' for name, value in found['profile'].items())}")
     for name, unit in UNITS.items():
         print(f"{name:10} {found['limits'][name]} {unit}")
