@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from gwm_core.errors import InputError
-from gwm_core.evaluate.agreement import kappa
+from gwm_core.evaluate.agreement import kappa, pearson, spearman
 from gwm_core.evaluate.journal import Entry, Journal
 from gwm_core.evaluate.protocol import Plan
 from gwm_core.evaluate.sequential import Sequential
@@ -118,6 +118,23 @@ def look(plan: Plan, journal: Journal, names: dict[str, str]) -> dict:
     seen = Sequential(plan.protocol.trials, plan.protocol.alpha).look(*outcomes)
     decided = {"a": f"{names[a]} is better", "b": f"{names[b]} is better"}.get(seen.decision, seen.decision)
     return {"decision": decided, "over": seen.decision != "go on", "trials": seen.trials, "p": seen.p}
+
+
+def against_imagined(found: dict, imagined: dict[str, dict[str, float]]) -> dict:
+    """Rates that were imagined beside those that came, and how they go together over policies and tasks.
+
+    Args:
+        found: as of ``summarize``. imagined: task -> policy -> rate.
+    """
+    points = [
+        {"task": task, "policy": name, "imagined": imagined[task][name], "real": row["successes"] / row["trials"]}
+        for task, rows in found["tasks"].items() for name, row in rows.items() if row["trials"]
+    ]  # fmt: skip
+    x, y = (np.array([point[key] for point in points]) for key in ("imagined", "real"))
+    seen = {"points": points}
+    if len(points) >= 4 and np.ptp(x) > 0 and np.ptp(y) > 0:
+        seen |= {"pearson": list(pearson(x, y)), "spearman": list(spearman(x, y))}
+    return seen
 
 
 def second_rating(journal: Journal, file: Path) -> dict:

@@ -12,7 +12,7 @@ from gwm.terminal import Bar
 from gwm_core.errors import InputError
 from gwm_core.evaluate.journal import Entry, Journal
 from gwm_core.evaluate.protocol import PLAN, Plan, begin, open_plan, read_key, read_protocol
-from gwm_core.evaluate.report import foreseen, second_rating, summarize
+from gwm_core.evaluate.report import against_imagined, foreseen, second_rating, summarize
 
 PAGE = Path(__file__).with_name("web") / "report.html"
 SHOWN = 3  # failures of every policy on every task whose pictures are in the report
@@ -66,6 +66,38 @@ def report(folder: Path, unblind: bool, second: Path | None, renderer: str) -> d
     pictures = _gallery(plan, journal, key, unblind, renderer)
     (folder / "report.html").write_text(_page(found, pictures))
     print(f"{folder / 'report.html'}")
+    return found
+
+
+def imagine(folder: Path, model: str, processes: int, renderer: str) -> dict:
+    """The same trials inside the world model: rates beside those of the trials that were made; writes imagined.json."""
+    from gwm_core.learn.imagined import imagine_trials
+
+    plan = open_plan(folder)
+    journal, key = Journal(plan, folder), read_key(plan, folder)
+    told = not journal.waiting()
+    jobs = [
+        (model, plan.protocol.policies[key[s.code]], s.task.task, s.task.difficulty, s.seed, renderer)
+        for s in plan.slots
+    ]
+    bar = Bar(len(jobs), "imagine")
+    trials = imagine_trials(jobs, processes, bar.step)
+    won: dict[str, dict[str, list[bool]]] = {}
+    for slot, trial in zip(plan.slots, trials):
+        name = key[slot.code] if told else slot.code
+        won.setdefault(str(slot.task), {}).setdefault(name, []).append(trial.success)
+    rates = {task: {name: sum(w) / len(w) for name, w in rows.items()} for task, rows in won.items()}
+    found = against_imagined(summarize(plan, journal, key if told else {code: code for code in key}), rates)
+    found |= {"model": model, "rates": rates}
+    for task, rows in rates.items():
+        print(f"{task}: imagined " + ", ".join(f"{name} {rate:.2f}" for name, rate in sorted(rows.items())))
+    for point in found["points"]:
+        print(f"{point['task']:24}{point['policy']:22} imagined {point['imagined']:.2f}  real {point['real']:.2f}")
+    for name in ("pearson", "spearman"):
+        if name in found:
+            value, low, high = found[name]
+            print(f"{name} {value:.2f} [{low:.2f}, {high:.2f}] 95 %, {len(found['points'])} points")
+    (folder / "imagined.json").write_text(json.dumps(found, indent=1) + "\n")
     return found
 
 

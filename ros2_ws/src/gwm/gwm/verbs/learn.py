@@ -57,6 +57,11 @@ def add(verbs) -> None:
     p.add_argument("--blind", action="store_true", help="keep to codes in the report; --report tells the names later")
     p.add_argument("--second", metavar="CSV", help="a second rater's columns number, success: adds kappa")
     p.add_argument("--processes", type=int, default=cores())
+    p = verb(kinds, "imagined", "The trials of a protocol inside the world model, before or beside the real ones.",
+             "gwm eval imagined runs/compare", evaluate_imagined)  # fmt: skip
+    p.add_argument("folder", help="of a protocol that has begun")
+    p.add_argument("--model", metavar="DIR", help=futures.MODEL)
+    p.add_argument("--processes", type=int, default=cores())
     p = verb(kinds, "policy", "Success rate in simulation without ROS, deterministic for a seed.",
               "gwm eval policy --task pick_place --trials 100 --seed 5000", evaluate_policy)  # fmt: skip
     p.add_argument("--task", required=True, help=TASKS)
@@ -257,6 +262,13 @@ def evaluate_protocol(args) -> int:
     else:
         folder = protocol.run(source, out, positive("processes", args.processes), renderer())
     protocol.report(folder, not args.blind, second, renderer())
+    return 0
+
+
+def evaluate_imagined(args) -> int:
+    from gwm import protocol
+
+    protocol.imagine(Path(args.folder), args.model or shipped(), positive("processes", args.processes), renderer())
     return 0
 
 
