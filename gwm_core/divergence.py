@@ -21,6 +21,7 @@ from gwm_core.scene.gaussians import MEANS
 LIMITS = "divergence.json"
 MARGIN = 1.5  # limits are this much above the largest that was normal: by 1.15, 5 of 100 new episodes held for nothing
 _NEAR, _FAR = 0.06, 0.10  # [m] from where the gripper is seen: two rings beyond which something new counts
+_ABOVE = 0.05  # [m] over the gripper's tokens: what is higher is what the lift left of the arm, and does not count
 _MOST = 48  # Gaussians: the worst ones count, about a third of a cube's
 _BLOCK = 12  # [pixels] of a block: the worst one counts, so that a cube does not drown in the table
 
@@ -56,8 +57,8 @@ def compare(
     Returns:
         image: worst block of the difference between both pictures, over the views [0-1].
         unseen_mm, unseen_near_mm: how far the worst Gaussians are from all that was expected or seen before, far from
-            the gripper and nearer. shifted_mm: the same of one in twenty: of a camera that moved, all of it is
-            elsewhere. gone_mm: how far from all that is seen the worst are that should be there.
+            the gripper and nearer, and not above it. shifted_mm: the same of one in twenty: of a camera that moved, all
+            of it is elsewhere. gone_mm: how far from all that is seen the worst are that should be there.
         effector_mm: between where the gripper was expected and where it is.
     """
     expected, token = carry(begun.scene, begun.places, after)
@@ -66,6 +67,7 @@ def compare(
     missed = cKDTree(now.scene[:, MEANS]).query(expected[:, MEANS])[0]
     unseen = known.query(now.scene[:, MEANS])[0]
     aside = hand.query(now.scene[:, MEANS])[0]
+    aside[now.scene[:, 2] > now.places[:riders, 2].mean() + _ABOVE] = 0.0
     still = (hand.query(expected[:, MEANS])[0] > _NEAR) & (token >= riders)
     return {
         "image": max(worst_block(np.abs(view.draw(expected) - view.draw(now.scene)).mean(-1)) for view in views),

@@ -177,37 +177,29 @@ class Task:
 
 @dataclass(frozen=True)
 class Future:
-    """What came of a task."""
+    """Where a plan leads."""
 
     plan: int
     pictures: dict[str, list[np.ndarray]]  # view -> a picture for every step
-    success: float  # imagined, at the end; NaN where nothing is shown
-    gaps: dict[int, dict[str, float]]
-    scene: np.ndarray | None = None  # (N, 14) at the end
+    success: float  # imagined, at the end
+    scene: np.ndarray  # (N, 14) at the end
 
 
-def imagine(imagination: Imagination, watch: Watch, task: Task, site: Site) -> Future:
-    """Where a plan leads, and how far what is seen now is from what was imagined before."""
-    views = _views(site, task)
+def look(imagination: Imagination, watch: Watch, task: Task, site: Site) -> tuple[np.ndarray, dict]:
+    """History up to the task's scene, and how far that is from what was imagined before: terms by horizon [steps]."""
     stamp, dt = task.chunk.stamp, round(CHUNK_DT * 1e9)
-    now = joints_at(task.states, stamp) or task.states[-1]
+    now = _now(task)
     poses = [fk((joints_at(task.states, stamp - k * dt) or now).q) for k in range(imagination.context)]
     history = imagination.encode(task.scene, np.stack(poses[::-1]))
+    views = [View(name, task.Ks[name][0], c.place(now), *task.Ks[name][1:]) for name, c in site.cameras.items()]
+    moment = Moment(stamp, history, imagination.places(history[-1]), task.scene)
+    horizons = HORIZONS[:1] if task.shown else HORIZONS
+    return history, watch.observe(moment, lambda at: _sent(task, at), views, horizons)
 
-    def sent(at: int) -> np.ndarray | None:
-        state = joints_at(task.sent, at)
-        return None if state is None else to_rows(fk(state.q), state.width)
 
-    here = [View(name, task.Ks[name][0], c.place(now), *task.Ks[name][1:]) for name, c in site.cameras.items()]
-    gaps = watch.observe(
-        Moment(stamp, history, imagination.places(history[-1]), task.scene),
-        sent,
-        here,
-        HORIZONS[:1] if task.shown else HORIZONS,
-    )
-    if not task.shown:
-        return Future(stamp, {}, np.nan, gaps)
-    first = sent(stamp)
+def imagine(imagination: Imagination, task: Task, site: Site, history: np.ndarray) -> Future:
+    """Where a plan leads from a history (context, K, D)."""
+    views, now, first = _views(site, task), _now(task), _sent(task, task.chunk.stamp)
     rows = [to_rows(fk(now.q), now.width) if first is None else first]
     rows += [to_rows(fk(q), width) for q, width in zip(task.chunk.q[: topics.STEPS], task.chunk.width)]
     latents, heads = imagination.roll(history, np.stack(rows))
@@ -217,7 +209,17 @@ def imagine(imagination: Imagination, watch: Watch, task: Task, site: Site) -> F
         for name, steps in views.items():
             imagination.rest()
             pictures[name].append(np.rint(255 * np.clip(steps[k].draw(scene), 0, 1)).astype(np.uint8))
-    return Future(stamp, pictures, float(heads[-1, 1]), gaps, scene)
+    return Future(task.chunk.stamp, pictures, float(heads[-1, 1]), scene)
+
+
+def _now(task: Task) -> ArmState:
+    return joints_at(task.states, task.chunk.stamp) or task.states[-1]
+
+
+def _sent(task: Task, at: int) -> np.ndarray | None:
+    """Row (10,) that was commanded at a stamp [ns], or None where that is not known."""
+    state = joints_at(task.sent, at)
+    return None if state is None else to_rows(fk(state.q), state.width)
 
 
 def _views(site: Site, task: Task) -> dict[str, list[View]]:

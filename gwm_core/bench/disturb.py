@@ -19,7 +19,7 @@ import numpy as np
 from gwm_core.control.gate import Command
 from gwm_core.control.kinematics import fk
 from gwm_core.divergence import Limits
-from gwm_core.imagination import Imagination, Task, Watch, imagine
+from gwm_core.imagination import Imagination, Task, Watch, look
 from gwm_core.learn.evaluate import make_brain
 from gwm_core.rollout import Observer, RolloutConfig, World, rollout
 from gwm_core.sim.scene import CAMERAS
@@ -118,8 +118,8 @@ class Watcher(Observer):
             return
         Ks = {frame.camera: (frame.K, *frame.depth.shape[::-1]) for frame in observation.frames}
         task = Task(decision.chunk, decision.scene, tuple(self._states), tuple(self._sent), Ks, shown=False)
-        future = imagine(self.imagination, self.watch, task, self.site)
-        self.rows.append((observation.stamp * 1e-9, future.gaps))
+        _, gaps = look(self.imagination, self.watch, task, self.site)
+        self.rows.append((observation.stamp * 1e-9, gaps))
 
 
 @dataclass(frozen=True)

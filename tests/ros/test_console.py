@@ -100,12 +100,12 @@ def test_approve_stop_and_marks_through_the_page(operator, tmp_path):
         page.say("mark", note="the cube slipped")
         page.say("joy", axes=[float("inf")], buttons=[])
         page.say("save", success=False)
-        assert operator.wait("saved", lambda: list(tmp_path.glob("episode_*/episode.json")), 15, poll)
+        assert operator.wait("saved", lambda: list(tmp_path.glob("episode_000000/episode.json")), 15, poll)
     finally:
         if page:
             page.close()
         supervisor.stop()
-    (episode,) = tmp_path.glob("episode_0*")
+    (episode,) = tmp_path.glob("episode_0*[0-9]")
     replay = read_replay(episode)
     assert replay.info["success"] is False and replay.info["note"] == "the cube slipped"
     kept = read_replay(*tmp_path.glob("kept_0*"))  # what the recording has as well, without its end

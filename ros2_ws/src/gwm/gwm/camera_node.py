@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -86,15 +86,15 @@ class Stream:
             raise InputError(f"camera {self._name}: {gone}") from None
         return self._step
 
-    def _step(self, reopen: bool) -> Shot | DeviceGone | None:
+    def _step(self, reopen: bool) -> Iterator[Shot | DeviceGone | None]:
         """In the camera's thread."""
         try:
             if reopen:
                 self._source.close()
                 self._source.open()
-            return self._source.wait()
+            yield self._source.wait()
         except DeviceGone as gone:
-            return gone
+            yield gone
 
     def _deliver(self, result: Shot | DeviceGone | None) -> None:
         now = time.monotonic()

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from gwm.node import EVERY, NEWEST, RELIABLE, SENSOR, STEADY, declare, now_ns, s
 from gwm.worker import Latest
 from gwm_core import topics
 from gwm_core.divergence import load_limits
-from gwm_core.imagination import Future, Imagination, Task, Watch, imagine
+from gwm_core.imagination import Future, Imagination, Task, Watch, imagine, look
 from gwm_core.site import site_of
 from gwm_core.types import CHUNK_DT, ArmState, Chunk
 
@@ -42,6 +43,23 @@ class ImaginationParameters:
     policy: str = ""
     threads: int = 1
     every: int = 2  # plans to a future that is shown; the others are compared over a longer time instead
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How far a plan's scene is from what had been imagined, and the share of what is normal."""
+
+    plan: int
+    gaps: dict[int, dict[str, float]]
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A future, and how long it took from the plan on [ms]."""
+
+    future: Future
+    ms: float
 
 
 class ImaginationNode(Node):
@@ -86,11 +104,12 @@ class ImaginationNode(Node):
         limits = load_limits(Path(self._settings.policy))
         watch = Watch(imagination)
 
-        def run(task: Task) -> tuple[Future, float | None, float]:
+        def run(task: Task) -> Iterator[Seen | Shown]:
             begun = time.monotonic()
-            future = imagine(imagination, watch, task, self._site)
-            score = limits.score(future.gaps) if limits and future.gaps else None
-            return future, score, 1e3 * (time.monotonic() - begun)
+            history, gaps = look(imagination, watch, task, self._site)
+            yield Seen(task.chunk.stamp, gaps, limits.score(gaps) if limits and gaps else None)
+            if task.shown:
+                yield Shown(imagine(imagination, task, self._site, history), 1e3 * (time.monotonic() - begun))
 
         return run
 
@@ -161,20 +180,22 @@ class ImaginationNode(Node):
         self._asked += 1
         self._brain.put(Task(chunk, scene, tuple(self._states), tuple(self._sent), dict(self._Ks), shown))
 
-    def _publish(self, done: tuple[Future, float | None, float]) -> None:
-        future, score, ms = done
-        age = (now_ns(self) - future.plan) * 1e-6
-        if future.pictures:
-            self._done, self._shown = self._done + 1, future.plan
-            self._show(future, ms, age)
-        gaps = {f"h{h} {term}": value for h, terms in future.gaps.items() for term, value in terms.items()}
-        if score is not None:
-            gaps["score"] = score
-        if gaps:
-            self._divergence.publish(messages.numbers(("plan", *gaps), (future.plan, *gaps.values())))
-        self._report_of = {"ms": f"{ms:.0f}", "age_ms": f"{age:.0f}"} | {k: f"{v:.3f}" for k, v in gaps.items()}
+    def _publish(self, done: Seen | Shown) -> None:
+        self._judge(done) if isinstance(done, Seen) else self._show(done.future, done.ms)
 
-    def _show(self, future: Future, ms: float, age: float) -> None:
+    def _judge(self, seen: Seen) -> None:
+        gaps = {f"h{h} {term}": value for h, terms in seen.gaps.items() for term, value in terms.items()}
+        if seen.score is not None:
+            gaps["score"] = seen.score
+        if gaps:
+            self._divergence.publish(messages.numbers(("plan", *gaps), (seen.plan, *gaps.values())))
+            age = (now_ns(self) - seen.plan) * 1e-6
+            self._report_of |= {"judged_age_ms": f"{age:.0f}"} | {name: f"{value:.3f}" for name, value in gaps.items()}
+
+    def _show(self, future: Future, ms: float) -> None:
+        age = (now_ns(self) - future.plan) * 1e-6
+        self._done, self._shown = self._done + 1, future.plan
+        self._report_of |= {"ms": f"{ms:.0f}", "age_ms": f"{age:.0f}"}
         end = future.plan + round(topics.STEPS * CHUNK_DT * 1e9)
         self._scene.publish(scene_messages.scene(end, future.scene))
         for name, pictures in future.pictures.items():

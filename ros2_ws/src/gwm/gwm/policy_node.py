@@ -89,7 +89,7 @@ class PolicyNode(Node):
         if brain.policy.sees == "scene":
             for _ in range(3):  # compile and warm up before anything may be armed
                 brain.decide(_blank_observation(self._site, self._settings.task))
-        return brain.decide
+        return lambda observation: [brain.decide(observation)]
 
     def _subscribe(self, kind, topic, callback) -> None:
         self._received[topic] = 0

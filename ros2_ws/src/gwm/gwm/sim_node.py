@@ -89,7 +89,7 @@ class SimNode(Node):
 
         def draw(item):
             stamp, snapshot = item
-            return stamp, rig, rig(snapshot)
+            yield stamp, rig, rig(snapshot)
 
         return draw
 

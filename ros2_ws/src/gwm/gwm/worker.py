@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from rclpy.node import Node
 
 
 class Latest:
-    """Runs ``build()`` once, then ``step(item)`` on the newest item put in.
+    """Runs ``build()`` once, then ``step(item)`` on the newest item put in, which yields results.
 
     Args:
         node: whose executor delivers the results.
@@ -23,7 +23,7 @@ class Latest:
         deliver: called in the executor's thread with each result.
     """
 
-    def __init__(self, node: Node, build: Callable[[], Callable[[Any], Any]], deliver: Callable[[Any], None]):
+    def __init__(self, node: Node, build: Callable[[], Callable[[Any], Iterable]], deliver: Callable[[Any], None]):
         self._deliver, self._build = deliver, build
         self._changed, self._item, self._closed = threading.Condition(), None, False
         self._results: deque = deque()
@@ -55,7 +55,8 @@ class Latest:
                     if self._closed:
                         return
                     item, self._item = self._item, None
-                self._send((step(item), None))
+                for result in step(item):
+                    self._send((result, None))
         except BaseException as error:  # whatever it is, it is raised again in the executor's thread
             self._send((None, error))
 
