@@ -17,7 +17,7 @@ from gwm_core.learn.collect import CollectConfig, collect
 from gwm_core.learn.dataset import episode_samples, load_samples, refuse_reserved, tasks_of
 from gwm_core.learn.evaluate import EvalConfig, evaluate
 from gwm_core.learn.fit import STATE
-from gwm_core.learn.train import train_policy
+from gwm_core.learn.train import held_out, train_policy
 from gwm_core.model.checkpoint import load_policy
 from gwm_core.model.config import named_config
 from gwm_core.rollout import trials_hash
@@ -217,3 +217,12 @@ def test_a_policy_learns_the_tasks_its_episodes_are_of(episodes, tmp_path, monke
     monkeypatch.setattr("sys.argv", ["gwm", *words, "--iterations", "2", "--processes", "1"])
     assert cli.main() == 0, capsys.readouterr()
     assert load_policy(tmp_path / "mine").config.tasks == ("sort_screws",)
+
+
+def test_validation_has_its_share_of_the_episodes_and_at_least_one():
+    def held(episodes, share):
+        return np.unique(np.flatnonzero(held_out(np.arange(episodes), share))).tolist()
+
+    assert held(66, 0.03) == [32, 65] and held(20, 0.03) == [19] and held(2, 0.5) == [1] and held(6, 0.34) == [2, 5]
+    with pytest.raises(InputError, match="one episode is too few"):
+        held_out(np.zeros(5, int), 0.03)

@@ -39,10 +39,11 @@ def silent(*_) -> None:
 
 
 def held_out(episode: np.ndarray, share: float) -> np.ndarray:
-    """Which samples (S,) are for validation: every so many-th episode. Raises InputError for too few episodes."""
-    every = max(2, round(1 / share))
-    if int(episode.max()) + 1 < every:
-        raise InputError(f"{int(episode.max()) + 1} episodes are too few: at least {every} are needed")
+    """Which samples (S,) are for validation: every so many-th episode, of fewer the last. Raises InputError for one."""
+    there = int(episode.max()) + 1
+    if there < 2:
+        raise InputError("one episode is too few: two are needed, one of them for validation")
+    every = min(there, max(2, round(1 / share)))
     return episode % every == every - 1
 
 
