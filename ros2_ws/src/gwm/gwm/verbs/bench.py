@@ -65,6 +65,12 @@ def add(verbs) -> None:
     p.add_argument("--kills", type=int, default=500, help="default 500, twenty minutes")
     p.add_argument("--full", type=int, default=100, help="disks that end at a random byte (default 100)")
     p.add_argument("--seed", type=int, default=0)
+    p = _bench(kinds, "recording", "Two cameras beside the running graph: what was sent, and what is in the episode.",
+               "gwm bench recording --width 640 --height 480 --hz 30 --json recording.json", bench_recording)  # fmt: skip
+    p.add_argument("--width", type=int, default=640)
+    p.add_argument("--height", type=int, default=480)
+    p.add_argument("--hz", type=int, default=30)
+    p.add_argument("--seconds", type=int, default=60)
     p = _bench(kinds, "divergence", "Things happen that no plan expected: is it noticed, and how often for nothing.",
                "gwm bench divergence --json divergence.json", bench_divergence)  # fmt: skip
     p.add_argument("--policy", metavar="BUNDLE", help="default: shipped")
@@ -188,3 +194,11 @@ def bench_recorder(args) -> int:
     writable(args.json)
     kills, full = natural("kills", args.kills), natural("full", args.full)
     return bench_recorder.bench_recorder(kills, full, natural("seed", args.seed), args.json)
+
+
+def bench_recording(args) -> int:
+    from gwm import bench_recording
+
+    writable(args.json)
+    names = ("width", "height", "hz", "seconds")
+    return bench_recording.bench_recording(*(positive(name, getattr(args, name)) for name in names), args.json)
