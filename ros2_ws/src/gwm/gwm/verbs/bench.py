@@ -65,8 +65,8 @@ def add(verbs) -> None:
     p.add_argument("--kills", type=int, default=500, help="default 500, twenty minutes")
     p.add_argument("--full", type=int, default=100, help="disks that end at a random byte (default 100)")
     p.add_argument("--seed", type=int, default=0)
-    p = _bench(kinds, "recording", "Two cameras beside the running graph: what was sent, and what is in the episode.",
-               "gwm bench recording --width 640 --height 480 --hz 30 --json recording.json", bench_recording)  # fmt: skip
+    p = _bench(kinds, "recording", "Two cameras beside the graph: what was sent, and what is in the episode.",
+               "gwm bench recording --hz 30 --json recording.json", bench_recording)  # fmt: skip
     p.add_argument("--width", type=int, default=640)
     p.add_argument("--height", type=int, default=480)
     p.add_argument("--hz", type=int, default=30)
