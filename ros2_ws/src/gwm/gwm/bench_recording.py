@@ -13,7 +13,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import rclpy
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
@@ -127,11 +126,9 @@ def _record(operator: Operator, poll, shape: tuple[int, int, int], seconds: floa
         topic = topics.color(prefix) if kind == "color" else topics.depth(prefix)
         dropped, recorded = int(said.get(f"dropped {topic}", 0)), len(stream)
         rows[topic] = {"sent": sent, "lost": sent - dropped - recorded, "dropped": dropped, "recorded": recorded}
-    gaps = np.diff(episode.command_stamps)
-    rows[topics.COMMAND] = {
-        "sent": len(gaps) + 1 + int((gaps // 10_500_000).sum()), "lost": int((gaps // 10_500_000).sum()),
-        "dropped": int(said.get(f"dropped {topics.COMMAND}", 0)), "recorded": len(gaps) + 1,
-    }  # fmt: skip
+    lost, dropped = (int(said.get(f"{what} {topics.COMMAND}", 0)) for what in ("lost", "dropped"))
+    recorded = len(episode.commands)
+    rows[topics.COMMAND] = {"sent": recorded + lost + dropped, "lost": lost, "dropped": dropped, "recorded": recorded}
     return rows
 
 
