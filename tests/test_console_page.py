@@ -28,11 +28,11 @@ class Whole:
         picture = cv2.imencode(".jpg", np.full((24, 42, 3), 128, np.uint8))[1].tobytes()
         names = [f"live/{c}" for c in ("front", "side")] + [f"h{k}/front" for k in range(1, 9)]
         self.pictures, self.done, self.viewer_port = {name: (1, picture) for name in names}, [], 0
-        self.gate = GATE | WAITS
+        self.gate, self.recorder = GATE | WAITS, {}
 
     def state(self):
         return {
-            "gate": self.gate, "future": {}, "divergence": {"score": 0.5}, "stages": {}, "nodes": {}, "recorder": {},
+            "gate": self.gate, "future": {}, "divergence": {"score": 0.5}, "stages": {}, "nodes": {}, "recorder": self.recorder,
             "result": {}, "answers": ["arm: armed"], "cameras": ["front", "side"], "modes": ["auto", "approve"],
             "steps": 8, "robot": "sim", "viewer": False, "task": "lift",
         }  # fmt: skip
@@ -100,6 +100,15 @@ def test_buttons(site, page):
     said(site, page, lambda: page.tap("#fail"), do="save", success=False)
     said(site, page, lambda: page.select_option("#mode", "auto"), do="mode", mode="auto")
     said(site, page, lambda: page.tap("#lay"), do="lay", seed=9000)
+
+
+def test_what_the_recorder_loses_and_how_little_room_there_is_can_be_seen(site, page):
+    wait = "(words) => document.getElementById('episode').textContent.includes(words)"
+    page.wait_for_function(wait, arg="not recording")
+    site.desk.recorder = {"recording": "True", "dropped a": "4", "dropped b": "3", "received a": "9", "free": "0.04"}
+    page.wait_for_function(wait, arg="recording, 7 messages dropped, 4 % of the disk free")
+    site.desk.recorder = {"recording": "False", "cut": "less than 5% of the disk is free", "saved": "x", "free": "0.5"}
+    page.wait_for_function(wait, arg="less than 5% of the disk is free")
 
 
 def test_keys_mean_what_they_say_except_in_a_note(site, page):

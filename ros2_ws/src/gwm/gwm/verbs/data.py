@@ -177,13 +177,13 @@ def export(args) -> int:
     if args.kind == "robomimic":
         from gwm_core.data.robomimic import export_robomimic
 
-        summary = export_robomimic(tables, out, progress=bar.step)
+        summary = export_robomimic(tables, out, progress=bar.to)
     else:
         from gwm_core.data.lerobot import export_lerobot
 
         version = "v2.1" if args.kind.endswith("v2.1") else "v3.0"
-        summary = export_lerobot(tables, out, version, video=not args.images, progress=bar.step)
-    print(f"{out}: {summary}")
+        summary = export_lerobot(tables, out, version, video=not args.images, progress=bar.to)
+    print(f"{out}: {summary.episodes} episodes, {summary.rows} rows, {summary.size / 1e6:.0f} MB")
     return 0
 
 

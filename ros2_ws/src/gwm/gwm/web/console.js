@@ -75,7 +75,9 @@ function show(s) {
   if (there && document.activeElement !== $("mode")) $("mode").value = g.mode;
   $("approve").disabled = !g.waiting;
   $("waiting").textContent = g.waiting ? `plan ${g.waiting}, ${g.waiting_s} s left` : "none";
-  $("episode").textContent = (s.recorder.recording === "True" ? "recording" : s.recorder.saved ? `saved ${s.recorder.saved}` : "not recording") +
+  const dropped = Object.entries(s.recorder).filter(([name]) => name.startsWith("dropped ")).reduce((sum, [, count]) => sum + +count, 0);
+  $("episode").textContent = (s.recorder.recording === "True" ? "recording" : s.recorder.cut || (s.recorder.saved ? `saved ${s.recorder.saved}` : "not recording")) +
+    (dropped ? `, ${dropped} messages dropped` : "") + (s.recorder.free < 0.1 ? `, ${Math.round(100 * s.recorder.free)} % of the disk free` : "") +
     (s.result.seed === undefined ? "" : `; table of seed ${s.result.seed}, ${s.result.success ? "success" : "not done"}, ${Number(s.result.seconds).toFixed(1)} s`);
   $("answers").replaceChildren(...[...s.answers, ...(g.answer ? [`refused: ${g.answer}`] : [])].map((text) => Object.assign(document.createElement("li"), { textContent: text })));
   $("future").textContent = s.future.plan ? `success foreseen ${(100 * s.future.success).toFixed(0)} %, ${s.future.age_ms.toFixed(0)} ms old when shown` : "nothing imagined yet";
