@@ -32,8 +32,8 @@ class Whole:
 
     def state(self):
         return {
-            "gate": self.gate, "future": {}, "divergence": {"score": 0.5}, "stages": {}, "nodes": {}, "recorder": self.recorder,
-            "result": {}, "answers": ["arm: armed"], "cameras": ["front", "side"], "modes": ["auto", "approve"],
+            "gate": self.gate, "future": {}, "divergence": {"score": 0.5}, "stages": {}, "nodes": {},
+            "recorder": self.recorder, "result": {}, "answers": ["arm: armed"], "cameras": ["front", "side"], "modes": ["auto", "approve"],
             "steps": 8, "robot": "sim", "viewer": False, "task": "lift",
         }  # fmt: skip
 

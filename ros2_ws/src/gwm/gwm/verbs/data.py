@@ -190,7 +190,6 @@ def export(args) -> int:
 def import_(args) -> int:
     from gwm_core.data.lerobot import import_lerobot
     from gwm_core.data.robomimic import import_robomimic
-
     from gwm_core.data.table import write_table
 
     read = {"lerobot": import_lerobot, "robomimic": import_robomimic}[one_of("kind", args.kind, IMPORTS)]
