@@ -32,9 +32,9 @@ class Whole:
 
     def state(self):
         return {
-            "gate": self.gate, "future": {}, "divergence": {"score": 0.5}, "stages": {}, "nodes": {},
-            "recorder": self.recorder, "result": {}, "answers": ["arm: armed"], "cameras": ["front", "side"], "modes": ["auto", "approve"],
-            "steps": 8, "robot": "sim", "viewer": False, "task": "lift",
+            "gate": self.gate, "future": {}, "divergence": {"score": 0.5}, "stages": {}, "nodes": {}, "result": {},
+            "recorder": self.recorder, "answers": ["arm: armed"], "cameras": ["front", "side"], "steps": 8,
+            "modes": ["auto", "approve"], "robot": "sim", "viewer": False, "task": "lift",
         }  # fmt: skip
 
     def act(self, command):
