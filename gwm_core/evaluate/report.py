@@ -60,7 +60,8 @@ def summarize(plan: Plan, journal: Journal, names: dict[str, str]) -> dict:
     }  # fmt: skip
     for task, rows in found["tasks"].items():
         apart = [(p["a"], p["b"]) for p in pairs if p["task"] == task and p["p_holm"] <= plan.protocol.alpha]
-        for name, letter in letters(list(rows), apart).items():
+        best_first = sorted(rows, key=lambda name: -rows[name]["successes"] / max(rows[name]["trials"], 1))
+        for name, letter in letters(best_first, apart).items():
             rows[name]["letters"] = letter
     if plan.protocol.stop == "sequential":
         found["sequential"] = look(plan, journal, names)

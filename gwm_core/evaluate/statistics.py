@@ -135,10 +135,8 @@ def power(p_a: float, p_b: float, n: int, rho: float = 0.0, alpha: float = 0.05)
     if differ == 0:
         return 0.0
     m = np.arange(n + 1)
-    fewest = binom.ppf(alpha / 2, m, 0.5)
-    fewest -= (
-        binom.cdf(fewest, m, 0.5) > alpha / 2
-    )  # at most so many wins of the loser, of m that differ, are significant
+    fewest = binom.ppf(alpha / 2, m, 0.5)  # wins of the loser, of m that differ, that are significant
+    fewest -= binom.cdf(fewest, m, 0.5) > alpha / 2
     found = binom.cdf(fewest, m, only_a / differ) + binom.cdf(fewest, m, only_b / differ)
     return float(min(1.0, binom.pmf(m, n, differ) @ found))
 
