@@ -64,6 +64,11 @@ def prefix_of(camera: str) -> str:
     return f"camera/{camera}"
 
 
+def overlay(camera: str) -> str:
+    """Outlines of how the table was laid for the first policy, on what a camera sees now."""
+    return f"protocol/{camera}/overlay"
+
+
 def imagined(camera: str, step: int) -> str:
     """What a camera is imagined to see ``step`` * 0.1 s after the images that a plan was made from."""
     return f"imagination/{camera}/h{step}/image"

@@ -53,10 +53,8 @@ class Eyes(Operator):
 def teach(eyes: Eyes, poll, seed: int) -> bool:
     """One episode: home, lay, record, lift, and save or discard."""
     eyes.wish("gate/arm", poll)
-    eyes.wish("gate/hold", poll)
-    eyes.need("rest", lambda: eyes.status.get("state") == "HOLD", 5.0, poll)
-    eyes.wish("gate/home", poll)
-    eyes.need("home", lambda: eyes.status.get("cause") == "at home", 20.0, poll)
+    eyes.hold(poll)
+    eyes.home(poll)
     eyes.result = {}
     eyes.lay("lift", seed, "nominal")
     eyes.need("layout", lambda: eyes.result.get("seed") == seed, 10.0, poll)

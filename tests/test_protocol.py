@@ -11,6 +11,7 @@ import yaml
 from gwm import cli
 
 from gwm_core.errors import InputError
+from gwm_core.evaluate.alignment import alignment
 from gwm_core.evaluate.journal import FILE, Journal, Outcome
 from gwm_core.evaluate.protocol import KEY, PLAN, Protocol, Task, begin, open_plan, read_key, read_protocol
 from gwm_core.evaluate.report import foreseen, look, paired, second_rating, summarize
@@ -155,6 +156,25 @@ def test_a_second_rater(folder, tmp_path):
         (tmp_path / "bad.csv").write_text(bad)
         with pytest.raises(InputError, match="columns number and success"):
             second_rating(journal, tmp_path / "bad.csv")
+
+
+def test_a_cube_that_is_not_where_it_was_shows_and_the_light_does_not():
+    rng = np.random.default_rng(0)
+    table = np.full((240, 424, 3), 150, np.uint8) + rng.integers(0, 6, (240, 424, 3), np.uint8)
+
+    def laid(x, light=1.0):
+        picture = table.copy()
+        picture[100:122, x : x + 22] = (200, 30, 30)
+        return (picture * light).astype(np.uint8)
+
+    scores = [alignment(laid(200), laid(200 + apart))[0] for apart in (0, 2, 5, 12, 40)]
+    assert scores[0] == 1 and scores == sorted(scores, reverse=True) and scores[2] < 0.8 and scores[4] == 0
+    assert alignment(laid(200), laid(200, 0.8))[0] > 0.95
+    _, overlay = alignment(laid(200), laid(260))
+    outline = (overlay == (255, 40, 40)).all(-1)
+    assert outline[95:127, 195:227].sum() > 60 and outline.sum() < 200  # where the first one's was
+    with pytest.raises(ValueError, match="of one size"):
+        alignment(laid(200), laid(200)[1:])
 
 
 @pytest.mark.parametrize("change, said", [

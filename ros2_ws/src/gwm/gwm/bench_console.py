@@ -122,10 +122,8 @@ def _stop(run: Running, page, rng: random.Random, seed: int) -> float:
     """One press while the arm moves: [ms] of host time from before the click to the state that ramps down."""
     operator = run.operator
     operator.wish("gate/arm", run.supervisor.poll)
-    operator.wish("gate/hold", run.supervisor.poll)  # a plan may have been followed already
-    run.need("rest", lambda: operator.status.get("state") == "HOLD", 5.0)
-    operator.wish("gate/home", run.supervisor.poll)
-    run.need("home", lambda: operator.status.get("cause") == "at home")
+    operator.hold(run.supervisor.poll)  # a plan may have been followed already
+    operator.home(run.supervisor.poll)
     operator.lay("pick_place", 9000 + seed % 1000, "nominal")
     operator.wish("gate/arm", run.supervisor.poll)
     operator.commands.clear()

@@ -130,21 +130,11 @@ def _rest_and_count(operator: Operator, poll) -> dict[str, dict[str, int]]:
     return counts
 
 
-def _home(operator: Operator, poll) -> None:
-    """Home; anew when joint states came late on the way, as they may on a busy machine, and the gate stopped for it."""
-    for _ in range(8):
-        operator.wish("gate/home", poll)
-        operator.need("rest", lambda: operator.status.get("state") == "HOLD", 20.0, poll)
-        if operator.status.get("cause") != "joint state stale":
-            break
-    operator.need("arrival at home", lambda: operator.status.get("cause") == "at home", 1.0, poll)
-
-
 def _episode(operator: Operator, args, number: int, poll) -> dict:
     """Home, lay the table, record, run until success or the time is up, hold, save."""
     seed, label = args.seed + number, f"episode {number + 1}/{args.episodes} seed {args.seed + number}"
-    _hold(operator, poll)
-    _home(operator, poll)
+    operator.hold(poll)
+    operator.home(poll)
     operator.lay(args.task, seed, args.difficulty)
     operator.need("layout", lambda: operator.result.get("seed") == seed, 5.0, poll)
     operator.wish("recorder/start", poll)
@@ -161,15 +151,10 @@ def _episode(operator: Operator, args, number: int, poll) -> dict:
         row["success"] = False
         operator.wish("gate/reset", poll)
         operator.wish("gate/arm", poll)
-    _hold(operator, poll)
+    operator.hold(poll)
     operator.wish("recorder/save", poll)
     _say(args, f"{label}: {'success' if row['success'] else 'FAILED'} after {row['seconds']:.1f} s")
     return row
-
-
-def _hold(operator: Operator, poll) -> None:
-    operator.wish("gate/hold", poll)
-    operator.need("rest", lambda: operator.status.get("state") == "HOLD", 5.0, poll)
 
 
 def _counts(operator: Operator) -> dict[str, dict[str, int]]:

@@ -99,6 +99,20 @@ class Operator(Node):
         self.status = {}
         self.need("gate status", lambda: self.status, 5.0, poll)
 
+    def hold(self, poll) -> None:
+        """Have the gate hold, and wait until the arm rests."""
+        self.wish("gate/hold", poll)
+        self.need("rest", lambda: self.status.get("state") == "HOLD", 5.0, poll)
+
+    def home(self, poll) -> None:
+        """Home; anew when joint states came late on the way, as they may on a busy machine, and the gate stopped."""
+        for _ in range(8):
+            self.wish("gate/home", poll)
+            self.need("rest", lambda: self.status.get("state") == "HOLD", 20.0, poll)
+            if self.status.get("cause") != "joint state stale":
+                break
+        self.need("arrival at home", lambda: self.status.get("cause") == "at home", 1.0, poll)
+
     def lay(self, task: str, seed: int, difficulty: str) -> None:
         """Ask the simulation for an episode's layout."""
         wish = {"task": task, "seed": seed, "difficulty": difficulty}

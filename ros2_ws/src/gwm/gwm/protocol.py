@@ -19,8 +19,12 @@ SHOWN = 3  # failures of every policy on every task whose pictures are in the re
 _WIDTH, _BAR = 420, 22  # [pixels] of a plot, and of a row in it
 
 
-def run(source: Path, out: Path | None, processes: int, renderer: str) -> Path:
-    """Begin a protocol, or go on with one, and make its trials in simulation. Returns its folder."""
+def run(source: Path, out: Path | None, processes: int, renderer: str, live: dict | None = None) -> Path:
+    """Begin a protocol, or go on with one, and make its trials: in simulation, or over the live graph.
+
+    Args:
+        live: arguments of the graph. Returns the folder of the protocol.
+    """
     from gwm_core.learn.trials import run as make
     from gwm_core.learn.trials import weights_of
 
@@ -33,6 +37,11 @@ def run(source: Path, out: Path | None, processes: int, renderer: str) -> Path:
         plan = begin(protocol, weights_of(protocol), folder)
     journal = Journal(plan, folder)
     _announce(plan, journal, folder)
+    if live is not None:
+        from gwm.protocol_live import run_live
+
+        run_live(plan, journal, folder, live)
+        return folder
     bar = Bar(len(plan.slots), "trials")
     bar.to(len(journal.counted()))
     make(plan, journal, folder, processes, renderer, bar.step)
@@ -124,8 +133,9 @@ def _text(found: dict) -> str:
 
 
 def _gallery(plan: Plan, journal: Journal, key: dict, unblind: bool, renderer: str) -> list[tuple[str, list[bytes]]]:
-    """Captions and pictures of the first failures of every policy on every task."""
+    """Captions of the first failures of every policy on every task, and of simulated ones pictures."""
     from gwm_core.learn.trials import film
+    from gwm_core.sim.tasks import TASKS
 
     chosen: dict[tuple[str, str], list[Entry]] = {}
     for entry in journal.counted():
@@ -134,7 +144,10 @@ def _gallery(plan: Plan, journal: Journal, key: dict, unblind: bool, renderer: s
             chosen.setdefault((str(entry.slot.task), key[code] if unblind else code), []).append(entry)
     few = [(*whose, entry) for whose, entries in sorted(chosen.items()) for entry in entries[:SHOWN]]
     return [
-        (f"{task}, {name}, seed {entry.slot.seed}: {entry.outcome.note}", film(plan, entry, key, renderer))
+        (
+            f"{task}, {name}, seed {entry.slot.seed}: {entry.outcome.note}",
+            film(plan, entry, key, renderer) if entry.slot.task.task in TASKS else [],
+        )
         for task, name, entry in few
     ]
 

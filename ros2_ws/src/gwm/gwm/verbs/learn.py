@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from gwm.terminal import TASKS, Bar, LateBar, cores, positive, renderer, shipped, verb, writable
-from gwm.verbs import futures
+from gwm.verbs import futures, protocols
 from gwm_core.errors import InputError
 
 SEQUENCE = 8  # moments that a sequence of latents goes on after its context
@@ -48,20 +48,7 @@ def add(verbs) -> None:
     kinds = verb(verbs, "eval", "Measure a network.", "gwm eval policy --task lift --trials 20", None)
     kinds = kinds.add_subparsers(metavar="WHAT", required=True)
     futures.add_eval(kinds)
-    p = verb(kinds, "protocol", "Compare policies by a protocol that is fixed before its first trial: blind, in random "
-             "order, from the same starts; an interrupted one goes on.",
-             "gwm eval protocol compare.yaml --out runs/compare", evaluate_protocol)  # fmt: skip
-    p.add_argument("source", help="protocol file (docs/evaluation.md), or the folder of one that has begun")
-    p.add_argument("--out", metavar="DIR", help="folder of the protocol (default: the file's name without its ending)")
-    p.add_argument("--report", action="store_true", help="no trials, only the report of those that are made")
-    p.add_argument("--blind", action="store_true", help="keep to codes in the report; --report tells the names later")
-    p.add_argument("--second", metavar="CSV", help="a second rater's columns number, success: adds kappa")
-    p.add_argument("--processes", type=int, default=cores())
-    p = verb(kinds, "imagined", "The trials of a protocol inside the world model, before or beside the real ones.",
-             "gwm eval imagined runs/compare", evaluate_imagined)  # fmt: skip
-    p.add_argument("folder", help="of a protocol that has begun")
-    p.add_argument("--model", metavar="DIR", help=futures.MODEL)
-    p.add_argument("--processes", type=int, default=cores())
+    protocols.add_eval(kinds)
     p = verb(kinds, "policy", "Success rate in simulation without ROS, deterministic for a seed.",
               "gwm eval policy --task pick_place --trials 100 --seed 5000", evaluate_policy)  # fmt: skip
     p.add_argument("--task", required=True, help=TASKS)
@@ -249,26 +236,6 @@ def evaluate_policy(args) -> int:
         figures["against"] = _compare(won, [t.success for t in others], args.against)
     if args.json:
         Path(args.json).write_text(json.dumps(figures, indent=1) + "\n")
-    return 0
-
-
-def evaluate_protocol(args) -> int:
-    from gwm import protocol
-
-    second, source = Path(args.second) if args.second else None, Path(args.source)
-    out = Path(args.out) if args.out else None
-    if args.report:
-        folder = out or (source if source.is_dir() else source.with_suffix(""))
-    else:
-        folder = protocol.run(source, out, positive("processes", args.processes), renderer())
-    protocol.report(folder, not args.blind, second, renderer())
-    return 0
-
-
-def evaluate_imagined(args) -> int:
-    from gwm import protocol
-
-    protocol.imagine(Path(args.folder), args.model or shipped(), positive("processes", args.processes), renderer())
     return 0
 
 
