@@ -20,6 +20,7 @@ from gwm_core.errors import InputError
 from gwm_core.types import CHUNK_DT
 
 _POSE = ("x", "y", "z", "r11", "r21", "r31", "r12", "r22", "r32", "width")  # rot6d: first two columns of the rotation
+_LONGEST = 86_400_000_000_000  # [ns] of an episode: a day
 BEGUN = 1_000_000_000  # [ns] stamp of the first row of an episode made from rows
 COLUMNS = {  # name -> what its numbers are: [m], [rad], [rad/s]
     "observation.state": (*topics.ARM_JOINTS, "width", "width_command"),
@@ -61,6 +62,8 @@ def tabulate(episode: Episode, fps: int = round(1 / CHUNK_DT)) -> Table:
     if not found or not len(episode.commands):
         raise InputError(f"episode {episode.path} holds no moment that is whole, or no command")
     step, stamps = 1e9 / fps, np.array([stamp for stamp, _, _ in found])
+    if stamps[-1] - stamps[0] > _LONGEST:
+        raise InputError(f"episode {episode.path} lasts {(stamps[-1] - stamps[0]) * 1e-9:.0f} s: a stamp is wrong")
     due = stamps[0] + np.rint(np.arange(int((stamps[-1] - stamps[0] + step / 4) / step) + 1) * step).astype(np.int64)
     rows = [found[k] for k in np.searchsorted(stamps, due + round(step / 4), "right") - 1]
     at = np.array([stamp for stamp, _, _ in rows])
@@ -77,9 +80,11 @@ def tabulate(episode: Episode, fps: int = round(1 / CHUNK_DT)) -> Table:
         "action": to_rows(fk(sent[:, :7]), sent[:, 7]),
         "action.joints": sent,
     }
-    usable = np.array(
-        [not any(begin <= stamp <= end for begin, end in episode.info.get("unusable", [])) for stamp in at]
-    )
+    try:
+        spoilt = [(at >= begin) & (at <= end) for begin, end in episode.info.get("unusable", [])]
+    except (TypeError, ValueError):
+        raise InputError(f"episode {episode.path}: 'unusable' is no list of [begin, end] in ns") from None
+    usable = ~np.any(spoilt, axis=0) if spoilt else np.ones(len(at), bool)
     pairs = {camera: [pairs[camera] for _, pairs, _ in rows] for camera in episode.cameras}
     return Table(
         fps, episode.info, episode.intrinsics, {name: np.float32(values) for name, values in columns.items()}, usable,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
-from gwm.terminal import TASKS, natural, positive, renderer, shipped, verb, writable
+from gwm.terminal import TASKS, Bar, natural, positive, renderer, shipped, verb, writable
 from gwm_core.errors import InputError
 
 
@@ -71,6 +73,10 @@ def add(verbs) -> None:
     p.add_argument("--height", type=int, default=480)
     p.add_argument("--hz", type=int, default=30)
     p.add_argument("--seconds", type=int, default=60)
+    p = _bench(kinds, "data", "Datasets damaged and forged in every format: refused in one line, or unharmed.",
+               "gwm bench data --cases 2000 --json data.json", bench_data)  # fmt: skip
+    p.add_argument("--cases", type=int, default=2000, help="default 2000")
+    p.add_argument("--seed", type=int, default=0)
     p = _bench(kinds, "divergence", "Things happen that no plan expected: is it noticed, and how often for nothing.",
                "gwm bench divergence --json divergence.json", bench_divergence)  # fmt: skip
     p.add_argument("--policy", metavar="BUNDLE", help="default: shipped")
@@ -202,3 +208,17 @@ def bench_recording(args) -> int:
     writable(args.json)
     names = ("width", "height", "hz", "seconds")
     return bench_recording.bench_recording(*(positive(name, getattr(args, name)) for name in names), args.json)
+
+
+def bench_data(args) -> int:
+    from gwm_core.bench.hostile_data import fuzz
+
+    writable(args.json)
+    bar = Bar(positive("cases", args.cases), "damage")
+    report = fuzz(args.cases, natural("seed", args.seed), bar.step)
+    print(f"{report.cases} damaged datasets: {report.refused} refused, {report.accepted_unharmed} read unharmed, "
+          f"{report.altered} read otherwise, {report.crashes} crashes; worst {report.worst_seconds:.1f} s, "
+          f"{report.worst_rss_mb:.0f} MB")  # fmt: skip
+    if args.json:
+        Path(args.json).write_text(json.dumps(asdict(report), indent=1) + "\n")
+    return int(report.crashes > 0)
