@@ -29,6 +29,8 @@ from gwm_core.sync import Sync, joints_at
 from gwm_core.types import OPEN_WIDTH, ArmState, Frame
 
 INFO = "episode.json"
+_DAMAGE = (OSError, ReaderError, SerdeError, LookupError, ValueError, TypeError, AttributeError,
+           RecursionError, MemoryError, OverflowError)  # what a damaged or forged file may lead to  # fmt: skip
 PARTIAL, BROKEN, TRASH = ".partial", ".broken", "trash"  # being written; being recovered; discarded
 FORMAT = 2  # 1, without the key: the camera infos of `gwm collect` had pixel centres at + 0.5
 
@@ -164,7 +166,7 @@ def read_episode(path: Path) -> Episode:
         if changed or not info["sha256"]:
             raise ValueError(f"not the file that was recorded: {changed}")
         return _assemble(path, info, _streams(path / "bag"))
-    except (OSError, ReaderError, SerdeError, LookupError, ValueError, TypeError, AttributeError) as error:
+    except _DAMAGE as error:
         raise InputError(f"episode {path} is damaged ({error!r}); collect or copy it again") from None
 
 

@@ -62,7 +62,7 @@ def _begun(broken: Path) -> dict:
     try:
         info = json.loads((broken / INFO).read_text())
         return {"unusable": [], "cameras": info["cameras"]} | info
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise InputError(
             f"{broken / INFO} cannot be read ({error!r}): copy that of another episode of the day"
         ) from None
@@ -89,5 +89,5 @@ def _next(records: Iterator):
     """The next record, or None where the file ends or makes no sense any more."""
     try:
         return next(records, None)
-    except (McapError, struct.error, ValueError, EOFError, KeyError):
+    except (McapError, struct.error, ValueError, EOFError, KeyError, OverflowError, MemoryError):
         return None

@@ -217,8 +217,8 @@ def bench_data(args) -> int:
     bar = Bar(positive("cases", args.cases), "damage")
     report = fuzz(args.cases, natural("seed", args.seed), bar.step)
     print(f"{report.cases} damaged datasets: {report.refused} refused, {report.accepted_unharmed} read unharmed, "
-          f"{report.altered} read otherwise, {report.crashes} crashes; worst {report.worst_seconds:.1f} s, "
+          f"{len(report.altered)} read otherwise, {len(report.crashes)} crashes; worst {report.worst_seconds:.1f} s, "
           f"{report.worst_rss_mb:.0f} MB")  # fmt: skip
     if args.json:
         Path(args.json).write_text(json.dumps(asdict(report), indent=1) + "\n")
-    return int(report.crashes > 0)
+    return int(bool(report.crashes or report.altered))
