@@ -28,7 +28,7 @@ from gwm_core.site import Camera
 from gwm_core.sync import Sync, joints_at
 from gwm_core.types import OPEN_WIDTH, ArmState, Frame
 
-INFO = "episode.json"
+INFO, _INFO_MOST = "episode.json", 4 << 20  # [bytes]
 _DAMAGE = (OSError, ReaderError, SerdeError, LookupError, ValueError, TypeError, AttributeError,
            RecursionError, MemoryError, OverflowError)  # what a damaged or forged file may lead to  # fmt: skip
 PARTIAL, BROKEN, TRASH = ".partial", ".broken", "trash"  # being written; being recovered; discarded
@@ -149,6 +149,14 @@ class Episode:
         return Frame(camera, stamp, np.ascontiguousarray(rgb), mm * np.float32(1e-3), self.intrinsics[camera], place)
 
 
+def read_info(folder: Path) -> dict:
+    """episode.json. Raises OSError, ValueError or RecursionError for a file that is none."""
+    file = Path(folder) / INFO
+    if file.stat().st_size > _INFO_MOST:
+        raise ValueError(f"{file.stat().st_size} bytes of {INFO}")
+    return json.loads(file.read_text())
+
+
 def list_episodes(folder: Path) -> list[Path]:
     """Finished episodes in and below ``folder``, sorted, but for its trash. Raises InputError when there are none."""
     paths = [path.parent for path in Path(folder).rglob(INFO) if path.parent.suffix not in (PARTIAL, BROKEN)]
@@ -161,7 +169,7 @@ def list_episodes(folder: Path) -> list[Path]:
 def read_episode(path: Path) -> Episode:
     """Read a finished episode. Raises InputError when it is damaged."""
     try:
-        info = json.loads((path / INFO).read_text())
+        info = read_info(path)
         changed = [name for name, known in info["sha256"].items() if sha256(path / name) != known]
         if changed or not info["sha256"]:
             raise ValueError(f"not the file that was recorded: {changed}")

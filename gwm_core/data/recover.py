@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import struct
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from mcap.exceptions import McapError
 from mcap.records import Channel, Message, Schema
 from mcap.stream_reader import StreamReader
 
-from gwm_core.data.episode import BROKEN, INFO, PARTIAL, EpisodeWriter, throw_away
+from gwm_core.data.episode import BROKEN, INFO, PARTIAL, EpisodeWriter, read_info, throw_away
 from gwm_core.errors import InputError
 
 _LARGEST = 64 << 20  # [bytes] of a record; a longer one is a damaged length
@@ -60,7 +59,7 @@ def recover(folder: Path) -> tuple[Path, int, float]:
 def _begun(broken: Path) -> dict:
     """What was known of the episode when it began. Raises InputError where that is lost."""
     try:
-        info = json.loads((broken / INFO).read_text())
+        info = read_info(broken)
         return {"unusable": [], "cameras": info["cameras"]} | info
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise InputError(
