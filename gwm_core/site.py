@@ -140,10 +140,9 @@ def load_site(path: Path) -> Site:
         values = yaml.safe_load(Path(path).expanduser().read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"cannot read site file {path}: {error}") from None
-    if not isinstance(values, dict) or set(values) - set(KEYS) or not isinstance(values.get("cameras"), dict):
+    known = isinstance(values, dict) and not set(values) - set(KEYS)
+    if not known or not isinstance(values.get("cameras"), dict) or not values["cameras"]:
         raise InputError(f"site file {path}: valid keys are {', '.join(KEYS)}; cameras has at least one")
-    if not values["cameras"]:
-        raise InputError(f"site file {path}: cameras has at least one")
     cameras = {}
     for name, entry in values["cameras"].items():
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", str(name)):
@@ -156,8 +155,8 @@ def load_site(path: Path) -> Site:
     robot, ip = _robot(path, values.get("robot"))
     limits = _limits(path, values.get("limits"))
     home = _home(path, values.get("home"), workspace, limits)
-    tasks = own_tasks(f"site file {path}: tasks", values.get("tasks"))
-    return Site(cameras, workspace, robot, ip, home, _profile(path, values.get("profile")), limits, tasks)
+    profile, tasks = _profile(path, values.get("profile")), own_tasks(f"site file {path}: tasks", values.get("tasks"))
+    return Site(cameras, workspace, robot, ip, home, profile, limits, tasks)
 
 
 def _robot(path: Path, entry) -> tuple[str, str]:

@@ -9,6 +9,7 @@ import numpy as np
 
 CHUNK_ROWS = 16
 CHUNK_DT = 0.1  # [s] between rows; design: H = 16 rows at 10 Hz
+RESERVED = 4000  # first of the seeds that nothing is trained on: from there on policies are chosen and judged
 OPEN_WIDTH = 0.08  # [m] Franka hand, fully open
 
 

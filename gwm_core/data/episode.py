@@ -87,9 +87,9 @@ class EpisodeWriter:
         hashes = {str(p.relative_to(self.partial)): sha256(p) for p in sorted(self.partial.rglob("*.mcap"))}
         (self.partial / INFO).write_text(_text(info | {"format": FORMAT, "sha256": hashes}))
         for path in (*self.partial.rglob("*"), self.partial):
-            _flush(path)
+            to_disk(path)
         self.partial.rename(self.folder)
-        _flush(self.folder.parent)
+        to_disk(self.folder.parent)
         return self.folder
 
     def abort(self) -> None:
@@ -120,7 +120,8 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _flush(path: Path) -> None:
+def to_disk(path: Path) -> None:
+    """Have a file or folder on disk when this returns."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gwm_core.data.episode import PARTIAL
+from gwm_core.data.episode import PARTIAL, to_disk
 from gwm_core.errors import InputError
 
 _MARK = ".gwm-export"  # whose .partial it is: nothing else is ever cleared
@@ -50,9 +49,9 @@ def folder(out: Path) -> Iterator[Path]:
                 raise
             mark.unlink()
             for path in (*partial.rglob("*"), partial):
-                _to_disk(path)
+                to_disk(path)
             partial.rename(out)
-            _to_disk(out.parent)
+            to_disk(out.parent)
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror or error}") from None
 
@@ -72,9 +71,9 @@ def file(out: Path) -> Iterator[Path]:
             except BaseException:
                 partial.unlink(missing_ok=True)
                 raise
-            _to_disk(partial)
+            to_disk(partial)
             partial.rename(out)
-            _to_disk(out.parent)
+            to_disk(out.parent)
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror or error}") from None
 
@@ -91,11 +90,3 @@ def _alone(lock, partial: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise InputError(f"another export is writing {partial}") from None
-
-
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

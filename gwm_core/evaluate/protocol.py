@@ -24,9 +24,9 @@ import numpy as np
 import yaml
 
 from gwm_core.errors import InputError, one_of
+from gwm_core.types import RESERVED
 
 STOPS = ("fixed", "sequential")
-RESERVED = 4000  # first of the seeds that nothing is trained on
 PLAN, KEY = "protocol.json", "key.json"
 
 

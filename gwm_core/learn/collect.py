@@ -21,13 +21,12 @@ from gwm_core.control.kinematics import HOME_Q, Unreachable, fk, solve, to_rows
 from gwm_core.data.cdr import camera_info, compressed_color, compressed_depth, joint_state
 from gwm_core.data.episode import PARTIAL, EpisodeWriter
 from gwm_core.errors import InputError
-from gwm_core.learn.dataset import RESERVED
 from gwm_core.learn.play import SECONDS, Player
 from gwm_core.rollout import Observer, RolloutConfig, World, rollout
 from gwm_core.sim.expert import Expert
 from gwm_core.sim.tasks import TIME_LIMIT, sample_layout
 from gwm_core.site import simulation_site
-from gwm_core.types import CHUNK_ROWS, OPEN_WIDTH, Observation
+from gwm_core.types import CHUNK_ROWS, OPEN_WIDTH, RESERVED, Observation
 
 CAMERA_PERIOD = 0.1  # [s] a sample every 0.1 s is as good for learning as one every 1/15 s and costs less
 LATENCY = (0.06, 0.14)  # [s] drawn evenly: the loop the demonstrations come from is as late as the real one

@@ -24,9 +24,7 @@ from gwm_core.data.episode import INFO, Episode, list_episodes, moments, read_ep
 from gwm_core.errors import InputError
 from gwm_core.scene.gaussians import COLORS, MEANS
 from gwm_core.scene.lift import LiftConfig, lift
-from gwm_core.types import CHUNK_DT, CHUNK_ROWS, ArmState
-
-RESERVED = 4000  # first of the seeds that nothing is trained on
+from gwm_core.types import CHUNK_DT, CHUNK_ROWS, RESERVED, ArmState
 
 
 @dataclass

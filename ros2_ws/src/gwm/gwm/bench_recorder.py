@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gwm.graph import END_WITH_PARENT, end_with_parent
 from gwm.terminal import Bar
 from gwm_core import topics
 from gwm_core.data.cdr import joint_state, serialized
@@ -114,7 +115,7 @@ def _fill(folder: Path, rng: random.Random) -> list[str]:
 
 def _child(folder: Path, limit: int = 0) -> subprocess.Popen:
     command = [sys.executable, "-m", __spec__.name, str(folder), str(limit)]
-    return subprocess.Popen(command, start_new_session=True)
+    return subprocess.Popen(command, start_new_session=True, env=os.environ | {END_WITH_PARENT: "1"})
 
 
 def _judge(runs: Path, told: list[str], report: Report) -> None:
@@ -150,6 +151,7 @@ def _count(path: Path) -> int:
 
 def _record(folder: Path, limit: int) -> None:
     """The child: records one episode after the other and tells what it did, until it is killed or the disk is full."""
+    end_with_parent()
     if limit:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

@@ -63,7 +63,7 @@ class RecorderNode(Node):
         self._result, self._marks = {}, {}
         self._received, self._dropped, self._lost = Counter(), Counter(), Counter()
         self._jobs = Jobs(self, self._tick, BURST)
-        self._jobs.ask(self._examine)
+        self._jobs.ask(self._examine).add_done_callback(self._complain)
         self._subscribe_all()
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
         aside = ReentrantCallbackGroup()  # what waits for the thread must not keep others from running
@@ -107,10 +107,8 @@ class RecorderNode(Node):
             if not self._jobs.offer(job, size):
                 self._dropped[topic] += 1
                 self.get_logger().error(f"{topic}: the disk is too slow, dropped", throttle_duration_sec=2.0)
-            if topic == topics.SIM_RESULT:
-                self._result = dict(json.loads(message.data))
-            elif topic == topics.MARK:
-                self._on_mark(message)
+            if topic in (topics.SIM_RESULT, topics.MARK):
+                self._listen(topic, message)
 
         def missed(event) -> None:
             self._lost[topic] += event.total_count_change
@@ -136,17 +134,25 @@ class RecorderNode(Node):
         stamp = messages.stamp_ns(message.header.stamp)
         return serialized(topic + ending, compress(stamp, camera, messages.pixels(message, kind)), stamp)
 
-    def _on_mark(self, message) -> None:
-        """Keep what the operator says of the episode, and save it where they say so: after their last word on it."""
+    def _listen(self, topic: str, message) -> None:
+        """Keep what is said of the episode, and save it where the operator says so: after their last word on it."""
         try:
+            if topic == topics.SIM_RESULT:
+                self._result = dict(json.loads(message.data))
+                return
             marks = messages.mark_of(message)
-        except ValueError as error:
-            self.get_logger().error(f"mark refused: {error}")
+        except (ValueError, TypeError) as error:
+            self.get_logger().error(f"{topic} refused: {error}", throttle_duration_sec=2.0)
             return
         save = marks.pop("save", False)
         self._marks |= marks
         if save:
-            self._jobs.ask(self._save)
+            self._jobs.ask(self._save).add_done_callback(self._complain)
+
+    def _complain(self, future) -> None:
+        """Of what nobody waits for, say at least what went wrong."""
+        if (error := future.exception()) is not None:
+            self.get_logger().error(str(error))
 
     def _service(self, act: Callable):
         async def serve(request, response):

@@ -58,6 +58,11 @@ def add(verbs) -> None:
     p.add_argument("--flips", type=int, default=10_000, help="single bits (default 10000)")
     p.add_argument("--cuts", type=int, default=100, help="truncations (default 100)")
     p.add_argument("--seed", type=int, default=0)
+    _add_trials(kinds)
+
+
+def _add_trials(kinds) -> None:
+    """Those in which something is broken, attacked or disturbed on purpose, around the arm."""
     p = _bench(kinds, "console", "STOP pressed in a browser while everything streams; the console under attack.",
                "gwm bench console --stops 50 --json console.json", bench_console)  # fmt: skip
     p.add_argument("--stops", type=int, default=50, help="presses of STOP (default 50, ten minutes)")
