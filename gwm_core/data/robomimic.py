@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import re
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -155,24 +158,40 @@ def import_robomimic(src: Path) -> Iterator[Table]:
 
     Raises InputError for whatever is damaged, inconsistent or unsafe (links to elsewhere, external or virtual storage,
     filters other than deflate, shuffle and checksums), or naming what is missing in files of others.
+
+    Read in a process of its own, as libhdf5 crashes on some damaged blocks.
     """
-    h5py, path = needed("h5py"), Path(src)
+    path, rows = Path(src), 0
     if not path.is_file():
         raise InputError(f"no file {path}")
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as aside:
+        try:
+            episodes, total = aside.submit(_overview, path).result()
+            for k in range(episodes):
+                table = aside.submit(_episode, path, k).result()
+                rows += len(table)
+                if k + 1 == episodes and total != rows:
+                    raise InputError(f"{path}: total is {total}, the demos have {rows} rows")
+                yield table
+        except BrokenProcessPool:
+            raise InputError(f"{path} cannot be read: libhdf5 crashes on it") from None
+
+
+def _overview(path: Path) -> tuple[int, int]:
+    """How many episodes a file has, and how many rows it says they have."""
+    h5py = needed("h5py")
     with _guarded(path), h5py.File(path, "r") as file:
         data = _child(path, file, "data", h5py.Group)
         names = list(data)
         if not names or len(names) > MOST_EPISODES or set(names) != {f"demo_{k}" for k in range(len(names))}:
             raise InputError(f"{path}: data holds {str(names[:3])[:80]}: demo_0, demo_1 ... are wanted, none missing")
-    rows = 0
-    for k in range(len(names)):
-        with _guarded(path), h5py.File(path, "r") as file:
-            data = _child(path, file, "data", h5py.Group)
-            table = _read_demo(path, _child(path, data, f"demo_{k}", h5py.Group), f"{path}, demo_{k}")
-            rows += len(table)
-            if k + 1 == len(names) and int(data.attrs["total"]) != rows:
-                raise InputError(f"{path}: total is {int(data.attrs['total'])}, the demos have {rows} rows")
-        yield table
+        return len(names), int(data.attrs["total"])
+
+
+def _episode(path: Path, k: int) -> Table:
+    h5py = needed("h5py")
+    with _guarded(path), h5py.File(path, "r") as file:
+        return _read_demo(path, _child(path, file, f"data/demo_{k}", h5py.Group), f"{path}, demo_{k}")
 
 
 class _guarded:

@@ -69,9 +69,10 @@ def test_a_dead_policy_means_ramp_hold_respawn_and_no_motion_until_the_operator_
 
         assert operator.wait("respawn", lambda: supervisor.respawns.get("policy") == 1, 10, poll)
         operator.reports.pop("policy", None)
-        assert operator.wait(
+        planned = operator.wait(
             "new policy", lambda: operator.reports.get("policy", {}).get("plans", "0") != "0", 60, poll
         )
+        assert planned, (tmp_path / "log").read_text()
         resting = len(operator.commands)
         assert not operator.wait("motion", lambda: speed(operator) > 1e-6, 3, poll), "it armed itself"
         assert operator.status["armed"] == "False" and operator.status["state"] == "HOLD"

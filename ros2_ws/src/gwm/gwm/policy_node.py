@@ -143,6 +143,8 @@ class PolicyNode(Node):
         moment = self._sync.latest()
         if moment is None or not self._brain.ready or len(self._K) < len(self._site.cameras):
             return
+        if self._settings.policy == "expert" and self._objects is None:  # may be heard after the cameras
+            return
         stamp, pairs, state = moment
         period = self._settings.replan_every * CHUNK_DT
         if stamp < self._asked:  # the clock was set back

@@ -33,6 +33,7 @@ from gwm_core.errors import InputError
 from gwm_core.site import site_of
 
 BURST = 256 << 20  # [bytes] that may wait for the writing thread
+SETTLE = 0.5  # [s] between a mark that says save and saving: what was said before it comes over other topics
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class RecorderNode(Node):
         self._received, self._dropped, self._lost = Counter(), Counter(), Counter()
         self._jobs = Jobs(self, self._tick, BURST)
         self._jobs.ask(self._examine).add_done_callback(self._complain)
+        self._saving = self.create_timer(SETTLE, self._settled, clock=STEADY, autostart=False)
         self._subscribe_all()
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
         aside = ReentrantCallbackGroup()  # what waits for the thread must not keep others from running
@@ -147,7 +149,11 @@ class RecorderNode(Node):
         save = marks.pop("save", False)
         self._marks |= marks
         if save:
-            self._jobs.ask(self._save).add_done_callback(self._complain)
+            self._saving.reset()
+
+    def _settled(self) -> None:
+        self._saving.cancel()
+        self._jobs.ask(self._save).add_done_callback(self._complain)
 
     def _complain(self, future) -> None:
         """Of what nobody waits for, say at least what went wrong."""
