@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import time
@@ -89,6 +90,8 @@ class PolicyNode(Node):
         if brain.policy.sees == "scene":
             for _ in range(3):  # compile and warm up before anything may be armed
                 brain.decide(_blank_observation(self._site, self._settings.task))
+        gc.collect()
+        gc.freeze()  # else a full collection may hold a beat back for longer than the gate waits
         return lambda observation: [brain.decide(observation)]
 
     def _subscribe(self, kind, topic, callback) -> None:
