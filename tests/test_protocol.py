@@ -87,6 +87,16 @@ def test_lines_that_are_changed_removed_or_moved_are_noticed_and_half_a_line_is_
     assert len(Journal(plan, folder).entries) == 9
 
 
+def test_of_two_that_make_the_trials_of_one_folder_the_later_ends_and_nothing_is_lost(folder):
+    plan = open_plan(folder)
+    one, two = Journal(plan, folder), Journal(plan, folder)
+    one.add(one.waiting()[0], WON)
+    with pytest.raises(InputError, match="another process makes these trials too"):
+        two.add(two.waiting()[0], LOST)
+    one.add(one.waiting()[0], WON)
+    assert Journal(plan, folder).entries == one.entries and len(one.entries) == 2
+
+
 def test_what_the_hardware_spoilt_is_repeated_and_what_the_policy_spoilt_is_a_failure(folder):
     plan = open_plan(folder)
     journal = Journal(plan, folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -56,6 +57,7 @@ class Journal:
             self._take(line, number)
         if whole != content:
             os.truncate(self._file, len(whole))
+        self._size = len(whole)
 
     def _take(self, line: bytes, number: int) -> None:
         try:
@@ -70,12 +72,15 @@ class Journal:
         self._last = hashlib.sha256(line).hexdigest()
 
     def add(self, slot: Slot, outcome: Outcome) -> None:
-        """Write a trial down; on disk when this returns."""
+        """Write a trial down; on disk when this returns. Raises InputError where another process wrote one too."""
         values = {"before": self._last, "number": slot.number, "code": slot.code, "seed": slot.seed,
                   "task": str(slot.task), "outcome": asdict(outcome)}  # fmt: skip
         line = json.dumps(values).encode()
         with open(self._file, "ab") as file:
-            file.write(line + b"\n")
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if file.seek(0, os.SEEK_END) != self._size:
+                raise InputError(f"{self._file}: another process makes these trials too; one alone may")
+            self._size += file.write(line + b"\n")
             file.flush()
             os.fsync(file.fileno())
         self._last = hashlib.sha256(line).hexdigest()
