@@ -152,8 +152,9 @@ class RecorderNode(Node):
             self._saving.reset()
 
     def _settled(self) -> None:
-        self._saving.cancel()
-        self._jobs.ask(self._save).add_done_callback(self._complain)
+        if not self._saving.is_canceled():
+            self._saving.cancel()
+            self._jobs.ask(self._save).add_done_callback(self._complain)
 
     def _complain(self, future) -> None:
         """Of what nobody waits for, say at least what went wrong."""
@@ -162,6 +163,7 @@ class RecorderNode(Node):
 
     def _service(self, act: Callable):
         async def serve(request, response):
+            self._settled()  # what was wished first is done first
             try:
                 response.message, response.success = str(await self._jobs.ask(act)), True
             except (InputError, OSError) as error:
@@ -198,6 +200,7 @@ class RecorderNode(Node):
 
     def close(self) -> None:
         """An unfinished episode stays behind as .partial."""
+        self._settled()
         self._jobs.close()
         if partial_folder := self._recording.abandon():
             self.get_logger().warn(f"{partial_folder} was not saved: `gwm data recover {partial_folder}`")
