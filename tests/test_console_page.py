@@ -28,13 +28,14 @@ class Whole:
         picture = cv2.imencode(".jpg", np.full((24, 42, 3), 128, np.uint8))[1].tobytes()
         names = [f"live/{c}" for c in ("front", "side")] + [f"h{k}/front" for k in range(1, 9)]
         self.pictures, self.done, self.viewer_port = {name: (1, picture) for name in names}, [], 0
-        self.gate, self.recorder = GATE | WAITS, {}
+        self.gate, self.recorder, self.trial, self.rubric = GATE | WAITS, {}, {}, {}
 
     def state(self):
         return {
             "gate": self.gate, "future": {}, "divergence": {"score": 0.5}, "stages": {}, "nodes": {}, "result": {},
             "recorder": self.recorder, "answers": ["arm: armed"], "cameras": ["front", "side"], "steps": 8,
             "modes": ["auto", "approve"], "robot": "sim", "viewer": False, "task": "lift",
+            "trial": self.trial, "rubric": self.rubric, "causes": ["policy", "hardware"],
         }  # fmt: skip
 
     def act(self, command):
@@ -109,6 +110,36 @@ def test_what_the_recorder_loses_and_how_little_room_there_is_can_be_seen(site, 
     page.wait_for_function(wait, arg="recording, 7 messages dropped, 4 % of the disk free")
     site.desk.recorder = {"recording": "False", "cut": "less than 5% of the disk is free", "saved": "x", "free": "0.5"}
     page.wait_for_function(wait, arg="less than 5% of the disk is free")
+
+
+def test_a_protocols_trial_is_shown_and_its_verdict_goes_with_the_rubrics_share(site, page):
+    assert page.is_hidden("#abort") and page.is_hidden("#overlays")
+    site.desk.rubric = {"it is in the air": 0.3, "it is in the box": 0.4, "all of them are": 0.3}
+    site.desk.trial = {
+        "trial": 3,
+        "of": 40,
+        "policy": "B",
+        "task": "sort_screws",
+        "start": 5002,
+        "seconds": 40,
+        "instruction": "put every screw into the box",
+        "phase": "lay the table",
+        "alike": 0.83,
+    }
+    site.desk.pictures = site.desk.pictures | {"overlay/front": (1, site.desk.pictures["live/front"][1])}
+    page.wait_for_function("() => document.querySelector('#overlays img').naturalWidth === 42")
+    assert page.inner_text("#trial") == "Trial 3 of 40: policy B, sort_screws, start 5002"
+    assert page.inner_text("#alike") == "83 % alike" and "put every screw into the box" in page.inner_text("#trial-how")
+    page.check("#rubric input >> nth=0")
+    page.check("#rubric input >> nth=1")
+    said(site, page, lambda: page.tap("#fail"), do="save", success=False, score=0.7)
+    said(site, page, lambda: page.tap("#fail"), do="save", success=False, score=0)  # the boxes are for one trial
+    page.check("#rubric input >> nth=0")
+    said(site, page, lambda: page.tap("#success"), do="save", success=True)
+    page.select_option("#abort", "hardware")
+    said(site, page, lambda: page.tap("#fail"), do="save", success=False, score=0, cause="hardware")
+    del site.desk.trial["alike"]
+    page.wait_for_selector("#overlays", state="hidden")
 
 
 def test_keys_mean_what_they_say_except_in_a_note(site, page):

@@ -218,6 +218,36 @@ def test_homing_ends_with_plans_refused_until_armed(arm):
     assert arm.gate.cause == "at home" and "not armed" in arm.offer(arm.chunk(AWAY, age=0.05), 0.05)
 
 
+def test_home_starts_from_disarmed_too_and_no_plan_moves_the_arm_before_it_is_armed(arm):
+    start_moving(arm)
+    arm.gate.stop()
+    arm.run(0.6)
+    assert arm.gate.state is State.DISARMED
+    arm.q = arm.q + 0.02  # by hand
+    arm.run(0.1)
+    assert arm.gate.home(arm.now) == ""
+    arm.run(0.02)
+    assert next(c for c in arm.log[::-1] if c.latched).latched and violations(arm) == 0
+    assert "not armed" in arm.offer(arm.chunk(AWAY, age=0.05), 0.05)
+    arm.run(4.0)
+    assert arm.gate.cause == "at home" and not arm.gate.armed
+    np.testing.assert_allclose(arm.q, HOME_Q, atol=2e-3)
+
+
+def test_home_is_refused_where_arming_is():
+    arm = Rig()
+    assert arm.gate.home(arm.now) == "no fresh joint state"
+    arm.q = HOME_Q + np.array([2.9, 0, 0, 0, 0, 0, 0])
+    arm.run(0.2)
+    assert (reason := arm.gate.home(arm.now)) and reason == arm.gate.arm(arm.now)
+    assert arm.gate.state is State.DISARMED
+    arm.q = HOME_Q
+    arm.run(0.2)
+    assert arm.gate.arm(arm.now) == ""
+    arm.gate.fault("tried")
+    assert "FAULT" in arm.gate.home(arm.now)
+
+
 def test_home_that_is_not_reached_says_so():
     arm = Rig()
     arm.q = HOME_Q + np.array([1.4, 0, 0, 0, 0, 0, 0])

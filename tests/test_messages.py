@@ -25,6 +25,22 @@ def test_a_chunk_survives_the_wire():
     assert back.sha256 == chunk.sha256
 
 
+@pytest.mark.parametrize("wish", [
+    {"success": True, "score": 1, "save": True}, {"score": 0.4, "cause": "policy"}, {"note": "fell"}, {},
+])  # fmt: skip
+def test_what_may_be_said_of_an_episode(wish):
+    assert messages.mark_of(SimpleNamespace(data=json.dumps(wish))) == wish
+
+
+@pytest.mark.parametrize("text", [
+    '{"score": NaN}', '{"score": 1.01}', '{"score": true}', '{"score": "1"}', '{"cause": "weather"}', '{"cause": [1]}',
+    '{"success": 1}', '{"success": null}', '{"note": 3}', '{"else": 1}', "[]", '{"note": "' + 1000 * "a" + '"}',
+])  # fmt: skip
+def test_what_may_not(text):
+    with pytest.raises(ValueError):
+        messages.mark_of(SimpleNamespace(data=text))
+
+
 def test_joints_are_matched_by_name_in_any_order():
     order = np.random.default_rng(1).permutation(7)
     names = [topics.ARM_JOINTS[i] for i in order]

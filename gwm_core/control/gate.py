@@ -193,6 +193,15 @@ class Gate:
 
     def arm(self, now: float) -> str:
         """Allow plans. Returns "" or why not."""
+        if reason := self._wake(now):
+            return reason
+        self.armed, self.cause, self._bad_plans = True, "armed", 0
+        # ids may begin anew, should the clock have been set back; a plan's age still counts
+        self._last_plan = min(self._oldest_plan, self._in.measured.stamp)
+        return ""
+
+    def _wake(self, now: float) -> str:
+        """From DISARMED to HOLD, where the arm is. Returns "" or why an arm that is to move may not."""
         if self.state is State.FAULT:
             return f"in FAULT ({self.cause}): reset first"
         if self.state is State.STOPPING:
@@ -207,9 +216,6 @@ class Gate:
                 return f"{reason}: move the arm by hand first"
             self._latch()
             self.state, self._disarm_at_rest = State.HOLD, False
-        self.armed, self.cause, self._bad_plans = True, "armed", 0
-        # ids may begin anew, should the clock have been set back; a plan's age still counts
-        self._last_plan = min(self._oldest_plan, self._in.measured.stamp)
         return ""
 
     def supervise(self, mode: str) -> str:
@@ -267,9 +273,12 @@ class Gate:
         return ""
 
     def home(self, now: float) -> str:
-        """Move to ``home_q`` from HOLD with the gripper open; plans need ``arm`` afterwards. Returns "" or why not."""
-        if self.state is not State.HOLD or self.mode == "shadow":
-            return f"home starts from HOLD, not from {'shadow' if self.mode == 'shadow' else self.state.name}"
+        """Move to ``home_q`` from rest with the gripper open; plans need ``arm`` afterwards. Returns "" or why not."""
+        if self.state not in (State.HOLD, State.DISARMED) or self.mode == "shadow":
+            state = "shadow" if self.mode == "shadow" else self.state.name
+            return f"home starts from HOLD or DISARMED, not from {state}"
+        if self.state is State.DISARMED and (reason := self._wake(now)):
+            return reason
         if self._lost:
             return "no joints since the gate was late"
         if self._let_go(now):

@@ -23,18 +23,29 @@ def contact_sheet(folder: Path, camera: str = "front") -> Path:
 
 def _row(episode: Episode, camera: str) -> np.ndarray:
     """(STRIP + height, COLUMNS * WIDTH, 3) RGB."""
-    color, depth = episode.images[camera, "color"], episode.images[camera, "depth"]
-    pick = np.linspace(0, min(len(color), len(depth)) - 1, COLUMNS).round().astype(int)
-    tiles = []
-    for k in pick:
-        image = episode.frame(camera, color[k][0], color[k][1], depth[k][1]).color
-        height = round(image.shape[0] * WIDTH / image.shape[1])
-        tiles.append(cv2.resize(image, (WIDTH, height), interpolation=cv2.INTER_AREA))
+    tiles = _pictures(episode, camera, COLUMNS)
     info = episode.info
     won = info.get("success", False)
     text = f"{info.get('task', '?')}, seed {info.get('seed', '?')}: {'success' if won else 'FAILED'}"
     text += f" after {info['seconds']:.1f} s" if "seconds" in info else ""
     return np.concatenate([caption(text, COLUMNS * WIDTH, won), np.concatenate(tiles, axis=1)])
+
+
+def _pictures(episode: Episode, camera: str, count: int) -> list[np.ndarray]:
+    """Evenly from begin to end, (height, WIDTH, 3) RGB."""
+    color, depth = episode.images[camera, "color"], episode.images[camera, "depth"]
+    pick = np.linspace(0, min(len(color), len(depth)) - 1, count).round().astype(int)
+    images = [episode.frame(camera, color[k][0], color[k][1], depth[k][1]).color for k in pick]
+    return [
+        cv2.resize(i, (WIDTH, round(i.shape[0] * WIDTH / i.shape[1])), interpolation=cv2.INTER_AREA) for i in images
+    ]
+
+
+def stills(path: Path, count: int = 5) -> list[bytes]:
+    """Pictures (JPEG) of an episode's first camera, evenly from begin to end."""
+    episode = read_episode(path)
+    camera = min(camera for camera, kind in episode.images if kind == "color")
+    return [cv2.imencode(".jpg", image[..., ::-1])[1].tobytes() for image in _pictures(episode, camera, count)]
 
 
 def caption(text: str, width: int, good: bool) -> np.ndarray:

@@ -9,11 +9,13 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from gwm_core import topics
 from gwm_core.errors import InputError
 from gwm_core.evaluate.protocol import Plan, Slot
 
 FILE = "trials.jsonl"
-CAUSES = ("", "policy", "hardware")  # of an abort: the policy's own is a failure, the hardware's is repeated
+EPISODES = "episodes"  # folder beside it, of what was recorded over the live graph
+CAUSES = ("", *topics.ABORTS)  # of an abort: the policy's own is a failure, the hardware's is repeated
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Outcome:
 
     Attributes:
         score: partial credit, 0 to 1. note: how it failed, or what was seen. aborted: one of ``CAUSES``.
+        interventions: how often a person had the arm hold or stop. violations: of the arm's limits, in what was sent.
+        latency_ms: median from frame to command. episode: its folder in ``EPISODES``. Both of live trials alone.
     """
 
     success: bool
@@ -31,6 +35,8 @@ class Outcome:
     aborted: str = ""
     interventions: int = 0
     violations: int = 0
+    latency_ms: float | None = None
+    episode: str = ""
 
 
 @dataclass(frozen=True)

@@ -74,12 +74,14 @@ def _rates(entries: list[Entry], names: dict[str, str]) -> dict[str, dict]:
         own = [entry.outcome for entry in entries if entry.slot.code == code]
         won = sum(outcome.success for outcome in own)
         mean, low, high = posterior(won, len(own))
+        latencies = [outcome.latency_ms for outcome in own if outcome.latency_ms is not None]
         times = [outcome.seconds for outcome in own if outcome.success]
         rows[name] = {
             "trials": len(own), "successes": won, "ci95": list(interval(won, len(own))),
             "posterior": [mean, low, high], "score": float(np.mean([o.score for o in own])) if own else float("nan"),
             "seconds": float(np.median(times)) if times else float("nan"),
             "interventions": sum(o.interventions for o in own), "violations": sum(o.violations for o in own),
+            "latency_ms": float(np.median(latencies)) if latencies else None,
             "aborted": sum(o.aborted == "policy" for o in own),
             "failures": dict(Counter(o.note for o in own if not o.success).most_common()),
         }  # fmt: skip

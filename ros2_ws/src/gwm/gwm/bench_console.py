@@ -60,7 +60,7 @@ def running(policy: str, **more):
     """The graph against the simulation, with a console."""
     out = Path(tempfile.mkdtemp(prefix="gwm_console_"))
     os.environ.update(environment())
-    rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+    rclpy.init(args=[], signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     operator = Operator()
     with open(out / "nodes.log", "w") as log:
         supervisor = Supervisor(graph(policy=policy, record=str(out), **more), log)

@@ -102,7 +102,7 @@ def bench_kill(kills: int, joint_hz: float, path: str | None) -> int:
         plans = Path(folder) / "plans.npz"
         np.savez(plans, q=np.array([p.q for p in recorded_plans() if np.ptp(p.q, axis=0).max() > 0.15]))
         os.environ.update(environment())
-        rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+        rclpy.init(args=[], signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
         (gate,) = (node for node in graph(policy="expert") if node.name == "gate")
         supervisor, arm = Supervisor([gate], open(Path(folder) / "log", "w")), Arm(joint_hz)  # noqa: SIM115
         idle = subprocess.Popen([sys.executable, "-m", "gwm.idle"], stdout=subprocess.PIPE, text=True, process_group=0)

@@ -75,7 +75,7 @@ def bench_recording(width: int, height: int, hz: int, seconds: int, file: str | 
     """Record so long; a line for each topic: sent, arrived, dropped by the recorder, in the episode."""
     out = Path(tempfile.mkdtemp(prefix="gwm_recording_"))
     os.environ.update(environment())
-    rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+    rclpy.init(args=[], signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     operator = Operator()
     nodes = graph(policy="expert", publish_objects=True, record=str(out), console=0)
     with open(out / "nodes.log", "w") as log:

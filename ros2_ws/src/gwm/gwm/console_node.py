@@ -37,6 +37,7 @@ VALID = 3.0  # [s] an approval is, from the click on
 LIVE_PERIOD = 0.2  # [s] between pictures of a camera
 PORTS = 10  # tried, from the one that was asked for
 NOTE = 500  # characters
+TOLD = 2.0  # [s] a trial is one, after it was last spoken of
 DRIVES = 2.0  # [s] a page does, after the last of its sticks
 
 
@@ -75,6 +76,8 @@ class ConsoleNode(Node):
         self.create_subscription(DiagnosticArray, topics.STATUS, self._on_status, NEWEST)
         self.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, self._on_report, RELIABLE)
         self.create_subscription(String, topics.SIM_RESULT, self._on_result, NEWEST)
+        self._trial, self._trial_at = {}, 0.0
+        self.create_subscription(String, topics.TRIAL, self._on_trial, NEWEST)
         kept = {topics.IMAGINED: "_future", topics.DIVERGENCE: "_divergence", topics.STAGES: "_stages"}
         for topic, name in kept.items():
             self.create_subscription(Float64MultiArray, topic, self._numbers(name), NEWEST)
@@ -113,6 +116,9 @@ class ConsoleNode(Node):
     def _on_result(self, message) -> None:
         self._result = json.loads(message.data)
 
+    def _on_trial(self, message) -> None:
+        self._trial, self._trial_at = json.loads(message.data), time.monotonic()
+
     def _numbers(self, name: str):
         return lambda message: setattr(self, name, messages.read_numbers(message))
 
@@ -127,7 +133,11 @@ class ConsoleNode(Node):
                 (Image, topics.color(c.prefix), self._live(name), SENSOR) for name, c in self._site.cameras.items()
             ]
             wanted += [
-                (CompressedImage, topics.imagined(name, step), self._shown(name, step), NEWEST)
+                (CompressedImage, topics.overlay(name), self._shown(f"overlay/{name}"), NEWEST)
+                for name in self._site.cameras
+            ]
+            wanted += [
+                (CompressedImage, topics.imagined(name, step), self._shown(f"h{step}/{name}"), NEWEST)
                 for name in (*self._site.cameras, topics.AFAR) for step in range(1, topics.STEPS + 1)
             ]  # fmt: skip
             self._watched = [self.create_subscription(*one) for one in wanted]
@@ -149,9 +159,9 @@ class ConsoleNode(Node):
 
         return take
 
-    def _shown(self, view: str, step: int):
+    def _shown(self, name: str):
         def take(message):
-            self.pictures[f"h{step}/{view}"] = messages.stamp_ns(message.header.stamp), bytes(message.data)
+            self.pictures[name] = messages.stamp_ns(message.header.stamp), bytes(message.data)
 
         return take
 
@@ -165,6 +175,8 @@ class ConsoleNode(Node):
     def state(self) -> dict:
         """What the page shows beside pictures. Ids are text: JavaScript's numbers are too short."""
         future = self._future | {"plan": f"{self._future['plan']:.0f}"} if self._future else {}
+        trial = self._trial if time.monotonic() - self._trial_at < TOLD else {}
+        own = self._site.tasks.get(trial.get("task", self._settings.task))
         divergence = {k: v for k, v in self._divergence.items() if k != "plan"}
         return {
             "gate": self._gate, "future": future, "divergence": divergence, "stages": self._stages,
@@ -172,7 +184,7 @@ class ConsoleNode(Node):
             "recorder": self._reports.get("recorder", {}),
             "result": self._result, "answers": list(self._answers), "cameras": list(self._site.cameras),
             "modes": MODES, "steps": topics.STEPS, "robot": self._settings.robot, "viewer": self.viewer_port > 0,
-            "task": self._settings.task,
+            "task": self._settings.task, "trial": trial, "rubric": own.rubric if own else {}, "causes": topics.ABORTS,
         }  # fmt: skip
 
     def act(self, command: dict) -> None:
@@ -200,7 +212,10 @@ class ConsoleNode(Node):
             return topics.APPROVE, given | {"plan": int(given["plan"]), "expires": now_ns(self) + round(VALID * 1e9)}
         if what == "mark" and (kinds == {"success": bool} or (kinds == {"note": str} and len(given["note"]) <= NOTE)):
             return topics.MARK, given
-        if what == "save" and kinds in ({}, {"success": bool}):
+        verdict = given.keys() <= {"success", "score", "cause"} and all(
+            messages.is_mark(*item) for item in given.items()
+        )
+        if what == "save" and verdict:
             return topics.MARK, given | {"save": True}
         if what == "lay" and kinds == {"seed": int} and self._settings.robot == "sim" and 0 <= given["seed"] < 2**31:
             return topics.SIM_EPISODE, given | {"task": self._settings.task, "difficulty": "nominal"}

@@ -55,7 +55,7 @@ def drive(args, policy: str) -> tuple[dict, Path]:
         raise InputError(f"cannot write to {args.out}: {error.strerror}; choose another --out") from None
     nodes = graph(task=args.task, policy=policy, record=str(out), imagination=args.imagination)
     os.environ.update(environment())
-    rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+    rclpy.init(args=[], signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     operator = Operator()
     with open(out / "nodes.log", "w") as log:
         supervisor = Supervisor(nodes, log)

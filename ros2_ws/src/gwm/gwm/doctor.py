@@ -170,7 +170,7 @@ def _graph() -> Iterator[Check]:
     import rclpy
 
     os.environ.update(environment())
-    rclpy.init()
+    rclpy.init(args=[])
     node = rclpy.create_node("gwm_doctor")
     time.sleep(2.0)
     published = {name for name, _ in node.get_topic_names_and_types() if node.count_publishers(name)}

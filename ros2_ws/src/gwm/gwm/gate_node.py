@@ -78,11 +78,11 @@ class GateNode(Node):
         self._shadow = self.create_publisher(JointState, topics.SHADOW, RELIABLE)
         self._answer = ""  # to the last approval or change of mode
         for name, wish in {
-            "arm": self._arm_the_gate,
+            "arm": lambda: self._forbids() or self._gate.arm(time.monotonic()),
             "hold": self._gate.hold,
             "stop": self._gate.stop,
             "reset": self._reset,
-            "home": lambda: self._gate.home(time.monotonic()),
+            "home": lambda: self._forbids() or self._gate.home(time.monotonic()),
         }.items():
             self.create_service(Trigger, f"gate/{name}", self._service(wish))
         self.create_timer(1.0 / config.rate_hz, self._step, clock=STEADY)
@@ -122,10 +122,11 @@ class GateNode(Node):
         if score is not None:
             self._gate.diverged(score, time.monotonic())
 
-    def _arm_the_gate(self) -> str:
+    def _forbids(self) -> str:
+        """Why the arm may not be moved, as far as the gate itself cannot know."""
         if self.count_publishers(topics.JOINT_STATES) > 1:
             return f"two processes write to {topics.JOINT_STATES}: a simulation beside a real arm, or a recording"
-        return (self._robot.trouble if self._robot else "") or self._gate.arm(time.monotonic())
+        return self._robot.trouble if self._robot else ""
 
     def _reset(self) -> str:
         """Recover the robot first where it needs it; the gate leaves FAULT when that is done."""

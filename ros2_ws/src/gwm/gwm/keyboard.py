@@ -31,7 +31,7 @@ def drive() -> int:
     if not sys.stdin.isatty():
         raise InputError("gwm teleop reads keys from a terminal, and this input is none")
     os.environ.update(environment())
-    rclpy.init()
+    rclpy.init(args=[])
     node = rclpy.create_node("keyboard")
     publisher, keyboard, shown = node.create_publisher(Joy, topics.JOY, SENSOR), Keyboard(), {}
 

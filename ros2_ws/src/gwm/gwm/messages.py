@@ -185,11 +185,27 @@ def approval_of(message) -> Approval:
 
 def mark_of(message) -> dict:
     """What an operator says of an episode, of a String with JSON. Raises ValueError for anything else."""
-    kinds = {"success": bool, "note": str, "save": bool}
     wish = json.loads(message.data) if len(message.data) <= 1000 else None
-    if not isinstance(wish, dict) or any(type(value) is not kinds.get(key) for key, value in wish.items()):
-        raise ValueError('no JSON object of "success" (bool), "note" (str), "save" (bool), or some of them')
+    if not isinstance(wish, dict) or not all(is_mark(key, value) for key, value in wish.items()):
+        raise ValueError(
+            'no JSON object of "success" (bool), "note" (str), "score" (0 to 1), "cause" '
+            f'({" or ".join(topics.ABORTS)}), "save" (bool), or some of them'
+        )
     return wish
+
+
+def is_mark(key: str, value) -> bool:
+    """Whether this may be said of an episode."""
+    match key:
+        case "success" | "save":
+            return isinstance(value, bool)
+        case "note":
+            return isinstance(value, str)
+        case "score":
+            return type(value) in (int, float) and 0 <= value <= 1
+        case "cause":
+            return value in topics.ABORTS
+    return False
 
 
 def mode_of(message) -> str:

@@ -33,6 +33,7 @@ class Operator(Node):
         self.latencies: dict[int, float] = {}  # [ms] from frame to first command, by plan
         self.stages: dict[float, dict[str, float]] = {}  # [ms] of it, by plan, as a float64
         self.commands: list[tuple] = []  # (joints, velocities, accelerations, latched, stamp [s])
+        self.waits_for = ("sim", "policy")  # nodes that say when they are ready
         self._episode = self.create_publisher(String, topics.SIM_EPISODE, RELIABLE)
         self.create_subscription(DiagnosticArray, topics.STATUS, self._on_status, RELIABLE)
         self.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, self._on_report, RELIABLE)
@@ -125,5 +126,5 @@ class Operator(Node):
     @property
     def ready(self) -> bool:
         """Whether every process is up and the policy is warm."""
-        warm = all(self.reports.get(name, {}).get("ready") == "True" for name in ("sim", "policy"))
+        warm = all(self.reports.get(name, {}).get("ready") == "True" for name in self.waits_for)
         return bool(self.status) and warm and "recorder" in self.reports

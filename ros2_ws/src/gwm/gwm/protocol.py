@@ -10,7 +10,7 @@ from string import Template
 
 from gwm.terminal import Bar
 from gwm_core.errors import InputError
-from gwm_core.evaluate.journal import Entry, Journal
+from gwm_core.evaluate.journal import EPISODES, Entry, Journal
 from gwm_core.evaluate.protocol import PLAN, Plan, begin, open_plan, read_key, read_protocol
 from gwm_core.evaluate.report import against_imagined, foreseen, second_rating, summarize
 
@@ -19,11 +19,15 @@ SHOWN = 3  # failures of every policy on every task whose pictures are in the re
 _WIDTH, _BAR = 420, 22  # [pixels] of a plot, and of a row in it
 
 
-def run(source: Path, out: Path | None, processes: int, renderer: str, live: dict | None = None) -> Path:
+def run(
+    source: Path, out: Path | None, processes: int, renderer: str, live: dict | None = None, by_hand: bool = False
+) -> Path:
     """Begin a protocol, or go on with one, and make its trials: in simulation, or over the live graph.
 
     Args:
-        live: arguments of the graph. Returns the folder of the protocol.
+        live: arguments of the graph. by_hand: a person lays and rates, in simulation too.
+
+    Returns the folder of the protocol.
     """
     from gwm_core.learn.trials import run as make
     from gwm_core.learn.trials import weights_of
@@ -40,7 +44,7 @@ def run(source: Path, out: Path | None, processes: int, renderer: str, live: dic
     if live is not None:
         from gwm.protocol_live import run_live
 
-        run_live(plan, journal, folder, live)
+        run_live(plan, journal, folder, live, by_hand)
         return folder
     bar = Bar(len(plan.slots), "trials")
     bar.to(len(journal.counted()))
@@ -72,7 +76,7 @@ def report(folder: Path, unblind: bool, second: Path | None, renderer: str) -> d
     found["waiting"] = waiting
     print(_text(found))
     (folder / "report.json").write_text(json.dumps(found, indent=1) + "\n")
-    pictures = _gallery(plan, journal, key, unblind, renderer)
+    pictures = _gallery(plan, journal, folder, key, unblind, renderer)
     (folder / "report.html").write_text(_page(found, pictures))
     print(f"{folder / 'report.html'}")
     return found
@@ -132,10 +136,18 @@ def _text(found: dict) -> str:
     return "\n".join(lines)
 
 
-def _gallery(plan: Plan, journal: Journal, key: dict, unblind: bool, renderer: str) -> list[tuple[str, list[bytes]]]:
-    """Captions of the first failures of every policy on every task, and of simulated ones pictures."""
+def _gallery(
+    plan: Plan, journal: Journal, folder: Path, key: dict, unblind: bool, renderer: str
+) -> list[tuple[str, list[bytes]]]:
+    """Captions and pictures of the first failures of every policy on every task: as recorded, or as simulated again."""
+    from gwm_core.data.contact_sheet import stills
     from gwm_core.learn.trials import film
-    from gwm_core.sim.tasks import TASKS
+
+    def pictures(entry: Entry) -> list[bytes]:
+        if not (folder / EPISODES).exists():
+            return film(plan, entry, key, renderer)
+        episode = folder / EPISODES / entry.outcome.episode
+        return stills(episode) if entry.outcome.episode and episode.exists() else []
 
     chosen: dict[tuple[str, str], list[Entry]] = {}
     for entry in journal.counted():
@@ -144,11 +156,7 @@ def _gallery(plan: Plan, journal: Journal, key: dict, unblind: bool, renderer: s
             chosen.setdefault((str(entry.slot.task), key[code] if unblind else code), []).append(entry)
     few = [(*whose, entry) for whose, entries in sorted(chosen.items()) for entry in entries[:SHOWN]]
     return [
-        (
-            f"{task}, {name}, seed {entry.slot.seed}: {entry.outcome.note}",
-            film(plan, entry, key, renderer) if entry.slot.task.task in TASKS else [],
-        )
-        for task, name, entry in few
+        (f"{task}, {name}, seed {entry.slot.seed}: {entry.outcome.note}", pictures(entry)) for task, name, entry in few
     ]
 
 
@@ -199,7 +207,7 @@ def _plot(rows: dict[str, dict]) -> str:
 
 def _table(rows: dict[str, dict]) -> str:
     head = ("policy", "won", "95 %", "posterior mean [95 %]", "score", "median s", "letters", "interventions",
-            "aborted", "limit violations", "how it failed")  # fmt: skip
+            "aborted", "limit violations", "frame to command [ms]", "how it failed")  # fmt: skip
     body = []
     for name, row in rows.items():
         (low, high), (mean, least, most) = row["ci95"], row["posterior"]
@@ -208,7 +216,7 @@ def _table(rows: dict[str, dict]) -> str:
             name, f"{row['successes']}/{row['trials']}", f"{low:.3f}-{high:.3f}",
             f"{mean:.3f} [{least:.3f}, {most:.3f}]",
             f"{row['score']:.2f}", f"{row['seconds']:.1f}", row["letters"], row["interventions"], row["aborted"],
-            row["violations"], failures,
+            row["violations"], "" if row["latency_ms"] is None else f"{row['latency_ms']:.0f}", failures,
         ))  # fmt: skip
     return _grid(head, body)
 

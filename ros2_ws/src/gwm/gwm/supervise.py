@@ -48,7 +48,17 @@ class Supervisor:
     def start(self) -> None:
         """Start everything. Raises InputError when a graph runs in this ROS domain already."""
         refuse_second_graph()
-        for name in self._nodes:
+        self.change(list(self._nodes.values()))
+
+    def change(self, nodes: list[NodeSpec]) -> None:
+        """Run these processes from now on: those that stay as they are go on, the others end first."""
+        wanted = {node.name: node for node in nodes}
+        gone = [name for name in self.processes if self._nodes[name] != wanted.get(name)]
+        self._end(gone)
+        for name in gone:
+            del self.processes[name]
+        self._nodes = wanted
+        for name in [name for name in wanted if name not in self.processes]:
             self._spawn(name)
 
     def _spawn(self, name: str) -> None:
@@ -79,18 +89,21 @@ class Supervisor:
 
     def stop(self) -> None:
         """SIGINT to all but the gate, then to the gate, which ramps to rest first; kill what does not end."""
-        others = [p for n, p in self.processes.items() if n != "gate"]
-        for group in (others, [p for n, p in self.processes.items() if n == "gate"]):
-            for process in group:
-                if process.poll() is None:
-                    process.send_signal(signal.SIGINT)
-            deadline = time.monotonic() + STOP_TIME
-            for process in group:
-                try:
-                    process.wait(max(0.1, deadline - time.monotonic()))
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+        self._end([name for name in self.processes if name != "gate"])
+        self._end([name for name in self.processes if name == "gate"])
+
+    def _end(self, names: list[str]) -> None:
+        group = [self.processes[name] for name in names]
+        for process in group:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+        deadline = time.monotonic() + STOP_TIME
+        for process in group:
+            try:
+                process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def up(nodes: list[NodeSpec]) -> int:

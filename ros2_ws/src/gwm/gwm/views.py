@@ -30,7 +30,7 @@ class ViewTaker(Node):
     def __init__(self, camera: str, prefix: str):
         refuse_mixed_ros()
         os.environ.update(environment())
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         super().__init__("calibrate")
         self._camera, self._sync, self._K, self._width = camera, Sync((camera,)), None, OPEN_WIDTH
         self._last: dict[str, str] = {}  # topic -> what is wrong with it

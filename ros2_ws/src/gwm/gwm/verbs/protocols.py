@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gwm.terminal import cores, positive, renderer, shipped, verb
 from gwm.verbs.futures import MODEL
+from gwm_core.errors import InputError
 
 
 def add_eval(kinds) -> None:
@@ -18,6 +19,7 @@ def add_eval(kinds) -> None:
     p.add_argument("--report", action="store_true", help="no trials, only the report of those that are made")
     p.add_argument("--blind", action="store_true", help="keep to codes in the report; --report tells the names later")
     p.add_argument("--live", nargs="*", metavar="NAME:=VALUE", help="over the live graph, with these arguments of it")
+    p.add_argument("--by-hand", action="store_true", help="with --live: lay and rate at the console in simulation too")
     p.add_argument("--second", metavar="CSV", help="a second rater's columns number, success: adds kappa")
     p.add_argument("--processes", type=int, default=cores())
     p = verb(kinds, "imagined", "The trials of a protocol inside the world model, before or beside the real ones.",
@@ -36,8 +38,10 @@ def evaluate_protocol(args) -> int:
     if args.report:
         folder = out or (source if source.is_dir() else source.with_suffix(""))
     else:
+        if args.by_hand and args.live is None:
+            raise InputError("--by-hand is for --live: without it trials run unattended")
         live = None if args.live is None else parse(args.live)
-        folder = protocol.run(source, out, positive("processes", args.processes), renderer(), live)
+        folder = protocol.run(source, out, positive("processes", args.processes), renderer(), live, args.by_hand)
     protocol.report(folder, not args.blind, second, renderer())
     return 0
 

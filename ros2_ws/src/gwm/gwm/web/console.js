@@ -50,6 +50,8 @@ function build(s) {
   $("horizon").max = s.steps;
   for (const camera of s.cameras) { figure($("pairs"), `live/${camera}`, `${camera}, now`); figure($("pairs"), "", `${camera}, imagined`).dataset.view = camera; }
   for (let k = 1; k <= s.steps; k++) figure($("strip"), "", `${(k / 10).toFixed(1)} s`).dataset.step = k;
+  for (const camera of s.cameras) figure($("overlays"), `overlay/${camera}`, camera);
+  for (const cause of s.causes) $("abort").add(new Option(`for the ${cause}'s sake`, cause));
   if (s.robot !== "sim") document.querySelector(".sim").remove();
   choose();
 }
@@ -79,6 +81,7 @@ function show(s) {
   $("episode").textContent = (s.recorder.recording === "True" ? "recording" : s.recorder.cut || (s.recorder.saved ? `saved ${s.recorder.saved}` : "not recording")) +
     (dropped ? `, ${dropped} messages dropped` : "") + (s.recorder.free < 0.1 ? `, ${Math.round(100 * s.recorder.free)} % of the disk free` : "") +
     (s.result.seed === undefined ? "" : `; table of seed ${s.result.seed}, ${s.result.success ? "success" : "not done"}, ${Number(s.result.seconds).toFixed(1)} s`);
+  showTrial(s);
   $("answers").replaceChildren(...[...s.answers, ...(g.answer ? [`refused: ${g.answer}`] : [])].map((text) => Object.assign(document.createElement("li"), { textContent: text })));
   $("future").textContent = s.future.plan ? `success foreseen ${(100 * s.future.success).toFixed(0)} %, ${s.future.age_ms.toFixed(0)} ms old when shown` : "nothing imagined yet";
   const score = "score" in s.divergence ? s.divergence.score : null;
@@ -86,6 +89,25 @@ function show(s) {
   $("latency").textContent = there ? `${g.latency_ms} ms` : "";
   plot("divergence", score, 1, 2);
   plot("delay", there ? Number(g.latency_ms) : null, 160, 320);
+}
+
+let rubric = "";
+function showTrial({ trial: t, rubric: shares }) {
+  const there = "trial" in t;
+  for (const part of document.querySelectorAll(".trial")) part.hidden = !there;
+  $("overlays").parentNode.hidden = !("alike" in t);
+  $("trial").textContent = there ? `Trial ${t.trial} of ${t.of}: policy ${t.policy}, ${t.task}, start ${t.start}` : "";
+  $("trial-how").textContent = there ? `${t.instruction ? `${t.instruction}. ` : ""}${t.phase === "watch" ? `Say what came; ${t.seconds} s are allowed.` : "Home, lay the table, Start, Arm."}` : "";
+  $("alike").textContent = "alike" in t ? `${Math.round(100 * t.alike)} % alike` : "";
+  if (rubric === JSON.stringify(shares)) return;
+  rubric = JSON.stringify(shares);
+  $("rubric").replaceChildren(...Object.entries(shares).map(([text, share]) => {
+    const label = document.createElement("label"), box = label.appendChild(document.createElement("input"));
+    box.type = "checkbox";
+    box.value = share;
+    label.append(` ${text} (${share})`);
+    return label;
+  }));
 }
 
 function plot(name, value, line, top) {
@@ -116,7 +138,13 @@ $("horizon").oninput = choose;
 $("view").onchange = choose;
 $("note").onkeydown = (event) => { if (event.key === "Enter") { send("mark", { note: $("note").value }); $("note").value = ""; } };
 
-function save(success) { send("save", { success }); }
+function save(success) {
+  const boxes = [...$("rubric").querySelectorAll("input")], cause = $("abort").value;
+  const score = Math.min(1, boxes.reduce((sum, box) => sum + box.checked * box.value, 0));
+  send("save", { success, ...(boxes.length && !success ? { score } : {}), ...(cause ? { cause } : {}) });
+  for (const box of boxes) box.checked = false;
+  $("abort").value = "";
+}
 function redo() { send("discard"); send("start"); }
 
 function press(event) {
