@@ -128,6 +128,7 @@ def test_a_protocols_trial_is_shown_and_its_verdict_goes_with_the_rubrics_share(
     }
     site.desk.pictures = site.desk.pictures | {"overlay/front": (1, site.desk.pictures["live/front"][1])}
     page.wait_for_function("() => document.querySelector('#overlays img').naturalWidth === 42")
+    page.wait_for_function("() => document.getElementById('trial').textContent !== ''")
     assert page.inner_text("#trial") == "Trial 3 of 40: policy B, sort_screws, start 5002"
     assert page.inner_text("#alike") == "83 % alike" and "put every screw into the box" in page.inner_text("#trial-how")
     page.check("#rubric input >> nth=0")
@@ -146,7 +147,7 @@ def test_keys_mean_what_they_say_except_in_a_note(site, page):
     for key, command in {"Escape": "stop", " ": "hold"}.items():
         said(site, page, lambda k=key: page.keyboard.press(k), do=command)
     said(site, page, lambda: page.keyboard.press("ArrowRight"), do="save", success=True)
-    said(site, page, lambda: page.keyboard.press("ArrowLeft"), do="discard")
+    said(site, page, lambda: page.keyboard.press("ArrowLeft"), do="redo")
     page.click("#note")
     before = len(site.desk.done)
     page.keyboard.type("a slip ")

@@ -238,9 +238,12 @@ def _children() -> float:
 
 
 def _most_memory() -> float:
-    """[MB] resident, ever; of this program alone, where ``ru_maxrss`` would begin with what the parent had."""
+    """[MB] resident, ever, of this program (``ru_maxrss`` would begin with what the parent had) or of its children.
+
+    A child's begins with what this program had: it is not less than what it used.
+    """
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
+    return max(int(line.split()[1]), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024
 
 
 def _tried(kind: str, path: Path) -> dict:

@@ -192,6 +192,8 @@ class ConsoleNode(Node):
         what = command.get("do")
         if what in WISHES:
             self._wish(what)
+        elif what == "redo":
+            self._wish("discard", then="start")
         elif what == "beat":
             self._beat.publish(self._stamped(Header()))
         elif what == "joy":
@@ -221,7 +223,8 @@ class ConsoleNode(Node):
             return topics.SIM_EPISODE, given | {"task": self._settings.task, "difficulty": "nominal"}
         raise ValueError(f"no such command: {str(command)[:200]}")
 
-    def _wish(self, what: str) -> None:
+    def _wish(self, what: str, then: str = "") -> None:
+        """Call a service, and ``then`` another one when it has answered: two at once may come in any order."""
         client = self._wishes[what]
         if not client.service_is_ready():
             self._answers.append(f"{what}: nobody answers to {WISHES[what]}")
@@ -230,6 +233,8 @@ class ConsoleNode(Node):
         def answered(future):
             answer = future.result()
             self._answers.append(f"{what}: {'' if answer.success else 'refused: '}{answer.message}")
+            if then:
+                self._wish(then)
 
         client.call_async(Trigger.Request()).add_done_callback(answered)
 

@@ -42,9 +42,13 @@ def run(
     journal = Journal(plan, folder)
     _announce(plan, journal, folder)
     if live is not None:
+        from gwm.operator import GraphOver
         from gwm.protocol_live import run_live
 
-        run_live(plan, journal, folder, live, by_hand)
+        try:
+            run_live(plan, journal, folder, live, by_hand)
+        except GraphOver as error:
+            raise OSError(f"{error}; {folder / 'nodes.log'} says more, and the same command goes on") from None
         return folder
     bar = Bar(len(plan.slots), "trials")
     bar.to(len(journal.counted()))

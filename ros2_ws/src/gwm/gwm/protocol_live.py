@@ -39,8 +39,9 @@ def run_live(plan: Plan, journal: Journal, folder: Path, arguments: dict, by_han
     """
     names = read_key(plan, folder)
     links = _links(plan, names, folder)
-    arguments = {"robot": "sim", "site": "", "profile": "", "record": str(folder / EPISODES)} | arguments
-    arguments["publish_objects"] = "expert" in plan.protocol.policies.values()
+    arguments = {"robot": "sim", "site": "", "profile": ""} | arguments | {
+        "record": str(folder / EPISODES), "publish_objects": "expert" in plan.protocol.policies.values(),
+    }  # fmt: skip
     live = Live(plan, folder, site_of(arguments["robot"], arguments["site"]), arguments, by_hand, say)
     os.environ.update(environment())
     with open(folder / "nodes.log", "a") as log:
@@ -111,8 +112,10 @@ class Live:
             }  # fmt: skip
             before = referee.saved
             outcome = (self._by_hand if self.by_hand or not simulated else self._simulated)(referee, slot, poll)
-            referee.need("saved episode", lambda: referee.saved not in ("", before), SAVED, poll)
-            outcome = replace(outcome, episode=Path(referee.saved).name)
+            if referee.wait("saved episode", lambda: referee.saved not in ("", before), SAVED, poll):
+                outcome = replace(outcome, episode=Path(referee.saved).name)
+            else:  # the verdict counts all the same
+                outcome = replace(outcome, note=f"{outcome.note} (not recorded)".strip())
             return referee.complete(outcome, self.site.profile_called(self.arguments["profile"]))
         finally:
             referee.destroy_node()
@@ -138,6 +141,9 @@ class Live:
 
     def _by_hand(self, referee: Referee, slot: Slot, poll) -> Outcome:
         """By a person at the console. The arm is disarmed until they arm it, and after their verdict."""
+        page = self.folder / EPISODES / "console.url"
+        if self.arguments.get("console") != 0 and referee.wait("console", page.exists, START_TIME, poll):
+            self.say(f"  on {page.read_text().split()[0]}")
         referee.wish("gate/stop", poll)
         stopped = referee.stopped()
         alike = self._same_start(referee, slot, poll, lambda: referee.recording)
@@ -149,9 +155,9 @@ class Live:
         moved = next((at for at, state in referee.changes if state == "RUNNING" and at >= begun), begun)
         return replace(verdict(referee.mark, (ended - moved) * 1e-9, alike), interventions=interventions)
 
-    def _same_start(self, referee: Referee, slot: Slot, poll, laid: Callable[[], bool]) -> float:
+    def _same_start(self, referee: Referee, slot: Slot, poll, laid: Callable[[], bool]) -> float | None:
         """Keep the pictures of the first policy's start; for the others show them until ``laid()``. How much alike."""
-        referee.pictures.clear()
+        referee.look()
         referee.need("pictures", lambda: len(referee.pictures) == len(self.site.cameras), 10.0, poll)
         name = f"{slot.task.task}_{slot.seed}_{{}}.png".format
         files = {camera: self.folder / STARTS / name(camera) for camera in referee.pictures}
@@ -160,10 +166,10 @@ class Live:
 
         def over() -> bool:
             nonlocal said
-            if referee.looks and abs(referee.alike - said) > 0.05:
+            if referee.alike is not None and abs(referee.alike - said) > 0.05:
                 said = referee.alike
                 self.say(f"  table like the first one's: {100 * said:.0f} %")
-            return (referee.looks > 0 or not referee.first) and laid()
+            return (referee.alike is not None or not referee.first) and laid()
 
         referee.need("start of the recording", over, PERSON, poll)
         for camera, file in files.items():
@@ -174,9 +180,13 @@ class Live:
         return referee.alike
 
 
-def verdict(mark: dict, seconds: float, alike: float) -> Outcome:
-    """What a person said: success, or the rubric's share of it; ``cause`` where it was broken off."""
+def verdict(mark: dict, seconds: float, alike: float | None) -> Outcome:
+    """What a person said: success, or the rubric's share of it; ``cause`` where it was broken off.
+
+    Args:
+        alike: how much the table was as the first time; None: it was the first time.
+    """
     note, success, cause = mark.get("note", ""), mark["success"], mark.get("cause", "")
     score = 1.0 if success else float(mark.get("score", 0.0))
-    text = f"{note} (table {100 * alike:.0f} % alike)".strip() if alike < 1 else note
+    text = note if alike is None else f"{note} (table {100 * alike:.0f} % alike)".strip()
     return Outcome(success and not cause, seconds, score, text, cause)

@@ -34,10 +34,11 @@ class Referee(Operator):
             self.waits_for = ("policy",)
         self.told: dict = {}  # what everybody is told of the trial
         self.first: dict[str, np.ndarray] = {}  # pictures of the same start, of the policy that had it first
-        self.looks, self.alike = 0, 1.0  # at the table, and how much it is as it was then
+        self.alike: float | None = None  # how much the table is as it was then; None: not looked at
         self.mark: dict = {}
         self.discards = 0
         self.pictures: dict[str, np.ndarray] = {}
+        self._since = 0  # [ns] of what was seen before there is none
         self._trial = self.create_publisher(String, topics.TRIAL, RELIABLE)
         self._overlays = {}
         self.create_subscription(String, topics.MARK, self._on_mark, RELIABLE)
@@ -54,13 +55,19 @@ class Referee(Operator):
             self.get_logger().error(f"mark refused: {error}")
 
     def _on_decision(self, message) -> None:
-        self.discards += json.loads(message.data).get("do") == "discard"
+        self.discards += json.loads(message.data).get("do") in ("discard", "redo")
 
     def _picture(self, name: str):
         def take(message) -> None:
-            self.pictures[name] = messages.pixels(message, "color")
+            if messages.stamp_ns(message.header.stamp) >= self._since:
+                self.pictures[name] = messages.pixels(message, "color")
 
         return take
+
+    def look(self) -> None:
+        """Forget what was seen before now."""
+        self._since = now_ns(self)
+        self.pictures.clear()
 
     def _tell(self) -> None:
         if not self.told:
@@ -72,7 +79,7 @@ class Referee(Operator):
             scores.append(score)
         alike = {"alike": min(scores)} if scores else {}
         if scores:
-            self.looks, self.alike = self.looks + 1, min(scores)
+            self.alike = min(scores)
         self._trial.publish(String(data=json.dumps(self.told | alike)))
 
     @property

@@ -145,7 +145,7 @@ function save(success) {
   for (const box of boxes) box.checked = false;
   $("abort").value = "";
 }
-function redo() { send("discard"); send("start"); }
+function redo() { send("redo"); }
 
 function press(event) {
   $("run").setPointerCapture(event.pointerId);
