@@ -159,9 +159,11 @@ def _gallery(
         if not entry.outcome.success:
             chosen.setdefault((str(entry.slot.task), key[code] if unblind else code), []).append(entry)
     few = [(*whose, entry) for whose, entries in sorted(chosen.items()) for entry in entries[:SHOWN]]
-    return [
-        (f"{task}, {name}, seed {entry.slot.seed}: {entry.outcome.note}", pictures(entry)) for task, name, entry in few
-    ]
+    shown, bar = [], Bar(len(few), "pictures")
+    for task, name, entry in few:
+        shown.append((f"{task}, {name}, seed {entry.slot.seed}: {entry.outcome.note}", pictures(entry)))
+        bar.step()
+    return shown
 
 
 def _page(found: dict, pictures: list[tuple[str, list[bytes]]]) -> str:
@@ -219,8 +221,8 @@ def _table(rows: dict[str, dict]) -> str:
         body.append((
             name, f"{row['successes']}/{row['trials']}", f"{low:.3f}-{high:.3f}",
             f"{mean:.3f} [{least:.3f}, {most:.3f}]",
-            f"{row['score']:.2f}", f"{row['seconds']:.1f}", row["letters"], row["interventions"], row["aborted"],
-            row["violations"], "" if row["latency_ms"] is None else f"{row['latency_ms']:.0f}", failures,
+            f"{row['score']:.2f}", f"{row['seconds']:.1f}" if row["successes"] else "", row["letters"],
+            row["interventions"], row["aborted"], row["violations"], "" if row["latency_ms"] is None else f"{row['latency_ms']:.0f}", failures,
         ))  # fmt: skip
     return _grid(head, body)
 
@@ -239,9 +241,13 @@ def _pairs(pairs: list[dict]) -> str:
     body = [
         (p["task"], f"{p['a']} - {p['b']}", p["trials"], p["differ"],
          f"{100 * p['difference']:+.1f} [{100 * p['ci95'][0]:+.1f}, {100 * p['ci95'][1]:+.1f}]",
-         f"{p['p']:.4f}", f"{p['p_holm']:.4f}", f"{p['a_better']:.3f}") for p in pairs
+         _p(p["p"]), _p(p["p_holm"]), f"{p['a_better']:.3f}") for p in pairs
     ]  # fmt: skip
     return _grid(head, body)
+
+
+def _p(value: float) -> str:
+    return f"{value:.4f}" if value >= 1e-4 else "< 0.0001"
 
 
 def _grid(head, body) -> str:
