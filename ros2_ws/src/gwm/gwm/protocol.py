@@ -222,7 +222,8 @@ def _table(rows: dict[str, dict]) -> str:
             name, f"{row['successes']}/{row['trials']}", f"{low:.3f}-{high:.3f}",
             f"{mean:.3f} [{least:.3f}, {most:.3f}]",
             f"{row['score']:.2f}", f"{row['seconds']:.1f}" if row["successes"] else "", row["letters"],
-            row["interventions"], row["aborted"], row["violations"], "" if row["latency_ms"] is None else f"{row['latency_ms']:.0f}", failures,
+            row["interventions"], row["aborted"], row["violations"],
+            "" if row["latency_ms"] is None else f"{row['latency_ms']:.0f}", failures,
         ))  # fmt: skip
     return _grid(head, body)
 
