@@ -27,9 +27,7 @@ SHADOW = "gate/shadow"  # what the gate would have sent, in shadow mode
 DECISION = "operator/decision"  # JSON of what an operator told the console
 MARK = "recorder/mark"  # JSON to the recorder, kept with the episode: "success", "note", "score", "cause", "save"
 ABORTS = ("policy", "hardware")  # the causes of an abort in it
-TRIAL = (
-    "protocol/trial"  # JSON of a protocol under way: which trial, and how much the table is as it was the first time
-)
+TRIAL = "protocol/trial"  # JSON of a protocol under way: which trial, and how much the table is as it first was
 HEARTBEAT = "operator/heartbeat"  # every 50 ms while the operator holds the button (hold_to_run)
 TARGET_JOINT = "target_joint"  # CRISP controllers' input
 TARGET_POSE = "target_pose"  # the same, for the TCP

@@ -234,6 +234,13 @@ def test_home_starts_from_disarmed_too_and_no_plan_moves_the_arm_before_it_is_ar
     np.testing.assert_allclose(arm.q, HOME_Q, atol=2e-3)
 
 
+def test_a_home_that_is_refused_leaves_the_arm_disarmed():
+    arm = Rig()
+    arm.run(0.2)
+    assert arm.gate.supervise("hold_to_run") == ""
+    assert arm.gate.home(arm.now) == "nobody holds the button" and arm.gate.state is State.DISARMED
+
+
 def test_home_is_refused_where_arming_is():
     arm = Rig()
     assert arm.gate.home(arm.now) == "no fresh joint state"

@@ -277,12 +277,12 @@ class Gate:
         if self.state not in (State.HOLD, State.DISARMED) or self.mode == "shadow":
             state = "shadow" if self.mode == "shadow" else self.state.name
             return f"home starts from HOLD or DISARMED, not from {state}"
+        if self._let_go(now):
+            return "nobody holds the button"
         if self.state is State.DISARMED and (reason := self._wake(now)):
             return reason
         if self._lost:
             return "no joints since the gate was late"
-        if self._let_go(now):
-            return "nobody holds the button"
         self._target = Move(self._follower.reference.q, self.home_q, now, OPEN_WIDTH, self.profile, self.limits)
         self._homing, self._plan, self.armed = True, 0, False
         self.state, self.cause = State.RUNNING, "going home"

@@ -10,12 +10,15 @@ pytest.importorskip("rclpy")
 
 from gwm.graph import share
 from gwm.protocol_live import POLICIES, STARTS, run_live, verdict
+from gwm.referee import Referee
 from test_console import Page
 
+from gwm_core.control.limits import DESK
 from gwm_core.data.contact_sheet import stills
 from gwm_core.data.episode import INFO, list_episodes
 from gwm_core.evaluate.journal import EPISODES, Journal
 from gwm_core.evaluate.protocol import Protocol, Task, begin, read_key
+from gwm_core.site import simulation_site
 
 QUIET = {"console": 0, "viewer": False, "imagination": False}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -59,6 +62,15 @@ def test_a_person_lays_the_table_and_rates_at_one_page_for_all_trials(domain, tm
     assert "% alike" in second.note and person.overlaid
     info = json.loads((tmp_path / EPISODES / first.episode / INFO).read_text())
     assert info["score"] == 0.4 and info["note"] == "let it fall"
+
+
+def test_a_trial_broken_off_before_anything_was_sent_keeps_its_verdict(operator):
+    referee = Referee(simulation_site(), simulated=False)
+    try:
+        spoilt = verdict({"success": False, "cause": "hardware", "note": "no camera"}, 3.0, None)
+        assert referee.complete(spoilt, DESK) == spoilt
+    finally:
+        referee.destroy_node()
 
 
 class Person(threading.Thread):

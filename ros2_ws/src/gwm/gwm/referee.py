@@ -98,14 +98,15 @@ class Referee(Operator):
 
     def complete(self, outcome: Outcome, profile: Profile) -> Outcome:
         """With what was seen on the way."""
-        site = self._site
-        latencies = sorted(self.latencies.values())
-        q, dq, ddq, latched, stamps = (np.array(column) for column in zip(*self.commands))
-        broken = judge(
-            q, dq, ddq, latched, stamps=stamps, tcp_speed=profile.tcp_speed, workspace=site.workspace, arm=site.limits
-        )
+        site, broken, latencies = self._site, 0, sorted(self.latencies.values())
+        if self.commands:  # none in shadow mode, or where the trial was broken off before the arm was armed
+            q, dq, ddq, latched, stamps = (np.array(column) for column in zip(*self.commands))
+            broken = judge(
+                q, dq, ddq, latched, stamps=stamps, tcp_speed=profile.tcp_speed, workspace=site.workspace,
+                arm=site.limits,
+            ).total  # fmt: skip
         anew = f" (recorded anew {self.discards} times)" if self.discards else ""
         return replace(
-            outcome, note=(outcome.note + anew).strip(), violations=broken.total,
+            outcome, note=(outcome.note + anew).strip(), violations=broken,
             latency_ms=latencies[len(latencies) // 2] if latencies else None,
         )  # fmt: skip
