@@ -43,6 +43,7 @@ def gwm(*words, cwd=None, **env):
         (["train", "vae", "--data", "/nowhere", "--out", "x"], "no episodes in /nowhere"),
         (["train", "vae", "--data", "x", "--out", "x", "--config", "huge"], "demo, paper, tiny"),
         (["train", "world", "--data", "x", "--vae", "/nowhere", "--out", "x"], "no vae in /nowhere"),
+        (["train", "world", "--data", "x", "--out", "x", "--ahead", "9"], "1-8"),
         (["up", "robot:=ur5"], "fr3, sim"),
         (["up", "colour:=red"], "unknown argument"),
         (["up", "camera_hz:=fast"], "not a float"),

@@ -87,8 +87,21 @@ def copy(bundle, tmp_path):
     return shutil.copytree(bundle, tmp_path / "copy")
 
 
-@pytest.mark.parametrize("name", GRAPHS)
-def test_a_graph_is_its_network_for_any_batch_in_standard_operators(checkpoint, name):
+@pytest.fixture(scope="module")
+def ahead(checkpoint, tmp_path_factory):
+    """The same with features that look ahead."""
+    folder = shutil.copytree(checkpoint, tmp_path_factory.mktemp("checkpoint") / "ahead")
+    world = shaken(World(replace(WORLDS["tiny"][0], ahead=3), VAES["tiny"][0]))
+    save_world(folder, world, folder, {})
+    config = replace(load_policy(checkpoint).config, foresight=VAES["tiny"][0].latent)
+    save_policy(folder, shaken(Policy(config)), {"command": "none"}, folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind, name", [*(("checkpoint", name) for name in GRAPHS), ("ahead", "features"),
+                                        ("ahead", "chunk")])  # fmt: skip
+def test_a_graph_is_its_network_for_any_batch_in_standard_operators(request, kind, name):
+    checkpoint = request.getfixturevalue(kind)
     file = build.onnx_file(checkpoint, name)
     model = onnx.load(file)
     assert {node.domain for node in model.graph.node} == {""}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,11 +21,12 @@ from gwm_core.learn.clips import CUBE, ROBOT, SEEN, WORKSPACE, Clips, load_clips
 from gwm_core.learn.compare import Study, compare
 from gwm_core.learn.dataset import Samples
 from gwm_core.learn.fit import STATE, fit, make_optimizers, schedule
-from gwm_core.learn.latents import encode_sequences
+from gwm_core.learn.latents import Sequences, encode_sequences
 from gwm_core.learn.logbook import Logbook
 from gwm_core.learn.train import train_policy, train_vae, train_world
 from gwm_core.model.checkpoint import load_policy, load_vae, load_world, save_vae, save_world
 from gwm_core.model.config import VAES, WORLDS, TrainConfig, named_config
+from gwm_core.model.world import World
 from gwm_core.types import ArmState, Observation
 
 CONFIG = TrainConfig(iterations=30, batch=8, warmup=3, validate_every=10, muon=True, bfloat16=False)
@@ -186,6 +188,8 @@ def test_a_world_model_refuses_another_vae(trained, tmp_path):
     save_vae(tmp_path, vae, {})
     with pytest.raises(InputError, match="latents of another VAE"):
         load_world(trained, tmp_path)
+    with pytest.raises(InputError, match="would be lost: choose another --out"):
+        save_world(tmp_path, load_world(trained)[0], trained, {})
     with pytest.raises(InputError, match="no world in"):
         load_world(tmp_path)
 
@@ -204,7 +208,7 @@ def test_a_world_trained_twice_is_the_same_and_another_seed_is_not(clips, traine
 def test_a_world_model_goes_on_from_another_ones_weights(clips, trained, tmp_path):
     few = replace(WORLD_TRAIN, iterations=1, learning_rate=1e-6)
     train_world(*encoded(clips, trained), trained, WORLD_CONFIG, few, tmp_path / "more", {}, begin=trained)
-    first, more = (load_world(folder, trained)[0] for folder in (trained, tmp_path / "more"))
+    first, more = (load_world(folder)[0] for folder in (trained, tmp_path / "more"))  # each with its VAE beside it
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(first.parameters(), more.parameters()))
     assert torch.equal(first.latent_std, more.latent_std)
     assert len(json.loads((tmp_path / "more/world.json").read_text())["provenance"]["begun_from"]) == 64
@@ -213,8 +217,40 @@ def test_a_world_model_goes_on_from_another_ones_weights(clips, trained, tmp_pat
         train_world(*encoded(clips, trained), trained, other, few, tmp_path / "other", {}, begin=trained)
 
 
-def test_a_policy_may_see_what_the_world_model_foresees(clips, trained, tmp_path):
+class Drifting:
+    """Sequences in which every token says where it goes: the way its first number points."""
+
+    def __init__(self):
+        rng = np.random.default_rng(0)
+        z = rng.normal(size=(48, 1, VAE_CONFIG.tokens, VAE_CONFIG.latent)).astype(np.float32) * 0.3
+        way = np.sign(z[..., :1]) * np.linspace(0, 1, 6, dtype=np.float32)[None, :, None, None]
+        self.latents = torch.from_numpy(z + way)
+        self.actions, self.done = torch.zeros(48, 6, 10), torch.zeros(48, 6)
+
+    windows, take = Sequences.windows, Sequences.take
+
+
+def test_features_that_look_ahead_learn_what_comes_of_itself(trained, tmp_path):
+    config, train = replace(WORLD_CONFIG, ahead=4), replace(WORLD_TRAIN, iterations=300, batch=16, validate_every=300)
+    episode = np.arange(48) // 4
+    figures = train_world(Drifting(), episode, trained, config, train, tmp_path / "ahead", {}, begin=trained)
+    assert figures["foresight"] < 0.4  # 1 is a world in which nothing is expected to move
+    world, _ = load_world(tmp_path / "ahead", trained)
+    assert torch.equal(world.latent_std, load_world(trained)[0].latent_std)
+    few = replace(train, iterations=1, learning_rate=1e-6)
+    train_world(Drifting(), episode, trained, config, few, tmp_path / "more", {}, begin=tmp_path / "ahead")
+    more, _ = load_world(tmp_path / "more", trained)
+    assert torch.allclose(more.glance, world.glance, atol=1e-4) and torch.equal(more.ahead_std, world.ahead_std)
+    train_world(Drifting(), episode, trained, WORLD_CONFIG, few, tmp_path / "back", {}, begin=tmp_path / "ahead")
+    assert load_world(tmp_path / "back", trained)[0].config.ahead == 0
+
+
+@pytest.mark.parametrize("ahead", [0, 3])
+def test_a_policy_may_see_what_the_world_model_foresees(clips, trained, tmp_path, ahead):
     """It trains on the features, carries its world model along, acts, and refuses another."""
+    if ahead:
+        trained = shutil.copytree(trained, tmp_path / "ahead")
+        save_world(trained, World(replace(WORLD_CONFIG, ahead=ahead), VAE_CONFIG), trained, {})
     foresight = Foresight(trained)
     scene = clips.scenes[0].astype(np.float32)
     poses = from_rows(clips.poses)

@@ -177,6 +177,26 @@ def test_features_are_the_same_every_time_and_know_no_action(world):
     assert world.features(z).shape == (2, VAE_CONFIG.tokens, WORLD_CONFIG.layers // 2 * WORLD_CONFIG.width)
 
 
+def test_features_that_look_ahead_are_asked_for_by_a_token_of_their_own():
+    """They stand where an action would: training them leaves what a hidden action means, and the other way round."""
+    torch.manual_seed(1)
+    world = World(replace(WORLD_CONFIG, ahead=3), VAE_CONFIG)
+    with torch.no_grad():
+        for parameter in world.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)
+    now, later = history().unbind(1)
+    before = world.features(now)
+    assert before.shape == now.shape and torch.equal(before, world.features(now))
+    world.foresight_loss(now, later).backward()
+    assert bool(world.glance.grad.any()) and world.null.grad is None
+    with torch.no_grad():
+        world.null += 1
+        assert torch.equal(world.features(now), before)
+        world.glance += 1
+        assert not torch.equal(world.features(now), before)
+        assert world.foresight_loss(now, now + world.features(now) * world.ahead_std) < 1e-9  # metric, not normalised
+
+
 @torch.no_grad()
 def test_tokens_are_a_set(world):
     """What order they come in does not matter to any of them, but for the riders, which are known one by one."""

@@ -28,7 +28,7 @@ class Foresight:
         vae, world = read_weights(folder, "vae"), read_weights(folder, "world").config
         self.lift_config, self._tokens = vae.config.lift, vae.config.tokens
         self._riders = load(vae.data)["riders"]
-        self.channels = world.layers // 2 * world.width
+        self.channels = vae.config.latent if world.ahead else world.layers // 2 * world.width
         self._latent, self._features = graph("latent"), graph("features")
 
     def __call__(self, scene: np.ndarray, T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

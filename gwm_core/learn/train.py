@@ -175,11 +175,15 @@ def train_world(
     world = World(world_config, load_vae(vae_folder).config).to(device)
     held, context = held_out(episode, config.held_out), world_config.context
     training = sequences.windows(context + 1 + IMAGINED, np.flatnonzero(~held))
+    pairs = sequences.windows(world_config.ahead + 1, np.flatnonzero(~held))
     known = sequences.latents[~held].float()
-    world.set_normalization(known, known[:, 1:] - known[:, :-1])
+    ahead = world_config.ahead
+    world.set_normalization(
+        known, known[:, 1:] - known[:, :-1], known[:, ahead:] - known[:, :-ahead] if ahead else None
+    )
     key = settings_key(world_config, config, len(episode)) + (Path(vae_folder) / "vae.json").read_text()
     if begin:
-        world.load_state_dict(_begun(begin, vae_folder, world_config).state_dict())
+        world.load_state_dict(world.state_dict() | _begun(begin, vae_folder, world_config))
         provenance, key = provenance | {"begun_from": digest(begin / "world.safetensors")}, key + str(begin)
 
     def draw(count: int) -> Batch:
@@ -187,6 +191,10 @@ def train_world(
         length = context + 1 + int(torch.randint(IMAGINED + 1, ()))
         latents, actions, done = sequences.take(training[0][index], training[1][index], length)
         batch = {"latents": latents, "actions": actions[:, context - 1 :], "done": done[:, -1]} | world.draw(count)
+        if ahead:
+            index = torch.randint(len(pairs[0]), (count,)).numpy()
+            latents, _, _ = sequences.take(pairs[0][index], pairs[1][index], ahead + 1)
+            batch |= {"now": latents[:, 0], "later": latents[:, -1]}
         return {name: tensor.to(device) for name, tensor in batch.items()}
 
     def loss(model: World, **batch) -> Tensor:
@@ -201,20 +209,23 @@ def train_world(
     return figures
 
 
-def _begun(folder: Path, vae_folder: Path, config: WorldConfig) -> World:
+def _begun(folder: Path, vae_folder: Path, config: WorldConfig) -> dict[str, Tensor]:
+    """What a world model of ``config`` can take over from the one in ``folder``."""
     world, _ = load_world(folder, vae_folder)
-    if replace(world.config, steps=config.steps) != config:
+    if replace(world.config, steps=config.steps, ahead=config.ahead) != config:
         raise InputError(
             f"the world model in {folder} is of another configuration: begin from one of the same --config"
         )
-    return world
+    anew = () if world.config.ahead == config.ahead else ("glance", "ahead_std")
+    return {name: tensor for name, tensor in world.state_dict().items() if name not in anew}
 
 
 @torch.no_grad()
 def judge_world(world: World, sequences: Sequences, which: np.ndarray) -> dict[str, float]:
     """Error of rollouts over the sequences ``which``, in spreads of one step's change, at the first and last step.
 
-    ``still`` is the same of a world in which nothing moves, ``done`` the share of moments judged rightly.
+    ``still`` is the same of a world in which nothing moves, ``done`` the share of moments judged rightly. ``foresight``
+    is the share of the change over ``ahead`` steps that features miss, if they look ahead.
     """
     device, context = world.middle.device, world.config.context
     parts = []
@@ -226,7 +237,10 @@ def judge_world(world: World, sequences: Sequences, which: np.ndarray) -> dict[s
         still = ((z[:, context - 1 : context] - truth) / spread).square().mean((0, 2, 3))
         right = ((heads[..., 1] > 0.5) == (done[:, context:] > 0.5)).float().mean()
         parts.append([error[0], error[-1], still[0], still[-1], right])
-    names = ("error_first", "error_last", "still_first", "still_last", "done")
+        if ahead := world.config.ahead:
+            came = (z[:, ahead] - z[:, 0]) / world.ahead_std
+            parts[-1].append(world.foresight_loss(z[:, 0], z[:, ahead]) / came.square().mean())
+    names = ("error_first", "error_last", "still_first", "still_last", "done", "foresight")
     return dict(zip(names, torch.tensor(parts).mean(0).tolist()))
 
 

@@ -30,10 +30,7 @@ def save_policy(folder: Path, policy: Policy, provenance: dict, world: Path | No
     manifest = {"provenance": provenance}
     if policy.config.foresight:
         manifest["world_sha256"] = digest(Path(world) / "world.safetensors")
-        copies = [f"{kind}.{ending}" for kind in ("vae", "world") for ending in ("safetensors", "json")]
-        for name in copies if Path(world).resolve() != Path(folder).resolve() else ():
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(Path(world) / name, Path(folder) / name)
+        _copy(Path(world), Path(folder), "vae", "world")
     _save(Path(folder), "policy", policy, asdict(policy.config), manifest)
 
 
@@ -43,7 +40,8 @@ def save_vae(folder: Path, vae: VAE, provenance: dict) -> None:
 
 
 def save_world(folder: Path, world: World, vae_folder: Path, provenance: dict) -> None:
-    """As ``save_policy``, with the hash of the VAE in ``vae_folder``."""
+    """As ``save_policy``, with the hash of the VAE in ``vae_folder``, which is copied into ``folder``."""
+    _copy(Path(vae_folder), Path(folder), "vae")
     manifest = {"vae_sha256": digest(Path(vae_folder) / "vae.safetensors"), "provenance": provenance}
     _save(Path(folder), "world", world, asdict(world.config), manifest)
 
@@ -84,6 +82,22 @@ def load_world(folder: Path, vae_folder: Path | None = None) -> tuple[World, VAE
 def load_image_model(folder: Path) -> ImageModel:
     """As ``load_policy``."""
     return _load(Path(folder), "image", ImageModel)[0]
+
+
+def refuse_others(source: Path, folder: Path, *kinds: str) -> None:
+    """Raise InputError where ``folder`` has networks of these kinds that a copy from ``source`` would overwrite."""
+    for file in (f"{kind}.safetensors" for kind in kinds):
+        if (folder / file).exists() and digest(folder / file) != digest(source / file):
+            raise InputError(f"{folder / file} is not that of {source} and would be lost: choose another --out")
+
+
+def _copy(source: Path, folder: Path, *kinds: str) -> None:
+    """Put networks that another needs beside it."""
+    refuse_others(source, folder, *kinds)
+    for name in [name for kind in kinds for name in (f"{kind}.safetensors", MANIFESTS[kind])]:
+        if source.resolve() != folder.resolve():
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, folder / name)
 
 
 def _save(folder: Path, kind: str, network: nn.Module, config: dict, manifest: dict) -> None:

@@ -61,6 +61,7 @@ class WorldConfig:
     steps: int = 1  # from sigma_max to the next latent; one gives the mean of what may come
     null: float = 0.1  # share of training samples whose action is hidden
     still: float = 0.1  # share of training samples whose past is hidden: the last latent repeated
+    ahead: int = 0  # steps that features look ahead; 0 = they are what every second block knows of the next step
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class Policy(nn.Module):
         self.patch = nn.Sequential(nn.Linear(6, d), nn.ReLU())  # the widest tensor of a training step: keep it cheap
         self.patch_out, self.place = nn.Linear(d, d), nn.Linear(3 * 16 + 3, d)
         if config.foresight:
-            self.foresight = nn.Sequential(nn.LayerNorm(config.foresight), nn.Linear(config.foresight, d))
+            self.foresight = nn.Linear(config.foresight, d)
             self.foresight_place = nn.Linear(3 * 16, d)
         self.proprio, self.task = nn.Linear(9, d), nn.Embedding(len(config.tasks), d)
         self.encoder = nn.ModuleList(EncoderBlock(d, config.heads) for _ in range(config.encoder_layers))

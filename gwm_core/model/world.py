@@ -37,6 +37,9 @@ class World(nn.Module):
         self.action = nn.Linear(2 * ACTION, 2 * d)
         self.null = nn.Parameter(torch.randn(2, d) * 0.02)
         self.level = nn.Sequential(nn.Linear(64, d), nn.SiLU(), nn.Linear(d, d))
+        if config.ahead:
+            self.glance = nn.Parameter(torch.randn(2, d) * 0.02)  # in place of an action: what comes of itself
+            self.register_buffer("ahead_std", torch.ones(vae.latent))
         self.part = nn.Parameter(0.02 * torch.randn(1, vae.riders, d))  # which of the riders a token is
         self.blocks = nn.ModuleList(WorldBlock(d, config.heads) for _ in range(config.layers))
         self.norm, self.leave = nn.RMSNorm(d), nn.Linear(d, vae.latent)
@@ -52,19 +55,21 @@ class World(nn.Module):
         generator = torch.Generator().manual_seed(0)
         self.register_buffer("noise", torch.randn(vae.tokens, vae.latent, generator=generator))
 
-    def set_normalization(self, latents: Tensor, changes: Tensor) -> None:
-        """Take spreads of latents and of their changes over one step, both (..., D)."""
+    def set_normalization(self, latents: Tensor, changes: Tensor, ahead: Tensor | None = None) -> None:
+        """Take spreads of latents, of their changes over one step and over ``config.ahead`` steps, all (..., D)."""
         latents, changes = latents.flatten(0, -2), changes.flatten(0, -2)
         self.latent_mean.copy_(latents.mean(0))
         self.latent_std.copy_(latents.std(0))
         self.change_std.copy_(changes.std(0))
+        if ahead is not None:
+            self.ahead_std.copy_(ahead.flatten(0, -2).std(0))
 
-    def describe(self, history: Tensor, actions: Tensor, hidden: Tensor | None = None):
+    def describe(self, history: Tensor, actions: Tensor, hidden: Tensor | None = None, null: Tensor | None = None):
         """What does not change while denoising: context (B, K, c D), action tokens (B, 2, d), their ``rotary``.
 
         Args:
             history: (B, context, K, D), oldest first. actions: (B, 2, 10), commanded now and one step later.
-            hidden: (B,) bool, whose action is the null token.
+            hidden: (B,) bool, whose action is hidden behind the tokens ``null`` (2, d), by default ``self.null``.
         """
         context = ((history - self.latent_mean) / self.latent_std).transpose(1, 2).flatten(2)
         here = history[:, -1, :, :3] * self.extent  # relative to the middle of the workspace
@@ -76,7 +81,7 @@ class World(nn.Module):
         told = torch.cat([*now, move, turned, width[:, 1:] - width[:, :1]], dim=-1)
         tokens = self.action(told).unflatten(-1, (2, -1))[:, 0]
         if hidden is not None:
-            tokens = torch.where(hidden[:, None, None], self.null, tokens)
+            tokens = torch.where(hidden[:, None, None], self.null if null is None else null, tokens)
             hand = torch.where(hidden[:, None, None], 0.0, hand)
         channels = self.config.width // self.config.heads
         return context, tokens, rotary(here, channels), rotary(hand, channels)
@@ -114,14 +119,17 @@ class World(nn.Module):
             "astray": torch.randn(count, c.context, *shape[1:]),
         }
 
-    def loss(self, latents, actions, done, sigma, hidden, still, noise, astray, jitter: float = 0.0) -> Tensor:
-        """EDM loss of one step, plus that of the reward and success head.
+    def loss(
+        self, latents, actions, done, sigma, hidden, still, noise, astray, now=None, later=None, jitter: float = 0.0
+    ) -> Tensor:
+        """EDM loss of one step, plus that of the reward and success head, and of features that look ahead.
 
         Args:
             latents: (B, context + 1 + n, K, D) aligned, the last is the target. The n between are imagined, not shown,
                 so that the model learns to put right its own errors.
             actions: (B, n + 2, 10) commanded at the last of the context, and then on.
-            done: (B,) float, whether the task is done at the target. The rest is as ``draw`` makes it.
+            done: (B,) float, whether the task is done at the target.
+            now, later: (B, K, D) ``config.ahead`` steps apart, if features look ahead. The rest: as of ``draw``.
             jitter: noise on the history, in spreads of a change, as much as the model's own errors.
         """
         c, history = self.config, latents[:, : self.config.context]
@@ -138,7 +146,8 @@ class World(nn.Module):
         weight = (sigma**2 + c.sigma_data**2) / (sigma * c.sigma_data) ** 2
         reward, logit = self.heads(pooled).float().unbind(-1)
         ends = (reward - done) ** 2 + nn.functional.binary_cross_entropy_with_logits(logit, done, reduction="none")
-        return (weight * (guess.float() - target) ** 2).mean() + 0.1 * ends.mean()
+        loss = (weight * (guess.float() - target) ** 2).mean() + 0.1 * ends.mean()
+        return loss if now is None else loss + self.foresight_loss(now, later)
 
     def step(self, history: Tensor, actions: Tensor, steps: int | None = None) -> tuple[Tensor, Tensor]:
         """The next latent (B, K, D), and reward and probability of being done (B, 2).
@@ -182,15 +191,25 @@ class World(nn.Module):
         return torch.stack(futures, dim=1), torch.stack(heads, dim=1)
 
     def features(self, z: Tensor) -> Tensor:
-        """What the first denoising step knows of the future of z (B, K, D): (B, K, layers / 2 * d).
+        """What the first denoising step knows of the future of z (B, K, D), for a policy.
 
-        Null action, fixed noise, and no past: a policy is asked at moments of its own choosing.
+        No action, fixed noise, and no past: a policy is asked at moments of its own choosing.
+
+        Returns:
+            (B, K, D) the mean change over ``config.ahead`` steps, in its spreads; or, for ``ahead`` = 0,
+            (B, K, layers / 2 * d) what every second block leaves, each normalised.
         """
-        B, device = z.shape[0], z.device
-        history = z[:, None].expand(-1, self.config.context, -1, -1)
-        none = torch.zeros(B, 2, ACTION, device=device)
-        described = self.describe(history, none, torch.ones(B, dtype=torch.bool, device=device))
+        B, c = z.shape[0], self.config
+        history = z[:, None].expand(-1, c.context, -1, -1)
+        none, hidden = z.new_zeros(B, 2, ACTION), torch.ones(B, dtype=torch.bool, device=z.device)
+        described = self.describe(history, none, hidden, self.glance if c.ahead else self.null)
         layers: list[Tensor] = []
-        sigma = torch.full((B, 1, 1), self.config.sigma_max, device=device)
-        self.denoise(self.noise.expand(B, -1, -1) * sigma, sigma, described, layers)
-        return torch.cat(layers[1::2], dim=-1)
+        sigma = z.new_full((B, 1, 1), c.sigma_max)
+        change, _ = self.denoise(self.noise.expand(B, -1, -1) * sigma, sigma, described, layers)
+        if c.ahead:
+            return change / c.sigma_data
+        return torch.cat([nn.functional.layer_norm(known, known.shape[-1:]) for known in layers[1::2]], dim=-1)
+
+    def foresight_loss(self, now: Tensor, later: Tensor) -> Tensor:
+        """Squared error of ``features`` of latents now (B, K, D), of which ``later`` is what came of them."""
+        return (self.features(now).float() - (later - now) / self.ahead_std).square().mean()

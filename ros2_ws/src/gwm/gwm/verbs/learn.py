@@ -12,6 +12,7 @@ from gwm.terminal import TASKS, Bar, LateBar, cores, positive, renderer, shipped
 from gwm.verbs import futures, protocols
 from gwm_core.errors import InputError
 
+CLOSE = 3  # moments between sequences whose first is what features are asked for
 SEQUENCE = 8  # moments that a sequence of latents goes on after its context
 
 
@@ -41,6 +42,9 @@ def add(verbs) -> None:
     _training(p, "demo, paper or tiny")
     p.add_argument("--vae", help="folder of the VAE (default: --out)")
     p.add_argument("--begin", metavar="DIR", help="go on from the weights of this world model, on other episodes")
+    p.add_argument("--ahead", type=int, default=0, metavar="STEPS",
+                   help=f"its features are the change expected so many steps of 0.1 s later, 1-{SEQUENCE} (default: "
+                   "what its blocks know of the next step)")  # fmt: skip
     p = verb(kinds, "image", "Train the baseline without Gaussians, pictures to pictures; an interrupted run goes on.",
               "gwm train image --data data/pick --out models/image", train_image)  # fmt: skip
     _training(p, "demo or tiny")
@@ -98,7 +102,9 @@ def train_policy(args) -> int:
     world = Path(args.world) if args.world else None
     if world:
         from gwm_core.deploy.foresight import Foresight
+        from gwm_core.model.checkpoint import refuse_others
 
+        refuse_others(world, Path(args.out), "vae", "world")
         foresight = Foresight(world)
         network = replace(network, foresight=foresight.channels, lift=foresight.lift_config)
     folders = _folders(args)
@@ -126,20 +132,27 @@ def train_world(args) -> int:
     from gwm_core.learn.clips import load_clips
     from gwm_core.learn.latents import encode_sequences
     from gwm_core.learn.train import train_world
-    from gwm_core.model.checkpoint import load_vae
+    from gwm_core.model.checkpoint import load_vae, refuse_others
     from gwm_core.model.config import WORLDS
 
     network, config = _configs(args, WORLDS)
+    if not 0 <= args.ahead <= SEQUENCE:
+        raise InputError(f"--ahead must lie in 1-{SEQUENCE} (0: features do not look ahead), got {args.ahead}")
+    network = replace(network, ahead=args.ahead)
     folder = Path(args.vae or args.out)
+    refuse_others(folder, Path(args.out), "vae")
     vae = load_vae(folder)
     clips = load_clips(_folders(args), vae.config.lift, args.processes, LateBar("lift"))
     length = network.context + SEQUENCE
-    sequences = encode_sequences(vae.to(args.device), clips, length, SEQUENCE, LateBar("encode"))
+    stride = CLOSE if network.ahead else SEQUENCE
+    sequences = encode_sequences(vae.to(args.device), clips, length, stride, LateBar("encode"))
     episode, begin = clips.episode[sequences.starts], Path(args.begin) if args.begin else None
     figures = _train(args, config, partial(train_world, sequences, episode, folder, network, begin=begin))
     print(f"{args.out}: held-out error after 0.1 s {figures['error_first']:.2f} (nothing moves: "
           f"{figures['still_first']:.2f}), after {SEQUENCE / 10} s {figures['error_last']:.2f} "
-          f"({figures['still_last']:.2f})")  # fmt: skip
+          f"({figures['still_last']:.2f})"
+          + (f"; features miss {figures['foresight']:.0%} of what changes in {network.ahead / 10} s"
+             if network.ahead else ""))  # fmt: skip
     return 0
 
 
