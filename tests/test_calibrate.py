@@ -186,12 +186,17 @@ def rig(renderer):
     rig.close()
 
 
-def body_verdicts(simulator, rig, size, places, seed):
-    """As ``board_verdicts``, two cameras for each of the arm's places; ``size`` makes an error from a generator."""
+@pytest.fixture(scope="module")
+def over_the_table(simulator, rig):
+    return list(body_views(simulator, rig, 11, 32))
+
+
+def body_verdicts(views, rig, size, seed):
+    """As ``board_verdicts``, of pairs from ``body_views``; ``size`` makes an error from a generator."""
     from gwm_core.sim.body import check_body
 
     rng = np.random.default_rng(seed)
-    for view, truth in body_views(simulator, rig, seed, places):
+    for view, truth in views:
         try:
             yield check_body(view, rig.K, off(truth, size(rng), rng)).accepted
         except InputError:
@@ -200,25 +205,25 @@ def body_verdicts(simulator, rig, size, places, seed):
 
 @pytest.mark.parametrize(("size", "accepted"), [(GOOD, True), (TURNED, False), (SHIFTED, False)])
 def test_the_check_by_the_arms_body(simulator, rig, size, accepted):
-    verdicts = list(body_verdicts(simulator, rig, lambda _: size, 2, 10))
+    verdicts = list(body_verdicts(body_views(simulator, rig, 10, 2), rig, lambda _: size, 10))
     assert (not accepted) not in verdicts and verdicts.count(accepted) >= 3
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "accepted"),
-    [(lambda rng: (rng.uniform(0, 0.3), rng.uniform(0, 3)), True), (lambda _: GOOD, True), (lambda _: TURNED, False),
-     (lambda _: SHIFTED, False), (lambda rng: (rng.uniform(2, 6), rng.uniform(0, 40)), False)],
+    [(lambda rng: (GOOD, rng.uniform(0, GOOD))[rng.integers(2)], True),
+     (lambda rng: (TURNED, SHIFTED, rng.uniform((2, 0), (6, 40)))[rng.integers(3)], False)],
 )  # fmt: skip
-def test_fifty_good_places_are_accepted_and_fifty_bad_ones_refused_by_the_body(simulator, rig, size, accepted):
-    verdicts = list(body_verdicts(simulator, rig, size, 32, 11))
+def test_fifty_good_places_are_accepted_and_fifty_bad_ones_refused_by_the_body(over_the_table, rig, size, accepted):
+    verdicts = list(body_verdicts(over_the_table, rig, size, 11))
     assert (not accepted) not in verdicts and verdicts.count(accepted) >= (50 if accepted else 40)
 
 
 @pytest.mark.slow
-def test_no_place_that_is_far_off_is_ever_accepted_by_the_body(simulator, rig):
+def test_no_place_that_is_far_off_is_ever_accepted_by_the_body(over_the_table, rig):
     far = lambda rng: (rng.uniform(2, 40), rng.uniform(15, 500))  # noqa: E731
-    assert True not in list(body_verdicts(simulator, rig, far, 32, 12))
+    assert True not in list(body_verdicts(over_the_table, rig, far, 12))
 
 
 def test_a_view_that_shows_too_little_of_the_arm_is_not_judged(simulator, rig):

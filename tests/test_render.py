@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -95,6 +97,15 @@ def test_without_a_compiler_or_a_place_for_its_work_numba_draws(monkeypatch, tmp
         with monkeypatch.context() as m:
             m.setenv(name, value)
             assert native.load.__wrapped__() is None
+
+
+def test_the_kernels_leave_the_processors_arithmetic_alone():
+    code = """
+from gwm_core.render import native
+native.load()
+assert float("5e-324") * 1.0 > 0, "subnormal numbers are taken for zero"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_code_that_others_could_have_written_is_not_loaded(monkeypatch, tmp_path):

@@ -22,9 +22,10 @@ FLAGS = (
     "-fopenmp",
     "-fno-tree-pre",
     "-mprefer-vector-width=512",
-    "-shared",
     "-fPIC",
 )
+# without -ffast-math, by which GCC would have the whole process take subnormal numbers for zero once this is loaded
+LINK = ("-shared", "-fopenmp")
 OFF = "GWM_NO_NATIVE"  # set to anything: numba's kernels
 
 
@@ -47,7 +48,7 @@ def load() -> Native | None:
 
 def _place(compiler: str) -> Path:
     """A file name that changes with the source, the flags, the compiler and the processor."""
-    known = f"{SOURCE.read_text()} {FLAGS} {Path(compiler).resolve()} {os.stat(compiler).st_mtime_ns} {_processor()}"
+    known = f"{SOURCE.read_text()} {FLAGS} {LINK} {Path(compiler).resolve()} {os.stat(compiler).st_mtime_ns} {_processor()}"
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gwm"
     return folder / f"kernels-{hashlib.sha256(known.encode()).hexdigest()[:16]}.so"
 
@@ -63,13 +64,15 @@ def _processor() -> str:
 def _compile(compiler: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     partial = path.with_suffix(f".{os.getpid()}.partial")
+    compiled = partial.with_suffix(".o")
     try:
-        command = [compiler, *FLAGS, "-o", str(partial), str(SOURCE), "-lm"]
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        for command in (*FLAGS, "-c", "-o", compiled, SOURCE), (*LINK, "-o", partial, compiled, "-lm"):
+            subprocess.run([compiler, *command], check=True, capture_output=True, timeout=60)
         partial.chmod(0o700)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+        compiled.unlink(missing_ok=True)
 
 
 class Native:

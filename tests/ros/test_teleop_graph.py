@@ -17,6 +17,7 @@ from gwm_core.control.devices import DEVICES
 from gwm_core.control.judge import judge
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+LATE = {"plan stale", "policy silent", "joint state stale"}  # what a busy machine, and an open clutch, may cause
 CLUTCH, GIVE_BACK = DEVICES["gamepad"].clutch, DEVICES["gamepad"].give_back
 
 
@@ -103,14 +104,16 @@ def test_a_take_over_in_mid_chunk_and_the_way_back_have_no_violation(operator, t
             assert operator.wait("motion of the policy", fast, 20, poll), operator.status
             plans = int(teleop()["plans"])
             led = lambda: teleop()["holder"] == "operator" and int(teleop()["plans"]) > plans + 8  # noqa: B023, E731
-            assert gamepad.push(poll, led, y=1.0 if turn % 2 else -1.0)
-            assert operator.status["state"] == "RUNNING"
+            moved = lambda: led() and operator.status["state"] == "RUNNING"  # noqa: B023, E731
+            assert gamepad.push(poll, moved, y=1.0 if turn % 2 else -1.0), operator.status
             gamepad.hold(0.8, [], poll)
             rest = operator.commands[-1][1]
             assert np.abs(rest).max() < 0.02, "it moves without the clutch"
             gamepad.hold(0.1, [GIVE_BACK], poll)
             assert operator.wait("policy", lambda: teleop()["holder"] == "policy", 2, poll)
         assert operator.wait("success", lambda: operator.result.get("success"), 60, poll), operator.status
+        stops = {name.removeprefix("stops ") for name in operator.status if name.startswith("stops ")}
+        assert stops <= LATE, operator.status
         content(operator)
     finally:
         supervisor.stop()

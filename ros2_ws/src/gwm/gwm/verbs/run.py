@@ -77,4 +77,9 @@ def test(args) -> int:
     from gwm.graph import ROOT
 
     os.chdir(ROOT)
-    return int(pytest.main(args.passed_on))
+    if args.passed_on:
+        return int(pytest.main(args.passed_on))
+    live = "tests/ros"  # runs in real time, and so alone
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process for each core, not a process's threads
+    parallel = ["--ignore", live, "--numprocesses", "auto", "--dist", "loadfile"]
+    return int(pytest.main(parallel)) or int(pytest.main([live]))

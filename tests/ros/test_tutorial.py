@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SMALLER = {"--episodes 40": "--episodes 4", "--iterations 800": "--iterations 4", "--iterations 400": "--iterations 2",
            "trials: 50": "trials: 1", "--seed 0 --out data": "--seed 0 --processes 2 --out data"}  # fmt: skip
 
