@@ -48,7 +48,8 @@ def load() -> Native | None:
 
 def _place(compiler: str) -> Path:
     """A file name that changes with the source, the flags, the compiler and the processor."""
-    known = f"{SOURCE.read_text()} {FLAGS} {LINK} {Path(compiler).resolve()} {os.stat(compiler).st_mtime_ns} {_processor()}"
+    made_by = f"{Path(compiler).resolve()} {os.stat(compiler).st_mtime_ns} {_processor()}"
+    known = f"{SOURCE.read_text()} {FLAGS} {LINK} {made_by}"
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gwm"
     return folder / f"kernels-{hashlib.sha256(known.encode()).hexdigest()[:16]}.so"
 
