@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -94,6 +94,12 @@ class Observer:
         """Every time the brain has answered."""
 
 
+def measure_at_rest(gate: Gate, state: ArmState) -> None:
+    """Tell a gate that the arm has stood at ``state`` until time 0, for as long as it asks for before it arms."""
+    for tick in range(-round(gate.config.settle_time / TICK), 0):
+        gate.measure(replace(state, stamp=state.stamp + round(tick * TICK * 1e9)), tick * TICK)
+
+
 def rollout(
     world: World,
     brain: Brain,
@@ -117,6 +123,7 @@ def rollout(
     grid = np.linspace(0.0, 1.0, max(2, len(config.latency)))
     quantiles = config.latency if len(config.latency) > 1 else config.latency * 2
     log: list[Command] = []
+    measure_at_rest(gate, world.state(sim.width))
     pending, due, done, lifted, width = None, 0.0, False, False, sim.width
     sent_width = None
     for tick in range(round(config.time_limit / TICK)):

@@ -11,6 +11,7 @@ from gwm_core.control.devices import DEVICES
 from gwm_core.control.gate import Gate, GateConfig
 from gwm_core.control.kinematics import HOME_Q, fk
 from gwm_core.control.teleop import Teleop, TeleopConfig
+from gwm_core.rollout import measure_at_rest
 from gwm_core.sim.expert import nearest_symmetry
 from gwm_core.sim.simulator import Simulator
 from gwm_core.sim.tasks import Success, sample_layout
@@ -65,6 +66,7 @@ def run(sim: Simulator, joy, seconds: float = 25.0) -> tuple[bool, list, list]:
     sim.teleport(HOME_Q)
     gate, teleop, success = Gate(GateConfig(auto_arm=True)), Teleop(DEVICES["gamepad"]), Success("lift")
     period, log, joys, width = round(TeleopConfig().period / TICK), [], [], None
+    measure_at_rest(gate, ArmState(1, sim.q, sim.dq, sim.width))
     for k in range(round(seconds / TICK)):
         now = k * TICK
         stamp = 1 + round(now * 1e9)

@@ -40,9 +40,9 @@ def nonsense(arm):
 
 
 def leash(arm):
-    arm.measures = False
-    for _ in range(20):
-        arm.gate.measure(ArmState(arm.stamp(), HOME_Q + 0.4, np.zeros(7), 0.08), arm.now)
+    arm.obeys = False
+    for _ in range(50):
+        arm.q = arm.q + 0.01 * (arm.gate.state is State.RUNNING)
         arm.run(DT)
 
 
@@ -268,10 +268,13 @@ def test_after_a_gap_nothing_is_sent_before_fresh_joints_tell_where_the_arm_is()
         arm.now += DT
         assert arm.gate.step(arm.now) is None
     assert "no joints" in arm.gate.home(arm.now) and "no joints" in arm.offer(arm.chunk(AWAY))
-    arm.gate.measure(ArmState(arm.stamp(), arm.q, np.zeros(7), 0.08), arm.now)
-    command = arm.gate.step(arm.now)
+    arm.measures, stands = True, arm.q
+    arm.run(0.08)
+    assert arm.log[-1] is None
+    arm.run(0.04)
+    command = next(command for command in arm.log[-4:] if command is not None)
     assert command.latched and not command.reference.dq.any()
-    np.testing.assert_array_equal(command.reference.q, arm.q)
+    np.testing.assert_array_equal(command.reference.q, stands)
 
 
 @pytest.mark.parametrize("how", ["old", "out of range", "another's"])

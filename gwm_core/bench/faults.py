@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gwm_core.bench import bad_plans, lost_parts, operators
+from gwm_core.bench import bad_plans, lost_parts, operators, wrong_joints
 from gwm_core.bench.staging import Scenario
 from gwm_core.types import Chunk
 
@@ -50,9 +50,17 @@ def scenarios(plans: list[Chunk]) -> list[Scenario]:
         Scenario(29, "two devices at once: until the tool slows down", 0.250, operators.two_devices),
         Scenario(33, "user stop or reflex, told by the robot: to the fault", 0.200, lost_parts.user_stop, 100),
         Scenario(33, "arm held, the leash alone: from its end to the fault", 0.125, lost_parts.leash_alone),
+        Scenario(53, "another's joints after a stall: to the fault", 0.150, wrong_joints.foreign_after_stall, 100),
+        Scenario(54, "a fault told after a stall: to the last command", 0.010, wrong_joints.fault_after_stall, 100),
+        Scenario(55, "one wrong joint state: until commands go on", 0.150, wrong_joints.one_wrong_state, 100),
+        Scenario(56, "joint states of two arms in turn: to the fault", 0.150, wrong_joints.two_arms),
+        Scenario(57, "armed between two arms' states: from the last jump", 0.150, wrong_joints.arming_between_two),
+        Scenario(58, "joint states end while held: to the fault", 1.040, wrong_joints.blind_while_held),
+        Scenario(59, "held arm led away by hand: from the leash's end to the fault", 0.125, wrong_joints.led_away),
+        Scenario(60, "watched, and scores end: from the last to the ramp", 3.020, wrong_joints.scores_end),
     ]  # fmt: skip
 
 
 HARDWARE = (31, 34)  # a second host, a robot
-STAGED = {*range(12, 27), 28, 29, 33}  # 24 in gate_killed
+STAGED = {*range(12, 27), 28, 29, 33, *range(53, 61)}  # 24 in gate_killed
 ELSEWHERE = tuple(i for i in range(1, 53) if i not in {*STAGED, *HARDWARE})  # other parts, with benches of their own
