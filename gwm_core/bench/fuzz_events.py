@@ -77,7 +77,7 @@ def _lies(rng, rig: Rig) -> None:
 def mend(rng, rig: Rig, crowded: np.ndarray) -> None:
     """What an operator does until it runs again."""
     rig.beats = rig.measures = rig.obeys = True
-    rig.lie, rig.score = None, 0.5
+    rig.lie, rig.score = None, 0.5 if rng.random() < 0.8 else None  # nobody need notice that scores have ended
     gate = rig.gate
     if gate.state is State.FAULT:
         gate.reset()
