@@ -17,6 +17,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from gwm_core import topics
 from gwm_core.control.supervision import Approval
+from gwm_core.joints import by_name
 from gwm_core.scene.camera import from_opencv, to_opencv
 from gwm_core.types import Chunk
 
@@ -29,14 +30,6 @@ def stamp_ns(stamp) -> int:
 def set_stamp(header, stamp: int, frame: str = "") -> None:
     """Fill a header."""
     header.stamp.sec, header.stamp.nanosec, header.frame_id = stamp // 10**9, stamp % 10**9, frame
-
-
-def by_name(names, values, wanted) -> np.ndarray | None:
-    """Values in the order of ``wanted``; None when one is missing."""
-    index = {name: i for i, name in enumerate(names)}
-    if any(name not in index or index[name] >= len(values) for name in wanted):
-        return None
-    return np.array([values[index[name]] for name in wanted], float)
 
 
 def joint_state(stamp: int, names, position, velocity=(), effort=(), frame: str = "") -> JointState:
