@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
@@ -44,7 +45,7 @@ class Trial:
     violations: int
     lifted: bool = False  # the red cube, at any moment
     stops: dict[str, int] = field(default_factory=dict)
-    refused: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=dict)  # plans by the gate; why none was made; why it stays unarmed
 
 
 def trials_hash(trials: Iterable[Trial]) -> str:
@@ -126,13 +127,14 @@ def rollout(
     measure_at_rest(gate, world.state(sim.width))
     pending, due, done, lifted, width = None, 0.0, False, False, sim.width
     sent_width = None
+    unplanned: Counter[str] = Counter()
     for tick in range(round(config.time_limit / TICK)):
         now = tick * TICK
         state = world.state(width)
         gate.measure(state, now)
         gate.beat(1, now)
-        if tick == 0:
-            gate.arm(now)
+        if tick == 0 and (reason := gate.arm(now)):
+            unplanned[f"arm: {reason}"] += 1
         if pending is not None and now >= pending[0]:
             _, chunk, observed = pending
             pending = None
@@ -158,6 +160,8 @@ def rollout(
             observer.observation(observation)
             decision = brain.decide(observation)
             observer.decision(observation, decision)
+            if decision.chunk is None:
+                unplanned[decision.reason.partition(":")[0]] += 1
             latency = float(np.interp(rng.random(), grid, quantiles))
             pending = now + latency, decision.chunk, now
             frames_apart = np.ceil(config.replan_every * CHUNK_DT / config.camera_period - 1e-6)
@@ -171,4 +175,5 @@ def rollout(
             break
     final = {name: [float(x) for x in pose] for name, pose in sim.objects().items()}
     violations, counts = judge(*columns(log)).total, gate.counts
-    return Trial(layout.seed, done, now, final, violations, lifted, dict(counts.stops), dict(counts.refused))
+    refused = dict(counts.refused) | unplanned
+    return Trial(layout.seed, done, now, final, violations, lifted, dict(counts.stops), refused)

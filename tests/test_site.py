@@ -176,3 +176,17 @@ def test_mounts_are_the_cameras_places_in_words_a_shell_leaves_alone(tmp_path):
         values["cameras"]["wrist"]["prefix"] = prefix
         with pytest.raises(InputError, match=r"cameras\.wrist.*names its frames"):
             mounts(load_site(write(tmp_path, values)))
+
+
+def test_site_check_says_which_camera_misses_the_workspace(tmp_path, monkeypatch, capsys):
+    from gwm import cli
+
+    values = site_dict()
+    file = write(tmp_path, values)
+    monkeypatch.setattr("sys.argv", ["gwm", "site", "check", str(file)])
+    assert cli.main() == 0 and "misses the workspace" not in capsys.readouterr().out
+    T = np.array(values["cameras"]["side"]["T_base_camera"])
+    values["cameras"]["side"]["T_base_camera"] = np.linalg.inv(T).tolist()
+    write(tmp_path, values)
+    assert cli.main() == 0
+    assert "cameras.side misses the workspace: 0% of" in (said := capsys.readouterr().out) and "inverted?" in said

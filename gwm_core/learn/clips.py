@@ -16,11 +16,11 @@ import numpy as np
 
 from gwm_core.control.body import distance_to_arm
 from gwm_core.control.kinematics import fk, to_rows
-from gwm_core.data.episode import INFO, Episode, list_episodes, moments, read_episode
+from gwm_core.data.episode import INFO, Episode, list_episodes, read_episode
 from gwm_core.errors import InputError
-from gwm_core.learn.dataset import Cache
+from gwm_core.learn.dataset import Cache, lift_moments
 from gwm_core.scene.camera import back_project
-from gwm_core.scene.lift import LiftConfig, lift
+from gwm_core.scene.lift import LiftConfig
 from gwm_core.types import CHUNK_DT, Frame
 
 SIDE = 128  # pixels
@@ -74,13 +74,12 @@ def _clips(path: Path, config: LiftConfig) -> dict[str, np.ndarray]:
 def episode_clips(episode: Episode, config: LiftConfig) -> dict[str, np.ndarray]:
     """The arrays of ``Clips`` for one episode, without its number."""
     rows = []
-    for stamp, pairs, state in moments(episode):
-        frames = tuple(episode.frame(camera, s, color, depth) for camera, (s, color, depth) in pairs.items())
+    for stamp, frames, scene, state in lift_moments(episode, config):
         sent = episode.commands[max(0, np.searchsorted(episode.command_stamps, stamp, "right") - 1)]
         small = [shrink(frame) for frame in frames]
         regions = [find_regions(frame, state.q, state.width, config) for frame in small]
         rows.append((
-            lift(frames, config, state.q), to_rows(fk(state.q), state.width), to_rows(fk(sent[:7]), sent[7]),
+            scene, to_rows(fk(state.q), state.width), to_rows(fk(sent[:7]), sent[7]),
             [frame.color for frame in small], regions, [np.linalg.inv(frame.T_base_camera) for frame in small],
             [frame.K for frame in small], stamp,
         ))  # fmt: skip

@@ -10,7 +10,8 @@ import functools
 import hashlib
 import json
 import multiprocessing
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,8 +24,8 @@ from gwm_core.control.kinematics import fk, to_rows
 from gwm_core.data.episode import INFO, Episode, list_episodes, moments, read_episode
 from gwm_core.errors import InputError
 from gwm_core.scene.gaussians import COLORS, MEANS
-from gwm_core.scene.lift import LiftConfig, lift
-from gwm_core.types import CHUNK_DT, CHUNK_ROWS, RESERVED, ArmState
+from gwm_core.scene.lift import BlindError, LiftConfig, lift
+from gwm_core.types import CHUNK_DT, CHUNK_ROWS, RESERVED, ArmState, Frame
 
 
 @dataclass
@@ -53,15 +54,36 @@ def proprioception(state: ArmState) -> np.ndarray:
 Foresee = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]  # ``Foresight``, which needs torch
 
 
+def lift_moments(
+    episode: Episode, config: LiftConfig
+) -> Iterator[tuple[int, tuple[Frame, ...], np.ndarray, ArmState]]:
+    """Stamp, frames, scene (N, 14) and state of every moment at which a camera sees something.
+
+    Warns of moments that are left out. Raises InputError where all of them are.
+    """
+    count, blind = 0, []
+    for stamp, pairs, state in moments(episode):
+        frames = tuple(episode.frame(camera, s, color, depth) for camera, (s, color, depth) in pairs.items())
+        count += 1
+        try:
+            scene = lift(frames, config, state.q)
+        except BlindError as error:
+            blind.append(str(error))
+            continue
+        yield stamp, frames, scene, state
+    if blind and len(blind) == count:
+        raise InputError(f"episode {episode.path}: at none of its {count} moments is anything seen: {blind[0]}")
+    if blind:
+        warnings.warn(f"episode {episode.path}: {len(blind)} of {count} moments left out: {blind[0]}", stacklevel=2)
+
+
 def episode_samples(episode: Episode, lift_config: LiftConfig, foresee: Foresee | None = None) -> dict[str, np.ndarray]:
     """Samples of one episode, without task and episode numbers."""
     points, colors, proprio, rows, valid, features, places = [], [], [], [], [], [], []
-    for stamp, pairs, state in moments(episode):
+    for stamp, _, scene, state in lift_moments(episode, lift_config):
         unusable = episode.info.get("unusable", [])
         if any(begin <= stamp <= end for begin, end in unusable):
             continue
-        frames = tuple(episode.frame(camera, s, color, depth) for camera, (s, color, depth) in pairs.items())
-        scene = lift(frames, lift_config, state.q)
         due = stamp + (np.arange(1, CHUNK_ROWS + 1) * CHUNK_DT * 1e9).astype(np.int64)
         index = np.minimum(np.searchsorted(episode.command_stamps, due), len(episode.commands) - 1)
         sent = episode.commands[index]  # past the end: the last pose, held

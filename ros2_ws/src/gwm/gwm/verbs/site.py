@@ -59,6 +59,8 @@ def check(args) -> int:
 
 def _remarks(site) -> list[str]:
     """What is allowed and probably not meant."""
+    from gwm_core.scene.coverage import misses
+
     remarks = [] if site.robot_ip else ["no robot.ip: give robot_ip:=... at every start"]
     for name, camera in site.cameras.items():
         reach = float((camera.T[:3, 3] ** 2).sum() ** 0.5)
@@ -66,4 +68,6 @@ def _remarks(site) -> list[str]:
             remarks.append(f"cameras.{name} has no serial: with two cameras a driver takes whichever it finds first")
         if reach > (0.5 if camera.moving else 3.0):
             remarks.append(f"cameras.{name} is {reach:.1f} m from its frame: metres, not millimetres?")
+        if reason := misses(site, name):
+            remarks.append(f"cameras.{name} {reason}")
     return remarks
