@@ -20,6 +20,7 @@ from gwm_core.types import ArmState
 RECORDING = Path(__file__).parent / "data/joy_lift.csv"
 SEED, TICK, JOY_PERIOD = 310, 0.01, 0.02
 AXES, BUTTONS = 8, 12
+TREMOR = 0.01  # of full deflection: a thumb is never quite still, and a pad that is counts as gone after a second
 
 
 def read_recording() -> list[tuple[list[float], list[int]]]:
@@ -32,7 +33,7 @@ class Hand:
     """The operator's: looks at the cube, goes above it, down, closes, lifts."""
 
     def __init__(self):
-        self.stage, self.since = 0, 0.0
+        self.stage, self.since, self.tremor = 0, 0.0, TREMOR
 
     def joy(self, sim: Simulator, now: float) -> tuple[np.ndarray, np.ndarray]:
         """What the gamepad tells now."""
@@ -51,6 +52,8 @@ class Hand:
         wish = np.where(wish == 0, 0, np.sign(wish) * (config.deadband + (1 - config.deadband) * np.abs(wish)))
         for (index, sign), deflection in zip(device.axes, wish):
             axes[index] = sign * deflection
+        self.tremor = -self.tremor
+        axes[device.axes[0][0]] += self.tremor
         buttons[device.clutch] = 1
         buttons[device.close] = self.stage == 2
         near = np.abs(error[:3]).max() < 0.006 and abs(error[5]) < 0.05
