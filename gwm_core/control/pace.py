@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 TRAJECTORY_DELAY = 0.02  # [s] from the gate's step to the start of a trajectory: two periods of jitter cost nothing
 _PULL = 0.01  # share of the distance to the wished delay that is worked off each period: 1 % of a speed at 10 ms
 

@@ -78,7 +78,7 @@ class SimNode(Node):
         self._results = self.create_publisher(String, topics.SIM_RESULT, RELIABLE)
         self._objects = self.create_publisher(String, topics.SIM_OBJECTS, NEWEST)
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
-        self._from_desired = _configured("jtc").get("interpolate_from_desired_state", False)  # ros2_controllers' default
+        self._from_desired = _configured("jtc").get("interpolate_from_desired_state", False)  # its default
         self._command_topic = self._subscribe_as(self._settings.controller)
         self.create_subscription(Float64MultiArray, topics.GRIPPER_COMMAND, self._on_grip, RELIABLE)
         self.create_subscription(String, topics.SIM_EPISODE, self._on_episode, RELIABLE)
