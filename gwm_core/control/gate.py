@@ -309,6 +309,11 @@ class Gate:
         self.state, self.cause = State.RUNNING, "going home"
         return ""
 
+    def resting_place(self, now: float) -> np.ndarray | None:
+        """The measured joints (7,) [rad] where they are fresh and nothing is streamed; else None."""
+        silent = self.state in (State.DISARMED, State.FAULT)
+        return self._in.measured.q if silent and self._in.measured is not None and self._fresh(now) else None
+
     # ---- every period ----------------------------------------------------------------------------------------------
 
     def step(self, now: float) -> Command | None:

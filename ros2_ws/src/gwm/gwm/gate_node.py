@@ -67,7 +67,11 @@ class GateNode(Node):
         for topic in self._arm.topics:
             wait_to_be_alone(self, topic, own=1)  # only one process may write to the arm
         watched = robot != "sim" and has("franka_msgs")
-        self._robot = Robot(self, self._arm.controller_name, self._gate.fault) if watched else None
+        self._robot = Robot(self, self._arm.controller_name, self._gate.fault, self._place) if watched else None
+        if watched:
+            self.create_timer(0.1, self._robot.tick, clock=STEADY)
+        elif robot != "sim":
+            self.get_logger().warn("franka_msgs is not installed: reflexes show by stale joints and the leash alone")
         self._status = self.create_publisher(DiagnosticArray, topics.STATUS, RELIABLE)
         self.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, SENSOR)
         self.create_subscription(JointState, topics.GRIPPER_STATES, self._on_gripper, SENSOR)
@@ -138,9 +142,17 @@ class GateNode(Node):
 
     def _reset(self) -> str:
         """Recover the robot first where it needs it; the gate leaves FAULT when that is done."""
-        if self._robot and self._robot.needs_recovery:
+        if self._robot and self._robot.trouble:
             return self._robot.recover(self._gate.reset)
         return self._gate.reset()
+
+    def _place(self) -> str:
+        """Tell the controller that is to be activated to stay where the arm is; returns "" or why that is not known."""
+        q = self._gate.resting_place(time.monotonic())
+        if q is None:
+            return "no fresh joint state"
+        self._arm.place(q, now_ns(self))
+        return ""
 
     def _on_joints(self, message) -> None:
         now = time.monotonic()

@@ -60,9 +60,10 @@ def transform(pose) -> np.ndarray:
     return T
 
 
-def joint_trajectory(states, dt: float) -> JointTrajectory:
-    """A trajectory that starts when it is received: state k (position, velocity, acceleration) at k * ``dt`` [s]."""
+def joint_trajectory(stamp: int, states, dt: float) -> JointTrajectory:
+    """State k = 1, 2, ... (position, velocity, acceleration) is due k * ``dt`` [s] after ``stamp`` [ns]."""
     message = JointTrajectory(joint_names=list(topics.ARM_JOINTS))
+    set_stamp(message.header, stamp)
     for k, (q, dq, ddq) in enumerate(states, start=1):
         point = JointTrajectoryPoint(positions=q.tolist(), velocities=dq.tolist(), accelerations=ddq.tolist())
         nanoseconds = round(k * dt * 1e9)
