@@ -11,9 +11,10 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -22,6 +23,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from gwm_core import topics
 from gwm_core.data.bag import DAMAGE, Picture, Pictures
 from gwm_core.data.cdr import DEPTH_HEADER, STORE, serialized
+from gwm_core.data.info import checked
 from gwm_core.data.off_task import Interval, off_task_intervals
 from gwm_core.data.streams import Streams, is_camera
 from gwm_core.errors import InputError
@@ -32,6 +34,7 @@ from gwm_core.types import OPEN_WIDTH, ArmState, Frame
 
 INFO, _INFO_MOST = "episode.json", 4 << 20  # [bytes]
 PARTIAL, BROKEN, TRASH = ".partial", ".broken", "trash"  # being written; being recovered; discarded
+_SILENT = 50_000_000  # [ns]
 FORMAT = 2  # 1, without the key: the camera infos of `gwm collect` had pixel centres at + 0.5
 
 
@@ -129,6 +132,13 @@ def to_disk(path: Path) -> None:
         os.close(handle)
 
 
+class Sent(NamedTuple):
+    """Commands (T, 8) of some moments, and which are ``known`` (T,): the gate was not silent then."""
+
+    commands: np.ndarray
+    known: np.ndarray
+
+
 @dataclass
 class Episode:
     """What an episode holds. Images are read from the disk when they are asked for."""
@@ -150,8 +160,25 @@ class Episode:
         marked = [(begin, end) for begin, end in self.info.get("unusable", [])]
         return sorted(marked + [(begin, end) for begin, end, _ in self.off_task])
 
+    def sent(self, due: np.ndarray) -> Sent:
+        """What the gate sent at moments ``due`` (T,) [ns] or next; past the end the last, which the arm holds."""
+        stamps = self.command_stamps
+        index = np.minimum(np.searchsorted(stamps, due), len(stamps) - 1)
+        return Sent(self.commands[index], stamps[index] - due <= self._silence())
+
+    def standing(self, at: np.ndarray) -> Sent:
+        """What the gate sent last at moments ``at`` (T,) [ns]: what the arm was told to do then."""
+        stamps = self.command_stamps
+        index = np.maximum(np.searchsorted(stamps, at, "right") - 1, 0)
+        return Sent(self.commands[index], np.abs(at - stamps[index]) <= self._silence())
+
+    def _silence(self) -> float:
+        """[ns] without a command after which the gate sends none. Rows of other libraries have few commands."""
+        apart = np.diff(self.command_stamps)
+        return 3 * np.quantile(apart, 0.75) + _SILENT if len(apart) else np.inf
+
     def frame(self, camera: str, stamp: int, color, depth) -> Frame:
-        """The frame of compressed ``color`` and ``depth``: ``Picture`` or bytes. InputError where they are no images."""
+        """The frame of ``color`` and ``depth``, each a ``Picture`` or its bytes. InputError where they are no images."""
         color, depth = (image.data if isinstance(image, Picture) else image for image in (color, depth))
         try:
             rgb = cv2.imdecode(color, cv2.IMREAD_COLOR)
@@ -170,7 +197,27 @@ def read_info(folder: Path) -> dict:
     file = Path(folder) / INFO
     if file.stat().st_size > _INFO_MOST:
         raise ValueError(f"{file.stat().st_size} bytes of {INFO}")
-    return json.loads(file.read_text())
+    return checked(json.loads(file.read_text()))
+
+
+def broken(folder: Path) -> str:
+    """Why episode.json cannot be read, or ""."""
+    try:
+        missing = {"task", "cameras", "sha256"} - set(read_info(folder))
+    except (OSError, ValueError, RecursionError) as error:
+        return str(error)
+    return f"{', '.join(sorted(missing))} not in {INFO}" if missing else ""
+
+
+def read_infos(paths: Iterable[Path]) -> dict[Path, dict]:
+    """episode.json of every episode. Raises InputError that names those it cannot be read of."""
+    paths = list(paths)
+    if wrong := [f"{path} ({why})" for path in paths if (why := broken(path))]:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise InputError(
+            f"broken {INFO}: {', '.join(wrong[:3])}{more}: copy the folder again, or move it elsewhere to go on without"
+        )
+    return {path: read_info(path) for path in paths}
 
 
 def list_episodes(folder: Path) -> list[Path]:

@@ -49,6 +49,7 @@ class Streams:
         self.matrices: dict[str, np.ndarray] = {}
         self.notes: list[str] = []
         self._names: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._infos: list[int] = []
         for number, message in enumerate(self._bag.received(_wanted)):
             self._add(number, message)
         self._unite()
@@ -56,6 +57,7 @@ class Streams:
     def _add(self, number: int, message: Received) -> None:
         content = None if message.kind == _IMAGE else deserialize(message.content, message.kind)
         if message.kind == _INFO:
+            self._infos.append(message.stamp)
             known = self.matrices.get(message.topic)
             if known is None or not is_camera(known):
                 self.matrices[message.topic] = content.k
@@ -146,7 +148,7 @@ class Streams:
     def span(self) -> tuple[int, int]:
         """First and last stamp [ns] of all."""
         ends = [stream.stamps[k] for stream in self.of.values() for k in (0, -1) if stream.stamps]
-        return min(ends), max(ends)
+        return min([*ends, *self._infos]), max(ends)
 
     def _found(self, topic: str) -> Stream:
         if topic not in self.of or not self.of[topic].stamps:
@@ -163,5 +165,3 @@ def _wanted(topic: str, kind: str) -> bool:
     if topic == topics.STATUS:
         return True
     return kind in (_JOINTS, _IMAGE, _INFO) and "imagination/" not in topic
-
-

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from gwm_core.control.kinematics import from_rows
-from gwm_core.errors import InputError
 from gwm_core.learn.clips import Clips
 from gwm_core.model.vae import VAE
 from gwm_core.scene.track import follow_all
@@ -64,7 +63,7 @@ def spread_starts(clips: Clips, length: int, stride: int) -> np.ndarray:
             chosen.append(start)
             last = start
     if not chosen:
-        raise InputError(f"no episode goes on for {length} moments of 0.1 s: longer ones are wanted")
+        raise clips.refuse(length)
     return np.array(chosen)
 
 
