@@ -178,7 +178,7 @@ class Episode:
         return 3 * np.quantile(apart, 0.75) + _SILENT if len(apart) else np.inf
 
     def frame(self, camera: str, stamp: int, color, depth) -> Frame:
-        """The frame of ``color`` and ``depth``, each a ``Picture`` or its bytes. InputError where they are no images."""
+        """The frame of ``color`` and ``depth``, each a ``Picture`` or its bytes. Raises InputError for no images."""
         color, depth = (image.data if isinstance(image, Picture) else image for image in (color, depth))
         try:
             rgb = cv2.imdecode(color, cv2.IMREAD_COLOR)

@@ -42,6 +42,11 @@ def stacked(rows: Rows) -> dict[str, np.ndarray]:
     return {name: np.stack(values) for name, values in columns.items()}
 
 
+def numbered(episode: np.ndarray) -> np.ndarray:
+    """Episodes (S,) numbered anew, without those that gave no row: of the others, some are held out."""
+    return np.unique(episode, return_inverse=True)[1]
+
+
 @functools.cache
 def source(root: Path = _ROOT) -> str:
     """Hash of the source of what makes arrays of episodes."""

@@ -18,7 +18,7 @@ from gwm_core.control.kinematics import fk, to_rows
 from gwm_core.data.episode import Episode, list_episodes, moments, read_episode
 from gwm_core.data.grid import Rate, on_grid, rate, refuse_short, steps
 from gwm_core.errors import InputError
-from gwm_core.learn.cache import Cache, stacked
+from gwm_core.learn.cache import Cache, numbered, stacked
 from gwm_core.learn.dataset import refuse_mixed
 from gwm_core.scene.camera import back_project
 from gwm_core.scene.lift import LiftConfig, lift
@@ -77,7 +77,8 @@ def load_clips(
     paths = [path for folder in folders for path in list_episodes(folder)]
     refuse_mixed(paths)
     cache = Cache(Path(folders[0]), "clips", f"3 {config} {SIDE}")
-    return Clips(**cache.arrays(paths, partial(_clips, config=config), processes, progress))
+    arrays = cache.arrays(paths, partial(_clips, config=config), processes, progress)
+    return Clips(**arrays | {"episode": numbered(arrays["episode"])})
 
 
 def _clips(path: Path, config: LiftConfig) -> Iterator[dict[str, np.ndarray]]:

@@ -18,7 +18,7 @@ from gwm_core.control.kinematics import fk, to_rows
 from gwm_core.data.episode import Episode, list_episodes, moments, read_episode, read_infos
 from gwm_core.data.grid import on_grid
 from gwm_core.errors import InputError
-from gwm_core.learn.cache import Cache, stacked
+from gwm_core.learn.cache import Cache, numbered, stacked
 from gwm_core.scene.gaussians import COLORS, MEANS
 from gwm_core.scene.lift import LiftConfig, lift
 from gwm_core.types import CHUNK_DT, CHUNK_ROWS, RESERVED, ArmState
@@ -113,7 +113,8 @@ def load_samples(
     config = f"{lift_config} {CHUNK_ROWS}" + ((world / "world.json").read_text() if world else "")
     work = partial(_samples, lift_config=lift_config, world=world)
     arrays = Cache(Path(folders[0]), "samples", config).arrays(list(infos), work, processes, progress)
-    return Samples(**arrays, task=np.array(indices)[arrays["episode"]])
+    task = np.array(indices)[arrays["episode"]]
+    return Samples(**arrays | {"episode": numbered(arrays["episode"])}, task=task)
 
 
 def demonstrations(folders: list[Path]) -> dict[Path, dict]:
