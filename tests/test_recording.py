@@ -170,7 +170,7 @@ def test_killed_or_on_a_full_disk_nothing_acknowledged_is_lost():
 
 
 @pytest.mark.parametrize("part, begin, end, said", [
-    ("depth", 0.0, 9.0, "damaged"),
+    ("depth", 0.0, 9.0, "nothing was recorded on camera/front/aligned_depth"),
     (topics.COMMAND, 5.5, 9.0, "before the others"),
     (topics.JOINT_STATES, 5.2, 5.6, "gaps, the longest 0.4"),
 ])  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 
 from gwm_core.brain import Brain
 from gwm_core.control.kinematics import fk
-from gwm_core.data.episode import list_episodes, read_episode
+from gwm_core.data.episode import list_episodes, moments, read_episode
 from gwm_core.deploy.actor import Actor
 from gwm_core.errors import InputError
 from gwm_core.learn.dataset import lift_moments, proprioception
@@ -65,8 +65,9 @@ def recorded(actor: Actor, count: int, folder: Path) -> list[Moment]:
         episode = read_episode(path)
         if episode.info["task"] in actor.tasks:
             task = actor.tasks.index(episode.info["task"])
-            for _, _, scene, state in lift_moments(episode, actor.lift_config):
-                found.append(_moment(scene, state, task))
+            seen = list(moments(episode))
+            for number, _, scene in lift_moments(episode, seen, list(range(len(seen))), actor.lift_config):
+                found.append(_moment(scene, seen[number][2], task))
         if len(found) >= 4 * count:
             break
     if len(found) < count:

@@ -73,6 +73,18 @@ def writable(path: str | None) -> None:
             Path(path).unlink()
 
 
+def writable_folder(path: str) -> None:
+    """Make a folder, or raise InputError now, before the work, where nothing can be written into it."""
+    import tempfile
+
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another --out") from None
+
+
 class Bar:
     """A progress bar on a terminal, a plain line every tenth elsewhere."""
 
@@ -81,6 +93,11 @@ class Bar:
 
         self._plain, self._total, self._done, self._what = not sys.stderr.isatty(), total, 0, what
         self._bar = tqdm(total=total, desc=what, disable=self._plain)
+
+    def begin(self) -> None:
+        """Say that it has begun, where the first tenth takes long."""
+        if self._plain:
+            print(f"{self._what}: 0/{self._total}", file=sys.stderr, flush=True)
 
     def to(self, done: int, note: str = "") -> None:
         """Show ``done`` of the total."""
@@ -103,5 +120,7 @@ class LateBar:
 
     def __call__(self, done: int, total: int, *_) -> None:
         """Show ``done`` of ``total``."""
-        self._bar = self._bar or Bar(total, self._what)
+        if self._bar is None:
+            self._bar = Bar(total, self._what)
+            self._bar.begin()
         self._bar.to(done)

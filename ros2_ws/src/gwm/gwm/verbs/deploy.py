@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gwm.terminal import renderer, shipped, verb
+from gwm.terminal import renderer, shipped, verb, writable_folder
 
 GOLDEN, GOLDEN_SEED = 8, 4000  # moments kept in a bundle, and the first simulated episode they are from
 
@@ -30,6 +30,7 @@ def compile_(args) -> int:
     source = Path(args.source or shipped())
     folder = Path(args.out or source)
     if args.out:
+        writable_folder(args.out)
         _bundle(source, folder, args.data)
     bundle = open_bundle(folder)
     actor = Actor(folder, backend=args.backend, precision=args.precision)
