@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -22,6 +22,7 @@ from rosbags.typesys.store import SerdeError
 
 from gwm_core import topics
 from gwm_core.data.cdr import DEPTH_HEADER, STORE, deserialize, serialized
+from gwm_core.data.off_task import Interval, off_task_intervals
 from gwm_core.errors import InputError
 from gwm_core.scene.camera import from_opencv
 from gwm_core.site import Camera
@@ -141,6 +142,13 @@ class Episode:
     states: list[ArmState]
     command_stamps: np.ndarray  # (C,) int64 [ns]
     commands: np.ndarray  # (C, 8): joints [rad] and gripper width [m] the gate sent
+    off_task: list[Interval] = field(default_factory=list)  # when the gate did not follow the task, by its statuses
+
+    @property
+    def unusable(self) -> list[tuple[int, int]]:
+        """First and last stamp [ns] of what no demonstration may be learnt from: as marked, and off the task."""
+        marked = [(begin, end) for begin, end in self.info.get("unusable", [])]
+        return sorted(marked + [(begin, end) for begin, end, _ in self.off_task])
 
     def frame(self, camera: str, stamp: int, color: np.ndarray, depth: np.ndarray) -> Frame:
         """The frame of compressed ``color`` and ``depth``."""
@@ -184,7 +192,10 @@ def _streams(bag: Path) -> dict[str, list]:
     kinds = {"sensor_msgs/msg/JointState", "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/CameraInfo"}
     streams: dict[str, list] = {}
     with Reader(bag) as reader:
-        wanted = [c for c in reader.connections if c.msgtype in kinds and "/imagination/" not in c.topic]
+        wanted = [
+            c for c in reader.connections
+            if (c.msgtype in kinds and "/imagination/" not in c.topic) or c.topic.lstrip("/") == topics.STATUS
+        ]  # fmt: skip
         for connection, _, content in reader.messages(wanted):
             message = deserialize(content, connection.msgtype)
             stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
@@ -208,7 +219,10 @@ def _assemble(path: Path, info: dict, streams: dict[str, list]) -> Episode:
     last = np.searchsorted(command_stamps, stamps) - 1  # strictly before: what was commanded when it was measured
     wished = np.where(last < 0, OPEN_WIDTH, commands[np.maximum(last, 0), 7])
     states = [ArmState(int(s), *row) for s, *row in zip(stamps, q, dq, widths.tolist(), wished.tolist())]
-    return Episode(path, info, cameras, images, intrinsics, states, command_stamps, commands)
+    told = [(stamp, {v.key: v.value for v in m.status[0].values}) for stamp, m in streams.get(topics.STATUS, [])]
+    ends = [stream[k][0] for stream in streams.values() for k in (0, -1)]
+    off_task = off_task_intervals(told, command_stamps, (min(ends), max(ends)))
+    return Episode(path, info, cameras, images, intrinsics, states, command_stamps, commands, off_task)
 
 
 def _joints(stream: list, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
