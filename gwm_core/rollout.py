@@ -12,6 +12,7 @@ from gwm_core.brain import Brain
 from gwm_core.control.gate import Command, Gate, GateConfig
 from gwm_core.control.judge import columns, judge
 from gwm_core.control.kinematics import HOME_Q, fk
+from gwm_core.errors import InputError
 from gwm_core.sim.camera import CameraRig
 from gwm_core.sim.scene import Layout
 from gwm_core.sim.simulator import Simulator
@@ -103,7 +104,7 @@ def rollout(
     start: Callable[[Simulator], None] = lambda sim: sim.teleport(HOME_Q),
     disturb: Callable[[Simulator, float], None] = lambda sim, now: None,
 ) -> Trial:
-    """Run one episode. Deterministic for the same arguments.
+    """Run one episode. Deterministic for the same arguments. Raises InputError where the arm may not move from its start.
 
     Args:
         start: puts the arm where it begins.
@@ -124,8 +125,8 @@ def rollout(
         state = world.state(width)
         gate.measure(state, now)
         gate.beat(1, now)
-        if tick == 0:
-            gate.arm(now)
+        if tick == 0 and (reason := gate.arm(now)):
+            raise InputError(f"episode {layout.seed} cannot begin where the arm stands: {reason}")
         if pending is not None and now >= pending[0]:
             _, chunk, observed = pending
             pending = None

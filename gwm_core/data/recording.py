@@ -27,8 +27,7 @@ class DiskConfig:
 
 @dataclass
 class Recording:
-    """Episodes in ``parent``, and the last seconds of everything. For one thread alone: whatever an episode holds, counts
-    of what is missing in it too, comes in one order.
+    """Episodes in ``parent``, and the last seconds of everything. For one thread alone, so that all comes in one order.
 
     Attributes:
         about: what every episode.json says. saved: the last episode that is on disk. cut: why the last one ended early.
