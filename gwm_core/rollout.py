@@ -104,7 +104,7 @@ def rollout(
     start: Callable[[Simulator], None] = lambda sim: sim.teleport(HOME_Q),
     disturb: Callable[[Simulator, float], None] = lambda sim, now: None,
 ) -> Trial:
-    """Run one episode. Deterministic for the same arguments. Raises InputError where the arm may not move from its start.
+    """Run one episode. Deterministic for the same arguments. Raises InputError where the arm may not move.
 
     Args:
         start: puts the arm where it begins.
