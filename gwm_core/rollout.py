@@ -13,6 +13,7 @@ from gwm_core.brain import Brain
 from gwm_core.control.gate import Command, Gate, GateConfig
 from gwm_core.control.judge import columns, judge
 from gwm_core.control.kinematics import HOME_Q, fk
+from gwm_core.errors import InputError
 from gwm_core.sim.camera import CameraRig
 from gwm_core.sim.scene import Layout
 from gwm_core.sim.simulator import Simulator
@@ -110,7 +111,7 @@ def rollout(
     start: Callable[[Simulator], None] = lambda sim: sim.teleport(HOME_Q),
     disturb: Callable[[Simulator, float], None] = lambda sim, now: None,
 ) -> Trial:
-    """Run one episode. Deterministic for the same arguments.
+    """Run one episode. Deterministic for the same arguments. Raises InputError where the arm may not move.
 
     Args:
         start: puts the arm where it begins.
@@ -134,7 +135,7 @@ def rollout(
         gate.measure(state, now)
         gate.beat(1, now)
         if tick == 0 and (reason := gate.arm(now)):
-            unplanned[f"arm: {reason}"] += 1
+            raise InputError(f"episode {layout.seed} cannot begin where the arm stands: {reason}")
         if pending is not None and now >= pending[0]:
             _, chunk, observed = pending
             pending = None

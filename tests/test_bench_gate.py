@@ -30,7 +30,8 @@ def plans():
 def test_fuzzing_finds_nothing_and_is_the_same_twice(plans):
     report = fuzz(5000, 1, plans)
     assert (report.violations, report.nonfinite, report.partial, report.unwatched) == (0, 0, 0, 0), report
-    assert report.actions >= 5000 and report.resets > 3 and report.moving > 1200 and report.accepted > 50 and len(report.refused) > 8
+    assert report.actions >= 5000 and report.resets > 3 and report.moving > 1200
+    assert report.accepted > 50 and len(report.refused) > 8
     assert fuzz(1500, 2, plans) == fuzz(1500, 2, plans)
 
 

@@ -56,7 +56,7 @@ def late(arm):
 
 def elsewhere(arm):
     arm.stall(0.2)
-    arm.lie = lambda q: HOME_Q + [0.4, 0.0, 0.0, 0.0, 0.0, 0.0, 0.4]
+    arm.lie = lambda q: HOME_Q + 0.4 * np.array([1, 0, 0, 0, 0, 0, 1])
 
 
 def blind(arm):

@@ -1,5 +1,7 @@
 """What of a live episode the arm did on nobody's behalf, by what the gate said of itself."""
 
+from itertools import pairwise
+
 import numpy as np
 from test_gate import AWAY
 from test_recording import ABOUT, record
@@ -82,7 +84,7 @@ def test_exactly_the_commands_that_follow_no_plan_are_off_the_task():
                 "STOPPING: policy silent", "FAULT: reflex"):  # fmt: skip
         assert why in reasons
     assert all(begin <= end for begin, end, _ in found)
-    assert all(a.end < b.begin for a, b in zip(found, found[1:]))
+    assert all(a.end < b.begin for a, b in pairwise(found))
 
 
 def test_a_gate_that_was_not_heard_is_taken_for_none_that_followed():

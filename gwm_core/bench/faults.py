@@ -2,7 +2,7 @@
 
 An injection passes when what must happen happens within the limit, under the one cause that names it, and the judge
 finds nothing in all that was sent. Milliseconds count from the fault to the first command of the ramp, unless the name
-says otherwise. Numbers are those of the fault table in docs/safety.md.
+says otherwise. Numbers are those of the fault table in docs/benchmarks.md.
 """
 
 from __future__ import annotations

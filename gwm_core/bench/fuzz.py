@@ -170,7 +170,8 @@ def fuzz(actions: int, seed: int, plans: list[Chunk], progress=lambda done: None
     rng, report, block = np.random.default_rng(seed), FuzzReport(), 0
     while report.actions < actions:
         profile, arm, mode = SETTINGS[block % len(SETTINGS)]
-        rig, seen, crowded = Rig(GateConfig(mode=mode, score_timeout=SCORE_TIMEOUT), profile=profile, arm=arm), [], postures(rng, arm)
+        config = GateConfig(mode=mode, score_timeout=SCORE_TIMEOUT)
+        rig, seen, crowded = Rig(config, profile=profile, arm=arm), [], postures(rng, arm)
         rig.q = crowded[0].copy()
         rig.start()
         wanted = min(BLOCK, actions - report.actions)

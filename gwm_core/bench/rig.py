@@ -105,10 +105,13 @@ class Rig:
     def start(self) -> None:
         """Measure for a while, arm, hold for half a second."""
         self.run(0.2)
-        reason = self.gate.arm(self.now)
-        if reason:
-            raise RuntimeError(f"the gate does not arm: {reason}")
+        self.arm()
         self.run(0.5)
+
+    def arm(self) -> None:
+        """Arm. Raises RuntimeError with the gate's reason where it refuses."""
+        if reason := self.gate.arm(self.now):
+            raise RuntimeError(f"the gate does not arm: {reason}")
 
     def chunk(self, q_end: np.ndarray, age: float = 0.1, rows: int = 16, width: float = OPEN_WIDTH) -> Chunk:
         """A straight way from where the arm is to ``q_end``."""

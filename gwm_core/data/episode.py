@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -63,6 +64,7 @@ class EpisodeWriter:
                 f"{self.partial} was never finished: `gwm data recover {self.partial}`, or remove it"
             ) from None
         except OSError as error:
+            shutil.rmtree(self.partial, ignore_errors=True)  # nothing is in it yet
             raise InputError(f"cannot write {self.folder}: {error.strerror}; choose another folder") from None
         self._connections: dict[str, object] = {}
 

@@ -35,7 +35,8 @@ def bench_gate(actions: int, seed: int, path: str | None) -> int:
     if path:
         Path(path).write_text(json.dumps(figures, indent=1) + "\n")
     print(f"{report.actions} actions in {figures['seconds']:.0f} s ({figures['cpu_seconds']:.0f} s of CPU): "
-          f"{report.violations} violations, {report.nonfinite} not finite, {report.partial} half used, {report.unwatched} unwatched")  # fmt: skip
+          f"{report.violations} violations, {report.nonfinite} not finite, {report.partial} half used, "
+          f"{report.unwatched} unwatched")  # fmt: skip
     cost = ", ".join(f"{name} {ms:.2f} ms" for name, ms in figures["tick_ms"].items())
     print(f"a period's work in motion, without messages: {cost}")
     print(f"{report.moving} in motion; {report.plans} plans, {report.accepted} followed; {report.resets} resets; "

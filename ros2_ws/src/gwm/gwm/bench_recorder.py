@@ -182,7 +182,7 @@ def _episode(recording: Recording, image: bytes, told: int) -> tuple[int, Path |
             recording.take(now, "camera/front/color/image_raw/compressed", "std_msgs/msg/ByteMultiArray", image, stamp)
         if not recording.cut:
             os.write(told, f"taken {now}\n".encode())
-        recording.tick(now, {})
+        recording.tick(now)
         time.sleep(max(0.0, now + 1 / RATE - time.time()))
     return count + count // 3, None if recording.cut else recording.save({"success": True})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import hashlib
 import json
+import struct
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -25,6 +26,17 @@ from gwm_core.types import Chunk
 def stamp_ns(stamp) -> int:
     """builtin_interfaces/Time -> [ns]."""
     return stamp.sec * 10**9 + stamp.nanosec
+
+
+def has_header(kind) -> bool:
+    """Whether messages of a type begin with a std_msgs/Header."""
+    return next(iter(kind.get_fields_and_field_types().items()), None) == ("header", "std_msgs/Header")
+
+
+def stamp_of(content: bytes) -> int:
+    """Stamp [ns] of a serialised message that begins with a header; byte 1 of CDR tells the order of the others."""
+    seconds, nanoseconds = struct.unpack_from("<iI" if content[1] & 1 else ">iI", content, 4)
+    return seconds * 10**9 + nanoseconds
 
 
 def set_stamp(header, stamp: int, frame: str = "") -> None:
