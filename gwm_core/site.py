@@ -28,6 +28,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from gwm_core import topics
+from gwm_core.address import address
 from gwm_core.control.kinematics import HOME_Q, fk
 from gwm_core.control.limits import DESK, FR3, PROFILES, UNITS, ArmLimits, Profile, Workspace
 from gwm_core.errors import InputError, one_of
@@ -201,13 +202,6 @@ def _robot(source: str, entry) -> tuple[str, str]:
     except InputError as error:
         raise InputError(f"{source}.type: {error}") from None
     return robot, address(f"{source}.ip", entry.get("ip", ""))
-
-
-def address(source: str, text) -> str:
-    """``text`` if it can be an address or a host name, or is empty. Drivers put it into command lines and xacro."""
-    if not isinstance(text, str) or not re.fullmatch(r"[A-Za-z0-9.:-]*", text):
-        raise InputError(f"{source}: an address or a host name is wanted, got {text!r}")
-    return text
 
 
 def _home(source: str, entry, workspace: Workspace, limits: ArmLimits) -> tuple[float, ...]:

@@ -22,7 +22,7 @@ from websockets.sync.client import connect
 
 from gwm.graph import environment, graph
 from gwm.operator import Operator
-from gwm.supervise import Supervisor
+from gwm.supervise import Supervisor, open_log
 from gwm_core.errors import InputError
 from gwm_core.json_files import write_json
 
@@ -43,11 +43,11 @@ class Running:
 
     def need(self, what: str, until, limit: float = 20.0) -> None:
         """Spin until ``until()`` holds."""
-        self.operator.need(what, until, limit, self.supervisor.poll)
+        self.operator.need(what, until, limit, self.supervisor.poll_all)
 
     def pass_time(self, seconds: float) -> None:
         """Spin for so long."""
-        self.operator.wait("time", lambda: False, seconds, self.supervisor.poll)
+        self.operator.wait("time", lambda: False, seconds, self.supervisor.poll_all)
 
     def memory(self) -> float:
         """Resident memory of the console's process [MB]."""
@@ -62,11 +62,11 @@ def running(policy: str, **more):
     os.environ.update(environment())
     rclpy.init(args=[], signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     operator = Operator()
-    with open(out / "nodes.log", "w") as log:
+    with open_log(out / "nodes.log") as log:
         supervisor = Supervisor(graph(policy=policy, record=str(out), **more), log)
         try:
             supervisor.start()
-            operator.need("start", lambda: operator.ready, START_TIME, supervisor.poll)
+            operator.need("start", lambda: operator.ready, START_TIME, supervisor.poll_all)
             url = urlsplit((out / "console.url").read_text().split()[0])
             yield Running(operator, supervisor, url.netloc, parse_qs(url.query)["token"][0])
         finally:
@@ -121,11 +121,11 @@ def bench_console(stops: int, seed: int, policy: str, json_file: str | None) -> 
 def _stop(run: Running, page, rng: random.Random, seed: int) -> float:
     """One press while the arm moves: [ms] of host time from before the click to the state that ramps down."""
     operator = run.operator
-    operator.wish("gate/arm", run.supervisor.poll)
-    operator.hold(run.supervisor.poll)  # a plan may have been followed already
-    operator.home(run.supervisor.poll)
+    operator.wish("gate/arm", run.supervisor.poll_all)
+    operator.hold(run.supervisor.poll_all)  # a plan may have been followed already
+    operator.home(run.supervisor.poll_all)
     operator.lay("pick_place", 9000 + seed % 1000, "nominal")
-    operator.wish("gate/arm", run.supervisor.poll)
+    operator.wish("gate/arm", run.supervisor.poll_all)
     operator.commands.clear()
     run.need("motion", lambda: operator.commands and np.abs(operator.commands[-1][1]).max() > MOVING)
     run.pass_time(rng.uniform(0.0, 1.5))
@@ -143,7 +143,7 @@ def _stop(run: Running, page, rng: random.Random, seed: int) -> float:
 def _attacks(run: Running) -> dict:
     """What each attack came to, the gate's lateness without and with them, and the console's growth."""
     operator = run.operator
-    operator.wish("gate/arm", run.supervisor.poll)
+    operator.wish("gate/arm", run.supervisor.poll_all)
     before, _ = _lateness(run, lambda: run.pass_time(WINDOW))
     memory = run.memory()
     during, answers = _lateness(run, lambda: {name: attack(run) for name, attack in ATTACKS.items()})

@@ -20,7 +20,7 @@ from gwm import messages
 from gwm.graph import environment, graph
 from gwm.node import SENSOR, STEADY, now_ns, spin
 from gwm.operator import Operator
-from gwm.supervise import Supervisor
+from gwm.supervise import Supervisor, open_log
 from gwm_core import topics
 from gwm_core.data.episode import read_episode
 from gwm_core.errors import InputError
@@ -78,12 +78,12 @@ def bench_recording(width: int, height: int, hz: int, seconds: int, file: str | 
     rclpy.init(args=[], signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     operator = Operator()
     nodes = graph(policy="expert", publish_objects=True, record=str(out), console=0)
-    with open(out / "nodes.log", "w") as log:
+    with open_log(out / "nodes.log") as log:
         supervisor = Supervisor(nodes, log)
         try:
             supervisor.start()
-            operator.need("start", lambda: operator.ready, START_TIME, supervisor.poll)
-            rows = _record(operator, supervisor.poll, (width, height, hz), seconds, out)
+            operator.need("start", lambda: operator.ready, START_TIME, supervisor.poll_all)
+            rows = _record(operator, supervisor.poll_all, (width, height, hz), seconds, out)
         finally:
             supervisor.stop()
             operator.destroy_node()

@@ -15,7 +15,7 @@ import rclpy
 
 from gwm.graph import environment, graph
 from gwm.operator import GraphOver, Operator
-from gwm.supervise import Supervisor
+from gwm.supervise import Supervisor, open_log
 from gwm_core import topics
 from gwm_core.control.judge import judge
 from gwm_core.data.contact_sheet import contact_sheet
@@ -58,7 +58,7 @@ def drive(args, policy: str) -> tuple[dict, Path]:
     os.environ.update(environment())
     rclpy.init(args=[], signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     operator = Operator()
-    with open(out / "nodes.log", "w") as log:
+    with open_log(out / "nodes.log") as log:
         supervisor = Supervisor(nodes, log)
         idle = subprocess.Popen([sys.executable, "-m", "gwm.idle"], stdout=subprocess.PIPE, text=True, process_group=0)
         try:
@@ -107,7 +107,7 @@ def _say(args, text: str, end: str = "\n") -> None:
 def _episodes(operator: Operator, supervisor: Supervisor, args, page: Path) -> tuple[list[dict], dict, dict]:
     """Results of all episodes, and the message counts before the first and after the last."""
     _say(args, "starting simulation, policy, gate and recorder ...")
-    poll = supervisor.poll
+    poll = supervisor.poll_all
     if not operator.wait("start", lambda: operator.ready, START_TIME, poll):
         reports = {"gate": operator.status, **{n: operator.reports.get(n) for n in ("sim", "policy", "recorder")}}
         raise GraphOver(f"not ready after {START_TIME:.0f} s: {[n for n, r in reports.items() if not r]}")

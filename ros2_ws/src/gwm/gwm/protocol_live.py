@@ -20,7 +20,7 @@ import rclpy
 from gwm.graph import NodeSpec, environment, graph
 from gwm.node import now_ns
 from gwm.referee import LAY, WATCH, Referee
-from gwm.supervise import Supervisor
+from gwm.supervise import Supervisor, open_log
 from gwm_core.evaluate.journal import EPISODES, Journal, Outcome
 from gwm_core.evaluate.protocol import Plan, Slot, read_key
 from gwm_core.evaluate.report import look
@@ -44,7 +44,7 @@ def run_live(plan: Plan, journal: Journal, folder: Path, arguments: dict, by_han
     }  # fmt: skip
     live = Live(plan, folder, site_of(arguments["robot"], arguments["site"]), arguments, by_hand, say)
     os.environ.update(environment())
-    with open(folder / "nodes.log", "a") as log:
+    with open_log(folder / "nodes.log", "a") as log:
         supervisor = None
         try:
             for slot in journal.waiting():
@@ -55,7 +55,7 @@ def run_live(plan: Plan, journal: Journal, folder: Path, arguments: dict, by_han
                     supervisor.start()
                 else:
                     supervisor.change(nodes)
-                outcome = live.trial(slot, supervisor.poll)
+                outcome = live.trial(slot, supervisor.poll_all)
                 journal.add(slot, outcome)
                 say(f"  {outcome.aborted or ('success' if outcome.success else 'failure')} {outcome.note}".rstrip())
                 if plan.protocol.stop == "sequential" and look(plan, journal, names)["over"]:
