@@ -28,6 +28,7 @@ from gwm_core.data.info import checked
 from gwm_core.data.off_task import Interval, off_task_intervals
 from gwm_core.data.streams import Streams, is_camera
 from gwm_core.errors import InputError
+from gwm_core.json_files import to_json
 from gwm_core.scene.camera import from_opencv
 from gwm_core.site import Camera
 from gwm_core.sync import Sync, joints_at
@@ -116,7 +117,7 @@ def throw_away(path: Path) -> Path:
 
 
 def _text(info: dict) -> str:
-    return json.dumps(info, indent=1) + "\n"
+    return to_json(info, indent=1) + "\n"
 
 
 def sha256(path: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import random
 import shutil
@@ -25,6 +24,7 @@ from gwm.live import ending, live
 from gwm.operator import Operator
 from gwm.supervise import Supervisor
 from gwm_core.errors import InputError
+from gwm_core.json_files import write_json
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 START_TIME = 90.0  # [s]
@@ -43,11 +43,11 @@ class Running:
 
     def need(self, what: str, until, limit: float = 20.0) -> None:
         """Spin until ``until()`` holds."""
-        self.operator.need(what, until, limit, self.supervisor.poll)
+        self.operator.need(what, until, limit, self.supervisor.poll_all)
 
     def pass_time(self, seconds: float) -> None:
         """Spin for so long."""
-        self.operator.wait("time", lambda: False, seconds, self.supervisor.poll)
+        self.operator.wait("time", lambda: False, seconds, self.supervisor.poll_all)
 
     def memory(self) -> float:
         """Resident memory of the console's process [MB]."""
@@ -62,8 +62,8 @@ def running(policy: str, **more):
     nodes = graph(policy=policy, record=str(out), **more)
     try:
         with live(nodes, out / "nodes.log") as (operator, supervisor):
-            operator.need("start", lambda: operator.ready, START_TIME, supervisor.poll)
-            operator.need("console", (out / "console.url").exists, START_TIME, supervisor.poll)
+            operator.need("start", lambda: operator.ready, START_TIME, supervisor.poll_all)
+            operator.need("console", (out / "console.url").exists, START_TIME, supervisor.poll_all)
             url = urlsplit((out / "console.url").read_text().split()[0])
             yield Running(operator, supervisor, url.netloc, parse_qs(url.query)["token"][0])
     finally:
@@ -106,7 +106,7 @@ def bench_console(stops: int, seed: int, policy: str, json_file: str | None) -> 
             f"{statistics.median(delays):.0f} ms, longest {max(delays):.0f}, {within['within_150_ms']} within 150"
         )
     if json_file:
-        Path(json_file).write_text(json.dumps(result, indent=1) + "\n")
+        write_json(json_file, result)
     print("\n".join(f"{name:<44} {answer}" for name, answer in attacks.get("answers", {}).items()))
     if gate := attacks.get("gate"):
         print(
@@ -121,9 +121,9 @@ def bench_console(stops: int, seed: int, policy: str, json_file: str | None) -> 
 def _stop(run: Running, page, rng: random.Random, seed: int) -> float:
     """One press while the arm moves: [ms] of host time from before the click to the state that ramps down."""
     operator = run.operator
-    operator.home(run.supervisor.poll)
+    operator.home(run.supervisor.poll_all)
     operator.lay("pick_place", 9000 + seed % 1000, "nominal")
-    operator.arm(run.supervisor.poll)
+    operator.arm(run.supervisor.poll_all)
     operator.commands.clear()
     run.need("motion", lambda: operator.commands and np.abs(operator.commands[-1][1]).max() > MOVING)
     run.pass_time(rng.uniform(0.0, 1.5))
@@ -140,7 +140,7 @@ def _stop(run: Running, page, rng: random.Random, seed: int) -> float:
 
 def _attacks(run: Running, found: dict) -> None:
     """Into ``found``: what each attack came to, the gate's lateness without and with them, and the console's growth."""
-    run.operator.arm(run.supervisor.poll)
+    run.operator.arm(run.supervisor.poll_all)
     before = _lateness(run, lambda: run.pass_time(WINDOW))
     memory = run.memory()
     answers = found["answers"] = {}

@@ -6,7 +6,6 @@ process to be killed is this module too, run with a file of plans as its argumen
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -31,6 +30,7 @@ from gwm_core import topics
 from gwm_core.bench.plans import recorded_plans
 from gwm_core.control.judge import judge
 from gwm_core.control.kinematics import HOME_Q
+from gwm_core.json_files import to_json, write_json
 from gwm_core.types import OPEN_WIDTH, Chunk
 
 PERIOD = 0.5  # [s] between plans
@@ -105,15 +105,15 @@ def bench_kill(kills: int, joint_hz: float, path: str | None) -> int:
         np.savez(plans, q=np.array([p.q for p in recorded_plans() if np.ptp(p.q, axis=0).max() > 0.15]))
         with ending() as end, idle, live([gate], log, lambda: Arm(joint_hz)) as (arm, supervisor):
             begun = True
-            arm.need("gate", lambda: arm.status, 30.0, supervisor.poll)
-            arm.arm(supervisor.poll)
-            _kills(done, arm, supervisor.poll, plans, kills)
+            arm.need("gate", lambda: arm.status, 30.0, supervisor.poll_all)
+            arm.arm(supervisor.poll_all)
+            _kills(done, arm, supervisor.poll_all, plans, kills)
     if not begun:
         raise end.error
     figures = _figures(done, arm) | {"trouble": end.trouble, "idle": idle.figures}  # a gap in idle is the machine's
     if path:
-        Path(path).write_text(json.dumps(figures, indent=1) + "\n")
-    print(json.dumps(figures))
+        write_json(path, figures)
+    print(to_json(figures))
     late = figures["within_120_ms"] < kills or figures["within_60_ms"] < 0.95 * kills
     return end.code or int(late or figures["violations"] > 0)
 

@@ -5,7 +5,6 @@ The simulated cameras rest. In their place a process of its own replays simulate
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from gwm.node import SENSOR, STEADY, now_ns, spin
 from gwm.operator import Operator, Trouble
 from gwm_core import topics
 from gwm_core.data.episode import read_episode
+from gwm_core.json_files import write_json
 from gwm_core.sim.camera import CameraRig, choose_renderer
 from gwm_core.sim.simulator import Simulator
 from gwm_core.sim.tasks import sample_layout
@@ -75,13 +75,13 @@ def bench_recording(width: int, height: int, hz: int, seconds: int, file: str | 
     rows: dict[str, dict[str, int]] = {}
     try:
         with ending() as end, live(nodes, out / "nodes.log") as (operator, supervisor):
-            operator.need("start", lambda: operator.ready, START_TIME, supervisor.poll)
-            _record(rows, operator, supervisor.poll, (width, height, hz), seconds, out)
+            operator.need("start", lambda: operator.ready, START_TIME, supervisor.poll_all)
+            _record(rows, operator, supervisor.poll_all, (width, height, hz), seconds, out)
     finally:
         shutil.rmtree(out)
     result = {"width": width, "height": height, "hz": hz, "seconds": seconds, "topics": rows, "trouble": end.trouble}
     if file:
-        Path(file).write_text(json.dumps(result, indent=1) + "\n")
+        write_json(file, result)
     print(
         f"2 x {width}x{height} at {hz} Hz for {seconds:.0f} s: sent, lost on the way, dropped by the recorder, recorded"
     )

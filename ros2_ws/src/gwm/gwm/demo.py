@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from gwm_core.deploy.runtimes import choose
 from gwm_core.errors import InputError, one_of
 from gwm_core.evaluate.statistics import interval
 from gwm_core.imagination import GRAPHS
+from gwm_core.json_files import write_json
 from gwm_core.model.weights import read_weights
 from gwm_core.sim.tasks import TIME_LIMIT, sample_layout
 
@@ -51,7 +51,7 @@ def run_demo(args, policy: str) -> int:
     """Run the demo as the command line asks; 0 where every episode came to an end and nothing was violated."""
     figures, out = drive(args, policy)
     if args.json:
-        Path(args.json).write_text(json.dumps(figures, indent=1) + "\n")
+        write_json(args.json, figures)
     _table(figures)
     if any(out.glob("episode_*[0-9]")):
         contact_sheet(out)
@@ -80,14 +80,14 @@ def drive(args, policy: str) -> tuple[dict, Path]:
     with ending() as end, idle, live(nodes, out / "nodes.log") as (operator, supervisor):
         run.begun = True
         operator.say = lambda text: _say(args, f"  {text}")
-        _episodes(run, operator, supervisor.poll, args, out / "console.url")
+        _episodes(run, operator, supervisor.poll_all, args, out / "console.url")
     if not run.begun:
         raise end.error
     figures = _figures(operator, args, run, idle.figures) | {"trouble": end.trouble, "respawns": supervisor.respawns}
     all_ended = figures["episodes"] == args.episodes and not any(row["trouble"] for row in run.rows)
     well = all_ended and not figures["gate"]["violations"]
     figures["code"] = INTERRUPTED if end.code == INTERRUPTED else supervisor.code or end.code or int(not well)
-    (out / "summary.json").write_text(json.dumps(figures, indent=1) + "\n")
+    write_json(out / "summary.json", figures)
     return figures, out
 
 

@@ -16,7 +16,7 @@ import rclpy
 
 from gwm.graph import NodeSpec, environment
 from gwm.operator import GraphOver, Operator, Trouble
-from gwm.supervise import STOP_TIME, Supervisor
+from gwm.supervise import STOP_TIME, Supervisor, open_log
 from gwm_core.errors import InputError
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as of a shell's commands
@@ -31,7 +31,7 @@ def live(
     rclpy.init(args=[], signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     operator = make()
     try:
-        with private(log) as file:
+        with open_log(log) as file:
             supervisor = Supervisor(nodes, file)
             try:
                 supervisor.start()
@@ -86,13 +86,6 @@ def uninterrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def private(path: Path, mode: str = "w"):
-    """A text file that nobody else may read: the processes print the console's token."""
-    file = open(path, mode, opener=lambda name, flags: os.open(name, flags, 0o600))  # noqa: SIM115
-    os.fchmod(file.fileno(), 0o600)  # it may have been there
-    return file
 
 
 class Idle:

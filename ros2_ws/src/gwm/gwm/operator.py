@@ -18,6 +18,7 @@ from gwm import messages
 from gwm.node import EVERY, RELIABLE, now_ns
 from gwm_core import topics
 from gwm_core.data.backlog import Patience
+from gwm_core.json_files import to_json
 
 TRIES = 8  # to bring the arm where it is to be, on a machine that is busy elsewhere
 PATIENCE = 15.0  # [s] for an answer; for the recorder's: for one more message to be written
@@ -208,11 +209,11 @@ class Operator(Node):
     def lay(self, task: str, seed: int, difficulty: str) -> None:
         """Ask the simulation for an episode's layout."""
         wish = {"task": task, "seed": seed, "difficulty": difficulty}
-        self._episode.publish(String(data=json.dumps(wish)))
+        self._episode.publish(String(data=to_json(wish)))
 
     def film(self, on: bool) -> None:
         """Let the simulation's cameras run or rest."""
-        self._episode.publish(String(data=json.dumps({"cameras": on})))
+        self._episode.publish(String(data=to_json({"cameras": on})))
 
     @property
     def missing(self) -> list[str]:

@@ -18,11 +18,11 @@ import numpy as np
 import rclpy
 
 from gwm.graph import NodeSpec, environment, graph
-from gwm.live import private, uninterrupted
+from gwm.live import uninterrupted
 from gwm.node import now_ns
 from gwm.operator import GraphOver, Refused, Trouble
 from gwm.referee import LAY, WATCH, Referee
-from gwm.supervise import Supervisor
+from gwm.supervise import Supervisor, open_log
 from gwm_core.evaluate.journal import EPISODES, Journal, Outcome
 from gwm_core.evaluate.protocol import Plan, Slot, read_key
 from gwm_core.evaluate.report import look
@@ -51,7 +51,7 @@ def run_live(plan: Plan, journal: Journal, folder: Path, arguments: dict, by_han
     }  # fmt: skip
     live = Live(plan, folder, site_of(arguments["robot"], arguments["site"]), arguments, by_hand, say)
     os.environ.update(environment())
-    with private(folder / "nodes.log", "a") as log:
+    with open_log(folder / "nodes.log", "a") as log:
         supervisor = None
         try:
             for slot in journal.waiting():
@@ -63,7 +63,7 @@ def run_live(plan: Plan, journal: Journal, folder: Path, arguments: dict, by_han
                 else:
                     supervisor.change(nodes)
                 try:
-                    outcome = live.trial(slot, supervisor.poll)
+                    outcome = live.trial(slot, supervisor.poll_all)
                 except GraphOver as error:
                     raise GraphOver(f"{error} ({folder / 'nodes.log'}): the same command goes on") from None
                 except Trouble as error:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from pathlib import Path
 
 from gwm_core.errors import InputError
+from gwm_core.json_files import STDOUT
 
+CALLED = "GWM_CALLED"  # the command as it was typed, set by the script in the repository
 TASKS = "lift, pick_place or stack"
 
 
@@ -22,9 +25,26 @@ class Parser(argparse.ArgumentParser):
 
 def verb(verbs, name: str, help_: str, example: str, run):
     """Declare a verb; ``run`` takes the parsed arguments and returns the exit code."""
-    parser = verbs.add_parser(name, help=help_, description=help_, epilog=f"example: {example}")
+    parser = verbs.add_parser(name, help=help_, description=help_, epilog=f"example: {as_called(example)}")
     parser.set_defaults(run=run)
     return parser
+
+
+def as_called(text: str) -> str:
+    """``text`` with the command as it was called, ``./gwm`` say, wherever a line to type in begins with gwm."""
+    command = os.environ.get(CALLED, "gwm")
+    return re.sub(r"(^|`)gwm(?= |$)", rf"\1{command}", text)
+
+
+def say_next(text: str) -> None:
+    """Say what is done next: ``gwm ...`` as a line to type in."""
+    print(f"next: {as_called(text)}")
+
+
+def said_by_system(error: OSError) -> str:
+    """One line for what the system refused, with the file where it names one."""
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return ": ".join([*names, error.strerror or str(error) or type(error).__name__])
 
 
 def cores() -> int:
@@ -62,7 +82,7 @@ def natural(name: str, value: int) -> int:
 
 def writable(path: str | None) -> None:
     """Raise InputError now rather than lose the figures of a long run."""
-    if path:
+    if path and path != STDOUT:
         existed = Path(path).exists()
         try:
             with open(path, "a"):

@@ -32,7 +32,7 @@ def add_eval(kinds) -> None:
 
 def evaluate_protocol(args) -> int:
     from gwm import protocol
-    from gwm.graph import parse
+    from gwm.arguments import parse
 
     second, source = Path(args.second) if args.second else None, Path(args.source)
     out = Path(args.out) if args.out else None

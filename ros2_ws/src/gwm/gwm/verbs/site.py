@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
-from pathlib import Path
 
 from gwm.terminal import verb, writable
+from gwm_core.errors import one_of
+from gwm_core.json_files import write_json
 
 
 def add(verbs) -> None:
@@ -15,17 +15,18 @@ def add(verbs) -> None:
     kinds = kinds.add_subparsers(metavar="WHAT", required=True)
     p = verb(kinds, "check", "Say what is in a site file; exit 2 and the reason when it is refused.",
              "gwm site check ~/.config/gwm/site.yaml", check)  # fmt: skip
-    p.add_argument("file", help="the site file (launch/site.example.yaml is one, with comments)")
-    p.add_argument("--json", metavar="FILE", help="write what was found to FILE")
+    p.add_argument("file", nargs="?", default="", help="the site file (default ~/.config/gwm/site.yaml; "
+                   "launch/site.example.yaml is one, with comments)")  # fmt: skip
+    p.add_argument("--robot", default="fr3", help="fr3, or sim: without a file the simulation's own site (default fr3)")
+    p.add_argument("--json", metavar="FILE", help="write what was found to FILE (- writes it to stdout)")
 
 
 def check(args) -> int:
     from gwm_core.control.limits import UNITS
-    from gwm_core.site import load_site, mounts
+    from gwm_core.site import mounts, site_of
 
     writable(args.json)
-    site = load_site(args.file)
-    mounts(site)
+    site = site_of(one_of("robot", args.robot, ("sim", "fr3")), args.file)
     found = {
         "robot": site.robot,
         "robot_ip": site.robot_ip,
@@ -35,10 +36,11 @@ def check(args) -> int:
         "limits": {name: getattr(site.limits, name).tolist() for name in UNITS},
         "tasks": {name: task.to_dict() for name, task in site.tasks.items()},
         "cameras": {name: camera.to_dict() for name, camera in site.cameras.items()},
+        "mounts": mounts(site),
         "remarks": _remarks(site),
     }
     if args.json:
-        Path(args.json).write_text(json.dumps(found, indent=1) + "\n")
+        write_json(args.json, found)
     box = found["workspace"]
     print(f"robot      {site.robot} at {site.robot_ip or '(no address)'}")
     print(f"workspace  {box['low']} to {box['high']} m")
