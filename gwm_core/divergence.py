@@ -15,6 +15,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from gwm_core.errors import InputError
+from gwm_core.json_files import write_json
 from gwm_core.model.weights import digest
 from gwm_core.scene.gaussians import MEANS
 
@@ -106,7 +107,7 @@ class Limits:
 
     def save(self, folder: Path) -> None:
         """Write into the folder of the world model."""
-        (Path(folder) / LIMITS).write_text(json.dumps(asdict(self), indent=1) + "\n")
+        write_json(Path(folder) / LIMITS, asdict(self))
 
 
 def fit_limits(folder: Path, normal: Sequence[dict[int, dict[str, float]]], provenance: str) -> Limits:

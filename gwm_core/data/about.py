@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import secrets
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from gwm_core.json_files import to_json
 from gwm_core.site import Site
 
 _PACKAGES = ("gwm", "torch", "mujoco", "rosbags", "opencv-python-headless")
@@ -25,7 +25,7 @@ def about(site: Site, robot: str, task: str, policy: str, operator: str, record:
     code = policy_code(policy, record) if policy else "teleop"
     return {
         "task": task, "robot": robot, "operator": operator, "policy": code, "unusable": [], "cameras": cameras,
-        "calibration": hashlib.sha256(json.dumps(cameras, sort_keys=True).encode()).hexdigest()[:16],
+        "calibration": hashlib.sha256(to_json(cameras, sort_keys=True).encode()).hexdigest()[:16],
         "versions": versions(), **(site.tasks[task].to_dict() if task in site.tasks else {}),
     }  # fmt: skip
 

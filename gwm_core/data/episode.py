@@ -23,6 +23,7 @@ from rosbags.typesys.store import SerdeError
 from gwm_core import topics
 from gwm_core.data.cdr import DEPTH_HEADER, STORE, deserialize, serialized
 from gwm_core.errors import InputError
+from gwm_core.json_files import to_json
 from gwm_core.scene.camera import from_opencv
 from gwm_core.site import Camera
 from gwm_core.sync import Sync, joints_at
@@ -111,7 +112,7 @@ def throw_away(path: Path) -> Path:
 
 
 def _text(info: dict) -> str:
-    return json.dumps(info, indent=1) + "\n"
+    return to_json(info, indent=1) + "\n"
 
 
 def sha256(path: Path) -> str:

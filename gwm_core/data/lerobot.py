@@ -8,7 +8,6 @@ for, episode.json and the camera matrices, is in ``meta/gwm.json``; ``meta/SHA25
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from gwm_core.data.lerobot_video import Encoder, tiff
 from gwm_core.data.table import Table
 from gwm_core.data.untrusted import MOST_ROWS, SUMS, checked, decoded, described, needed
 from gwm_core.errors import InputError, one_of
+from gwm_core.json_files import to_json, write_json
 
 __all__ = ["export_lerobot", "import_lerobot"]
 _GROUP = 64 << 20  # [bytes] of images in one row group, so that a reader needs no more at once
@@ -225,10 +225,10 @@ class _Writer:
         folder.mkdir()
         tasks, about = list(self._tasks), {"format": 1, "episodes": self._known}
         info = meta.info_json(self.version, self._fps, self._kinds, self.lengths, len(tasks))
-        _json(folder / "info.json", info)
-        _json(self.folder / meta.SIDECAR, about)
+        write_json(folder / "info.json", info)
+        write_json(self.folder / meta.SIDECAR, about)
         if self.version == "v3.0":
-            _json(folder / "stats.json", self._stats.result(self.version))
+            write_json(folder / "stats.json", self._stats.result(self.version))
             meta.write_tasks(folder / "tasks.parquet", tasks)
             meta.write_episodes(folder / "episodes/chunk-000/file-000.parquet", self._episodes)
             return
@@ -240,12 +240,8 @@ class _Writer:
         _lines(folder / "episodes_stats.jsonl", [{key: entry[key] for key in keys} for entry in self._episodes])
 
 
-def _json(path: Path, value) -> None:
-    path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
-
-
 def _lines(path: Path, values: list[dict]) -> None:
-    path.write_text("".join(json.dumps(value, allow_nan=False) + "\n" for value in values))
+    path.write_text("".join(to_json(value) + "\n" for value in values))
 
 
 def _sums(folder: Path) -> None:

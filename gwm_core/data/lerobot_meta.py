@@ -5,7 +5,6 @@ v3.0 as lerobot 0.6.1 reads and writes it; v2.1 as lerobot 0.3.3 and openpi do (
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from gwm_core.data.lerobot_video import FAR, NEAR, SHIFT
 from gwm_core.data.table import COLUMNS, Table
 from gwm_core.data.untrusted import needed
+from gwm_core.json_files import to_json
 
 VERSIONS = ("v3.0", "v2.1")
 CHUNK = 1000  # files (v3.0) or episodes (v2.1) in a folder
@@ -90,7 +90,7 @@ def schema(kinds: dict, version: str):
         vector = kind["dtype"] == "float32" and name in COLUMNS
         made = pa.list_(pa.float32(), kind["shape"][0]) if vector else scalars[kind["dtype"]]
         fields.append(pa.field(name, made))
-    extra = {"huggingface": json.dumps({"info": {"features": _hugging(kinds)}})} if version == "v2.1" else None
+    extra = {"huggingface": to_json({"info": {"features": _hugging(kinds)}})} if version == "v2.1" else None
     return pa.schema(fields, extra)
 
 
@@ -180,7 +180,7 @@ def write_tasks(path: Path, tasks: list[str]) -> None:
         "columns": [number | {"metadata": None}, {"name": "task", "field_name": "task", **text, "metadata": None}],
         "creator": {"library": "pyarrow", "version": pa.__version__}, "pandas_version": "2.3.3",
     }  # fmt: skip
-    fields = pa.schema([("task_index", pa.int64()), ("task", pa.string())], {"pandas": json.dumps(pandas)})
+    fields = pa.schema([("task_index", pa.int64()), ("task", pa.string())], {"pandas": to_json(pandas)})
     pq.write_table(pa.table([list(range(len(tasks))), tasks], schema=fields), path)
 
 

@@ -17,6 +17,7 @@ from gwm_core import topics
 from gwm_core.data.cdr import deserialize
 from gwm_core.data.episode import INFO
 from gwm_core.errors import InputError
+from gwm_core.json_files import to_json
 from gwm_core.site import Camera
 from gwm_core.types import CHUNK_DT
 
@@ -124,7 +125,7 @@ def page_data(replays: dict[str, Replay]) -> str:
     def strips(views: dict[str, list[bytes]]) -> dict[str, list[str]]:
         return {view: [jpeg(data) for data in steps] for view, steps in views.items()}
 
-    return json.dumps([
+    return to_json([
         {
             "name": name, "info": {k: v for k, v in r.info.items() if k not in ("cameras", "sha256")},
             "cameras": r.cameras, "divergence": timed(r.divergence), "status": timed(r.status),

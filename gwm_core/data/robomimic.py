@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import multiprocessing
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -37,6 +36,7 @@ from gwm_core.data.untrusted import (
     whole,
 )
 from gwm_core.errors import InputError
+from gwm_core.json_files import to_json
 
 NAMES = {
     "observation.state": "obs/state", "observation.velocity": "obs/velocity", "observation.pose": "obs/pose",
@@ -89,7 +89,7 @@ def export_robomimic(
 def _finish(file, first: Table, lengths: list[int], seed: int) -> None:
     args = {"env_name": f"gwm-{first.info.get('task', 'real')}", "type": 2, "env_version": "1", "env_kwargs": {}}
     file["data"].attrs["total"] = sum(lengths)
-    file["data"].attrs["env_args"] = json.dumps(args | {"fps": first.fps})
+    file["data"].attrs["env_args"] = to_json(args | {"fps": first.fps})
     order = np.random.default_rng(seed).permutation(len(lengths))
     cut = min(max(round(VALID * len(lengths)), 1), len(lengths) - 1)
     for name, chosen in (("valid", order[:cut]), ("train", order[cut:])):
@@ -102,7 +102,7 @@ def _write_demo(demo, table: Table, where: str, next_obs: bool) -> None:
     info = {key: value for key, value in table.info.items() if key != "sha256"}
     record = {"info": info, "intrinsics": {name: np.asarray(K).tolist() for name, K in table.intrinsics.items()}}
     described(where, record)
-    text = json.dumps(record | {"fps": table.fps}, allow_nan=False).encode()
+    text = to_json(record | {"fps": table.fps}).encode()
     ended = np.zeros(rows, np.uint8)
     ended[-1] = 1
     arrays = {name: np.float32(table.columns[column]) for column, name in NAMES.items()}

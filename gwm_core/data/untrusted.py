@@ -20,6 +20,7 @@ from PIL import Image
 from gwm_core.data.episode import sha256
 from gwm_core.data.table import COLUMNS, Table
 from gwm_core.errors import InputError
+from gwm_core.json_files import to_json
 from gwm_core.site import Camera
 
 LARGEST_JSON = 64 << 20  # [bytes] of a file
@@ -215,7 +216,7 @@ def png(image: np.ndarray) -> bytes:
 
 def digest(table: Table) -> str:
     """Hex digest of everything in ``table``, pixels instead of encodings: equal where two tables are."""
-    total = hashlib.sha256(json.dumps([table.fps, table.info, sorted(table.color)], sort_keys=True).encode())
+    total = hashlib.sha256(to_json([table.fps, table.info, sorted(table.color)], sort_keys=True).encode())
     for name in sorted(table.columns):
         total.update(np.ascontiguousarray(table.columns[name]))
     total.update(np.ascontiguousarray(table.usable, np.uint8))

@@ -24,6 +24,7 @@ from gwm_core.control.kinematics import from_rows
 from gwm_core.deploy import seal
 from gwm_core.divergence import LIMITS
 from gwm_core.errors import InputError
+from gwm_core.json_files import write_json
 from gwm_core.model.weights import MANIFESTS, read_weights
 
 CONTRACT, GOLDEN = "bundle.json", "golden.safetensors"
@@ -149,5 +150,5 @@ def make_bundle(source: Path, out: Path, golden: dict[str, Sequence], cameras: i
         "tolerance": TOLERANCE,
         "provenance": {kind: known.manifest.get("provenance", {}) for kind, known in weights.items()},
     }
-    (out / CONTRACT).write_text(json.dumps(contract, indent=1) + "\n")
+    write_json(out / CONTRACT, contract)
     seal.seal(out)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gwm_core.deploy.seal import check, seal
 from gwm_core.errors import InputError
+from gwm_core.json_files import to_json
 
 KEY = "key.json"
 Key = dict[str, str]
@@ -67,4 +68,4 @@ def _build(folder: Path, file: str, key: Key, build: Callable[[Path], None]) -> 
 
 
 def _text(key: Key) -> str:
-    return json.dumps(key, sort_keys=True, indent=1) + "\n"
+    return to_json(key, sort_keys=True, indent=1) + "\n"

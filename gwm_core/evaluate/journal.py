@@ -12,6 +12,7 @@ from pathlib import Path
 from gwm_core import topics
 from gwm_core.errors import InputError
 from gwm_core.evaluate.protocol import Plan, Slot
+from gwm_core.json_files import to_json
 
 FILE = "trials.jsonl"
 EPISODES = "episodes"  # folder beside it, of what was recorded over the live graph
@@ -81,7 +82,7 @@ class Journal:
         """Write a trial down; on disk when this returns. Raises InputError where another process wrote one too."""
         values = {"before": self._last, "number": slot.number, "code": slot.code, "seed": slot.seed,
                   "task": str(slot.task), "outcome": asdict(outcome)}  # fmt: skip
-        line = json.dumps(values).encode()
+        line = to_json(values).encode()
         with open(self._file, "ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if file.seek(0, os.SEEK_END) != self._size:

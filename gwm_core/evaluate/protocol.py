@@ -24,6 +24,7 @@ import numpy as np
 import yaml
 
 from gwm_core.errors import InputError, one_of
+from gwm_core.json_files import to_json, write_json
 from gwm_core.types import RESERVED
 
 STOPS = ("fixed", "sequential")
@@ -127,8 +128,8 @@ def begin(protocol: Protocol, weights: dict[str, str], folder: Path) -> Plan:
     key = {"codes": dict(zip(string.ascii_uppercase, names)), "salt": secrets.token_hex(16)}
     decided["sealed"] = hashlib.sha256(_canonical(key)).hexdigest()
     decided["sha256"] = hashlib.sha256(_canonical(decided)).hexdigest()
-    (Path(folder) / KEY).write_text(json.dumps(key) + "\n")
-    file.write_text(json.dumps(decided, indent=1) + "\n")
+    write_json(Path(folder) / KEY, key)
+    write_json(file, decided)
     return open_plan(folder)
 
 
@@ -170,4 +171,4 @@ def read_key(plan: Plan, folder: Path) -> dict[str, str]:
 
 
 def _canonical(values) -> bytes:
-    return json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
+    return to_json(values, sort_keys=True, separators=(",", ":")).encode()

@@ -42,7 +42,7 @@ def foreseen(trials: int, alpha: float) -> list[tuple[float, float]]:
 
 
 def summarize(plan: Plan, journal: Journal, names: dict[str, str]) -> dict:
-    """Everything that is reported, JSON-able.
+    """Everything that is reported, JSON-able; a figure that is undefined is None.
 
     Args:
         names: code -> what a policy is called; the codes themselves while nobody may know.
@@ -78,8 +78,8 @@ def _rates(entries: list[Entry], names: dict[str, str]) -> dict[str, dict]:
         times = [outcome.seconds for outcome in own if outcome.success]
         rows[name] = {
             "trials": len(own), "successes": won, "ci95": list(interval(won, len(own))),
-            "posterior": [mean, low, high], "score": float(np.mean([o.score for o in own])) if own else float("nan"),
-            "seconds": float(np.median(times)) if times else float("nan"),
+            "posterior": [mean, low, high], "score": float(np.mean([o.score for o in own])) if own else None,
+            "seconds": float(np.median(times)) if times else None,
             "interventions": sum(o.interventions for o in own), "violations": sum(o.violations for o in own),
             "latency_ms": float(np.median(latencies)) if latencies else None,
             "aborted": sum(o.aborted == "policy" for o in own),

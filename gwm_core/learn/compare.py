@@ -12,6 +12,7 @@ import numpy as np
 from gwm_core.deploy.foresight import Foresight
 from gwm_core.errors import InputError
 from gwm_core.evaluate.statistics import paired_interval
+from gwm_core.json_files import to_json
 from gwm_core.learn.dataset import Samples, load_samples, refuse_reserved
 from gwm_core.learn.evaluate import EvalConfig, evaluate
 from gwm_core.learn.train import train_policy
@@ -99,7 +100,7 @@ def _successes(
         study.processes,
     )
     won = [bool(trial.success) for trial in trials]
-    file.write_text(json.dumps(won) + "\n")
+    file.write_text(to_json(won) + "\n")
     return won
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from gwm_core.control.kinematics import from_rows
 from gwm_core.errors import InputError
+from gwm_core.json_files import to_json
 from gwm_core.learn import reconstruction
 from gwm_core.learn.clips import Clips
 from gwm_core.learn.dataset import Samples
@@ -246,7 +246,7 @@ def judge_world(world: World, sequences: Sequences, which: np.ndarray) -> dict[s
 
 def settings_key(network, config: TrainConfig, samples: int) -> str:
     """What an interrupted run must share with the one that takes it up."""
-    return json.dumps([asdict(network), asdict(config), samples])
+    return to_json([asdict(network), asdict(config), samples])
 
 
 def about_run(config: TrainConfig, samples: int, device: str) -> dict:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ from safetensors.torch import load, save_file
 from torch import nn
 
 from gwm_core.errors import InputError
+from gwm_core.json_files import to_json, write_json
 from gwm_core.model.image_model import ImageModel
 from gwm_core.model.policy import Policy
 from gwm_core.model.vae import VAE
@@ -104,11 +104,11 @@ def _save(folder: Path, kind: str, network: nn.Module, config: dict, manifest: d
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in network.state_dict().items()}
     partial = folder / f"{kind}.safetensors.partial"
-    save_file(tensors, partial, metadata={"config": json.dumps(config)})
+    save_file(tensors, partial, metadata={"config": to_json(config)})
     manifest = {"sha256": {f"{kind}.safetensors": digest(partial)}, **manifest}
     (folder / MANIFESTS[kind]).unlink(missing_ok=True)
     partial.rename(folder / f"{kind}.safetensors")
-    (folder / MANIFESTS[kind]).write_text(json.dumps(manifest, indent=1) + "\n")
+    write_json(folder / MANIFESTS[kind], manifest)
 
 
 def _load(folder: Path, kind: str, build) -> tuple[nn.Module, dict]:

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from gwm_core.errors import InputError
+from gwm_core.json_files import write_json
 from gwm_core.scene.source import read_image
 from gwm_core.sync import MS, Sync
 from gwm_core.types import OPEN_WIDTH, Frame
@@ -95,7 +96,7 @@ def add_view(folder: Path, K: np.ndarray, view: View) -> None:
         _write(folder / entry["depth"], np.rint(view.depth * 1000).astype(np.uint16))
     index["views"].append(entry)
     partial = path.with_name(INDEX + ".partial")
-    partial.write_text(json.dumps(index, indent=1) + "\n")
+    write_json(partial, index)
     os.replace(partial, path)
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from gwm_core.json_files import write_json
 from gwm_core.render import cuda, rasterize
 from gwm_core.render.benchmark_scene import surfel_scene
 from gwm_core.scene.build import EVERYWHERE, compare
@@ -37,7 +36,7 @@ def bench_render(path: str | None, repeats: int) -> int:
         for name, draw in (("forward", _forward), ("forward+backward", _forward_backward)):
             rows += _compare(scene, name, draw, repeats)
     if path:
-        Path(path).write_text(json.dumps({"rows": rows, "threads": torch.get_num_threads()}, indent=1) + "\n")
+        write_json(path, {"rows": rows, "threads": torch.get_num_threads()})
     print(HEADER)
     for r in rows:
         print(f"{r['pass']:18}{r['backend']:11}{r['width']:>5}x{r['height']}{r['gaussians']:>11}{r['ms_median']:>10.2f}"
@@ -68,7 +67,7 @@ def bench_lift(path: str | None, repeats: int) -> int:
         rows.append({"lift": name, "gaussians": config.count, "ms_median": statistics.median(times), "ms_p99": p99})
         print(f"{name:12} {rows[-1]['ms_median']:.2f} ms median, {p99:.2f} ms p99")
     if path:
-        Path(path).write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+        write_json(path, {"rows": rows})
     return 0
 
 
@@ -102,7 +101,7 @@ def bench_scene(path: str | None, seeds: range) -> int:
               f"{row['psnr_baseline_mask']:.2f} dB against {row['baseline_psnr']:.2f}, where either is "
               f"{row['psnr_either']:.2f} against {row['baseline_psnr_either']:.2f}")  # fmt: skip
     if path:
-        Path(path).write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+        write_json(path, {"rows": rows})
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import random
 import shutil
@@ -25,6 +24,7 @@ from gwm.graph import environment, graph
 from gwm.operator import Operator
 from gwm.supervise import Supervisor
 from gwm_core.errors import InputError
+from gwm_core.json_files import write_json
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 START_TIME = 90.0  # [s]
@@ -104,7 +104,7 @@ def bench_console(stops: int, seed: int, policy: str, json_file: str | None) -> 
     within = {f"within_{limit}_ms": sum(ms <= limit for ms in delays) for limit in (150, 300)}
     result = {"stops": len(delays), **within, "click_to_ramp_ms": {"median": middle, "max": longest}, **attacks}
     if json_file:
-        Path(json_file).write_text(json.dumps(result, indent=1) + "\n")
+        write_json(json_file, result)
     print(
         f"STOP in Chromium, all streams on: {len(delays)} presses, from click to ramp median {middle:.0f} ms, "
         f"longest {longest:.0f}, {within['within_150_ms']} within 150"

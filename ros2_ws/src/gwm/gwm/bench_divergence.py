@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from gwm_core.bench.disturb import KINDS, Case, run_all
 from gwm_core.divergence import Limits, fit_limits, load_limits
 from gwm_core.errors import InputError
 from gwm_core.evaluate.statistics import interval
+from gwm_core.json_files import write_json
 
 WITHIN = 1.0  # [s]
 SHARES = np.round(np.geomspace(0.4, 2.5, 12), 2)  # of the limits, for the curve
@@ -51,7 +51,7 @@ def bench_divergence(policy: str, task: str, seeds: range, normal: range, render
         print(f"{point['share']:19.2f}   " + "  ".join(f"{100 * point[kind]:5.0f} %" for kind in KINDS))
     if file:
         report = {"policy": policy, "task": task, "limits": limits.provenance, "kinds": figures, "curve": curve}
-        Path(file).write_text(json.dumps(report, indent=1) + "\n")
+        write_json(file, report)
     return 0
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from copy import copy
-from pathlib import Path
 
 from gwm.demo import drive
+from gwm_core.json_files import write_json
 
 WHOLE = "all but capture"
 PARTS = {
@@ -41,7 +40,7 @@ def bench_e2e(args, policy: str) -> int:
             "rows": [{"stage": name, **values} for name, values in table.items()],
         }
     if args.json:
-        Path(args.json).write_text(json.dumps(result, indent=1) + "\n")
+        write_json(args.json, result)
     _show(result)
     return 0
 

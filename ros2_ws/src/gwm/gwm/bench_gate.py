@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gc
-import json
 import time
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +16,7 @@ from gwm_core.bench.plans import recorded_plans
 from gwm_core.bench.rig import Rig
 from gwm_core.control.gate import State
 from gwm_core.control.kinematics import HOME_Q
+from gwm_core.json_files import write_json
 from gwm_core.types import Chunk
 
 KILLS = 200
@@ -33,7 +32,7 @@ def bench_gate(actions: int, seed: int, path: str | None) -> int:
     figures["cpu_seconds"] = time.process_time() - cpu
     figures["tick_ms"] = _tick_cost(plans)
     if path:
-        Path(path).write_text(json.dumps(figures, indent=1) + "\n")
+        write_json(path, figures)
     print(f"{report.actions} actions in {figures['seconds']:.0f} s ({figures['cpu_seconds']:.0f} s of CPU): "
           f"{report.violations} violations, {report.nonfinite} not finite, {report.partial} half used")  # fmt: skip
     cost = ", ".join(f"{name} {ms:.2f} ms" for name, ms in figures["tick_ms"].items())
@@ -77,7 +76,7 @@ def bench_faults(seed: int, path: str | None) -> int:
         _show(row)
     left_out = {"hardware": HARDWARE, "elsewhere": ELSEWHERE}
     if path:
-        Path(path).write_text(json.dumps({"rows": table, "not_run": left_out, "seed": seed}, indent=1) + "\n")
+        write_json(path, {"rows": table, "not_run": left_out, "seed": seed})
     print(f"not run here: {', '.join(map(str, HARDWARE))} (hardware), {', '.join(map(str, ELSEWHERE))} (other parts)")
     return int(not all(row["ok"] for row in table))
 

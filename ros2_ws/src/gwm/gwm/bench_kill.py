@@ -33,6 +33,7 @@ from gwm_core.bench.plans import recorded_plans
 from gwm_core.control.judge import judge
 from gwm_core.control.kinematics import HOME_Q
 from gwm_core.errors import InputError
+from gwm_core.json_files import to_json, write_json
 from gwm_core.types import OPEN_WIDTH, Chunk
 
 PERIOD = 0.5  # [s] between plans
@@ -128,8 +129,8 @@ def bench_kill(kills: int, joint_hz: float, path: str | None) -> int:
         "stops": {k[6:]: int(v) for k, v in arm.status.items() if k.startswith("stops ")},
     }  # fmt: skip
     if path:
-        Path(path).write_text(json.dumps(figures, indent=1) + "\n")
-    print(json.dumps(figures))
+        write_json(path, figures)
+    print(to_json(figures))
     return int(figures["within_120_ms"] < kills or figures["within_60_ms"] < 0.95 * kills or figures["violations"] > 0)
 
 

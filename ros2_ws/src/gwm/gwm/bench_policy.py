@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import statistics
 import subprocess
@@ -21,6 +20,7 @@ from gwm_core.deploy.actor import Actor
 from gwm_core.deploy.bundle import drift, open_bundle
 from gwm_core.deploy.moments import recorded, simulated
 from gwm_core.deploy.runtimes import PRECISIONS, choose, why_not
+from gwm_core.json_files import write_json
 
 START = """
 import sys, time
@@ -71,7 +71,7 @@ def bench_policy(
     figures = {"policy": str(folder), "moments": len(moments), "threads": threads, "eager_ms_median": eager,
                "start_s": _starts(folder), "rows": rows}  # fmt: skip
     if path:
-        Path(path).write_text(json.dumps(figures, indent=1) + "\n")
+        write_json(path, figures)
     _table(figures)
     return 0
 
@@ -142,7 +142,7 @@ def bench_bundle(folder: Path, flips: int, cuts: int, seed: int, path: str | Non
         report = damaged(copy, flips, cuts, seed, bar.step)
     figures = {"policy": str(folder), "seed": seed, **report}
     if path:
-        Path(path).write_text(json.dumps(figures, indent=1) + "\n")
+        write_json(path, figures)
     taken = ", ".join(report["taken"]) or "none"
     print(f"refused: {report['flips_refused']} of {flips} flipped bits, {report['cuts_refused']} of {cuts} cuts, over "
           f"{report['files']} files; taken: {taken}")  # fmt: skip

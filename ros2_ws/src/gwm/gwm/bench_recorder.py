@@ -32,6 +32,7 @@ from gwm_core.data.recording import DiskConfig, Recording
 from gwm_core.data.recover import recover, salvaged, unfinished
 from gwm_core.data.ring import Ring
 from gwm_core.errors import InputError
+from gwm_core.json_files import write_json
 
 RATE, EPISODE, IMAGE = 100, 0.6, 40_000  # [Hz] of joint states, [s] of an episode, [bytes] of an image at 30 Hz
 KILL = 0.1, 2.5  # [s] after the child's first message, at random
@@ -69,7 +70,7 @@ def bench_recorder(kills: int, full: int, seed: int, file: str | None) -> int:
             f"{1e3 * np.median(lost):.0f} ms are lost at the median and {1e3 * lost.max():.0f} ms at most"
         )
     if file:
-        Path(file).write_text(json.dumps({name: asdict(r) for name, r in reports.items()}, indent=1) + "\n")
+        write_json(file, {name: asdict(r) for name, r in reports.items()})
     return int(any(report.lost or report.half for report in reports.values()))
 
 

@@ -5,7 +5,6 @@ The simulated cameras rest. In their place a process of its own replays simulate
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -25,6 +24,7 @@ from gwm.supervise import Supervisor
 from gwm_core import topics
 from gwm_core.data.episode import read_episode
 from gwm_core.errors import InputError
+from gwm_core.json_files import write_json
 from gwm_core.sim.camera import CameraRig, choose_renderer
 from gwm_core.sim.simulator import Simulator
 from gwm_core.sim.tasks import sample_layout
@@ -91,7 +91,7 @@ def bench_recording(width: int, height: int, hz: int, seconds: int, file: str | 
             shutil.rmtree(out)
     result = {"width": width, "height": height, "hz": hz, "seconds": seconds, "topics": rows}
     if file:
-        Path(file).write_text(json.dumps(result, indent=1) + "\n")
+        write_json(file, result)
     print(
         f"2 x {width}x{height} at {hz} Hz for {seconds:.0f} s: sent, lost on the way, dropped by the recorder, recorded"
     )

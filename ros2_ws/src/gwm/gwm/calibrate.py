@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import select
 import sys
 import time
@@ -16,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from gwm_core import topics
 from gwm_core.control.kinematics import fk
 from gwm_core.errors import InputError, one_of
+from gwm_core.json_files import write_json
 from gwm_core.scene import calibrate as core
 from gwm_core.scene.charuco import Board, print_board
 from gwm_core.scene.views import View, add_view, read_views
@@ -125,7 +125,7 @@ def _board_place(text: str, camera: Camera, view: View) -> np.ndarray:
 
 def _save(path: str | None, figures: dict) -> None:
     if path:
-        Path(path).write_text(json.dumps(figures, indent=1) + "\n")
+        write_json(path, figures)
 
 
 def _collect(camera: str, prefix: str, board: Board | None) -> Path:

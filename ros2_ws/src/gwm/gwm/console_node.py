@@ -27,6 +27,7 @@ from gwm_core import topics
 from gwm_core.control.access import OPERATOR, VIEWER, Access
 from gwm_core.control.supervision import MODES
 from gwm_core.errors import InputError
+from gwm_core.json_files import to_json
 from gwm_core.site import site_of
 
 WISHES = {
@@ -200,9 +201,9 @@ class ConsoleNode(Node):
             self._publish_joy(command)
         else:
             topic, wish = self._wish_of(what, command)
-            self._says[topic].publish(String(data=json.dumps(wish)))
+            self._says[topic].publish(String(data=to_json(wish)))
         if what not in ("beat", "joy"):
-            self._says[topics.DECISION].publish(String(data=json.dumps({"time": now_ns(self), **command})))
+            self._says[topics.DECISION].publish(String(data=to_json({"time": now_ns(self), **command})))
 
     def _wish_of(self, what: str, command: dict) -> tuple[str, dict]:
         """The topic and the JSON of a command that is no service."""
@@ -255,7 +256,7 @@ class ConsoleNode(Node):
         return header
 
     def _log(self, entry: dict) -> None:
-        self._audit.write(json.dumps({"time": time.time(), **entry}) + "\n")
+        self._audit.write(to_json({"time": time.time(), **entry}) + "\n")
 
     def close(self) -> None:
         """End the server."""

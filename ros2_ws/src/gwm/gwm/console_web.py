@@ -22,6 +22,7 @@ from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 
 from gwm_core.control.access import OPERATOR, Access, Budget, Lease
+from gwm_core.json_files import to_json
 
 PAGE = Path(__file__).with_name("web")
 FILES = {"console.js": "text/javascript", "console.css": "text/css"}
@@ -192,7 +193,7 @@ class Console:
             if time.monotonic() - state_at >= STATE_PERIOD:
                 state_at = time.monotonic()
                 control = "view" if role != OPERATOR else "yours" if self._lease.holder in (0, client) else "other"
-                await socket.send_text(json.dumps(self._desk.state() | {"control": control}))
+                await socket.send_text(to_json(self._desk.state() | {"control": control}))
             for name, (number, jpeg) in list(self._desk.pictures.items()):
                 if shown.get(name) != number:
                     shown[name] = number

@@ -25,6 +25,7 @@ from gwm_core.deploy.runtimes import choose
 from gwm_core.errors import InputError, one_of
 from gwm_core.evaluate.statistics import interval
 from gwm_core.imagination import GRAPHS
+from gwm_core.json_files import write_json
 from gwm_core.model.weights import read_weights
 from gwm_core.sim.tasks import TIME_LIMIT, sample_layout
 
@@ -36,7 +37,7 @@ def run_demo(args, policy: str) -> int:
     """Run the demo as the command line asks; returns the exit code."""
     figures, out = drive(args, policy)
     if args.json:
-        Path(args.json).write_text(json.dumps(figures, indent=1) + "\n")
+        write_json(args.json, figures)
     _table(figures, out)
     contact_sheet(out)
     return 0
@@ -72,7 +73,7 @@ def drive(args, policy: str) -> tuple[dict, Path]:
             rclpy.try_shutdown()
     figures = _figures(operator, args, rows, before, after, json.loads(idle.communicate()[0]))
     figures["respawns"] = supervisor.respawns
-    (out / "summary.json").write_text(json.dumps(figures, indent=1) + "\n")
+    write_json(out / "summary.json", figures)
     return figures, out
 
 

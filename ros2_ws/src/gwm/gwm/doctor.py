@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import json
 import os
 import shutil
 import socket
@@ -17,6 +16,7 @@ from typing import NamedTuple
 from gwm.graph import ROOT, environment, refuse_mixed_ros, share
 from gwm_core import topics
 from gwm_core.errors import InputError
+from gwm_core.json_files import to_json
 from gwm_core.site import DEFAULT_FILE, Site, load_site, simulation_site
 
 OK, LIMITED, BROKEN = 0, 1, 2
@@ -230,7 +230,7 @@ def report(as_json: bool) -> int:
     """Print every check; returns the worst level."""
     checks = examine()
     if as_json:
-        print(json.dumps([c._asdict() for c in checks], indent=1))
+        print(to_json([c._asdict() for c in checks], indent=1))
     else:
         for c in checks:
             print(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 
 from gwm.graph import end_with_parent
 from gwm_core.control.pace import Pace
+from gwm_core.json_files import to_json
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
         due = max(due + pace.period, time.monotonic() - pace.period)
         time.sleep(max(0.0, due - time.monotonic()))
     figures = {"rate_hz": pace.rate_hz, "late_fraction": pace.late_fraction, "periods": pace.periods}
-    print(json.dumps(figures | {"longest_ms": 1e3 * pace.longest}))
+    print(to_json(figures | {"longest_ms": 1e3 * pace.longest}))
 
 
 if __name__ == "__main__":

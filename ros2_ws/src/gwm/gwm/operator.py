@@ -15,6 +15,7 @@ from std_srvs.srv import Trigger
 from gwm import messages
 from gwm.node import EVERY, RELIABLE
 from gwm_core import topics
+from gwm_core.json_files import to_json
 
 
 class GraphOver(RuntimeError):
@@ -117,11 +118,11 @@ class Operator(Node):
     def lay(self, task: str, seed: int, difficulty: str) -> None:
         """Ask the simulation for an episode's layout."""
         wish = {"task": task, "seed": seed, "difficulty": difficulty}
-        self._episode.publish(String(data=json.dumps(wish)))
+        self._episode.publish(String(data=to_json(wish)))
 
     def film(self, on: bool) -> None:
         """Let the simulation's cameras run or rest."""
-        self._episode.publish(String(data=json.dumps({"cameras": on})))
+        self._episode.publish(String(data=to_json({"cameras": on})))
 
     @property
     def ready(self) -> bool:

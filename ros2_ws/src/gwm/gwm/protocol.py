@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 from pathlib import Path
 from string import Template
 
@@ -13,6 +12,7 @@ from gwm_core.errors import InputError
 from gwm_core.evaluate.journal import EPISODES, Entry, Journal
 from gwm_core.evaluate.protocol import PLAN, Plan, begin, open_plan, read_key, read_protocol
 from gwm_core.evaluate.report import against_imagined, foreseen, second_rating, summarize
+from gwm_core.json_files import to_json, write_json
 
 PAGE = Path(__file__).with_name("web") / "report.html"
 SHOWN = 3  # failures of every policy on every task whose pictures are in the report
@@ -79,7 +79,7 @@ def report(folder: Path, unblind: bool, second: Path | None, renderer: str) -> d
         found["second_rater"] = second_rating(journal, second)
     found["waiting"] = waiting
     print(_text(found))
-    (folder / "report.json").write_text(json.dumps(found, indent=1) + "\n")
+    write_json(folder / "report.json", found)
     pictures = _gallery(plan, journal, folder, key, unblind, renderer)
     (folder / "report.html").write_text(_page(found, pictures))
     print(f"{folder / 'report.html'}")
@@ -114,7 +114,7 @@ def imagine(folder: Path, model: str, processes: int, renderer: str) -> dict:
         if name in found:
             value, low, high = found[name]
             print(f"{name} {value:.2f} [{low:.2f}, {high:.2f}] 95 %, {len(found['points'])} points")
-    (folder / "imagined.json").write_text(json.dumps(found, indent=1) + "\n")
+    write_json(folder / "imagined.json", found)
     return found
 
 
@@ -124,8 +124,9 @@ def _text(found: dict) -> str:
         lines.append(f"{task:24}{'won':>9}  {'95 %':>13}  {'score':>5}  {'s':>5}  differs")
         for name, row in rows.items():
             low, high = row["ci95"]
+            figures = f"{_number(row['score'], 5, 2)}  {_number(row['seconds'], 5, 1)}"
             lines.append(f"  {name:22}{row['successes']:4}/{row['trials']:<4}  {low:.3f}-{high:.3f}  "
-                         f"{row['score']:5.2f}  {row['seconds']:5.1f}  {row['letters']}")  # fmt: skip
+                         f"{figures}  {row['letters']}")  # fmt: skip
     for pair in found["pairs"]:
         low, high = pair["ci95"]
         lines.append(f"{pair['task']}: {pair['a']} - {pair['b']} = {100 * pair['difference']:+.1f} points "
@@ -180,7 +181,7 @@ def _page(found: dict, pictures: list[tuple[str, list[bytes]]]) -> str:
         "pairs": _pairs(found["pairs"]),
         "gallery": gallery or "none",
         "facts": html.escape(_facts(found)),
-        "data": json.dumps(found).replace("</", "<\\/"),
+        "data": to_json(found).replace("</", "<\\/"),
     }
     return Template(PAGE.read_text()).substitute(parts)
 
@@ -221,9 +222,9 @@ def _table(rows: dict[str, dict]) -> str:
         body.append((
             name, f"{row['successes']}/{row['trials']}", f"{low:.3f}-{high:.3f}",
             f"{mean:.3f} [{least:.3f}, {most:.3f}]",
-            f"{row['score']:.2f}", f"{row['seconds']:.1f}" if row["successes"] else "", row["letters"],
+            _number(row["score"], 0, 2), _number(row["seconds"], 0, 1), row["letters"],
             row["interventions"], row["aborted"], row["violations"],
-            "" if row["latency_ms"] is None else f"{row['latency_ms']:.0f}", failures,
+            _number(row["latency_ms"], 0, 0), failures,
         ))  # fmt: skip
     return _grid(head, body)
 
@@ -245,6 +246,11 @@ def _pairs(pairs: list[dict]) -> str:
          _p(p["p"]), _p(p["p_holm"]), f"{p['a_better']:.3f}") for p in pairs
     ]  # fmt: skip
     return _grid(head, body)
+
+
+def _number(value: float | None, width: int, digits: int) -> str:
+    """A figure, or blanks where it is undefined."""
+    return f"{'' if value is None else format(value, f'.{digits}f'):>{width}}"
 
 
 def _p(value: float) -> str:

@@ -17,6 +17,7 @@ from gwm_core.control.judge import judge
 from gwm_core.control.limits import Profile
 from gwm_core.evaluate.alignment import alignment
 from gwm_core.evaluate.journal import Outcome
+from gwm_core.json_files import to_json
 from gwm_core.site import Site
 
 LAY, WATCH = "lay the table", "watch"  # phases of a trial
@@ -80,7 +81,7 @@ class Referee(Operator):
         alike = {"alike": min(scores)} if scores else {}
         if scores:
             self.alike = min(scores)
-        self._trial.publish(String(data=json.dumps(self.told | alike)))
+        self._trial.publish(String(data=to_json(self.told | alike)))
 
     @property
     def recording(self) -> bool:

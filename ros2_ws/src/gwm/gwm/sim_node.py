@@ -24,6 +24,7 @@ from gwm.worker import Latest
 from gwm_core import topics
 from gwm_core.control.kinematics import fk
 from gwm_core.errors import InputError, one_of
+from gwm_core.json_files import to_json
 from gwm_core.sim.camera import CameraRig, choose_renderer
 from gwm_core.sim.scene import CAMERAS
 from gwm_core.sim.simulator import Simulator
@@ -203,10 +204,10 @@ class SimNode(Node):
 
     def _report_result(self) -> None:
         if self._result:
-            self._results.publish(String(data=json.dumps(self._result)))
+            self._results.publish(String(data=to_json(self._result)))
         if self._settings.publish_objects:
             objects = {name: pose.tolist() for name, pose in self._sim.objects().items()}
-            self._objects.publish(String(data=json.dumps(objects)))
+            self._objects.publish(String(data=to_json(objects)))
 
     def _report(self) -> None:
         prefixes = [topics.prefix_of(name) for name in CAMERAS]

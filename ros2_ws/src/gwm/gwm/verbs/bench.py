@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 from gwm.terminal import TASKS, Bar, natural, positive, renderer, shipped, verb, writable
 from gwm_core.errors import InputError
+from gwm_core.json_files import write_json
 
 
 def add(verbs) -> None:
@@ -225,5 +225,5 @@ def bench_data(args) -> int:
           f"{len(report.altered)} read otherwise, {len(report.crashes)} crashes; worst {report.worst_seconds:.1f} s, "
           f"{report.worst_rss_mb:.0f} MB")  # fmt: skip
     if args.json:
-        Path(args.json).write_text(json.dumps(asdict(report), indent=1) + "\n")
+        write_json(args.json, asdict(report))
     return int(bool(report.crashes or report.altered))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gwm.terminal import Bar, cores, natural, positive, verb, writable
 from gwm_core.errors import InputError, one_of
+from gwm_core.json_files import write_json
 
 EXPORTS = ("lerobot", "lerobot-v2.1", "robomimic")
 IMPORTS = ("lerobot", "robomimic")
@@ -57,7 +58,7 @@ def _folder(p) -> None:
 
 def _write(file: str | None, found) -> None:
     if file:
-        Path(file).write_text(json.dumps(found, indent=1) + "\n")
+        write_json(file, found)
 
 
 def info(args) -> int:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from gwm.terminal import TASKS, LateBar, cores, positive, renderer, shipped, verb, writable
 from gwm_core.errors import InputError
+from gwm_core.json_files import write_json
 
 MODEL = "folder of world model and VAE (default: shipped)"
 
@@ -87,7 +86,7 @@ def evaluate_world(args) -> int:
         known = load([Path(args.probe_data)], progress=LateBar("lift"))
         figures["actions"] = action_test(world, vae, clips, known, horizon, stride, LateBar("actions"))
     if args.json:
-        _write(Path(args.json), {"data": args.data, "model": args.model, "image_model": args.image_model} | figures)
+        write_json(args.json, {"data": args.data, "model": args.model, "image_model": args.image_model} | figures)
     print(_table(figures))
     return 0
 
@@ -112,7 +111,7 @@ def evaluate_features(args) -> int:
               f"difference {row['difference']:+.3f} [{low:+.3f}, {high:+.3f}] 95 %")  # fmt: skip
     if args.json:
         names = ("task", "difficulty", "data", "world", "seeds", "iterations", "trials", "seed")
-        _write(Path(args.json), {name: getattr(args, name) for name in names} | {"rows": rows})
+        write_json(args.json, {name: getattr(args, name) for name in names} | {"rows": rows})
     return 0
 
 
@@ -132,7 +131,7 @@ def show(args) -> int:
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror}; choose another --out") from None
     sheet, video = write_film(made, out)
-    _write(
+    write_json(
         out / "imagine.json", {"episode": args.episode, "model": args.model, "camera": cameras[camera]} | made.figures
     )
     print(f"{cameras[camera]}, from {made.figures['start_s']:.1f} s on")
@@ -150,19 +149,6 @@ def replay(args) -> int:
     count = write_page(run, out)
     print(f"{count} episodes, {out.stat().st_size / 1e6:.1f} MB; open it in a browser: {out.resolve().as_uri()}")
     return 0
-
-
-def _write(path: Path, figures: dict) -> None:
-    """JSON has neither infinity nor NaN: null."""
-    path.write_text(json.dumps(_finite(figures), indent=1, allow_nan=False) + "\n")
-
-
-def _finite(value):
-    if isinstance(value, dict):
-        return {name: _finite(part) for name, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(part) for part in value]
-    return value if not isinstance(value, float) or math.isfinite(value) else None
 
 
 def _table(figures: dict) -> str:

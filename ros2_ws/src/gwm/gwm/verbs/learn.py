@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import replace
 from functools import partial
@@ -11,6 +10,7 @@ from pathlib import Path
 from gwm.terminal import TASKS, Bar, LateBar, cores, positive, renderer, shipped, verb, writable
 from gwm.verbs import futures, protocols
 from gwm_core.errors import InputError
+from gwm_core.json_files import write_json
 
 CLOSE = 3  # moments between sequences whose first is what features are asked for
 SEQUENCE = 8  # moments that a sequence of latents goes on after its context
@@ -248,7 +248,7 @@ def evaluate_policy(args) -> int:
         others = _trials(replace(config, backend=args.against, precision="auto"), args)
         figures["against"] = _compare(won, [t.success for t in others], args.against)
     if args.json:
-        Path(args.json).write_text(json.dumps(figures, indent=1) + "\n")
+        write_json(args.json, figures)
     return 0
 
 

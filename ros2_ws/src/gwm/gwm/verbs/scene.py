@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from gwm.terminal import Bar, verb, writable
 from gwm_core.errors import InputError
+from gwm_core.json_files import write_json
 
 
 def add(verbs) -> None:
@@ -72,7 +72,7 @@ def build(args) -> int:
     if args.picture:
         _write_image(args.picture, side_by_side(scene, held))
     if args.json:
-        Path(args.json).write_text(json.dumps(figures, indent=1) + "\n")
+        write_json(args.json, figures)
     print(f"{args.out}: {len(scene)} Gaussians from {len(used)} frames in {figures['ms']:.0f} ms")
     if held is not None:
         f = figures

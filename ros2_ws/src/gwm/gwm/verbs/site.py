@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
-from pathlib import Path
 
 from gwm.terminal import verb, writable
+from gwm_core.json_files import write_json
 
 
 def add(verbs) -> None:
@@ -38,7 +37,7 @@ def check(args) -> int:
         "remarks": _remarks(site),
     }
     if args.json:
-        Path(args.json).write_text(json.dumps(found, indent=1) + "\n")
+        write_json(args.json, found)
     box = found["workspace"]
     print(f"robot      {site.robot} at {site.robot_ip or '(no address)'}")
     print(f"workspace  {box['low']} to {box['high']} m")
