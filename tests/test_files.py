@@ -54,10 +54,17 @@ def full(path):
         (lambda p: full(p).replace(b"vertex 50", b"vertex 4000000000"), "promises 4000000000 rows"),
         (lambda p: full(p).replace(b"binary_little_endian", b"ascii"), "wanted binary_little_endian"),
         (lambda p: full(p).replace(b"float opacity", b"float transparency"), "opacity"),
-        (lambda p: full(p)[:-4] + np.float32(np.nan).tobytes(), "not finite"),
+        (lambda p: full(p)[:-4] + np.float32(np.nan).tobytes(), r"1 of 50 Gaussians .*not finite.* at most 1%"),
         (lambda p: b"nothing", "no PLY header"),
         (lambda p: b"ply\n" + b"comment " * 20000, "no PLY header"),
-        (lambda p: header("format binary_little_endian 1.0"), "one element 'vertex'"),
+        (lambda p: header("format binary_little_endian 1.0"), "an element 'vertex'"),
+        (lambda p: header("element vertex many", "property float x"), "no element with a name and a count"),
+        (lambda p: header("property float x", "element vertex 1"), "not a plain number"),
+        (
+            lambda p: header("element face 2", "property list uchar int i", "element vertex 1", "property float x"),
+            "'i'",
+        ),
+        (lambda p: header("element vertex 0", "property uint packed_position"), "compressed"),
         (lambda p: header("element vertex 1", "property list uchar int x"), "not a plain number"),
     ],
 )
@@ -69,6 +76,71 @@ def test_bad_files_are_refused_in_one_line_with_little_memory(tmp_path, make, na
         load_scene(path)
     assert "\n" not in str(error.value) and tracemalloc.get_traced_memory()[1] < 5e6
     tracemalloc.stop()
+
+
+def written(path, end="\n", before=(), after=(), tail=b"", leave_out=()):
+    """The scene as another tool writes it, without properties ``leave_out``."""
+    save_scene(path, scene())
+    head, _, body = path.read_bytes().partition(b"end_header\n")
+    names = [line.split()[2] for line in head.decode().splitlines() if line.startswith("property")]
+    rows = np.frombuffer(body, [(name, "<f4") for name in names])
+    kept = [name for name in names if name not in leave_out]
+    lines = ["ply", "format binary_little_endian 1.0", *before, f"element vertex {len(rows)}"]
+    lines += [*(f"property float {name}" for name in kept), *after, "end_header", ""]
+    packed = np.zeros(len(rows), [(name, "<f4") for name in kept])
+    for name in kept:
+        packed[name] = rows[name]
+    path.write_bytes(end.join(lines).encode() + packed.tobytes() + tail)
+
+
+@pytest.mark.parametrize("way", [
+    {"end": "\r\n"}, {"before": ["comment Büro, 3. Stock"]}, {"leave_out": ("nx", "ny", "nz")}, {"tail": b"\n"},
+    {"after": ["element intrinsic 9", "property float intrinsic"], "tail": bytes(36)},  # SHARP of Apple
+    {"after": ["element face 0", "property list uchar int vertex_indices"]},
+    {"before": ["element face 0", "property list uchar int vertex_indices"]},
+])  # fmt: skip
+def test_what_other_tools_write_is_read(tmp_path, way):
+    written(tmp_path / "scene.ply", **way)
+    np.testing.assert_allclose(load_scene(tmp_path / "scene.ply"), scene(), atol=2e-6)
+
+
+def test_elements_before_the_vertices_are_skipped(tmp_path):
+    written(tmp_path / "scene.ply", before=["element extrinsic 4", "property float a", "property uchar b"])
+    head, end, body = (tmp_path / "scene.ply").read_bytes().partition(b"end_header\n")
+    (tmp_path / "scene.ply").write_bytes(head + end + b"\xff" * 20 + body)
+    np.testing.assert_allclose(load_scene(tmp_path / "scene.ply"), scene(), atol=2e-6)
+
+
+def test_surfels_of_2dgs_are_given_a_thickness(tmp_path):
+    written(tmp_path / "scene.ply", leave_out=("scale_2",))
+    found = load_scene(tmp_path / "scene.ply")
+    np.testing.assert_allclose(found[:, :5], scene()[:, :5], atol=2e-6)
+    np.testing.assert_allclose(found[:, 5], 0.01 * scene()[:, 3:5].min(1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("ending", ["ply", "safetensors"])
+def test_a_few_gaussians_that_cannot_be_drawn_are_left_out_and_counted(tmp_path, ending):
+    many, path, said = scene(1000), tmp_path / f"scene.{ending}", []
+    many[3, 0], many[5, 6:10], many[7, 4] = np.inf, 0, np.inf
+    save_scene(path, many)
+    found = load_scene(path, said.append)
+    np.testing.assert_allclose(found, np.delete(many, [3, 5, 7], axis=0), atol=2e-6)
+    assert len(said) == 1 and "3 of 1000 Gaussians" in said[0] and "quaternions of no length" in said[0]
+    many[:11, 0] = np.nan
+    save_scene(path, many)
+    with pytest.raises(InputError, match=r"11 of 1000 Gaussians .* at most 1%"):
+        load_scene(path)
+
+
+def test_what_has_hardly_any_thickness_is_not_lost(tmp_path):
+    thin = scene()
+    thin[:, 5] = 1e-45  # below the smallest normal number
+    save_scene(tmp_path / "scene.ply", thin)
+    head, end, body = (tmp_path / "scene.ply").read_bytes().partition(b"end_header\n")
+    rows = np.frombuffer(body, [("rest", "<f4", 12), ("scale_2", "<f4"), ("rot", "<f4", 4)]).copy()
+    rows["scale_2"] = -110
+    (tmp_path / "scene.ply").write_bytes(head + end + rows.tobytes())
+    assert (load_scene(tmp_path / "scene.ply")[:, 5] == np.float32(1e-12)).all()
 
 
 def test_other_endings_and_missing_files_are_named(tmp_path):

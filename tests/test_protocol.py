@@ -156,16 +156,53 @@ def test_before_the_start_it_is_said_what_can_be_found():
     assert 0.6 < many[0.5] < 0.7 < few[0.5]
 
 
-def test_a_second_rater(folder, tmp_path):
+def ratings(journal, count=10):
+    return [f"{e.slot.number},{int(e.outcome.success)}" for e in journal.counted()[:count]]
+
+
+@pytest.mark.parametrize("written", [
+    lambda lines: "\n".join(lines).encode(),
+    lambda lines: "\r\n".join([*lines, ",", ""]).encode("utf-8-sig"),  # as a spreadsheet saves it
+    lambda lines: "\r\n".join([*lines, ";", ""]).replace(",", ";").encode("utf-8-sig"),  # where 1,5 is a number
+    lambda lines: "\n".join(["Number, Success", *lines[1:], lines[1]]).encode(),  # one trial twice, and alike
+])  # fmt: skip
+def test_a_second_rater(folder, tmp_path, written):
     _, journal, _ = fill(folder, lambda name, slot: slot.number % 2 == 0)
-    rows = [f"{e.slot.number},{int(e.outcome.success)}" for e in journal.counted()[:10]]
-    (tmp_path / "second.csv").write_text("number,success\n" + "\n".join(rows))
+    (tmp_path / "second.csv").write_bytes(written(["number,success", *ratings(journal)]))
     found = second_rating(journal, tmp_path / "second.csv")
     assert found["kappa"] == 1.0 and found["rated"] == 10
-    for bad in ("number,success\n0,yes\n", "a,b\n1,1\n", "number,success\n999,1\n"):
-        (tmp_path / "bad.csv").write_text(bad)
-        with pytest.raises(InputError, match="columns number and success"):
-            second_rating(journal, tmp_path / "bad.csv")
+
+
+@pytest.mark.parametrize("content, said", [
+    (b"number,success\n0,yes\n", "line 2: a trial's number"), (b"a,b\n1,1\n", "columns number and success"),
+    (b"number,success\n0,1\n999,1\n", "line 3: trial 999"),
+    (b"number,success\n\n0,1\n1,1\n0,0\n", "lines 3 and 5 contradict"),
+    (b"", "columns number and success"), (b"number,success\n", "rates no trial"), (b"number\n1\n", "columns number"),
+    ("number,success\n0,1\n".encode("utf-16"), "UTF-8"), (b"number,success\n1\n", "line 2: a trial's number"),
+])  # fmt: skip
+def test_a_second_raters_file_that_cannot_be_believed_is_one_line(folder, tmp_path, content, said):
+    _, journal, _ = fill(folder, lambda name, slot: True)
+    (tmp_path / "bad.csv").write_bytes(content)
+    with pytest.raises(InputError, match=said) as error:
+        second_rating(journal, tmp_path / "bad.csv")
+    assert "\n" not in str(error.value)
+
+
+def test_the_report_of_a_policy_that_never_won_is_json(folder, tmp_path, monkeypatch):
+    """Seconds of no success are undefined: null, in the file and in the page."""
+    from gwm import protocol as page
+
+    monkeypatch.setattr(page, "_gallery", lambda *_: [])  # pictures of failures are simulated
+    fill(folder, lambda name, slot: name == "new")
+    page.report(folder, True, None, "")
+
+    def refuse(word):
+        raise ValueError(f"{word} is no JSON")
+
+    rows = json.loads((folder / "report.json").read_text(), parse_constant=refuse)["tasks"]["lift nominal"]
+    assert rows["old"]["seconds"] is None and rows["new"]["seconds"] == 5.0
+    data = re.search(r"\{.*\}", (folder / "report.html").read_text().rpartition("<script")[2], re.S)[0]
+    assert json.loads(data, parse_constant=refuse)["tasks"]["lift nominal"]["old"]["seconds"] is None
 
 
 def test_a_cube_that_is_not_where_it_was_shows_and_the_light_does_not():
@@ -188,9 +225,10 @@ def test_a_cube_that_is_not_where_it_was_shows_and_the_light_does_not():
 
 
 @pytest.mark.parametrize("change, said", [
-    ({"policies": {"one": "a"}}, "compares 2 to 26"), ({"trials": 0}, "trials from 1 on"),
-    ({"seed": 7}, "4000 and up"), ({"stop": "when I like it"}, "fixed"), ({"colour": 1}, "nothing else"),
-    ({"tasks": []}, "has tasks"), ({"tasks": [{"job": "x"}]}, "no protocol"), ({"policies": 3}, "no protocol"),
+    ({"policies": {"one": "a"}}, "compares 2 to 26"), ({"trials": 0}, "trials: a whole number from 1"),
+    ({"seed": 7}, "seed: a whole number from 4000"),
+    ({"stop": "when I like it"}, "fixed"), ({"colour": 1}, "nothing else"),
+    ({"tasks": []}, "has tasks"), ({"tasks": [{"job": "x"}]}, "no protocol"), ({"policies": 3}, "NAME: FOLDER"),
     ({"stop": "sequential", "tasks": ["lift", "stack"]}, "two policies on one task"),
 ])  # fmt: skip
 def test_a_bad_file_is_one_line(tmp_path, change, said):
@@ -201,6 +239,46 @@ def test_a_bad_file_is_one_line(tmp_path, change, said):
     with pytest.raises(InputError, match=said) as error:
         read_protocol(tmp_path / "p.yaml")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("lines, said", [
+    ("name: 3", "name: text is wanted.*3 for a number.*quotes"), ("name: true", "true for true or false.*quotes"),
+    ("name:", "name: text is wanted"), ("trials: 50.0", "trials: a whole number.*50.0"), ("trials: true", "trials"),
+    ('trials: "5"', "trials: a whole number"), ("trials: 10000000", "trials"), ("seed: 5000.0", "seed: a whole number"),
+    ('alpha: "0.05"', "alpha: a number"), ("stop: 1", "stop: text is wanted"),
+    ("tasks: [lift, 1]", "tasks, number 2: text is wanted"), ("tasks: [lift, lift]", "lift nominal is there twice"),
+    ("tasks: [{task: lift, difficulty: }]", "difficulty: text is wanted"),
+    ("tasks: [{task: lift, dificulty: hard}]", "difficulty may be said"), ("tasks: lift", "a list is wanted"),
+    ("policies: {a: x, a: y, b: z}", "'a' is there already"), ("policies: {1: x, 2: y}", "not text: in quotes"),
+    ("policies: {a: 1, b: y}", "policies: a: text is wanted"), ("policies: [a, b]", "NAME: FOLDER"),
+])  # fmt: skip
+def test_what_yaml_takes_for_something_else_is_refused_before_anything_is_written(
+    tmp_path, capsys, monkeypatch, lines, said
+):
+    values = {"name": "name: x", "policies": "policies: {a: expert, b: expert}", "tasks": "tasks: [lift]",
+              "trials": "trials: 1"}  # fmt: skip
+    (tmp_path / "p.yaml").write_text("\n".join((values | {lines.partition(":")[0]: lines}).values()))
+    monkeypatch.setattr("sys.argv", ["gwm", "eval", "protocol", str(tmp_path / "p.yaml")])
+    assert cli.main() == 2
+    error = capsys.readouterr().err
+    assert re.search(said, error) and error.count("\n") == 1 and [p.name for p in tmp_path.iterdir()] == ["p.yaml"]
+
+
+def test_words_that_older_yaml_makes_something_else_of_are_words(tmp_path):
+    text = "name: 2026-11-28\npolicies: {yes: x, no: y}\ntasks: [lift]\ntrials: 4\nseed: 5000\n"
+    (tmp_path / "p.yaml").write_text(text)
+    protocol = read_protocol(tmp_path / "p.yaml")
+    assert protocol.name == "2026-11-28" and set(protocol.policies) == {"yes", "no"}
+    plan = begin(protocol, {"yes": "1", "no": "2"}, tmp_path / "p")
+    assert plan == open_plan(tmp_path / "p")
+
+
+def test_a_task_that_nobody_knows_is_refused_before_the_first_trial(tmp_path, capsys, monkeypatch):
+    text = "name: x\npolicies: {a: expert, b: expert}\ntasks: [lift, lfit]\ntrials: 1\n"
+    (tmp_path / "p.yaml").write_text(text)
+    monkeypatch.setattr("sys.argv", ["gwm", "eval", "protocol", str(tmp_path / "p.yaml")])
+    assert cli.main() == 2 and "unknown task 'lfit'" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["p.yaml"]
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import types
 
 import numpy as np
 import pytest
@@ -249,6 +250,15 @@ def test_a_forked_child_may_render():
         ({"Ks": torch.zeros(2, 3, 3)}, "focal length"),
         ({"width": 10**6, "height": 10**6}, "pixels"),
         ({"sh_degree": 4}, "sh_degree|colors"),
+        ({"backgrounds": torch.ones(2, 1)}, r"backgrounds has shape \(2, 1\), wanted \(2, 3\)"),
+        ({"backgrounds": torch.ones(3)}, r"backgrounds has shape \(3,\)"),
+        ({"backgrounds": torch.ones(1, 3)}, "backgrounds has shape"),
+        ({"backgrounds": torch.ones(2, 4), "render_mode": "D"}, "backgrounds has shape"),
+        ({"colors": torch.ones(1, 500, 3)}, r"colors has shape \(1, 500, 3\), wanted \(500, D\) or \(2, 500, D\)"),
+        ({"colors": torch.ones(500)}, "colors has shape"),
+        ({"colors": torch.ones(2, 2, 500, 3)}, "colors has shape"),
+        ({"colors": torch.ones(500, 16, 4), "sh_degree": 1}, r"wanted \(500, K, 3\)"),
+        ({"colors": torch.ones(500, 3), "sh_degree": 0}, r"wanted \(500, K, 3\)"),
     ],
 )
 def test_bad_input_is_named(change, named):
@@ -259,5 +269,80 @@ def test_bad_input_is_named(change, named):
 def test_unknown_names_say_what_is_valid():
     with pytest.raises(InputError, match=r"RGB\+ED"):
         rasterize(**random_scene(0), render_mode="X")
+    with pytest.raises(InputError, match="antialiased"):
+        rasterize(**random_scene(0), rasterize_mode="X")
     with pytest.raises(InputError, match="reference"):
         rasterize(**random_scene(0), backend="gpu")
+
+
+def gsplat_rasterization(
+    means, quats, scales, opacities, colors, viewmats, Ks, width, height, near_plane=0.01, far_plane=1e10,
+    radius_clip=0.0, eps2d=0.3, sh_degree=None, packed=True, tile_size=16, backgrounds=None, render_mode="RGB",
+    sparse_grad=False, absgrad=False, rasterize_mode="classic", channel_chunk=32, distributed=False,
+    camera_model="pinhole", segmented=False, covars=None, with_ut=False, with_eval3d=False,
+):  # fmt: skip
+    """The arguments of gsplat 1.5.3 (rendering.py), and what it does with backgrounds where it packs (_wrapper.py)."""
+    assert not (packed and backgrounds is not None), "backgrounds.shape == image_dims + (channels,)"
+    return rasterize(means, quats, scales, opacities, colors, viewmats, Ks, width, height, near_plane, far_plane,
+                     radius_clip, eps2d, sh_degree, packed, backgrounds, render_mode, rasterize_mode,
+                     "reference")  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGB+ED", "D"])
+@pytest.mark.parametrize("packed", [True, False])
+def test_gsplat_is_asked_for_what_it_draws_and_the_background_is_behind_it(monkeypatch, mode, packed):
+    monkeypatch.setitem(sys.modules, "gsplat", types.SimpleNamespace(rasterization=gsplat_rasterization))
+    asked = {"render_mode": mode, "packed": packed, "radius_clip": 4.0, "rasterize_mode": "antialiased", "eps2d": 0.2,
+             "backgrounds": torch.rand(2, 3, dtype=torch.float64)}  # fmt: skip
+    image, alpha, _ = rasterize(**random_scene(2), **asked, backend="cuda")
+    wanted, known, _ = rasterize(**random_scene(2), **asked, backend="reference")
+    torch.testing.assert_close(image, wanted)
+    torch.testing.assert_close(alpha, known)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_antialiased_keeps_the_sum_of_what_is_small(backend):
+    """A Gaussian far smaller than a pixel adds up to 2 pi sigma^2 opacity, not to what the blur makes of it."""
+    scene = {"means": torch.tensor([[0.0, 0, 2]]), "quats": torch.tensor([[1.0, 0, 0, 0]]), "opacities": torch.ones(1),
+             "scales": torch.full((1, 3), 0.012), "colors": torch.ones(1, 1), "viewmats": torch.eye(4)[None],
+             "Ks": torch.tensor([[[50.0, 0, 15.5], [0, 50, 15.5], [0, 0, 1]]]), "width": 31, "height": 31}  # fmt: skip
+    sums = {mode: rasterize(**double(scene), rasterize_mode=mode, backend=backend)[1].sum().item()
+            for mode in ("classic", "antialiased")}  # fmt: skip
+    true = 2 * np.pi * (50 * 0.012 / 2) ** 2
+    assert sums["antialiased"] == pytest.approx(true, rel=0.1) and sums["classic"] > 3 * true
+
+
+@pytest.mark.parametrize("rules", [{"rasterize_mode": "antialiased"}, {"radius_clip": 6.0}])
+def test_the_cpu_keeps_to_these_rules_as_the_reference_does(rules):
+    scene, grads = random_scene(7), {}
+    plain = rasterize(**scene, backend="reference")[0]
+    for backend in ("reference", "cpu"):
+        with torch.no_grad():
+            image = rasterize(**scene, **rules, backend=backend)[0]
+        leaves = {name: scene[name].clone().requires_grad_() for name in LEAVES}
+        again, alpha, _ = rasterize(**(scene | leaves), **rules, backend=backend)
+        (again.square().sum() + alpha.sum()).backward()
+        grads[backend] = [image, again.detach()] + [leaf.grad for leaf in leaves.values()]
+    assert (grads["reference"][0] - plain).abs().max() > 0.01
+    for a, b in zip(grads["reference"], grads["cpu"]):
+        assert (a - b).norm() <= 1e-4 * a.norm()
+
+
+def test_radius_clip_leaves_out_what_reaches_no_farther():
+    scene = random_scene(3, cameras=1)
+    radii = rasterize(**scene, backend="reference")[2]["radii"][0]
+    small = (radii <= 6).all(-1)
+    clipped = rasterize(**scene, radius_clip=6.0, backend="reference")[0]
+    without = scene | {name: scene[name][~small] for name in LEAVES}
+    assert 0 < small.sum() < len(small)
+    torch.testing.assert_close(clipped, rasterize(**without, backend="reference")[0])
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_what_is_not_seen_has_gradients_of_zero(backend):
+    scene = random_scene(1, cameras=1)
+    scene["means"] = scene["means"] - torch.tensor([0, 0, 9.0])
+    leaves = {name: scene[name].clone().requires_grad_() for name in LEAVES}
+    image, alpha, _ = rasterize(**(scene | leaves), render_mode="RGB+ED", backend=backend)
+    (image.sum() + alpha.sum()).backward()
+    assert all((leaf.grad == 0).all() for leaf in leaves.values())

@@ -17,18 +17,21 @@ import hashlib
 import json
 import secrets
 import string
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from gwm_core.errors import InputError, one_of
 from gwm_core.json_files import to_json, write_json
 from gwm_core.types import RESERVED
+from gwm_core.yaml_files import read_yaml, text
 
 STOPS = ("fixed", "sequential")
 PLAN, KEY = "protocol.json", "key.json"
+MOST_TRIALS = 100_000  # of every policy on every task: more than anyone makes
+MOST_SEED = 2**32 - 1 - MOST_TRIALS
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,18 @@ class Protocol:
     alpha: float = 0.05
 
     def __post_init__(self):
-        one_of("stop", self.stop, STOPS)
+        text("name", self.name)
+        _whole("trials", self.trials, 1, MOST_TRIALS)
+        _whole("seed", self.seed, RESERVED, MOST_SEED)  # below it policies are trained
+        one_of("stop", text("stop", self.stop), STOPS)
+        if isinstance(self.alpha, bool) or not isinstance(self.alpha, int | float) or not 0 < self.alpha < 0.5:
+            raise InputError(f"alpha: a number between 0 and 0.5 is wanted, such as 0.05, not {self.alpha!r}")
         if not 2 <= len(self.policies) <= len(string.ascii_uppercase):
             raise InputError(f"a protocol compares 2 to 26 policies, not {len(self.policies)}")
-        if not self.tasks or self.trials < 1 or not 0 < self.alpha < 0.5:
-            raise InputError("a protocol has tasks, trials from 1 on and alpha between 0 and 0.5")
-        if self.seed < RESERVED:
-            raise InputError(f"seed {self.seed} is one that policies are trained on: {RESERVED} and up")
+        if not self.tasks:
+            raise InputError("a protocol has tasks, at least one")
+        if twice := [str(task) for task, count in Counter(self.tasks).items() if count > 1]:
+            raise InputError(f"tasks: {twice[0]} is there twice, trials says how often each is tried")
         if self.stop == "sequential" and (len(self.policies), len(self.tasks)) != (2, 1):
             raise InputError("stop: sequential is for two policies on one task; fixed compares more")
 
@@ -80,19 +88,36 @@ _KNOWN = set(Protocol.__dataclass_fields__)
 _NEEDED = {"name", "policies", "tasks", "trials"}
 
 
+def _whole(key: str, value, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise InputError(f"{key}: a whole number from {low} to {high} is wanted, such as {max(low, 50)}, not {value!r}")
+
+
 def read_protocol(file: Path) -> Protocol:
     """Read a YAML file. Raises InputError with what would have been valid."""
+    values = read_yaml(file)
     try:
-        values = yaml.safe_load(Path(file).read_text())
-        if not isinstance(values, dict) or set(values) - _KNOWN or not set(values) >= _NEEDED:
+        if set(values) - _KNOWN or not set(values) >= _NEEDED:
             needed, other = ", ".join(sorted(_NEEDED)), ", ".join(sorted(_KNOWN - _NEEDED))
-            raise InputError(f"{file}: a protocol says {needed}, and may say {other}; nothing else")
-        tasks = tuple(Task(**task) if isinstance(task, dict) else Task(str(task)) for task in values["tasks"])
-        policies = {str(name): str(folder) for name, folder in values["policies"].items()}
-        rest = {name: values[name] for name in ("name", "trials", "seed", "stop", "alpha") if name in values}
-        return Protocol(policies=policies, tasks=tasks, **rest)
-    except (OSError, yaml.YAMLError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"a protocol says {needed}, and may say {other}; nothing else")
+        if not isinstance(values["policies"], dict):
+            raise InputError("policies: lines of NAME: FOLDER are wanted")
+        policies = {name: text(f"policies: {name}", folder) for name, folder in values["policies"].items()}
+        if not isinstance(values["tasks"], list):
+            raise InputError("tasks: a list is wanted, such as [lift, stack]")
+        tasks = tuple(_task(k, task) for k, task in enumerate(values["tasks"], 1))
+        return Protocol(**values | {"policies": policies, "tasks": tasks})
+    except InputError as error:
         raise InputError(f"{file} is no protocol: {error}") from None
+
+
+def _task(number: int, values) -> Task:
+    key = f"tasks, number {number}"
+    if not isinstance(values, dict):
+        return Task(text(key, values))
+    if not {"task"} <= set(values) <= {"task", "difficulty"}:
+        raise InputError(f"{key}: task is wanted, and difficulty may be said, not {', '.join(values) or 'nothing'}")
+    return Task(**{name: text(f"{key}: {name}", value) for name, value in values.items()})
 
 
 @dataclass(frozen=True)
@@ -122,14 +147,17 @@ def begin(protocol: Protocol, weights: dict[str, str], folder: Path) -> Plan:
         if _canonical(decided) != _canonical({"protocol": asdict(plan.protocol), "weights": plan.weights}):
             raise InputError(f"{folder} holds another protocol, or its weights have changed: choose another folder")
         return plan
-    Path(folder).mkdir(parents=True, exist_ok=True)
     names = list(protocol.policies)
     secrets.SystemRandom().shuffle(names)
     key = {"codes": dict(zip(string.ascii_uppercase, names)), "salt": secrets.token_hex(16)}
     decided["sealed"] = hashlib.sha256(_canonical(key)).hexdigest()
     decided["sha256"] = hashlib.sha256(_canonical(decided)).hexdigest()
-    write_json(Path(folder) / KEY, key)
-    write_json(file, decided)
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        write_json(Path(folder) / KEY, key)
+        write_json(file, decided)
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror}; choose another folder") from None
     return open_plan(folder)
 
 

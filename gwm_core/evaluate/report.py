@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 
@@ -141,19 +142,45 @@ def against_imagined(found: dict, imagined: dict[str, dict[str, float]]) -> dict
 
 
 def second_rating(journal: Journal, file: Path) -> dict:
-    """Kappa with a second rater's CSV of columns number and success. Raises InputError for anything else."""
+    """Kappa with a second rater's CSV of columns number and success, in UTF-8, as spreadsheets write it.
+
+    Raises InputError naming the line that is no rating of a trial that was made, or contradicts another.
+    """
     won = {entry.slot.number: entry.outcome.success for entry in journal.counted()}
-    try:
-        with open(file, newline="") as lines:
-            rated = {int(row["number"]): _verdict(row["success"]) for row in csv.DictReader(lines)}
-        first = np.array([won[number] for number in rated], bool)
-    except (OSError, LookupError, ValueError, TypeError) as error:
-        raise InputError(f"{file}: columns number and success (1 or 0) of trials that were made, not {error}") from None
-    value, low, high = kappa(first, np.array(list(rated.values()), bool))
+    rated: dict[int, tuple[bool, int]] = {}  # number -> verdict and the line it is from
+    for line, number, verdict in _ratings(file):
+        if number not in won:
+            raise InputError(f"{file}: line {line}: trial {number} was not made, or does not count")
+        before, earlier = rated.setdefault(number, (verdict, line))
+        if before != verdict:
+            raise InputError(f"{file}: lines {earlier} and {line} contradict each other about trial {number}")
+    if not rated:
+        raise InputError(f"{file} rates no trial: columns number and success (1 or 0) are wanted")
+    first = np.array([won[number] for number in rated], bool)
+    value, low, high = kappa(first, np.array([verdict for verdict, _ in rated.values()], bool))
     return {"rated": len(rated), "share": len(rated) / max(len(won), 1), "kappa": value, "ci95": [low, high]}
 
 
-def _verdict(text: str) -> bool:
-    if text.strip() not in ("0", "1"):
-        raise ValueError(f"'{text}'")
-    return text.strip() == "1"
+def _ratings(file: Path) -> Iterator[tuple[int, int, bool]]:
+    """Line, trial and verdict of every row that is not blank."""
+    try:
+        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{file} is no text in UTF-8: save it as CSV (UTF-8)") from None
+    semicolons = bool(lines) and ";" in lines[0]  # spreadsheets where the comma is the decimal sign
+    rows = csv.reader(lines, delimiter=";" if semicolons else ",")
+    head = [name.strip().lower() for name in next(rows, [])]
+    if not {"number", "success"} <= set(head):
+        raise InputError(f"{file}: columns number and success are wanted in its first line, not {', '.join(head)}")
+    places = head.index("number"), head.index("success")
+    for row in rows:
+        cells = [cell.strip() for cell in row]
+        if not any(cells):
+            continue
+        number, success = (cells[k] if k < len(cells) else "" for k in places)
+        if not number.isdecimal() or success not in ("0", "1"):
+            raise InputError(f"{file}: line {rows.line_num}: a trial's number and success (1 or 0) are wanted in "
+                             f"columns number and success, not '{number}' and '{success}'")  # fmt: skip
+        yield rows.line_num, int(number), success == "1"

@@ -33,6 +33,12 @@ def weights_of(protocol: Protocol) -> dict[str, str]:
     return found
 
 
+def check_tasks(protocol: Protocol) -> None:
+    """Raise InputError for a task or difficulty that the simulation does not know."""
+    for task in protocol.tasks:
+        sample_layout(task.task, protocol.seed, task.difficulty)
+
+
 def run(
     plan: Plan, journal: Journal, folder: Path, processes: int, renderer: str, progress: Callable[[], None]
 ) -> None:

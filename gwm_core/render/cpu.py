@@ -15,7 +15,7 @@ from gwm_core.render.reference import TILE
 def composite(ellipses: Ellipses, opacities: Tensor, features: Tensor, width: int, height: int):
     """As ``reference.composite``: (C, H, W, D) and (C, H, W), with gradients to everything that has them there."""
     parts = [
-        _Composite.apply(*(part[c] for part in ellipses), opacities, features[c], width, height)
+        _Composite.apply(*(part[c] for part in ellipses), opacities[c], features[c], width, height)
         for c in range(len(features))
     ]
     images, lights = zip(*parts)

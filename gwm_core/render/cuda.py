@@ -8,7 +8,7 @@ import torch
 
 
 def rasterize(*args, **kwargs):
-    """``gsplat.rasterization`` on tensors that live on a GPU."""
+    """``gsplat.rasterization`` on tensors that live on a GPU. Backgrounds are added by the caller."""
     import gsplat
 
     return gsplat.rasterization(*args, **kwargs)

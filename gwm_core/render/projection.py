@@ -39,12 +39,13 @@ def rotation_matrices(quats: Tensor) -> Tensor:
 def project(
     means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, viewmats: Tensor, Ks: Tensor,
     width: int, height: int, near_plane: float, far_plane: float, eps2d: float,
-) -> Ellipses:  # fmt: skip
-    """Project N Gaussians into C cameras. Shapes as in ``rasterize``."""
+    radius_clip: float = 0.0, antialiased: bool = False,
+) -> tuple[Ellipses, Tensor]:  # fmt: skip
+    """Project N Gaussians into C cameras, shapes as in ``rasterize``; also returns opacities (C, N) to draw with."""
     R, t = viewmats[:, :3, :3], viewmats[:, :3, 3]
     local = means @ R.mT + t[:, None]  # (C, N, 3)
     x, y, z = local.unbind(-1)
-    drawn = (z > near_plane) & (z < far_plane) & (opacities >= ALPHA_MIN)
+    drawn = (z > near_plane) & (z < far_plane)
     z = torch.where(drawn, z, torch.ones_like(z))  # keeps what is not drawn finite, in the gradient too
     fx, fy, cx, cy = (Ks[:, i, j, None] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))  # (C, 1)
     margin_x, margin_y = MARGIN * 0.5 * width / fx, MARGIN * 0.5 * height / fy
@@ -59,14 +60,26 @@ def project(
     det = sxx * syy - sxy * sxy
     drawn = drawn & (det > 0)
     det = torch.where(drawn, det, torch.ones_like(det))
+    opacities = opacities.expand(z.shape)  # (C, N)
+    if antialiased:  # keeps the sum over the image what it was before the blur
+        sharp = (cov[..., 0, 0] * cov[..., 1, 1] - sxy * sxy).clamp(min=0)
+        opacities = opacities * _sqrt(sharp / det)
+    drawn = drawn & (opacities >= ALPHA_MIN)
     conics = torch.stack([syy / det, -sxy / det, sxx / det], dim=-1)
     means2d = torch.stack([fx * x / z + cx, fy * y / z + cy], dim=-1)
     with torch.no_grad():
         extent = torch.clamp(torch.sqrt(2 * torch.log(torch.clamp(opacities / ALPHA_MIN, min=1.0))), max=EXTENT)
         radii = torch.ceil(extent[..., None] * torch.stack([sxx, syy], dim=-1).clamp(min=0).sqrt())
+        drawn = drawn & (radii > radius_clip).any(-1)
         inside = (means2d + radii > 0).all(-1) & (means2d - radii < means2d.new_tensor([width, height])).all(-1)
         radii = torch.where((drawn & inside)[..., None], radii, torch.zeros_like(radii)).to(torch.int32)
-    return Ellipses(means2d, conics, torch.where(drawn, z, zero), radii)
+    return Ellipses(means2d, conics, torch.where(drawn, z, zero), radii), opacities
+
+
+def _sqrt(x: Tensor) -> Tensor:
+    """Square root whose gradient at 0 is 0, not infinite."""
+    positive = x > 0
+    return torch.where(positive, torch.where(positive, x, torch.ones_like(x)).sqrt(), torch.zeros_like(x))
 
 
 def sh_basis(directions: Tensor, degree: int) -> Tensor:

@@ -16,7 +16,7 @@ def composite(ellipses: Ellipses, opacities: Tensor, features: Tensor, width: in
     """Blend features front to back (RasterizeToPixels3DGSFwd.cu of gsplat 1.5.3).
 
     Args:
-        ellipses: of C cameras; opacities: (N,); features: (C, N, D).
+        ellipses: of C cameras; opacities: (C, N); features: (C, N, D).
 
     Returns:
         (C, H, W, D) sums of weight * feature, and (C, H, W) remaining transmittance.
@@ -24,7 +24,7 @@ def composite(ellipses: Ellipses, opacities: Tensor, features: Tensor, width: in
     images, lights = [], []
     for camera in range(len(features)):
         parts = Ellipses(*(part[camera] for part in ellipses))
-        image, light = _composite_one(parts, opacities, features[camera], width, height)
+        image, light = _composite_one(parts, opacities[camera], features[camera], width, height)
         images.append(image)
         lights.append(light)
     return torch.stack(images), torch.stack(lights)
@@ -49,8 +49,6 @@ def _composite_one(e: Ellipses, opacities: Tensor, features: Tensor, width: int,
 
 def _tile(e: Ellipses, opacities: Tensor, features: Tensor, chosen: Tensor, left: int, top: int, w: int, h: int):
     """(h, w, D) and (h, w) of one tile; ``chosen`` are its Gaussians from front to back."""
-    if len(chosen) == 0:
-        return features.new_zeros(h, w, features.shape[-1]), features.new_ones(h, w)
     kind = {"dtype": features.dtype, "device": features.device}
     ys, xs = torch.meshgrid(torch.arange(h, **kind) + top + 0.5, torch.arange(w, **kind) + left + 0.5, indexing="ij")
     pixels = torch.stack([xs, ys], dim=-1).reshape(-1, 1, 2)

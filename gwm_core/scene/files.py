@@ -5,6 +5,9 @@ PLY after Kerbl et al. 2023: log scales, logit opacity, quaternion wxyz, colour 
 
 from __future__ import annotations
 
+import re
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,10 @@ from gwm_core.scene.gaussians import COLORS, COLUMNS, MEANS, OPACITY, QUATS, SCA
 
 SH_0 = 0.28209479177387814
 HEADER_LIMIT = 1 << 16  # [bytes]
+SPOILT = 0.01  # share of Gaussians that may be left out because they cannot be drawn
+FLAT = 0.01  # thickness of a surfel of 2DGS over its smaller scale; theirs have none
+THINNEST = 1e-12  # [m] what is thinner would be 0 in 32 bits
+_END = re.compile(rb"end_header[ \t]*\r?\n")
 KINDS = {
     "float": "<f4", "float32": "<f4", "double": "<f8", "float64": "<f8", "uchar": "u1", "uint8": "u1", "char": "i1",
     "int8": "i1", "short": "<i2", "int16": "<i2", "ushort": "<u2", "uint16": "<u2", "int": "<i4", "int32": "<i4",
@@ -47,28 +54,47 @@ def save_scene(path: Path, scene: np.ndarray) -> None:
         raise InputError(f"cannot write {path}: {error.strerror}") from None
 
 
-def load_scene(path: Path) -> np.ndarray:
-    """Read a scene (N, 14) float32. Raises InputError when the file is missing, cut short, or not a scene."""
+def load_scene(path: Path, note: Callable[[str], None] = warnings.warn) -> np.ndarray:
+    """Read a scene (N, 14) float32.
+
+    Args:
+        note: told in one line when Gaussians are left out because they cannot be drawn.
+
+    Raises:
+        InputError: the file is missing, cut short, not a scene, or more than ``SPOILT`` of it cannot be drawn.
+    """
     path = Path(path)
     check_ending(path)
     try:
-        return _checked(_from_ply(path) if path.suffix == ".ply" else load(path.read_bytes())["gaussians"])
+        found = _from_ply(path) if path.suffix == ".ply" else load(path.read_bytes())["gaussians"]
+        scene, reasons = _drawable(found)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, KeyError, SafetensorError) as error:
         raise InputError(f"{path} is not a Gaussian scene: {error}") from None
+    lost = len(found) - len(scene)
+    said = f"{lost} of {len(found)} Gaussians cannot be drawn ({', '.join(reasons)})"
+    if lost > SPOILT * len(found):
+        raise InputError(f"{path} is not a Gaussian scene: {said}, at most {SPOILT:.0%} may be left out")
+    if lost:
+        note(f"{path}: {said} and are left out")
+    return scene
 
 
-def _checked(scene: np.ndarray) -> np.ndarray:
+def _drawable(scene: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """The rows of a scene that can be drawn, float32, and what is wrong with the others."""
     if scene.ndim != 2 or scene.shape[1] != len(COLUMNS):
         raise ValueError(f"shape {scene.shape}, wanted (N, {len(COLUMNS)})")
-    if not np.isfinite(scene).all():
-        raise ValueError("it holds values that are not finite")
-    if (scene[:, SCALES] <= 0).any() or (np.linalg.norm(scene[:, QUATS], axis=1) < 1e-6).any():
-        raise ValueError("it holds scales that are not positive or quaternions of no length")
-    if (scene[:, OPACITY] < 0).any() or (scene[:, OPACITY] > 1).any():
-        raise ValueError("it holds opacities outside 0-1")
-    return scene.astype(np.float32)
+    scene = scene.astype(np.float32)
+    finite = np.isfinite(scene).all(1)
+    wrong = {
+        "values that are not finite": ~finite,
+        "scales that are not positive": finite & (scene[:, SCALES] <= 0).any(1),
+        "quaternions of no length": finite & (np.linalg.norm(scene[:, QUATS], axis=1) < 1e-6),
+        "opacities outside 0-1": finite & ((scene[:, OPACITY] < 0) | (scene[:, OPACITY] > 1)),
+    }
+    good = ~np.any(list(wrong.values()), axis=0)
+    return scene[good], [reason for reason, rows in wrong.items() if rows.any()]
 
 
 def _to_ply(scene: np.ndarray) -> bytes:
@@ -84,48 +110,73 @@ def _to_ply(scene: np.ndarray) -> bytes:
 
 
 def _from_ply(path: Path) -> np.ndarray:
-    """Read what any 3DGS tool writes; higher SH coefficients are dropped. Memory is bounded by the file's size."""
+    """Read what 3DGS and 2DGS tools write; higher SH coefficients are dropped.
+
+    Memory is bounded by the file's size. Surfels of 2DGS have two scales: the third is ``FLAT`` of the smaller one.
+    """
     with open(path, "rb") as file:
         head = file.read(HEADER_LIMIT)
-        text, end, _ = head.partition(b"end_header\n")
-        if not end or not text.startswith(b"ply"):
+        end = _END.search(head)
+        if not end or not head.startswith(b"ply"):
             raise ValueError("no PLY header in its first 64 KiB")
-        count, kind = _header(text.decode("ascii").split("\n")[1:])
-        begin, size = len(text) + len(end), path.stat().st_size
+        lines = head[: end.start()].decode("utf-8", "replace").splitlines()  # comments are in any encoding
+        before, count, kind = _vertices(lines[1:])
+        begin, size = end.end() + before, path.stat().st_size
         if size - begin < count * kind.itemsize:
-            raise ValueError(f"its header promises {count} rows of {kind.itemsize} bytes, {size - begin} bytes follow")
+            raise ValueError(
+                f"its header promises {count} rows of {kind.itemsize} bytes, {max(0, size - begin)} follow"
+            )
         file.seek(begin)
         rows = np.frombuffer(file.read(count * kind.itemsize), kind)
-    missing = [name for name in NAMES if name not in rows.dtype.names and name[0] != "n"]
+    names = rows.dtype.names
+    if "packed_position" in names:
+        raise ValueError("it is compressed: export it as a plain PLY")
+    missing = [name for name in NAMES if name not in names and name[0] != "n" and name != "scale_2"]
     if missing:
         raise ValueError(f"properties {', '.join(missing)} are missing")
 
     def columns(*names: str) -> np.ndarray:
         return np.stack([rows[name].astype(np.float64) for name in names], axis=1)
 
-    with np.errstate(over="ignore"):  # what overflows is refused as not finite
+    with np.errstate(over="ignore"):  # what overflows is left out as not finite
         opacity = 1 / (1 + np.exp(-rows["opacity"].astype(np.float64)))
-        parts = [columns("x", "y", "z"), np.exp(columns("scale_0", "scale_1", "scale_2")),
-                 columns("rot_0", "rot_1", "rot_2", "rot_3"),
+        scales = np.exp(columns(*(name for name in NAMES[10:13] if name in names)))
+        if scales.shape[1] == 2:
+            scales = np.hstack([scales, FLAT * scales.min(1, keepdims=True)])
+        scales = np.where(scales > 0, np.maximum(scales, THINNEST), scales)
+        parts = [columns("x", "y", "z"), scales, columns("rot_0", "rot_1", "rot_2", "rot_3"),
                  np.clip(columns("f_dc_0", "f_dc_1", "f_dc_2") * SH_0 + 0.5, 0, 1), opacity[:, None]]  # fmt: skip
         return np.concatenate(parts, axis=1).astype(np.float32)
 
 
-def _header(lines: list[str]) -> tuple[int, np.dtype]:
-    """Rows and their layout."""
-    count, fields = None, []
-    for line in lines:
-        words = line.split()
+def _vertices(lines: list[str]) -> tuple[int, int, np.dtype]:
+    """Bytes before the vertices, their number, and the layout of one. What comes behind them is not read."""
+    before = 0
+    for words, fields in _elements(lines):
+        if len(words) != 3 or not words[2].isdecimal():
+            raise ValueError(f"'{' '.join(words)}' is no element with a name and a count")
+        vertices, count = words[1] == "vertex", int(words[2])
+        lists = [name for name, kind in fields if kind is None]
+        if lists and (vertices or count):
+            raise ValueError(f"property '{lists[0]}' is not a plain number, in or before the vertices")
+        kind = np.dtype([(name, kind) for name, kind in fields if kind])
+        if vertices and fields:
+            return before, count, kind
+        before += count * kind.itemsize
+    raise ValueError("an element 'vertex' with properties is wanted")
+
+
+def _elements(lines: list[str]) -> list[tuple[list[str], list[tuple[str, str | None]]]]:
+    """Words of every element's line, and names and types of its properties; None is a list."""
+    elements = []
+    for words in map(str.split, lines):
         if words[:1] == ["format"] and words[1:2] != ["binary_little_endian"]:
             raise ValueError(f"format {' '.join(words[1:])}, wanted binary_little_endian")
         if words[:1] == ["element"]:
-            if count is not None or words[1:2] != ["vertex"] or not words[2:3] or not words[2].isdecimal():
-                raise ValueError("one element 'vertex' with a count is wanted")
-            count = int(words[2])
+            elements.append((words, []))
         if words[:1] == ["property"]:
-            if len(words) != 3 or words[1] not in KINDS:
-                raise ValueError(f"property '{line}' is not a plain number")
-            fields.append((words[2], KINDS[words[1]]))
-    if count is None or not fields:
-        raise ValueError("one element 'vertex' with properties is wanted")
-    return count, np.dtype(fields)
+            plain = len(words) == 3 and words[1] in KINDS
+            if not elements or not (plain or words[1:2] == ["list"]):
+                raise ValueError(f"property '{' '.join(words)}' is not a plain number")
+            elements[-1][1].append((words[-1], KINDS[words[1]] if plain else None))
+    return elements

@@ -30,14 +30,16 @@ def run(
     Returns:
         the folder of the protocol, what went wrong with the live graph ("" for nothing), and the exit code.
     """
+    from gwm_core.learn.trials import check_tasks, weights_of
     from gwm_core.learn.trials import run as make
-    from gwm_core.learn.trials import weights_of
 
     if source.is_dir():
         folder, plan = source, open_plan(source)
         begin(plan.protocol, weights_of(plan.protocol), folder)
     else:
         protocol = read_protocol(source)
+        if live is None:
+            check_tasks(protocol)
         folder = out or source.with_suffix("")
         plan = begin(protocol, weights_of(protocol), folder)
     journal = Journal(plan, folder)

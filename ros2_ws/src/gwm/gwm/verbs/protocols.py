@@ -36,6 +36,8 @@ def evaluate_protocol(args) -> int:
 
     second, source = Path(args.second) if args.second else None, Path(args.source)
     out = Path(args.out) if args.out else None
+    if second is not None and not second.is_file():
+        raise InputError(f"no file {second}")
     trouble, code = "", 0
     if args.report:
         folder = out or (source if source.is_dir() else source.with_suffix(""))
