@@ -179,8 +179,10 @@ def sha256(message) -> str:
 
 def approval_of(message) -> Approval:
     """Approval of a String with JSON. Raises ValueError for anything else."""
-    wish = _wish(message, {"plan": int, "sha256": str, "expires": int})
-    return Approval(wish["plan"], wish["sha256"], wish["expires"])
+    wish = _wish(message, {"plan": str, "sha256": str, "expires": int})
+    if not (wish["plan"].isascii() and wish["plan"].isdecimal()):
+        raise ValueError(f"plan {wish['plan'][:40]!r}: the decimal digits of an id are wanted, as text")
+    return Approval(int(wish["plan"]), wish["sha256"], wish["expires"])
 
 
 def mark_of(message) -> dict:
@@ -236,11 +238,14 @@ def read_diagnostics(message) -> dict[str, dict[str, str]]:
 
 
 def numbers(names, values) -> Float64MultiArray:
-    """Named numbers, to plot: the names are the labels of the layout."""
-    layout = MultiArrayLayout(dim=[MultiArrayDimension(label=name, size=1, stride=1) for name in names])
-    return Float64MultiArray(layout=layout, data=[float(value) for value in values])
+    """Named numbers, to plot: the names are the labels of the layout. "plan" is an id [ns] and goes as two numbers."""
+    named = dict(zip(names, values))
+    if "plan" in named:
+        named = topics.plan_parts(named.pop("plan")) | named
+    layout = MultiArrayLayout(dim=[MultiArrayDimension(label=name, size=1, stride=1) for name in named])
+    return Float64MultiArray(layout=layout, data=[float(value) for value in named.values()])
 
 
 def read_numbers(message) -> dict[str, float]:
-    """{name: number}."""
-    return {dim.label: value for dim, value in zip(message.layout.dim, message.data)}
+    """{name: number}; "plan" is an int."""
+    return topics.named_numbers((dim.label for dim in message.layout.dim), message.data)
