@@ -200,7 +200,7 @@ def test_named_numbers_of_older_recordings_and_ids_that_are_none_are_read():
         assert topics.named_numbers(names, values) == {"ms": 1.0}
 
 
-@pytest.mark.parametrize("plan", [7, 7.0, "", "7.0", "-7", "٧", None])
+@pytest.mark.parametrize("plan", [7, 7.0, "", "7.0", "-7", "\u0667", None])
 def test_an_approvals_plan_is_text_of_decimal_digits(plan):
     def approval(plan):
         return messages.approval_of(String(data=json.dumps({"plan": plan, "sha256": "ab", "expires": 1})))

@@ -43,7 +43,8 @@ def record(folder, said='{"do": "hold", "time": 1}', plan=("plan",)):
     kinds = cdr.STORE.types
     dims = [kinds["std_msgs/msg/MultiArrayDimension"](name, 1, 1) for name in (*plan, "h4 image")]
     layout = kinds["std_msgs/msg/MultiArrayLayout"](dims, 0)
-    numbers = kinds["std_msgs/msg/Float64MultiArray"](layout, np.array([*((T0 + 10 * STEP,) if len(plan) == 1 else divmod(T0 + 10 * STEP, 10**9)), 0.25]))
+    named = (T0 + 10 * STEP,) if plan == ("plan",) else divmod(T0 + 10 * STEP, 10**9)
+    numbers = kinds["std_msgs/msg/Float64MultiArray"](layout, np.array([*named, 0.25]))
     writer.write(topics.DIVERGENCE, numbers, T0 + 12 * STEP)
     writer.write(topics.DECISION, kinds["std_msgs/msg/String"](said), T0 + 20 * STEP)
     pairs = [kinds["diagnostic_msgs/msg/KeyValue"]("state", "HOLD")]

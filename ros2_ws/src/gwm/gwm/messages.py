@@ -20,6 +20,8 @@ from gwm_core.control.supervision import Approval
 from gwm_core.scene.camera import from_opencv, to_opencv
 from gwm_core.types import Chunk
 
+LONGEST_ID = 19  # digits of 2^63 - 1
+NOTE, LONGEST_MARK = 500, 4000  # characters: of a note, and of what is said of an episode, each written as \\uXXXX
 
 def stamp_ns(stamp) -> int:
     """builtin_interfaces/Time -> [ns]."""
@@ -180,14 +182,19 @@ def sha256(message) -> str:
 def approval_of(message) -> Approval:
     """Approval of a String with JSON. Raises ValueError for anything else."""
     wish = _wish(message, {"plan": str, "sha256": str, "expires": int})
-    if not (wish["plan"].isascii() and wish["plan"].isdecimal()):
+    if not is_plan(wish["plan"]):
         raise ValueError(f"plan {wish['plan'][:40]!r}: the decimal digits of an id are wanted, as text")
     return Approval(int(wish["plan"]), wish["sha256"], wish["expires"])
 
 
+def is_plan(text: str) -> bool:
+    """Whether a text is a plan's id."""
+    return text.isascii() and text.isdecimal() and len(text) <= LONGEST_ID
+
+
 def mark_of(message) -> dict:
     """What an operator says of an episode, of a String with JSON. Raises ValueError for anything else."""
-    wish = json.loads(message.data) if len(message.data) <= 1000 else None
+    wish = json.loads(message.data) if len(message.data) <= LONGEST_MARK else None
     if not isinstance(wish, dict) or not all(is_mark(key, value) for key, value in wish.items()):
         raise ValueError(
             'no JSON object of "success" (bool), "note" (str), "score" (0 to 1), "cause" '
@@ -202,7 +209,7 @@ def is_mark(key: str, value) -> bool:
         case "success" | "save":
             return isinstance(value, bool)
         case "note":
-            return isinstance(value, str)
+            return isinstance(value, str) and len(value) <= NOTE
         case "score":
             return type(value) in (int, float) and 0 <= value <= 1
         case "cause":
