@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 from gwm import messages, scene_messages
+from std_msgs.msg import String
 
 from gwm_core import topics
 from gwm_core.data import cdr
@@ -183,5 +184,27 @@ def test_a_scene_survives_the_wire_and_a_foreign_or_broken_cloud_is_refused():
 
 
 def test_named_numbers_survive_the_wire():
-    values = {"plan": 1_795_000_000_123_456_789, "ms": 3.5}
-    assert messages.read_numbers(messages.numbers(values, values.values())) == {k: float(v) for k, v in values.items()}
+    values = {"plan": 1_795_000_000_123_456_789, "ms": 3.5}  # an id beyond 2^53
+    message = messages.numbers(values, values.values())
+    assert messages.read_numbers(message) == values and isinstance(messages.read_numbers(message)["plan"], int)
+
+
+def test_named_numbers_of_older_recordings_and_ids_that_are_none_are_read():
+    old = topics.named_numbers(("plan", "ms"), (1_795_000_000_123_456_789.0, 3.5))
+    assert old["ms"] == 3.5 and abs(old["plan"] - 1_795_000_000_123_456_789) <= 128 and isinstance(old["plan"], int)
+    for names, values in [
+        (("plan", "ms"), (float("nan"), 1)),
+        ((*topics.PLAN, "ms"), (1, float("inf"), 1)),
+        (("ms",), (1,)),
+    ]:
+        assert topics.named_numbers(names, values) == {"ms": 1.0}
+
+
+@pytest.mark.parametrize("plan", [7, 7.0, "", "7.0", "-7", "\u0667", None])
+def test_an_approvals_plan_is_text_of_decimal_digits(plan):
+    def approval(plan):
+        return messages.approval_of(String(data=json.dumps({"plan": plan, "sha256": "ab", "expires": 1})))
+
+    assert approval("1795617706349959571").plan == 1795617706349959571
+    with pytest.raises(ValueError, match="plan"):
+        approval(plan)

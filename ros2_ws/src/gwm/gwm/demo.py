@@ -246,7 +246,7 @@ def _imagined(operator: Operator) -> dict[str, float]:
 
 def _stages(operator: Operator) -> dict[str, dict[str, float]]:
     """Where the time from frame to command went, over the plans that were followed: p50 and p99 [ms] of each part."""
-    whole = {float(plan): latency for plan, latency in operator.latencies.items()}
+    whole = operator.latencies
     parts: dict[str, list[float]] = {}
     for plan in whole.keys() & operator.stages.keys():
         stages = operator.stages[plan]

@@ -82,7 +82,7 @@ class GateNode(Node):
         self.create_subscription(String, topics.MODE, self._wish(self._supervise), RELIABLE)
         self.create_subscription(Float64MultiArray, topics.DIVERGENCE, self._on_divergence, RELIABLE)
         self._shadow = self.create_publisher(JointState, topics.SHADOW, RELIABLE)
-        self._answer = ""  # to the last approval or change of mode
+        self._answer, self._answered = "", 0  # to the last approval or change of mode, and how many there were
         for name, wish in {
             "arm": lambda: self._forbids() or self._explained(self._gate.arm(time.monotonic())),
             "hold": self._gate.hold,
@@ -111,6 +111,7 @@ class GateNode(Node):
                 self._answer = act(message)
             except ValueError as error:
                 self._answer = str(error)
+            self._answered += 1
             if self._answer:
                 self.get_logger().warn(f"refused: {self._answer}", throttle_duration_sec=1.0)
 
@@ -219,6 +220,7 @@ class GateNode(Node):
         values = {
             "state": gate.state.name, "cause": gate.cause, "armed": gate.armed, "plan": self._plan,
             "mode": gate.mode, "surprise": f"{gate.surprise.score:.2f}", "answer": self._answer, **self._waits(),
+            "answered": self._answered,
             "latency_ms": f"{self._latency_ms:.2f}", "sent": self._arm.sent, "rate_hz": f"{pace.rate_hz:.3f}",
             "periods": pace.periods, "late": pace.late, "longest_ms": f"{1e3 * pace.longest:.1f}",
             "step_ms_p99": f"{np.percentile(self._costs, 99):.2f}", "joints_hz": f"{self._joints.rate_hz:.0f}",

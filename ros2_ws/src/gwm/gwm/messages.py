@@ -22,6 +22,8 @@ from gwm_core.joints import by_name
 from gwm_core.scene.camera import from_opencv, to_opencv
 from gwm_core.types import Chunk
 
+LONGEST_ID = 19  # digits of 2^63 - 1
+NOTE, LONGEST_MARK = 500, 4000  # characters: of a note, and of what is said of an episode, each written as \\uXXXX
 
 def stamp_ns(stamp) -> int:
     """builtin_interfaces/Time -> [ns]."""
@@ -185,13 +187,20 @@ def sha256(message) -> str:
 
 def approval_of(message) -> Approval:
     """Approval of a String with JSON. Raises ValueError for anything else."""
-    wish = _wish(message, {"plan": int, "sha256": str, "expires": int})
-    return Approval(wish["plan"], wish["sha256"], wish["expires"])
+    wish = _wish(message, {"plan": str, "sha256": str, "expires": int})
+    if not is_plan(wish["plan"]):
+        raise ValueError(f"plan {wish['plan'][:40]!r}: the decimal digits of an id are wanted, as text")
+    return Approval(int(wish["plan"]), wish["sha256"], wish["expires"])
+
+
+def is_plan(text: str) -> bool:
+    """Whether a text is a plan's id."""
+    return text.isascii() and text.isdecimal() and len(text) <= LONGEST_ID
 
 
 def mark_of(message) -> dict:
     """What an operator says of an episode, of a String with JSON. Raises ValueError for anything else."""
-    wish = json.loads(message.data) if len(message.data) <= 1000 else None
+    wish = json.loads(message.data) if len(message.data) <= LONGEST_MARK else None
     if not isinstance(wish, dict) or not all(is_mark(key, value) for key, value in wish.items()):
         raise ValueError(
             'no JSON object of "success" (bool), "note" (str), "score" (0 to 1), "cause" '
@@ -206,7 +215,7 @@ def is_mark(key: str, value) -> bool:
         case "success" | "save":
             return isinstance(value, bool)
         case "note":
-            return isinstance(value, str)
+            return isinstance(value, str) and len(value) <= NOTE
         case "score":
             return type(value) in (int, float) and 0 <= value <= 1
         case "cause":
@@ -242,11 +251,14 @@ def read_diagnostics(message) -> dict[str, dict[str, str]]:
 
 
 def numbers(names, values) -> Float64MultiArray:
-    """Named numbers, to plot: the names are the labels of the layout."""
-    layout = MultiArrayLayout(dim=[MultiArrayDimension(label=name, size=1, stride=1) for name in names])
-    return Float64MultiArray(layout=layout, data=[float(value) for value in values])
+    """Named numbers, to plot: the names are the labels of the layout. "plan" is an id [ns] and goes as two numbers."""
+    named = dict(zip(names, values))
+    if "plan" in named:
+        named = topics.plan_parts(named.pop("plan")) | named
+    layout = MultiArrayLayout(dim=[MultiArrayDimension(label=name, size=1, stride=1) for name in named])
+    return Float64MultiArray(layout=layout, data=[float(value) for value in named.values()])
 
 
 def read_numbers(message) -> dict[str, float]:
-    """{name: number}."""
-    return {dim.label: value for dim, value in zip(message.layout.dim, message.data)}
+    """{name: number}; "plan" is an int."""
+    return topics.named_numbers((dim.label for dim in message.layout.dim), message.data)

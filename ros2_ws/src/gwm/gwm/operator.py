@@ -51,13 +51,13 @@ class Operator(Node):
         self.reports: dict[str, dict[str, str]] = {}
         self.result: dict = {}
         self.latencies: dict[int, float] = {}  # [ms] from frame to first command, by plan
-        self.stages: dict[float, dict[str, float]] = {}  # [ms] of it, by plan, as a float64
+        self.stages: dict[int, dict[str, float]] = {}  # [ms] of it, by plan
         self.commands: list[tuple] = []  # (joints, velocities, accelerations, latched, stamp [s])
         self.waits_for = ("sim", "policy")  # nodes that say when they are ready
         self._episode = self.create_publisher(String, topics.SIM_EPISODE, RELIABLE)
         self.create_subscription(DiagnosticArray, topics.STATUS, self._on_status, RELIABLE)
         self.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, self._on_report, RELIABLE)
-        self.futures: dict[float, dict[str, float]] = {}  # what was imagined, by plan
+        self.futures: dict[int, dict[str, float]] = {}  # what was imagined, by plan
         self.create_subscription(Float64MultiArray, topics.IMAGINED, self._on_future, RELIABLE)
         self.create_subscription(Float64MultiArray, topics.STAGES, self._on_stages, RELIABLE)
         self.create_subscription(String, topics.SIM_RESULT, self._on_result, RELIABLE)
