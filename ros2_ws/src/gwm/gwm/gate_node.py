@@ -176,7 +176,8 @@ class GateNode(Node):
     def _on_chunk(self, message) -> None:
         chunk = messages.chunk_of(message)
         if chunk is None:
-            reason = self._gate.refuse("names: not the seven joints and the finger width, or rows not evenly spaced")
+            wanted = "the seven joints and the finger width, in 2-256 evenly spaced rows"
+            reason = self._gate.refuse(f"names: not {wanted}")
             self.get_logger().warn(f"plan refused: {reason}", throttle_duration_sec=1.0)
             return
         age = (now_ns(self) - chunk.stamp) * 1e-9  # on receipt, once; from here on the monotonic clock alone

@@ -17,6 +17,7 @@ from std_msgs.msg import Float64MultiArray, MultiArrayDimension, MultiArrayLayou
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from gwm_core import topics
+from gwm_core.control.plausible import MOST_ROWS
 from gwm_core.control.supervision import Approval
 from gwm_core.joints import by_name
 from gwm_core.scene.camera import from_opencv, to_opencv
@@ -24,6 +25,8 @@ from gwm_core.types import Chunk
 
 LONGEST_ID = 19  # digits of 2^63 - 1
 NOTE, LONGEST_MARK = 500, 4000  # characters: of a note, and of what is said of an episode, each written as \\uXXXX
+MOST_NUMBERS = 1000  # names in a message of named numbers: we send up to a hundred
+
 
 def stamp_ns(stamp) -> int:
     """builtin_interfaces/Time -> [ns]."""
@@ -113,16 +116,19 @@ def trajectory(chunk: Chunk) -> JointTrajectory:
 
 
 def chunk_of(message) -> Chunk | None:
-    """policy/chunk as a chunk; None when the names are not exactly ours or rows are not evenly spaced."""
-    if sorted(message.joint_names) != sorted((*topics.ARM_JOINTS, topics.WIDTH)):
+    """policy/chunk as a chunk; None unless the names are exactly ours, in any order, and there are 2 to ``MOST_ROWS``
+    evenly spaced rows. Sizes are checked before anything is built: the gate has no time for 20 000 rows.
+    """
+    names, points, ours = message.joint_names, message.points, (*topics.ARM_JOINTS, topics.WIDTH)
+    if len(names) != len(ours) or set(names) != set(ours) or not 2 <= len(points) <= MOST_ROWS:
         return None
-    rows = [by_name(message.joint_names, p.positions, (*topics.ARM_JOINTS, topics.WIDTH)) for p in message.points]
-    if len(rows) < 2 or any(row is None for row in rows):
+    if any(len(p.positions) < len(ours) for p in points):
         return None
-    times = np.array([p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in message.points])
+    order = [names.index(name) for name in ours]
+    rows = np.array([[p.positions[i] for i in order] for p in points], float)
+    times = np.array([p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in points])
     if not np.allclose(np.diff(times), times[0], atol=1e-6):
         return None
-    rows = np.array(rows)
     return Chunk(stamp_ns(message.header.stamp), rows[:, :7], rows[:, 7], float(times[0]))
 
 
@@ -200,7 +206,7 @@ def is_plan(text: str) -> bool:
 
 def mark_of(message) -> dict:
     """What an operator says of an episode, of a String with JSON. Raises ValueError for anything else."""
-    wish = json.loads(message.data) if len(message.data) <= LONGEST_MARK else None
+    wish = _parsed(message.data, LONGEST_MARK)
     if not isinstance(wish, dict) or not all(is_mark(key, value) for key, value in wish.items()):
         raise ValueError(
             'no JSON object of "success" (bool), "note" (str), "score" (0 to 1), "cause" '
@@ -230,10 +236,21 @@ def mode_of(message) -> str:
 
 def _wish(message, kinds: dict[str, type]) -> dict:
     """A JSON object of exactly these keys and types. Raises ValueError for another one."""
-    wish = json.loads(message.data) if len(message.data) <= 1000 else None
+    wish = _parsed(message.data, 1000)
     if not isinstance(wish, dict) or {key: type(value) for key, value in wish.items()} != kinds:
         raise ValueError(f"no JSON object of {', '.join(f'{key} ({kind.__name__})' for key, kind in kinds.items())}")
+    for key, value in wish.items():
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ValueError(f"{key}: a number of 64 bits is wanted")
     return wish
+
+
+def _parsed(text: str, longest: int):
+    """The value of a JSON text; None where it has more than ``longest`` characters. Raises ValueError for no JSON."""
+    try:
+        return json.loads(text) if len(text) <= longest else None
+    except RecursionError:
+        raise ValueError("no JSON that is nested so deeply is wanted") from None
 
 
 def diagnostics(stamp: int, name: str, text: str, values: dict, ok: bool = True) -> DiagnosticArray:
@@ -260,5 +277,7 @@ def numbers(names, values) -> Float64MultiArray:
 
 
 def read_numbers(message) -> dict[str, float]:
-    """{name: number}; "plan" is an int."""
+    """{name: number}; "plan" is an int. Nothing of a message with more than ``MOST_NUMBERS`` names."""
+    if len(message.layout.dim) > MOST_NUMBERS:
+        return {}
     return topics.named_numbers((dim.label for dim in message.layout.dim), message.data)
