@@ -185,24 +185,28 @@ def test_a_disk_that_cannot_be_asked_is_no_end(recording, tmp_path):
     assert recording.on and np.isnan(recording.free)
 
 
+def work_off(backlog, count, encoding, writing):
+    for _ in range(count):
+        backlog.finish(backlog.next(), encoding, writing)
+
+
 def test_pictures_give_way_by_the_time_they_would_take_and_everything_by_memory():
     backlog = Backlog(most_bytes=1000, most_seconds=2.0)
     for _ in range(300):  # 50 ms to encode, and 10 ms to write with a small message that came between
-        for size, picture, encoding, writing in ((10, False, 0.0, 0.004), (20, True, 0.05, 0.006)):
-            backlog.put(size, picture)
-            backlog.take(size, picture, encoding, writing)
+        backlog.put(print, 10)
+        work_off(backlog, 1, 0.0, 0.004)
+        backlog.put(print, 20, picture=True)
+        work_off(backlog, 1, 0.05, 0.006)
     assert (backlog.waiting, backlog.size, backlog.seconds, backlog.done) == (0, 0, 0.0, 600)
     assert backlog.encoding == pytest.approx(0.05, rel=0.01) and backlog.writing == pytest.approx(0.01, rel=0.01)
-    taken = 0
     while not (reason := backlog.refuses(5, True)):
-        backlog.put(5, True)
-        taken += 1
-    assert taken == 34 and backlog.seconds == pytest.approx(2.04, rel=0.01) and "encoder" in reason
+        backlog.put(print, 5, picture=True)
+    assert backlog.waiting == 34 and backlog.seconds == pytest.approx(2.04, rel=0.01) and "encoder" in reason
     assert backlog.refuses(5, False) == "" and "MB wait" in backlog.refuses(1000 - 34 * 5 + 1, False)
-    backlog.take(5, True, 0.05, 0.006)
-    for _ in range(100):
-        backlog.put(0, True)
-        backlog.take(0, True, 0.01, 0.2)
+    work_off(backlog, 30, 0.01, 0.2)
+    assert backlog.refuses(5, True) == ""
+    for _ in range(30):
+        backlog.put(print, 5, picture=True)
     assert "disk" in backlog.refuses(5, True)
 
 
@@ -210,17 +214,54 @@ def test_a_stall_of_the_disk_costs_few_pictures():
     """What waited for it is written at once afterwards: its one long write does not count for long."""
     backlog = Backlog(most_bytes=1 << 30, most_seconds=3.0)
     for _ in range(100):
-        backlog.put(1, True)
-        backlog.take(1, True, 0.004, 0.001)
+        backlog.put(print, 1, picture=True)
+        work_off(backlog, 1, 0.004, 0.001)
     for _ in range(300):  # five seconds at 60 a second: all of them may wait
         assert backlog.refuses(1, True) == ""
-        backlog.put(1, True)
+        backlog.put(print, 1, picture=True)
     backlog.spend(0.0, 5.0)
     refused = 0
     for _ in range(300):
-        backlog.take(1, True, 0.004, 0.001)
+        work_off(backlog, 1, 0.004, 0.001)
         refused += bool(backlog.refuses(1, True))
     assert refused < 80 and backlog.refuses(1, True) == ""
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from(["picture", "message", "ask", "do"]), max_size=60))
+def test_messages_overtake_pictures_and_nothing_overtakes_what_was_asked_before_it(steps):
+    """So a crash takes little but pictures, and an episode holds what came between its start and its end."""
+    backlog, asked, begun, done = Backlog(1 << 30, 1e9), [], [], []
+    for number, step in enumerate([*steps, *["do"] * len(steps)]):
+        if step == "do":
+            if (job := backlog.next()) is not None:
+                done.append(job.work)
+                backlog.finish(job, 0.0, 0.0)
+            continue
+        backlog.put((number, step), picture=step == "picture", after_all=True if step == "ask" else None)
+        begun.append((number, step))
+        if step == "ask":
+            asked.append(number)
+    assert sorted(done) == begun and backlog.waiting == 0
+    place = {number: k for k, (number, _) in enumerate(done)}
+    for number in asked:
+        assert all(place[n] < place[number] for n, _ in begun if n < number)
+        assert all(place[n] > place[number] for n, _ in begun if n > number)
+    for kind in ("picture", "message", "ask"):
+        own = [number for number, step in done if step == kind]
+        assert own == sorted(own)
+
+
+def test_a_message_does_not_wait_for_pictures():
+    backlog = Backlog(1 << 30, 1e9)
+    for number in range(3):
+        backlog.put(number, picture=True)
+    backlog.put("small")
+    assert [backlog.next().work for _ in range(4)] == ["small", 0, 1, 2]
+    backlog.put(4, picture=True)
+    backlog.put("save", after_all=object())
+    backlog.put(5, picture=True)
+    assert [backlog.next().work for _ in range(3)] == [4, "save", 5]
 
 
 def test_one_waits_as_long_as_less_is_left():

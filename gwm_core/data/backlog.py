@@ -1,36 +1,55 @@
-"""How far a recorder is behind what comes, and which messages must be left out so that it stays close."""
+"""What waits for a recorder's thread: in which order it is done, and what is left out so that it stays close."""
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 _GAIN = 0.05  # of the running mean: it remembers some twenty pictures
 
 
+class Job(NamedTuple):
+    """Something to do. ``after_all``: not before all that came before it, pictures too."""
+
+    number: int  # in the order in which they came
+    work: Callable
+    size: int  # [bytes] it holds
+    picture: bool
+    after_all: Any  # whatever who asked for it is answered with, or None
+
+
 @dataclass
 class Backlog:
-    """Messages that wait for the writing thread. Pictures give way before anything else does.
+    """What waits for the writing thread. Pictures are overtaken by all else, and give way first.
 
     Attributes:
         most_bytes: that may wait. most_seconds: that the waiting pictures may take.
-        waiting: messages. done: messages so far. size: [bytes] that wait. pictures: that wait.
+        done: jobs so far. size: [bytes] that wait.
         encoding, writing: running means [s] of what one picture takes, small messages and syncs between two included.
     """
 
     most_bytes: int
     most_seconds: float
-    waiting: int = 0
     done: int = 0
     size: int = 0
-    pictures: int = 0
     encoding: float = 0.0
     writing: float = 0.0
+    _number: int = 0
     _since: list[float] = field(default_factory=lambda: [0.0, 0.0])  # encoding, writing since the last picture
+    _pictures: deque[Job] = field(default_factory=deque)
+    _others: deque[Job] = field(default_factory=deque)
+
+    @property
+    def waiting(self) -> int:
+        """Jobs."""
+        return len(self._pictures) + len(self._others)
 
     @property
     def seconds(self) -> float:
-        """Until what waits now is written [s], as fast as the last pictures were."""
-        return self.pictures * (self.encoding + self.writing)
+        """Until the pictures that wait are written [s], as fast as the last ones were."""
+        return len(self._pictures) * (self.encoding + self.writing)
 
     @property
     def slow(self) -> str:
@@ -45,20 +64,26 @@ class Backlog:
             return f"{self.seconds:.1f} s behind: the {self.slow} is too slow"
         return ""
 
-    def put(self, size: int, picture: bool) -> None:
-        """A message begins to wait."""
-        self.waiting += 1
+    def put(self, work: Callable, size: int = 0, picture: bool = False, after_all: Any = None) -> None:
+        """Something begins to wait."""
+        self._number += 1
         self.size += size
-        self.pictures += picture
+        lane = self._pictures if picture else self._others
+        lane.append(Job(self._number, work, size, picture, after_all))
 
-    def take(self, size: int, picture: bool, encoding: float, writing: float) -> None:
+    def next(self) -> Job | None:
+        """What is to be done now, if anything; it waits no more, but for its bytes."""
+        first = self._others[0] if self._others else None
+        held_up = first and first.after_all is not None and self._pictures and self._pictures[0].number < first.number
+        lane = self._others if first and not held_up else self._pictures
+        return lane.popleft() if lane else None
+
+    def finish(self, job: Job, encoding: float, writing: float) -> None:
         """It is done, and took so long [s]."""
-        self.waiting -= 1
         self.done += 1
-        self.size -= size
-        self.pictures -= picture
+        self.size -= job.size
         self.spend(encoding, writing)
-        if picture:
+        if job.picture:
             self.encoding += _GAIN * (self._since[0] - self.encoding)
             self.writing += _GAIN * (self._since[1] - self.writing)
             self._since = [0.0, 0.0]

@@ -1,8 +1,7 @@
-"""A bounded queue in front of one thread: jobs are done in order, those that cannot wait are refused."""
+"""One thread, and a bounded backlog in front of it: what cannot wait is refused."""
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections import deque
@@ -12,7 +11,7 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.task import Future
 
-from gwm_core.data.backlog import Backlog
+from gwm_core.data.backlog import Backlog, Job
 
 _IDLE = 0.1  # [s] at most between calls of ``tick``
 
@@ -28,70 +27,72 @@ class Jobs:
 
     def __init__(self, node: Node, tick: Callable[[], None], backlog: Backlog):
         self._tick, self._backlog = tick, backlog
-        self._lock, self._jobs = threading.Lock(), queue.SimpleQueue()
+        self._changed = threading.Condition()
         self._results: deque[tuple[Future | None, Any, BaseException | None]] = deque()
         self._guard = node.create_guard_condition(self._hand_over)
         self._closed = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def offer(self, job: Callable[[], float], size: int, picture: bool = False) -> str:
-        """Do a job that holds ``size`` bytes; it returns how long [s] of its time it encoded. Returns "" or why not."""
-        with self._lock:
+    def offer(self, work: Callable[[], float], size: int, picture: bool = False) -> str:
+        """Write a message of ``size`` bytes; a picture's work returns how long it encoded [s]. "" or why not."""
+        with self._changed:
             if reason := self._backlog.refuses(size, picture):
                 return reason
-        self._put(job, size, picture, None)
+            self._backlog.put(work, size, picture)
+            self._changed.notify()
         return ""
 
-    def tell(self, job: Callable[[], Any]) -> None:
-        """Do a job that holds next to nothing, after all before it."""
-        self._put(job, 0, False, None)
+    def tell(self, work: Callable[[], Any]) -> None:
+        """Do what holds next to nothing, before pictures that wait."""
+        with self._changed:
+            self._backlog.put(work)
+            self._changed.notify()
 
-    def ask(self, job: Callable[[], Any]) -> Future:
-        """Do a job after all before it; what it returns or raises is the future's."""
+    def ask(self, work: Callable[[], Any]) -> Future:
+        """Do something after all that came before; what it returns or raises is the future's."""
         future = Future()
-        self._put(job, 0, False, future)
+        with self._changed:
+            self._backlog.put(work, after_all=future)
+            self._changed.notify()
         return future
-
-    def _put(self, job: Callable, size: int, picture: bool, future: Future | None) -> None:
-        with self._lock:
-            self._backlog.put(size, picture)
-        self._jobs.put((job, size, picture, future))
 
     def close(self) -> None:
         """End the thread when everything that waits is done."""
-        self._closed = True
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
         self._thread.join(timeout=10.0)
 
     def _run(self) -> None:
         try:
             while True:
-                try:
-                    job = self._jobs.get(timeout=_IDLE)
-                except queue.Empty:
-                    if self._closed:
-                        return
-                else:
-                    self._do(*job)
+                with self._changed:
+                    self._changed.wait_for(lambda: self._backlog.waiting or self._closed, _IDLE)
+                    job = self._backlog.next()
+                if job is not None:
+                    self._do(job)
+                elif self._closed:
+                    return
                 begun = time.monotonic()
                 self._tick()
-                with self._lock:
+                with self._changed:
                     self._backlog.spend(0.0, time.monotonic() - begun)
         except BaseException as error:  # whatever it is, it is raised again in the executor's thread
             self._send(None, None, error)
 
-    def _do(self, job: Callable, size: int, picture: bool, future: Future | None) -> None:
-        begun, result, error = time.monotonic(), None, None
+    def _do(self, job: Job) -> None:
+        begun, future, result, error = time.monotonic(), job.after_all, None, None
         try:
-            result = job()
+            result = job.work()
         except Exception as raised:
             if future is None:
                 raise
             error = raised
-        encoding = result if picture else 0.0
+        encoding = result if job.picture else 0.0
         writing = time.monotonic() - begun - encoding if future is None else 0.0  # what was asked for is no message
-        with self._lock:
-            self._backlog.take(size, picture, encoding, writing)
+        with self._changed:
+            self._backlog.finish(job, encoding, writing)
         if future is not None:
             self._send(future, result, error)
 

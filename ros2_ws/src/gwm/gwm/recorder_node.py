@@ -55,7 +55,7 @@ class RecorderParameters(DiskConfig):
 class RecorderNode(Node):
     """Everything small is written as received; images are compressed first, depth without loss. A thread writes.
 
-    That thread alone has to do with the episode: whatever is said, counted or asked goes through its queue, in order.
+    That thread alone has to do with the episode: whatever is said, counted or asked goes through its backlog.
     """
 
     def __init__(self):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from pathlib import Path
 from gwm.terminal import Bar, cores, natural, positive, verb, writable
 from gwm_core.errors import InputError, one_of
 from gwm_core.json_files import write_json
+from gwm_core.workers import workers
 
 EXPORTS = ("lerobot", "lerobot-v2.1", "robomimic")
 IMPORTS = ("lerobot", "robomimic")
@@ -114,7 +114,7 @@ def verify(args) -> int:
 def _each(work, items: list, processes: int, what: str) -> Iterator:
     """What ``work`` makes of every item, in order, by several processes, behind a bar."""
     bar = Bar(len(items), what)
-    with multiprocessing.get_context("spawn").Pool(max(1, min(positive("processes", processes), len(items)))) as pool:
+    with workers(positive("processes", processes), len(items)) as pool:
         for result in pool.imap(work, items):
             bar.step()
             yield result
