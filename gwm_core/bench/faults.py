@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gwm_core.bench import bad_plans, lost_parts, operators
+from gwm_core.bench import bad_plans, lost_parts, operators, robot_faults
 from gwm_core.bench.staging import Scenario
 from gwm_core.types import Chunk
 
@@ -50,9 +50,10 @@ def scenarios(plans: list[Chunk]) -> list[Scenario]:
         Scenario(29, "two devices at once: until the tool slows down", 0.250, operators.two_devices),
         Scenario(33, "user stop or reflex, told by the robot: to the fault", 0.200, lost_parts.user_stop, 100),
         Scenario(33, "arm held, the leash alone: from its end to the fault", 0.125, lost_parts.leash_alone),
+        *robot_faults.ROWS,
     ]  # fmt: skip
 
 
-HARDWARE = (31, 34)  # a second host, a robot
-STAGED = {*range(12, 27), 28, 29, 33}  # 24 in gate_killed
+HARDWARE = (31,)  # a second host
+STAGED = {*range(12, 27), 28, 29, 33, 34}  # 24 in gate_killed
 ELSEWHERE = tuple(i for i in range(1, 53) if i not in {*STAGED, *HARDWARE})  # other parts, with benches of their own

@@ -8,6 +8,7 @@ controller_manager_msgs.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -44,6 +45,19 @@ DEFINITIONS = {
 }
 FOUND_BY_NAME = ("rosidl_typesupport_fastrtps_c", "rosidl_typesupport_introspection_c")
 NEEDED = ("action_msgs", "builtin_interfaces", "lifecycle_msgs", "service_msgs", "unique_identifier_msgs")
+
+
+def provide(monkeypatch) -> None:
+    """Make both packages importable here and in processes that the test starts, where they are not installed."""
+    import pytest
+
+    if all(importlib.util.find_spec(package) for package in DEFINITIONS):
+        return
+    if importlib.util.find_spec("rosidl_generator_py") is None or shutil.which("g++") is None:
+        pytest.skip("neither the messages of franka_ros2 and ros2_control nor rosidl and g++ to build them")
+    folder = str(build())
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (folder, os.environ.get("PYTHONPATH")))))
 
 
 def build() -> Path:
