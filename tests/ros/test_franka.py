@@ -163,7 +163,7 @@ def test_a_reflex_is_a_fault_until_the_operator_recovers_the_robot_in_order(oper
     operator.wish("gate/arm", poll)
     assert gamepad.push(poll, moving(operator), y=1.0)
     driver.mode = REFLEX
-    assert state(operator, "FAULT", poll)
+    assert state(operator, "FAULT", poll), operator.status
     assert operator.status["cause"] == "robot: reflex" and driver.done == []
     driver.reflex()
     with pytest.raises(Exception, match="robot: reflex"):
