@@ -21,7 +21,7 @@ ARGUMENTS = {
     "site": ("", "site file; empty: ~/.config/gwm/site.yaml"),
     "controller": ("crisp", "the one that is active from the start: crisp, crisp_pose or jtc"),
     "start_cameras": ("false", "true: our own camera node drives them, not realsense2_camera"),
-    "use_fake_hardware": ("false", "ros2_control's stand-in for the arm (only jtc moves it)"),
+    "use_fake_hardware": ("false", "ros2_control's stand-in for the arm (efforts do not move it)"),
     "camera_width": ("424", "of colour and depth"),
     "camera_height": ("240", "of colour and depth"),
     "camera_hz": ("15.0", "of colour and depth"),
