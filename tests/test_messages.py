@@ -185,3 +185,27 @@ def test_a_scene_survives_the_wire_and_a_foreign_or_broken_cloud_is_refused():
 def test_named_numbers_survive_the_wire():
     values = {"plan": 1_795_000_000_123_456_789, "ms": 3.5}
     assert messages.read_numbers(messages.numbers(values, values.values())) == {k: float(v) for k, v in values.items()}
+
+
+def test_a_trajectory_carries_its_stamp_and_comes_back():
+    states = np.random.default_rng(0).normal(size=(3, 3, 7))
+    message = messages.joint_trajectory(5 * 10**9 + 7, states, 0.01)
+    assert messages.stamp_ns(message.header.stamp) == 5 * 10**9 + 7
+    times, *back = messages.joint_states_of(message)
+    np.testing.assert_allclose(times, [0.01, 0.02, 0.03])
+    np.testing.assert_array_equal(np.stack(back, axis=1), states)
+
+
+def test_a_goal_that_was_aborted_has_failed_whatever_its_result_says():
+    """franka_ros2 aborts an error recovery with an empty result; an empty result alone is a success there."""
+    franka, status = pytest.importorskip("gwm.franka"), pytest.importorskip("action_msgs.msg").GoalStatus
+    empty, grasp = SimpleNamespace(), SimpleNamespace(success=True, error="")
+    assert franka.outcome(status.STATUS_SUCCEEDED, empty) == (True, "")
+    assert franka.outcome(status.STATUS_ABORTED, empty) == (False, "aborted")
+    assert franka.outcome(status.STATUS_CANCELED, grasp) == (False, "canceled")
+    assert franka.outcome(status.STATUS_UNKNOWN, grasp) == (False, "goal status 0")
+    lost = SimpleNamespace(success=False, error="lost the object")
+    assert franka.outcome(status.STATUS_SUCCEEDED, lost) == (False, "lost the object")
+    stalled = SimpleNamespace(stalled=True, reached_goal=False)  # the fingers hold something
+    assert franka.outcome(status.STATUS_ABORTED, stalled, closing=True) == (True, "")
+    assert franka.outcome(status.STATUS_ABORTED, stalled) == (False, "aborted")

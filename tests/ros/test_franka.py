@@ -154,7 +154,7 @@ def test_the_hand_gets_one_goal_for_each_edge_and_its_failures_are_named(operato
     assert operator.widths[-1] == pytest.approx(0.08), "an open hand is not recorded as closed"
 
 
-def state(operator, name, poll, seconds=3):
+def state(operator, name, poll, seconds=10):
     return operator.wait(name, lambda: operator.status["state"] == name, seconds, poll)
 
 

@@ -46,7 +46,7 @@ def _need(package: str, otherwise: str) -> None:
         raise InputError(f"{package} is not installed: source the workspace with franka_ros2, or {otherwise}")
 
 
-def _run(client: ActionClient, goal, ended, refused) -> None:
+def _run(client: ActionClient, goal, ended, refused, closing: bool = False) -> None:
     """Send an action goal; ``ended(success, error)`` or ``refused(error)`` is called once, from the executor."""
     if not client.server_is_ready():
         refused(f"no action server for {type(goal).__qualname__}")
@@ -57,18 +57,21 @@ def _run(client: ActionClient, goal, ended, refused) -> None:
         if not handle.accepted:
             refused("goal refused")
             return
-        handle.get_result_async().add_done_callback(lambda f: ended(*outcome(f.result().status, f.result().result)))
+        handle.get_result_async().add_done_callback(over)
+
+    def over(future):
+        ended(*outcome(future.result().status, future.result().result, closing))
 
     client.send_goal_async(goal).add_done_callback(accepted)
 
 
-def outcome(status: int, result) -> tuple[bool, str]:
+def outcome(status: int, result, closing: bool = False) -> tuple[bool, str]:
     """Whether a goal that ended with this status reached what was asked, and the error.
 
     Servers that fail may abort with an empty result, so the status counts first. A GripperCommand that ``stalled``
-    holds something, whatever else it says.
+    while it was ``closing`` holds something, whatever else it says.
     """
-    if getattr(result, "stalled", False):
+    if closing and getattr(result, "stalled", False):
         return True, ""
     error = getattr(result, "error", "")
     if status != GoalStatus.STATUS_SUCCEEDED:
@@ -106,7 +109,7 @@ def gripper_action(node: Node):
     def start(goal: Goal, told: Hand) -> None:
         wish = GripperCommand.Goal()
         wish.command.position, wish.command.max_effort = goal.width / 2, goal.force
-        _run(client, wish, partial(told.answered, goal), partial(told.refused, goal))
+        _run(client, wish, partial(told.answered, goal), partial(told.refused, goal), closing=goal.grasp)
 
     return start
 
