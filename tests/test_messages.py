@@ -189,7 +189,7 @@ def test_named_numbers_survive_the_wire():
 
 def test_a_trajectory_carries_its_stamp_and_comes_back():
     states = np.random.default_rng(0).normal(size=(3, 3, 7))
-    message = messages.joint_trajectory(5 * 10**9 + 7, states, 0.01)
+    message = messages.joint_trajectory(states, 0.01, 5 * 10**9 + 7)
     assert messages.stamp_ns(message.header.stamp) == 5 * 10**9 + 7
     times, *back = messages.joint_states_of(message)
     np.testing.assert_allclose(times, [0.01, 0.02, 0.03])

@@ -28,7 +28,9 @@ def test_modes_that_follow_no_command_and_silence_are_named():
     assert [trouble(mode, 0.0) for mode in (0, IDLE, MOVE)] == [""] * 3
     assert trouble(REFLEX, 0.0) == "robot: reflex" == trouble(REFLEX, 60.0)
     assert trouble(9, 0.0) and trouble(-1, 0.0)
-    assert trouble(MOVE, SILENCE) == "" and trouble(MOVE, SILENCE + 0.01).startswith("robot: silent")
+    assert trouble(MOVE, SILENCE) == "" and trouble(MOVE, SILENCE + 0.01).startswith(
+        "robot: silent"
+    )
     assert trouble(None, 0.0).startswith("robot: nothing heard")
 
 

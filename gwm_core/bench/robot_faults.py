@@ -28,7 +28,8 @@ from gwm_core.sim.simulator import Simulator
 
 JOINTS, STATE = BROADCASTERS
 ARM = "arm"  # the controller
-TELLS, LOOKS = 0.02, 0.1  # [s] how often the robot tells its state, and the gate's process looks after it
+TELLS = 0.02  # [s] how often the robot tells its state
+LOOKS = 0.1  # [s] how often the gate's process looks after it
 
 
 class Drivers:
@@ -41,7 +42,9 @@ class Drivers:
     ``hangs`` and ``fails`` hold steps of the recovery that are never answered, or refused.
     """
 
-    def __init__(self, place: Callable[[], str], stopped: Callable[[str], None], phase: float = 0.0):
+    def __init__(
+        self, place: Callable[[], str], stopped: Callable[[str], None], phase: float = 0.0
+    ):
         self.states = dict.fromkeys((JOINTS, STATE, ARM), "active")
         self.mode, self.hangs, self.fails, self.log = MODES.index("move"), set(), set(), []
         self.watch, self.finished = RobotWatch(self._carry_out, stopped), 0
@@ -99,7 +102,9 @@ class RobotRig:
 
     def __init__(self, rng: np.random.Generator):
         self.rig = moving(rng)
-        self.drivers = Drivers(self._place, self.rig.gate.fault, self.rig.now + rng.uniform(0, LOOKS))
+        self.drivers = Drivers(
+            self._place, self.rig.gate.fault, self.rig.now + rng.uniform(0, LOOKS)
+        )
         self.until(lambda: self.trouble == "", 0.2)
 
     @property
@@ -132,16 +137,25 @@ class RobotRig:
         """Pushed by hand, recovered and armed: all is active, and the first command is where the arm is."""
         rig = self.rig
         rig.q = rig.q + rng.uniform(-0.02, 0.02, 7)
-        if self.reset() or not np.isfinite(self.until(lambda: rig.gate.state is State.DISARMED, 3.0)):
+        if self.reset() or not np.isfinite(
+            self.until(lambda: rig.gate.state is State.DISARMED, 3.0)
+        ):
             return False
         rig.obeys = True
         armed = rig.gate.arm(rig.now) == "" and set(self.drivers.states.values()) == {"active"}
         where = rig.q.copy()
         first = rig.tick()
-        return bool(armed and first.latched and np.abs(first.reference.q - where).max() <= 1e-3 and clean(rig))
+        return bool(
+            armed
+            and first.latched
+            and np.abs(first.reference.q - where).max() <= 1e-3
+            and clean(rig)
+        )
 
     def _place(self) -> str:
-        return "" if self.rig.gate.resting_place(self.rig.now) is not None else "no fresh joint state"
+        return (
+            "" if self.rig.gate.resting_place(self.rig.now) is not None else "no fresh joint state"
+        )
 
 
 def silent(rng) -> Outcome:
@@ -202,7 +216,9 @@ def _too_hard(references: list[Reference], late: np.ndarray, from_desired: bool)
     for k, reference in enumerate(references):
         states = [reference, *brake.tail(reference)]
         due = schedule.next(round(1e9 * (1.0 + k * dt + late[k]))) * 1e-9 - 1.0 - k * dt
-        sim.follow(due + dt * np.arange(1, len(states) + 1), *map(np.array, zip(*states)), from_desired)
+        sim.follow(
+            due + dt * np.arange(1, len(states) + 1), *map(np.array, zip(*states)), from_desired
+        )
         for _ in range(round(dt / step)):
             if np.any(np.abs(sim.target[2]) > FR3.ddq_max):
                 return k * dt
@@ -211,8 +227,17 @@ def _too_hard(references: list[Reference], late: np.ndarray, from_desired: bool)
 
 
 ROWS = [
-    Scenario(25, "trajectory controller begins at the measured state: until it asks too much", 0.5, from_measured),
+    Scenario(
+        25,
+        "trajectory controller begins at the measured state: until it asks too much",
+        0.5,
+        from_measured,
+    ),
     Scenario(33, "robot state silent in motion: to the fault", SILENCE + LOOKS + 0.03, silent),
-    Scenario(34, "recovery step never answered: until that is named", STEP_TIME + 0.7, recovery_hangs),
-    Scenario(34, "recovery step refused, then tried again: until that is named", 0.7, recovery_fails),
+    Scenario(
+        34, "recovery step never answered: until that is named", STEP_TIME + 0.7, recovery_hangs
+    ),
+    Scenario(
+        34, "recovery step refused, then tried again: until that is named", 0.7, recovery_fails
+    ),
 ]

@@ -29,8 +29,9 @@ ARM = "fr3_arm_controller"
 class Driver(Node):
     """What franka_ros2 and ros2_control offer, apart from the joints, which the simulation brings.
 
-    ``hangs`` and ``aborts`` name actions and services that never answer or fail. A strict switch is refused where a
-    controller is already as wished, and the robot's state is told only while its broadcaster is active.
+    ``hangs`` and ``aborts`` name actions and services that never answer or fail. A strict switch is
+    refused where a controller is already as wished, and the robot's state is told only while its
+    broadcaster is active.
     """
 
     def __init__(self):
@@ -55,12 +56,16 @@ class Driver(Node):
         self.create_timer(0.02, tell)
         self.create_service(srv.ListControllers, "controller_manager/list_controllers", listed)
         hardware, switch = "set_hardware_component_state", "switch_controller"
-        self.create_service(srv.SetHardwareComponentState, f"controller_manager/{hardware}", self._hardware)
+        self.create_service(
+            srv.SetHardwareComponentState, f"controller_manager/{hardware}", self._hardware
+        )
         self.create_service(srv.SwitchController, f"controller_manager/{switch}", self._switch)
         self._servers = [
             ActionServer(self, Grasp, "franka_gripper/grasp", self._act("grasp", Grasp.Result)),
             ActionServer(self, Move, "franka_gripper/move", self._act("move", Move.Result)),
-            ActionServer(self, ErrorRecovery, ERROR_RECOVERY, self._act("recover", ErrorRecovery.Result)),
+            ActionServer(
+                self, ErrorRecovery, ERROR_RECOVERY, self._act("recover", ErrorRecovery.Result)
+            ),
         ]
 
     def reflex(self):
@@ -114,20 +119,29 @@ def driver(operator, monkeypatch):
 def supervisor(operator, driver, tmp_path):
     """The graph of a real robot under teleoperation, the simulation in its arm's place."""
     site = tmp_path / "site.yaml"
-    site.write_text(yaml.safe_dump({"cameras": {n: c.to_dict() for n, c in simulation_site().cameras.items()}}))
+    site.write_text(
+        yaml.safe_dump({"cameras": {n: c.to_dict() for n, c in simulation_site().cameras.items()}})
+    )
     (sim,) = (n for n in graph(controller="jtc") if n.name == "sim")
-    nodes = [sim, *graph(robot="fr3", site=str(site), controller="jtc", mode="teleop", record=str(tmp_path))]
+    nodes = [
+        sim,
+        *graph(robot="fr3", site=str(site), controller="jtc", mode="teleop", record=str(tmp_path)),
+    ]
     supervisor = Supervisor(nodes, log=open(tmp_path / "log", "w"))
     supervisor.start()
     operator.widths = []
-    operator.create_subscription(JointState, topics.COMMAND, lambda m: operator.widths.append(m.position[7]), 10)
+    operator.create_subscription(
+        JointState, topics.COMMAND, lambda m: operator.widths.append(m.position[7]), 10
+    )
     ready = lambda: operator.status and {"sim", "teleop"} <= set(operator.reports)  # noqa: E731
     assert operator.wait("start", ready, 60, supervisor.poll), (tmp_path / "log").read_text()
     yield supervisor
     supervisor.stop()
 
 
-def test_the_hand_gets_one_goal_for_each_edge_and_its_failures_are_named(operator, driver, supervisor):
+def test_the_hand_gets_one_goal_for_each_edge_and_its_failures_are_named(
+    operator, driver, supervisor
+):
     poll, gamepad, pad = supervisor.poll, Gamepad(operator), DEVICES["gamepad"]
     operator.wish("gate/arm", poll)
     assert gamepad.push(poll, moving(operator), y=1.0)
@@ -158,7 +172,9 @@ def state(operator, name, poll, seconds=10):
     return operator.wait(name, lambda: operator.status["state"] == name, seconds, poll)
 
 
-def test_a_reflex_is_a_fault_until_the_operator_recovers_the_robot_in_order(operator, driver, supervisor):
+def test_a_reflex_is_a_fault_until_the_operator_recovers_the_robot_in_order(
+    operator, driver, supervisor
+):
     poll, gamepad = supervisor.poll, Gamepad(operator)
     operator.wish("gate/arm", poll)
     assert gamepad.push(poll, moving(operator), y=1.0)
@@ -191,7 +207,9 @@ def test_a_reflex_is_a_fault_until_the_operator_recovers_the_robot_in_order(oper
     assert operator.status["state"] in ("HOLD", "RUNNING")
 
 
-def test_silence_is_a_fault_and_a_recovery_that_hangs_or_aborts_can_be_tried_again(operator, driver, supervisor):
+def test_silence_is_a_fault_and_a_recovery_that_hangs_or_aborts_can_be_tried_again(
+    operator, driver, supervisor
+):
     poll = supervisor.poll
     operator.wish("gate/arm", poll)
     driver.reflex()  # nothing is told: the broadcaster is inactive too
@@ -210,7 +228,9 @@ def test_silence_is_a_fault_and_a_recovery_that_hangs_or_aborts_can_be_tried_aga
     with pytest.raises(Exception, match="no answer within"):
         operator.wish("gate/arm", poll)
     driver.hangs = set()
-    driver.states["joint_state_broadcaster"] = "active"  # somebody helped: what is active already is no failure
+    driver.states["joint_state_broadcaster"] = (
+        "active"  # somebody helped: what is active already is no failure
+    )
     operator.wish("gate/reset", poll)
     assert state(operator, "DISARMED", poll, 10), operator.status["trouble"]
     operator.wish("gate/arm", poll)
