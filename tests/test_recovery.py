@@ -120,6 +120,19 @@ def test_a_robot_that_falls_silent_is_in_trouble_and_stops_the_arm():
     assert "silent" in robot.trouble and "silent" in robot.stopped[-1]
 
 
+def test_a_user_stop_is_released_first_but_one_from_before_the_silence_keeps_nobody_waiting():
+    robot = Robot()
+    robot.drivers.mode = MODES.index("user stopped")
+    robot.run(0.1)
+    assert "release it" in robot.reset()
+    robot.drivers.reflex()  # the hardware's error: nobody tells that the stop was released
+    robot.drivers.mode = IDLE
+    robot.run(1.0)
+    assert robot.trouble == "robot: user stopped" and robot.reset() == ""
+    robot.run(2.0)
+    assert robot.drivers.finished == 1 and robot.trouble == ""
+
+
 def test_after_a_reflex_both_broadcasters_and_the_controller_are_active_again():
     robot = Robot()
     robot.drivers.reflex()

@@ -147,7 +147,8 @@ class RobotWatch:
 
     def recover(self, now: float, finished: Callable[[], None]) -> str:
         """Begin the steps, after the last of which ``finished()`` is called. Returns "" or why they cannot begin."""
-        if reason := self._recovery.begin(self._mode, now):
+        told = now - self._heard_at <= SILENCE  # else it may have been let go of since
+        if reason := self._recovery.begin(self._mode if told else None, now):
             return reason
         self._finished, self._now = finished, now
         return ""
