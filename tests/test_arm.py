@@ -105,7 +105,7 @@ def streamed(from_desired, lateness, seconds=4.0, seed=3):
         start = (schedule.next(now) - round(1e9 * (5.0 + DT * k))) * 1e-9
         sim.follow(start + DT * np.arange(1, len(states) + 1), *(np.array(p) for p in zip(*states)), from_desired)
         for _ in range(steps):
-            targets.append(np.stack(sim._target()))
+            targets.append(np.stack(sim.target))
             sim.step(sim.model.opt.timestep)
         sent.append(reference)
     return np.array(targets), sent

@@ -238,3 +238,28 @@ def test_an_approvals_plan_is_text_of_decimal_digits(plan):
     assert approval("1795617706349959571").plan == 1795617706349959571
     with pytest.raises(ValueError, match="plan"):
         approval(plan)
+
+
+
+def test_a_trajectory_carries_its_stamp_and_comes_back():
+    states = np.random.default_rng(0).normal(size=(3, 3, 7))
+    message = messages.joint_trajectory(states, 0.01, 5 * 10**9 + 7)
+    assert messages.stamp_ns(message.header.stamp) == 5 * 10**9 + 7
+    times, *back = messages.joint_states_of(message)
+    np.testing.assert_allclose(times, [0.01, 0.02, 0.03])
+    np.testing.assert_array_equal(np.stack(back, axis=1), states)
+
+
+def test_a_goal_that_was_aborted_has_failed_whatever_its_result_says():
+    """franka_ros2 aborts an error recovery with an empty result; an empty result alone is a success there."""
+    franka, status = pytest.importorskip("gwm.franka"), pytest.importorskip("action_msgs.msg").GoalStatus
+    empty, grasp = SimpleNamespace(), SimpleNamespace(success=True, error="")
+    assert franka.outcome(status.STATUS_SUCCEEDED, empty) == (True, "")
+    assert franka.outcome(status.STATUS_ABORTED, empty) == (False, "aborted")
+    assert franka.outcome(status.STATUS_CANCELED, grasp) == (False, "canceled")
+    assert franka.outcome(status.STATUS_UNKNOWN, grasp) == (False, "goal status 0")
+    lost = SimpleNamespace(success=False, error="lost the object")
+    assert franka.outcome(status.STATUS_SUCCEEDED, lost) == (False, "lost the object")
+    stalled = SimpleNamespace(stalled=True, reached_goal=False)  # the fingers hold something
+    assert franka.outcome(status.STATUS_ABORTED, stalled, closing=True) == (True, "")
+    assert franka.outcome(status.STATUS_ABORTED, stalled) == (False, "aborted")

@@ -2,8 +2,8 @@
 
 import pytest
 
+from gwm_core.bench.robot_faults import JOINTS, STATE, Drivers
 from gwm_core.control.recovery import (
-    BROADCASTERS,
     CLEAR,
     CONTROL,
     HARDWARE,
@@ -16,7 +16,6 @@ from gwm_core.control.recovery import (
     STEP_TIME,
     STEPS,
     Recovery,
-    RobotWatch,
     Turn,
     to_switch,
     trouble,
@@ -29,7 +28,9 @@ def test_modes_that_follow_no_command_and_silence_are_named():
     assert [trouble(mode, 0.0) for mode in (0, IDLE, MOVE)] == [""] * 3
     assert trouble(REFLEX, 0.0) == "robot: reflex" == trouble(REFLEX, 60.0)
     assert trouble(9, 0.0) and trouble(-1, 0.0)
-    assert trouble(MOVE, SILENCE) == "" and trouble(MOVE, SILENCE + 0.01).startswith("robot: silent")
+    assert trouble(MOVE, SILENCE) == "" and trouble(MOVE, SILENCE + 0.01).startswith(
+        "robot: silent"
+    )
     assert trouble(None, 0.0).startswith("robot: nothing heard")
 
 
@@ -77,118 +78,109 @@ def test_an_answer_after_the_time_is_over_counts_for_nothing():
     assert recovery.turn == Turn(2, CLEAR)
 
 
-class Drivers:
-    """Hardware, broadcasters and one controller, as ros2_control keeps them; a strict switch refuses active ones."""
+class Robot:
+    """The drivers of the bench, run at the pace of the gate."""
 
-    def __init__(self, hangs=(), fails=()):
-        self.hangs, self.fails, self.log, self.now = set(hangs), set(fails), [], 100.0
-        self.states = dict.fromkeys((*BROADCASTERS, "arm"), "active")
-        self.mode, self.stopped, self.finished, self.joints = MOVE, [], 0, True
-        self.watch = RobotWatch(self.carry_out, self.stopped.append)
+    def __init__(self):
+        self.now, self.stopped, self.joints = 100.0, [], True
+        self.drivers = Drivers(self.place, self.stopped.append)
+        self.run(0.2)
 
-    def reflex(self):
-        """The hardware's error deactivates all that is on it; the robot's state falls silent."""
-        self.mode = REFLEX
-        self.states = dict.fromkeys(self.states, "inactive")
-
-    def carry_out(self, step, answer):
-        self.log.append(step)
-        if step in self.hangs:
-            return
-        if step in self.fails:
-            answer("refused by the robot")
-        elif step == CLEAR:
-            self.mode = IDLE
-            answer("")
-        elif step == HARDWARE:
-            answer("")
-        elif step == PLACE:
-            answer("" if self.joints and self.states[BROADCASTERS[0]] == "active" else "no fresh joint state")
-        else:
-            wanted, error = to_switch(self.states, BROADCASTERS if step == SENSE else ("arm",), True)
-            refused = [name for name in wanted if self.states[name] == "active"]
-            self.states |= dict.fromkeys(wanted, "active")
-            answer(error or ", ".join(refused))
+    def place(self):
+        fresh = self.joints and self.drivers.states[JOINTS] == "active"
+        return "" if fresh else "no fresh joint state"
 
     def run(self, seconds):
-        for _ in range(round(seconds / 0.1)):
-            self.now += 0.1
-            if self.states[BROADCASTERS[1]] == "active":
-                self.watch.heard(self.mode, self.now)
-            self.watch.tick(self.now)
+        for _ in range(round(seconds / 0.01)):
+            self.now += 0.01
+            self.drivers.step(self.now)
 
     def reset(self):
-        def finished():
-            self.finished += 1
-
-        return self.watch.recover(self.now, finished)
+        return self.drivers.reset(self.now)
 
     @property
     def trouble(self):
-        return self.watch.trouble(self.now)
+        return self.drivers.watch.trouble(self.now)
+
+    @property
+    def active(self):
+        return [name for name, state in self.drivers.states.items() if state == "active"]
 
 
-def test_a_robot_that_was_never_heard_or_falls_silent_is_in_trouble_and_stops_the_arm():
-    drivers = Drivers()
-    assert "nothing heard" in drivers.trouble
-    drivers.run(1.0)
-    assert drivers.trouble == ""
-    drivers.stopped.clear()
-    drivers.states[BROADCASTERS[1]] = "inactive"
-    drivers.run(SILENCE + 0.2)
-    assert "silent" in drivers.trouble and "silent" in drivers.stopped[-1]
+def test_a_robot_that_was_never_heard_is_in_trouble():
+    watch = Drivers(lambda: "", lambda cause: None).watch
+    assert "nothing heard" in watch.trouble(0.0)
+
+
+def test_a_robot_that_falls_silent_is_in_trouble_and_stops_the_arm():
+    robot = Robot()
+    assert robot.trouble == "" and robot.stopped == []
+    robot.drivers.states[STATE] = "inactive"
+    robot.run(SILENCE + 0.2)
+    assert "silent" in robot.trouble and "silent" in robot.stopped[-1]
+
+
+def test_a_user_stop_is_released_first_but_one_from_before_the_silence_keeps_nobody_waiting():
+    robot = Robot()
+    robot.drivers.mode = MODES.index("user stopped")
+    robot.run(0.1)
+    assert "release it" in robot.reset()
+    robot.drivers.reflex()  # the hardware's error: nobody tells that the stop was released
+    robot.drivers.mode = IDLE
+    robot.run(1.0)
+    assert robot.trouble == "robot: user stopped" and robot.reset() == ""
+    robot.run(2.0)
+    assert robot.drivers.finished == 1 and robot.trouble == ""
 
 
 def test_after_a_reflex_both_broadcasters_and_the_controller_are_active_again():
-    drivers = Drivers()
-    drivers.run(1.0)
-    drivers.reflex()
-    drivers.run(1.0)
-    assert drivers.reset() == "" and drivers.trouble == f"recovery: {CLEAR}"
-    drivers.run(2.0)
-    assert drivers.finished == 1 and drivers.trouble == "" and set(drivers.states.values()) == {"active"}
-    assert [step for step in STEPS if drivers.log.count(step) == 1] == list(STEPS) == drivers.log
+    robot = Robot()
+    robot.drivers.reflex()
+    robot.run(1.0)
+    assert robot.reset() == "" and robot.trouble == f"recovery: {CLEAR}"
+    robot.run(2.0)
+    assert robot.drivers.finished == 1 and robot.trouble == "" and len(robot.active) == 3
+    assert list(dict.fromkeys(robot.drivers.log)) == list(STEPS)
 
 
 def test_controllers_that_are_active_already_count_as_done():
-    drivers = Drivers()
-    drivers.run(1.0)
-    drivers.mode = REFLEX  # nothing was deactivated
-    drivers.run(0.2)
-    drivers.reset()
-    drivers.run(2.0)
-    assert drivers.finished == 1 and drivers.trouble == ""
+    robot = Robot()
+    robot.drivers.mode = REFLEX  # nothing was deactivated
+    robot.run(0.2)
+    assert "active already" in robot.drivers.switch(["arm"])  # as controller_manager would say
+    robot.reset()
+    robot.run(2.0)
+    assert robot.drivers.finished == 1 and robot.trouble == ""
 
 
 @pytest.mark.parametrize("step", [CLEAR, HARDWARE, SENSE, CONTROL])
 @pytest.mark.parametrize("way", ["hangs", "fails"])
 def test_a_recovery_that_hangs_or_fails_is_named_and_can_be_tried_again(step, way):
-    drivers = Drivers(**{way: [step]})
-    drivers.run(1.0)
-    drivers.reflex()
-    drivers.run(1.0)
-    assert drivers.reset() == ""
-    drivers.run(STEP_TIME + 2.0)
-    assert drivers.trouble.startswith(step) and "gate/reset again" in drivers.trouble and drivers.finished == 0
-    getattr(drivers, way).clear()
-    assert drivers.reset() == ""
-    drivers.run(2.0)
-    assert drivers.finished == 1 and drivers.trouble == ""
+    robot = Robot()
+    robot.drivers.reflex()
+    getattr(robot.drivers, way).add(step)
+    assert robot.reset() == ""
+    robot.run(STEP_TIME + 2.0)
+    assert robot.trouble.startswith(step) and "gate/reset again" in robot.trouble
+    assert robot.drivers.finished == 0
+    getattr(robot.drivers, way).clear()
+    assert robot.reset() == ""
+    robot.run(2.0)
+    assert robot.drivers.finished == 1 and robot.trouble == ""
 
 
 def test_a_controller_is_not_activated_before_it_was_told_where_the_arm_is():
-    drivers = Drivers()
-    drivers.run(1.0)
-    drivers.reflex()
-    drivers.joints = False
-    drivers.reset()
-    drivers.run(3.0)
-    assert drivers.states["arm"] == "inactive" and drivers.log.count(PLACE) > 5  # joints may still come
-    drivers.joints = True
-    drivers.run(0.5)
-    assert drivers.states["arm"] == "active" and drivers.finished == 1
-    drivers.reflex()
-    drivers.joints = False
-    drivers.reset()
-    drivers.run(STEP_TIME + 2.0)
-    assert "no fresh joint state" in drivers.trouble and drivers.states["arm"] == "inactive"
+    robot = Robot()
+    robot.drivers.reflex()
+    robot.joints = False
+    robot.reset()
+    robot.run(3.0)
+    assert "arm" not in robot.active and robot.drivers.log.count(PLACE) > 5  # joints may still come
+    robot.joints = True
+    robot.run(0.5)
+    assert "arm" in robot.active and robot.drivers.finished == 1
+    robot.drivers.reflex()
+    robot.joints = False
+    robot.reset()
+    robot.run(STEP_TIME + 2.0)
+    assert "no fresh joint state" in robot.trouble and "arm" not in robot.active

@@ -17,6 +17,7 @@ from gwm_core.control.brake import Brake
 from gwm_core.control.gate import Command
 from gwm_core.control.judge import columns, judge, judge_states
 from gwm_core.control.kinematics import fk
+from gwm_core.control.pace import TRAJECTORY_DELAY
 from gwm_core.sim.scene import TIMESTEP
 from gwm_core.sim.simulator import Simulator
 from gwm_core.sim.tasks import sample_layout
@@ -36,13 +37,14 @@ class Killed:
         self._sim.reset(sample_layout("lift", 0))
 
     def trajectory_controller(self, rng) -> Outcome:
-        """The tail went out with the last command, as gwm.arm sends it."""
+        """The tail went out with the last command, as gwm.arm sends it, which is due after a delay and a period."""
         rig = moving(rng)
         last = rig.sent[-1]
         tail = [Command(state, last.width, last.plan) for state in Brake(rig.dt).tail(last.reference)]
         q, dq, ddq, latched = columns([*rig.sent, *tail])
-        before, after = len(rig.sent), np.abs(dq[len(rig.sent) :]).max(axis=1)
-        self._note(q[before - 1 :], rig.dt * np.arange(1, 1 + len(tail)), after)
+        now = len(rig.sent) - 1 - round(TRAJECTORY_DELAY / rig.dt)  # the first that the arm has not reached
+        after = np.abs(dq[now:]).max(axis=1)
+        self._note(q[now - 1 :], rig.dt * np.arange(1, 1 + len(after)), after)
         return Outcome(_slows(after, rig.dt), judge(q, dq, ddq, latched).total == 0)
 
     def holding_controller(self, rng) -> Outcome:

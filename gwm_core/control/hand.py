@@ -1,7 +1,8 @@
 """The Franka hand takes goals, not a stream: one per edge of the wished width, and one at a time.
 
-The hysteresis that makes edges out of a policy's widths is the gate's (``close_below``, ``open_above``). Its driver
-starts a thread for every goal it is given and refuses none, so that waiting for the last one is up to us.
+The hysteresis that makes edges out of a policy's widths is the gate's (``close_below``,
+``open_above``). Its driver starts a thread for every goal it is given and refuses none, so that
+waiting for the last one is up to us.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-PATIENCE = 3.0  # [s] full travel takes 0.8 s at 0.1 m/s; a goal unanswered for longer is taken for lost
+PATIENCE = 3.0  # [s] a goal unanswered for longer is lost; full travel takes 0.8 s at 0.1 m/s
 
 
 class Goal(NamedTuple):
@@ -25,7 +26,7 @@ class Hand:
     """Wished widths in, the few goals out."""
 
     def __init__(self):
-        self.told: float | None = None  # [m] the width last asked for, of which the hand has not said that it failed
+        self.told: float | None = None  # [m] last asked for, where the hand did not fail
         self.trouble = ""
         self._goal: Goal | None = None  # the last that was sent
         self._before, self._sent_at = None, -math.inf  # the width before it [m], and when [s]

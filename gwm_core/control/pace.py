@@ -9,9 +9,10 @@ _PULL = 0.01  # share of the distance to the wished delay that is worked off eac
 class Schedule:
     """When the commands of an even stream are due at a controller that obeys their stamps.
 
-    The moment a command was computed varies by the jitter of the loop, the time between two references does not. A
-    stamp of "now and a delay" makes speed of that jitter: 1 ms of it, and the trajectory controller of ros2_controllers
-    asks for 18 rad/s2 where the references have 5. So stamps keep the period, and drift towards the wished delay.
+    The moment a command was computed varies by the jitter of the loop, the time between two
+    references does not. A stamp of "now and a delay" makes speed of that jitter: 1 ms of it, and
+    the trajectory controller of ros2_controllers asks for 18 rad/s2 where the references have 5. So
+    stamps keep the period, and drift towards the wished delay.
 
     Args:
         period: between two commands [s].

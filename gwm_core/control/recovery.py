@@ -1,10 +1,11 @@
 """What the robot says of itself, and the order in which it is brought back after a reflex.
 
-Modes: franka_msgs/FrankaRobotState. Order: franka_ros2 3.4, franka_hardware/doc/index.rst, "Recovery Steps"; on
-Humble the controllers must be deactivated by hand first (ros2_control #2318). An error of the hardware deactivates
-every controller on it, the broadcasters of the joints and of the robot's state too (seen with ros2_control 4.46), so
-these come back before the controller. A CRISP controller takes targets while it is inactive and goes to the last one
-as soon as it is active (seen with crisp_controllers 8093548), so it is told where the arm is first.
+Modes: franka_msgs/FrankaRobotState. Order: franka_ros2 3.4, franka_hardware/doc/index.rst,
+"Recovery Steps"; on Humble the controllers must be deactivated by hand first (ros2_control #2318).
+An error of the hardware deactivates every controller on it, the broadcasters of the joints and of
+the robot's state too (seen with ros2_control 4.46), so these come back before the controller. A
+CRISP controller takes targets while it is inactive and goes to the last one as soon as it is active
+(seen with crisp_controllers 8093548), so it is told where the arm is first.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 MODES = ("other", "idle", "move", "guiding", "reflex", "user stopped", "automatic error recovery")
-STOPPED = ("guiding", "reflex", "user stopped", "automatic error recovery")  # in which no command is followed
+STOPPED = ("guiding", "reflex", "user stopped", "automatic error recovery")  # follow no command
 STATE = "franka_robot_state_broadcaster/robot_state"  # the topic
 BROADCASTERS = ("joint_state_broadcaster", "franka_robot_state_broadcaster")
 
@@ -21,7 +22,9 @@ SILENCE = 0.5  # [s] without a robot state; at 50 Hz, and after a reflex the har
 STEP_TIME = 10.0  # [s] for one step of the recovery
 
 CLEAR, HARDWARE = "clear the error", "activate the hardware"
-SENSE, PLACE, CONTROL = "activate the broadcasters", "tell the controller where the arm is", "activate the controller"
+SENSE = "activate the broadcasters"
+PLACE = "tell the controller where the arm is"
+CONTROL = "activate the controller"
 RELEASE = "deactivate the controller"
 STEPS = (CLEAR, HARDWARE, SENSE, PLACE, CONTROL)
 HUMBLE_STEPS = (RELEASE, *STEPS)
@@ -37,10 +40,13 @@ def trouble(mode: int | None, silent_for: float) -> str:
     return f"robot: silent, no state for {SILENCE} s" if silent_for > SILENCE else ""
 
 
-def to_switch(states: dict[str, str], wanted: tuple[str, ...], active: bool) -> tuple[list[str], str]:
+def to_switch(
+    states: dict[str, str], wanted: tuple[str, ...], active: bool
+) -> tuple[list[str], str]:
     """The ``wanted`` controllers that must still be switched, and "" or why they cannot be.
 
-    A strict switch refuses a controller that is already as it should be, so only the others are named.
+    A strict switch refuses a controller that is already as it should be, so only the others are
+    named.
 
     Args:
         states: name -> state of every loaded controller, as controller_manager lists them.
@@ -109,8 +115,8 @@ class RobotWatch:
     """Listens to the robot's state and recovers it. Owns no thread and reads no clock: ``now`` in seconds.
 
     Args:
-        ask: ``ask(step, answer)`` has a step carried out; ``answer(error)`` is called once with what came of it, now
-            or later. ``PLACE`` is asked for again until its answer is "".
+        ask: ``ask(step, answer)`` has a step carried out; ``answer(error)`` is called once with
+            what came of it, now or later. ``PLACE`` is asked for again until its answer is "".
         stopped: called with the cause whenever the robot follows no command.
         steps: of the recovery.
     """
@@ -141,7 +147,8 @@ class RobotWatch:
 
     def recover(self, now: float, finished: Callable[[], None]) -> str:
         """Begin the steps, after the last of which ``finished()`` is called. Returns "" or why they cannot begin."""
-        if reason := self._recovery.begin(self._mode, now):
+        told = now - self._heard_at <= SILENCE  # else it may have been let go of since
+        if reason := self._recovery.begin(self._mode if told else None, now):
             return reason
         self._finished, self._now = finished, now
         return ""

@@ -105,7 +105,7 @@ class Simulator:
             q, dq, ddq: (P, 7) [rad], [rad/s], [rad/s2] at those times.
             from_desired: the controller's ``interpolate_from_desired_state``; False: it begins where the arm is.
         """
-        start = np.stack(self._target()) if from_desired else np.stack([self.q, self.dq, _STILL])
+        start = np.stack(self.target) if from_desired else np.stack([self.q, self.dq, _STILL])
         self._path, self._commanded_at = Quintic(times, q, dq, ddq, start), self.time
 
     def grip(self, width: float) -> None:
@@ -118,7 +118,8 @@ class Simulator:
             self._drive()
             mujoco.mj_step(self.model, self.data)
 
-    def _target(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    @property
+    def target(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Position, velocity and acceleration (7,) each that the controller is at now."""
         age = self.time - self._commanded_at
         if self._path is not None:
@@ -128,7 +129,7 @@ class Simulator:
         return self._q_target, _STILL, _STILL
 
     def _drive(self) -> None:
-        q, dq, _ = self._target()
+        q, dq, _ = self.target
         self.data.ctrl[:7] = q + KV_OVER_KP * dq
         if self._grip_next != self._grip_goal and self.time >= self._grip_done:
             travel = abs(self._grip_next - self._grip_goal)

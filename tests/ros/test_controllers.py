@@ -8,12 +8,17 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from geometry_msgs.msg import PoseStamped
+from gwm import messages
+from gwm.arm import Arm
 from gwm.graph import graph
 from gwm.supervise import Supervisor
 from sensor_msgs.msg import JointState
+from trajectory_msgs.msg import JointTrajectory
 
 from gwm_core import topics
 from gwm_core.control.judge import judge
+from gwm_core.control.kinematics import HOME_Q, fk
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -75,3 +80,34 @@ def test_an_arm_whose_gate_is_killed_comes_to_rest_where_it_was_sent(operator, t
         assert np.all(np.abs(rest - last) <= stop + 0.01), (rest - last, stop)  # 0.01: gravity on soft joints
     finally:
         supervisor.stop()
+
+
+KINDS = {
+    topics.TARGET_JOINT: JointState,
+    topics.TARGET_POSE: PoseStamped,
+    topics.TRAJECTORY: JointTrajectory,
+}
+
+
+@pytest.mark.parametrize("controller", ["crisp", "crisp_pose", "jtc"])
+def test_a_controller_is_told_to_rest_where_the_arm_is_before_it_is_activated(operator, controller):
+    """CRISP goes to the last target that it was sent while it was inactive; it must not be an old one."""
+    arm, heard = Arm(operator, controller, "forward", 0.01, simulated=False), {}
+    for topic in arm.topics:
+        take = lambda message, topic=topic: heard.__setitem__(topic, message)  # noqa: E731
+        operator.create_subscription(KINDS[topic], topic, take, 10)
+    q = HOME_Q + 0.1
+    found = lambda: all(operator.count_subscribers(topic) for topic in arm.topics)  # noqa: E731
+    assert operator.wait("discovery", found, 10, lambda: "")
+    arm.place(q, 10**9)
+    assert operator.wait("targets", lambda: len(heard) == len(arm.topics), 10, lambda: "")
+    for message in heard.values():
+        if isinstance(message, JointState):
+            np.testing.assert_allclose(message.position, q)
+            assert not any(message.velocity)
+        elif isinstance(message, PoseStamped):
+            np.testing.assert_allclose(messages.transform(message.pose), fk(q), atol=1e-9)
+        else:
+            (point,) = message.points
+            np.testing.assert_allclose(point.positions, q)
+            assert not any(point.velocities) and not any(point.accelerations)

@@ -80,7 +80,7 @@ class Trajectory:
     def send(self, reference: Reference, stamp: int) -> None:
         """Publish the reference, due one period after the scheduled time, and the stop from there."""
         states = [reference, *self._brake.tail(reference)]
-        self._publisher.publish(messages.joint_trajectory(self._schedule.next(stamp), states, self._dt))
+        self._publisher.publish(messages.joint_trajectory(states, self._dt, self._schedule.next(stamp)))
 
 
 class Forward:

@@ -43,10 +43,12 @@ def best_gripper() -> str:
 
 def _need(package: str, otherwise: str) -> None:
     if not has(package):
-        raise InputError(f"{package} is not installed: source the workspace with franka_ros2, or {otherwise}")
+        raise InputError(
+            f"{package} is not installed: source the workspace with franka_ros2, or {otherwise}"
+        )
 
 
-def _run(client: ActionClient, goal, ended, refused) -> None:
+def _run(client: ActionClient, goal, ended, refused, closing: bool = False) -> None:
     """Send an action goal; ``ended(success, error)`` or ``refused(error)`` is called once, from the executor."""
     if not client.server_is_ready():
         refused(f"no action server for {type(goal).__qualname__}")
@@ -57,18 +59,21 @@ def _run(client: ActionClient, goal, ended, refused) -> None:
         if not handle.accepted:
             refused("goal refused")
             return
-        handle.get_result_async().add_done_callback(lambda f: ended(*outcome(f.result().status, f.result().result)))
+        handle.get_result_async().add_done_callback(over)
+
+    def over(future):
+        ended(*outcome(future.result().status, future.result().result, closing))
 
     client.send_goal_async(goal).add_done_callback(accepted)
 
 
-def outcome(status: int, result) -> tuple[bool, str]:
+def outcome(status: int, result, closing: bool = False) -> tuple[bool, str]:
     """Whether a goal that ended with this status reached what was asked, and the error.
 
-    Servers that fail may abort with an empty result, so the status counts first. A GripperCommand that ``stalled``
-    holds something, whatever else it says.
+    Servers that fail may abort with an empty result, so the status counts first. A GripperCommand
+    that ``stalled`` while it was ``closing`` holds something, whatever else it says.
     """
-    if getattr(result, "stalled", False):
+    if closing and getattr(result, "stalled", False):
         return True, ""
     error = getattr(result, "error", "")
     if status != GoalStatus.STATUS_SUCCEEDED:
@@ -106,7 +111,13 @@ def gripper_action(node: Node):
     def start(goal: Goal, told: Hand) -> None:
         wish = GripperCommand.Goal()
         wish.command.position, wish.command.max_effort = goal.width / 2, goal.force
-        _run(client, wish, partial(told.answered, goal), partial(told.refused, goal))
+        _run(
+            client,
+            wish,
+            partial(told.answered, goal),
+            partial(told.refused, goal),
+            closing=goal.grasp,
+        )
 
     return start
 
@@ -118,20 +129,35 @@ class Robot:
         node: whose executor calls ``tick`` every 0.1 s or so.
         controller: its name.
         stopped: called with the cause when the robot follows no command.
-        place: publishes the measured joints as the controller's target; returns "" or why it cannot.
+        place: publishes the measured joints as the controller's target; returns "" or why it
+            cannot.
     """
 
-    def __init__(self, node: Node, controller: str, stopped: Callable[[str], None], place: Callable[[], str]):
+    def __init__(
+        self, node: Node, controller: str, stopped: Callable[[str], None], place: Callable[[], str]
+    ):
         _need("controller_manager_msgs", "one without franka_msgs")
-        from controller_manager_msgs.srv import ListControllers, SetHardwareComponentState, SwitchController
+        from controller_manager_msgs.srv import (
+            ListControllers,
+            SetHardwareComponentState,
+            SwitchController,
+        )
         from franka_msgs.action import ErrorRecovery
         from franka_msgs.msg import FrankaRobotState
 
-        steps = recovery.HUMBLE_STEPS if os.environ.get("ROS_DISTRO") == "humble" else recovery.STEPS
+        steps = (
+            recovery.HUMBLE_STEPS if os.environ.get("ROS_DISTRO") == "humble" else recovery.STEPS
+        )
         self._watch = recovery.RobotWatch(self._ask, stopped, steps)
-        self._clear, self._no_error = ActionClient(node, ErrorRecovery, ERROR_RECOVERY), ErrorRecovery.Goal()
+        self._clear, self._no_error = (
+            ActionClient(node, ErrorRecovery, ERROR_RECOVERY),
+            ErrorRecovery.Goal(),
+        )
         self._manager = {
-            name: (node.create_client(kind, f"controller_manager/{name}", qos_profile=RELIABLE), kind.Request)
+            name: (
+                node.create_client(kind, f"controller_manager/{name}", qos_profile=RELIABLE),
+                kind.Request,
+            )
             for name, kind in (
                 (LIST, ListControllers),
                 (SET_HARDWARE, SetHardwareComponentState),
@@ -146,7 +172,9 @@ class Robot:
             recovery.CONTROL: lambda answer: self._switch((controller,), True, answer),
             recovery.RELEASE: lambda answer: self._switch((controller,), False, answer),
         }
-        node.create_subscription(FrankaRobotState, recovery.STATE, self._on_state, QoSPresetProfiles.SENSOR_DATA.value)
+        node.create_subscription(
+            FrankaRobotState, recovery.STATE, self._on_state, QoSPresetProfiles.SENSOR_DATA.value
+        )
 
     @property
     def trouble(self) -> str:
@@ -168,7 +196,12 @@ class Robot:
         self._acts[step](answer)
 
     def _clear_error(self, answer) -> None:
-        _run(self._clear, self._no_error, lambda success, error: answer("" if success else error or "refused"), answer)
+        _run(
+            self._clear,
+            self._no_error,
+            lambda success, error: answer("" if success else error or "refused"),
+            answer,
+        )
 
     def _activate_hardware(self, answer) -> None:
         def filled(wish) -> None:
@@ -184,7 +217,9 @@ class Robot:
             wanted, error = recovery.to_switch(states, names, active)
 
             def filled(wish) -> None:
-                setattr(wish, "activate_controllers" if active else "deactivate_controllers", wanted)
+                setattr(
+                    wish, "activate_controllers" if active else "deactivate_controllers", wanted
+                )
                 wish.strictness, wish.timeout.sec = wish.STRICT, SWITCH_TIME
 
             if wanted:
@@ -207,4 +242,6 @@ class Robot:
 
 def _refusal(response) -> str:
     """Why controller_manager refused, or ""; not every answer of every version says it."""
-    return "" if response.ok else getattr(response, "message", "") or "refused by controller_manager"
+    return (
+        "" if response.ok else getattr(response, "message", "") or "refused by controller_manager"
+    )

@@ -77,8 +77,11 @@ def transform(pose) -> np.ndarray:
     return T
 
 
-def joint_trajectory(stamp: int, states, dt: float) -> JointTrajectory:
-    """State k = 1, 2, ... (position, velocity, acceleration) is due k * ``dt`` [s] after ``stamp`` [ns]."""
+def joint_trajectory(states, dt: float, stamp: int = 0) -> JointTrajectory:
+    """State k = 1, 2, ... (position, velocity, acceleration) is due k * ``dt`` [s] after ``stamp``.
+
+    The stamp is in ns; 0: when the message is received.
+    """
     message = JointTrajectory(joint_names=list(topics.ARM_JOINTS))
     set_stamp(message.header, stamp)
     for k, (q, dq, ddq) in enumerate(states, start=1):
