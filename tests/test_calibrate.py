@@ -136,7 +136,7 @@ def test_a_view_taken_again_and_again_makes_nothing_more_certain(case):
 def test_joints_in_a_wrong_order_are_not_blamed_on_the_board(case):
     order = [0, 2, 1, 3, 4, 5, 6]
     wrong = [s._replace(view=View(s.view.name, s.view.color, s.view.q[order])) for s in case.seen]
-    with pytest.raises(InputError, match="no place of camera and board explains the views.*joints.*order"):
+    with pytest.raises(InputError, match=r"no place of camera and board explains the views.*joints.*order"):
         calibrate(wrong, K, case.moving)
 
 
@@ -147,7 +147,7 @@ def test_a_matrix_of_another_resolution_is_named(case):
 
 def test_images_that_are_too_small_are_named(case):
     small = [View(v.name, cv2.resize(v.color, (212, 159), interpolation=cv2.INTER_AREA), v.q) for v in case.views]
-    with pytest.raises(InputError, match="markers are . pixels wide"):
+    with pytest.raises(InputError, match=r"markers are . pixels wide"):
         find_board(small, np.diag([212 / 640, 159 / 480, 1]) @ K, BOARD)
 
 

@@ -32,7 +32,7 @@ def test_the_command_line_knows_every_command_of_a_page(page):
     found = commands(page)
     assert found
     for words in found:
-        assert _parser().parse_args(words).verb == words[0]
+        assert callable(_parser().parse_args(words).run)
 
 
 @pytest.mark.parametrize("page", ["tutorial.md", "calibration.md"])

@@ -157,7 +157,7 @@ class GateNode(Node):
     def _on_chunk(self, message) -> None:
         chunk = messages.chunk_of(message)
         if chunk is None:
-            reason = self._gate.refuse("names: not the seven joints and the finger width, or not 2-256 evenly spaced rows")
+            reason = self._gate.refuse("names: not the seven joints and the finger width, or not 2-256 even rows")
             self.get_logger().warn(f"plan refused: {reason}", throttle_duration_sec=1.0)
             return
         age = (now_ns(self) - chunk.stamp) * 1e-9  # on receipt, once; from here on the monotonic clock alone
