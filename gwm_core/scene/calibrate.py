@@ -98,20 +98,20 @@ def calibrate(seen: list[Seen], K: np.ndarray, moving: bool) -> Calibration:
     """The mount of a camera on the hand (``moving``) or of a fixed one.
 
     Raises:
-        InputError: the arm turned too little, the board has another size, or the views do not agree.
+        InputError: too few postures, too little turning, a board of another size, or views that do not agree.
     """
     arms = _arm(np.array([s.view.q for s in seen]), moving)
     _refuse_little_turning(arms, seen)
+    of = _postures(seen)
+    if of.max() + 1 < FEWEST_VIEWS:
+        raise InputError(f"{len(seen)} views of {of.max() + 1} postures: {FEWEST_VIEWS} different ones are wanted, a "
+                         "view that is taken again adds nothing: turn the hand between views")  # fmt: skip
     boards = np.array([s.T_camera_board for s in seen])
     *start, scale = _fit(seen, K, arms, _closed_form(arms, boards), with_scale=True)
     _refuse_another_size(seen, K, arms, start, scale)
     X, Z, _ = _fit(seen, K, arms, start)  # from near the answer on, a view that is off by pixels hardly counts
     per_view = _per_view(seen, K, arms, X, Z)
     _refuse_disagreement(seen, K, per_view)
-    of = _postures(seen)
-    if of.max() + 1 < FEWEST_VIEWS:
-        raise InputError(f"{len(seen)} views of {of.max() + 1} postures: {FEWEST_VIEWS} different ones are wanted, a "
-                         "view that is taken again adds nothing: turn the hand between views")  # fmt: skip
     others = [np.flatnonzero(of != k) for k in range(of.max() + 1)]
     without = [_fit([seen[k] for k in use], K, arms[use], (X, Z))[0] for use in others]
     mm, deg = _spread(X, without)
