@@ -20,6 +20,11 @@ from launch import LaunchDescription
 
 PACKAGES = {"gamepad": "joy", "spacemouse": "spacenav"}  # of the device's driver
 RATE = 50.0  # [Hz] repeated while nothing changes: a device that is silent for 0.25 s counts as gone
+JOY = {
+    "autorepeat_rate": RATE,
+    "deadzone": 0.0,  # a thumb's small motions pass: that they end is the only sign of a pad out of range
+    "sticky_buttons": False,  # the clutch is open when it is let go of
+}
 
 
 def _check(context):
@@ -40,8 +45,7 @@ def _check(context):
 def _device(context):
     device = LaunchConfiguration("device").perform(context)
     if device == "gamepad":
-        parameters = [{"autorepeat_rate": RATE, "deadzone": 0.0}]
-        return [Node(package=PACKAGES[device], executable="joy_node", parameters=parameters, output="screen")]
+        return [Node(package=PACKAGES[device], executable="joy_node", parameters=[JOY], output="screen")]
     if device == "spacemouse":
         remap = [("spacenav/joy", "joy")]
         return [Node(package=PACKAGES[device], executable="spacenav_node", remappings=remap, output="screen")]

@@ -1,9 +1,20 @@
 import mujoco
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from gwm_core.control.judge import _tcp
-from gwm_core.control.kinematics import HOME_Q, Unreachable, fk, fk_jacobian, from_rows, pose_error, solve, to_rows
+from gwm_core.control.kinematics import (
+    HOME_Q,
+    Unreachable,
+    fk,
+    fk_jacobian,
+    from_rows,
+    pose_error,
+    rotation_vector,
+    solve,
+    to_rows,
+)
 from gwm_core.control.limits import FR3
 
 
@@ -61,8 +72,44 @@ def test_an_unreachable_row_is_named():
     with pytest.raises(Unreachable, match="row 3"):
         solve(rows, HOME_Q)
     rows[1, 4] = np.nan
-    with pytest.raises(Unreachable, match="non-finite"):
+    with pytest.raises(Unreachable, match="row 2 has a non-finite"):
         solve(rows, HOME_Q)
+
+
+X, NOTHING = np.array([1.0, 0, 0]), np.zeros(3)
+
+
+@pytest.mark.parametrize(("first", "second"), [(NOTHING, X), (X, NOTHING), (X, X), (X, -2 * X), (NOTHING, NOTHING)])
+def test_a_row_without_a_rotation_is_named_and_gives_no_joints(first, second):
+    rows = to_rows(np.tile(fk(HOME_Q), (4, 1, 1)), 0.08)
+    rows[2, 3:6], rows[2, 6:9] = first, second
+    with pytest.raises(Unreachable, match=r"row 3 has no rotation: .*zero or parallel"):
+        solve(rows, HOME_Q)
+    with pytest.raises(ValueError, match="row 3 has no rotation"):
+        from_rows(rows)
+
+
+@pytest.mark.parametrize("axis", [*np.eye(3), *-np.eye(3), [1, 1, 0], [-1, 2, -3], [0, -1, 1e-4]])
+@pytest.mark.parametrize("angle", [0.0, 1e-9, 1e-4, 1.0, 2.0, 3.1, np.pi - 1e-8, np.pi - 1e-12, np.pi])
+def test_a_rotation_vector_has_its_axis_and_angle_at_every_angle(axis, angle):
+    vector = angle * np.array(axis, float) / np.linalg.norm(axis)
+    turn = Rotation.from_rotvec(vector).as_matrix()
+    for found in (rotation_vector(turn), rotation_vector(np.tile(turn, (2, 3, 1, 1)))[1, 2]):
+        assert np.linalg.norm(found) == pytest.approx(angle, abs=1e-7)
+        np.testing.assert_allclose(Rotation.from_rotvec(found).as_matrix(), turn, atol=1e-7)
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_a_pose_turned_by_exactly_180_degrees_is_not_taken_for_reached(axis):
+    T = fk(HOME_Q)
+    goal = T.copy()
+    goal[:3, :3] = T[:3, :3] @ np.diag(np.where(np.arange(3) == axis, 1.0, -1.0))
+    assert np.linalg.norm(pose_error(T, goal)[3:]) == pytest.approx(np.pi)
+    try:
+        q = solve(to_rows(goal[None], 0.08), HOME_Q)
+    except Unreachable:
+        return
+    np.testing.assert_allclose(fk(q)[0], goal, atol=1e-3)
 
 
 def test_rows_round_trip_and_scaled_rotations_are_made_orthonormal():

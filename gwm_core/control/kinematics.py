@@ -16,6 +16,8 @@ _STEPS[:, 0, 3], _STEPS[:, 3, 3] = A, 1.0
 _STEPS[:, 1, 2], _STEPS[:, 1, 3] = -_SIN_ALPHA, -_SIN_ALPHA * D
 _STEPS[:, 2, 2], _STEPS[:, 2, 3] = _COS_ALPHA, _COS_ALPHA * D
 
+_SHORTEST = 1e-3  # of a column of rot6d, which is of length 1; what is shorter has no direction to speak of
+_FLAT = 1e-6  # a sine so small tells an angle, but no axis
 _HALF = np.sqrt(0.5)
 FLANGE_TO_TCP = 0.107 + 0.1034  # [m] joint 7 to flange, flange (turned by -45 degrees) to finger tips
 _T_7_TCP = np.array([[_HALF, _HALF, 0, 0], [-_HALF, _HALF, 0, 0], [0, 0, 1, FLANGE_TO_TCP], [0, 0, 0, 1.0]])
@@ -85,19 +87,31 @@ def to_rows(T: np.ndarray, width: np.ndarray | float) -> np.ndarray:
 
 
 def from_rows(rows: np.ndarray) -> np.ndarray:
-    """TCP poses (..., 4, 4) from pose rows (..., 10); rot6d is made orthonormal (Gram-Schmidt)."""
-    x = rows[..., 3:6] / np.linalg.norm(rows[..., 3:6], axis=-1, keepdims=True)
-    y = rows[..., 6:9] - np.sum(rows[..., 6:9] * x, axis=-1, keepdims=True) * x
-    y = y / np.linalg.norm(y, axis=-1, keepdims=True)
+    """TCP poses (..., 4, 4) from pose rows (..., 10); rot6d is made orthonormal (Gram-Schmidt).
+
+    Raises:
+        ValueError: the two columns of a row are zero or parallel, and so no rotation.
+    """
+    first, second = rows[..., 3:6], rows[..., 6:9]
+    length = np.linalg.norm(first, axis=-1, keepdims=True)
+    x = first / np.maximum(length, _SHORTEST)
+    y = second - np.sum(second * x, axis=-1, keepdims=True) * x
+    width = np.linalg.norm(y, axis=-1, keepdims=True)
+    if (np.minimum(length, width) < _SHORTEST).any():
+        row = int(np.argmax(np.minimum(length, width) < _SHORTEST))
+        raise ValueError(f"row {row + 1} has no rotation: its two columns are zero or parallel")
+    y = y / width
     T = np.zeros((*rows.shape[:-1], 4, 4))
     T[..., :3, 0], T[..., :3, 1], T[..., :3, 2], T[..., :3, 3] = x, y, np.cross(x, y), rows[..., :3]
     T[..., 3, 3] = 1.0
     return T
 
 
-def pose_error(T: np.ndarray, T_goal: np.ndarray) -> np.ndarray:
-    """Twist-like error (..., 6) from ``T`` to ``T_goal``: [m] and, for small angles, [rad] in the base frame."""
-    turn = T_goal[..., :3, :3] @ np.swapaxes(T[..., :3, :3], -1, -2)
+def rotation_vector(turn: np.ndarray) -> np.ndarray:
+    """Axis times angle (..., 3) [rad] of rotation matrices (..., 3, 3), up to and at 180 degrees.
+
+    scipy's takes twice as long on arrays this small.
+    """
     skew = 0.5 * np.stack(
         [
             turn[..., 2, 1] - turn[..., 1, 2],
@@ -105,12 +119,26 @@ def pose_error(T: np.ndarray, T_goal: np.ndarray) -> np.ndarray:
             turn[..., 1, 0] - turn[..., 0, 1],
         ],
         axis=-1,
-    )
-    # beyond 90 degrees the skew part shrinks again; keep its direction, not its length
-    trace = np.trace(turn, axis1=-2, axis2=-1)[..., None]
-    far = (trace < 1.0) & (np.linalg.norm(skew, axis=-1, keepdims=True) > 1e-9)
-    skew = np.where(far, skew / np.maximum(np.linalg.norm(skew, axis=-1, keepdims=True), 1e-9), skew)
-    return np.concatenate([T_goal[..., :3, 3] - T[..., :3, 3], skew], axis=-1)
+    )  # the axis times the sine
+    sine = np.linalg.norm(skew, axis=-1, keepdims=True)
+    cosine = 0.5 * (np.trace(turn, axis1=-2, axis2=-1)[..., None] - 1.0)
+    angle = np.arctan2(sine, cosine)
+    vector = skew * np.where(sine > _FLAT, angle / np.maximum(sine, _FLAT), 1.0)
+    half = (sine[..., 0] <= _FLAT) & (cosine[..., 0] < 0.0)
+    if half.any():  # the skew part vanishes; the symmetric one is 2 a a^T - 1
+        outer = 0.5 * (turn[half] + np.eye(3))
+        k = np.argmax(np.diagonal(outer, axis1=-2, axis2=-1), axis=-1)
+        axis = outer[np.arange(len(k)), k]
+        axis = axis / np.linalg.norm(axis, axis=-1, keepdims=True)
+        sign = np.where(np.sum(axis * skew[half], axis=-1, keepdims=True) < 0, -1.0, 1.0)
+        vector[half] = sign * axis * angle[half]
+    return vector
+
+
+def pose_error(T: np.ndarray, T_goal: np.ndarray) -> np.ndarray:
+    """Twist-like error (..., 6) from ``T`` to ``T_goal``: [m] and, as a rotation vector, [rad] in the base frame."""
+    turn = T_goal[..., :3, :3] @ np.swapaxes(T[..., :3, :3], -1, -2)
+    return np.concatenate([T_goal[..., :3, 3] - T[..., :3, 3], rotation_vector(turn)], axis=-1)
 
 
 class Unreachable(ValueError):
@@ -125,11 +153,15 @@ def solve(
     The null space pulls every row towards HOME_Q, so neighbouring rows get neighbouring solutions.
 
     Raises:
-        Unreachable: a row misses its pose by more than ``tolerance`` [m, rad] or is not finite.
+        Unreachable: a row misses its pose by more than ``tolerance`` [m, rad], is not finite or has no rotation.
     """
     if not np.all(np.isfinite(rows)):
-        raise Unreachable("row with a non-finite number")
-    T_goal = from_rows(rows)
+        row = int(np.argmin(np.isfinite(rows).all(axis=-1)))
+        raise Unreachable(f"row {row + 1} has a non-finite number")
+    try:
+        T_goal = from_rows(rows)
+    except ValueError as error:
+        raise Unreachable(str(error)) from None
     q = np.repeat(np.asarray(q_seed, float)[None], len(rows), axis=0)  # (H, 7)
     for i in range(iterations):
         T, J = fk_jacobian(q)

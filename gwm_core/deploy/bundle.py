@@ -20,7 +20,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from gwm_core.control.kinematics import from_rows
+from gwm_core.control.kinematics import from_rows, rotation_vector
 from gwm_core.deploy import seal
 from gwm_core.divergence import LIMITS
 from gwm_core.errors import InputError
@@ -70,7 +70,10 @@ class Bundle:
             raise InputError(
                 f"{where} gives {made.shape} rows, finite: {bool(np.isfinite(made).all())}: not this policy"
             )
-        far = drift(made, golden["rows"], golden["spread"])
+        try:
+            far = drift(made, golden["rows"], golden["spread"])
+        except ValueError as error:
+            raise InputError(f"{where} is not this policy: {error}") from None
         most = self.contract["tolerance"][precision]
         if far.normalized > most or far.mm > LARGEST_MM or far.degrees > LARGEST_DEG:
             raise InputError(
@@ -91,12 +94,10 @@ class Bundle:
 def drift(rows: np.ndarray, known: np.ndarray, spread: np.ndarray) -> Drift:
     """Largest differences of rows (..., 10)."""
     turn = np.swapaxes(from_rows(known)[..., :3, :3], -1, -2) @ from_rows(rows)[..., :3, :3]
-    cosine = (np.trace(turn, axis1=-2, axis2=-1) - 1) / 2
-    sine = np.linalg.norm(turn - np.swapaxes(turn, -1, -2), axis=(-2, -1)) / np.sqrt(8)
     return Drift(
         float((np.abs(rows - known) / spread).max()),
         float(1e3 * np.linalg.norm((rows - known)[..., :3], axis=-1).max()),
-        float(np.degrees(np.arctan2(sine, cosine)).max()),
+        float(np.degrees(np.linalg.norm(rotation_vector(turn), axis=-1)).max()),
     )
 
 

@@ -22,7 +22,10 @@ from gwm_core.errors import InputError
 from gwm_core.scene.charuco import Board, Corners, board_pose, draw_axes, project
 from gwm_core.scene.views import View
 
-FEWEST_VIEWS = 8
+FEWEST_VIEWS = 8  # and postures
+SAME_POSTURE = 0.1  # [rad] views whose joints all lie within this are one posture: their errors are shared
+MOST_OFF_CENTRE = 0.15  # share of the width and height by which K's centre may miss the image's
+DISTORTED_PX, SHARPER = 1.0, 0.93  # a lens that moves corners by more, and by which the fit gets so much better
 LEAST_TURN = 5.0  # [degrees] RMS about the second axis: with turns about one axis alone the mount is undetermined
 MOST_PX, MOST_MM, MOST_DEG = 1.0, 5.0, 1.0  # RMS residuals of a calibration worth having
 MOST_SPREAD_MM, MOST_SPREAD_DEG = 3.0, 0.3  # standard deviation of the camera's place
@@ -76,12 +79,18 @@ class Calibration:
 
 
 def find_board(views: list[View], K: np.ndarray, board: Board) -> list[Seen]:
-    """The views that show the board. Raises InputError when fewer than ``FEWEST_VIEWS`` do."""
+    """The views that show the board. Raises InputError when fewer than ``FEWEST_VIEWS`` do, or K is of other images."""
+    height, width = views[0].color.shape[:2]
+    if np.any(np.abs(K[:2, 2] / (width, height) - 0.5) > MOST_OFF_CENTRE):
+        raise InputError(f"K has its centre at {K[0, 2]:.0f}, {K[1, 2]:.0f}, the images have {width}x{height} pixels: "
+                         "it is of another resolution, or of a cropped image")  # fmt: skip
     found = [(view, board.detect(view.color)) for view in views]
     seen = [Seen(view, corners, board_pose(corners, K)) for view, corners in found if corners is not None]
     if len(seen) < FEWEST_VIEWS:
+        unseen = [view.color for view, corners in found if corners is None]
+        remedy = board.why_unseen(unseen) if len(unseen) > len(seen) else "take more"
         raise InputError(f"the board {board} is seen in {len(seen)} of {len(views)} views, {FEWEST_VIEWS} are wanted "
-                         "(15-20 are better): take more, or give the board's real numbers with --board")  # fmt: skip
+                         f"(15-20 are better): {remedy}")  # fmt: skip
     return seen
 
 
@@ -89,22 +98,38 @@ def calibrate(seen: list[Seen], K: np.ndarray, moving: bool) -> Calibration:
     """The mount of a camera on the hand (``moving``) or of a fixed one.
 
     Raises:
-        InputError: the arm turned too little, the board has another size, or the views do not agree.
+        InputError: too few postures, too little turning, a board of another size, or views that do not agree.
     """
     arms = _arm(np.array([s.view.q for s in seen]), moving)
     _refuse_little_turning(arms, seen)
+    of = _postures(seen)
+    if of.max() + 1 < FEWEST_VIEWS:
+        raise InputError(f"{len(seen)} views of {of.max() + 1} postures: {FEWEST_VIEWS} different ones are wanted, a "
+                         "view that is taken again adds nothing: turn the hand between views")  # fmt: skip
     boards = np.array([s.T_camera_board for s in seen])
     *start, scale = _fit(seen, K, arms, _closed_form(arms, boards), with_scale=True)
+    _refuse_another_size(seen, K, arms, start, scale)
     X, Z, _ = _fit(seen, K, arms, start)  # from near the answer on, a view that is off by pixels hardly counts
     per_view = _per_view(seen, K, arms, X, Z)
-    _refuse_disagreement(seen, per_view, scale)
-    others = [np.arange(len(seen)) != k for k in range(len(seen))]
-    without = [_fit([s for s, keep in zip(seen, use) if keep], K, arms[use], (X, Z))[0] for use in others]
+    _refuse_disagreement(seen, K, per_view)
+    others = [np.flatnonzero(of != k) for k in range(of.max() + 1)]
+    without = [_fit([seen[k] for k in use], K, arms[use], (X, Z))[0] for use in others]
     mm, deg = _spread(X, without)
     if mm > MOST_SPREAD_MM or deg > MOST_SPREAD_DEG:
         raise InputError(f"the camera's place is uncertain by {mm:.1f} mm and {deg:.2f} degrees (at most "
                          f"{MOST_SPREAD_MM} and {MOST_SPREAD_DEG}): take more views, nearer, turning more")  # fmt: skip
     return Calibration(X, Z, moving, per_view, (mm, deg), scale)
+
+
+def _postures(seen: list[Seen]) -> np.ndarray:
+    """The number of each view's posture (V,), from 0."""
+    firsts, of = [], []
+    for s in seen:
+        near = [k for k, q in enumerate(firsts) if np.abs(s.view.q - q).max() < SAME_POSTURE]
+        if not near:
+            firsts.append(s.view.q)
+        of.append(near[0] if near else len(firsts) - 1)
+    return np.array(of)
 
 
 def _arm(q: np.ndarray, moving: bool) -> np.ndarray:
@@ -192,16 +217,30 @@ def _spread(X: np.ndarray, without: list[np.ndarray]) -> tuple[float, float]:
     return float(mm), float(deg)
 
 
-def _refuse_disagreement(seen: list[Seen], per_view: np.ndarray, scale: float) -> None:
+def _refuse_another_size(seen: list[Seen], K: np.ndarray, arms: np.ndarray, start, scale: float) -> None:
+    """A board of another size than stated explains all views by one scale; nothing else does."""
+    if abs(scale - 1) <= MOST_SCALE:
+        return
+    px = np.sqrt(2 * np.median(_errors(seen, K, arms, *start, scale) ** 2) / 0.4549)  # RMS of a normal's median square
+    if px > MOST_PX:
+        raise InputError(f"no place of camera and board explains the views ({px:.1f} px): is --mount right, are the "
+                         "joints the arm's own, in order and in radians?" + _lens(seen, K))  # fmt: skip
+    raise InputError(f"the board's squares seem to be {100 * (scale - 1):+.1f} % off their stated size: measure "
+                     "one with a ruler and give the real numbers with --board" + _lens(seen, K))  # fmt: skip
+
+
+def _refuse_disagreement(seen: list[Seen], K: np.ndarray, per_view: np.ndarray) -> None:
     px, mm, deg = np.sqrt(np.mean(per_view**2, axis=0))
-    if abs(scale - 1) > MOST_SCALE:
-        raise InputError(f"the board's squares seem to be {100 * (scale - 1):+.1f} % off their stated size: measure "
-                         "one with a ruler and give the real numbers with --board; is --mount right?")  # fmt: skip
     if px > MOST_PX or mm > MOST_MM or deg > MOST_DEG:
         worst = seen[int(np.argmax(per_view[:, 0]))].view.name
+        asked = _lens(seen, K) or ("; is --mount right, are board and camera firm, was the arm at rest in each view?")
         raise InputError(f"the views disagree by {px:.2f} px, {mm:.1f} mm, {deg:.2f} degrees (at most {MOST_PX}, "
-                         f"{MOST_MM}, {MOST_DEG}), most in {worst}: is --mount right, are board and camera firm, was "
-                         "the arm at rest in each view?")  # fmt: skip
+                         f"{MOST_MM}, {MOST_DEG}), most in {worst}{asked}")  # fmt: skip
+
+
+def _lens(seen: list[Seen], K: np.ndarray) -> str:
+    warning = check_intrinsics(seen, K).warning
+    return f"; {warning}" if warning else ""
 
 
 def picture(seen: list[Seen], K: np.ndarray, found: Calibration) -> np.ndarray:
@@ -229,20 +268,26 @@ class Intrinsics(NamedTuple):
 def check_intrinsics(seen: list[Seen], K: np.ndarray) -> Intrinsics:
     """Fit K to the views and compare. Nothing is replaced: the driver's K is what the rest of the stack uses."""
     height, width = seen[0].view.color.shape[:2]
-    flags = cv2.CALIB_USE_INTRINSIC_GUESS | cv2.CALIB_ZERO_TANGENT_DIST | cv2.CALIB_FIX_K1 | cv2.CALIB_FIX_K2
+    points, pixels = ([part.astype(np.float32) for part in parts] for parts in zip(*(s.corners for s in seen)))
+    flags = cv2.CALIB_USE_INTRINSIC_GUESS | cv2.CALIB_ZERO_TANGENT_DIST | cv2.CALIB_FIX_K3
     fitted_px, fitted, _, _, _, deviation, _, _ = cv2.calibrateCameraExtended(
-        [s.corners.points.astype(np.float32) for s in seen], [s.corners.pixels.astype(np.float32) for s in seen],
-        (width, height), K.copy(), None, flags=flags | cv2.CALIB_FIX_K3,
-    )  # fmt: skip
+        points, pixels, (width, height), K.copy(), None, flags=flags | cv2.CALIB_FIX_K1 | cv2.CALIB_FIX_K2
+    )
+    lens_px, bent, lens, _, _ = cv2.calibrateCamera(points, pixels, (width, height), K.copy(), None, flags=flags)
+    straight = cv2.undistortPoints(np.concatenate(pixels)[:, None], bent, lens, P=bent)[:, 0]
+    moved = float(np.linalg.norm(straight - np.concatenate(pixels), axis=1).max())
     each = [project(s.corners.points, s.T_camera_board, K) - s.corners.pixels for s in seen]
     given_px = float(np.sqrt(np.mean(np.sum(np.concatenate(each) ** 2, axis=1))))
     off = np.abs(fitted - K)[[0, 1, 0, 1], [0, 1, 2, 2]]  # fx, fy, cx, cy
     allowed = np.maximum([MOST_FOCAL * K[0, 0], MOST_FOCAL * K[1, 1], *[MOST_CENTRE * width] * 2], 3 * deviation[:4, 0])
     warning = ""
-    if np.any(off > allowed) or given_px > MOST_PX:
+    if moved > DISTORTED_PX and lens_px < SHARPER * fitted_px:
+        warning = (f"the images are distorted, by up to {moved:.1f} px where the board was (k1 {lens[0, 0]:+.3f}): "
+                   "have the driver publish rectified images")  # fmt: skip
+    elif np.any(off > allowed) or given_px > MOST_PX:
         warning = (f"the driver's intrinsics differ from these views by {off[0]:.1f}, {off[1]:.1f} px in focal length "
                    f"and {off[2]:.1f}, {off[3]:.1f} px in centre ({given_px:.2f} px RMS, fitted {fitted_px:.2f}): is "
-                   "the image rectified, and K that of this resolution?")  # fmt: skip
+                   "K that of this resolution?")  # fmt: skip
     return Intrinsics(fitted, given_px, float(fitted_px), warning)
 
 

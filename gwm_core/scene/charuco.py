@@ -7,7 +7,7 @@ the board, away from the viewer. OpenCV counts pixels from their centres, we fro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +22,7 @@ A4 = (0.297, 0.210)  # [m] landscape
 DPI = 300
 HALF_PIXEL = 0.5
 FEWEST_CORNERS = 8  # of a view that counts
+LEAST_SIDE = 12  # [pixels] of a marker: at 9 its squares' corners are no longer found
 EXAMPLE = "7x5:0.04:0.03:DICT_4X4_50"
 
 
@@ -50,15 +51,19 @@ class Board:
         """A board from COLUMNSxROWS:SQUARE:MARKER:DICTIONARY [m]. Raises InputError with what is wrong."""
         try:
             size, square, marker, dictionary = text.split(":")
-            columns, rows = (int(n) for n in size.split("x"))
+            columns, rows = (int(n) for n in size.lower().split("x"))
             board = Board(columns, rows, float(square), float(marker), dictionary)
         except ValueError:
             raise InputError(f"board '{text}' is not COLUMNSxROWS:SQUARE:MARKER:DICTIONARY, as {EXAMPLE}") from None
+        if board.square > 1.0 and board.square > board.marker > 1.0:
+            metres = f"{columns}x{rows}:{board.square / 1000:g}:{board.marker / 1000:g}:{dictionary}"
+            raise InputError(f"board '{text}': sizes are in metres: {metres}?")
         if not (3 <= columns <= 30 and 3 <= rows <= 30 and 0.005 <= board.marker < board.square <= 1.0):
             raise InputError(f"board '{text}': 3-30 squares each way, 5 mm <= marker < square <= 1 m")
         number = getattr(cv2.aruco, dictionary, None) if dictionary.startswith("DICT_") else None
         if number is None:
-            raise InputError(f"board '{text}': unknown dictionary, as {Board.dictionary}")
+            known = [name for name in dir(cv2.aruco) if name.startswith("DICT_")]
+            raise InputError(f"board '{text}': unknown dictionary {dictionary}, valid are {', '.join(sorted(known))}")
         there = len(cv2.aruco.getPredefinedDictionary(number).bytesList)
         if columns * rows // 2 > there:
             raise InputError(f"board '{text}' needs {columns * rows // 2} markers, {dictionary} has {there}")
@@ -68,6 +73,15 @@ class Board:
     def _opencv(self) -> cv2.aruco.CharucoBoard:
         dictionary = cv2.aruco.getPredefinedDictionary(getattr(cv2.aruco, self.dictionary))
         return cv2.aruco.CharucoBoard((self.columns, self.rows), self.square, self.marker, dictionary)
+
+    @cached_property
+    def _patterns(self) -> tuple[cv2.aruco.CharucoBoard, ...]:
+        """As OpenCV prints it from 4.6 on, and as before then and by calib.io: alike where the rows are odd."""
+        legacy = cv2.aruco.CharucoBoard(
+            (self.columns, self.rows), self.square, self.marker, self._opencv.getDictionary()
+        )
+        legacy.setLegacyPattern(True)
+        return (self._opencv,) if self.rows % 2 else (self._opencv, legacy)
 
     @property
     def size(self) -> np.ndarray:
@@ -86,11 +100,46 @@ class Board:
     def detect(self, image: np.ndarray) -> Corners | None:
         """Corners in an image (H, W, 3) RGB, or None where fewer than ``FEWEST_CORNERS`` are seen."""
         gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        corners, ids, _, _ = cv2.aruco.CharucoDetector(self._opencv).detectBoard(gray)
-        if ids is None or len(ids) < FEWEST_CORNERS:
-            return None
-        points, pixels = self._opencv.matchImagePoints(corners, ids)
-        return Corners(points.reshape(-1, 3).astype(float), pixels.reshape(-1, 2).astype(float) + HALF_PIXEL)
+        for pattern in self._patterns:
+            corners, ids, _, _ = cv2.aruco.CharucoDetector(pattern).detectBoard(gray)
+            if ids is not None and len(ids) >= FEWEST_CORNERS:
+                points, pixels = pattern.matchImagePoints(corners, ids)
+                return Corners(points.reshape(-1, 3).astype(float), pixels.reshape(-1, 2).astype(float) + HALF_PIXEL)
+        return None
+
+    def markers(self, image: np.ndarray) -> tuple[list[int], float]:
+        """Ids of the dictionary's markers in an image (H, W, 3) RGB, and the middle length of a side [pixels]."""
+        detector = cv2.aruco.ArucoDetector(self._opencv.getDictionary())
+        corners, ids, _ = detector.detectMarkers(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+        if ids is None:
+            return [], 0.0
+        return ids.ravel().tolist(), float(np.median([cv2.arcLength(c, True) / 4 for c in corners]))
+
+    def why_unseen(self, images: list[np.ndarray]) -> str:
+        """What images (H, W, 3) that do not show this board show instead, and what to do."""
+        found = [self.markers(image) for image in images]
+        best = int(np.argmax([len(ids) for ids, _ in found]))
+        ids, side = found[best]
+        if len(ids) < 2:
+            return (f"no marker of {self.dictionary} is found: another dictionary (--board), or markers too small in "
+                    "the image, blurred or in glare")  # fmt: skip
+        if side < LEAST_SIDE:
+            return (f"its markers are {side:.0f} pixels wide in the image, {LEAST_SIDE} are wanted: bring it nearer, "
+                    "or take larger images")  # fmt: skip
+        count = 1 + max(max(ids, default=0) for ids, _ in found)
+        for columns, rows in _sizes(count):
+            other = replace(self, columns=columns, rows=rows)
+            if (columns, rows) != (self.columns, self.rows) and other.detect(images[best]) is not None:
+                return f"{count} markers are found, as on a board of {columns}x{rows}: --board {other}"
+        wanted = self.columns * self.rows // 2
+        return (f"markers 0 to {count - 1} are found, this board has 0 to {wanted - 1}: give its real numbers with "
+                "--board, or bring the whole of it into view")  # fmt: skip
+
+
+def _sizes(markers: int) -> list[tuple[int, int]]:
+    """Columns and rows of the boards with so many markers."""
+    squares = (2 * markers, 2 * markers + 1)
+    return [(n, total // n) for total in squares for n in range(3, 31) if total % n == 0 and 3 <= total // n <= 30]
 
 
 def board_pose(corners: Corners, K: np.ndarray) -> np.ndarray:
