@@ -100,6 +100,14 @@ class ArmReader:
         width = self._gripper.width if known else np.nan
         return ArmState(state.stamp, state.q, state.dq, width, self.width_command), ""
 
+    def complete(self, message, velocity: bool = True) -> tuple[ArmState | None, str]:
+        """As ``joints``, and refused where the gripper's opening is unknown."""
+        state, reason = self.joints(message, velocity)
+        if state is None:
+            return None, reason
+        reason = self.unknown_width(state.stamp)
+        return (None, reason) if reason else (state, "")
+
     def unknown_width(self, stamp: int) -> str:
         """Why the opening at ``stamp`` [ns] is not known, or ""."""
         return unknown_width(self._gripper, stamp)

@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -23,7 +23,8 @@ from rosbags.typesys.store import SerdeError
 from gwm_core import topics
 from gwm_core.data.cdr import DEPTH_HEADER, STORE, deserialize, serialized
 from gwm_core.errors import InputError
-from gwm_core.scene.camera import from_opencv
+from gwm_core.scene.camera import to_opencv
+from gwm_core.scene.camera_info import CameraModel, read_camera_info
 from gwm_core.site import Camera
 from gwm_core.sync import Sync, joints_at
 from gwm_core.types import OPEN_WIDTH, ArmState, Frame
@@ -137,17 +138,22 @@ class Episode:
     info: dict  # episode.json
     cameras: dict[str, Camera]
     images: dict[tuple[str, str], list[tuple[int, np.ndarray]]]  # (camera, "color" | "depth") -> (stamp [ns], bytes)
-    intrinsics: dict[str, np.ndarray]  # camera -> (3, 3) pixels
+    models: dict[str, CameraModel]
     states: list[ArmState]
     command_stamps: np.ndarray  # (C,) int64 [ns]
     commands: np.ndarray  # (C, 8): joints [rad] and gripper width [m] the gate sent
+
+    @property
+    def intrinsics(self) -> dict[str, np.ndarray]:
+        """Camera -> K (3, 3) [pixels]."""
+        return {name: model.K for name, model in self.models.items()}
 
     def frame(self, camera: str, stamp: int, color: np.ndarray, depth: np.ndarray) -> Frame:
         """The frame of compressed ``color`` and ``depth``."""
         rgb = cv2.imdecode(color, cv2.IMREAD_COLOR)[..., ::-1]
         mm = cv2.imdecode(depth[len(DEPTH_HEADER) :], cv2.IMREAD_UNCHANGED)
         place = self.cameras[camera].place(joints_at(self.states, stamp))
-        return Frame(camera, stamp, np.ascontiguousarray(rgb), mm * np.float32(1e-3), self.intrinsics[camera], place)
+        return self.models[camera].frame(camera, stamp, np.ascontiguousarray(rgb), mm, place)
 
 
 def read_info(folder: Path) -> dict:
@@ -194,13 +200,13 @@ def _streams(bag: Path) -> dict[str, list]:
 
 def _assemble(path: Path, info: dict, streams: dict[str, list]) -> Episode:
     cameras = {name: Camera.from_dict(values) for name, values in info["cameras"].items()}
-    images, intrinsics = {}, {}
+    images, models = {}, {}
     for name, prefix in ((name, camera.prefix) for name, camera in cameras.items()):
         color, depth = topics.color(prefix) + "/compressed", topics.depth(prefix) + "/compressedDepth"
         images[name, "color"] = [(stamp, message.data) for stamp, message in streams[color]]
         images[name, "depth"] = [(stamp, message.data) for stamp, message in streams[depth]]
-        K = streams[topics.info(prefix)][0][1].k.reshape(3, 3)
-        intrinsics[name] = from_opencv(K) if info.get("format", 1) >= 2 else K
+        model = read_camera_info(streams[topics.info(prefix)][0][1])
+        models[name] = model if info.get("format", 1) >= 2 else replace(model, K=to_opencv(model.K))
     command_stamps, commands, _ = _joints(streams[topics.COMMAND], (*topics.ARM_JOINTS, topics.WIDTH))
     grip_stamps, fingers, _ = _joints(streams[topics.GRIPPER_STATES], topics.FINGER_JOINTS)
     stamps, q, dq = _joints(streams[topics.JOINT_STATES], topics.ARM_JOINTS)
@@ -208,7 +214,7 @@ def _assemble(path: Path, info: dict, streams: dict[str, list]) -> Episode:
     last = np.searchsorted(command_stamps, stamps) - 1  # strictly before: what was commanded when it was measured
     wished = np.where(last < 0, OPEN_WIDTH, commands[np.maximum(last, 0), 7])
     states = [ArmState(int(s), *row) for s, *row in zip(stamps, q, dq, widths.tolist(), wished.tolist())]
-    return Episode(path, info, cameras, images, intrinsics, states, command_stamps, commands)
+    return Episode(path, info, cameras, images, models, states, command_stamps, commands)
 
 
 def _joints(stream: list, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

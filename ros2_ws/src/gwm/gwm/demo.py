@@ -110,7 +110,7 @@ def _episodes(operator: Operator, supervisor: Supervisor, args, page: Path) -> t
     if not operator.wait("start", lambda: operator.ready, START_TIME, poll):
         reports = {"gate": operator.status, **{n: operator.reports.get(n) for n in ("sim", "policy", "recorder")}}
         raise GraphOver(f"not ready after {START_TIME:.0f} s: {[n for n, r in reports.items() if not r]}")
-    _say(args, f"ready: renderer {operator.reports['sim']['renderer']}, policy {operator.reports['policy']['message']}")
+    _say(args, f"ready: renderer {operator.reports['sim']['renderer']}, policy {operator.reports['policy']['policy']}")
     if page.exists():
         _say(args, f"watch, hold and stop it at {page.read_text().split()[0]}")
     before = _rest_and_count(operator, poll)
@@ -178,7 +178,7 @@ def _figures(operator: Operator, args, rows, before, after, idle) -> dict:
     status = operator.status
     return {
         "task": args.task, "difficulty": args.difficulty, "seed": args.seed,
-        "policy": operator.reports["policy"]["message"], "renderer": operator.reports["sim"]["renderer"],
+        "policy": operator.reports["policy"]["policy"], "renderer": operator.reports["sim"]["renderer"],
         "episodes": len(rows), "successes": won, "ci95": list(interval(won, len(rows))),
         "seconds": [r["seconds"] for r in rows],
         "failed_seeds": [r["seed"] for r in rows if not r["success"]],

@@ -137,7 +137,7 @@ class RealSense:
         """The next pair, or None when none came in time. Raises DeviceGone."""
         try:
             came, frames = self._pipeline.try_wait_for_frames(round(1000 * self._config.patience / self._config.hz))
-            arrival = time.time_ns()
+            arrival = time.monotonic_ns(), time.time_ns()
             if not came and self._has_ended():
                 raise DeviceGone("the recording has ended")
             if not came and not self._device.is_connected():
@@ -159,7 +159,7 @@ class RealSense:
         stopped = sdk().playback_status.stopped
         return self._device.is_playback() and self._device.as_playback().current_status() == stopped
 
-    def _shot(self, frames, arrival: int) -> Shot:
+    def _shot(self, frames, arrival: tuple[int, int]) -> Shot:
         color, depth = frames.get_color_frame(), frames.get_depth_frame()
         stamps = self._stamps((color, depth), arrival)
         if self._align is not None:
@@ -172,14 +172,14 @@ class RealSense:
         K = from_opencv([[i.fx, 0, i.ppx], [0, i.fy, i.ppy], [0, 0, 1]])
         return Shot(*pictures, K, tuple(i.coeffs))
 
-    def _stamps(self, frames, arrival: int) -> list[int]:
-        """Host time [ns] at the middle of each exposure."""
+    def _stamps(self, frames, arrival: tuple[int, int]) -> list[int]:
+        """Host time [ns] at the middle of each exposure, of frames that arrived at steady and host time [ns]."""
         times = [_mid_exposure(frame) for frame in frames]
         hardware = sdk().timestamp_domain.hardware_clock
         if frames[0].get_frame_timestamp_domain() != hardware and not self._device.is_playback():
             return times
         newest = max(times)
-        shift = self._clock(newest, arrival) - newest
+        shift = self._clock(newest, *arrival) - newest
         return [t + shift for t in times]
 
 
