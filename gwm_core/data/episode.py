@@ -23,6 +23,7 @@ from rosbags.typesys.store import SerdeError
 from gwm_core import topics
 from gwm_core.data.cdr import DEPTH_HEADER, STORE, deserialize, serialized
 from gwm_core.errors import InputError
+from gwm_core.joints import GRIPPER_TIMEOUT
 from gwm_core.scene.camera import to_opencv
 from gwm_core.scene.camera_info import CameraModel, read_camera_info
 from gwm_core.site import Camera
@@ -210,7 +211,9 @@ def _assemble(path: Path, info: dict, streams: dict[str, list]) -> Episode:
     command_stamps, commands, _ = _joints(streams[topics.COMMAND], (*topics.ARM_JOINTS, topics.WIDTH))
     grip_stamps, fingers, _ = _joints(streams[topics.GRIPPER_STATES], topics.FINGER_JOINTS)
     stamps, q, dq = _joints(streams[topics.JOINT_STATES], topics.ARM_JOINTS)
-    widths = fingers.sum(1)[np.maximum(np.searchsorted(grip_stamps, stamps, "right") - 1, 0)]
+    newest = np.maximum(np.searchsorted(grip_stamps, stamps, "right") - 1, 0)
+    known = np.abs(stamps - grip_stamps[newest]) <= GRIPPER_TIMEOUT
+    widths = np.where(known, fingers.sum(1)[newest], np.nan)
     last = np.searchsorted(command_stamps, stamps) - 1  # strictly before: what was commanded when it was measured
     wished = np.where(last < 0, OPEN_WIDTH, commands[np.maximum(last, 0), 7])
     states = [ArmState(int(s), *row) for s, *row in zip(stamps, q, dq, widths.tolist(), wished.tolist())]
@@ -230,14 +233,17 @@ def _joints(stream: list, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarra
 
 
 def moments(episode: Episode) -> Iterator[tuple[int, dict[str, tuple], ArmState]]:
-    """Stamp, pairs and state of every moment: the images go through the same ``Sync`` the policy node uses."""
+    """Stamp, pairs and state of every moment: the images go through the same ``Sync`` the policy node uses.
+
+    As there, joints count only where the gripper's opening is known.
+    """
     cameras = tuple(episode.info["cameras"])
     sync = Sync(cameras)
     arrivals = sorted(
         (stamp, camera, kind, data) for (camera, kind), stream in episode.images.items() for stamp, data in stream
     )
-    states = iter(episode.states)
-    state = next(states)
+    states = (state for state in episode.states if np.isfinite(state.width))
+    state = next(states, None)
     for i, (stamp, camera, kind, data) in enumerate(arrivals):
         sync.image(camera, kind, stamp, data)
         while state is not None and state.stamp <= stamp:

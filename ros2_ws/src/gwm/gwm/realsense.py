@@ -127,8 +127,7 @@ class RealSense:
                 self._align = None
             came, _ = pipeline.try_wait_for_frames(round(FIRST_FRAME * 1000))
         except RuntimeError as error:
-            raise DeviceGone(f"{describe(self._device)} does not stream {config.width}x{config.height} at "
-                             f"{config.hz:g} Hz ({error}); it offers {_offers(self._device)}") from None  # fmt: skip
+            raise DeviceGone(_why_not(self._device, config, error)) from None
         if not came:
             raise DeviceGone(f"{describe(self._device)} was started but gave no pair in {FIRST_FRAME:g} s: try another "
                              "USB 3 port and cable, and see that no other process has it")  # fmt: skip
@@ -214,8 +213,16 @@ def _millimetres(depth) -> np.ndarray:
     return raw if abs(scale - 1) < 1e-3 else np.minimum(np.rint(raw * scale), 65535).astype(np.uint16)
 
 
-def _offers(device) -> str:
-    """Sizes and rates that both streams have."""
+def _why_not(device, config: WatchConfig, error: RuntimeError) -> str:
+    """Why a device does not start: it lacks what was asked for, or it offers that and something else is wrong."""
+    wish, offers = f"{config.width}x{config.height} at {config.hz:g}", _offers(device)
+    if wish in offers:
+        return f"{describe(device)} offers {wish} Hz but does not start ({error}): does another process have it?"
+    return f"{describe(device)} does not stream {wish} Hz ({error}); it offers {', '.join(offers) or 'nothing shared'}"
+
+
+def _offers(device) -> list[str]:
+    """Sizes and rates that colour and depth share."""
     rs = sdk()
     wanted = {rs.stream.color: rs.format.rgb8, rs.stream.depth: rs.format.z16}
     found: dict = {stream: set() for stream in wanted}
@@ -225,7 +232,7 @@ def _offers(device) -> str:
                 video = profile.as_video_stream_profile()
                 found[profile.stream_type()].add((video.width(), video.height(), video.fps()))
     common = sorted(set.intersection(*found.values()))
-    return ", ".join(f"{w}x{h} at {hz}" for w, h, hz in common) or "no size that colour and depth share"
+    return [f"{w}x{h} at {hz}" for w, h, hz in common]
 
 
 def _unused(path: Path) -> Path:

@@ -43,6 +43,8 @@ class SimParameters:
     camera_hz: float = 15.0
     publish_objects: bool = False
     controller: str = "crisp"
+    camera_offset_ms: float = 0.0  # by which the cameras' clock is ahead of the host's at the start
+    camera_drift_ppm: float = 0.0  # and gains from then on, as a RealSense's does without global time
 
 
 class SimNode(Node):
@@ -75,7 +77,8 @@ class SimNode(Node):
         self.create_subscription(Float64MultiArray, topics.GRIPPER_COMMAND, self._on_grip, RELIABLE)
         self.create_subscription(String, topics.SIM_EPISODE, self._on_episode, RELIABLE)
         self._cameras = Latest(self, self._build_rig, self._publish_images)
-        self._ticks, self._origin, self._next_image = 0, time.monotonic() - self._sim.time, 0.0
+        self._begun = time.monotonic()
+        self._ticks, self._origin, self._next_image = 0, self._begun - self._sim.time, 0.0
         self.create_timer(TICK, self._tick, clock=STEADY)
         self.create_timer(0.1, self._report_result, clock=STEADY)
         self.create_timer(0.5, self._report, clock=STEADY)
@@ -185,12 +188,18 @@ class SimNode(Node):
         if sim.time >= self._next_image and self._cameras.ready and self._filming:
             self._frames_due += 1
             self._next_image = max(self._next_image + 1.0 / self._settings.camera_hz, sim.time - TICK)
-            self._cameras.put((stamp, sim.snapshot()))
+            self._cameras.put((self._camera_stamp(stamp), sim.snapshot()))
         if self._result and not self._result["success"] and self._ticks % 2 == 0:
             done = self._success.update(sim.time, sim.objects(), fk(sim.q)[:3, 3], sim.width)
             self._result |= {"success": done, "seconds": round(sim.time - self._result["began"], 3)}
             if done:
                 self._report_result()
+
+    def _camera_stamp(self, stamp: int) -> int:
+        """Host time [ns] by the cameras' clock."""
+        p = self._settings
+        seconds = time.monotonic() - self._begun
+        return stamp + round(1e6 * p.camera_offset_ms + 1e3 * p.camera_drift_ppm * seconds)
 
     def _publish_images(self, drawn) -> None:
         stamp, rig, images = drawn
