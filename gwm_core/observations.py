@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from gwm_core.joints import ahead
 from gwm_core.sync import MS, Sync
 from gwm_core.types import ArmState
 
 MAX_AGE = 300 * MS  # [ns] an older observation yields no plan
-AHEAD = 20 * MS  # [ns] that an image may be stamped after its arrival: what two hosts' clocks may differ by
 EARLY = 20 * MS  # [ns] before its period is over that an observation is taken
 DRIFTED = 40 * MS  # [ns] by which the least age on arrival must change for a drift; 1 cm at 0.25 m/s
 WINDOW = 150  # images over which the least age is taken: ten seconds at 15 Hz
@@ -46,12 +46,9 @@ class Observations:
         self._asked, self._whole = 0, 0
         self._refused = ""
 
-    def joints(self, state: ArmState, now: int) -> str:
-        """Take a joint state that came at ``now`` [ns] of the host. Returns "" or why it is of no use."""
-        reason = _ahead("a joint state", state.stamp, now)
-        if not reason:
-            self._sync.joints(state)
-        return reason
+    def joints(self, state: ArmState) -> None:
+        """Take a joint state."""
+        self._sync.joints(state)
 
     def joints_at(self, stamp: int) -> ArmState | None:
         """Joints interpolated to ``stamp`` [ns]; None when it lies outside what was received."""
@@ -61,7 +58,7 @@ class Observations:
         """Take a "color" or "depth" image that came at ``now`` [ns] of the host. Returns "" or why it is of no use."""
         if stamp <= 0:
             return "stamp: 0; the time of the exposure is wanted in the header"
-        if reason := _ahead("an image", stamp, now):
+        if reason := ahead("an image", stamp, now):
             return reason
         self._arrivals[camera].note(now - stamp)
         self._sync.image(camera, kind, stamp, content)
@@ -102,13 +99,3 @@ class Observations:
             f"drift: images arrive {abs(drift) / MS:.0f} ms {way} than at first, so they are paired with joints of "
             "another moment; is the camera's clock the host's (realsense-ros: global_time_enabled)?"
         )
-
-
-def _ahead(what: str, stamp: int, now: int) -> str:
-    """Why a stamp is of another clock than the host's, or ""."""
-    if stamp - now <= AHEAD:
-        return ""
-    return (
-        f"clocks: {what} is stamped {(stamp - now) / MS:.0f} ms after it came; stamps of this host's clock are wanted "
-        "(chrony between hosts; realsense-ros: global_time_enabled)"
-    )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gwm_core import topics
-from gwm_core.joints import GRIPPER_TIMEOUT, ArmReader, read_gripper_state, read_joint_state
+from gwm_core.joints import AHEAD, GRIPPER_TIMEOUT, ArmReader, ahead, read_gripper_state, read_joint_state
 from gwm_core.reasons import AGAIN, Reasons
 
 S = 10**9
@@ -75,6 +75,18 @@ def test_the_opening_is_known_only_around_the_time_it_was_measured():
     assert np.isnan(reader.joints(message(stamp=65 * S))[0].width)
     reader.gripper(fingers(0.02, 65 * S))
     assert reader.joints(message(stamp=65 * S))[0].width == 0.02
+
+
+def test_a_state_is_complete_with_a_known_opening_and_a_stamp_of_this_host():
+    reader = ArmReader()
+    assert reader.complete(message(), 5 * S)[1].startswith("gripper: no usable state")
+    reader.gripper(fingers(0.06))
+    state, reason = reader.complete(message(), 5 * S - AHEAD)
+    assert reason == "" and state.width == 0.06
+    assert reader.complete(message(stamp=6 * S), 5 * S) == (None, ahead("a joint state", 6 * S, 5 * S))
+    assert "1000 ms after it came" in ahead("a joint state", 6 * S, 5 * S)
+    assert reader.complete(message(stamp=6 * S), 6 * S)[1].startswith("gripper: its state is 1.0 s older")
+    assert reader.complete(message(names=()), 5 * S)[1].startswith("names")
 
 
 def test_a_reason_is_told_once_and_again_after_it_was_away():

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from gwm_core.observations import AHEAD, MAX_AGE, Observations
+from gwm_core.joints import AHEAD, ahead
+from gwm_core.observations import MAX_AGE, Observations
 from gwm_core.sync import MS
 from gwm_core.types import ArmState
 
@@ -33,7 +34,9 @@ def run(seconds=20, image=lambda t: t, joint=lambda t: t, depth=None, wall=lambd
             continue
         if kind == "joints":
             state = ArmState(T0 + stamp, np.full(7, t / S), np.zeros(7), 0.08)
-            single.add(observations.joints(state, T0 + wall(now)))
+            single.add(reason := ahead("a joint state", state.stamp, T0 + wall(now)))
+            if not reason:
+                observations.joints(state)
             continue
         single.add(observations.image("front", kind, T0 + stamp, t, T0 + wall(now)))
         moment = observations.take(T0 + wall(now))

@@ -140,7 +140,7 @@ class ImaginationNode(Node):
         return take
 
     def _on_joints(self, message) -> None:
-        state, reason = self._arm.complete(message, velocity=False)
+        state, reason = self._arm.complete(message, now_ns(self), velocity=False)
         self._note("joint states", reason)
         if state is not None:
             self._states.append(state)

@@ -149,10 +149,10 @@ class PolicyNode(Node):
         return take
 
     def _on_joints(self, message) -> None:
-        state, reason = self._arm.complete(message)
-        if state is not None:
-            reason = self._observations.joints(state, now_ns(self))
+        state, reason = self._arm.complete(message, now_ns(self))
         self._note("joint states", reason)
+        if state is not None:
+            self._observations.joints(state)
 
     def _on_gripper(self, message) -> None:
         self._note("gripper", self._arm.gripper(message))
