@@ -283,3 +283,21 @@ def test_a_scene_survives_the_wire_and_a_foreign_or_broken_cloud_is_refused():
 def test_named_numbers_survive_the_wire():
     values = {"plan": 1_795_000_000_123_456_789, "ms": 3.5}
     assert messages.read_numbers(messages.numbers(values, values.values())) == {k: float(v) for k, v in values.items()}
+
+
+def test_the_times_of_a_plan_that_outlasts_its_period_are_its_own():
+    """Two are asked before the first is answered: each plan's stages add up to its own age."""
+    from gwm.policy_node import Asked, _stages
+
+    from gwm_core.types import ArmState, Decision, Observation
+
+    state = ArmState(1, np.zeros(7), np.zeros(7), 0.08)
+    asked = [
+        Asked(Observation(stamp, (), state, "lift"), stamp + 50_000_000, stamp + 52_000_000)
+        for stamp in (400_000_000, 800_000_000)
+    ]
+    for one, now in zip(asked, (1_000_000_000, 1_300_000_000)):
+        stages = _stages(one, Decision(one.observation.stamp, None, None, "", {"lift": 5.0, "act": 400.0}), now)
+        assert (stages["capture"], stages["receive"]) == pytest.approx((50.0, 2.0))
+        assert sum(stages.values()) == pytest.approx((now - one.observation.stamp) * 1e-6)
+        assert stages["handover"] > 0
