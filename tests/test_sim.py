@@ -4,7 +4,7 @@ import pytest
 from gwm_core.control.kinematics import HOME_Q
 from gwm_core.errors import InputError
 from gwm_core.scene.camera import intrinsics
-from gwm_core.sim.camera import CameraRig, sensor_depth
+from gwm_core.sim.camera import CameraRig, by_clock, sensor_depth
 from gwm_core.sim.scene import CAMERAS
 from gwm_core.sim.simulator import GRIPPER_SPEED, Simulator
 from gwm_core.sim.tasks import TASKS, Success, reached, sample_layout
@@ -144,3 +144,9 @@ def test_physics_does_not_depend_on_how_it_is_stepped():
             sim.step(duration)
         results.append(sim.q)
     np.testing.assert_allclose(*results, atol=1e-9)
+
+
+def test_a_simulated_camera_clock_is_ahead_and_drifts_as_it_is_told_to():
+    assert by_clock(10**18, 3600.0, 0.0, 0.0) == 10**18
+    assert by_clock(10**18, 3600.0, 0.0, 75.0) == 10**18 + 270_000_000  # a RealSense's quartz: 0.27 s an hour
+    assert by_clock(10**18, 0.0, -135.0, 75.0) == 10**18 - 135_000_000

@@ -30,8 +30,11 @@ from gwm_core.data.cdr import compressed_color, compressed_depth, serialized
 from gwm_core.data.recording import DiskConfig, Recording
 from gwm_core.data.ring import Ring
 from gwm_core.errors import InputError
+from gwm_core.joints import read_gripper_state, read_joint_state
+from gwm_core.reasons import Reasons
 from gwm_core.site import site_of
 
+READERS = {topics.JOINT_STATES: read_joint_state, topics.GRIPPER_STATES: read_gripper_state}
 BURST = 256 << 20  # [bytes] that may wait for the writing thread
 SETTLE = 0.5  # [s] between a mark that says save and saving: what was said before it comes over other topics
 
@@ -62,6 +65,7 @@ class RecorderNode(Node):
         disk = DiskConfig(**{field.name: getattr(p, field.name) for field in fields(DiskConfig)})
         self._recording = Recording(Path(p.record), known, Ring(p.keep, p.keep_mb << 20), disk)
         self._result, self._marks = {}, {}
+        self._reasons = Reasons(self.get_logger().warn)
         self._received, self._dropped, self._lost = Counter(), Counter(), Counter()
         self._jobs = Jobs(self, self._tick, BURST)
         self._jobs.ask(self._examine).add_done_callback(self._complain)
@@ -109,6 +113,8 @@ class RecorderNode(Node):
             if not self._jobs.offer(job, size):
                 self._dropped[topic] += 1
                 self.get_logger().error(f"{topic}: the disk is too slow, dropped", throttle_duration_sec=2.0)
+            if topic in READERS:  # recorded as it came, but no episode can be made of what cannot be read
+                self._reasons.note(topic, READERS[topic](message)[1], time.monotonic())
             if topic in (topics.SIM_RESULT, topics.MARK):
                 self._listen(topic, message)
 
@@ -196,6 +202,7 @@ class RecorderNode(Node):
         values |= {"free": f"{kept.share_free():.3f}", "waiting_mb": f"{self._jobs.waiting / 1e6:.1f}"}
         for what, counts in (("received", self._received), ("dropped", self._dropped), ("lost", self._lost)):
             values |= {f"{what} {topic}": count for topic, count in counts.items()}
+        values |= self._reasons.values()
         self._diagnostics.publish(messages.diagnostics(now_ns(self), "recorder", "recording", values))
 
     def close(self) -> None:

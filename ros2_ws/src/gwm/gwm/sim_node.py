@@ -24,8 +24,8 @@ from gwm.worker import Latest
 from gwm_core import topics
 from gwm_core.control.kinematics import fk
 from gwm_core.errors import InputError, one_of
-from gwm_core.sim.camera import CameraRig, choose_renderer
-from gwm_core.sim.scene import CAMERAS
+from gwm_core.sim.camera import CameraRig, by_clock, choose_renderer
+from gwm_core.sim.camera_poses import CAMERAS
 from gwm_core.sim.simulator import Simulator
 from gwm_core.sim.tasks import Success, sample_layout
 
@@ -188,18 +188,13 @@ class SimNode(Node):
         if sim.time >= self._next_image and self._cameras.ready and self._filming:
             self._frames_due += 1
             self._next_image = max(self._next_image + 1.0 / self._settings.camera_hz, sim.time - TICK)
-            self._cameras.put((self._camera_stamp(stamp), sim.snapshot()))
+            p, seconds = self._settings, time.monotonic() - self._begun
+            self._cameras.put((by_clock(stamp, seconds, p.camera_offset_ms, p.camera_drift_ppm), sim.snapshot()))
         if self._result and not self._result["success"] and self._ticks % 2 == 0:
             done = self._success.update(sim.time, sim.objects(), fk(sim.q)[:3, 3], sim.width)
             self._result |= {"success": done, "seconds": round(sim.time - self._result["began"], 3)}
             if done:
                 self._report_result()
-
-    def _camera_stamp(self, stamp: int) -> int:
-        """Host time [ns] by the cameras' clock."""
-        p = self._settings
-        seconds = time.monotonic() - self._begun
-        return stamp + round(1e6 * p.camera_offset_ms + 1e3 * p.camera_drift_ppm * seconds)
 
     def _publish_images(self, drawn) -> None:
         stamp, rig, images = drawn
