@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -50,3 +52,21 @@ class Brain:
         t3 = self.clock()
         stages = {"lift": 1e3 * (t1 - t0), "act": 1e3 * (t2 - t1), "solve": 1e3 * (t3 - t2)}
         return Decision(observation.stamp, chunk, poses, reason, stages, scene, blind)
+
+
+def make_brain(
+    policy: str, threads: int = 1, backend: str = "auto", precision: str = "auto", gaussians: int = 0
+) -> Brain:
+    """The brain for a policy folder or "expert". Raises InputError for anything else.
+
+    Args:
+        gaussians: that scenes are lifted to, where it is more than the policy looks at.
+    """
+    if policy == "expert":
+        from gwm_core.sim.expert import Expert  # needs MuJoCo, which a robot's machine may lack
+
+        return Brain(Expert())
+    from gwm_core.deploy.actor import Actor
+
+    actor = Actor(Path(policy), threads, backend, precision)
+    return Brain(actor, replace(actor.lift_config, count=max(gaussians, actor.lift_config.count)))

@@ -21,6 +21,9 @@ from gwm_core.scene.gaussians import MEANS
 
 LIMITS = "divergence.json"
 MARGIN = 1.5  # limits are this much above the largest that was normal: by 1.15, 5 of 100 new episodes held for nothing
+# No limit is lower: a term that was always 0 while nothing happened, as in sparse scenes, must not hold at any value.
+LEAST_IMAGE = 0.02  # of the brightness [0-1]; the shipped world model's limits are 0.87 and more
+LEAST_MM = 2.0  # depth noise of a D435 at 1 m is 1.2 mm; the shipped world model's limits are 4.5 mm and more
 _NEAR, _FAR = 0.06, 0.10  # [m] from where the gripper is seen: two rings beyond which something new counts
 _ABOVE = 0.05  # [m] over the gripper's tokens: what is higher is what the lift left of the arm, and does not count
 _MOST = 48  # Gaussians: the worst ones count, about a third of a cube's
@@ -101,9 +104,17 @@ class Limits:
     provenance: str
 
     def score(self, gaps: dict[int, dict[str, float]]) -> float:
-        """The largest share of a limit; above 1 is not normal. NaN where nothing was compared."""
-        shares = [value / self.terms[str(h)][term] for h, terms in gaps.items() for term, value in terms.items()]
+        """The largest share of a limit; above 1 is not normal. NaN where nothing that has a limit was compared."""
+        shares = [
+            value / self._limit(h, term)
+            for h, terms in gaps.items()
+            for term, value in terms.items()
+            if term in self.terms.get(str(h), {})
+        ]
         return float(max(shares)) if shares else np.nan
+
+    def _limit(self, horizon: int, term: str) -> float:
+        return max(self.terms[str(horizon)][term], LEAST_MM if term.endswith("_mm") else LEAST_IMAGE)
 
     def save(self, folder: Path) -> None:
         """Write into the folder of the world model."""
@@ -131,8 +142,18 @@ def load_limits(folder: Path) -> Limits | None:
         limits = Limits(**json.loads(file.read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{file} cannot be read: {error}") from None
+    if not _whole(limits.terms):
+        raise InputError(f"{file}: terms is not a positive number for each term of each horizon [steps]")
     if limits.world_sha256 != digest(Path(folder) / "world.safetensors"):
         raise InputError(
             f"{file} is of another world model: make it anew with `gwm bench divergence --fit --policy {folder}`"
         )
     return limits
+
+
+def _whole(terms) -> bool:
+    """Whether these are limits: horizons, terms, finite numbers from 0 on."""
+    if not isinstance(terms, dict) or not terms or not all(isinstance(found, dict) for found in terms.values()):
+        return False
+    values = [value for found in terms.values() for value in found.values()]
+    return all(type(value) in (int, float) and np.isfinite(value) and value >= 0 for value in values)

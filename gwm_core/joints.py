@@ -14,6 +14,7 @@ from gwm_core import topics
 from gwm_core.types import OPEN_WIDTH, ArmState
 
 GRIPPER_TIMEOUT = 300_000_000  # [ns] from the joints beyond which a measured opening says nothing of the gripper
+AHEAD = 20_000_000  # [ns] that a message may be stamped after it came: what two hosts' clocks may differ by
 LARGEST_ANGLE = 2 * np.pi  # [rad] no joint of an FR3 turns further (its datasheet: 4.6 at most)
 LARGEST_WIDTH = 0.12  # [m] Franka hand: 0.08
 
@@ -100,6 +101,14 @@ class ArmReader:
         width = self._gripper.width if known else np.nan
         return ArmState(state.stamp, state.q, state.dq, width, self.width_command), ""
 
+    def complete(self, message, now: int, velocity: bool = True) -> tuple[ArmState | None, str]:
+        """As ``joints``; refused where it is stamped after ``now`` [ns] of the host, or the opening is unknown."""
+        state, reason = self.joints(message, velocity)
+        if state is None:
+            return None, reason
+        reason = ahead("a joint state", state.stamp, now) or self.unknown_width(state.stamp)
+        return (None, reason) if reason else (state, "")
+
     def unknown_width(self, stamp: int) -> str:
         """Why the opening at ``stamp`` [ns] is not known, or ""."""
         return unknown_width(self._gripper, stamp)
@@ -114,6 +123,16 @@ def unknown_width(gripper: GripperState | None, stamp: int) -> str:
         return ""
     way = "older" if late > 0 else "newer"
     return f"gripper: its state is {abs(late) * 1e-9:.1f} s {way} than the joints; {GRIPPER_TIMEOUT * 1e-9:g} s at most"
+
+
+def ahead(what: str, stamp: int, now: int) -> str:
+    """Why a stamp [ns] of what came at ``now`` [ns] is of another clock than the host's, or ""."""
+    if stamp - now <= AHEAD:
+        return ""
+    return (
+        f"clocks: {what} is stamped {(stamp - now) * 1e-6:.0f} ms after it came; stamps of this host's clock are "
+        "wanted (chrony between hosts; realsense-ros: global_time_enabled)"
+    )
 
 
 def _stamp(message) -> int:

@@ -120,7 +120,7 @@ class Site:
 
 def simulation_site() -> Site:
     """The site of the simulation."""
-    from gwm_core.sim.scene import CAMERAS  # needs mujoco, which a real robot's machine may lack
+    from gwm_core.sim.camera_poses import CAMERAS
 
     return Site({name: Camera(topics.prefix_of(name), look_at(*pose)) for name, pose in CAMERAS.items()})
 

@@ -20,7 +20,8 @@ class SyncConfig:
     color_depth: int = 20 * MS
     cameras: int = 40 * MS
     joints_apart: int = 50 * MS  # joints are not interpolated over a longer gap
-    jump: int = 1000 * MS  # a stamp this far back means the clock was set: everything older is forgotten
+    jump: int = 1000 * MS  # an image this far back means the clock was set: everything older is forgotten
+    joints_jump: int = 20 * MS  # the same of a joint state, whose publisher keeps their order
     depth: int = 4  # images kept per stream
     joints: int = 1000  # joint states kept
 
@@ -49,7 +50,7 @@ class Sync:
 
     def joints(self, state: ArmState) -> None:
         """Take a joint state. One that is a little older than the newest is dropped."""
-        if self._joints and state.stamp < self._joints[-1].stamp - self._config.jump:
+        if self._joints and state.stamp < self._joints[-1].stamp - self._config.joints_jump:
             self._forget()
         if not self._joints or state.stamp > self._joints[-1].stamp:
             self._joints.append(state)
@@ -80,6 +81,46 @@ class Sync:
             return newest, pairs, state
         return None
 
+    def why(self) -> str:
+        """What keeps the newest images from being a whole moment, or ""; kind and a colon first."""
+        for (camera, kind), stream in self._streams.items():
+            if not stream:
+                return f"images: no {kind} image of {camera} that can be used"
+        newest = {camera: self._streams[camera, "color"][-1][0] for camera in self._cameras}
+        return self._why_apart(newest) or self._why_no_joints(newest)
+
+    def _why_apart(self, newest: dict[str, int]) -> str:
+        for camera in newest:
+            depths = [depth for depth, _ in self._streams[camera, "depth"]]
+            apart = min(abs(depth - color) for depth in depths for color, _ in self._streams[camera, "color"])
+            if apart > self._config.color_depth:
+                return (
+                    f"colour and depth: those of {camera} are {_ms(apart)} apart, {_ms(self._config.color_depth)} at "
+                    "most; one rate for both"
+                )
+        first = min(newest, key=newest.get)
+        last = max(newest, key=newest.get)
+        apart = newest[last] - newest[first]
+        if apart > 2 * self._config.cameras:  # free cameras may be half a period apart at any time
+            return f"cameras: images of {first} are {_ms(apart)} older than those of {last}; one host's clock is wanted"
+        return ""
+
+    def _why_no_joints(self, newest: dict[str, int]) -> str:
+        if not self._joints:
+            return "joints: no joint state that can be used"
+        limit = self._config.joints_apart
+        if len(self._joints) > 1 and (apart := self._joints[-1].stamp - self._joints[-2].stamp) > limit:
+            return f"joints: the last two states are {_ms(apart)} apart, {_ms(limit)} at most"
+        camera = max(newest, key=newest.get)
+        late = newest[camera] - self._joints[-1].stamp
+        if late > limit:
+            return f"clocks: images of {camera} are {_ms(late)} newer than the newest joint state"
+        camera = min(newest, key=newest.get)
+        late = self._joints[0].stamp - newest[camera]
+        if late > 0:
+            return f"clocks: images of {camera} are {_ms(late)} older than the oldest joint state that is kept"
+        return ""
+
     def _pair(self, camera: str, stamp: int):
         colors = [i for i in self._streams[camera, "color"] if abs(i[0] - stamp) <= self._config.cameras]
         for color in sorted(colors, key=lambda item: abs(item[0] - stamp)):
@@ -92,6 +133,10 @@ class Sync:
     def joints_at(self, stamp: int) -> ArmState | None:
         """Joints interpolated to ``stamp``; None when it lies outside what was received."""
         return joints_at(self._joints, stamp, self._config.joints_apart)
+
+
+def _ms(ns: int) -> str:
+    return f"{ns / MS:.0f} ms"
 
 
 def joints_at(states: Sequence[ArmState], stamp: int, apart: int = SyncConfig.joints_apart) -> ArmState | None:

@@ -113,8 +113,8 @@ def _camera(camera: dict, values: dict) -> Node:
         "align_depth.enable": True,
         "enable_sync": False,
         "publish_tf": False,
-        "rgb_camera.global_time_enabled": True,
-        "depth_module.global_time_enabled": True,
+        "rgb_camera.global_time_enabled": True,  # without it stamps drift from the host's clock: 75 ppm are
+        "depth_module.global_time_enabled": True,  # 0.27 s an hour, and images are paired with other joints
     }
     return Node(
         package="realsense2_camera",

@@ -41,6 +41,17 @@ def test_the_gates_process_loads_neither_torch_nor_images():
     assert out.stdout.strip() == "[]"
 
 
+def test_a_robots_processes_and_a_trained_policy_need_no_simulation():
+    """Neither of the two wheels that only the simulation needs is there."""
+    nodes = ("policy", "imagination", "camera", "recorder", "console", "viewer", "teleop", "gate")
+    code = "import sys; sys.modules |= dict.fromkeys(('mujoco', 'fast_simplification'))\n"
+    code += "".join(f"import gwm.{name}_node\n" for name in nodes)
+    code += "from gwm_core.brain import make_brain; from gwm_core.site import site_of\n"
+    code += f"site_of('sim', ''); print(make_brain({str(ROOT / 'models/demo')!r}).policy.tasks)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "'lift'" in out.stdout, out.stderr
+
+
 def test_the_graph_is_standard_library_only():
     allowed = {"gwm_core", "numpy", "rclpy"}  # the last two only to ask whether they are there
     third = roots(ROOT / "ros2_ws/src/gwm/gwm/graph.py") - set(sys.stdlib_module_names) - allowed

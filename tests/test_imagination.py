@@ -1,9 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from gwm_core.control.kinematics import HOME_Q, fk, to_rows
-from gwm_core.divergence import LIMITS, MARGIN, Moment, carry, compare, fit_limits, load_limits, worst_block
+from gwm_core.divergence import LEAST_MM, LIMITS, MARGIN, Moment, carry, compare, fit_limits, load_limits, worst_block
 from gwm_core.errors import InputError
 from gwm_core.imagination import HORIZONS, Imagination, View, Watch
 from gwm_core.model.checkpoint import load_world, save_vae, save_world
@@ -131,6 +133,18 @@ def test_a_cube_that_moved_is_missed_where_it_was_and_new_where_it_is(moved, gon
     assert held["gone_mm"] <= 1e-6 and held["unseen_mm"] <= 1e-6
 
 
+def test_what_was_nothing_as_long_as_all_was_normal_is_no_divergence_as_soon_as_it_is_more(folder):
+    """Sparse scenes: too few Gaussians for a term, which is 0 then."""
+    limits = fit_limits(folder, [{4: {"shifted_mm": 0.0, "image": 0.0, "gone_mm": 6.0}}], "test")
+    assert limits.score({4: {"shifted_mm": 0.0, "image": 0.0, "gone_mm": 0.0}}) == 0.0
+    assert limits.score({4: {"shifted_mm": 1.2, "image": 0.01}}) == pytest.approx(1.2 / LEAST_MM)
+    assert limits.score({4: {"shifted_mm": 30.0}}) == pytest.approx(30.0 / LEAST_MM)
+    assert limits.score({4: {"gone_mm": 9.0 * MARGIN}}) == pytest.approx(1.5)
+    assert np.isnan(limits.score({8: {"shifted_mm": 3.0}})) and np.isnan(limits.score({4: {"unseen_mm": 3.0}}))
+    shipped = load_limits(Path(__file__).parents[1] / "models/demo")
+    assert min(v for terms in shipped.terms.values() for n, v in terms.items() if n.endswith("_mm")) > LEAST_MM
+
+
 def test_limits_lie_above_all_that_was_normal_and_belong_to_one_world_model(folder, tmp_path):
     normal = [
         {4: {"image": 0.1, "gone_mm": 3.0}},
@@ -148,11 +162,14 @@ def test_limits_lie_above_all_that_was_normal_and_belong_to_one_world_model(fold
     for text in (
         "{",
         "[]",
+        '{"world_sha256": "x", "terms": {}, "provenance": ""}',
+        '{"world_sha256": "x", "terms": {"4": {"image": NaN}}, "provenance": ""}',
+        '{"world_sha256": "x", "terms": {"4": {"image": -1}}, "provenance": ""}',
         '{"world_sha256": 1}',
         (folder / LIMITS).read_text().replace(limits.world_sha256, "0" * 64),
     ):
         (folder / LIMITS).write_text(text)
-        with pytest.raises(InputError, match=r"cannot be read|another world model"):
+        with pytest.raises(InputError, match=r"cannot be read|another world model|terms is not"):
             load_limits(folder)
     (folder / LIMITS).unlink()
 

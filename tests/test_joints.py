@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 
 from gwm_core import topics
-from gwm_core.joints import GRIPPER_TIMEOUT, ArmReader, read_gripper_state, read_joint_state
+from gwm_core.data import cdr
+from gwm_core.data.episode import EpisodeWriter, moments, read_episode
+from gwm_core.joints import AHEAD, GRIPPER_TIMEOUT, ArmReader, ahead, read_gripper_state, read_joint_state
 from gwm_core.reasons import AGAIN, Reasons
+from gwm_core.scene.camera import intrinsics
+from gwm_core.sync import MS
 
 S = 10**9
 
@@ -77,6 +81,18 @@ def test_the_opening_is_known_only_around_the_time_it_was_measured():
     assert reader.joints(message(stamp=65 * S))[0].width == 0.02
 
 
+def test_a_state_is_complete_with_a_known_opening_and_a_stamp_of_this_host():
+    reader = ArmReader()
+    assert reader.complete(message(), 5 * S)[1].startswith("gripper: no usable state")
+    reader.gripper(fingers(0.06))
+    state, reason = reader.complete(message(), 5 * S - AHEAD)
+    assert reason == "" and state.width == 0.06
+    assert reader.complete(message(stamp=6 * S), 5 * S) == (None, ahead("a joint state", 6 * S, 5 * S))
+    assert "1000 ms after it came" in ahead("a joint state", 6 * S, 5 * S)
+    assert reader.complete(message(stamp=6 * S), 6 * S)[1].startswith("gripper: its state is 1.0 s older")
+    assert reader.complete(message(names=()), 5 * S)[1].startswith("names")
+
+
 def test_a_reason_is_told_once_and_again_after_it_was_away():
     told = []
     reasons = Reasons(told.append)
@@ -92,3 +108,26 @@ def test_a_reason_is_told_once_and_again_after_it_was_away():
     reasons.note("joints", "names: late", 4.0 + AGAIN)
     reasons.note("depth", "names: late", 4.0 + AGAIN)
     assert told[2:] == ["joints: names: late", "depth: names: late"]
+
+
+def test_a_recorded_opening_goes_stale_as_on_the_robot(tmp_path):
+    """The gripper's node stops after 0.2 s of 1.5 s: its opening counts for 0.3 s more, and then there is no moment."""
+    writer = EpisodeWriter(tmp_path / "episode", {})
+    writer.write(topics.info("camera/front"), cdr.camera_info(1, "front", intrinsics(8, 6, 42.5), 8, 6), 1)
+    color, depth = np.zeros((6, 8, 3), np.uint8), np.ones((6, 8), np.uint16)
+    for k in range(150):
+        stamp = S + k * 10 * MS
+        writer.write(topics.JOINT_STATES, cdr.joint_state(stamp, topics.ARM_JOINTS, np.zeros(7)), stamp)
+        writer.write(topics.COMMAND, cdr.joint_state(stamp, (*topics.ARM_JOINTS, topics.WIDTH), np.zeros(8)), stamp)
+        if k <= 20:
+            writer.write(topics.GRIPPER_STATES, cdr.joint_state(stamp, topics.FINGER_JOINTS, [0.02, 0.02]), stamp)
+        if k % 10 == 0:
+            content = cdr.compressed_color(stamp, "front", color)
+            writer.write(topics.color("camera/front") + "/compressed", content, stamp)
+            content = cdr.compressed_depth(stamp, "front", depth)
+            writer.write(topics.depth("camera/front") + "/compressedDepth", content, stamp)
+    path = writer.close({"cameras": {"front": {"prefix": "camera/front", "T_base_camera": np.eye(4).tolist()}}})
+    episode = read_episode(path)
+    widths = [state.width for state in episode.states]
+    assert widths[:51] == [0.04] * 51 and np.isnan(widths[51:]).all()
+    assert [(stamp - S) // MS for stamp, _, _ in moments(episode)] == [0, 100, 200, 300, 400, 500]

@@ -1,4 +1,5 @@
 import json
+import re
 from types import SimpleNamespace
 
 import cv2
@@ -7,13 +8,15 @@ import pytest
 
 pytest.importorskip("rclpy")
 from gwm import messages, scene_messages
+from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import String
 
 from gwm_core import topics
 from gwm_core.data import cdr
 from gwm_core.data import episode as bag
 from gwm_core.data.cdr import STORE, deserialize
-from gwm_core.scene.camera import back_project, intrinsics
+from gwm_core.scene.camera import back_project, from_opencv, intrinsics
+from gwm_core.scene.camera_info import read_camera_info
 from gwm_core.types import Chunk
 
 
@@ -117,22 +120,55 @@ def test_images_survive_the_wire_even_with_padded_rows(content):
     stream = "color" if content.ndim == 3 else "depth"
     np.testing.assert_array_equal(messages.pixels(message, stream), content)
     rows = np.frombuffer(message.data, np.uint8).reshape(4, -1)
-    padded = SimpleNamespace(encoding=message.encoding, width=5, height=4, step=rows.shape[1] + 6,
+    padded = SimpleNamespace(encoding=message.encoding, width=5, height=4, step=rows.shape[1] + 6, is_bigendian=0,
                              data=np.hstack([rows, np.zeros((4, 6), np.uint8)]).tobytes())  # fmt: skip
     np.testing.assert_array_equal(messages.pixels(padded, stream), content)
 
 
+def as_image(encoding, content, is_bigendian=0):
+    """A message with these rows (H, ...) of numbers."""
+    rows = np.ascontiguousarray(content).view(np.uint8).reshape(len(content), -1)
+    return SimpleNamespace(encoding=encoding, width=content.shape[1], height=len(content), step=rows.shape[1],
+                           data=rows.tobytes(), is_bigendian=is_bigendian)  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding, order", [("rgb8", "rgb"), ("bgr8", "bgr"), ("rgba8", "rgba"), ("bgra8", "bgra")])
+def test_colour_is_read_in_any_order_of_channels(encoding, order):
+    content = np.random.default_rng(0).integers(0, 255, (4, 6, len(order)), np.uint8)
+    read = messages.pixels(as_image(encoding, content), "color")
+    np.testing.assert_array_equal(read, content[..., [order.index(c) for c in "rgb"]])
+    assert read.flags.c_contiguous and read.dtype == np.uint8
+
+
+@pytest.mark.parametrize("encoding, kind", [("16UC1", "u2"), ("mono16", "u2"), ("32FC1", "f4")])
+@pytest.mark.parametrize("big", [0, 1])
+def test_depth_is_read_in_millimetres_whatever_its_type_and_byte_order(encoding, kind, big):
+    millimetres = np.array([[0, 1, 900], [4000, 256, 65535]])
+    sent = (millimetres * (0.001 if kind == "f4" else 1)).astype((">" if big else "<") + kind)
+    read = messages.pixels(as_image(encoding, sent, big), "depth")
+    assert read.dtype == np.uint16 and read.dtype.isnative
+    np.testing.assert_array_equal(read, millimetres)
+
+
+def test_metres_that_are_no_reading_are_zero():
+    sent = np.array([[np.nan, np.inf, -np.inf, -1.0, 66.0, 0.0004, 1.5]], "<f4")
+    np.testing.assert_array_equal(messages.pixels(as_image("32FC1", sent), "depth"), [[0, 0, 0, 0, 0, 0, 1500]])
+
+
 def test_unknown_encodings_and_wrong_sizes_are_refused():
-    message = SimpleNamespace(encoding="yuv422", width=4, height=4, step=8, data=bytes(32))
-    with pytest.raises(ValueError, match="yuv422"):
-        messages.pixels(message, "color")
-    message = SimpleNamespace(encoding="rgb8", width=4, height=4, step=12, data=bytes(40))
+    def image(encoding, size, step, data):
+        return SimpleNamespace(encoding=encoding, width=size, height=size, step=step, data=data, is_bigendian=0)
+
+    for encoding in ("yuv422", "mono8", "8UC3", "16UC1", ""):
+        with pytest.raises(ValueError, match=f"{encoding} was published; rgb8, bgr8, rgba8 or bgra8 is wanted"):
+            messages.pixels(image(encoding, 4, 8, bytes(32)), "color")
+    for encoding in ("16SC1", "8UC1", "rgb8"):
+        with pytest.raises(ValueError, match=f"{encoding} was published; 16UC1, mono16 or 32FC1 is wanted"):
+            messages.pixels(image(encoding, 4, 12, bytes(40)), "depth")
     with pytest.raises(ValueError, match="40 bytes"):
-        messages.pixels(message, "color")
-    with pytest.raises(ValueError, match="16UC1 or mono16"):
-        messages.pixels(message, "depth")
+        messages.pixels(image("rgb8", 4, 12, bytes(40)), "color")
     with pytest.raises(ValueError, match="0 bytes"):
-        messages.pixels(SimpleNamespace(encoding="rgb8", width=0, height=0, step=0, data=b""), "color")
+        messages.pixels(image("rgb8", 0, 0, b""), "color")
 
 
 @pytest.mark.parametrize("effort", [(), (0.5,) * 7])
@@ -154,7 +190,7 @@ K = intrinsics(424, 240, 42.5) + np.array([[0, 0, 3.25], [0, 0, -1.5], [0, 0, 0]
 @pytest.mark.parametrize("make", [messages.camera_info, cdr.camera_info], ids=["rclpy", "rosbags"])
 def test_on_the_wire_pixel_centres_are_whole_numbers_and_inside_they_are_at_a_half(make):
     info = make(5, "front", K, 424, 240)
-    np.testing.assert_array_equal(messages.camera_matrix(info), K)
+    np.testing.assert_array_equal(read_camera_info(info).K, K)
     np.testing.assert_array_equal(np.reshape(info.p, (3, 4))[:, :3], np.reshape(info.k, (3, 3)))
     points = back_project(np.full((240, 424), 0.8, np.float32), K)[[0, 7, 239], [0, 300, 423]]
     wire = np.reshape(info.k, (3, 3))
@@ -165,9 +201,71 @@ def test_on_the_wire_pixel_centres_are_whole_numbers_and_inside_they_are_at_a_ha
 def test_a_cameras_own_numbers_go_out_as_they_came():
     """float32 from librealsense, + 0.5 inside, back on the wire: not a bit changes."""
     ppx, ppy = np.float32(211.34271), np.float32(119.97835)
-    ours = messages.from_opencv([[305.1, 0, ppx], [0, 305.2, ppy], [0, 0, 1]])
+    ours = from_opencv([[305.1, 0, ppx], [0, 305.2, ppy], [0, 0, 1]])
     info = messages.camera_info(5, "front", ours, 424, 240, np.float32([0.1, 0, 0, 0, -0.2]))
     assert (info.k[2], info.k[5]) == (float(ppx), float(ppy)) and info.d[0] == np.float32(0.1)
+
+
+FULL = [[612, 0, 423.5], [0, 610, 239.5], [0, 0, 1]]  # of a sensor of 848x480
+
+
+def info_of(width, height, K, binning=(0, 0), roi=(0, 0, 0, 0), d=(), kind="plumb_bob"):
+    info = CameraInfo(width=width, height=height, distortion_model=kind, d=[float(x) for x in d])
+    info.k = np.array(K, float).ravel().tolist()
+    info.binning_x, info.binning_y = binning
+    info.roi.x_offset, info.roi.y_offset, info.roi.width, info.roi.height = roi
+    return info
+
+
+@pytest.mark.parametrize("binning, roi, size, slices", [
+    ((0, 0), (0, 0, 0, 0), (848, 480), np.s_[:, :]), ((1, 1), (0, 0, 848, 480), (848, 480), np.s_[:, :]),
+    ((2, 2), (0, 0, 0, 0), (424, 240), np.s_[::2, ::2]), ((2, 4), (0, 0, 0, 0), (424, 120), np.s_[::4, ::2]),
+    ((0, 0), (212, 120, 424, 240), (424, 240), np.s_[120:360, 212:636]),
+    ((2, 2), (212, 120, 424, 240), (212, 120), np.s_[120:360:2, 212:636:2]),
+])  # fmt: skip
+def test_the_intrinsics_are_those_of_the_image_behind_roi_and_binning(binning, roi, size, slices):
+    """Every pixel of the published image looks along the mean of the sensor's rays that it is made of."""
+    model = read_camera_info(info_of(848, 480, FULL, binning, roi))
+    assert (model.width, model.height) == size
+    rays = back_project(np.ones((480, 848), np.float32), from_opencv(FULL))
+    ours = back_project(np.ones(size[::-1], np.float32), model.K)
+    first = rays[slices]
+    half = np.array([(max(1, binning[0]) - 1) / 612, (max(1, binning[1]) - 1) / 610]) / 2
+    np.testing.assert_allclose(ours[..., :2], first[..., :2] + half, atol=1e-5)
+
+
+@pytest.mark.parametrize("info, said", [
+    (info_of(424, 240, np.zeros((3, 3))), "no focal length"), (info_of(424, 240, np.full((3, 3), np.nan)), "no focal"),
+    (info_of(424, 240, [[306, 20, 211], [0, 306, 119], [0, 0, 1]]), "is not fx 0 cx"),
+])  # fmt: skip
+def test_an_info_of_no_camera_is_refused(info, said):
+    with pytest.raises(ValueError, match=said):
+        read_camera_info(info)
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (848, 480), (240, 424)])
+def test_an_info_of_another_size_than_the_image_is_refused_with_both(size):
+    model = read_camera_info(info_of(*size, FULL))
+    color, depth = np.zeros((240, 424, 3), np.uint8), np.ones((240, 424), np.uint16)
+    with pytest.raises(ValueError, match=f"front's is of {size[0]}x{size[1]} pixels, its images are 424x240"):
+        model.frame("front", 1, color, depth, np.eye(4))
+    frame = read_camera_info(info_of(848, 480, FULL, (2, 2))).frame("front", 1, color, depth, np.eye(4))
+    np.testing.assert_array_equal(frame.depth, np.full((240, 424), 1e-3, np.float32))
+
+
+def test_distortion_is_told_with_its_size_where_it_matters():
+    d455 = (-0.0565, 0.0682, 0.000366, 0.000693, -0.0218)  # librealsense #9551
+    K = [[320, 0, 320], [0, 320, 200], [0, 0, 1]]
+    remark = read_camera_info(info_of(640, 400, K, d=d455)).remark
+    edge = np.array([[[x, y]] for x in range(0, 640, 71) for y in (0, 399)], float)
+    true = cv2.undistortPoints(edge, np.array(K, float), np.array(d455))[:, 0] * 320 + [320, 200]
+    pixels, mm = map(float, re.search("up to (.*) pixels, (.*) mm", remark).groups())
+    assert remark.startswith("distortion: ") and mm == pytest.approx(1000 * pixels / 320, abs=1)
+    assert pixels == pytest.approx(np.linalg.norm(true - edge[:, 0], axis=1).max(), rel=0.25)
+    assert read_camera_info(info_of(640, 400, K, d=(0,) * 5)).remark == ""
+    assert read_camera_info(info_of(640, 400, K, d=())).remark == ""
+    assert read_camera_info(info_of(640, 400, K, d=(1e-5, 0, 0, 0, 0))).remark == ""
+    assert "equidistant" in read_camera_info(info_of(640, 400, K, d=d455[:4], kind="equidistant")).remark
 
 
 @pytest.mark.parametrize("by_rclpy", [True, False])
@@ -263,3 +361,22 @@ def test_a_goal_that_was_aborted_has_failed_whatever_its_result_says():
     stalled = SimpleNamespace(stalled=True, reached_goal=False)  # the fingers hold something
     assert franka.outcome(status.STATUS_ABORTED, stalled, closing=True) == (True, "")
     assert franka.outcome(status.STATUS_ABORTED, stalled) == (False, "aborted")
+
+
+
+def test_the_times_of_a_plan_that_outlasts_its_period_are_its_own():
+    """Two are asked before the first is answered: each plan's stages add up to its own age."""
+    from gwm.policy_node import Asked, _stages
+
+    from gwm_core.types import ArmState, Decision, Observation
+
+    state = ArmState(1, np.zeros(7), np.zeros(7), 0.08)
+    asked = [
+        Asked(Observation(stamp, (), state, "lift"), stamp + 50_000_000, stamp + 52_000_000)
+        for stamp in (400_000_000, 800_000_000)
+    ]
+    for one, now in zip(asked, (1_000_000_000, 1_300_000_000)):
+        stages = _stages(one, Decision(one.observation.stamp, None, None, "", {"lift": 5.0, "act": 400.0}), now)
+        assert (stages["capture"], stages["receive"]) == pytest.approx((50.0, 2.0))
+        assert sum(stages.values()) == pytest.approx((now - one.observation.stamp) * 1e-6)
+        assert stages["handover"] > 0

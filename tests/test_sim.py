@@ -6,7 +6,7 @@ from gwm_core.control.kinematics import HOME_Q
 from gwm_core.errors import InputError
 from gwm_core.rollout import World, rollout
 from gwm_core.scene.camera import intrinsics
-from gwm_core.sim.camera import CameraRig, sensor_depth
+from gwm_core.sim.camera import CameraRig, by_clock, sensor_depth
 from gwm_core.sim.expert import Expert
 from gwm_core.sim.scene import CAMERAS
 from gwm_core.sim.simulator import GRIPPER_SPEED, Simulator
@@ -155,3 +155,9 @@ def test_a_rollout_that_cannot_begin_says_why_and_is_no_failed_trial():
     away = HOME_Q + np.array([1.2, 0, 0, 0, 0, 0, 0])
     with pytest.raises(InputError, match=r"episode 7 .*the tool is outside the workspace"):
         rollout(world, Brain(Expert()), layout, start=lambda sim: sim.teleport(away))
+
+
+def test_a_simulated_camera_clock_is_ahead_and_drifts_as_it_is_told_to():
+    assert by_clock(10**18, 3600.0, 0.0, 0.0) == 10**18
+    assert by_clock(10**18, 3600.0, 0.0, 75.0) == 10**18 + 270_000_000  # a RealSense's quartz: 0.27 s an hour
+    assert by_clock(10**18, 0.0, -135.0, 75.0) == 10**18 - 135_000_000

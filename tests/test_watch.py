@@ -123,18 +123,31 @@ def test_the_device_clock_finds_the_fastest_transfer_and_follows_drift():
     true = t + 1_795_000_000 * 1000 * MS
     device = (t * (1 + 40e-6)).astype(np.int64) + 123_456
     arrival = true + 4 * MS + (rng.exponential(6, len(t)) * MS).astype(np.int64)
-    error = np.array([clock(int(d), int(a)) for d, a in zip(device, arrival)]) - true
+    steady = arrival - 1_700_000_000 * 1000 * MS
+    error = np.array([clock(int(d), int(s), int(a)) for d, s, a in zip(device, steady, arrival)]) - true
     settled = error[100:] / MS
     assert settled.min() > 3.99 and settled.max() < 5.0 and np.std(settled) < 0.2  # jitter went from 6 ms to 0.2
     assert np.all(np.diff(true + error)[100:] > 30 * MS)
 
 
-def test_the_device_clock_starts_again_when_either_clock_is_set():
+def test_the_device_clock_starts_again_when_the_camera_restarted():
     clock = DeviceClock()
     for k in range(10):
-        clock(k * 33 * MS, 10**15 + k * 33 * MS)
-    assert clock(5, 10**15 + 5000 * MS) == 10**15 + 5000 * MS  # the camera restarted
-    assert clock(5 + 33 * MS, 2 * 10**15) == 2 * 10**15  # the host's clock was set
+        clock(k * 33 * MS, k * 33 * MS, 10**15 + k * 33 * MS)
+    assert clock(5, 5000 * MS, 10**15 + 5000 * MS) == 10**15 + 5000 * MS
+
+
+@pytest.mark.parametrize("step", [-3600_000, -1500, -900, -300, -100, 100, 300, 900, 1500, 3600_000])
+def test_a_host_clock_that_is_set_moves_the_stamps_by_as_much_at_once(step):
+    """[ms]. Transfers take 4 to 10 ms; after the step as before it, stamps are 4 to 5 ms late."""
+    rng, clock = np.random.default_rng(1), DeviceClock()
+    for k in range(900):
+        now = k * 33 * MS
+        true = 10**18 + now + (step * MS if k >= 450 else 0)
+        delay = 4 * MS + (int(rng.exponential(2) * MS) if k not in (0, 450) else 3 * MS)
+        late = clock(now + 77, 5 * 10**9 + now + delay, true + delay) - true
+        if k > 100:
+            assert 3.99 * MS < late < 5 * MS, k
 
 
 def test_waits_grow_to_a_bound_and_start_again():

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from gwm_core.brain import make_brain
 from gwm_core.control.gate import Command
 from gwm_core.control.kinematics import fk
 from gwm_core.divergence import Limits
 from gwm_core.imagination import Imagination, Task, Watch, look
-from gwm_core.learn.evaluate import make_brain
 from gwm_core.rollout import Observer, RolloutConfig, World, rollout
 from gwm_core.sim.scene import CAMERAS
 from gwm_core.sim.simulator import Simulator

@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,8 +28,10 @@ from gwm_core.data.info import checked
 from gwm_core.data.off_task import Interval, off_task_intervals
 from gwm_core.data.streams import Streams, is_camera
 from gwm_core.errors import InputError
+from gwm_core.joints import GRIPPER_TIMEOUT
 from gwm_core.json_files import to_json
-from gwm_core.scene.camera import from_opencv
+from gwm_core.scene.camera import to_opencv
+from gwm_core.scene.camera_info import CameraModel, read_camera_info
 from gwm_core.site import Camera
 from gwm_core.sync import Sync, joints_at
 from gwm_core.types import OPEN_WIDTH, ArmState, Frame
@@ -150,12 +152,17 @@ class Episode:
     info: dict  # episode.json
     cameras: dict[str, Camera]
     images: dict[tuple[str, str], Pictures]  # (camera, "color" | "depth") -> (stamp [ns], bytes)
-    intrinsics: dict[str, np.ndarray]  # camera -> (3, 3) pixels
+    models: dict[str, CameraModel]
     states: list[ArmState]
     command_stamps: np.ndarray  # (C,) int64 [ns]
     commands: np.ndarray  # (C, 8): joints [rad] and gripper width [m] the gate sent
     off_task: list[Interval] = field(default_factory=list)  # when the gate did not follow the task, by its statuses
     notes: list[str] = field(default_factory=list)  # what was left out of it when it was read, and why
+
+    @property
+    def intrinsics(self) -> dict[str, np.ndarray]:
+        """Camera -> K (3, 3) [pixels]."""
+        return {name: model.K for name, model in self.models.items()}
 
     @property
     def unusable(self) -> list[tuple[int, int]]:
@@ -192,7 +199,10 @@ class Episode:
             raise InputError(f"episode {self.path}: the images of {camera} at {stamp} cannot be read")
         place = self.cameras[camera].place(joints_at(self.states, stamp))
         rgb = np.ascontiguousarray(rgb[..., ::-1])
-        return Frame(camera, stamp, rgb, mm * np.float32(1e-3), self.intrinsics[camera], place)
+        try:
+            return self.models[camera].frame(camera, stamp, rgb, mm, place)
+        except ValueError as error:
+            raise InputError(f"episode {self.path}: {error}") from None
 
 
 def read_info(folder: Path) -> dict:
@@ -248,31 +258,33 @@ def read_episode(path: Path) -> Episode:
 
 def _assemble(path: Path, info: dict, streams: Streams) -> Episode:
     cameras = {name: Camera.from_dict(values) for name, values in info["cameras"].items()}
-    images, intrinsics = {}, {}
+    images, models = {}, {}
     for name, prefix in ((name, camera.prefix) for name, camera in cameras.items()):
         images[name, "color"] = streams.pictures(topics.color(prefix) + "/compressed")
         images[name, "depth"] = streams.pictures(topics.depth(prefix) + "/compressedDepth")
-        if not is_camera(streams.matrices.get(topics.info(prefix), np.zeros(9))):
+        told = streams.infos.get(topics.info(prefix))
+        if told is None or not is_camera(told.k):
             raise InputError(f"{topics.info(prefix)} gives no camera matrix: its driver is not calibrated")
-        K = streams.matrices[topics.info(prefix)].reshape(3, 3)
-        intrinsics[name] = from_opencv(K) if info.get("format", 1) >= 2 else K
+        model = read_camera_info(told)
+        models[name] = model if info.get("format", 1) >= 2 else replace(model, K=to_opencv(model.K))
     command_stamps, commands, _ = streams.joints(topics.COMMAND, (*topics.ARM_JOINTS, topics.WIDTH))
     grip_stamps, fingers, _ = streams.joints(topics.GRIPPER_STATES, topics.FINGER_JOINTS)
     stamps, q, dq = streams.joints(topics.JOINT_STATES, topics.ARM_JOINTS)
-    widths = fingers.sum(1)[np.maximum(np.searchsorted(grip_stamps, stamps, "right") - 1, 0)]
+    newest = np.maximum(np.searchsorted(grip_stamps, stamps, "right") - 1, 0)
+    known = np.abs(stamps - grip_stamps[newest]) <= GRIPPER_TIMEOUT
+    widths = np.where(known, fingers.sum(1)[newest], np.nan)
     last = np.searchsorted(command_stamps, stamps) - 1  # strictly before: what was commanded when it was measured
     wished = np.where(last < 0, OPEN_WIDTH, commands[np.maximum(last, 0), 7])
     states = [ArmState(int(s), *row) for s, *row in zip(stamps, q, dq, widths.tolist(), wished.tolist())]
     off_task = off_task_intervals(streams.statuses(), command_stamps, streams.span())
-    return Episode(
-        path, info, cameras, images, intrinsics, states, command_stamps, commands, off_task, streams.notes
-    )  # fmt: skip
+    return Episode(path, info, cameras, images, models, states, command_stamps, commands, off_task, streams.notes)
 
 
 def moments(episode: Episode) -> Iterator[tuple[int, dict[str, tuple], ArmState]]:
     """Stamp, pairs and state of every moment: the images go through the same ``Sync`` the policy node uses.
 
-    A pair is (stamp, colour, depth), both a ``Picture`` that is not yet read.
+    A pair is (stamp, colour, depth), both a ``Picture`` that is not yet read. As in the policy node, joints count only
+    where the gripper's opening is known.
     """
     cameras = tuple(episode.info["cameras"])
     sync = Sync(cameras)
@@ -281,8 +293,8 @@ def moments(episode: Episode) -> Iterator[tuple[int, dict[str, tuple], ArmState]
         for (camera, kind), stream in episode.images.items()
         for k, stamp in enumerate(stream.stamps.tolist())
     )
-    states = iter(episode.states)
-    state = next(states)
+    states = (state for state in episode.states if np.isfinite(state.width))
+    state = next(states, None)
     for i, (stamp, camera, kind, k) in enumerate(arrivals):
         sync.image(camera, kind, stamp, Picture(episode.images[camera, kind], k))
         while state is not None and state.stamp <= stamp:

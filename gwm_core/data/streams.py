@@ -38,7 +38,7 @@ class Streams:
     """What a bag holds for an episode.
 
     Attributes:
-        of: topic -> ``Stream``. matrices: topic of a camera's info -> (9,), the first that is a camera's.
+        of: topic -> ``Stream``. infos: topic -> CameraInfo, the first that is calibrated, or the last.
         notes: what was left out of the streams, and why.
     """
 
@@ -46,10 +46,10 @@ class Streams:
         """Raises ``bag.DAMAGE``; InputError for stamps that do not agree."""
         self._bag = Bag(folder)
         self.of: dict[str, Stream] = {}
-        self.matrices: dict[str, np.ndarray] = {}
+        self.infos: dict = {}
         self.notes: list[str] = []
         self._names: dict[tuple[str, ...], tuple[str, ...]] = {}
-        self._infos: list[int] = []
+        self._info_stamps: list[int] = []
         for number, message in enumerate(self._bag.received(_wanted)):
             self._add(number, message)
         self._unite()
@@ -57,10 +57,10 @@ class Streams:
     def _add(self, number: int, message: Received) -> None:
         content = None if message.kind == _IMAGE else deserialize(message.content, message.kind)
         if message.kind == _INFO:
-            self._infos.append(message.stamp)
-            known = self.matrices.get(message.topic)
-            if known is None or not is_camera(known):
-                self.matrices[message.topic] = content.k
+            self._info_stamps.append(message.stamp)
+            known = self.infos.get(message.topic)
+            if known is None or not is_camera(known.k):
+                self.infos[message.topic] = content
             return
         if message.kind == _IMAGE:
             row = message.place
@@ -148,7 +148,7 @@ class Streams:
     def span(self) -> tuple[int, int]:
         """First and last stamp [ns] of all."""
         ends = [stream.stamps[k] for stream in self.of.values() for k in (0, -1) if stream.stamps]
-        return min([*ends, *self._infos]), max(ends)
+        return min([*ends, *self._info_stamps]), max(ends)
 
     def _found(self, topic: str) -> Stream:
         if topic not in self.of or not self.of[topic].stamps:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from gwm_core.brain import Brain
+from gwm_core.brain import Brain, make_brain
 from gwm_core.errors import InputError
 from gwm_core.rollout import MEASURED_LATENCY, RolloutConfig, Trial, World, rollout
-from gwm_core.sim.expert import Expert
 from gwm_core.sim.tasks import sample_layout
 from gwm_core.workers import workers
 
@@ -28,22 +26,6 @@ class EvalConfig:
     renderer: str = "egl"
     backend: str = "auto"  # runtime of the policy, and its precision
     precision: str = "auto"
-
-
-def make_brain(
-    policy: str, threads: int = 1, backend: str = "auto", precision: str = "auto", gaussians: int = 0
-) -> Brain:
-    """The brain for a policy folder or "expert". Raises InputError for anything else.
-
-    Args:
-        gaussians: that scenes are lifted to, where it is more than the policy looks at.
-    """
-    if policy == "expert":
-        return Brain(Expert())
-    from gwm_core.deploy.actor import Actor
-
-    actor = Actor(Path(policy), threads, backend, precision)
-    return Brain(actor, replace(actor.lift_config, count=max(gaussians, actor.lift_config.count)))
 
 
 _worlds: dict[bool, World] = {}  # with cameras, and without

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gwm_core.brain import Brain
+from gwm_core.brain import Brain, make_brain
 from gwm_core.control.kinematics import HOME_Q, Unreachable, fk, solve, to_rows
 from gwm_core.imagination import Imagination
-from gwm_core.learn.evaluate import make_brain
 from gwm_core.rollout import World
 from gwm_core.scene.gaussians import MEANS
 from gwm_core.scene.lift import lift

@@ -8,12 +8,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from gwm_core.brain import Brain
+from gwm_core.brain import Brain, make_brain
 from gwm_core.errors import InputError
 from gwm_core.evaluate.journal import Entry, Journal, Outcome
 from gwm_core.evaluate.protocol import Plan, Protocol, Slot, read_key
 from gwm_core.evaluate.report import look
-from gwm_core.learn.evaluate import EvalConfig, make_brain, run_trials
+from gwm_core.learn.evaluate import EvalConfig, run_trials
 from gwm_core.model.weights import digest
 from gwm_core.rollout import Observer, Trial, World, rollout
 from gwm_core.sim.tasks import sample_layout

@@ -103,25 +103,27 @@ class Watch:
 class DeviceClock:
     """A camera's clock -> host time, by the fastest transfer seen: it has the least (arrival - device time).
 
-    The delay of that fastest transfer stays in the stamps; it is constant, and part of a measured stamp offset.
+    The estimate lives on the host's steady clock, which is never set, so that a host clock that is set moves every
+    stamp from then on by as much. The delay of the fastest transfer stays in the stamps; it is constant, and part of a
+    measured stamp offset.
     """
 
     DRIFT = 1e-4  # a fast transfer is forgotten at this rate: twice what two quartz clocks differ by
-    RESET = 1000 * MS  # the camera restarted, or the host's clock was set
+    RESET = 1000 * MS  # the camera restarted
 
     def __init__(self):
-        self._offset: float | None = None
+        self._offset: float | None = None  # [ns] of the steady clock over the camera's
         self._last = 0
 
-    def __call__(self, device: int, arrival: int) -> int:
-        """Host time [ns] of ``device`` [ns], which arrived at ``arrival`` [ns]."""
-        offset = arrival - device
+    def __call__(self, device: int, steady: int, host: int) -> int:
+        """Host time [ns] of ``device`` [ns], which arrived at ``steady`` and ``host`` [ns] of the host's two clocks."""
+        offset = steady - device
         if self._offset is None or abs(offset - self._offset) > self.RESET:
             self._offset = offset
         else:
-            self._offset = min(offset, self._offset + self.DRIFT * (arrival - self._last))
-        self._last = arrival
-        return device + round(self._offset)
+            self._offset = min(offset, self._offset + self.DRIFT * (steady - self._last))
+        self._last = steady
+        return device + round(self._offset) + host - steady
 
 
 class Backoff:

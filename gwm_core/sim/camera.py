@@ -45,6 +45,11 @@ def choose_renderer(wish: str = "auto") -> str:
     return "raycast"
 
 
+def by_clock(stamp: int, seconds: float, offset_ms: float, drift_ppm: float) -> int:
+    """Host time [ns] as a camera's own clock has it, ``seconds`` after both were started."""
+    return stamp + round(1e6 * offset_ms + 1e3 * drift_ppm * seconds)
+
+
 class Image(NamedTuple):
     """What one camera delivers."""
 

@@ -17,6 +17,7 @@ import numpy as np
 from gwm_core.control.limits import FR3
 from gwm_core.errors import InputError
 from gwm_core.scene.camera import look_at
+from gwm_core.sim.camera_poses import CAMERAS
 
 CUBE_COLORS = {
     "red": (0.85, 0.10, 0.10),
@@ -30,10 +31,6 @@ PLATE_RADIUS, PLATE_HEIGHT = 0.075, 0.02  # [m]
 CUBE_SIZE = 0.04  # [m]
 TIMESTEP = 0.002  # [s]
 FOVY = 42.5  # [degrees] vertical field of view of the D435 colour camera
-CAMERAS = {  # name -> eye, point looked at [m]
-    "front": ((1.15, 0.0, 0.62), (0.47, 0.0, 0.03)),
-    "side": ((0.70, -0.82, 0.62), (0.48, 0.0, 0.03)),
-}
 ARM_KP = (4500.0, 4500.0, 3500.0, 3500.0, 600.0, 600.0, 600.0)  # [N m/rad] wrist: more chatters at its 12 N m
 KV_OVER_KP = 0.1  # [s] so that ctrl = q + 0.1 * dq tracks a moving target
 PARKED = (3.0, 0.0, -0.7)  # [m] where cubes not in play lie

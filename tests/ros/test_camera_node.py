@@ -25,6 +25,7 @@ from software_camera import CENTRE, FOCAL, HEIGHT, HZ, WIDTH, Bus, Film, Softwar
 
 from gwm_core import topics
 from gwm_core.errors import InputError
+from gwm_core.scene.camera_info import read_camera_info
 from gwm_core.scene.watch import Picture, WatchConfig
 from gwm_core.sync import MS
 
@@ -143,7 +144,7 @@ def test_two_cameras_arrive_bit_for_bit_under_the_names_of_realsense_ros(films, 
         for message in (info, depth_info):
             assert (message.k[2], message.k[5]) == CENTRE  # as librealsense counts, and realsense-ros publishes
             assert (message.width, message.height, message.distortion_model) == (WIDTH, HEIGHT, "plumb_bob")
-            np.testing.assert_array_equal(messages.camera_matrix(message), K)
+            np.testing.assert_array_equal(read_camera_info(message).K, K)
         assert set(stamps(site.images[name, "color info"])) & set(stamps(site.images[name, "color"]))
     site.until("a good report", lambda: site.state("front") == "streaming")
     assert all(site.counted("front", what) == 0 for what in ("repeated color", "desynchronised", "lost", "no depth"))

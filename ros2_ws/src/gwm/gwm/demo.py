@@ -117,7 +117,7 @@ def _episodes(run: Run, operator: Operator, poll, args, page: Path) -> None:
     _say(args, "starting simulation, policy, gate and recorder ...")
     if not operator.wait("start", lambda: operator.ready, START_TIME, poll):
         raise Trouble(f"not ready after {START_TIME:.0f} s: {', '.join(operator.missing)}")
-    _say(args, f"ready: renderer {operator.reports['sim']['renderer']}, policy {operator.reports['policy']['message']}")
+    _say(args, f"ready: renderer {operator.reports['sim']['renderer']}, policy {operator.reports['policy']['policy']}")
     if page.exists():
         _say(args, f"watch, hold and stop it at {page.read_text().split()[0]}")
     run.before = _rest_and_count(operator, poll)
@@ -199,7 +199,7 @@ def _figures(operator: Operator, args, run: Run, idle: dict) -> dict:
     sim, policy = operator.reports.get("sim", {}), operator.reports.get("policy", {})
     return {
         "task": args.task, "difficulty": args.difficulty, "seed": args.seed,
-        "policy": policy.get("message", "not started"), "renderer": sim.get("renderer", "not started"),
+        "policy": policy.get("policy", "not started"), "renderer": sim.get("renderer", "not started"),
         "rows": run.rows, "wanted": args.episodes, "episodes": len(ended), "successes": won,
         "ci95": list(interval(won, len(ended))) if ended else None,
         "seconds": [r["seconds"] for r in ended],

@@ -27,6 +27,9 @@ from gwm.worker import Latest
 from gwm_core import topics
 from gwm_core.divergence import load_limits
 from gwm_core.imagination import Future, Imagination, Task, Watch, imagine, look
+from gwm_core.joints import ArmReader, by_name
+from gwm_core.reasons import Reasons
+from gwm_core.scene.camera_info import read_camera_info
 from gwm_core.site import site_of
 from gwm_core.types import CHUNK_DT, ArmState, Chunk
 
@@ -79,7 +82,8 @@ class ImaginationNode(Node):
         self._states: deque[ArmState] = deque(maxlen=KEPT)
         self._sent: deque[ArmState] = deque(maxlen=KEPT)
         self._Ks: dict[str, tuple] = {}
-        self._width, self._done, self._asked, self._report_of = np.nan, 0, 0, {}
+        self._arm, self._reasons = ArmReader(), Reasons(self.get_logger().warn)
+        self._done, self._asked, self._report_of = 0, 0, {}
         self._plan = self.create_publisher(Float64MultiArray, topics.IMAGINED, RELIABLE)
         self._scene = self.create_publisher(PointCloud2, topics.IMAGINED_SCENE, RELIABLE)
         self._divergence = self.create_publisher(Float64MultiArray, topics.DIVERGENCE, RELIABLE)
@@ -120,24 +124,32 @@ class ImaginationNode(Node):
             if -EARLY < after < LATE:
                 self._planned.wait_for(lambda: self._due != due, LATE - after)
 
+    def _note(self, subject: str, reason: str) -> None:
+        self._reasons.note(subject, reason, time.monotonic())
+
     def _info(self, camera: str):
         def take(message):
-            self._Ks[camera] = messages.camera_matrix(message), message.width, message.height
+            try:
+                model = read_camera_info(message)
+            except ValueError as error:
+                self._note(f"{camera} info", str(error))
+                return
+            self._Ks[camera] = model.K, model.width, model.height
+            self._note(f"{camera} info", "")
 
         return take
 
     def _on_joints(self, message) -> None:
-        q = messages.by_name(message.name, message.position, topics.ARM_JOINTS)
-        if q is not None and np.isfinite(self._width):
-            self._states.append(ArmState(messages.stamp_ns(message.header.stamp), q, np.zeros(7), self._width))
+        state, reason = self._arm.complete(message, now_ns(self), velocity=False)
+        self._note("joint states", reason)
+        if state is not None:
+            self._states.append(state)
 
     def _on_gripper(self, message) -> None:
-        fingers = messages.by_name(message.name, message.position, topics.FINGER_JOINTS)
-        if fingers is not None and np.all(np.isfinite(fingers)):
-            self._width = float(fingers.sum())
+        self._note("gripper", self._arm.gripper(message))
 
     def _on_command(self, message) -> None:
-        values = messages.by_name(message.name, message.position, (*topics.ARM_JOINTS, topics.WIDTH))
+        values = by_name(message.name, message.position, (*topics.ARM_JOINTS, topics.WIDTH))
         if values is not None:
             stamp = messages.stamp_ns(message.header.stamp)
             self._sent.append(ArmState(stamp, values[:7], np.zeros(7), float(values[7])))
@@ -155,13 +167,21 @@ class ImaginationNode(Node):
         """The scene comes after its plan: now both are there. One that waits for approval goes before the newest."""
         stamp = messages.stamp_ns(message.header.stamp)
         chunk = next((c for c in self._chunks if c.stamp == stamp), None)
-        if chunk is None or not self._brain.ready or len(self._Ks) < len(self._site.cameras):
+        if chunk is None or not self._brain.ready:
             return
+        missing = [name for name in self._site.cameras if name not in self._Ks]
         try:
             scene = scene_messages.gaussians_of(message)
         except ValueError as error:
-            self.get_logger().error(f"scene refused: {error}", throttle_duration_sec=2.0)
+            self._note("scene", f"malformed: {error}")
             return
+        if missing:
+            self._note("scene", f"camera_info: none that can be used of {', '.join(missing)}")
+            return
+        if not self._states:
+            self._note("scene", "joints: no joint state that can be used")
+            return
+        self._note("scene", "")
         self._seen.append((chunk, scene))
         if not self._waiting:
             self._ask(chunk, scene, self._asked % self._settings.every == 0)
@@ -215,6 +235,7 @@ class ImaginationNode(Node):
 
     def _report(self) -> None:
         values = {"ready": self._brain.ready, "asked": self._asked, "imagined": self._done, **self._report_of}
+        values |= self._reasons.values()
         self._diagnostics.publish(messages.diagnostics(now_ns(self), "imagination", "running", values))
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ from gwm_core import topics
 from gwm_core.control.plausible import MOST_ROWS
 from gwm_core.control.supervision import Approval
 from gwm_core.joints import by_name
-from gwm_core.scene.camera import from_opencv, to_opencv
+from gwm_core.scene.camera import to_opencv
 from gwm_core.types import Chunk
 
 LONGEST_ID = 19  # digits of 2^63 - 1
@@ -147,31 +147,41 @@ def image(stamp: int, camera: str, content: np.ndarray) -> Image:
     return message
 
 
-ENCODINGS = {
-    "color": {"rgb8": (np.uint8, 3), "bgr8": (np.uint8, 3)},
-    "depth": {"16UC1": (np.uint16, 1), "mono16": (np.uint16, 1)},
+ENCODINGS = {  # stream -> encoding -> type and channels; REP 118: 16-bit depth is in millimetres, 32FC1 in metres
+    "color": {"rgb8": ("u1", 3), "bgr8": ("u1", 3), "rgba8": ("u1", 4), "bgra8": ("u1", 4)},
+    "depth": {"16UC1": ("u2", 1), "mono16": ("u2", 1), "32FC1": ("f4", 1)},
 }
 
 
 def pixels(message, stream: str) -> np.ndarray:
-    """Image of a "color" stream -> (H, W, 3) uint8 RGB, of a "depth" stream -> (H, W) uint16.
+    """Image of a "color" stream -> (H, W, 3) uint8 RGB, of a "depth" stream -> (H, W) uint16 [mm], 0 = no reading.
 
     Raises ValueError for any other encoding, a wrong size or an empty image.
     """
     valid = ENCODINGS[stream]
     if message.encoding not in valid:
-        raise ValueError(f"encoding {message.encoding}: {' or '.join(valid)} is wanted")
+        *others, last = valid
+        raise ValueError(f"encoding: {message.encoding} was published; {', '.join(others)} or {last} is wanted")
     kind, channels = valid[message.encoding]
-    width = message.width * channels * np.dtype(kind).itemsize
+    kind = np.dtype(kind).newbyteorder(">" if message.is_bigendian else "<")
+    width = message.width * channels * kind.itemsize
     data = np.frombuffer(message.data, np.uint8)
     if width == 0 or message.height == 0 or message.step < width or data.size != message.step * message.height:
-        raise ValueError(f"{data.size} bytes do not make {message.height} rows of {message.step}")
+        raise ValueError(f"size: {data.size} bytes do not make {message.height} rows of {message.step}")
     rows = data.reshape(message.height, message.step)[:, :width]
     content = np.ascontiguousarray(rows).view(kind)
+    if message.encoding == "32FC1":
+        return _millimetres(content)
     if channels == 1:
-        return content
-    content = content.reshape(message.height, message.width, 3)
-    return content[..., ::-1] if message.encoding == "bgr8" else content
+        return content.astype(np.uint16, copy=False)
+    content = content.reshape(message.height, message.width, channels)[..., :3]
+    return np.ascontiguousarray(content[..., ::-1] if message.encoding.startswith("bgr") else content)
+
+
+def _millimetres(metres: np.ndarray) -> np.ndarray:
+    """Depth (H, W) [m] as uint16 [mm]; what is not finite, negative or beyond 65 m is no reading."""
+    mm = np.rint(np.nan_to_num(metres, nan=0.0, posinf=0.0, neginf=0.0) * 1000.0)
+    return np.where((mm > 0) & (mm < 65536), mm, 0).astype(np.uint16)
 
 
 def camera_info(stamp: int, camera: str, K: np.ndarray, width: int, height: int, distortion=(0.0,) * 5) -> CameraInfo:
@@ -182,11 +192,6 @@ def camera_info(stamp: int, camera: str, K: np.ndarray, width: int, height: int,
     message.k, message.r = K.flatten().tolist(), np.eye(3).flatten().tolist()
     message.p = np.hstack([K, np.zeros((3, 1))]).flatten().tolist()
     return message
-
-
-def camera_matrix(message) -> np.ndarray:
-    """K (3, 3) of a CameraInfo, in our convention."""
-    return from_opencv(np.reshape(message.k, (3, 3)))
 
 
 def sha256(message) -> str:

@@ -20,16 +20,20 @@ from gwm import messages, scene_messages
 from gwm.node import BEAT_PRIORITY, RELIABLE, SENSOR, STEADY, declare, now_ns, prioritize, spin
 from gwm.worker import Latest
 from gwm_core import topics
+from gwm_core.brain import make_brain
 from gwm_core.control.kinematics import HOME_Q
 from gwm_core.errors import one_of
-from gwm_core.learn.evaluate import make_brain
+from gwm_core.joints import ArmReader, by_name
 from gwm_core.model.weights import read_weights
-from gwm_core.scene.camera import intrinsics
-from gwm_core.site import Site, site_of
-from gwm_core.sync import Sync
+from gwm_core.observations import Observations
+from gwm_core.reasons import Reasons
+from gwm_core.scene.camera import intrinsics, look_at
+from gwm_core.scene.camera_info import CameraModel, read_camera_info
+from gwm_core.scene.coverage import misses
+from gwm_core.site import site_of
 from gwm_core.types import CHUNK_DT, OPEN_WIDTH, ArmState, Decision, Frame, Observation
 
-MAX_AGE = 0.3  # [s] an older observation yields no plan
+PLAN = "no plan"  # the subject of reasons for that
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,15 @@ class PolicyParameters:
     imagine: bool = False  # publish scenes, as large as the world model wants them
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What the brain is asked, and when that was put together [ns] of ROS time."""
+
+    observation: Observation
+    sent: int  # its last image
+    put: int
+
+
 class PolicyNode(Node):
     """Pairs what arrives, asks the brain when a new plan is due, publishes the plan and a beat at 50 Hz."""
 
@@ -54,17 +67,17 @@ class PolicyNode(Node):
         super().__init__("policy")
         self._settings = p = declare(self, PolicyParameters)
         self._site = site_of(p.robot, p.site)
-        self._sync = Sync(tuple(self._site.cameras))
-        self._K: dict[str, np.ndarray] = {}
+        self._observations = Observations(tuple(self._site.cameras), round(p.replan_every * CHUNK_DT * 1e9))
+        self._models: dict[str, CameraModel] = {}
         self._received: dict[str, int] = {}
-        self._width, self._width_command, self._objects = np.nan, OPEN_WIDTH, None
-        self._asked, self._last_plan, self._plans, self._rejected, self._stages = 0, 0, 0, 0, {}
+        self._reasons = Reasons(self.get_logger().warn)
+        self._arm, self._objects = ArmReader(), None
+        self._last_plan, self._plans, self._rejected, self._stages = 0, 0, 0, {}
+        self._awaited = False  # whether moments could have come since the last report
         self._chunk = self.create_publisher(JointTrajectory, topics.CHUNK, RELIABLE)
         self._alive = self.create_publisher(UInt64, topics.ALIVE, SENSOR)
         self._times = self.create_publisher(Float64MultiArray, topics.STAGES, RELIABLE)
-        self._begun: dict[str, float] = {}  # [ms] capture and receive of the moment the brain is at
         self._scene = self.create_publisher(PointCloud2, topics.SCENE, RELIABLE) if p.imagine else None
-        self._put = 0  # [ns] when it was given to the brain
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
         for name, camera in self._site.cameras.items():
             self._subscribe(Image, topics.color(camera.prefix), self._image(name, "color"))
@@ -89,10 +102,10 @@ class PolicyNode(Node):
             bundle.check_site(len(self._site.cameras))
         if brain.policy.sees == "scene":
             for _ in range(3):  # compile and warm up before anything may be armed
-                brain.decide(_blank_observation(self._site, self._settings.task))
+                brain.decide(_plain_observation(tuple(self._site.cameras), self._settings.task))
         gc.collect()
         gc.freeze()  # else a full collection may hold a beat back for longer than the gate waits
-        return lambda observation: [brain.decide(observation)]
+        return lambda asked: [(asked, brain.decide(asked.observation))]
 
     def _subscribe(self, kind, topic, callback) -> None:
         self._received[topic] = 0
@@ -103,79 +116,86 @@ class PolicyNode(Node):
 
         self.create_subscription(kind, topic, count, SENSOR)
 
+    def _note(self, subject: str, reason: str) -> None:
+        self._reasons.note(subject, reason, time.monotonic())
+
     def _image(self, camera: str, kind: str):
         def take(message, sent: int):
             try:
                 content = messages.pixels(message, kind)
             except ValueError as error:
-                self.get_logger().error(f"{camera} {kind} image refused: {error}", throttle_duration_sec=2.0)
+                self._note(f"{camera} {kind}", str(error))
                 return
-            self._sync.image(camera, kind, messages.stamp_ns(message.header.stamp), content)
+            stamp = messages.stamp_ns(message.header.stamp)
+            self._note(f"{camera} {kind}", self._observations.image(camera, kind, stamp, content, now_ns(self)))
+            self._note(f"{camera} clock", self._observations.drifting(camera))
             self._try(sent)
 
         return take
 
     def _info(self, camera: str):
         def take(message):
-            self._K[camera] = messages.camera_matrix(message)
+            try:
+                model = read_camera_info(message)
+            except ValueError as error:
+                self._models.pop(camera, None)
+                self._note(f"{camera} info", str(error))
+                return
+            self._models[camera] = model
+            self._note(f"{camera} info", model.remark)
+            view = (model.K, model.width, model.height)
+            self._note(f"{camera} view", misses(self._site, camera, view))
 
         return take
 
     def _on_joints(self, message) -> None:
-        q = messages.by_name(message.name, message.position, topics.ARM_JOINTS)
-        dq = messages.by_name(message.name, message.velocity, topics.ARM_JOINTS)
-        if q is not None and dq is not None and np.isfinite(self._width):
-            stamp = messages.stamp_ns(message.header.stamp)
-            self._sync.joints(ArmState(stamp, q, dq, self._width, self._width_command))
+        state, reason = self._arm.complete(message, now_ns(self))
+        self._note("joint states", reason)
+        if state is not None:
+            self._observations.joints(state)
 
     def _on_gripper(self, message) -> None:
-        fingers = messages.by_name(message.name, message.position, topics.FINGER_JOINTS)
-        if fingers is not None and np.all(np.isfinite(fingers)):
-            self._width = float(fingers.sum())
+        self._note("gripper", self._arm.gripper(message))
 
     def _on_command(self, message) -> None:
-        width = messages.by_name(message.name, message.position, (topics.WIDTH,))
+        width = by_name(message.name, message.position, (topics.WIDTH,))
         if width is not None:
-            self._width_command = float(width[0])
+            self._arm.width_command = float(width[0])
 
     def _on_objects(self, message) -> None:
         self._objects = {name: np.array(pose) for name, pose in json.loads(message.data).items()}
 
     def _try(self, sent: int) -> None:
         """Ask the brain when a plan is due and a new, whole, fresh moment is there, its last image ``sent`` at [ns]."""
-        moment = self._sync.latest()
-        if moment is None or not self._brain.ready or len(self._K) < len(self._site.cameras):
+        if not self._brain.ready or len(self._models) < len(self._site.cameras):
             return
         if self._settings.policy == "expert" and self._objects is None:  # may be heard after the cameras
             return
+        moment = self._observations.take(now_ns(self))
+        if moment is None:
+            return
         stamp, pairs, state = moment
-        period = self._settings.replan_every * CHUNK_DT
-        if stamp < self._asked:  # the clock was set back
-            self._asked = 0
-        if (stamp - self._asked) * 1e-9 < period - 0.02 or (now_ns(self) - stamp) * 1e-9 > MAX_AGE:
-            return
         try:
-            frames = tuple(
-                Frame(name, t, color, depth * np.float32(1e-3), self._K[name], self._place(name, t))
-                for name, (t, color, depth) in pairs.items()
-            )
+            frames = tuple(self._frame(name, *pair) for name, pair in pairs.items())
         except ValueError as error:
-            self.get_logger().error(f"no plan: {error}", throttle_duration_sec=2.0)
+            self._note(PLAN, str(error))
             return
-        self._asked, self._put = stamp, now_ns(self)
-        self._begun = {"capture": (sent - stamp) * 1e-6, "receive": (self._put - sent) * 1e-6}
-        self._brain.put(Observation(stamp, frames, state, self._settings.task, self._objects))
+        observation = Observation(stamp, frames, state, self._settings.task, self._objects)
+        self._brain.put(Asked(observation, sent, now_ns(self)))
 
-    def _place(self, camera: str, stamp: int) -> np.ndarray:
-        """Where a camera was at its own stamp."""
-        return self._site.cameras[camera].place(self._sync.joints_at(stamp))
+    def _frame(self, camera: str, stamp: int, color: np.ndarray, depth: np.ndarray) -> Frame:
+        """The frame of a pair, its camera placed where it was at its own stamp."""
+        place = self._site.cameras[camera].place(self._observations.joints_at(stamp))
+        return self._models[camera].frame(camera, stamp, color, depth, place)
 
-    def _publish(self, decision: Decision) -> None:
-        handed = (now_ns(self) - self._put) * 1e-6 - sum(decision.stages_ms.values())  # to the brain and back
-        self._stages = self._begun | decision.stages_ms | {"handover": handed}
+    def _publish(self, done: tuple[Asked, Decision]) -> None:
+        asked, decision = done
+        self._stages = _stages(asked, decision, now_ns(self))
+        self._note(PLAN, decision.reason)
+        for camera in self._site.cameras:
+            self._note(f"{camera} in the scene", decision.blind.get(camera, ""))
         if decision.chunk is None:
             self._rejected += 1
-            self.get_logger().warn(f"no plan: {decision.reason}", throttle_duration_sec=1.0)
             return
         self._chunk.publish(messages.trajectory(decision.chunk))
         self._last_plan, self._plans = decision.chunk.stamp, self._plans + 1
@@ -188,27 +208,47 @@ class PolicyNode(Node):
             self._alive.publish(UInt64(data=self._last_plan))
 
     def _report(self) -> None:
+        self._note("moments", self._why())
         values = {
-            "ready": self._brain.ready, "plans": self._plans, "rejected": self._rejected,
+            "policy": self._settings.policy, "ready": self._brain.ready,
+            "plans": self._plans, "rejected": self._rejected,
             **{f"received {topic}": n for topic, n in self._received.items()},
             **{f"{name}_ms": f"{value:.1f}" for name, value in self._stages.items()},
+            **self._reasons.values(),
         }  # fmt: skip
-        self._diagnostics.publish(messages.diagnostics(now_ns(self), "policy", self._settings.policy, values))
+        current = self._reasons.current
+        text = f"{PLAN}: {current[PLAN]}" if PLAN in current else current.get("moments", self._settings.policy)
+        self._diagnostics.publish(messages.diagnostics(now_ns(self), "policy", text, values, not current))
+
+    def _why(self) -> str:
+        """Why no moment came to the brain, or ""."""
+        awaited, self._awaited = self._awaited, self._brain.ready
+        if not awaited:
+            return ""
+        if missing := [name for name in self._site.cameras if name not in self._models]:
+            return f"camera_info: none that can be used of {', '.join(missing)}"
+        if self._settings.policy == "expert" and self._objects is None:
+            return f"objects: none yet on {topics.SIM_OBJECTS}, which the scripted expert looks at"
+        return self._observations.why()
 
     def close(self) -> None:
         """End the worker thread."""
         self._brain.close()
 
 
-def _blank_observation(site: Site, task: str) -> Observation:
-    K, rng = intrinsics(424, 240, 42.5), np.random.default_rng(0)
+def _stages(asked: Asked, decision: Decision, now: int) -> dict[str, float]:
+    """Where the time of a plan went [ms]."""
+    received = {"capture": (asked.sent - asked.observation.stamp) * 1e-6, "receive": (asked.put - asked.sent) * 1e-6}
+    handed = (now - asked.put) * 1e-6 - sum(decision.stages_ms.values())  # to the brain and back
+    return received | decision.stages_ms | {"handover": handed}
+
+
+def _plain_observation(cameras: tuple[str, ...], task: str) -> Observation:
+    """A plane that every camera sees, to warm up with."""
+    K, T = intrinsics(424, 240, 42.5), look_at((1.15, 0.0, 0.62), (0.5, 0.0, 0.0))
     state = ArmState(1, HOME_Q, np.zeros(7), OPEN_WIDTH)
-    frames = tuple(
-        Frame(name, 1, np.zeros((240, 424, 3), np.uint8), rng.uniform(0.7, 1.2, (240, 424)).astype(np.float32), K,
-              camera.place(state))
-        for name, camera in site.cameras.items()
-    )  # fmt: skip
-    return Observation(1, frames, state, task)
+    color, depth = np.zeros((240, 424, 3), np.uint8), np.full((240, 424), 0.9, np.float32)
+    return Observation(1, tuple(Frame(name, 1, color, depth, K, T) for name in cameras), state, task)
 
 
 def main() -> int:

@@ -127,8 +127,7 @@ class RealSense:
                 self._align = None
             came, _ = pipeline.try_wait_for_frames(round(FIRST_FRAME * 1000))
         except RuntimeError as error:
-            raise DeviceGone(f"{describe(self._device)} does not stream {config.width}x{config.height} at "
-                             f"{config.hz:g} Hz ({error}); it offers {_offers(self._device)}") from None  # fmt: skip
+            raise DeviceGone(_why_not(self._device, config, error)) from None
         if not came:
             raise DeviceGone(f"{describe(self._device)} was started but gave no pair in {FIRST_FRAME:g} s: try another "
                              "USB 3 port and cable, and see that no other process has it")  # fmt: skip
@@ -137,7 +136,7 @@ class RealSense:
         """The next pair, or None when none came in time. Raises DeviceGone."""
         try:
             came, frames = self._pipeline.try_wait_for_frames(round(1000 * self._config.patience / self._config.hz))
-            arrival = time.time_ns()
+            arrival = time.monotonic_ns(), time.time_ns()
             if not came and self._has_ended():
                 raise DeviceGone("the recording has ended")
             if not came and not self._device.is_connected():
@@ -159,7 +158,7 @@ class RealSense:
         stopped = sdk().playback_status.stopped
         return self._device.is_playback() and self._device.as_playback().current_status() == stopped
 
-    def _shot(self, frames, arrival: int) -> Shot:
+    def _shot(self, frames, arrival: tuple[int, int]) -> Shot:
         color, depth = frames.get_color_frame(), frames.get_depth_frame()
         stamps = self._stamps((color, depth), arrival)
         if self._align is not None:
@@ -172,14 +171,14 @@ class RealSense:
         K = from_opencv([[i.fx, 0, i.ppx], [0, i.fy, i.ppy], [0, 0, 1]])
         return Shot(*pictures, K, tuple(i.coeffs))
 
-    def _stamps(self, frames, arrival: int) -> list[int]:
-        """Host time [ns] at the middle of each exposure."""
+    def _stamps(self, frames, arrival: tuple[int, int]) -> list[int]:
+        """Host time [ns] at the middle of each exposure, of frames that arrived at steady and host time [ns]."""
         times = [_mid_exposure(frame) for frame in frames]
         hardware = sdk().timestamp_domain.hardware_clock
         if frames[0].get_frame_timestamp_domain() != hardware and not self._device.is_playback():
             return times
         newest = max(times)
-        shift = self._clock(newest, arrival) - newest
+        shift = self._clock(newest, *arrival) - newest
         return [t + shift for t in times]
 
 
@@ -214,8 +213,16 @@ def _millimetres(depth) -> np.ndarray:
     return raw if abs(scale - 1) < 1e-3 else np.minimum(np.rint(raw * scale), 65535).astype(np.uint16)
 
 
-def _offers(device) -> str:
-    """Sizes and rates that both streams have."""
+def _why_not(device, config: WatchConfig, error: RuntimeError) -> str:
+    """Why a device does not start: it lacks what was asked for, or it offers that and something else is wrong."""
+    wish, offers = f"{config.width}x{config.height} at {config.hz:g}", _offers(device)
+    if wish in offers:
+        return f"{describe(device)} offers {wish} Hz but does not start ({error}): does another process have it?"
+    return f"{describe(device)} does not stream {wish} Hz ({error}); it offers {', '.join(offers) or 'nothing shared'}"
+
+
+def _offers(device) -> list[str]:
+    """Sizes and rates that colour and depth share."""
     rs = sdk()
     wanted = {rs.stream.color: rs.format.rgb8, rs.stream.depth: rs.format.z16}
     found: dict = {stream: set() for stream in wanted}
@@ -225,7 +232,7 @@ def _offers(device) -> str:
                 video = profile.as_video_stream_profile()
                 found[profile.stream_type()].add((video.width(), video.height(), video.fps()))
     common = sorted(set.intersection(*found.values()))
-    return ", ".join(f"{w}x{h} at {hz}" for w, h, hz in common) or "no size that colour and depth share"
+    return [f"{w}x{h} at {hz}" for w, h, hz in common]
 
 
 def _unused(path: Path) -> Path:

@@ -31,8 +31,11 @@ from gwm_core.data.cdr import compressed_color, compressed_depth, serialized
 from gwm_core.data.recording import DiskConfig, Recording
 from gwm_core.data.ring import Ring
 from gwm_core.errors import InputError
+from gwm_core.joints import read_gripper_state, read_joint_state
+from gwm_core.reasons import Reasons
 from gwm_core.site import site_of
 
+READERS = {topics.JOINT_STATES: read_joint_state, topics.GRIPPER_STATES: read_gripper_state}
 BURST, BEHIND = 256 << 20, 3.0  # [bytes], and [s] it would take to write them, that may wait for the writing thread
 SETTLE = 0.5  # [s] between a mark that says save and saving: what was said before it comes over other topics
 
@@ -65,6 +68,7 @@ class RecorderNode(Node):
         known = about(self._site, p.robot, p.task, p.policy, p.operator, Path(p.record))
         disk = DiskConfig(**{field.name: getattr(p, field.name) for field in fields(DiskConfig)})
         self._recording = Recording(Path(p.record), known, Ring(p.keep, p.keep_mb << 20), disk)
+        self._reasons = Reasons(self.get_logger().warn)
         self._received = Counter()
         self._backlog = Backlog(BURST, BEHIND)
         self._jobs = Jobs(self, lambda: self._recording.tick(time.monotonic()), self._backlog)
@@ -113,6 +117,9 @@ class RecorderNode(Node):
             if reason := self._jobs.offer(job, len(content), kind is Image):
                 self._jobs.tell(partial(self._recording.miss, "dropped", topic))
                 self.get_logger().error(f"{topic} dropped: {reason}", throttle_duration_sec=2.0)
+            if topic in READERS:  # recorded as it came, but no episode can be made of what cannot be read
+                reason = READERS[topic](deserialize_message(content, kind))[1]
+                self._reasons.note(topic, reason, time.monotonic())
             if topic in (topics.SIM_RESULT, topics.MARK):
                 self._listen(topic, deserialize_message(content, String))
 
@@ -192,6 +199,7 @@ class RecorderNode(Node):
         values |= {"picture_ms": f"{1e3 * (behind.encoding + behind.writing):.1f}", "slower": behind.slow}
         for what, counts in {"received": self._received, **kept.counts}.items():
             values |= {f"{what} {topic}": count for topic, count in counts.items()}
+        values |= self._reasons.values()
         self._diagnostics.publish(messages.diagnostics(now_ns(self), "recorder", "recording", values))
 
     def close(self) -> None:

@@ -60,8 +60,12 @@ class Referee(Operator):
 
     def _picture(self, name: str):
         def take(message) -> None:
-            if messages.stamp_ns(message.header.stamp) >= self._since:
+            if messages.stamp_ns(message.header.stamp) < self._since:
+                return
+            try:
                 self.pictures[name] = messages.pixels(message, "color")
+            except ValueError as error:
+                self.get_logger().error(f"image of {name} refused: {error}", throttle_duration_sec=10.0)
 
         return take
 

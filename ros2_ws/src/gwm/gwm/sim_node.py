@@ -26,8 +26,8 @@ from gwm_core import topics
 from gwm_core.control.kinematics import fk
 from gwm_core.errors import InputError, one_of
 from gwm_core.json_files import to_json
-from gwm_core.sim.camera import CameraRig, choose_renderer
-from gwm_core.sim.scene import CAMERAS
+from gwm_core.sim.camera import CameraRig, by_clock, choose_renderer
+from gwm_core.sim.camera_poses import CAMERAS
 from gwm_core.sim.simulator import Simulator
 from gwm_core.sim.tasks import Success, sample_layout
 
@@ -51,6 +51,8 @@ class SimParameters:
     camera_hz: float = 15.0
     publish_objects: bool = False
     controller: str = "crisp"
+    camera_offset_ms: float = 0.0  # by which the cameras' clock is ahead of the host's at the start
+    camera_drift_ppm: float = 0.0  # and gains from then on, as a RealSense's does without global time
 
 
 class SimNode(Node):
@@ -84,7 +86,8 @@ class SimNode(Node):
         self.create_subscription(Float64MultiArray, topics.GRIPPER_COMMAND, self._on_grip, RELIABLE)
         self.create_subscription(String, topics.SIM_EPISODE, self._on_episode, RELIABLE)
         self._cameras = Latest(self, self._build_rig, self._publish_images)
-        self._ticks, self._origin, self._next_image = 0, time.monotonic() - self._sim.time, 0.0
+        self._begun = time.monotonic()
+        self._ticks, self._origin, self._next_image = 0, self._begun - self._sim.time, 0.0
         self.create_timer(TICK, self._tick, clock=STEADY)
         self.create_timer(0.1, self._report_result, clock=STEADY)
         self.create_timer(0.5, self._report, clock=STEADY)
@@ -198,7 +201,8 @@ class SimNode(Node):
         if sim.time >= self._next_image and self._cameras.ready and self._filming:
             self._frames_due += 1
             self._next_image = max(self._next_image + 1.0 / self._settings.camera_hz, sim.time - TICK)
-            self._cameras.put((stamp, sim.snapshot()))
+            p, seconds = self._settings, time.monotonic() - self._begun
+            self._cameras.put((by_clock(stamp, seconds, p.camera_offset_ms, p.camera_drift_ppm), sim.snapshot()))
         if self._result and not self._result["success"] and self._ticks % 2 == 0:
             done = self._success.update(sim.time, sim.objects(), fk(sim.q)[:3, 3], sim.width)
             self._result |= {"success": done, "seconds": round(sim.time - self._result["began"], 3)}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ from gwm import messages, scene_messages
 from gwm.graph import share
 from gwm.node import NEWEST, RELIABLE, SENSOR, STEADY, declare, now_ns, spin
 from gwm_core import topics
+from gwm_core.joints import ArmReader
+from gwm_core.reasons import Reasons
 from gwm_core.scene.gaussians import COLORS, MEANS, OPACITY, QUATS, SCALES
 
 GHOST, FADE = (0.3, 0.6, 1.0, 0.35), 0.4  # colour of the arm to come; opacity of the scene to come
@@ -55,7 +58,7 @@ class ViewerNode(Node):
         }
         self._new: dict[str, np.ndarray] = {}  # what was not shown yet, by its name in the scene
         self._splats: dict[str, viser.GaussianSplatHandle] = {}
-        self._width = 0.0
+        self._arm, self._reasons = ArmReader(), Reasons(self.get_logger().warn)
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
         self.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, SENSOR)
         self.create_subscription(JointState, topics.GRIPPER_STATES, self._on_gripper, SENSOR)
@@ -66,14 +69,13 @@ class ViewerNode(Node):
         self.create_timer(1.0, self._report, clock=STEADY)
 
     def _on_joints(self, message) -> None:
-        q = messages.by_name(message.name, message.position, topics.ARM_JOINTS)
-        if q is not None and np.isfinite(q).all():
-            self._new["/arm"] = np.append(q, self._width / 2)
+        state, reason = self._arm.joints(message, velocity=False)
+        self._reasons.note("joint states", reason, time.monotonic())
+        if state is not None:  # the arm is shown with its gripper closed where its opening is not known
+            self._new["/arm"] = np.append(state.q, np.nan_to_num(state.width) / 2)
 
     def _on_gripper(self, message) -> None:
-        fingers = messages.by_name(message.name, message.position, topics.FINGER_JOINTS)
-        if fingers is not None and np.isfinite(fingers).all():
-            self._width = float(fingers.sum())
+        self._reasons.note("gripper", self._arm.gripper(message), time.monotonic())
 
     def _on_chunk(self, message) -> None:
         chunk = messages.chunk_of(message)
@@ -114,6 +116,7 @@ class ViewerNode(Node):
 
     def _report(self) -> None:
         values = {"port": self._server.get_port(), "clients": len(self._server.get_clients())}
+        values |= self._reasons.values()
         self._diagnostics.publish(messages.diagnostics(now_ns(self), "viewer", "showing", values))
 
     def close(self) -> None:

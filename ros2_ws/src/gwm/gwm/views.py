@@ -17,9 +17,11 @@ from gwm.graph import environment, refuse_mixed_ros
 from gwm.node import SENSOR, now_ns
 from gwm_core import topics
 from gwm_core.errors import InputError
+from gwm_core.joints import ArmReader
+from gwm_core.scene.camera_info import CameraModel, read_camera_info
 from gwm_core.scene.views import View, at_rest
 from gwm_core.sync import Sync
-from gwm_core.types import OPEN_WIDTH, ArmState
+from gwm_core.types import OPEN_WIDTH
 
 PATIENCE = 5.0  # [s]
 
@@ -32,7 +34,8 @@ class ViewTaker(Node):
         os.environ.update(environment())
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         super().__init__("calibrate")
-        self._camera, self._sync, self._K, self._width = camera, Sync((camera,)), None, OPEN_WIDTH
+        self._camera, self._sync, self._arm = camera, Sync((camera,)), ArmReader()
+        self._model: CameraModel | None = None
         self._last: dict[str, str] = {}  # topic -> what is wrong with it
         wanted = [
             (Image, topics.color(prefix), self._image("color")), (Image, topics.depth(prefix), self._image("depth")),
@@ -41,7 +44,8 @@ class ViewTaker(Node):
         for kind, topic, callback in wanted:
             self._last[topic] = "no message"
             self.create_subscription(kind, topic, self._noting(topic, callback), SENSOR)
-        self.create_subscription(JointState, topics.GRIPPER_STATES, self._on_gripper, SENSOR)
+        gripper = self._noting(topics.GRIPPER_STATES, self._on_gripper)  # not asked for: an arm may have none
+        self.create_subscription(JointState, topics.GRIPPER_STATES, gripper, SENSOR)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
 
@@ -71,18 +75,17 @@ class ViewTaker(Node):
         return take
 
     def _on_info(self, message) -> None:
-        self._K = messages.camera_matrix(message)
+        self._model = read_camera_info(message)
 
     def _on_joints(self, message) -> None:
-        q = messages.by_name(message.name, message.position, topics.ARM_JOINTS)
-        if q is None or not np.isfinite(q).all():
-            raise ValueError(f"no finite {topics.ARM_JOINTS[0]} to 7")
-        self._sync.joints(ArmState(messages.stamp_ns(message.header.stamp), q, np.zeros(7), self._width))
+        state, reason = self._arm.joints(message, velocity=False)
+        if state is None:
+            raise ValueError(reason)
+        self._sync.joints(state)
 
     def _on_gripper(self, message) -> None:
-        fingers = messages.by_name(message.name, message.position, topics.FINGER_JOINTS)
-        if fingers is not None and np.isfinite(fingers).all():
-            self._width = float(np.clip(fingers.sum(), 0.0, OPEN_WIDTH))
+        if reason := self._arm.gripper(message):
+            raise ValueError(reason)
 
     def spin(self, seconds: float) -> None:
         """Read the topics for so long."""
@@ -95,14 +98,19 @@ class ViewTaker(Node):
         while time.monotonic() < deadline:
             self.spin(0.05)
             moment = self._sync.latest()
-            if moment is None or moment[0] < begun or self._K is None:
+            if moment is None or moment[0] < begun or self._model is None:
                 continue
             stamp, pairs, state = moment
             rest = at_rest(self._sync, stamp)
             if rest:
                 _, color, depth = pairs[self._camera]
-                return self._K, View(name, color, state.q, depth * np.float32(1e-3), state.width)
+                try:
+                    frame = self._model.frame(self._camera, stamp, color, depth, np.eye(4))
+                except ValueError as error:
+                    raise InputError(str(error)) from None
+                width = float(np.clip(state.width, 0.0, OPEN_WIDTH)) if np.isfinite(state.width) else OPEN_WIDTH
+                return frame.K, View(name, color, state.q, frame.depth, width)
         if rest is False:
             raise InputError("the arm moves: let it rest")
-        what = "; ".join(f"{topic}: {why}" for topic, why in self._last.items()) or "stamps do not fit together"
+        what = "; ".join(f"{topic}: {why}" for topic, why in self._last.items()) or self._sync.why() or "no new images"
         raise InputError(f"no view within {PATIENCE:g} s ({what}): are the robot and the camera running?")

@@ -1,0 +1,6 @@
+"""Where the simulated cameras stand. Apart from the scene, so that it is known without MuJoCo."""
+
+CAMERAS = {  # name -> eye, point looked at [m]
+    "front": ((1.15, 0.0, 0.62), (0.47, 0.0, 0.03)),
+    "side": ((0.70, -0.82, 0.62), (0.48, 0.0, 0.03)),
+}

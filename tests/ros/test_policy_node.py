@@ -1,0 +1,112 @@
+"""The policy's process on streams as broken drivers publish them: it says what is wrong and plans again afterwards."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+rclpy = pytest.importorskip("rclpy")
+from gwm import messages
+from gwm.node import RELIABLE, now_ns
+from sensor_msgs.msg import CameraInfo, Image, JointState
+
+from gwm_core import topics
+from gwm_core.control.kinematics import HOME_Q
+from gwm_core.scene.camera import intrinsics
+from gwm_core.sim.camera_poses import CAMERAS
+from gwm_core.sync import MS
+
+pytestmark = pytest.mark.slow
+MODEL = Path(__file__).parents[2] / "models/demo"
+K = intrinsics(424, 240, 42.5)
+GOOD = {
+    "names": topics.ARM_JOINTS, "joints_off": 0, "gripper": True, "images_off": 0, "info": (K, 424, 240),
+    "encoding": "rgb8", "blind": (), "near": 900,
+}  # fmt: skip
+
+
+class Drivers:
+    """A robot at rest and two cameras, published from the operator's node; ``now`` holds what is wrong with them."""
+
+    def __init__(self, node):
+        self._node, self.now, self._ticks = node, dict(GOOD), 0
+        self._joints = node.create_publisher(JointState, topics.JOINT_STATES, RELIABLE)
+        self._gripper = node.create_publisher(JointState, topics.GRIPPER_STATES, RELIABLE)
+        self._images = {
+            name: [
+                node.create_publisher(kind, topic(topics.prefix_of(name)), RELIABLE)
+                for kind, topic in ((Image, topics.color), (Image, topics.depth), (CameraInfo, topics.info))
+            ]
+            for name in CAMERAS
+        }
+        node.create_timer(0.01, self._tick)
+
+    def _tick(self) -> None:
+        stamp, wrong = now_ns(self._node), self.now
+        self._joints.publish(messages.joint_state(stamp + wrong["joints_off"], wrong["names"], HOME_Q, np.zeros(7)))
+        if wrong["gripper"]:
+            self._gripper.publish(messages.joint_state(stamp, topics.FINGER_JOINTS, [0.04, 0.04]))
+        self._ticks += 1
+        if self._ticks % 10:
+            return
+        stamp += wrong["images_off"]
+        for name, (color, depth, info) in self._images.items():
+            image = messages.image(stamp, name, np.full((240, 424, 3), 90, np.uint8))
+            image.encoding = wrong["encoding"]
+            color.publish(image)
+            far = 0 if name in wrong["blind"] else wrong["near"]
+            depth.publish(messages.image(stamp, name, np.full((240, 424), far, np.uint16)))
+            info.publish(messages.camera_info(stamp, name, *wrong["info"]))
+
+
+def test_what_keeps_a_policy_from_planning_is_named(operator):
+    command = [sys.executable, "-m", "gwm.policy_node", "--ros-args", "-p", f"policy:={MODEL}"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    drivers = Drivers(operator)
+
+    def report() -> dict:
+        return operator.reports.get("policy", {})
+
+    def await_(what, until):
+        operator.need(what, until, 90.0, lambda: "" if process.poll() is None else f"policy ended, {process.poll()}")
+
+    def plans() -> int:
+        return int(report().get("plans", 0))
+
+    try:
+        await_("plans", lambda: plans() > 2)
+        cases = [
+            ({"names": [f"panda_joint{i}" for i in range(1, 8)]}, "joint states", "names: no fr3_joint1 in"),
+            ({"joints_off": 1000 * MS}, "joint states", "clocks: a joint state is stamped"),
+            ({"joints_off": -250 * MS}, "moments", "clocks: images of"),
+            ({"gripper": False}, "joint states", "gripper: its state is"),
+            ({"images_off": 135 * MS}, "front color", "clocks: an image is stamped"),
+            ({"images_off": -400 * MS}, "moments", "age: images and joints were"),
+            ({"info": (K, 848, 480)}, "no plan", "camera_info: front's is of 848x480 pixels, its images are 424x240"),
+            ({"info": (0 * K, 424, 240)}, "side info", "has no focal length"),
+            ({"encoding": "mono8"}, "side color", "encoding: mono8 was published"),
+            ({"blind": tuple(CAMERAS)}, "no plan", "blind: front sees 0 points"),
+            ({"near": 6000}, "no plan", "blind: front sees 0 points"),
+        ]
+        for wrong, subject, said in cases:
+            drivers.now = GOOD | wrong
+            await_(said, lambda: said in report().get(f"reason {subject}", ""))  # noqa: B023
+            before, deadline = plans(), time.monotonic() + 1.5  # a plan under way may still come
+            operator.wait("nothing", lambda: time.monotonic() > deadline, 10.0, lambda: "")  # noqa: B023
+            assert plans() <= before + 1, wrong
+            drivers.now = dict(GOOD)
+            await_(f"plans after {wrong}", lambda: plans() > before + 2)  # noqa: B023
+            await_("no reason", lambda: f"reason {subject}" not in report())  # noqa: B023
+        drivers.now = GOOD | {"blind": ("side",)}
+        await_("one blind", lambda: "side sees 0 points" in report().get("reason side in the scene", ""))
+        before = plans()
+        await_("plans by one camera", lambda: plans() > before + 2)
+        assert "reason front in the scene" not in report() and "reason no plan" not in report()
+    finally:
+        process.terminate()
+        said = process.communicate(timeout=60)[1]
+    lines = [line for line in said.splitlines() if "blind: front sees" in line]
+    assert len(lines) == 1 and "its depth is empty" in lines[0], said
