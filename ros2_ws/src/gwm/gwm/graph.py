@@ -176,6 +176,10 @@ def graph(
         )
     one_of("profile", profile, ("", *PROFILES))
     one_of("renderer", renderer, ("auto", "egl", "osmesa", "raycast"))
+    if not 0 < speed <= 1:
+        raise InputError(f"speed:={speed:g}: a share of the profile's speeds is wanted, above 0 to 1")
+    if not 0 <= console <= 65535:
+        raise InputError(f"console:={console}: a port is wanted, or 0 for none")
     if not (0 < camera_hz <= 90 and 16 <= camera_width <= 1920 and 16 <= camera_height <= 1080):
         raise InputError(f"no such camera: {camera_width}x{camera_height} at {camera_hz} Hz (up to 1920x1080 at 90)")
     if start_cameras and robot == "sim":
@@ -195,7 +199,7 @@ def graph(
                 f"{policy} is no bundle, and nothing else moves an arm: `gwm compile {policy} --out BUNDLE`"
             )
         if mode != "teleop":
-            one_of(f"task for the policy in {policy}", task, policy_tasks(Path(policy)))
+            _refuse_untaught(task, policy)
     common = {"robot": robot, "site": site}
     alone = {**_profile("fastdds_gate.xml"), "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}  # the file says why
     watched = _supervision(supervision, shadow, hold_to_run)
@@ -264,6 +268,12 @@ def _refuse_blind_watch(mode: str, policy: str, imagination: bool) -> None:
         missing = f"{policy} has no divergence.json, which says what is normal: `gwm bench divergence` measures it"
     if missing:
         raise InputError(f"supervision:=watch holds when what is seen leaves what was imagined, and {missing}")
+
+
+def _refuse_untaught(task: str, policy: str) -> None:
+    tasks = policy_tasks(Path(policy))
+    if task not in tasks:
+        raise InputError(f"the policy in {policy} was not trained on task '{task}': valid are {', '.join(tasks)}")
 
 
 def policy_tasks(policy: Path) -> tuple[str, ...]:

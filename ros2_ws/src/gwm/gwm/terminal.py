@@ -93,6 +93,14 @@ def writable(path: str | None) -> None:
             Path(path).unlink()
 
 
+def writable_folder(path: str) -> None:
+    """Make a folder for results, or raise InputError now rather than after a long run."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write to {path}: {error.strerror}; choose another --out") from None
+
+
 class Bar:
     """A progress bar on a terminal, a plain line every tenth elsewhere."""
 

@@ -6,7 +6,7 @@ import argparse
 import os
 import textwrap
 
-from gwm.terminal import TASKS, natural, positive, shipped, verb, writable
+from gwm.terminal import TASKS, natural, positive, shipped, verb, writable, writable_folder
 from gwm_core.errors import one_of
 
 
@@ -64,6 +64,7 @@ def demo(args) -> int:
     writable(args.json)
     policy = args.policy or shipped()
     graph(task=args.task, policy=policy)
+    writable_folder(args.out)
     from gwm.demo import run_demo
 
     return run_demo(args, policy)
