@@ -24,6 +24,13 @@ def _parser() -> Parser:
     return parser
 
 
+def _at_home(value):
+    """With the home folder for a leading ~, as in --out=~/x, which no shell expands."""
+    if isinstance(value, list):
+        return [_at_home(part) for part in value]
+    return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~") else value
+
+
 def main() -> int:
     """Entry point."""
     try:
@@ -32,8 +39,7 @@ def main() -> int:
         if args.passed_on and args.run is not run.test:
             parser.error(f"unrecognized arguments: {' '.join(args.passed_on)}")
         for name, value in vars(args).items():
-            if isinstance(value, str) and value.startswith("~"):  # --out=~/x, which no shell expands
-                setattr(args, name, os.path.expanduser(value))
+            setattr(args, name, _at_home(value))
         to_stdout = getattr(args, "json", None) == STDOUT  # then what people read goes to stderr
         with redirect_stdout(sys.stderr) if to_stdout else nullcontext():
             return args.run(args)

@@ -16,6 +16,7 @@ import rclpy
 from gwm.graph import environment, graph
 from gwm.operator import GraphOver, Operator
 from gwm.supervise import Supervisor, open_log
+from gwm.terminal import say_next
 from gwm_core import topics
 from gwm_core.control.judge import judge
 from gwm_core.data.contact_sheet import contact_sheet
@@ -257,3 +258,4 @@ def _table(f: dict, out: Path) -> None:
     print(f"\n{f['task']} ({f['difficulty']}), policy {f['policy']}, simulation")
     print("\n".join(f"  {name:<{width}}  {text}" for name, text in lines))
     print(f"\nlog, summary.json and contact_sheet.png: {out}")
+    say_next(f"gwm replay {out} --html replay.html")
