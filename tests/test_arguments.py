@@ -123,6 +123,15 @@ def test_bad_input_is_told_and_not_tried_again_and_the_graph_goes_on():
     assert restarts.missing() == ""
 
 
+def test_what_a_process_refuses_that_ran_before_may_pass():
+    """A camera that was unplugged: its node ends, does not find it, and finds it again later."""
+    restarts = Restarts()
+    assert restarts.ended(VIEWER, 1, SETTLED).delay == FIRST
+    assert [restarts.ended(VIEWER, 2, 3.0).delay for _ in range(3)] == [FIRST, 2 * FIRST, 4 * FIRST]
+    restarts.forget("viewer")
+    assert restarts.ended(VIEWER, 2, 3.0).delay is None
+
+
 def test_a_run_that_needs_all_is_told_what_keeps_ending():
     restarts = Restarts()
     for _ in range(3):
