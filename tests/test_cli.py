@@ -57,6 +57,7 @@ def gwm(*words, cwd=None, **env):
         (["up", "shadw:=true"], "is shadow meant"),
         (["up", "record:=/proc/nothing"], "cannot write /proc/nothing"),
         (["up", "supervision:=watch", "imagination:=false"], "imagination:=false turns that off"),
+        (["eval", "protocol", "/nowhere/p.yaml"], "No such file or directory"),
         (["site", "check", "/nowhere"], "cannot read site file /nowhere: No such file or directory"),
         (["demo", "--difficulty", "mad"], "hard, nominal"),
         (["demo", "--seed", "-1"], "--seed must be 0 or more"),
@@ -75,7 +76,7 @@ def test_bad_input_is_one_clear_line_and_exit_2(words, named, tmp_path):
     assert done.returncode == 2, done.stderr
     assert named in done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("gwm:")]
-    assert len(lines) == 1 and "Traceback" not in done.stderr
+    assert len(lines) == 1 and "Traceback" not in done.stderr and "[Errno" not in done.stderr
     assert not [p for p in tmp_path.rglob("*") if p.is_file() and p.stat().st_size and p.suffix != ".log"]
 
 

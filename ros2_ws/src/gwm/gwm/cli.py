@@ -7,7 +7,7 @@ import sys
 from contextlib import nullcontext, redirect_stdout
 from importlib.metadata import version
 
-from gwm.terminal import Parser, as_called, said_by_system
+from gwm.terminal import Parser, as_called, said_by_system, without_number
 from gwm.verbs import bench, calibrate, data, deploy, futures, learn, run, scene, site
 from gwm_core.errors import InputError
 from gwm_core.json_files import STDOUT
@@ -44,7 +44,7 @@ def main() -> int:
         with redirect_stdout(sys.stderr) if to_stdout else nullcontext():
             return args.run(args)
     except InputError as error:
-        print(f"gwm: {as_called(str(error))}", file=sys.stderr)
+        print(f"gwm: {as_called(without_number(str(error)))}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"gwm: {said_by_system(error)}", file=sys.stderr)
