@@ -85,7 +85,17 @@ def test_words_are_refused_before_anything_heavy_is_imported(tmp_path):
         "import sys; sys.argv = ['gwm', *sys.argv[1:]]; from gwm.cli import main; code = main();"
         "print(code, [m for m in ('torch', 'mujoco', 'rclpy', 'scipy') if m in sys.modules])"
     )
-    for words in (["demo", "--task", "juggle"], ["up", "task:=pick"], ["up", "mode:=teleop", "task:=pick"]):
+    for words in (
+        ["demo", "--task", "juggle"],
+        ["demo", "--policy", "/nowhere"],
+        ["up", "task:=pick"],
+        ["up", "mode:=teleop", "task:=pick"],
+        ["collect", "--task", "juggle", "--out", "x"],
+        ["eval", "policy", "--task", "lift", "--difficulty", "mad"],
+        ["eval", "features", "--task", "juggle", "--data", "x", "--world", "x", "--out", "x"],
+        ["compile", "--backend", "magic"],
+        ["compile", "--precision", "fp8"],
+    ):
         done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path)
         assert done.stdout.strip() == "2 []", done
 

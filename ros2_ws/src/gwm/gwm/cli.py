@@ -7,10 +7,18 @@ import sys
 from contextlib import nullcontext, redirect_stdout
 from importlib.metadata import version
 
+from gwm.graph import PRECISIONS, RUNTIMES, TASKS
 from gwm.terminal import Parser, as_called, said_by_system, without_number
 from gwm.verbs import bench, calibrate, data, deploy, futures, learn, run, scene, site
-from gwm_core.errors import InputError
+from gwm_core.errors import InputError, one_of
 from gwm_core.json_files import STDOUT
+
+WORDS = {  # of all verbs alike, looked at before imports that take seconds
+    "task": TASKS,
+    "difficulty": ("nominal", "hard"),
+    "backend": RUNTIMES,
+    "precision": PRECISIONS,
+}
 
 
 def _parser() -> Parser:
@@ -40,6 +48,8 @@ def main() -> int:
             parser.error(f"unrecognized arguments: {' '.join(args.passed_on)}")
         for name, value in vars(args).items():
             setattr(args, name, _at_home(value))
+            if name in WORDS:
+                one_of(name, value, WORDS[name])
         to_stdout = getattr(args, "json", None) == STDOUT  # then what people read goes to stderr
         with redirect_stdout(sys.stderr) if to_stdout else nullcontext():
             return args.run(args)

@@ -27,6 +27,7 @@ DEVICES = ("spacemouse", "gamepad", "keyboard", "leader")  # gwm_core.control.de
 MODES = ("policy", "teleop", "shared")
 SUPERVISION = ("auto", "watch", "approve", "hold_to_run", "shadow")  # gwm_core.control.supervision
 RUNTIMES = ("auto", "tensorrt", "openvino", "onnxruntime", "torch")  # gwm_core.deploy.runtimes
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 PROFILES = ("desk", "lab", "full")  # gwm_core.control.limits
 GRIPPERS = ("auto", "forward", "franka", "action")
 END_WITH_PARENT = "GWM_END_WITH_PARENT"  # the starter's process id, for processes that it looks after
@@ -169,7 +170,7 @@ def graph(
     one_of("device", device, DEVICES)
     one_of("gripper", gripper, GRIPPERS)
     one_of("backend", backend, RUNTIMES)
-    one_of("precision", precision, ("auto", "fp32", "bf16", "fp16"))
+    one_of("precision", precision, PRECISIONS)
     if controller == "forward" and robot != "sim":
         raise InputError(
             "forward is for simulated arms (100 Hz steps break the real one's conditions): crisp, crisp_pose or jtc"

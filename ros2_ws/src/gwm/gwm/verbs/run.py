@@ -7,7 +7,6 @@ import os
 import textwrap
 
 from gwm.terminal import TASKS, natural, positive, shipped, verb, writable, writable_folder
-from gwm_core.errors import one_of
 
 
 def add(verbs) -> None:
@@ -53,14 +52,11 @@ def _arguments() -> str:
 
 
 def demo(args) -> int:
-    from gwm.graph import TASKS as KNOWN
     from gwm.graph import graph, refuse_mixed_ros
 
-    refuse_mixed_ros()  # and the words, before imports that take seconds
+    refuse_mixed_ros()
     positive("episodes", args.episodes)
     natural("seed", args.seed)
-    one_of("task", args.task, KNOWN)
-    one_of("difficulty", args.difficulty, ("nominal", "hard"))
     writable(args.json)
     policy = args.policy or shipped()
     graph(task=args.task, policy=policy)
