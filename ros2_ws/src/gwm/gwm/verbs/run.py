@@ -7,6 +7,7 @@ import os
 import textwrap
 
 from gwm.terminal import TASKS, natural, positive, shipped, verb, writable, writable_folder
+from gwm_core.json_files import STDOUT
 
 
 def add(verbs) -> None:
@@ -34,7 +35,7 @@ def add(verbs) -> None:
          "gwm teleop", teleop)  # fmt: skip
 
     p = verb(verbs, "doctor", "Say what works on this machine and how to mend what does not.", "gwm doctor", doctor)
-    p.add_argument("--json", action="store_true", help="print JSON")
+    p.add_argument("--json", nargs="?", const=STDOUT, metavar="FILE", help="JSON alone, to FILE or stdout")
 
     verb(verbs, "test", "Run the tests; what follows is passed on to pytest.", "gwm test -k gate", test)
 
@@ -88,9 +89,10 @@ def teleop(args) -> int:
 
 
 def doctor(args) -> int:
+    writable(args.json)
     from gwm.doctor import report
 
-    return report(as_json=args.json)
+    return report(args.json)
 
 
 def test(args) -> int:
