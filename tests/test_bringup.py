@@ -199,7 +199,9 @@ def test_the_tasks_of_a_policy_are_its_own(tmp_path):
 
 def test_only_what_moves_the_arm_is_essential():
     def essential(**values):
-        return {node.name for node in graph.graph(**values) if node.essential}
+        nodes = graph.graph(**values)
+        assert not any(hasattr(node, "respawn") for node in nodes)  # nothing else decides who comes back
+        return {node.name for node in nodes if node.essential}
 
     assert essential() == essential(mode="shared") == essential(policy="expert") == {"sim", "gate"}
     assert essential(robot="fr3", start_cameras=True) == essential(robot="fr3", mode="teleop") == {"gate"}
