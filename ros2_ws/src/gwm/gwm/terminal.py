@@ -99,11 +99,15 @@ def writable(path: str | None) -> None:
 
 
 def writable_folder(path: str) -> None:
-    """Make a folder for results, or raise InputError now rather than after a long run."""
+    """Make a folder, or raise InputError now, before the work, where nothing can be written into it."""
+    import tempfile
+
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
     except OSError as error:
-        raise InputError(f"cannot write to {path}: {error.strerror}; choose another --out") from None
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another --out") from None
 
 
 class Bar:
