@@ -100,7 +100,7 @@ def _camera(camera: dict, values: dict) -> Node:
     """Colour, and depth aligned to it. publish_tf is off: the site file, not the driver, says where the camera is.
 
     global_time_enabled stamps images with the host's clock and follows the camera's drift; without it each camera's own
-    clock is taken, set once at the start, and images part from the joint states by and by.
+    clock is taken, set once at the start, and images part from the joint states by and by: 75 ppm are 0.27 s an hour.
     """
     _share("realsense2_camera")
     namespace, _, name = camera["prefix"].rpartition("/")

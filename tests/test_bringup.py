@@ -1,12 +1,16 @@
 """What can be known of the bring-up without launch, drivers or a robot."""
 
 import ast
+import json
+import shutil
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 import yaml
-from gwm import graph
+from gwm import arguments, graph
 
 from gwm_core import topics
 from gwm_core.control.recovery import BROADCASTERS, SILENCE
@@ -16,8 +20,12 @@ ROOT = Path(__file__).parents[1]
 CONTROLLERS = yaml.safe_load((ROOT / "launch/controllers.yaml").read_text())["/**"]
 
 
+def text_of(file):
+    return (ROOT / "launch" / file).read_text()
+
+
 def constant(file, name):
-    tree = ast.parse((ROOT / "launch" / file).read_text())
+    tree = ast.parse(text_of(file))
     (value,) = (n.value for n in tree.body if isinstance(n, ast.Assign) and n.targets[0].id == name)
     return ast.literal_eval(value)
 
@@ -84,13 +92,41 @@ def test_the_gate_shares_no_memory_and_finds_the_others_as_they_find_each_other(
 
 def test_the_drivers_take_the_graphs_arguments():
     """bringup.launch.py includes drivers.launch.py in its own scope, so the same word must mean the same."""
-    import inspect
+    assert set(constant("drivers.launch.py", "ARGUMENTS")) <= set(arguments.defaults())
+    assert set(constant("drivers.launch.py", "OWN")) | {"start_drivers"} == set(arguments.DRIVERS)
+    assert not set(arguments.DRIVERS) & set(arguments.defaults())
 
-    parameters = inspect.signature(graph.graph).parameters
-    own = constant("drivers.launch.py", "ARGUMENTS")
-    assert set(own) - set(parameters) == {"robot_ip", "use_fake_hardware"}
-    for name in set(own) & set(parameters) - {"robot"}:
-        assert own[name][0].lower() == str(parameters[name].default).lower(), name
+
+def test_drivers_and_graph_run_with_the_same_middleware():
+    """Without it 40 % of large images were lost on the way from the driver to us."""
+    for file in ("bringup.launch.py", "drivers.launch.py"):
+        assert "SetEnvironmentVariable(name, value) for name, value in gwm_graph.environment()" in text_of(file)
+
+
+def test_the_cameras_clocks_are_held_to_the_hosts():
+    calls = [n for n in ast.walk(ast.parse(text_of("drivers.launch.py"))) if isinstance(n, ast.Dict)]
+    given = {k.value: v for d in calls for k, v in zip(d.keys, d.values) if isinstance(k, ast.Constant)}
+    clocks = [name for name in given if name.endswith("global_time_enabled")]
+    assert sorted(clocks) == ["depth_module.global_time_enabled", "rgb_camera.global_time_enabled"]
+    assert all(given[name].value is True for name in clocks)
+
+
+@pytest.mark.parametrize("file", sorted(p.name for p in (ROOT / "launch").glob("*.launch.py")))
+def test_launch_files_need_no_more_than_ros_own_python_has(file):
+    """It has neither scipy nor fast_simplification: what needs them runs in a process of the environment."""
+    code = (
+        f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'ros2_ws/src/gwm')!r}]\n"
+        f"import ast; tree = ast.parse(open({str(ROOT / 'launch' / file)!r}).read())\n"
+        "for node in ast.walk(tree):\n"
+        "    name = getattr(node, 'module', '') or (node.names[0].name if isinstance(node, ast.Import) else '')\n"
+        "    if name.partition('.')[0] in ('gwm', 'gwm_core'):\n"
+        "        exec(compile(ast.Module([node], []), 'launch', 'exec'))\n"
+        "from gwm import arguments, graph\n"
+        "graph.graph(**arguments.parse(['policy:=expert']))\n"
+        "print('gwm.arguments' in sys.modules, 'numpy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-S", "-I", "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["True", "False"], done.stderr
 
 
 @pytest.mark.parametrize("file", sorted(p.name for p in (ROOT / "launch").glob("*.launch.py")))
@@ -127,11 +163,78 @@ def test_each_mode_has_its_planners_and_one_way_to_the_gate():
         ({"gripper": "suction"}, "franka"),
         ({"mode": "both"}, "shared"),
         ({"device": "mouse"}, "spacemouse"),
+        ({"speed": 1.5}, "speed:=1.5: a share of the profile's speeds"),
+        ({"speed": 0.0}, "above 0 to 1"),
+        ({"console": 70000}, "a port is wanted"),
+        ({"task": "pick"}, "was not trained on task 'pick': valid are lift, pick_place, stack"),
+        ({"shadow": True, "supervision": "watch"}, "shadow and watch are asked for at once"),
+        ({"shadow": True, "hold_to_run": True}, "shadow and hold_to_run are asked for at once"),
+        ({"supervision": "watch", "mode": "teleop"}, "watch holds when .* mode:=teleop has no policy"),
+        ({"supervision": "watch", "policy": "expert"}, "policy:=expert has no world model"),
+        ({"supervision": "watch", "imagination": False}, "imagination:=false turns that off"),
     ],
 )
 def test_wrong_arguments_are_refused_with_the_valid_ones(wrong, named):
     with pytest.raises(InputError, match=named):
         graph.graph(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("absent", "named"),
+    [("world.safetensors", "gwm train world"), ("divergence.json", "gwm bench divergence")],
+)
+def test_watch_is_refused_where_nothing_would_tell_the_gate(tmp_path, absent, named):
+    policy = tmp_path / "policy"
+    shutil.copytree(ROOT / "models/demo", policy)
+    assert gate_of(policy=str(policy), supervision="watch").parameters["mode"] == "watch"
+    (policy / absent).unlink()
+    with pytest.raises(InputError, match=f"has no .*{named}"):
+        graph.graph(policy=str(policy), supervision="watch")
+    for mode in ("auto", "approve", "hold_to_run", "shadow"):
+        assert gate_of(policy=str(policy), supervision=mode).parameters["mode"] == mode
+
+
+def gate_of(**values):
+    return next(node for node in graph.graph(**values) if node.name == "gate")
+
+
+def test_the_tasks_of_a_policy_are_its_own(tmp_path):
+    """A checkpoint says them in its weights, a bundle in its contract."""
+    shutil.copytree(ROOT / "models/demo", tmp_path / "p")
+    contract = tmp_path / "p/bundle.json"
+    contract.write_text(json.dumps(json.loads(contract.read_text()) | {"tasks": ["sort_screws"]}))
+    assert graph.graph(policy=str(tmp_path / "p"), task="sort_screws")
+    with pytest.raises(InputError, match="not trained on task 'lift': valid are sort_screws"):
+        graph.graph(policy=str(tmp_path / "p"), task="lift")
+    contract.unlink()
+    assert graph.graph(policy=str(tmp_path / "p"), task="lift")
+    (tmp_path / "p/policy.safetensors").write_bytes(b"\xff" * 64)
+    with pytest.raises(InputError, match="does not say its tasks"):
+        graph.graph(policy=str(tmp_path / "p"), task="lift")
+
+
+def test_only_what_moves_the_arm_is_essential():
+    def essential(**values):
+        nodes = graph.graph(**values)
+        assert not any(hasattr(node, "respawn") for node in nodes)  # nothing else decides who comes back
+        return {node.name for node in nodes if node.essential}
+
+    assert essential() == essential(mode="shared") == essential(policy="expert") == {"sim", "gate"}
+    assert essential(robot="fr3", start_cameras=True) == essential(robot="fr3", mode="teleop") == {"gate"}
+
+
+def test_the_doctor_finds_a_cameras_topics_whatever_slash_its_prefix_has(tmp_path):
+    pytest.importorskip("rclpy")
+    from gwm.doctor import _topics
+
+    from gwm_core.site import load_site
+
+    example = (ROOT / "launch/site.example.yaml").read_text()
+    (tmp_path / "site.yaml").write_text(example.replace("prefix: camera/front", "prefix: /camera/front"))
+    published = {topics.STATUS, *(make("camera/front") for make in (topics.color, topics.depth, topics.info))}
+    files = tmp_path / "site.yaml", ROOT / "launch/site.example.yaml"
+    (slash,), (plain,) = (_topics(published, set(), load_site(file)) for file in files)
+    assert slash == plain and "camera/front" not in slash.remedy and "camera/wrist" in slash.remedy
 
 
 def test_the_doctor_names_what_is_missing_and_who_would_bring_it():

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,11 +47,20 @@ def gwm(*words, cwd=None, **env):
         (["train", "world", "--data", "x", "--out", "x", "--ahead", "9"], "1-8"),
         (["up", "robot:=ur5"], "fr3, sim"),
         (["up", "colour:=red"], "unknown argument"),
-        (["up", "camera_hz:=fast"], "not a float"),
+        (["up", "camera_hz:=fast"], "camera_hz:=fast: a number is wanted"),
         (["up", "camera_hz:=0"], "no such camera"),
         (["up", "renderer:=magic"], "auto, egl"),
         (["up", "start_cameras:=true"], "brings its own cameras"),
         (["up", "policy:=/nowhere"], "no policy in /nowhere"),
+        (["up", "task:=pick"], "was not trained on task 'pick': valid are lift, pick_place, stack"),
+        (["up", "mode:=teleop", "task:=pick"], "unknown task 'pick'"),
+        (["up", "shadw:=true"], "is shadow meant"),
+        (["up", "record:=/proc/nothing"], "cannot write /proc/nothing"),
+        (["up", "supervision:=watch", "imagination:=false"], "imagination:=false turns that off"),
+        (["eval", "protocol", "/nowhere/p.yaml"], "No such file or directory"),
+        (["site", "check", "/nowhere"], "cannot read site file /nowhere: No such file or directory"),
+        (["demo", "--difficulty", "mad"], "hard, nominal"),
+        (["demo", "--seed", "-1"], "--seed must be 0 or more"),
         (["up", "site:=/nowhere"], "no site file"),
         (["up", "policy:=expert", "task:=juggle"], "lift, pick_place, stack"),
         (["up", "robot:=fr3", "policy:=expert"], "ground truth"),
@@ -66,8 +76,68 @@ def test_bad_input_is_one_clear_line_and_exit_2(words, named, tmp_path):
     assert done.returncode == 2, done.stderr
     assert named in done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("gwm:")]
-    assert len(lines) == 1 and "Traceback" not in done.stderr
+    assert len(lines) == 1 and "Traceback" not in done.stderr and "[Errno" not in done.stderr
     assert not [p for p in tmp_path.rglob("*") if p.is_file() and p.stat().st_size and p.suffix != ".log"]
+
+
+def test_words_are_refused_before_anything_heavy_is_imported(tmp_path):
+    code = (
+        "import sys; sys.argv = ['gwm', *sys.argv[1:]]; from gwm.cli import main; code = main();"
+        "print(code, [m for m in ('torch', 'mujoco', 'rclpy', 'scipy') if m in sys.modules])"
+    )
+    for words in (
+        ["demo", "--task", "juggle"],
+        ["demo", "--policy", "/nowhere"],
+        ["up", "task:=pick"],
+        ["up", "mode:=teleop", "task:=pick"],
+        ["collect", "--task", "juggle", "--out", "x"],
+        ["eval", "policy", "--task", "lift", "--difficulty", "mad"],
+        ["eval", "features", "--task", "juggle", "--data", "x", "--world", "x", "--out", "x"],
+        ["compile", "--backend", "magic"],
+        ["compile", "--precision", "fp8"],
+    ):
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path)
+        assert done.stdout.strip() == "2 []", done
+
+
+def test_json_goes_to_stdout_alone_for_a_dash(tmp_path):
+    done = gwm("site", "check", "--robot", "sim", "--json", "-", cwd=tmp_path)
+    assert set(json.loads(done.stdout)["cameras"]) == {"front", "side"} and "workspace" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_home_folder_that_no_shell_expanded_is_found(tmp_path):
+    done = gwm("site", "check", "--robot", "sim", "--json=~/found.json", cwd=tmp_path, HOME=str(tmp_path))
+    assert done.returncode == 0 and json.loads((tmp_path / "found.json").read_text())["robot"] == "fr3"
+    assert [path.name for path in tmp_path.iterdir()] == ["found.json"]
+
+
+def test_lines_to_type_in_name_the_command_as_it_was_called():
+    done = gwm("up", "policy:=/nowhere", GWM_CALLED="./gwm")
+    assert done.stderr.startswith("gwm: no policy") and "`./gwm train policy --out`" in done.stderr
+    assert "example: ./gwm up" in gwm("up", "--help", GWM_CALLED="./gwm").stdout
+    assert "export GWM_CALLED=$0" in (Path(__file__).parents[1] / "gwm").read_text()
+
+
+def test_what_the_system_refuses_is_one_line_with_the_file():
+    from gwm.terminal import said_by_system
+
+    try:
+        open("/nowhere/x")
+    except OSError as error:
+        assert said_by_system(error) == "/nowhere/x: No such file or directory"
+    assert said_by_system(OSError(28, "No space left on device")) == "No space left on device"
+    assert said_by_system(OSError("no answer")) == "no answer"
+
+
+def test_up_lists_its_arguments_and_the_version_is_known():
+    from gwm.arguments import described
+
+    done = gwm("up", "--help")
+    words = " ".join(done.stdout.split())
+    for name, text in described().items():
+        assert f" {name}:=" in words and text in words
+    assert gwm("--version").stdout.startswith("gwm 0.")
 
 
 def test_the_test_verb_passes_options_on():

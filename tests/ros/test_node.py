@@ -1,5 +1,6 @@
 """What becomes of a node whose callback fails."""
 
+import signal
 import subprocess
 import sys
 
@@ -27,3 +28,60 @@ def test_an_exception_in_a_callback_ends_the_process_after_the_last_wish(domain)
     """Of the gate that is a ramp to rest."""
     done = subprocess.run([sys.executable, "-c", BAD], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1 and "at rest" in done.stdout and "RuntimeError: boom" in done.stderr
+
+
+STILL = """
+import sys
+from dataclasses import dataclass
+import rclpy
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from gwm.node import declare, spin
+
+@dataclass(frozen=True)
+class Numbers:
+    rate_hz: float = 100.0
+
+class Still(Node):
+    def __init__(self):
+        super().__init__("still")
+        declare(self, Numbers)
+        self.create_timer(0.01, self.change)
+
+    def change(self):
+        for parameter in (Parameter("rate_hz", value=50.0), Parameter("use_sim_time", value=True)):
+            (answer,) = self.set_parameters([parameter])
+            value = self.get_parameter(parameter.name).value
+            print(parameter.name, answer.successful, value, answer.reason, flush=True)
+        raise SystemExit
+
+sys.exit(spin(Still))
+"""
+
+
+def run_still(*words):
+    command = [sys.executable, "-c", STILL, "--ros-args", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_parameter_that_is_read_once_says_so_when_it_is_set(domain):
+    done = run_still()
+    rate, clock = done.stdout.splitlines()[:2]
+    assert rate.startswith("rate_hz False 100.0 rate_hz: read at the start alone"), done.stderr
+    assert clock.startswith("use_sim_time False False use_sim_time: read at the start alone")
+
+
+@pytest.mark.parametrize("file", [False, True])
+def test_a_parameter_that_the_node_does_not_have_is_refused(domain, tmp_path, file):
+    (tmp_path / "p.yaml").write_text("still:\n  ros__parameters:\n    rate: 50.0\n")
+    done = run_still(*(("--params-file", str(tmp_path / "p.yaml")) if file else ("-p", "rate:=50.0")))
+    assert done.returncode == 2 and "gwm: still has no parameter 'rate': valid are rate_hz" in done.stderr
+
+
+def test_a_node_that_is_told_to_end_while_it_imports_ends_without_a_word():
+    code = "import sys, time; sys.orig_argv.append('gwm.slow_node'); import gwm; "
+    code += "print('up', flush=True); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "up\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30) == ("", "") and process.returncode == 0

@@ -24,7 +24,7 @@ FILES = ("bringup.launch.py", "teleop.launch.py", "drivers.launch.py")
 DRIVERS = {  # further arguments of the launch files: default, meaning
     "start_drivers": ("false", "start the drivers of the robot and its cameras as well"),
     "robot_ip": ("", "of the control box, for the drivers; empty: robot.ip of the site file"),
-    "use_fake_hardware": ("false", "ros2_control's stand-in for the arm, for the drivers"),
+    "use_fake_hardware": ("false", "ros2_control's stand-in for the arm, for the drivers (efforts do not move it)"),
 }
 
 

@@ -7,10 +7,18 @@ import sys
 from contextlib import nullcontext, redirect_stdout
 from importlib.metadata import version
 
-from gwm.terminal import Parser, as_called, said_by_system
+from gwm.graph import PRECISIONS, RUNTIMES, TASKS
+from gwm.terminal import Parser, as_called, said_by_system, without_number
 from gwm.verbs import bench, calibrate, data, deploy, futures, learn, run, scene, site
-from gwm_core.errors import InputError
+from gwm_core.errors import InputError, one_of
 from gwm_core.json_files import STDOUT
+
+WORDS = {  # of all verbs alike, looked at before imports that take seconds
+    "task": TASKS,
+    "difficulty": ("nominal", "hard"),
+    "backend": RUNTIMES,
+    "precision": PRECISIONS,
+}
 
 
 def _parser() -> Parser:
@@ -24,6 +32,13 @@ def _parser() -> Parser:
     return parser
 
 
+def _at_home(value):
+    """With the home folder for a leading ~, as in --out=~/x, which no shell expands."""
+    if isinstance(value, list):
+        return [_at_home(part) for part in value]
+    return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~") else value
+
+
 def main() -> int:
     """Entry point."""
     try:
@@ -32,13 +47,14 @@ def main() -> int:
         if args.passed_on and args.run is not run.test:
             parser.error(f"unrecognized arguments: {' '.join(args.passed_on)}")
         for name, value in vars(args).items():
-            if isinstance(value, str) and value.startswith("~"):  # --out=~/x, which no shell expands
-                setattr(args, name, os.path.expanduser(value))
+            setattr(args, name, _at_home(value))
+            if name in WORDS:
+                one_of(name, value, WORDS[name])
         to_stdout = getattr(args, "json", None) == STDOUT  # then what people read goes to stderr
         with redirect_stdout(sys.stderr) if to_stdout else nullcontext():
             return args.run(args)
     except InputError as error:
-        print(f"gwm: {as_called(str(error))}", file=sys.stderr)
+        print(f"gwm: {as_called(without_number(str(error)))}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"gwm: {said_by_system(error)}", file=sys.stderr)

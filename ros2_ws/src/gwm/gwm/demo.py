@@ -13,6 +13,7 @@ import numpy as np
 from gwm.graph import graph
 from gwm.live import INTERRUPTED, Idle, ending, live
 from gwm.operator import GraphOver, Operator, Trouble
+from gwm.terminal import say_next
 from gwm_core import topics
 from gwm_core.control.judge import judge
 from gwm_core.data.contact_sheet import contact_sheet
@@ -55,6 +56,7 @@ def run_demo(args, policy: str) -> int:
     _table(figures)
     if any(out.glob("episode_*[0-9]")):
         contact_sheet(out)
+        say_next(f"gwm replay {out} --html replay.html")
     print(f"\nlog, summary.json and what was recorded: {out}")
     for path in unfinished(out):
         print(f"{path}.partial was not saved: `gwm data recover {path}.partial`")

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from gwm.graph import ROOT, environment, refuse_mixed_ros, share
 from gwm_core import topics
 from gwm_core.errors import InputError
-from gwm_core.json_files import to_json
+from gwm_core.json_files import write_json
 from gwm_core.site import DEFAULT_FILE, Site, load_site, simulation_site
 
 OK, LIMITED, BROKEN = 0, 1, 2
@@ -49,7 +49,7 @@ def _packages() -> Iterator[Check]:
         "mujoco",
         "ruckig",
         "rosbags",
-        "yaml",
+        "ruamel.yaml",
         "fast_simplification",
     ):
         try:
@@ -226,11 +226,11 @@ def examine(groups=EVERYTHING) -> list[Check]:
     return checks
 
 
-def report(as_json: bool) -> int:
-    """Print every check; returns the worst level."""
+def report(json: str | None) -> int:
+    """Print every check, or write them to the file ``json``; returns the worst level."""
     checks = examine()
-    if as_json:
-        print(to_json([c._asdict() for c in checks], indent=1))
+    if json:
+        write_json(json, [c._asdict() for c in checks])
     else:
         for c in checks:
             print(

@@ -27,6 +27,7 @@ DEVICES = ("spacemouse", "gamepad", "keyboard", "leader")  # gwm_core.control.de
 MODES = ("policy", "teleop", "shared")
 SUPERVISION = ("auto", "watch", "approve", "hold_to_run", "shadow")  # gwm_core.control.supervision
 RUNTIMES = ("auto", "tensorrt", "openvino", "onnxruntime", "torch")  # gwm_core.deploy.runtimes
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 PROFILES = ("desk", "lab", "full")  # gwm_core.control.limits
 GRIPPERS = ("auto", "forward", "franka", "action")
 END_WITH_PARENT = "GWM_END_WITH_PARENT"  # the starter's process id, for processes that it looks after
@@ -169,13 +170,17 @@ def graph(
     one_of("device", device, DEVICES)
     one_of("gripper", gripper, GRIPPERS)
     one_of("backend", backend, RUNTIMES)
-    one_of("precision", precision, ("auto", "fp32", "bf16", "fp16"))
+    one_of("precision", precision, PRECISIONS)
     if controller == "forward" and robot != "sim":
         raise InputError(
             "forward is for simulated arms (100 Hz steps break the real one's conditions): crisp, crisp_pose or jtc"
         )
     one_of("profile", profile, ("", *PROFILES))
     one_of("renderer", renderer, ("auto", "egl", "osmesa", "raycast"))
+    if not 0 < speed <= 1:
+        raise InputError(f"speed:={speed:g}: a share of the profile's speeds is wanted, above 0 to 1")
+    if not 0 <= console <= 65535:
+        raise InputError(f"console:={console}: a port is wanted, or 0 for none")
     if not (0 < camera_hz <= 90 and 16 <= camera_width <= 1920 and 16 <= camera_height <= 1080):
         raise InputError(f"no such camera: {camera_width}x{camera_height} at {camera_hz} Hz (up to 1920x1080 at 90)")
     if start_cameras and robot == "sim":
@@ -195,7 +200,7 @@ def graph(
                 f"{policy} is no bundle, and nothing else moves an arm: `gwm compile {policy} --out BUNDLE`"
             )
         if mode != "teleop":
-            one_of(f"task for the policy in {policy}", task, policy_tasks(Path(policy)))
+            _refuse_untaught(task, policy)
     common = {"robot": robot, "site": site}
     alone = {**_profile("fastdds_gate.xml"), "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}  # the file says why
     watched = _supervision(supervision, shadow, hold_to_run)
@@ -264,6 +269,12 @@ def _refuse_blind_watch(mode: str, policy: str, imagination: bool) -> None:
         missing = f"{policy} has no divergence.json, which says what is normal: `gwm bench divergence` measures it"
     if missing:
         raise InputError(f"supervision:=watch holds when what is seen leaves what was imagined, and {missing}")
+
+
+def _refuse_untaught(task: str, policy: str) -> None:
+    tasks = policy_tasks(Path(policy))
+    if task not in tasks:
+        raise InputError(f"the policy in {policy} was not trained on task '{task}': valid are {', '.join(tasks)}")
 
 
 def policy_tasks(policy: Path) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ class Restarts:
 
     def __init__(self):
         self._early: dict[str, int] = {}  # ends in a row before SETTLED, by process
+        self._proven: set[str] = set()  # processes that ran with these words: what they then refuse may pass
         self.refused: dict[str, str] = {}  # processes that are not started again: why
 
     def ended(self, node: NodeSpec, code: int, lived: float) -> Ending:
@@ -36,7 +37,9 @@ class Restarts:
         how = f"{node.name} ended {_how(code)}"
         if node.essential:
             return Ending(f"{how}: the graph is stopped", over=True)
-        if code == BAD_INPUT:
+        if lived >= SETTLED:
+            self._proven.add(node.name)
+        if code == BAD_INPUT and node.name not in self._proven:
             text = f"{how}, for the reason it has just given: not started again, the graph goes on without it"
             self.refused[node.name] = text
             return Ending(text)
@@ -47,6 +50,7 @@ class Restarts:
     def forget(self, name: str) -> None:
         """It is another process from now on."""
         self._early.pop(name, None)
+        self._proven.discard(name)
         self.refused.pop(name, None)
 
     def missing(self, early: int = 3) -> str:

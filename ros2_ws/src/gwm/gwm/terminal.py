@@ -41,6 +41,11 @@ def say_next(text: str) -> None:
     print(f"next: {as_called(text)}")
 
 
+def without_number(text: str) -> str:
+    """``text`` without the system's numbers of errors in it, which say nothing beside its words."""
+    return re.sub(r"\[Errno -?\d+\] ", "", text)
+
+
 def said_by_system(error: OSError) -> str:
     """One line for what the system refused, with the file where it names one."""
     names = [str(name) for name in (error.filename, error.filename2) if name is not None]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gwm.terminal import renderer, shipped, verb, writable_folder
+from gwm.terminal import renderer, say_next, shipped, verb, writable, writable_folder
+from gwm_core.json_files import write_json
 
 GOLDEN, GOLDEN_SEED = 8, 4000  # moments kept in a bundle, and the first simulated episode they are from
 
@@ -19,6 +20,7 @@ def add(verbs) -> None:
     p.add_argument("--data", metavar="DIR", help="episodes for the golden inputs (default: simulated ones)")
     p.add_argument("--backend", default="auto", help="auto, tensorrt, openvino, onnxruntime or torch")
     p.add_argument("--precision", default="auto", help="auto, fp32, bf16 (openvino) or fp16 (tensorrt, onnxruntime)")
+    p.add_argument("--json", metavar="FILE", help="write what was found to FILE (- writes it to stdout)")
 
 
 def compile_(args) -> int:
@@ -27,6 +29,7 @@ def compile_(args) -> int:
     from gwm_core.deploy.runtimes import choose
 
     choose(args.backend, args.precision)
+    writable(args.json)
     source = Path(args.source or shipped())
     folder = Path(args.out or source)
     if args.out:
@@ -37,6 +40,11 @@ def compile_(args) -> int:
     far, tasks = actor.drift, ", ".join(bundle.contract["tasks"])
     print(f"{folder}: {tasks} by {actor.backend} in {actor.precision}; golden rows within {far.normalized:.1e} of "
           f"their spread, {far.mm:.3f} mm, {far.degrees:.3f} degrees")  # fmt: skip
+    if args.json:
+        found = {"tasks": list(bundle.contract["tasks"]), "backend": actor.backend, "precision": actor.precision}
+        drift = {"normalized": float(far.normalized), "mm": float(far.mm), "degrees": float(far.degrees)}
+        write_json(args.json, {"bundle": str(folder), **found, "drift": drift})
+    say_next(f"gwm up policy:={folder}")
     return 0
 
 

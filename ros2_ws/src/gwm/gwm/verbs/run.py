@@ -6,8 +6,8 @@ import argparse
 import os
 import textwrap
 
-from gwm.terminal import TASKS, natural, positive, shipped, verb, writable
-from gwm_core.errors import one_of
+from gwm.terminal import TASKS, natural, positive, shipped, verb, writable, writable_folder
+from gwm_core.json_files import STDOUT
 
 
 def add(verbs) -> None:
@@ -35,7 +35,7 @@ def add(verbs) -> None:
          "gwm teleop", teleop)  # fmt: skip
 
     p = verb(verbs, "doctor", "Say what works on this machine and how to mend what does not.", "gwm doctor", doctor)
-    p.add_argument("--json", action="store_true", help="print JSON")
+    p.add_argument("--json", nargs="?", const=STDOUT, metavar="FILE", help="JSON alone, to FILE or stdout")
 
     verb(verbs, "test", "Run the tests; what follows is passed on to pytest.", "gwm test -k gate", test)
 
@@ -53,17 +53,15 @@ def _arguments() -> str:
 
 
 def demo(args) -> int:
-    from gwm.graph import TASKS as KNOWN
     from gwm.graph import graph, refuse_mixed_ros
 
-    refuse_mixed_ros()  # and the words, before imports that take seconds
+    refuse_mixed_ros()
     positive("episodes", args.episodes)
     natural("seed", args.seed)
-    one_of("task", args.task, KNOWN)
-    one_of("difficulty", args.difficulty, ("nominal", "hard"))
     writable(args.json)
     policy = args.policy or shipped()
     graph(task=args.task, policy=policy)
+    writable_folder(args.out)
     from gwm.demo import run_demo
 
     return run_demo(args, policy)
@@ -91,9 +89,10 @@ def teleop(args) -> int:
 
 
 def doctor(args) -> int:
+    writable(args.json)
     from gwm.doctor import report
 
-    return report(as_json=args.json)
+    return report(args.json)
 
 
 def test(args) -> int:

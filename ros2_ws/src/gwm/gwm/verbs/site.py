@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from gwm.terminal import verb, writable
+from gwm.terminal import say_next, verb, writable
 from gwm_core.errors import one_of
 from gwm_core.json_files import write_json
 
@@ -56,6 +56,8 @@ def check(args) -> int:
         print(f"camera     {name}: {camera.prefix}, serial {camera.serial or '(none)'}, at {xyz} m in the {place}")
     for remark in found["remarks"]:
         print(f"note       {remark}")
+    if args.file:
+        say_next(f"gwm up robot:={args.robot} site:={args.file}")
     return 0
 
 
