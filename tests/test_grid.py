@@ -234,7 +234,7 @@ class ByStamp(EpisodeWriter):
 
 
 @pytest.mark.parametrize("writer", [EpisodeWriter, ByStamp])
-@pytest.mark.parametrize("seconds", [-30, -1.5, -0.5])
+@pytest.mark.parametrize("seconds", [-4, -1.5, -0.5])
 def test_a_clock_set_back_leaves_the_longest_stretch_and_is_said(tmp_path, monkeypatch, seconds, writer):
     monkeypatch.setattr(test_recording, "EpisodeWriter", writer)
     path = set_clock(tmp_path / "episode", seconds, 4.0)
@@ -281,19 +281,22 @@ def test_one_stray_stamp_costs_one_message(tmp_path):
     assert any("1 stamps far from those before and after" in note for note in episode.notes)
 
 
-@pytest.mark.parametrize("part", ["front/color/image_raw/compressed", "Depth", topics.JOINT_STATES, topics.COMMAND])
-def test_a_stamp_that_comes_twice_counts_once(tmp_path, part):
-    seen = []
+@pytest.mark.parametrize("part", [
+    "camera/front/color/image_raw/compressed", "camera/side/aligned_depth_to_color/image_raw/compressedDepth",
+    topics.JOINT_STATES, topics.COMMAND,
+])  # fmt: skip
+def test_a_stamp_that_comes_twice_counts_once(tmp_path, monkeypatch, part):
+    class Twice(EpisodeWriter):
+        count = 0
 
-    def remember(topic, message):
-        if part in topic and topic.endswith(part[-5:]):
-            seen.append((topic, message))
-        return message
+        def write(self, topic, message, stamp):
+            super().write(topic, message, stamp)
+            self.count += topic == part
+            if topic == part and self.count == 6:
+                super().write(topic, message, stamp + 1_000_000)
 
-    writer = record(tmp_path / "episode", 1.0, remember)
-    topic, message = seen[5]
-    writer.write(topic, message, 9 * SECOND)
-    path = writer.close(ABOUT)
+    monkeypatch.setattr(test_recording, "EpisodeWriter", Twice)
+    path = record(tmp_path / "episode", 1.0).close(ABOUT)
     found = findings(path)
     assert found.errors == [] and any("have the stamp of another" in warning for warning in found.warnings)
     assert len(tabulate(read_episode(path))) == 11
