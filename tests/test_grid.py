@@ -100,6 +100,7 @@ def gwm(monkeypatch, capsys, *words) -> tuple[int, str, str]:
     return code, *capsys.readouterr()
 
 
+@pytest.mark.timeout(600)
 def test_live_recordings_train_everything_without_a_word(live, tmp_path, monkeypatch, capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
@@ -109,10 +110,6 @@ def test_live_recordings_train_everything_without_a_word(live, tmp_path, monkeyp
                 "--processes", 2, "--out", tmp_path / "model",
             )  # fmt: skip
             assert code == 0 and "nan" not in said, wrong
-    clips = load_clips([live], LiftConfig(count=64), 2)
-    follows = np.diff(clips.stamps)[clips.starts(2)]
-    assert np.abs(follows - STEP).max() <= STEP / 2 and abs(follows.mean() - STEP) < 0.02 * STEP
-    assert len(clips.starts(10)) > 0.6 * (len(clips) - 20)
 
 
 def test_exports_clips_and_samples_take_the_same_moments_of_a_live_recording(live):
@@ -120,6 +117,8 @@ def test_exports_clips_and_samples_take_the_same_moments_of_a_live_recording(liv
     clips = episode_clips(episode, LiftConfig(count=64))
     (table,) = tables(episode)
     assert len(table) == len(clips["stamps"]) > 30
+    apart = np.diff(clips["stamps"])
+    assert np.abs(apart - STEP).max() <= STEP / 2 and abs(apart.mean() - STEP) < 0.03 * STEP
     np.testing.assert_allclose(table.columns["observation.pose"], clips["poses"], atol=1e-6)
     samples = episode_samples(episode, LiftConfig(count=64))
     kept = ~np.any([(clips["stamps"] >= a) & (clips["stamps"] <= b) for a, b in episode.unusable], axis=0)
