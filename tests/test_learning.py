@@ -11,6 +11,7 @@ import torch
 
 from gwm_core.control.kinematics import fk
 from gwm_core.data.episode import list_episodes, read_episode
+from gwm_core.deploy.actor import Actor
 from gwm_core.errors import InputError
 from gwm_core.learn.clips import load_clips
 from gwm_core.learn.collect import CollectConfig, collect
@@ -22,6 +23,7 @@ from gwm_core.model.checkpoint import load_policy
 from gwm_core.model.config import named_config
 from gwm_core.rollout import trials_hash
 from gwm_core.scene.lift import LiftConfig
+from gwm_core.types import Observation
 
 POLICY, TRAIN = named_config("tiny")
 
@@ -145,7 +147,7 @@ def test_the_cache_of_samples_knows_its_episodes(episodes, samples, tmp_path):
         return load_samples([mine], POLICY.tasks, POLICY.lift, processes=1)
 
     assert len(load()) == len(samples)
-    (cache,) = mine.glob("samples-*")
+    (cache,) = mine.glob("samples-*/points.npy")
     cache.write_bytes(cache.read_bytes()[:1000])
     np.testing.assert_array_equal(load().points, samples.points)
     record = list_episodes(mine)[0] / "episode.json"
@@ -204,10 +206,10 @@ def test_play_is_for_the_world_model_alone(tmp_path, renderer):
 
 
 def test_a_policy_learns_the_tasks_its_episodes_are_of(episodes, tmp_path, monkeypatch, capsys):
-    """A lab's own task: the names come from what was recorded."""
+    """The names come from what was recorded: a policy that saw ``lift`` alone does not say that it can stack."""
     from gwm import cli
 
-    assert tasks_of([episodes], POLICY.tasks) == POLICY.tasks
+    assert POLICY.tasks == ("lift", "pick_place", "stack") and tasks_of([episodes], POLICY.tasks) == ("lift",)
     for path in list_episodes(episodes)[:3]:
         shutil.copytree(path, tmp_path / "own" / path.name)
         info = json.loads((path / "episode.json").read_text()) | {"task": "sort_screws"}
@@ -217,6 +219,9 @@ def test_a_policy_learns_the_tasks_its_episodes_are_of(episodes, tmp_path, monke
     monkeypatch.setattr("sys.argv", ["gwm", *words, "--iterations", "2", "--processes", "1"])
     assert cli.main() == 0, capsys.readouterr()
     assert load_policy(tmp_path / "mine").config.tasks == ("sort_screws",)
+    with pytest.raises(InputError, match="unknown task 'stack': valid are sort_screws"):
+        observation = Observation(1, (), None, "stack")
+        Actor(tmp_path / "mine", backend="torch", trusted=True).act(np.zeros((1024, 14)), observation)
 
 
 def test_validation_has_its_share_of_the_episodes_and_at_least_one():

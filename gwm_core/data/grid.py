@@ -94,7 +94,7 @@ def refuse_short(what: str, length: int, longest: int, measured: Rate | None = N
     """What to raise where nothing goes on for ``length`` moments, ``longest`` at most: why, and what would help."""
     why = f"; {measured}" if measured else ""
     slow = measured is not None and measured.hz < 1 / (STEP * 1e-9 * (1 + _NEAR))
-    help_ = "cameras at 10 Hz or more are wanted" if slow else "longer episodes, or a shorter horizon, are wanted"
+    help_ = "cameras at 10 Hz or more are wanted" if slow else "longer episodes, or a shorter --horizon, are wanted"
     return InputError(
         f"{what} goes on for {length} moments of {CHUNK_DT} s, the longest stretch has {longest}{why}: {help_}"
     )
