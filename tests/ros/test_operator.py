@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(120)
 
 
 class Troubled(rclpy.node.Node):
-    """A gate and a recorder on a busy machine: refusals that pass, homing that is stopped, an episode long in writing."""
+    """A gate and a recorder on a busy machine: refusals that pass, homing that stops, an episode slow to write."""
 
     def __init__(self):
         super().__init__("troubled")
