@@ -76,11 +76,13 @@ class RecorderNode(Node):
         self._subscribe_all()
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
         aside = ReentrantCallbackGroup()  # what waits for the thread must not keep others from running
-        for name, act in {
-            "start": self._recording.start, "save": self._recording.save,
-            "discard": self._recording.discard, "keep": self._recording.keep,
-        }.items():  # fmt: skip
-            self.create_service(Trigger, f"recorder/{name}", self._service(act), callback_group=aside)
+        kept = self._recording
+        for name, act, after_pictures in (
+            ("start", kept.start, False), ("save", lambda _: kept.save(), True),
+            ("discard", lambda _: kept.discard(), False), ("keep", lambda _: kept.keep(), True),
+        ):  # fmt: skip
+            serve = self._service(act, after_pictures)
+            self.create_service(Trigger, f"recorder/{name}", serve, callback_group=aside)
         self.create_timer(0.5, self._report, clock=STEADY)
 
     def _subscribe_all(self) -> None:
@@ -172,11 +174,14 @@ class RecorderNode(Node):
         if (error := future.exception()) is not None:
             self.get_logger().error(str(error))
 
-    def _service(self, act: Callable):
+    def _service(self, act: Callable, after_pictures: bool):
+        """Serve ``act``, which is given when it was asked for [s]; the answer tells what came of it."""
+
         async def serve(request, response):
             self._settled()  # what was wished first is done first
+            work = partial(act, time.monotonic())
             try:
-                response.message, response.success = str(await self._jobs.ask(act)), True
+                response.message, response.success = str(await self._jobs.ask(work, after_pictures)), True
             except (InputError, OSError) as error:
                 response.message, response.success = str(error), False
             return response
