@@ -8,8 +8,9 @@ import pytest
 
 pytest.importorskip("rclpy")
 from gwm import messages, scene_messages
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo
-from std_msgs.msg import String
+from std_msgs.msg import Float64MultiArray, String, UInt64
 
 from gwm_core import topics
 from gwm_core.data import cdr
@@ -18,6 +19,21 @@ from gwm_core.data.cdr import STORE, deserialize
 from gwm_core.scene.camera import back_project, from_opencv, intrinsics
 from gwm_core.scene.camera_info import read_camera_info
 from gwm_core.types import Chunk
+
+
+@pytest.mark.parametrize("stamp", [1, 999_999_999, 1_795_000_000_123_456_789])
+def test_the_stamp_of_what_is_not_decoded(stamp):
+    for message in (
+        messages.joint_state(stamp, topics.ARM_JOINTS, np.zeros(7)),
+        messages.image(stamp, "front", np.zeros((4, 5, 3), np.uint8)),
+        messages.diagnostics(stamp, "gate", "RUNNING", {"plan": 7}),
+        messages.trajectory(Chunk(stamp, np.zeros((16, 7)), np.zeros(16))),
+    ):
+        content = serialize_message(message)
+        assert messages.has_header(type(message)) and messages.stamp_of(content) == stamp
+        big = bytes([0, 0, 0, 0]) + content[4:8][::-1] + content[8:12][::-1]
+        assert messages.stamp_of(big) == stamp
+    assert not any(messages.has_header(kind) for kind in (String, Float64MultiArray, UInt64))
 
 
 def test_a_chunk_survives_the_wire():

@@ -90,12 +90,27 @@ def test_exactly_the_commands_that_follow_no_plan_are_off_the_task():
 def test_a_gate_that_was_not_heard_is_taken_for_none_that_followed():
     follows = {"state": "RUNNING", "cause": "following plans", "plan": "7"}
     statuses = [(2 * SECOND, follows), (5 * SECOND, follows), (5 * SECOND + 10, follows)]
-    assert off_task_intervals(statuses, np.array([]), (SECOND, 6 * SECOND)) == [
+    commands = np.arange(SECOND, 6 * SECOND, SECOND // 100)
+    assert off_task_intervals(statuses, commands, (SECOND, 6 * SECOND)) == [
         (SECOND, 2 * SECOND - 1, "gate not heard"),
         (2 * SECOND + SILENT, 5 * SECOND - 1, "gate not heard"),
-        (5 * SECOND + 10 + SILENT, 6 * SECOND, "gate not heard"),
+        (5 * SECOND + SILENT, 6 * SECOND, "gate not heard"),  # the last two belong to one period
     ]
     assert off_task_intervals([], np.array([SECOND]), (SECOND, 2 * SECOND)) == []  # `gwm collect` has no such process
+
+
+def test_where_commands_are_missing_nobody_knows_what_was_followed():
+    follows = {"state": "RUNNING", "cause": "following plans", "plan": "7"}
+    statuses = [(SECOND + k * SECOND // 10, follows) for k in range(21)]
+    commands = np.arange(SECOND, 3 * SECOND + 1, SECOND // 100)
+    lost = (commands > 1.47 * SECOND) & (commands < 1.53 * SECOND)  # over a status
+    assert off_task_intervals(statuses, commands, (SECOND, 3 * SECOND)) == []
+    assert off_task_intervals(statuses, commands[~lost], (SECOND, 3 * SECOND)) == [
+        (1_470_000_000, 1_529_999_999, "no command recorded")
+    ]
+    assert off_task_intervals(statuses, np.array([], np.int64), (SECOND, 3 * SECOND)) == [
+        (SECOND, 3 * SECOND, "no command recorded")
+    ]
 
 
 def test_an_old_recording_tells_it_too(tmp_path):

@@ -238,7 +238,7 @@ def test_messages_overtake_pictures_and_nothing_overtakes_what_was_asked_before_
                 done.append(job.work)
                 backlog.finish(job, 0.0, 0.0)
             continue
-        backlog.put((number, step), picture=step == "picture", after_all=True if step == "ask" else None)
+        backlog.put((number, step), picture=step == "picture", after_pictures=step == "ask")
         begun.append((number, step))
         if step == "ask":
             asked.append(number)
@@ -259,9 +259,18 @@ def test_a_message_does_not_wait_for_pictures():
     backlog.put("small")
     assert [backlog.next().work for _ in range(4)] == ["small", 0, 1, 2]
     backlog.put(4, picture=True)
-    backlog.put("save", after_all=object())
+    backlog.put("save", after_pictures=True)
     backlog.put(5, picture=True)
-    assert [backlog.next().work for _ in range(3)] == [4, "save", 5]
+    backlog.put("start")
+    assert [backlog.next().work for _ in range(4)] == [4, "save", "start", 5]
+
+
+def test_an_episode_begins_when_it_was_asked_for_whatever_waited_then(recording):
+    folder = recording.start(now=1.0)
+    for k in range(1, 30):
+        recording.take(0.1 * k, *message(k))
+    recording.save()
+    assert [stamp for _, _, _, stamp in salvaged(folder / "bag")] == list(range(10, 30))
 
 
 def test_one_waits_as_long_as_less_is_left():

@@ -11,13 +11,14 @@ _GAIN = 0.05  # of the running mean: it remembers some twenty pictures
 
 
 class Job(NamedTuple):
-    """Something to do. ``after_all``: not before all that came before it, pictures too."""
+    """Something to do. ``after_pictures``: not before those that came before it."""
 
     number: int  # in the order in which they came
     work: Callable
     size: int  # [bytes] it holds
     picture: bool
-    after_all: Any  # whatever who asked for it is answered with, or None
+    after_pictures: bool
+    future: Any  # whoever asked for it is answered with it; None: nobody did
 
 
 @dataclass
@@ -64,17 +65,19 @@ class Backlog:
             return f"{self.seconds:.1f} s behind: the {self.slow} is too slow"
         return ""
 
-    def put(self, work: Callable, size: int = 0, picture: bool = False, after_all: Any = None) -> None:
+    def put(
+        self, work: Callable, size: int = 0, picture: bool = False, after_pictures: bool = False, future: Any = None
+    ) -> None:
         """Something begins to wait."""
         self._number += 1
         self.size += size
         lane = self._pictures if picture else self._others
-        lane.append(Job(self._number, work, size, picture, after_all))
+        lane.append(Job(self._number, work, size, picture, after_pictures, future))
 
     def next(self) -> Job | None:
         """What is to be done now, if anything; it waits no more, but for its bytes."""
         first = self._others[0] if self._others else None
-        held_up = first and first.after_all is not None and self._pictures and self._pictures[0].number < first.number
+        held_up = first and first.after_pictures and self._pictures and self._pictures[0].number < first.number
         lane = self._others if first and not held_up else self._pictures
         return lane.popleft() if lane else None
 

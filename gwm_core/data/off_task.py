@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 SILENT = 500_000_000  # [ns] that a status holds for; the gate publishes it every 100 ms, and at each change
+GAP = 50_000_000  # [ns] between two commands; the gate sends one every 10 ms
 _SAME_PERIOD = 20_000_000  # [ns] before a status: the command of the gate's period that the status ends
 
 
@@ -41,15 +43,25 @@ def off_task_intervals(
     for (begin, why), (after, _) in zip(told, [*told[1:], (last + 1, "")]):
         heard = min(after, begin + SILENT)
         pieces += [(begin, heard, why), (heard, after, "gate not heard")]
-    found: list[Interval] = []
+    runs: list[tuple[int, int, str]] = []
     for begin, after, why in pieces:
-        if after <= begin or not why:
+        if after <= begin:
             continue
-        if found and found[-1].why == why and found[-1].end == begin - 1:
-            found[-1] = found[-1]._replace(end=after - 1)
+        if runs and runs[-1][2] == why:
+            runs[-1] = (runs[-1][0], after, why)
         else:
-            found.append(Interval(int(begin), int(after) - 1, why))
+            runs.append((begin, after, why))
+    found: list[Interval] = []
+    for begin, after, why in runs:
+        parts = [(begin, after)] if why else _without_commands(begin, after, command_stamps)
+        found += [Interval(int(a), int(b) - 1, why or "no command recorded") for a, b in parts]
     return found
+
+
+def _without_commands(begin: int, after: int, command_stamps: np.ndarray) -> list[tuple[int, int]]:
+    """Where the commands that were followed are missing: what was sent there is not known."""
+    inside = command_stamps[(command_stamps >= begin) & (command_stamps < after)]
+    return [(a, b) for a, b in pairwise([begin, *inside.tolist(), after]) if b - a > GAP]
 
 
 def _begin(stamp: int, command_stamps: np.ndarray) -> int:

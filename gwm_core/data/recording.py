@@ -47,6 +47,7 @@ class Recording:
     _result: dict = field(default_factory=dict)
     _marks: dict = field(default_factory=dict)
     _writer: EpisodeWriter | None = None
+    _begun: float = -math.inf
     _synced: float = -math.inf
 
     @property
@@ -57,7 +58,7 @@ class Recording:
     def take(self, now: float, topic: str, kind: str, content: bytes, stamp: int) -> None:
         """A serialised message that came at ``now`` [s], with log time ``stamp`` [ns]."""
         self.ring.add(now, (topic, kind, content, stamp), len(content))
-        if self._writer is not None:
+        if self._writer is not None and now >= self._begun:
             self._guarded(lambda: self._writer.write_cdr(topic, kind, content, stamp))
 
     def miss(self, what: str, topic: str, count: int = 1) -> None:
@@ -105,8 +106,11 @@ class Recording:
     def _disk(self) -> Path:
         return next(path for path in (self.parent, *self.parent.absolute().parents) if path.exists())
 
-    def start(self) -> Path:
-        """Begin an episode. Raises InputError while one is recorded, or without room on the disk."""
+    def start(self, now: float = -math.inf) -> Path:
+        """Begin an episode of what came from ``now`` [s] on.
+
+        Raises InputError while one is recorded, or without room on the disk.
+        """
         if self._writer is not None:
             raise InputError("already recording: save or discard first")
         usage, wanted = shutil.disk_usage(self._disk()), 2 * self.disk.episode_mb << 20
@@ -116,6 +120,7 @@ class Recording:
                 f"{self.disk.free:.0%} are wanted; make room, or name another folder with record:="
             )
         self._writer, self.cut = EpisodeWriter(self._new("episode"), self.about), ""
+        self._begun = now
         self.counts = {}
         self._result = {}
         self._marks = {}

@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("rclpy")
 
+from gwm import bench_e2e, demo
 from test_live_graph import children_of
 
 from gwm_core.data.recover import recover
@@ -74,3 +76,13 @@ def test_an_interrupted_demo_says_what_it_waits_for_and_what_it_leaves(domain, t
     assert f"`gwm data recover {partial}`" in rest
     assert recover(partial)[1] > 0
     assert [log.stat().st_mode & 0o777 for log in Path(tmp_path).rglob("nodes.log")] == [0o600]
+
+
+def test_a_graph_of_which_nothing_was_heard_has_its_table_too(operator, capsys):
+    args = SimpleNamespace(task="lift", difficulty="nominal", seed=9000, episodes=3)
+    figures = demo._figures(operator, args, demo.Run(), {}) | {"trouble": "not ready after 180 s: gate, sim"}
+    demo._table(figures)
+    said = capsys.readouterr().out
+    assert "0 of 3 ended; not ready after 180 s: gate, sim" in said and "0 violations in 0 commands" in said
+    json.loads(json.dumps(figures, allow_nan=False))
+    assert bench_e2e._table([figures]) == {}

@@ -9,10 +9,11 @@ rclpy = pytest.importorskip("rclpy")
 from diagnostic_msgs.msg import DiagnosticArray
 from gwm import messages, operator
 from gwm.live import INTERRUPTED, ending, private
-from gwm.node import RELIABLE, now_ns
+from gwm.node import EVERY, RELIABLE, now_ns, subscribe_to_all
 from gwm.operator import GraphOver, Refused, Trouble
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.executors import MultiThreadedExecutor
+from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
+from std_msgs.msg import UInt64
 from std_srvs.srv import Trigger
 
 from gwm_core import topics
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.timeout(120)
 
 
 class Troubled(rclpy.node.Node):
-    """A gate and a recorder on a busy machine: refusals that pass, a stopped homing, an episode long in writing."""
+    """A gate and a recorder on a busy machine: refusals that pass, homing that stops, an episode slow to write."""
 
     def __init__(self):
         super().__init__("troubled")
@@ -134,6 +135,32 @@ def test_a_save_is_waited_for_while_it_gets_on_and_not_for_ever(troubled, monkey
     node.waiting, node.writes = 7, False
     with pytest.raises(Trouble, match="with 7 messages to be written before it"):
         own.wish("recorder/save", go_on)
+
+
+def test_all_that_waits_is_taken_in_one_turn(domain):
+    context = rclpy.Context()
+    rclpy.init(context=context, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+    here, there = (rclpy.create_node(name, context=context) for name in ("here", "there"))
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(here)
+    try:
+        got, raw = [], []
+        subscribe_to_all(here, UInt64, "numbers", lambda m: got.append(m.data), EVERY)
+        subscribe_to_all(here, UInt64, "numbers", raw.append, EVERY, raw=True)
+        publisher = there.create_publisher(UInt64, "numbers", EVERY)
+        while publisher.get_subscription_count() < 2:
+            executor.spin_once(timeout_sec=0.1)
+        for number in range(100):
+            publisher.publish(UInt64(data=number))
+        assert publisher.wait_for_all_acked(rclpy.duration.Duration(seconds=10))
+        for _ in range(3):  # a turn for each, and one that may find nothing
+            executor.spin_once(timeout_sec=0.5)
+        assert got == list(range(100)) and [bytes(m)[4] for m in raw] == got
+    finally:
+        executor.shutdown()
+        here.destroy_node()
+        there.destroy_node()
+        context.shutdown()
 
 
 @pytest.mark.parametrize("error, code, text", [

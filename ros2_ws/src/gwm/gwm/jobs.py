@@ -49,11 +49,11 @@ class Jobs:
             self._backlog.put(work)
             self._changed.notify()
 
-    def ask(self, work: Callable[[], Any]) -> Future:
-        """Do something after all that came before; what it returns or raises is the future's."""
+    def ask(self, work: Callable[[], Any], after_pictures: bool = True) -> Future:
+        """Do something after all that came before, or all but pictures; what it returns or raises is the future's."""
         future = Future()
         with self._changed:
-            self._backlog.put(work, after_all=future)
+            self._backlog.put(work, after_pictures=after_pictures, future=future)
             self._changed.notify()
         return future
 
@@ -82,7 +82,7 @@ class Jobs:
             self._send(None, None, error)
 
     def _do(self, job: Job) -> None:
-        begun, future, result, error = time.monotonic(), job.after_all, None, None
+        begun, future, result, error = time.monotonic(), job.future, None, None
         try:
             result = job.work()
         except Exception as raised:

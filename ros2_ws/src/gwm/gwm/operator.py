@@ -15,7 +15,7 @@ from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
 
 from gwm import messages
-from gwm.node import EVERY, RELIABLE, now_ns
+from gwm.node import EVERY, RELIABLE, now_ns, subscribe_to_all
 from gwm_core import topics
 from gwm_core.data.backlog import Patience
 from gwm_core.json_files import to_json
@@ -61,7 +61,7 @@ class Operator(Node):
         self.create_subscription(Float64MultiArray, topics.IMAGINED, self._on_future, RELIABLE)
         self.create_subscription(Float64MultiArray, topics.STAGES, self._on_stages, RELIABLE)
         self.create_subscription(String, topics.SIM_RESULT, self._on_result, RELIABLE)
-        self.create_subscription(JointState, topics.COMMAND, self._on_command, EVERY)
+        subscribe_to_all(self, JointState, topics.COMMAND, self._on_command, EVERY)
         wishes = [f"gate/{w}" for w in ("arm", "home", "hold", "stop", "reset")]
         wishes += [f"recorder/{w}" for w in ("start", "save", "discard")]
         self._wishes = {name: self.create_client(Trigger, name) for name in wishes}

@@ -15,6 +15,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState, PointCloud2
 from std_msgs.msg import Float64MultiArray, String, UInt64
@@ -23,7 +24,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from gwm import doctor, messages
 from gwm.jobs import Jobs
-from gwm.node import RELIABLE, SENSOR, STEADY, declare, now_ns, spin
+from gwm.node import EVERY, RELIABLE, SENSOR, STEADY, declare, now_ns, spin, subscribe_to_all
 from gwm_core import topics
 from gwm_core.data.about import about
 from gwm_core.data.backlog import Backlog
@@ -36,6 +37,8 @@ from gwm_core.reasons import Reasons
 from gwm_core.site import site_of
 
 READERS = {topics.JOINT_STATES: read_joint_state, topics.GRIPPER_STATES: read_gripper_state}
+OFTEN = dict.fromkeys((topics.JOINT_STATES, topics.GRIPPER_STATES, topics.COMMAND, topics.STATUS), EVERY)
+OFTEN[topics.ALIVE] = QoSProfile(depth=EVERY.depth, reliability=SENSOR.reliability)
 BURST, BEHIND = 256 << 20, 3.0  # [bytes], and [s] it would take to write them, that may wait for the writing thread
 SETTLE = 0.5  # [s] between a mark that says save and saving: what was said before it comes over other topics
 
@@ -77,11 +80,13 @@ class RecorderNode(Node):
         self._subscribe_all()
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
         aside = ReentrantCallbackGroup()  # what waits for the thread must not keep others from running
-        for name, act in {
-            "start": self._recording.start, "save": self._recording.save,
-            "discard": self._recording.discard, "keep": self._recording.keep,
-        }.items():  # fmt: skip
-            self.create_service(Trigger, f"recorder/{name}", self._service(act), callback_group=aside)
+        kept = self._recording
+        for name, act, after_pictures in (
+            ("start", kept.start, False), ("save", lambda _: kept.save(), True),
+            ("discard", lambda _: kept.discard(), False), ("keep", lambda _: kept.keep(), True),
+        ):  # fmt: skip
+            serve = self._service(act, after_pictures)
+            self.create_service(Trigger, f"recorder/{name}", serve, callback_group=aside)
         self.create_timer(0.5, self._report, clock=STEADY)
 
     def _subscribe_all(self) -> None:
@@ -95,7 +100,7 @@ class RecorderNode(Node):
         for view in (*self._site.cameras, topics.AFAR):
             kinds |= {topics.imagined(view, step): CompressedImage for step in range(1, topics.STEPS + 1)}
         for topic, kind in kinds.items():
-            self._subscribe(kind, topic, SENSOR if topic == topics.ALIVE else RELIABLE)
+            self._subscribe(kind, topic, OFTEN.get(topic, RELIABLE))
         for name, camera in self._site.cameras.items():
             color = partial(compressed_color, lossless=self._settings.lossless)
             pictures = {
@@ -127,7 +132,7 @@ class RecorderNode(Node):
             self._jobs.tell(partial(self._recording.miss, "lost", topic, event.total_count_change))
 
         events = SubscriptionEventCallbacks(message_lost=missed)
-        self.create_subscription(kind, topic, take, qos, event_callbacks=events, raw=True)
+        subscribe_to_all(self, kind, topic, take, qos, event_callbacks=events, raw=True)
 
     def _plain(self, name: str, kind, topic: str, came: float, logged: int, content: bytes) -> None:
         stamp = messages.stamp_of(content) if messages.has_header(kind) else logged
@@ -176,11 +181,14 @@ class RecorderNode(Node):
         if (error := future.exception()) is not None:
             self.get_logger().error(str(error))
 
-    def _service(self, act: Callable):
+    def _service(self, act: Callable, after_pictures: bool):
+        """Serve ``act``, which is given when it was asked for [s]; the answer tells what came of it."""
+
         async def serve(request, response):
             self._settled()  # what was wished first is done first
+            work = partial(act, time.monotonic())
             try:
-                response.message, response.success = str(await self._jobs.ask(act)), True
+                response.message, response.success = str(await self._jobs.ask(work, after_pictures)), True
             except (InputError, OSError) as error:
                 response.message, response.success = str(error), False
             return response
