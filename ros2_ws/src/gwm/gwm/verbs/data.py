@@ -9,7 +9,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from gwm.terminal import Bar, cores, natural, positive, verb, writable
+from gwm.terminal import Bar, cores, positive, verb, writable
 from gwm_core.errors import InputError, one_of
 from gwm_core.json_files import write_json
 
@@ -48,7 +48,9 @@ def add(verbs) -> None:
              "gwm data import lerobot data/theirs data/mine", import_)  # fmt: skip
     p.add_argument("kind", help=" or ".join(IMPORTS))
     p.add_argument("source", help="folder (lerobot) or file (robomimic)")
-    p.add_argument("out", help="folder for the episodes; an interrupted import goes on")
+    p.add_argument("out", help="folder for the episodes; those that it has already are left alone")
+    p.add_argument("--joint-unit", default="rad", help="lerobot: of joints and velocities, rad or degrees")
+    p.add_argument("--gripper-unit", default="m", help="lerobot: of the opening, m, mm or fraction (1 is open)")
 
 
 def _folder(p) -> None:
@@ -189,16 +191,18 @@ def export(args) -> int:
 
 
 def import_(args) -> int:
+    from gwm_core.data.imports import import_tables
     from gwm_core.data.lerobot import import_lerobot
     from gwm_core.data.robomimic import import_robomimic
-    from gwm_core.data.table import write_table
 
-    read = {"lerobot": import_lerobot, "robomimic": import_robomimic}[one_of("kind", args.kind, IMPORTS)]
-    made = 0
-    for number, table in enumerate(read(Path(args.source))):
-        folder = Path(args.out) / f"imported_{number:06d}"
-        if not folder.exists():
-            write_table(table, folder)
-            made += 1
-    print(f"{args.out}: {natural('episodes', made)} episodes")
+    source, units = Path(args.source), (args.joint_unit, args.gripper_unit)
+    if one_of("kind", args.kind, IMPORTS) == "lerobot":
+        tables = import_lerobot(source, *units)
+    elif units != ("rad", "m"):
+        raise InputError("--joint-unit and --gripper-unit are for lerobot: robomimic files of ours are in rad and m")
+    else:
+        tables = import_robomimic(source)
+    found = import_tables(tables, source, Path(args.out))
+    there = f", {found.skipped} were there already" if found.skipped else ""
+    print(f"{args.out}: {found.added} episodes added{there}")
     return 0
