@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from gwm_core.data.episode import INFO, PARTIAL, read_info
+from gwm_core.data.partial import refuse_inside
 from gwm_core.data.table import Table, write_table
 from gwm_core.errors import InputError
 from gwm_core.json_files import to_json
@@ -38,8 +39,7 @@ def import_tables(tables: Iterable[Table], source: Path, out: Path) -> Imported:
         InputError: ``out`` lies in the dataset, or holds imported episodes that do not say where they are from.
     """
     source, out = Path(source), Path(out)
-    if source.resolve() in (out.resolve(), *out.resolve().parents):
-        raise InputError(f"{out} is, or lies in, the dataset that is imported: choose another folder")
+    refuse_inside(source, out)
     known = _known(out)
     number, added, skipped = len(known), 0, 0
     for index, table in enumerate(tables):

@@ -168,8 +168,10 @@ def view(args) -> int:
 
 def export(args) -> int:
     from gwm_core.data.episode import INFO, list_episodes
+    from gwm_core.data.partial import refuse_inside
 
     one_of("kind", args.kind, EXPORTS)
+    refuse_inside(Path(args.folder), Path(args.out))
     paths = list_episodes(Path(args.folder))
     if not args.all:
         paths = [path for path in paths if json.loads((path / INFO).read_text()).get("success") is not False]
