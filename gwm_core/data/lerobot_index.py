@@ -205,8 +205,10 @@ def _episodes_21(source: Folder, chunk: int, filmed: list[str], fps: int) -> lis
 
 def _task(where, row: dict) -> str | None:
     """The task of an episode that says one; of several LeRobot keeps no order."""
-    tasks = row.get("tasks", [])
-    if not isinstance(tasks, list) or not all(isinstance(task, str) for task in tasks):
+    if "tasks" not in row:
+        return None
+    tasks = row["tasks"]
+    if not isinstance(tasks, list) or not tasks or not all(isinstance(task, str) for task in tasks):
         raise InputError(f"{where}: tasks are no list of texts")
     return tasks[0] if len(tasks) == 1 else None
 
