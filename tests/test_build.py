@@ -11,6 +11,7 @@ from gwm.cli import main
 from scipy.spatial.transform import Rotation
 
 from gwm_core.bench.hostile_data import samples
+from gwm_core.data.contact_sheet import pictures
 from gwm_core.data.episode import read_episode
 from gwm_core.data.table import write_table
 from gwm_core.errors import InputError
@@ -298,6 +299,21 @@ def test_an_episodes_colour_and_depth_are_of_one_moment(tmp_path):
                                               episode.images[camera, "depth"]]  # fmt: skip
     with pytest.raises(ValueError, match="same stamp"):
         episode_frames(episode)
+
+
+def test_pictures_of_an_episode_are_even_in_time_whatever_became_of_its_depth(tmp_path):
+    (table,) = samples(1, 8)
+    path = write_table(table, tmp_path / "episode")
+    episode = read_episode(path)
+    shown = [color for _, color in episode.images["front", "color"]]
+    del episode.images["front", "color"][1:4]  # lost; and most of the depth
+    del episode.images["front", "depth"][2:]
+    for picture, k in zip(pictures(episode, "front", 3), (0, 4, 7), strict=True):  # 4 is nearest to the middle
+        rgb = cv2.imdecode(shown[k], cv2.IMREAD_COLOR)[..., ::-1]
+        np.testing.assert_array_equal(picture, cv2.resize(rgb, picture.shape[1::-1], interpolation=cv2.INTER_AREA))
+    episode.images["front", "color"].clear()
+    with pytest.raises(InputError, match="no pictures of camera front"):
+        pictures(episode, "front", 3)
 
 
 @pytest.mark.parametrize(
