@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from gwm_core.control.kinematics import Unreachable, solve
-from gwm_core.scene.lift import LiftConfig, lift
+from gwm_core.scene.lift import BlindError, LiftConfig, lift_reporting
 from gwm_core.types import Chunk, Decision, Observation
 
 
@@ -32,16 +32,21 @@ class Brain:
         self.policy, self._lift_config, self.clock = policy, lift_config, clock
 
     def decide(self, observation: Observation) -> Decision:
-        """Lift, act, solve. An unreachable row rejects the whole chunk, with the cause in ``reason``."""
+        """Lift, act, solve. A blind scene or an unreachable row gives no chunk, with the cause in ``reason``."""
         t0 = self.clock()
-        scene = lift(observation.frames, self._lift_config, observation.state.q) if observation.frames else None
+        scene, blind = None, {}
+        if self.policy.sees == "scene":
+            try:
+                scene, blind = lift_reporting(observation.frames, self._lift_config, observation.state.q)
+            except BlindError as error:
+                return Decision(observation.stamp, None, None, str(error), {"lift": 1e3 * (self.clock() - t0)})
         t1 = self.clock()
         poses = self.policy.act(scene, observation)  # (H, 10)
         t2 = self.clock()
         try:
             chunk, reason = Chunk(observation.stamp, solve(poses, observation.state.q), poses[:, 9]), ""
         except Unreachable as error:
-            chunk, reason = None, str(error)
+            chunk, reason = None, f"unreachable: {error}"
         t3 = self.clock()
         stages = {"lift": 1e3 * (t1 - t0), "act": 1e3 * (t2 - t1), "solve": 1e3 * (t3 - t2)}
-        return Decision(observation.stamp, chunk, poses, reason, stages, scene)
+        return Decision(observation.stamp, chunk, poses, reason, stages, scene, blind)

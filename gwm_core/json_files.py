@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 
 
@@ -12,9 +13,17 @@ def to_json(value, **style) -> str:
     return json.dumps(_defined(value), allow_nan=False, **style)
 
 
-def write_json(path: Path, value) -> None:
-    """Write ``value`` to a file, indented."""
-    Path(path).write_text(to_json(value, indent=1) + "\n")
+STDOUT = "-"  # where a file is asked for on a command line
+
+
+def write_json(path: Path | str, value) -> None:
+    """Write ``value`` to a file, indented; to the process's own standard output for "-"."""
+    text = to_json(value, indent=1) + "\n"
+    if str(path) == STDOUT:
+        sys.__stdout__.write(text)
+        sys.__stdout__.flush()
+    else:
+        Path(path).write_text(text)
 
 
 def _defined(value):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from math import isclose
 
 from gwm_core.errors import InputError
+from gwm_core.yaml_files import known_keys, text
 
 KEYS = ("instruction", "seconds", "rubric")
 _LONGEST = 300.0  # [s]
@@ -36,15 +37,20 @@ class OwnTask:
 
 def own_tasks(source: str, entry) -> dict[str, OwnTask]:
     """The tasks of a site file. Raises InputError that begins with ``source``."""
-    if not isinstance(entry, dict | None):
-        raise InputError(f"{source}: names, and under each what is to be done")
-    tasks = {}
-    for name, values in (entry or {}).items():
-        try:
-            tasks[str(name)] = own_task(name, values)
-        except ValueError as error:
-            raise InputError(f"{source}.{name}: {error}") from None
-    return tasks
+    if not isinstance(entry, dict):
+        given = "nothing stands there" if entry is None else f"got {entry!r}"
+        raise InputError(f"{source}: {given}: names are wanted, and under each what is to be done")
+    return {name: _named_task(f"{source}.{name}", name, values) for name, values in entry.items()}
+
+
+def _named_task(source: str, name: str, values) -> OwnTask:
+    values = known_keys(source, values, KEYS)
+    if "instruction" in values:
+        text(f"{source}.instruction", values["instruction"])
+    try:
+        return own_task(name, values)
+    except ValueError as error:
+        raise InputError(f"{source}: {error}") from None
 
 
 def own_task(name: str, values) -> OwnTask:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from gwm_core.brain import Brain
 from gwm_core.control.gate import Command, Gate, GateConfig
 from gwm_core.control.judge import columns, judge
 from gwm_core.control.kinematics import HOME_Q, fk
+from gwm_core.errors import InputError
 from gwm_core.sim.camera import CameraRig
 from gwm_core.sim.scene import Layout
 from gwm_core.sim.simulator import Simulator
@@ -44,7 +46,7 @@ class Trial:
     violations: int
     lifted: bool = False  # the red cube, at any moment
     stops: dict[str, int] = field(default_factory=dict)
-    refused: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=dict)  # plans by the gate; why none was made; why it stays unarmed
 
 
 def trials_hash(trials: Iterable[Trial]) -> str:
@@ -94,6 +96,12 @@ class Observer:
         """Every time the brain has answered."""
 
 
+def measure_at_rest(gate: Gate, state: ArmState) -> None:
+    """Tell a gate that the arm has stood at ``state`` until time 0, for as long as it asks for before it arms."""
+    for tick in range(-round(gate.config.settle_time / TICK), 0):
+        gate.measure(replace(state, stamp=state.stamp + round(tick * TICK * 1e9)), tick * TICK)
+
+
 def rollout(
     world: World,
     brain: Brain,
@@ -103,7 +111,7 @@ def rollout(
     start: Callable[[Simulator], None] = lambda sim: sim.teleport(HOME_Q),
     disturb: Callable[[Simulator, float], None] = lambda sim, now: None,
 ) -> Trial:
-    """Run one episode. Deterministic for the same arguments.
+    """Run one episode. Deterministic for the same arguments. Raises InputError where the arm may not move.
 
     Args:
         start: puts the arm where it begins.
@@ -117,15 +125,17 @@ def rollout(
     grid = np.linspace(0.0, 1.0, max(2, len(config.latency)))
     quantiles = config.latency if len(config.latency) > 1 else config.latency * 2
     log: list[Command] = []
+    measure_at_rest(gate, world.state(sim.width))
     pending, due, done, lifted, width = None, 0.0, False, False, sim.width
     sent_width = None
+    unplanned: Counter[str] = Counter()
     for tick in range(round(config.time_limit / TICK)):
         now = tick * TICK
         state = world.state(width)
         gate.measure(state, now)
         gate.beat(1, now)
-        if tick == 0:
-            gate.arm(now)
+        if tick == 0 and (reason := gate.arm(now)):
+            raise InputError(f"episode {layout.seed} cannot begin where the arm stands: {reason}")
         if pending is not None and now >= pending[0]:
             _, chunk, observed = pending
             pending = None
@@ -151,6 +161,8 @@ def rollout(
             observer.observation(observation)
             decision = brain.decide(observation)
             observer.decision(observation, decision)
+            if decision.chunk is None:
+                unplanned[decision.reason.partition(":")[0]] += 1
             latency = float(np.interp(rng.random(), grid, quantiles))
             pending = now + latency, decision.chunk, now
             frames_apart = np.ceil(config.replan_every * CHUNK_DT / config.camera_period - 1e-6)
@@ -164,4 +176,5 @@ def rollout(
             break
     final = {name: [float(x) for x in pose] for name, pose in sim.objects().items()}
     violations, counts = judge(*columns(log)).total, gate.counts
-    return Trial(layout.seed, done, now, final, violations, lifted, dict(counts.stops), dict(counts.refused))
+    refused = dict(counts.refused) | unplanned
+    return Trial(layout.seed, done, now, final, violations, lifted, dict(counts.stops), refused)

@@ -12,7 +12,8 @@
 
 ``gwm calibrate`` writes a camera's place, and beside it ``calibrated``: when, and how well the views agreed.
 All but the cameras may be left out; ``launch/site.example.yaml`` says what each means. Limits may be narrowed here,
-never widened. Without a file the simulation's site is used; a real robot needs one.
+never widened. What is not understood, or said twice, is refused. Without a file the simulation's site is used; a real
+robot needs one.
 """
 
 from __future__ import annotations
@@ -24,21 +25,24 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import yaml
 from scipy.spatial.transform import Rotation
 
 from gwm_core import topics
+from gwm_core.address import address
 from gwm_core.control.kinematics import HOME_Q, fk
 from gwm_core.control.limits import DESK, FR3, PROFILES, UNITS, ArmLimits, Profile, Workspace
 from gwm_core.errors import InputError, one_of
 from gwm_core.own_task import OwnTask, own_tasks
 from gwm_core.scene.camera import look_at
 from gwm_core.types import ArmState
+from gwm_core.yaml_files import known_keys, numbers, read_yaml, text
 
 DEFAULT_FILE = Path("~/.config/gwm/site.yaml")
 KEYS = ("cameras", "workspace", "robot", "home", "profile", "limits", "tasks")
 ROBOTS = ("fr3",)
 MOUNTS = ("T_base_camera", "T_tcp_camera")  # fixed, moving
+CAMERA_KEYS = ("prefix", "serial", *MOUNTS, "calibrated")
+_NAME = r"[A-Za-z][A-Za-z0-9_]*"
 
 
 @dataclass(frozen=True)
@@ -76,20 +80,17 @@ class Camera:
         moving, calibrated = MOUNTS[True] in values, values.get("calibrated")
         if calibrated is not None and not isinstance(calibrated, dict):
             raise ValueError("calibrated is not what gwm calibrate writes")
-        serial = values.get("serial", "")
-        if not isinstance(serial, str):
-            raise ValueError("serial must stand in quotes, or it loses its leading zeros")
         T = rigid(MOUNTS[moving], values[MOUNTS[moving]])
-        return Camera(str(values["prefix"]), T, moving, serial, calibrated)
+        return Camera(text("prefix", values["prefix"]).lstrip("/"), T, moving, values.get("serial", ""), calibrated)
 
 
 def rigid(name: str, values) -> np.ndarray:
     """A rigid transform (4, 4) from nested lists. Raises ValueError naming it when it is none."""
     try:
-        T = np.array(values, float)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} is not a matrix of numbers") from None
-    if T.shape != (4, 4) or not np.isfinite(T).all() or not np.allclose(T[3], [0, 0, 0, 1]):
+        T = numbers(values)
+    except ValueError as error:
+        raise ValueError(f"{name} is not a rigid 4x4 transform: {error}") from None
+    if T.shape != (4, 4) or not np.allclose(T[3], [0, 0, 0, 1]):
         raise ValueError(f"{name} is not a rigid 4x4 transform")
     if not np.allclose(T[:3, :3] @ T[:3, :3].T, np.eye(3), atol=1e-3) or np.linalg.det(T[:3, :3]) < 0:
         raise ValueError(f"{name} is not a rigid 4x4 transform")
@@ -136,88 +137,118 @@ def motion_site(robot: str, path: str) -> Site:
 
 def load_site(path: Path) -> Site:
     """Read and check a site file. Raises InputError naming the key that is wrong."""
+    source = f"site file {path}"
+    values = known_keys(source, read_yaml(path, "site file"), KEYS)
+
+    def section(name: str, check):
+        """What ``check`` makes of a section; one that is not there is empty."""
+        return check(f"{source}: {name}", values.get(name, {}))
+
+    workspace = section("workspace", _workspace)
+    robot, ip = section("robot", _robot)
+    limits = section("limits", _limits)
+    home = _home(f"{source}: home", values.get("home", HOME_Q.tolist()), workspace, limits)
+    profile = _profile(f"{source}: profile", values["profile"]) if "profile" in values else None
+    tasks = section("tasks", own_tasks)
+    return Site(section("cameras", _cameras), workspace, robot, ip, home, profile, limits, tasks)
+
+
+def _cameras(source: str, entry) -> dict[str, Camera]:
+    if not isinstance(entry, dict) or not entry:
+        raise InputError(f"{source}: at least one is wanted: a name, and under it {', '.join(CAMERA_KEYS)}")
+    cameras = {name: _camera(f"{source}.{name}", name, values) for name, values in entry.items()}
+    for what in ("prefix", "serial"):
+        owners: dict[str, str] = {}
+        for name, camera in cameras.items():
+            value = getattr(camera, what)
+            if value and owners.setdefault(value, name) != name:
+                raise InputError(f"{source}.{name}: {what} {value} is that of {owners[value]}: each camera has its own")
+    return cameras
+
+
+def _camera(source: str, name: str, entry) -> Camera:
+    if not re.fullmatch(_NAME, name):
+        raise InputError(f"{source}: a name is letters, digits and underscores")
+    known_keys(source, entry, CAMERA_KEYS)
     try:
-        values = yaml.safe_load(Path(path).expanduser().read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"cannot read site file {path}: {error}") from None
-    known = isinstance(values, dict) and not set(values) - set(KEYS)
-    if not known or not isinstance(values.get("cameras"), dict) or not values["cameras"]:
-        raise InputError(f"site file {path}: valid keys are {', '.join(KEYS)}; cameras has at least one")
-    cameras = {}
-    for name, entry in values["cameras"].items():
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", str(name)):
-            raise InputError(f"site file {path}: cameras.{name}: a name is letters, digits and underscores")
-        try:
-            cameras[name] = Camera.from_dict(entry)
-        except ValueError as error:
-            raise InputError(f"site file {path}: cameras.{name}: {error}") from None
-    workspace = _workspace(path, values.get("workspace"))
-    robot, ip = _robot(path, values.get("robot"))
-    limits = _limits(path, values.get("limits"))
-    home = _home(path, values.get("home"), workspace, limits)
-    profile, tasks = _profile(path, values.get("profile")), own_tasks(f"site file {path}: tasks", values.get("tasks"))
-    return Site(cameras, workspace, robot, ip, home, profile, limits, tasks)
+        camera = Camera.from_dict(entry)
+    except ValueError as error:
+        raise InputError(f"{source}: {error}") from None
+    if not re.fullmatch(rf"{_NAME}(/{_NAME})*", camera.prefix):
+        raise InputError(
+            f"{source}: prefix '{entry['prefix']}' is not NAMESPACE/NAME, as in camera/front: letters, digits and "
+            "underscores; its last part names its frames"
+        )
+    if "serial" in entry:
+        _serial(source, entry["serial"])
+    return camera
 
 
-def _robot(path: Path, entry) -> tuple[str, str]:
-    entry = {} if entry is None else entry
-    if not isinstance(entry, dict) or set(entry) - {"type", "ip"}:
-        raise InputError(f"site file {path}: robot: valid keys are type and ip")
+def _serial(source: str, serial) -> None:
+    if isinstance(serial, int):
+        raise InputError(f"{source}: serial must stand in quotes, or it loses its leading zeros")
+    if not isinstance(serial, str) or not re.fullmatch("[A-Za-z0-9]+", serial):
+        shown = "nothing" if serial is None else repr(serial)
+        raise InputError(
+            f"{source}: serial is {shown}: the digits that are printed under the camera are wanted, in quotes and "
+            "without underscore or blank; leave the line out where any camera will do"
+        )
+
+
+def _robot(source: str, entry) -> tuple[str, str]:
+    entry = known_keys(source, entry, ("type", "ip"))
     try:
         robot = one_of("robot", entry.get("type", "fr3"), ROBOTS)
     except InputError as error:
-        raise InputError(f"site file {path}: robot.type: {error}") from None
-    return robot, address(f"site file {path}: robot.ip", entry.get("ip", ""))
+        raise InputError(f"{source}.type: {error}") from None
+    return robot, address(f"{source}.ip", entry.get("ip", ""))
 
 
-def address(source: str, text) -> str:
-    """``text`` if it can be an address or a host name, or is empty. Drivers put it into command lines and xacro."""
-    if not isinstance(text, str) or not re.fullmatch(r"[A-Za-z0-9.:-]*", text):
-        raise InputError(f"{source}: an address or a host name is wanted, got {text!r}")
-    return text
-
-
-def _home(path: Path, entry, workspace: Workspace, limits: ArmLimits) -> tuple[float, ...]:
-    try:
-        q = np.array(HOME_Q if entry is None else entry, float)
-    except (TypeError, ValueError):
-        q = np.zeros(0)
-    if q.shape != (7,) or not np.all(np.isfinite(q)):
-        raise InputError(f"site file {path}: home: seven joint angles in radians are wanted")
+def _home(source: str, entry, workspace: Workspace, limits: ArmLimits) -> tuple[float, ...]:
+    q = _row(source, entry, 7, "seven joint angles in radians are wanted")
     low, high = limits.q_low, limits.q_high
     outside = np.flatnonzero((q < low) | (q > high))
     if outside.size:
         i = int(outside[0])
         hint = "; are these degrees?" if np.abs(q).max() > 2 * np.pi else ""
-        raise InputError(
-            f"site file {path}: home: joint {i + 1} is {q[i]:.3f}, outside {low[i]:.3f} to {high[i]:.3f} rad{hint}"
-        )
+        raise InputError(f"{source}: joint {i + 1} is {q[i]:.3f}, outside {low[i]:.3f} to {high[i]:.3f} rad{hint}")
     tcp = fk(q)[:3, 3]
     if not workspace.holds(tcp):
-        raise InputError(f"site file {path}: home: puts the TCP at {tcp.round(3).tolist()} m, outside the workspace")
+        raise InputError(f"{source}: puts the TCP at {tcp.round(3).tolist()} m, outside the workspace")
     return tuple(q.tolist())
 
 
-def _profile(path: Path, entry) -> Profile | None:
-    if entry is None:
-        return None
-    if not isinstance(entry, dict) or set(entry) - {"name", *asdict(DESK)}:
-        raise InputError(f"site file {path}: profile: valid keys are name, {', '.join(asdict(DESK))}")
+def _row(source: str, entry, count: int, wanted: str) -> np.ndarray:
+    try:
+        row = numbers(entry)
+    except ValueError as error:
+        raise InputError(f"{source}: {wanted}: {error}") from None
+    if row.shape != (count,):
+        raise InputError(f"{source}: {wanted}, got {entry}")
+    return row
+
+
+def _profile(source: str, entry) -> Profile:
+    entry = known_keys(source, entry, ("name", *asdict(DESK)))
     name = entry.get("name", "desk")
     if not isinstance(name, str) or name not in PROFILES:
-        raise InputError(f"site file {path}: profile.name: '{name}' is none of {', '.join(PROFILES)}")
+        raise InputError(f"{source}.name: '{name}' is none of {', '.join(PROFILES)}")
     widest, narrower = asdict(PROFILES[name]), {key: value for key, value in entry.items() if key != "name"}
     for key, value in narrower.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= widest[key]:
-            raise InputError(f"site file {path}: profile.{key}: may only narrow {name}'s {widest[key]}, got {value}")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InputError(f"{source}.{key}: a number is wanted, got {value!r}")
+        if not 0 < value <= widest[key]:
+            raise InputError(f"{source}.{key}: may only narrow {name}'s {widest[key]}, got {value}")
     return replace(PROFILES[name], **narrower)
 
 
-def _limits(path: Path, entry) -> ArmLimits:
-    entry = {} if entry is None else entry
-    if not isinstance(entry, dict):
-        raise InputError(f"site file {path}: limits: valid keys are {', '.join(UNITS)}, seven numbers each")
-    return FR3.narrowed(f"site file {path}: limits", **{str(key): values for key, values in entry.items()})
+def _limits(source: str, entry) -> ArmLimits:
+    entry = known_keys(source, entry, UNITS)
+    rows = {
+        key: _row(source, values, 7, f"{key} needs seven finite numbers in {UNITS[key]}").tolist()
+        for key, values in entry.items()
+    }
+    return FR3.narrowed(source, **rows)
 
 
 def mounts(site: Site) -> str:
@@ -225,10 +256,9 @@ def mounts(site: Site) -> str:
     lines, frames = [], set()
     for name, camera in site.cameras.items():
         frame = camera.prefix.rpartition("/")[2]  # realsense2_camera's camera_name, which names its frames
-        if frame in frames or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", frame):
+        if frame in frames:
             raise InputError(
-                f"cameras.{name}: the last part of prefix {camera.prefix} names its frames, so it is made of letters, "
-                "digits and underscores, and no other camera's"
+                f"cameras.{name}: the last part of prefix {camera.prefix} names its frames, and is another camera's"
             )
         frames.add(frame)
         roll, pitch, yaw = Rotation.from_matrix(camera.T[:3, :3]).as_euler("xyz")
@@ -238,16 +268,15 @@ def mounts(site: Site) -> str:
     return "; ".join(lines)
 
 
-def _workspace(path: Path, box) -> Workspace:
-    widest = Workspace()
-    if box is None:
+def _workspace(source: str, box) -> Workspace:
+    widest, box = Workspace(), known_keys(source, box, ("low", "high"))
+    if not box:
         return widest
-    try:
-        low, high = (np.array(box[end], float).reshape(3) for end in ("low", "high"))
-    except (TypeError, KeyError, ValueError):
-        raise InputError(f"site file {path}: workspace needs low and high, three metres each") from None
+    if len(box) < 2:
+        raise InputError(f"{source} needs low and high, three metres each")
+    low, high = (_row(f"{source}.{end}", box[end], 3, "three metres are wanted") for end in ("low", "high"))
     if not np.all(low < high) or np.any(low < widest.low) or np.any(high > widest.high):
-        raise InputError(f"site file {path}: workspace may only narrow {widest.low} to {widest.high}")
+        raise InputError(f"{source} may only narrow {widest.low} to {widest.high}")
     return Workspace(tuple(low.tolist()), tuple(high.tolist()))
 
 
@@ -275,6 +304,8 @@ def write_camera(path: Path, name: str, camera: Camera, now: str) -> Path | None
     yaml_file, existed = YAML(typ="rt"), path.exists()
     yaml_file.default_flow_style, yaml_file.width = None, 120
     partial, backup = (path.with_name(path.name + ending) for ending in (".partial", f".bak-{now}"))
+    if existed:
+        read_yaml(path, "site file")  # says in one line what is wrong with it
     try:
         values = (yaml_file.load(path.read_text()) if existed else None) or {}
         entry = values.setdefault("cameras", {}).setdefault(name, {})

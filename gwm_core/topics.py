@@ -1,5 +1,8 @@
 """Names on the wire, shared by nodes, recorder and dataset reader. Relative, so a namespace can be put before them."""
 
+import math
+from collections.abc import Iterable
+
 ARM_JOINTS = tuple(f"fr3_joint{i}" for i in range(1, 8))
 FINGER_JOINTS = ("fr3_finger_joint1", "fr3_finger_joint2")
 WIDTH = "fr3_finger_width"  # [m] pseudo joint: opening between the fingers
@@ -11,17 +14,18 @@ ALIVE = "policy/alive"
 SCENE = "policy/scene"  # what a plan was made from, stamped with its id
 AFAR = "afar"  # the view that no camera has
 STEPS = 8  # of 0.1 s that are imagined of a plan
-IMAGINED = "imagination/plan"  # by the labels of the layout: plan id, horizon, success, [ms] it took, [ms] old
+IMAGINED = "imagination/plan"  # named numbers: of plan PLAN, horizon, success, [ms] it took, [ms] old
 IMAGINED_SCENE = "imagination/scene"  # the last of the steps, stamped with the time it is of
-DIVERGENCE = "imagination/divergence"  # plan id, then the terms by horizon
-STAGES = "policy/stages"  # where the time of a plan went: plan id [ns], then [ms] by the labels of its layout
+DIVERGENCE = "imagination/divergence"  # named numbers: of plan PLAN, then the terms by horizon
+STAGES = "policy/stages"  # named numbers: of plan PLAN, then where its time went [ms]
+PLAN = ("plan_sec", "plan_nanosec")  # a plan's id in named numbers: one float64 would round it to 256 ns
 PROPOSAL = "policy/proposal"  # a policy's plans where an operator may take over; teleop passes them on
 PROPOSAL_ALIVE = "policy/proposal_alive"
 JOY = "joy"
 LEADER = "leader/joint_states"
 COMMAND = "gate/command"
 STATUS = "gate/status"
-APPROVE = "gate/approve"  # JSON to the gate: {"plan": id, "sha256": of the plan's message, "expires": host time [ns]}
+APPROVE = "gate/approve"  # JSON to the gate: {"plan": "id", "sha256": of the plan's message, "expires": host time [ns]}
 MODE = "gate/mode"  # JSON to the gate: {"mode": one of gwm_core.control.supervision.MODES}
 SHADOW = "gate/shadow"  # what the gate would have sent, in shadow mode
 DECISION = "operator/decision"  # JSON of what an operator told the console
@@ -74,3 +78,23 @@ def overlay(camera: str) -> str:
 def imagined(camera: str, step: int) -> str:
     """What a camera is imagined to see ``step`` * 0.1 s after the images that a plan was made from."""
     return f"imagination/{camera}/h{step}/image"
+
+
+def plan_parts(plan: int) -> dict[str, int]:
+    """A plan's id [ns] as two numbers that a float64 holds."""
+    return dict(zip(PLAN, divmod(plan, 10**9)))
+
+
+def named_numbers(names: Iterable[str], values: Iterable[float]) -> dict[str, float]:
+    """Named numbers off the wire, with the plan's id [ns] as one int under "plan", where they have one.
+
+    Recordings made before the id had two parts hold it as one float64, rounded to 256 ns.
+    """
+    numbers = dict(zip(names, map(float, values)))
+    parts = [numbers.pop(part, math.nan) for part in PLAN]
+    plan = numbers.pop("plan", math.nan)
+    if all(map(math.isfinite, parts)):
+        numbers["plan"] = int(parts[0]) * 10**9 + int(parts[1])
+    elif math.isfinite(plan):
+        numbers["plan"] = int(plan)
+    return numbers

@@ -81,3 +81,4 @@ class Decision:
     reason: str = ""
     stages_ms: dict[str, float] = field(default_factory=dict)
     scene: np.ndarray | None = None  # (N, 14) that it was made from
+    blind: dict[str, str] = field(default_factory=dict)  # camera that adds nothing to the scene -> why

@@ -1,13 +1,15 @@
 """The one reader of YAML files that people write: words mean what they look like, and nothing is said twice.
 
 YAML 1.2: ``on``, ``yes`` and ``1:30`` are text and ``5e-2`` is a number (YAML 1.1 has both the other way round). Dates
-are text too. Keys are text, each once in its mapping; a merge (``<<``) would hide a key that is given twice.
+are text too, and so is what begins with a zero like a serial number. Keys are text, each once in its mapping; a merge
+(``<<``) would hide a key that is given twice.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError
@@ -30,7 +32,13 @@ class _Constructor(SafeConstructor):
             lines[key.value] = key.start_mark.line + 1
         return super().construct_mapping(node, deep)
 
+    def construct_yaml_int(self, node):
+        if node.value.startswith("0") and node.value.isdecimal() and node.value != "0":
+            return node.value
+        return super().construct_yaml_int(node)
 
+
+_Constructor.add_constructor(f"{_TAG}int", _Constructor.construct_yaml_int)
 _Constructor.add_constructor(f"{_TAG}timestamp", SafeConstructor.construct_yaml_str)
 
 
@@ -38,22 +46,27 @@ def _source(key) -> str:
     return f"'{key.value}'" if isinstance(key.value, str) else "in brackets"
 
 
-def read_yaml(path: Path) -> dict:
-    """Read a file of ``key: value`` lines; an empty one is {}. Raises InputError with the line of what is wrong."""
+def read_yaml(path: Path, what: str = "") -> dict:
+    """Read a file of ``key: value`` lines; an empty one is {}. Raises InputError with the line of what is wrong.
+
+    Args:
+        what: the file is, for the message: ``site file``.
+    """
+    name = f"{what} {path}".strip()
     reader = YAML(typ="safe", pure=True)
     reader.Constructor = _Constructor
     try:
         values = reader.load(Path(path).expanduser().read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
+        raise InputError(f"cannot read {name}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise InputError(f"cannot read {path}: it is no text in UTF-8") from None
+        raise InputError(f"cannot read {name}: it is no text in UTF-8") from None
     except MarkedYAMLError as error:
-        raise InputError(f"cannot read {path}: {_where(error)}{_what(error)}") from None
+        raise InputError(f"cannot read {name}: {_where(error)}{_what(error)}") from None
     except YAMLError as error:
-        raise InputError(f"cannot read {path}: {' '.join(str(error).split())}") from None
+        raise InputError(f"cannot read {name}: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict | None):
-        raise InputError(f"cannot read {path}: lines of KEY: VALUE are wanted")
+        raise InputError(f"cannot read {name}: lines of KEY: VALUE are wanted")
     return values or {}
 
 
@@ -78,3 +91,31 @@ def text(key: str, value) -> str:
         raise InputError(f"{key}: text is wanted, not a list or further keys")
     kind = "true or false" if isinstance(value, bool) else "a number"
     raise InputError(f"{key}: text is wanted, and YAML takes {str(value).lower()} for {kind}: write it in quotes")
+
+
+def known_keys(source: str, entry, valid) -> dict:
+    """``entry``, or InputError when it is no mapping or has a key that is not among ``valid``."""
+    if entry is None:
+        raise InputError(f"{source}: nothing stands there: leave it out, or give some of {', '.join(valid)}")
+    if not isinstance(entry, dict):
+        raise InputError(f"{source}: valid keys are {', '.join(valid)}; got {entry!r}")
+    for key in entry:
+        if key not in valid:
+            raise InputError(f"{source}: unknown key '{key}': valid keys are {', '.join(valid)}")
+    return entry
+
+
+def numbers(values) -> np.ndarray:
+    """Nested lists of finite numbers as an array. Raises ValueError for text, true and ragged lists."""
+    for value in _leaves(values):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+            raise ValueError(f"{value!r} is no number")
+    return np.array(values, float)
+
+
+def _leaves(values):
+    if not isinstance(values, list | tuple):
+        yield values
+        return
+    for value in values:
+        yield from _leaves(value)

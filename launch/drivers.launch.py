@@ -6,26 +6,22 @@ the site file are added to it as static transforms. urdf/fr3.urdf.xacro is the s
 robot:=sim it is what robot_state_publisher is given.
 """
 
+import sys
+
+from gwm import arguments
 from gwm import graph as gwm_graph
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction, SetEnvironmentVariable
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import Command, LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from gwm_core.address import address
 from launch import LaunchDescription
 
-ARGUMENTS = {
-    "robot": ("fr3", "fr3, or sim for the robot description alone"),
-    "robot_ip": ("", "of the control box; empty: robot.ip of the site file"),
-    "site": ("", "site file; empty: ~/.config/gwm/site.yaml"),
-    "controller": ("crisp", "the one that is active from the start: crisp, crisp_pose or jtc"),
-    "start_cameras": ("false", "true: our own camera node drives them, not realsense2_camera"),
-    "use_fake_hardware": ("false", "ros2_control's stand-in for the arm (only jtc moves it)"),
-    "camera_width": ("424", "of colour and depth"),
-    "camera_height": ("240", "of colour and depth"),
-    "camera_hz": ("15.0", "of colour and depth"),
-}
+# those of the graph that the drivers read too, and their own
+ARGUMENTS = ("robot", "site", "controller", "start_cameras", "camera_width", "camera_height", "camera_hz")
+OWN = ("robot_ip", "use_fake_hardware")
 NEEDS = {"crisp": "crisp_controllers", "crisp_pose": "crisp_controllers", "jtc": "joint_trajectory_controller"}
 
 
@@ -47,26 +43,27 @@ def _has(package: str) -> bool:
 
 
 def _drivers(context):
-    words = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    if words["robot"] == "sim":
-        from gwm_core.site import load_site, simulation_site
-
-        return [_description(load_site(words["site"]) if words["site"] else simulation_site())]
-    from gwm_core.site import DEFAULT_FILE, address, load_site
-
-    site = load_site(words["site"] or DEFAULT_FILE)
-    ip = address("robot_ip", words["robot_ip"]) or site.robot_ip
-    if not ip:
+    arguments.launched(context.launch_configurations, sys.argv)
+    words = {name: LaunchConfiguration(name).perform(context) for name in (*ARGUMENTS, *OWN)}
+    values = arguments.parse([f"{name}:={words[name]}" for name in ARGUMENTS])
+    gwm_graph.graph(**values | {"mode": "teleop"})  # which needs no policy: for what is valid of the words
+    fake = gwm_graph.one_of("use_fake_hardware", words["use_fake_hardware"].lower(), ("true", "false"))
+    ip = address("robot_ip", words["robot_ip"])
+    site = arguments.read_site(values["robot"], values["site"])
+    if values["robot"] == "sim":
+        return [_description(site)]
+    if not (ip or site["robot_ip"]):
         raise gwm_graph.InputError("where is the robot? robot_ip:=..., or robot.ip in the site file")
-    actions = [*_arm(ip, words["controller"], words["use_fake_hardware"]), *_mounts(site)]
-    if words["start_cameras"].lower() != "true":
-        actions += [_camera(camera, words) for camera in site.cameras.values()]
+    actions = [*_arm(ip or site["robot_ip"], values["controller"], fake), *_mounts(site)]
+    if not values["start_cameras"]:
+        actions += [_camera(camera, values) for camera in site["cameras"].values()]
     return actions
 
 
 def _arm(ip: str, controller: str, fake: str) -> list:
     gwm_graph.one_of("controller", controller, NEEDS)
-    _share(NEEDS[controller])
+    for package in (NEEDS[controller], "controller_manager", "tf2_ros"):  # before anything starts
+        _share(package)
     franka = PythonLaunchDescriptionSource(f"{_share('franka_bringup')}/launch/franka.launch.py")
     arguments = {
         "robot_type": "fr3",
@@ -87,11 +84,9 @@ def _arm(ip: str, controller: str, fake: str) -> list:
     ]
 
 
-def _mounts(site) -> list:
-    from gwm_core.site import mounts
-
+def _mounts(site: dict) -> list:
     actions = []
-    for mount in mounts(site).split("; "):
+    for mount in site["mounts"].split("; "):
         frame, parent, *numbers = mount.split()
         pairs = zip(("--x", "--y", "--z", "--roll", "--pitch", "--yaw"), numbers)
         words = [word for pair in pairs for word in pair]
@@ -101,21 +96,25 @@ def _mounts(site) -> list:
     return actions
 
 
-def _camera(camera, words) -> Node:
-    """Colour, and depth aligned to it. publish_tf is off: the site file, not the driver, says where the camera is."""
+def _camera(camera: dict, values: dict) -> Node:
+    """Colour, and depth aligned to it. publish_tf is off: the site file, not the driver, says where the camera is.
+
+    global_time_enabled stamps images with the host's clock and follows the camera's drift; without it each camera's own
+    clock is taken, set once at the start, and images part from the joint states by and by.
+    """
     _share("realsense2_camera")
-    namespace, _, name = camera.prefix.rpartition("/")
-    profile = f"{words['camera_width']}x{words['camera_height']}x{float(words['camera_hz']):.0f}"
+    namespace, _, name = camera["prefix"].rpartition("/")
+    profile = f"{values['camera_width']}x{values['camera_height']}x{values['camera_hz']:.0f}"
     parameters = {
         "camera_name": name,
-        "serial_no": f"_{camera.serial}" if camera.serial else "",
+        "serial_no": f"_{camera['serial']}" if "serial" in camera else "",
         "rgb_camera.color_profile": profile,
         "depth_module.depth_profile": profile,
         "align_depth.enable": True,
         "enable_sync": False,
         "publish_tf": False,
-        "rgb_camera.global_time_enabled": False,
-        "depth_module.global_time_enabled": False,
+        "rgb_camera.global_time_enabled": True,
+        "depth_module.global_time_enabled": True,
     }
     return Node(
         package="realsense2_camera",
@@ -127,11 +126,11 @@ def _camera(camera, words) -> Node:
     )
 
 
-def _description(site) -> Node:
+def _description(site: dict) -> Node:
     """Our own xacro file with our own numbers; no argument takes another file, and nothing of ours expands one."""
-    from gwm_core.site import mounts
-
-    words = ["xacro", " ", str(gwm_graph.share("urdf/fr3.urdf.xacro")), ' cameras:="', mounts(site), '"']
+    for package in ("xacro", "robot_state_publisher"):
+        _share(package)
+    words = ["xacro", " ", str(gwm_graph.share("urdf/fr3.urdf.xacro")), ' cameras:="', site["mounts"], '"']
     return Node(
         package="robot_state_publisher",
         executable="robot_state_publisher",
@@ -142,7 +141,11 @@ def _description(site) -> Node:
 
 
 def generate_launch_description() -> LaunchDescription:
+    described, defaults = arguments.described(), arguments.defaults() | {"robot": "fr3"}
+    declared = {name: (str(defaults[name]), described[name]) for name in ARGUMENTS}
+    declared |= {name: arguments.DRIVERS[name] for name in OWN}
     return LaunchDescription(
-        [DeclareLaunchArgument(n, default_value=value, description=text) for n, (value, text) in ARGUMENTS.items()]
+        [SetEnvironmentVariable(name, value) for name, value in gwm_graph.environment().items()]
+        + [DeclareLaunchArgument(n, default_value=value, description=text) for n, (value, text) in declared.items()]
         + [OpaqueFunction(function=_drivers)]
     )

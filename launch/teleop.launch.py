@@ -6,8 +6,11 @@ device:=gamepad starts joy_node, spacemouse spacenav_node; the keyboard is `gwm 
 leader arm publishes leader/joint_states. All other arguments are those of bringup.launch.py.
 """
 
+import sys
 from pathlib import Path
 
+from gwm import arguments
+from gwm import graph as gwm_graph
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
@@ -15,17 +18,33 @@ from launch_ros.actions import Node
 
 from launch import LaunchDescription
 
+PACKAGES = {"gamepad": "joy", "spacemouse": "spacenav"}  # of the device's driver
 RATE = 50.0  # [Hz] repeated while nothing changes: a device that is silent for 0.25 s counts as gone
+
+
+def _check(context):
+    """Before anything starts: a driver that is not there would leave the graph behind without its operator."""
+    from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+
+    arguments.launched(context.launch_configurations, sys.argv)
+    gwm_graph.one_of("mode", LaunchConfiguration("mode").perform(context), ("teleop", "shared"))
+    device = LaunchConfiguration("device").perform(context)
+    package = PACKAGES.get(gwm_graph.one_of("device", device, gwm_graph.DEVICES))
+    try:
+        if package:
+            get_package_share_directory(package)
+    except PackageNotFoundError:
+        raise gwm_graph.InputError(f"device:={device} needs {package}: apt install ros-$ROS_DISTRO-{package}") from None
 
 
 def _device(context):
     device = LaunchConfiguration("device").perform(context)
     if device == "gamepad":
         parameters = [{"autorepeat_rate": RATE, "deadzone": 0.0}]
-        return [Node(package="joy", executable="joy_node", parameters=parameters, output="screen")]
+        return [Node(package=PACKAGES[device], executable="joy_node", parameters=parameters, output="screen")]
     if device == "spacemouse":
         remap = [("spacenav/joy", "joy")]
-        return [Node(package="spacenav", executable="spacenav_node", remappings=remap, output="screen")]
+        return [Node(package=PACKAGES[device], executable="spacenav_node", remappings=remap, output="screen")]
     return []
 
 
@@ -37,6 +56,7 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "device", default_value="gamepad", description="gamepad, spacemouse, keyboard, leader"
             ),
+            OpaqueFunction(function=_check),
             IncludeLaunchDescription(bringup),
             OpaqueFunction(function=_device),
         ]

@@ -11,6 +11,7 @@ from gwm_core.control.devices import DEVICES
 from gwm_core.control.gate import Gate, GateConfig
 from gwm_core.control.kinematics import HOME_Q, fk
 from gwm_core.control.teleop import Teleop, TeleopConfig
+from gwm_core.rollout import measure_at_rest
 from gwm_core.sim.expert import nearest_symmetry
 from gwm_core.sim.simulator import Simulator
 from gwm_core.sim.tasks import Success, sample_layout
@@ -19,6 +20,7 @@ from gwm_core.types import ArmState
 RECORDING = Path(__file__).parent / "data/joy_lift.csv"
 SEED, TICK, JOY_PERIOD = 310, 0.01, 0.02
 AXES, BUTTONS = 8, 12
+TREMOR = 0.01  # of full deflection: a thumb is never quite still, and a pad that is counts as gone after a second
 
 
 def read_recording() -> list[tuple[list[float], list[int]]]:
@@ -31,7 +33,7 @@ class Hand:
     """The operator's: looks at the cube, goes above it, down, closes, lifts."""
 
     def __init__(self):
-        self.stage, self.since = 0, 0.0
+        self.stage, self.since, self.tremor = 0, 0.0, TREMOR
 
     def joy(self, sim: Simulator, now: float) -> tuple[np.ndarray, np.ndarray]:
         """What the gamepad tells now."""
@@ -50,6 +52,8 @@ class Hand:
         wish = np.where(wish == 0, 0, np.sign(wish) * (config.deadband + (1 - config.deadband) * np.abs(wish)))
         for (index, sign), deflection in zip(device.axes, wish):
             axes[index] = sign * deflection
+        self.tremor = -self.tremor
+        axes[device.axes[0][0]] += self.tremor
         buttons[device.clutch] = 1
         buttons[device.close] = self.stage == 2
         near = np.abs(error[:3]).max() < 0.006 and abs(error[5]) < 0.05
@@ -65,6 +69,7 @@ def run(sim: Simulator, joy, seconds: float = 25.0) -> tuple[bool, list, list]:
     sim.teleport(HOME_Q)
     gate, teleop, success = Gate(GateConfig(auto_arm=True)), Teleop(DEVICES["gamepad"]), Success("lift")
     period, log, joys, width = round(TeleopConfig().period / TICK), [], [], None
+    measure_at_rest(gate, ArmState(1, sim.q, sim.dq, sim.width))
     for k in range(round(seconds / TICK)):
         now = k * TICK
         stamp = 1 + round(now * 1e9)

@@ -1,4 +1,4 @@
-"""What the arm is left with when the gate is gone, the hand's edges, and the order of recovery."""
+"""What a trajectory controller makes of the stream, what is left when the gate is gone, and the hand's edges."""
 
 import numpy as np
 import pytest
@@ -8,8 +8,9 @@ from gwm_core.control.controller import Follower
 from gwm_core.control.hand import PATIENCE, Hand
 from gwm_core.control.judge import judge
 from gwm_core.control.kinematics import HOME_Q
-from gwm_core.control.limits import DESK, FR3, PANDA
-from gwm_core.control.recovery import HUMBLE_STEPS, MODES, STEPS, Recovery, needed, trouble
+from gwm_core.control.limits import DESK, FR3, PANDA, Workspace
+from gwm_core.control.pace import TRAJECTORY_DELAY, Schedule
+from gwm_core.sim.simulator import Simulator
 from gwm_core.sim.trajectory import Quintic
 
 DT = 0.01
@@ -83,9 +84,60 @@ def test_a_quintic_meets_its_points_and_refuses_nonsense():
     step = 1e-6
     numeric = (path.at(0.2 + step) - path.at(0.2 - step)) / (2 * step)
     np.testing.assert_allclose(path.at(0.2)[1:], numeric[:2], rtol=1e-4, atol=1e-4)
-    for bad in (np.array([0.0, 0.1, 0.2]), np.array([0.2, 0.1, 0.3]), np.array([0.1, 0.2, np.nan])):
+    past = Quintic(times - 0.2, *states[1:].swapaxes(0, 1), states[0])  # it was due 0.1 s ago: on it at once
+    np.testing.assert_array_equal(past.at(0.02), path.at(0.22))
+    for bad in (times - 0.3, np.array([0.2, 0.1, 0.3]), np.array([0.1, 0.2, np.nan])):
         with pytest.raises(ValueError, match="increase"):
             Quintic(bad, *states[1:].swapaxes(0, 1), states[0])
+
+
+def streamed(from_desired, lateness, seconds=4.0, seed=3):
+    """The targets that the simulated trajectory controller is at, (S, 3, 7) at 500 Hz, and the references sent to it.
+
+    The gate's loop is late by ``lateness`` [s] at random, less than a period.
+    """
+    rng, sim, brake, schedule = np.random.default_rng(seed), Simulator(), Brake(DT), Schedule(DT)
+    sent, targets, now = [], [], 0
+    steps = round(DT / sim.model.opt.timestep)
+    for k, reference in enumerate(motion(seed, round(seconds / DT))):
+        now = round(1e9 * (5.0 + DT * k + lateness * rng.uniform()))
+        states = [reference, *brake.tail(reference)]
+        start = (schedule.next(now) - round(1e9 * (5.0 + DT * k))) * 1e-9
+        sim.follow(start + DT * np.arange(1, len(states) + 1), *(np.array(p) for p in zip(*states)), from_desired)
+        for _ in range(steps):
+            targets.append(np.stack(sim._target()))
+            sim.step(sim.model.opt.timestep)
+        sent.append(reference)
+    return np.array(targets), sent
+
+
+@pytest.mark.parametrize("lateness", [0.0, 0.008])
+def test_a_trajectory_controller_makes_of_the_stream_what_the_judge_sees(lateness):
+    """Late periods of the gate do not become speed, and no limit of the robot is broken in between."""
+    targets, sent = streamed(True, lateness)
+    q, dq, ddq = (np.array(part) for part in zip(*sent))
+    assert judge(q, dq, ddq, np.zeros(len(q), bool), workspace=Workspace((-1, -1, -1), (1, 1, 2))).total == 0
+    assert np.abs(targets[:, 1]).max() <= 1.02 * np.abs(dq).max()
+    assert np.abs(targets[:, 2]).max() <= 1.3 * np.abs(ddq).max() < FR3.ddq_max.min()
+    lag = round((TRAJECTORY_DELAY + DT) / 0.002)
+    np.testing.assert_allclose(targets[lag + 500 :: 5, 0], q[100 : 100 + len(targets[lag + 500 :: 5])], atol=0.01)
+
+
+def test_a_trajectory_controller_that_starts_where_the_arm_is_measured_breaks_limits():
+    """What launch/controllers.yaml must prevent: the simulation is no kinder than the real controller."""
+    kept, measured = (np.abs(streamed(flag, 0.0)[0][:, 2]).max() for flag in (True, False))
+    assert kept < FR3.ddq_max.min() < measured
+
+
+def test_a_schedule_keeps_the_period_and_comes_back_to_its_delay():
+    schedule, rng = Schedule(DT), np.random.default_rng(0)
+    first = schedule.next(10**9)
+    assert first == 10**9 + round(1e9 * TRAJECTORY_DELAY)
+    stamps = [first] + [schedule.next(10**9 + k * 10**7 + int(rng.uniform(0, 8e6))) for k in range(1, 300)]
+    assert np.abs(np.diff(stamps) - 10**7).max() < 0.01 * 10**7
+    after = schedule.next(stamps[-1] + 10**9)  # the gate stood still for a second
+    assert after == stamps[-1] + 10**9 + round(1e9 * TRAJECTORY_DELAY)
+    assert schedule.next(10**9) == first  # the clock was set back
 
 
 def test_the_hand_gets_one_goal_an_edge_and_one_at_a_time():
@@ -94,59 +146,51 @@ def test_the_hand_gets_one_goal_an_edge_and_one_at_a_time():
     goal = hand.wish(0.0, 0.1)
     assert goal.grasp and goal.width == 0.0
     assert all(hand.wish(width, 0.2) is None for width in (0.0, 0.08, 0.0, 0.08))  # still under way
-    hand.answered(True)
+    hand.answered(goal, True)
     goal = hand.wish(0.08, 0.9)
     assert not goal.grasp and goal.width == 0.08
-    hand.answered(True)
+    hand.answered(goal, True)
     assert hand.wish(0.08, 1.0) is None and hand.trouble == ""
 
 
-def test_a_hand_that_fails_or_never_answers_is_named():
+def test_a_hand_that_fails_does_not_count_as_closed_and_is_asked_again():
     hand = Hand()
     hand.wish(0.08, 0.0)
-    hand.wish(0.0, 0.0)
-    hand.answered(False, "command failed")
-    assert hand.trouble == "gripper: command failed"
-    hand.wish(0.08, 1.0)
-    assert hand.wish(0.08, 1.0 + PATIENCE - 0.1) is None and hand.trouble.endswith("failed")
-    assert hand.wish(0.0, 1.1 + PATIENCE).grasp and "no answer" in hand.trouble
-    hand.answered(True)
+    hand.answered(hand.wish(0.0, 0.0), False, "command failed")
+    assert hand.trouble == "gripper: command failed" and hand.told == 0.08
+    assert hand.wish(0.0, PATIENCE) is None
+    again = hand.wish(0.0, PATIENCE + 0.1)
+    assert again.grasp and hand.told == 0.0
+    hand.answered(again, False)
+    opening = hand.wish(0.08, PATIENCE + 0.2)  # the fingers may be anywhere: opening is asked for at once
+    assert not opening.grasp and opening.width == 0.08
+    hand.answered(opening, False)
+    assert hand.told == 0.08 and hand.wish(0.0, PATIENCE + 0.3).grasp  # closing is a grasp, whatever went before
+
+
+def test_a_hand_that_never_answers_is_named_and_its_late_answer_counts_for_nothing():
+    hand = Hand()
+    hand.wish(0.08, 0.0)
+    lost = hand.wish(0.0, 1.0)
+    assert hand.wish(0.08, 1.0 + PATIENCE - 0.1) is None
+    opening = hand.wish(0.08, 1.1 + PATIENCE)
+    assert not opening.grasp and "no answer" in hand.trouble
+    hand.answered(lost, True)
+    assert "no answer" in hand.trouble and hand.wish(0.0, 1.2 + PATIENCE) is None
+    hand.answered(opening, True)
     assert hand.trouble == ""
-
-
-def test_modes_that_follow_no_command_are_named():
-    assert [trouble(mode) for mode in (None, 0, 1, 2)] == [""] * 4
-    assert trouble(MODES.index("reflex")) == "robot: reflex"
-    assert trouble(9) and trouble(-1)
-    assert not needed(None, 100.0) and not needed(2, 0.1) and needed(2, 5.0) and needed(4, 0.0)
-
-
-@pytest.mark.parametrize("steps", [STEPS, HUMBLE_STEPS])
-def test_recovery_keeps_its_order_and_tries_nothing_twice(steps):
-    recovery = Recovery(steps)
-    assert recovery.next is None
-    assert "release it" in recovery.begin(MODES.index("user stopped"))
-    assert recovery.begin(MODES.index("reflex")) == ""
-    with pytest.raises(ValueError, match="out of order"):
-        recovery.ended("activate the controller")
-    for step in steps:
-        assert recovery.next == step
-        assert "still at" in recovery.begin(4)
-        recovery.ended(step)
-    assert recovery.next is None and recovery.failure == ""
-    recovery.begin(4)
-    recovery.ended(steps[0], "refused by the robot")
-    assert recovery.next is None and "gate/reset again" in recovery.failure
-    assert recovery.begin(4) == "" and recovery.failure == "" and recovery.next == steps[0]
 
 
 def test_a_goal_that_was_not_taken_is_asked_for_again():
     """Else the hand would count as closed for ever, and stay open."""
     hand = Hand()
     hand.wish(0.08, 0.0)
-    assert hand.wish(0.0, 0.0).grasp
-    hand.refused("no action server for Grasp.Goal")
+    goal = hand.wish(0.0, 0.0)
+    assert goal.grasp
+    hand.refused(goal, "no action server for Grasp.Goal")
     assert hand.told == 0.08 and hand.wish(0.0, 0.1) is None and "no action server" in hand.trouble
-    assert hand.wish(0.0, PATIENCE + 0.1).grasp and hand.told == 0.0
-    hand.answered(True)
+    assert hand.wish(0.08, 0.2) is None  # as it is
+    again = hand.wish(0.0, PATIENCE + 0.1)
+    assert again.grasp and hand.told == 0.0
+    hand.answered(again, True)
     assert hand.trouble == "" and hand.wish(0.0, PATIENCE + 0.2) is None

@@ -29,8 +29,9 @@ def plans():
 
 def test_fuzzing_finds_nothing_and_is_the_same_twice(plans):
     report = fuzz(5000, 1, plans)
-    assert (report.violations, report.nonfinite, report.partial) == (0, 0, 0), report
-    assert report.actions >= 5000 and report.moving > 1200 and report.accepted > 50 and len(report.refused) > 8
+    assert (report.violations, report.nonfinite, report.partial, report.unwatched) == (0, 0, 0, 0), report
+    assert report.actions >= 5000 and report.resets > 3 and report.moving > 1200
+    assert report.accepted > 50 and len(report.refused) > 8
     assert fuzz(1500, 2, plans) == fuzz(1500, 2, plans)
 
 
@@ -38,7 +39,7 @@ def test_fuzzing_finds_nothing_and_is_the_same_twice(plans):
 @pytest.mark.timeout(900)
 def test_fuzzing_for_a_hundred_thousand_actions_finds_nothing(plans):
     report = fuzz(100_000, 7, plans)
-    assert (report.violations, report.nonfinite, report.partial) == (0, 0, 0), report
+    assert (report.violations, report.nonfinite, report.partial, report.unwatched) == (0, 0, 0, 0), report
     assert report.least_clearance < 0.016 and {"self-collision", "table", "workspace", "singularity"} <= set(
         report.refused
     )
@@ -60,6 +61,17 @@ def test_fuzzing_finds_a_gate_that_takes_plans_again_and_late(plans, monkeypatch
     assert fuzz(4000, 1, plans).partial > 0
 
 
+def test_fuzzing_finds_a_gate_that_believes_any_joints(plans, monkeypatch):
+    monkeypatch.setattr(Gate, "_near", lambda self: True)
+    monkeypatch.setattr(Gate, "_settled", Gate._fresh)
+    assert fuzz(30_000, 1, plans).broken["reset"] > 0
+
+
+def test_fuzzing_finds_a_gate_that_does_not_watch(plans, monkeypatch):
+    monkeypatch.setattr("gwm_core.bench.fuzz.SCORE_TIMEOUT", 100.0)
+    assert fuzz(40_000, 1, plans).unwatched > 0
+
+
 def test_fuzzing_finds_an_arm_that_may_touch_itself(plans, monkeypatch):
     monkeypatch.setattr(Clearance, "holds", lambda self, q: True)
     monkeypatch.setattr(gate_module, "out_of_bounds", lambda path, workspace: "")
@@ -72,7 +84,7 @@ def test_every_staged_fault_passes(plans):
         assert row["passed"] == row["injected"] == 3, row
         assert row["worst_ms"] <= row["limit_ms"]
     assert {s.id for s in scenarios(plans)} | {24} == STAGED
-    assert not STAGED & {*HARDWARE, *ELSEWHERE} and len(STAGED) + len(HARDWARE) + len(ELSEWHERE) == 52
+    assert not STAGED & {*HARDWARE, *ELSEWHERE} and len(STAGED) + len(HARDWARE) + len(ELSEWHERE) == 60
 
 
 def test_a_gate_that_notices_late_fails_its_row(monkeypatch):

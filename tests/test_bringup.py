@@ -9,6 +9,7 @@ import yaml
 from gwm import graph
 
 from gwm_core import topics
+from gwm_core.control.recovery import BROADCASTERS, SILENCE
 from gwm_core.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -45,8 +46,23 @@ def test_crisp_is_given_a_damping_that_damps():
     assert not any(task.values())
 
 
-def test_joint_states_come_at_the_gates_rate():
+def test_no_torque_is_asked_of_a_joint_that_it_does_not_bear():
+    """CRISP bounds all joints by one number; FR3's joints 5 to 7 bear 12 N m."""
+    crisp = CONTROLLERS[graph.CONTROLLERS["crisp"]]["ros__parameters"]
+    assert 0 < crisp["nullspace"]["max_tau"] < 12.0
+
+
+def test_the_trajectory_controller_goes_on_from_the_state_it_wished_to_be_in():
+    parameters = CONTROLLERS[graph.CONTROLLERS["jtc"]]["ros__parameters"]
+    assert parameters["interpolate_from_desired_state"] is True
+    assert all(set(gains) == {"p", "d"} for gains in parameters["gains"].values())  # i_clamp: deprecated
+
+
+def test_states_come_as_often_as_the_gate_can_read_them():
     assert CONTROLLERS["joint_state_broadcaster"]["ros__parameters"]["update_rate"] == 100
+    robot = CONTROLLERS["franka_robot_state_broadcaster"]["ros__parameters"]
+    assert 2 / robot["update_rate"] < SILENCE <= 25 / robot["update_rate"]
+    assert set(BROADCASTERS) <= set(CONTROLLERS["controller_manager"]["ros__parameters"])
 
 
 def test_the_gate_shares_no_memory_and_finds_the_others_as_they_find_each_other():

@@ -315,9 +315,10 @@ def test_a_site_file_is_made_where_there_is_none_and_never_in_an_installed_packa
 
 def test_a_site_file_that_would_not_load_is_left_as_it_was(tmp_path):
     path = tmp_path / "site.yaml"
-    for text in ("cameras: [1, 2]\n", "cameras: {a: 3}\n", "a: {b\n", "cameras: {front: {prefix: x}}\nextra: 1\n"):
+    for text in ("cameras: [1, 2]\n", "cameras: {a: 3}\n", "a: {b\n", "cameras: {front: {prefix: x}}\nextra: 1\n",
+                 "cameras: {}\ncameras: {}\n"):  # fmt: skip
         path.write_text(text)
-        with pytest.raises(InputError):
+        with pytest.raises(InputError, match=r"^[^\n]*$"):
             write_camera(path, "a", simulation_site().cameras["front"], "now")
         assert path.read_text() == text and [p.name for p in tmp_path.iterdir()] == ["site.yaml"]
 

@@ -6,7 +6,6 @@ import pytest
 
 from gwm_core.bench.rig import Rig
 from gwm_core.control.gate import Gate, GateConfig, State
-from gwm_core.control.judge import columns, judge
 from gwm_core.control.kinematics import HOME_Q
 from gwm_core.control.limits import FR3, Workspace
 from gwm_core.errors import InputError
@@ -16,7 +15,7 @@ AWAY = HOME_Q + np.array([0.15, 0.1, 0.0, -0.1, 0.0, 0.1, 0.2])
 
 
 def violations(arm):
-    return judge(*columns(arm.sent)).total
+    return arm.verdict.total
 
 
 def start_moving(arm):
@@ -133,17 +132,19 @@ def test_non_finite_joints_count_as_stale(arm):
 def test_the_leash_is_a_latched_fault(arm):
     start_moving(arm)
     arm.measures = False
-    held = arm.q + 0.3  # something pushes the arm away
-    for _ in range(20):
-        arm.gate.measure(ArmState(arm.stamp(), held, np.zeros(7), 0.08), arm.now)
+    arm.obeys, held = False, arm.q
+    for _ in range(40):
+        held = held + 0.01 * (arm.gate.state is not State.FAULT)  # something pushes the arm away, at 1 rad/s
+        arm.q = held
+        arm.measure(held)
         arm.run(0.01)
     assert arm.gate.state is State.FAULT and arm.gate.cause.startswith("leash")
     assert arm.log[-1] is None
     last = next(c for c in reversed(arm.log) if c is not None)  # an arm that holds its last target must not push on
-    assert last.latched and np.abs(last.reference.q - held).max() < 1e-9 and not last.reference.dq.any()
-    assert "reset first" in arm.gate.arm(arm.now)
+    assert last.latched and np.abs(last.reference.q - held).max() < 0.011 and not last.reference.dq.any()
+    assert "reset first" in arm.gate.arm(arm.now) and violations(arm) == 0
     arm.gate.reset()
-    arm.gate.measure(ArmState(arm.stamp(), held, np.zeros(7), 0.08), arm.now)
+    arm.measure(held)
     assert arm.gate.arm(arm.now) == ""
     command = arm.gate.step(arm.now)
     assert command.latched and np.abs(command.reference.q - held).max() < 1e-3
@@ -300,10 +301,12 @@ def test_after_a_freeze_it_begins_anew_from_the_measured_joints(arm):
     """An arm that holds its last target has stopped by then: to go on at speed would be a jump."""
     start_moving(arm)
     arm.now += 0.3
-    arm.run(0.02)
+    arm.run(0.08)
     assert arm.gate.state is State.HOLD and arm.gate.cause == "gate late"
-    sent = [c for c in arm.log if c is not None]
-    assert sent[-2].latched and not sent[-2].reference.dq.any()
+    assert arm.log[-1] is None  # one joint state could be anybody's
+    arm.run(0.05)
+    first = next(c for c in arm.log[-5:] if c is not None)
+    assert first.latched and not first.reference.dq.any()
     arm.run(0.15)
     assert arm.offer(arm.chunk(AWAY)) == ""
     assert violations(arm) == 0

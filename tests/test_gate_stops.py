@@ -40,9 +40,9 @@ def nonsense(arm):
 
 
 def leash(arm):
-    arm.measures = False
-    for _ in range(20):
-        arm.gate.measure(ArmState(arm.stamp(), HOME_Q + 0.4, np.zeros(7), 0.08), arm.now)
+    arm.obeys = False
+    for _ in range(50):
+        arm.q = arm.q + 0.01 * (arm.gate.state is State.RUNNING)
         arm.run(DT)
 
 
@@ -52,6 +52,26 @@ def singular(arm):
 
 def late(arm):
     arm.now += 0.2
+
+
+def elsewhere(arm):
+    arm.stall(0.2)
+    arm.lie = lambda q: HOME_Q + 0.4 * np.array([1, 0, 0, 0, 0, 0, 1])
+
+
+def blind(arm):
+    arm.gate.hold()
+    arm.run(0.5)
+    arm.gate.counts.stops.clear()
+    arm.measures = False
+    arm.run(1.1)
+
+
+def unwatched(arm):
+    arm.gate.mode = "watch"
+    for _ in range(12):
+        arm.run(0.3)
+        arm.offer(arm.chunk(AWAY))
 
 
 STOPS = {
@@ -66,6 +86,8 @@ STOPS = {
     "stopped by operator": (lambda arm: arm.gate.stop(), State.DISARMED, False),
     "second publisher": (lambda arm: arm.gate.fault("second publisher: of target_joint"), State.FAULT, False),
     "leash": (leash, State.FAULT, False),
+    "no joint states": (blind, State.FAULT, False),
+    "no score": (unwatched, State.HOLD, False),
 }
 
 
@@ -82,6 +104,61 @@ def test_each_stop_has_one_cause_and_only_staleness_goes_on_by_itself(cause):
     arm.beats = arm.measures = True
     arm.run(0.1)
     assert (arm.offer(arm.chunk(AWAY, age=0.05), 0.05) == "") is goes_on
+
+
+def test_joints_elsewhere_after_a_stall_are_a_fault_and_move_nothing():
+    arm = ready()
+    start_moving(arm)
+    sent = arm.sent[-1].reference.q
+    elsewhere(arm)
+    arm.run(0.3)
+    assert arm.gate.state is State.FAULT and arm.gate.counts.stops == {"gate late": 1, "joints elsewhere": 1}
+    np.testing.assert_array_equal(arm.sent[-1].reference.q, sent)
+    assert violations(arm) == 0
+
+
+def test_a_fault_told_during_a_stall_does_not_send_the_joints_from_before_it():
+    arm = ready()
+    start_moving(arm)
+    old, sent = arm.q, arm.sent[-1].reference.q
+    arm.obeys = False
+    arm.run(0.05)
+    arm.stall(0.28)
+    arm.gate.fault("robot: reflex")
+    last = arm.tick()
+    assert last.latched and np.abs(last.reference.q - sent).max() < 0.03 and np.abs(last.reference.q - old).max() > 0
+    np.testing.assert_array_equal(last.reference.q, arm.sent[-2].reference.q)
+
+
+def test_a_score_keeps_a_watched_motion_going_and_other_modes_need_none():
+    watched, free = ready(GateConfig(mode="watch")), ready()
+    watched.score = 0.5
+    for _ in range(16):
+        for arm in (watched, free):
+            assert arm.offer(arm.chunk(AWAY)) == ""
+            arm.run(0.3)
+    assert watched.gate.counts.stops == free.gate.counts.stops == {}
+
+
+@pytest.mark.parametrize("wrong", ["one state", "in turn", "a pause"])
+def test_it_arms_only_after_joint_states_that_are_one_arm_s(wrong):
+    arm = Rig()
+    arm.run(0.2)
+    if wrong == "one state":
+        arm.now += 0.001
+        arm.measure(HOME_Q - 0.3)
+        arm.run(DT)
+    elif wrong == "in turn":
+        turn = iter(range(1000))
+        arm.lie = lambda q: q - 0.3 * (next(turn) % 2)
+        arm.run(0.2)
+    else:
+        arm.now += 0.2
+        arm.run(DT)
+    assert arm.gate.arm(arm.now).startswith("joint states jump or pause")
+    arm.lie = None
+    arm.run(0.12)
+    assert arm.gate.arm(arm.now) == ""
 
 
 def test_one_bad_plan_costs_nothing_and_a_good_one_in_between_forgives():
@@ -268,10 +345,13 @@ def test_after_a_gap_nothing_is_sent_before_fresh_joints_tell_where_the_arm_is()
         arm.now += DT
         assert arm.gate.step(arm.now) is None
     assert "no joints" in arm.gate.home(arm.now) and "no joints" in arm.offer(arm.chunk(AWAY))
-    arm.gate.measure(ArmState(arm.stamp(), arm.q, np.zeros(7), 0.08), arm.now)
-    command = arm.gate.step(arm.now)
+    arm.measures, stands = True, arm.q
+    arm.run(0.08)
+    assert arm.log[-1] is None
+    arm.run(0.04)
+    command = next(command for command in arm.log[-4:] if command is not None)
     assert command.latched and not command.reference.dq.any()
-    np.testing.assert_array_equal(command.reference.q, arm.q)
+    np.testing.assert_array_equal(command.reference.q, stands)
 
 
 @pytest.mark.parametrize("how", ["old", "out of range", "another's"])

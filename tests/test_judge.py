@@ -72,12 +72,45 @@ def test_leaving_the_workspace_is_found(log):
     assert judge(*log, np.zeros(len(log[0]), bool), workspace=small).violations["workspace"] > 0
 
 
+def led_away(log, gap=0.3):
+    """The log, and then one command at rest, ``gap`` [rad] from where it ended."""
+    q, dq, ddq = log
+    return [np.r_[q, q[-1:] + gap], np.r_[dq, dq[-1:] * 0], np.r_[ddq, ddq[-1:] * 0]]
+
+
 def test_a_latch_separates_segments_and_only_a_latch_does(log):
-    moved = [
-        np.concatenate([a, a[-1:] * 0 + (0.3 if i == 0 else 0) + (a[-1:] if i == 0 else 0)] * 1)
-        for i, a in enumerate(log)
-    ]
-    latched = np.zeros(len(moved[0]), bool)
+    moved = led_away(log)
+    latched = np.arange(len(moved[0])) == len(moved[0]) - 1
     assert total(*moved).total > 0
-    latched[-1] = True
-    assert total(*moved, latched).total == 0
+    assert judge(*moved, latched, measured=moved[0]).total == 0
+
+
+@pytest.mark.parametrize(
+    ("gap", "pause", "arm_at", "bad"),
+    [
+        (0.1, 0.01, None, 0),  # nobody knows where the arm is, and it is near what was sent
+        (0.3, 0.01, None, 1),
+        (0.3, 0.01, "sent", 1),  # joints of another arm
+        (0.3, 0.01, "reset", 0),  # pushed away
+        (0.0, 0.01, "reset", 0),
+        (0.3, 0.5, "reset", 0),  # led there while nothing was sent
+        (0.3, 0.5, "sent", 1),
+        (0.3, 0.5, None, 0),
+        (0.1, 0.5, "sent", 1),  # after a pause it must be where the arm is
+    ],
+)
+def test_a_reset_is_near_what_was_sent_or_near_the_arm(log, gap, pause, arm_at, bad):
+    moved = led_away(log, gap)
+    count = len(moved[0])
+    latched = np.arange(count) == count - 1
+    stamps = np.arange(count) * 0.01 + (pause - 0.01) * latched
+    measured = {"sent": moved[0] - gap * latched[:, None], "reset": moved[0], None: moved[0] * np.nan}[arm_at]
+    assert judge(*moved, latched, stamps=stamps, measured=measured).violations["reset"] == bad
+
+
+def test_the_first_command_is_where_the_arm_is(log):
+    first = np.arange(len(log[0])) == 0
+    rest = [log[0], log[1] * 1.0, log[2] * 1.0]
+    rest[1][0] = rest[2][0] = 0.0
+    assert judge(*rest, first, measured=log[0] + 0.3 * first[:, None]).violations["reset"] == 1
+    assert judge(*rest, first, measured=log[0]).violations["reset"] == 0

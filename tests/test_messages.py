@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 from gwm import messages, scene_messages
+from std_msgs.msg import String
 
 from gwm_core import topics
 from gwm_core.data import cdr
@@ -76,6 +77,36 @@ def test_a_misshapen_chunk_is_none(change):
     else:
         message.points = message.points[:1]
     assert messages.chunk_of(message) is None
+
+
+class Untouched:
+    """A part of a message that nobody may look into."""
+
+    def __getattr__(self, name):
+        raise AssertionError(f"{name} was read")
+
+
+def test_a_message_of_the_gate_that_is_too_large_is_refused_before_its_parts_are_read():
+    """20 000 rows held up the gate for 146 ms."""
+    message = messages.trajectory(Chunk(1, np.zeros((4, 7)), np.zeros(4)))
+    names = message.joint_names
+    for rows in (257, 20_000):
+        assert messages.chunk_of(SimpleNamespace(joint_names=names, points=[Untouched()] * rows)) is None
+    assert messages.chunk_of(SimpleNamespace(joint_names=names * 1000, points=[Untouched()] * 4)) is None
+    layout = SimpleNamespace(dim=[Untouched()] * 1001)
+    assert messages.read_numbers(SimpleNamespace(layout=layout, data=[0.0] * 1001)) == {}
+    most = messages.trajectory(Chunk(1, np.zeros((256, 7)), np.zeros(256)))
+    assert len(messages.chunk_of(most).q) == 256
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 1000, '{"plan": 1, "sha256": "a", "expires": 1' + "0" * 400 + "}", "{" * 1001, "5", "null"]
+)
+@pytest.mark.parametrize("read", [messages.approval_of, messages.mode_of, messages.mark_of])
+def test_texts_that_exhaust_a_parser_or_a_number_are_refused(read, text):
+    """Anything but ValueError would end the gate's process."""
+    with pytest.raises(ValueError):
+        read(SimpleNamespace(data=text))
 
 
 @pytest.mark.parametrize(
@@ -183,5 +214,27 @@ def test_a_scene_survives_the_wire_and_a_foreign_or_broken_cloud_is_refused():
 
 
 def test_named_numbers_survive_the_wire():
-    values = {"plan": 1_795_000_000_123_456_789, "ms": 3.5}
-    assert messages.read_numbers(messages.numbers(values, values.values())) == {k: float(v) for k, v in values.items()}
+    values = {"plan": 1_795_000_000_123_456_789, "ms": 3.5}  # an id beyond 2^53
+    message = messages.numbers(values, values.values())
+    assert messages.read_numbers(message) == values and isinstance(messages.read_numbers(message)["plan"], int)
+
+
+def test_named_numbers_of_older_recordings_and_ids_that_are_none_are_read():
+    old = topics.named_numbers(("plan", "ms"), (1_795_000_000_123_456_789.0, 3.5))
+    assert old["ms"] == 3.5 and abs(old["plan"] - 1_795_000_000_123_456_789) <= 128 and isinstance(old["plan"], int)
+    for names, values in [
+        (("plan", "ms"), (float("nan"), 1)),
+        ((*topics.PLAN, "ms"), (1, float("inf"), 1)),
+        (("ms",), (1,)),
+    ]:
+        assert topics.named_numbers(names, values) == {"ms": 1.0}
+
+
+@pytest.mark.parametrize("plan", [7, 7.0, "", "7.0", "-7", "\u0667", None])
+def test_an_approvals_plan_is_text_of_decimal_digits(plan):
+    def approval(plan):
+        return messages.approval_of(String(data=json.dumps({"plan": plan, "sha256": "ab", "expires": 1})))
+
+    assert approval("1795617706349959571").plan == 1795617706349959571
+    with pytest.raises(ValueError, match="plan"):
+        approval(plan)

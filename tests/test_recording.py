@@ -1,7 +1,9 @@
 """What the recorder does with what comes, what survives a crash, and what is noticed afterwards."""
 
 import json
+import resource
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from gwm_core import topics
 from gwm_core.data import cdr
 from gwm_core.data.about import about, policy_code
+from gwm_core.data.backlog import Backlog, Patience
 from gwm_core.data.check import numbering, problems
 from gwm_core.data.episode import INFO, EpisodeWriter, list_episodes, read_episode
 from gwm_core.data.recording import SYNC, DiskConfig, Recording
@@ -107,18 +110,182 @@ def test_without_room_nothing_is_started_and_a_disk_that_fills_up_ends_an_episod
     folder = recording.start()
     recording.take(0.0, *message(1))
     recording.disk = DiskConfig(0, 1.0)  # now less is free than must be
-    recording.tick(SYNC, {"seen": 1})
+    assert recording.result({"seen": 1})
+    recording.tick(SYNC)
     info = json.loads((folder / INFO).read_text())
     assert not recording.on and "saved and stopped" in recording.cut and info["cut"] and info["seen"] == 1
     with pytest.raises(InputError, match="saved and stopped"):
         recording.save({})
 
 
+def test_counts_and_what_is_said_belong_to_the_episode_in_which_they_came(recording):
+    """One thread's order decides: of two episodes the second inherits nothing, and between them nothing is kept."""
+    said = []
+    for number in range(2):
+        assert not recording.mark({"note": "before"}) and not recording.result({"success": False})
+        recording.miss("dropped", "a")
+        recording.start()
+        recording.take(0.0, *message(1))
+        if number == 0:
+            recording.miss("dropped", "a", 2)
+            recording.miss("dropped", "b")
+            recording.miss("lost", "a")
+            assert recording.mark({"success": True, "note": "well"})
+            assert recording.result({"success": False, "seconds": 2.0})  # the operator's word counts more
+            assert recording.mark({"score": 1.0})
+            assert recording.counts == {"dropped": {"a": 2, "b": 1}, "lost": {"a": 1}}
+        said.append(json.loads((recording.save() / INFO).read_text()))
+    of_both = set(said[1])
+    assert {key: value for key, value in said[0].items() if key not in of_both} == {
+        "success": True, "seconds": 2.0, "note": "well", "score": 1.0,
+        "dropped": {"a": 2, "b": 1}, "lost": {"a": 1},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def small_files(tmp_path):
+    """A disk that takes no file of more than so many bytes: what a full one does, and it fails at closing too."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[0][1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before[0])
+    signal.signal(signal.SIGXFSZ, before[1])
+
+
+def test_a_full_disk_on_which_closing_fails_too_ends_the_episode_and_not_the_recorder(recording, small_files):
+    folder = recording.start()
+    for k in range(1, 101):
+        recording.take(0.01 * k, *message(k))
+    recording.tick(SYNC)
+    partial = folder.with_name(folder.name + ".partial")
+    (file,) = partial.rglob("*.mcap")
+    recording.disk = DiskConfig(0, 1.0)  # nearly full: it saves by itself
+    small_files(file.stat().st_size + 10)
+    recording.tick(2 * SYNC)
+    assert not recording.on and f"gwm data recover {partial}" in recording.cut
+    recording.disk = NONE
+    with pytest.raises(InputError, match="gwm data recover"):
+        recording.save()
+    with pytest.raises(InputError, match="not kept"):
+        recording.keep()
+    small_files(0)
+    with pytest.raises(InputError, match="cannot write"):
+        recording.start()
+    small_files(1 << 20)
+    recording.take(3.0, *message(200))
+    assert unfinished(recording.parent) == [folder]  # nothing else was left behind
+    assert recover(partial)[1] == 100
+    recording.start()
+    assert recording.save().name == "episode_000001"
+
+
+def test_a_disk_that_cannot_be_asked_is_no_end(recording, tmp_path):
+    recording.start()
+    recording.parent = tmp_path / ("x" * 300) / "runs"  # no such name is possible
+    recording.tick(SYNC)
+    assert recording.on and np.isnan(recording.free)
+
+
+def work_off(backlog, count, encoding, writing):
+    for _ in range(count):
+        backlog.finish(backlog.next(), encoding, writing)
+
+
+def test_pictures_give_way_by_the_time_they_would_take_and_everything_by_memory():
+    backlog = Backlog(most_bytes=1000, most_seconds=2.0)
+    for _ in range(300):  # 50 ms to encode, and 10 ms to write with a small message that came between
+        backlog.put(print, 10)
+        work_off(backlog, 1, 0.0, 0.004)
+        backlog.put(print, 20, picture=True)
+        work_off(backlog, 1, 0.05, 0.006)
+    assert (backlog.waiting, backlog.size, backlog.seconds, backlog.done) == (0, 0, 0.0, 600)
+    assert backlog.encoding == pytest.approx(0.05, rel=0.01) and backlog.writing == pytest.approx(0.01, rel=0.01)
+    while not (reason := backlog.refuses(5, True)):
+        backlog.put(print, 5, picture=True)
+    assert backlog.waiting == 34 and backlog.seconds == pytest.approx(2.04, rel=0.01) and "encoder" in reason
+    assert backlog.refuses(5, False) == "" and "MB wait" in backlog.refuses(1000 - 34 * 5 + 1, False)
+    work_off(backlog, 30, 0.01, 0.2)
+    assert backlog.refuses(5, True) == ""
+    for _ in range(30):
+        backlog.put(print, 5, picture=True)
+    assert "disk" in backlog.refuses(5, True)
+
+
+def test_a_stall_of_the_disk_costs_few_pictures():
+    """What waited for it is written at once afterwards: its one long write does not count for long."""
+    backlog = Backlog(most_bytes=1 << 30, most_seconds=3.0)
+    for _ in range(100):
+        backlog.put(print, 1, picture=True)
+        work_off(backlog, 1, 0.004, 0.001)
+    for _ in range(300):  # five seconds at 60 a second: all of them may wait
+        assert backlog.refuses(1, True) == ""
+        backlog.put(print, 1, picture=True)
+    backlog.spend(0.0, 5.0)
+    refused = 0
+    for _ in range(300):
+        work_off(backlog, 1, 0.004, 0.001)
+        refused += bool(backlog.refuses(1, True))
+    assert refused < 80 and backlog.refuses(1, True) == ""
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from(["picture", "message", "ask", "do"]), max_size=60))
+def test_messages_overtake_pictures_and_nothing_overtakes_what_was_asked_before_it(steps):
+    """So a crash takes little but pictures, and an episode holds what came between its start and its end."""
+    backlog, asked, begun, done = Backlog(1 << 30, 1e9), [], [], []
+    for number, step in enumerate([*steps, *["do"] * len(steps)]):
+        if step == "do":
+            if (job := backlog.next()) is not None:
+                done.append(job.work)
+                backlog.finish(job, 0.0, 0.0)
+            continue
+        backlog.put((number, step), picture=step == "picture", after_all=True if step == "ask" else None)
+        begun.append((number, step))
+        if step == "ask":
+            asked.append(number)
+    assert sorted(done) == begun and backlog.waiting == 0
+    place = {number: k for k, (number, _) in enumerate(done)}
+    for number in asked:
+        assert all(place[n] < place[number] for n, _ in begun if n < number)
+        assert all(place[n] > place[number] for n, _ in begun if n > number)
+    for kind in ("picture", "message", "ask"):
+        own = [number for number, step in done if step == kind]
+        assert own == sorted(own)
+
+
+def test_a_message_does_not_wait_for_pictures():
+    backlog = Backlog(1 << 30, 1e9)
+    for number in range(3):
+        backlog.put(number, picture=True)
+    backlog.put("small")
+    assert [backlog.next().work for _ in range(4)] == ["small", 0, 1, 2]
+    backlog.put(4, picture=True)
+    backlog.put("save", after_all=object())
+    backlog.put(5, picture=True)
+    assert [backlog.next().work for _ in range(3)] == [4, "save", 5]
+
+
+def test_one_waits_as_long_as_less_is_left():
+    patience = Patience(10.0, now=0.0)
+    assert patience.left is None and not patience.over(10.0) and patience.over(10.1)
+    for second in range(1, 60):  # 3 a second are done while 5 come: all from before the question are at 58
+        patience.hear(1000 + 3 * second, 170 + 2 * second, float(second))
+        assert patience.left == (175 - 3 * second if second <= 58 else 1)
+        assert not patience.over(min(second, 58) + 10.0)
+    assert patience.over(58 + 10.1)
+    stuck = Patience(10.0, now=0.0)
+    for second in range(1, 30):
+        stuck.hear(500, 80 + second, float(second))
+    assert stuck.left == 81 and stuck.over(11.1) and not stuck.over(10.9)
+    for second in range(30, 40):
+        stuck.hear(second - 30, 5, float(second))  # started anew: it will never answer
+    assert stuck.over(40.0)
+
+
 def test_a_crash_takes_what_came_after_the_last_sync(recording):
     folder = recording.start()
     for k in range(1, 101):
         recording.take(0.01 * k, *message(k))
-        recording.tick(0.01 * k, {})
+        recording.tick(0.01 * k)
     partial = folder.with_name(folder.name + ".partial")
     copy = recording.parent / "other" / partial.name
     shutil.copytree(partial, copy)  # the files as they are, buffers lost
@@ -170,7 +337,7 @@ def test_killed_or_on_a_full_disk_nothing_acknowledged_is_lost():
 
 
 @pytest.mark.parametrize("part, begin, end, said", [
-    ("depth", 0.0, 9.0, "damaged"),
+    ("depth", 0.0, 9.0, "nothing was recorded on camera/front/aligned_depth"),
     (topics.COMMAND, 5.5, 9.0, "before the others"),
     (topics.JOINT_STATES, 5.2, 5.6, "gaps, the longest 0.4"),
 ])  # fmt: skip

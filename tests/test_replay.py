@@ -26,7 +26,7 @@ def shade(data):
     return round(float(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE).mean()))
 
 
-def record(folder, said='{"do": "hold", "time": 1}'):
+def record(folder, said='{"do": "hold", "time": 1}', plan=("plan",)):
     """Three seconds: a frame each 50 ms whose grey is its number, a future at 0.5 s, half of one at 1.5 s."""
     writer = bag.EpisodeWriter(folder, {})
     for k in range(60):
@@ -41,9 +41,10 @@ def record(folder, said='{"do": "hold", "time": 1}'):
     late = T0 + 16 * STEP
     writer.write(topics.imagined("front", 1), cdr.compressed_color(late, "front", picture(9)), late)
     kinds = cdr.STORE.types
-    dims = [kinds["std_msgs/msg/MultiArrayDimension"](name, 1, 1) for name in ("plan", "h4 image")]
+    dims = [kinds["std_msgs/msg/MultiArrayDimension"](name, 1, 1) for name in (*plan, "h4 image")]
     layout = kinds["std_msgs/msg/MultiArrayLayout"](dims, 0)
-    numbers = kinds["std_msgs/msg/Float64MultiArray"](layout, np.array([T0 + 10 * STEP, 0.25]))
+    named = (T0 + 10 * STEP,) if plan == ("plan",) else divmod(T0 + 10 * STEP, 10**9)
+    numbers = kinds["std_msgs/msg/Float64MultiArray"](layout, np.array([*named, 0.25]))
     writer.write(topics.DIVERGENCE, numbers, T0 + 12 * STEP)
     writer.write(topics.DECISION, kinds["std_msgs/msg/String"](said), T0 + 20 * STEP)
     pairs = [kinds["diagnostic_msgs/msg/KeyValue"]("state", "HOLD")]
@@ -54,8 +55,9 @@ def record(folder, said='{"do": "hold", "time": 1}'):
     return writer.close({"cameras": cameras, "task": "lift", "success": True})
 
 
-def test_everything_lies_where_it_happened(tmp_path):
-    replay = read_replay(record(tmp_path / "episode_000000"))
+@pytest.mark.parametrize("plan", [topics.PLAN, ("plan",)], ids=["id in two parts", "older recording"])
+def test_everything_lies_where_it_happened(tmp_path, plan):
+    replay = read_replay(record(tmp_path / "episode_000000", plan=plan))
     times = [time for time, _ in replay.observed["front"]]
     assert times[0] == 0 and np.allclose(np.diff(times), 0.1)  # thinned
     assert shade(replay.seen("front", 1.04)) == pytest.approx(80, abs=3)

@@ -1,23 +1,30 @@
 import tracemalloc
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from gwm_core.brain import Brain
 from gwm_core.control.kinematics import HOME_Q, fk, solve, tcp_speed, to_rows
+from gwm_core.data.cdr import DEPTH_HEADER
+from gwm_core.data.episode import list_episodes, read_episode
 from gwm_core.errors import InputError
-from gwm_core.rollout import World, stamp_of
+from gwm_core.learn.clips import episode_clips
+from gwm_core.learn.dataset import episode_samples
+from gwm_core.rollout import RolloutConfig, World, rollout, stamp_of
 from gwm_core.scene.camera import back_project, intrinsics, look_at
+from gwm_core.scene.coverage import WIDEST, misses
 from gwm_core.scene.fuse import merge_voxels
 from gwm_core.scene.gaussians import farthest_points, sample
-from gwm_core.scene.lift import LiftConfig, lift, lift_frame
+from gwm_core.scene.lift import BlindError, LiftConfig, lift, lift_frame
 from gwm_core.sim.tasks import sample_layout
-from gwm_core.site import Camera
+from gwm_core.site import Camera, Site
 from gwm_core.sync import joints_at
-from gwm_core.types import Frame
+from gwm_core.types import OPEN_WIDTH, Frame, Observation
 
 K = intrinsics(424, 240, 42.5)
 
@@ -159,7 +166,7 @@ def test_the_robots_own_body_is_left_out(world):
     """Depth noise apart the capsules hold all of it but the fingers."""
     world.sim.reset(sample_layout("lift", 3))
     frames, q = world.frames(), world.sim.q
-    everywhere = LiftConfig(low=(-0.3, -0.4, 0.08), high=(0.8, 0.4, 1.0), count=0)
+    everywhere = LiftConfig(low=(-0.3, -0.4, 0.08), high=(0.8, 0.4, 1.0), count=0, least_fraction=0.0)
     every, rest = lift(frames, everywhere), lift(frames, replace(everywhere, arm_margin=0.01), q)
     tcp = fk(q)[:3, 3]
     fingers = np.linalg.norm(rest[:, :3] - tcp, axis=1) < 0.08
@@ -200,9 +207,10 @@ def test_a_wrist_camera_on_the_move_sees_a_world_that_stands_still(world):
     assert np.linalg.norm(late) > 0.005  # placed one frame late it would not hold
 
 
-def test_an_empty_scene_is_zeros_not_an_error():
-    scene = lift((plane_frame(hole=np.s_[:, :]),))
-    assert scene.shape == (1024, 14) and not scene.any()
+def test_an_empty_scene_is_refused():
+    with pytest.raises(BlindError, match="a sees 0 points of the workspace, 102 wanted"):
+        lift((plane_frame(hole=np.s_[:, :]),))
+    assert sample(np.zeros((0, 14), np.float32), 8).shape == (8, 14)
 
 
 @settings(max_examples=20, deadline=None)
@@ -231,3 +239,118 @@ def test_importance_sampling_takes_surface_in_proportion():
     assert (picked[:, 3] > 0.02).sum() == pytest.approx(300, abs=4)
     with pytest.raises(InputError, match="farthest, importance"):
         sample(g, 10, "random")
+
+
+def scene_frames(world):
+    world.sim.reset(sample_layout("pick_place", 9000))
+    world.sim.teleport(HOME_Q)
+    return world.frames(), world.state(OPEN_WIDTH)
+
+
+def millimetres(T):
+    return np.block([[T[:3, :3], 1000 * T[:3, 3:]], [T[3:]]])
+
+
+def body_axes(T):
+    return T @ np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]])
+
+
+WRONG_POSES = {"inverted": np.linalg.inv, "millimetres": millimetres, "body": body_axes}
+
+
+class Recorder:
+    """A policy that stays where it is, and notes what it was asked."""
+
+    sees = "scene"
+
+    def __init__(self):
+        self.scenes = []
+
+    def act(self, scene, observation):
+        self.scenes.append(scene)
+        return to_rows(np.repeat(fk(observation.state.q)[None], 16, axis=0), OPEN_WIDTH)
+
+
+@pytest.mark.parametrize("how", [*WRONG_POSES, "no depth"])
+def test_a_policy_that_sees_nothing_makes_no_plan_and_one_blind_camera_is_named(world, how):
+    frames, state = scene_frames(world)
+
+    def spoil(frame):
+        if how == "no depth":
+            return replace(frame, depth=np.zeros_like(frame.depth))
+        return replace(frame, T_base_camera=WRONG_POSES[how](frame.T_base_camera))
+
+    policy = Recorder()
+    brain = Brain(policy)
+    decision = brain.decide(Observation(state.stamp, frames, state, "pick_place"))
+    assert decision.chunk is not None and decision.blind == {} and len(policy.scenes) == 1
+    decision = brain.decide(Observation(state.stamp, (spoil(frames[0]), frames[1]), state, "pick_place"))
+    assert decision.chunk is not None and list(decision.blind) == ["front"]
+    assert ("its depth is empty" in decision.blind["front"]) == (how == "no depth")
+    decision = brain.decide(Observation(state.stamp, tuple(map(spoil, frames)), state, "pick_place"))
+    assert decision.chunk is None and decision.scene is None and len(policy.scenes) == 2
+    assert decision.reason.startswith("blind: front sees ") and "side sees " in decision.reason
+    with pytest.raises(BlindError, match="blind: front"):
+        lift(tuple(map(spoil, frames)))
+
+
+def test_what_is_left_counts_without_the_robots_own_body(world):
+    frames, state = scene_frames(world)
+    everything = lift(frames, LiftConfig(arm_margin=0.01), state.q)
+    assert np.isfinite(everything).all() and len(np.unique(everything[:, :3], axis=0)) > 500
+    with pytest.raises(BlindError):
+        lift(frames, LiftConfig(arm_margin=5.0), state.q)
+    with pytest.raises(BlindError, match="no camera"):
+        lift(())
+
+
+def test_a_trial_of_a_blind_policy_says_so(world, monkeypatch):
+    frames = World.frames
+    monkeypatch.setattr(
+        World, "frames", lambda self: tuple(replace(f, depth=np.zeros_like(f.depth)) for f in frames(self))
+    )
+    trial = rollout(world, Brain(Recorder()), sample_layout("lift", 9000), RolloutConfig(time_limit=1.0))
+    assert not trial.success and trial.refused["blind"] >= 2 and trial.violations == 0
+
+
+def blinded(episode, first=0):
+    """The episode without depth from image number ``first`` on."""
+    empty = cv2.imencode(".png", np.zeros((240, 424), np.uint16))[1]
+    content = np.concatenate([np.frombuffer(DEPTH_HEADER, np.uint8), empty.ravel()])
+    images = {
+        (camera, kind): [(s, content if kind == "depth" and k >= first else data) for k, (s, data) in enumerate(stream)]
+        for (camera, kind), stream in episode.images.items()
+    }
+    return replace(episode, images=images)
+
+
+def test_blind_moments_are_no_training_samples_and_an_episode_of_them_is_refused(episodes):
+    episode = read_episode(list_episodes(episodes)[0])
+    whole = len(episode_samples(episode, LiftConfig(count=64))["points"])
+    with pytest.warns(UserWarning, match=f"{whole - 5} of {whole} moments left out: blind: front"):
+        samples = episode_samples(blinded(episode, 5), LiftConfig(count=64))
+    assert len(samples["points"]) == 5 and np.abs(samples["points"]).max(axis=(1, 2)).min() > 0.1
+    with pytest.warns(UserWarning, match="moments left out"):
+        assert len(episode_clips(blinded(episode, 5), LiftConfig(count=64))["scenes"]) == 5
+    for make in (episode_samples, episode_clips):
+        with pytest.raises(InputError, match=f"none of its {whole} moments"):
+            make(blinded(episode), LiftConfig(count=64))
+
+
+def on_hand():
+    """In front of the hand, behind the fingertips, along the fingers; as in launch/site.example.yaml."""
+    return np.array([[0, -1, 0, 0.05], [1, 0, 0, 0], [0, 0, 1, -0.06], [0, 0, 0, 1.0]])
+
+
+def test_a_view_that_misses_the_workspace_is_named_with_what_would_explain_it():
+    eye = look_at((1.15, 0.0, 0.62), (0.47, 0.0, 0.03))
+    aside = look_at((1.15, 0.0, 0.62), (3.0, 0.0, 0.6))
+    cameras = {"good": Camera("a", eye), "hand": Camera("b", on_hand(), moving=True), "aside": Camera("c", aside)}
+    cameras |= {name: Camera(name, change(eye)) for name, change in WRONG_POSES.items()}
+    site = Site(cameras)
+    assert misses(site, "good") == misses(site, "hand") == misses(site, "good", (K, 424, 240)) == ""
+    assert misses(site, "aside").startswith("misses the workspace: 0%") and "is its pose" not in misses(site, "aside")
+    guesses = {"inverted": "pose inverted?", "millimetres": "pose in millimetres?", "body": "pose of the camera's body"}
+    for name, guess in guesses.items():
+        for view in (WIDEST, (K, 424, 240)):
+            assert guess in misses(site, name, view)

@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
 
+from gwm_core.brain import Brain
 from gwm_core.control.kinematics import HOME_Q
 from gwm_core.errors import InputError
+from gwm_core.rollout import World, rollout
 from gwm_core.scene.camera import intrinsics
 from gwm_core.sim.camera import CameraRig, sensor_depth
+from gwm_core.sim.expert import Expert
 from gwm_core.sim.scene import CAMERAS
 from gwm_core.sim.simulator import GRIPPER_SPEED, Simulator
 from gwm_core.sim.tasks import TASKS, Success, reached, sample_layout
@@ -144,3 +147,11 @@ def test_physics_does_not_depend_on_how_it_is_stepped():
             sim.step(duration)
         results.append(sim.q)
     np.testing.assert_allclose(*results, atol=1e-9)
+
+
+def test_a_rollout_that_cannot_begin_says_why_and_is_no_failed_trial():
+    world = World(cameras=False)
+    layout = sample_layout("lift", 7)
+    away = HOME_Q + np.array([1.2, 0, 0, 0, 0, 0, 0])
+    with pytest.raises(InputError, match=r"episode 7 .*the tool is outside the workspace"):
+        rollout(world, Brain(Expert()), layout, start=lambda sim: sim.teleport(away))

@@ -47,8 +47,8 @@ def nan(v):
         (wider, "may only narrow"),
         (bent, "not a rigid"),
         (nan, "not a rigid"),
-        (lambda v: v.pop("cameras"), "valid keys are cameras"),
-        (lambda v: v.update(colour="red"), "valid keys are cameras"),
+        (lambda v: v.pop("cameras"), "cameras: at least one"),
+        (lambda v: v.update(colour="red"), "unknown key 'colour': valid keys are cameras"),
         (lambda v: v["cameras"]["side"].pop("prefix"), "cameras.side"),
         (lambda v: v["workspace"].pop("low"), "workspace needs"),
         (lambda v: v.update(cameras=[]), "at least one"),
@@ -56,7 +56,7 @@ def nan(v):
         (lambda v: v["cameras"].update({"a b": v["cameras"]["side"]}), "letters, digits"),
         (lambda v: v.update(robot={"type": "ur5"}), r"robot\.type.*fr3"),
         (lambda v: v.update(robot={"ip": "172.16.0.2; reboot"}), r"robot\.ip"),
-        (lambda v: v.update(robot="fr3"), "valid keys are type and ip"),
+        (lambda v: v.update(robot="fr3"), "valid keys are type, ip; got 'fr3'"),
         (lambda v: v.update(home=[0, -17, 0, -132, 0, 115, 45]), "degrees"),
         (lambda v: v.update(home=[0.0] * 6), "seven joint angles"),
         (lambda v: v.update(home=[0.0, float("nan"), 0, -2, 0, 2, 0]), "seven joint angles"),
@@ -71,10 +71,10 @@ def nan(v):
         (lambda v: v.update(limits={"dq_max": [2.7] + [1.0] * 6}), r"limits: dq_max 2\.7 of joint 1 is wider"),
         (lambda v: v.update(limits={"q_min": [-3.0] + [-1.0] * 6}), r"limits: q_min -3 of joint 1 is wider"),
         (lambda v: v.update(limits={"dddq_max": [float("nan")] * 7}), "limits: dddq_max needs seven finite"),
-        (lambda v: v.update(limits={"speed": [1.0] * 7}), "limits: no limit is called 'speed'"),
-        (lambda v: v.update(limits={3: [1.0] * 7}), "limits: no limit is called '3'"),
+        (lambda v: v.update(limits={"speed": [1.0] * 7}), "limits: unknown key 'speed': valid keys are q_min"),
+        (lambda v: v.update(limits={3: [1.0] * 7}), "the key '3' is not text"),
         (lambda v: v.update(limits=[1.0] * 7), "limits: valid keys are q_min"),
-        (lambda v: v.update(tasks=["sort"]), "tasks: names, and under each"),
+        (lambda v: v.update(tasks=["sort"]), "tasks: got .*: names are wanted, and under each"),
         (lambda v: v.update(tasks={"Sort it": {}}), r"tasks\.Sort it: a name is small letters"),
         (lambda v: v.update(tasks={"sort": {"seconds": 3}}), r"tasks\.sort: valid keys are instruction"),
         (lambda v: v.update(tasks={"sort": {"instruction": "x", "seconds": 1e9}}), r"tasks\.sort: seconds: up to 300"),
@@ -82,7 +82,32 @@ def nan(v):
         (lambda v: v.update(tasks={"sort": {"instruction": "x", "rubric": {"a": -1}}}), "criteria with a share each"),
         (lambda v: v.update(profile={"jerk": float("nan")}), r"profile\.jerk"),
         (lambda v: v.update(profile={"velocity": True}), r"profile\.velocity"),
-        (lambda v: v.update(profile={"speed": 0.1}), "valid keys are name, tcp_speed"),
+        (lambda v: v.update(profile={"speed": 0.1}), "unknown key 'speed': valid keys are name, tcp_speed"),
+        (lambda v: v.update(worksapce=v.pop("workspace")), "unknown key 'worksapce': valid keys are cameras, work"),
+        (lambda v: v["workspace"].update(heigh=[1, 1, 1]), "workspace: unknown key 'heigh': valid keys are low, high"),
+        (lambda v: v["cameras"]["side"].update(serial_no="1"), r"cameras\.side: unknown key 'serial_no': valid keys"),
+        (lambda v: v.update(workspace=None), "workspace: nothing stands there: leave it out, or give some of"),
+        (lambda v: v.update(profile=None), "profile: nothing stands there"),
+        (lambda v: v.update(home=None), "home: seven joint angles in radians are wanted: None is no number"),
+        (lambda v: v.update(home=["0.0"] * 7), "home: seven joint angles in radians are wanted: '0.0' is no number"),
+        (lambda v: v["workspace"].update(low=["0.3", -0.3, 0.01]), r"workspace\.low: three metres are wanted: '0.3'"),
+        (lambda v: v["cameras"]["side"]["T_base_camera"][0].__setitem__(0, "1"), "rigid 4x4 transform: '1' is no"),
+        (lambda v: v["cameras"]["side"]["T_base_camera"][3].__setitem__(3, True), "rigid 4x4 transform: True is no"),
+        (lambda v: v.update(profile={"tcp_speed": "5 cm/s"}), r"profile\.tcp_speed: a number is wanted, got '5 cm/s'"),
+        (lambda v: v["cameras"]["side"].update(prefix=7), "prefix: text is wanted, and YAML takes 7 for a number"),
+        (lambda v: v["cameras"]["side"].update(prefix="camera side"), "'camera side' is not NAMESPACE/NAME"),
+        (lambda v: v["cameras"]["side"].update(prefix="camera/side/"), "'camera/side/' is not NAMESPACE/NAME"),
+        (lambda v: v["cameras"]["side"].update(prefix="camera/front"), "side: prefix camera/front is that of front"),
+        (lambda v: v["cameras"]["side"].update(prefix="/camera/front"), "side: prefix camera/front is that of front"),
+        (lambda v: [c.update(serial="8196") for c in v["cameras"].values()], "serial 8196 is that of front"),
+        (lambda v: v["cameras"]["side"].update(serial="_8196"), "side: serial is '_8196': the digits that are printed"),
+        (lambda v: v["cameras"]["side"].update(serial="8196 12"), "side: serial is '8196 12': the digits"),
+        (lambda v: v["cameras"]["side"].update(serial=""), "side: serial is '': the digits"),
+        (lambda v: v["cameras"]["side"].update(serial=None), "side: serial is nothing: the digits"),
+        (lambda v: v.update(tasks=None), "tasks: nothing stands there"),
+        (lambda v: v.update(tasks={"sort": {"instructions": "x"}}), r"tasks\.sort: unknown key 'instructions': val"),
+        (lambda v: v.update(tasks={"sort": {"instruction": 3}}), r"tasks\.sort\.instruction: text is wanted"),
+        (lambda v: v.update(tasks={"sort": None}), r"tasks\.sort: nothing stands there"),
     ],
 )
 def test_a_wrong_site_file_is_refused_with_the_key(tmp_path, change, named):
@@ -176,3 +201,39 @@ def test_mounts_are_the_cameras_places_in_words_a_shell_leaves_alone(tmp_path):
         values["cameras"]["wrist"]["prefix"] = prefix
         with pytest.raises(InputError, match=r"cameras\.wrist.*names its frames"):
             mounts(load_site(write(tmp_path, values)))
+
+
+def test_site_check_says_which_camera_misses_the_workspace(tmp_path, monkeypatch, capsys):
+    from gwm import cli
+
+    values = site_dict()
+    file = write(tmp_path, values)
+    monkeypatch.setattr("sys.argv", ["gwm", "site", "check", str(file)])
+    assert cli.main() == 0 and "misses the workspace" not in capsys.readouterr().out
+    T = np.array(values["cameras"]["side"]["T_base_camera"])
+    values["cameras"]["side"]["T_base_camera"] = np.linalg.inv(T).tolist()
+    write(tmp_path, values)
+    assert cli.main() == 0
+    assert "cameras.side misses the workspace: 0% of" in (said := capsys.readouterr().out) and "inverted?" in said
+
+
+def test_what_a_site_file_says_twice_is_refused_not_the_wider_one_taken(tmp_path):
+    path = write(tmp_path, site_dict() | {"profile": {"name": "desk", "tcp_speed": 0.05}})
+    path.write_text(path.read_text() + "profile: {name: lab}\n")
+    with pytest.raises(InputError, match=r"site file .*line \d+: 'profile' is there already, in line \d+"):
+        load_site(path)
+
+
+def test_a_number_is_what_it_looks_like_and_a_camera_may_have_any_name(tmp_path):
+    values = site_dict()
+    path = write(tmp_path, values)
+    path.write_text(path.read_text().replace("  front:", "  on:", 1) + "profile: {tcp_speed: 5e-2}\n")
+    site = load_site(path)
+    assert site.profile.tcp_speed == 0.05 and set(site.cameras) == {"on", "side"}
+
+
+def test_a_prefix_means_the_same_with_a_leading_slash(tmp_path):
+    values = site_dict()
+    values["cameras"]["front"]["prefix"] = "/camera/front"
+    front = load_site(write(tmp_path, values)).cameras["front"]
+    assert front.prefix == "camera/front" == Camera.from_dict({**front.to_dict(), "prefix": "/camera/front"}).prefix

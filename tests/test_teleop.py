@@ -1,8 +1,10 @@
 """An operator's hand on a device, the follower's limits and the plans in between."""
 
+import re
+
 import numpy as np
 import pytest
-from teleoperated import read_recording, run
+from teleoperated import TREMOR, read_recording, run
 
 from gwm_core.control.devices import DEVICES, KEY_TIME, KEYS, Keyboard
 from gwm_core.control.judge import judge
@@ -40,11 +42,13 @@ class Desk:
         )
         self.teleop.reference(self.q, OPEN_WIDTH)
 
-    def run(self, seconds, motion=None, buttons=("clutch",)):
+    def run(self, seconds, motion=None, buttons=("clutch",), tremor=TREMOR):
         for k in range(round(seconds / PERIOD)):
             self.now += PERIOD
             if motion is not None:
-                self.teleop.joy(*joy(self.device, motion, buttons), self.now)
+                axes, pressed = joy(self.device, motion, buttons)
+                axes[0] += tremor * (k % 2)
+                self.teleop.joy(axes, pressed, self.now)
             if k % 4 == 3:
                 chunk = self.teleop.plan(round(self.now * 1e9), self.now)
                 share = 4 * PERIOD / chunk.dt - 1  # it is between the first two rows when the next plan is made
@@ -150,7 +154,9 @@ def test_the_target_stays_in_the_workspace_and_within_its_lead():
     assert np.linalg.norm(fk(chunk.q[0])[:3, 3] - fk(HOME_Q)[:3, 3]) < C.most_lead + C.speed * 2 * C.dt
 
 
-@pytest.mark.parametrize("bad", [([0.0] * 3, [0] * 12), ([0.0] * 8, [0]), ([np.nan] * 8, [0] * 12)])
+@pytest.mark.parametrize(
+    "bad", [([0.0] * 3, [0] * 12), ([0.0] * 8, [0]), ([np.nan] * 8, [0] * 12), ([350.0] * 8, [0] * 12)]
+)
 def test_a_malformed_joy_is_as_good_as_none(bad):
     desk = Desk()
     desk.run(0.1, {}, ())
@@ -159,6 +165,81 @@ def test_a_malformed_joy_is_as_good_as_none(bad):
     assert not desk.teleop.engaged and desk.teleop.trouble.startswith("joy")
     desk.run(0.3, {1: 1.0})
     assert not desk.teleop.engaged  # until the clutch was let go of
+
+
+@pytest.mark.parametrize("resting", [(3, 4), (4, 5), (0, 7)])
+@pytest.mark.parametrize("end", [1.0, -1.0])
+def test_axes_that_rest_elsewhere_move_nothing_and_are_named(resting, end):
+    """Triggers where sticks were assumed: PS4 by hid-sony, Xbox by Bluetooth."""
+    desk, (axes, pressed) = Desk(), joy("gamepad", {}, ("clutch",))
+    axes[list(resting)] = end
+    desk.teleop.joy(axes, 0 * pressed, desk.now)
+    for _ in range(100):
+        desk.now += PERIOD
+        desk.teleop.joy(axes, pressed, desk.now)
+        chunk = desk.teleop.plan(round(desk.now * 1e9), desk.now)
+        assert (chunk.q == HOME_Q).all() and not desk.teleop.engaged
+    named = next(i for i, _ in DEVICES["gamepad"].axes if i in resting)
+    assert f"axis {named} (" in desk.teleop.trouble and f"reads {end:+.2f}, not at rest" in desk.teleop.trouble
+
+
+def test_a_stick_that_is_pushed_before_the_clutch_must_be_let_go_of_first():
+    desk = Desk()
+    desk.run(0.2, {1: 0.5}, ())
+    assert desk.teleop.trouble == ""  # nobody asks for anything
+    desk.run(0.5, {1: 0.5})
+    assert "(y) reads +0.5" in desk.teleop.trouble and (desk.chunks[-1].q == HOME_Q).all()
+    desk.run(0.1, {}, ())
+    desk.run(0.5, {1: 0.5})
+    assert desk.teleop.engaged and desk.tcp[1] > 0.01
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_device_whose_driver_repeats_itself_is_let_go_of(device):
+    """joy_node of a pad out of range, a keyboard's repeat: the last message with new stamps, for ever."""
+    desk = Desk(device)
+    desk.run(0.2, {}, ())
+    desk.run(0.4, {1: 1.0})
+    lost = desk.tcp
+    desk.run(4.0, {1: 1.0}, tremor=0.0)
+    assert not desk.teleop.engaged and "nothing of the device changed for 1 s" in desk.teleop.trouble
+    assert desk.tcp[1] - lost[1] < C.speed * (C.unchanged + C.timeout)
+    still = desk.tcp
+    desk.run(1.0, {1: -1.0})  # it is back, with the clutch as it was
+    np.testing.assert_allclose(desk.tcp, still, atol=1e-6)
+    desk.run(0.1, {}, ())
+    desk.run(0.5, {1: -1.0})
+    assert desk.tcp[1] < still[1] - 0.02
+
+
+def test_a_puck_that_was_unplugged_with_the_clutch_held_moves_nothing_when_it_is_back():
+    """spacenav_node goes on with zeros and the button as it was."""
+    desk = Desk("spacemouse")
+    desk.run(0.2, {}, ())
+    desk.run(0.5, {1: 0.5})
+    desk.run(3.0, {}, tremor=0.0)
+    still = desk.tcp
+    desk.run(1.0, {1: 0.5})
+    np.testing.assert_allclose(desk.tcp, still, atol=1e-6)
+    assert not desk.teleop.engaged
+
+
+def test_a_hand_that_trembles_may_push_for_as_long_as_it_likes():
+    desk = Desk()
+    desk.run(0.2, {}, ())
+    desk.run(3.0, {1: 0.3})
+    assert desk.teleop.engaged
+
+
+def test_from_the_edge_of_the_workspace_there_is_a_way_back():
+    desk = Desk()
+    desk.run(0.2, {}, ())
+    desk.run(2.5, {0: -1.0})
+    edge = desk.tcp[0]
+    assert edge == pytest.approx(Workspace().low[0] + 0.005, abs=1e-4)
+    desk.run(0.1, {}, ())
+    desk.run(0.5, {0: 1.0})
+    assert desk.tcp[0] > edge + 0.02
 
 
 def test_two_devices_on_one_topic_are_obeyed_neither():
@@ -190,6 +271,56 @@ def test_a_leader_arm_is_followed_at_limited_speed_and_dropped_when_silent():
     assert teleop.trouble == "input stale" and (chunk.q == q).all()
     teleop.leader(np.full(7, np.nan), None, now)
     assert "seven finite" in teleop.trouble
+
+
+TURN = 2 * np.pi
+
+
+@pytest.mark.parametrize(
+    ("q", "named"),
+    [
+        (HOME_Q - TURN * np.eye(7)[6], "joint 7 reads -5.50 rad, .*a whole turn off at joint 7"),
+        (HOME_Q + TURN * np.eye(7)[4], "joint 5 reads 6.28 rad, .*a whole turn off at joint 5"),
+        (np.rad2deg(HOME_Q), "joint 4 reads -131.78 rad, .*these are degrees"),
+        (np.mod(HOME_Q, TURN), "joint 2 reads 5.98 rad, .*a whole turn off at joint 2 and 4"),
+        (np.zeros(7), "joint 6 reads 0.00 rad, .*not calibrated"),
+        (2048 + 100 * HOME_Q, "joint . reads .*wanted"),
+        (HOME_Q + 0.4 * np.eye(7)[0], "joint 1 reads 0.40 rad, the arm's is at 0.00, and they may be 0.3 apart"),
+    ],
+)
+def test_a_leader_arm_beyond_the_limits_or_far_off_is_refused_by_name(q, named):
+    teleop = Teleop(DEVICES["gamepad"])
+    assert teleop.engage(True) == "no input yet"
+    teleop.leader(HOME_Q, None, 10.0)
+    assert "gate/arm" in teleop.engage(True)
+    teleop.reference(HOME_Q, OPEN_WIDTH)
+    for k in range(20):
+        teleop.leader(q, None, 10 + 0.04 * k)
+        assert re.search(named, teleop.engage(True)) and not teleop.engaged
+        assert (teleop.plan(1, 10 + 0.04 * k).q == HOME_Q).all()
+
+
+def test_a_leader_arm_that_leaps_while_it_is_followed_is_let_go_of_until_it_is_taken_again():
+    teleop, now = Teleop(DEVICES["gamepad"]), 10.0
+    teleop.reference(HOME_Q, OPEN_WIDTH)
+    teleop.leader(HOME_Q, None, now)
+    assert teleop.engage(True) == "" and teleop.engaged
+    teleop.leader(HOME_Q + 0.5, None, now)  # it runs ahead of a slow arm
+    assert teleop.engaged and not (teleop.plan(1, now).q == HOME_Q).all()
+    teleop.leader(HOME_Q + TURN * np.eye(7)[3], None, now)
+    assert "joint 4" in teleop.trouble and (teleop.plan(1, now).q == HOME_Q).all()
+    teleop.leader(HOME_Q + 0.1, None, now)
+    assert not teleop.engaged and (teleop.plan(1, now).q == HOME_Q).all()
+    assert teleop.engage(True) == "" and not (teleop.plan(1, now).q == HOME_Q).all()
+
+
+@pytest.mark.parametrize("width", [1.0, -0.5, np.nan])
+def test_an_opening_that_is_no_opening_in_metres_is_refused(width):
+    """A GELLO tells a fraction."""
+    teleop = Teleop(DEVICES["gamepad"])
+    teleop.reference(HOME_Q, OPEN_WIDTH)
+    teleop.leader(HOME_Q, width, 10.0)
+    assert "0 to 0.08 m is wanted" in teleop.engage(True)
 
 
 def test_authority_passes_one_source_and_rising_ids_alone():

@@ -13,10 +13,11 @@ def read(tmp_path, content):
 
 
 def test_words_mean_what_they_look_like(tmp_path):
-    content = "on: yes\n2026-11-28: 2026-11-28\ntime: 10:30\nshare: 5e-2\ncount: 12\nfine: true\nnone:\n"
+    content = "on: yes\n2026-11-28: 2026-11-28\ntime: 10:30\nshare: 5e-2\ncount: 12\n"
+    content += "serial: 048322070450\nzero: 0\nfine: true\nnone:\n"
     assert read(tmp_path, content) == {
         "on": "yes", "2026-11-28": "2026-11-28", "time": "10:30", "share": 0.05, "count": 12, "fine": True,
-        "none": None,
+        "none": None, "serial": "048322070450", "zero": 0,
     }  # fmt: skip
     assert read(tmp_path, "# nothing yet\n") == {}
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from gwm_core.bench import fuzz
+from gwm_core.bench.fuzz_events import postures
 from gwm_core.bench.rig import Rig
 from gwm_core.bench.staging import Outcome, clean, give_plan, moving, stopped
 from gwm_core.control.body import LEAST_CLEARANCE, clearance
@@ -105,7 +106,7 @@ def spoilt(plans: list[Chunk]) -> Callable[[np.random.Generator], Outcome]:
 def into_the_way(rng) -> Outcome:
     """20: again and again towards a wall, the table or the arm itself, as near as the gate allows."""
     rig = Rig()
-    rig.q = fuzz.postures(rng, FR3)[rng.integers(40)].copy()
+    rig.q = postures(rng, FR3)[rng.integers(40)].copy()
     rig.start()
     push = rng.uniform(-0.3, 0.3, 7)
     for _ in range(12):

@@ -8,7 +8,6 @@ slip     the cube in the gripper loses its friction
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from gwm_core.sim.simulator import Simulator
 from gwm_core.sim.tasks import sample_layout
 from gwm_core.site import Site, simulation_site
 from gwm_core.types import ArmState, Decision, Observation
+from gwm_core.workers import workers
 
 KINDS = ("none", "cube", "camera", "slip")
 SHIFT, TURN = 0.03, np.radians(3.0)  # [m], [rad] of a camera
@@ -172,7 +172,7 @@ def _run(case: Case) -> Outcome:
 def run_all(cases: list[Case], processes: int, progress: Callable[[Outcome], None] = lambda o: None) -> list[Outcome]:
     """Run them, in order."""
     done = []
-    with multiprocessing.get_context("spawn").Pool(max(1, min(processes, len(cases)))) as pool:
+    with workers(processes, len(cases)) as pool:
         for outcome in pool.imap(_run, cases):
             done.append(outcome)
             progress(outcome)

@@ -2,14 +2,14 @@
 
 An injection passes when what must happen happens within the limit, under the one cause that names it, and the judge
 finds nothing in all that was sent. Milliseconds count from the fault to the first command of the ramp, unless the name
-says otherwise. Numbers are those of the fault table in docs/safety.md.
+says otherwise. Numbers are those of the fault table in docs/benchmarks.md.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from gwm_core.bench import bad_plans, lost_parts, operators
+from gwm_core.bench import bad_plans, lost_parts, operators, wrong_joints
 from gwm_core.bench.staging import Scenario
 from gwm_core.types import Chunk
 
@@ -47,12 +47,24 @@ def scenarios(plans: list[Chunk]) -> list[Scenario]:
         Scenario(25, "1 kHz loop loses 1-19 cycles, then 20 and more: to the fault", 0.200, lost_parts.lost_cycles),
         Scenario(26, "second publisher: from its discovery to the fault", 0.100, lost_parts.rival),
         Scenario(28, "device of teleoperation killed: until the tool slows down", 0.250, operators.device_killed),
+        Scenario(28, "pad out of range, its driver repeats: until the tool slows down", operators.REPEATED,
+                 operators.pad_out_of_range),
+        Scenario(28, "axes that rest elsewhere: nothing moves", 0.0, operators.axes_elsewhere),
+        Scenario(28, "leader arm far off, or in other units: nothing moves", 0.0, operators.leader_far),
         Scenario(29, "two devices at once: until the tool slows down", 0.250, operators.two_devices),
         Scenario(33, "user stop or reflex, told by the robot: to the fault", 0.200, lost_parts.user_stop, 100),
         Scenario(33, "arm held, the leash alone: from its end to the fault", 0.125, lost_parts.leash_alone),
+        Scenario(53, "another's joints after a stall: to the fault", 0.150, wrong_joints.foreign_after_stall, 100),
+        Scenario(54, "a fault told after a stall: to the last command", 0.010, wrong_joints.fault_after_stall, 100),
+        Scenario(55, "one wrong joint state: until commands go on", 0.150, wrong_joints.one_wrong_state, 100),
+        Scenario(56, "joint states of two arms in turn: to the fault", 0.150, wrong_joints.two_arms),
+        Scenario(57, "armed between two arms' states: from the last jump", 0.150, wrong_joints.arming_between_two),
+        Scenario(58, "joint states end while held: to the fault", 1.040, wrong_joints.blind_while_held),
+        Scenario(59, "held arm led away by hand: from the leash's end to the fault", 0.125, wrong_joints.led_away),
+        Scenario(60, "watched, and scores end: from the last to the ramp", 3.020, wrong_joints.scores_end),
     ]  # fmt: skip
 
 
 HARDWARE = (31, 34)  # a second host, a robot
-STAGED = {*range(12, 27), 28, 29, 33}  # 24 in gate_killed
+STAGED = {*range(12, 27), 28, 29, 33, *range(53, 61)}  # 24 in gate_killed
 ELSEWHERE = tuple(i for i in range(1, 53) if i not in {*STAGED, *HARDWARE})  # other parts, with benches of their own

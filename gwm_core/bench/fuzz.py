@@ -1,7 +1,8 @@
 """Whatever is thrown at the gate, nothing that breaks a limit may leave it.
 
 An action is one 100 Hz step of the gate; everything it sends is judged. Plans are uniform, adversarial, recorded ones
-mutated, and malformed; between them the policy dies, joints go stale or lie, the loop pauses, people press buttons.
+mutated, and malformed; between them the policy dies, joints go stale or lie, the loop pauses, people press buttons
+(``fuzz_events``). The judge knows where the arm really is.
 """
 
 from __future__ import annotations
@@ -10,18 +11,22 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from gwm_core.bench.fuzz_events import happen, mend, postures
 from gwm_core.bench.rig import Rig
 from gwm_core.control.body import LEAST_CLEARANCE, clearance
-from gwm_core.control.controller import SINGULAR_STOP
-from gwm_core.control.gate import State
-from gwm_core.control.judge import columns, judge
-from gwm_core.control.kinematics import HOME_Q, condition, fk_jacobian
-from gwm_core.control.limits import DESK, FR3, FULL, LAB, PANDA, Workspace
-from gwm_core.types import ArmState, Chunk
+from gwm_core.control.gate import GateConfig, State
+from gwm_core.control.judge import columns
+from gwm_core.control.kinematics import HOME_Q
+from gwm_core.control.limits import DESK, FR3, FULL, LAB, PANDA
+from gwm_core.types import Chunk
 
 BLOCK = 20_000  # actions between two new gates; each block is judged at its end
 IN_THE_WAY = ("workspace", "table", "self-collision", "singularity")
-SETTINGS = ((DESK, FR3), (DESK, FR3), (LAB, FR3), (DESK, PANDA), (FULL, FR3))  # profile and arm, in turn
+SETTINGS = (  # profile, arm and mode, in turn
+    (DESK, FR3, "auto"), (DESK, FR3, "watch"), (LAB, FR3, "auto"), (DESK, PANDA, "auto"), (FULL, FR3, "watch"),
+)  # fmt: skip
+SCORE_TIMEOUT = 1.0  # [s] shorter than the gate's own, for a fuzzed motion seldom lasts
+UNWATCHED = 1.02  # [s] the longest motion without a score in "watch"
 
 
 @dataclass
@@ -33,6 +38,8 @@ class FuzzReport:
     violations: int = 0
     nonfinite: int = 0
     partial: int = 0
+    unwatched: int = 0  # periods in motion, in mode "watch", that no score of divergence covers
+    resets: int = 0  # of the reference
     plans: int = 0
     accepted: int = 0
     least_clearance: float = np.inf  # [m] of all that was sent
@@ -128,56 +135,7 @@ def malformed(rng, rig: Rig) -> Chunk:
     return Chunk(good.stamp, q, width)
 
 
-# ---- everything else that happens ------------------------------------------------------------------------------------
-
-
-def postures(rng, arm) -> np.ndarray:
-    """Random postures (P, 7) in which the gate may be armed, the crowded ones first."""
-    q = rng.uniform(arm.q_low, arm.q_high, (4000, 7))
-    T, jacobian = fk_jacobian(q)
-    box, gaps = Workspace(), clearance(q).min(axis=(1, 2))
-    good = np.all((T[:, :3, 3] > box.low) & (T[:, :3, 3] < box.high), axis=1)
-    good &= (gaps > LEAST_CLEARANCE) & (condition(jacobian) < SINGULAR_STOP)
-    return q[good][np.argsort(gaps[good])][:100]
-
-
-def _event(rng, rig: Rig) -> None:
-    """Something goes wrong, or somebody presses a button."""
-    gate, kind = rig.gate, rng.integers(10)
-    if kind == 0:
-        rig.beats = False
-    elif kind == 1:
-        rig.measures = False
-    elif kind == 2:
-        gate.measure(ArmState(rig.stamp(), np.full(7, rng.choice([np.nan, np.inf])), np.zeros(7), 0.08), rig.now)
-    elif kind == 3:
-        rig.tick(float(rng.uniform(0.02, 0.5)))  # a pause
-    elif kind == 4:
-        rng.choice([gate.hold, gate.stop])()
-    elif kind == 5:
-        gate.home(rig.now)
-    elif kind == 6:
-        gate.fault("second publisher: of the fuzzer")
-    elif kind == 7:
-        gate.beat(0, rig.now)  # a restarted policy
-    elif kind == 8:
-        rig.clock_offset += rng.choice([-3600.0, 1.0, 3600.0])
-    else:
-        rig.obeys = False  # something holds the arm
-
-
-def _mend(rng, rig: Rig, crowded: np.ndarray) -> None:
-    """What an operator does until it runs again."""
-    rig.beats = rig.measures = rig.obeys = True
-    gate = rig.gate
-    if gate.state is State.FAULT:
-        gate.reset()
-    if gate.state is State.DISARMED:
-        rig.q = crowded[rng.integers(len(crowded))].copy()  # carried somewhere by hand
-        rig.run(0.3)
-        gate.arm(rig.now)
-    if gate.state is State.HOLD and not gate.armed:
-        gate.arm(rig.now)
+# ---- the whole -----------------------------------------------------------------------------------------------------
 
 
 def _offer(rng, rig: Rig, plans: list[Chunk], report: FuzzReport, seen: list[Chunk]) -> None:
@@ -211,32 +169,35 @@ def fuzz(actions: int, seed: int, plans: list[Chunk], progress=lambda done: None
     """Throw things at gates for ``actions`` steps. ``plans``: recorded ones to mutate. Deterministic for a seed."""
     rng, report, block = np.random.default_rng(seed), FuzzReport(), 0
     while report.actions < actions:
-        profile, arm = SETTINGS[block % len(SETTINGS)]
-        rig, seen, crowded = Rig(profile=profile, arm=arm), [], postures(rng, arm)
+        profile, arm, mode = SETTINGS[block % len(SETTINGS)]
+        config = GateConfig(mode=mode, score_timeout=SCORE_TIMEOUT)
+        rig, seen, crowded = Rig(config, profile=profile, arm=arm), [], postures(rng, arm)
         rig.q = crowded[0].copy()
         rig.start()
         wanted = min(BLOCK, actions - report.actions)
         while len(rig.log) < wanted:
             _offer(rng, rig, plans, report, seen)
-            if rng.random() < 0.03:
-                _event(rng, rig)
+            if rng.random() < 0.08:
+                happen(rng, rig)
             for _ in range(int(rng.integers(3, 40))):
                 rig.tick(rig.dt + (rng.uniform(-0.003, 0.003) if rng.random() < 0.3 else 0.0))
+                report.unwatched += mode == "watch" and rig.unwatched > UNWATCHED
             if rig.gate.state not in (State.RUNNING, State.STOPPING) and rng.random() < 0.5:
-                _mend(rng, rig, crowded)
+                mend(rng, rig, crowded)
         report.actions += len(rig.log)
-        _judge(report, rig, profile, arm)
+        _judge(report, rig)
         block += 1
         progress(report.actions)
     return report
 
 
-def _judge(report: FuzzReport, rig: Rig, profile, arm) -> None:
-    q, dq, ddq, latched = columns(rig.sent)
-    verdict = judge(q, dq, ddq, latched, tcp_speed=profile.tcp_speed, arm=arm)
+def _judge(report: FuzzReport, rig: Rig) -> None:
+    q, dq, ddq, _ = columns(rig.sent)
+    verdict = rig.verdict
     gaps = np.array([clearance(part).min() for part in np.array_split(q, max(1, len(q) // 500))])
     near = int(np.sum(gaps < LEAST_CLEARANCE - 1e-9))
     report.violations += verdict.total + near
+    report.resets += verdict.latches
     report.nonfinite += int(np.sum(~np.isfinite(np.concatenate([q, dq, ddq], axis=1))))
     report.moving += int(np.sum(np.abs(dq).max(axis=1) > 1e-6))
     report.accepted += rig.gate.counts.accepted

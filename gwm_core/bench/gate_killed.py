@@ -65,7 +65,7 @@ class Killed:
                 rig.q = sim.q
 
         follow(0.2)
-        rig.gate.arm(rig.now)
+        rig.arm()
         follow(0.5)
         while rig.offer(rig.chunk(rig.q + rng.uniform(-FAST, FAST, 7))):
             pass

@@ -10,7 +10,6 @@ import numpy as np
 
 from gwm_core.bench.rig import Rig
 from gwm_core.control.gate import GateConfig, State
-from gwm_core.control.judge import columns, judge
 from gwm_core.types import Chunk
 
 FAST = 0.6  # [rad] in 1.6 s: the TCP is at its speed limit most of the time
@@ -55,7 +54,7 @@ def give_plan(rng, rig: Rig) -> Chunk:
 
 def clean(rig: Rig) -> bool:
     """Whether the judge finds nothing in all that was sent."""
-    return judge(*columns(rig.sent)).total == 0
+    return rig.verdict.total == 0
 
 
 def stopped(rig: Rig, cause: str) -> bool:

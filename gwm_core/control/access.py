@@ -11,7 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 OPERATOR, VIEWER = "operator", "viewer"
+LATE = 1.0  # [s] the state a command answers to may be old: a link that froze must not deliver it afterwards
 LEASE_TIME = 2.0  # [s] without a word from the operator, after which another may take over
+
+
+def cookie_name(role: str, host: str) -> str:
+    """Of a role at a console's "address:port": cookies know no ports, and one browser may be let in twice."""
+    return f"gwm_{role}_{host.rpartition(':')[2]}"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from gwm_core.control.limits import ArmLimits
+
+DIRECTIONS = ("x", "y", "z", "roll", "pitch", "yaw")
+FULL = 1.5  # a driver scales full deflection to 1; spacenav_node can exceed it a little, raw counts exceed it by far
 KEY_TIME = 0.15  # [s] a key counts as held for this long; a terminal repeats a held one about 30 times a second
 KEYS = {  # key -> axis, direction
     "w": (0, 1), "s": (0, -1), "a": (1, 1), "d": (1, -1), "r": (2, 1), "f": (2, -1),
@@ -25,6 +31,71 @@ class Device:
     close: int
     open: int
     give_back: int | None = None
+
+    @property
+    def fewest(self) -> tuple[int, int]:
+        """How many axes and buttons a message must have."""
+        last = max(index for index, _ in filter(None, self.axes))
+        return last + 1, max(self.clutch, self.close, self.open, self.give_back or 0) + 1
+
+    def deflection(self, axes) -> np.ndarray:
+        """Deflection (6,) in the base frame's directions, -1 to 1; where there is no axis, 0."""
+        told = [0.0 if axis is None else axes[axis[0]] * axis[1] for axis in self.axes]
+        return np.clip(told, -1.0, 1.0)
+
+    def misfit(self, axes, buttons) -> str:
+        """Why a message cannot be of this device; empty when it can."""
+        wanted = self.fewest
+        if len(axes) < wanted[0] or len(buttons) < wanted[1]:
+            return f"joy: {wanted[0]} axes and {wanted[1]} buttons wanted, got {len(axes)} and {len(buttons)}"
+        for index, value in enumerate(axes):
+            if not abs(value) <= FULL:  # not a number is beyond it too
+                return f"joy: axis {index} reads {value:g}, -1 to 1 is wanted"
+        return ""
+
+    def away_from_rest(self, axes, deadband: float) -> str:
+        """Which used axis is not at rest, within ``deadband``; empty when all are."""
+        for axis, direction in zip(self.axes, DIRECTIONS):
+            if axis is not None and abs(axes[axis[0]]) > deadband:
+                return (
+                    f"axis {axis[0]} ({direction}) reads {axes[axis[0]]:+.2f}, not at rest: let go of all axes before "
+                    "the clutch, or it is a device with other axes (docs/teleop.md)"
+                )
+        return ""
+
+
+def leader_misfit(q: np.ndarray, arm: ArmLimits, reference: np.ndarray | None, most: float) -> str:
+    """Why a leader arm's joints (7,) [rad] cannot be followed; empty when they can.
+
+    They must lie inside the arm's limits and, where its ``reference`` (7,) is known, within ``most`` [rad] of that.
+    """
+    if _fits(q, arm, reference, most):
+        return ""
+    beyond = np.maximum(arm.q_low - q, q - arm.q_high)
+    k = int(np.argmax(beyond))
+    if beyond[k] > 0:
+        wanted = f"{arm.q_low[k]:.2f} to {arm.q_high[k]:.2f} is wanted"
+    else:
+        k = int(np.argmax(np.abs(q - reference)))
+        wanted = f"the arm's is at {reference[k]:.2f}, and they may be {most:g} apart"
+    return f"leader: joint {k + 1} reads {q[k]:.2f} rad, {wanted}{_guess(q, arm, reference, most)}"
+
+
+def _fits(q: np.ndarray, arm: ArmLimits, reference: np.ndarray | None, most: float) -> bool:
+    inside = np.all((q >= arm.q_low) & (q <= arm.q_high))
+    return bool(inside and (reference is None or np.abs(q - reference).max() <= most))
+
+
+def _guess(q: np.ndarray, arm: ArmLimits, reference: np.ndarray | None, most: float) -> str:
+    """What else such joints may be; empty when nothing fits."""
+    if not q.any():
+        return ": all joints read 0, the leader is not calibrated"
+    if _fits(np.deg2rad(q), arm, reference, most):
+        return ": these are degrees"
+    turns = np.rint((q - (0.5 * (arm.q_low + arm.q_high) if reference is None else reference)) / (2 * np.pi))
+    if turns.any() and _fits(q - 2 * np.pi * turns, arm, reference, most):
+        return f": a whole turn off at joint {' and '.join(str(k + 1) for k in np.flatnonzero(turns))}"
+    return ""
 
 
 DEVICES = {

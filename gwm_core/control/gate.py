@@ -30,7 +30,11 @@ PATH_SAMPLES = 64  # postures looked at along a plan
 
 @dataclass(frozen=True)
 class Command:
-    """What goes to the arm this period. ``latched``: the reference was set anew, at rest, to the measured joints."""
+    """What goes to the arm this period.
+
+    ``latched``: the reference was set anew, at rest: to the measured joints, or where they cannot be believed to what
+    was sent last.
+    """
 
     reference: Reference
     width: float
@@ -66,7 +70,7 @@ class Gate:
         self.surprise = Surprise()
         self.shadowed: Command | None = None  # what would have been sent
         self._follower = Follower(1.0 / config.rate_hz, profile, workspace, arm)
-        self._in = Inputs()
+        self._in = Inputs(arm.dq_max)
         self._accepted_at = self._stepped_at = -np.inf
         self._last_plan = self._oldest_plan = 0  # [ns] newest id taken; ids up to here are void
         self._bad_plans = 0  # in a row
@@ -75,6 +79,11 @@ class Gate:
         self._plan, self._width = 0, OPEN_WIDTH
         self._homing = self._latched = self._disarm_at_rest = False
         self._lost = False  # where the arm is: nothing is sent until fresh joints tell
+        self._fault_due = False  # its last command is still to be made, by the time at which it goes out
+        self._doubtful = False  # the joints may be another's while it is
+        self._own_run = 0  # run of joint states in which the arm was last seen near the reference
+        self._seen_at = -np.inf  # [s] joints to be believed; or the end of a pause, in which nothing could be seen
+        self._scored_at = np.inf  # [s] the last score, or the begin of the motion
         self._gripper_known = False
         self._stretched_since: float | None = None
 
@@ -134,6 +143,8 @@ class Gate:
         self._target, self._last_row_at = Blend(old, target, now, self.config.blend), target.end - chunk.dt
         self._plan = self._last_plan = chunk.stamp
         self._accepted_at, self._bad_plans = now, 0
+        if self.state not in MOVING:
+            self._scored_at = now
         self.counts.accepted += 1
         self.state, self.cause = State.SHADOW if self.mode == "shadow" else State.RUNNING, "following plans"
 
@@ -214,8 +225,13 @@ class Gate:
             reason = stands_badly(self._in.measured.q, self.limits, self.workspace)
             if reason:
                 return f"{reason}: move the arm by hand first"
-            self._latch()
-            self.state, self._disarm_at_rest = State.HOLD, False
+            if self._in.unbroken(now) < self.config.settle_time:
+                return (
+                    f"joint states jump or pause: unbroken for {max(0.0, self._in.unbroken(now)):.2f} s, "
+                    f"{self.config.settle_time:.2f} s wanted"
+                )
+            self._latch(self._in.measured.q)
+            self.state, self._disarm_at_rest, self._seen_at = State.HOLD, False, now
         return ""
 
     def supervise(self, mode: str) -> str:
@@ -231,6 +247,7 @@ class Gate:
     def diverged(self, score: float, now: float) -> None:
         """Take how far what is seen is from what was imagined; 1 is the most that is normal. The arm may hold."""
         lasting = self.surprise.take(score, now)
+        self._scored_at = now
         lasts = lasting is not None and lasting >= self.config.divergence_time
         if self.mode not in HOLDS_ON_SURPRISE or not lasts or self._homing:
             return
@@ -257,13 +274,17 @@ class Gate:
     def fault(self, cause: str, doubtful: bool = False) -> None:
         """Latch a fault while the arm is commanded; the last command is the measured joints, at rest.
 
+        That command is made by the next ``step``, which knows how old the joints are.
+
         Args:
             doubtful: the measured joints may be another's: where the arm was last sent, instead.
         """
         if self.state in (State.HOLD, *MOVING, State.STOPPING):
             self._count_stop(cause.partition(":")[0])
             self.state, self.armed, self.cause = State.FAULT, False, cause
-            self._latch(doubtful)
+            self._fault_due, self._doubtful = True, doubtful
+        elif self._fault_due:
+            self._doubtful = self._doubtful or doubtful
 
     def reset(self) -> str:
         """Leave FAULT for DISARMED. Plans observed before count for nothing any more."""
@@ -288,6 +309,11 @@ class Gate:
         self.state, self.cause = State.RUNNING, "going home"
         return ""
 
+    def resting_place(self, now: float) -> np.ndarray | None:
+        """The measured joints (7,) [rad] where they are fresh and nothing is streamed; else None."""
+        silent = self.state in (State.DISARMED, State.FAULT)
+        return self._in.measured.q if silent and self._in.measured is not None and self._fresh(now) else None
+
     # ---- every period ----------------------------------------------------------------------------------------------
 
     def step(self, now: float) -> Command | None:
@@ -298,8 +324,12 @@ class Gate:
         """
         self._watch(now)
         self._stepped_at = now
-        if self._lost and self._fresh(now):
-            self._latch()
+        if self._lost and self._settled(now):
+            self._find(now)
+        if self._fault_due:
+            believed = not self._doubtful and self._settled(now) and self._near()
+            self._latch(self._in.measured.q if believed else self._follower.reference.q)
+            self._fault_due = self._doubtful = False
         if self._lost or (self.state in (State.DISARMED, State.FAULT) and not self._latched):
             return None
         latched = self._latched
@@ -327,7 +357,10 @@ class Gate:
 
     def _watch(self, now: float) -> None:
         c = self.config
-        if now - self._stepped_at > c.max_gap and self.state in (*MOVING, State.STOPPING):
+        late = now - self._stepped_at > c.max_gap
+        if late or self._settled(now):
+            self._seen_at = now
+        if late and self.state in (*MOVING, State.STOPPING):
             self._count_stop("gate late")
             self._lost, self._homing, self._plan = True, False, 0  # joints from before the gap tell nothing
             self.state, self.cause = State.HOLD, "gate late"
@@ -337,6 +370,9 @@ class Gate:
             self._policy_died("policy died")
         if self.state in (State.HOLD, State.RUNNING, State.STOPPING) and self.mode != "shadow":
             self._leash(now)
+            if now - self._seen_at > c.blind_timeout:
+                wrong = "out of range, or jumping" if self._fresh(now) else "the arm's driver may have stopped"
+                self.fault(f"no joint states: none to be believed for {c.blind_timeout:g} s: {wrong}")
         if self.waiting and (not self.armed or now - self.waiting.since > c.approval_time):
             self.waiting = None
         if self.state in MOVING:
@@ -359,6 +395,8 @@ class Gate:
             return "plan done"
         if now > self._last_row_at or (self.mode != "approve" and now - self._accepted_at > c.plan_timeout):
             return "plan stale"
+        if self.mode == "watch" and now - self._scored_at > c.score_timeout:
+            return "no score"
         return "singularity" if self._follower.into_singularity else ""
 
     def _let_go(self, now: float) -> bool:
@@ -371,9 +409,11 @@ class Gate:
         if self._lost or not self._fresh(now):  # old joints say nothing of where the arm is now
             self._stretched_since = None
             return
-        gap = np.abs(self._follower.reference.q - self._in.measured.q).max()
+        gap = self._in.apart(self._follower.reference.q)
         if gap <= self.config.leash:
-            self._stretched_since = None
+            self._own_run = self._in.run
+            if self._settled(now):  # between two arms' states in turn it goes on counting
+                self._stretched_since = None
         elif self._stretched_since is None:
             self._stretched_since = now
         elif now - self._stretched_since > self.config.leash_time:
@@ -387,16 +427,35 @@ class Gate:
             self._stop(cause)
         self.cause = cause
 
-    def _latch(self, doubtful: bool = False) -> None:
-        """Set the reference at rest where the arm is; where the joints cannot tell, where it was last sent."""
-        q, sent = self._in.measured.q, self._follower.reference.q
-        within = np.all(q >= self.limits.q_min) and np.all(q <= self.limits.q_max)
-        streaming = self.state is not State.DISARMED and not self._lost
-        doubtful = doubtful or not within or not self._fresh(self._stepped_at)
-        self._follower.reset(sent if streaming and doubtful else q)
+    def _settled(self, now: float) -> bool:
+        """Whether the joints are fresh, within their range and one unbroken run, so no single wrong state counts."""
+        if not self._fresh(now) or self._in.unbroken(now) < self.config.settle_time:
+            return False
+        q = self._in.measured.q
+        return bool(np.all(q >= self.limits.q_min) and np.all(q <= self.limits.q_max))
+
+    def _near(self) -> bool:
+        """Whether these are joints of the arm that was sent the reference: near it, or led away from it unbroken."""
+        apart = self._in.apart(self._follower.reference.q)
+        return apart <= self.config.leash or self._in.run == self._own_run
+
+    def _find(self, now: float) -> None:
+        """After a pause: go on from where the arm is, if it can have come there."""
+        if self._near():
+            self._latch(self._in.measured.q)
+        elif self.state is State.DISARMED:
+            self._lost = False  # nothing is sent any more
+        elif self.state is State.HOLD:
+            apart = self._in.apart(self._follower.reference.q)
+            self.fault(f"joints elsewhere: {apart:.2f} rad from what was sent last, after a pause", doubtful=True)
+
+    def _latch(self, q: np.ndarray) -> None:
+        """Set the reference at rest at ``q`` (7,) [rad]: where the arm is, or where it was last sent."""
+        self._follower.reset(q)
         if not self._gripper_known and np.isfinite(self._in.measured.width):
             self._width = OPEN_WIDTH if self._in.measured.width > self.config.open_above else 0.0  # as found
             self._gripper_known = True  # from here on as last told: what it holds may be as wide as open fingers
+        self._own_run = self._in.run
         self._stretched_since, self._latched, self._lost, self._homing, self._plan = None, True, False, False, 0
 
     def _stop(self, cause: str) -> None:

@@ -6,6 +6,7 @@ starts a thread for every goal it is given and refuses none, so that waiting for
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 PATIENCE = 3.0  # [s] full travel takes 0.8 s at 0.1 m/s; a goal unanswered for longer is taken for lost
@@ -24,32 +25,48 @@ class Hand:
     """Wished widths in, the few goals out."""
 
     def __init__(self):
-        self.told: float | None = None  # [m] the width last asked for
+        self.told: float | None = None  # [m] the width last asked for, of which the hand has not said that it failed
         self.trouble = ""
-        self._before, self._taken = None, True  # the width before the goal that is out, and whether that was taken
-        self._out_since: float | None = None
+        self._goal: Goal | None = None  # the last that was sent
+        self._before, self._sent_at = None, -math.inf  # the width before it [m], and when [s]
+        self._out = self._missed = self._astray = False  # under way; refused or failed; failed
 
     def wish(self, width: float, now: float) -> Goal | None:
         """The goal to send now, or None. The first wish is what the gate found, and moves nothing."""
         if self.told is None:
             self.told = width
-        if self._out_since is not None:
-            if now - self._out_since <= PATIENCE:
-                return None
-            if self._taken:
-                self.trouble = f"gripper: no answer for {PATIENCE:.0f} s"
-            self._out_since = None
-        if width == self.told:
+        patient = now - self._sent_at <= PATIENCE
+        if self._out and patient:
             return None
-        goal = Goal(width < self.told, width)
-        self._before, self.told, self._out_since, self._taken = self.told, width, now, True
+        if self._out:
+            self._out, self.trouble = False, f"gripper: no answer for {PATIENCE:.0f} s"
+        if self._missed and width == self._goal.width:
+            if patient:
+                return None
+            goal = Goal(*self._goal)  # the same again, told apart by its identity
+        elif width == self.told and not self._astray:
+            return None
+        else:
+            goal = Goal(width < (self._goal.width if self._missed else self.told), width)
+        self._goal, self._before, self._sent_at, self.told = goal, self.told, now, width
+        self._out, self._missed, self._astray = True, False, False
         return goal
 
-    def refused(self, error: str) -> None:
-        """The goal was not taken: the hand still has the one before, and is asked again after ``PATIENCE``."""
-        self.told, self._taken, self.trouble = self._before, False, f"gripper: {error}"
+    def refused(self, goal: Goal, error: str) -> None:
+        """``goal`` was not taken: the hand still has the one before, and is asked again after ``PATIENCE``."""
+        if goal is self._goal:
+            self._miss(error)
 
-    def answered(self, success: bool, error: str = "") -> None:
-        """The goal that was out has ended."""
-        self._out_since = None
-        self.trouble = "" if success else f"gripper: {error or 'goal not reached'}"
+    def answered(self, goal: Goal, success: bool, error: str = "") -> None:
+        """``goal`` has ended. After a failure the fingers may be anywhere: any other width is asked for at once."""
+        if goal is not self._goal:
+            return  # one that was taken for lost, and replaced
+        if success:
+            self._out, self.trouble = False, ""
+        else:
+            self._miss(error or "goal not reached")
+            self._astray = True
+
+    def _miss(self, error: str) -> None:
+        self._out, self._missed = False, True
+        self.told, self.trouble = self._before, f"gripper: {error}"

@@ -17,6 +17,8 @@ from gwm_core.control.limits import FR3, ArmLimits, Workspace
 _FINE = 10  # points per period: 1 kHz at 100 Hz
 _SLACK = 1e-3  # relative, for floating point and central differences
 _LONGEST = 0.15  # [s] between two commands: an arm that holds its last target has stopped by then
+LEASH = 0.15  # [rad] a reset may take the reference from what was sent before, wherever the arm is
+AT_ARM = 0.05  # [rad] from the arm, within which a reset may be whatever was sent before
 
 
 @dataclass
@@ -55,6 +57,7 @@ def judge(
     latched: np.ndarray,
     *,
     stamps: np.ndarray | None = None,
+    measured: np.ndarray | None = None,
     dt: float = 0.01,
     tcp_speed: float = 0.25,
     workspace: Workspace = Workspace(),
@@ -67,6 +70,8 @@ def judge(
         latched: (S,) bool, True where the reference was set anew at rest; differences do not cross it.
         stamps: (S,) [s] when each was sent. Where given, motion that goes on after a pause without a latch is a
             violation; periods that are merely uneven are not.
+        measured: (S, 7) [rad] where the arm was when each was sent, NaN where nobody knows. A reset of the reference
+            must be near what was sent before, or near the arm; after a pause near the arm.
         tcp_speed: limit of the profile in force [m/s].
         workspace: the TCP may not leave it; where a segment starts outside (a person moved the arm), it is not asked.
         arm: whose limits count.
@@ -75,6 +80,7 @@ def judge(
         return Verdict()
     verdict = Verdict(samples=len(q), latches=int(np.sum(latched)))
     verdict.check("latch at rest", np.where(np.abs(dq[latched]).max(1) + np.abs(ddq[latched]).max(1) > 0, 2.0, 0.0))
+    _check_resets(verdict, q, latched, stamps, measured)
     if stamps is not None:
         moving = (np.abs(dq[1:]).max(1) > 1e-6) & ~latched[1:]
         verdict.check("pause", np.where(moving, np.diff(stamps) / _LONGEST, 0.0))
@@ -126,6 +132,18 @@ def judge_states(
     verdict.check("acceleration", np.abs(dq[end] - dq[begin]) / gap / arm.ddq_max)
     verdict.check("tcp speed", np.linalg.norm(_tcp(q[end]) - _tcp(q[begin]), axis=1) / gap[:, 0] / tcp_speed)
     return verdict
+
+
+def _check_resets(verdict: Verdict, q, latched, stamps, measured) -> None:
+    """A reset may not carry the arm anywhere: it is where the arm was sent, or where it is."""
+    resets = np.flatnonzero(latched)
+    jump = np.abs(q[resets] - q[np.maximum(resets - 1, 0)]).max(1) / LEASH
+    paused = resets == 0
+    if stamps is not None:
+        paused |= stamps[resets] - stamps[np.maximum(resets - 1, 0)] > _LONGEST  # the arm may have been led elsewhere
+    off = np.full(len(resets), np.nan) if measured is None else np.abs(q[resets] - measured[resets]).max(1) / AT_ARM
+    use = np.where(paused, np.nan_to_num(off, nan=0.0), np.fmin(jump, off))
+    verdict.check("reset", use)
 
 
 def _judge_segment(verdict: Verdict, q, dq, ddq, dt: float, tcp_limit: float, arm: ArmLimits) -> None:

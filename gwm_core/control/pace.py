@@ -1,6 +1,34 @@
-"""How evenly a loop runs."""
+"""How evenly a loop runs, and when what it sends is due."""
 
 from __future__ import annotations
+
+TRAJECTORY_DELAY = 0.02  # [s] from the gate's step to the start of a trajectory: two periods of jitter cost nothing
+_PULL = 0.01  # share of the distance to the wished delay that is worked off each period: 1 % of a speed at 10 ms
+
+
+class Schedule:
+    """When the commands of an even stream are due at a controller that obeys their stamps.
+
+    The moment a command was computed varies by the jitter of the loop, the time between two references does not. A
+    stamp of "now and a delay" makes speed of that jitter: 1 ms of it, and the trajectory controller of ros2_controllers
+    asks for 18 rad/s2 where the references have 5. So stamps keep the period, and drift towards the wished delay.
+
+    Args:
+        period: between two commands [s].
+        delay: from now to the stamp [s].
+    """
+
+    def __init__(self, period: float, delay: float = TRAJECTORY_DELAY):
+        self._period, self._delay = round(period * 1e9), round(delay * 1e9)
+        self._last = 0
+
+    def next(self, now: int) -> int:
+        """The stamp of the command that is computed at ``now``; both in ns."""
+        wished, due = now + self._delay, self._last + self._period
+        if abs(wished - due) > self._delay:  # the first, or one after a pause or after the clock was set
+            due = wished
+        self._last = due + round(_PULL * (wished - due))
+        return self._last
 
 
 class Pace:

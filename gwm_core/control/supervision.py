@@ -19,6 +19,7 @@ from gwm_core.types import Chunk
 
 MODES = ("auto", "watch", "approve", "hold_to_run", "shadow")
 HOLDS_ON_SURPRISE = ("watch", "approve")
+VALID = 3.0  # [s] the console has an approval be, from the click on
 LONGEST_VALIDITY = 5.0  # [s] an approval may be valid for: a message that was kept longer is not a person's wish now
 
 

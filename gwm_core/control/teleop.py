@@ -3,6 +3,10 @@
 The clutch is a dead-man's switch: nothing moves unless it is held. Every plan holds its own end: motion goes on to the
 moment when the last input is ``timeout`` old and then slows down to rest, so a device, a cable or a process that is
 gone means a stop whoever notices. After that the clutch must be let go of before it counts again.
+
+A driver may go on with a device that is out of range or unplugged: joy_node and spacenav_node repeat the last message
+with new stamps (ros-drivers/joystick_drivers#92). A hand that holds still looks the same, so the clutch counts only
+while something of the device changes. A leader arm needs no such rule: it tells a place near the arm, not a speed.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from gwm_core.control.devices import Device
+from gwm_core.control.devices import Device, leader_misfit
 from gwm_core.control.kinematics import Unreachable, fk, pose_error, solve, to_rows
 from gwm_core.control.limits import FR3, ArmLimits, Workspace
 from gwm_core.errors import InputError
@@ -32,8 +36,11 @@ class TeleopConfig:
     turn_acceleration: float = 3.0  # [rad/s2]
     deadband: float = 0.08  # share of full deflection
     timeout: float = 0.25  # [s] an older input counts as none
+    unchanged: float = 1.0  # [s] a clutch held for longer while nothing of the device changes is void
     most_lead: float = 0.08  # [m] and, times five, [rad]: the target may run ahead of the arm by this
     leader_speed: float = 0.5  # [rad/s] for catching up with a leader arm
+    leader_near: float = 0.3  # [rad] so close must each of its joints be to be taken,
+    leader_gap: float = 0.8  # [rad] and so close to stay followed, as in run_env.py of wuphilipp/gello_software
     rows: int = 12
     dt: float = 0.05  # [s] between rows
     period: float = 0.08  # [s] between plans
@@ -58,7 +65,8 @@ class Teleop:
         self.engaged, self.gives_back, self.trouble = False, False, "no input yet"
         self._low, self._high = np.array(workspace.low) + _EDGE, np.array(workspace.high) - _EDGE
         self._wish, self._input_at, self._buttons = np.zeros(6), -np.inf, set()
-        self._released = False  # seen let go of since the last trouble
+        self._told, self._changed_at = None, -np.inf  # the last message, and since when it is the same
+        self._bar = "clutch held from the start: let go of it"  # why it may not engage; empty when it may
         self._reference: np.ndarray | None = None  # (7,) [rad]
         self._width = OPEN_WIDTH
         self._T, self._twist, self._at = np.eye(4), np.zeros(6), -np.inf
@@ -69,26 +77,24 @@ class Teleop:
 
     def joy(self, axes, buttons, now: float) -> None:
         """Take a Joy message's axes and buttons. One that does not fit the device is as good as none."""
-        d = self._device
-        wanted = (
-            max(index for index, _ in filter(None, d.axes)) + 1,
-            max(d.clutch, d.close, d.open, d.give_back or 0) + 1,
-        )
-        if len(axes) < wanted[0] or len(buttons) < wanted[1] or not np.all(np.isfinite(axes)):
-            self._fail(
-                f"joy: {wanted[0]} finite axes and {wanted[1]} buttons wanted, got {len(axes)} and {len(buttons)}"
-            )
+        d, c = self._device, self.config
+        if misfit := d.misfit(axes, buttons):
+            self._fail(misfit)
             return
-        c = self.config
-        raw = np.array([0.0 if axis is None else axes[axis[0]] * axis[1] for axis in d.axes])
-        raw = np.clip(raw, -1.0, 1.0)
-        share = np.sign(raw) * np.maximum(0.0, np.abs(raw) - c.deadband) / (1.0 - c.deadband)
         pressed = {i for i, value in enumerate(buttons) if value}
+        if (told := (*axes, *pressed)) != self._told:
+            self._told, self._changed_at = told, now
         self._edges(pressed - self._buttons)
         self._buttons, self._input_at = pressed, now
         if d.clutch not in pressed:
-            self._released, self.trouble = True, ""
-        self._clutch(d.clutch in pressed and self._released)
+            self._bar, self.trouble = d.away_from_rest(axes, c.deadband), ""
+        elif self._bar:
+            self.trouble = self._bar
+        self._clutch(d.clutch in pressed and not self._bar)
+        if self.engaged and now - self._changed_at > c.unchanged:
+            self._fail(f"nothing of the device changed for {c.unchanged:g} s (out of range?): let go of the clutch")
+        raw = d.deflection(axes)
+        share = np.sign(raw) * np.maximum(0.0, np.abs(raw) - c.deadband) / (1.0 - c.deadband)
         self._wish = share * np.repeat([c.speed, c.turn_speed], 3) if self.engaged else np.zeros(6)
 
     def leader(self, q: np.ndarray, width: float | None, now: float) -> None:
@@ -97,13 +103,24 @@ class Teleop:
         if q.shape != (7,) or not np.all(np.isfinite(q)):
             self._fail("leader: seven finite joints wanted")
             return
-        self._leader, self._input_at, self.trouble = self._inside(q), now, ""
-        if width is not None and np.isfinite(width) and self.engaged:
+        self._input_at, c = now, self.config
+        most = c.leader_gap if self.engaged else c.leader_near
+        if misfit := leader_misfit(q, self._arm, self._reference, most):
+            self._fail(misfit)
+            return
+        if width is not None and not -0.01 <= width <= OPEN_WIDTH + 0.01:
+            self._fail(f"leader: the opening reads {width:g}, 0 to {OPEN_WIDTH} m is wanted")
+            return
+        self._leader, self.trouble = q, ""
+        if width is not None and self.engaged:
             self._width = OPEN_WIDTH if width > OPEN_WIDTH / 2 else 0.0
 
-    def engage(self, on: bool) -> None:
-        """The clutch of a device that has none: a leader arm is engaged by its operator's word."""
-        self._clutch(on)
+    def engage(self, on: bool) -> str:
+        """The clutch of a device that has none: a leader arm is engaged by its operator's word. Why not, or empty."""
+        unsent = "the gate sends nothing yet: gate/arm" if self._reference is None else ""
+        reason = (self.trouble or unsent) if on else ""
+        self._clutch(on and not reason)
+        return reason
 
     def rivals(self, publishers: int) -> None:
         """Two devices on one topic: neither is obeyed."""
@@ -117,7 +134,7 @@ class Teleop:
             self._width = float(width)
 
     def _fail(self, trouble: str) -> None:
-        self.trouble, self._released = trouble, False
+        self.trouble = self._bar = trouble
         self._clutch(False)
         self._wish = np.zeros(6)
 
@@ -181,8 +198,8 @@ class Teleop:
             towards = wish if begin + k * _STEP - wished_at < c.timeout else np.zeros(6)
             twist = twist + np.clip(towards - twist, -slew, slew)
             T = T.copy()
-            inside = np.clip(T[:3, 3] + twist[:3] * _STEP, self._low, self._high)
-            T[:3, 3] = np.where((T[:3, 3] >= self._low) & (T[:3, 3] <= self._high), inside, T[:3, 3])
+            at = T[:3, 3]  # where it is outside the workspace it may come back, and go no further out
+            T[:3, 3] = np.clip(at + twist[:3] * _STEP, np.minimum(at, self._low), np.maximum(at, self._high))
             T[:3, :3] = Rotation.from_rotvec(twist[3:] * _STEP).as_matrix() @ T[:3, :3]
             states.append((T, twist))
         return states

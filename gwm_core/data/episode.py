@@ -10,18 +10,23 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-from rosbags.rosbag2 import Reader, ReaderError, StoragePlugin, Writer
-from rosbags.typesys.store import SerdeError
+from rosbags.rosbag2 import StoragePlugin, Writer
 
 from gwm_core import topics
-from gwm_core.data.cdr import DEPTH_HEADER, STORE, deserialize, serialized
+from gwm_core.data.bag import DAMAGE, Picture, Pictures
+from gwm_core.data.cdr import DEPTH_HEADER, STORE, serialized
+from gwm_core.data.info import checked
+from gwm_core.data.off_task import Interval, off_task_intervals
+from gwm_core.data.streams import Streams, is_camera
 from gwm_core.errors import InputError
 from gwm_core.json_files import to_json
 from gwm_core.scene.camera import from_opencv
@@ -30,9 +35,8 @@ from gwm_core.sync import Sync, joints_at
 from gwm_core.types import OPEN_WIDTH, ArmState, Frame
 
 INFO, _INFO_MOST = "episode.json", 4 << 20  # [bytes]
-_DAMAGE = (OSError, ReaderError, SerdeError, LookupError, ValueError, TypeError, AttributeError,
-           RecursionError, MemoryError, OverflowError)  # what a damaged or forged file may lead to  # fmt: skip
 PARTIAL, BROKEN, TRASH = ".partial", ".broken", "trash"  # being written; being recovered; discarded
+_SILENT = 50_000_000  # [ns]
 FORMAT = 2  # 1, without the key: the camera infos of `gwm collect` had pixel centres at + 0.5
 
 
@@ -61,6 +65,7 @@ class EpisodeWriter:
                 f"{self.partial} was never finished: `gwm data recover {self.partial}`, or remove it"
             ) from None
         except OSError as error:
+            shutil.rmtree(self.partial, ignore_errors=True)  # nothing is in it yet
             raise InputError(f"cannot write {self.folder}: {error.strerror}; choose another folder") from None
         self._connections: dict[str, object] = {}
 
@@ -130,25 +135,64 @@ def to_disk(path: Path) -> None:
         os.close(handle)
 
 
+class Sent(NamedTuple):
+    """Commands (T, 8) of some moments, and which are ``known`` (T,): the gate was not silent then."""
+
+    commands: np.ndarray
+    known: np.ndarray
+
+
 @dataclass
 class Episode:
-    """What an episode holds. Images stay compressed until ``frame`` is asked for one."""
+    """What an episode holds. Images are read from the disk when they are asked for."""
 
     path: Path
     info: dict  # episode.json
     cameras: dict[str, Camera]
-    images: dict[tuple[str, str], list[tuple[int, np.ndarray]]]  # (camera, "color" | "depth") -> (stamp [ns], bytes)
+    images: dict[tuple[str, str], Pictures]  # (camera, "color" | "depth") -> (stamp [ns], bytes)
     intrinsics: dict[str, np.ndarray]  # camera -> (3, 3) pixels
     states: list[ArmState]
     command_stamps: np.ndarray  # (C,) int64 [ns]
     commands: np.ndarray  # (C, 8): joints [rad] and gripper width [m] the gate sent
+    off_task: list[Interval] = field(default_factory=list)  # when the gate did not follow the task, by its statuses
+    notes: list[str] = field(default_factory=list)  # what was left out of it when it was read, and why
 
-    def frame(self, camera: str, stamp: int, color: np.ndarray, depth: np.ndarray) -> Frame:
-        """The frame of compressed ``color`` and ``depth``."""
-        rgb = cv2.imdecode(color, cv2.IMREAD_COLOR)[..., ::-1]
-        mm = cv2.imdecode(depth[len(DEPTH_HEADER) :], cv2.IMREAD_UNCHANGED)
+    @property
+    def unusable(self) -> list[tuple[int, int]]:
+        """First and last stamp [ns] of what no demonstration may be learnt from: as marked, and off the task."""
+        marked = [(begin, end) for begin, end in self.info.get("unusable", [])]
+        return sorted(marked + [(begin, end) for begin, end, _ in self.off_task])
+
+    def sent(self, due: np.ndarray) -> Sent:
+        """What the gate sent at moments ``due`` (T,) [ns] or next; past the end the last, which the arm holds."""
+        stamps = self.command_stamps
+        index = np.minimum(np.searchsorted(stamps, due), len(stamps) - 1)
+        return Sent(self.commands[index], stamps[index] - due <= self._silence())
+
+    def standing(self, at: np.ndarray) -> Sent:
+        """What the gate sent last at moments ``at`` (T,) [ns]: what the arm was told to do then."""
+        stamps = self.command_stamps
+        index = np.maximum(np.searchsorted(stamps, at, "right") - 1, 0)
+        return Sent(self.commands[index], np.abs(at - stamps[index]) <= self._silence())
+
+    def _silence(self) -> float:
+        """[ns] without a command after which the gate sends none. Rows of other libraries have few commands."""
+        apart = np.diff(self.command_stamps)
+        return 3 * np.quantile(apart, 0.75) + _SILENT if len(apart) else np.inf
+
+    def frame(self, camera: str, stamp: int, color, depth) -> Frame:
+        """The frame of ``color`` and ``depth``, each a ``Picture`` or its bytes. Raises InputError for no images."""
+        color, depth = (image.data if isinstance(image, Picture) else image for image in (color, depth))
+        try:
+            rgb = cv2.imdecode(color, cv2.IMREAD_COLOR)
+            mm = cv2.imdecode(depth[len(DEPTH_HEADER) :], cv2.IMREAD_UNCHANGED)
+        except cv2.error:
+            rgb = mm = None
+        if rgb is None or mm is None:
+            raise InputError(f"episode {self.path}: the images of {camera} at {stamp} cannot be read")
         place = self.cameras[camera].place(joints_at(self.states, stamp))
-        return Frame(camera, stamp, np.ascontiguousarray(rgb), mm * np.float32(1e-3), self.intrinsics[camera], place)
+        rgb = np.ascontiguousarray(rgb[..., ::-1])
+        return Frame(camera, stamp, rgb, mm * np.float32(1e-3), self.intrinsics[camera], place)
 
 
 def read_info(folder: Path) -> dict:
@@ -156,7 +200,27 @@ def read_info(folder: Path) -> dict:
     file = Path(folder) / INFO
     if file.stat().st_size > _INFO_MOST:
         raise ValueError(f"{file.stat().st_size} bytes of {INFO}")
-    return json.loads(file.read_text())
+    return checked(json.loads(file.read_text()))
+
+
+def broken(folder: Path) -> str:
+    """Why episode.json cannot be read, or ""."""
+    try:
+        missing = {"task", "cameras", "sha256"} - set(read_info(folder))
+    except (OSError, ValueError, RecursionError) as error:
+        return str(error)
+    return f"{', '.join(sorted(missing))} not in {INFO}" if missing else ""
+
+
+def read_infos(paths: Iterable[Path]) -> dict[Path, dict]:
+    """episode.json of every episode. Raises InputError that names those it cannot be read of."""
+    paths = list(paths)
+    if wrong := [f"{path} ({why})" for path in paths if (why := broken(path))]:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise InputError(
+            f"broken {INFO}: {', '.join(wrong[:3])}{more}: copy the folder again, or move it elsewhere to go on without"
+        )
+    return {path: read_info(path) for path in paths}
 
 
 def list_episodes(folder: Path) -> list[Path]:
@@ -169,72 +233,58 @@ def list_episodes(folder: Path) -> list[Path]:
 
 
 def read_episode(path: Path) -> Episode:
-    """Read a finished episode. Raises InputError when it is damaged."""
+    """Read a finished episode. Raises InputError when it is damaged, or lacks what it is to be read for."""
     try:
         info = read_info(path)
         changed = [name for name, known in info["sha256"].items() if sha256(path / name) != known]
         if changed or not info["sha256"]:
             raise ValueError(f"not the file that was recorded: {changed}")
-        return _assemble(path, info, _streams(path / "bag"))
-    except _DAMAGE as error:
+        return _assemble(path, info, Streams(path / "bag"))
+    except InputError as error:
+        raise InputError(f"episode {path} cannot be used: {error}") from None
+    except DAMAGE as error:
         raise InputError(f"episode {path} is damaged ({error!r}); collect or copy it again") from None
 
 
-def _streams(bag: Path) -> dict[str, list]:
-    """Topic -> (stamp, message) in order of time, of the topics whose types the reader needs."""
-    kinds = {"sensor_msgs/msg/JointState", "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/CameraInfo"}
-    streams: dict[str, list] = {}
-    with Reader(bag) as reader:
-        wanted = [c for c in reader.connections if c.msgtype in kinds and "/imagination/" not in c.topic]
-        for connection, _, content in reader.messages(wanted):
-            message = deserialize(content, connection.msgtype)
-            stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
-            streams.setdefault(connection.topic.lstrip("/"), []).append((stamp, message))
-    return streams
-
-
-def _assemble(path: Path, info: dict, streams: dict[str, list]) -> Episode:
+def _assemble(path: Path, info: dict, streams: Streams) -> Episode:
     cameras = {name: Camera.from_dict(values) for name, values in info["cameras"].items()}
     images, intrinsics = {}, {}
     for name, prefix in ((name, camera.prefix) for name, camera in cameras.items()):
-        color, depth = topics.color(prefix) + "/compressed", topics.depth(prefix) + "/compressedDepth"
-        images[name, "color"] = [(stamp, message.data) for stamp, message in streams[color]]
-        images[name, "depth"] = [(stamp, message.data) for stamp, message in streams[depth]]
-        K = streams[topics.info(prefix)][0][1].k.reshape(3, 3)
+        images[name, "color"] = streams.pictures(topics.color(prefix) + "/compressed")
+        images[name, "depth"] = streams.pictures(topics.depth(prefix) + "/compressedDepth")
+        if not is_camera(streams.matrices.get(topics.info(prefix), np.zeros(9))):
+            raise InputError(f"{topics.info(prefix)} gives no camera matrix: its driver is not calibrated")
+        K = streams.matrices[topics.info(prefix)].reshape(3, 3)
         intrinsics[name] = from_opencv(K) if info.get("format", 1) >= 2 else K
-    command_stamps, commands, _ = _joints(streams[topics.COMMAND], (*topics.ARM_JOINTS, topics.WIDTH))
-    grip_stamps, fingers, _ = _joints(streams[topics.GRIPPER_STATES], topics.FINGER_JOINTS)
-    stamps, q, dq = _joints(streams[topics.JOINT_STATES], topics.ARM_JOINTS)
+    command_stamps, commands, _ = streams.joints(topics.COMMAND, (*topics.ARM_JOINTS, topics.WIDTH))
+    grip_stamps, fingers, _ = streams.joints(topics.GRIPPER_STATES, topics.FINGER_JOINTS)
+    stamps, q, dq = streams.joints(topics.JOINT_STATES, topics.ARM_JOINTS)
     widths = fingers.sum(1)[np.maximum(np.searchsorted(grip_stamps, stamps, "right") - 1, 0)]
     last = np.searchsorted(command_stamps, stamps) - 1  # strictly before: what was commanded when it was measured
     wished = np.where(last < 0, OPEN_WIDTH, commands[np.maximum(last, 0), 7])
     states = [ArmState(int(s), *row) for s, *row in zip(stamps, q, dq, widths.tolist(), wished.tolist())]
-    return Episode(path, info, cameras, images, intrinsics, states, command_stamps, commands)
-
-
-def _joints(stream: list, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Stamps (S,), positions and velocities (S, len(names)) in the order of ``names``; velocity 0 where not given."""
-    stamps = np.array([stamp for stamp, _ in stream], np.int64)
-    position, velocity = np.zeros((2, len(stream), len(names)))
-    for k, (_, message) in enumerate(stream):
-        order = [message.name.index(name) for name in names]
-        position[k] = message.position[order]
-        if len(message.velocity):
-            velocity[k] = message.velocity[order]
-    return stamps, position, velocity
+    off_task = off_task_intervals(streams.statuses(), command_stamps, streams.span())
+    return Episode(
+        path, info, cameras, images, intrinsics, states, command_stamps, commands, off_task, streams.notes
+    )  # fmt: skip
 
 
 def moments(episode: Episode) -> Iterator[tuple[int, dict[str, tuple], ArmState]]:
-    """Stamp, pairs and state of every moment: the images go through the same ``Sync`` the policy node uses."""
+    """Stamp, pairs and state of every moment: the images go through the same ``Sync`` the policy node uses.
+
+    A pair is (stamp, colour, depth), both a ``Picture`` that is not yet read.
+    """
     cameras = tuple(episode.info["cameras"])
     sync = Sync(cameras)
     arrivals = sorted(
-        (stamp, camera, kind, data) for (camera, kind), stream in episode.images.items() for stamp, data in stream
+        (stamp, camera, kind, k)
+        for (camera, kind), stream in episode.images.items()
+        for k, stamp in enumerate(stream.stamps.tolist())
     )
     states = iter(episode.states)
     state = next(states)
-    for i, (stamp, camera, kind, data) in enumerate(arrivals):
-        sync.image(camera, kind, stamp, data)
+    for i, (stamp, camera, kind, k) in enumerate(arrivals):
+        sync.image(camera, kind, stamp, Picture(episode.images[camera, kind], k))
         while state is not None and state.stamp <= stamp:
             sync.joints(state)
             state = next(states, None)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from gwm_core.data.episode import INFO, TRASH, list_episodes
+from gwm_core.data.episode import TRASH, broken, list_episodes, read_info
 from gwm_core.data.recover import unfinished
 from gwm_core.data.table import COLUMNS, Table
 
@@ -25,17 +24,36 @@ class Group:
     seconds: float  # as far as the episodes say
 
 
-def overview(folder: Path) -> tuple[list[Group], list[Path], int]:
-    """Groups of the finished episodes in and below ``folder``, those never finished, and how many are in the trash."""
+@dataclass(frozen=True)
+class Overview:
+    """Of the episodes in and below a folder.
+
+    Attributes:
+        groups: of the finished ones. broken: path -> why its episode.json cannot be read.
+        unfinished: those that were never closed. trash: how many are in the trash.
+    """
+
+    groups: list[Group]
+    broken: dict[Path, str]
+    unfinished: list[Path]
+    trash: int
+
+
+def overview(folder: Path) -> Overview:
+    """What there is in and below ``folder``."""
     groups: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    wrong = {}
     for path in list_episodes(folder):
-        info = json.loads((path / INFO).read_text())
+        if why := broken(path):
+            wrong[path] = why
+            continue
+        info = read_info(path)
         outcome = {True: "success", False: "failed"}.get(info.get("success"), "unrated")
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         groups[str(info.get("task", "?")), outcome].append((size / 1e6, float(info.get("seconds", 0.0))))
     rows = [Group(*key, len(found), *np.sum(found, axis=0).tolist()) for key, found in sorted(groups.items())]
     trash = sum(1 for path in Path(folder).rglob(TRASH) if path.is_dir() for _ in path.iterdir())
-    return rows, unfinished(folder), trash
+    return Overview(rows, wrong, unfinished(folder), trash)
 
 
 def statistics(tables: list[Table]) -> dict[str, dict[str, list[float]]]:

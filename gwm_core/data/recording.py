@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from gwm_core.data.episode import EpisodeWriter
 from gwm_core.data.ring import Ring
@@ -24,10 +27,12 @@ class DiskConfig:
 
 @dataclass
 class Recording:
-    """Episodes in ``parent``, and the last seconds of everything.
+    """Episodes in ``parent``, and the last seconds of everything. For one thread alone, so that all comes in one order.
 
     Attributes:
         about: what every episode.json says. saved: the last episode that is on disk. cut: why the last one ended early.
+        free: share of the disk, NaN where it cannot be told. kept: [s] at hand. counts: messages that are not in the
+        episode, by what became of them and topic.
     """
 
     parent: Path
@@ -36,8 +41,13 @@ class Recording:
     disk: DiskConfig = DiskConfig()
     saved: str = ""
     cut: str = ""
+    free: float = math.nan
+    kept: float = 0.0
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    _result: dict = field(default_factory=dict)
+    _marks: dict = field(default_factory=dict)
     _writer: EpisodeWriter | None = None
-    _synced: float = field(default=0.0)
+    _synced: float = -math.inf
 
     @property
     def on(self) -> bool:
@@ -50,19 +60,46 @@ class Recording:
         if self._writer is not None:
             self._guarded(lambda: self._writer.write_cdr(topic, kind, content, stamp))
 
-    def tick(self, now: float, info: dict) -> None:
-        """Call often: syncs when it is time, and saves with ``info`` when the disk is nearly full."""
-        if self._writer is None or now - self._synced < SYNC:
+    def miss(self, what: str, topic: str, count: int = 1) -> None:
+        """Messages that are not in the episode: "dropped" here, or "lost" on the way."""
+        if self._writer is not None:
+            counts = self.counts.get(what, {})
+            self.counts = {**self.counts, what: {**counts, topic: counts.get(topic, 0) + count}}  # others may read it
+
+    def result(self, info: dict) -> bool:
+        """What the simulation says of the episode; False where none is recorded."""
+        if self._writer is not None:
+            self._result = info
+        return self._writer is not None
+
+    def mark(self, info: dict) -> bool:
+        """What the operator says of the episode, which counts more; False where none is recorded."""
+        if self._writer is not None:
+            self._marks = self._marks | info
+        return self._writer is not None
+
+    def tick(self, now: float) -> None:
+        """Call often: looks at the disk and syncs when it is time, and saves when the disk is nearly full."""
+        if now - self._synced < SYNC:
             return
         self._synced = now
-        self._guarded(self._writer.sync)
-        if self._writer is not None and self.share_free() < self.disk.free:
-            self.save(info | {"cut": "disk nearly full"})
-            self.cut = f"less than {self.disk.free:.0%} of the disk is free: saved and stopped"
+        self.free = self._share_free()
+        self.kept = self.ring.seconds
+        if self._writer is not None:
+            self._guarded(self._writer.sync)
+        if self._writer is not None and self.free < self.disk.free:
+            try:
+                self.save({"cut": "disk nearly full"})
+                self.cut = f"less than {self.disk.free:.0%} of the disk is free: saved and stopped"
+            except InputError as error:
+                self.cut = str(error)
 
-    def share_free(self) -> float:
+    def _share_free(self) -> float:
         """Of the disk that episodes go to."""
-        usage = shutil.disk_usage(self._disk())
+        try:
+            usage = shutil.disk_usage(self._disk())
+        except OSError:  # writing will say what is wrong with it
+            return math.nan
         return usage.free / usage.total
 
     def _disk(self) -> Path:
@@ -79,13 +116,19 @@ class Recording:
                 f"{self.disk.free:.0%} are wanted; make room, or name another folder with record:="
             )
         self._writer, self.cut = EpisodeWriter(self._new("episode"), self.about), ""
+        self.counts = {}
+        self._result = {}
+        self._marks = {}
         return self._writer.folder
 
-    def save(self, info: dict) -> Path:
-        """Close the episode with ``info``; on disk when this returns. Raises InputError when none is recorded."""
+    def save(self, info: Mapping = MappingProxyType({})) -> Path:
+        """Close the episode; on disk when this returns. Raises InputError when none is recorded, or it cannot be.
+
+        episode.json says what every one does, then what the simulation and the operator said, ``info``, and the counts.
+        """
         writer = self._take_writer()
         try:
-            self.saved = str(writer.close(self.about | info))
+            self.saved = str(writer.close({**self.about, **self._result, **self._marks, **info, **self.counts}))
         except OSError as error:
             writer.abort()
             raise InputError(
@@ -108,6 +151,7 @@ class Recording:
             return writer.close(self.about | {"kept": round(self.ring.seconds, 1)})
         except OSError as error:
             writer.abort()
+            shutil.rmtree(writer.partial, ignore_errors=True)  # what it held is still at hand
             raise InputError(f"{error.strerror}: not kept; make room and try again") from None
 
     def abandon(self) -> Path | None:

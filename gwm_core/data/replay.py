@@ -61,7 +61,7 @@ def read_replay(path: Path) -> Replay:
         observed = {name: _thinned([(s - begun) * 1e-9, m.data] for s, m in frames) for name, frames in color.items()}
         replay = Replay(info, tuple(cameras), observed, _imagined(streams, (*cameras, topics.AFAR), begun))
         for stamp, message in streams.get(topics.DIVERGENCE, []):
-            values = {dim.label: float(value) for dim, value in zip(message.layout.dim, message.data)}
+            values = topics.named_numbers((dim.label for dim in message.layout.dim), message.data)
             replay.divergence.append(((values.pop("plan", stamp) - begun) * 1e-9, values))
         for stamp, message in streams.get(topics.STATUS, []):
             values = {pair.key: pair.value for pair in message.status[0].values}

@@ -1,11 +1,12 @@
 """An episode as rows at a steady rate, as learning libraries want it, and back.
 
 Rows are the moments that ``Sync`` makes of the streams, online and here, so that what is learnt elsewhere from a table
-means the same on the robot.
+means the same on the robot. They lie on the grid of ``grid``; where it breaks off, another table begins.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +15,14 @@ import numpy as np
 
 from gwm_core import topics
 from gwm_core.control.kinematics import fk, to_rows
+from gwm_core.data.bag import Picture
 from gwm_core.data.cdr import DEPTH_HEADER, camera_info, encoded_color, encoded_depth, joint_state
 from gwm_core.data.episode import Episode, EpisodeWriter, moments
+from gwm_core.data.grid import on_grid, rate, stretches
 from gwm_core.errors import InputError
 from gwm_core.types import CHUNK_DT
 
 _POSE = ("x", "y", "z", "r11", "r21", "r31", "r12", "r22", "r32", "width")  # rot6d: first two columns of the rotation
-_LONGEST = 86_400_000_000_000  # [ns] of an episode: a day
 BEGUN = 1_000_000_000  # [ns] stamp of the first row of an episode made from rows
 COLUMNS = {  # name -> what its numbers are: [m], [rad], [rad/s]
     "observation.state": (*topics.ARM_JOINTS, "width", "width_command"),
@@ -46,30 +48,68 @@ class Table:
     intrinsics: dict[str, np.ndarray]
     columns: dict[str, np.ndarray]
     usable: np.ndarray
-    color: dict[str, list[bytes]]
-    depth: dict[str, list[bytes]]
+    color: dict[str, Sequence[bytes]]
+    depth: dict[str, Sequence[bytes]]
 
     def __len__(self) -> int:
         return len(self.usable)
 
 
-def tabulate(episode: Episode, fps: int = round(1 / CHUNK_DT)) -> Table:
-    """The rows of an episode: at k / fps after its first moment, the newest moment by then.
+class Column(Sequence):
+    """Encoded images that are read from the disk one by one."""
 
-    Raises InputError for an episode without moments or commands.
+    def __init__(self, pictures: list[Picture], header: int = 0):
+        self._pictures, self._header = pictures, header  # ``header`` [bytes] is left out of each
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __getitem__(self, k: int | slice) -> bytes | list[bytes]:
+        if isinstance(k, slice):
+            return [self[i] for i in range(len(self))[k]]
+        return self._pictures[k].data[self._header :].tobytes()
+
+    def __eq__(self, other) -> bool:
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other))
+
+    __hash__ = None
+
+
+def tabulate(episode: Episode, fps: int = round(1 / CHUNK_DT)) -> Table:
+    """The longest of the tables of an episode. Raises as ``tables``."""
+    return max(tables(episode, fps), key=len)
+
+
+def tables(episode: Episode, fps: int = round(1 / CHUNK_DT)) -> list[Table]:
+    """The rows of an episode at ``fps``, a table for each stretch in which one follows another.
+
+    A row that no other follows or goes before stays behind, where there are others.
+
+    Raises:
+        InputError: there are no moments or no commands, or the cameras were slower than ``fps``.
     """
     found = list(moments(episode))
     if not found or not len(episode.commands):
         raise InputError(f"episode {episode.path} holds no moment that is whole, or no command")
-    step, stamps = 1e9 / fps, np.array([stamp for stamp, _, _ in found])
-    if stamps[-1] - stamps[0] > _LONGEST:
-        raise InputError(f"episode {episode.path} lasts {(stamps[-1] - stamps[0]) * 1e-9:.0f} s: a stamp is wrong")
-    due = stamps[0] + np.rint(np.arange(int((stamps[-1] - stamps[0] + step / 4) / step) + 1) * step).astype(np.int64)
-    rows = [found[k] for k in np.searchsorted(stamps, due + round(step / 4), "right") - 1]
+    stamps, step = np.array([stamp for stamp, _, _ in found]), round(1e9 / fps)
+    chosen = on_grid(stamps, step)
+    parts = stretches(stamps[chosen], step)
+    if len(found) > 1 and max(part.stop - part.start for part in parts) < 2:
+        raise InputError(f"episode {episode.path}: no two rows are 1/{fps} s apart, {rate(stamps)}: a lower --fps")
+    parts = [part for part in parts if part.stop - part.start > 1] or parts
+    infos = [episode.info] if len(parts) == 1 else [_of_stretch(episode.info, k, len(parts)) for k in range(len(parts))]
+    return [_table(episode, fps, info, [found[k] for k in chosen[part]]) for info, part in zip(infos, parts)]
+
+
+def _of_stretch(info: dict, k: int, count: int) -> dict:
+    """episode.json of one of ``count`` stretches; only at the end of the last the task was done, or not."""
+    outcome = {"success": None} if "success" in info and k < count - 1 else {}
+    return info | {"stretch": [k + 1, count], **outcome}
+
+
+def _table(episode: Episode, fps: int, info: dict, rows: list[tuple]) -> Table:
     at = np.array([stamp for stamp, _, _ in rows])
-    sent = episode.commands[
-        np.minimum(np.searchsorted(episode.command_stamps, at + round(step)), len(episode.commands) - 1)
-    ]
+    sent = episode.sent(at + round(1e9 / fps))
     states = [state for _, _, state in rows]
     width = np.array([[state.width, state.width_command] for state in states])
     q = np.array([state.q for state in states])
@@ -77,19 +117,16 @@ def tabulate(episode: Episode, fps: int = round(1 / CHUNK_DT)) -> Table:
         "observation.state": np.hstack([q, width]),
         "observation.velocity": np.array([state.dq for state in states]),
         "observation.pose": to_rows(fk(q), width[:, 0]),
-        "action": to_rows(fk(sent[:, :7]), sent[:, 7]),
-        "action.joints": sent,
+        "action": to_rows(fk(sent.commands[:, :7]), sent.commands[:, 7]),
+        "action.joints": sent.commands,
     }
-    try:
-        spoilt = [(at >= begin) & (at <= end) for begin, end in episode.info.get("unusable", [])]
-    except (TypeError, ValueError):
-        raise InputError(f"episode {episode.path}: 'unusable' is no list of [begin, end] in ns") from None
-    usable = ~np.any(spoilt, axis=0) if spoilt else np.ones(len(at), bool)
+    spoilt = [(at >= begin) & (at <= end) for begin, end in episode.unusable]
+    usable = sent.known & ~np.any([np.zeros(len(at), bool), *spoilt], axis=0)
     pairs = {camera: [pairs[camera] for _, pairs, _ in rows] for camera in episode.cameras}
     return Table(
-        fps, episode.info, episode.intrinsics, {name: np.float32(values) for name, values in columns.items()}, usable,
-        {camera: [color.tobytes() for _, color, _ in found] for camera, found in pairs.items()},
-        {camera: [depth.tobytes()[len(DEPTH_HEADER) :] for _, _, depth in found] for camera, found in pairs.items()},
+        fps, info, episode.intrinsics, {name: np.float32(values) for name, values in columns.items()}, usable,
+        {camera: Column([color for _, color, _ in found]) for camera, found in pairs.items()},
+        {camera: Column([depth for _, _, depth in found], len(DEPTH_HEADER)) for camera, found in pairs.items()},
     )  # fmt: skip
 
 

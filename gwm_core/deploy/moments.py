@@ -12,9 +12,8 @@ from gwm_core.control.kinematics import fk
 from gwm_core.data.episode import list_episodes, moments, read_episode
 from gwm_core.deploy.actor import Actor
 from gwm_core.errors import InputError
-from gwm_core.learn.dataset import proprioception
+from gwm_core.learn.dataset import lift_moments, proprioception
 from gwm_core.rollout import World, rollout
-from gwm_core.scene.lift import lift
 from gwm_core.sim.tasks import TASKS, sample_layout
 from gwm_core.types import ArmState, Observation
 
@@ -66,9 +65,9 @@ def recorded(actor: Actor, count: int, folder: Path) -> list[Moment]:
         episode = read_episode(path)
         if episode.info["task"] in actor.tasks:
             task = actor.tasks.index(episode.info["task"])
-            for _, pairs, state in moments(episode):
-                frames = tuple(episode.frame(camera, s, color, depth) for camera, (s, color, depth) in pairs.items())
-                found.append(_moment(lift(frames, actor.lift_config, state.q), state, task))
+            seen = list(moments(episode))
+            for number, _, scene in lift_moments(episode, seen, list(range(len(seen))), actor.lift_config):
+                found.append(_moment(scene, seen[number][2], task))
         if len(found) >= 4 * count:
             break
     if len(found) < count:

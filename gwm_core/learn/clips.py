@@ -5,8 +5,7 @@ Truth for every picture is the camera's colour, averaged over areas to ``SIDE`` 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,12 +15,14 @@ import numpy as np
 
 from gwm_core.control.body import distance_to_arm
 from gwm_core.control.kinematics import fk, to_rows
-from gwm_core.data.episode import INFO, Episode, list_episodes, moments, read_episode
+from gwm_core.data.episode import Episode, list_episodes, moments, read_episode
+from gwm_core.data.grid import Rate, on_grid, rate, refuse_short, steps
 from gwm_core.errors import InputError
-from gwm_core.learn.dataset import Cache
+from gwm_core.learn.cache import Cache, numbered, stacked
+from gwm_core.learn.dataset import lift_moments, refuse_mixed
 from gwm_core.scene.camera import back_project
-from gwm_core.scene.lift import LiftConfig, lift
-from gwm_core.types import CHUNK_DT, Frame
+from gwm_core.scene.lift import LiftConfig
+from gwm_core.types import Frame
 
 SIDE = 128  # pixels
 WORKSPACE, ROBOT, CUBE, SEEN = 1, 2, 4, 8  # bits of ``Clips.regions``
@@ -30,7 +31,7 @@ _DONE = 0.5  # [s] at the end of a successful episode, in which the task counts 
 
 @dataclass
 class Clips:
-    """Arrays of S moments of some episodes, 0.1 s apart, with C cameras."""
+    """Arrays of S moments of some episodes, on a grid of 0.1 s that breaks off where moments are missing; C cameras."""
 
     scenes: np.ndarray  # (S, N, 14) float16, farthest points first
     poses: np.ndarray  # (S, 10) float32: measured TCP row and finger width
@@ -42,17 +43,31 @@ class Clips:
     Ks: np.ndarray  # (S, C, 3, 3) float32, of the small images
     stamps: np.ndarray  # (S,) int64 [ns]
     episode: np.ndarray  # (S,) int64
+    rate: np.ndarray | None = None  # (S, 3) float32: of the episode's cameras, as ``grid.Rate``
 
     def __len__(self) -> int:
         return len(self.scenes)
 
     def starts(self, length: int) -> np.ndarray:
-        """Indices at which ``length`` moments of one episode follow each other 0.1 s apart."""
-        last = len(self) - length + 1
-        first = np.arange(max(0, last))
-        span = self.stamps[first + length - 1] - self.stamps[first]
-        whole = np.abs(span - (length - 1) * CHUNK_DT * 1e9) < 0.02e9
-        return first[whole & (self.episode[first] == self.episode[first + length - 1])]
+        """Indices at which ``length`` moments of one episode follow each other, every one 0.1 s after the last."""
+        if len(self) < length:
+            return np.zeros(0, np.int64)
+        broken = np.concatenate([[0], np.cumsum(~self._follows())])
+        first = np.arange(len(self) - length + 1)
+        return first[broken[first] == broken[first + length - 1]]
+
+    def _follows(self) -> np.ndarray:
+        """Whether each moment is followed by the next one of its episode, 0.1 s later (S - 1,)."""
+        return steps(self.stamps) & (np.diff(self.episode) == 0)
+
+    def refuse(self, length: int) -> InputError:
+        """What to raise where no episode goes on for ``length`` moments."""
+        ends = np.flatnonzero(np.concatenate([~self._follows(), [True]])) if len(self) else np.zeros(0, int)
+        longest = int(np.diff(ends, prepend=-1).max(initial=0))
+        slowest = None
+        if self.rate is not None and len(self):
+            slowest = Rate(*self.rate[np.argmin(self.rate[:, 0])].tolist())
+        return refuse_short("no episode", length, longest, slowest)
 
 
 def load_clips(
@@ -60,35 +75,51 @@ def load_clips(
 ) -> Clips:
     """Clips of all episodes below ``folders``, failed ones too: the world goes on when a task does not."""
     paths = [path for folder in folders for path in list_episodes(folder)]
-    cameras = {tuple(json.loads((path / INFO).read_text())["cameras"]) for path in paths}
-    if len(cameras) > 1:
-        raise InputError(f"episodes with different cameras do not mix: {' and '.join(map(str, sorted(cameras)))}")
-    cache = Cache(Path(folders[0]), "clips", f"2 {config} {SIDE}")
-    return Clips(**cache.arrays(paths, partial(_clips, config=config), processes, progress))
+    refuse_mixed(paths)
+    cache = Cache(Path(folders[0]), "clips", f"3 {config} {SIDE}")
+    arrays = cache.arrays(paths, partial(_clips, config=config), processes, progress)
+    return Clips(**arrays | {"episode": numbered(arrays["episode"])})
 
 
-def _clips(path: Path, config: LiftConfig) -> dict[str, np.ndarray]:
-    return episode_clips(read_episode(path), config)
+def _clips(path: Path, config: LiftConfig) -> Iterator[dict[str, np.ndarray]]:
+    return clip_rows(read_episode(path), config)
 
 
 def episode_clips(episode: Episode, config: LiftConfig) -> dict[str, np.ndarray]:
-    """The arrays of ``Clips`` for one episode, without its number."""
-    rows = []
-    for stamp, pairs, state in moments(episode):
-        frames = tuple(episode.frame(camera, s, color, depth) for camera, (s, color, depth) in pairs.items())
-        sent = episode.commands[max(0, np.searchsorted(episode.command_stamps, stamp, "right") - 1)]
+    """The arrays of ``Clips`` for one episode, without its number. Raises InputError where it has no moment."""
+    arrays = stacked(clip_rows(episode, config))
+    if not arrays:
+        raise InputError(f"episode {episode.path} holds no moment that is whole and at which the gate sent commands")
+    return arrays
+
+
+def clip_rows(episode: Episode, config: LiftConfig) -> Iterator[dict[str, np.ndarray]]:
+    """The moments of one episode, one by one.
+
+    A moment at which the gate was silent is missing: nobody knows what the arm was told to do then. Homing, stops and
+    ramps are kept, since what was sent is what was done.
+    """
+    found = list(moments(episode))
+    stamps = np.array([stamp for stamp, _, _ in found], np.int64)
+    standing = episode.standing(stamps)
+    done_from = stamps[-1] - _DONE * 1e9 if found and episode.info.get("success") else np.inf
+    measured = np.array(rate(stamps), np.float32)
+    for k, frames, scene in lift_moments(episode, found, [k for k in on_grid(stamps) if standing.known[k]], config):
+        stamp, _, state = found[k]
         small = [shrink(frame) for frame in frames]
-        regions = [find_regions(frame, state.q, state.width, config) for frame in small]
-        rows.append((
-            lift(frames, config, state.q), to_rows(fk(state.q), state.width), to_rows(fk(sent[:7]), sent[7]),
-            [frame.color for frame in small], regions, [np.linalg.inv(frame.T_base_camera) for frame in small],
-            [frame.K for frame in small], stamp,
-        ))  # fmt: skip
-    names = ("scenes", "poses", "actions", "images", "regions", "viewmats", "Ks", "stamps")
-    kinds = (np.float16, np.float32, np.float32, np.uint8, np.uint8, np.float32, np.float32, np.int64)
-    arrays = {name: np.array(column, kind) for name, kind, column in zip(names, kinds, zip(*rows))}
-    late = arrays["stamps"] > arrays["stamps"][-1] - _DONE * 1e9
-    return arrays | {"done": late & bool(episode.info.get("success"))}
+        sent = standing.commands[k]
+        yield {
+            "scenes": np.asarray(scene, np.float16),
+            "poses": np.asarray(to_rows(fk(state.q), state.width), np.float32),
+            "actions": np.asarray(to_rows(fk(sent[:7]), sent[7]), np.float32),
+            "done": np.bool_(stamp > done_from),
+            "images": np.array([frame.color for frame in small], np.uint8),
+            "regions": np.array([find_regions(frame, state.q, state.width, config) for frame in small], np.uint8),
+            "viewmats": np.array([np.linalg.inv(frame.T_base_camera) for frame in small], np.float32),
+            "Ks": np.array([frame.K for frame in small], np.float32),
+            "stamps": np.int64(stamp),
+            "rate": measured,
+        }
 
 
 def shrink(frame: Frame, side: int = SIDE) -> Frame:

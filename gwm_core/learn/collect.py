@@ -7,7 +7,6 @@ Labels are only ever the expert's: disturbances happen before the recording or a
 
 from __future__ import annotations
 
-import multiprocessing
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -27,6 +26,7 @@ from gwm_core.sim.expert import Expert
 from gwm_core.sim.tasks import TIME_LIMIT, sample_layout
 from gwm_core.site import simulation_site
 from gwm_core.types import CHUNK_ROWS, OPEN_WIDTH, RESERVED, Observation
+from gwm_core.workers import workers
 
 CAMERA_PERIOD = 0.1  # [s] a sample every 0.1 s is as good for learning as one every 1/15 s and costs less
 LATENCY = (0.06, 0.14)  # [s] drawn evenly: the loop the demonstrations come from is as late as the real one
@@ -175,8 +175,7 @@ def collect(config: CollectConfig, processes: int, progress: Callable[[bool], No
     sample_layout(config.task, config.seed, config.difficulty)  # names checked before anything is made
     jobs = [(config, config.seed + i) for i in range(config.episodes)]
     failed = 0
-    context = multiprocessing.get_context("spawn")  # fork hangs once a GL context exists
-    with context.Pool(max(1, min(processes, len(jobs)))) as pool:
+    with workers(processes, len(jobs)) as pool:
         for ok in pool.imap_unordered(_record, jobs):
             failed += not ok
             progress(ok)

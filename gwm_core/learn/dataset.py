@@ -7,24 +7,22 @@ sent 0.1 ... 1.6 s later. Rows that fall into an interval marked unusable are ma
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
-import multiprocessing
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from gwm_core.control.kinematics import fk, to_rows
-from gwm_core.data.episode import INFO, Episode, list_episodes, moments, read_episode
+from gwm_core.data.episode import Episode, list_episodes, moments, read_episode, read_infos
+from gwm_core.data.grid import on_grid
 from gwm_core.errors import InputError
+from gwm_core.learn.cache import Cache, numbered, stacked
 from gwm_core.scene.gaussians import COLORS, MEANS
-from gwm_core.scene.lift import LiftConfig, lift
-from gwm_core.types import CHUNK_DT, CHUNK_ROWS, RESERVED, ArmState
+from gwm_core.scene.lift import BlindError, LiftConfig, lift
+from gwm_core.types import CHUNK_DT, CHUNK_ROWS, RESERVED, ArmState, Frame
 
 
 @dataclass
@@ -53,38 +51,60 @@ def proprioception(state: ArmState) -> np.ndarray:
 Foresee = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]  # ``Foresight``, which needs torch
 
 
-def episode_samples(episode: Episode, lift_config: LiftConfig, foresee: Foresee | None = None) -> dict[str, np.ndarray]:
-    """Samples of one episode, without task and episode numbers."""
-    points, colors, proprio, rows, valid, features, places = [], [], [], [], [], [], []
-    for stamp, pairs, state in moments(episode):
-        unusable = episode.info.get("unusable", [])
-        if any(begin <= stamp <= end for begin, end in unusable):
-            continue
+def lift_moments(
+    episode: Episode, found: list, numbers: list[int], config: LiftConfig
+) -> Iterator[tuple[int, tuple[Frame, ...], np.ndarray]]:
+    """Number, frames and scene (N, 14) of those of the ``found`` moments at which a camera sees something.
+
+    Warns of moments that are left out. Raises InputError where all of them are.
+    """
+    blind = []
+    for number in numbers:
+        _, pairs, state = found[number]
         frames = tuple(episode.frame(camera, s, color, depth) for camera, (s, color, depth) in pairs.items())
-        scene = lift(frames, lift_config, state.q)
+        try:
+            scene = lift(frames, config, state.q)
+        except BlindError as error:
+            blind.append(str(error))
+            continue
+        yield number, frames, scene
+    if blind and len(blind) == len(numbers):
+        raise InputError(f"episode {episode.path}: at none of its {len(blind)} moments is anything seen: {blind[0]}")
+    if blind:
+        left = f"{len(blind)} of {len(numbers)} moments left out"
+        warnings.warn(f"episode {episode.path}: {left}: {blind[0]}", stacklevel=2)
+
+
+def episode_samples(episode: Episode, lift_config: LiftConfig, foresee: Foresee | None = None) -> dict[str, np.ndarray]:
+    """Samples of one episode, without task and episode numbers; empty where no moment may be learnt from."""
+    return stacked(sample_rows(episode, lift_config, foresee))
+
+
+def sample_rows(
+    episode: Episode, lift_config: LiftConfig, foresee: Foresee | None = None
+) -> Iterator[dict[str, np.ndarray]]:
+    """The samples of one episode, one by one."""
+    found, unusable = list(moments(episode)), episode.unusable
+    stamps = np.array([stamp for stamp, _, _ in found], np.int64)
+    kept = [k for k in on_grid(stamps) if not any(begin <= stamps[k] <= end for begin, end in unusable)]
+    for number, _, scene in lift_moments(episode, found, kept, lift_config):
+        stamp, _, state = found[number]
         due = stamp + (np.arange(1, CHUNK_ROWS + 1) * CHUNK_DT * 1e9).astype(np.int64)
-        index = np.minimum(np.searchsorted(episode.command_stamps, due), len(episode.commands) - 1)
-        sent = episode.commands[index]  # past the end: the last pose, held
-        ok = np.ones(CHUNK_ROWS, bool)
+        sent = episode.sent(due)  # past the end: the last pose, held
+        valid = np.logical_and.accumulate(sent.known)
         for begin, _ in unusable:
-            ok &= (due < begin) | (stamp > begin)
-        points.append(scene[:, MEANS])
-        colors.append(np.rint(scene[:, COLORS] * 255))
-        proprio.append(proprioception(state))
-        rows.append(to_rows(fk(sent[:, :7]), sent[:, 7]))
-        valid.append(ok)
+            valid &= (due < begin) | (stamp > begin)
+        row = {
+            "points": np.asarray(scene[:, MEANS], np.float16),
+            "colors": np.rint(scene[:, COLORS] * 255).astype(np.uint8),
+            "proprio": proprioception(state),
+            "rows": np.asarray(to_rows(fk(sent.commands[:, :7]), sent.commands[:, 7]), np.float32),
+            "valid": valid,
+        }
         if foresee:
             known, where = foresee(scene, fk(state.q))
-            features.append(known)
-            places.append(where)
-    extra = {"features": np.array(features, np.float16), "places": np.array(places, np.float16)} if foresee else {}
-    return extra | {
-        "points": np.array(points, np.float16),
-        "colors": np.array(colors, np.uint8),
-        "proprio": np.array(proprio, np.float32),
-        "rows": np.array(rows, np.float32),
-        "valid": np.array(valid, bool),
-    }
+            row |= {"features": np.asarray(known, np.float16), "places": np.asarray(where, np.float16)}
+        yield row
 
 
 @functools.cache  # once in every process
@@ -97,8 +117,8 @@ def _foresight(folder: Path) -> Foresee:
     return Foresight(folder)
 
 
-def _samples(path: Path, lift_config: LiftConfig, world: Path | None) -> dict[str, np.ndarray]:
-    return episode_samples(read_episode(path), lift_config, _foresight(world) if world else None)
+def _samples(path: Path, lift_config: LiftConfig, world: Path | None) -> Iterator[dict[str, np.ndarray]]:
+    return sample_rows(read_episode(path), lift_config, _foresight(world) if world else None)
 
 
 def load_samples(
@@ -110,78 +130,52 @@ def load_samples(
     world: Path | None = None,
 ) -> Samples:
     """Samples of all successful episodes below ``folders``, with the features of the model in ``world`` if named."""
-    paths = [path for folder in folders for path in list_episodes(folder) if _usable(path)]
-    if not paths:
-        raise InputError(f"no demonstrations in {', '.join(map(str, folders))}: episodes there failed, or are play")
-    indices = [_task_index(path, tasks) for path in paths]
+    infos = demonstrations(folders)
+    indices = [_task_index(path, info["task"], tasks) for path, info in infos.items()]
+    refuse_mixed(list(infos))
     config = f"{lift_config} {CHUNK_ROWS}" + ((world / "world.json").read_text() if world else "")
     work = partial(_samples, lift_config=lift_config, world=world)
-    arrays = Cache(Path(folders[0]), "samples", config).arrays(paths, work, processes, progress)
-    return Samples(**arrays, task=np.array(indices)[arrays["episode"]])
+    arrays = Cache(Path(folders[0]), "samples", config).arrays(list(infos), work, processes, progress)
+    task = np.array(indices)[arrays["episode"]]
+    return Samples(**arrays | {"episode": numbered(arrays["episode"])}, task=task)
+
+
+def demonstrations(folders: list[Path]) -> dict[Path, dict]:
+    """episode.json of the episodes below ``folders`` that did not fail. Raises InputError where there are none."""
+    infos = read_infos(path for folder in folders for path in list_episodes(folder))
+    usable = {path: info for path, info in infos.items() if info.get("success") is not False}
+    if not usable:
+        raise InputError(f"no demonstrations in {', '.join(map(str, folders))}: episodes there failed, or are play")
+    return usable
+
+
+def refuse_mixed(paths: list[Path]) -> None:
+    """Raise InputError where episodes have different cameras."""
+    first: dict[tuple[str, ...], Path] = {}
+    for path, info in read_infos(paths).items():
+        first.setdefault(tuple(info["cameras"]), path)
+    if len(first) > 1:
+        found = " and ".join(f"{cameras} ({path})" for cameras, path in sorted(first.items()))
+        raise InputError(f"episodes with different cameras do not mix: {found}")
 
 
 def tasks_of(folders: list[Path], usual: tuple[str, ...]) -> tuple[str, ...]:
-    """``usual`` where it has all tasks of the episodes below ``folders``, else those tasks, sorted."""
-    paths = [path for folder in folders for path in list_episodes(folder)]
-    found = {str(json.loads((path / INFO).read_text())["task"]) for path in paths}
-    return usual if found <= set(usual) else tuple(sorted(found))
+    """The tasks of the demonstrations below ``folders``: those of ``usual`` in its order, then the others, sorted."""
+    found = {info["task"] for info in demonstrations(folders).values()}
+    return (*(task for task in usual if task in found), *sorted(found - set(usual)))
 
 
 def refuse_reserved(folders: list[Path]) -> None:
     """Raise InputError where an episode below ``folders`` has a seed that is kept for choosing and reporting."""
-    for path in (path for folder in folders for path in list_episodes(folder)):
-        seed = json.loads((path / INFO).read_text()).get("seed")
+    for path, info in read_infos(path for folder in folders for path in list_episodes(folder)).items():
+        seed = info.get("seed")
         if seed is not None and seed >= RESERVED:
             raise InputError(
                 f"nothing is trained on {path}: its seed is {seed}; {RESERVED} and up are for choosing and reporting"
             )
 
 
-@dataclass(frozen=True)
-class Cache:
-    """Arrays made from episodes, kept as one file in ``folder``; another ``config`` or other episodes make another."""
-
-    folder: Path
-    name: str
-    config: str
-
-    def arrays(
-        self,
-        paths: list[Path],
-        work: Callable[[Path], dict[str, np.ndarray]],
-        processes: int,
-        progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> dict[str, np.ndarray]:
-        """What ``work`` makes of every episode, one after the other, and ``episode`` (S,), the number in ``paths``."""
-        digest = hashlib.sha256(self.config.encode())
-        for path in paths:  # episode.json holds the hash of the bag
-            digest.update(f"{path.name} {hashlib.sha256((path / INFO).read_bytes()).hexdigest()}".encode())
-        file = self.folder / f"{self.name}-{digest.hexdigest()[:16]}.safetensors"
-        if file.exists():
-            try:
-                return load_file(file)
-            except SafetensorError:  # cut short by a full disk or a crash: make it again
-                file.unlink()
-        parts = []
-        with multiprocessing.get_context("spawn").Pool(processes) as pool:
-            for part in pool.imap(work, paths):
-                parts.append(part)
-                progress(len(parts), len(paths))
-        counts = [len(next(iter(part.values()))) for part in parts]
-        arrays = {name: np.concatenate([p[name] for p, n in zip(parts, counts) if n]) for name in parts[0]}
-        arrays["episode"] = np.repeat(np.arange(len(paths)), counts)
-        save_file(arrays, file.with_suffix(".partial"))
-        file.with_suffix(".partial").rename(file)
-        return arrays
-
-
-def _usable(path: Path) -> bool:
-    """Whether an episode is a demonstration: one that failed is not."""
-    return json.loads((path / INFO).read_text()).get("success") is not False
-
-
-def _task_index(path: Path, tasks: tuple[str, ...]) -> int:
-    task = json.loads((path / "episode.json").read_text())["task"]
+def _task_index(path: Path, task: str, tasks: tuple[str, ...]) -> int:
     if task not in tasks:
         raise InputError(f"episode {path} is of task '{task}'; this policy knows {', '.join(tasks)}")
     return tasks.index(task)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from gwm_core.errors import InputError
 from gwm_core.rollout import MEASURED_LATENCY, RolloutConfig, Trial, World, rollout
 from gwm_core.sim.expert import Expert
 from gwm_core.sim.tasks import sample_layout
+from gwm_core.workers import workers
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def run_trials(jobs: list[tuple[EvalConfig, int]], processes: int) -> Iterator[T
         sample_layout(config.task, config.seed, config.difficulty)  # names checked before processes start
         if config.policy != "expert":
             make_brain(config.policy, 1, config.backend, config.precision)  # and compiled, if need be
-    with multiprocessing.get_context("spawn").Pool(max(1, min(processes, len(jobs)))) as pool:
+    with workers(processes, len(jobs)) as pool:
         yield from pool.imap(_trial, jobs)
 
 

@@ -121,6 +121,14 @@ def schedule(config: TrainConfig, iteration: int) -> float:
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
 
 
+def refuse_finished(out: Path, manifest: str) -> None:
+    """Raise InputError where ``out`` holds a finished network, whose manifest has this name."""
+    if (Path(out) / manifest).exists() and not (Path(out) / STATE).exists():
+        raise InputError(
+            f"{out} holds a finished network ({manifest}), which would be lost: choose another --out or move it away"
+        )
+
+
 def first() -> bool:
     """Whether this process is the one that writes."""
     return not distributed.is_initialized() or distributed.get_rank() == 0

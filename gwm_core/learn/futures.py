@@ -48,7 +48,7 @@ def windows(clips: Clips, context: int, horizon: int, stride: int) -> np.ndarray
     """Where ``context`` moments and ``horizon`` future ones begin (S,). Raises InputError where there are none."""
     starts = clips.starts(context + horizon)[::stride]
     if not len(starts):
-        raise InputError(f"no episode goes on for {context + horizon} moments of 0.1 s: a shorter --horizon is wanted")
+        raise clips.refuse(context + horizon)
     return starts
 
 

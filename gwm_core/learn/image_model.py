@@ -74,7 +74,9 @@ def train_image_model(
     model_config = replace(model_config, cameras=clips.images.shape[1])
     model = ImageModel(model_config).to(device)
     starts = clips.starts(CONTEXT + 1)
-    held = held_out(clips.episode, config.held_out)[starts]
+    if not len(starts):
+        raise clips.refuse(CONTEXT + 1)
+    held = held_out(clips.episode[starts], config.held_out)
     training, validation = starts[~held], starts[held]
     validation = validation[:: max(1, len(validation) // 128)]
 

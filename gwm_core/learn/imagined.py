@@ -6,7 +6,6 @@ gripper stops at what the scene shows between its fingers.
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from gwm_core.scene.gaussians import MEANS
 from gwm_core.scene.lift import lift
 from gwm_core.sim.tasks import sample_layout
 from gwm_core.types import CHUNK_DT, OPEN_WIDTH, ArmState, Observation
+from gwm_core.workers import workers
 
 SECONDS = 15.0  # of a trial; longer futures are of little worth
 REPLAN = 4  # rows that are carried out of every plan
@@ -95,7 +95,7 @@ def _trial(job: Job) -> Imagined:
 def imagine_trials(jobs: list[Job], processes: int, progress: Callable[[], None] = lambda: None) -> list[Imagined]:
     """Run them, in order."""
     done = []
-    with multiprocessing.get_context("spawn").Pool(max(1, min(processes, len(jobs)))) as pool:
+    with workers(processes, len(jobs)) as pool:
         for trial in pool.imap(_trial, jobs):
             done.append(trial)
             progress()

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from gwm_core.control.kinematics import from_rows
-from gwm_core.errors import InputError
 from gwm_core.learn.clips import Clips
 from gwm_core.model.vae import VAE
 from gwm_core.scene.track import follow_all
@@ -64,21 +63,27 @@ def spread_starts(clips: Clips, length: int, stride: int) -> np.ndarray:
             chosen.append(start)
             last = start
     if not chosen:
-        raise InputError(f"no episode goes on for {length} moments of 0.1 s: longer ones are wanted")
+        raise clips.refuse(length)
     return np.array(chosen)
 
 
-def tracked(clips: Clips, riders: np.ndarray, count: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+def tracked(
+    clips: Clips, riders: np.ndarray, count: int, length: int, progress: Progress = silent
+) -> tuple[np.ndarray, np.ndarray]:
     """Moments (M,) and where tokens (M, count, 3) [m] are in them, up to ``length`` moments after they were chosen."""
     starts = spread_starts(clips, length, length - 1)
     index = starts[:, None] + np.arange(length)
-    places = [follow_all(clips.scenes[i].astype(np.float32), from_rows(clips.poses[i]), riders, count) for i in index]
+    places = []
+    for done, i in enumerate(index):
+        places.append(follow_all(clips.scenes[i].astype(np.float32), from_rows(clips.poses[i]), riders, count))
+        progress(done + 1, len(index))
     return index.ravel(), np.concatenate(places)
 
 
 def encode_clips(vae: VAE, clips: Clips, starts: np.ndarray, length: int, progress: Progress = silent) -> Tensor:
     """Latents (S, length, K, D) float16 of what follows the moments ``starts`` (S,), their tokens aligned."""
     latents = []
+    progress(0, len(starts))
     for done, start in enumerate(starts):
         scenes = clips.scenes[start : start + length].astype(np.float32)
         latents.append(vae.observe(scenes, from_rows(clips.poses[start : start + length])).half().cpu())

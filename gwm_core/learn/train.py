@@ -39,12 +39,19 @@ def silent(*_) -> None:
 
 
 def held_out(episode: np.ndarray, share: float) -> np.ndarray:
-    """Which samples (S,) are for validation: every so many-th episode, of fewer the last. Raises InputError for one."""
-    there = int(episode.max()) + 1
+    """Which samples (S,) are for validation: every so many-th episode, of fewer the last.
+
+    Raises InputError where that leaves none, or none to train on.
+    """
+    there = int(episode.max(initial=-1)) + 1
     if there < 2:
         raise InputError("one episode is too few: two are needed, one of them for validation")
     every = min(there, max(2, round(1 / share)))
-    return episode % every == every - 1
+    held = episode % every == every - 1
+    if held.all() or not held.any():
+        which = "nothing is left to train on" if held.all() else "nothing is held out"
+        raise InputError(f"{which}: only {len(np.unique(episode))} of {there} episodes are long enough; record more")
+    return held
 
 
 class Batches:
@@ -56,6 +63,12 @@ class Batches:
         self._arrays = {name: torch.from_numpy(a).to(device) for name, a in arrays.items() if a is not None}
         held = torch.from_numpy(held_out(samples.episode, config.held_out)).to(device)
         self.training, self.validation = (~held).nonzero()[:, 0], held.nonzero()[:, 0]
+        for name, index in (("to train on", self.training), ("held out", self.validation)):
+            if not self._arrays["valid"][index].any():
+                raise InputError(
+                    f"nothing is {name}: in none of these episodes did the arm follow the task; `gwm data verify` says "
+                    "which ones are fit to train on"
+                )
 
     def take(self, index: Tensor) -> Batch:
         """Samples by number, as the policy wants them."""
@@ -122,16 +135,20 @@ def train_policy(
 
 def train_vae(
     clips: Clips, vae_config: VAEConfig, config: TrainConfig, out: Path, provenance: dict,
-    device: str = "cpu", progress: Progress = silent, record: Callable = silent,
+    device: str = "cpu", progress: Progress = silent, record: Callable = silent, follow: Callable = silent,
 ) -> dict:  # fmt: skip
-    """Train a VAE into ``out``; the figures are those of ``reconstruction.judge_vae`` on held-out episodes."""
+    """Train a VAE into ``out``; the figures are those of ``reconstruction.judge_vae`` on held-out episodes.
+
+    Args:
+        follow: progress of following tokens through the clips, which comes first.
+    """
     torch.manual_seed(config.seed)
     vae = VAE(vae_config).to(device)
     held = held_out(clips.episode, config.held_out)
     some = np.flatnonzero(~held)[::_STRIDE]
     riders = find_riders(clips.scenes[some].astype(np.float32), from_rows(clips.poses[some]), vae_config.riders)
     vae.riders.copy_(torch.from_numpy(riders))
-    moments, places = tracked(clips, riders, vae_config.tokens, TRACKED)
+    moments, places = tracked(clips, riders, vae_config.tokens, TRACKED, follow)
     moments, places = moments[~held[moments]], places[~held[moments]]
     validation = np.flatnonzero(held)
     validation = validation[:: max(1, len(validation) // 48)]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numba
 import numpy as np
 
+from gwm_core.errors import InputError
 from gwm_core.scene.fuse import in_free_space, merge_voxels, on_arm
 from gwm_core.scene.gaussians import COLUMNS, MEANS, sample
 from gwm_core.types import Frame
@@ -31,23 +33,59 @@ class LiftConfig:
     )
     voxel: float = 0.0  # [m] surfels of one cell become one; 0 keeps all
     sampling: str = "farthest"  # or importance
+    # A camera with fewer surfels than this fraction of its pixels is blind. 120 simulated scenes of three tasks at
+    # 424x240: 0.0094 to 0.054, and at least 0.0017 without the arm.
+    least_fraction: float = 0.001
+
+
+class BlindError(InputError):
+    """No camera sees anything in the crop, so that there is no scene."""
+
+
+class Lifted(NamedTuple):
+    """A scene, and the cameras that add nothing to it."""
+
+    scene: np.ndarray  # (count, 14)
+    blind: dict[str, str]  # camera -> how little it sees
 
 
 def lift(frames: tuple[Frame, ...], config: LiftConfig = LiftConfig(), q: np.ndarray | None = None) -> np.ndarray:
-    """Scene (count, 14) from the frames of all cameras of one moment.
+    """Scene (count, 14) from the frames of all cameras of one moment. Raises BlindError where none sees anything.
 
     Args:
         q: joints (7,) [rad], wanted where the robot's own body is to be left out.
     """
+    return lift_reporting(frames, config, q).scene
+
+
+def lift_reporting(
+    frames: tuple[Frame, ...], config: LiftConfig = LiftConfig(), q: np.ndarray | None = None
+) -> Lifted:
+    """As ``lift``, with the cameras that are blind while another one sees."""
     parts = [lift_frame(frame, config) for frame in frames]
     if config.free_space:
         parts = [part[~in_free_space(part[:, MEANS], frames, k, config.free_space)] for k, part in enumerate(parts)]
-    scene = np.concatenate(parts)
     if config.arm_margin:
-        scene = scene[~on_arm(scene[:, MEANS], q, config.arm_margin)]
+        parts = [part[~on_arm(part[:, MEANS], q, config.arm_margin)] for part in parts]
+    blind = _blind(frames, parts, config)
+    if len(blind) == len(frames):
+        raise BlindError(f"blind: {', '.join(blind.values()) or 'no camera'}")
+    scene = np.concatenate(parts)
     if config.voxel:
         scene = merge_voxels(scene, config.voxel)
-    return sample(scene, config.count, config.sampling) if config.count else scene
+    return Lifted(sample(scene, config.count, config.sampling) if config.count else scene, blind)
+
+
+def _blind(frames: tuple[Frame, ...], parts: list[np.ndarray], config: LiftConfig) -> dict[str, str]:
+    """Cameras of which too little is left, and why."""
+    blind = {}
+    for frame, part in zip(frames, parts):
+        least = max(1, round(config.least_fraction * frame.depth.size))
+        if len(part) < least:
+            readings = np.count_nonzero(frame.depth > 0) / frame.depth.size
+            why = "its depth is empty" if readings < config.least_fraction else "its depth lies elsewhere"
+            blind[frame.camera] = f"{frame.camera} sees {len(part)} points of the workspace, {least} wanted ({why})"
+    return blind
 
 
 def lift_frame(frame: Frame, config: LiftConfig = LiftConfig()) -> np.ndarray:

@@ -1,8 +1,9 @@
 """Physics of the simulated arm, driven as the real one is: streamed joint targets and a slow, blocking gripper.
 
 ``command`` and ``reach`` are CRISP's joint and Cartesian impedance controllers: when commands stop, the last target is
-held for ever. ``follow`` is joint_trajectory_controller: it carries its trajectory to the end. Either way whoever
-drives it must bring the arm to rest. The gripper behaves like the Franka hand: it moves at 0.1 m/s, obeys one command
+held for ever. ``follow`` is joint_trajectory_controller: it carries its trajectory to the end, and begins each one
+from the state it wished to be in or from the measured one, as it is configured. Either way whoever drives it must bring
+the arm to rest. The gripper behaves like the Franka hand: it moves at 0.1 m/s, obeys one command
 at a time and takes up the newest one when it is done.
 """
 
@@ -96,10 +97,16 @@ class Simulator:
             q += J.T @ np.linalg.solve(J @ J.T + 1e-4 * np.eye(6), pose_error(T_now, T))
         self.command(q, np.zeros(7))
 
-    def follow(self, times: np.ndarray, q: np.ndarray, dq: np.ndarray, ddq: np.ndarray) -> None:
-        """Replace the trajectory: (P,) [s] from now, and (P, 7) each. Raises ValueError as ``Quintic`` does."""
-        self._path = Quintic(times, q, dq, ddq, np.stack(self._target()))
-        self._commanded_at = self.time
+    def follow(self, times: np.ndarray, q: np.ndarray, dq: np.ndarray, ddq: np.ndarray, from_desired: bool) -> None:
+        """Replace the trajectory. Raises ValueError as ``Quintic`` does.
+
+        Args:
+            times: (P,) [s] from now; points already due are passed over.
+            q, dq, ddq: (P, 7) [rad], [rad/s], [rad/s2] at those times.
+            from_desired: the controller's ``interpolate_from_desired_state``; False: it begins where the arm is.
+        """
+        start = np.stack(self._target()) if from_desired else np.stack([self.q, self.dq, _STILL])
+        self._path, self._commanded_at = Quintic(times, q, dq, ddq, start), self.time
 
     def grip(self, width: float) -> None:
         """Ask the gripper for an opening [m]."""

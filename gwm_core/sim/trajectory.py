@@ -1,4 +1,8 @@
-"""What joint_trajectory_controller makes of a message: quintics through its points, then rest on the last one."""
+"""What joint_trajectory_controller makes of a message: quintics through its points, then rest on the last one.
+
+As in ros2_controllers (trajectory.cpp): a new message replaces the old one at once, also when it is stamped for later.
+From the state in which the controller is, one segment leads to the first point; points already due are passed over.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +13,18 @@ class Quintic:
     """Joint targets over time, from the state the controller was in through the points of a trajectory.
 
     Args:
-        times: (P,) [s] after the start, increasing, above 0.
+        times: (P,) [s] after the start, increasing, the last above 0.
         q, dq, ddq: (P, 7) [rad], [rad/s], [rad/s2] at those times.
         start: the state (3, 7) at time 0.
     """
 
     def __init__(self, times: np.ndarray, q: np.ndarray, dq: np.ndarray, ddq: np.ndarray, start: np.ndarray):
-        self._times = np.concatenate([[0.0], times])
-        self._states = np.concatenate([start[None], np.stack([q, dq, ddq], axis=1)])  # (P + 1, 3, 7)
-        if not np.all(np.diff(self._times) > 0) or not np.all(np.isfinite(self._states)):
-            raise ValueError("times must increase from above 0, and every number be finite")
+        states = np.stack([q, dq, ddq], axis=1)
+        ahead = times[0] > 0
+        self._times = np.concatenate([[0.0], times]) if ahead else times
+        self._states = np.concatenate([start[None], states]) if ahead else states  # (P + 1 or P, 3, 7)
+        if not np.all(np.diff(self._times) > 0) or not np.all(np.isfinite(self._states)) or not times[-1] > 0:
+            raise ValueError("times must increase and end after the start, and every number be finite")
 
     def at(self, t: float) -> np.ndarray:
         """Position, velocity and acceleration (3, 7) at ``t`` [s]; at rest on the last point after it."""

@@ -196,6 +196,6 @@ def test_futures_and_divergence_come_beside_a_running_policy(operator, tmp_path)
     finally:
         supervisor.stop()
     assert {head for _, head in got["pictures"]} == {b"\xff\xd8\xff"}  # JPEG
-    plans = set(map(float, operator.stages))
+    plans = set(operator.stages)
     assert all(plan in plans and future["horizon"] == 8 for plan, future in operator.futures.items())
     assert all(np.isfinite(list(gap.values())).all() and "h4 image" in gap for gap in got["gaps"])

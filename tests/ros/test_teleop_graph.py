@@ -10,7 +10,7 @@ pytest.importorskip("rclpy")
 from gwm.graph import graph
 from gwm.supervise import Supervisor
 from sensor_msgs.msg import Joy
-from teleoperated import AXES, BUTTONS, JOY_PERIOD, SEED, read_recording
+from teleoperated import AXES, BUTTONS, JOY_PERIOD, SEED, TREMOR, read_recording
 
 from gwm_core import topics
 from gwm_core.control.devices import DEVICES
@@ -46,7 +46,8 @@ class Gamepad:
             axes[index] = sign * deflection
         for button in buttons:
             pressed[button] = 1
-        self.play([(axes, pressed)] * round(seconds / JOY_PERIOD), poll)
+        trembling = [axes[0] + TREMOR, *axes[1:]]
+        self.play([(axes, pressed), (trembling, pressed)] * round(seconds / JOY_PERIOD / 2), poll)
 
     def push(self, poll, until, **motion):
         """Take the clutch and push until something holds; on a busy machine a gap may have opened the clutch."""

@@ -3,7 +3,8 @@
 crisp       CRISP joint impedance. Positions alone: it would keep a velocity for ever, and with it push the arm past
             the last target by damping / stiffness * velocity. (The simulation drops it, and is sent it.)
 crisp_pose  CRISP Cartesian impedance: the pose of the TCP, and the joints for its null space.
-jtc         joint_trajectory_controller: the next state and the stop from there, so a gate that is gone means a stop.
+jtc         joint_trajectory_controller: the next state, due in 30 ms, and the stop from there, so a gate that is gone
+            means a stop. It must interpolate from the state it wished itself to be in (launch/controllers.yaml).
 forward     forward_command_controller on positions. For simulated arms: 100 Hz steps break the FCI's conditions.
 
 CRISP and forward hold the last target for ever. It is the reference, from which the gate made sure of a stop: an arm
@@ -15,6 +16,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+import numpy as np
 from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
@@ -30,6 +32,7 @@ from gwm_core.control.gate import Command
 from gwm_core.control.hand import Goal, Hand
 from gwm_core.control.kinematics import fk
 from gwm_core.control.limits import DESK, FR3, ArmLimits, Profile
+from gwm_core.control.pace import Schedule
 
 TOPICS = {  # where the gate must be the only publisher
     "crisp": (topics.TARGET_JOINT,),
@@ -71,12 +74,13 @@ class Trajectory:
     """``<controller>/joint_trajectory``: each message replaces the last and ends at rest."""
 
     def __init__(self, node: Node, dt: float, profile: Profile, limits: ArmLimits):
-        self._dt, self._brake = dt, Brake(dt, profile, limits)
+        self._dt, self._brake, self._schedule = dt, Brake(dt, profile, limits), Schedule(dt)
         self._publisher = node.create_publisher(JointTrajectory, topics.TRAJECTORY, NEWEST)
 
     def send(self, reference: Reference, stamp: int) -> None:
-        """Publish the reference, due in one period, and the stop from there."""
-        self._publisher.publish(messages.joint_trajectory([reference, *self._brake.tail(reference)], self._dt))
+        """Publish the reference, due one period after the scheduled time, and the stop from there."""
+        states = [reference, *self._brake.tail(reference)]
+        self._publisher.publish(messages.joint_trajectory(self._schedule.next(stamp), states, self._dt))
 
 
 class Forward:
@@ -169,3 +173,10 @@ class Arm:
         self.sent += 1
         self.gripper.send(command.width)
         return replace(command, width=self.gripper.told)
+
+    def place(self, q: np.ndarray, stamp: int) -> None:
+        """Tell an inactive controller that its target is to rest at ``q`` (7,) [rad], where the arm is.
+
+        CRISP takes targets while it is inactive, and goes to the last one as soon as it is active.
+        """
+        self._controller.send(Reference(q, np.zeros(7), np.zeros(7)), stamp)

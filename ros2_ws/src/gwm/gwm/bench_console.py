@@ -16,11 +16,11 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
-import rclpy
 import websockets
 from websockets.sync.client import connect
 
-from gwm.graph import environment, graph
+from gwm.graph import graph
+from gwm.live import ending, live
 from gwm.operator import Operator
 from gwm.supervise import Supervisor
 from gwm_core.errors import InputError
@@ -43,11 +43,11 @@ class Running:
 
     def need(self, what: str, until, limit: float = 20.0) -> None:
         """Spin until ``until()`` holds."""
-        self.operator.need(what, until, limit, self.supervisor.poll)
+        self.operator.need(what, until, limit, self.supervisor.poll_all)
 
     def pass_time(self, seconds: float) -> None:
         """Spin for so long."""
-        self.operator.wait("time", lambda: False, seconds, self.supervisor.poll)
+        self.operator.wait("time", lambda: False, seconds, self.supervisor.poll_all)
 
     def memory(self) -> float:
         """Resident memory of the console's process [MB]."""
@@ -59,21 +59,15 @@ class Running:
 def running(policy: str, **more):
     """The graph against the simulation, with a console."""
     out = Path(tempfile.mkdtemp(prefix="gwm_console_"))
-    os.environ.update(environment())
-    rclpy.init(args=[], signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
-    operator = Operator()
-    with open(out / "nodes.log", "w") as log:
-        supervisor = Supervisor(graph(policy=policy, record=str(out), **more), log)
-        try:
-            supervisor.start()
-            operator.need("start", lambda: operator.ready, START_TIME, supervisor.poll)
+    nodes = graph(policy=policy, record=str(out), **more)
+    try:
+        with live(nodes, out / "nodes.log") as (operator, supervisor):
+            operator.need("start", lambda: operator.ready, START_TIME, supervisor.poll_all)
+            operator.need("console", (out / "console.url").exists, START_TIME, supervisor.poll_all)
             url = urlsplit((out / "console.url").read_text().split()[0])
             yield Running(operator, supervisor, url.netloc, parse_qs(url.query)["token"][0])
-        finally:
-            supervisor.stop()
-            operator.destroy_node()
-            rclpy.try_shutdown()
-            shutil.rmtree(out)
+    finally:
+        shutil.rmtree(out)
 
 
 @contextmanager
@@ -95,37 +89,41 @@ def browser_page(url: str, width: int = 1280, height: int = 900):
 
 
 def bench_console(stops: int, seed: int, policy: str, json_file: str | None) -> int:
-    """Both parts; prints a line for each stop that was late, and a table."""
-    with running(policy) as run:
+    """Both parts, and what came of them; 1 where one of them could not be finished."""
+    delays: list[float] = []
+    attacks: dict = {}
+    with ending() as end, running(policy) as run:
         with browser_page(f"http://{run.host}/?token={run.token}") as page:
-            delays = [_stop(run, page, random.Random(seed + n), seed + n) for n in range(stops)]
-        attacks = _attacks(run)
-    middle, longest = statistics.median(delays), max(delays)
+            for n in range(stops):
+                delays.append(_stop(run, page, random.Random(seed + n), seed + n))
+        _attacks(run, attacks)
     within = {f"within_{limit}_ms": sum(ms <= limit for ms in delays) for limit in (150, 300)}
-    result = {"stops": len(delays), **within, "click_to_ramp_ms": {"median": middle, "max": longest}, **attacks}
+    result = {"stops": len(delays), **within, **attacks, "trouble": end.trouble}
+    if delays:
+        result["click_to_ramp_ms"] = {"median": statistics.median(delays), "max": max(delays)}
+        print(
+            f"STOP in Chromium, all streams on: {len(delays)} presses, from click to ramp median "
+            f"{statistics.median(delays):.0f} ms, longest {max(delays):.0f}, {within['within_150_ms']} within 150"
+        )
     if json_file:
         write_json(json_file, result)
-    print(
-        f"STOP in Chromium, all streams on: {len(delays)} presses, from click to ramp median {middle:.0f} ms, "
-        f"longest {longest:.0f}, {within['within_150_ms']} within 150"
-    )
-    print("\n".join(f"{name:<44} {answer}" for name, answer in attacks["answers"].items()))
-    gate = attacks["gate"]
-    print(
-        f"gate, periods over 15 ms: {100 * gate['late_before']:.2f} % before, {100 * gate['late_during']:.2f} % then; "
-        f"console grew by {attacks['console_grew_mb']:.1f} MB"
-    )
-    return 0
+    print("\n".join(f"{name:<44} {answer}" for name, answer in attacks.get("answers", {}).items()))
+    if gate := attacks.get("gate"):
+        print(
+            f"gate, periods over 15 ms: {100 * gate['late_before']:.2f} % before, {100 * gate['late_during']:.2f} % "
+            f"then; console grew by {attacks['console_grew_mb']:.1f} MB"
+        )
+    if end.trouble:
+        print(f"it failed: {end.trouble}")
+    return end.code
 
 
 def _stop(run: Running, page, rng: random.Random, seed: int) -> float:
     """One press while the arm moves: [ms] of host time from before the click to the state that ramps down."""
     operator = run.operator
-    operator.wish("gate/arm", run.supervisor.poll)
-    operator.hold(run.supervisor.poll)  # a plan may have been followed already
-    operator.home(run.supervisor.poll)
+    operator.home(run.supervisor.poll_all)
     operator.lay("pick_place", 9000 + seed % 1000, "nominal")
-    operator.wish("gate/arm", run.supervisor.poll)
+    operator.arm(run.supervisor.poll_all)
     operator.commands.clear()
     run.need("motion", lambda: operator.commands and np.abs(operator.commands[-1][1]).max() > MOVING)
     run.pass_time(rng.uniform(0.0, 1.5))
@@ -140,28 +138,30 @@ def _stop(run: Running, page, rng: random.Random, seed: int) -> float:
     return next(stamp - begun for stamp, state in operator.changes if state in ("STOPPING", "DISARMED")) * 1e-6
 
 
-def _attacks(run: Running) -> dict:
-    """What each attack came to, the gate's lateness without and with them, and the console's growth."""
-    operator = run.operator
-    operator.wish("gate/arm", run.supervisor.poll)
-    before, _ = _lateness(run, lambda: run.pass_time(WINDOW))
+def _attacks(run: Running, found: dict) -> None:
+    """Into ``found``: what each attack came to, the gate's lateness without and with them, and the console's growth."""
+    run.operator.arm(run.supervisor.poll_all)
+    before = _lateness(run, lambda: run.pass_time(WINDOW))
     memory = run.memory()
-    during, answers = _lateness(run, lambda: {name: attack(run) for name, attack in ATTACKS.items()})
+    answers = found["answers"] = {}
+
+    def attack() -> None:
+        for name, act in ATTACKS.items():
+            answers[name] = act(run)
+
+    found["gate"] = {"late_before": before, "late_during": _lateness(run, attack)}
     run.pass_time(2.0)
-    return {
-        "answers": answers, "gate": {"late_before": before, "late_during": during},
-        "console_grew_mb": run.memory() - memory,
-    }  # fmt: skip
+    found["console_grew_mb"] = run.memory() - memory
 
 
-def _lateness(run: Running, act) -> tuple[float, object]:
-    """Share of the gate's periods over 15 ms while ``act`` runs, and what it returned."""
-    first = dict(run.operator.status)
-    done = act()
+def _lateness(run: Running, act) -> float:
+    """Share of the gate's periods over 15 ms while ``act`` runs."""
+    first = dict(run.operator.last_status)
+    act()
     run.pass_time(0.5)
-    last = run.operator.status
+    last = run.operator.last_status
     late, periods = (int(last[key]) - int(first[key]) for key in ("late", "periods"))
-    return late / max(periods, 1), done
+    return late / max(periods, 1)
 
 
 def _get(run: Running, path: str, method: str = "GET", **headers) -> int:

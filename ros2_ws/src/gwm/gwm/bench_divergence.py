@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -34,25 +35,30 @@ def fit(policy: str, task: str, seeds: range, renderer: str) -> int:
 
 
 def bench_divergence(policy: str, task: str, seeds: range, normal: range, renderer: str, file: str | None) -> int:
-    """Detection within a second of every kind of disturbance, and false holds without one."""
+    """Detection within a second of every kind of disturbance, and false holds without one; of those done by Ctrl-C."""
     limits = load_limits(Path(policy))
     if limits is None:
         raise InputError(f"{policy} has no limits: `gwm bench divergence --fit --policy {policy}`")
-    found = {kind: _outcomes(policy, kind, task, normal if kind == "none" else seeds, renderer) for kind in KINDS}
-    figures = {kind: _figures(kind, outcomes, limits) for kind, outcomes in found.items()}
-    for row in figures.values():
-        print(row["text"])
+    figures, code = {}, 0
+    try:
+        for kind in KINDS:
+            outcomes = _outcomes(policy, kind, task, normal if kind == "none" else seeds, renderer)
+            figures[kind] = _figures(kind, outcomes, limits)
+            print(figures[kind]["text"], flush=True)
+    except KeyboardInterrupt:
+        print("interrupted: the other kinds are missing", file=sys.stderr)
+        code = 130
     curve = [
         {"share": float(s)} | {k: float(np.mean([top > s for top in row["largest"]])) for k, row in figures.items()}
         for s in SHARES
     ]
-    print("share of the limits   " + "  ".join(f"{kind:>7}" for kind in KINDS))
+    print("share of the limits   " + "  ".join(f"{kind:>7}" for kind in figures))
     for point in curve:
-        print(f"{point['share']:19.2f}   " + "  ".join(f"{100 * point[kind]:5.0f} %" for kind in KINDS))
+        print(f"{point['share']:19.2f}   " + "  ".join(f"{100 * point[kind]:5.0f} %" for kind in figures))
     if file:
         report = {"policy": policy, "task": task, "limits": limits.provenance, "kinds": figures, "curve": curve}
         write_json(file, report)
-    return 0
+    return code
 
 
 def _figures(kind: str, outcomes: list, limits: Limits) -> dict:

@@ -34,14 +34,15 @@ def bench_gate(actions: int, seed: int, path: str | None) -> int:
     if path:
         write_json(path, figures)
     print(f"{report.actions} actions in {figures['seconds']:.0f} s ({figures['cpu_seconds']:.0f} s of CPU): "
-          f"{report.violations} violations, {report.nonfinite} not finite, {report.partial} half used")  # fmt: skip
+          f"{report.violations} violations, {report.nonfinite} not finite, {report.partial} half used, "
+          f"{report.unwatched} unwatched")  # fmt: skip
     cost = ", ".join(f"{name} {ms:.2f} ms" for name, ms in figures["tick_ms"].items())
     print(f"a period's work in motion, without messages: {cost}")
-    print(f"{report.moving} in motion; {report.plans} plans, {report.accepted} followed; "
+    print(f"{report.moving} in motion; {report.plans} plans, {report.accepted} followed; {report.resets} resets; "
           f"least clearance {1e3 * report.least_clearance:.1f} mm")  # fmt: skip
     for what, counts in (("broken", report.broken), ("refused", report.refused), ("stops", report.stops)):
         print(f"{what}: {', '.join(f'{k} {n}' for k, n in sorted(counts.items())) or 'none'}")
-    return int(report.violations + report.nonfinite + report.partial > 0)
+    return int(report.violations + report.nonfinite + report.partial + report.unwatched > 0)
 
 
 def _tick_cost(plans: list[Chunk]) -> dict[str, float]:

@@ -6,7 +6,6 @@ process to be killed is this module too, run with a file of plans as its argumen
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -17,28 +16,27 @@ import time
 from pathlib import Path
 
 import numpy as np
-import rclpy
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import UInt64
 from trajectory_msgs.msg import JointTrajectory
 
 from gwm import messages
-from gwm.graph import environment, graph
+from gwm.graph import graph
+from gwm.live import Idle, ending, live
 from gwm.node import NEWEST, RELIABLE, SENSOR, STEADY, now_ns, spin
-from gwm.operator import GraphOver, Operator
-from gwm.supervise import Supervisor
+from gwm.operator import Operator
 from gwm_core import topics
 from gwm_core.bench.plans import recorded_plans
 from gwm_core.control.judge import judge
 from gwm_core.control.kinematics import HOME_Q
-from gwm_core.errors import InputError
 from gwm_core.json_files import to_json, write_json
 from gwm_core.types import OPEN_WIDTH, Chunk
 
 PERIOD = 0.5  # [s] between plans
 BRAKING = 3.0  # [rad/s2] against the motion: the replayed plans do not brake so hard, a ramp does
 MOVING = 0.06  # [rad/s]
+GATE = ("periods", "late", "longest_ms", "step_ms_p99", "joints_hz")  # of its status
 SOON, AT_LAST = 0.060, 0.120  # [s] until the ramp begins: nearly always, always
 
 
@@ -98,48 +96,52 @@ class Arm(Operator):
 
 
 def bench_kill(kills: int, joint_hz: float, path: str | None) -> int:
-    """Kill the process ``kills`` times; exit 1 when a ramp began too late."""
+    """Kill the process ``kills`` times; exit 1 when a ramp began too late, or not all could be done."""
+    done: list[tuple[float, float]] = []
+    idle, begun = Idle(), False
+    (gate,) = (node for node in graph(policy="expert") if node.name == "gate")
     with tempfile.TemporaryDirectory() as folder:
-        plans = Path(folder) / "plans.npz"
+        plans, log = Path(folder) / "plans.npz", Path(folder) / "log"
         np.savez(plans, q=np.array([p.q for p in recorded_plans() if np.ptp(p.q, axis=0).max() > 0.15]))
-        os.environ.update(environment())
-        rclpy.init(args=[], signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
-        (gate,) = (node for node in graph(policy="expert") if node.name == "gate")
-        supervisor, arm = Supervisor([gate], open(Path(folder) / "log", "w")), Arm(joint_hz)  # noqa: SIM115
-        idle = subprocess.Popen([sys.executable, "-m", "gwm.idle"], stdout=subprocess.PIPE, text=True, process_group=0)
-        try:
-            supervisor.start()
-            arm.need("gate", lambda: arm.status, 30.0, supervisor.poll)
-            arm.wish("gate/arm", supervisor.poll)
-            delays, rests = _kills(arm, supervisor.poll, plans, kills)
-        except GraphOver as error:
-            raise InputError(f"the bench stopped: {error}") from None
-        finally:
-            supervisor.stop()
-            idle.terminate()
-            arm.destroy_node()
-            rclpy.try_shutdown()
-    q, dq, ddq, latched, _ = (np.array(column) for column in zip(*arm.commands))
-    figures = {
-        "kills": kills, "within_60_ms": int(np.sum(delays <= SOON)), "within_120_ms": int(np.sum(delays <= AT_LAST)),
-        "ms": dict(zip(("p50", "p95", "worst"), np.quantile(1e3 * delays, [0.5, 0.95, 1.0]).round(1).tolist())),
-        "rest_ms_worst": round(1e3 * rests.max()), "violations": judge(q, dq, ddq, latched).total,
-        "gate": {k: float(arm.status[k]) for k in ("periods", "late", "longest_ms", "step_ms_p99", "joints_hz")},
-        "idle": json.loads(idle.communicate()[0]),  # a gap here too is the machine's, not the gate's
-        "stops": {k[6:]: int(v) for k, v in arm.status.items() if k.startswith("stops ")},
-    }  # fmt: skip
+        with ending() as end, idle, live([gate], log, lambda: Arm(joint_hz)) as (arm, supervisor):
+            begun = True
+            arm.need("gate", lambda: arm.status, 30.0, supervisor.poll_all)
+            arm.arm(supervisor.poll_all)
+            _kills(done, arm, supervisor.poll_all, plans, kills)
+    if not begun:
+        raise end.error
+    figures = _figures(done, arm) | {"trouble": end.trouble, "idle": idle.figures}  # a gap in idle is the machine's
     if path:
         write_json(path, figures)
     print(to_json(figures))
-    return int(figures["within_120_ms"] < kills or figures["within_60_ms"] < 0.95 * kills or figures["violations"] > 0)
+    late = figures["within_120_ms"] < kills or figures["within_60_ms"] < 0.95 * kills
+    return end.code or int(late or figures["violations"] > 0)
 
 
-def _kills(arm: Arm, poll, plans: Path, kills: int) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds from each kill to the first command of the ramp, and to the first at rest, (K,) each.
+def _figures(done: list[tuple[float, float]], arm: Arm) -> dict:
+    """Of the kills that were ``done``: seconds to the ramp and to rest."""
+    delays, rests = np.array(done).reshape(-1, 2).T
+    figures = {
+        "kills": len(done), "violations": 0,
+        "within_60_ms": int(np.sum(delays <= SOON)), "within_120_ms": int(np.sum(delays <= AT_LAST)),
+        "gate": {k: float(arm.last_status[k]) for k in GATE if k in arm.last_status},
+        "stops": {k[6:]: int(v) for k, v in arm.last_status.items() if k.startswith("stops ")},
+    }  # fmt: skip
+    if done:
+        times = np.quantile(1e3 * delays, [0.5, 0.95, 1.0]).round(1).tolist()
+        figures |= {"ms": dict(zip(("p50", "p95", "worst"), times)), "rest_ms_worst": round(1e3 * rests.max())}
+    if arm.commands:
+        q, dq, ddq, latched, _ = (np.array(column) for column in zip(*arm.commands))
+        figures["violations"] = judge(q, dq, ddq, latched).total
+    return figures
+
+
+def _kills(done: list[tuple[float, float]], arm: Arm, poll, plans: Path, kills: int) -> None:
+    """Append seconds from each kill to the first command of the ramp, and to the first at rest.
 
     By the stamps that the gate puts on its commands, so it does not matter how busy this process is.
     """
-    delays, rests, waiting = np.empty(kills), np.empty(kills), _spawn(plans)
+    waiting = _spawn(plans)
     try:
         for k in range(kills):
             process, waiting = waiting, _spawn(plans)
@@ -155,17 +157,14 @@ def _kills(arm: Arm, poll, plans: Path, kills: int) -> tuple[np.ndarray, np.ndar
             after = [
                 (at - killed, np.array(dq), np.array(ddq)) for _, dq, ddq, _, at in arm.commands[-400:] if at > killed
             ]
-            delays[k] = next(at for at, dq, ddq in after if _slows(dq, ddq))
-            rests[k] = next(at for at, dq, _ in after if np.abs(dq).max() < 1e-6)
-            if delays[k] > SOON:
-                print(
-                    f"kill {k + 1}: {1e3 * delays[k]:.0f} ms, {arm.status.get('message')}", file=sys.stderr, flush=True
-                )
+            delay = next(at for at, dq, ddq in after if _slows(dq, ddq))
+            done.append((delay, next(at for at, dq, _ in after if np.abs(dq).max() < 1e-6)))
+            if delay > SOON:
+                print(f"kill {k + 1}: {1e3 * delay:.0f} ms, {arm.status.get('message')}", file=sys.stderr, flush=True)
             arm.wait("the end of it", lambda: False, 0.3, poll)
     finally:
         waiting.kill()
         waiting.wait()
-    return delays, rests
 
 
 def _slows(dq: np.ndarray, ddq: np.ndarray) -> bool:

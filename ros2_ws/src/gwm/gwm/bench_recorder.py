@@ -59,10 +59,13 @@ class Report:
 
 def bench_recorder(kills: int, full: int, seed: int, file: str | None) -> int:
     """Both, and a line for each; 1 where an acknowledged episode was lost or half of one passes for a whole."""
-    reports = {}
-    for name, times in (("killed", kills), ("disk full", full)):
-        bar = Bar(max(times, 1), name)
-        report = reports[name] = run(times, seed, name == "disk full", bar.step)
+    reports, code = {"killed": Report(), "disk full": Report()}, 0
+    try:
+        for name, times in (("killed", kills), ("disk full", full)):
+            run(times, seed, name == "disk full", Bar(max(times, 1), name).step, reports[name])
+    except KeyboardInterrupt:
+        code = 130
+    for name, report in reports.items():
         lost = np.array(report.lost_s or [0.0])
         print(
             f"{name} {report.runs} times: {report.lost} of {report.saved} acknowledged episodes lost, "
@@ -71,12 +74,14 @@ def bench_recorder(kills: int, full: int, seed: int, file: str | None) -> int:
         )
     if file:
         write_json(file, {name: asdict(r) for name, r in reports.items()})
-    return int(any(report.lost or report.half for report in reports.values()))
+    return code or int(any(report.lost or report.half for report in reports.values()))
 
 
-def run(times: int, seed: int, full: bool, progress: Callable[[], None] = lambda: None) -> Report:
-    """Kill the child, or fill its disk, ``times`` times."""
-    rng, report = random.Random(seed), Report()
+def run(
+    times: int, seed: int, full: bool, progress: Callable[[], None] = lambda: None, report: Report | None = None
+) -> Report:
+    """Kill the child, or fill its disk, ``times`` times; adds to ``report``, which is complete after each."""
+    rng, report = random.Random(seed), report or Report()
     for _ in range(times):
         with tempfile.TemporaryDirectory(prefix="gwm_recorder_") as folder:
             told = _fill(Path(folder), rng) if full else _kill(Path(folder), rng)
@@ -183,7 +188,7 @@ def _episode(recording: Recording, image: bytes, told: int) -> tuple[int, Path |
             recording.take(now, "camera/front/color/image_raw/compressed", "std_msgs/msg/ByteMultiArray", image, stamp)
         if not recording.cut:
             os.write(told, f"taken {now}\n".encode())
-        recording.tick(now, {})
+        recording.tick(now)
         time.sleep(max(0.0, now + 1 / RATE - time.time()))
     return count + count // 3, None if recording.cut else recording.save({"success": True})
 

@@ -5,31 +5,28 @@ The simulated cameras rest. In their place a process of its own replays simulate
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-import rclpy
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 
 from gwm import messages
-from gwm.graph import environment, graph
+from gwm.graph import graph
+from gwm.live import ending, live
 from gwm.node import SENSOR, STEADY, now_ns, spin
-from gwm.operator import Operator
-from gwm.supervise import Supervisor
+from gwm.operator import Operator, Trouble
 from gwm_core import topics
 from gwm_core.data.episode import read_episode
-from gwm_core.errors import InputError
 from gwm_core.json_files import write_json
 from gwm_core.sim.camera import CameraRig, choose_renderer
 from gwm_core.sim.simulator import Simulator
 from gwm_core.sim.tasks import sample_layout
 
-START_TIME, SEED, SCENES = 90.0, 9000, 6  # [s], layout, pictures of each camera
+START_TIME, SEED, SCENES = 180.0, 9000, 6  # [s], layout, pictures of each camera
 
 
 class Source(Node):
@@ -72,24 +69,17 @@ class Source(Node):
 
 
 def bench_recording(width: int, height: int, hz: int, seconds: int, file: str | None) -> int:
-    """Record so long; a line for each topic: sent, arrived, dropped by the recorder, in the episode."""
+    """Record so long; a line for each topic: sent, lost, dropped by the recorder, in the episode."""
     out = Path(tempfile.mkdtemp(prefix="gwm_recording_"))
-    os.environ.update(environment())
-    rclpy.init(args=[], signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
-    operator = Operator()
     nodes = graph(policy="expert", publish_objects=True, record=str(out), console=0)
-    with open(out / "nodes.log", "w") as log:
-        supervisor = Supervisor(nodes, log)
-        try:
-            supervisor.start()
-            operator.need("start", lambda: operator.ready, START_TIME, supervisor.poll)
-            rows = _record(operator, supervisor.poll, (width, height, hz), seconds, out)
-        finally:
-            supervisor.stop()
-            operator.destroy_node()
-            rclpy.try_shutdown()
-            shutil.rmtree(out)
-    result = {"width": width, "height": height, "hz": hz, "seconds": seconds, "topics": rows}
+    rows: dict[str, dict[str, int]] = {}
+    try:
+        with ending() as end, live(nodes, out / "nodes.log") as (operator, supervisor):
+            operator.need("start", lambda: operator.ready, START_TIME, supervisor.poll_all)
+            _record(rows, operator, supervisor.poll_all, (width, height, hz), seconds, out)
+    finally:
+        shutil.rmtree(out)
+    result = {"width": width, "height": height, "hz": hz, "seconds": seconds, "topics": rows, "trouble": end.trouble}
     if file:
         write_json(file, result)
     print(
@@ -97,19 +87,22 @@ def bench_recording(width: int, height: int, hz: int, seconds: int, file: str | 
     )
     for topic, row in rows.items():
         print(f"  {topic:48} {row['sent']:6} {row['lost']:6} {row['dropped']:6} {row['recorded']:6}")
-    return 0
+    if end.trouble:
+        print(f"it failed: {end.trouble}")
+    return end.code
 
 
-def _record(operator: Operator, poll, shape: tuple[int, int, int], seconds: float, out: Path) -> dict[str, dict]:
+def _record(rows: dict, operator: Operator, poll, shape: tuple[int, int, int], seconds: float, out: Path) -> None:
+    """Fill ``rows``, by topic."""
     operator.film(False)
     command = [sys.executable, "-m", __spec__.name, *map(str, shape)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as source:
         try:
             if source.stdout.readline().strip() != "ready":
-                raise InputError("the source of frames did not start")
+                raise Trouble("the source of frames did not start")
             operator.lay("pick_place", SEED, "nominal")
             operator.wish("recorder/start", poll)
-            operator.wish("gate/arm", poll)
+            operator.arm(poll)
             source.stdin.write("\n")
             source.stdin.flush()
             operator.wait("time", lambda: False, seconds, poll)
@@ -117,10 +110,11 @@ def _record(operator: Operator, poll, shape: tuple[int, int, int], seconds: floa
             source.terminate()
         sent = int(source.stdout.read().split()[-1])
     operator.wait("the last frames", lambda: False, 1.0, poll)
-    said = operator.reports["recorder"]
     operator.wish("recorder/save", poll)
+    operator.reports.pop("recorder")
+    operator.need("counts", lambda: "recorder" in operator.reports, 10.0, poll)
+    said = operator.reports["recorder"]
     episode = read_episode(next(out.glob("episode_*[0-9]")))
-    rows = {}
     for (camera, kind), stream in episode.images.items():
         prefix = topics.prefix_of(camera)
         topic = topics.color(prefix) if kind == "color" else topics.depth(prefix)
@@ -129,7 +123,6 @@ def _record(operator: Operator, poll, shape: tuple[int, int, int], seconds: floa
     lost, dropped = (int(said.get(f"{what} {topics.COMMAND}", 0)) for what in ("lost", "dropped"))
     recorded = len(episode.commands)
     rows[topics.COMMAND] = {"sent": recorded + lost + dropped, "lost": lost, "dropped": dropped, "recorded": recorded}
-    return rows
 
 
 if __name__ == "__main__":

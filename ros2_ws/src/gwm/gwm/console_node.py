@@ -2,44 +2,42 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
-import secrets
-import socket
 import sys
 import threading
 import time
-from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
-from sensor_msgs.msg import CompressedImage, Image, Joy
+from sensor_msgs.msg import Joy
 from std_msgs.msg import Float64MultiArray, Header, String
 from std_srvs.srv import Trigger
 
 from gwm import messages
+from gwm.console_address import FILE, address, keep, starter_of
+from gwm.console_pictures import Pictures
+from gwm.console_socket import Answer
 from gwm.console_web import Console, Server
+from gwm.console_wishes import SERVICES, Outcome, gate_said, object_of, recorder_saved, table_laid, wish_of
 from gwm.node import NEWEST, RELIABLE, SENSOR, STEADY, declare, now_ns, spin
 from gwm_core import topics
-from gwm_core.control.access import OPERATOR, VIEWER, Access
+from gwm_core.control.access import Access
+from gwm_core.control.desk import refusals
 from gwm_core.control.supervision import MODES
 from gwm_core.errors import InputError
 from gwm_core.json_files import to_json
 from gwm_core.site import site_of
+from gwm_core.types import CHUNK_DT, CHUNK_ROWS
 
-WISHES = {
-    **{wish: f"gate/{wish}" for wish in ("stop", "hold", "arm", "home", "reset")},
-    **{wish: f"recorder/{wish}" for wish in ("start", "discard", "keep")},
-}
-VALID = 3.0  # [s] an approval is, from the click on
-LIVE_PERIOD = 0.2  # [s] between pictures of a camera
-PORTS = 10  # tried, from the one that was asked for
-NOTE = 500  # characters
+SILENT = {"gate": 1.0, "recorder": 5.0, "imagination": 5.0}  # [s] without a word, after which nothing is known of it
 TOLD = 2.0  # [s] a trial is one, after it was last spoken of
 DRIVES = 2.0  # [s] a page does, after the last of its sticks
+AWAITED = 16  # answers that come by a topic, at most; the oldest is given up
 
 
 @dataclass(frozen=True)
@@ -63,26 +61,33 @@ class ConsoleNode(Node):
         super().__init__("console")
         self._settings = p = declare(self, ConsoleParameters)
         self._site = site_of(p.robot, p.site)
-        self.pictures: dict[str, tuple[int, bytes]] = {}
-        self._gate, self._reports, self._result, self._answers = {}, {}, {}, deque(maxlen=4)
-        self._future, self._divergence, self._stages, self._drawn = {}, {}, {}, {}
-        self._wishes = {name: self.create_client(Trigger, topic) for name, topic in WISHES.items()}
+        self._unread: dict[str, str] = {}  # topic -> what is wrong with its last message
+        self._pictures = Pictures(self, self._site.cameras, self._heard)
+        self._reports, self._at, self._result = {}, {}, {}  # _at: [s] when a report of a name came
+        self._future, self._divergence, self._stages = {}, {}, {}
+        self._gate_ms: float | None = None  # [ms] stamp of the gate's status
+        self._awaited: list[tuple[Callable[[], Outcome | None], Answer]] = []
+        self._settling = threading.Lock()  # pages have a thread of their own
+        self._wishes = {name: self.create_client(Trigger, topic) for name, topic in SERVICES.items()}
         self._says = {
             topic: self.create_publisher(String, topic, RELIABLE)
             for topic in (topics.APPROVE, topics.MODE, topics.MARK, topics.DECISION, topics.SIM_EPISODE)
         }
         self._beat = self.create_publisher(Header, topics.HEARTBEAT, SENSOR)
-        self._driving = threading.Lock()  # pages have a thread of their own
+        self._driving = threading.Lock()
         self._joy, self._joy_at = None, 0.0  # a publisher while the page drives: two are rivals to the operator's node
-        self.create_subscription(DiagnosticArray, topics.STATUS, self._on_status, NEWEST)
-        self.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, self._on_report, RELIABLE)
-        self.create_subscription(String, topics.SIM_RESULT, self._on_result, NEWEST)
         self._trial, self._trial_at = {}, 0.0
-        self.create_subscription(String, topics.TRIAL, self._on_trial, NEWEST)
-        kept = {topics.IMAGINED: "_future", topics.DIVERGENCE: "_divergence", topics.STAGES: "_stages"}
-        for topic, name in kept.items():
-            self.create_subscription(Float64MultiArray, topic, self._numbers(name), NEWEST)
-        self._watched = []  # subscriptions to pictures, while a page is open
+        heard = {
+            topics.STATUS: (DiagnosticArray, self._on_status, NEWEST),
+            topics.DIAGNOSTICS: (DiagnosticArray, self._on_report, RELIABLE),
+            topics.SIM_RESULT: (String, self._on_result, NEWEST),
+            topics.TRIAL: (String, self._on_trial, NEWEST),
+            topics.IMAGINED: (Float64MultiArray, self._numbers("_future"), NEWEST),
+            topics.DIVERGENCE: (Float64MultiArray, self._numbers("_divergence"), NEWEST),
+            topics.STAGES: (Float64MultiArray, self._numbers("_stages"), NEWEST),
+        }
+        for topic, (kind, take, qos) in heard.items():
+            self.create_subscription(kind, topic, self._heard(topic, take), qos)
         self._audit = (_made(Path(p.record)) / "console_audit.jsonl").open("a", buffering=1)
         self._console, self._server = self._serve()
         self.create_timer(0.5, self._look, clock=STEADY)
@@ -91,37 +96,71 @@ class ConsoleNode(Node):
         p = self._settings
         if p.host != "127.0.0.1" and not (p.certificate and p.key):
             raise InputError(f"the console listens on {p.host} with a certificate and a key alone, or on 127.0.0.1")
-        sock, port = _bound(p.host, p.port)
-        tokens = {secrets.token_urlsafe(32): role for role in (OPERATOR, VIEWER)}
+        file, starter = Path(p.record) / FILE, starter_of(os.getppid())
+        found = address(file, p.host, p.port, starter)
         names = ("127.0.0.1", "localhost") if p.host == "127.0.0.1" else (p.host,)
-        access = Access(tokens, tuple(f"{name}:{port}" for name in names), "https" if p.key else "http")
-        console = Console(self, access, self._log)
-        server = Server(console, sock, p.certificate, p.key)
+        access = Access(found.tokens, tuple(f"{name}:{found.port}" for name in names), "https" if p.key else "http")
+        console = Console(self, access, self._log, str(file))
+        server = Server(console, found.sock, p.certificate, p.key)
         server.start()
-        urls = [f"{access.origins[0]}/?token={token}" for token in tokens]
-        file = Path(p.record) / "console.url"
-        file.unlink(missing_ok=True)
-        with os.fdopen(os.open(file, os.O_CREAT | os.O_WRONLY, 0o600), "w") as out:  # nobody else's to read
-            out.write("\n".join(urls) + "\n")
-        print(f"console: {urls[0]}\nto look on only: {urls[1]}", flush=True)
+        urls = keep(file, access.origins[0], found.tokens, starter)
+        if sys.stdout.isatty():  # a token is for the operator's eyes, not for a log
+            print(f"console: {urls[0]}\nto look on only: {urls[1]}", flush=True)
+        else:
+            print(f"console: on port {found.port}; its address is in {file}", flush=True)
         return console, server
 
     # ---- from the graph --------------------------------------------------------------------------------------------
 
+    def _heard(self, topic: str, take: Callable) -> Callable:
+        """A callback that refuses a message which it cannot read, and says so: the console outlives it."""
+
+        def guarded(message) -> None:
+            try:
+                take(message)
+                self._unread.pop(topic, None)
+            except (ValueError, KeyError, TypeError, cv2.error) as error:
+                self._unread[topic] = f"{topic}: {error}"
+                self.get_logger().error(f"{topic} refused: {error}", throttle_duration_sec=2.0)
+
+        return guarded
+
     def _on_status(self, message) -> None:
-        self._gate = messages.read_diagnostics(message)["gate"]
+        self._take({"gate": messages.read_diagnostics(message)["gate"]})
+        self._gate_ms = messages.stamp_ns(message.header.stamp) * 1e-6
 
     def _on_report(self, message) -> None:
-        self._reports = self._reports | messages.read_diagnostics(message)
+        reports = messages.read_diagnostics(message)
+        if not reports.get("viewer", {}).get("port", "0").isdecimal():
+            raise ValueError("the viewer's port is no number")
+        self._take({name: values for name, values in reports.items() if name != "gate"})
+
+    def _take(self, reports: dict[str, dict[str, str]]) -> None:
+        self._at |= dict.fromkeys(reports, time.monotonic())
+        self._reports = self._reports | reports
+        self._settle()
 
     def _on_result(self, message) -> None:
-        self._result = json.loads(message.data)
+        self._result = object_of(message.data)
+        self._settle()
 
     def _on_trial(self, message) -> None:
-        self._trial, self._trial_at = json.loads(message.data), time.monotonic()
+        trial = object_of(message.data)
+        if not isinstance(trial.get("task", ""), str):
+            raise ValueError('"task" is no text')
+        self._trial, self._trial_at = trial, time.monotonic()
 
-    def _numbers(self, name: str):
+    def _numbers(self, name: str) -> Callable:
         return lambda message: setattr(self, name, messages.read_numbers(message))
+
+    def _settle(self) -> None:
+        """Give the answers that came by a topic."""
+        with self._settling:
+            found = [(came(), came, answer) for came, answer in self._awaited]
+            self._awaited = [(came, answer) for outcome, came, answer in found if outcome is None]
+        for outcome, _, answer in found:
+            if outcome is not None:
+                answer(*outcome)
 
     def _look(self) -> None:
         """Pictures are asked for while somebody looks, sticks are there while somebody drives."""
@@ -129,44 +168,19 @@ class ConsoleNode(Node):
             if self._joy and time.monotonic() - self._joy_at > DRIVES:
                 self.destroy_publisher(self._joy)
                 self._joy = None
-        if self._console.clients and not self._watched:
-            wanted = [
-                (Image, topics.color(c.prefix), self._live(name), SENSOR) for name, c in self._site.cameras.items()
-            ]
-            wanted += [
-                (CompressedImage, topics.overlay(name), self._shown(f"overlay/{name}"), NEWEST)
-                for name in self._site.cameras
-            ]
-            wanted += [
-                (CompressedImage, topics.imagined(name, step), self._shown(f"h{step}/{name}"), NEWEST)
-                for name in (*self._site.cameras, topics.AFAR) for step in range(1, topics.STEPS + 1)
-            ]  # fmt: skip
-            self._watched = [self.create_subscription(*one) for one in wanted]
-        elif not self._console.clients and self._watched:
-            for subscription in self._watched:
-                self.destroy_subscription(subscription)
-            self._watched = []
+        self._pictures.watch(self._console.clients > 0)
 
-    def _live(self, camera: str):
-        def take(message):
-            now = time.monotonic()
-            if now - self._drawn.get(camera, 0.0) < LIVE_PERIOD:
-                return
-            self._drawn[camera] = now
-            picture = messages.pixels(message, "color")
-            ok, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
-            if ok:
-                self.pictures[f"live/{camera}"] = messages.stamp_ns(message.header.stamp), data.tobytes()
-
-        return take
-
-    def _shown(self, name: str):
-        def take(message):
-            self.pictures[name] = messages.stamp_ns(message.header.stamp), bytes(message.data)
-
-        return take
+    def _last(self, name: str) -> dict[str, str]:
+        """The newest report of a name; empty when it is silent."""
+        silent = time.monotonic() - self._at.get(name, -math.inf) > SILENT[name]
+        return {} if silent else self._reports[name]
 
     # ---- for the page ----------------------------------------------------------------------------------------------
+
+    @property
+    def pictures(self) -> dict[str, tuple[int, bytes]]:
+        """Name -> stamp [ns], JPEG."""
+        return self._pictures.newest
 
     @property
     def viewer_port(self) -> int:
@@ -175,67 +189,84 @@ class ConsoleNode(Node):
 
     def state(self) -> dict:
         """What the page shows beside pictures. Ids are text: JavaScript's numbers are too short."""
-        future = self._future | {"plan": f"{self._future['plan']:.0f}"} if self._future else {}
-        trial = self._trial if time.monotonic() - self._trial_at < TOLD else {}
+        future = self._future | {"plan": str(self._future["plan"])} if "plan" in self._future else {}
+        trial = self._trial_now()
         own = self._site.tasks.get(trial.get("task", self._settings.task))
         divergence = {k: v for k, v in self._divergence.items() if k != "plan"}
         return {
-            "gate": self._gate, "future": future, "divergence": divergence, "stages": self._stages,
-            "nodes": {name: report.get("message", "") for name, report in self._reports.items()},
-            "recorder": self._reports.get("recorder", {}),
-            "result": self._result, "answers": list(self._answers), "cameras": list(self._site.cameras),
-            "modes": MODES, "steps": topics.STEPS, "robot": self._settings.robot, "viewer": self.viewer_port > 0,
+            "now": now_ns(self) * 1e-6, "gate": self._reports.get("gate", {}), "gate_ms": self._gate_ms,
+            "future": future, "imagines": bool(self._last("imagination")), "divergence": divergence,
+            "refuses": self._refusals(), "unread": list(self._unread.values()),
+            "recorder": self._reports.get("recorder", {}), "result": self._result,
+            "cameras": list(self._site.cameras), "modes": MODES, "steps": topics.STEPS,
+            "plan_ms": 1e3 * CHUNK_ROWS * CHUNK_DT, "robot": self._settings.robot, "viewer": self.viewer_port > 0,
             "task": self._settings.task, "trial": trial, "rubric": own.rubric if own else {}, "causes": topics.ABORTS,
         }  # fmt: skip
 
-    def act(self, command: dict) -> None:
-        """Do what the operator wants. Raises ValueError for what is no command."""
-        what = command.get("do")
-        if what in WISHES:
-            self._wish(what)
+    def _trial_now(self) -> dict:
+        return self._trial if time.monotonic() - self._trial_at < TOLD else {}
+
+    def _refusals(self) -> dict[str, str]:
+        future = str(self._future.get("plan", "")) if self._last("imagination") else None
+        return refusals(self._last("gate"), self._last("recorder"), future, bool(self._trial_now()))
+
+    def act(self, command: dict, answer: Answer) -> None:
+        """Do what the operator wants. Raises ValueError for what is no command, or is refused."""
+        what = command["do"]
+        if what in SERVICES:
+            self._wish(what, answer)
         elif what == "redo":
-            self._wish("discard", then="start")
+            self._wish("discard", answer, then="start")
         elif what == "beat":
             self._beat.publish(self._stamped(Header()))
         elif what == "joy":
             self._publish_joy(command)
         else:
-            topic, wish = self._wish_of(what, command)
-            self._says[topic].publish(String(data=to_json(wish)))
+            self._say(what, command, answer)
         if what not in ("beat", "joy"):
             self._says[topics.DECISION].publish(String(data=to_json({"time": now_ns(self), **command})))
 
-    def _wish_of(self, what: str, command: dict) -> tuple[str, dict]:
-        """The topic and the JSON of a command that is no service."""
-        given = {key: value for key, value in command.items() if key != "do"}
-        kinds = {key: type(value) for key, value in given.items()}
-        if what == "mode" and kinds == {"mode": str}:
-            return topics.MODE, given
-        if what == "approve" and kinds == {"plan": str, "sha256": str} and given["plan"].isdecimal():
-            return topics.APPROVE, given | {"plan": int(given["plan"]), "expires": now_ns(self) + round(VALID * 1e9)}
-        if what == "mark" and (kinds == {"success": bool} or (kinds == {"note": str} and len(given["note"]) <= NOTE)):
-            return topics.MARK, given
-        verdict = given.keys() <= {"success", "score", "cause"} and all(
-            messages.is_mark(*item) for item in given.items()
-        )
-        if what == "save" and verdict:
-            return topics.MARK, given | {"save": True}
-        if what == "lay" and kinds == {"seed": int} and self._settings.robot == "sim" and 0 <= given["seed"] < 2**31:
-            return topics.SIM_EPISODE, given | {"task": self._settings.task, "difficulty": "nominal"}
-        raise ValueError(f"no such command: {str(command)[:200]}")
+    def _say(self, what: str, command: dict, answer: Answer) -> None:
+        """Publish what is no service. What came of it, the topics tell."""
+        topic, wish = wish_of(command, self._settings.task, self._settings.robot == "sim", now_ns(self))
+        if reason := self._refusals().get(what):
+            raise ValueError(reason)
+        publisher = self._says[topic]
+        if not publisher.get_subscription_count():
+            raise ValueError(f"nobody listens to {topic}")
+        came = self._came_of(what, wish)
+        if came is not None:
+            with self._settling:
+                self._awaited = [*self._awaited[1 - AWAITED :], (came, answer)]
+        publisher.publish(String(data=to_json(wish, ensure_ascii=False)))
+        if came is None:
+            answer(True, "told the recorder")
 
-    def _wish(self, what: str, then: str = "") -> None:
-        """Call a service, and ``then`` another one when it has answered: two at once may come in any order."""
+    def _came_of(self, what: str, wish: dict) -> Callable[[], Outcome | None] | None:
+        """A function that tells what came of a wish, None as long as that is not known."""
+        gate, recorder, result = self._last("gate"), self._last("recorder"), self._result
+        if what in ("mode", "approve"):
+            return lambda: gate_said(gate, self._last("gate"))
+        if what == "save" and recorder.get("recording") == "True":
+            return lambda: recorder_saved(recorder, self._last("recorder"))
+        if what == "lay":
+            return lambda: table_laid(result, self._result, wish["seed"])
+        return None
+
+    def _wish(self, what: str, answer: Answer, then: str = "") -> None:
+        """Call a service, and ``then`` another one when it was done: two at once may come in any order."""
         client = self._wishes[what]
         if not client.service_is_ready():
-            self._answers.append(f"{what}: nobody answers to {WISHES[what]}")
-            return
+            raise ValueError(f"nobody answers to {SERVICES[what]}")
 
-        def answered(future):
-            answer = future.result()
-            self._answers.append(f"{what}: {'' if answer.success else 'refused: '}{answer.message}")
-            if then:
-                self._wish(then)
+        def answered(future) -> None:
+            given = future.result()
+            if not (then and given.success):
+                return answer(given.success, given.message)
+            try:
+                self._wish(then, answer)
+            except ValueError as error:
+                answer(False, str(error))
 
         client.call_async(Trigger.Request()).add_done_callback(answered)
 
@@ -270,17 +301,6 @@ def _made(folder: Path) -> Path:
     except OSError as error:
         raise InputError(f"cannot write {folder}: {error.strerror}; choose another record:=") from None
     return folder
-
-
-def _bound(host: str, port: int) -> tuple[socket.socket, int]:
-    """A listening socket, on the first free port from ``port`` on. Raises InputError where there is none."""
-    reason = ""
-    for number in range(port, port + PORTS):
-        try:
-            return socket.create_server((host, number)), number
-        except OSError as error:
-            reason = error.strerror
-    raise InputError(f"the console cannot listen on {host}, ports {port} to {port + PORTS - 1}: {reason}")
 
 
 def main() -> int:

@@ -1,39 +1,29 @@
-"""The console's web server: one page, one socket, and the checks before either. It knows nothing of ROS.
-
-The socket carries JSON both ways, and pictures as frames of a name, a zero byte and a JPEG. Pictures are not queued: a
-client that is slow misses some. STOP and HOLD pass before every limit and whoever has the lease.
-"""
+"""The console's web server: one page, its sockets, and the checks before either. It knows nothing of ROS."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import time
 from collections.abc import Callable
+from html import escape
 from importlib.util import find_spec
-from itertools import count
 from pathlib import Path
-from typing import Protocol
 
 import uvicorn
 import websockets
 from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
-from fastapi.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
-from gwm_core.control.access import OPERATOR, Access, Budget, Lease
-from gwm_core.json_files import to_json
+from gwm.console_socket import BIGGEST, Desk, Talk
+from gwm_core.control.access import OPERATOR, VIEWER, Access, Budget, cookie_name
 
 PAGE = Path(__file__).with_name("web")
-FILES = {"console.js": "text/javascript", "console.css": "text/css"}
-COOKIE = "gwm_console"
-ANYONE = ("stop", "hold")  # whoever sees danger
-FREQUENT = ("here", "beat", "joy")  # not written down
-BIGGEST = 4096  # [bytes] of a message
+SCRIPTS = ("link.js", "drive.js", "console.js")
+FILES = dict.fromkeys(SCRIPTS, "text/javascript") | {"console.css": "text/css"}
+LOOK = "/look"  # the page of those who only look on; it has a cookie of its own
 MOST_CLIENTS = 8
-COMMANDS, BEATS, URGENT = (20.0, 40.0), (60.0, 120.0), (200.0, 400.0)  # a second, at once: clicks; beats, sticks; stops
 REFUSALS = (5.0, 50.0)  # a second, at once, that are written down
-PERIOD, STATE_PERIOD = 0.05, 0.1  # [s]
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
@@ -41,6 +31,14 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+STRANGER = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>gwm console: no entry</title>
+<h1>This page lets in who has its address</h1>
+<p>The address ends in <code>?token=...</code>. It is in the file <code>{where}</code> on the robot's machine: the first
+line is the operator's, the second is for looking on. It is made anew with every start of the graph.</p>
+<p>In danger use the robot's own emergency stop.</p>
+</html>
+"""
 
 
 VIEWER_PAGE = Path(find_spec("viser").origin).parent / "client/build/index.html"  # its code is not needed here
@@ -49,40 +47,41 @@ VIEWER_HEADERS = {  # its script is unpacked by the page itself, which only inli
 }
 
 
-class Desk(Protocol):
-    """What the server needs of the node behind it. Called from the server's thread."""
-
-    pictures: dict[str, tuple[int, bytes]]  # name -> number, JPEG
-    viewer_port: int  # on 127.0.0.1, of the server of the 3D scene; 0 = none
-
-    def state(self) -> dict:
-        """What the page shows."""
-
-    def act(self, command: dict) -> None:
-        """Do what the operator wants. Raises ValueError for what is no command."""
-
-
 class Console:
-    """Serves a desk. ``log`` is told of every command and every refusal."""
+    """Serves a desk.
 
-    def __init__(self, desk: Desk, access: Access, log: Callable[[dict], None]):
-        self._desk, self._access, self._log = desk, access, log
-        self._lease, self._ids, self._refusals = Lease(), count(1), Budget(*REFUSALS)
-        self.clients, self._scenes = 0, 0  # sockets that are open
+    Args:
+        log: is told of every command and every refusal.
+        where: the file that holds the addresses with their tokens.
+    """
+
+    def __init__(self, desk: Desk, access: Access, log: Callable[[dict], None], where: str = "console.url"):
+        self._desk, self._access, self._log, self._where = desk, access, log, where
+        self._talk, self._refusals = Talk(desk, log), Budget(*REFUSALS)
+        self._scenes = 0  # sockets that are open
         self.app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
         self.app.middleware("http")(self._check)
         self.app.get("/")(self._page)
+        self.app.get(LOOK)(self._page)
         self.app.get("/scene/")(self._viewer)
         self.app.get("/{name}")(self._file)
-        self.app.websocket("/socket")(self._socket)
+        self.app.websocket("/socket")(self._operates)
+        self.app.websocket(f"{LOOK}/socket")(self._looks_on)
         self.app.websocket("/scene")(self._viewer_socket)  # without the slash: viser asks so
 
+    def _token(self, visit: Request | WebSocket, roles: tuple[str, ...] = (OPERATOR, VIEWER)) -> str:
+        """A valid token in the visitor's cookies, the first of these roles, or ""."""
+        cookies = [visit.cookies.get(cookie_name(role, self._access.hosts[0]), "") for role in roles]
+        return next((token for token, role in zip(cookies, roles) if self._access.role(token) == role), "")
+
     async def _check(self, request: Request, call) -> Response:
-        token = request.query_params.get("token") or request.cookies.get(COOKIE, "")
+        token = request.query_params.get("token") or self._token(request)
         host, origin = request.headers.get("host", ""), request.headers.get("origin")
         status, reason = self._access.refuses(host, origin, token, socket=False)
         if status:
             self._refused(request.client, reason)
+            if status == 401 and request.url.path in ("/", LOOK):
+                return HTMLResponse(STRANGER.format(where=escape(self._where)), status, HEADERS)
             return PlainTextResponse(reason, status, HEADERS)
         response = await call(request)
         response.headers.update(HEADERS | (VIEWER_HEADERS if request.url.path == "/scene/" else {}))
@@ -91,10 +90,14 @@ class Console:
     async def _page(self, request: Request) -> Response:
         token = request.query_params.get("token")
         if token is None:
+            if request.url.path == "/" and not self._token(request, (OPERATOR,)):
+                return RedirectResponse(LOOK, 303)
             return FileResponse(PAGE / "console.html", media_type="text/html")
-        response = RedirectResponse("/", 303)  # out of the address bar, history and screenshots
-        secure = self._access.scheme == "https"
-        response.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=secure)
+        role = self._access.role(token)
+        # out of the address bar, history and screenshots; a look-on page leaves the operator's cookie alone
+        response = RedirectResponse("/" if role == OPERATOR else LOOK, 303)
+        name, secure = cookie_name(role, self._access.hosts[0]), self._access.scheme == "https"
+        response.set_cookie(name, token, httponly=True, samesite="strict", secure=secure)
         return response
 
     async def _file(self, name: str) -> Response:
@@ -108,7 +111,7 @@ class Console:
 
     async def _viewer_socket(self, socket: WebSocket) -> None:
         """What the 3D scene's page and its server say to each other, passed on."""
-        if not self._desk.viewer_port or not await self._admitted(socket, self._scenes):
+        if not self._desk.viewer_port or not await self._admitted(socket, self._token(socket), self._scenes):
             return await socket.close(1008)
         spoken = socket.scope["subprotocols"]
         address = f"ws://127.0.0.1:{self._desk.viewer_port}"
@@ -126,9 +129,8 @@ class Console:
         finally:
             self._scenes -= 1
 
-    async def _admitted(self, socket: WebSocket, clients: int) -> bool:
+    async def _admitted(self, socket: WebSocket, token: str, clients: int) -> bool:
         """Whether a socket may be opened beside ``clients`` others."""
-        token = socket.cookies.get(COOKIE, "")
         host, origin = socket.headers.get("host", ""), socket.headers.get("origin")
         status, reason = self._access.refuses(host, origin, token, socket=True)
         if not status and clients >= MOST_CLIENTS:
@@ -137,72 +139,21 @@ class Console:
             self._refused(socket.client, reason)
         return not status
 
-    async def _socket(self, socket: WebSocket) -> None:
-        if not await self._admitted(socket, self.clients):
+    async def _operates(self, socket: WebSocket) -> None:
+        await self._serve(socket, OPERATOR, self._token(socket, (OPERATOR,)))
+
+    async def _looks_on(self, socket: WebSocket) -> None:
+        await self._serve(socket, VIEWER, self._token(socket))
+
+    async def _serve(self, socket: WebSocket, role: str, token: str) -> None:
+        if not await self._admitted(socket, token, self.clients):
             return await socket.close(1008)  # before accept: HTTP 403
-        await socket.accept()
-        client, role = next(self._ids), self._access.role(socket.cookies[COOKIE])
-        self.clients += 1
-        self._log({"client": client, "event": "connected", "role": role, "address": socket.client.host})
-        sender = asyncio.create_task(self._send(socket, client, role))
-        try:
-            await self._receive(socket, client, role)
-        except WebSocketDisconnect:
-            pass
-        finally:
-            sender.cancel()
-            self.clients -= 1
-            self._lease.give(client)
-            self._log({"client": client, "event": "left"})
+        await self._talk.serve(socket, role)
 
-    async def _receive(self, socket: WebSocket, client: int, role: str) -> None:
-        commands, beats, urgent = Budget(*COMMANDS), Budget(*BEATS), Budget(*URGENT)
-        while True:
-            text, now = await socket.receive_text(), time.monotonic()
-            if len(text) > BIGGEST:
-                return await self._drop(socket, client, f"a message of {len(text)} bytes; {BIGGEST} are the most")
-            try:
-                command = json.loads(text)
-                what = command["do"]
-            except (ValueError, TypeError, KeyError):
-                return await self._drop(socket, client, 'no JSON object with "do"')
-            budget = urgent if what in ANYONE else beats if what in FREQUENT else commands
-            enough = not budget.spend(now)
-            if not enough or what in ANYONE:
-                self._obey(client, role, what, command, now)
-            if enough:
-                return await self._drop(socket, client, "too many messages")
-
-    def _obey(self, client: int, role: str, what: str, command: dict, now: float) -> None:
-        reason = ""
-        if what not in ANYONE:
-            reason = "this page only shows" if role != OPERATOR else ""
-            if not reason and not self._lease.take(client, now):
-                reason = "another page has control"
-        if not reason and what != "here":
-            try:
-                self._desk.act(command)
-            except ValueError as error:
-                reason = str(error)
-        if what not in FREQUENT:
-            self._log({"client": client, "command": command} | ({"refused": reason} if reason else {}))
-
-    async def _send(self, socket: WebSocket, client: int, role: str) -> None:
-        shown, state_at = {}, 0.0
-        while True:
-            if time.monotonic() - state_at >= STATE_PERIOD:
-                state_at = time.monotonic()
-                control = "view" if role != OPERATOR else "yours" if self._lease.holder in (0, client) else "other"
-                await socket.send_text(to_json(self._desk.state() | {"control": control}))
-            for name, (number, jpeg) in list(self._desk.pictures.items()):
-                if shown.get(name) != number:
-                    shown[name] = number
-                    await socket.send_bytes(name.encode() + b"\0" + jpeg)
-            await asyncio.sleep(PERIOD)
-
-    async def _drop(self, socket: WebSocket, client: int, reason: str) -> None:
-        self._log({"client": client, "dropped": reason})
-        await socket.close(1008, reason)
+    @property
+    def clients(self) -> int:
+        """Pages that are open."""
+        return self._talk.clients
 
     def _refused(self, client, reason: str) -> None:
         if self._refusals.spend(time.monotonic()):

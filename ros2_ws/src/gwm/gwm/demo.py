@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 import time
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import rclpy
 
-from gwm.graph import environment, graph
-from gwm.operator import GraphOver, Operator
-from gwm.supervise import Supervisor
+from gwm.graph import graph
+from gwm.live import INTERRUPTED, Idle, ending, live
+from gwm.operator import GraphOver, Operator, Trouble
 from gwm_core import topics
 from gwm_core.control.judge import judge
 from gwm_core.data.contact_sheet import contact_sheet
+from gwm_core.data.recover import unfinished
 from gwm_core.deploy.build import compiled, load
 from gwm_core.deploy.bundle import is_bundle
 from gwm_core.deploy.runtimes import choose
@@ -30,21 +28,44 @@ from gwm_core.model.weights import read_weights
 from gwm_core.sim.tasks import TIME_LIMIT, sample_layout
 
 GAP = 2.0  # [s] between plans of an episode
-START_TIME = 90.0  # [s] for everything to come up on a slow machine
+START_TIME = 180.0  # [s] for everything to come up on a slow machine
+
+
+@dataclass
+class Run:
+    """What came of the episodes so far.
+
+    Attributes:
+        before, after: messages sent and received by topic, while nothing ran.
+        rows: of every episode that was begun: seed, success (None: it came to no end), seconds, why, and whether that
+        is trouble of the graph and not of the policy.
+    """
+
+    rows: list[dict] = field(default_factory=list)
+    before: dict[str, dict[str, int]] = field(default_factory=dict)
+    after: dict[str, dict[str, int]] = field(default_factory=dict)
+    begun: bool = False
 
 
 def run_demo(args, policy: str) -> int:
-    """Run the demo as the command line asks; returns the exit code."""
+    """Run the demo as the command line asks; 0 where every episode came to an end and nothing was violated."""
     figures, out = drive(args, policy)
     if args.json:
         write_json(args.json, figures)
-    _table(figures, out)
-    contact_sheet(out)
-    return 0
+    _table(figures)
+    if any(out.glob("episode_*[0-9]")):
+        contact_sheet(out)
+    print(f"\nlog, summary.json and what was recorded: {out}")
+    for path in unfinished(out):
+        print(f"{path}.partial was not saved: `gwm data recover {path}.partial`")
+    return figures["code"]
 
 
 def drive(args, policy: str) -> tuple[dict, Path]:
-    """Start the graph, run the episodes, end it: figures, also in ``summary.json`` of the folder returned."""
+    """Start the graph, run the episodes, end it: figures, also in ``summary.json`` of the folder returned.
+
+    Whatever goes wrong on the way is in them: ``trouble``, ``rows`` and the exit ``code``.
+    """
     sample_layout(args.task, args.seed, args.difficulty)
     nodes = graph(task=args.task, policy=policy, imagination=args.imagination)
     imagine = any(node.name == "imagination" for node in nodes)
@@ -55,32 +76,19 @@ def drive(args, policy: str) -> tuple[dict, Path]:
     except OSError as error:
         raise InputError(f"cannot write to {args.out}: {error.strerror}; choose another --out") from None
     nodes = graph(task=args.task, policy=policy, record=str(out), imagination=args.imagination)
-    os.environ.update(environment())
-    rclpy.init(args=[], signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
-    operator = Operator()
-    with open(out / "nodes.log", "w") as log:
-        supervisor = Supervisor(nodes, log)
-        idle = subprocess.Popen([sys.executable, "-m", "gwm.idle"], stdout=subprocess.PIPE, text=True, process_group=0)
-        try:
-            supervisor.start()
-            rows, before, after = _episodes(operator, supervisor, args, out / "console.url")
-        except GraphOver as error:
-            raise InputError(f"the demo stopped: {error}; {_last_words(out / 'nodes.log')}") from None
-        finally:
-            idle.terminate()
-            supervisor.stop()
-            operator.destroy_node()
-            rclpy.try_shutdown()
-    figures = _figures(operator, args, rows, before, after, json.loads(idle.communicate()[0]))
-    figures["respawns"] = supervisor.respawns
+    run, idle = Run(), Idle()
+    with ending() as end, idle, live(nodes, out / "nodes.log") as (operator, supervisor):
+        run.begun = True
+        operator.say = lambda text: _say(args, f"  {text}")
+        _episodes(run, operator, supervisor.poll_all, args, out / "console.url")
+    if not run.begun:
+        raise end.error
+    figures = _figures(operator, args, run, idle.figures) | {"trouble": end.trouble, "respawns": supervisor.respawns}
+    all_ended = figures["episodes"] == args.episodes and not any(row["trouble"] for row in run.rows)
+    well = all_ended and not figures["gate"]["violations"]
+    figures["code"] = INTERRUPTED if end.code == INTERRUPTED else supervisor.code or end.code or int(not well)
     write_json(out / "summary.json", figures)
     return figures, out
-
-
-def _last_words(log: Path) -> str:
-    lines = log.read_text().strip().splitlines()
-    clear = [line for line in lines if line.startswith("gwm: ")] or lines
-    return f"last in {log}: " + " | ".join(clear[-2:])
 
 
 def _check_policy(policy: str, task: str, graphs: tuple[str, ...]) -> None:
@@ -104,22 +112,35 @@ def _say(args, text: str, end: str = "\n") -> None:
         print(text, flush=True)
 
 
-def _episodes(operator: Operator, supervisor: Supervisor, args, page: Path) -> tuple[list[dict], dict, dict]:
-    """Results of all episodes, and the message counts before the first and after the last."""
+def _episodes(run: Run, operator: Operator, poll, args, page: Path) -> None:
+    """All episodes, and the message counts around them. Raises Trouble when no more can be run."""
     _say(args, "starting simulation, policy, gate and recorder ...")
-    poll = supervisor.poll
     if not operator.wait("start", lambda: operator.ready, START_TIME, poll):
-        reports = {"gate": operator.status, **{n: operator.reports.get(n) for n in ("sim", "policy", "recorder")}}
-        raise GraphOver(f"not ready after {START_TIME:.0f} s: {[n for n, r in reports.items() if not r]}")
+        raise Trouble(f"not ready after {START_TIME:.0f} s: {', '.join(operator.missing)}")
     _say(args, f"ready: renderer {operator.reports['sim']['renderer']}, policy {operator.reports['policy']['message']}")
     if page.exists():
         _say(args, f"watch, hold and stop it at {page.read_text().split()[0]}")
-    before = _rest_and_count(operator, poll)
-    operator.wish("gate/arm", poll)
-    rows = [_episode(operator, args, number, poll) for number in range(args.episodes)]
+    run.before = _rest_and_count(operator, poll)
+    for number in range(args.episodes):
+        seed = args.seed + number
+        label = f"episode {number + 1}/{args.episodes} seed {seed}"
+        run.rows.append({"seed": seed, "success": None, "seconds": None, "why": "interrupted", "trouble": False})
+        try:
+            _episode(run.rows[-1], operator, args, label, poll)
+        except Trouble as error:
+            run.rows[-1] |= {"why": str(error), "trouble": True}
+            if isinstance(error, GraphOver):
+                raise
+        _say(args, f"{label}: {_outcome(run.rows[-1])}")
     operator.wish("gate/stop", poll)
     operator.need("rest", lambda: operator.status.get("state") == "DISARMED", 5.0, poll)
-    return rows, before, _rest_and_count(operator, poll)
+    run.after = _rest_and_count(operator, poll)
+
+
+def _outcome(row: dict) -> str:
+    words = {True: "success", False: "FAILED", None: "NOT ENDED"}[row["success"]]
+    after = "" if row["seconds"] is None else f" after {row['seconds']:.1f} s"
+    return f"{words}{after}{', ' * bool(row['why'])}{row['why']}"
 
 
 def _rest_and_count(operator: Operator, poll) -> dict[str, dict[str, int]]:
@@ -131,15 +152,13 @@ def _rest_and_count(operator: Operator, poll) -> dict[str, dict[str, int]]:
     return counts
 
 
-def _episode(operator: Operator, args, number: int, poll) -> dict:
-    """Home, lay the table, record, run until success or the time is up, hold, save."""
-    seed, label = args.seed + number, f"episode {number + 1}/{args.episodes} seed {args.seed + number}"
-    operator.hold(poll)
+def _episode(row: dict, operator: Operator, args, label: str, poll) -> None:
+    """Home, lay the table, record, run until success or the time is up, hold, save. Fills ``row`` on the way."""
     operator.home(poll)
-    operator.lay(args.task, seed, args.difficulty)
-    operator.need("layout", lambda: operator.result.get("seed") == seed, 5.0, poll)
-    operator.wish("recorder/start", poll)
-    operator.wish("gate/arm", poll)
+    operator.lay(args.task, row["seed"], args.difficulty)
+    operator.need("layout", lambda: operator.result.get("seed") == row["seed"], 5.0, poll)
+    operator.record(poll)
+    operator.arm(poll)
 
     def over() -> bool:
         seconds, status = operator.result["seconds"], operator.status
@@ -147,15 +166,12 @@ def _episode(operator: Operator, args, number: int, poll) -> dict:
         return operator.result["success"] or seconds > TIME_LIMIT or status["state"] == "FAULT"
 
     operator.need("end of the episode", over, 3 * TIME_LIMIT, poll)
-    row = dict(operator.result)
-    if operator.status["state"] == "FAULT":
-        row["success"] = False
-        operator.wish("gate/reset", poll)
-        operator.wish("gate/arm", poll)
+    fault = operator.status["state"] == "FAULT"
+    row["success"] = operator.result["success"] and not fault
+    row["seconds"] = operator.result["seconds"]
+    row["why"] = f"fault: {operator.status['cause']}" if fault else "" if row["success"] else "not done in time"
     operator.hold(poll)
     operator.wish("recorder/save", poll)
-    _say(args, f"{label}: {'success' if row['success'] else 'FAILED'} after {row['seconds']:.1f} s")
-    return row
 
 
 def _counts(operator: Operator) -> dict[str, dict[str, int]]:
@@ -166,43 +182,54 @@ def _counts(operator: Operator) -> dict[str, dict[str, int]]:
         for key, value in sim.items()
         if key.startswith("sent ")
     }
-    sent = int(operator.status["sent"])
+    sent = int(operator.last_status["sent"])
     counts[topics.TARGET_JOINT] = {"sent": sent, "received": int(sim[f"received {topics.TARGET_JOINT}"])}
     counts[topics.COMMAND] = {"sent": sent, "received": len(operator.commands)}
     return counts
 
 
-def _figures(operator: Operator, args, rows, before, after, idle) -> dict:
-    q, dq, ddq, latched, stamps = (np.array(column) for column in zip(*operator.commands))
-    verdict = judge(q, dq, ddq, latched, stamps=stamps)
-    won, latency = sum(r["success"] for r in rows), sorted(operator.latencies.values())
-    status = operator.status
+def _figures(operator: Operator, args, run: Run, idle: dict) -> dict:
+    """Of what there was: parts that a graph which never came up cannot tell are zero, empty or None."""
+    broken = None
+    if operator.commands:
+        q, dq, ddq, latched, stamps = (np.array(column) for column in zip(*operator.commands))
+        broken = judge(q, dq, ddq, latched, stamps=stamps)
+    ended, latency = [r for r in run.rows if r["success"] is not None], sorted(operator.latencies.values())
+    won, status = sum(r["success"] for r in ended), operator.last_status
+    sim, policy = operator.reports.get("sim", {}), operator.reports.get("policy", {})
     return {
         "task": args.task, "difficulty": args.difficulty, "seed": args.seed,
-        "policy": operator.reports["policy"]["message"], "renderer": operator.reports["sim"]["renderer"],
-        "episodes": len(rows), "successes": won, "ci95": list(interval(won, len(rows))),
-        "seconds": [r["seconds"] for r in rows],
-        "failed_seeds": [r["seed"] for r in rows if not r["success"]],
+        "policy": policy.get("message", "not started"), "renderer": sim.get("renderer", "not started"),
+        "rows": run.rows, "wanted": args.episodes, "episodes": len(ended), "successes": won,
+        "ci95": list(interval(won, len(ended))) if ended else None,
+        "seconds": [r["seconds"] for r in ended],
+        "failed_seeds": [r["seed"] for r in ended if not r["success"]],
         "latency_ms": {
             **_percentiles(latency), "plans": len(latency),
         },
         "stages_ms": _stages(operator),
         "imagination": _imagined(operator),
         "gate": {
-            "rate_hz": float(status["rate_hz"]), "late_fraction": int(status["late"]) / int(status["periods"]),
-            "idle_late_fraction": idle["late_fraction"],
+            "rate_hz": float(status.get("rate_hz", 0)),
+            "late_fraction": int(status.get("late", 0)) / max(int(status.get("periods", 0)), 1),
+            "idle_late_fraction": idle.get("late_fraction", 0.0),
             **{k: float(v) for k, v in status.items() if k.startswith(("joints_", "beats_", "step_"))},
-            "violations": verdict.total, "samples": verdict.samples,
-            "latches": verdict.latches, "broken": {k: n for k, n in verdict.violations.items() if n},
-            "limit_use": {k: round(v, 3) for k, v in verdict.use.items()},
+            "violations": broken.total if broken else 0, "samples": broken.samples if broken else 0,
+            "latches": broken.latches if broken else 0,
+            "broken": {k: n for k, n in broken.violations.items() if n} if broken else {},
+            "limit_use": {k: round(v, 3) for k, v in broken.use.items()} if broken else {},
             "stops": {k[6:]: int(v) for k, v in status.items() if k.startswith("stops ")},
             "refused": {k[8:]: int(v) for k, v in status.items() if k.startswith("refused ")},
         },
-        "topics": {t: {k: after[t][k] - before[t][k] for k in after[t]} for t in after},
-        "sim_slipped_s": float(operator.reports["sim"]["slipped_s"]),
-        "frames_not_drawn": int(operator.reports["sim"]["frames_due"]) - int(operator.reports["sim"]["frames_drawn"]),
-        "plans_rejected": int(operator.reports["policy"]["rejected"]),
+        "topics": _passed(run.before, run.after),
+        "sim_slipped_s": float(sim.get("slipped_s", 0)),
+        "frames_not_drawn": int(sim.get("frames_due", 0)) - int(sim.get("frames_drawn", 0)),
+        "plans_rejected": int(policy.get("rejected", 0)),
     }  # fmt: skip
+
+
+def _passed(before: dict, after: dict) -> dict[str, dict[str, int]]:
+    return {t: {k: n - before.get(t, {}).get(k, 0) for k, n in counts.items()} for t, counts in after.items()}
 
 
 def _imagined(operator: Operator) -> dict[str, float]:
@@ -219,7 +246,7 @@ def _imagined(operator: Operator) -> dict[str, float]:
 
 def _stages(operator: Operator) -> dict[str, dict[str, float]]:
     """Where the time from frame to command went, over the plans that were followed: p50 and p99 [ms] of each part."""
-    whole = {float(plan): latency for plan, latency in operator.latencies.items()}
+    whole = operator.latencies
     parts: dict[str, list[float]] = {}
     for plan in whole.keys() & operator.stages.keys():
         stages = operator.stages[plan]
@@ -237,11 +264,13 @@ def _percentiles(latency: list[float]) -> dict:
     return {"p50": p50, "p99": p99, "deciles": deciles}
 
 
-def _table(f: dict, out: Path) -> None:
+def _table(f: dict) -> None:
     gate, latency, stages = f["gate"], f["latency_ms"], f["stages_ms"].get("all but capture")
     timing = f"p50 {latency['p50']:.0f} ms, p99 {latency['p99']:.0f} ms" if latency["plans"] else "no plan was accepted"
+    low, high = f["ci95"] or (0.0, 1.0)
     lines = [
-        ("successes", f"{f['successes']}/{f['episodes']}  [{f['ci95'][0]:.2f}, {f['ci95'][1]:.2f}] 95 %"),
+        ("episodes", f"{f['episodes']} of {f['wanted']} ended" + (f"; {f['trouble']}" if f["trouble"] else "")),
+        ("successes", f"{f['successes']}/{f['episodes']}  [{low:.2f}, {high:.2f}] 95 %"),
         ("latency, frame to command", timing),
         *([("without capture", "p50 {p50:.0f} ms, p99 {p99:.0f} ms".format(**stages))] if stages else []),
         ("plans", f"{latency['plans']} followed, {sum(gate['refused'].values())} refused by the gate "
@@ -256,4 +285,6 @@ def _table(f: dict, out: Path) -> None:
     width = max(len(name) for name, _ in lines)
     print(f"\n{f['task']} ({f['difficulty']}), policy {f['policy']}, simulation")
     print("\n".join(f"  {name:<{width}}  {text}" for name, text in lines))
-    print(f"\nlog, summary.json and contact_sheet.png: {out}")
+    for row in f["rows"]:
+        if row["why"]:
+            print(f"  seed {row['seed']}: {_outcome(row)}")

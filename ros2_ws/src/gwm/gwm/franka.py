@@ -8,8 +8,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import time
+from collections.abc import Callable
 from functools import partial
 
+from action_msgs.msg import GoalStatus
 from rclpy.action import ActionClient
 from rclpy.node import Node
 from rclpy.qos import QoSPresetProfiles
@@ -20,9 +22,13 @@ from gwm_core.control.hand import Goal, Hand
 from gwm_core.errors import InputError
 from gwm_core.types import OPEN_WIDTH
 
-STATE = "franka_robot_state_broadcaster/robot_state"
 ANY_OBJECT = OPEN_WIDTH  # [m] grasp epsilon: whatever the fingers close on counts
 HARDWARE = "FrankaHardwareInterface"
+ERROR_RECOVERY = "action_server/error_recovery"
+LIST, SET_HARDWARE, SWITCH = "list_controllers", "set_hardware_component_state", "switch_controller"
+ENDINGS = {GoalStatus.STATUS_ABORTED: "aborted", GoalStatus.STATUS_CANCELED: "canceled"}
+ACTIVE = 3  # lifecycle_msgs/State.PRIMARY_STATE_ACTIVE
+SWITCH_TIME = 5  # [s] after which controller_manager gives a switch up; 0 would be never
 
 
 def has(package: str) -> bool:
@@ -35,11 +41,9 @@ def best_gripper() -> str:
     return "franka" if has("franka_msgs") else "action" if has("control_msgs") else "forward"
 
 
-def _need(package: str) -> None:
+def _need(package: str, otherwise: str) -> None:
     if not has(package):
-        raise InputError(
-            f"{package} is not installed: source the workspace with franka_ros2, or choose gripper:=forward"
-        )
+        raise InputError(f"{package} is not installed: source the workspace with franka_ros2, or {otherwise}")
 
 
 def _run(client: ActionClient, goal, ended, refused) -> None:
@@ -53,18 +57,28 @@ def _run(client: ActionClient, goal, ended, refused) -> None:
         if not handle.accepted:
             refused("goal refused")
             return
-        handle.get_result_async().add_done_callback(lambda f: ended(*_outcome(f.result().result)))
+        handle.get_result_async().add_done_callback(lambda f: ended(*outcome(f.result().status, f.result().result)))
 
     client.send_goal_async(goal).add_done_callback(accepted)
 
 
-def _outcome(result) -> tuple[bool, str]:
-    return getattr(result, "success", getattr(result, "reached_goal", True)), getattr(result, "error", "")
+def outcome(status: int, result) -> tuple[bool, str]:
+    """Whether a goal that ended with this status reached what was asked, and the error.
+
+    Servers that fail may abort with an empty result, so the status counts first. A GripperCommand that ``stalled``
+    holds something, whatever else it says.
+    """
+    if getattr(result, "stalled", False):
+        return True, ""
+    error = getattr(result, "error", "")
+    if status != GoalStatus.STATUS_SUCCEEDED:
+        return False, error or ENDINGS.get(status, f"goal status {status}")
+    return getattr(result, "success", getattr(result, "reached_goal", True)), error
 
 
 def hand(node: Node):
     """The Franka hand: franka_msgs Grasp to close, Move to open."""
-    _need("franka_msgs")
+    _need("franka_msgs", "choose gripper:=forward")
     from franka_msgs.action import Grasp, Move
 
     grasp = ActionClient(node, Grasp, "franka_gripper/grasp")
@@ -74,16 +88,17 @@ def hand(node: Node):
         if goal.grasp:
             wish = Grasp.Goal(width=goal.width, speed=goal.speed, force=goal.force)
             wish.epsilon.inner = wish.epsilon.outer = ANY_OBJECT
-            _run(grasp, wish, told.answered, told.refused)
+            _run(grasp, wish, partial(told.answered, goal), partial(told.refused, goal))
         else:
-            _run(move, Move.Goal(width=goal.width, speed=goal.speed), told.answered, told.refused)
+            wish = Move.Goal(width=goal.width, speed=goal.speed)
+            _run(move, wish, partial(told.answered, goal), partial(told.refused, goal))
 
     return start
 
 
 def gripper_action(node: Node):
     """Any gripper with control_msgs GripperCommand; its position is that of one finger."""
-    _need("control_msgs")
+    _need("control_msgs", "choose gripper:=forward")
     from control_msgs.action import GripperCommand
 
     client = ActionClient(node, GripperCommand, "franka_gripper/gripper_action")
@@ -91,86 +106,105 @@ def gripper_action(node: Node):
     def start(goal: Goal, told: Hand) -> None:
         wish = GripperCommand.Goal()
         wish.command.position, wish.command.max_effort = goal.width / 2, goal.force
-        _run(client, wish, told.answered, told.refused)
+        _run(client, wish, partial(told.answered, goal), partial(told.refused, goal))
 
     return start
 
 
 class Robot:
-    """The mode of a Franka, and its recovery step by step. ``stopped(cause)`` is called when it follows no command."""
+    """The robot's state, and its recovery by ``gate/reset``.
 
-    def __init__(self, node: Node, controller: str, stopped):
+    Args:
+        node: whose executor calls ``tick`` every 0.1 s or so.
+        controller: its name.
+        stopped: called with the cause when the robot follows no command.
+        place: publishes the measured joints as the controller's target; returns "" or why it cannot.
+    """
+
+    def __init__(self, node: Node, controller: str, stopped: Callable[[str], None], place: Callable[[], str]):
+        _need("controller_manager_msgs", "one without franka_msgs")
+        from controller_manager_msgs.srv import ListControllers, SetHardwareComponentState, SwitchController
         from franka_msgs.action import ErrorRecovery
         from franka_msgs.msg import FrankaRobotState
 
-        self.mode: int | None = None
-        self._heard_at = time.monotonic()
-        self._stopped, self._controller = stopped, controller
-        humble = os.environ.get("ROS_DISTRO") == "humble"
-        self._recovery = recovery.Recovery(recovery.HUMBLE_STEPS if humble else recovery.STEPS)
-        self._clear = ActionClient(node, ErrorRecovery, "action_server/error_recovery")
-        self._no_error = ErrorRecovery.Goal()
-        node.create_subscription(FrankaRobotState, STATE, self._on_state, QoSPresetProfiles.SENSOR_DATA.value)
-        self._manager = {}
-        if has("controller_manager_msgs"):
-            from controller_manager_msgs.srv import SetHardwareComponentState, SwitchController
-
-            for kind, name in ((SetHardwareComponentState, "set_hardware_component_state"),
-                               (SwitchController, "switch_controller")):  # fmt: skip
-                client = node.create_client(kind, f"controller_manager/{name}", qos_profile=RELIABLE)
-                self._manager[name] = client, kind.Request
+        steps = recovery.HUMBLE_STEPS if os.environ.get("ROS_DISTRO") == "humble" else recovery.STEPS
+        self._watch = recovery.RobotWatch(self._ask, stopped, steps)
+        self._clear, self._no_error = ActionClient(node, ErrorRecovery, ERROR_RECOVERY), ErrorRecovery.Goal()
+        self._manager = {
+            name: (node.create_client(kind, f"controller_manager/{name}", qos_profile=RELIABLE), kind.Request)
+            for name, kind in (
+                (LIST, ListControllers),
+                (SET_HARDWARE, SetHardwareComponentState),
+                (SWITCH, SwitchController),
+            )
+        }
+        self._acts = {
+            recovery.CLEAR: self._clear_error,
+            recovery.HARDWARE: self._activate_hardware,
+            recovery.SENSE: lambda answer: self._switch(recovery.BROADCASTERS, True, answer),
+            recovery.PLACE: lambda answer: answer(place()),
+            recovery.CONTROL: lambda answer: self._switch((controller,), True, answer),
+            recovery.RELEASE: lambda answer: self._switch((controller,), False, answer),
+        }
+        node.create_subscription(FrankaRobotState, recovery.STATE, self._on_state, QoSPresetProfiles.SENSOR_DATA.value)
 
     @property
     def trouble(self) -> str:
-        """Why the robot follows no command, or why the last recovery failed; "" when all is well."""
-        return recovery.trouble(self.mode) or self._recovery.failure
+        """Why the arm may not be moved, or ""."""
+        return self._watch.trouble(time.monotonic())
 
-    @property
-    def needs_recovery(self) -> bool:
-        """Whether it is in a mode that follows no command, or has fallen silent as it does after an error."""
-        return recovery.needed(self.mode, time.monotonic() - self._heard_at)
+    def recover(self, finished: Callable[[], None]) -> str:
+        """Run the steps in their order, then ``finished()``. Returns "" or why it cannot begin."""
+        return self._watch.recover(time.monotonic(), finished)
+
+    def tick(self) -> None:
+        """Look after silence and after the recovery."""
+        self._watch.tick(time.monotonic())
 
     def _on_state(self, message) -> None:
-        self.mode, self._heard_at = message.robot_mode, time.monotonic()
-        if cause := recovery.trouble(self.mode):
-            self._stopped(cause)
+        self._watch.heard(message.robot_mode, time.monotonic())
 
-    def recover(self, finished) -> str:
-        """Run the steps in their order, then ``finished()``. Returns "" or why it cannot begin."""
-        if reason := self._recovery.begin(self.mode):
-            return reason
-        self._step(finished)
-        return ""
+    def _ask(self, step: str, answer: Callable[[str], None]) -> None:
+        self._acts[step](answer)
 
-    def _step(self, finished) -> None:
-        step = self._recovery.next
-        if step is None:
-            if not self._recovery.failure:
-                finished()
-            return
+    def _clear_error(self, answer) -> None:
+        _run(self._clear, self._no_error, lambda success, error: answer("" if success else error or "refused"), answer)
 
-        def ended(success: bool, error: str = "") -> None:
-            self._recovery.ended(step, "" if success else error or "refused")
-            self._step(finished)
+    def _activate_hardware(self, answer) -> None:
+        def filled(wish) -> None:
+            wish.name, wish.target_state.id, wish.target_state.label = HARDWARE, ACTIVE, "active"
 
-        if step == "clear the error":
-            _run(self._clear, self._no_error, ended, partial(ended, False))
-        elif step == "activate the hardware":
-            self._ask("set_hardware_component_state", ended, name=HARDWARE, target_state={"id": 3, "label": "active"})
-        else:
-            which = "activate_controllers" if step == "activate the controller" else "deactivate_controllers"
-            self._ask("switch_controller", ended, **{which: [self._controller]}, strictness=2)
+        self._call(SET_HARDWARE, filled, answer, lambda response: answer(_refusal(response)))
 
-    def _ask(self, service: str, ended, /, **fields) -> None:
-        client, request = self._manager.get(service, (None, None))
-        if client is None or not client.service_is_ready():
-            ended(False, f"no service controller_manager/{service}")
-            return
-        wish = request()
-        for field, value in fields.items():
-            if isinstance(value, dict):
-                for key, part in value.items():
-                    setattr(getattr(wish, field), key, part)
+    def _switch(self, names: tuple[str, ...], active: bool, answer) -> None:
+        """Switch those that are not yet as they shall be."""
+
+        def listed(response) -> None:
+            states = {controller.name: controller.state for controller in response.controller}
+            wanted, error = recovery.to_switch(states, names, active)
+
+            def filled(wish) -> None:
+                setattr(wish, "activate_controllers" if active else "deactivate_controllers", wanted)
+                wish.strictness, wish.timeout.sec = wish.STRICT, SWITCH_TIME
+
+            if wanted:
+                self._call(SWITCH, filled, answer, lambda response: answer(_refusal(response)))
             else:
-                setattr(wish, field, value)
-        client.call_async(wish).add_done_callback(lambda f: ended(f.result().ok))
+                answer(error)
+
+        self._call(LIST, lambda wish: None, answer, listed)
+
+    def _call(self, name: str, fill, failed, answered) -> None:
+        """Send a request that ``fill`` has filled; ``answered(response)`` or ``failed(error)`` is called."""
+        client, kind = self._manager[name]
+        if not client.service_is_ready():
+            failed(f"no service controller_manager/{name}")
+            return
+        wish = kind()
+        fill(wish)
+        client.call_async(wish).add_done_callback(lambda future: answered(future.result()))
+
+
+def _refusal(response) -> str:
+    """Why controller_manager refused, or ""; not every answer of every version says it."""
+    return "" if response.ok else getattr(response, "message", "") or "refused by controller_manager"

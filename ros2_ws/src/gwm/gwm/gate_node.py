@@ -24,8 +24,9 @@ from gwm_core import topics
 from gwm_core.control.gate import Command, Gate, GateConfig, State
 from gwm_core.control.pace import Pace
 from gwm_core.errors import InputError
+from gwm_core.joints import ArmReader
+from gwm_core.reasons import Reasons
 from gwm_core.site import motion_site
-from gwm_core.types import ArmState
 
 
 def real_time() -> str:
@@ -54,7 +55,8 @@ class GateNode(Node):
         profile = site.profile_called(self.declare_parameter("profile", "").value)
         profile = profile.slowed(self.declare_parameter("speed", 1.0).value)
         self._gate = Gate(config, profile, site.workspace, site.limits, np.array(site.home))
-        self._pace, self._width = Pace(1.0 / config.rate_hz), np.nan
+        self._pace, self._reader = Pace(1.0 / config.rate_hz), ArmReader()
+        self._reasons = Reasons(self.get_logger().warn)
         self._beats, self._joints = Pace(0.02, config.alive_timeout), Pace(0.01, config.state_timeout)
         self._plan, self._latency_ms, self._told = 0, 0.0, self._gate.state
         self._costs = deque([0.0], maxlen=1000)  # [ms] of a period's work, the last ten seconds
@@ -65,7 +67,11 @@ class GateNode(Node):
         for topic in self._arm.topics:
             wait_to_be_alone(self, topic, own=1)  # only one process may write to the arm
         watched = robot != "sim" and has("franka_msgs")
-        self._robot = Robot(self, self._arm.controller_name, self._gate.fault) if watched else None
+        self._robot = Robot(self, self._arm.controller_name, self._gate.fault, self._place) if watched else None
+        if watched:
+            self.create_timer(0.1, self._robot.tick, clock=STEADY)
+        elif robot != "sim":
+            self.get_logger().warn("franka_msgs is not installed: reflexes show by stale joints and the leash alone")
         self._status = self.create_publisher(DiagnosticArray, topics.STATUS, RELIABLE)
         self.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, SENSOR)
         self.create_subscription(JointState, topics.GRIPPER_STATES, self._on_gripper, SENSOR)
@@ -76,13 +82,13 @@ class GateNode(Node):
         self.create_subscription(String, topics.MODE, self._wish(self._supervise), RELIABLE)
         self.create_subscription(Float64MultiArray, topics.DIVERGENCE, self._on_divergence, RELIABLE)
         self._shadow = self.create_publisher(JointState, topics.SHADOW, RELIABLE)
-        self._answer = ""  # to the last approval or change of mode
+        self._answer, self._answered = "", 0  # to the last approval or change of mode, and how many there were
         for name, wish in {
-            "arm": lambda: self._forbids() or self._gate.arm(time.monotonic()),
+            "arm": lambda: self._forbids() or self._explained(self._gate.arm(time.monotonic())),
             "hold": self._gate.hold,
             "stop": self._gate.stop,
             "reset": self._reset,
-            "home": lambda: self._forbids() or self._gate.home(time.monotonic()),
+            "home": lambda: self._forbids() or self._explained(self._gate.home(time.monotonic())),
         }.items():
             self.create_service(Trigger, f"gate/{name}", self._service(wish))
         self.create_timer(1.0 / config.rate_hz, self._step, clock=STEADY)
@@ -105,6 +111,7 @@ class GateNode(Node):
                 self._answer = act(message)
             except ValueError as error:
                 self._answer = str(error)
+            self._answered += 1
             if self._answer:
                 self.get_logger().warn(f"refused: {self._answer}", throttle_duration_sec=1.0)
 
@@ -118,9 +125,10 @@ class GateNode(Node):
         return self._gate.supervise(messages.mode_of(message))
 
     def _on_divergence(self, message) -> None:
-        score = messages.read_numbers(message).get("score")
+        score, now = messages.read_numbers(message).get("score"), time.monotonic()
+        self._reasons.note(topics.DIVERGENCE, "" if score is not None else "names: no 'score' among them", now)
         if score is not None:
-            self._gate.diverged(score, time.monotonic())
+            self._gate.diverged(score, now)
 
     def _forbids(self) -> str:
         """Why the arm may not be moved, as far as the gate itself cannot know."""
@@ -128,24 +136,35 @@ class GateNode(Node):
             return f"two processes write to {topics.JOINT_STATES}: a simulation beside a real arm, or a recording"
         return self._robot.trouble if self._robot else ""
 
+    def _explained(self, reason: str) -> str:
+        """Why the gate refuses, and what is wrong with the states it was sent."""
+        unread = "; ".join(f"{topic} {why}" for topic, why in self._reasons.current.items())
+        return f"{reason} ({unread})" if reason and unread else reason
+
     def _reset(self) -> str:
         """Recover the robot first where it needs it; the gate leaves FAULT when that is done."""
-        if self._robot and self._robot.needs_recovery:
+        if self._robot and self._robot.trouble:
             return self._robot.recover(self._gate.reset)
         return self._gate.reset()
 
+    def _place(self) -> str:
+        """Tell the controller that is to be activated to stay where the arm is; returns "" or why that is not known."""
+        q = self._gate.resting_place(time.monotonic())
+        if q is None:
+            return "no fresh joint state"
+        self._arm.place(q, now_ns(self))
+        return ""
+
     def _on_joints(self, message) -> None:
-        q = messages.by_name(message.name, message.position, topics.ARM_JOINTS)
-        dq = messages.by_name(message.name, message.velocity, topics.ARM_JOINTS)
-        if q is not None and dq is not None:
-            stamp = messages.stamp_ns(message.header.stamp)
-            self._joints.tick(time.monotonic())
-            self._gate.measure(ArmState(stamp, q, dq, self._width), time.monotonic())
+        now = time.monotonic()
+        state, reason = self._reader.joints(message)
+        self._reasons.note(topics.JOINT_STATES, reason, now)
+        if state is not None:
+            self._joints.tick(now)
+            self._gate.measure(state, now)
 
     def _on_gripper(self, message) -> None:
-        fingers = messages.by_name(message.name, message.position, topics.FINGER_JOINTS)
-        if fingers is not None and np.all(np.isfinite(fingers)):
-            self._width = float(fingers.sum())
+        self._reasons.note(topics.GRIPPER_STATES, self._reader.gripper(message), time.monotonic())
 
     def _on_heartbeat(self, message) -> None:
         self._gate.heartbeat(time.monotonic())
@@ -157,7 +176,8 @@ class GateNode(Node):
     def _on_chunk(self, message) -> None:
         chunk = messages.chunk_of(message)
         if chunk is None:
-            reason = self._gate.refuse("names: not the seven joints and the finger width, or rows not evenly spaced")
+            wanted = "the seven joints and the finger width, in 2-256 evenly spaced rows"
+            reason = self._gate.refuse(f"names: not {wanted}")
             self.get_logger().warn(f"plan refused: {reason}", throttle_duration_sec=1.0)
             return
         age = (now_ns(self) - chunk.stamp) * 1e-9  # on receipt, once; from here on the monotonic clock alone
@@ -201,12 +221,13 @@ class GateNode(Node):
         values = {
             "state": gate.state.name, "cause": gate.cause, "armed": gate.armed, "plan": self._plan,
             "mode": gate.mode, "surprise": f"{gate.surprise.score:.2f}", "answer": self._answer, **self._waits(),
+            "answered": self._answered,
             "latency_ms": f"{self._latency_ms:.2f}", "sent": self._arm.sent, "rate_hz": f"{pace.rate_hz:.3f}",
             "periods": pace.periods, "late": pace.late, "longest_ms": f"{1e3 * pace.longest:.1f}",
             "step_ms_p99": f"{np.percentile(self._costs, 99):.2f}", "joints_hz": f"{self._joints.rate_hz:.0f}",
             "joints_late": self._joints.late, "joints_longest_ms": f"{1e3 * self._joints.longest:.1f}",
             "beats_late": self._beats.late, "beats_longest_ms": f"{1e3 * self._beats.longest:.1f}",
-            "accepted": gate.counts.accepted,
+            "accepted": gate.counts.accepted, **self._reasons.values(),
             "trouble": "; ".join(filter(None, [self._robot.trouble if self._robot else "", self._arm.gripper.trouble])),
             **{f"refused {k}": v for k, v in gate.counts.refused.items()},
             **{f"stops {k}": v for k, v in gate.counts.stops.items()},

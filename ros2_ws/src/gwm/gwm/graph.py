@@ -6,20 +6,16 @@ Standard library only: ``ros2 launch`` may run under a Python that has none of o
 from __future__ import annotations
 
 import ctypes
-import importlib.util
-import inspect
+import json
 import os
 import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gwm_core.errors import InputError, one_of
+
 ROOT = Path(__file__).resolve().parents[4]  # of the repository, when run from it
-if importlib.util.find_spec("gwm_core") is None:  # under ROS's own Python, which has none of our packages
-    sys.path.append(str(ROOT))
-
-from gwm_core.errors import InputError, one_of  # noqa: E402
-
 VENV = ROOT / ".venv"
 CONTROLLERS = {  # what gwm.arm can speak to, and the controllers' names in launch/controllers.yaml
     "crisp": "joint_impedance_controller",
@@ -33,7 +29,8 @@ SUPERVISION = ("auto", "watch", "approve", "hold_to_run", "shadow")  # gwm_core.
 RUNTIMES = ("auto", "tensorrt", "openvino", "onnxruntime", "torch")  # gwm_core.deploy.runtimes
 PROFILES = ("desk", "lab", "full")  # gwm_core.control.limits
 GRIPPERS = ("auto", "forward", "franka", "action")
-END_WITH_PARENT = "GWM_END_WITH_PARENT"  # set for processes that a starter looks after
+END_WITH_PARENT = "GWM_END_WITH_PARENT"  # the starter's process id, for processes that it looks after
+TASKS = ("lift", "pick_place", "stack")  # of the simulation, gwm_core.sim.tasks
 
 
 @dataclass(frozen=True)
@@ -44,9 +41,8 @@ class NodeSpec:
     module: str
     parameters: dict[str, object] = field(default_factory=dict)
     nice: int = 0
-    respawn: bool = False
     remaps: dict[str, str] = field(default_factory=dict)
-    essential: bool = False  # its death ends the graph
+    essential: bool = False  # its end is the graph's; all others are started again, see gwm.restart
     environment: dict[str, str] = field(default_factory=dict)  # besides that of every process
 
 
@@ -70,7 +66,7 @@ def environment(local_only: bool = True) -> dict[str, str]:
         **_profile("fastdds.xml"),
         "RMW_IMPLEMENTATION": "rmw_fastrtps_cpp",
         "PYTHONUNBUFFERED": "1",
-        END_WITH_PARENT: "1",
+        END_WITH_PARENT: str(os.getpid()),
     }
     if local_only:
         values["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
@@ -84,9 +80,24 @@ def _profile(name: str) -> dict[str, str]:
 
 
 def end_with_parent() -> None:
-    """Have the kernel send SIGINT when the starter dies, so that one that is killed leaves nothing running."""
-    if os.environ.get(END_WITH_PARENT):
-        ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG, linux/prctl.h
+    """Have the kernel send SIGINT when the starter dies, so that one that is killed leaves nothing running.
+
+    Ends this process at once when the starter is gone already.
+    """
+    starter = os.environ.get(END_WITH_PARENT)
+    if not starter:
+        return
+    ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG, linux/prctl.h
+    if int(starter) != os.getppid() and not _alive(starter):  # a prefix like gdb may stand in between
+        sys.exit("gwm: what started this process is gone already")
+
+
+def _alive(process: str) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in ("Z", "X")  # dead, and not yet waited for
 
 
 def graph(
@@ -124,7 +135,7 @@ def graph(
 
     Args:
         robot: sim or fr3. Only sim may arm itself; fr3 expects the drivers' topics.
-        task: lift, pick_place or stack, or any the policy was trained on.
+        task: lift, pick_place or stack, or another that the policy was trained on; to teach one, of the site file.
         policy: folder of a trained policy, or expert (simulation only). Empty: the shipped demo weights.
         site: file with cameras and workspace. Empty: ~/.config/gwm/site.yaml, or the simulation's own.
         record: folder the recorder writes episodes to when asked.
@@ -132,8 +143,9 @@ def graph(
         profile: desk (0.25 m/s), lab or full: how much of the arm's limits the gate uses, never more than the site
             file's profile. Empty: the site file's, or desk.
         speed: share of the profile's speeds, above 0 to 1.
-        supervision: auto; watch (the gate holds when what is seen leaves what was imagined); approve (each plan waits
-            for a person); hold_to_run (only while operator/heartbeat beats); shadow (everything but sending).
+        supervision: auto; watch (the gate holds when what is seen leaves what was imagined, which takes a policy with a
+            world model); approve (each plan waits for a person); hold_to_run (only while operator/heartbeat beats);
+            shadow (everything but sending).
         shadow, hold_to_run: short for supervision:=shadow and supervision:=hold_to_run.
         renderer: auto, egl, osmesa or raycast.
         camera_width, camera_height, camera_hz: of the simulated cameras, or of those that are started.
@@ -173,7 +185,7 @@ def graph(
     if policy == "expert":
         if robot != "sim":
             raise InputError("the scripted expert needs simulator ground truth: robot:=sim")
-        one_of("task", task, ("lift", "pick_place", "stack"))
+        one_of("task", task, TASKS)
     else:
         policy = policy or str(share("models/demo"))
         if not (Path(policy) / "manifest.json").is_file():
@@ -182,9 +194,13 @@ def graph(
             raise InputError(
                 f"{policy} is no bundle, and nothing else moves an arm: `gwm compile {policy} --out BUNDLE`"
             )
+        if mode != "teleop":
+            one_of(f"task for the policy in {policy}", task, policy_tasks(Path(policy)))
     common = {"robot": robot, "site": site}
     alone = {**_profile("fastdds_gate.xml"), "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}  # the file says why
-    watched = "shadow" if shadow else "hold_to_run" if hold_to_run else supervision
+    watched = _supervision(supervision, shadow, hold_to_run)
+    if watched == "watch":
+        _refuse_blind_watch(mode, policy, imagination)
     gate = {"profile": profile, "speed": speed, "mode": watched, "controller": controller, "gripper": gripper}
     if robot == "sim":  # its joint states come from a process that shares two cores with the others
         gate |= {"auto_arm": True, "state_timeout": 0.1}
@@ -193,23 +209,23 @@ def graph(
     imagine = imagination and mode != "teleop" and (Path(policy) / "world.safetensors").is_file()
     runs = {"policy": policy, "task": task, "backend": backend, "precision": precision, "imagine": imagine}
     planners = [
-        NodeSpec("policy", "policy_node", {**common, **runs}, 5, respawn=True, remaps=aside),
-        NodeSpec("teleop", "teleop_node", {**common, "device": device, "shared": mode == "shared"}, respawn=True),
+        NodeSpec("policy", "policy_node", {**common, **runs}, 5, remaps=aside),
+        NodeSpec("teleop", "teleop_node", {**common, "device": device, "shared": mode == "shared"}),
     ]
     nodes = [
         *{"policy": planners[:1], "teleop": planners[1:], "shared": planners}[mode],
         NodeSpec("gate", "gate_node", {**common, **gate}, essential=True, environment=alone),
-        NodeSpec("recorder", "recorder_node", {**common, **episodes}, nice=10, respawn=True),
+        NodeSpec("recorder", "recorder_node", {**common, **episodes}, nice=10),
     ]
     if imagine:
-        nodes.append(NodeSpec("imagination", "imagination_node", {**common, "policy": policy}, nice=15, respawn=True))
+        nodes.append(NodeSpec("imagination", "imagination_node", {**common, "policy": policy}, nice=15))
     if console:
         page = {"host": console_host, "port": console, "certificate": console_certificate, "key": console_key}
         nodes.append(
-            NodeSpec("console", "console_node", {**common, "record": record, "task": task, **page}, respawn=True)
+            NodeSpec("console", "console_node", {**common, "record": record, "task": task, **page})
         )
     if console and viewer:
-        nodes.append(NodeSpec("viewer", "viewer_node", nice=15, respawn=True))
+        nodes.append(NodeSpec("viewer", "viewer_node", nice=15))
     cameras = {"width": camera_width, "height": camera_height, "camera_hz": camera_hz}
     if robot == "sim":
         parameters = {
@@ -220,8 +236,49 @@ def graph(
         }
         nodes.insert(0, NodeSpec("sim", "sim_node", parameters, essential=True))
     elif start_cameras:
-        nodes.insert(0, NodeSpec("cameras", "camera_node", {"site": site, **cameras}, respawn=True))
+        nodes.insert(0, NodeSpec("cameras", "camera_node", {"site": site, **cameras}))
     return nodes
+
+
+def _supervision(supervision: str, shadow: bool, hold_to_run: bool) -> str:
+    """The one mode that is asked for. Raises InputError where two are."""
+    asked = [name for name, on in (("shadow", shadow), ("hold_to_run", hold_to_run)) if on]
+    asked += [supervision] if supervision != "auto" and supervision not in asked else []
+    if len(asked) > 1:
+        raise InputError(f"supervision: {' and '.join(asked)} are asked for at once: one of them")
+    return asked[0] if asked else supervision
+
+
+def _refuse_blind_watch(mode: str, policy: str, imagination: bool) -> None:
+    """Raise InputError where nothing would tell the gate that what is seen leaves what was imagined."""
+    missing = ""
+    if mode == "teleop":
+        missing = "mode:=teleop has no policy: mode:=policy or mode:=shared"
+    elif policy == "expert":
+        missing = "policy:=expert has no world model: give the folder of a policy that has one"
+    elif not imagination:
+        missing = "imagination:=false turns that off: imagination:=true"
+    elif not (Path(policy) / "world.safetensors").is_file():
+        missing = f"{policy} has no world model (world.safetensors): train it into the folder with `gwm train world`"
+    elif not (Path(policy) / "divergence.json").is_file():
+        missing = f"{policy} has no divergence.json, which says what is normal: `gwm bench divergence` measures it"
+    if missing:
+        raise InputError(f"supervision:=watch holds when what is seen leaves what was imagined, and {missing}")
+
+
+def policy_tasks(policy: Path) -> tuple[str, ...]:
+    """Tasks that a policy was trained on. Raises InputError where its folder does not say so."""
+    try:
+        if (policy / "bundle.json").is_file():
+            return tuple(json.loads((policy / "bundle.json").read_text())["tasks"])
+        with open(policy / "policy.safetensors", "rb") as file:  # length, header, tensors
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        return tuple(json.loads(header["__metadata__"]["config"])["tasks"])
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
+        raise InputError(
+            f"no policy in {policy}: it does not say its tasks ({type(error).__name__}); a folder as "
+            "`gwm train policy --out` makes is wanted"
+        ) from None
 
 
 def command(node: NodeSpec) -> list[str]:
@@ -242,25 +299,6 @@ def ros_arguments(node: NodeSpec) -> list[str]:
         text = str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)
         words += ["-p", f"{name}:={text}"]
     return words
-
-
-def parse(words: list[str]) -> dict[str, object]:
-    """``name:=value`` words -> keyword arguments of ``graph``, each of its default's type."""
-    defaults = {name: p.default for name, p in inspect.signature(graph).parameters.items()}
-    values = {}
-    for word in words:
-        name, separator, text = word.partition(":=")
-        if not separator:
-            raise InputError(f"'{word}' is not NAME:=VALUE")
-        kind = type(defaults[one_of("argument", name, defaults)])
-        try:
-            if kind is bool:
-                values[name] = {"true": True, "false": False}[text.lower()]
-            else:
-                values[name] = kind(text)
-        except (ValueError, KeyError):
-            raise InputError(f"{name}:={text} is not a {kind.__name__}") from None
-    return values
 
 
 def refuse_mixed_ros() -> None:

@@ -165,6 +165,8 @@ class ImaginationNode(Node):
         self._seen.append((chunk, scene))
         if not self._waiting:
             self._ask(chunk, scene, self._asked % self._settings.every == 0)
+        elif stamp == self._waiting:  # the gate's word on it came first
+            self._ask(chunk, scene, shown=True)
         elif self._shown == self._waiting:
             self._ask(chunk, scene, shown=False)
 

@@ -1,15 +1,17 @@
-"""A bounded queue in front of one thread: jobs are done in order, those that do not fit are dropped."""
+"""One thread, and a bounded backlog in front of it: what cannot wait is refused."""
 
 from __future__ import annotations
 
-import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from rclpy.node import Node
 from rclpy.task import Future
+
+from gwm_core.data.backlog import Backlog, Job
 
 _IDLE = 0.1  # [s] at most between calls of ``tick``
 
@@ -20,67 +22,77 @@ class Jobs:
     Args:
         node: whose executor delivers results and exceptions.
         tick: called in the thread after every job, and now and then without one.
-        most: bytes that may wait.
+        backlog: what may wait.
     """
 
-    def __init__(self, node: Node, tick: Callable[[], None], most: int):
-        self._tick, self._most, self._waiting = tick, most, 0
-        self._lock, self._jobs = threading.Lock(), queue.SimpleQueue()
+    def __init__(self, node: Node, tick: Callable[[], None], backlog: Backlog):
+        self._tick, self._backlog = tick, backlog
+        self._changed = threading.Condition()
         self._results: deque[tuple[Future | None, Any, BaseException | None]] = deque()
         self._guard = node.create_guard_condition(self._hand_over)
         self._closed = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    @property
-    def waiting(self) -> int:
-        """Bytes that wait."""
-        return self._waiting
+    def offer(self, work: Callable[[], float], size: int, picture: bool = False) -> str:
+        """Write a message of ``size`` bytes; a picture's work returns how long it encoded [s]. "" or why not."""
+        with self._changed:
+            if reason := self._backlog.refuses(size, picture):
+                return reason
+            self._backlog.put(work, size, picture)
+            self._changed.notify()
+        return ""
 
-    def offer(self, job: Callable[[], None], size: int) -> bool:
-        """Do a job that holds ``size`` bytes, unless too much waits: False."""
-        with self._lock:
-            if self._waiting + size > self._most:
-                return False
-            self._waiting += size
-        self._jobs.put((job, size, None))
-        return True
+    def tell(self, work: Callable[[], Any]) -> None:
+        """Do what holds next to nothing, before pictures that wait."""
+        with self._changed:
+            self._backlog.put(work)
+            self._changed.notify()
 
-    def ask(self, job: Callable[[], Any]) -> Future:
-        """Do a job after all before it; what it returns or raises is the future's."""
+    def ask(self, work: Callable[[], Any]) -> Future:
+        """Do something after all that came before; what it returns or raises is the future's."""
         future = Future()
-        self._jobs.put((job, 0, future))
+        with self._changed:
+            self._backlog.put(work, after_all=future)
+            self._changed.notify()
         return future
 
     def close(self) -> None:
         """End the thread when everything that waits is done."""
-        self._closed = True
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
         self._thread.join(timeout=10.0)
 
     def _run(self) -> None:
         try:
             while True:
-                try:
-                    job, size, future = self._jobs.get(timeout=_IDLE)
-                except queue.Empty:
-                    if self._closed:
-                        return
-                else:
-                    self._do(job, size, future)
+                with self._changed:
+                    self._changed.wait_for(lambda: self._backlog.waiting or self._closed, _IDLE)
+                    job = self._backlog.next()
+                if job is not None:
+                    self._do(job)
+                elif self._closed:
+                    return
+                begun = time.monotonic()
                 self._tick()
+                with self._changed:
+                    self._backlog.spend(0.0, time.monotonic() - begun)
         except BaseException as error:  # whatever it is, it is raised again in the executor's thread
             self._send(None, None, error)
 
-    def _do(self, job: Callable, size: int, future: Future | None) -> None:
+    def _do(self, job: Job) -> None:
+        begun, future, result, error = time.monotonic(), job.after_all, None, None
         try:
-            result, error = job(), None
+            result = job.work()
         except Exception as raised:
             if future is None:
                 raise
-            result, error = None, raised
-        finally:
-            with self._lock:
-                self._waiting -= size
+            error = raised
+        encoding = result if job.picture else 0.0
+        writing = time.monotonic() - begun - encoding if future is None else 0.0  # what was asked for is no message
+        with self._changed:
+            self._backlog.finish(job, encoding, writing)
         if future is not None:
             self._send(future, result, error)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import hashlib
 import json
+import struct
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -16,9 +17,15 @@ from std_msgs.msg import Float64MultiArray, MultiArrayDimension, MultiArrayLayou
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from gwm_core import topics
+from gwm_core.control.plausible import MOST_ROWS
 from gwm_core.control.supervision import Approval
+from gwm_core.joints import by_name
 from gwm_core.scene.camera import from_opencv, to_opencv
 from gwm_core.types import Chunk
+
+LONGEST_ID = 19  # digits of 2^63 - 1
+NOTE, LONGEST_MARK = 500, 4000  # characters: of a note, and of what is said of an episode, each written as \\uXXXX
+MOST_NUMBERS = 1000  # names in a message of named numbers: we send up to a hundred
 
 
 def stamp_ns(stamp) -> int:
@@ -26,17 +33,20 @@ def stamp_ns(stamp) -> int:
     return stamp.sec * 10**9 + stamp.nanosec
 
 
+def has_header(kind) -> bool:
+    """Whether messages of a type begin with a std_msgs/Header."""
+    return next(iter(kind.get_fields_and_field_types().items()), None) == ("header", "std_msgs/Header")
+
+
+def stamp_of(content: bytes) -> int:
+    """Stamp [ns] of a serialised message that begins with a header; byte 1 of CDR tells the order of the others."""
+    seconds, nanoseconds = struct.unpack_from("<iI" if content[1] & 1 else ">iI", content, 4)
+    return seconds * 10**9 + nanoseconds
+
+
 def set_stamp(header, stamp: int, frame: str = "") -> None:
     """Fill a header."""
     header.stamp.sec, header.stamp.nanosec, header.frame_id = stamp // 10**9, stamp % 10**9, frame
-
-
-def by_name(names, values, wanted) -> np.ndarray | None:
-    """Values in the order of ``wanted``; None when one is missing."""
-    index = {name: i for i, name in enumerate(names)}
-    if any(name not in index or index[name] >= len(values) for name in wanted):
-        return None
-    return np.array([values[index[name]] for name in wanted], float)
 
 
 def joint_state(stamp: int, names, position, velocity=(), effort=(), frame: str = "") -> JointState:
@@ -67,9 +77,10 @@ def transform(pose) -> np.ndarray:
     return T
 
 
-def joint_trajectory(states, dt: float) -> JointTrajectory:
-    """A trajectory that starts when it is received: state k (position, velocity, acceleration) at k * ``dt`` [s]."""
+def joint_trajectory(stamp: int, states, dt: float) -> JointTrajectory:
+    """State k = 1, 2, ... (position, velocity, acceleration) is due k * ``dt`` [s] after ``stamp`` [ns]."""
     message = JointTrajectory(joint_names=list(topics.ARM_JOINTS))
+    set_stamp(message.header, stamp)
     for k, (q, dq, ddq) in enumerate(states, start=1):
         point = JointTrajectoryPoint(positions=q.tolist(), velocities=dq.tolist(), accelerations=ddq.tolist())
         nanoseconds = round(k * dt * 1e9)
@@ -105,16 +116,19 @@ def trajectory(chunk: Chunk) -> JointTrajectory:
 
 
 def chunk_of(message) -> Chunk | None:
-    """policy/chunk as a chunk; None when the names are not exactly ours or rows are not evenly spaced."""
-    if sorted(message.joint_names) != sorted((*topics.ARM_JOINTS, topics.WIDTH)):
+    """policy/chunk as a chunk; None unless the names are exactly ours, in any order, and there are 2 to ``MOST_ROWS``
+    evenly spaced rows. Sizes are checked before anything is built: the gate has no time for 20 000 rows.
+    """
+    names, points, ours = message.joint_names, message.points, (*topics.ARM_JOINTS, topics.WIDTH)
+    if len(names) != len(ours) or set(names) != set(ours) or not 2 <= len(points) <= MOST_ROWS:
         return None
-    rows = [by_name(message.joint_names, p.positions, (*topics.ARM_JOINTS, topics.WIDTH)) for p in message.points]
-    if len(rows) < 2 or any(row is None for row in rows):
+    if any(len(p.positions) < len(ours) for p in points):
         return None
-    times = np.array([p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in message.points])
+    order = [names.index(name) for name in ours]
+    rows = np.array([[p.positions[i] for i in order] for p in points], float)
+    times = np.array([p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in points])
     if not np.allclose(np.diff(times), times[0], atol=1e-6):
         return None
-    rows = np.array(rows)
     return Chunk(stamp_ns(message.header.stamp), rows[:, :7], rows[:, 7], float(times[0]))
 
 
@@ -179,13 +193,20 @@ def sha256(message) -> str:
 
 def approval_of(message) -> Approval:
     """Approval of a String with JSON. Raises ValueError for anything else."""
-    wish = _wish(message, {"plan": int, "sha256": str, "expires": int})
-    return Approval(wish["plan"], wish["sha256"], wish["expires"])
+    wish = _wish(message, {"plan": str, "sha256": str, "expires": int})
+    if not is_plan(wish["plan"]):
+        raise ValueError(f"plan {wish['plan'][:40]!r}: the decimal digits of an id are wanted, as text")
+    return Approval(int(wish["plan"]), wish["sha256"], wish["expires"])
+
+
+def is_plan(text: str) -> bool:
+    """Whether a text is a plan's id."""
+    return text.isascii() and text.isdecimal() and len(text) <= LONGEST_ID
 
 
 def mark_of(message) -> dict:
     """What an operator says of an episode, of a String with JSON. Raises ValueError for anything else."""
-    wish = json.loads(message.data) if len(message.data) <= 1000 else None
+    wish = _parsed(message.data, LONGEST_MARK)
     if not isinstance(wish, dict) or not all(is_mark(key, value) for key, value in wish.items()):
         raise ValueError(
             'no JSON object of "success" (bool), "note" (str), "score" (0 to 1), "cause" '
@@ -200,7 +221,7 @@ def is_mark(key: str, value) -> bool:
         case "success" | "save":
             return isinstance(value, bool)
         case "note":
-            return isinstance(value, str)
+            return isinstance(value, str) and len(value) <= NOTE
         case "score":
             return type(value) in (int, float) and 0 <= value <= 1
         case "cause":
@@ -215,10 +236,21 @@ def mode_of(message) -> str:
 
 def _wish(message, kinds: dict[str, type]) -> dict:
     """A JSON object of exactly these keys and types. Raises ValueError for another one."""
-    wish = json.loads(message.data) if len(message.data) <= 1000 else None
+    wish = _parsed(message.data, 1000)
     if not isinstance(wish, dict) or {key: type(value) for key, value in wish.items()} != kinds:
         raise ValueError(f"no JSON object of {', '.join(f'{key} ({kind.__name__})' for key, kind in kinds.items())}")
+    for key, value in wish.items():
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ValueError(f"{key}: a number of 64 bits is wanted")
     return wish
+
+
+def _parsed(text: str, longest: int):
+    """The value of a JSON text; None where it has more than ``longest`` characters. Raises ValueError for no JSON."""
+    try:
+        return json.loads(text) if len(text) <= longest else None
+    except RecursionError:
+        raise ValueError("no JSON that is nested so deeply is wanted") from None
 
 
 def diagnostics(stamp: int, name: str, text: str, values: dict, ok: bool = True) -> DiagnosticArray:
@@ -236,11 +268,16 @@ def read_diagnostics(message) -> dict[str, dict[str, str]]:
 
 
 def numbers(names, values) -> Float64MultiArray:
-    """Named numbers, to plot: the names are the labels of the layout."""
-    layout = MultiArrayLayout(dim=[MultiArrayDimension(label=name, size=1, stride=1) for name in names])
-    return Float64MultiArray(layout=layout, data=[float(value) for value in values])
+    """Named numbers, to plot: the names are the labels of the layout. "plan" is an id [ns] and goes as two numbers."""
+    named = dict(zip(names, values))
+    if "plan" in named:
+        named = topics.plan_parts(named.pop("plan")) | named
+    layout = MultiArrayLayout(dim=[MultiArrayDimension(label=name, size=1, stride=1) for name in named])
+    return Float64MultiArray(layout=layout, data=[float(value) for value in named.values()])
 
 
 def read_numbers(message) -> dict[str, float]:
-    """{name: number}."""
-    return {dim.label: value for dim, value in zip(message.layout.dim, message.data)}
+    """{name: number}; "plan" is an int. Nothing of a message with more than ``MOST_NUMBERS`` names."""
+    if len(message.layout.dim) > MOST_NUMBERS:
+        return {}
+    return topics.named_numbers((dim.label for dim in message.layout.dim), message.data)

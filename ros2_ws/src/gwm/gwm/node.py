@@ -9,6 +9,7 @@ import time
 from dataclasses import fields
 
 import rclpy
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -64,6 +65,20 @@ def wait_to_be_alone(node: Node, topic: str, own: int) -> None:
         time.sleep(0.1)
 
 
+def _refuse_change(parameters) -> SetParametersResult:
+    """Every parameter is read once, at the start: an answer of success to `ros2 param set` would not be true."""
+    names = ", ".join(parameter.name for parameter in parameters)
+    return SetParametersResult(successful=False, reason=f"{names}: read at the start alone, so start it anew with it")
+
+
+def _refuse_ignored(node: Node) -> None:
+    """Raise InputError for a parameter that was given and that the node does not have: it would be ignored."""
+    for name in node._parameter_overrides:
+        if not node.has_parameter(name) and not name.startswith("qos_overrides."):
+            own = ", ".join(sorted(name for name in node._parameters if not name.startswith("qos_overrides.")))
+            raise InputError(f"{node.get_name()} has no parameter '{name}': valid are {own}")
+
+
 def spin(make, last_wish=None) -> int:
     """Run a node until SIGINT or SIGTERM. Bad input is one line and exit 2.
 
@@ -81,6 +96,8 @@ def spin(make, last_wish=None) -> int:
     node, executor, code = None, None, 0
     try:
         node = make()
+        _refuse_ignored(node)
+        node.add_on_set_parameters_callback(_refuse_change)
         if node.get_parameter("use_sim_time").value:
             raise InputError("use_sim_time:=true is refused: plans are aged by the real clock")
         executor = SingleThreadedExecutor()

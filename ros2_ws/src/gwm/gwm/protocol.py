@@ -21,13 +21,14 @@ _WIDTH, _BAR = 420, 22  # [pixels] of a plot, and of a row in it
 
 def run(
     source: Path, out: Path | None, processes: int, renderer: str, live: dict | None = None, by_hand: bool = False
-) -> Path:
+) -> tuple[Path, str, int]:
     """Begin a protocol, or go on with one, and make its trials: in simulation, or over the live graph.
 
     Args:
         live: arguments of the graph. by_hand: a person lays and rates, in simulation too.
 
-    Returns the folder of the protocol.
+    Returns:
+        the folder of the protocol, what went wrong with the live graph ("" for nothing), and the exit code.
     """
     from gwm_core.learn.trials import check_tasks, weights_of
     from gwm_core.learn.trials import run as make
@@ -44,18 +45,16 @@ def run(
     journal = Journal(plan, folder)
     _announce(plan, journal, folder)
     if live is not None:
-        from gwm.operator import GraphOver
+        from gwm.live import ending
         from gwm.protocol_live import run_live
 
-        try:
+        with ending() as end:
             run_live(plan, journal, folder, live, by_hand)
-        except GraphOver as error:
-            raise OSError(f"{error}; {folder / 'nodes.log'} says more, and the same command goes on") from None
-        return folder
+        return folder, end.trouble, end.code
     bar = Bar(len(plan.slots), "trials")
     bar.to(len(journal.counted()))
     make(plan, journal, folder, processes, renderer, bar.step)
-    return folder
+    return folder, "", 0
 
 
 def _announce(plan: Plan, journal: Journal, folder: Path) -> None:

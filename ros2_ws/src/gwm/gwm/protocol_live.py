@@ -18,21 +18,28 @@ import numpy as np
 import rclpy
 
 from gwm.graph import NodeSpec, environment, graph
+from gwm.live import uninterrupted
 from gwm.node import now_ns
+from gwm.operator import GraphOver, Refused, Trouble
 from gwm.referee import LAY, WATCH, Referee
-from gwm.supervise import Supervisor
+from gwm.supervise import Supervisor, open_log
 from gwm_core.evaluate.journal import EPISODES, Journal, Outcome
 from gwm_core.evaluate.protocol import Plan, Slot, read_key
 from gwm_core.evaluate.report import look
 from gwm_core.sim.tasks import TIME_LIMIT
 from gwm_core.site import Site, site_of
 
-START_TIME, PERSON, SAVED = 90.0, 1800.0, 20.0  # [s] for everything to come up; a person to make a trial; its saving
+START_TIME, PERSON = 180.0, 1800.0  # [s] for everything to come up; a person to make a trial
 STARTS, POLICIES = "starts", "policies"  # folders beside the journal
 
 
 def run_live(plan: Plan, journal: Journal, folder: Path, arguments: dict, by_hand: bool = False, say=print) -> None:
     """Make the trials that have no outcome yet; a sequential protocol ends when it is decided.
+
+    A trial that comes to no end is written down as the hardware's, and the next one is made.
+
+    Raises:
+        Trouble: the graph ended, or trials are still to be made.
 
     Args:
         arguments: of the graph: robot, site, supervision and so on. by_hand: a person lays and rates in simulation too.
@@ -44,7 +51,7 @@ def run_live(plan: Plan, journal: Journal, folder: Path, arguments: dict, by_han
     }  # fmt: skip
     live = Live(plan, folder, site_of(arguments["robot"], arguments["site"]), arguments, by_hand, say)
     os.environ.update(environment())
-    with open(folder / "nodes.log", "a") as log:
+    with open_log(folder / "nodes.log", "a") as log:
         supervisor = None
         try:
             for slot in journal.waiting():
@@ -55,14 +62,22 @@ def run_live(plan: Plan, journal: Journal, folder: Path, arguments: dict, by_han
                     supervisor.start()
                 else:
                     supervisor.change(nodes)
-                outcome = live.trial(slot, supervisor.poll)
+                try:
+                    outcome = live.trial(slot, supervisor.poll_all)
+                except GraphOver as error:
+                    raise GraphOver(f"{error} ({folder / 'nodes.log'}): the same command goes on") from None
+                except Trouble as error:
+                    outcome = Outcome(False, 0.0, 0.0, str(error), "hardware")
                 journal.add(slot, outcome)
                 say(f"  {outcome.aborted or ('success' if outcome.success else 'failure')} {outcome.note}".rstrip())
                 if plan.protocol.stop == "sequential" and look(plan, journal, names)["over"]:
                     return
         finally:
             if supervisor is not None:
-                supervisor.stop()
+                with uninterrupted():
+                    supervisor.stop()
+    if waiting := len(journal.waiting()):
+        raise Trouble(f"{waiting} trials came to no end: the same command makes them")
 
 
 def _links(plan: Plan, names: dict[str, str], folder: Path) -> dict[str, str | Path]:
@@ -112,10 +127,13 @@ class Live:
             }  # fmt: skip
             before = referee.saved
             outcome = (self._by_hand if self.by_hand or not simulated else self._simulated)(referee, slot, poll)
-            if referee.wait("saved episode", lambda: referee.saved not in ("", before), SAVED, poll):
+            try:
+                referee.need_written("saved episode", lambda: referee.saved not in ("", before), poll)
                 outcome = replace(outcome, episode=Path(referee.saved).name)
-            else:  # the verdict counts all the same
-                outcome = replace(outcome, note=f"{outcome.note} (not recorded)".strip())
+            except GraphOver:
+                raise
+            except Trouble as error:  # the verdict counts all the same
+                outcome = replace(outcome, note=f"{outcome.note} (not recorded: {error})".strip())
             return referee.complete(outcome, self.site.profile_called(self.arguments["profile"]))
         finally:
             referee.destroy_node()
@@ -123,19 +141,20 @@ class Live:
 
     def _simulated(self, referee: Referee, slot: Slot, poll) -> Outcome:
         """By itself: the simulation lays the table and says what came."""
-        referee.wish("gate/arm", poll)
-        referee.hold(poll)
         referee.home(poll)
         referee.lay(slot.task.task, slot.seed, slot.task.difficulty)
         referee.need("layout", lambda: referee.result.get("seed") == slot.seed, 5.0, poll)
         self._same_start(referee, slot, poll, lambda: True)
-        referee.wish("recorder/start", poll)
-        referee.wish("gate/arm", poll)
+        referee.record(poll)
+        referee.arm(poll)
         limit = referee.told["seconds"]
         referee.need("end", lambda: referee.result["success"] or referee.result["seconds"] > limit, 3 * limit, poll)
         result = dict(referee.result)
         referee.hold(poll)
-        referee.wish("recorder/save", poll)
+        try:
+            referee.wish("recorder/save", poll)
+        except Refused as error:  # the verdict counts all the same
+            self.say(f"  {error}")
         note = "" if result["success"] else "not done in time"
         return Outcome(bool(result["success"]), float(result["seconds"]), float(result["success"]), note)
 

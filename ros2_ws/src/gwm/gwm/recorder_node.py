@@ -15,7 +15,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.serialization import serialize_message
+from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState, PointCloud2
 from std_msgs.msg import Float64MultiArray, String, UInt64
 from std_srvs.srv import Trigger
@@ -26,13 +26,14 @@ from gwm.jobs import Jobs
 from gwm.node import RELIABLE, SENSOR, STEADY, declare, now_ns, spin
 from gwm_core import topics
 from gwm_core.data.about import about
+from gwm_core.data.backlog import Backlog
 from gwm_core.data.cdr import compressed_color, compressed_depth, serialized
 from gwm_core.data.recording import DiskConfig, Recording
 from gwm_core.data.ring import Ring
 from gwm_core.errors import InputError
 from gwm_core.site import site_of
 
-BURST = 256 << 20  # [bytes] that may wait for the writing thread
+BURST, BEHIND = 256 << 20, 3.0  # [bytes], and [s] it would take to write them, that may wait for the writing thread
 SETTLE = 0.5  # [s] between a mark that says save and saving: what was said before it comes over other topics
 
 
@@ -52,7 +53,10 @@ class RecorderParameters(DiskConfig):
 
 
 class RecorderNode(Node):
-    """Everything small is written as received; images are compressed first, depth without loss. A thread writes."""
+    """Everything small is written as received; images are compressed first, depth without loss. A thread writes.
+
+    That thread alone has to do with the episode: whatever is said, counted or asked goes through its backlog.
+    """
 
     def __init__(self):
         super().__init__("recorder")
@@ -61,16 +65,16 @@ class RecorderNode(Node):
         known = about(self._site, p.robot, p.task, p.policy, p.operator, Path(p.record))
         disk = DiskConfig(**{field.name: getattr(p, field.name) for field in fields(DiskConfig)})
         self._recording = Recording(Path(p.record), known, Ring(p.keep, p.keep_mb << 20), disk)
-        self._result, self._marks = {}, {}
-        self._received, self._dropped, self._lost = Counter(), Counter(), Counter()
-        self._jobs = Jobs(self, self._tick, BURST)
+        self._received = Counter()
+        self._backlog = Backlog(BURST, BEHIND)
+        self._jobs = Jobs(self, lambda: self._recording.tick(time.monotonic()), self._backlog)
         self._jobs.ask(self._examine).add_done_callback(self._complain)
         self._saving = self.create_timer(SETTLE, self._settled, clock=STEADY, autostart=False)
         self._subscribe_all()
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
         aside = ReentrantCallbackGroup()  # what waits for the thread must not keep others from running
         for name, act in {
-            "start": self._start, "save": self._save,
+            "start": self._recording.start, "save": self._recording.save,
             "discard": self._recording.discard, "keep": self._recording.keep,
         }.items():  # fmt: skip
             self.create_service(Trigger, f"recorder/{name}", self._service(act), callback_group=aside)
@@ -87,7 +91,7 @@ class RecorderNode(Node):
         for view in (*self._site.cameras, topics.AFAR):
             kinds |= {topics.imagined(view, step): CompressedImage for step in range(1, topics.STEPS + 1)}
         for topic, kind in kinds.items():
-            self._subscribe(kind, topic, self._plain, SENSOR if topic == topics.ALIVE else RELIABLE)
+            self._subscribe(kind, topic, SENSOR if topic == topics.ALIVE else RELIABLE)
         for name, camera in self._site.cameras.items():
             color = partial(compressed_color, lossless=self._settings.lossless)
             pictures = {
@@ -95,66 +99,70 @@ class RecorderNode(Node):
                 topics.depth(camera.prefix): ("depth", "/compressedDepth", compressed_depth),
             }
             for topic, how in pictures.items():
-                self._subscribe(Image, topic, partial(self._image, name, *how), SENSOR)
-            self._subscribe(CameraInfo, topics.info(camera.prefix), self._plain, SENSOR)
+                self._subscribe(Image, topic, SENSOR, partial(self._picture, name, *how))
+            self._subscribe(CameraInfo, topics.info(camera.prefix), SENSOR)
 
-    def _subscribe(self, kind, topic: str, encode: Callable, qos) -> None:
-        """Have the thread encode and keep what comes; count what came, did not fit, and never arrived."""
+    def _subscribe(self, kind, topic: str, qos, write: Callable | None = None) -> None:
+        """Have the thread write what comes, as it came; count what came, was refused, and never arrived."""
         self._received[topic] = 0
+        write = write or partial(self._plain, f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}", kind)
 
-        def take(message):
+        def take(content: bytes) -> None:
             self._received[topic] += 1
-            size = len(message.data) if kind is Image else 0
-            job = partial(self._write, time.monotonic(), now_ns(self), topic, encode, message)
-            if not self._jobs.offer(job, size):
-                self._dropped[topic] += 1
-                self.get_logger().error(f"{topic}: the disk is too slow, dropped", throttle_duration_sec=2.0)
+            job = partial(write, topic, time.monotonic(), now_ns(self), content)
+            if reason := self._jobs.offer(job, len(content), kind is Image):
+                self._jobs.tell(partial(self._recording.miss, "dropped", topic))
+                self.get_logger().error(f"{topic} dropped: {reason}", throttle_duration_sec=2.0)
             if topic in (topics.SIM_RESULT, topics.MARK):
-                self._listen(topic, message)
+                self._listen(topic, deserialize_message(content, String))
 
         def missed(event) -> None:
-            self._lost[topic] += event.total_count_change
+            self._jobs.tell(partial(self._recording.miss, "lost", topic, event.total_count_change))
 
         events = SubscriptionEventCallbacks(message_lost=missed)
-        self.create_subscription(kind, topic, take, qos, event_callbacks=events)
+        self.create_subscription(kind, topic, take, qos, event_callbacks=events, raw=True)
 
-    def _write(self, came: float, logged: int, topic: str, encode: Callable, message) -> None:
-        """In the thread: a malformed message is refused, anything else that goes wrong is a fault of ours."""
+    def _plain(self, name: str, kind, topic: str, came: float, logged: int, content: bytes) -> None:
+        stamp = messages.stamp_of(content) if messages.has_header(kind) else logged
+        self._recording.take(came, topic, name, content, stamp)
+
+    def _picture(self, camera, kind, ending, compress, topic: str, came: float, logged: int, content: bytes) -> float:
+        """In the thread: a malformed picture is refused, anything else that goes wrong is a fault of ours."""
+        begun = time.monotonic()
+        message = deserialize_message(content, Image)
+        stamp = messages.stamp_ns(message.header.stamp)
         try:
-            name, kind, content, stamp = encode(topic, message, logged)
+            encoded = serialized(topic + ending, compress(stamp, camera, messages.pixels(message, kind)), stamp)
         except (ValueError, TypeError) as error:
             self.get_logger().error(f"{topic} not recorded: {error}", throttle_duration_sec=2.0)
-            return
-        self._recording.take(came, name, kind, content, stamp)
-
-    def _plain(self, topic: str, message, logged: int) -> tuple:
-        package = type(message).__module__.partition(".msg.")[0]
-        stamp = messages.stamp_ns(message.header.stamp) if hasattr(message, "header") else logged
-        return topic, f"{package}/msg/{type(message).__name__}", serialize_message(message), stamp
-
-    def _image(self, camera: str, kind: str, ending: str, compress, topic: str, message, logged: int) -> tuple:
-        stamp = messages.stamp_ns(message.header.stamp)
-        return serialized(topic + ending, compress(stamp, camera, messages.pixels(message, kind)), stamp)
+            return time.monotonic() - begun
+        encoding = time.monotonic() - begun
+        self._recording.take(came, *encoded)
+        return encoding
 
     def _listen(self, topic: str, message) -> None:
         """Keep what is said of the episode, and save it where the operator says so: after their last word on it."""
         try:
             if topic == topics.SIM_RESULT:
-                self._result = dict(json.loads(message.data))
+                self._jobs.tell(partial(self._recording.result, dict(json.loads(message.data))))
                 return
             marks = messages.mark_of(message)
         except (ValueError, TypeError) as error:
             self.get_logger().error(f"{topic} refused: {error}", throttle_duration_sec=2.0)
             return
         save = marks.pop("save", False)
-        self._marks |= marks
+        self._jobs.tell(partial(self._mark, marks))
         if save:
             self._saving.reset()
+
+    def _mark(self, marks: dict) -> None:
+        if not self._recording.mark(marks):
+            self.get_logger().error(f"{topics.MARK} refused: no episode is recorded, {marks} is said of none")
 
     def _settled(self) -> None:
         if not self._saving.is_canceled():
             self._saving.cancel()
-            self._jobs.ask(self._save).add_done_callback(self._complain)
+            self._jobs.ask(self._recording.save).add_done_callback(self._complain)
 
     def _complain(self, future) -> None:
         """Of what nobody waits for, say at least what went wrong."""
@@ -172,29 +180,17 @@ class RecorderNode(Node):
 
         return serve
 
-    def _start(self) -> Path:
-        self._marks = {}
-        return self._recording.start()
-
-    def _save(self) -> Path:
-        return self._recording.save(self._verdict())
-
-    def _verdict(self) -> dict:
-        counts = {"dropped": dict(self._dropped), "lost": dict(self._lost)}
-        return {**self._result, **self._marks, **{name: count for name, count in counts.items() if count}}
-
     def _examine(self) -> None:
         """Have the doctor's quick findings in every episode."""
         self._recording.about["doctor"] = [check._asdict() for check in doctor.examine(doctor.QUICK)]
 
-    def _tick(self) -> None:
-        self._recording.tick(time.monotonic(), self._verdict())
-
     def _report(self) -> None:
-        kept = self._recording
-        values = {"recording": kept.on, "saved": kept.saved, "cut": kept.cut, "kept_s": f"{kept.ring.seconds:.0f}"}
-        values |= {"free": f"{kept.share_free():.3f}", "waiting_mb": f"{self._jobs.waiting / 1e6:.1f}"}
-        for what, counts in (("received", self._received), ("dropped", self._dropped), ("lost", self._lost)):
+        kept, behind = self._recording, self._backlog
+        values = {"recording": kept.on, "saved": kept.saved, "cut": kept.cut, "kept_s": f"{kept.kept:.0f}"}
+        values |= {"free": f"{kept.free:.3f}", "waiting_mb": f"{behind.size / 1e6:.1f}"}
+        values |= {"waiting": behind.waiting, "done": behind.done, "behind_s": f"{behind.seconds:.1f}"}
+        values |= {"picture_ms": f"{1e3 * (behind.encoding + behind.writing):.1f}", "slower": behind.slow}
+        for what, counts in {"received": self._received, **kept.counts}.items():
             values |= {f"{what} {topic}": count for topic, count in counts.items()}
         self._diagnostics.publish(messages.diagnostics(now_ns(self), "recorder", "recording", values))
 

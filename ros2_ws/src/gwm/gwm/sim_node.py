@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+import yaml
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
@@ -18,7 +19,7 @@ from std_msgs.msg import Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory
 
 from gwm import messages
-from gwm.graph import CONTROLLERS
+from gwm.graph import CONTROLLERS, share
 from gwm.node import NEWEST, RELIABLE, STEADY, declare, now_ns, spin
 from gwm.worker import Latest
 from gwm_core import topics
@@ -32,6 +33,12 @@ from gwm_core.sim.tasks import Success, sample_layout
 
 TICK = 0.01  # [s] joint states at 100 Hz
 MOST_CATCH_UP = 0.05  # [s] physics it makes up for in one tick; beyond that simulated time slips, and says so
+
+
+def _configured(controller: str) -> dict:
+    """The parameters of a real controller, which the simulated one behaves by."""
+    text = share("launch/controllers.yaml").read_text()
+    return yaml.safe_load(text)["/**"][CONTROLLERS[controller]]["ros__parameters"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,7 @@ class SimNode(Node):
         self._results = self.create_publisher(String, topics.SIM_RESULT, RELIABLE)
         self._objects = self.create_publisher(String, topics.SIM_OBJECTS, NEWEST)
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
+        self._from_desired = _configured("jtc").get("interpolate_from_desired_state", False)  # its default
         self._command_topic = self._subscribe_as(self._settings.controller)
         self.create_subscription(Float64MultiArray, topics.GRIPPER_COMMAND, self._on_grip, RELIABLE)
         self.create_subscription(String, topics.SIM_EPISODE, self._on_episode, RELIABLE)
@@ -139,8 +147,12 @@ class SimNode(Node):
         return True
 
     def _on_trajectory(self, message) -> bool:
+        stamp = messages.stamp_ns(message.header.stamp)  # 0: it starts now
+        late = time.monotonic() - self._origin - self._sim.time  # of the simulation, which is stepped every 10 ms
+        start = late + (stamp - now_ns(self)) * 1e-9 if stamp else 0.0
         try:
-            self._sim.follow(*messages.joint_states_of(message))
+            times, *states = messages.joint_states_of(message)
+            self._sim.follow(times + start, *states, self._from_desired)
         except ValueError:
             return False
         return True

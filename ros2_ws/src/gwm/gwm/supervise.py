@@ -1,4 +1,4 @@
-"""Starts the graph's processes, respawns those that may die, and stops the gate last."""
+"""Starts the graph's processes, starts again those that may end, and stops the gate last."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import rclpy
 from rclpy.context import Context
 
 from gwm.graph import NodeSpec, command, environment, refuse_mixed_ros
 from gwm.node import wait_to_be_alone
+from gwm.restart import BAD_INPUT, Restarts
 from gwm_core import topics
 
 STOP_TIME = 8.0  # [s] for a clean stop before a process is killed
+PATIENCE = 2.0  # [s] of a stop until it says again what is waited for
 
 
 def refuse_second_graph() -> None:
@@ -31,8 +34,15 @@ def refuse_second_graph() -> None:
         context.shutdown()
 
 
+def open_log(path: Path, mode: str = "w"):
+    """A log file that nobody but its owner can read: what processes print may hold the console's token."""
+    file = open(path, mode, opener=lambda name, flags: os.open(name, flags, 0o600))  # noqa: SIM115
+    os.fchmod(file.fileno(), 0o600)  # one that was there already too
+    return file
+
+
 class Supervisor:
-    """Runs a list of processes. Call ``poll`` often; it respawns and tells when the graph is over."""
+    """Runs a list of processes. Call ``poll`` often; it starts again what ended and tells when the graph is over."""
 
     def __init__(self, nodes: list[NodeSpec], log=None, extra_environment: dict[str, str] | None = None):
         refuse_mixed_ros()
@@ -41,8 +51,9 @@ class Supervisor:
         self._log = log
         self.processes: dict[str, subprocess.Popen] = {}
         self.respawns: dict[str, int] = {}
-        self._young_deaths: dict[str, int] = {}
+        self._restarts = Restarts()
         self._born: dict[str, float] = {}
+        self._due: dict[str, float] = {}  # when a process that ended is started again
         self.code = 0  # what to exit with once the graph is over
 
     def start(self) -> None:
@@ -57,6 +68,8 @@ class Supervisor:
         self._end(gone)
         for name in gone:
             del self.processes[name]
+            self._due.pop(name, None)
+            self._restarts.forget(name)
         self._nodes = wanted
         for name in [name for name in wanted if name not in self.processes]:
             self._spawn(name)
@@ -73,19 +86,28 @@ class Supervisor:
         self._born[name] = time.monotonic()
 
     def poll(self) -> str:
-        """Respawn what may be respawned. Returns "" while all is well, else why the graph is over."""
+        """Start again what is due. Returns "" while the graph goes on, else why it is over."""
+        now = time.monotonic()
         for name, process in list(self.processes.items()):
-            if process.poll() is None:
+            if process.poll() is None or name in self._restarts.refused:
                 continue
-            code, node = process.returncode, self._nodes[name]
-            young = time.monotonic() - self._born[name] < 10.0
-            self._young_deaths[name] = self._young_deaths.get(name, 0) + 1 if young else 0
-            if not node.respawn or code == 2 or self._young_deaths[name] >= 3:
-                self.code = 2 if code == 2 else 1
-                return f"{name} ended with code {code}"
-            self.respawns[name] = self.respawns.get(name, 0) + 1
-            self._spawn(name)
+            if name not in self._due:
+                ending = self._restarts.ended(self._nodes[name], process.returncode, now - self._born[name])
+                if ending.over:
+                    self.code = 2 if process.returncode == BAD_INPUT else 1
+                    return ending.text
+                self._say(ending.text)
+                if ending.delay is not None:
+                    self._due[name] = now + ending.delay
+            elif now >= self._due[name]:
+                del self._due[name]
+                self.respawns[name] = self.respawns.get(name, 0) + 1
+                self._spawn(name)
         return ""
+
+    def poll_all(self) -> str:
+        """As ``poll``, for a run that needs every process: it is over as well when one does not come back."""
+        return self.poll() or self._restarts.missing()
 
     def stop(self) -> None:
         """SIGINT to all but the gate, then to the gate, which ramps to rest first; kill what does not end."""
@@ -93,17 +115,26 @@ class Supervisor:
         self._end([name for name in self.processes if name == "gate"])
 
     def _end(self, names: list[str]) -> None:
-        group = [self.processes[name] for name in names]
-        for process in group:
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-        deadline = time.monotonic() + STOP_TIME
-        for process in group:
-            try:
-                process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        group = {name: self.processes[name] for name in names if self.processes[name].poll() is None}
+        for process in group.values():
+            process.send_signal(signal.SIGINT)
+        begun = now = time.monotonic()
+        told = begun
+        while group and now - begun < STOP_TIME:
+            time.sleep(0.02)
+            now = time.monotonic()
+            group = {name: process for name, process in group.items() if process.poll() is None}
+            if group and now - told > PATIENCE:
+                told = now
+                self._say(f"still waiting for {', '.join(group)}; what does not end is killed in "
+                          f"{STOP_TIME - (now - begun):.0f} s")  # fmt: skip
+        for name, process in group.items():
+            self._say(f"{name} did not end within {STOP_TIME:.0f} s: killed")
+            process.kill()
+            process.wait()
+
+    def _say(self, text: str) -> None:
+        print(f"gwm: {text}", file=self._log or sys.stderr, flush=True)
 
 
 def up(nodes: list[NodeSpec]) -> int:
@@ -115,9 +146,10 @@ def up(nodes: list[NodeSpec]) -> int:
         supervisor.start()
         while not (over := supervisor.poll()):
             time.sleep(0.1)
-        print(f"gwm: {over}; stopping the graph", file=sys.stderr)
+        print(f"gwm: {over}", file=sys.stderr)
         return supervisor.code
     except KeyboardInterrupt:
+        print("\ngwm: stopping the graph, the gate last, which brings the arm to rest", file=sys.stderr, flush=True)
         return 0
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)

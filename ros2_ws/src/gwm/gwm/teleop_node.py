@@ -49,7 +49,7 @@ class TeleopNode(Node):
         self._teleop = Teleop(device, config, site.workspace, site.limits)
         self._authority = Authority("policy" if p.shared else "operator")
         self._shared, self._leader = p.shared, leader
-        self._plans = 0
+        self._plans, self._logged = 0, ""
         self._chunk = self.create_publisher(JointTrajectory, topics.CHUNK, RELIABLE)
         self._alive = self.create_publisher(UInt64, topics.ALIVE, SENSOR)
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
@@ -76,9 +76,9 @@ class TeleopNode(Node):
         return serve
 
     def _take(self) -> str:
+        if self._leader and (reason := self._teleop.engage(True)):
+            return reason  # and whoever led goes on
         self._authority.give("operator", now_ns(self))
-        if self._leader:
-            self._teleop.engage(True)
         return self._teleop.trouble
 
     def _give(self) -> str:
@@ -120,15 +120,16 @@ class TeleopNode(Node):
 
     def _plan(self) -> None:
         self._teleop.rivals(self.count_publishers(self._input))
-        if self._authority.holder != "operator":
-            return
-        chunk = self._teleop.plan(now_ns(self), time.monotonic())
+        chunk = self._teleop.plan(now_ns(self), time.monotonic())  # whoever leads: it notices a device gone silent
         if chunk is not None and self._authority.passes("operator", chunk.stamp, now_ns(self)):
             self._chunk.publish(messages.trajectory(chunk))
             self._plans += 1
 
     def _report(self) -> None:
         teleop = self._teleop
+        if teleop.trouble not in ("", self._logged):
+            self.get_logger().warn(teleop.trouble, throttle_duration_sec=1.0)
+        self._logged = teleop.trouble
         values = {"holder": self._authority.holder, "engaged": teleop.engaged, "plans": self._plans, "ready": True}
         text = teleop.trouble or ("moving" if teleop.engaged else "clutch not held")
         self._diagnostics.publish(messages.diagnostics(now_ns(self), "teleop", text, values, teleop.trouble == ""))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from pathlib import Path
 
 from gwm_core.errors import InputError
+from gwm_core.json_files import STDOUT
 
+CALLED = "GWM_CALLED"  # the command as it was typed, set by the script in the repository
 TASKS = "lift, pick_place or stack"
 
 
@@ -22,9 +25,26 @@ class Parser(argparse.ArgumentParser):
 
 def verb(verbs, name: str, help_: str, example: str, run):
     """Declare a verb; ``run`` takes the parsed arguments and returns the exit code."""
-    parser = verbs.add_parser(name, help=help_, description=help_, epilog=f"example: {example}")
+    parser = verbs.add_parser(name, help=help_, description=help_, epilog=f"example: {as_called(example)}")
     parser.set_defaults(run=run)
     return parser
+
+
+def as_called(text: str) -> str:
+    """``text`` with the command as it was called, ``./gwm`` say, wherever a line to type in begins with gwm."""
+    command = os.environ.get(CALLED, "gwm")
+    return re.sub(r"(^|`)gwm(?= |$)", rf"\1{command}", text)
+
+
+def say_next(text: str) -> None:
+    """Say what is done next: ``gwm ...`` as a line to type in."""
+    print(f"next: {as_called(text)}")
+
+
+def said_by_system(error: OSError) -> str:
+    """One line for what the system refused, with the file where it names one."""
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return ": ".join([*names, error.strerror or str(error) or type(error).__name__])
 
 
 def cores() -> int:
@@ -62,7 +82,7 @@ def natural(name: str, value: int) -> int:
 
 def writable(path: str | None) -> None:
     """Raise InputError now rather than lose the figures of a long run."""
-    if path:
+    if path and path != STDOUT:
         existed = Path(path).exists()
         try:
             with open(path, "a"):
@@ -73,6 +93,18 @@ def writable(path: str | None) -> None:
             Path(path).unlink()
 
 
+def writable_folder(path: str) -> None:
+    """Make a folder, or raise InputError now, before the work, where nothing can be written into it."""
+    import tempfile
+
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another --out") from None
+
+
 class Bar:
     """A progress bar on a terminal, a plain line every tenth elsewhere."""
 
@@ -81,6 +113,11 @@ class Bar:
 
         self._plain, self._total, self._done, self._what = not sys.stderr.isatty(), total, 0, what
         self._bar = tqdm(total=total, desc=what, disable=self._plain)
+
+    def begin(self) -> None:
+        """Say that it has begun, where the first tenth takes long."""
+        if self._plain:
+            print(f"{self._what}: 0/{self._total}", file=sys.stderr, flush=True)
 
     def to(self, done: int, note: str = "") -> None:
         """Show ``done`` of the total."""
@@ -103,5 +140,7 @@ class LateBar:
 
     def __call__(self, done: int, total: int, *_) -> None:
         """Show ``done`` of ``total``."""
-        self._bar = self._bar or Bar(total, self._what)
+        if self._bar is None:
+            self._bar = Bar(total, self._what)
+            self._bar.begin()
         self._bar.to(done)

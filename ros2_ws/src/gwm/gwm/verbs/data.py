@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import multiprocessing
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
@@ -12,6 +11,7 @@ from pathlib import Path
 from gwm.terminal import Bar, cores, positive, verb, writable
 from gwm_core.errors import InputError, one_of
 from gwm_core.json_files import write_json
+from gwm_core.workers import workers
 
 EXPORTS = ("lerobot", "lerobot-v2.1", "robomimic")
 IMPORTS = ("lerobot", "robomimic")
@@ -23,7 +23,7 @@ def add(verbs) -> None:
                  "gwm data info runs", None).add_subparsers(metavar="WHAT", required=True)  # fmt: skip
     p = verb(kinds, "info", "What a folder of episodes holds.", "gwm data info runs", info)
     _folder(p)
-    p = verb(kinds, "verify", "Check every episode: hashes, gaps, time, NaN, missing streams. Exit 1 where one fails.",
+    p = verb(kinds, "verify", "Check every episode: is it whole, and fit to train on? Exit 1 where one has errors.",
              "gwm data verify runs", verify)  # fmt: skip
     _folder(p)
     p.add_argument("--processes", type=int, default=cores())
@@ -67,41 +67,56 @@ def info(args) -> int:
     from gwm_core.data.overview import overview
 
     writable(args.json)
-    groups, open_, trash = overview(Path(args.folder))
+    found = overview(Path(args.folder))
     print(f"{'task':20}{'outcome':10}{'episodes':>9}{'MB':>10}{'minutes':>9}")
-    for group in groups:
+    for group in found.groups:
         minutes = group.seconds / 60
         print(f"{group.task:20}{group.outcome:10}{group.episodes:9}{group.megabytes:10.0f}{minutes:9.1f}")
-    for path in open_:
+    for path, why in found.broken.items():
+        print(f"broken: {path}: {why}")
+    for path in found.unfinished:
         print(f"unfinished: {path} (`gwm data recover {args.folder}`)")
-    print(f"{trash} in the trash")
-    found = {"groups": [asdict(group) for group in groups], "unfinished": [str(p) for p in open_], "trash": trash}
-    _write(args.json, found)
+    print(f"{found.trash} in the trash")
+    _write(args.json, {
+        "groups": [asdict(group) for group in found.groups], "trash": found.trash,
+        "broken": {str(path): why for path, why in found.broken.items()},
+        "unfinished": [str(path) for path in found.unfinished],
+    })  # fmt: skip
     return 0
 
 
 def verify(args) -> int:
-    from gwm_core.data.check import numbering, problems
+    from gwm_core.data.check import findings, numbering
     from gwm_core.data.episode import list_episodes
     from gwm_core.data.recover import unfinished
 
     writable(args.json)
     paths, found = list_episodes(Path(args.folder)), {}
-    for path, wrong in zip(paths, _each(problems, paths, args.processes, "verify")):
-        if wrong:
-            found[str(path)] = wrong
-            print(f"{path}: " + "; ".join(wrong))
+    for path, of_one in zip(paths, _each(findings, paths, args.processes, "verify")):
+        found[str(path)] = of_one
+        told = [f"error: {text}" for text in of_one.errors] + [f"warning: {text}" for text in of_one.warnings]
+        print(f"{path}: " + "; ".join([*told, of_one.fit]))
     notes = [f"{path} was never finished: `gwm data recover {args.folder}`" for path in unfinished(Path(args.folder))]
     notes += numbering(paths)
-    print("\n".join([*notes, f"{len(paths) - len(found)} of {len(paths)} episodes are whole"]))
-    _write(args.json, {"episodes": len(paths), "problems": found, "notes": notes})
-    return int(bool(found))
+    whole = [of_one for of_one in found.values() if not of_one.errors]
+    fit = {kind: sum(not getattr(of_one, kind) for of_one in whole) for kind in ("policy", "world")}
+    print(*notes, sep="\n", end="\n" * bool(notes))
+    print(f"{len(whole)} of {len(paths)} episodes are whole; {fit['policy']} are fit to train a policy on, "
+          f"{fit['world']} a world model")  # fmt: skip
+    _write(args.json, {
+        "episodes": len(paths), "errors": {path: of_one.errors for path, of_one in found.items() if of_one.errors},
+        "warnings": {path: of_one.warnings for path, of_one in found.items() if of_one.warnings},
+        "fit": {path: {"policy": not (of_one.errors or of_one.policy), "world": not (of_one.errors or of_one.world)}
+                for path, of_one in found.items()},
+        "notes": notes,
+    })  # fmt: skip
+    return int(len(whole) < len(paths))
 
 
 def _each(work, items: list, processes: int, what: str) -> Iterator:
     """What ``work`` makes of every item, in order, by several processes, behind a bar."""
     bar = Bar(len(items), what)
-    with multiprocessing.get_context("spawn").Pool(max(1, min(positive("processes", processes), len(items)))) as pool:
+    with workers(positive("processes", processes), len(items)) as pool:
         for result in pool.imap(work, items):
             bar.step()
             yield result
@@ -127,11 +142,17 @@ def recover(args) -> int:
     return int(failed > 0)
 
 
-def _table(path: Path, fps: int):
+def _tables(path: Path, fps: int) -> list:
+    """The tables of an episode; what was left out of it is said."""
     from gwm_core.data.episode import read_episode
-    from gwm_core.data.table import tabulate
+    from gwm_core.data.table import tables
 
-    return tabulate(read_episode(path), fps)
+    episode = read_episode(path)
+    made = tables(episode, fps)
+    breaks = [f"rows break off {len(made) - 1} times: {len(made)} episodes are made of it"] * (len(made) > 1)
+    for note in (*episode.notes, *breaks):
+        print(f"{path}: {note}", file=sys.stderr)
+    return made
 
 
 def stats(args) -> int:
@@ -140,7 +161,8 @@ def stats(args) -> int:
 
     writable(args.json)
     paths = list_episodes(Path(args.folder))
-    found = statistics(list(_each(partial(_numbers, fps=10), paths, args.processes, "read")))
+    read = _each(partial(_numbers, fps=10), paths, args.processes, "read")
+    found = statistics([table for tables in read for table in tables])
     for column, values in found.items():
         print(f"{column}\n{'':4}{'':20}{'min':>10}{'mean':>10}{'max':>10}{'std':>10}")
         for row in zip(values["names"], values["min"], values["mean"], values["max"], values["std"]):
@@ -149,11 +171,11 @@ def stats(args) -> int:
     return 0
 
 
-def _numbers(path: Path, fps: int):
-    """A table without its pictures, which need not travel between processes."""
+def _numbers(path: Path, fps: int) -> list:
+    """Tables without their pictures, which need not travel between processes."""
     from dataclasses import replace
 
-    return replace(_table(path, fps), color={}, depth={})
+    return [replace(table, color={}, depth={}) for table in _tables(path, fps)]
 
 
 def view(args) -> int:
@@ -167,29 +189,35 @@ def view(args) -> int:
 
 
 def export(args) -> int:
-    from gwm_core.data.episode import INFO, list_episodes
+    from gwm_core.data.episode import list_episodes, read_infos
     from gwm_core.data.partial import refuse_inside
 
     one_of("kind", args.kind, EXPORTS)
     refuse_inside(Path(args.folder), Path(args.out))
-    paths = list_episodes(Path(args.folder))
-    if not args.all:
-        paths = [path for path in paths if json.loads((path / INFO).read_text()).get("success") is not False]
+    infos = read_infos(list_episodes(Path(args.folder)))
+    paths = [path for path, info in infos.items() if args.all or info.get("success") is not False]
     if not paths:
         raise InputError(f"only failed episodes in {args.folder}: --all exports them too")
-    bar, out = Bar(len(paths), "export"), Path(args.out)
-    tables = (_table(path, positive("fps", args.fps)) for path in paths)
+    out, tables = Path(args.out), _all_tables(paths, positive("fps", args.fps))
     if args.kind == "robomimic":
         from gwm_core.data.robomimic import export_robomimic
 
-        summary = export_robomimic(tables, out, progress=bar.to)
+        summary = export_robomimic(tables, out)
     else:
         from gwm_core.data.lerobot import export_lerobot
 
         version = "v2.1" if args.kind.endswith("v2.1") else "v3.0"
-        summary = export_lerobot(tables, out, version, video=not args.images, progress=bar.to)
+        summary = export_lerobot(tables, out, version, video=not args.images)
     print(f"{out}: {summary.episodes} episodes, {summary.rows} rows, {summary.size / 1e6:.0f} MB")
     return 0
+
+
+def _all_tables(paths: list[Path], fps: int) -> Iterator:
+    """The tables of all episodes, behind a bar."""
+    bar = Bar(len(paths), "export")
+    for path in paths:
+        yield from _tables(path, fps)
+        bar.step()
 
 
 def import_(args) -> int:

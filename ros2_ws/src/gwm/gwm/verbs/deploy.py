@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gwm.terminal import renderer, shipped, verb
+from gwm.terminal import renderer, shipped, verb, writable_folder
 
 GOLDEN, GOLDEN_SEED = 8, 4000  # moments kept in a bundle, and the first simulated episode they are from
 
@@ -31,6 +31,7 @@ def compile_(args) -> int:
     folder = Path(args.out or source)
     if args.out:
         check_place(source, folder)
+        writable_folder(str(folder.absolute().parent))
         _bundle(source, folder, args.data)
     bundle = open_bundle(folder)
     actor = Actor(folder, backend=args.backend, precision=args.precision)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from gwm.terminal import TASKS, Bar, LateBar, cores, positive, renderer, shipped, verb, writable
+from gwm.terminal import TASKS, Bar, LateBar, cores, positive, renderer, shipped, verb, writable, writable_folder
 from gwm.verbs import futures, protocols
 from gwm_core.errors import InputError
 from gwm_core.json_files import write_json
@@ -76,6 +76,7 @@ def collect(args) -> int:
         args.task, Path(args.out), positive("episodes", args.episodes), args.seed, args.difficulty, renderer(),
         args.play,
     )  # fmt: skip
+    writable_folder(args.out)
     bar = Bar(args.episodes, f"collect {args.task}")
     failed = collect(config, positive("processes", args.processes), lambda ok: bar.step())
     print(f"{args.episodes - failed} episodes in {args.out}" + f", {failed} left out: the expert failed" * (failed > 0))
@@ -98,7 +99,7 @@ def train_policy(args) -> int:
     from gwm_core.learn.train import train_policy
     from gwm_core.model.config import POLICIES
 
-    network, config = _configs(args, POLICIES)
+    network, config = _configs(args, POLICIES, "policy")
     world = Path(args.world) if args.world else None
     if world:
         from gwm_core.deploy.foresight import Foresight
@@ -120,11 +121,12 @@ def train_vae(args) -> int:
     from gwm_core.learn.train import train_vae
     from gwm_core.model.config import VAES
 
-    network, config = _configs(args, VAES)
+    network, config = _configs(args, VAES, "vae")
     clips = load_clips(_folders(args), network.lift, args.processes, LateBar("lift"))
-    figures = _train(args, config, partial(train_vae, clips, network))
+    figures = _train(args, config, partial(train_vae, clips, network, follow=LateBar("follow")))
     print(f"{args.out}: held-out scenes {figures['psnr']:.1f} dB, cube and gripper {figures['psnr_parts']:.1f} dB, "
-          f"Chamfer {figures['chamfer_mm']:.1f} mm, cube {figures['cube_mm']:.1f} mm")  # fmt: skip
+          f"Chamfer {figures['chamfer_mm']:.1f} mm, cube {figures['cube_mm']:.1f} mm".replace("nan mm", "not seen")
+          .replace("nan dB", "not seen"))  # fmt: skip
     return 0
 
 
@@ -135,7 +137,7 @@ def train_world(args) -> int:
     from gwm_core.model.checkpoint import load_vae, refuse_others
     from gwm_core.model.config import WORLDS
 
-    network, config = _configs(args, WORLDS)
+    network, config = _configs(args, WORLDS, "world")
     if not 0 <= args.ahead <= SEQUENCE:
         raise InputError(f"--ahead must lie in 1-{SEQUENCE} (0: features do not look ahead), got {args.ahead}")
     network = replace(network, ahead=args.ahead)
@@ -161,7 +163,7 @@ def train_image(args) -> int:
     from gwm_core.learn.image_model import train_image_model
     from gwm_core.model.config import IMAGE_MODELS, VAES
 
-    network, config = _configs(args, IMAGE_MODELS)
+    network, config = _configs(args, IMAGE_MODELS, "image")
     lift = VAES[args.config][0].lift  # the cached clips of the VAE of the same name; of scenes nothing is used
     clips = load_clips(_folders(args), lift, args.processes, LateBar("lift"))
     figures = _train(args, config, partial(train_image_model, clips, network))
@@ -180,21 +182,21 @@ def _folders(args) -> list[Path]:
     return folders
 
 
-def _configs(args, among: dict) -> tuple:
-    """The named configurations with what the flags change, and a folder to write to."""
+def _configs(args, among: dict, kind: str) -> tuple:
+    """The named configurations with what the flags change, and a folder to write to that holds no other ``kind``."""
     import torch
 
+    from gwm_core.learn.fit import refuse_finished
     from gwm_core.model.config import named_config
+    from gwm_core.model.weights import MANIFESTS
 
     if args.device not in ("cpu", "cuda") or (args.device == "cuda" and not torch.cuda.is_available()):
         raise InputError(f"device '{args.device}' is not there: valid are cpu{', cuda' * torch.cuda.is_available()}")
     network, config = named_config(args.config, among)
     given = {name: getattr(args, name) for name in ("iterations", "batch")}
     changes = {name: positive(name, value) for name, value in given.items() if value is not None}
-    try:
-        Path(args.out).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write {args.out}: {error.strerror}; choose another --out") from None
+    refuse_finished(Path(args.out), MANIFESTS[kind])
+    writable_folder(args.out)
     return network, replace(config, seed=args.seed, **changes)
 
 
@@ -204,6 +206,7 @@ def _train(args, config, train) -> dict:
     from gwm_core.learn.processes import joined
 
     bar = Bar(config.iterations, "train")
+    bar.begin()
 
     def learned(done: int, total: int, figures: dict) -> None:
         bar.to(done, " ".join(f"{name} {value:.4g}" for name, value in figures.items()))

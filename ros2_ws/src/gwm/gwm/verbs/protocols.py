@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from gwm.terminal import cores, positive, renderer, shipped, verb
@@ -31,21 +32,25 @@ def add_eval(kinds) -> None:
 
 def evaluate_protocol(args) -> int:
     from gwm import protocol
-    from gwm.graph import parse
+    from gwm.arguments import parse
 
     second, source = Path(args.second) if args.second else None, Path(args.source)
     out = Path(args.out) if args.out else None
     if second is not None and not second.is_file():
         raise InputError(f"no file {second}")
+    trouble, code = "", 0
     if args.report:
         folder = out or (source if source.is_dir() else source.with_suffix(""))
     else:
         if args.by_hand and args.live is None:
             raise InputError("--by-hand is for --live: without it trials run unattended")
         live = None if args.live is None else parse(args.live)
-        folder = protocol.run(source, out, positive("processes", args.processes), renderer(), live, args.by_hand)
-    protocol.report(folder, not args.blind, second, renderer())
-    return 0
+        processes = positive("processes", args.processes)
+        folder, trouble, code = protocol.run(source, out, processes, renderer(), live, args.by_hand)
+    protocol.report(folder, not (args.blind or trouble), second, renderer())
+    if trouble:
+        print(f"gwm: {trouble}", file=sys.stderr)
+    return code
 
 
 def evaluate_imagined(args) -> int:

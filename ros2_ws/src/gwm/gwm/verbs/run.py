@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import os
+import textwrap
 
-from gwm.terminal import TASKS, positive, shipped, verb, writable
+from gwm.terminal import TASKS, natural, positive, shipped, verb, writable
+from gwm_core.errors import one_of
 
 
 def add(verbs) -> None:
@@ -24,7 +27,9 @@ def add(verbs) -> None:
     p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
 
     p = verb(verbs, "up", "Start the graph and leave it running until Ctrl-C.", "gwm up robot:=sim", up)
-    p.add_argument("arguments", nargs="*", metavar="NAME:=VALUE", help="the same arguments as bringup.launch.py")
+    p.formatter_class, p.usage = argparse.RawDescriptionHelpFormatter, "%(prog)s [-h] [NAME:=VALUE ...]"
+    p.description += f"\n\n{_arguments()}"
+    p.add_argument("arguments", nargs="*", metavar="NAME:=VALUE", help="as above, and as of bringup.launch.py")
 
     verb(verbs, "teleop", "Move the arm with this terminal's keyboard, beside `gwm up mode:=teleop device:=keyboard`.",
          "gwm teleop", teleop)  # fmt: skip
@@ -35,22 +40,42 @@ def add(verbs) -> None:
     verb(verbs, "test", "Run the tests; what follows is passed on to pytest.", "gwm test -k gate", test)
 
 
-def demo(args) -> int:
-    from gwm.graph import refuse_mixed_ros
+def _arguments() -> str:
+    """The arguments of the graph: name, default, meaning."""
+    from gwm.arguments import defaults, described
 
-    refuse_mixed_ros()
+    texts, values = described(), defaults()
+    lines = []
+    for name, value in values.items():
+        shown = str(value).lower() if isinstance(value, bool) else value
+        lines += textwrap.wrap(f"{name}:={shown}  {texts[name]}", 100, initial_indent="  ", subsequent_indent=" " * 6)
+    return "arguments and their defaults:\n" + "\n".join(lines)
+
+
+def demo(args) -> int:
+    from gwm.graph import TASKS as KNOWN
+    from gwm.graph import graph, refuse_mixed_ros
+
+    refuse_mixed_ros()  # and the words, before imports that take seconds
     positive("episodes", args.episodes)
+    natural("seed", args.seed)
+    one_of("task", args.task, KNOWN)
+    one_of("difficulty", args.difficulty, ("nominal", "hard"))
     writable(args.json)
+    policy = args.policy or shipped()
+    graph(task=args.task, policy=policy)
     from gwm.demo import run_demo
 
-    return run_demo(args, args.policy or shipped())
+    return run_demo(args, policy)
 
 
 def up(args) -> int:
-    from gwm.graph import graph, parse, refuse_mixed_ros
+    from gwm.arguments import check, parse
+    from gwm.graph import graph
 
-    refuse_mixed_ros()
-    nodes = graph(**parse(args.arguments))
+    values = parse(args.arguments)
+    nodes = graph(**values)
+    check(values)
     from gwm.supervise import up
 
     return up(nodes)

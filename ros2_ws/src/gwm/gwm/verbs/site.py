@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from gwm.terminal import verb, writable
+from gwm_core.errors import one_of
 from gwm_core.json_files import write_json
 
 
@@ -14,17 +15,18 @@ def add(verbs) -> None:
     kinds = kinds.add_subparsers(metavar="WHAT", required=True)
     p = verb(kinds, "check", "Say what is in a site file; exit 2 and the reason when it is refused.",
              "gwm site check ~/.config/gwm/site.yaml", check)  # fmt: skip
-    p.add_argument("file", help="the site file (launch/site.example.yaml is one, with comments)")
-    p.add_argument("--json", metavar="FILE", help="write what was found to FILE")
+    p.add_argument("file", nargs="?", default="", help="the site file (default ~/.config/gwm/site.yaml; "
+                   "launch/site.example.yaml is one, with comments)")  # fmt: skip
+    p.add_argument("--robot", default="fr3", help="fr3, or sim: without a file the simulation's own site (default fr3)")
+    p.add_argument("--json", metavar="FILE", help="write what was found to FILE (- writes it to stdout)")
 
 
 def check(args) -> int:
     from gwm_core.control.limits import UNITS
-    from gwm_core.site import load_site, mounts
+    from gwm_core.site import mounts, site_of
 
     writable(args.json)
-    site = load_site(args.file)
-    mounts(site)
+    site = site_of(one_of("robot", args.robot, ("sim", "fr3")), args.file)
     found = {
         "robot": site.robot,
         "robot_ip": site.robot_ip,
@@ -34,6 +36,7 @@ def check(args) -> int:
         "limits": {name: getattr(site.limits, name).tolist() for name in UNITS},
         "tasks": {name: task.to_dict() for name, task in site.tasks.items()},
         "cameras": {name: camera.to_dict() for name, camera in site.cameras.items()},
+        "mounts": mounts(site),
         "remarks": _remarks(site),
     }
     if args.json:
@@ -58,6 +61,8 @@ def check(args) -> int:
 
 def _remarks(site) -> list[str]:
     """What is allowed and probably not meant."""
+    from gwm_core.scene.coverage import misses
+
     remarks = [] if site.robot_ip else ["no robot.ip: give robot_ip:=... at every start"]
     for name, camera in site.cameras.items():
         reach = float((camera.T[:3, 3] ** 2).sum() ** 0.5)
@@ -65,4 +70,6 @@ def _remarks(site) -> list[str]:
             remarks.append(f"cameras.{name} has no serial: with two cameras a driver takes whichever it finds first")
         if reach > (0.5 if camera.moving else 3.0):
             remarks.append(f"cameras.{name} is {reach:.1f} m from its frame: metres, not millimetres?")
+        if reason := misses(site, name):
+            remarks.append(f"cameras.{name} {reason}")
     return remarks

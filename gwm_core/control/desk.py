@@ -1,0 +1,73 @@
+"""What a command of the operator would be refused for, from what gate and recorder last said of themselves.
+
+The page shows it beside its buttons. The gate and the recorder decide for themselves; commands that go to a topic,
+which gives no answer, are refused by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+REST = ("DISARMED", "HOLD")
+
+
+def refusals(
+    gate: Mapping[str, str], recorder: Mapping[str, str], future: str | None, trial: bool = False
+) -> dict[str, str]:
+    """Command -> why it would be refused now; those that would be obeyed are left out.
+
+    Args:
+        gate: values of gate/status; empty: the gate is silent.
+        recorder: values of the recorder's report; empty: it is silent.
+        future: id of the newest plan that was imagined, "" for none yet; None: nothing imagines.
+        trial: whether a protocol waits for a verdict, recorded or not.
+    """
+    found = _of_the_gate(gate, future) | _of_the_recorder(recorder, trial)
+    return {command: reason for command, reason in found.items() if reason}
+
+
+def _of_the_gate(gate: Mapping[str, str], future: str | None) -> dict[str, str]:
+    commands = ("arm", "home", "reset", "mode", "approve", "beat", "lay")
+    if not gate:
+        return dict.fromkeys(commands, "the gate is silent")
+    state, mode, waiting = gate.get("state", ""), gate.get("mode", ""), gate.get("waiting", "")
+    fault = "in FAULT: reset first" if state == "FAULT" else ""
+    moves = "" if fault or state in REST else f"not in {state}: hold first"
+    troubled = fault or gate.get("trouble")
+    return {
+        "arm": fault or ("still coming to rest" if state == "STOPPING" else _armed(gate)),
+        "home": fault or moves or ("not in shadow" if mode == "shadow" else ""),
+        "reset": "" if troubled else "nothing is to be reset",
+        "mode": fault or moves,
+        "approve": _no_approval(mode, waiting, future),
+        "beat": "" if mode == "hold_to_run" else f"the mode is {mode}, not hold_to_run",
+        "lay": moves or _away(gate),
+    }
+
+
+def _armed(gate: Mapping[str, str]) -> str:
+    return "armed already" if gate.get("armed") == "True" else ""
+
+
+def _no_approval(mode: str, waiting: str, future: str | None) -> str:
+    if mode != "approve":
+        return f"the mode is {mode}, not approve"
+    if not waiting:
+        return "no plan waits"
+    return "" if future in (None, waiting) else "the future of the plan that waits is not shown yet"
+
+
+def _away(gate: Mapping[str, str]) -> str:
+    """The simulation puts the arm home with the table; an arm that is held elsewhere would be in FAULT."""
+    held = gate.get("state") == "HOLD" and gate.get("cause") != "at home"
+    return "the arm is held: home or stop first" if held else ""
+
+
+def _of_the_recorder(recorder: Mapping[str, str], trial: bool) -> dict[str, str]:
+    if not recorder:
+        return dict.fromkeys(("start", "save", "discard", "redo", "keep", "mark"), "the recorder is silent")
+    on = recorder.get("recording") == "True"
+    off = "" if on else "not recording"
+    told = "" if on or trial else "not recording"
+    start = "recording already" if on else ""
+    return {"start": start, "discard": off, "redo": off, "save": told, "mark": told}

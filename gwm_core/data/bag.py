@@ -1,0 +1,128 @@
+"""The messages of a bag in the order in which they came, and its pictures when they are asked for.
+
+A bag may be larger than the memory: one pass reads what is small and notes where the pictures are.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from mcap.data_stream import ReadDataStream
+from mcap.exceptions import McapError
+from mcap.reader import make_reader
+from mcap.records import Chunk, Message
+from mcap.stream_reader import breakup_chunk
+from rosbags.typesys.store import SerdeError
+from zstandard import ZstdError
+
+from gwm_core.data.cdr import deserialize
+from gwm_core.errors import InputError
+
+DAMAGE = (OSError, McapError, ZstdError, SerdeError, struct.error, EOFError, LookupError, ValueError, TypeError,
+          AttributeError, RecursionError, RuntimeError, MemoryError, OverflowError)  # fmt: skip
+_LARGEST = 256 << 20  # [bytes] of a chunk; the recorder's have 1 MiB and one message
+_KEPT = 8  # chunks at hand: streams of pictures lie side by side
+_STAMP = struct.Struct("<iI")  # seconds and nanoseconds of a header, behind the four bytes of the encapsulation
+
+
+class Place(NamedTuple):
+    """Of a message: number of the chunk, and of the message in it."""
+
+    chunk: int
+    message: int
+
+
+class Received(NamedTuple):
+    """A message: ``logged`` [ns] is the log time."""
+
+    topic: str
+    kind: str
+    logged: int
+    content: bytes
+    place: Place
+
+    @property
+    def stamp(self) -> int:
+        """Of its header [ns]."""
+        seconds, nanoseconds = _STAMP.unpack_from(self.content, 4)
+        return seconds * 1_000_000_000 + nanoseconds
+
+
+class Bag:
+    """A folder of MCAP files with an index. Raises what ``DAMAGE`` lists for a damaged one."""
+
+    def __init__(self, folder: Path):
+        self._chunks: list[tuple[Path, int, int]] = []  # file, offset and length [bytes]
+        self._channels: dict[tuple[Path, int], tuple[str, str]] = {}  # topic and type
+        for path in sorted(Path(folder).rglob("*.mcap")):
+            with open(path, "rb") as file:
+                summary = make_reader(file).get_summary()
+            if summary is None or not summary.chunk_indexes:
+                raise ValueError(f"{path.name} has no index")
+            for index in sorted(summary.chunk_indexes, key=lambda index: index.chunk_start_offset):
+                self._chunks.append((path, index.chunk_start_offset, index.chunk_length))
+            for number, channel in summary.channels.items():
+                kind = summary.schemas[channel.schema_id].name
+                self._channels[path, number] = channel.topic.lstrip("/"), kind
+        if not self._chunks:
+            raise ValueError("no bag")
+        self.messages_of = functools.lru_cache(_KEPT)(self._read)
+
+    def _read(self, number: int) -> list[Message]:
+        """The messages of a chunk."""
+        path, offset, length = self._chunks[number]
+        if not 9 < length <= _LARGEST:
+            raise ValueError(f"a chunk of {length} bytes")
+        with open(path, "rb") as file:
+            file.seek(offset)
+            data = file.read(length)
+        chunk = Chunk.read(ReadDataStream(io.BytesIO(data[9:])))
+        if chunk.uncompressed_size > _LARGEST:
+            raise ValueError(f"a chunk of {chunk.uncompressed_size} bytes")
+        return [record for record in breakup_chunk(chunk, validate_crc=True) if isinstance(record, Message)]
+
+    def received(self, wanted: Callable[[str, str], bool]) -> Iterator[Received]:
+        """The messages whose topic and type are ``wanted``, in the order they were written in."""
+        for number, (path, _, _) in enumerate(self._chunks):
+            for k, message in enumerate(self._read(number)):
+                topic, kind = self._channels[path, message.channel_id]
+                if wanted(topic, kind):
+                    yield Received(topic, kind, message.log_time, message.data, Place(number, k))
+
+
+class Pictures(Sequence):
+    """Compressed images of one stream in order of time: stamp [ns] and bytes, read from the bag when asked for."""
+
+    def __init__(self, bag: Bag, name: str, kind: str, stamps: list[int], places: list[Place]):
+        self.stamps, self._places = np.array(stamps, np.int64), places
+        self._bag, self._name, self._kind = bag, name, kind
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, k: int) -> tuple[int, np.ndarray]:
+        """Stamp and bytes. Raises InputError where it cannot be read."""
+        place, stamp = self._places[k], int(self.stamps[k])
+        try:
+            content = self._bag.messages_of(place.chunk)[place.message].data
+            return stamp, deserialize(content, self._kind).data
+        except DAMAGE as error:
+            raise InputError(f"{self._name}: image of {stamp} cannot be read ({error!r})") from None
+
+
+class Picture(NamedTuple):
+    """One of ``Pictures``, not yet read."""
+
+    stream: Pictures
+    k: int
+
+    @property
+    def data(self) -> np.ndarray:
+        """Its bytes."""
+        return self.stream[self.k][1]

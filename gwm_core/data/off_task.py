@@ -1,0 +1,64 @@
+"""When the arm did not follow the task: homing, ramps, holds, faults, and times the gate was not heard of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+SILENT = 500_000_000  # [ns] that a status holds for; the gate publishes it every 100 ms, and at each change
+_SAME_PERIOD = 20_000_000  # [ns] before a status: the command of the gate's period that the status ends
+
+
+class Interval(NamedTuple):
+    """Both ends belong to it."""
+
+    begin: int  # [ns]
+    end: int  # [ns]
+    why: str  # state and cause as the gate named them
+
+
+def off_task_intervals(
+    statuses: Sequence[tuple[int, Mapping[str, str]]], command_stamps: np.ndarray, span: tuple[int, int]
+) -> list[Interval]:
+    """What of an episode no demonstration may be learnt from, by what the gate said of itself.
+
+    Args:
+        statuses: stamp [ns] and values of each gate/status, in any order.
+        command_stamps: (C,) int64 [ns], of gate/command: a change of state begins with the command sent just before it.
+        span: first and last stamp [ns] of the episode.
+
+    Returns:
+        intervals in order of time, without overlap. None where no status was recorded: no gate was there to stop.
+    """
+    if not statuses:
+        return []
+    command_stamps = np.sort(command_stamps)
+    told = sorted(((_begin(stamp, command_stamps), _why(values)) for stamp, values in statuses), key=lambda t: t[0])
+    first, last = span
+    pieces = [(first, told[0][0], "gate not heard")]
+    for (begin, why), (after, _) in zip(told, [*told[1:], (last + 1, "")]):
+        heard = min(after, begin + SILENT)
+        pieces += [(begin, heard, why), (heard, after, "gate not heard")]
+    found: list[Interval] = []
+    for begin, after, why in pieces:
+        if after <= begin or not why:
+            continue
+        if found and found[-1].why == why and found[-1].end == begin - 1:
+            found[-1] = found[-1]._replace(end=after - 1)
+        else:
+            found.append(Interval(int(begin), int(after) - 1, why))
+    return found
+
+
+def _begin(stamp: int, command_stamps: np.ndarray) -> int:
+    last = int(np.searchsorted(command_stamps, stamp, "right")) - 1
+    near = last >= 0 and stamp - command_stamps[last] <= _SAME_PERIOD
+    return int(command_stamps[last]) if near else stamp
+
+
+def _why(values: Mapping[str, str]) -> str:
+    """Why the arm does not follow the task, or "". A plan is followed where the gate names one and moves."""
+    following = values["cause"] == "following plans" or values["plan"] != "0"
+    return "" if values["state"] == "RUNNING" and following else f"{values['state']}: {values['cause']}"

@@ -1,0 +1,76 @@
+"""The demo as a person runs it, disturbed: whatever happens, it ends with its table and says what did."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from test_live_graph import children_of
+
+from gwm_core.data.recover import recover
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+def start(folder, *more):
+    command = [sys.executable, "-m", "gwm.cli", "demo", "--policy", "expert", "--no-imagination", "--headless"]
+    return subprocess.Popen(
+        [*command, "--out", str(folder), *more], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        process_group=0,
+    )  # fmt: skip
+
+
+def read_until(child, text):
+    said = ""
+    while text not in said:
+        line = child.stdout.readline()
+        assert line, said
+        said += line
+    return said
+
+
+def until_it_records(folder, child):
+    while not list(folder.rglob("*.partial")):
+        assert child.poll() is None
+        os.sched_yield()
+
+
+def test_a_recorder_that_dies_costs_an_episode_and_a_simulation_that_dies_the_rest(domain, tmp_path):
+    child = start(tmp_path, "--episodes", "3", "--json", str(tmp_path / "figures.json"))
+    said = read_until(child, "ready: ")
+    until_it_records(tmp_path, child)
+    (recorder,) = (pid for pid, words in children_of(child.pid).items() if "recorder_node" in words)
+    os.kill(recorder, signal.SIGKILL)
+    said += read_until(child, "episode 1/3")
+    (sim,) = (pid for pid, words in children_of(child.pid).items() if "sim_node" in words)
+    os.kill(sim, signal.SIGKILL)
+    rest, _ = child.communicate(timeout=60)
+    said += rest
+    assert child.returncode == 1 and "Traceback" not in said, said
+    assert "judge" in rest and "0 violations" in rest and "of 3 ended; sim ended with code -9" in rest
+    assert "seed 9000: success" in rest and "recorder/save: not recording" in rest, rest
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["code"] == 1 and figures["rows"][0]["trouble"] and figures["rows"][0]["success"]
+    assert "episode_000000.partial was not saved: `gwm data recover" in rest
+
+
+def test_an_interrupted_demo_says_what_it_waits_for_and_what_it_leaves(domain, tmp_path):
+    child = start(tmp_path, "--episodes", "3")
+    read_until(child, "ready: ")
+    until_it_records(tmp_path, child)
+    os.killpg(child.pid, signal.SIGINT)  # as a terminal does
+    said = read_until(child, "interrupted; waiting for sim")
+    child.send_signal(signal.SIGINT)  # whoever is impatient leaves no process behind
+    rest, _ = child.communicate(timeout=60)
+    assert child.returncode == 130 and "Traceback" not in said + rest, said + rest
+    assert "0 of 3 ended; interrupted" in rest and "seed 9000: NOT ENDED" in rest
+    (partial,) = tmp_path.rglob("*.partial")
+    assert f"`gwm data recover {partial}`" in rest
+    assert recover(partial)[1] > 0
+    assert [log.stat().st_mode & 0o777 for log in Path(tmp_path).rglob("nodes.log")] == [0o600]
