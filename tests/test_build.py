@@ -11,6 +11,7 @@ from gwm.cli import main
 from scipy.spatial.transform import Rotation
 
 from gwm_core.bench.hostile_data import samples
+from gwm_core.data.bag import Pictures
 from gwm_core.data.contact_sheet import pictures
 from gwm_core.data.episode import read_episode
 from gwm_core.data.table import write_table
@@ -281,37 +282,40 @@ def test_a_whole_sequence_that_does_not_fit_into_memory_is_refused_with_the_stri
     assert [frame.camera for frame in read_source(folder, 2).frames] == ["rgb/0.png", "rgb/2.png"]
 
 
+def keep(episode, camera, kind, rows, later=0):
+    """Only these images of a stream, as if the others were lost, with stamps ``later`` [ns]."""
+    own = episode.images[camera, kind]
+    places = [own._places[k] for k in rows]
+    episode.images[camera, kind] = Pictures(own._bag, own._name, own._kind, own.stamps[rows] + later, places)
+
+
 def test_an_episodes_colour_and_depth_are_of_one_moment(tmp_path):
     """The first colour image was lost: by position, the colour of one moment would be seen at the depth of another."""
     (table,) = samples(1, 6)
-    path = write_table(table, tmp_path / "episode")
-    episode = read_episode(path)
+    episode = read_episode(write_table(table, tmp_path / "episode"))
+    whole = dict(episode.images)
     for camera in episode.cameras:
-        del episode.images[camera, "color"][0]
-    found = episode_frames(episode)
-    for frame in found:
-        stamp, depth = episode.images[frame.camera, "depth"][1]
+        keep(episode, camera, "color", list(range(1, 6)))
+    for frame in episode_frames(episode):
+        (stamp, color), (_, depth) = (whole[frame.camera, kind][1] for kind in ("color", "depth"))
         assert frame.stamp == stamp
-        np.testing.assert_array_equal(frame.depth, episode.frame(frame.camera, stamp, episode.images[
-            frame.camera, "color"][0][1], depth).depth)  # fmt: skip
+        np.testing.assert_array_equal(frame.depth, episode.frame(frame.camera, stamp, color, depth).depth)
     for camera in episode.cameras:
-        episode.images[camera, "depth"][:] = [(stamp + 50_000_000, data) for stamp, data in
-                                              episode.images[camera, "depth"]]  # fmt: skip
+        keep(episode, camera, "depth", list(range(6)), 50_000_000)
     with pytest.raises(ValueError, match="same stamp"):
         episode_frames(episode)
 
 
 def test_pictures_of_an_episode_are_even_in_time_whatever_became_of_its_depth(tmp_path):
     (table,) = samples(1, 8)
-    path = write_table(table, tmp_path / "episode")
-    episode = read_episode(path)
+    episode = read_episode(write_table(table, tmp_path / "episode"))
     shown = [color for _, color in episode.images["front", "color"]]
-    del episode.images["front", "color"][1:4]  # lost; and most of the depth
-    del episode.images["front", "depth"][2:]
+    keep(episode, "front", "color", [0, 4, 5, 6, 7])
+    keep(episode, "front", "depth", [0, 1])
     for picture, k in zip(pictures(episode, "front", 3), (0, 4, 7), strict=True):  # 4 is nearest to the middle
         rgb = cv2.imdecode(shown[k], cv2.IMREAD_COLOR)[..., ::-1]
         np.testing.assert_array_equal(picture, cv2.resize(rgb, picture.shape[1::-1], interpolation=cv2.INTER_AREA))
-    episode.images["front", "color"].clear()
+    keep(episode, "front", "color", [])
     with pytest.raises(InputError, match="no pictures of camera front"):
         pictures(episode, "front", 3)
 

@@ -46,11 +46,10 @@ def pictures(episode: Episode, camera: str, count: int) -> list[np.ndarray]:
 def _evenly(episode: Episode, camera: str, count: int) -> list[np.ndarray]:
     """``count`` colour images, compressed, at even times; none where there are none."""
     color = episode.images[camera, "color"]
-    stamps = np.array([stamp for stamp, _ in color], np.int64)
-    if not len(stamps):
+    if not len(color):
         return []
-    due = np.linspace(stamps[0], stamps[-1], count)
-    return [color[np.abs(stamps - stamp).argmin()][1] for stamp in due]
+    due = np.linspace(color.stamps[0], color.stamps[-1], count)
+    return [color[int(np.abs(color.stamps - stamp).argmin())][1] for stamp in due]
 
 
 def stills(path: Path, count: int = 5) -> list[bytes]:
