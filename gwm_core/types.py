@@ -25,7 +25,7 @@ class Frame:
     T_base_camera: np.ndarray  # (4, 4)
 
     def __post_init__(self):
-        if self.color.shape[:2] != self.depth.shape or self.depth.size == 0:
+        if self.color.shape != (*self.depth.shape, 3) or self.depth.size == 0:
             raise ValueError(f"{self.camera}: colour {self.color.shape} and aligned depth {self.depth.shape} differ")
         if not (np.all(np.isfinite(self.K)) and self.K[0, 0] > 0 and self.K[1, 1] > 0):
             raise ValueError(f"{self.camera}: camera matrix {np.round(self.K, 3).tolist()} has no focal length")

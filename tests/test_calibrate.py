@@ -402,7 +402,7 @@ def change(folder, edit):
         (lambda i: i["views"][1].update(q=[float("nan")] * 7), "view 1.*seven finite joints"),
         (lambda i: i["views"][1].update(q="x"), "view 1"),
         (lambda i: i["views"][1].update(color="../out.png"), "outside the folder"),
-        (lambda i: i["views"][1].update(color="none.png"), "none.png is not a uint8 image"),
+        (lambda i: i["views"][1].update(color="none.png"), "none.png is missing"),
         (lambda i: i["views"][1].update(depth="00.png"), "00.png is not a uint16 image"),
         (lambda i: i["views"][1].update(width=3.0), "width of 0-0.08"),
         (lambda i: i["views"][1].pop("color"), "view 1 has no 'color'"),

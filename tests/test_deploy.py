@@ -9,6 +9,8 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from gwm.cli import main
+from safetensors import SafetensorError
 from safetensors.numpy import load, load_file, save_file
 
 from gwm_core.bench.damage import damaged
@@ -155,6 +157,38 @@ def test_an_actor_needs_no_torch_once_its_graphs_are_there(bundle):
     code += f"Actor(Path({str(bundle)!r}), backend='onnxruntime'); print('torch' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
+
+
+def content(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("place, said", [
+    ("", "lies in"), ("bundle", "lies in"), ("../other", "exists"), ("../other/thesis.tex", "exists"),
+])  # fmt: skip
+def test_a_bundle_never_replaces_what_it_is_made_of_or_anything_else(
+    checkpoint, tmp_path, monkeypatch, capsys, place, said
+):
+    source = shutil.copytree(checkpoint, tmp_path / "mine")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/thesis.tex").write_text("years of work")
+    before = content(tmp_path)
+    monkeypatch.setattr("sys.argv", ["gwm", "compile", str(source), "--out", str(source / place)])
+    assert main() == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1 and content(tmp_path) == before
+    load_policy(source)
+    with pytest.raises(InputError, match=said):
+        make_bundle(source, source / place, {}, 2)
+    assert content(tmp_path) == before
+
+
+def test_a_bundle_appears_whole_or_not_at_all(checkpoint, bundle, tmp_path):
+    with pytest.raises(SafetensorError):
+        make_bundle(checkpoint, tmp_path / "bundle", {"rows": np.array([object()])}, 2)  # once the weights are copied
+    assert list(tmp_path.iterdir()) == []
+    make_bundle(checkpoint, tmp_path / "bundle", open_bundle(bundle).golden(), 2)
+    assert content(tmp_path / "bundle") == content(bundle)
 
 
 def test_rows_that_drift_are_refused(copy):

@@ -3,6 +3,7 @@ import io
 import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from gwm import cli
 from PIL import Image
 
 from gwm_core.bench.hostile_data import samples
-from gwm_core.data.episode import read_episode
+from gwm_core.data.episode import list_episodes, read_episode, read_info
 from gwm_core.data.lerobot import export_lerobot, import_lerobot
 from gwm_core.data.lerobot_video import from_codes, to_codes
 from gwm_core.data.robomimic import export_robomimic, import_robomimic
@@ -344,6 +346,188 @@ def test_a_dataset_of_others_needs_to_be_told_where_its_cameras_are(made, tables
     for name in ("observation.pose", "action"):
         np.testing.assert_allclose(table.columns[name], tables[0].columns[name], atol=1e-6)
     np.testing.assert_array_equal(table.columns["observation.state"][1:, 8], table.columns["action.joints"][:-1, 7])
+
+
+# ---- LeRobot datasets as its own tools write them --------------------------------------------------------------------
+
+
+def theirs(made, tmp_path, change=lambda info, data: None, base="v3.0-images"):
+    """A copy whose info.json and data file are changed."""
+    root = tmp_path / "theirs"
+    subprocess.run(["cp", "-r", str(made / base), str(root)], check=True)
+    (root / "meta/SHA256SUMS").unlink()
+    info = loaded(root / "meta/info.json")
+    for path in root.glob("data/*/*.parquet"):
+        data = pq.read_table(path)
+        pq.write_table(change(info, data) or data, path)
+    (root / "meta/info.json").write_text(json.dumps(info))
+    return root
+
+
+def float_rate(info, data):  # lerobot's convert_dataset_v21_to_v30.py
+    info["fps"] = 10.0
+
+
+def their_names_of_depth(info, data):  # lerobot-record with use_depth
+    def renamed(name):
+        return f"{name.replace('.depth.', '.images.')}_depth" if ".depth." in name else name
+
+    info["features"] = {renamed(name): kind for name, kind in info["features"].items()}
+    return data.rename_columns([renamed(name) for name in data.column_names])
+
+
+def channels_first(info, data):
+    for name, kind in info["features"].items():
+        if ".images." in name:
+            kind |= {"shape": [3, *SIZE], "names": ["channels", "height", "width"]}
+
+
+def depth_as_png(info, data):
+    for camera in CAMERAS:
+        name, found = f"observation.depth.{camera}", []
+        for row in data[name].to_pylist():
+            found.append(
+                row | {"bytes": png(cv2.imdecode(np.frombuffer(row["bytes"], np.uint8), cv2.IMREAD_UNCHANGED))}
+            )
+        data = data.set_column(data.schema.get_field_index(name), name, pa.array(found, data.schema.field(name).type))
+    return data
+
+
+def other_features(info, data):
+    info["features"]["language instruction"] = {"dtype": "string", "shape": [1], "names": None}
+
+
+@pytest.mark.parametrize("change", [float_rate, their_names_of_depth, channels_first, depth_as_png, other_features])
+def test_what_lerobots_own_tools_write_is_read(made, tables, tmp_path, change):
+    back = list(import_lerobot(theirs(made, tmp_path, change)))
+    assert [digest(table) for table in back] == [digest(table) for table in tables]
+
+
+def changed(path, change):
+    pq.write_table(change(pq.read_table(path)), path)
+
+
+def as_pandas(table):
+    """DataFrame({"task_index": ...}, index=tasks).to_parquet, whose index has no name."""
+    return table.rename_columns(["task_index", "__index_level_0__"]).replace_schema_metadata()
+
+
+def narrow(table):
+    for k, name in enumerate(table.column_names):
+        if name in ("episode_index", "length", "dataset_from_index", "dataset_to_index"):
+            table = table.set_column(k, name, table[name].cast(pa.int32()))
+        if name == "tasks":
+            table = table.set_column(k, name, table[name].cast(pa.large_list(pa.large_string())))
+    return table
+
+
+def both_tasks(table):
+    return table.set_column(table.column_names.index("tasks"), "tasks", pa.array([["lift", "stack"]] * 3))
+
+
+@pytest.mark.parametrize("change", [lambda t: t.drop_columns(["tasks"]), narrow, both_tasks])
+def test_an_episodes_task_is_the_one_it_names_or_that_of_its_rows(made, tmp_path, change):
+    root = theirs(made, tmp_path)
+    sidecar = loaded(root / "meta/gwm.json")
+    for entry in sidecar["episodes"]:
+        del entry["info"]["task"]
+    (root / "meta/gwm.json").write_text(json.dumps(sidecar))
+    changed(root / "meta/episodes/chunk-000/file-000.parquet", change)
+    assert [table.info["task"] for table in import_lerobot(root)] == ["stack", "lift", "stack"]
+    changed(root / "meta/tasks.parquet", as_pandas)
+    assert [table.info["task"] for table in import_lerobot(root)] == ["stack", "lift", "stack"]
+    if change is not narrow:
+        changed(root / "meta/tasks.parquet", lambda t: t.slice(1))
+        with pytest.raises(InputError, match="task_index 0 is not in the dataset's list of tasks"):
+            list(import_lerobot(root))
+
+
+def in_their_units(info, data, joints=np.rad2deg, opening=lambda width: width / 0.08):
+    for name, width in (("observation.state", 9), ("action.joints", 8)):
+        rows = np.array(data[name].to_pylist())
+        rows[:, :7], rows[:, 7:] = joints(rows[:, :7]), opening(rows[:, 7:])
+        info["features"][name]["shape"] = [width]
+        column = pa.array(list(np.float32(rows)), pa.list_(pa.float32(), width))
+        data = data.set_column(data.schema.get_field_index(name), name, column)
+    rows = np.float32(joints(np.array(data["observation.velocity"].to_pylist())))
+    k = data.schema.get_field_index("observation.velocity")
+    return data.set_column(k, "observation.velocity", pa.array(list(rows), pa.list_(pa.float32(), 7)))
+
+
+def same(values):
+    return values
+
+
+@pytest.mark.parametrize("joints, opening, units, said", [
+    (np.rad2deg, same, ("degrees", "m"), r"joint \d is .* reaches in rad: --joint-unit degrees"),
+    (same, lambda width: width / 0.08, ("rad", "fraction"), "the gripper opens to .*--gripper-unit fraction"),
+    (same, lambda width: width * 1e3, ("rad", "mm"), "the gripper opens to .*m, mm, fraction"),
+])  # fmt: skip
+def test_units_are_refused_where_they_cannot_be_true_and_converted_where_they_are_told(
+    made, tables, tmp_path, joints, opening, units, said
+):
+    root = theirs(made, tmp_path, lambda info, data: in_their_units(info, data, joints, opening))
+    with pytest.raises(InputError, match=said) as error:
+        next(import_lerobot(root))
+    assert "\n" not in str(error.value)
+    for table, one in zip(import_lerobot(root, *units), tables, strict=True):
+        for name in COLUMNS:  # poses too, though theirs are in the dataset
+            np.testing.assert_allclose(table.columns[name], one.columns[name], atol=2e-6)
+    for wrong in (("degrees", "m"), ("rad", "m")):
+        if wrong != units and not (wrong[0] == "rad" and units[0] == "rad" and units[1] == "m"):
+            with pytest.raises(InputError):
+                next(import_lerobot(root, *wrong))
+
+
+def test_what_is_in_radians_is_not_taken_for_degrees(made):
+    with pytest.raises(InputError, match="reaches in degrees: --joint-unit rad"):
+        next(import_lerobot(made / "v3.0-images", "degrees"))
+    with pytest.raises(InputError, match="valid are degrees, rad"):
+        next(import_lerobot(made / "v3.0-images", "turns"))
+
+
+# ---- imports of several datasets into one folder ---------------------------------------------------------------------
+
+
+def gwm(monkeypatch, capsys, *words):
+    monkeypatch.setattr("sys.argv", ["gwm", "data", *map(str, words)])
+    code = cli.main()
+    return code, "".join(capsys.readouterr())
+
+
+def test_a_second_dataset_is_added_and_the_same_one_goes_on_where_it_stopped(made, tmp_path, monkeypatch, capsys):
+    other, out = tmp_path / "other", tmp_path / "mine"
+    export_lerobot(samples(2, ROWS, seed=7, size=SIZE), other, video=False)
+    assert gwm(monkeypatch, capsys, "import", "lerobot", made / "v3.0-images", out) == (0, f"{out}: 3 episodes added\n")
+    code, said = gwm(monkeypatch, capsys, "import", "lerobot", other, out)
+    assert code == 0 and "2 episodes added\n" in said  # were once skipped, as many as were there
+    tasks = [read_info(path)["imported"] for path in list_episodes(out)]
+    assert [(t["dataset"], t["episode"]) for t in tasks] == [
+        *(("v3.0-images", k) for k in range(3)),
+        ("other", 0),
+        ("other", 1),
+    ]
+    shutil.rmtree(out / "imported_000001")
+    (out / "imported_000004").rename(out / "imported_000004.partial")  # interrupted
+    for source, added in ((made / "v3.0-images", 1), (other, 1), (made / "v2.1-images", 0), (made / "demos.hdf5", 3)):
+        kind = "robomimic" if source.suffix == ".hdf5" else "lerobot"
+        code, said = gwm(monkeypatch, capsys, "import", kind, source, out)
+        assert code == 0 and f"{added} episodes added" in said, said
+    assert "were there already" not in said  # robomimic decodes JPEG: other pixels' encoding, so other episodes
+    assert len(list_episodes(out)) == 8 and not list(out.glob("*.partial"))
+
+
+def test_an_import_does_not_write_into_what_it_reads_or_beside_episodes_of_unknown_origin(
+    made, tmp_path, monkeypatch, capsys
+):
+    root = theirs(made, tmp_path)
+    before = sorted(root.rglob("*"))
+    for out in (root, root / "data"):
+        code, said = gwm(monkeypatch, capsys, "import", "lerobot", root, out)
+        assert code == 2 and "lies in, " in said and sorted(root.rglob("*")) == before
+    write_table(samples(1, ROWS)[0], tmp_path / "mine/imported_000000")  # of an older version
+    code, said = gwm(monkeypatch, capsys, "import", "lerobot", root, tmp_path / "mine")
+    assert code == 2 and "does not say which dataset" in said and len(list_episodes(tmp_path / "mine")) == 1
 
 
 # ---- whole or not at all ---------------------------------------------------------------------------------------------

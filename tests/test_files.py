@@ -1,9 +1,11 @@
+import json
 import tracemalloc
 
 import numpy as np
 import pytest
 
 from gwm_core.errors import InputError
+from gwm_core.json_files import to_json, write_json
 from gwm_core.scene.files import load_scene, save_scene
 
 
@@ -141,6 +143,14 @@ def test_what_has_hardly_any_thickness_is_not_lost(tmp_path):
     rows["scale_2"] = -110
     (tmp_path / "scene.ply").write_bytes(head + end + rows.tobytes())
     assert (load_scene(tmp_path / "scene.ply")[:, 5] == np.float32(1e-12)).all()
+
+
+def test_what_is_undefined_is_null_in_json(tmp_path):
+    figures = {"a": [np.float64(np.nan), {"b": -np.inf}], "c": (1.5, 2, True, None, "NaN")}
+    write_json(tmp_path / "figures.json", figures)
+    found = json.loads((tmp_path / "figures.json").read_text(), parse_constant=pytest.fail)
+    assert found == {"a": [None, {"b": None}], "c": [1.5, 2, True, None, "NaN"]}
+    assert to_json({"b": 1, "a": np.nan}, sort_keys=True, separators=(",", ":")) == '{"a":null,"b":1}'
 
 
 def test_other_endings_and_missing_files_are_named(tmp_path):

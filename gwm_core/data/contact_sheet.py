@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from gwm_core.data.episode import Episode, list_episodes, read_episode
+from gwm_core.errors import InputError
 
 COLUMNS, WIDTH, STRIP, ROWS = 6, 240, 20, 20  # [pixels] but the first and the last
 
@@ -23,7 +24,7 @@ def contact_sheet(folder: Path, camera: str = "front") -> Path:
 
 def _row(episode: Episode, camera: str) -> np.ndarray:
     """(STRIP + height, COLUMNS * WIDTH, 3) RGB."""
-    tiles = _pictures(episode, camera, COLUMNS)
+    tiles = pictures(episode, camera, COLUMNS)
     info = episode.info
     won = info.get("success", False)
     text = f"{info.get('task', '?')}, seed {info.get('seed', '?')}: {'success' if won else 'FAILED'}"
@@ -31,21 +32,31 @@ def _row(episode: Episode, camera: str) -> np.ndarray:
     return np.concatenate([caption(text, COLUMNS * WIDTH, won), np.concatenate(tiles, axis=1)])
 
 
-def _pictures(episode: Episode, camera: str, count: int) -> list[np.ndarray]:
-    """Evenly from begin to end, (height, WIDTH, 3) RGB."""
-    color, depth = episode.images[camera, "color"], episode.images[camera, "depth"]
-    pick = np.linspace(0, min(len(color), len(depth)) - 1, count).round().astype(int)
-    images = [episode.frame(camera, color[k][0], color[k][1], depth[k][1]).color for k in pick]
+def pictures(episode: Episode, camera: str, count: int) -> list[np.ndarray]:
+    """Evenly in time from begin to end, (height, WIDTH, 3) RGB. Raises InputError when there is no picture."""
+    images = [cv2.imdecode(data, cv2.IMREAD_COLOR) for data in _evenly(episode, camera, count)]
+    if not images or any(image is None for image in images):
+        raise InputError(f"episode {episode.path} has no pictures of camera {camera}, or broken ones")
+    images = [image[..., ::-1] for image in images]
     return [
         cv2.resize(i, (WIDTH, round(i.shape[0] * WIDTH / i.shape[1])), interpolation=cv2.INTER_AREA) for i in images
     ]
+
+
+def _evenly(episode: Episode, camera: str, count: int) -> list[np.ndarray]:
+    """``count`` colour images, compressed, at even times; none where there are none."""
+    color = episode.images[camera, "color"]
+    if not len(color):
+        return []
+    due = np.linspace(color.stamps[0], color.stamps[-1], count)
+    return [color[int(np.abs(color.stamps - stamp).argmin())][1] for stamp in due]
 
 
 def stills(path: Path, count: int = 5) -> list[bytes]:
     """Pictures (JPEG) of an episode's first camera, evenly from begin to end."""
     episode = read_episode(path)
     camera = min(camera for camera, kind in episode.images if kind == "color")
-    return [cv2.imencode(".jpg", image[..., ::-1])[1].tobytes() for image in _pictures(episode, camera, count)]
+    return [cv2.imencode(".jpg", image[..., ::-1])[1].tobytes() for image in pictures(episode, camera, count)]
 
 
 def caption(text: str, width: int, good: bool) -> np.ndarray:

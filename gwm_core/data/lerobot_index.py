@@ -20,7 +20,7 @@ class Episode:
     index: int
     length: int
     start: int  # of its rows in the dataset
-    task: str
+    task: str | None  # None: that of its first row, by ``Dataset.tasks``
     data: str  # file
     films: dict[str, tuple[str, int]]  # stream -> file and first frame
     info: dict
@@ -33,12 +33,19 @@ class Dataset:
 
     fps: int
     kinds: dict[str, dict]  # features that are read
+    cameras: dict[str, tuple[str, str]]  # camera -> features of its colour and its depth
     episodes: list[Episode]
+    tasks: dict[int, str]  # by task_index; only where an episode does not say its own
 
     @property
     def filmed(self) -> list[str]:
         """Features that are videos."""
         return [name for name, kind in self.kinds.items() if kind["dtype"] == "video"]
+
+    @property
+    def depths(self) -> set[str]:
+        """Features that are depth."""
+        return {depth for _, depth in self.cameras.values()}
 
 
 def read_index(source: Folder) -> Dataset:
@@ -47,13 +54,16 @@ def read_index(source: Folder) -> Dataset:
     if not isinstance(info, dict) or info.get("codebase_version") not in meta.VERSIONS:
         version = info.get("codebase_version") if isinstance(info, dict) else None
         raise InputError(f"{where}: codebase_version is {str(version)[:20]!r}, read are {' and '.join(meta.VERSIONS)}")
-    version, fps = info["codebase_version"], whole(f"{where}: fps", info.get("fps"), 1, 1000)
+    version, fps = info["codebase_version"], info.get("fps")
+    if isinstance(fps, float) and fps.is_integer():  # as LeRobot's script of v2.1 to v3.0 leaves it
+        fps = int(fps)
+    whole(f"{where}: fps", fps, 1, 1000)
     for key, known in (("data_path", meta.DATA_PATH), ("video_path", meta.VIDEO_PATH)):
         if info.get(key) not in (known[version], None if key == "video_path" else known[version]):
             raise InputError(f"{where}: {key} is {str(info.get(key))[:80]!r}, read is {known[version]!r}")
     chunk = whole(f"{where}: chunks_size", info.get("chunks_size"), 1, 10**6)
     count = whole(f"{where}: total_episodes", info.get("total_episodes"), 1, MOST_EPISODES)
-    kinds = _kinds(where, info.get("features"))
+    kinds, cameras = _kinds(where, info.get("features"))
     found = _episodes(source, version, chunk, [name for name, kind in kinds.items() if kind["dtype"] == "video"], fps)
     if len(found) != count:
         raise InputError(f"{where}: total_episodes is {count}, {len(found)} are described")
@@ -61,19 +71,20 @@ def read_index(source: Folder) -> Dataset:
     if info.get("total_frames") != frames_found:
         raise InputError(f"{where}: total_frames is not {frames_found}, the sum of the episodes")
     described_by = _sidecar(source, count)
-    return Dataset(fps, kinds, [Episode(**entry, **about) for entry, about in zip(found, described_by)])
+    tasks = _tasks(source, version) if any(entry["task"] is None for entry in found) else {}
+    return Dataset(fps, kinds, cameras, [Episode(**entry, **about) for entry, about in zip(found, described_by)], tasks)
 
 
-def _kinds(where, features) -> dict[str, dict]:
-    """The features that are read, their shapes checked."""
+def _kinds(where, features) -> tuple[dict[str, dict], dict[str, tuple[str, str]]]:
+    """The features that are read, their shapes checked; and ``Dataset.cameras``."""
     if not isinstance(features, dict) or len(features) > 1000:
         raise InputError(f"{where}: features are missing")
-    kinds = {}
+    kinds, streams = {}, {True: {}, False: {}}  # of depth, of colour: camera -> feature
     for name, kind in features.items():
-        named(f"{where}: feature", name)
         read = name in (*COLUMNS, meta.USABLE, meta.SUCCESS, "timestamp", *meta.INDICES)
         if not read and not name.startswith((meta.COLOR_KEY, meta.DEPTH_KEY)):
             continue
+        named(f"{where}: feature", name)
         shape = kind.get("shape") if isinstance(kind, dict) else None
         if not isinstance(shape, list) or not all(isinstance(n, int) and 0 < n < 1 << 16 for n in shape):
             raise InputError(f"{where}: the shape of {name} is {str(shape)[:60]}")
@@ -81,17 +92,39 @@ def _kinds(where, features) -> dict[str, dict]:
             raise InputError(f"{where}: the dtype of {name} is {str(kind.get('dtype'))[:20]!r}")
         if (kind["dtype"] in ("image", "video")) == read:
             raise InputError(f"{where}: {name} is {kind['dtype']}")
-        if not read and (len(shape) != 3 or shape[2] != (3, 1)[name.startswith(meta.DEPTH_KEY)]):
-            raise InputError(f"{where}: the shape of {name} is {shape}, [height, width, 3] or 1 for depth is wanted")
-        if not read and shape[0] * shape[1] > MOST_PIXELS:
-            raise InputError(f"{where}: {name} has {shape[1]}x{shape[0]} pixels: at most {MOST_PIXELS} are read")
-        kinds[name] = kind
-    _mappable(where, kinds)
-    return kinds
+        if not read:
+            shape = _image_shape(where, name, kind)
+            camera, depth = _stream(name, shape)
+            if camera in streams[depth]:
+                raise InputError(f"{where}: {name} and {streams[depth][camera]} are of one camera")
+            streams[depth][camera] = name
+        kinds[name] = kind | {"shape": shape}
+    return kinds, _mappable(where, kinds, *streams.values())
 
 
-def _mappable(where, kinds: dict[str, dict]) -> None:
-    """InputError naming what a table needs and the dataset lacks."""
+def _image_shape(where, name: str, kind: dict) -> list[int]:
+    """[height, width, channels] of an image feature, which may say channels first by its names."""
+    shape, names = kind["shape"], kind.get("names")
+    if len(shape) == 3 and isinstance(names, list) and names and str(names[0]).startswith("channel"):
+        shape = [*shape[1:], shape[0]]
+    if len(shape) != 3 or shape[2] != (3, 1)[_stream(name, shape)[1]]:
+        raise InputError(f"{where}: the shape of {name} is {shape}, [height, width, 3] or 1 for depth is wanted")
+    if shape[0] * shape[1] > MOST_PIXELS:
+        raise InputError(f"{where}: {name} has {shape[1]}x{shape[0]} pixels: at most {MOST_PIXELS} are read")
+    return shape
+
+
+def _stream(name: str, shape: list[int]) -> tuple[str, bool]:
+    """Camera of an image feature, and whether it is depth: by our key, or by lerobot-record's, ``front_depth``."""
+    if name.startswith(meta.DEPTH_KEY):
+        return name.removeprefix(meta.DEPTH_KEY), True
+    camera = name.removeprefix(meta.COLOR_KEY)
+    depth = shape[-1:] == [1] and camera.endswith("_depth")
+    return camera.removesuffix("_depth") if depth else camera, depth
+
+
+def _mappable(where, kinds: dict[str, dict], depths: dict, colors: dict) -> dict[str, tuple[str, str]]:
+    """``Dataset.cameras``, or InputError naming what a table needs and the dataset lacks."""
     for name in ("timestamp", *meta.INDICES, "observation.state"):
         if name not in kinds:
             raise InputError(f"{where}: feature {name} is missing")
@@ -103,16 +136,15 @@ def _mappable(where, kinds: dict[str, dict]) -> None:
         raise InputError(f"{where}: action.joints, or action, with 7 joint targets and an opening, is missing")
     if "observation.velocity" in kinds and kinds["observation.velocity"]["shape"] != [7]:
         raise InputError(f"{where}: observation.velocity has not shape [7]")
-    cameras = {name.removeprefix(meta.COLOR_KEY) for name in kinds if name.startswith(meta.COLOR_KEY)}
-    depths = {name.removeprefix(meta.DEPTH_KEY) for name in kinds if name.startswith(meta.DEPTH_KEY)}
-    if not cameras or cameras != depths:
-        raise InputError(f"{where}: colour of {sorted(cameras)} and depth of {sorted(depths)}: both are wanted of each")
-    for camera in cameras:
-        if kinds[meta.COLOR_KEY + camera]["shape"][:2] != kinds[meta.DEPTH_KEY + camera]["shape"][:2]:
+    if not colors or set(colors) != set(depths):
+        raise InputError(f"{where}: colour of {sorted(colors)} and depth of {sorted(depths)}: both are wanted of each")
+    for camera, name in colors.items():
+        if kinds[name]["shape"][:2] != kinds[depths[camera]]["shape"][:2]:
             raise InputError(f"{where}: colour and depth of {camera} differ in size")
-        about = kinds[meta.DEPTH_KEY + camera].get("info")
+        about = kinds[depths[camera]].get("info")
         if not isinstance(about, dict) or about.get("depth_unit") != "mm":
             raise InputError(f"{where}: depth of {camera} is not in mm, by its info's depth_unit")
+    return {camera: (name, depths[camera]) for camera, name in colors.items()}
 
 
 def _episodes(source: Folder, version: str, chunk: int, filmed: list[str], fps: int) -> list[dict]:
@@ -171,11 +203,30 @@ def _episodes_21(source: Folder, chunk: int, filmed: list[str], fps: int) -> lis
     return sorted(entries, key=lambda entry: entry["index"])
 
 
-def _task(where, row: dict) -> str:
-    tasks = row.get("tasks")
+def _task(where, row: dict) -> str | None:
+    """The task of an episode that says one; of several LeRobot keeps no order."""
+    if "tasks" not in row:
+        return None
+    tasks = row["tasks"]
     if not isinstance(tasks, list) or not tasks or not all(isinstance(task, str) for task in tasks):
         raise InputError(f"{where}: tasks are no list of texts")
-    return tasks[0]
+    return tasks[0] if len(tasks) == 1 else None
+
+
+def _tasks(source: Folder, version: str) -> dict[int, str]:
+    """Tasks by their index; pandas calls the column of texts by the name of its index, or as below."""
+    name, text = ("meta/tasks.parquet", "task") if version == "v3.0" else ("meta/tasks.jsonl", "task")
+    if version == "v3.0":
+        rows = read_small(source, name, ["task_index"], ["task", "__index_level_0__"])
+        rows = [row if text in row else {**row, text: row.get("__index_level_0__")} for row in rows]
+    else:
+        rows = source.lines(name)
+    found = {}
+    for row in rows:
+        if not isinstance(row, dict) or not isinstance(row.get(text), str):
+            raise InputError(f"{source.root / name}: a task_index and a task are wanted in a row")
+        found[whole(f"{source.root / name}: task_index", row.get("task_index"), 0, 10**6)] = row[text]
+    return found
 
 
 def _sidecar(source: Folder, count: int) -> list[dict]:

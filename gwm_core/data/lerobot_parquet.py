@@ -16,6 +16,7 @@ _MOST_ROWS = 50_000_000  # of a file
 _SMALL = 256 << 20  # [bytes] uncompressed of a file that is read whole
 _BATCH = 4096  # rows, where there are no images
 _FEW = 8  # rows, where there are
+JITTER = 0.4  # of a period that a row may be off its time: farther, it is that of the next
 
 
 @contextmanager
@@ -56,29 +57,43 @@ def _items(names: list[str]) -> list[str]:
     return [f"{name}.list.{item}" for name in names for item in ("element", "item")]
 
 
-def read_small(source: Folder, name: str, numbers: list[str], lists: list[str]) -> list[dict]:
-    """Rows of a table of the ``meta`` folder: columns of ``numbers``, and ``lists`` of texts.
+def read_small(source: Folder, name: str, numbers: list[str], texts: list[str]) -> list[dict]:
+    """Rows of a table of the ``meta`` folder: columns of ``numbers``, and of ``texts`` or lists of them, where there.
 
-    Raises InputError when one is missing or of another type.
+    Raises InputError when a column of numbers is missing, or any is of another type.
     """
     pa = needed("pyarrow")
     path, file = _open(source, name, MOST_EPISODES, _SMALL)
     with _guarded(path), file:
-        for key in (*numbers, *lists):
-            if key not in file.schema_arrow.names:
+        kinds = dict(zip(file.schema_arrow.names, file.schema_arrow.types))
+        keys = [*numbers, *(key for key in texts if key in kinds)]
+        leaves = []
+        for key in keys:
+            if key not in kinds:
                 raise InputError(f"{path}: column {key} is missing")
-            kind = file.schema_arrow.field(key).type
-            good = pa.types.is_list(kind) and pa.types.is_string(kind.value_type) if key in lists else (
-                pa.types.is_float64(kind) or pa.types.is_int64(kind))  # fmt: skip
+            kind, listed = kinds[key], _is_list(kinds[key])
+            good = _is_text(kind.value_type if listed else kind) if key in texts else (
+                pa.types.is_floating(kind) or pa.types.is_integer(kind))  # fmt: skip
             if not good:
                 raise InputError(f"{path}: column {key} is {str(kind)[:40]}")
+            leaves += _items([key]) if listed else [key]
         found = []
-        for batch in file.iter_batches(_BATCH, columns=[*numbers, *_items(lists)]):
+        for batch in file.iter_batches(_BATCH, columns=leaves):
             found += batch.to_pylist()
     for row in found:
-        if any(row.get(key) is None for key in (*numbers, *lists)):
-            raise InputError(f"{path}: a row has no {next(key for key in (*numbers, *lists) if row.get(key) is None)}")
+        if missing := [key for key in keys if row.get(key) is None]:
+            raise InputError(f"{path}: a row has no {missing[0]}")
     return found
+
+
+def _is_list(kind) -> bool:
+    types = needed("pyarrow").types
+    return types.is_list(kind) or types.is_large_list(kind)
+
+
+def _is_text(kind) -> bool:
+    types = needed("pyarrow").types
+    return types.is_string(kind) or types.is_large_string(kind)
 
 
 class Rows:
@@ -148,7 +163,7 @@ def _suits(path: Path, key: str, kind: dict, schema) -> None:
         good = str(found) in ({"float32": "float"}.get(kind["dtype"], kind["dtype"]), "double")
     else:
         fixed = pa.types.is_fixed_size_list(found) and found.list_size == kind["shape"][0]
-        good = (fixed or pa.types.is_list(found)) and pa.types.is_floating(found.value_type)
+        good = (fixed or _is_list(found)) and pa.types.is_floating(found.value_type)
     if not good:
         raise InputError(f"{path}: column {key} is {str(found)[:60]}, not {kind['dtype']} {kind['shape']}")
 
@@ -176,6 +191,8 @@ def _in_order(where, columns: dict[str, np.ndarray], episode: int, start: int, l
         if not np.array_equal(columns[key][:, 0], wanted):
             wrong = int(np.argmax(columns[key][:, 0] != wanted))
             raise InputError(f"{where}: {key} of row {wrong} is {columns[key][wrong, 0]}, not {wanted[wrong]}")
-    late = np.abs(columns["timestamp"][:, 0] - rows / fps)
-    if not (late < 0.4 / fps).all():
-        raise InputError(f"{where}: timestamp of row {int(np.argmax(~(late < 0.4 / fps)))} is not at {fps} Hz")
+    late, most = np.abs(columns["timestamp"][:, 0] - rows / fps), JITTER / fps
+    if not (late < most).all():
+        row = int(np.argmax(~(late < most)))
+        found = f"{columns['timestamp'][row, 0]:.6g} s, {row / fps:.6g} s is wanted, within {most:.3g} s"
+        raise InputError(f"{where}: timestamp of row {row} is {found}, at {fps} Hz from 0 on")

@@ -3,9 +3,12 @@
 How features of others are taken; what is missing is an InputError that names it:
 
 - ``observation.state``: 7 joints [rad] and the gripper's opening [m], or our 9 with the width commanded before it.
+  Other units are told to ``import_lerobot``: datasets do not say theirs.
 - ``action.joints``, or an ``action`` of 8: joint targets [rad] and opening [m]. ``action.usable``: all, if not given.
 - ``observation.velocity``: differences of the joints, if not given. Poses come from the joints.
-- ``observation.images.<camera>``, and depth ``observation.depth.<camera>`` of every camera, aligned, in mm.
+- ``observation.images.<camera>``, and depth of every camera, aligned, in mm: ``observation.depth.<camera>``, or
+  ``observation.images.<camera>_depth`` with one channel. Depth images are 16-bit TIFF or PNG.
+- The task of an episode: the one it names, else that of its first row.
 - ``meta/gwm.json`` has to be added: ``{"all": {"info": {"cameras": {"<camera>": {"prefix": "camera/<camera>",
   "T_base_camera": [4x4]}}}, "intrinsics": {"<camera>": [3x3, centres at integers + 0.5]}}}``.
 """
@@ -23,23 +26,29 @@ from gwm_core.data.lerobot_index import Dataset, Episode, read_index
 from gwm_core.data.lerobot_parquet import Rows
 from gwm_core.data.lerobot_video import FAR, NEAR, SHIFT, frames, from_codes, from_tiff
 from gwm_core.data.table import COLUMNS, Table
+from gwm_core.data.units import GRIPPER_UNITS, JOINT_UNITS, in_metres, in_radians
 from gwm_core.data.untrusted import LARGEST_EPISODE, Folder, checked, decoded, png
-from gwm_core.errors import InputError
+from gwm_core.errors import InputError, one_of
 
 
-def import_lerobot(src: Path) -> Iterator[Table]:
+def import_lerobot(src: Path, joint_unit: str = "rad", gripper_unit: str = "m") -> Iterator[Table]:
     """The episodes of a LeRobot dataset, v3.0 or v2.1, one in memory at a time.
 
     Exact for images; frames of videos are kept as they decode, as PNG.
 
-    Raises InputError for whatever is damaged, inconsistent, unsafe or cannot be mapped, at the latest when the
-    episode it is in would come.
+    Args:
+        joint_unit: of joints and their velocities, of ``units.JOINT_UNITS``. gripper_unit: of ``units.GRIPPER_UNITS``.
+
+    Raises InputError for whatever is damaged, inconsistent, unsafe, cannot be mapped, or cannot be in these units, at
+    the latest when the episode it is in would come.
     """
+    one_of("joint unit", joint_unit, JOINT_UNITS)
+    one_of("gripper unit", gripper_unit, GRIPPER_UNITS)
     source = Folder(src)
     dataset = read_index(source)
     rows, films = Rows(source, dataset.kinds), {name: _Film(source, dataset, name) for name in dataset.filmed}
     for episode in dataset.episodes:
-        yield _table(source, dataset, episode, rows, films)
+        yield _table(source, dataset, episode, rows, films, (joint_unit, gripper_unit))
 
 
 class _Film:
@@ -47,7 +56,7 @@ class _Film:
 
     def __init__(self, source: Folder, dataset: Dataset, name: str):
         self._source, self._fps, self._kind = source, dataset.fps, dataset.kinds[name]
-        self._depth = name.startswith(meta.DEPTH_KEY)
+        self._depth = name in dataset.depths
         self._name, self._at, self._frames = "", 0, iter(())
         self._scale = _scale(name, self._kind) if self._depth else ()
 
@@ -76,29 +85,39 @@ def _scale(name: str, kind: dict) -> tuple:
     return (*map(float, scale), about.get("video.use_log", True) is True)
 
 
-def _table(source: Folder, dataset: Dataset, episode: Episode, rows: Rows, films: dict[str, _Film]) -> Table:
+def _table(
+    source: Folder, dataset: Dataset, episode: Episode, rows: Rows, films: dict[str, _Film], units: tuple[str, str]
+) -> Table:
     where = f"{source.root}, episode {episode.index}"
-    if {name.removeprefix(meta.COLOR_KEY) for name in dataset.kinds if name.startswith(meta.COLOR_KEY)} != set(
-        episode.info["cameras"]
-    ):
+    if set(dataset.cameras) != set(episode.info["cameras"]):
         raise InputError(f"{where}: {meta.SIDECAR} does not describe the cameras of info.json")
     columns, stored = rows.take(where, episode.data, episode.index, episode.start, episode.length, dataset.fps)
     color, depth, budget = {}, {}, LARGEST_EPISODE
     for camera in episode.info["cameras"]:
-        for key, images in ((meta.COLOR_KEY, color), (meta.DEPTH_KEY, depth)):
-            name, kept = key + camera, []
+        for name, images in zip(dataset.cameras[camera], (color, depth)):
+            kept = []
             for data in _images(where, name, dataset.kinds[name], episode, stored, films):
                 budget -= len(data)
                 if budget < 0:
                     raise InputError(f"{where}: more than {LARGEST_EPISODE} bytes of images")
                 kept.append(data)
             images[camera] = kept
-    info = {"task": episode.task} | episode.info
+    info = {"task": _task(where, dataset, episode, columns)} | episode.info
     if meta.SUCCESS in columns and "success" not in info:
         info["success"] = bool(columns[meta.SUCCESS].any())
     usable = columns.get(meta.USABLE, np.ones((episode.length, 1), bool))[:, 0]
-    made = Table(dataset.fps, info, episode.intrinsics, _mapped(columns, dataset.fps), usable, color, depth)
+    mapped = _mapped(where, columns, dataset.fps, *units)
+    made = Table(dataset.fps, info, episode.intrinsics, mapped, usable, color, depth)
     return checked(where, made)
+
+
+def _task(where, dataset: Dataset, episode: Episode, columns: dict[str, np.ndarray]) -> str:
+    if episode.task is not None:
+        return episode.task
+    index = int(columns["task_index"][0, 0])
+    if index not in dataset.tasks:
+        raise InputError(f"{where}: task_index {index} is not in the dataset's list of tasks")
+    return dataset.tasks[index]
 
 
 def _images(where, name: str, kind: dict, episode: Episode, stored: dict, films: dict) -> Iterator[bytes]:
@@ -107,25 +126,35 @@ def _images(where, name: str, kind: dict, episode: Episode, stored: dict, films:
         return
     size = tuple(kind["shape"][:2])
     for data in stored[name]:
-        if kind["shape"][2] == 1:
+        depth = kind["shape"][2] == 1
+        if depth and data[:4] in (b"II*\0", b"MM\0*"):
             yield png(from_tiff(where, data, size))
-        elif decoded(where, data, size).ndim == 3:
+        elif (decoded(where, data, size).ndim == 2) == depth:
             yield data
         else:
-            raise InputError(f"{where}: an image of {name} is grey")
+            raise InputError(f"{where}: an image of {name} is {'8-bit colour' if depth else 'grey'}")
 
 
-def _mapped(columns: dict[str, np.ndarray], fps: int) -> dict[str, np.ndarray]:
+def _mapped(
+    where, columns: dict[str, np.ndarray], fps: int, joint_unit: str, gripper_unit: str
+) -> dict[str, np.ndarray]:
     """The columns of a table from those of a dataset."""
-    state, joints = columns["observation.state"], columns.get("action.joints", columns.get("action"))
+    own = (joint_unit, gripper_unit) == ("rad", "m")  # else its poses are in unknown units, and made anew
+    state, joints = (
+        np.hstack([in_radians(where, rows[:, :7], joint_unit), in_metres(where, rows[:, 7:], gripper_unit)])
+        for rows in (columns["observation.state"], columns.get("action.joints", columns.get("action")))
+    )
     if state.shape[1] == 8:  # what was commanded before is what the row before wished
         state = np.hstack([state, np.vstack([state[:1, 7:], joints[:-1, 7:]])])
-    velocity = np.gradient(state[:, :7], axis=0) * fps if len(state) > 1 else np.zeros((len(state), 7))
+    if "observation.velocity" in columns:
+        velocity = columns["observation.velocity"] * JOINT_UNITS[joint_unit]
+    else:
+        velocity = np.gradient(state[:, :7], axis=0) * fps if len(state) > 1 else np.zeros((len(state), 7))
     made = {
         "observation.state": state,
-        "observation.velocity": columns.get("observation.velocity", velocity),
-        "observation.pose": columns.get("observation.pose"),
-        "action": columns.get("action"),
+        "observation.velocity": velocity,
+        "observation.pose": columns.get("observation.pose") if own else None,
+        "action": columns.get("action") if own else None,
         "action.joints": joints,
     }
     for name, q, width in (("observation.pose", state[:, :7], state[:, 7]), ("action", joints[:, :7], joints[:, 7])):

@@ -78,6 +78,12 @@ def file(out: Path) -> Iterator[Path]:
         raise InputError(f"cannot write {out}: {error.strerror or error}") from None
 
 
+def refuse_inside(source: Path, out: Path) -> None:
+    """Raise InputError where ``out`` is ``source`` or lies in it: what is read is never written to."""
+    if Path(source).resolve() in (Path(out).resolve(), *Path(out).resolve().parents):
+        raise InputError(f"{out} is, or lies in, {source}, which is read: choose another place for the output")
+
+
 def _names(out: Path) -> tuple[Path, Path]:
     out = Path(out).absolute()
     if out.exists() or out.is_symlink():

@@ -110,7 +110,7 @@ def read_text(path: Path) -> str:
     if size > LARGEST_JSON:
         raise InputError(f"{path} has {size} bytes: at most {LARGEST_JSON} are read")
     try:
-        text = path.read_bytes().decode()
+        text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8 text") from None
     bounded(path, text)

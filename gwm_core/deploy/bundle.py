@@ -122,24 +122,31 @@ def open_bundle(folder: Path) -> Bundle:
     return Bundle(folder, contract)
 
 
+def check_place(source: Path, out: Path) -> None:
+    """Raise InputError where a bundle of ``source`` cannot go to ``out``: it is there, or is read itself."""
+    from gwm_core.data.partial import refuse_inside
+
+    refuse_inside(source, out)
+    if Path(out).exists():
+        raise InputError(f"{out} exists; choose another name")
+
+
 def make_bundle(source: Path, out: Path, golden: dict[str, Sequence], cameras: int) -> None:
-    """Bundle a checkpoint; ``out`` may be the same folder.
+    """Bundle a checkpoint; ``out`` appears whole or not at all.
 
     Args:
         golden: as of ``Bundle.golden``. cameras: how many the policy was trained with.
+
+    Raises:
+        InputError: as ``check_place``, or the checkpoint is damaged.
     """
+    from gwm_core.data import partial  # which the robot's process need not load
+
     source, out = Path(source), Path(out)
+    check_place(source, out)
     there = [kind for kind in KINDS if (source / f"{kind}.safetensors").exists()]
     weights = {kind: read_weights(source, kind) for kind in there}
     policy = weights["policy"].config
-    out.mkdir(parents=True, exist_ok=True)
-    (out / seal.SUMS).unlink(missing_ok=True)
-    for kind in there if out.resolve() != source.resolve() else ():
-        for name in (f"{kind}.safetensors", MANIFESTS[kind]):
-            shutil.copyfile(source / name, out / name)
-    if (source / LIMITS).exists() and out.resolve() != source.resolve():
-        shutil.copyfile(source / LIMITS, out / LIMITS)
-    save_file({name: np.ascontiguousarray(value) for name, value in golden.items()}, out / GOLDEN)
     contract = {
         "format": FORMAT,
         "tasks": list(policy.tasks),
@@ -151,5 +158,10 @@ def make_bundle(source: Path, out: Path, golden: dict[str, Sequence], cameras: i
         "tolerance": TOLERANCE,
         "provenance": {kind: known.manifest.get("provenance", {}) for kind, known in weights.items()},
     }
-    write_json(out / CONTRACT, contract)
-    seal.seal(out)
+    copied = [name for kind in there for name in (f"{kind}.safetensors", MANIFESTS[kind])]
+    with partial.folder(out) as folder:
+        for name in (*copied, *([LIMITS] if (source / LIMITS).exists() else [])):
+            shutil.copyfile(source / name, folder / name)
+        save_file({name: np.ascontiguousarray(value) for name, value in golden.items()}, folder / GOLDEN)
+        write_json(folder / CONTRACT, contract)
+        seal.seal(folder)

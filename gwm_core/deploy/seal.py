@@ -17,10 +17,13 @@ _LONGEST = 1 << 16  # bytes of the list
 
 
 def seal(folder: Path) -> None:
-    """Write the list over everything in ``folder``; it comes last, so a half-written folder is never valid."""
-    files = sorted(path for path in Path(folder).iterdir() if path.name != SUMS)
+    """Write the list over everything in ``folder`` but hidden files, which no sealed folder may have.
+
+    It comes last, so a half-written folder is never valid.
+    """
+    files = sorted(path for path in Path(folder).iterdir() if path.name != SUMS and not path.name.startswith("."))
     partial = Path(folder) / f".{SUMS}.partial"
-    partial.write_text("".join(f"{_digest(path)}  {path.name}\n" for path in files if path != partial))
+    partial.write_text("".join(f"{_digest(path)}  {path.name}\n" for path in files))
     partial.rename(Path(folder) / SUMS)
 
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from gwm_core.data.episode import INFO
 from gwm_core.errors import InputError
+from gwm_core.json_files import write_json
 
 Rows = Iterable[dict[str, np.ndarray]]
 PARTIAL, _LOCK = ".partial", ".gwm-cache"
@@ -143,7 +144,7 @@ def _write_rows(work: Callable[[Path], Rows], job: tuple[Path, Path]) -> int:
                 files[name].write(np.ascontiguousarray(value).data)
             count += 1
     if count:
-        (folder / "kinds.json").write_text(json.dumps(kinds))
+        write_json(folder / "kinds.json", kinds)
     return count
 
 

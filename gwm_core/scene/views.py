@@ -19,7 +19,7 @@ import numpy as np
 
 from gwm_core.errors import InputError
 from gwm_core.json_files import write_json
-from gwm_core.scene.source import read_image
+from gwm_core.scene.source import read_color, read_image
 from gwm_core.sync import MS, Sync
 from gwm_core.types import OPEN_WIDTH, Frame
 
@@ -65,9 +65,7 @@ def _view(folder: Path, entry: dict, K: np.ndarray) -> View:
     q, width = np.array(entry["q"], float), float(entry.get("width", OPEN_WIDTH))
     if q.shape != (7,) or not np.isfinite(q).all() or not 0 <= width <= OPEN_WIDTH + 0.01:
         raise ValueError(f"seven finite joints and a width of 0-{OPEN_WIDTH} m are wanted, got {entry['q']}, {width}")
-    color = np.ascontiguousarray(read_image(folder, entry["color"], np.uint8)[..., ::-1])
-    if color.ndim != 3 or color.shape[2] != 3:
-        raise ValueError(f"{entry['color']} is not a colour image")
+    color = read_color(folder, entry["color"])
     depth = None
     if "depth" in entry:
         depth = read_image(folder, entry["depth"], np.uint16).astype(np.float32) * np.float32(1e-3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
@@ -239,7 +238,7 @@ class ConsoleNode(Node):
         if came is not None:
             with self._settling:
                 self._awaited = [*self._awaited[1 - AWAITED :], (came, answer)]
-        publisher.publish(String(data=json.dumps(wish, ensure_ascii=False)))
+        publisher.publish(String(data=to_json(wish, ensure_ascii=False)))
         if came is None:
             answer(True, "told the recorder")
 

@@ -20,6 +20,7 @@ from typing import Protocol
 from fastapi import WebSocket, WebSocketDisconnect
 
 from gwm_core.control.access import LATE, OPERATOR, Budget, Lease
+from gwm_core.json_files import to_json
 
 ANYONE = ("stop", "hold")  # whoever sees danger
 FREQUENT = ("here", "beat", "joy")  # not written down, not answered; here: a frame was seen
@@ -148,7 +149,7 @@ class Talk:
 
     async def _tell(self, page: Page) -> None:
         while True:
-            await page.socket.send_text(json.dumps(await page.answers.get()))
+            await page.socket.send_text(to_json(await page.answers.get()))
 
     async def _show(self, page: Page) -> None:
         """Frames, each when the one before was seen: what is not sent yet can still be the newest."""
@@ -162,7 +163,7 @@ class Talk:
             page.taken = {page.frame - 1: page.taken.get(page.frame - 1, -math.inf), page.frame: time.monotonic()}
             page.seen.clear()
             state = self._desk.state() | {"control": control, "frame": page.frame}
-            await page.socket.send_text(json.dumps(_finite(state), allow_nan=False))
+            await page.socket.send_text(to_json(state))
             await page.seen.wait()
             await asyncio.sleep(max(PERIOD - (time.monotonic() - begun), 0.0))
 
@@ -183,12 +184,3 @@ def _command(text: str) -> dict | None:
     except (ValueError, RecursionError):
         return None
     return command if isinstance(command, dict) and isinstance(command.get("do"), str) else None
-
-
-def _finite(value):
-    """The same with null for numbers that JSON has not."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from gwm.terminal import Bar, cores, natural, positive, verb, writable
+from gwm.terminal import Bar, cores, positive, verb, writable
 from gwm_core.errors import InputError, one_of
 from gwm_core.json_files import write_json
 from gwm_core.workers import workers
@@ -48,7 +48,9 @@ def add(verbs) -> None:
              "gwm data import lerobot data/theirs data/mine", import_)  # fmt: skip
     p.add_argument("kind", help=" or ".join(IMPORTS))
     p.add_argument("source", help="folder (lerobot) or file (robomimic)")
-    p.add_argument("out", help="folder for the episodes; an interrupted import goes on")
+    p.add_argument("out", help="folder for the episodes; those that it has already are left alone")
+    p.add_argument("--joint-unit", default="rad", help="lerobot: of joints and velocities, rad or degrees")
+    p.add_argument("--gripper-unit", default="m", help="lerobot: of the opening, m, mm or fraction (1 is open)")
 
 
 def _folder(p) -> None:
@@ -188,8 +190,10 @@ def view(args) -> int:
 
 def export(args) -> int:
     from gwm_core.data.episode import list_episodes, read_infos
+    from gwm_core.data.partial import refuse_inside
 
     one_of("kind", args.kind, EXPORTS)
+    refuse_inside(Path(args.folder), Path(args.out))
     infos = read_infos(list_episodes(Path(args.folder)))
     paths = [path for path, info in infos.items() if args.all or info.get("success") is not False]
     if not paths:
@@ -217,16 +221,18 @@ def _all_tables(paths: list[Path], fps: int) -> Iterator:
 
 
 def import_(args) -> int:
+    from gwm_core.data.imports import import_tables
     from gwm_core.data.lerobot import import_lerobot
     from gwm_core.data.robomimic import import_robomimic
-    from gwm_core.data.table import write_table
 
-    read = {"lerobot": import_lerobot, "robomimic": import_robomimic}[one_of("kind", args.kind, IMPORTS)]
-    made = 0
-    for number, table in enumerate(read(Path(args.source))):
-        folder = Path(args.out) / f"imported_{number:06d}"
-        if not folder.exists():
-            write_table(table, folder)
-            made += 1
-    print(f"{args.out}: {natural('episodes', made)} episodes")
+    source, units = Path(args.source), (args.joint_unit, args.gripper_unit)
+    if one_of("kind", args.kind, IMPORTS) == "lerobot":
+        tables = import_lerobot(source, *units)
+    elif units != ("rad", "m"):
+        raise InputError("--joint-unit and --gripper-unit are for lerobot: robomimic files of ours are in rad and m")
+    else:
+        tables = import_robomimic(source)
+    found = import_tables(tables, source, Path(args.out))
+    there = f", {found.skipped} were there already" if found.skipped else ""
+    print(f"{args.out}: {found.added} episodes added{there}")
     return 0

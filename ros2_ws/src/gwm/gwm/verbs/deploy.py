@@ -16,7 +16,7 @@ def add(verbs) -> None:
              "trained network. Without --out: compile a bundle that is there.",
              "gwm compile models/mine --out bundles/mine", compile_)  # fmt: skip
     p.add_argument("source", nargs="?", help="folder of a checkpoint or bundle (default: shipped)")
-    p.add_argument("--out", metavar="BUNDLE", help="folder for the bundle; may be the checkpoint's own")
+    p.add_argument("--out", metavar="BUNDLE", help="folder to make for the bundle")
     p.add_argument("--data", metavar="DIR", help="episodes for the golden inputs (default: simulated ones)")
     p.add_argument("--backend", default="auto", help="auto, tensorrt, openvino, onnxruntime or torch")
     p.add_argument("--precision", default="auto", help="auto, fp32, bf16 (openvino) or fp16 (tensorrt, onnxruntime)")
@@ -25,7 +25,7 @@ def add(verbs) -> None:
 
 def compile_(args) -> int:
     from gwm_core.deploy.actor import Actor
-    from gwm_core.deploy.bundle import open_bundle
+    from gwm_core.deploy.bundle import check_place, open_bundle
     from gwm_core.deploy.runtimes import choose
 
     choose(args.backend, args.precision)
@@ -33,7 +33,8 @@ def compile_(args) -> int:
     source = Path(args.source or shipped())
     folder = Path(args.out or source)
     if args.out:
-        writable_folder(args.out)
+        check_place(source, folder)
+        writable_folder(str(folder.absolute().parent))
         _bundle(source, folder, args.data)
     bundle = open_bundle(folder)
     actor = Actor(folder, backend=args.backend, precision=args.precision)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gwm.terminal import Bar, verb, writable
+from gwm.terminal import Bar, positive, verb, writable
 from gwm_core.errors import InputError
 from gwm_core.json_files import write_json
 
@@ -21,6 +21,8 @@ def add(verbs) -> None:
              "gwm scene build data/desk --holdout 3 --out desk.ply --picture desk.png", build)  # fmt: skip
     p.add_argument("source", help="an episode, or a folder with rgb/, depth/, groundtruth.txt and intrinsics.json")
     p.add_argument("--out", required=True, help="scene.ply (opens in any splat viewer) or scene.safetensors")
+    p.add_argument("--stride", type=int, default=1, metavar="N",
+                   help="every Nth frame of a TUM folder; those taken are in memory at once")  # fmt: skip
     p.add_argument("--holdout", type=int, metavar="K", help="leave frame K (from 0) out, draw it and compare")
     p.add_argument("--refine", type=int, default=0, metavar="N", help="N steps of photometric refinement")
     p.add_argument("--picture", metavar="FILE", help="with --holdout: what the camera saw beside what the scene shows")
@@ -53,13 +55,17 @@ def build(args) -> int:
         writable(path)
     if args.picture and args.holdout is None:
         raise InputError("--picture shows the frame that --holdout leaves out: give both")
-    frames = read_source(Path(args.source))
+    source = read_source(Path(args.source), positive("stride", args.stride))
+    frames = source.frames
+    if source.skipped:
+        print(f"{args.source}: {source.skipped} images have no depth or pose at their stamp and are left out")
     held = _held_out(frames, args.holdout)
     used = tuple(frame for frame in frames if frame is not held)
     lift(used, EVERYWHERE)  # compiles
     begun = time.perf_counter()
     scene = lift(used, EVERYWHERE)
     figures = {"gaussians": len(scene), "ms": 1e3 * (time.perf_counter() - begun), "frames": len(used)}
+    figures["skipped"] = source.skipped
     if len(scene) == 0:
         raise InputError(f"{args.source}: no surface was left to build from: depth is all holes and edges")
     figures |= _compared(scene, used, held, compare)
@@ -110,7 +116,7 @@ def render(args) -> int:
     if not 1 <= args.fov <= 170 or not (1 <= width <= 8192 and 1 <= height <= 8192):
         raise InputError("a view of 1 to 170 degrees and of 1 to 8192 pixels a side can be drawn")
     T = look_at(args.look[:3], args.look[3:]) if args.look else pose_matrix(args.pose)
-    image, _ = draw(load_scene(Path(args.scene)), intrinsics(width, height, args.fov), T, width, height)
+    image, _ = draw(load_scene(Path(args.scene), print), intrinsics(width, height, args.fov), T, width, height)
     _write_image(args.out, image)
     return 0
 
