@@ -228,8 +228,8 @@ def test_stop_is_in_sight_on_a_tablet_wherever_one_scrolls(page):
 
 def alarm(page, words):
     """Wait until the page warns with these words."""
-    wait = "(words) => { const a = document.getElementById('alarm'); return !a.hidden && a.textContent.includes(words) }"
-    page.wait_for_function(wait, arg=words)
+    shown = "!document.getElementById('alarm').hidden"
+    page.wait_for_function(f"(w) => {shown} && document.getElementById('alarm').textContent.includes(w)", arg=words)
     assert page.is_visible("#alarm")
 
 
@@ -398,7 +398,9 @@ def test_stop_and_hold_by_every_means(site, page, what):
         assert site.desk.done[before:] == [{"do": what}]
 
 
-@pytest.mark.parametrize("where", ["#note", "#seed", "#drive", "#horizon", "#mode [value=auto]", "#abort [value=policy]"])
+@pytest.mark.parametrize(
+    "where", ["#note", "#seed", "#drive", "#horizon", "#mode [value=auto]", "#abort [value=policy]"]
+)
 def test_escape_stops_from_everywhere(site, page, where):
     site.desk.trial = {"trial": 1, "of": 2, "policy": "A", "task": "lift", "start": 1}
     page.wait_for_selector("#abort", state="visible")
