@@ -77,7 +77,7 @@ def test_cookies_of_two_consoles_or_two_roles_are_different():
 
 def test_a_console_started_again_by_the_same_starter_has_the_same_address(tmp_path):
     pytest.importorskip("fastapi")
-    from gwm.console_address import address, keep, starter_of
+    from gwm.console_address import address, keep, starter_of, to_say
 
     file = tmp_path / "console.url"
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -92,6 +92,7 @@ def test_a_console_started_again_by_the_same_starter_has_the_same_address(tmp_pa
     first = found(mine)
     urls = keep(file, f"http://127.0.0.1:{first[0]}", first[1], mine)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600 and file.read_text().split()[:2] == urls
+    assert not any(token in to_say(file) for token in first[1]) and str(file) in to_say(file)  # this is no terminal
     assert found(mine) == first
     assert found(mine, port + 3) == first  # where it was, not where it began to look
     assert not found(f"{mine}0")[1].keys() & first[1].keys()  # another graph is another address

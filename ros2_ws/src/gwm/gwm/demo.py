@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import rclpy
 
+from gwm.console_address import to_say
 from gwm.graph import environment, graph
 from gwm.operator import GraphOver, Operator
 from gwm.supervise import Supervisor
@@ -112,7 +113,7 @@ def _episodes(operator: Operator, supervisor: Supervisor, args, page: Path) -> t
         raise GraphOver(f"not ready after {START_TIME:.0f} s: {[n for n, r in reports.items() if not r]}")
     _say(args, f"ready: renderer {operator.reports['sim']['renderer']}, policy {operator.reports['policy']['message']}")
     if page.exists():
-        _say(args, f"watch, hold and stop it at {page.read_text().split()[0]}")
+        _say(args, f"watch, hold and stop it at {to_say(page)}")
     before = _rest_and_count(operator, poll)
     operator.wish("gate/arm", poll)
     rows = [_episode(operator, args, number, poll) for number in range(args.episodes)]
