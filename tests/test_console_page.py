@@ -1,7 +1,12 @@
 """The operator's page in a real browser: what is pressed arrives, and nothing is asked for elsewhere."""
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +16,8 @@ playwright = pytest.importorskip("playwright.sync_api")
 
 from test_console_web import Site
 
+from gwm_core.control.desk import refusals
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the path"),
@@ -19,27 +26,48 @@ pytestmark = [
 GATE = {"state": "HOLD", "armed": "True", "cause": "armed", "mode": "approve", "latency_ms": "31.0"}
 WAITS = {"waiting": "1795617706349959571", "waiting_sha256": "ab" * 32, "waiting_s": "12.0"}  # more than 2^53
 TABLET = {"width": 820, "height": 1180}
+PLAN = int(WAITS["waiting"])
+LATER = str(PLAN + 64)  # the same float64
+VIEWS = ("front", "side", "afar")
 
 
 class Whole:
-    """A desk that knows every command, with two cameras."""
+    """A desk that knows every command, with two cameras, and the future of a plan, made when it began."""
 
     def __init__(self):
-        picture = cv2.imencode(".jpg", np.full((24, 42, 3), 128, np.uint8))[1].tobytes()
-        names = [f"live/{c}" for c in ("front", "side")] + [f"h{k}/front" for k in range(1, 9)]
-        self.pictures, self.done, self.viewer_port = {name: (1, picture) for name in names}, [], 0
-        self.gate, self.recorder, self.trial, self.rubric = GATE | WAITS, {}, {}, {}
+        self.picture = cv2.imencode(".jpg", np.full((24, 42, 3), 128, np.uint8))[1].tobytes()
+        self.imagined, self.begun, self.cameras_run = self.future(PLAN), time.monotonic(), True
+        self.done, self.viewer_port, self.mute, self.ahead = [], 0, (), 0.0
+        self.gate, self.recorder, self.trial, self.rubric = GATE | WAITS, {"recording": "True"}, {}, {}
+        self.refuse, self.imagines, self.unread = {}, True, []
+
+    @property
+    def now(self):
+        """[ms]"""
+        return PLAN // 10**6 + 1e3 * (time.monotonic() - self.begun + self.ahead)
+
+    @property
+    def pictures(self):
+        stamp = round(self.now * 1e6) if self.cameras_run else PLAN
+        return {f"live/{c}": (stamp, self.picture) for c in VIEWS[:2]} | self.imagined
+
+    def future(self, plan):
+        return {f"h{k}/{view}": (plan + k * 10**8, self.picture) for view in VIEWS for k in range(1, 9)}
 
     def state(self):
         return {
-            "gate": self.gate, "future": {}, "divergence": {"score": 0.5}, "stages": {}, "nodes": {}, "result": {},
-            "recorder": self.recorder, "answers": ["arm: armed"], "cameras": ["front", "side"], "steps": 8,
+            "now": self.now, "gate_ms": self.now - 50, "gate": self.gate, "future": {}, "imagines": self.imagines,
+            "divergence": {"score": 0.5}, "refuses": self.refuse, "unread": self.unread, "result": {}, "plan_ms": 1600,
+            "recorder": self.recorder, "cameras": ["front", "side"], "steps": 8,
             "modes": ["auto", "approve"], "robot": "sim", "viewer": False, "task": "lift",
             "trial": self.trial, "rubric": self.rubric, "causes": ["policy", "hardware"],
         }  # fmt: skip
 
-    def act(self, command):
+    def act(self, command, answer):
         self.done.append(command)
+        if command["do"] in self.mute:
+            return
+        answer("no" not in command.get("note", ""), "as told")
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +81,14 @@ def browser():
 @pytest.fixture
 def site():
     site = Site()
-    site.desk = site.console._desk = Whole()
+    site.desk = site.console._desk = site.console._talk._desk = Whole()
     yield site
     site.server.stop()
 
 
 @pytest.fixture
 def page(browser, site):
-    page = browser.new_page(viewport=TABLET, has_touch=True)
+    page = browser.new_context(viewport=TABLET, has_touch=True).new_page()
     page.asked, page.wrong = [], []
     page.on("request", lambda r: page.asked.append(r.url))
     page.on("console", lambda m: page.wrong.append(m.text) if m.type == "error" else None)
@@ -69,7 +97,7 @@ def page(browser, site):
     page.wait_for_function("() => document.getElementById('link').textContent === 'connected'")
     yield page
     assert page.wrong == []
-    page.close()
+    page.context.close()
 
 
 def said(site, page, act, **command):
@@ -95,15 +123,16 @@ def test_buttons(site, page):
         said(site, page, lambda c=control: page.tap(f"#{c}"), do=control)
     for wish in ("arm", "home", "reset", "start", "discard", "keep"):
         said(site, page, lambda w=wish: page.tap(f"[data-do={w}]"), do=wish)
-    plan = {"plan": WAITS["waiting"], "sha256": WAITS["waiting_sha256"]}
+    plan = {"plan": WAITS["waiting"], "sha256": WAITS["waiting_sha256"]}  # more than 2^53: text all the way
     said(site, page, lambda: page.tap("#approve"), do="approve", **plan)
     said(site, page, lambda: page.tap("#success"), do="save", success=True)
     said(site, page, lambda: page.tap("#fail"), do="save", success=False)
-    said(site, page, lambda: page.select_option("#mode", "auto"), do="mode", mode="auto")
+    said(site, page, lambda: page.tap("#mode [value=auto]"), do="mode", mode="auto")
     said(site, page, lambda: page.tap("#lay"), do="lay", seed=9000)
 
 
 def test_what_the_recorder_loses_and_how_little_room_there_is_can_be_seen(site, page):
+    site.desk.recorder = {}
     wait = "(words) => document.getElementById('episode').textContent.includes(words)"
     page.wait_for_function(wait, arg="not recording")
     site.desk.recorder = {"recording": "True", "dropped a": "4", "dropped b": "3", "received a": "9", "free": "0.04"}
@@ -126,7 +155,7 @@ def test_a_protocols_trial_is_shown_and_its_verdict_goes_with_the_rubrics_share(
         "phase": "lay the table",
         "alike": 0.83,
     }
-    site.desk.pictures = site.desk.pictures | {"overlay/front": (1, site.desk.pictures["live/front"][1])}
+    site.desk.imagined = site.desk.imagined | {"overlay/front": (1, site.desk.picture)}
     page.wait_for_function("() => document.querySelector('#overlays img').naturalWidth === 42")
     page.wait_for_function("() => document.getElementById('trial').textContent !== ''")
     assert page.inner_text("#trial") == "Trial 3 of 40: policy B, sort_screws, start 5002"
@@ -137,7 +166,7 @@ def test_a_protocols_trial_is_shown_and_its_verdict_goes_with_the_rubrics_share(
     said(site, page, lambda: page.tap("#fail"), do="save", success=False, score=0)  # the boxes are for one trial
     page.check("#rubric input >> nth=0")
     said(site, page, lambda: page.tap("#success"), do="save", success=True)
-    page.select_option("#abort", "hardware")
+    page.tap("#abort [value=hardware]")
     said(site, page, lambda: page.tap("#fail"), do="save", success=False, score=0, cause="hardware")
     del site.desk.trial["alike"]
     page.wait_for_selector("#overlays", state="hidden")
@@ -152,11 +181,17 @@ def test_keys_mean_what_they_say_except_in_a_note(site, page):
     before = len(site.desk.done)
     page.keyboard.type("a slip ")
     said(site, page, lambda: page.keyboard.press("Enter"), do="mark", note="a slip ")
+    page.keyboard.type("wasd")  # steers, and writes nothing
+    assert page.input_value("#note") == "a slip "  # until it is saved
     assert [c for c in site.desk.done[before:] if c["do"] != "mark"] == []
     said(site, page, lambda: page.keyboard.press("Escape"), do="stop")  # from everywhere
 
 
 def test_hold_to_run_beats_while_it_is_pressed_and_no_longer(site, page):
+    site.desk.refuse = {"beat": "the mode is approve, not hold_to_run"}
+    page.wait_for_selector("#run:disabled")
+    site.desk.refuse = {}
+    page.wait_for_selector("#run:enabled")
     page.locator("#run").hover()
     page.mouse.down()
     page.wait_for_timeout(500)
@@ -169,8 +204,9 @@ def test_hold_to_run_beats_while_it_is_pressed_and_no_longer(site, page):
 
 
 def test_nothing_waits_then_nothing_is_to_approve_and_a_lost_server_is_said(site, page):
-    site.desk.gate = GATE
-    page.wait_for_function("() => document.getElementById('approve').disabled")
+    page.wait_for_selector("#approve:enabled")
+    site.desk.gate, site.desk.refuse = GATE, {"approve": "no plan waits"}
+    page.wait_for_selector("#approve:disabled")
     site.server.stop()
     page.wait_for_function("() => document.getElementById('link').textContent.startsWith('LOST')")
     page.wrong.clear()  # the browser says that it cannot connect
@@ -185,6 +221,309 @@ def test_stop_is_in_sight_on_a_tablet_wherever_one_scrolls(page):
     wide = page.evaluate("document.documentElement.scrollWidth")
     assert wide <= TABLET["width"], "it scrolls sideways"
     small = page.evaluate(
-        "[...document.querySelectorAll('button')].filter((b) => b.offsetHeight < 40).map((b) => b.id)"
+        "[...document.querySelectorAll('button')].filter((b) => b.offsetParent && b.offsetHeight < 40).map((b) => b.id)"
     )
     assert small == [], "too small for a finger"
+
+
+def alarm(page, words):
+    """Wait until the page warns with these words."""
+    shown = "!document.getElementById('alarm').hidden"
+    page.wait_for_function(f"(w) => {shown} && document.getElementById('alarm').textContent.includes(w)", arg=words)
+    assert page.is_visible("#alarm")
+
+
+def line(page, words):
+    """Wait until the answer to the last command has these words."""
+    page.wait_for_function("(words) => document.getElementById('said').textContent.includes(words)", arg=words)
+
+
+def calm(page):
+    old = "document.querySelector('#pairs img.old, #strip img.old')"
+    page.wait_for_function(f"() => document.getElementById('alarm').hidden && !{old}")
+
+
+FROZEN = """
+import sys, time
+sys.path[:0] = {paths!r}
+from test_console_page import Whole
+from test_console_web import Site
+site = Site()
+site.desk = site.console._talk._desk = site.console._desk = Whole()
+print(site.port, flush=True)
+while True:
+    time.sleep(0.01)
+    print(*[c["do"] for c in site.desk.done], flush=True) if site.desk.done else None
+    site.desk.done.clear()
+"""
+
+
+@pytest.fixture
+def frozen(browser):
+    """A page, and the process of its server, which can be stopped as a machine that hangs is."""
+    root = Path(__file__).parents[1]
+    paths = [str(Path(__file__).parent), str(root), str(root / "ros2_ws/src/gwm")]
+    server = subprocess.Popen([sys.executable, "-c", FROZEN.format(paths=paths)], stdout=subprocess.PIPE, text=True)
+    port = int(server.stdout.readline())
+    page = browser.new_page(viewport=TABLET, has_touch=True)
+    page.goto(f"http://127.0.0.1:{port}/?token=right")
+    page.wait_for_function("() => document.getElementById('link').textContent === 'connected'")
+    yield page, server
+    page.close()
+    server.send_signal(signal.SIGCONT)
+    server.kill()
+    server.wait()
+
+
+def test_a_frozen_link_is_said_and_nothing_of_before_looks_like_now(frozen):
+    page, server = frozen
+    calm(page)
+    os.kill(server.pid, signal.SIGSTOP)
+    alarm(page, "no contact for")
+    alarm(page, "use the robot's own stop")
+    pictures = page.locator("#pairs img, #strip img")
+    assert page.locator("#pairs img.old, #strip img.old").count() == pictures.count() == 12  # all of them are grey
+    assert "LOST" in page.inner_text("#link") and "lost" in page.get_attribute("#status", "class")
+
+    def ages():
+        return [float(text.split()[0]) for text in page.locator("#pairs .age, #strip .age").all_inner_texts()]
+
+    before = ages()
+    page.wait_for_timeout(1000)
+    assert all(later > earlier + 0.5 for earlier, later in zip(before, ages()))  # they go on counting
+    assert page.is_disabled("[data-do=arm]") and page.is_disabled("#approve") and page.is_enabled("#stop")
+    page.keyboard.press("ArrowRight")
+    line(page, "save: not sent: no contact")
+
+    page.tap("#stop")
+    alarm(page, "STOP not confirmed for")
+    page.wait_for_timeout(700)
+    os.kill(server.pid, signal.SIGCONT)
+    calm(page)
+    line(page, "stop: done")
+    told = server.stdout.readline().split()
+    assert set(told) == {"stop"} and len(told) > 1  # said again until it was answered, and no save
+
+
+def test_a_stop_that_nobody_confirms_is_repeated_and_said(site, page):
+    site.desk.mute = ("stop",)
+    page.tap("#stop")
+    alarm(page, "STOP not confirmed for")
+    alarm(page, "use the robot's own stop")
+    site.until(lambda: site.desk.done.count({"do": "stop"}) >= 3)
+    site.desk.mute = ()
+    line(page, "stop: done")
+    page.wait_for_function("() => document.getElementById('alarm').hidden")
+    times = len(site.desk.done)
+    page.wait_for_timeout(800)
+    assert len(site.desk.done) == times
+
+
+def test_a_stop_that_is_refused_is_an_alarm(site, page):
+    site.desk.act = lambda command, answer: answer(False, "nobody answers to gate/stop")
+    page.tap("#stop")
+    alarm(page, "STOP refused: nobody answers to gate/stop: use the robot's own stop")
+
+
+def test_a_gate_that_falls_silent_is_an_alarm(site, page):
+    state = site.desk.state
+    site.desk.state = lambda: state() | {"gate_ms": site.desk.now - 1500}
+    alarm(page, "nothing from the gate for")
+    assert "lost" in page.get_attribute("#status", "class")
+
+
+def test_what_is_pressed_without_a_connection_is_dropped_and_said_but_stop_goes_first(site, page):
+    site.server.stop()
+    page.wait_for_function("() => document.getElementById('link').textContent.startsWith('LOST')")
+    page.evaluate("act('arm')")
+    line(page, "arm: not sent: no contact")
+    page.evaluate("act('mode', {mode: 'auto'})")
+    line(page, "mode: not sent: no contact")
+    page.tap("#stop")
+    line(page, "stop: not sent yet")
+    again = Site(site.port)  # what a respawned console is: the same address
+    again.desk = again.console._desk = again.console._talk._desk = Whole()
+    try:
+        line(page, "stop: done")
+        calm(page)
+        page.wait_for_timeout(300)
+        assert {c["do"] for c in again.desk.done} == {"stop"}
+        assert page.inner_text("#link") == "connected"
+    finally:
+        page.wrong.clear()  # the browser says that it could not connect
+        again.server.stop()
+
+
+def test_another_start_of_the_graph_is_told_from_a_lost_connection(site, page):
+    site.server.stop()
+    again = Site(site.port, {"other": "operator"})
+    try:
+        alarm(page, "this page's address is no longer valid")
+        page.reload()
+        assert "here/console.url" in page.inner_text("body")
+    finally:
+        page.wrong.clear()
+        again.server.stop()
+
+
+def test_looking_on_beside_it_makes_no_viewer_of_the_operators_page(site, page):
+    look = page.context.new_page()
+    look.goto(f"http://{site.host}/?token=look")
+    look.wait_for_function("() => document.getElementById('link').textContent === 'this page only shows'")
+    assert look.is_disabled("[data-do=arm]") and look.is_enabled("#stop")
+    said(site, look, lambda: look.click("#stop"), do="stop")
+    page.reload()
+    page.wait_for_function("() => document.getElementById('link').textContent === 'connected'")
+    said(site, page, lambda: page.tap("[data-do=arm]"), do="arm")
+    look.close()
+
+
+@pytest.mark.parametrize("what", ["stop", "hold"])
+def test_stop_and_hold_by_every_means(site, page, what):
+    """Pointer, keys on the button, and a click without a pointer, as switches and screen readers make it."""
+    means = [
+        lambda: page.click(f"#{what}"),
+        lambda: page.tap(f"#{what}"),
+        lambda: page.press(f"#{what}", "Enter"),
+        lambda: page.press(f"#{what}", " "),
+        lambda: page.evaluate(f"document.getElementById('{what}').click()"),
+        lambda: page.dispatch_event(f"#{what}", "click"),
+        lambda: page.dispatch_event(f"#{what}", "pointerdown"),
+    ]
+    for act in means:
+        page.wait_for_timeout(400)
+        before = len(site.desk.done)
+        said(site, page, act, do=what)
+        page.wait_for_timeout(200)
+        assert site.desk.done[before:] == [{"do": what}]
+
+
+@pytest.mark.parametrize(
+    "where", ["#note", "#seed", "#drive", "#horizon", "#mode [value=auto]", "#abort [value=policy]"]
+)
+def test_escape_stops_from_everywhere(site, page, where):
+    site.desk.trial = {"trial": 1, "of": 2, "policy": "A", "task": "lift", "start": 1}
+    page.wait_for_selector("#abort", state="visible")
+    page.focus(where)
+    said(site, page, lambda: page.keyboard.press("Escape"), do="stop")
+    opens = "select, dialog, [popover], [list], input:is(:not([type]), [type=number]):not([autocomplete=off])"
+    assert page.locator(opens).count() == 0  # what opens keeps Esc to itself
+
+
+def test_a_slow_page_shows_the_present(site, page):
+    """Busy for two seconds, it finds one frame behind, not twenty."""
+    page.wait_for_selector("#approve:enabled")
+    for number in range(30):
+        site.desk.gate = GATE | {"cause": f"cause {number}"}
+        if number == 5:
+            page.evaluate("""() => {
+                const cause = document.getElementById("cause");
+                window.seen = [];
+                new MutationObserver(() => seen.push(cause.textContent)).observe(cause, { childList: true });
+                setTimeout(() => { const end = performance.now() + 2000; while (performance.now() < end); });
+            }""")
+        time.sleep(0.1)
+    page.wait_for_function("() => document.getElementById('cause').textContent === 'cause 29'")
+    assert len(page.evaluate("window.seen")) < 20
+
+
+def test_the_plan_that_is_approved_is_the_one_whose_future_is_on_the_page(site, page):
+    page.wait_for_selector("#approve:enabled")
+    site.desk.gate = GATE | WAITS | {"waiting": LATER, "waiting_sha256": "cd" * 32}
+    page.wait_for_selector("#approve:disabled")
+    page.evaluate("document.getElementById('approve').click()")
+    page.wait_for_timeout(300)
+    assert [c for c in site.desk.done if c["do"] == "approve"] == []
+    half = {name: picture for name, picture in site.desk.future(int(LATER)).items() if not name.startswith("h8")}
+    site.desk.imagined = half  # not all of its future
+    page.wait_for_timeout(1000)
+    assert page.is_disabled("#approve") and "look at it first" in page.inner_text("#waiting")
+    site.desk.imagined = site.desk.future(int(LATER))
+    page.wait_for_selector("#approve:enabled")
+    said(site, page, lambda: page.tap("#approve"), do="approve", plan=LATER, sha256="cd" * 32)
+
+
+def test_pictures_say_how_old_they_are_and_are_grey_when_they_are_of_the_past(site, page):
+    calm(page)
+    assert all("s old" in text for text in page.locator("#pairs .age, #strip .age").all_inner_texts())
+    site.desk.ahead = 3.0
+    page.wait_for_timeout(500)
+    calm(page)  # its plan waits
+    assert all(float(text.split()[0]) > 3 for text in page.locator("#strip .age").all_inner_texts())
+    site.desk.gate = GATE | {"plan": LATER}  # another plan is followed
+    page.wait_for_function("() => document.querySelectorAll('#pairs img.old, #strip img.old').length === 10")
+    site.desk.imagined = site.desk.future(int(LATER))
+    calm(page)  # old, but of the plan that is followed
+    site.desk.cameras_run = False
+    page.wait_for_function("() => document.querySelectorAll('#pairs img.old').length === 2")
+
+
+def test_the_colour_is_the_robots_state(site, page):
+    colours = {}
+    for state in ("DISARMED", "HOLD", "RUNNING", "STOPPING", "SHADOW", "FAULT"):
+        site.desk.gate = GATE | {"state": state}
+        page.wait_for_function("(s) => document.getElementById('gate').textContent.startsWith(s)", arg=state)
+        colours[state] = page.evaluate("getComputedStyle(document.getElementById('status')).backgroundColor")
+    assert len(set(colours.values())) == 6
+    red, green, blue = (int(x) for x in colours["FAULT"][4:-1].split(","))
+    assert red > 150 and max(green, blue) < 60
+
+
+def test_refusals_are_shown_with_their_reason(site, page):
+    site.desk.gate = GATE | WAITS | {"refused moved": "3", "stops policy silent": "2", "trouble": "no gripper"}
+    site.desk.unread = ["camera/front/color/image_raw: encoding yuv422: rgb8 or bgr8 is wanted"]
+    page.wait_for_function("() => document.getElementById('trouble').textContent.includes('yuv422')")
+    assert "moved 3" in page.inner_text("#refused") and "policy silent 2" in page.inner_text("#refused")
+    assert "no gripper" in page.inner_text("#trouble")
+    act, site.desk.act = site.desk.act, lambda command, answer: answer(False, "still coming to rest: arm again")
+    page.tap("[data-do=arm]")
+    line(page, "arm: refused: still coming to rest: arm again")
+
+    def raises(command, answer):
+        raise ValueError("nobody answers to gate/home")
+
+    site.desk.act = raises
+    page.tap("[data-do=home]")
+    line(page, "home: refused: nobody answers to gate/home")
+    assert "still coming to rest" in page.inner_text("#answers")
+    site.desk.act = act
+
+
+def test_what_cannot_act_is_disabled_and_says_why(site, page):
+    site.desk.refuse = refusals(GATE | {"state": "RUNNING"}, {"recording": "False"}, "")
+    page.wait_for_selector("#lay:disabled")
+    for control, words in {
+        "#lay": "not in RUNNING: hold first", "[data-do=home]": "hold first", "#success": "not recording",
+        "#redo": "not recording", "[data-do=discard]": "not recording", "#mode [value=auto]": "hold first",
+        "#approve": "no plan waits", "[data-do=reset]": "nothing is to be reset",
+    }.items():  # fmt: skip
+        assert page.is_disabled(control) and words in page.get_attribute(control, "title"), control
+    assert page.is_enabled("[data-do=start]") and page.is_enabled("#stop") and page.is_enabled("#hold")
+    page.keyboard.press("ArrowRight")
+    line(page, "save: refused: not recording")
+    page.wait_for_timeout(300)
+    assert site.desk.done == []
+
+
+def test_a_note_is_kept_until_the_episode_it_is_of_is_saved(site, page):
+    page.fill("#note", "no, it slipped")  # the desk refuses this one
+    said(site, page, lambda: page.tap("#fail"), do="save", success=False, note="no, it slipped")
+    line(page, "save: refused")
+    assert page.input_value("#note") == "no, it slipped"
+    page.fill("#note", "it slipped")
+    said(site, page, lambda: page.tap("#fail"), do="save", success=False, note="it slipped")
+    page.wait_for_function("() => document.getElementById('note').value === ''")
+    site.desk.refuse = {"mark": "not recording"}
+    page.wait_for_timeout(300)
+    page.fill("#note", "for the next")
+    page.press("#note", "Enter")
+    line(page, "mark: refused: not recording")
+    assert page.input_value("#note") == "for the next"
+
+
+def test_a_page_that_fails_says_so(site, page):
+    state = site.desk.state
+    site.desk.state = lambda: state() | {"trial": None}
+    alarm(page, "this page has failed")
+    alarm(page, "no contact for")
+    page.wrong.clear()

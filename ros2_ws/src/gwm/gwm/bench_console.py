@@ -23,6 +23,7 @@ from gwm.graph import graph
 from gwm.live import ending, live
 from gwm.operator import Operator
 from gwm.supervise import Supervisor
+from gwm_core.control.access import OPERATOR, cookie_name
 from gwm_core.errors import InputError
 from gwm_core.json_files import write_json
 
@@ -171,9 +172,13 @@ def _get(run: Running, path: str, method: str = "GET", **headers) -> int:
 
 
 def _socket(run: Running, token: str | None = None, origin: str | None = None):
-    cookie = {"Cookie": f"gwm_console={run.token if token is None else token}"}
+    cookie = {"Cookie": _cookie(run, run.token if token is None else token)}
     address, page = f"ws://{run.host}/socket", origin or f"http://{run.host}"
     return connect(address, origin=page, additional_headers=cookie, ping_interval=None, close_timeout=0.5)
+
+
+def _cookie(run: Running, token: str) -> str:
+    return f"{cookie_name(OPERATOR, run.host)}={token}"
 
 
 def _opened(run: Running, **more) -> str:
@@ -246,7 +251,7 @@ ATTACKS = {
         _get(run, f"/?token={run.token}", "POST", origin="http://evil.example")
     ),
     "file outside (traversal)": lambda run: _answer(
-        _get(run, "/..%2fconsole_web.py", cookie=f"gwm_console={run.token}")
+        _get(run, "/..%2fconsole_web.py", cookie=_cookie(run, run.token))
     ),
     "socket of another page": lambda run: _opened(run, origin="http://evil.example"),
     "socket without a token": lambda run: _opened(run, token=""),

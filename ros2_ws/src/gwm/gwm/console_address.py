@@ -10,6 +10,7 @@ import os
 import secrets
 import socket
 import stat
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -53,6 +54,11 @@ def keep(file: Path, origin: str, tokens: dict[str, str], starter: str) -> list[
     with os.fdopen(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as out:
         out.write("\n".join([*urls, starter]) + "\n")
     return urls
+
+
+def to_say(file: Path) -> str:
+    """The operator's address where a person reads it, else the file that holds it: a token is for no log."""
+    return file.read_text().split()[0] if sys.stdout.isatty() else f"the address in {file}"
 
 
 def starter_of(parent: int) -> str:

@@ -19,7 +19,7 @@ from std_msgs.msg import Float64MultiArray, Header, String
 from std_srvs.srv import Trigger
 
 from gwm import messages
-from gwm.console_address import FILE, address, keep, starter_of
+from gwm.console_address import FILE, address, keep, starter_of, to_say
 from gwm.console_pictures import Pictures
 from gwm.console_socket import Answer
 from gwm.console_web import Console, Server
@@ -34,7 +34,7 @@ from gwm_core.json_files import to_json
 from gwm_core.site import site_of
 from gwm_core.types import CHUNK_DT, CHUNK_ROWS
 
-SILENT = {"gate": 1.0, "recorder": 5.0, "imagination": 5.0}  # [s] without a word, after which nothing is known of it
+SILENT = {"gate": 1.0, "recorder": 5.0, "imagination": 20.0}  # [s] without a word, after which nothing is known of it
 TOLD = 2.0  # [s] a trial is one, after it was last spoken of
 DRIVES = 2.0  # [s] a page does, after the last of its sticks
 AWAITED = 16  # answers that come by a topic, at most; the oldest is given up
@@ -104,10 +104,9 @@ class ConsoleNode(Node):
         server = Server(console, found.sock, p.certificate, p.key)
         server.start()
         urls = keep(file, access.origins[0], found.tokens, starter)
-        if sys.stdout.isatty():  # a token is for the operator's eyes, not for a log
-            print(f"console: {urls[0]}\nto look on only: {urls[1]}", flush=True)
-        else:
-            print(f"console: on port {found.port}; its address is in {file}", flush=True)
+        print(f"console: {to_say(file)}", flush=True)
+        if sys.stdout.isatty():
+            print(f"to look on only: {urls[1]}", flush=True)
         return console, server
 
     # ---- from the graph --------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gwm.console_address import to_say
 from gwm.graph import graph
 from gwm.live import INTERRUPTED, Idle, ending, live
 from gwm.operator import GraphOver, Operator, Trouble
@@ -121,7 +122,7 @@ def _episodes(run: Run, operator: Operator, poll, args, page: Path) -> None:
         raise Trouble(f"not ready after {START_TIME:.0f} s: {', '.join(operator.missing)}")
     _say(args, f"ready: renderer {operator.reports['sim']['renderer']}, policy {operator.reports['policy']['policy']}")
     if page.exists():
-        _say(args, f"watch, hold and stop it at {page.read_text().split()[0]}")
+        _say(args, f"watch, hold and stop it at {to_say(page)}")
     run.before = _rest_and_count(operator, poll)
     for number in range(args.episodes):
         seed = args.seed + number

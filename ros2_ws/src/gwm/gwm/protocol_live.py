@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import rclpy
 
+from gwm.console_address import to_say
 from gwm.graph import NodeSpec, environment, graph
 from gwm.live import uninterrupted
 from gwm.node import now_ns
@@ -162,7 +163,7 @@ class Live:
         """By a person at the console. The arm is disarmed until they arm it, and after their verdict."""
         page = self.folder / EPISODES / "console.url"
         if self.arguments.get("console") != 0 and referee.wait("console", page.exists, START_TIME, poll):
-            self.say(f"  on {page.read_text().split()[0]}")
+            self.say(f"  on {to_say(page)}")
         referee.wish("gate/stop", poll)
         stopped = referee.stopped()
         alike = self._same_start(referee, slot, poll, lambda: referee.recording)

@@ -3,7 +3,7 @@
 
 const $ = (id) => document.getElementById(id);
 const TICK = 100, PLOTTED = 600; // [ms], [ms], points
-const OLD = 1000, SILENT = 1000, LOOKED = 500, AGAIN = 300; // [ms]: live pictures, the gate, at a plan, between stops
+const OLD = 1000, SILENT = 1000, LOOKED = 500, AGAIN = 300; // [ms]: live pictures, the gate, at a plan, from a press to its click
 const STEP = 100_000_000n; // [ns] between imagined pictures
 let state = null, beating = 0, shown = {}, plots = { divergence: [], delay: [] };
 let view = "", cause = "", looked = { plan: "", since: 0 }; // of this page alone
@@ -157,11 +157,14 @@ function age() {
   }
 }
 
+// [ms] since the gate's word that is shown
+const gateSilent = () => state && state.gate_ms !== null ? serverTime() - state.gate_ms : 0;
+
 function alarms() {
   const own = "use the robot's own stop", found = [], now = performance.now();
   if (link.broken) found.push(`this page has failed (${link.broken}): reload it, and ${own}`);
   if (quiet() > QUIET) found.push(`no contact for ${seconds(quiet())}: ${own}`);
-  else if (state && state.gate_ms !== null && serverTime() - state.gate_ms > SILENT) found.push(`nothing from the gate for ${seconds(serverTime() - state.gate_ms)}: ${own}`);
+  else if (gateSilent() > SILENT) found.push(`nothing from the gate for ${seconds(gateSilent())}: ${own}`);
   for (const wish of wishes.filter((w) => URGENT.includes(w.what))) {
     const name = wish.what.toUpperCase(), since = now - wish.at;
     if (wish.ok === null && since > UNCONFIRMED) found.push(`${name} not confirmed for ${seconds(since)}: ${own}; it is sent again until it is`);
@@ -199,7 +202,7 @@ function refresh() {
   const found = alarms(), last = wishes.at(-1);
   $("alarm").hidden = !found.length;
   if (found.length || $("alarm").textContent) $("alarm").textContent = found.join(". ");
-  $("status").classList.toggle("lost", quiet() > QUIET);
+  $("status").classList.toggle("lost", quiet() > QUIET || gateSilent() > SILENT);
   $("link").textContent = quiet() > QUIET ? `LOST, this is ${seconds(quiet())} old` : !state ? "connecting" : state.control === "yours" ? "connected" : why("here");
   if (last && $("said").textContent !== told(last)) $("said").textContent = told(last);
   const lines = wishes.slice(-8).reverse().map(told);
@@ -225,13 +228,11 @@ function act(what, more = {}, done = null) {
 }
 
 // by pointer with the press, and by everything else that clicks: keys, switches, screen readers
-const urged = {};
-function urge(what) {
-  if (performance.now() - (urged[what] ?? -Infinity) < AGAIN) return; // a press and its click are one
-  urged[what] = performance.now();
-  send(what);
+for (const what of URGENT) {
+  let pressed = -Infinity;
+  $(what).onpointerdown = () => { pressed = performance.now(); send(what); };
+  $(what).onclick = () => { if (performance.now() - pressed > AGAIN) send(what); }; // a press and its click are one
 }
-for (const what of URGENT) $(what).onpointerdown = $(what).onclick = () => urge(what);
 for (const button of document.querySelectorAll("[data-do]")) button.onclick = () => act(button.dataset.do, {}, button.dataset.do === "discard" ? forget : null);
 $("approve").onclick = () => act("approve", offer() || {});
 $("success").onclick = () => save(true);
@@ -275,12 +276,12 @@ document.onvisibilitychange = () => { if (document.hidden) letGo(); };
 
 const written = (target) => target.matches("input:not([type=range]):not([type=checkbox])");
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape") return urge("stop"); // from everywhere
+  if (event.key === "Escape") return send("stop"); // from everywhere
   if (written(event.target)) return;
   const key = event.key.toLowerCase(), focused = event.target.id;
   if (key === " " || (key === "enter" && URGENT.includes(focused))) {
     event.preventDefault();
-    if (!event.repeat) urge(focused === "stop" ? "stop" : "hold"); // of the button that has the focus; else space holds
+    if (!event.repeat) send(focused === "stop" ? "stop" : "hold"); // of the button that has the focus; else space holds
   } else if (event.repeat) return;
   else if (event.key === "ArrowRight" && focused !== "horizon") save(true);
   else if (event.key === "ArrowLeft" && focused !== "horizon") redo();
@@ -292,6 +293,6 @@ document.addEventListener("keyup", (event) => {
 }, true);
 
 window.onerror = (message) => { link.broken = String(message); };
-setInterval(() => drive(urge), BEAT);
+setInterval(drive, BEAT);
 setInterval(refresh, TICK);
 connect(show, picture);

@@ -9,10 +9,10 @@ const held = new Set(); // keys
 let padStop = false;
 
 // joy of whoever steers; the pad's second button stops where it does not
-function drive(urge) {
+function drive() {
   const pad = [...navigator.getGamepads()].find((p) => p);
   const stop = Boolean(pad && pad.buttons[1] && pad.buttons[1].pressed && !$("drive").checked);
-  if (stop && !padStop) urge("stop");
+  if (stop && !padStop) send("stop");
   padStop = stop;
   if (!$("drive").checked) return;
   if (pad) return send("joy", standard(pad));
