@@ -81,7 +81,7 @@ def test_what_keeps_a_policy_from_planning_is_named(operator):
         cases = [
             ({"names": [f"panda_joint{i}" for i in range(1, 8)]}, "joint states", "names: no fr3_joint1 in"),
             ({"joints_off": 1000 * MS}, "joint states", "clocks: a joint state is stamped"),
-            ({"joints_off": -250 * MS}, "moments", "clocks: images of"),
+            ({"joints_off": -400 * MS}, "joint states", "gripper: its state is 0.4 s newer than the joints"),
             ({"gripper": False}, "joint states", "gripper: its state is"),
             ({"images_off": 135 * MS}, "front color", "clocks: an image is stamped"),
             ({"images_off": -400 * MS}, "moments", "age: images and joints were"),
