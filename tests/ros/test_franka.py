@@ -214,7 +214,7 @@ def test_silence_is_a_fault_and_ends_with_a_recovery(operator, driver, superviso
     poll = supervisor.poll
     operator.wish("gate/arm", poll)
     driver.states = dict.fromkeys(driver.states, "inactive")  # told to nobody, in mode "move"
-    assert state(operator, "FAULT", poll), operator.status
+    assert state(operator, "FAULT", poll), (operator.status["cause"], operator.status["trouble"])
     assert "silent" in operator.status["cause"]
     operator.wish("gate/reset", poll)
     assert state(operator, "DISARMED", poll), operator.status["trouble"]

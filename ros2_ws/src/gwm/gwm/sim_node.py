@@ -155,6 +155,10 @@ class SimNode(Node):
         start = late + (stamp - now_ns(self)) * 1e-9 if stamp else 0.0
         try:
             times, *states = messages.joint_states_of(message)
+            if times[-1] + start <= 0:  # refused by the real controller too
+                reason = f"a trajectory came {-start:.3f} s after its stamp, when it was over: ignored"
+                self.get_logger().warn(reason, throttle_duration_sec=2.0)
+                return True
             self._sim.follow(times + start, *states, self._from_desired)
         except ValueError:
             return False
