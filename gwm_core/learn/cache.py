@@ -11,7 +11,6 @@ import fcntl
 import functools
 import hashlib
 import json
-import multiprocessing
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import numpy as np
 from gwm_core.data.episode import INFO
 from gwm_core.errors import InputError
 from gwm_core.json_files import write_json
+from gwm_core.workers import workers
 
 Rows = Iterable[dict[str, np.ndarray]]
 PARTIAL, _LOCK = ".partial", ".gwm-cache"
@@ -105,7 +105,7 @@ class Cache:
         progress(0, len(paths))
         jobs = [(path, folder / f"{number:06d}") for number, path in enumerate(paths)]
         counts: list[int] = []
-        with multiprocessing.get_context("spawn").Pool(max(1, min(processes, len(jobs)))) as pool:
+        with workers(processes, len(jobs)) as pool:
             for count in pool.imap(partial(_write_rows, work), jobs):
                 counts.append(count)
                 progress(len(counts), len(paths))

@@ -15,7 +15,6 @@ from gwm.supervise import Supervisor
 from sensor_msgs.msg import JointState
 
 from gwm_core import topics
-from gwm_core.control.judge import judge
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -61,8 +60,7 @@ def test_at_a_share_of_the_speed_nothing_is_faster(operator, tmp_path):
         moving = lambda: operator.commands and np.abs(operator.commands[-1][1]).max() > 0.02  # noqa: E731
         assert operator.wait("motion", moving, 15, supervisor.poll)
         operator.wait("some of it", lambda: False, 4.0, supervisor.poll)
-        q, dq, ddq, latched, _ = (np.array(column) for column in zip(*operator.commands))
-        found = judge(q, dq, ddq, latched, tcp_speed=0.05)
+        found = operator.verdict(tcp_speed=0.05)
         assert found.total == 0 and found.use["stream tcp speed"] > 0.5, json.dumps(found.use)
     finally:
         supervisor.stop()

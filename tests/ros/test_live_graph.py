@@ -21,7 +21,6 @@ from sensor_msgs.msg import CompressedImage, JointState
 from std_msgs.msg import Float64MultiArray, String
 
 from gwm_core import topics
-from gwm_core.control.judge import judge
 from gwm_core.data.episode import read_episode
 from gwm_core.errors import InputError
 from gwm_core.site import simulation_site
@@ -37,10 +36,6 @@ def real_robot_nodes(tmp_path):
     nodes = graph(policy="expert", record=str(tmp_path / "record"))
     (own_gate,) = (n for n in graph(robot="fr3", site=str(site)) if n.name == "gate")
     return [own_gate if n.name == "gate" else n for n in nodes]
-
-
-def commands(operator, since=0):
-    return [np.array(column) for column in zip(*operator.commands[since:])]
 
 
 def speed(operator):
@@ -84,8 +79,7 @@ def test_a_dead_policy_means_ramp_hold_respawn_and_no_motion_until_the_operator_
         operator.wish("gate/hold", poll)
         assert operator.wait("rest", lambda: operator.status["state"] == "HOLD", 5, poll)
         operator.wish("recorder/save", poll)
-        q, dq, ddq, latched, stamps = commands(operator)
-        found = judge(q, dq, ddq, latched, stamps=stamps)
+        found = operator.verdict()
         assert found.total == 0, found.violations
 
         episode = read_episode(next((tmp_path / "record").glob("episode_*")))

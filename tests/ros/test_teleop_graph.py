@@ -14,7 +14,6 @@ from teleoperated import AXES, BUTTONS, JOY_PERIOD, SEED, TREMOR, read_recording
 
 from gwm_core import topics
 from gwm_core.control.devices import DEVICES
-from gwm_core.control.judge import judge
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 LATE = {"plan stale", "policy silent", "joint state stale"}  # what a busy machine, and an open clutch, may cause
@@ -74,8 +73,7 @@ def start(operator, tmp_path, **arguments):
 
 
 def content(operator):
-    q, dq, ddq, latched, stamps = (np.array(column) for column in zip(*operator.commands))
-    found = judge(q, dq, ddq, latched, stamps=stamps)
+    found = operator.verdict()
     assert found.total == 0, found.violations
 
 

@@ -28,7 +28,6 @@ from gwm.node import NEWEST, RELIABLE, SENSOR, STEADY, now_ns, spin
 from gwm.operator import Operator
 from gwm_core import topics
 from gwm_core.bench.plans import recorded_plans
-from gwm_core.control.judge import judge
 from gwm_core.control.kinematics import HOME_Q
 from gwm_core.json_files import to_json, write_json
 from gwm_core.types import OPEN_WIDTH, Chunk
@@ -122,7 +121,7 @@ def _figures(done: list[tuple[float, float]], arm: Arm) -> dict:
     """Of the kills that were ``done``: seconds to the ramp and to rest."""
     delays, rests = np.array(done).reshape(-1, 2).T
     figures = {
-        "kills": len(done), "violations": 0,
+        "kills": len(done), "violations": arm.verdict().total,
         "within_60_ms": int(np.sum(delays <= SOON)), "within_120_ms": int(np.sum(delays <= AT_LAST)),
         "gate": {k: float(arm.last_status[k]) for k in GATE if k in arm.last_status},
         "stops": {k[6:]: int(v) for k, v in arm.last_status.items() if k.startswith("stops ")},
@@ -130,9 +129,6 @@ def _figures(done: list[tuple[float, float]], arm: Arm) -> dict:
     if done:
         times = np.quantile(1e3 * delays, [0.5, 0.95, 1.0]).round(1).tolist()
         figures |= {"ms": dict(zip(("p50", "p95", "worst"), times)), "rest_ms_worst": round(1e3 * rests.max())}
-    if arm.commands:
-        q, dq, ddq, latched, _ = (np.array(column) for column in zip(*arm.commands))
-        figures["violations"] = judge(q, dq, ddq, latched).total
     return figures
 
 
@@ -154,9 +150,8 @@ def _kills(done: list[tuple[float, float]], arm: Arm, poll, plans: Path, kills: 
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
             arm.need("rest", lambda: arm.speed() < 1e-6 and arm.commands[-1][4] > killed, 3.0, poll)  # noqa: B023
-            after = [
-                (at - killed, np.array(dq), np.array(ddq)) for _, dq, ddq, _, at in arm.commands[-400:] if at > killed
-            ]
+            newest = arm.commands[-400:]
+            after = [(at - killed, np.array(dq), np.array(ddq)) for _, dq, ddq, _, at, _ in newest if at > killed]
             delay = next(at for at, dq, ddq in after if _slows(dq, ddq))
             done.append((delay, next(at for at, dq, _ in after if np.abs(dq).max() < 1e-6)))
             if delay > SOON:

@@ -16,7 +16,6 @@ from gwm.live import INTERRUPTED, Idle, ending, live
 from gwm.operator import GraphOver, Operator, Trouble
 from gwm.terminal import say_next
 from gwm_core import topics
-from gwm_core.control.judge import judge
 from gwm_core.data.contact_sheet import contact_sheet
 from gwm_core.data.recover import unfinished
 from gwm_core.deploy.build import compiled, load
@@ -193,10 +192,7 @@ def _counts(operator: Operator) -> dict[str, dict[str, int]]:
 
 def _figures(operator: Operator, args, run: Run, idle: dict) -> dict:
     """Of what there was: parts that a graph which never came up cannot tell are zero, empty or None."""
-    broken = None
-    if operator.commands:
-        q, dq, ddq, latched, stamps = (np.array(column) for column in zip(*operator.commands))
-        broken = judge(q, dq, ddq, latched, stamps=stamps)
+    broken = operator.verdict()
     ended, latency = [r for r in run.rows if r["success"] is not None], sorted(operator.latencies.values())
     won, status = sum(r["success"] for r in ended), operator.last_status
     sim, policy = operator.reports.get("sim", {}), operator.reports.get("policy", {})
@@ -217,10 +213,10 @@ def _figures(operator: Operator, args, run: Run, idle: dict) -> dict:
             "late_fraction": int(status.get("late", 0)) / max(int(status.get("periods", 0)), 1),
             "idle_late_fraction": idle.get("late_fraction", 0.0),
             **{k: float(v) for k, v in status.items() if k.startswith(("joints_", "beats_", "step_"))},
-            "violations": broken.total if broken else 0, "samples": broken.samples if broken else 0,
-            "latches": broken.latches if broken else 0,
-            "broken": {k: n for k, n in broken.violations.items() if n} if broken else {},
-            "limit_use": {k: round(v, 3) for k, v in broken.use.items()} if broken else {},
+            "violations": broken.total, "samples": broken.samples,
+            "latches": broken.latches,
+            "broken": {k: n for k, n in broken.violations.items() if n},
+            "limit_use": {k: round(v, 3) for k, v in broken.use.items()},
             "stops": {k[6:]: int(v) for k, v in status.items() if k.startswith("stops ")},
             "refused": {k[8:]: int(v) for k, v in status.items() if k.startswith("refused ")},
         },

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -15,9 +16,11 @@ from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
 
 from gwm import messages
-from gwm.node import EVERY, RELIABLE, now_ns, subscribe_to_all
+from gwm.node import EVERY, RELIABLE, SENSOR, now_ns, subscribe_to_all
 from gwm_core import topics
+from gwm_core.control.judge import Verdict, judge
 from gwm_core.data.backlog import Patience
+from gwm_core.joints import read_joint_state
 from gwm_core.json_files import to_json
 
 TRIES = 8  # to bring the arm where it is to be, on a machine that is busy elsewhere
@@ -52,7 +55,9 @@ class Operator(Node):
         self.result: dict = {}
         self.latencies: dict[int, float] = {}  # [ms] from frame to first command, by plan
         self.stages: dict[int, dict[str, float]] = {}  # [ms] of it, by plan
-        self.commands: list[tuple] = []  # (joints, velocities, accelerations, latched, stamp [s])
+        # joints, velocities, accelerations, latched, stamp [s], and joints measured last: NaN where they are not known
+        self.commands: list[tuple] = []
+        self._measured = (np.nan,) * 7
         self.waits_for = ("sim", "policy")  # nodes that say when they are ready
         self._episode = self.create_publisher(String, topics.SIM_EPISODE, RELIABLE)
         self.create_subscription(DiagnosticArray, topics.STATUS, self._on_status, RELIABLE)
@@ -62,6 +67,7 @@ class Operator(Node):
         self.create_subscription(Float64MultiArray, topics.STAGES, self._on_stages, RELIABLE)
         self.create_subscription(String, topics.SIM_RESULT, self._on_result, RELIABLE)
         subscribe_to_all(self, JointState, topics.COMMAND, self._on_command, EVERY)
+        self.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, SENSOR)
         wishes = [f"gate/{w}" for w in ("arm", "home", "hold", "stop", "reset")]
         wishes += [f"recorder/{w}" for w in ("start", "save", "discard")]
         self._wishes = {name: self.create_client(Trigger, name) for name in wishes}
@@ -94,7 +100,19 @@ class Operator(Node):
 
     def _on_command(self, m) -> None:
         stamp = messages.stamp_ns(m.header.stamp) * 1e-9
-        self.commands.append((m.position[:7], m.velocity[:7], m.effort[:7], m.header.frame_id == "latched", stamp))
+        latched = m.header.frame_id == "latched"
+        self.commands.append((m.position[:7], m.velocity[:7], m.effort[:7], latched, stamp, self._measured))
+
+    def _on_joints(self, message) -> None:
+        state, _ = read_joint_state(message)
+        self._measured = (np.nan,) * 7 if state is None else tuple(state.q)
+
+    def verdict(self, **limits) -> Verdict:
+        """The judge's, on all commands that came; ``limits`` are arguments of ``judge``."""
+        if not self.commands:
+            return Verdict()
+        q, dq, ddq, latched, stamps, measured = (np.array(column) for column in zip(*self.commands))
+        return judge(q, dq, ddq, latched, stamps=stamps, measured=measured, **limits)
 
     def need(self, what: str, until, limit: float, poll) -> None:
         """Spin until ``until()`` holds. Raises Trouble when it does not within ``limit`` seconds."""

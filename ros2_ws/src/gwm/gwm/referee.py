@@ -13,7 +13,6 @@ from gwm import messages, scene_messages
 from gwm.node import RELIABLE, SENSOR, STEADY, now_ns
 from gwm.operator import Operator
 from gwm_core import topics
-from gwm_core.control.judge import judge
 from gwm_core.control.limits import Profile
 from gwm_core.evaluate.alignment import alignment
 from gwm_core.evaluate.journal import Outcome
@@ -103,13 +102,9 @@ class Referee(Operator):
 
     def complete(self, outcome: Outcome, profile: Profile) -> Outcome:
         """With what was seen on the way."""
-        site, broken, latencies = self._site, 0, sorted(self.latencies.values())
-        if self.commands:  # none in shadow mode, or where the trial was broken off before the arm was armed
-            q, dq, ddq, latched, stamps = (np.array(column) for column in zip(*self.commands))
-            broken = judge(
-                q, dq, ddq, latched, stamps=stamps, tcp_speed=profile.tcp_speed, workspace=site.workspace,
-                arm=site.limits,
-            ).total  # fmt: skip
+        site, latencies = self._site, sorted(self.latencies.values())
+        # without commands in shadow mode, or where the trial was broken off before the arm was armed
+        broken = self.verdict(tcp_speed=profile.tcp_speed, workspace=site.workspace, arm=site.limits).total
         anew = f" (recorded anew {self.discards} times)" if self.discards else ""
         return replace(
             outcome, note=(outcome.note + anew).strip(), violations=broken,
