@@ -8,6 +8,7 @@ pytest.importorskip("rclpy")
 
 from gwm.franka import ERROR_RECOVERY
 from gwm.graph import graph
+from gwm.operator import GraphOver
 from gwm.supervise import Supervisor
 from rclpy.action import ActionServer
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -176,11 +177,23 @@ def state(operator, name, poll, seconds=10):
     return operator.wait(name, lambda: operator.status["state"] == name, seconds, poll)
 
 
+def arm(operator, poll):
+    """On a busy machine the simulated joints may be late for a real arm's limit of 40 ms."""
+    for _ in range(20):
+        try:
+            return operator.wish("gate/arm", poll)
+        except GraphOver as refusal:
+            if "no fresh joint state" not in str(refusal):
+                raise
+            operator.wait("joints", lambda: False, 0.2, lambda: "")
+    raise AssertionError("no fresh joint state in 20 tries")
+
+
 def test_a_reflex_is_a_fault_until_the_operator_recovers_the_robot_in_order(
     operator, driver, supervisor
 ):
     poll = supervisor.poll
-    operator.wish("gate/arm", poll)
+    arm(operator, poll)
     assert state(operator, "HOLD", poll)
     driver.mode = REFLEX
     assert state(operator, "FAULT", poll), operator.status
@@ -204,7 +217,7 @@ def test_a_reflex_is_a_fault_until_the_operator_recovers_the_robot_in_order(
     assert len(place.points) == 1 and not any(place.points[0].velocities)
     assert operator.status["trouble"] == ""
     count = len(operator.commands)
-    operator.wish("gate/arm", poll)
+    arm(operator, poll)
     assert operator.wait("command", lambda: len(operator.commands) > count, 10, poll)
     first = operator.commands[count]
     assert first[3], "the reference is latched anew"
@@ -212,13 +225,13 @@ def test_a_reflex_is_a_fault_until_the_operator_recovers_the_robot_in_order(
 
 def test_silence_is_a_fault_and_ends_with_a_recovery(operator, driver, supervisor):
     poll = supervisor.poll
-    operator.wish("gate/arm", poll)
+    arm(operator, poll)
     driver.states = dict.fromkeys(driver.states, "inactive")  # told to nobody, in mode "move"
     assert state(operator, "FAULT", poll), (operator.status["cause"], operator.status["trouble"])
     assert "silent" in operator.status["cause"]
     operator.wish("gate/reset", poll)
     assert state(operator, "DISARMED", poll), operator.status["trouble"]
-    operator.wish("gate/arm", poll)
+    arm(operator, poll)
     assert state(operator, "HOLD", poll)
 
 
