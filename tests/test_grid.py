@@ -361,7 +361,7 @@ def test_what_cannot_be_written_is_said_before_the_work(tmp_path, monkeypatch, c
         Cache(Path("/proc/self"), "samples", "").arrays([], None, 1)
     for words in (("train", "policy", "--data", tmp_path / "data", "--config", "tiny", "--out", "/proc/self"),
                   ("collect", "--task", "lift", "--out", "/proc/self"),
-                  ("compile", "--out", "/proc/self")):  # fmt: skip
+                  ("compile", "--out", "/proc/self/bundle")):  # fmt: skip
         code, said, told = gwm(monkeypatch, capsys, *words)
         assert code == 2 and "cannot write /proc/self" in told and "lift" not in told and not said
 

@@ -29,6 +29,10 @@ CAMERAS = {name: camera.to_dict() for name, camera in simulation_site().cameras.
 ABOUT = {"task": "lift", "cameras": CAMERAS, "unusable": []}
 NONE = DiskConfig(0, 0.0)
 K = intrinsics(32, 24, 42.5)
+MIDDLE = np.array([0.5, 0.0, 0.12, 1.0])  # [m] of the workspace
+DISTANCE = {  # [mm] of a plane through it that faces the camera
+    name: round(1e3 * (np.linalg.inv(camera["T_base_camera"]) @ MIDDLE)[2]) for name, camera in CAMERAS.items()
+}
 
 
 def record(folder, seconds=1.0, change=lambda topic, message: message):
@@ -49,10 +53,8 @@ def record(folder, seconds=1.0, change=lambda topic, message: message):
         write(topics.GRIPPER_STATES, cdr.joint_state(stamp, topics.FINGER_JOINTS, [0.02, 0.02]), stamp)
         write(topics.COMMAND, cdr.joint_state(stamp, wished, [*q + 0.01, 0.08 - 0.0004 * k]), stamp)
         for camera in CAMERAS if k % 10 == 0 else ():
-            color, depth = (
-                rng.integers(0, 256, (24, 32, 3), np.uint8),
-                rng.integers(0, 2000, (24, 32)).astype(np.uint16),
-            )
+            color = rng.integers(0, 256, (24, 32, 3), np.uint8)
+            depth = (DISTANCE[camera] + rng.integers(0, 3, (24, 32))).astype(np.uint16)
             prefix = f"camera/{camera}"
             write(topics.color(prefix) + "/compressed", cdr.compressed_color(stamp, camera, color), stamp)
             write(topics.depth(prefix) + "/compressedDepth", cdr.compressed_depth(stamp, camera, depth), stamp)

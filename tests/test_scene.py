@@ -1,4 +1,5 @@
 import tracemalloc
+from collections.abc import Sequence
 from dataclasses import replace
 
 import cv2
@@ -313,12 +314,26 @@ def test_a_trial_of_a_blind_policy_says_so(world, monkeypatch):
     assert not trial.success and trial.refused["blind"] >= 2 and trial.violations == 0
 
 
+class Emptied(Sequence):
+    """A stream of depth images without readings from number ``first`` on."""
+
+    def __init__(self, stream, first):
+        empty = cv2.imencode(".png", np.zeros((240, 424), np.uint16))[1]
+        self._empty = np.concatenate([np.frombuffer(DEPTH_HEADER, np.uint8), empty.ravel()])
+        self._stream, self._first, self.stamps = stream, first, stream.stamps
+
+    def __len__(self):
+        return len(self._stream)
+
+    def __getitem__(self, k):
+        stamp, data = self._stream[k]
+        return stamp, self._empty if k >= self._first else data
+
+
 def blinded(episode, first=0):
     """The episode without depth from image number ``first`` on."""
-    empty = cv2.imencode(".png", np.zeros((240, 424), np.uint16))[1]
-    content = np.concatenate([np.frombuffer(DEPTH_HEADER, np.uint8), empty.ravel()])
     images = {
-        (camera, kind): [(s, content if kind == "depth" and k >= first else data) for k, (s, data) in enumerate(stream)]
+        (camera, kind): Emptied(stream, first) if kind == "depth" else stream
         for (camera, kind), stream in episode.images.items()
     }
     return replace(episode, images=images)

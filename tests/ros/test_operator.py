@@ -8,9 +8,10 @@ rclpy = pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray
 from gwm import messages, operator
-from gwm.live import INTERRUPTED, ending, private
+from gwm.live import INTERRUPTED, ending
 from gwm.node import EVERY, RELIABLE, now_ns, subscribe_to_all
 from gwm.operator import GraphOver, Refused, Trouble
+from gwm.supervise import open_log
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
 from std_msgs.msg import UInt64
@@ -181,6 +182,6 @@ def test_what_ends_a_run_early_leaves_its_table(error, code, text):
 def test_logs_are_for_their_owner_alone(tmp_path):
     (tmp_path / "log").touch(0o644)
     for mode in "wa":
-        with private(tmp_path / "log", mode) as file:
+        with open_log(tmp_path / "log", mode) as file:
             file.write("token")
         assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
