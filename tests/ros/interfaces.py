@@ -7,6 +7,7 @@ franka_msgs; ros2_control 4.46.0, controller_manager_msgs.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import json
@@ -57,7 +58,8 @@ def provide(monkeypatch) -> None:
     """Make both packages importable here and in processes that the test starts, where they are not installed."""
     import pytest
 
-    if all(importlib.util.find_spec(package) for package in DEFINITIONS):
+    # once imported from the built folder they are found without it, but not by the processes
+    if not build.cache_info().currsize and all(map(importlib.util.find_spec, DEFINITIONS)):
         return
     if importlib.util.find_spec("rosidl_generator_py") is None or shutil.which("g++") is None:
         pytest.skip(
@@ -70,6 +72,7 @@ def provide(monkeypatch) -> None:
     )
 
 
+@functools.cache
 def build() -> Path:
     """The folder with both packages, to be put on ``sys.path`` and PYTHONPATH; built on first use (a minute)."""
     key = hashlib.sha256((json.dumps(DEFINITIONS) + sys.version).encode()).hexdigest()[:16]
