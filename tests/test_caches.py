@@ -6,6 +6,10 @@ import sys
 
 import pytest
 
+from gwm_core.deploy.cache import cached
+from gwm_core.errors import InputError
+from gwm_core.render import native
+
 LIFTED = """
 import numpy as np
 from gwm_core.scene.lift import lift_frame
@@ -53,3 +57,27 @@ def test_a_full_disk_and_a_folder_that_cannot_be_made_keep_numba_from_nothing(tm
     (tmp_path / "file").touch()
     nowhere = "from numba.core import caching\ncaching.CompileResultCacheImpl._locator_classes = []\n"
     assert int(lifted(tmp_path / "none", nowhere)) > 100
+
+
+@pytest.mark.skipif(native.load() is None, reason="no compiler")
+@pytest.mark.parametrize("change", [emptied, cut])
+def test_kernels_that_were_cut_are_compiled_anew(tmp_path, monkeypatch, change):
+    """Empty they left numba's at work for ever; cut in the middle, loading them killed the process."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert native.load.__wrapped__() is not None
+    (path,) = tmp_path.rglob("*.so")
+    content = path.read_bytes()
+    path.unlink()  # the first is loaded
+    path.write_bytes(change(content))
+    path.chmod(0o700)
+    done = subprocess.run(
+        [sys.executable, "-c", "from gwm_core.render import native\nprint(native.load() is not None)"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout == "True\n" and path.stat().st_size == len(content)
+
+
+def test_a_cache_of_graphs_that_cannot_be_written_says_what_to_do(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nothing")
+    with pytest.raises(InputError, match=r"cannot write /proc/nothing/.*: .* name another place with XDG_CACHE_HOME"):
+        cached("graph", "graph.onnx", {"made": "here"}, lambda path: None)
