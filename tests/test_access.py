@@ -33,6 +33,12 @@ def test_only_our_page_with_a_token_gets_in(host, origin, token, socket, status)
     assert found == status and bool(reason) == bool(status)
 
 
+def test_a_forwarded_port_that_is_another_is_told_what_would_be_right():
+    """`ssh -L 9000:127.0.0.1:8600`: kimi-code #1157, phoenix #1096."""
+    _, reason = ACCESS.refuses("localhost:9000", None, "right", False)
+    assert reason.startswith("Host 'localhost:9000' is not this console, http://127.0.0.1:8600 is (through ssh -L")
+
+
 def test_a_token_has_its_role():
     assert [ACCESS.role(token) for token in ("right", "look", "other")] == [OPERATOR, VIEWER, ""]
 

@@ -242,3 +242,29 @@ def test_which_side_wins_decides_the_sign_of_the_interval():
     a, b = np.array([True] * 30 + [False] * 20), np.array([False] * 50)
     low, high = difference_interval(a, b)
     assert 0 < low < 0.6 < high and np.allclose(difference_interval(b, a), (-high, -low))
+
+
+def test_a_name_that_the_terminal_cannot_show_is_escaped(tmp_path):
+    """As of a folder from another system, or in a terminal without UTF-8: dangerzone #768."""
+    for name in (b"\xe9pisode", "épisode".encode()):
+        folder = tmp_path / os.fsdecode(name)
+        folder.mkdir()
+        (folder / "episode.json").write_text("{")
+    for encoding in ("ascii", "utf-8:strict"):
+        done = gwm("data", "info", str(tmp_path), PYTHONIOENCODING=encoding)
+        assert done.returncode == 0 and done.stdout.count("broken: ") == 2, done.stderr
+        assert "\\udce9pisode" in done.stdout
+
+
+def test_who_has_read_enough_is_no_error(tmp_path):
+    """`gwm data info runs | head`: B2_Command_Line_Tool #1071."""
+    (tmp_path / "episode").mkdir()
+    (tmp_path / "episode/episode.json").write_text("{")
+    reads, writes = os.pipe()
+    os.close(reads)
+    with os.fdopen(writes, "wb") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", "gwm.cli", "data", "info", str(tmp_path)],
+            stdout=closed, stderr=subprocess.PIPE, text=True, check=False, timeout=120,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (128 + 13, "")

@@ -120,6 +120,56 @@ def test_surfels_of_2dgs_are_given_a_thickness(tmp_path):
     np.testing.assert_allclose(found[:, 5], 0.01 * scene()[:, 3:5].min(1), rtol=1e-5)
 
 
+def restored(path, change, kinds=()):
+    """The scene written as PLY, its columns changed by name."""
+    written(path)
+    head, _, body = path.read_bytes().partition(b"end_header\n")
+    names = [line.split()[2] for line in head.decode().splitlines() if line.startswith("property")]
+    rows = np.frombuffer(body, [(name, "<f4") for name in names])
+    columns = change({name: rows[name] for name in names})
+    made = np.zeros(len(rows), [(name, "u1" if name in kinds else "<f4") for name in columns])
+    for name, values in columns.items():
+        made[name] = values
+    lines = [f"property {'uchar' if name in kinds else 'float'} {name}" for name in columns]
+    lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}", *lines, "end_header", ""]
+    path.write_bytes("\n".join(lines).encode() + made.tobytes())
+    return path
+
+
+def linear_scales(columns):
+    return columns | {name: np.exp(columns[name]) for name in columns if name.startswith("scale")}
+
+
+def linear_opacities(columns):
+    return columns | {"opacity": 1 / (1 + np.exp(-columns["opacity"]))}
+
+
+@pytest.mark.parametrize("change, said", [
+    (linear_scales, "all scales are above 1 m"), (linear_opacities, "all opacities are from 0.5 to 0.73"),
+])  # fmt: skip
+def test_scales_and_opacities_that_were_stored_themselves_are_named(tmp_path, change, said):
+    """supersplat #264, pixelsplat #115: such a file is read without an error and drawn as a fog."""
+    told = []
+    load_scene(restored(tmp_path / "scene.ply", change), told.append)
+    assert len(told) == 1 and said in told[0]
+    load_scene(restored(tmp_path / "scene.ply", lambda columns: columns), told.append)
+    assert len(told) == 1
+
+
+def test_plain_colours_are_read_where_there_are_no_harmonics(tmp_path):
+    def bare(columns, extra=()):
+        kept = {name: values for name, values in columns.items() if not name.startswith("f_dc")}
+        plain = np.rint(255 * scene()[:, 10:13]).T
+        return kept | dict(zip(("red", "green", "blue"), plain)) | {name: columns[name] for name in extra}
+
+    path, rgb = tmp_path / "scene.ply", ("red", "green", "blue")
+    np.testing.assert_allclose(load_scene(restored(path, bare, rgb)), scene(), atol=0.5 / 255 + 1e-6)
+    with pytest.raises(InputError, match="properties f_dc_0, f_dc_1, f_dc_2 are missing"):
+        load_scene(restored(path, bare))  # floats: of which range?
+    both = restored(path, lambda columns: bare(columns, ("f_dc_0", "f_dc_1", "f_dc_2")), rgb)
+    np.testing.assert_allclose(load_scene(both), scene(), atol=2e-6)
+
+
 @pytest.mark.parametrize("ending", ["ply", "safetensors"])
 def test_a_few_gaussians_that_cannot_be_drawn_are_left_out_and_counted(tmp_path, ending):
     many, path, said = scene(1000), tmp_path / f"scene.{ending}", []

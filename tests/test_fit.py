@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -89,6 +90,30 @@ def test_a_resumed_run_equals_a_whole_one(tmp_path, muon):
     resumed, again = line(tmp_path / "half", config)
     torch.testing.assert_close(whole.state_dict(), resumed.state_dict(), atol=0, rtol=0)
     assert figures["loss"] == again["loss"]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_state_that_was_cut_is_named(tmp_path, share):
+    """By a power loss, or a copy that was interrupted: mmdetection #4835."""
+    line(tmp_path)
+    content = (tmp_path / STATE).read_bytes()
+    (tmp_path / STATE).write_bytes(content[: int(share * len(content))])
+    with pytest.raises(InputError, match=r"is damaged \(.*\): remove it, and the run begins anew"):
+        line(tmp_path)
+
+
+def test_a_disk_that_fills_up_keeps_the_last_state(tmp_path):
+    """Others' checkpoints are spoilt by it: dddd_trainer #36."""
+    line(tmp_path)
+    before = (tmp_path / STATE).read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"cannot write .*: make room; called again, the run goes on"):
+            line(tmp_path, replace(CONFIG, iterations=40))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / STATE).read_bytes() == before
 
 
 def test_every_number_is_stepped_by_one_optimizer():

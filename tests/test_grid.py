@@ -247,6 +247,24 @@ def test_a_clock_set_back_leaves_the_longest_stretch_and_is_said(tmp_path, monke
     np.testing.assert_allclose(apart, 0.01, atol=1e-5)  # what was sent a row later, in the same time
 
 
+@pytest.mark.parametrize("topic", [topics.JOINT_STATES, topics.color("camera/front") + "/compressed", topics.COMMAND])
+@pytest.mark.parametrize("end", [0, -1])
+def test_one_stamp_that_rolled_over_at_an_end_costs_its_message_alone(tmp_path, topic, end):
+    """rosbag2 #2389. In the middle it was left out already, at an end it spoilt the episode."""
+    begin, last = 5, 6
+
+    def change(name, message):
+        stamp = getattr(getattr(message, "header", None), "stamp", None)
+        if name == topic and (stamp.sec, stamp.nanosec) == ((begin, last)[end], 0):
+            stamp.sec, stamp.nanosec = 2**31 - 1, 999_999_999
+        return message
+
+    path = record(tmp_path / "episode", change=change).close(ABOUT)
+    found, episode = findings(path), read_episode(path)
+    assert found.errors == [] and found.warnings == [f"{topic}: 1 stamps far from those before and after, left out"]
+    assert len(tables(episode, 10)) == 1
+
+
 def test_a_clock_set_ahead_makes_no_rows_of_nothing(tmp_path):
     path = set_clock(tmp_path / "episode", 30)
     assert [len(table) for table in tables(read_episode(path))] == [20, 21]

@@ -1,20 +1,27 @@
 """What the recorder does with what comes, what survives a crash, and what is noticed afterwards."""
 
+import io
 import json
 import resource
 import shutil
 import signal
+import zlib
 
 import numpy as np
 import pytest
+import zstandard
 from gwm import bench_recorder, cli
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mcap.data_stream import ReadDataStream
+from mcap.opcode import Opcode
+from mcap.records import Chunk
 
 from gwm_core import topics
 from gwm_core.data import cdr
 from gwm_core.data.about import about, policy_code
 from gwm_core.data.backlog import Backlog, Patience
+from gwm_core.data.bag import files
 from gwm_core.data.check import numbering, problems
 from gwm_core.data.episode import INFO, EpisodeWriter, list_episodes, read_episode
 from gwm_core.data.recording import SYNC, DiskConfig, Recording
@@ -321,13 +328,101 @@ def test_a_file_cut_anywhere_gives_its_begin(tmp_path_factory, share):
     content = file.read_bytes()
     file.write_bytes(content[: round(share * len(content))])
     try:
-        made, count, _ = recover(writer.partial)
+        made, count, _ = recover(writer.partial, lambda text: None)
     except InputError as error:
         assert "nothing of" in str(error) and share < 0.3
         return
     assert [s for _, _, _, s in salvaged(made / "bag")] == list(range(1, count + 1))
     assert count >= 10 * int(share * 4 - 0.2) and json.loads((made / INFO).read_text())["recovered"]
     assert not writer.partial.exists() and unfinished(folder.parent) == []
+
+
+def chunked(folder, *, packed):
+    """An unfinished episode of four chunks of ten messages, and where each is: offset and length of its content.
+
+    ``packed``: as ros2 bag writes them, with zstd.
+    """
+    writer = EpisodeWriter(folder, {"task": "lift", "cameras": {}})
+    for k in range(1, 41):
+        writer.write_cdr(*message(k))
+        if k % 10 == 0:
+            writer.sync()
+    writer.abort()
+    (file,) = writer.partial.rglob("*.mcap")
+    content, out, at, chunks = file.read_bytes(), bytearray(), 8, []
+    out += content[:at]
+    while at < len(content):
+        length = int.from_bytes(content[at + 1 : at + 9], "little")
+        body = content[at + 9 : at + 9 + length]
+        if content[at] == Opcode.CHUNK:
+            chunk = Chunk.read(ReadDataStream(io.BytesIO(body)))
+            data = zstandard.compress(chunk.data) if packed else chunk.data
+            name = b"zstd" if packed else b""
+            body = body[:24] + zlib.crc32(chunk.data).to_bytes(4, "little")
+            body += len(name).to_bytes(4, "little") + name + len(data).to_bytes(8, "little")
+            chunks.append((len(out) + 9 + len(body), len(data)))
+            body += data
+        out += content[at : at + 1] + len(body).to_bytes(8, "little") + body
+        at += 9 + length
+    file.write_bytes(out)
+    return writer.partial, file, chunks
+
+
+def spoilt(content):
+    return bytes(b ^ 255 for b in content)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("change", [spoilt, lambda content: bytes(len(content))])
+def test_a_damaged_chunk_in_the_middle_costs_only_itself_and_is_said(tmp_path, packed, change, capsys, monkeypatch):
+    """As foxglove/mcap #1390 wants it of `mcap recover`, which ended at the first."""
+    partial, file, chunks = chunked(tmp_path / "episode", packed=packed)
+    content = bytearray(file.read_bytes())
+    begin, length = chunks[1]
+    at = slice(begin + length // 2, begin + length // 2 + 64)
+    content[at] = change(content[at])
+    file.write_bytes(content)
+    monkeypatch.setattr("sys.argv", ["gwm", "data", "recover", str(tmp_path)])
+    assert cli.main() == 0
+    assert "1 of 4 chunks are damaged: left out" in capsys.readouterr().out
+    kept = [*range(1, 11), *range(21, 41)]
+    assert [stamp for *_, stamp in salvaged(tmp_path / "episode" / "bag")] == kept and not partial.exists()
+
+
+def test_topics_that_a_damaged_chunk_described_are_counted(tmp_path):
+    partial, file, chunks = chunked(tmp_path / "episode", packed=True)
+    content = bytearray(file.read_bytes())
+    begin, length = chunks[0]
+    content[begin : begin + length] = bytes(length)
+    file.write_bytes(content)
+    said = []
+    with pytest.raises(InputError, match=r"nothing of .* can be read .*bytes of .mcap"):
+        recover(partial, said.append)
+    assert "1 of 4 chunks are damaged, 30 messages are of topics that were described in them" in said[0]
+
+
+def test_a_bag_compressed_as_a_whole_is_named_and_not_called_empty(tmp_path):
+    folder = record(tmp_path / "episode").close(ABOUT)
+    (file,) = folder.rglob("*.mcap")
+    packed = file.with_name(file.name + ".zstd")
+    packed.write_bytes(zstandard.compress(file.read_bytes()))
+    file.unlink()
+    (found,) = problems(folder)
+    assert "bag.mcap.zstd is compressed as a whole: unpack it with zstd -d" in found
+    partial = folder.rename(tmp_path / "other.partial")
+    with pytest.raises(InputError, match="is compressed as a whole: unpack it with zstd -d"):
+        recover(partial)
+    packed = next(tmp_path.rglob("*.zstd"))
+    packed.with_suffix("").write_bytes(zstandard.decompress(packed.read_bytes()))
+    assert recover(partial)[1] > 300
+    next((tmp_path / "other").rglob("*.mcap")).unlink()
+    assert problems(tmp_path / "other")[0].endswith("bag/bag.mcap is not there: copy it again")
+
+
+def test_parts_of_a_bag_are_read_in_the_order_they_were_written_in(tmp_path):
+    for k in (10, 9, 1):
+        (tmp_path / f"bag_{k}.mcap").touch()
+    assert [path.name for path in files(tmp_path)] == ["bag_1.mcap", "bag_9.mcap", "bag_10.mcap"]
 
 
 def test_an_interrupted_recovery_goes_on(tmp_path):

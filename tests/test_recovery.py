@@ -153,6 +153,33 @@ def test_controllers_that_are_active_already_count_as_done():
     assert robot.drivers.finished == 1 and robot.trouble == ""
 
 
+@pytest.mark.parametrize("mode, cause, needed", [
+    ("idle", "leash: 0.16 rad from the measured joints", True),
+    ("move", "leash: 0.16 rad from the measured joints", False),  # it follows, and something is in its way
+    ("idle", "no joint states: none to be believed for 1 s", False),
+    ("reflex", "robot: reflex", True),
+])  # fmt: skip
+def test_an_arm_that_does_not_follow_and_says_idle_is_recovered(mode, cause, needed):
+    """A user stop that was pressed and released unseen leaves no other trace: franka_ros #308."""
+    robot = Robot()
+    robot.drivers.mode = MODES.index(mode)
+    robot.run(0.1)
+    assert robot.drivers.watch.needed(cause, robot.now) is needed
+    assert robot.reset() == ""
+    robot.run(2.0)
+    assert robot.drivers.finished == 1 and robot.drivers.log[0] == CLEAR
+
+
+def test_hardware_that_never_answers_is_told_apart():
+    """franka_ros2 #212."""
+    robot = Robot()
+    robot.drivers.reflex()
+    robot.drivers.hangs.add(HARDWARE)
+    robot.reset()
+    robot.run(STEP_TIME + 2.0)
+    assert "starting the drivers again helps" in robot.trouble
+
+
 @pytest.mark.parametrize("step", [CLEAR, HARDWARE, SENSE, CONTROL])
 @pytest.mark.parametrize("way", ["hangs", "fails"])
 def test_a_recovery_that_hangs_or_fails_is_named_and_can_be_tried_again(step, way):

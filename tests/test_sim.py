@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -161,3 +165,16 @@ def test_a_simulated_camera_clock_is_ahead_and_drifts_as_it_is_told_to():
     assert by_clock(10**18, 3600.0, 0.0, 0.0) == 10**18
     assert by_clock(10**18, 3600.0, 0.0, 75.0) == 10**18 + 270_000_000  # a RealSense's quartz: 0.27 s an hour
     assert by_clock(10**18, 0.0, -135.0, 75.0) == 10**18 - 135_000_000
+
+
+@pytest.mark.parametrize("wish", ["osmesa", "egl", "nonsense"])
+def test_what_others_have_set_for_mujoco_neither_stops_the_simulation_nor_hides_a_renderer(wish):
+    """MUJOCO_GL and PYOPENGL_PLATFORM as robosuite #409 and Gymnasium #726 advise, where either may be missing."""
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", "from gwm_core.sim.camera import choose_renderer; print(choose_renderer())"],
+            env=os.environ | told, capture_output=True, text=True, check=False,
+        ).stdout
+        for told in ({"MUJOCO_GL": wish, "PYOPENGL_PLATFORM": wish}, {"MUJOCO_GL": "", "PYOPENGL_PLATFORM": ""})
+    ]  # fmt: skip
+    assert found[0] == found[1] and found[0].strip()

@@ -50,7 +50,7 @@ class Access:
             socket: whether a socket is to be opened.
         """
         if host not in self.hosts:
-            return 421, f"Host {host[:80]!r} is not this console"
+            return 421, f"Host {host[:80]!r} is not this console, {self.origins[0]} is (through ssh -L: the same port)"
         if (origin is None and socket) or (origin is not None and origin not in self.origins):
             return 403, f"Origin {origin and origin[:80]!r} is not this console"
         if not self.role(token):

@@ -26,6 +26,7 @@ SENSE = "activate the broadcasters"
 PLACE = "tell the controller where the arm is"
 CONTROL = "activate the controller"
 RELEASE = "deactivate the controller"
+HINTS = {HARDWARE: " (where it never answers, only starting the drivers again helps: franka_ros2 #212)"}
 STEPS = (CLEAR, HARDWARE, SENSE, PLACE, CONTROL)
 HUMBLE_STEPS = (RELEASE, *STEPS)
 
@@ -108,7 +109,7 @@ class Recovery:
     def watch(self, now: float, why: str) -> None:
         """Give up when the step whose turn it is takes longer than ``STEP_TIME``, because of ``why``."""
         if self._left and now - self._since > STEP_TIME:
-            self.ended(self.turn, why, now)
+            self.ended(self.turn, why + HINTS.get(self._left[0], ""), now)
 
 
 class RobotWatch:
@@ -144,6 +145,15 @@ class RobotWatch:
         turn = self._recovery.turn
         under_way = f"recovery: {turn.step}" if turn else ""
         return under_way or self._recovery.failure or trouble(self._mode, now - self._heard_at)
+
+    def needed(self, cause: str, now: float) -> bool:
+        """Whether the robot must be recovered before the gate leaves a FAULT for ``cause``.
+
+        After a user stop that was pressed and released unseen the robot says "idle" and no error, and
+        moves only after a recovery (franka_ros #308): that shows by an arm that does not follow.
+        """
+        left_behind = cause.startswith("leash") and self._mode == MODES.index("idle")
+        return left_behind or self.trouble(now) != ""
 
     def recover(self, now: float, finished: Callable[[], None]) -> str:
         """Begin the steps, after the last of which ``finished()`` is called. Returns "" or why they cannot begin."""

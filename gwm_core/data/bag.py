@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import io
+import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from mcap.data_stream import ReadDataStream
 from mcap.exceptions import McapError
 from mcap.reader import make_reader
-from mcap.records import Chunk, Message
+from mcap.records import Chunk, McapRecord, Message
 from mcap.stream_reader import breakup_chunk
 from rosbags.typesys.store import SerdeError
 from zstandard import ZstdError
@@ -54,13 +55,36 @@ class Received(NamedTuple):
         return seconds * 1_000_000_000 + nanoseconds
 
 
+def files(folder: Path) -> list[Path]:
+    """The MCAP files in and below a folder; the parts of a bag that was split in the order they were written in.
+
+    Raises InputError for one that `ros2 bag record --compression-mode file` compressed.
+    """
+    for packed in sorted(Path(folder).rglob("*.mcap.zstd")):
+        if not packed.with_suffix("").exists():
+            raise InputError(f"{packed} is compressed as a whole: unpack it with zstd -d")
+    return sorted(Path(folder).rglob("*.mcap"), key=lambda path: (path.parent, _numbers_apart(path.name)))
+
+
+def _numbers_apart(name: str) -> list:
+    """Sorts part 10 behind part 9."""
+    return [int(word) if word.isdecimal() else word for word in re.split(r"(\d+)", name)]
+
+
+def records_of(chunk: Chunk) -> list[McapRecord]:
+    """What a chunk holds. Raises what ``DAMAGE`` lists for one that is damaged."""
+    if chunk.uncompressed_size > _LARGEST:
+        raise ValueError(f"a chunk of {chunk.uncompressed_size} bytes")
+    return breakup_chunk(chunk, validate_crc=True)
+
+
 class Bag:
     """A folder of MCAP files with an index. Raises what ``DAMAGE`` lists for a damaged one."""
 
     def __init__(self, folder: Path):
         self._chunks: list[tuple[Path, int, int]] = []  # file, offset and length [bytes]
         self._channels: dict[tuple[Path, int], tuple[str, str]] = {}  # topic and type
-        for path in sorted(Path(folder).rglob("*.mcap")):
+        for path in files(folder):
             with open(path, "rb") as file:
                 summary = make_reader(file).get_summary()
             if summary is None or not summary.chunk_indexes:
@@ -83,9 +107,7 @@ class Bag:
             file.seek(offset)
             data = file.read(length)
         chunk = Chunk.read(ReadDataStream(io.BytesIO(data[9:])))
-        if chunk.uncompressed_size > _LARGEST:
-            raise ValueError(f"a chunk of {chunk.uncompressed_size} bytes")
-        return [record for record in breakup_chunk(chunk, validate_crc=True) if isinstance(record, Message)]
+        return [record for record in records_of(chunk) if isinstance(record, Message)]
 
     def received(self, wanted: Callable[[str, str], bool]) -> Iterator[Received]:
         """The messages whose topic and type are ``wanted``, in the order they were written in."""

@@ -5,12 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 SET = 100_000_000  # [ns] that stamps of one stream run back by where the clock was set
+_ALONE = 60_000_000_000  # [ns] from the next by which the first or last stamp of a stream is nobody's
 _AHEAD = 1_000_000_000  # [ns] that stamps run ahead of the log time by
 
 
 def strays(stamps: np.ndarray) -> np.ndarray:
-    """Which stamps (S,) of a stream, in the order they came in, are alone in their time: a device's slip."""
+    """Which stamps (S,) of a stream, in the order they came in, are alone in their time: a device's slip.
+
+    At the ends such are 0, of a driver that knows no time yet, and what a counter holds when it rolls over.
+    """
     stray = np.zeros(len(stamps), bool)
+    if len(stamps) > 2:
+        stray[[0, -1]] = np.abs(stamps[[1, -2]] - stamps[[0, -1]]) > _ALONE
     before, it, after = stamps[:-2], stamps[1:-1], stamps[2:]
     stray[1:-1] = (before <= after) & ((it < before - SET) | (it > after + SET))
     return stray

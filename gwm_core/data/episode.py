@@ -22,7 +22,7 @@ import numpy as np
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from gwm_core import topics
-from gwm_core.data.bag import DAMAGE, Picture, Pictures
+from gwm_core.data.bag import DAMAGE, Picture, Pictures, files
 from gwm_core.data.cdr import DEPTH_HEADER, STORE, serialized
 from gwm_core.data.info import checked
 from gwm_core.data.off_task import Interval, off_task_intervals
@@ -246,6 +246,9 @@ def read_episode(path: Path) -> Episode:
     """Read a finished episode. Raises InputError when it is damaged, or lacks what it is to be read for."""
     try:
         info = read_info(path)
+        files(path)
+        if missing := [name for name in info["sha256"] if not (path / name).is_file()]:
+            raise InputError(f"{', '.join(missing)} is not there: copy it again")
         changed = [name for name, known in info["sha256"].items() if sha256(path / name) != known]
         if changed or not info["sha256"]:
             raise ValueError(f"not the file that was recorded: {changed}")

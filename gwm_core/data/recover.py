@@ -1,16 +1,17 @@
-"""An episode that was never closed, made whole up to the last chunk that reached the disk."""
+"""An episode that was never closed, made whole of the chunks that reached the disk."""
 
 from __future__ import annotations
 
 import shutil
-import struct
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-from mcap.exceptions import McapError
-from mcap.records import Channel, Message, Schema
+from mcap.records import Channel, Chunk, McapRecord, Message, Schema
 from mcap.stream_reader import StreamReader
 
+from gwm_core.data.bag import DAMAGE, files, records_of
 from gwm_core.data.episode import BROKEN, INFO, PARTIAL, EpisodeWriter, read_info, throw_away
 from gwm_core.errors import InputError
 
@@ -24,8 +25,11 @@ def unfinished(folder: Path) -> list[Path]:
     return sorted(path for path in found if "trash" not in path.relative_to(folder).parts)
 
 
-def recover(folder: Path) -> tuple[Path, int, float]:
+def recover(folder: Path, note: Callable[[str], None] = warnings.warn) -> tuple[Path, int, float]:
     """Make the episode ``folder`` from its ``.partial``, which goes to the trash; interrupted, it can be called again.
+
+    Args:
+        note: told in one line of what is lost of it.
 
     Returns:
         the folder, how many messages it has, and the time [s] from the first to the last.
@@ -43,14 +47,16 @@ def recover(folder: Path) -> tuple[Path, int, float]:
         partial.rename(broken)
     shutil.rmtree(partial, ignore_errors=True)  # by a recovery that was interrupted
     info = _begun(broken)
+    files(broken)  # raises before anything is written
     writer, stamps = EpisodeWriter(folder, info), []
-    for topic, kind, content, stamp in salvaged(broken):
+    for topic, kind, content, stamp in salvaged(broken, note):
         writer.write_cdr(topic, kind, content, stamp)
         stamps.append(stamp)
     if not stamps:
         writer.abort()
         shutil.rmtree(writer.partial)
-        raise InputError(f"nothing of {broken} reached the disk: remove it")
+        size = sum(path.stat().st_size for path in broken.rglob("*.mcap"))
+        raise InputError(f"nothing of {broken} can be read ({size} bytes of .mcap): remove it if it is not wanted")
     writer.close(info | {"recovered": True})
     throw_away(broken)
     return folder, len(stamps), (max(stamps) - min(stamps)) * 1e-9
@@ -67,26 +73,58 @@ def _begun(broken: Path) -> dict:
         ) from None
 
 
-def salvaged(bag: Path) -> Iterator[tuple[str, str, bytes, int]]:
-    """Topic, type, content and log time [ns] of every message below ``bag`` up to where its file is damaged."""
-    for path in sorted(bag.rglob("*.mcap")):
-        schemas: dict[int, Schema] = {}
-        channels: dict[int, Channel] = {}
-        with open(path, "rb") as file:
-            records = iter(StreamReader(file, record_size_limit=_LARGEST).records)
-            while (record := _next(records)) is not None:
-                if isinstance(record, Schema):
-                    schemas[record.id] = record
-                elif isinstance(record, Channel):
-                    channels[record.id] = record
-                elif isinstance(record, Message) and record.channel_id in channels:
-                    channel = channels[record.channel_id]
-                    yield channel.topic.lstrip("/"), schemas[channel.schema_id].name, record.data, record.log_time
+def salvaged(bag: Path, note: Callable[[str], None] = warnings.warn) -> Iterator[tuple[str, str, bytes, int]]:
+    """Topic, type, content and log time [ns] of every message below ``bag`` that can be read.
+
+    A damaged chunk is left out. What follows a record of unknown length cannot be found, so a file ends there.
+
+    Args:
+        note: told in one line of each file of which something is lost.
+    """
+    for path in files(bag):
+        yield from _messages(path, note)
 
 
-def _next(records: Iterator):
-    """The next record, or None where the file ends or makes no sense any more."""
-    try:
-        return next(records, None)
-    except (McapError, struct.error, ValueError, EOFError, KeyError, OverflowError, MemoryError):
-        return None
+def _messages(path: Path, note: Callable[[str], None]) -> Iterator[tuple[str, str, bytes, int]]:
+    schemas: dict[int, Schema] = {}
+    channels: dict[int, Channel] = {}
+    chunks = damaged = unknown = 0
+    with open(path, "rb") as file:
+        for record in _records(file):
+            chunks += isinstance(record, Chunk)
+            try:
+                parts = records_of(record) if isinstance(record, Chunk) else [record]
+            except DAMAGE:
+                damaged += 1
+                continue
+            for part in parts:
+                if isinstance(part, Schema):
+                    schemas[part.id] = part
+                elif isinstance(part, Channel) and part.schema_id in schemas:
+                    channels[part.id] = part
+                elif isinstance(part, Message) and part.channel_id in channels:
+                    channel = channels[part.channel_id]
+                    yield channel.topic.lstrip("/"), schemas[channel.schema_id].name, part.data, part.log_time
+                elif isinstance(part, Message):
+                    unknown += 1
+        rest = path.stat().st_size - file.tell()
+    lost = [f"{damaged} of {chunks} chunks are damaged"] * bool(damaged)
+    lost += [f"{unknown} messages are of topics that were described in them"] * bool(unknown)
+    lost += [f"its last {rest} bytes cannot be read"] * bool(rest)
+    if lost:
+        note(f"{path}: {', '.join(lost)}: left out")
+
+
+def _records(file: BinaryIO) -> Iterator[McapRecord]:
+    """Records up to where the file ends or makes no sense any more, which is where it then stands."""
+    records, at = iter(StreamReader(file, emit_chunks=True, record_size_limit=_LARGEST).records), 0
+    while True:
+        try:
+            record = next(records, None)
+        except DAMAGE:
+            file.seek(at)
+            return
+        if record is None:
+            return
+        at = file.tell()
+        yield record

@@ -29,14 +29,20 @@ def place(name: str, key: Key) -> Path:
 
 
 def cached(name: str, file: str, key: Key, build: Callable[[Path], None]) -> Path:
-    """The path of ``file``, built where it is not there yet. Raises InputError when it is damaged or not of this key.
+    """The path of ``file``, built where it is not there yet.
+
+    Raises InputError when it is damaged, not of this key, or cannot be written.
 
     Args:
         name: of the folder. file: in it. build: writes the file.
     """
     folder = place(name, key)
-    if not folder.exists():
-        _build(folder, file, key, build)
+    try:
+        if not folder.exists():
+            _build(folder, file, key, build)
+    except OSError as error:  # a full disk, or a home of somebody else
+        remedy = "make room, or name another place with XDG_CACHE_HOME"
+        raise InputError(f"cannot write {folder}: {error.strerror or error}: {remedy}") from None
     remedy = f"`rm -r {folder}`, and it is built anew"
     try:
         check(folder, (KEY, file))

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor, distributed, nn
 
 from gwm_core.errors import InputError
+from gwm_core.model.checkpoint import write_tensors
 from gwm_core.model.config import TrainConfig
 
 STATE = "train_state.safetensors"
@@ -171,16 +172,19 @@ def _save(out: Path, key: str, done: int, network: nn.Module, average: nn.Module
         tensors |= {f"step.{i}.{n}": t for n, t in states[parameter].items()}
     tensors = {n: t.detach().cpu().clone() for n, t in tensors.items()}
     partial = out / (STATE + ".partial")
-    save_file(tensors, partial, metadata={"key": key, "done": str(done)})
+    write_tensors(partial, tensors, {"key": key, "done": str(done)})
     partial.rename(out / STATE)
 
 
 def _resume(out: Path, key: str, network: nn.Module, average: nn.Module, optimizers: list) -> int:
     if not (out / STATE).exists():
         return 0
-    with safe_open(out / STATE, framework="pt") as file:
-        metadata = file.metadata()
-    if metadata["key"] != key:
+    try:
+        with safe_open(out / STATE, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise InputError(f"{out / STATE} is damaged ({error}): remove it, and the run begins anew") from None
+    if metadata.get("key") != key:
         raise InputError(f"{out} holds an unfinished run with other settings: choose another --out or remove it")
     tensors = load_file(out / STATE)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from gwm_core.errors import InputError
 from gwm_core.json_files import to_json, write_json
@@ -100,11 +101,21 @@ def _copy(source: Path, folder: Path, *kinds: str) -> None:
             shutil.copyfile(source / name, folder / name)
 
 
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a file that is on the disk when this returns. Raises InputError where there is no room."""
+    try:
+        save_file(tensors, path, metadata=metadata)
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"cannot write {path} ({error}): make room; called again, the run goes on") from None
+
+
 def _save(folder: Path, kind: str, network: nn.Module, config: dict, manifest: dict) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in network.state_dict().items()}
     partial = folder / f"{kind}.safetensors.partial"
-    save_file(tensors, partial, metadata={"config": to_json(config)})
+    write_tensors(partial, tensors, {"config": to_json(config)})
     manifest = {"sha256": {f"{kind}.safetensors": digest(partial)}, **manifest}
     (folder / MANIFESTS[kind]).unlink(missing_ok=True)
     partial.rename(folder / f"{kind}.safetensors")

@@ -19,6 +19,7 @@ from llvmlite import ir
 from numba import config, njit, prange, types
 from numba.extending import intrinsic
 
+from gwm_core.numba_cache import cached_njit
 from gwm_core.render.native import Native, load
 from gwm_core.render.projection import ALPHA_MIN as _ALPHA_MIN
 from gwm_core.render.projection import EXTENT as _EXTENT
@@ -265,7 +266,7 @@ class Kernels:
 
     def __init__(self, parallel: bool):
         self.project, self.bin, self.forward, self.backward = (
-            njit(parallel=parallel, fastmath=True, error_model="numpy", cache=True)(_twin(function, parallel))
+            cached_njit(parallel=parallel, fastmath=True, error_model="numpy")(_twin(function, parallel))
             for function in (_project, _bin, _forward, _backward)
         )
 

@@ -8,6 +8,7 @@ import hashlib
 import os
 import platform
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def load() -> Native | None:
         return None
     path = _place(compiler)
     try:
-        if not path.exists():
+        if not _whole(path):
             _compile(compiler, path)
         if path.stat().st_uid != os.getuid() or path.stat().st_mode & 0o022:  # others could have put code there
             return None
@@ -52,6 +53,21 @@ def _place(compiler: str) -> Path:
     known = f"{SOURCE.read_text()} {FLAGS} {LINK} {made_by}"
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gwm"
     return folder / f"kernels-{hashlib.sha256(known.encode()).hexdigest()[:16]}.so"
+
+
+def _whole(path: Path) -> bool:
+    """Whether a library is there to its end, where the linker puts the table of sections (ELF-64).
+
+    A power loss cuts what was written last. Loading a library that was cut ends the process with SIGBUS.
+    """
+    if not path.exists():
+        return False
+    with open(path, "rb") as file:
+        head = file.read(64)
+    if len(head) < 64:
+        return False
+    begin, size, count = struct.unpack("<40xQ10xHH2x", head)
+    return begin + size * count <= path.stat().st_size
 
 
 def _processor() -> str:
@@ -70,6 +86,8 @@ def _compile(compiler: str, path: Path) -> None:
         for command in (*FLAGS, "-c", "-o", compiled, SOURCE), (*LINK, "-o", partial, compiled, "-lm"):
             subprocess.run([compiler, *command], check=True, capture_output=True, timeout=60)
         partial.chmod(0o700)
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -30,6 +30,7 @@ KINDS = {
 }  # fmt: skip
 NAMES = ("x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity", "scale_0", "scale_1", "scale_2",
          "rot_0", "rot_1", "rot_2", "rot_3")  # fmt: skip
+RGB = ("red", "green", "blue")  # bytes, which `ns-export` can write in the place of f_dc (UnityGaussianSplatting #176)
 
 
 def check_ending(path: Path) -> None:
@@ -58,7 +59,8 @@ def load_scene(path: Path, note: Callable[[str], None] = warnings.warn) -> np.nd
     """Read a scene (N, 14) float32.
 
     Args:
-        note: told in one line when Gaussians are left out because they cannot be drawn.
+        note: told in one line when Gaussians are left out because they cannot be drawn, or look as if they were stored
+            otherwise than 3DGS stores them.
 
     Raises:
         InputError: the file is missing, cut short, not a scene, or more than ``SPOILT`` of it cannot be drawn.
@@ -66,7 +68,7 @@ def load_scene(path: Path, note: Callable[[str], None] = warnings.warn) -> np.nd
     path = Path(path)
     check_ending(path)
     try:
-        found = _from_ply(path) if path.suffix == ".ply" else load(path.read_bytes())["gaussians"]
+        found = _from_ply(path, note) if path.suffix == ".ply" else load(path.read_bytes())["gaussians"]
         scene, reasons = _drawable(found)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
@@ -109,7 +111,7 @@ def _to_ply(scene: np.ndarray) -> bytes:
     return "\n".join(lines).encode() + rows.tobytes()
 
 
-def _from_ply(path: Path) -> np.ndarray:
+def _from_ply(path: Path, note: Callable[[str], None]) -> np.ndarray:
     """Read what 3DGS and 2DGS tools write; higher SH coefficients are dropped.
 
     Memory is bounded by the file's size. Surfels of 2DGS have two scales: the third is ``FLAT`` of the smaller one.
@@ -131,22 +133,42 @@ def _from_ply(path: Path) -> np.ndarray:
     names = rows.dtype.names
     if "packed_position" in names:
         raise ValueError("it is compressed: export it as a plain PLY")
-    missing = [name for name in NAMES if name not in names and name[0] != "n" and name != "scale_2"]
-    if missing:
+    plain = "f_dc_0" not in names and all(rows.dtype.fields.get(name, ("",))[0] == np.uint8 for name in RGB)
+    spared = ("nx", "ny", "nz", "scale_2", *(("f_dc_0", "f_dc_1", "f_dc_2") if plain else ()))
+    if missing := [name for name in NAMES if name not in names and name not in spared]:
         raise ValueError(f"properties {', '.join(missing)} are missing")
 
     def columns(*names: str) -> np.ndarray:
         return np.stack([rows[name].astype(np.float64) for name in names], axis=1)
 
+    logits, logs = rows["opacity"].astype(np.float64), columns(*(name for name in NAMES[10:13] if name in names))
+    for text in _odd(logits, logs):
+        note(f"{path}: {text}")
+    colors = columns(*RGB) / 255 if plain else columns("f_dc_0", "f_dc_1", "f_dc_2") * SH_0 + 0.5
     with np.errstate(over="ignore"):  # what overflows is left out as not finite
-        opacity = 1 / (1 + np.exp(-rows["opacity"].astype(np.float64)))
-        scales = np.exp(columns(*(name for name in NAMES[10:13] if name in names)))
+        opacity = 1 / (1 + np.exp(-logits))
+        scales = np.exp(logs)
         if scales.shape[1] == 2:
             scales = np.hstack([scales, FLAT * scales.min(1, keepdims=True)])
         scales = np.where(scales > 0, np.maximum(scales, THINNEST), scales)
         parts = [columns("x", "y", "z"), scales, columns("rot_0", "rot_1", "rot_2", "rot_3"),
-                 np.clip(columns("f_dc_0", "f_dc_1", "f_dc_2") * SH_0 + 0.5, 0, 1), opacity[:, None]]  # fmt: skip
+                 np.clip(colors, 0, 1), opacity[:, None]]  # fmt: skip
         return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def _odd(logits: np.ndarray, logs: np.ndarray) -> list[str]:
+    """How opacities (N,) and scales (N, 3) look as if they were stored themselves, as some exporters do.
+
+    Seen: supersplat #264, pixelsplat #115.
+    """
+    if not len(logs):
+        return []
+    told = []
+    if (logs > 0).all():
+        told.append("all scales are above 1 m: lengths seem to be stored where their logarithms are wanted")
+    if ((logits >= 0) & (logits <= 1)).all() and np.ptp(logits):
+        told.append("all opacities are from 0.5 to 0.73: they seem to be stored where their logits are wanted")
+    return told
 
 
 def _vertices(lines: list[str]) -> tuple[int, int, np.dtype]:

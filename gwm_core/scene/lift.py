@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from gwm_core.errors import InputError
+from gwm_core.numba_cache import cached_njit
 from gwm_core.scene.fuse import in_free_space, merge_voxels, on_arm
 from gwm_core.scene.gaussians import COLUMNS, MEANS, sample
 from gwm_core.types import Frame
@@ -99,7 +99,7 @@ def lift_frame(frame: Frame, config: LiftConfig = LiftConfig()) -> np.ndarray:
     return out[:count].copy()
 
 
-@numba.njit(cache=True, error_model="numpy")
+@cached_njit(error_model="numpy")
 def _surfels(depth, color, pinhole, R, t, crop, edge, footprint, opacity, out):
     """Fill ``out`` and return how many rows. One pass; a pixel costs nothing more once it is ruled out."""
     fx, fy, cx, cy = pinhole
@@ -137,7 +137,7 @@ def _surfels(depth, color, pinhole, R, t, crop, edge, footprint, opacity, out):
     return count
 
 
-@numba.njit(cache=True, error_model="numpy")
+@cached_njit(error_model="numpy")
 def _smooth(depth, v, u, span):
     """Whether the readings of the 3x3 neighbourhood lie within ``span`` [m]."""
     near, far = depth[v, u], depth[v, u]
@@ -149,7 +149,7 @@ def _smooth(depth, v, u, span):
     return far - near < span
 
 
-@numba.njit(cache=True, error_model="numpy")
+@cached_njit(error_model="numpy")
 def _normal(depth, v, u, fx, fy, cx, cy, rx, ry, rz):
     """Unit normal towards the camera from the four neighbours; where one is missing, against the ray (rx, ry, rz)."""
     a, b, c, d = depth[v, u + 1], depth[v, u - 1], depth[v + 1, u], depth[v - 1, u]

@@ -37,9 +37,8 @@ def choose_renderer(wish: str = "auto") -> str:
     if wish != "auto":
         return one_of("renderer", wish, RENDERERS)
     for name in RENDERERS[:2]:
-        child = subprocess.run(
-            [sys.executable, "-c", _PROBE], env={**os.environ, "MUJOCO_GL": name}, capture_output=True, check=False
-        )
+        env = {**os.environ, "MUJOCO_GL": name, "PYOPENGL_PLATFORM": name}
+        child = subprocess.run([sys.executable, "-c", _PROBE], env=env, capture_output=True, check=False)
         if child.returncode == 0:
             return name
     return "raycast"

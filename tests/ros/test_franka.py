@@ -31,7 +31,8 @@ ARM = "fr3_arm_controller"
 class Driver(Node):
     """What franka_ros2 and ros2_control offer, apart from the joints, which the simulation brings.
 
-    ``hangs`` and ``aborts`` name actions and services that never answer or fail. A strict switch is
+    ``hangs`` and ``aborts`` name actions and services that never answer or fail, ``stuck`` controllers that no
+    switch changes although it says so. A strict switch is
     refused where a controller is already as wished, and the robot's state is told only while its
     broadcaster is active.
     """
@@ -44,6 +45,7 @@ class Driver(Node):
         from franka_msgs.msg import FrankaRobotState
 
         self.mode, self.done, self.hangs, self.aborts = MOVE, [], set(), set()
+        self.stuck = set()
         self.states = dict.fromkeys((*BROADCASTERS, ARM), "active")
         state = self.create_publisher(FrankaRobotState, STATE, 1)
 
@@ -106,7 +108,7 @@ class Driver(Node):
         response.ok = not (same and request.strictness == request.STRICT)
         response.message = f"already as wished: {same}" if same else ""
         if response.ok:
-            self.states |= wanted
+            self.states |= {name: state for name, state in wanted.items() if name not in self.stuck}
             self.done.append(("activate", sorted(request.activate_controllers)))
         return response
 
@@ -275,3 +277,17 @@ def test_a_recovery_that_aborts_or_hangs_can_be_tried_again(operator, driver, ro
         ("activate", [ARM]),
     ]
     assert robot.trouble == "" and robot.node.placed == [1]
+
+
+def test_a_controller_that_is_not_active_after_its_switch_fails_the_recovery(operator, driver, robot):
+    """The switch is called done, the controller is not running: franka_ros #232."""
+    finished = []
+    driver.reflex()
+    driver.stuck = {ARM}
+    assert robot.recover(lambda: finished.append(1)) == ""
+    told = f"activate the controller: {ARM} still inactive after the switch"
+    assert operator.wait("recovery", lambda: robot.trouble.startswith(told), 10, lambda: ""), robot.trouble
+    assert finished == []
+    driver.stuck = set()
+    assert robot.recover(lambda: finished.append(1)) == ""
+    assert operator.wait("recovery", lambda: finished, 10, lambda: ""), robot.trouble

@@ -73,6 +73,19 @@ def test_a_stop_says_what_it_waits_for_and_the_gate_is_the_last(started, monkeyp
     assert supervisor.processes["deaf"].returncode == -signal.SIGKILL and supervisor.processes["gate"].returncode == 0
 
 
+def test_a_log_that_nobody_reads_any_more_keeps_no_stop_from_its_end(started, monkeypatch):
+    """`gwm up 2>&1 | tee log`: Ctrl-C ends tee first."""
+    monkeypatch.setattr(supervise, "STOP_TIME", 1.0)
+    monkeypatch.setattr(supervise, "PATIENCE", 0.2)
+    supervisor, log = started("gate", "deaf")
+    assert until(supervisor, lambda: log.read_text().count("up") == 2) == ""
+    reads, writes = os.pipe()
+    os.close(reads)
+    supervisor._log = os.fdopen(writes, "w")
+    supervisor.stop()
+    assert supervisor.processes["deaf"].returncode == -signal.SIGKILL and supervisor.processes["gate"].returncode == 0
+
+
 def test_a_log_is_its_owners_alone_even_where_it_was_everyones(tmp_path):
     (tmp_path / "log").touch(0o644)
     with open_log(tmp_path / "log") as log:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from contextlib import nullcontext, redirect_stdout
 from importlib.metadata import version
 
 from gwm.graph import PRECISIONS, RUNTIMES, TASKS
-from gwm.terminal import Parser, as_called, said_by_system, without_number
+from gwm.terminal import Parser, as_called, escape_names, said_by_system, without_number
 from gwm.verbs import bench, calibrate, data, deploy, futures, learn, run, scene, site
 from gwm_core.errors import InputError, one_of
 from gwm_core.json_files import STDOUT
@@ -41,6 +42,7 @@ def _at_home(value):
 
 def main() -> int:
     """Entry point."""
+    escape_names()
     try:
         parser = _parser()
         args, args.passed_on = parser.parse_known_args()
@@ -52,7 +54,12 @@ def main() -> int:
                 one_of(name, value, WORDS[name])
         to_stdout = getattr(args, "json", None) == STDOUT  # then what people read goes to stderr
         with redirect_stdout(sys.stderr) if to_stdout else nullcontext():
-            return args.run(args)
+            code = args.run(args)
+            sys.stdout.flush()
+            return code
+    except BrokenPipeError:  # who reads it has enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # which Python flushes at its end
+        return 128 + signal.SIGPIPE
     except InputError as error:
         print(f"gwm: {as_called(without_number(str(error)))}", file=sys.stderr)
         return 2

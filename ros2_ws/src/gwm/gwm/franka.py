@@ -181,6 +181,10 @@ class Robot:
         """Why the arm may not be moved, or ""."""
         return self._watch.trouble(time.monotonic())
 
+    def needs_recovery(self, cause: str) -> bool:
+        """Whether ``recover`` must come before the gate leaves a FAULT for ``cause``."""
+        return self._watch.needed(cause, time.monotonic())
+
     def recover(self, finished: Callable[[], None]) -> str:
         """Run the steps in their order, then ``finished()``. Returns "" or why it cannot begin."""
         return self._watch.recover(time.monotonic(), finished)
@@ -210,11 +214,28 @@ class Robot:
         self._call(SET_HARDWARE, filled, answer, lambda response: answer(_refusal(response)))
 
     def _switch(self, names: tuple[str, ...], active: bool, answer) -> None:
-        """Switch those that are not yet as they shall be."""
+        """Switch those that are not yet as they shall be, and look whether they are then.
+
+        A switch has been called done of a controller that stayed inactive (franka_ros #232).
+        """
+
+        def left(response) -> tuple[list[str], str]:
+            states = {controller.name: controller.state for controller in response.controller}
+            return recovery.to_switch(states, names, active)
+
+        def looked(response) -> None:
+            wanted, error = left(response)
+            still = "inactive" if active else "active"
+            answer(f"{', '.join(wanted)} still {still} after the switch" if wanted else error)
+
+        def switched(response) -> None:
+            if error := _refusal(response):
+                answer(error)
+            else:
+                self._call(LIST, lambda wish: None, answer, looked)
 
         def listed(response) -> None:
-            states = {controller.name: controller.state for controller in response.controller}
-            wanted, error = recovery.to_switch(states, names, active)
+            wanted, error = left(response)
 
             def filled(wish) -> None:
                 setattr(
@@ -223,7 +244,7 @@ class Robot:
                 wish.strictness, wish.timeout.sec = wish.STRICT, SWITCH_TIME
 
             if wanted:
-                self._call(SWITCH, filled, answer, lambda response: answer(_refusal(response)))
+                self._call(SWITCH, filled, answer, switched)
             else:
                 answer(error)
 

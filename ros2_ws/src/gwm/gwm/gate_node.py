@@ -143,7 +143,7 @@ class GateNode(Node):
 
     def _reset(self) -> str:
         """Recover the robot first where it needs it; the gate leaves FAULT when that is done."""
-        if self._robot and self._robot.trouble:
+        if self._robot and self._robot.needs_recovery(self._gate.cause):
             return self._robot.recover(self._gate.reset)
         return self._gate.reset()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -96,7 +97,7 @@ class Supervisor:
                 if ending.over:
                     self.code = 2 if process.returncode == BAD_INPUT else 1
                     return ending.text
-                self._say(ending.text)
+                self.say(ending.text)
                 if ending.delay is not None:
                     self._due[name] = now + ending.delay
             elif now >= self._due[name]:
@@ -126,15 +127,20 @@ class Supervisor:
             group = {name: process for name, process in group.items() if process.poll() is None}
             if group and now - told > PATIENCE:
                 told = now
-                self._say(f"still waiting for {', '.join(group)}; what does not end is killed in "
+                self.say(f"still waiting for {', '.join(group)}; what does not end is killed in "
                           f"{STOP_TIME - (now - begun):.0f} s")  # fmt: skip
         for name, process in group.items():
-            self._say(f"{name} did not end within {STOP_TIME:.0f} s: killed")
+            self.say(f"{name} did not end within {STOP_TIME:.0f} s: killed")
             process.kill()
             process.wait()
 
-    def _say(self, text: str) -> None:
-        print(f"gwm: {text}", file=self._log or sys.stderr, flush=True)
+    def say(self, text: str, before: str = "") -> None:
+        """Write a line to the log, or to stderr; nothing is to fail because nobody can read it, the stop least of all.
+
+        Ctrl-C ends the reader of `gwm up | tee` first; a disk may be full.
+        """
+        with contextlib.suppress(OSError):
+            print(f"{before}gwm: {text}", file=self._log or sys.stderr, flush=True)
 
 
 def up(nodes: list[NodeSpec]) -> int:
@@ -146,10 +152,10 @@ def up(nodes: list[NodeSpec]) -> int:
         supervisor.start()
         while not (over := supervisor.poll()):
             time.sleep(0.1)
-        print(f"gwm: {over}", file=sys.stderr)
+        supervisor.say(over)
         return supervisor.code
     except KeyboardInterrupt:
-        print("\ngwm: stopping the graph, the gate last, which brings the arm to rest", file=sys.stderr, flush=True)
+        supervisor.say("stopping the graph, the gate last, which brings the arm to rest", before="\n")
         return 0
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)

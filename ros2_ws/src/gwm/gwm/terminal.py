@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import re
 import sys
@@ -50,6 +51,13 @@ def said_by_system(error: OSError) -> str:
     """One line for what the system refused, with the file where it names one."""
     names = [str(name) for name in (error.filename, error.filename2) if name is not None]
     return ": ".join([*names, error.strerror or str(error) or type(error).__name__])
+
+
+def escape_names() -> None:
+    """Write what a terminal cannot show, as in the name of a file from elsewhere, as an escape instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def cores() -> int:

@@ -132,7 +132,7 @@ def recover(args) -> int:
     failed = 0
     for path in paths:
         try:
-            made, count, seconds = rescue(path)
+            made, count, seconds = rescue(path, print)
             print(f"{made}: {count} messages, {seconds:.1f} s")
         except InputError as error:
             failed += 1
