@@ -112,7 +112,7 @@ def blind_while_held(rng) -> Outcome:
 
 
 def led_away(rng) -> Outcome:
-    """59: somebody leads the held arm away by hand: the last command is where it was led."""
+    """59: somebody leads the held arm away by hand: the last command comes after it by the leash."""
     rig = Rig(phases=(rng.uniform(0, 0.02), rng.uniform(0, 0.01)))
     rig.start()
     rig.obeys = False
@@ -122,7 +122,8 @@ def led_away(rng) -> Outcome:
             taut = rig.now
         rig.q = rig.q + away * rig.dt
         rig.tick()
-    near = np.abs(rig.sent[-1].reference.q - rig.q).max() < 0.05
+    before, after = (np.abs(command.reference.q - rig.q).max() for command in rig.sent[-2:])
+    near = after < before - 0.9 * rig.gate.config.leash
     leash = rig.gate.cause.startswith("leash") and rig.sent[-1].latched
     return Outcome(rig.now - taut, bool(near) and leash and clean(rig))
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from gwm_core.control.body import LEAST_CLEARANCE, clearance
 from gwm_core.control.controller import Follower, Reference
 from gwm_core.control.gate_config import INSANE, MOVING, NEVER_BY_ITSELF, NOT_BY_ITSELF, GateConfig, State
 from gwm_core.control.inputs import Inputs
@@ -310,9 +311,9 @@ class Gate:
         return ""
 
     def resting_place(self, now: float) -> np.ndarray | None:
-        """The measured joints (7,) [rad] where they are fresh and nothing is streamed; else None."""
+        """The measured joints (7,) [rad] where they are to be believed and nothing is streamed; else None."""
         silent = self.state in (State.DISARMED, State.FAULT)
-        return self._in.measured.q if silent and self._in.measured is not None and self._fresh(now) else None
+        return self._in.measured.q if silent and self._settled(now) else None
 
     # ---- every period ----------------------------------------------------------------------------------------------
 
@@ -327,8 +328,7 @@ class Gate:
         if self._lost and self._settled(now):
             self._find(now)
         if self._fault_due:
-            believed = not self._doubtful and self._settled(now) and self._near()
-            self._latch(self._in.measured.q if believed else self._follower.reference.q)
+            self._latch(self._follower.reference.q if self._doubtful else self._rest_at(now))
             self._fault_due = self._doubtful = False
         if self._lost or (self.state in (State.DISARMED, State.FAULT) and not self._latched):
             return None
@@ -442,12 +442,23 @@ class Gate:
     def _find(self, now: float) -> None:
         """After a pause: go on from where the arm is, if it can have come there."""
         if self._near():
-            self._latch(self._in.measured.q)
+            self._latch(self._rest_at(now))
         elif self.state is State.DISARMED:
             self._lost = False  # nothing is sent any more
         elif self.state is State.HOLD:
             apart = self._in.apart(self._follower.reference.q)
             self.fault(f"joints elsewhere: {apart:.2f} rad from what was sent last, after a pause", doubtful=True)
+
+    def _rest_at(self, now: float) -> np.ndarray:
+        """Joints (7,) [rad] to rest at: where the arm is, no farther than the leash from where it was sent last.
+
+        Where the joints cannot be believed, or the arm may not be sent there, it is where it was sent last.
+        """
+        sent = self._follower.reference.q
+        if not (self._settled(now) and self._near()):
+            return sent
+        q = sent + np.clip(self._in.measured.q - sent, -self.config.leash, self.config.leash)
+        return q if clearance(q).min() >= LEAST_CLEARANCE else sent
 
     def _latch(self, q: np.ndarray) -> None:
         """Set the reference at rest at ``q`` (7,) [rad]: where the arm is, or where it was last sent."""

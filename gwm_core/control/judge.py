@@ -71,7 +71,7 @@ def judge(
         stamps: (S,) [s] when each was sent. Where given, motion that goes on after a pause without a latch is a
             violation; periods that are merely uneven are not.
         measured: (S, 7) [rad] where the arm was when each was sent, NaN where nobody knows. A reset of the reference
-            must be near what was sent before, or near the arm; after a pause near the arm.
+            must be near what was sent before, or near the arm; the first one near the arm.
         tcp_speed: limit of the profile in force [m/s].
         workspace: the TCP may not leave it; where a segment starts outside (a person moved the arm), it is not asked.
         arm: whose limits count.
@@ -142,7 +142,8 @@ def _check_resets(verdict: Verdict, q, latched, stamps, measured) -> None:
     if stamps is not None:
         paused |= stamps[resets] - stamps[np.maximum(resets - 1, 0)] > _LONGEST  # the arm may have been led elsewhere
     off = np.full(len(resets), np.nan) if measured is None else np.abs(q[resets] - measured[resets]).max(1) / AT_ARM
-    use = np.where(paused, np.nan_to_num(off, nan=0.0), np.fmin(jump, off))
+    use = np.where(resets == 0, off, np.fmin(jump, off))
+    use = np.where(paused & np.isnan(off), 0.0, use)
     verdict.check("reset", use)
 
 
