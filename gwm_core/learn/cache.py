@@ -28,9 +28,9 @@ Rows = Iterable[dict[str, np.ndarray]]
 PARTIAL, _LOCK = ".partial", ".gwm-cache"
 _ROOT = Path(__file__).parents[1]
 _MADE_BY = (
-    "control/body.py", "control/kinematics.py", "control/limits.py", "data", "deploy/foresight.py", "errors.py",
-    "learn/cache.py", "learn/clips.py", "learn/dataset.py", "model", "own_task.py", "scene", "site.py", "sync.py",
-    "topics.py", "types.py",
+    "address.py", "control/body.py", "control/kinematics.py", "control/limits.py", "data", "deploy/foresight.py",
+    "errors.py", "joints.py", "json_files.py", "learn/cache.py", "learn/clips.py", "learn/dataset.py", "model",
+    "numba_cache.py", "own_task.py", "scene", "site.py", "sync.py", "topics.py", "types.py", "yaml_files.py",
 )  # fmt: skip
 
 
