@@ -30,7 +30,8 @@ _ROOT = Path(__file__).parents[1]
 _MADE_BY = (
     "address.py", "control/body.py", "control/kinematics.py", "control/limits.py", "data", "deploy/foresight.py",
     "errors.py", "joints.py", "json_files.py", "learn/cache.py", "learn/clips.py", "learn/dataset.py", "model",
-    "own_task.py", "scene", "site.py", "sync.py", "topics.py", "types.py", "workers.py", "yaml_files.py",
+    "numba_cache.py", "own_task.py", "scene", "site.py", "sync.py", "topics.py", "types.py", "workers.py",
+    "yaml_files.py",
 )  # fmt: skip
 
 
