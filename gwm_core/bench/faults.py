@@ -62,10 +62,11 @@ def scenarios(plans: list[Chunk]) -> list[Scenario]:
         Scenario(58, "joint states end while held: to the fault", 1.040, wrong_joints.blind_while_held),
         Scenario(59, "held arm led away by hand: from the leash's end to the fault", 0.125, wrong_joints.led_away),
         Scenario(60, "watched, and scores end: from the last to the ramp", 3.020, wrong_joints.scores_end),
+        Scenario(61, "blind cameras: from the last plan to the ramp", 1.5, lost_parts.blind_cameras),
         *robot_faults.ROWS,
     ]  # fmt: skip
 
 
 HARDWARE = (31,)  # a second host
-STAGED = {*range(12, 27), 28, 29, 33, 34, *range(53, 61)}  # 24 in gate_killed
+STAGED = {*range(12, 27), 28, 29, 33, 34, *range(53, 62)}  # 24 in gate_killed
 ELSEWHERE = tuple(i for i in range(1, 53) if i not in {*STAGED, *HARDWARE})  # other parts, with benches of their own

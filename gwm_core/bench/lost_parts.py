@@ -9,10 +9,11 @@ import numpy as np
 
 from gwm_core.bench.rig import Rig
 from gwm_core.bench.staging import Outcome, clean, moving, ramp, stopped
+from gwm_core.brain import Brain
 from gwm_core.control.gate import State
-from gwm_core.control.kinematics import HOME_Q
+from gwm_core.control.kinematics import HOME_Q, fk, to_rows
 from gwm_core.control.limits import FR3
-from gwm_core.types import ArmState, Chunk
+from gwm_core.types import OPEN_WIDTH, ArmState, Chunk, Frame, Observation
 
 ROBOT_STATE = 1 / 30  # [s] how often the robot tells its mode
 LOOK_FOR_RIVALS = 0.1  # [s] how often the gate's process counts publishers
@@ -43,6 +44,32 @@ def joints_lost(kind: str) -> Callable[[np.random.Generator], Outcome]:
         return Outcome(rig.now - fault, stopped(rig, "joint state stale"))
 
     return stage
+
+
+class _Straight:
+    """A policy that would go down from wherever it is."""
+
+    sees = "scene"
+
+    def act(self, scene, observation) -> np.ndarray:
+        """Poses (16, 10)."""
+        T = np.tile(fk(observation.state.q), (16, 1, 1))
+        T[:, 2, 3] -= np.linspace(0.005, 0.08, 16)
+        return to_rows(T, OPEN_WIDTH)
+
+
+def blind_cameras(rng) -> Outcome:
+    """61: depth without readings: no plan is made of it, and the arm stops when the last one ends."""
+    rig = moving(rng)
+    rig.offer(rig.chunk(rig.q + 0.3 * (HOME_Q - rig.q)))
+    brain, taken, plans = Brain(_Straight()), rig.now, 0
+    frame = Frame("front", 1, np.zeros((24, 32, 3), np.uint8), np.zeros((24, 32), np.float32), np.eye(3), np.eye(4))
+    while rig.gate.state is State.RUNNING:
+        rig.run(0.1)
+        state = ArmState(rig.stamp(), rig.q, np.zeros(7), OPEN_WIDTH)
+        decision = brain.decide(Observation(state.stamp, (frame,), state, "lift"))
+        plans += decision.chunk is not None or not decision.reason.startswith("blind")
+    return Outcome(rig.now - taken, plans == 0 and stopped(rig, "plan stale"))
 
 
 def lost_cycles(rng) -> Outcome:
