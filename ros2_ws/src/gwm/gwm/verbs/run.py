@@ -6,7 +6,7 @@ import argparse
 import os
 import textwrap
 
-from gwm.terminal import TASKS, natural, positive, shipped, verb, writable, writable_folder
+from gwm.terminal import CALLED, TASKS, natural, positive, shipped, verb, writable, writable_folder
 from gwm_core.json_files import STDOUT
 
 
@@ -101,6 +101,7 @@ def test(args) -> int:
     from gwm.graph import ROOT
 
     os.chdir(ROOT)
+    os.environ.pop(CALLED, None)  # what the tests read says gwm, however they were started
     if args.passed_on:
         return int(pytest.main(args.passed_on))
     live = "tests/ros"  # runs in real time, and so alone
