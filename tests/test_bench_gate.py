@@ -62,8 +62,9 @@ def test_fuzzing_finds_a_gate_that_takes_plans_again_and_late(plans, monkeypatch
 
 
 def test_fuzzing_finds_a_gate_that_believes_any_joints(plans, monkeypatch):
-    monkeypatch.setattr(Gate, "_near", lambda self: True)
     monkeypatch.setattr(Gate, "_settled", Gate._fresh)
+    monkeypatch.setattr(Gate, "_near", lambda self: True)
+    monkeypatch.setattr(Gate, "_rest_at", lambda self, now: self._in.measured.q)
     assert fuzz(30_000, 1, plans).broken["reset"] > 0
 
 

@@ -332,6 +332,16 @@ def test_setting_the_clock_back_does_not_lock_plans_out_for_ever(arm):
     assert arm.offer(arm.chunk(AWAY, age=0.05), 0.05) == ""
 
 
+def test_a_plan_that_was_followed_is_not_followed_again_after_arming_anew(arm):
+    chunk = arm.chunk(AWAY, age=0.05)
+    assert arm.offer(chunk, 0.05) == ""
+    arm.run(0.02)
+    arm.gate.hold()
+    arm.run(0.2)
+    assert arm.gate.state is State.HOLD and arm.gate.arm(arm.now) == ""
+    assert arm.offer(chunk, 0.27).startswith("order")
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0, -1.0])
 def test_parameters_that_would_disable_a_check_are_refused(value):
     with pytest.raises(InputError, match="alive_timeout"):

@@ -27,6 +27,7 @@ from gwm_core.types import OPEN_WIDTH, ArmState, Chunk
 
 AT_HOME = 0.02  # [rad]
 PATH_SAMPLES = 64  # postures looked at along a plan
+CLOCK_SET = 10**9  # [ns] joints this much older than the last plan: the host's clock was set back
 
 
 @dataclass(frozen=True)
@@ -208,8 +209,10 @@ class Gate:
         if reason := self._wake(now):
             return reason
         self.armed, self.cause, self._bad_plans = True, "armed", 0
-        # ids may begin anew, should the clock have been set back; a plan's age still counts
-        self._last_plan = min(self._oldest_plan, self._in.measured.stamp)
+        stamp = self._in.measured.stamp
+        if stamp < self._last_plan - CLOCK_SET:  # ids begin anew; a plan's age still counts
+            self._last_plan = min(self._oldest_plan, stamp)
+        self._last_plan = max(self._last_plan, min(self._oldest_plan, stamp))
         return ""
 
     def _wake(self, now: float) -> str:
