@@ -9,12 +9,13 @@ import time
 import pytest
 
 PROGRAM = """
-import sys, time
+import signal, sys, time
 from gwm_core.workers import workers
 def work(number):
     time.sleep(0 if number < 2 else 60)
     return number
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
     try:
         with workers(2, 9) as pool:
             for number in pool.imap(work, range(9)):
