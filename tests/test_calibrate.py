@@ -286,6 +286,7 @@ def test_fifty_good_places_are_accepted_and_fifty_bad_ones_refused_by_the_body(o
     assert (not accepted) not in verdicts and verdicts.count(accepted) >= (50 if accepted else 40)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_no_place_that_is_far_off_is_ever_accepted_by_the_body(over_the_table, rig):
     far = lambda rng: (rng.uniform(2, 40), rng.uniform(15, 500))  # noqa: E731

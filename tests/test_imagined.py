@@ -39,6 +39,7 @@ def test_rates_that_were_imagined_are_held_against_those_that_came():
     assert "pearson" not in against_imagined({"tasks": real}, flat) and len(found["points"]) == 6
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_shipped_policy_does_its_task_in_its_world_model_and_a_still_arm_does_not(renderer):
     demo = str(share("models/demo"))

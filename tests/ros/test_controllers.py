@@ -34,7 +34,7 @@ def test_it_lifts_the_cube_and_the_judge_is_content(operator, tmp_path, controll
         assert operator.wait("start", lambda: operator.ready, 90, poll), (tmp_path / "log").read_text()
         operator.lay("lift", 301, "nominal")
         assert operator.wait("layout", lambda: operator.result.get("seed") == 301, 10, poll)
-        operator.wish("gate/arm", poll)
+        operator.arm(poll)
         assert operator.wait("success", lambda: operator.result.get("success"), 40, poll), operator.status
         operator.wish("gate/hold", poll)
         assert operator.wait("rest", lambda: operator.status["state"] == "HOLD", 5, poll)
@@ -61,7 +61,7 @@ def test_an_arm_whose_gate_is_killed_comes_to_rest_where_it_was_sent(operator, t
     try:
         assert operator.wait("start", lambda: operator.ready, 90, poll)
         operator.lay("lift", 302, "nominal")
-        operator.wish("gate/arm", poll)
+        operator.arm(poll)
         moving = lambda: operator.commands and np.abs(operator.commands[-1][1]).max() > 0.2  # noqa: E731
         assert operator.wait("motion", moving, 15, poll)
         os.kill(supervisor.processes["gate"].pid, signal.SIGKILL)

@@ -56,7 +56,7 @@ def test_a_recorder_that_dies_costs_an_episode_and_a_simulation_that_dies_the_re
     said += rest
     assert child.returncode == 1 and "Traceback" not in said, said
     assert "judge" in rest and "0 violations" in rest and "of 3 ended; sim ended by SIGKILL" in rest
-    assert "seed 9000: " in rest and "recorder/save" in rest, rest  # refused, or not answered by the one that died
+    assert "seed 9000: " in rest and "recorder/" in rest, rest  # refused, or not answered by the one that died
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["code"] == 1 and figures["rows"][0]["trouble"]
     assert "episode_000000.partial was not saved: `gwm data recover" in rest

@@ -40,7 +40,7 @@ def test_in_shadow_plans_are_judged_and_nothing_reaches_the_arm(operator, tmp_pa
     try:
         assert operator.wait("start", lambda: operator.ready, 90, supervisor.poll), (tmp_path / "log").read_text()
         operator.lay("lift", 300, "nominal")
-        operator.wish("gate/arm", supervisor.poll)
+        operator.arm(supervisor.poll)
         assert operator.wait("shadow", lambda: operator.status["state"] == "SHADOW", 15, supervisor.poll)
         moving = lambda: shadowed and np.abs(shadowed[-1].velocity).max() > 0.02  # noqa: E731
         assert operator.wait("motion that is not sent", moving, 15, supervisor.poll)
@@ -56,7 +56,7 @@ def test_at_a_share_of_the_speed_nothing_is_faster(operator, tmp_path):
     try:
         assert operator.wait("start", lambda: operator.ready, 90, supervisor.poll), (tmp_path / "log").read_text()
         operator.lay("lift", 300, "nominal")
-        operator.wish("gate/arm", supervisor.poll)
+        operator.arm(supervisor.poll)
         moving = lambda: operator.commands and np.abs(operator.commands[-1][1]).max() > 0.02  # noqa: E731
         assert operator.wait("motion", moving, 15, supervisor.poll)
         operator.wait("some of it", lambda: False, 4.0, supervisor.poll)

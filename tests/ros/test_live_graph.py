@@ -52,7 +52,7 @@ def test_a_dead_policy_means_ramp_hold_respawn_and_no_motion_until_the_operator_
         assert operator.wait("layout", lambda: operator.result.get("seed") == 300, 10, poll)
         assert not operator.wait("motion", lambda: speed(operator) > 0.01, 2, poll), "it moved before it was armed"
         operator.wish("recorder/start", poll)
-        operator.wish("gate/arm", poll)
+        operator.arm(poll)
         assert operator.wait("motion", lambda: speed(operator) > 0.05, 15, poll)
 
         died = len(operator.commands)
@@ -73,7 +73,7 @@ def test_a_dead_policy_means_ramp_hold_respawn_and_no_motion_until_the_operator_
         assert operator.status["armed"] == "False" and operator.status["state"] == "HOLD"
         assert len(operator.commands) > resting + 200  # it went on holding at its rate
 
-        operator.wish("gate/arm", poll)
+        operator.arm(poll)
         assert operator.wait("motion", lambda: speed(operator) > 0.05, 15, poll)
         assert operator.wait("success", lambda: operator.result.get("success"), 40, poll)
         operator.wish("gate/hold", poll)
@@ -156,7 +156,7 @@ def test_malformed_messages_and_a_second_graph_do_no_harm(operator, tmp_path):
         with pytest.raises(InputError, match="ROS_DOMAIN_ID"):
             Supervisor(nodes).start()
 
-        operator.wish("gate/arm", supervisor.poll)
+        operator.arm(supervisor.poll)
         rival = operator.create_publisher(JointState, topics.TARGET_JOINT, 10)
         assert operator.wait("fault", lambda: operator.status["state"] == "FAULT", 5, supervisor.poll)
         assert operator.status["cause"].startswith("second publisher")
@@ -184,7 +184,7 @@ def test_futures_and_divergence_come_beside_a_running_policy(operator, tmp_path)
         assert operator.wait("start", ready, 200, poll), (tmp_path / "log").read_text()
         operator.lay("pick_place", 4000, "nominal")
         assert operator.wait("layout", lambda: operator.result.get("seed") == 4000, 10, poll)
-        operator.wish("gate/arm", poll)
+        operator.arm(poll)
         assert operator.wait("futures", lambda: len(operator.futures) > 2 and len(got["gaps"]) > 2, 40, poll)
         assert operator.wait("pictures", lambda: len(got["pictures"]) == len(names), 20, poll)
     finally:

@@ -35,7 +35,7 @@ def test_killed_in_mid_episode_it_comes_back_and_what_it_had_is_recovered(operat
         assert operator.wait("start", lambda: operator.ready, 90, poll), (tmp_path / "log").read_text()
         operator.lay("pick_place", 301, "nominal")
         operator.wish("recorder/start", poll)
-        operator.wish("gate/arm", poll)
+        operator.arm(poll)
         operator.wait("time", lambda: False, 4.0, poll)
         killed = time.time()
         os.kill(supervisor.processes["recorder"].pid, signal.SIGKILL)

@@ -83,7 +83,7 @@ def test_a_recorded_joy_stream_lifts_the_cube(operator, tmp_path):
         poll = supervisor.poll
         operator.lay("lift", SEED, "nominal")
         assert operator.wait("layout", lambda: operator.result.get("seed") == SEED, 10, poll)
-        operator.wish("gate/arm", poll)
+        operator.arm(poll)
         gamepad = Gamepad(operator)
         assert gamepad.play(read_recording(), poll, lambda: operator.result.get("success")), operator.status
         content(operator)
@@ -96,7 +96,7 @@ def test_a_take_over_in_mid_chunk_and_the_way_back_have_no_violation(operator, t
     try:
         poll, gamepad = supervisor.poll, Gamepad(operator)
         operator.lay("pick_place", 303, "nominal")
-        operator.wish("gate/arm", poll)
+        operator.arm(poll)
         teleop = lambda: operator.reports["teleop"]  # noqa: E731
         fast = lambda: operator.commands and np.abs(operator.commands[-1][1]).max() > 0.2  # noqa: E731
         for turn in range(3):
@@ -122,7 +122,7 @@ def test_a_device_that_dies_or_gets_a_rival_stops_the_arm(operator, tmp_path):
     supervisor = start(operator, tmp_path, mode="teleop", task="lift")
     try:
         poll, gamepad = supervisor.poll, Gamepad(operator)
-        operator.wish("gate/arm", poll)
+        operator.arm(poll)
         assert gamepad.push(poll, moving(operator), y=1.0)
         operator.wait("the silence", lambda: False, 1.2, poll)
         assert np.abs(operator.commands[-1][1]).max() < 1e-3

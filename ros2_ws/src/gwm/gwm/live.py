@@ -27,6 +27,7 @@ def live(
     nodes: list[NodeSpec], log: Path, make: Callable[[], Operator] = Operator
 ) -> Iterator[tuple[Operator, Supervisor]]:
     """Run ``nodes`` with a node beside them that ``make`` builds. Their output goes to ``log``."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
     os.environ.update(environment())
     rclpy.init(args=[], signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     operator = make()

@@ -20,7 +20,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from gwm import messages
 from gwm.graph import CONTROLLERS, share
-from gwm.node import NEWEST, RELIABLE, STEADY, declare, now_ns, spin
+from gwm.node import NEWEST, RELIABLE, STEADY, declare, now_ns, spin, subscribe_to_all
 from gwm.worker import Latest
 from gwm_core import topics
 from gwm_core.control.kinematics import fk
@@ -120,7 +120,7 @@ class SimNode(Node):
             else:
                 self.get_logger().error(f"{topic} ignored: malformed", throttle_duration_sec=2.0)
 
-        self.create_subscription(kind, topic, take, RELIABLE)
+        subscribe_to_all(self, kind, topic, take, RELIABLE)  # a backlog on a busy machine is over in one turn
         if controller == "crisp_pose":
             self.create_subscription(JointState, topics.TARGET_JOINT, self._on_null_space, RELIABLE)
         return topic

@@ -106,5 +106,6 @@ def test(args) -> int:
         return int(pytest.main(args.passed_on))
     live = "tests/ros"  # runs in real time, and so alone
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process for each core, not a process's threads
-    parallel = ["--ignore", live, "--numprocesses", "auto", "--dist", "loadfile"]
-    return int(pytest.main(parallel)) or int(pytest.main([live]))
+    brief = ["-m", "not long"]
+    parallel = [*brief, "--ignore", live, "--numprocesses", "auto", "--dist", "loadfile"]
+    return int(pytest.main(parallel)) or int(pytest.main([*brief, live]))
