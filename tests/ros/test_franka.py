@@ -8,7 +8,6 @@ pytest.importorskip("rclpy")
 
 from gwm.franka import ERROR_RECOVERY
 from gwm.graph import graph
-from gwm.operator import GraphOver
 from gwm.supervise import Supervisor
 from rclpy.action import ActionServer
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -181,14 +180,7 @@ def state(operator, name, poll, seconds=10):
 
 def arm(operator, poll):
     """On a busy machine the simulated joints may be late for a real arm's limit of 40 ms."""
-    for _ in range(20):
-        try:
-            return operator.wish("gate/arm", poll)
-        except GraphOver as refusal:
-            if not any(word in str(refusal) for word in ("joint state", "gripper state")):
-                raise
-            operator.wait("joints", lambda: False, 0.2, lambda: "")
-    raise AssertionError("not armed in 20 tries")
+    operator.insist("gate/arm", poll)
 
 
 def test_a_reflex_is_a_fault_until_the_operator_recovers_the_robot_in_order(
