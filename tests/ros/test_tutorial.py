@@ -45,6 +45,7 @@ def test_calibration_as_printed_gets_as_far_as_the_camera(page, tmp_path, monkey
             run_calibrate(_parser().parse_args([*words, "--views", str(tmp_path / "none")]))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_commands_of_the_tutorial_run_to_its_end(tmp_path):
