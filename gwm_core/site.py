@@ -8,7 +8,7 @@
     home: [0.0, -0.3, 0.0, -2.3, 0.0, 2.0, 0.7854]
     profile: {name: desk, tcp_speed: 0.1}
     limits: {dq_max: [1, 1, 1, 1, 2, 2, 2]}
-    tasks: {sort_screws: {instruction: put every screw into the box}}   # gwm_core/own_task.py
+    tasks: {sort_screws: {instruction: put every screw into the box}}   # gwm_core/task_spec.py
 
 ``gwm calibrate`` writes a camera's place, and beside it ``calibrated``: when, and how well the views agreed.
 All but the cameras may be left out; ``launch/site.example.yaml`` says what each means. Limits may be narrowed here,
@@ -29,13 +29,13 @@ from scipy.spatial.transform import Rotation
 
 from gwm_core import topics
 from gwm_core.address import address
-from gwm_core.control.kinematics import HOME_Q, fk
-from gwm_core.control.limits import DESK, FR3, PROFILES, UNITS, ArmLimits, Profile, Workspace
 from gwm_core.errors import InputError, one_of
-from gwm_core.own_task import OwnTask, own_tasks
-from gwm_core.scene.camera import look_at
+from gwm_core.files.yaml_files import known_keys, numbers, read_yaml, text
+from gwm_core.geometry.camera import look_at
+from gwm_core.geometry.kinematics import HOME_Q, fk
+from gwm_core.geometry.limits import DESK, FR3, PROFILES, UNITS, ArmLimits, Profile, Workspace
+from gwm_core.task_spec import OwnTask, own_tasks
 from gwm_core.types import ArmState
-from gwm_core.yaml_files import known_keys, numbers, read_yaml, text
 
 DEFAULT_FILE = Path("~/.config/gwm/site.yaml")
 KEYS = ("cameras", "workspace", "robot", "home", "profile", "limits", "tasks")
@@ -56,7 +56,7 @@ class Camera:
     T: np.ndarray  # (4, 4) T_base_camera, or T_tcp_camera of one on the hand
     moving: bool = False
     serial: str = ""  # of the RealSense
-    calibrated: dict | None = None  # as gwm_core.scene.calibrate.Calibration.record makes it
+    calibrated: dict | None = None  # as gwm_core.calibration.hand_eye.Calibration.record makes it
 
     def place(self, state: ArmState | None) -> np.ndarray:
         """T_base_camera (4, 4) at the moment of ``state``. Raises ValueError when a moving camera has none."""
@@ -120,7 +120,7 @@ class Site:
 
 def simulation_site() -> Site:
     """The site of the simulation."""
-    from gwm_core.sim.camera_poses import CAMERAS
+    from gwm_core.geometry.simulated_cameras import CAMERAS
 
     return Site({name: Camera(topics.prefix_of(name), look_at(*pose)) for name, pose in CAMERAS.items()})
 

@@ -73,7 +73,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Decision:
-    """What the brain made of one observation: a chunk, or the reason why there is none."""
+    """What the planner made of one observation: a chunk, or the reason why there is none."""
 
     stamp: int  # [ns]
     chunk: Chunk | None

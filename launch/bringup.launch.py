@@ -1,4 +1,4 @@
-"""Starts the graph of gwm.graph with ros2 launch; `gwm up` starts the same one without it.
+"""Starts the graph of gwm.graph.process_list with ros2 launch; `gwm up` starts the same one without it.
 
 start_drivers:=true starts the robot's and the cameras' drivers as well (drivers.launch.py).
 """
@@ -7,9 +7,9 @@ import sys
 import time
 from pathlib import Path
 
-from gwm import arguments
-from gwm import graph as gwm_graph
-from gwm.restart import Restarts
+from gwm.graph import arguments
+from gwm.graph import process_list as gwm_graph
+from gwm.graph.restart import Restarts
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
@@ -64,7 +64,7 @@ def _process(spec, restarts: Restarts, delay: float = 0.0) -> Node:
     return Node(
         executable=gwm_graph.interpreter(),
         exec_name=spec.name,
-        arguments=["-m", f"gwm.{spec.module}", *gwm_graph.ros_arguments(spec)],
+        arguments=["-m", f"gwm.nodes.{spec.module}", *gwm_graph.ros_arguments(spec)],
         prefix=" ".join(gwm_graph.nice(spec)) or None,
         additional_env=spec.environment,
         on_exit=ended,

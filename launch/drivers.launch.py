@@ -8,8 +8,8 @@ robot:=sim it is what robot_state_publisher is given.
 
 import sys
 
-from gwm import arguments
-from gwm import graph as gwm_graph
+from gwm.graph import arguments
+from gwm.graph import process_list as gwm_graph
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction, SetEnvironmentVariable
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import Command, LaunchConfiguration

@@ -9,8 +9,8 @@ leader arm publishes leader/joint_states. All other arguments are those of bring
 import sys
 from pathlib import Path
 
-from gwm import arguments
-from gwm import graph as gwm_graph
+from gwm.graph import arguments
+from gwm.graph import process_list as gwm_graph
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration

@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from gwm_core.control.kinematics import HOME_Q, fk
-from gwm_core.scene.calibrate import small_transform
-from gwm_core.scene.camera import intrinsics, look_at
-from gwm_core.scene.charuco import Board, project
-from gwm_core.scene.views import View
+from gwm_core.calibration.charuco import Board, project
+from gwm_core.calibration.hand_eye import small_transform
+from gwm_core.calibration.views import View
+from gwm_core.geometry.camera import intrinsics, look_at
+from gwm_core.geometry.kinematics import HOME_Q, fk
 
 BOARD = Board()
 WIDTH, HEIGHT = 640, 480

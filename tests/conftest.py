@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gwm_core.bench.rig import Rig
+from benchmarks.gate.simulated_arm import Rig
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def simulator():
 
 @pytest.fixture(scope="session")
 def renderer() -> str:
-    from gwm_core.sim.camera import choose_renderer
+    from gwm_core.sim.cameras import choose_renderer
 
     return choose_renderer()
 
@@ -34,7 +34,7 @@ def renderer() -> str:
 @pytest.fixture(scope="session")
 def episodes(tmp_path_factory, renderer) -> Path:
     """Folder of four episodes of the expert lifting the cube."""
-    from gwm_core.learn.collect import CollectConfig, collect
+    from gwm_core.training.collect import CollectConfig, collect
 
     folder = tmp_path_factory.mktemp("episodes")
     assert collect(CollectConfig("lift", folder, 4, seed=10, renderer=renderer), processes=2) == 0
@@ -44,7 +44,7 @@ def episodes(tmp_path_factory, renderer) -> Path:
 @pytest.fixture
 def domain(monkeypatch):
     """A ROS domain of its own."""
-    from gwm.graph import environment
+    from gwm.graph.process_list import environment
 
     monkeypatch.setenv("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 100)))
     for name, value in environment().items():
@@ -55,7 +55,7 @@ def domain(monkeypatch):
 def operator(domain):
     """A node in that domain that stands where a person would."""
     rclpy = pytest.importorskip("rclpy")
-    from gwm.operator import Operator
+    from gwm.ros.operator_client import Operator
 
     rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     operator = Operator()

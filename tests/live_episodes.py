@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from gwm_core import topics
-from gwm_core.brain import Brain
-from gwm_core.data.cdr import STORE, camera_info, compressed_color, compressed_depth, joint_state, serialized
-from gwm_core.data.recording import DiskConfig, Recording
-from gwm_core.data.ring import Ring
-from gwm_core.learn.collect import LATENCY
-from gwm_core.rollout import Observer, RolloutConfig, World, rollout
+from gwm_core.data.ros_messages import STORE, camera_info, compressed_color, compressed_depth, joint_state, serialized
+from gwm_core.recording.recorder import DiskConfig, Recording
+from gwm_core.recording.ring_buffer import Ring
+from gwm_core.runtime.planner import Planner
 from gwm_core.sim.expert import Expert
+from gwm_core.sim.rollout import Observer, RolloutConfig, World, rollout
 from gwm_core.sim.tasks import sample_layout
 from gwm_core.site import simulation_site
+from gwm_core.training.collect import LATENCY
 
 BEGUN = 1_700_000_000_000_000_000  # [ns] live stamps are of the wall clock
 
@@ -75,6 +75,6 @@ def record_live(folder: Path, hz: float, seeds: tuple[int, ...], renderer: str, 
     for seed in seeds:
         recording.start()
         plan = RolloutConfig(latency=LATENCY, replan_every=2, time_limit=seconds)
-        trial = rollout(world, Brain(Expert()), sample_layout("lift", seed), plan, Live(recording, world, hz))
+        trial = rollout(world, Planner(Expert()), sample_layout("lift", seed), plan, Live(recording, world, hz))
         recording.save({"success": trial.success, "seconds": trial.seconds})
     return folder

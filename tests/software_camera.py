@@ -4,7 +4,7 @@ import threading
 import time
 
 import numpy as np
-from gwm.realsense import connected, sdk
+from gwm.hardware.realsense import connected, sdk
 
 rs = sdk()
 WIDTH, HEIGHT, HZ = 64, 48, 15

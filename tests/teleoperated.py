@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from gwm_core.control.devices import DEVICES
-from gwm_core.control.gate import Gate, GateConfig
-from gwm_core.control.kinematics import HOME_Q, fk
+from gwm_core.control.gate.gate import Gate, GateConfig
 from gwm_core.control.teleop import Teleop, TeleopConfig
-from gwm_core.rollout import measure_at_rest
+from gwm_core.geometry.kinematics import HOME_Q, fk
 from gwm_core.sim.expert import nearest_symmetry
+from gwm_core.sim.rollout import measure_at_rest
 from gwm_core.sim.simulator import Simulator
 from gwm_core.sim.tasks import Success, sample_layout
 from gwm_core.types import ArmState

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import rclpy
-from gwm import messages
-from gwm.graph import environment, graph
-from gwm.operator import Operator
-from gwm.supervise import Supervisor
+from gwm.graph.process_list import environment, graph
+from gwm.process.supervisor import Supervisor
+from gwm.ros import messages
+from gwm.ros.operator_client import Operator
 from sensor_msgs.msg import JointState, Joy
 from std_msgs.msg import String
 from teleoperated import AXES, BUTTONS, JOY_PERIOD, Hand

@@ -1,10 +1,9 @@
 """Who is let into the console, how often they may speak, and that one operator speaks at a time."""
 
 import pytest
+from gwm.console.access import LEASE_TIME, OPERATOR, VIEWER, Access, Budget, Lease
 from hypothesis import given
 from hypothesis import strategies as st
-
-from gwm_core.control.access import LEASE_TIME, OPERATOR, VIEWER, Access, Budget, Lease
 
 ACCESS = Access({"right": OPERATOR, "look": VIEWER}, ("127.0.0.1:8600", "localhost:8600"))
 OURS = "http://127.0.0.1:8600"

@@ -10,8 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CORE = sorted((ROOT / "gwm_core").rglob("*.py"))
-NODES = sorted((ROOT / "ros2_ws/src/gwm/gwm").glob("*.py"))
-VERBS = sorted((ROOT / "ros2_ws/src/gwm/gwm/verbs").glob("*.py"))
+PACKAGE = ROOT / "ros2_ws/src/gwm/gwm"
+NODES = sorted((PACKAGE / "nodes").glob("*_node.py"))
+ALL = [*CORE, *sorted(PACKAGE.rglob("*.py")), *sorted((ROOT / "benchmarks").rglob("*.py"))]
 
 
 def imported(path: Path) -> set[str]:
@@ -28,14 +29,23 @@ def roots(path: Path) -> set[str]:
     return {name.split(".")[0] for name in imported(path)}
 
 
-@pytest.mark.parametrize("path", CORE, ids=lambda p: str(p.relative_to(ROOT)))
-def test_the_core_knows_neither_ros_nor_the_nodes(path):
-    assert not roots(path) & {"rclpy", "gwm", "std_msgs", "sensor_msgs", "trajectory_msgs", "diagnostic_msgs", "launch"}
+def test_imports_point_one_way():
+    """The contracts are in pyproject.toml."""
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+
+
+def test_a_folder_has_at_most_twelve_modules():
+    folders = {path.parent for path in ALL}
+    many = {folder: sorted(p.name for p in folder.glob("*.py") if p.name != "__init__.py") for folder in folders}
+    assert not {str(folder): names for folder, names in many.items() if len(names) > 12}
+    assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "__main__.py"}
 
 
 def test_the_gates_process_loads_neither_torch_nor_images():
     code = (
-        "import sys, gwm.gate_node; print(sorted(m for m in ('torch', 'cv2', 'mujoco', 'numba') if m in sys.modules))"
+        "import sys, gwm.nodes.gate_node; print(sorted(m for m in ('torch', 'cv2', 'mujoco', 'numba') if m in sys.modules))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
@@ -45,16 +55,16 @@ def test_a_robots_processes_and_a_trained_policy_need_no_simulation():
     """Neither of the two wheels that only the simulation needs is there."""
     nodes = ("policy", "imagination", "camera", "recorder", "console", "viewer", "teleop", "gate")
     code = "import sys; sys.modules |= dict.fromkeys(('mujoco', 'fast_simplification'))\n"
-    code += "".join(f"import gwm.{name}_node\n" for name in nodes)
-    code += "from gwm_core.brain import make_brain; from gwm_core.site import site_of\n"
-    code += f"site_of('sim', ''); print(make_brain({str(ROOT / 'models/demo')!r}).policy.tasks)"
+    code += "".join(f"import gwm.nodes.{name}_node\n" for name in nodes)
+    code += "from gwm_core.sim.planners import make_planner; from gwm_core.site import site_of\n"
+    code += f"site_of('sim', ''); print(trained_planner({str(ROOT / 'models/demo')!r}).policy.tasks)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "'lift'" in out.stdout, out.stderr
 
 
 def test_the_graph_is_standard_library_only():
     allowed = {"gwm_core", "numpy", "rclpy"}  # the last two only to ask whether they are there
-    third = roots(ROOT / "ros2_ws/src/gwm/gwm/graph.py") - set(sys.stdlib_module_names) - allowed
+    third = roots(ROOT / "ros2_ws/src/gwm/gwm/graph/process_list.py") - set(sys.stdlib_module_names) - allowed
     assert not third
     assert not roots(ROOT / "gwm_core/errors.py") - set(sys.stdlib_module_names)
 
@@ -62,8 +72,8 @@ def test_the_graph_is_standard_library_only():
 def test_ros_own_python_without_our_packages_can_read_the_graph():
     """``ros2 launch`` runs under the system's Python: no numpy there, and gwm_core not on its path."""
     code = (
-        f"import sys; sys.path.insert(0, {str(ROOT / 'ros2_ws/src/gwm')!r}); import gwm.graph;"
-        "print(len(gwm.graph.graph(policy='expert')), 'numpy' in sys.modules)"
+        f"import sys; sys.path.insert(0, {str(ROOT / 'ros2_ws/src/gwm')!r}); from gwm.graph import process_list;"
+        "print(len(process_list.graph(policy='expert')), 'numpy' in sys.modules)"
     )
     out = subprocess.run([sys.executable, "-S", "-I", "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.split() == ["6", "False"]
@@ -71,11 +81,11 @@ def test_ros_own_python_without_our_packages_can_read_the_graph():
 
 def test_nothing_reads_a_clock_in_the_core_but_training():
     for path in CORE:
-        if path.name != "fit.py":
+        if path.name != "training_loop.py":
             assert not re.search(r"\btime\.(time|monotonic|perf_counter)\(", path.read_text()), path
 
 
-@pytest.mark.parametrize("path", [*CORE, *NODES, *VERBS], ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize("path", ALL, ids=lambda p: str(p.relative_to(ROOT)))
 def test_nothing_at_run_time_can_execute_data(path):
     text = path.read_text()
     words = (r"\bpickle\b", r"\bmarshal\b", r"yaml\.load\(", r"torch\.load\(", r"(?<![.\w])(eval|exec)\(",
@@ -85,14 +95,14 @@ def test_nothing_at_run_time_can_execute_data(path):
 
 def test_one_file_writes_json():
     """``json.dumps`` writes NaN and Infinity, which are no JSON; what makes hostile data may."""
-    writers = {p.name for p in (*CORE, *NODES, *VERBS) if re.search(r"\bjson\.dumps?\b", p.read_text())}
+    writers = {p.name for p in ALL if re.search(r"\bjson\.dumps?\b", p.read_text())}
     assert writers <= {"json_files.py", "hostile_attacks.py", "hostile_data.py"}
 
 
 def test_one_file_lists_the_processes_and_both_starters_use_it():
-    from gwm import graph
+    from gwm.graph import process_list
 
-    nodes = [*graph.graph(), *graph.graph(robot="fr3", start_cameras=True), *graph.graph(mode="teleop")]
+    nodes = [*process_list.graph(), *process_list.graph(robot="fr3", start_cameras=True), *process_list.graph(mode="teleop")]
     modules = {node.module for node in nodes}
     assert modules == {p.stem for p in NODES if p.stem.endswith("_node")}
     launch = (ROOT / "launch/bringup.launch.py").read_text()

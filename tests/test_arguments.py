@@ -6,9 +6,9 @@ import signal
 from pathlib import Path
 
 import pytest
-from gwm import arguments
-from gwm.graph import NodeSpec, graph
-from gwm.restart import FIRST, LONGEST, SETTLED, Restarts
+from gwm.graph import arguments
+from gwm.graph.process_list import NodeSpec, graph
+from gwm.graph.restart import FIRST, LONGEST, SETTLED, Restarts
 
 from gwm_core.errors import InputError
 
@@ -141,6 +141,6 @@ def test_a_run_that_needs_all_is_told_what_keeps_ending():
 
 
 def test_processes_know_who_started_them():
-    from gwm.graph import END_WITH_PARENT, environment
+    from gwm.graph.process_list import END_WITH_PARENT, environment
 
     assert environment()[END_WITH_PARENT] == str(os.getpid())

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from gwm_core.control.brake import Brake, Reference
-from gwm_core.control.controller import Follower
-from gwm_core.control.hand import PATIENCE, Hand
-from gwm_core.control.judge import judge
-from gwm_core.control.kinematics import HOME_Q
-from gwm_core.control.limits import DESK, FR3, PANDA, Workspace
-from gwm_core.control.pace import TRAJECTORY_DELAY, Schedule
+from gwm_core.control.command_checker import judge
+from gwm_core.control.gripper_goals import PATIENCE, Hand
+from gwm_core.control.loop_timing import TRAJECTORY_DELAY, Schedule
+from gwm_core.control.reference_follower import Follower
+from gwm_core.control.stop_trajectory import Brake, Reference
+from gwm_core.geometry.kinematics import HOME_Q
+from gwm_core.geometry.limits import DESK, FR3, PANDA, Workspace
 from gwm_core.sim.simulator import Simulator
-from gwm_core.sim.trajectory import Quintic
+from gwm_core.sim.trajectory_controller import Quintic
 
 DT = 0.01
 

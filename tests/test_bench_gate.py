@@ -5,16 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gwm_core.bench import bad_plans, lost_parts, staging
-from gwm_core.bench.faults import ELSEWHERE, HARDWARE, STAGED, run, scenarios
-from gwm_core.bench.fuzz import fuzz
-from gwm_core.bench.gate_killed import rows
-from gwm_core.bench.rig import Rig
-from gwm_core.control import gate as gate_module
-from gwm_core.control.body import Clearance
-from gwm_core.control.controller import Follower, Reference
-from gwm_core.control.gate import Gate, GateConfig
-from gwm_core.control.kinematics import HOME_Q
+from benchmarks.gate import trials
+from benchmarks.gate.faults import bad_chunks, lost_parts
+from benchmarks.gate.faults.gate_killed import rows
+from benchmarks.gate.faults.table import ELSEWHERE, HARDWARE, STAGED, run, scenarios
+from benchmarks.gate.fuzz import fuzz
+from benchmarks.gate.simulated_arm import Rig
+from gwm_core.control.gate import gate as gate_module
+from gwm_core.control.gate.gate import Gate, GateConfig
+from gwm_core.control.reference_follower import Follower, Reference
+from gwm_core.geometry.capsules import Clearance
+from gwm_core.geometry.kinematics import HOME_Q
 from gwm_core.types import Chunk
 
 
@@ -69,7 +70,7 @@ def test_fuzzing_finds_a_gate_that_believes_any_joints(plans, monkeypatch):
 
 
 def test_fuzzing_finds_a_gate_that_does_not_watch(plans, monkeypatch):
-    monkeypatch.setattr("gwm_core.bench.fuzz.SCORE_TIMEOUT", 100.0)
+    monkeypatch.setattr("benchmarks.gate.fuzz.SCORE_TIMEOUT", 100.0)
     assert fuzz(40_000, 1, plans).unwatched > 0
 
 
@@ -90,16 +91,16 @@ def test_every_staged_fault_passes(plans):
 
 def test_a_gate_that_notices_late_fails_its_row(monkeypatch):
     slow = GateConfig(alive_timeout=0.12, state_timeout=0.12)
-    monkeypatch.setattr(staging, "Rig", lambda config=None, **more: Rig(slow, **more))
-    late = run(staging.Scenario(12, "late", 0.060, lost_parts.policy_killed), seed=1)
+    monkeypatch.setattr(trials, "Rig", lambda config=None, **more: Rig(slow, **more))
+    late = run(trials.Scenario(12, "late", 0.060, lost_parts.policy_killed), seed=1)
     assert late["passed"] == 0 and not late["ok"] and late["worst_ms"] > 100
-    blind = run(staging.Scenario(23, "late", 0.050, lost_parts.joints_lost("stale")), seed=1)
+    blind = run(trials.Scenario(23, "late", 0.050, lost_parts.joints_lost("stale")), seed=1)
     assert blind["passed"] == 0 and not blind["ok"]
 
 
 def test_a_gate_that_believes_any_plan_fails_its_row(plans, monkeypatch):
     monkeypatch.setattr(gate_module, "implausible", lambda *args: "")
-    assert not run(staging.Scenario(19, "spoilt", 0.2, bad_plans.spoilt(plans)), seed=1)["ok"]
+    assert not run(trials.Scenario(19, "spoilt", 0.2, bad_chunks.spoilt(plans)), seed=1)["ok"]
 
 
 def test_a_killed_gate_leaves_an_arm_that_slows_down():

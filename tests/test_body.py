@@ -4,9 +4,9 @@ import mujoco
 import numpy as np
 import pytest
 
-from gwm_core.control.body import _REACH, CAPSULES, LEAST_CLEARANCE, Clearance, clearance, distance_to_arm
-from gwm_core.control.kinematics import HOME_Q, link_frames
-from gwm_core.control.limits import FR3, PANDA
+from gwm_core.geometry.capsules import _REACH, CAPSULES, LEAST_CLEARANCE, Clearance, clearance, distance_to_arm
+from gwm_core.geometry.kinematics import HOME_Q, link_frames
+from gwm_core.geometry.limits import FR3, PANDA
 from gwm_core.sim.scene import _panda_file
 
 STICKS_OUT = 0.00125  # [m] at most, of a vertex

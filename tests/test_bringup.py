@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from gwm import arguments, graph
+from gwm.graph import arguments, process_list
 
 from gwm_core import topics
 from gwm_core.control.recovery import BROADCASTERS, SILENCE
@@ -33,35 +33,35 @@ def constant(file, name):
 def test_every_real_controller_is_configured_with_the_arms_joints():
     types = CONTROLLERS["controller_manager"]["ros__parameters"]
     needs = constant("drivers.launch.py", "NEEDS")
-    assert set(needs) == set(graph.CONTROLLERS) - {"forward"}
+    assert set(needs) == set(process_list.CONTROLLERS) - {"forward"}
     for name, package in needs.items():
-        controller = graph.CONTROLLERS[name]
+        controller = process_list.CONTROLLERS[name]
         assert types[controller]["type"].startswith(package + "/")
         assert CONTROLLERS[controller]["ros__parameters"]["joints"] == list(topics.ARM_JOINTS)
-    assert f"{graph.CONTROLLERS['jtc']}/joint_trajectory" == topics.TRAJECTORY
-    assert f"{graph.CONTROLLERS['forward']}/commands" == topics.FORWARD
+    assert f"{process_list.CONTROLLERS['jtc']}/joint_trajectory" == topics.TRAJECTORY
+    assert f"{process_list.CONTROLLERS['forward']}/commands" == topics.FORWARD
 
 
 def test_crisp_is_given_a_damping_that_damps():
     """Its default is -1, and the version that was read uses that as it stands."""
     for name in ("crisp", "crisp_pose"):
-        parameters = CONTROLLERS[graph.CONTROLLERS[name]]["ros__parameters"]
+        parameters = CONTROLLERS[process_list.CONTROLLERS[name]]["ros__parameters"]
         assert parameters["nullspace"]["damping"] > 0 and parameters["limit_torques"]
         assert set(parameters["nullspace"]["weights"]) == set(topics.ARM_JOINTS)
         assert not parameters["use_gravity_compensation"]  # the robot does it
         assert parameters["max_delta_tau"] <= 1.0  # [N m] a millisecond: dtau_max is 1000 N m/s
-    task = CONTROLLERS[graph.CONTROLLERS["crisp"]]["ros__parameters"]["task"]
+    task = CONTROLLERS[process_list.CONTROLLERS["crisp"]]["ros__parameters"]["task"]
     assert not any(task.values())
 
 
 def test_no_torque_is_asked_of_a_joint_that_it_does_not_bear():
     """CRISP bounds all joints by one number; FR3's joints 5 to 7 bear 12 N m."""
-    crisp = CONTROLLERS[graph.CONTROLLERS["crisp"]]["ros__parameters"]
+    crisp = CONTROLLERS[process_list.CONTROLLERS["crisp"]]["ros__parameters"]
     assert 0 < crisp["nullspace"]["max_tau"] < 12.0
 
 
 def test_the_trajectory_controller_goes_on_from_the_state_it_wished_to_be_in():
-    parameters = CONTROLLERS[graph.CONTROLLERS["jtc"]]["ros__parameters"]
+    parameters = CONTROLLERS[process_list.CONTROLLERS["jtc"]]["ros__parameters"]
     assert parameters["interpolate_from_desired_state"] is True
     assert all(set(gains) == {"p", "d"} for gains in parameters["gains"].values())  # i_clamp: deprecated
 
@@ -75,9 +75,9 @@ def test_states_come_as_often_as_the_gate_can_read_them():
 
 def test_the_gate_shares_no_memory_and_finds_the_others_as_they_find_each_other():
     """A process killed while it holds a lock in shared memory stops all others that share it for a second."""
-    (gate,) = (node for node in graph.graph(policy="expert") if node.name == "gate")
+    (gate,) = (node for node in process_list.graph(policy="expert") if node.name == "gate")
     own, others = (
-        ET.parse(e["FASTRTPS_DEFAULT_PROFILES_FILE"]).getroot() for e in (gate.environment, graph.environment())
+        ET.parse(e["FASTRTPS_DEFAULT_PROFILES_FILE"]).getroot() for e in (gate.environment, process_list.environment())
     )
 
     def texts(root, tag):
@@ -123,7 +123,7 @@ def test_launch_files_need_no_more_than_ros_own_python_has(file):
         "        exec(compile(ast.Module([node], []), 'launch', 'exec'))\n"
         "from gwm import arguments, graph\n"
         "graph.graph(**arguments.parse(['policy:=expert']))\n"
-        "print('gwm.arguments' in sys.modules, 'numpy' in sys.modules)"
+        "print('gwm.graph.arguments' in sys.modules, 'numpy' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-S", "-I", "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["True", "False"], done.stderr
@@ -145,13 +145,13 @@ def test_nothing_of_ours_expands_a_robot_description():
 
 def test_each_mode_has_its_planners_and_one_way_to_the_gate():
     def planners(mode):
-        return {n.name: n for n in graph.graph(mode=mode) if n.name in ("policy", "teleop")}
+        return {n.name: n for n in process_list.graph(mode=mode) if n.name in ("policy", "teleop")}
 
     assert list(planners("policy")) == ["policy"] and not planners("policy")["policy"].remaps
     assert list(planners("teleop")) == ["teleop"]
     shared = planners("shared")
     assert shared["policy"].remaps == {topics.CHUNK: topics.PROPOSAL, topics.ALIVE: topics.PROPOSAL_ALIVE}
-    assert f"{topics.CHUNK}:={topics.PROPOSAL}" in graph.command(shared["policy"])
+    assert f"{topics.CHUNK}:={topics.PROPOSAL}" in process_list.command(shared["policy"])
     assert shared["teleop"].parameters["shared"] is True
 
 
@@ -176,7 +176,7 @@ def test_each_mode_has_its_planners_and_one_way_to_the_gate():
 )
 def test_wrong_arguments_are_refused_with_the_valid_ones(wrong, named):
     with pytest.raises(InputError, match=named):
-        graph.graph(**wrong)
+        process_list.graph(**wrong)
 
 
 @pytest.mark.parametrize(
@@ -189,13 +189,13 @@ def test_watch_is_refused_where_nothing_would_tell_the_gate(tmp_path, absent, na
     assert gate_of(policy=str(policy), supervision="watch").parameters["mode"] == "watch"
     (policy / absent).unlink()
     with pytest.raises(InputError, match=f"has no .*{named}"):
-        graph.graph(policy=str(policy), supervision="watch")
+        process_list.graph(policy=str(policy), supervision="watch")
     for mode in ("auto", "approve", "hold_to_run", "shadow"):
         assert gate_of(policy=str(policy), supervision=mode).parameters["mode"] == mode
 
 
 def gate_of(**values):
-    return next(node for node in graph.graph(**values) if node.name == "gate")
+    return next(node for node in process_list.graph(**values) if node.name == "gate")
 
 
 def test_the_tasks_of_a_policy_are_its_own(tmp_path):
@@ -203,19 +203,19 @@ def test_the_tasks_of_a_policy_are_its_own(tmp_path):
     shutil.copytree(ROOT / "models/demo", tmp_path / "p")
     contract = tmp_path / "p/bundle.json"
     contract.write_text(json.dumps(json.loads(contract.read_text()) | {"tasks": ["sort_screws"]}))
-    assert graph.graph(policy=str(tmp_path / "p"), task="sort_screws")
+    assert process_list.graph(policy=str(tmp_path / "p"), task="sort_screws")
     with pytest.raises(InputError, match="not trained on task 'lift': valid are sort_screws"):
-        graph.graph(policy=str(tmp_path / "p"), task="lift")
+        process_list.graph(policy=str(tmp_path / "p"), task="lift")
     contract.unlink()
-    assert graph.graph(policy=str(tmp_path / "p"), task="lift")
+    assert process_list.graph(policy=str(tmp_path / "p"), task="lift")
     (tmp_path / "p/policy.safetensors").write_bytes(b"\xff" * 64)
     with pytest.raises(InputError, match="does not say its tasks"):
-        graph.graph(policy=str(tmp_path / "p"), task="lift")
+        process_list.graph(policy=str(tmp_path / "p"), task="lift")
 
 
 def test_only_what_moves_the_arm_is_essential():
     def essential(**values):
-        nodes = graph.graph(**values)
+        nodes = process_list.graph(**values)
         assert not any(hasattr(node, "respawn") for node in nodes)  # nothing else decides who comes back
         return {node.name for node in nodes if node.essential}
 
@@ -225,7 +225,7 @@ def test_only_what_moves_the_arm_is_essential():
 
 def test_the_doctor_finds_a_cameras_topics_whatever_slash_its_prefix_has(tmp_path):
     pytest.importorskip("rclpy")
-    from gwm.doctor import _topics
+    from gwm.doctor.checks import _topics
 
     from gwm_core.site import load_site
 
@@ -239,7 +239,7 @@ def test_the_doctor_finds_a_cameras_topics_whatever_slash_its_prefix_has(tmp_pat
 
 def test_the_doctor_names_what_is_missing_and_who_would_bring_it():
     pytest.importorskip("rclpy")
-    from gwm.doctor import LIMITED, OK, _topics
+    from gwm.doctor.checks import LIMITED, OK, _topics
 
     from gwm_core.site import simulation_site
 

@@ -7,22 +7,22 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from gwm.cli import main
+from gwm.cli.main import main
 from scipy.spatial.transform import Rotation
 
-from gwm_core.bench.hostile_data import samples
+from benchmarks.data.hostile_data import samples
 from gwm_core.data.bag import Pictures
 from gwm_core.data.contact_sheet import pictures
 from gwm_core.data.episode import read_episode
-from gwm_core.data.table import write_table
+from gwm_core.data.resampled_episode import write_table
 from gwm_core.errors import InputError
-from gwm_core.rollout import World
+from gwm_core.geometry.camera import look_at, pose_matrix
 from gwm_core.scene.build import EVERYWHERE, compare, draw, project_points
-from gwm_core.scene.camera import look_at, pose_matrix
-from gwm_core.scene.files import load_scene
+from gwm_core.scene.frame_source import episode_frames, read_source
 from gwm_core.scene.lift import lift
+from gwm_core.scene.ply_io import load_scene
 from gwm_core.scene.refine import refine
-from gwm_core.scene.source import episode_frames, read_source
+from gwm_core.sim.rollout import World
 from gwm_core.sim.tasks import sample_layout
 from gwm_core.types import Frame
 
@@ -276,7 +276,7 @@ def test_saturated_depth_is_no_reading(folder, tmp_path):
 
 def test_a_whole_sequence_that_does_not_fit_into_memory_is_refused_with_the_stride_that_does(folder, monkeypatch):
     each = 240 * 424 * 63
-    monkeypatch.setattr("gwm_core.scene.source.LARGEST", 2 * each)
+    monkeypatch.setattr("gwm_core.scene.frame_source.LARGEST", 2 * each)
     with pytest.raises(InputError, match=r"4 frames of 424x240 .* --stride 2 "):
         read_source(folder)
     assert [frame.camera for frame in read_source(folder, 2).frames] == ["rgb/0.png", "rgb/2.png"]

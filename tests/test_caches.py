@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from gwm_core.deploy.cache import cached
 from gwm_core.errors import InputError
 from gwm_core.render import native
+from gwm_core.runtime.engine_cache import cached
 
 LIFTED = """
 import numpy as np

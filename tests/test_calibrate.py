@@ -8,15 +8,22 @@ import numpy as np
 import pytest
 import yaml
 from boards import BOARD, HEIGHT, WIDTH, K, views, where
-from gwm.calibrate import run_calibrate
-from gwm.cli import _parser
+from gwm.cli.main import _parser
+from gwm.tools.calibrate import run_calibrate
 from PIL import Image
 
-from gwm_core.control.kinematics import HOME_Q, fk, solve, to_rows
+from gwm_core.calibration.charuco import Board, board_pose, print_board, project
+from gwm_core.calibration.hand_eye import (
+    calibrate,
+    check_board,
+    check_intrinsics,
+    difference,
+    find_board,
+    small_transform,
+)
+from gwm_core.calibration.views import INDEX, View, add_view, at_rest, read_views
 from gwm_core.errors import InputError
-from gwm_core.scene.calibrate import calibrate, check_board, check_intrinsics, difference, find_board, small_transform
-from gwm_core.scene.charuco import Board, board_pose, print_board, project
-from gwm_core.scene.views import INDEX, View, add_view, at_rest, read_views
+from gwm_core.geometry.kinematics import HOME_Q, fk, solve, to_rows
 from gwm_core.site import Camera, load_site, simulation_site, write_camera
 from gwm_core.sync import MS, Sync
 from gwm_core.types import ArmState
@@ -245,7 +252,7 @@ def body_views(simulator, rig, seed, count):
 
 @pytest.fixture(scope="module")
 def rig(renderer):
-    from gwm_core.sim.camera import CameraRig
+    from gwm_core.sim.cameras import CameraRig
 
     rig = CameraRig(renderer=renderer)
     yield rig
@@ -259,7 +266,7 @@ def over_the_table(simulator, rig):
 
 def body_verdicts(views, rig, size, seed):
     """As ``board_verdicts``, of pairs from ``body_views``; ``size`` makes an error from a generator."""
-    from gwm_core.sim.body import check_body
+    from gwm_core.calibration.check_by_arm import check_body
 
     rng = np.random.default_rng(seed)
     for view, truth in views:
@@ -294,7 +301,7 @@ def test_no_place_that_is_far_off_is_ever_accepted_by_the_body(over_the_table, r
 
 
 def test_a_view_that_shows_too_little_of_the_arm_is_not_judged(simulator, rig):
-    from gwm_core.sim.body import check_body
+    from gwm_core.calibration.check_by_arm import check_body
     from gwm_core.sim.tasks import sample_layout
 
     simulator.reset(sample_layout("pick_place", 0))

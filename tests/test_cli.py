@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gwm_core.evaluate.statistics import difference_interval, interval, mcnemar, paired_interval
+from gwm_core.evaluation.stats.success_rates import difference_interval, interval, mcnemar, paired_interval
 
 
 def gwm(*words, cwd=None, **env):
     return subprocess.run(
-        [sys.executable, "-m", "gwm.cli", *words], capture_output=True, text=True, cwd=cwd, check=False,
+        [sys.executable, "-m", "gwm", *words], capture_output=True, text=True, cwd=cwd, check=False,
         env={**os.environ, **env}, timeout=120,
     )  # fmt: skip
 
@@ -82,7 +82,7 @@ def test_bad_input_is_one_clear_line_and_exit_2(words, named, tmp_path):
 
 def test_words_are_refused_before_anything_heavy_is_imported(tmp_path):
     code = (
-        "import sys; sys.argv = ['gwm', *sys.argv[1:]]; from gwm.cli import main; code = main();"
+        "import sys; sys.argv = ['gwm', *sys.argv[1:]]; from gwm.cli.main import main; code = main();"
         "print(code, [m for m in ('torch', 'mujoco', 'rclpy', 'scipy') if m in sys.modules])"
     )
     for words in (
@@ -120,7 +120,7 @@ def test_lines_to_type_in_name_the_command_as_it_was_called():
 
 
 def test_what_the_system_refuses_is_one_line_with_the_file():
-    from gwm.terminal import said_by_system
+    from gwm.tools.terminal import said_by_system
 
     try:
         open("/nowhere/x")
@@ -131,7 +131,7 @@ def test_what_the_system_refuses_is_one_line_with_the_file():
 
 
 def test_up_lists_its_arguments_and_the_version_is_known():
-    from gwm.arguments import described
+    from gwm.graph.arguments import described
 
     done = gwm("up", "--help")
     words = " ".join(done.stdout.split())
@@ -264,7 +264,7 @@ def test_who_has_read_enough_is_no_error(tmp_path):
     os.close(reads)
     with os.fdopen(writes, "wb") as closed:
         done = subprocess.run(
-            [sys.executable, "-m", "gwm.cli", "data", "info", str(tmp_path)],
+            [sys.executable, "-m", "gwm", "data", "info", str(tmp_path)],
             stdout=closed, stderr=subprocess.PIPE, text=True, check=False, timeout=120,
         )  # fmt: skip
     assert (done.returncode, done.stderr) == (128 + 13, "")

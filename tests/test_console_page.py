@@ -14,9 +14,8 @@ cv2 = pytest.importorskip("cv2")
 np = pytest.importorskip("numpy")
 playwright = pytest.importorskip("playwright.sync_api")
 
+from gwm.console.command_checks import refusals
 from test_console_web import Site
-
-from gwm_core.control.desk import refusals
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [

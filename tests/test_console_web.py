@@ -10,12 +10,11 @@ import time
 
 import pytest
 import websockets
-from gwm.console_socket import BIGGEST
-from gwm.console_web import FILES, MOST_CLIENTS, PAGE, Console, Server
+from gwm.console.access import LATE, OPERATOR, VIEWER, Access, cookie_name
+from gwm.console.page_socket import BIGGEST
+from gwm.console.server import FILES, MOST_CLIENTS, PAGE, Console, Server
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
-
-from gwm_core.control.access import LATE, OPERATOR, VIEWER, Access, cookie_name
 
 
 class Desk:

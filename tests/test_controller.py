@@ -4,10 +4,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gwm_core.control.controller import Follower
-from gwm_core.control.judge import judge
-from gwm_core.control.kinematics import HOME_Q, fk
-from gwm_core.control.limits import FR3, Workspace
+from gwm_core.control.command_checker import judge
+from gwm_core.control.reference_follower import Follower
+from gwm_core.geometry.kinematics import HOME_Q, fk
+from gwm_core.geometry.limits import FR3, Workspace
 
 
 def run(follower, goals):

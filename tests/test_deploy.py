@@ -9,23 +9,24 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from gwm.cli import main
+from gwm.cli.main import main
 from safetensors import SafetensorError
 from safetensors.numpy import load, load_file, save_file
 
-from gwm_core.bench.damage import damaged
-from gwm_core.control.kinematics import HOME_Q, fk, to_rows
-from gwm_core.deploy import build, cache, runtimes, seal
-from gwm_core.deploy.actor import Actor
-from gwm_core.deploy.bundle import GOLDEN, drift, make_bundle, open_bundle
-from gwm_core.deploy.graphs import policy_graphs, torch_graph, world_graphs
+from benchmarks.data.damaged_bundles import damaged
 from gwm_core.errors import InputError
+from gwm_core.files import checksums
+from gwm_core.geometry.kinematics import HOME_Q, fk, to_rows
 from gwm_core.model.checkpoint import load_policy, save_policy, save_vae, save_world
 from gwm_core.model.config import VAES, WORLDS, named_config
 from gwm_core.model.policy import Policy
 from gwm_core.model.vae import VAE
-from gwm_core.model.weights import read_weights
-from gwm_core.model.world import World
+from gwm_core.model.weights_file import read_weights
+from gwm_core.model.world_model import World
+from gwm_core.runtime import backends, compile, engine_cache
+from gwm_core.runtime.bundle import GOLDEN, drift, make_bundle, open_bundle
+from gwm_core.runtime.onnx_export import policy_graphs, torch_graph, world_graphs
+from gwm_core.runtime.policy_runner import PolicyRunner
 from gwm_core.scene.patches import patches
 
 GRAPHS = ("encode", "denoise", "chunk", "latent", "features", "step", "decode")
@@ -73,7 +74,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bundle(checkpoint, tmp_path_factory):
-    actor = Actor(checkpoint)
+    actor = PolicyRunner(checkpoint)
     T = fk(HOME_Q)
     moments = [(scene(k), np.append(to_rows(T, 0.08), 0.08).astype(np.float32), T, k % 3) for k in range(4)]
     golden = dict(zip(("scene", "proprio", "pose", "task"), map(np.stack, zip(*moments))))
@@ -104,7 +105,7 @@ def ahead(checkpoint, tmp_path_factory):
                                         ("ahead", "chunk")])  # fmt: skip
 def test_a_graph_is_its_network_for_any_batch_in_standard_operators(request, kind, name):
     checkpoint = request.getfixturevalue(kind)
-    file = build.onnx_file(checkpoint, name)
+    file = compile.onnx_file(checkpoint, name)
     model = onnx.load(file)
     assert {node.domain for node in model.graph.node} == {""}
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
@@ -140,11 +141,11 @@ def test_patches_are_those_the_policy_was_trained_on(checkpoint):
     np.testing.assert_array_equal(patches(found, c.centers, c.neighbors), known)
 
 
-@pytest.mark.parametrize("backend", [name for name in runtimes.PRECISIONS if not runtimes.why_not(name)])
+@pytest.mark.parametrize("backend", [name for name in backends.PRECISIONS if not backends.why_not(name)])
 def test_every_runtime_gives_the_golden_rows(bundle, backend):
-    for precision in runtimes.PRECISIONS[backend]:
+    for precision in backends.PRECISIONS[backend]:
         if precision != "bf16":  # which is up to the weights
-            actor = Actor(bundle, 1, backend, precision)
+            actor = PolicyRunner(bundle, 1, backend, precision)
             assert actor.drift.normalized < (1e-4 if precision == "fp32" else 2e-2)
 
 
@@ -152,9 +153,9 @@ def test_an_actor_needs_no_torch_once_its_graphs_are_there(bundle):
     import subprocess
     import sys
 
-    Actor(bundle, backend="onnxruntime")
-    code = "import sys; from pathlib import Path; from gwm_core.deploy.actor import Actor;"
-    code += f"Actor(Path({str(bundle)!r}), backend='onnxruntime'); print('torch' in sys.modules)"
+    PolicyRunner(bundle, backend="onnxruntime")
+    code = "import sys; from pathlib import Path; from gwm_core.runtime.policy_runner import PolicyRunner;"
+    code += f"PolicyRunner(Path({str(bundle)!r}), backend='onnxruntime'); print('torch' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
 
@@ -195,9 +196,9 @@ def test_rows_that_drift_are_refused(copy):
     golden = load_file(copy / GOLDEN)
     golden["rows"] = golden["rows"] + np.float32(2e-3)
     save_file(golden, copy / GOLDEN)
-    seal.seal(copy)
+    checksums.seal(copy)
     with pytest.raises(InputError, match=r"is not the trained policy.*choose another runtime or precision"):
-        Actor(copy)
+        PolicyRunner(copy)
 
 
 def test_drift_is_that_of_the_worst_row():
@@ -222,7 +223,7 @@ def test_one_bit_or_a_missing_end_is_refused(copy):
 
 
 def resealed(folder, lines):
-    (folder / seal.SUMS).write_text(lines)
+    (folder / checksums.SUMS).write_text(lines)
 
 
 CANARY = b"cposix\nsystem\n(S'touch canary'\ntR."  # a pickle that makes a file where it is loaded
@@ -236,26 +237,26 @@ CANARY = b"cposix\nsystem\n(S'touch canary'\ntR."  # a pickle that makes a file 
         (lambda f: ((f / "vae.json").rename(f.parent / "v"), (f / "vae.json").symlink_to(f.parent / "v")), "is a link"),
         (lambda f: (f.parent / "hard").hardlink_to(f / "vae.json"), "is a link"),
         (lambda f: (f / "world.json").unlink(), "cannot be read"),
-        (lambda f: (f / seal.SUMS).unlink(), "no readable SHA256SUMS"),
+        (lambda f: (f / checksums.SUMS).unlink(), "no readable SHA256SUMS"),
         (lambda f: resealed(f, "0" * 64 + "  ../../etc/passwd\n"), "is damaged"),
         (lambda f: resealed(f, "0" * 64 + "  /etc/passwd\n"), "is damaged"),
         (lambda f: resealed(f, ""), "is damaged"),
-        (lambda f: resealed(f, (f / seal.SUMS).read_text().upper()), "is damaged"),
-        (lambda f: resealed(f, "".join(reversed((f / seal.SUMS).read_text().splitlines(True)))), "is damaged"),
-        (lambda f: ((f / "a.pkl").write_bytes(CANARY), seal.seal(f)), "no file of ours"),
-        (lambda f: ((f / "policy.safetensors").write_bytes(CANARY), seal.seal(f)), "does not match its manifest"),
+        (lambda f: resealed(f, (f / checksums.SUMS).read_text().upper()), "is damaged"),
+        (lambda f: resealed(f, "".join(reversed((f / checksums.SUMS).read_text().splitlines(True)))), "is damaged"),
+        (lambda f: ((f / "a.pkl").write_bytes(CANARY), checksums.seal(f)), "no file of ours"),
+        (lambda f: ((f / "policy.safetensors").write_bytes(CANARY), checksums.seal(f)), "does not match its manifest"),
         (lambda f: (open(f / "policy.safetensors", "r+b").truncate(9 << 30)), "are not read"),
-        (lambda f: ((f / "bundle.json").write_text("[]"), seal.seal(f)), "cannot be read"),
-        (lambda f: ((f / "bundle.json").write_text('{"format": 0, "tolerance": {}}'), seal.seal(f)), "another format"),
-        (lambda f: ((f / GOLDEN).unlink(), seal.seal(f)), "lacks golden"),
-        (lambda f: ((f / GOLDEN).write_bytes(b"\xff" * 64), seal.seal(f)), "cannot be read"),
+        (lambda f: ((f / "bundle.json").write_text("[]"), checksums.seal(f)), "cannot be read"),
+        (lambda f: ((f / "bundle.json").write_text('{"format": 0, "tolerance": {}}'), checksums.seal(f)), "another format"),
+        (lambda f: ((f / GOLDEN).unlink(), checksums.seal(f)), "lacks golden"),
+        (lambda f: ((f / GOLDEN).write_bytes(b"\xff" * 64), checksums.seal(f)), "cannot be read"),
     ],
 )  # fmt: skip
 def test_what_is_not_the_bundle_is_refused_in_one_line(copy, harm, named, monkeypatch):
     monkeypatch.chdir(copy.parent)
     harm(copy)
     with pytest.raises(InputError, match=named) as error:
-        Actor(copy)
+        PolicyRunner(copy)
     assert "\n" not in str(error.value) and not (copy.parent / "canary").exists()
 
 
@@ -264,15 +265,15 @@ def test_a_huge_header_is_refused_without_reading_it(copy):
     data = (copy / "policy.safetensors").read_bytes()
     (copy / "policy.safetensors").write_bytes((1 << 40).to_bytes(8, "little") + data[8:])
     manifest = json.loads((copy / "manifest.json").read_text())
-    manifest["sha256"]["policy.safetensors"] = seal._digest(copy / "policy.safetensors")
+    manifest["sha256"]["policy.safetensors"] = checksums.sha256(copy / "policy.safetensors")
     (copy / "manifest.json").write_text(json.dumps(manifest))
-    seal.seal(copy)
+    checksums.seal(copy)
     with pytest.raises(InputError, match="is not a policy of this version"):
-        Actor(copy)
+        PolicyRunner(copy)
 
 
 def compiled_file(bundle):
-    return build.onnx_file(bundle, "chunk")
+    return compile.onnx_file(bundle, "chunk")
 
 
 def test_a_damaged_or_foreign_graph_in_the_cache_is_refused_with_the_remedy(bundle):
@@ -280,47 +281,47 @@ def test_a_damaged_or_foreign_graph_in_the_cache_is_refused_with_the_remedy(bund
     whole, folder = file.read_bytes(), file.parent
     file.write_bytes(whole[:-1])
     with pytest.raises(InputError, match=r"does not match SHA256SUMS.*rm -r"):
-        Actor(bundle, backend="openvino")
+        PolicyRunner(bundle, backend="openvino")
     file.write_bytes(whole)
-    key = json.loads((folder / cache.KEY).read_text())
-    (folder / cache.KEY).write_text(json.dumps(key | {"torch": "1.0"}))
-    seal.seal(folder)
+    key = json.loads((folder / engine_cache.KEY).read_text())
+    (folder / engine_cache.KEY).write_text(json.dumps(key | {"torch": "1.0"}))
+    checksums.seal(folder)
     with pytest.raises(InputError, match=r"was built for torch '1.0'.*rm -r"):
-        Actor(bundle, backend="openvino")
+        PolicyRunner(bundle, backend="openvino")
     shutil.rmtree(folder)
-    assert not build.compiled(bundle, "chunk", "openvino", "fp32")
-    Actor(bundle, backend="openvino")
-    assert build.compiled(bundle, "chunk", "openvino", "fp32") and compiled_file(bundle).read_bytes() == whole
+    assert not compile.compiled(bundle, "chunk", "openvino", "fp32")
+    PolicyRunner(bundle, backend="openvino")
+    assert compile.compiled(bundle, "chunk", "openvino", "fp32") and compiled_file(bundle).read_bytes() == whole
 
 
 def test_another_graph_of_the_right_name_is_refused_by_its_golden_inputs(bundle, checkpoint):
     file = compiled_file(bundle)
     whole = file.read_bytes()
     try:
-        shutil.copyfile(build.onnx_file(checkpoint, "encode"), file)
-        seal.seal(file.parent)
+        shutil.copyfile(compile.onnx_file(checkpoint, "encode"), file)
+        checksums.seal(file.parent)
         with pytest.raises(InputError, match="not this policy"):
-            Actor(bundle, backend="onnxruntime")
+            PolicyRunner(bundle, backend="onnxruntime")
     finally:
         file.write_bytes(whole)
-        seal.seal(file.parent)
+        checksums.seal(file.parent)
 
 
 @pytest.mark.parametrize("location", ["weights.bin", "../weights.bin", "/etc/hostname"])
 def test_a_graph_with_weights_elsewhere_is_refused(checkpoint, tmp_path, location):
-    model = onnx.load(build.onnx_file(checkpoint, "decode"))
+    model = onnx.load(compile.onnx_file(checkpoint, "decode"))
     weight = model.graph.initializer[0]
     onnx.external_data_helper.set_external_data(weight, location)
     weight.data_location = onnx.TensorProto.EXTERNAL
     weight.ClearField("raw_data")
     file = tmp_path / "graph.onnx"
     file.write_bytes(model.SerializeToString())
-    for take in (lambda: runtimes.OnnxRuntime(file, 1), lambda: runtimes.OpenVino(file, "fp32", 1)):
+    for take in (lambda: backends.OnnxRuntime(file, 1), lambda: backends.OpenVino(file, "fp32", 1)):
         with pytest.raises(InputError, match="from other files"):
             take()
     file.write_bytes(b"junk")
     with pytest.raises(InputError, match="is no ONNX"):
-        runtimes.OnnxRuntime(file, 1)
+        backends.OnnxRuntime(file, 1)
 
 
 def test_a_build_that_fails_leaves_nothing(tmp_path, monkeypatch):
@@ -331,14 +332,14 @@ def test_a_build_that_fails_leaves_nothing(tmp_path, monkeypatch):
         raise InputError("no")
 
     with pytest.raises(InputError, match="no"):
-        cache.cached("x", "graph.onnx", {}, fail)
-    assert not list(cache.cache_folder().iterdir())
+        engine_cache.cached("x", "graph.onnx", {}, fail)
+    assert not list(engine_cache.cache_folder().iterdir())
 
 
 def test_halved_graphs_keep_their_inputs_and_stay_close(checkpoint):
     for name in ("chunk", "decode"):
-        half = onnx.load(build.onnx_file(checkpoint, name, "fp16"))
-        whole = onnx.load(build.onnx_file(checkpoint, name))
+        half = onnx.load(compile.onnx_file(checkpoint, name, "fp16"))
+        whole = onnx.load(compile.onnx_file(checkpoint, name))
         kinds = [[(v.name, v.type.tensor_type.elem_type) for v in m.graph.input] for m in (half, whole)]
         assert kinds[0] == kinds[1]
         assert sum(w.data_type == onnx.TensorProto.FLOAT16 for w in half.graph.initializer) > 5
@@ -354,13 +355,13 @@ def test_halved_graphs_keep_their_inputs_and_stay_close(checkpoint):
 )
 def test_unknown_runtimes_and_precisions_are_named(bundle, backend, precision, named):
     with pytest.raises(InputError, match=named):
-        Actor(bundle, 1, backend, precision)
+        PolicyRunner(bundle, 1, backend, precision)
 
 
 def test_a_checkpoint_runs_by_torch_alone(checkpoint):
-    assert Actor(checkpoint).backend == "torch"
+    assert PolicyRunner(checkpoint).backend == "torch"
     with pytest.raises(InputError, match="gwm compile"):
-        Actor(checkpoint, backend="onnxruntime")
+        PolicyRunner(checkpoint, backend="onnxruntime")
 
 
 def test_a_site_with_other_cameras_is_refused(bundle):
@@ -373,22 +374,22 @@ def test_tensorrt_parses_and_builds_our_graphs(checkpoint, tmp_path):
     """Needs no GPU with tensorrt-rtx; running the engine does."""
     pytest.importorskip("tensorrt_rtx")
     for name, precision in (("encode", "fp16"), ("denoise", "fp16"), ("chunk", "fp16"), ("features", "fp32")):
-        assert len(build.build_engine(build.onnx_file(checkpoint, name, precision))) > 10_000
+        assert len(compile.build_engine(compile.onnx_file(checkpoint, name, precision))) > 10_000
     junk = tmp_path / "junk.onnx"
     junk.write_bytes(b"\x08\x08 not onnx")
     with pytest.raises(InputError, match="is no ONNX"):
-        build.build_engine(junk)
+        compile.build_engine(junk)
 
 
-@pytest.mark.skipif(bool(runtimes.why_not("tensorrt")), reason=runtimes.why_not("tensorrt") or "runs")
+@pytest.mark.skipif(bool(backends.why_not("tensorrt")), reason=backends.why_not("tensorrt") or "runs")
 def test_tensorrt_runs_our_graphs(bundle):
-    actor = Actor(bundle, backend="tensorrt")
+    actor = PolicyRunner(bundle, backend="tensorrt")
     assert actor.drift.normalized < 2e-2
-    engine = build.engine_file(bundle, "chunk", "fp16")
+    engine = compile.engine_file(bundle, "chunk", "fp16")
     engine.write_bytes(engine.read_bytes()[:1000])
-    seal.seal(engine.parent)
+    checksums.seal(engine.parent)
     with pytest.raises(InputError, match="TensorRT does not take"):
-        Actor(bundle, backend="tensorrt")
+        PolicyRunner(bundle, backend="tensorrt")
 
 
 def test_the_graphs_of_a_world_model_are_named_once():

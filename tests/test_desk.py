@@ -7,11 +7,11 @@ import stat
 from types import SimpleNamespace
 
 import pytest
+from gwm.console.access import cookie_name
+from gwm.console.command_checks import refusals
 from test_gate_stops import ready
 
-from gwm_core.control.access import cookie_name
-from gwm_core.control.desk import refusals
-from gwm_core.control.gate import GateConfig, State
+from gwm_core.control.gate.gate import GateConfig, State
 
 HOLD = {"state": "HOLD", "mode": "auto", "armed": "False", "cause": "at home"}
 IDLE = {"recording": "False"}
@@ -77,7 +77,7 @@ def test_cookies_of_two_consoles_or_two_roles_are_different():
 
 def test_a_console_started_again_by_the_same_starter_has_the_same_address(tmp_path):
     pytest.importorskip("fastapi")
-    from gwm.console_address import address, keep, starter_of, to_say
+    from gwm.console.address import address, keep, starter_of, to_say
 
     file = tmp_path / "console.url"
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -119,7 +119,7 @@ WISHES = [
 
 @pytest.mark.parametrize("command, topic", WISHES)
 def test_what_a_command_becomes(command, topic):
-    wishes, messages = pytest.importorskip("gwm.console_wishes"), pytest.importorskip("gwm.messages")
+    wishes, messages = pytest.importorskip("gwm.console.commands"), pytest.importorskip("gwm.ros.messages")
     found, wish = wishes.wish_of(command, "lift", True, 10**18)
     assert found == topic
     message = SimpleNamespace(data=json.dumps(wish, ensure_ascii=False))
@@ -136,13 +136,13 @@ def test_what_a_command_becomes(command, topic):
     {"do": "lay", "seed": 1.5}, {"do": "nothing"}, {"do": ""},
 ])  # fmt: skip
 def test_what_is_no_command(command):
-    wishes = pytest.importorskip("gwm.console_wishes")
+    wishes = pytest.importorskip("gwm.console.commands")
     with pytest.raises(ValueError, match="no such command"):
         wishes.wish_of(command, "lift", True, 0)
 
 
 def test_what_the_topics_tell_came_of_a_wish():
-    wishes = pytest.importorskip("gwm.console_wishes")
+    wishes = pytest.importorskip("gwm.console.commands")
     before = {"answered": "3", "answer": "old", "cause": "armed"}
     assert wishes.gate_said(before, before) is None and wishes.gate_said(before, {}) is None
     assert wishes.gate_said(before, {"answered": "4", "answer": "no plan waits"}) == (False, "no plan waits")

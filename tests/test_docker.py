@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from gwm.arguments import DRIVERS, parse
-from gwm.cli import _parser
+from gwm.cli.main import _parser
+from gwm.graph.arguments import DRIVERS, parse
 
 ROOT = Path(__file__).parents[1]
 FILE, COMPOSE = ROOT / "docker/Dockerfile", ROOT / "docker/compose.yaml"

@@ -15,17 +15,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from gwm import cli
+from gwm.cli.main import main
 from PIL import Image
 
-from gwm_core.bench.hostile_data import samples
+from benchmarks.data.hostile_data import samples
 from gwm_core.data.episode import list_episodes, read_episode, read_info
-from gwm_core.data.lerobot import export_lerobot, import_lerobot
-from gwm_core.data.lerobot_video import from_codes, to_codes
-from gwm_core.data.robomimic import export_robomimic, import_robomimic
-from gwm_core.data.table import COLUMNS, tabulate, write_table
-from gwm_core.data.untrusted import digest, png
+from gwm_core.data.resampled_episode import COLUMNS, tabulate, write_table
 from gwm_core.errors import InputError
+from gwm_core.interop.lerobot import export_lerobot, import_lerobot
+from gwm_core.interop.lerobot_video import from_codes, to_codes
+from gwm_core.interop.robomimic import export_robomimic, import_robomimic
+from gwm_core.interop.untrusted import digest, png
 
 FPS, ROWS, SIZE = 10, 8, (24, 32)
 CAMERAS = ("front", "wrist")
@@ -200,8 +200,8 @@ def test_v3_videos(made, name):
 
 
 def test_a_file_is_followed_by_another_once_it_is_large(tmp_path, tables, monkeypatch):
-    monkeypatch.setattr("gwm_core.data.lerobot_meta.DATA_MB", 0)
-    monkeypatch.setattr("gwm_core.data.lerobot_meta.CHUNK", 2)
+    monkeypatch.setattr("gwm_core.interop.lerobot_meta.DATA_MB", 0)
+    monkeypatch.setattr("gwm_core.interop.lerobot_meta.CHUNK", 2)
     export_lerobot(tables, tmp_path / "out", video=False)
     files = sorted(str(path.relative_to(tmp_path / "out")) for path in tmp_path.glob("out/data/**/*.parquet"))
     assert files == [f"data/{name}.parquet" for name in
@@ -491,7 +491,7 @@ def test_what_is_in_radians_is_not_taken_for_degrees(made):
 
 def gwm(monkeypatch, capsys, *words):
     monkeypatch.setattr("sys.argv", ["gwm", "data", *map(str, words)])
-    code = cli.main()
+    code = main()
     return code, "".join(capsys.readouterr())
 
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from gwm_core.errors import InputError
-from gwm_core.json_files import to_json, write_json
-from gwm_core.scene.files import load_scene, save_scene
+from gwm_core.files.json_files import to_json, write_json
+from gwm_core.scene.ply_io import load_scene, save_scene
 
 
 def scene(count=50):

@@ -14,20 +14,20 @@ import pytest
 import torch
 from torch import nn
 
-from gwm_core.control.kinematics import HOME_Q, from_rows
-from gwm_core.deploy.actor import Actor
-from gwm_core.deploy.foresight import Foresight
 from gwm_core.errors import InputError
-from gwm_core.learn.clips import CUBE, ROBOT, SEEN, WORKSPACE, Clips, load_clips
-from gwm_core.learn.compare import Study, compare
-from gwm_core.learn.dataset import Samples
-from gwm_core.learn.fit import STATE, fit, make_optimizers, schedule
-from gwm_core.learn.latents import Sequences, encode_sequences
-from gwm_core.learn.logbook import Logbook
-from gwm_core.learn.train import train_policy, train_vae, train_world
+from gwm_core.evaluation.feature_study import Study, compare
+from gwm_core.geometry.kinematics import HOME_Q, from_rows
 from gwm_core.model.checkpoint import load_policy, load_vae, load_world, save_vae, save_world
 from gwm_core.model.config import VAES, WORLDS, TrainConfig, named_config
-from gwm_core.model.world import World
+from gwm_core.model.world_model import World
+from gwm_core.runtime.policy_runner import PolicyRunner
+from gwm_core.runtime.world_features import Foresight
+from gwm_core.training.datasets.clips import CUBE, ROBOT, SEEN, WORKSPACE, Clips, load_clips
+from gwm_core.training.datasets.latents import Sequences, encode_sequences
+from gwm_core.training.datasets.policy_samples import Samples
+from gwm_core.training.tensorboard_log import Logbook
+from gwm_core.training.train import train_policy, train_vae, train_world
+from gwm_core.training.training_loop import STATE, fit, make_optimizers, schedule
 from gwm_core.types import ArmState, Observation
 
 CONFIG = TrainConfig(iterations=30, batch=8, warmup=3, validate_every=10, muon=True, bfloat16=False)
@@ -148,9 +148,9 @@ PROCESS = """
 import json, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from gwm_core.learn.dataset import Samples
-from gwm_core.learn.fit import first
-from gwm_core.learn.processes import joined
+from gwm_core.training.datasets.policy_samples import Samples
+from gwm_core.training.training_loop import first
+from gwm_core.training.distributed import joined
 from test_fit import CONFIG, line, slope
 with joined("cpu"):
     network, figures = line(Path(sys.argv[1]), CONFIG)
@@ -293,7 +293,7 @@ def test_a_policy_may_see_what_the_world_model_foresees(clips, trained, tmp_path
     )  # fmt: skip
     train_policy(samples, config, replace(train, iterations=4, validate_every=4), tmp_path, {}, world=trained)
     state = ArmState(1, HOME_Q, np.zeros(7), 0.08)
-    rows = Actor(tmp_path).act(scene, Observation(1, (), state, "lift"))
+    rows = PolicyRunner(tmp_path).act(scene, Observation(1, (), state, "lift"))
     assert rows.shape == (16, 10) and np.isfinite(rows).all()
     policy = load_policy(tmp_path)
     b = {"points": torch.from_numpy(scene[None, :, :3]), "colors": torch.from_numpy(scene[None, :, 10:13]),

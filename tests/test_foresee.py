@@ -7,20 +7,21 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from gwm.cli import main
+from gwm.cli.main import main
 
 from gwm_core.data.episode import list_episodes
 from gwm_core.errors import InputError
-from gwm_core.learn import futures, image_model, probe
-from gwm_core.learn.clips import CUBE, ROBOT, WORKSPACE, Clips, load_clips
-from gwm_core.learn.latents import encode_sequences
-from gwm_core.learn.scores import Scores, masks
-from gwm_core.learn.train import parameters, train_vae, train_world
+from gwm_core.evaluation import gripper_probe, world_model_eval
+from gwm_core.evaluation.image_metrics import Scores, masks
 from gwm_core.model.checkpoint import load_image_model, load_vae, load_world, save_image_model
 from gwm_core.model.config import IMAGE_MODELS, VAES, WORLDS, named_config
 from gwm_core.model.image_model import ImageModel
 from gwm_core.model.vae import VAE
-from gwm_core.model.world import World
+from gwm_core.model.world_model import World
+from gwm_core.training import train_image_model
+from gwm_core.training.datasets.clips import CUBE, ROBOT, WORKSPACE, Clips, load_clips
+from gwm_core.training.datasets.latents import encode_sequences
+from gwm_core.training.train import parameters, train_vae, train_world
 
 CONFIG = named_config("tiny", IMAGE_MODELS)[0]
 
@@ -42,7 +43,7 @@ def model(clips, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     few = {"iterations": 2, "validate_every": 2}
     torch.set_num_threads(1)
-    for train, configs in ((train_vae, VAES), (image_model.train_image_model, IMAGE_MODELS)):
+    for train, configs in ((train_vae, VAES), (train_image_model.train_image_model, IMAGE_MODELS)):
         network, config = named_config("tiny", configs)
         train(clips, network, replace(config, **few), folder, {})
     sequences = encode_sequences(load_vae(folder), clips, 6, 4)
@@ -98,7 +99,7 @@ def test_pixels_are_pooled_and_the_interval_spans_the_episodes():
 
 
 def test_of_a_still_clip_the_last_picture_repeated_is_perfect(clips, model):
-    figures = futures.evaluate(*load_world(model), still(clips), 2, stride=20)
+    figures = world_model_eval.evaluate(*load_world(model), still(clips), 2, stride=20)
     assert np.isinf(figures["whole"]["psnr_repeat_last"]).all()
     np.testing.assert_allclose(figures["whole"]["ssim_repeat_last"], 1)
     assert np.isfinite(figures["whole"]["psnr"]).all() and np.isnan(figures["moving"]["psnr"]).all()
@@ -114,11 +115,11 @@ def test_all_methods_are_scored_on_pixels_that_no_prediction_can_change(clips, m
 
     monkeypatch.setattr(Scores, "add", spy)
     world, vae = load_world(model)
-    first = futures.evaluate(world, vae, clips, 3, stride=7, image_model=load_image_model(model))
+    first = world_model_eval.evaluate(world, vae, clips, 3, stride=7, image_model=load_image_model(model))
     pixels, counted[:] = counted[-1], []
     torch.manual_seed(5)
     other = World(world.config, vae.config).eval(), VAE(vae.config).eval(), clips, 3
-    second = futures.evaluate(*other, stride=7)
+    second = world_model_eval.evaluate(*other, stride=7)
     np.testing.assert_array_equal(pixels, counted[-1])
     assert (pixels[:, 1] <= pixels[:, 0]).all() and pixels[:, 1].any()
     for region in ("whole", "moving"):
@@ -130,7 +131,7 @@ def test_a_world_in_which_nothing_changes_shows_what_the_vae_shows(clips, model)
     """Its figures are those of the observed scene, not rolled."""
     world, vae = load_world(model)
     world.change_std.zero_()
-    figures = futures.evaluate(world, vae, clips, 2, stride=20)
+    figures = world_model_eval.evaluate(world, vae, clips, 2, stride=20)
     for region in ("whole", "moving"):
         np.testing.assert_allclose(
             figures[region]["psnr"], figures[region]["psnr_round_trip"], atol=0.1
@@ -138,12 +139,12 @@ def test_a_world_in_which_nothing_changes_shows_what_the_vae_shows(clips, model)
 
 
 def test_windows_need_an_episode_that_is_long_enough(clips):
-    starts = futures.windows(clips, 2, 8, 3)
+    starts = world_model_eval.windows(clips, 2, 8, 3)
     assert (clips.episode[starts] == clips.episode[starts + 9]).all()
     with pytest.raises(InputError, match="no episode goes on for 40 moments"):
         encode_sequences(VAE(named_config("tiny", VAES)[0]), clips, 40, 4)
     with pytest.raises(InputError, match="shorter --horizon"):
-        futures.windows(clips, 2, len(clips), 1)
+        world_model_eval.windows(clips, 2, len(clips), 1)
 
 
 def test_the_image_model_is_as_large_as_what_it_is_compared_with():
@@ -173,7 +174,7 @@ def test_an_untrained_image_model_repeats_the_last_picture_and_a_trained_one_lea
     assert torch.equal(network(*given), batch["past"][:, -1])
     optimizer, losses = torch.optim.Adam(network.parameters(), 5e-3), []
     for _ in range(100):
-        loss = image_model.loss(network, **batch)
+        loss = train_image_model.loss(network, **batch)
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
@@ -212,7 +213,7 @@ def planted(count: int, seed: int, tokens: int = 24) -> tuple[np.ndarray, np.nda
 
 def test_the_probe_finds_a_planted_gripper_whatever_the_order_of_tokens():
     z, positions = planted(1500, 0)
-    found = probe.Probe(z, positions, np.arange(len(z)) // 100)
+    found = gripper_probe.Probe(z, positions, np.arange(len(z)) // 100)
     z, positions = planted(200, 1)
     error = np.linalg.norm(found(z) - positions, axis=-1)
     assert np.median(error) < 0.25 * np.median(np.linalg.norm(positions, axis=-1))
@@ -222,7 +223,7 @@ def test_the_probe_finds_a_planted_gripper_whatever_the_order_of_tokens():
 
 def test_a_shuffle_leaves_nothing_in_its_place():
     for count in (2, 3, 50):
-        others = probe.shuffle(count)
+        others = gripper_probe.shuffle(count)
         assert sorted(others) == list(range(count)) and (others != np.arange(count)).all()
 
 
@@ -250,7 +251,7 @@ def test_the_action_test_tells_a_model_that_obeys_from_one_given_other_actions(c
     scenes[:, 0, :3] = clips.poses[:, :3]
     followed = replace(clips, scenes=scenes, actions=clips.poses)  # an arm that is where it was told to be
     vae, world = named_config("tiny", VAES)[0], named_config("tiny", WORLDS)[0]
-    figures = probe.action_test(Obedient(world, vae).eval(), Rigid(vae).eval(), followed, followed, 4, stride=3)
+    figures = gripper_probe.action_test(Obedient(world, vae).eval(), Rigid(vae).eval(), followed, followed, 4, stride=3)
     assert figures["probe_mm"] < 5
     assert max(figures["excess_mm"]) < 2
     assert min(np.diff(figures["shuffled_mm"])) > 0 and figures["ratio"][-1] > 3
@@ -258,7 +259,7 @@ def test_the_action_test_tells_a_model_that_obeys_from_one_given_other_actions(c
 
 def test_an_image_model_of_other_cameras_is_refused(clips):
     with pytest.raises(InputError, match="trained with 3 cameras, the episodes have 2"):
-        futures.check_image_model(ImageModel(replace(CONFIG, cameras=3)), clips)
+        world_model_eval.check_image_model(ImageModel(replace(CONFIG, cameras=3)), clips)
 
 
 def gwm(monkeypatch, capsys, *words) -> tuple[int, str]:
@@ -270,7 +271,7 @@ def gwm(monkeypatch, capsys, *words) -> tuple[int, str]:
 
 def test_the_commands_write_what_they_say(episodes, clips, model, tmp_path, monkeypatch, capsys):
     file = tmp_path / "world.json"
-    monkeypatch.setattr(probe, "_WINDOWS", 20)
+    monkeypatch.setattr(gripper_probe, "_WINDOWS", 20)
     code, said = gwm(
         monkeypatch, capsys, "eval", "world", "--data", episodes, "--model", model, "--image-model", model,
         "--horizon", 2, "--stride", 60, "--actions", "--probe-data", episodes, "--json", file,

@@ -4,11 +4,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from gwm_core.bench.rig import Rig
-from gwm_core.control.gate import Gate, GateConfig, State
-from gwm_core.control.kinematics import HOME_Q
-from gwm_core.control.limits import FR3, Workspace
+from benchmarks.gate.simulated_arm import Rig
+from gwm_core.control.gate.gate import Gate, GateConfig, State
 from gwm_core.errors import InputError
+from gwm_core.geometry.kinematics import HOME_Q
+from gwm_core.geometry.limits import FR3, Workspace
 from gwm_core.types import ArmState, Chunk
 
 AWAY = HOME_Q + np.array([0.15, 0.1, 0.0, -0.1, 0.0, 0.1, 0.2])

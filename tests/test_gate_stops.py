@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from test_gate import AWAY, start_moving, violations
 
-from gwm_core.bench.rig import Rig
-from gwm_core.control.gate import Gate, GateConfig, State
-from gwm_core.control.kinematics import HOME_Q, condition, fk_jacobian
-from gwm_core.control.limits import DESK, Workspace
+from benchmarks.gate.simulated_arm import Rig
+from gwm_core.control.gate.gate import Gate, GateConfig, State
 from gwm_core.errors import InputError
+from gwm_core.geometry.kinematics import HOME_Q, condition, fk_jacobian
+from gwm_core.geometry.limits import DESK, Workspace
 from gwm_core.types import ArmState, Chunk
 
 DT = 0.01

@@ -10,25 +10,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import test_recording
-from gwm import cli
+from gwm.cli.main import main
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from live_episodes import record_live, status
 from test_recording import ABOUT, record
 
 from gwm_core import topics
-from gwm_core.data.check import findings
+from gwm_core.data.checks import findings
 from gwm_core.data.episode import EpisodeWriter, list_episodes, moments, read_episode
-from gwm_core.data.grid import STEP, on_grid, rate, steps, stretches
-from gwm_core.data.table import tables, tabulate
+from gwm_core.data.resampled_episode import tables, tabulate
+from gwm_core.data.time_grid import STEP, on_grid, rate, steps, stretches
 from gwm_core.errors import InputError
-from gwm_core.learn import cache
-from gwm_core.learn.cache import Cache
-from gwm_core.learn.clips import episode_clips, load_clips
-from gwm_core.learn.dataset import episode_samples, load_samples
-from gwm_core.learn.latents import spread_starts
 from gwm_core.model.config import named_config
 from gwm_core.scene.lift import LiftConfig
+from gwm_core.training.datasets import array_cache
+from gwm_core.training.datasets.array_cache import Cache
+from gwm_core.training.datasets.clips import episode_clips, load_clips
+from gwm_core.training.datasets.latents import spread_starts
+from gwm_core.training.datasets.policy_samples import episode_samples, load_samples
 from gwm_core.types import CHUNK_ROWS
 
 SECOND = 1_000_000_000
@@ -96,7 +96,7 @@ def live(request, tmp_path_factory, renderer) -> Path:
 
 def gwm(monkeypatch, capsys, *words) -> tuple[int, str, str]:
     monkeypatch.setattr("sys.argv", ["gwm", *map(str, words)])
-    code = cli.main()
+    code = main()
     return code, *capsys.readouterr()
 
 
@@ -359,18 +359,18 @@ def test_warnings_are_no_errors(tmp_path, monkeypatch, capsys):
 
 
 def test_the_cache_is_keyed_by_the_code_that_fills_it(tmp_path):
-    code = "import sys, gwm_core.learn.dataset, gwm_core.learn.clips;" \
+    code = "import sys, gwm_core.training.datasets.policy_samples, gwm_core.training.datasets.clips;" \
            "print(*{m.__file__ for n, m in sys.modules.items() if n.startswith('gwm_core.')}, sep='\\n')"  # fmt: skip
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    kept = {str(path) for path in cache.sources()}
+    kept = {str(path) for path in array_cache.sources()}
     assert {path for path in loaded if not path.endswith("__init__.py")} <= kept and len(loaded) > 20
-    root = Path(cache.__file__).parents[1]
+    root = Path(array_cache.__file__).parents[1]
     shutil.copytree(root, tmp_path / "gwm_core", ignore=shutil.ignore_patterns("__pycache__"))
-    assert cache.source(tmp_path / "gwm_core") == cache.source()
-    cache.source.cache_clear()
+    assert array_cache.source(tmp_path / "gwm_core") == array_cache.source()
+    array_cache.source.cache_clear()
     changed = tmp_path / "gwm_core" / "scene" / "lift.py"
     changed.write_text(changed.read_text() + "\n# another lift\n")
-    assert cache.source(tmp_path / "gwm_core") != cache.source()
+    assert array_cache.source(tmp_path / "gwm_core") != array_cache.source()
 
 
 def test_what_cannot_be_written_is_said_before_the_work(tmp_path, monkeypatch, capsys):

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from gwm_core.bench import hostile_attacks as attacks
-from gwm_core.bench.hostile_data import Reader, fuzz, prepare
-from gwm_core.bench.hostile_hdf5 import ROBOMIMIC
+from benchmarks.data import hostile_attacks as attacks
+from benchmarks.data.hostile_data import Reader, fuzz, prepare
+from benchmarks.data.hostile_hdf5 import ROBOMIMIC
 
 NAMED = (
     [("v3-images", name, attack) for name, attack in (attacks.LEROBOT | attacks.V3 | attacks.IMAGES).items()]

@@ -4,15 +4,25 @@ import numpy as np
 import pytest
 import torch
 
-from gwm_core.control.kinematics import HOME_Q, fk, to_rows
-from gwm_core.divergence import LEAST_MM, LIMITS, MARGIN, Moment, carry, compare, fit_limits, load_limits, worst_block
 from gwm_core.errors import InputError
-from gwm_core.imagination import HORIZONS, Imagination, View, Watch
+from gwm_core.geometry.camera import intrinsics, look_at
+from gwm_core.geometry.kinematics import HOME_Q, fk, to_rows
 from gwm_core.model.checkpoint import load_world, save_vae, save_world
 from gwm_core.model.config import VAES, WORLDS
 from gwm_core.model.vae import VAE
-from gwm_core.model.world import World
-from gwm_core.scene.camera import intrinsics, look_at
+from gwm_core.model.world_model import World
+from gwm_core.runtime.divergence import (
+    LEAST_MM,
+    LIMITS,
+    MARGIN,
+    Moment,
+    carry,
+    compare,
+    fit_limits,
+    load_limits,
+    worst_block,
+)
+from gwm_core.runtime.world_runner import HORIZONS, Imagination, View, Watch
 
 DT = 100_000_000  # [ns]
 VIEWS = [View("front", intrinsics(64, 48, 42.5), look_at((1.1, 0.0, 0.6), (0.5, 0.0, 0.1)), 64, 48)]

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from gwm.graph import share
+from gwm.graph.process_list import share
 
-from gwm_core.control.kinematics import HOME_Q, fk
-from gwm_core.evaluate.report import against_imagined
-from gwm_core.learn.imagined import LASTS, Dream, gripped, imagine_trials
+from gwm_core.evaluation.policy_eval_in_world_model import LASTS, Dream, gripped, imagine_trials
+from gwm_core.evaluation.protocol.report import against_imagined
+from gwm_core.geometry.kinematics import HOME_Q, fk
 
 
 def scene(places):
@@ -49,9 +49,9 @@ def test_the_shipped_policy_does_its_task_in_its_world_model_and_a_still_arm_doe
     assert all(min(trial.done[-LASTS:]) > 0.5 for trial in trials if trial.success)
 
     dream = Dream(share("models/demo"), renderer)
-    brain = dream.brain(demo)
-    brain.policy.act = lambda seen, observation: np.repeat(
+    planner = dream.planner(demo)
+    planner.policy.act = lambda seen, observation: np.repeat(
         np.append(fk(observation.state.q)[:3, 3], [1, 0, 0, 0, -1, 0, 0.08])[None], 16, axis=0
     )
-    still = dream.trial(brain, "pick_place", 4000, "nominal")
+    still = dream.trial(planner, "pick_place", 4000, "nominal")
     assert not still.success and max(still.done) < 0.5

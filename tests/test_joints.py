@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from gwm_core import topics
-from gwm_core.data import cdr
+from gwm_core.data import ros_messages
 from gwm_core.data.episode import EpisodeWriter, moments, read_episode
-from gwm_core.joints import AHEAD, GRIPPER_TIMEOUT, ArmReader, ahead, read_gripper_state, read_joint_state
+from gwm_core.geometry.camera import intrinsics
+from gwm_core.joint_states import AHEAD, GRIPPER_TIMEOUT, ArmReader, ahead, read_gripper_state, read_joint_state
 from gwm_core.reasons import AGAIN, Reasons
-from gwm_core.scene.camera import intrinsics
 from gwm_core.sync import MS
 
 S = 10**9
@@ -113,18 +113,18 @@ def test_a_reason_is_told_once_and_again_after_it_was_away():
 def test_a_recorded_opening_goes_stale_as_on_the_robot(tmp_path):
     """The gripper's node stops after 0.2 s of 1.5 s: its opening counts for 0.3 s more, and then there is no moment."""
     writer = EpisodeWriter(tmp_path / "episode", {})
-    writer.write(topics.info("camera/front"), cdr.camera_info(1, "front", intrinsics(8, 6, 42.5), 8, 6), 1)
+    writer.write(topics.info("camera/front"), ros_messages.camera_info(1, "front", intrinsics(8, 6, 42.5), 8, 6), 1)
     color, depth = np.zeros((6, 8, 3), np.uint8), np.ones((6, 8), np.uint16)
     for k in range(150):
         stamp = S + k * 10 * MS
-        writer.write(topics.JOINT_STATES, cdr.joint_state(stamp, topics.ARM_JOINTS, np.zeros(7)), stamp)
-        writer.write(topics.COMMAND, cdr.joint_state(stamp, (*topics.ARM_JOINTS, topics.WIDTH), np.zeros(8)), stamp)
+        writer.write(topics.JOINT_STATES, ros_messages.joint_state(stamp, topics.ARM_JOINTS, np.zeros(7)), stamp)
+        writer.write(topics.COMMAND, ros_messages.joint_state(stamp, (*topics.ARM_JOINTS, topics.WIDTH), np.zeros(8)), stamp)
         if k <= 20:
-            writer.write(topics.GRIPPER_STATES, cdr.joint_state(stamp, topics.FINGER_JOINTS, [0.02, 0.02]), stamp)
+            writer.write(topics.GRIPPER_STATES, ros_messages.joint_state(stamp, topics.FINGER_JOINTS, [0.02, 0.02]), stamp)
         if k % 10 == 0:
-            content = cdr.compressed_color(stamp, "front", color)
+            content = ros_messages.compressed_color(stamp, "front", color)
             writer.write(topics.color("camera/front") + "/compressed", content, stamp)
-            content = cdr.compressed_depth(stamp, "front", depth)
+            content = ros_messages.compressed_depth(stamp, "front", depth)
             writer.write(topics.depth("camera/front") + "/compressedDepth", content, stamp)
     path = writer.close({"cameras": {"front": {"prefix": "camera/front", "T_base_camera": np.eye(4).tolist()}}})
     episode = read_episode(path)

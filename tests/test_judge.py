@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from gwm_core.control.controller import Follower
-from gwm_core.control.judge import judge
-from gwm_core.control.kinematics import HOME_Q
-from gwm_core.control.limits import Workspace
+from gwm_core.control.command_checker import judge
+from gwm_core.control.reference_follower import Follower
+from gwm_core.geometry.kinematics import HOME_Q
+from gwm_core.geometry.limits import Workspace
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from gwm_core.control.judge import _tcp
-from gwm_core.control.kinematics import (
+from gwm_core.control.command_checker import _tcp
+from gwm_core.geometry.kinematics import (
     HOME_Q,
     Unreachable,
     fk,
@@ -15,7 +15,7 @@ from gwm_core.control.kinematics import (
     solve,
     to_rows,
 )
-from gwm_core.control.limits import FR3
+from gwm_core.geometry.limits import FR3
 
 
 def random_q(count, seed=0):

@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-from gwm_core.control.kinematics import fk
 from gwm_core.data.episode import list_episodes, read_episode
-from gwm_core.deploy.actor import Actor
 from gwm_core.errors import InputError
-from gwm_core.learn.clips import load_clips
-from gwm_core.learn.collect import CollectConfig, collect
-from gwm_core.learn.dataset import episode_samples, load_samples, refuse_reserved, tasks_of
-from gwm_core.learn.evaluate import EvalConfig, evaluate
-from gwm_core.learn.fit import STATE
-from gwm_core.learn.train import held_out, train_policy
+from gwm_core.evaluation.policy_eval import EvalConfig, evaluate
+from gwm_core.geometry.kinematics import fk
 from gwm_core.model.checkpoint import load_policy
 from gwm_core.model.config import named_config
-from gwm_core.rollout import trials_hash
+from gwm_core.runtime.policy_runner import PolicyRunner
 from gwm_core.scene.lift import LiftConfig
+from gwm_core.sim.rollout import trials_hash
+from gwm_core.training.collect import CollectConfig, collect
+from gwm_core.training.datasets.clips import load_clips
+from gwm_core.training.datasets.policy_samples import episode_samples, load_samples, refuse_reserved, tasks_of
+from gwm_core.training.train import held_out, train_policy
+from gwm_core.training.training_loop import STATE
 from gwm_core.types import Observation
 
 POLICY, TRAIN = named_config("tiny")
@@ -169,7 +169,7 @@ def test_training_seeds_end_where_choosing_seeds_begin(episodes, tmp_path):
 
 def test_evaluation_is_deterministic_in_any_number_of_processes(samples, tmp_path, renderer):
     train_policy(samples, POLICY, replace(TRAIN, iterations=20, validate_every=20), tmp_path, {})
-    from gwm_core.learn import evaluate as module
+    from gwm_core.evaluation import policy_eval as module
 
     config = EvalConfig("lift", str(tmp_path), trials=2, seed=4000, renderer=renderer)
     first, second = evaluate(config, processes=1), evaluate(config, processes=2)
@@ -207,7 +207,7 @@ def test_play_is_for_the_world_model_alone(tmp_path, renderer):
 
 def test_a_policy_learns_the_tasks_its_episodes_are_of(episodes, tmp_path, monkeypatch, capsys):
     """The names come from what was recorded: a policy that saw ``lift`` alone does not say that it can stack."""
-    from gwm import cli
+    from gwm.cli.main import main
 
     assert POLICY.tasks == ("lift", "pick_place", "stack") and tasks_of([episodes], POLICY.tasks) == ("lift",)
     for path in list_episodes(episodes)[:3]:
@@ -217,11 +217,11 @@ def test_a_policy_learns_the_tasks_its_episodes_are_of(episodes, tmp_path, monke
     assert tasks_of([tmp_path / "own", episodes], POLICY.tasks) == ("lift", "sort_screws")
     words = ["train", "policy", "--data", str(tmp_path / "own"), "--out", str(tmp_path / "mine"), "--config", "tiny"]
     monkeypatch.setattr("sys.argv", ["gwm", *words, "--iterations", "2", "--processes", "1"])
-    assert cli.main() == 0, capsys.readouterr()
+    assert main() == 0, capsys.readouterr()
     assert load_policy(tmp_path / "mine").config.tasks == ("sort_screws",)
     with pytest.raises(InputError, match="unknown task 'stack': valid are sort_screws"):
         observation = Observation(1, (), None, "stack")
-        Actor(tmp_path / "mine", backend="torch", trusted=True).act(np.zeros((1024, 14)), observation)
+        PolicyRunner(tmp_path / "mine", backend="torch", trusted=True).act(np.zeros((1024, 14)), observation)
 
 
 def test_validation_has_its_share_of_the_episodes_and_at_least_one():

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from gwm_core.control.limits import DESK, FR3, PANDA
 from gwm_core.errors import InputError
+from gwm_core.geometry.limits import DESK, FR3, PANDA
 
 
 def test_velocity_bounds_are_never_looser_than_either_published_formula():

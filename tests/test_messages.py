@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
-from gwm import messages, scene_messages
+from gwm.ros import messages, scene_messages
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Float64MultiArray, String, UInt64
 
 from gwm_core import topics
-from gwm_core.data import cdr
 from gwm_core.data import episode as bag
-from gwm_core.data.cdr import STORE, deserialize
-from gwm_core.scene.camera import back_project, from_opencv, intrinsics
-from gwm_core.scene.camera_info import read_camera_info
+from gwm_core.data import ros_messages
+from gwm_core.data.ros_messages import STORE, deserialize
+from gwm_core.geometry.camera import back_project, from_opencv, intrinsics
+from gwm_core.geometry.camera_info import read_camera_info
 from gwm_core.types import Chunk
 
 
@@ -203,7 +203,7 @@ def test_what_rclpy_writes_the_episode_reader_reads(effort, velocity):
 K = intrinsics(424, 240, 42.5) + np.array([[0, 0, 3.25], [0, 0, -1.5], [0, 0, 0]])
 
 
-@pytest.mark.parametrize("make", [messages.camera_info, cdr.camera_info], ids=["rclpy", "rosbags"])
+@pytest.mark.parametrize("make", [messages.camera_info, ros_messages.camera_info], ids=["rclpy", "rosbags"])
 def test_on_the_wire_pixel_centres_are_whole_numbers_and_inside_they_are_at_a_half(make):
     info = make(5, "front", K, 424, 240)
     np.testing.assert_array_equal(read_camera_info(info).K, K)
@@ -293,13 +293,13 @@ def test_an_episode_gives_the_camera_matrix_back(tmp_path, by_rclpy):
         content = serialize_message(messages.camera_info(1, "front", K, 8, 6))
         writer.write_cdr(topics.info("camera/front"), "sensor_msgs/msg/CameraInfo", content, 1)
     else:
-        writer.write(topics.info("camera/front"), cdr.camera_info(1, "front", K, 8, 6), 1)
+        writer.write(topics.info("camera/front"), ros_messages.camera_info(1, "front", K, 8, 6), 1)
     color, depth = np.zeros((6, 8, 3), np.uint8), np.ones((6, 8), np.uint16)
-    writer.write(topics.color("camera/front") + "/compressed", cdr.compressed_color(2, "front", color), 2)
-    writer.write(topics.depth("camera/front") + "/compressedDepth", cdr.compressed_depth(2, "front", depth), 2)
+    writer.write(topics.color("camera/front") + "/compressed", ros_messages.compressed_color(2, "front", color), 2)
+    writer.write(topics.depth("camera/front") + "/compressedDepth", ros_messages.compressed_depth(2, "front", depth), 2)
     for topic, names in ((topics.JOINT_STATES, topics.ARM_JOINTS), (topics.GRIPPER_STATES, topics.FINGER_JOINTS),
                          (topics.COMMAND, (*topics.ARM_JOINTS, topics.WIDTH))):  # fmt: skip
-        writer.write(topic, cdr.joint_state(1, names, np.zeros(len(names))), 1)
+        writer.write(topic, ros_messages.joint_state(1, names, np.zeros(len(names))), 1)
     path = writer.close({"cameras": {"front": {"prefix": "camera/front", "T_base_camera": np.eye(4).tolist()}}})
     np.testing.assert_array_equal(bag.read_episode(path).intrinsics["front"], K)
 
@@ -366,7 +366,7 @@ def test_a_trajectory_carries_its_stamp_and_comes_back():
 
 def test_a_goal_that_was_aborted_has_failed_whatever_its_result_says():
     """franka_ros2 aborts an error recovery with an empty result; an empty result alone is a success there."""
-    franka, status = pytest.importorskip("gwm.franka"), pytest.importorskip("action_msgs.msg").GoalStatus
+    franka, status = pytest.importorskip("gwm.hardware.franka"), pytest.importorskip("action_msgs.msg").GoalStatus
     empty, grasp = SimpleNamespace(), SimpleNamespace(success=True, error="")
     assert franka.outcome(status.STATUS_SUCCEEDED, empty) == (True, "")
     assert franka.outcome(status.STATUS_ABORTED, empty) == (False, "aborted")
@@ -382,7 +382,7 @@ def test_a_goal_that_was_aborted_has_failed_whatever_its_result_says():
 
 def test_the_times_of_a_plan_that_outlasts_its_period_are_its_own():
     """Two are asked before the first is answered: each plan's stages add up to its own age."""
-    from gwm.policy_node import Asked, _stages
+    from gwm.nodes.policy_node import Asked, _stages
 
     from gwm_core.types import ArmState, Decision, Observation
 

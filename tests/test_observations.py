@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from gwm_core.joints import AHEAD, ahead
-from gwm_core.observations import MAX_AGE, Observations
+from gwm_core.joint_states import AHEAD, ahead
+from gwm_core.observation_timing import MAX_AGE, Observations
 from gwm_core.sync import MS
 from gwm_core.types import ArmState
 

@@ -6,12 +6,12 @@ import numpy as np
 from test_gate import AWAY
 from test_recording import ABOUT, record
 
+from benchmarks.gate.simulated_arm import Rig
 from gwm_core import topics
-from gwm_core.bench.rig import Rig
-from gwm_core.control.gate import State
-from gwm_core.data.cdr import STORE
+from gwm_core.control.gate.gate import State
 from gwm_core.data.episode import read_episode
 from gwm_core.data.off_task import SILENT, off_task_intervals
+from gwm_core.data.ros_messages import STORE
 from gwm_core.types import Chunk
 
 SECOND = 1_000_000_000

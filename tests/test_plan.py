@@ -1,8 +1,8 @@
 import numpy as np
 
-from gwm_core.control.kinematics import HOME_Q, tcp_speed
-from gwm_core.control.limits import DESK
-from gwm_core.control.plan import Blend, ChunkTarget, Move, Still
+from gwm_core.control.targets import Blend, ChunkTarget, Move, Still
+from gwm_core.geometry.kinematics import HOME_Q, tcp_speed
+from gwm_core.geometry.limits import DESK
 from gwm_core.types import Chunk
 
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from gwm_core.control.kinematics import HOME_Q
-from gwm_core.control.limits import DESK, FR3, Workspace
-from gwm_core.control.plan import ChunkTarget
-from gwm_core.control.plausible import implausible, malformed, out_of_bounds
+from gwm_core.control.gate.chunk_checks import implausible, malformed, out_of_bounds
+from gwm_core.control.targets import ChunkTarget
+from gwm_core.geometry.kinematics import HOME_Q
+from gwm_core.geometry.limits import DESK, FR3, Workspace
 from gwm_core.types import Chunk
 
 WIDTH = np.full(16, 0.08)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from gwm_core.deploy.actor import Actor
 from gwm_core.errors import InputError
 from gwm_core.model.checkpoint import MANIFEST, WEIGHTS, load_policy, save_policy
 from gwm_core.model.config import named_config
-from gwm_core.model.diffusion import euler, noised
+from gwm_core.model.flow_matching import euler, noised
 from gwm_core.model.policy import Policy
+from gwm_core.runtime.policy_runner import PolicyRunner
 from gwm_core.types import ArmState, Observation
 
 CONFIG = named_config("tiny")[0]
@@ -139,7 +139,7 @@ def test_damaged_weights_are_refused_in_one_line(policy, tmp_path, damage, named
 
 def test_the_actor_gives_absolute_rows_and_refuses_an_unknown_task(policy, tmp_path):
     save_policy(tmp_path, policy, {})
-    actor = Actor(tmp_path)
+    actor = PolicyRunner(tmp_path)
     scene = np.random.default_rng(0).random((1024, 14)).astype(np.float32)
     state = ArmState(1, np.array([0, -0.3, 0, -2.3, 0, 2.0, 0.785]), np.zeros(7), 0.08)
     rows = actor.act(scene, Observation(1, (), state, "stack"))

@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import yaml
-from gwm import cli
+from gwm.cli.main import main
 
 from gwm_core.errors import InputError
-from gwm_core.evaluate.alignment import alignment
-from gwm_core.evaluate.journal import FILE, Journal, Outcome
-from gwm_core.evaluate.protocol import KEY, PLAN, Protocol, Task, begin, open_plan, read_key, read_protocol
-from gwm_core.evaluate.report import foreseen, look, paired, second_rating, summarize
+from gwm_core.evaluation.protocol.alignment import alignment
+from gwm_core.evaluation.protocol.definition import KEY, PLAN, Protocol, Task, begin, open_plan, read_key, read_protocol
+from gwm_core.evaluation.protocol.journal import FILE, Journal, Outcome
+from gwm_core.evaluation.protocol.report import foreseen, look, paired, second_rating, summarize
 
 PROTOCOL = Protocol("ours", {"old": "a", "new": "b", "third": "c"}, (Task("lift"), Task("stack", "hard")), 6)
 WEIGHTS = {"old": "1", "new": "2", "third": "3"}
@@ -190,7 +190,7 @@ def test_a_second_raters_file_that_cannot_be_believed_is_one_line(folder, tmp_pa
 
 def test_the_report_of_a_policy_that_never_won_is_json(folder, tmp_path, monkeypatch):
     """Seconds of no success are undefined: null, in the file and in the page."""
-    from gwm import protocol as page
+    from gwm.tools import protocol as page
 
     monkeypatch.setattr(page, "_gallery", lambda *_: [])  # pictures of failures are simulated
     fill(folder, lambda name, slot: name == "new")
@@ -259,7 +259,7 @@ def test_what_yaml_takes_for_something_else_is_refused_before_anything_is_writte
               "trials": "trials: 1"}  # fmt: skip
     (tmp_path / "p.yaml").write_text("\n".join((values | {lines.partition(":")[0]: lines}).values()))
     monkeypatch.setattr("sys.argv", ["gwm", "eval", "protocol", str(tmp_path / "p.yaml")])
-    assert cli.main() == 2
+    assert main() == 2
     error = capsys.readouterr().err
     assert re.search(said, error) and error.count("\n") == 1 and [p.name for p in tmp_path.iterdir()] == ["p.yaml"]
 
@@ -277,7 +277,7 @@ def test_a_task_that_nobody_knows_is_refused_before_the_first_trial(tmp_path, ca
     text = "name: x\npolicies: {a: expert, b: expert}\ntasks: [lift, lfit]\ntrials: 1\n"
     (tmp_path / "p.yaml").write_text(text)
     monkeypatch.setattr("sys.argv", ["gwm", "eval", "protocol", str(tmp_path / "p.yaml")])
-    assert cli.main() == 2 and "unknown task 'lfit'" in capsys.readouterr().err
+    assert main() == 2 and "unknown task 'lfit'" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["p.yaml"]
 
 
@@ -285,7 +285,7 @@ def test_a_task_that_nobody_knows_is_refused_before_the_first_trial(tmp_path, ca
 def test_the_verb_runs_it_in_simulation_blind_until_the_end(tmp_path, capsys, monkeypatch):
     def gwm(*words):
         monkeypatch.setattr("sys.argv", ["gwm", "eval", "protocol", *map(str, words)])
-        code = cli.main()
+        code = main()
         return code, "".join(capsys.readouterr())
 
     values = {"name": "itself", "policies": {"zebra": "expert", "yak": "expert"},

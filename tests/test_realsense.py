@@ -5,12 +5,12 @@ import time
 
 import numpy as np
 import pytest
-from gwm import doctor
-from gwm.realsense import DeviceGone, RealSense, connected, recording, sdk
+from gwm.doctor import checks as doctor
+from gwm.hardware.realsense import DeviceGone, RealSense, connected, recording, sdk
 from software_camera import CENTRE, FOCAL, HEIGHT, HZ, WIDTH, Bus, Film, SoftwareCamera, picture
 
 from gwm_core.errors import InputError
-from gwm_core.scene.watch import Watch, WatchConfig
+from gwm_core.scene.stream_monitor import Watch, WatchConfig
 from gwm_core.site import Camera, Site
 
 rs = sdk()
@@ -144,7 +144,7 @@ def test_what_cannot_be_opened_is_told_with_what_could():
 
 
 def test_a_camera_that_gives_nothing_is_told_so(monkeypatch):
-    monkeypatch.setattr("gwm.realsense.FIRST_FRAME", 0.2)
+    monkeypatch.setattr("gwm.hardware.realsense.FIRST_FRAME", 0.2)
     source = RealSense(lambda: SoftwareCamera("1").device, CONFIG)
     with pytest.raises(DeviceGone, match=r"gave no pair in 0\.2 s"):
         source.open()
@@ -155,8 +155,8 @@ def test_the_doctor_names_what_is_there_what_is_missing_and_what_is_slow(monkeyp
     cameras = [SoftwareCamera("111"), SoftwareCamera("222", usb="2.1")]
     serials = {"front": "111", "side": "222", "wrist": "333", "other": ""}
     site = Site({name: Camera(f"camera/{name}", np.eye(4), serial=serial) for name, serial in serials.items()})
-    monkeypatch.setattr("gwm.realsense.devices", lambda: [camera.device for camera in cameras])
-    monkeypatch.setattr("gwm.doctor._site", lambda: site)
+    monkeypatch.setattr("gwm.hardware.realsense.devices", lambda: [camera.device for camera in cameras])
+    monkeypatch.setattr("gwm.doctor.checks._site", lambda: site)
     sdk, *checks = doctor._cameras()
     assert "111 software camera USB 3.2, 222 software camera USB 2.1" in sdk.found
     assert {c.what: (c.level, bool(c.remedy)) for c in checks} == {

@@ -10,26 +10,27 @@ import zlib
 import numpy as np
 import pytest
 import zstandard
-from gwm import bench_recorder, cli
+from gwm.cli.main import main
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mcap.data_stream import ReadDataStream
 from mcap.opcode import Opcode
 from mcap.records import Chunk
 
+from benchmarks.live import recorder
 from gwm_core import topics
-from gwm_core.data import cdr
-from gwm_core.data.about import about, policy_code
-from gwm_core.data.backlog import Backlog, Patience
+from gwm_core.data import ros_messages
 from gwm_core.data.bag import files
-from gwm_core.data.check import numbering, problems
+from gwm_core.data.checks import numbering, problems
 from gwm_core.data.episode import INFO, EpisodeWriter, list_episodes, read_episode
-from gwm_core.data.recording import SYNC, DiskConfig, Recording
-from gwm_core.data.recover import recover, salvaged, unfinished
-from gwm_core.data.ring import Ring
-from gwm_core.data.table import COLUMNS, tabulate, write_table
+from gwm_core.data.episode_recovery import recover, salvaged, unfinished
+from gwm_core.data.resampled_episode import COLUMNS, tabulate, write_table
 from gwm_core.errors import InputError
-from gwm_core.scene.camera import intrinsics
+from gwm_core.geometry.camera import intrinsics
+from gwm_core.recording.backlog import Backlog, Patience
+from gwm_core.recording.provenance import about, policy_code
+from gwm_core.recording.recorder import SYNC, DiskConfig, Recording
+from gwm_core.recording.ring_buffer import Ring
 from gwm_core.site import simulation_site
 
 CAMERAS = {name: camera.to_dict() for name, camera in simulation_site().cameras.items()}
@@ -51,25 +52,25 @@ def record(folder, seconds=1.0, change=lambda topic, message: message):
             writer.write(topic, message, stamp)
 
     for camera in CAMERAS:
-        write(topics.info(f"camera/{camera}"), cdr.camera_info(1, camera, K, 32, 24), 1)
+        write(topics.info(f"camera/{camera}"), ros_messages.camera_info(1, camera, K, 32, 24), 1)
     for k in range(round(seconds * 100) + 1):
         stamp = 5_000_000_000 + k * 10_000_000
         q = np.array([0.0, -0.3, 0.0, -2.3, 0.0, 2.0, 0.7]) + 0.1 * np.sin(0.02 * k + np.arange(7))
         wished = (*topics.ARM_JOINTS, topics.WIDTH)
-        write(topics.JOINT_STATES, cdr.joint_state(stamp, topics.ARM_JOINTS, q, 0.1 * q), stamp)
-        write(topics.GRIPPER_STATES, cdr.joint_state(stamp, topics.FINGER_JOINTS, [0.02, 0.02]), stamp)
-        write(topics.COMMAND, cdr.joint_state(stamp, wished, [*q + 0.01, 0.08 - 0.0004 * k]), stamp)
+        write(topics.JOINT_STATES, ros_messages.joint_state(stamp, topics.ARM_JOINTS, q, 0.1 * q), stamp)
+        write(topics.GRIPPER_STATES, ros_messages.joint_state(stamp, topics.FINGER_JOINTS, [0.02, 0.02]), stamp)
+        write(topics.COMMAND, ros_messages.joint_state(stamp, wished, [*q + 0.01, 0.08 - 0.0004 * k]), stamp)
         for camera in CAMERAS if k % 10 == 0 else ():
             color = rng.integers(0, 256, (24, 32, 3), np.uint8)
             depth = (DISTANCE[camera] + rng.integers(0, 3, (24, 32))).astype(np.uint16)
             prefix = f"camera/{camera}"
-            write(topics.color(prefix) + "/compressed", cdr.compressed_color(stamp, camera, color), stamp)
-            write(topics.depth(prefix) + "/compressedDepth", cdr.compressed_depth(stamp, camera, depth), stamp)
+            write(topics.color(prefix) + "/compressed", ros_messages.compressed_color(stamp, camera, color), stamp)
+            write(topics.depth(prefix) + "/compressedDepth", ros_messages.compressed_depth(stamp, camera, depth), stamp)
     return writer
 
 
 def message(k):
-    return cdr.serialized(topics.JOINT_STATES, cdr.joint_state(k, topics.ARM_JOINTS, np.full(7, k)), k)
+    return ros_messages.serialized(topics.JOINT_STATES, ros_messages.joint_state(k, topics.ARM_JOINTS, np.full(7, k)), k)
 
 
 @pytest.fixture
@@ -383,7 +384,7 @@ def test_a_damaged_chunk_in_the_middle_costs_only_itself_and_is_said(tmp_path, p
     content[at] = change(content[at])
     file.write_bytes(content)
     monkeypatch.setattr("sys.argv", ["gwm", "data", "recover", str(tmp_path)])
-    assert cli.main() == 0
+    assert main() == 0
     assert "1 of 4 chunks are damaged: left out" in capsys.readouterr().out
     kept = [*range(1, 11), *range(21, 41)]
     assert [stamp for *_, stamp in salvaged(tmp_path / "episode" / "bag")] == kept and not partial.exists()
@@ -437,7 +438,7 @@ def test_an_interrupted_recovery_goes_on(tmp_path):
 
 def test_killed_or_on_a_full_disk_nothing_acknowledged_is_lost():
     for full in (False, True):
-        report = bench_recorder.run(2, 3, full)
+        report = recorder.run(2, 3, full)
         assert report.lost == report.half == 0 and report.open and max(report.lost_s) <= 1.0
         assert report.saved or full
 
@@ -509,7 +510,7 @@ def test_a_policy_is_known_by_a_code_that_tells_nothing_and_differs_from_lab_to_
 def test_the_verbs(tmp_path, capsys, monkeypatch):
     def gwm(*words):
         monkeypatch.setattr("sys.argv", ["gwm", "data", *map(str, words)])
-        code = cli.main()
+        code = main()
         return code, "".join(capsys.readouterr())
 
     record(tmp_path / "runs/episode_000000").close(ABOUT | {"success": True, "seconds": 6.0})

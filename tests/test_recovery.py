@@ -2,7 +2,7 @@
 
 import pytest
 
-from gwm_core.bench.robot_faults import JOINTS, STATE, Drivers
+from benchmarks.gate.faults.robot_faults import JOINTS, STATE, Drivers
 from gwm_core.control.recovery import (
     CLEAR,
     CONTROL,

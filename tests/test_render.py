@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.speed.scene import surfel_scene
 from gwm_core.errors import InputError
-from gwm_core.render import cpu, kernels, native, rasterize
-from gwm_core.render.benchmark_scene import surfel_scene
+from gwm_core.render import cpu, kernels, native
+from gwm_core.render.api import rasterize
 from gwm_core.render.projection import rotation_matrices, sh_basis
 
 LEAVES = ("means", "quats", "scales", "opacities", "colors")

@@ -6,13 +6,13 @@ import re
 import cv2
 import numpy as np
 import pytest
-from gwm.replay import write_page
+from gwm.tools.replay import write_page
 
 from gwm_core import topics
-from gwm_core.data import cdr
 from gwm_core.data import episode as bag
-from gwm_core.data.replay import read_replay
+from gwm_core.data import ros_messages
 from gwm_core.errors import InputError
+from gwm_core.evaluation.replay_timeline import read_replay
 
 T0, STEP = 1_700_000_000_000_000_000, 100_000_000
 VIEWS = ("front", topics.AFAR)
@@ -32,15 +32,15 @@ def record(folder, said='{"do": "hold", "time": 1}', plan=("plan",)):
     for k in range(60):
         stamp = T0 + k * STEP // 2
         writer.write(
-            "camera/front/color/image_raw/compressed", cdr.compressed_color(stamp, "front", picture(4 * k)), stamp
+            "camera/front/color/image_raw/compressed", ros_messages.compressed_color(stamp, "front", picture(4 * k)), stamp
         )
     for view in VIEWS:
         for step in range(1, topics.STEPS + 1):
             due = T0 + (5 + step) * STEP
-            writer.write(topics.imagined(view, step), cdr.compressed_color(due, view, picture(20 * step)), due)
+            writer.write(topics.imagined(view, step), ros_messages.compressed_color(due, view, picture(20 * step)), due)
     late = T0 + 16 * STEP
-    writer.write(topics.imagined("front", 1), cdr.compressed_color(late, "front", picture(9)), late)
-    kinds = cdr.STORE.types
+    writer.write(topics.imagined("front", 1), ros_messages.compressed_color(late, "front", picture(9)), late)
+    kinds = ros_messages.STORE.types
     dims = [kinds["std_msgs/msg/MultiArrayDimension"](name, 1, 1) for name in (*plan, "h4 image")]
     layout = kinds["std_msgs/msg/MultiArrayLayout"](dims, 0)
     named = (T0 + 10 * STEP,) if plan == ("plan",) else divmod(T0 + 10 * STEP, 10**9)
@@ -49,7 +49,7 @@ def record(folder, said='{"do": "hold", "time": 1}', plan=("plan",)):
     writer.write(topics.DECISION, kinds["std_msgs/msg/String"](said), T0 + 20 * STEP)
     pairs = [kinds["diagnostic_msgs/msg/KeyValue"]("state", "HOLD")]
     status = kinds["diagnostic_msgs/msg/DiagnosticStatus"](0, "gate", "HOLD", "", pairs)
-    header = cdr.joint_state(T0, [], []).header
+    header = ros_messages.joint_state(T0, [], []).header
     writer.write(topics.STATUS, kinds["diagnostic_msgs/msg/DiagnosticArray"](header, [status]), T0)
     cameras = {"front": {"prefix": "camera/front", "T_base_camera": np.eye(4).tolist()}}
     return writer.close({"cameras": cameras, "task": "lift", "success": True})

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gwm_core.data.ring import Ring
+from gwm_core.recording.ring_buffer import Ring
 
 
 @pytest.mark.parametrize("most", [1000, 10**9])

@@ -9,22 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from gwm_core.brain import Brain
-from gwm_core.control.kinematics import HOME_Q, fk, solve, tcp_speed, to_rows
-from gwm_core.data.cdr import DEPTH_HEADER
+from gwm_core.calibration.coverage import WIDEST, misses
 from gwm_core.data.episode import list_episodes, read_episode
+from gwm_core.data.ros_messages import DEPTH_HEADER
 from gwm_core.errors import InputError
-from gwm_core.learn.clips import episode_clips
-from gwm_core.learn.dataset import episode_samples
-from gwm_core.rollout import RolloutConfig, World, rollout, stamp_of
-from gwm_core.scene.camera import back_project, intrinsics, look_at
-from gwm_core.scene.coverage import WIDEST, misses
+from gwm_core.geometry.camera import back_project, intrinsics, look_at
+from gwm_core.geometry.kinematics import HOME_Q, fk, solve, tcp_speed, to_rows
+from gwm_core.runtime.planner import Planner
 from gwm_core.scene.fuse import merge_voxels
 from gwm_core.scene.gaussians import farthest_points, sample
 from gwm_core.scene.lift import BlindError, LiftConfig, lift, lift_frame
+from gwm_core.sim.rollout import RolloutConfig, World, rollout, stamp_of
 from gwm_core.sim.tasks import sample_layout
 from gwm_core.site import Camera, Site
 from gwm_core.sync import joints_at
+from gwm_core.training.datasets.clips import episode_clips
+from gwm_core.training.datasets.policy_samples import episode_samples
 from gwm_core.types import OPEN_WIDTH, Frame, Observation
 
 K = intrinsics(424, 240, 42.5)
@@ -282,13 +282,13 @@ def test_a_policy_that_sees_nothing_makes_no_plan_and_one_blind_camera_is_named(
         return replace(frame, T_base_camera=WRONG_POSES[how](frame.T_base_camera))
 
     policy = Recorder()
-    brain = Brain(policy)
-    decision = brain.decide(Observation(state.stamp, frames, state, "pick_place"))
+    planner = Planner(policy)
+    decision = planner.decide(Observation(state.stamp, frames, state, "pick_place"))
     assert decision.chunk is not None and decision.blind == {} and len(policy.scenes) == 1
-    decision = brain.decide(Observation(state.stamp, (spoil(frames[0]), frames[1]), state, "pick_place"))
+    decision = planner.decide(Observation(state.stamp, (spoil(frames[0]), frames[1]), state, "pick_place"))
     assert decision.chunk is not None and list(decision.blind) == ["front"]
     assert ("its depth is empty" in decision.blind["front"]) == (how == "no depth")
-    decision = brain.decide(Observation(state.stamp, tuple(map(spoil, frames)), state, "pick_place"))
+    decision = planner.decide(Observation(state.stamp, tuple(map(spoil, frames)), state, "pick_place"))
     assert decision.chunk is None and decision.scene is None and len(policy.scenes) == 2
     assert decision.reason.startswith("blind: front sees ") and "side sees " in decision.reason
     with pytest.raises(BlindError, match="blind: front"):
@@ -310,7 +310,7 @@ def test_a_trial_of_a_blind_policy_says_so(world, monkeypatch):
     monkeypatch.setattr(
         World, "frames", lambda self: tuple(replace(f, depth=np.zeros_like(f.depth)) for f in frames(self))
     )
-    trial = rollout(world, Brain(Recorder()), sample_layout("lift", 9000), RolloutConfig(time_limit=1.0))
+    trial = rollout(world, Planner(Recorder()), sample_layout("lift", 9000), RolloutConfig(time_limit=1.0))
     assert not trial.success and trial.refused["blind"] >= 2 and trial.violations == 0
 
 

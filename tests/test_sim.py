@@ -5,13 +5,13 @@ import sys
 import numpy as np
 import pytest
 
-from gwm_core.brain import Brain
-from gwm_core.control.kinematics import HOME_Q
 from gwm_core.errors import InputError
-from gwm_core.rollout import World, rollout
-from gwm_core.scene.camera import intrinsics
-from gwm_core.sim.camera import CameraRig, by_clock, sensor_depth
+from gwm_core.geometry.camera import intrinsics
+from gwm_core.geometry.kinematics import HOME_Q
+from gwm_core.runtime.planner import Planner
+from gwm_core.sim.cameras import CameraRig, by_clock, sensor_depth
 from gwm_core.sim.expert import Expert
+from gwm_core.sim.rollout import World, rollout
 from gwm_core.sim.scene import CAMERAS
 from gwm_core.sim.simulator import GRIPPER_SPEED, Simulator
 from gwm_core.sim.tasks import TASKS, Success, reached, sample_layout
@@ -158,7 +158,7 @@ def test_a_rollout_that_cannot_begin_says_why_and_is_no_failed_trial():
     layout = sample_layout("lift", 7)
     away = HOME_Q + np.array([1.2, 0, 0, 0, 0, 0, 0])
     with pytest.raises(InputError, match=r"episode 7 .*the tool is outside the workspace"):
-        rollout(world, Brain(Expert()), layout, start=lambda sim: sim.teleport(away))
+        rollout(world, Planner(Expert()), layout, start=lambda sim: sim.teleport(away))
 
 
 def test_a_simulated_camera_clock_is_ahead_and_drifts_as_it_is_told_to():
@@ -172,7 +172,7 @@ def test_what_others_have_set_for_mujoco_neither_stops_the_simulation_nor_hides_
     """MUJOCO_GL and PYOPENGL_PLATFORM as robosuite #409 and Gymnasium #726 advise, where either may be missing."""
     found = [
         subprocess.run(
-            [sys.executable, "-c", "from gwm_core.sim.camera import choose_renderer; print(choose_renderer())"],
+            [sys.executable, "-c", "from gwm_core.sim.cameras import choose_renderer; print(choose_renderer())"],
             env=os.environ | told, capture_output=True, text=True, check=False,
         ).stdout
         for told in ({"MUJOCO_GL": wish, "PYOPENGL_PLATFORM": wish}, {"MUJOCO_GL": "", "PYOPENGL_PLATFORM": ""})

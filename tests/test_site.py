@@ -5,9 +5,9 @@ import pytest
 import yaml
 from scipy.spatial.transform import Rotation
 
-from gwm_core.control.kinematics import HOME_Q, fk
-from gwm_core.control.limits import DESK, FR3, LAB, PROFILES
 from gwm_core.errors import InputError
+from gwm_core.geometry.kinematics import HOME_Q, fk
+from gwm_core.geometry.limits import DESK, FR3, LAB, PROFILES
 from gwm_core.site import Camera, address, load_site, motion_site, mounts, simulation_site
 from gwm_core.types import ArmState
 
@@ -204,16 +204,16 @@ def test_mounts_are_the_cameras_places_in_words_a_shell_leaves_alone(tmp_path):
 
 
 def test_site_check_says_which_camera_misses_the_workspace(tmp_path, monkeypatch, capsys):
-    from gwm import cli
+    from gwm.cli.main import main
 
     values = site_dict()
     file = write(tmp_path, values)
     monkeypatch.setattr("sys.argv", ["gwm", "site", "check", str(file)])
-    assert cli.main() == 0 and "misses the workspace" not in capsys.readouterr().out
+    assert main() == 0 and "misses the workspace" not in capsys.readouterr().out
     T = np.array(values["cameras"]["side"]["T_base_camera"])
     values["cameras"]["side"]["T_base_camera"] = np.linalg.inv(T).tolist()
     write(tmp_path, values)
-    assert cli.main() == 0
+    assert main() == 0
     assert "cameras.side misses the workspace: 0% of" in (said := capsys.readouterr().out) and "inverted?" in said
 
 

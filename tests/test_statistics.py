@@ -9,10 +9,10 @@ import pytest
 from scipy.stats import beta, binom
 
 from gwm_core.errors import InputError
-from gwm_core.evaluate import sequential
-from gwm_core.evaluate.agreement import kappa, pearson, spearman
-from gwm_core.evaluate.sequential import GO_ON, NO_DIFFERENCE, A, B, Sequential, decide
-from gwm_core.evaluate.statistics import (
+from gwm_core.evaluation.stats import sequential_test
+from gwm_core.evaluation.stats.agreement import kappa, pearson, spearman
+from gwm_core.evaluation.stats.sequential_test import GO_ON, NO_DIFFERENCE, A, B, Sequential, decide
+from gwm_core.evaluation.stats.success_rates import (
     better,
     discordant,
     holm,
@@ -266,7 +266,7 @@ def test_one_comparison_is_as_many_and_a_decision_is_not_taken_back():
 def test_nobody_undecided_is_further_apart_than_is_kept(monkeypatch):
     courses = won(*pairs(0.3, 0.75, 60, runs=500))
     narrow = decide(courses, 60, 0.05)
-    monkeypatch.setattr(sequential, "_width", lambda n_max, alpha: n_max + 2)
+    monkeypatch.setattr(sequential_test, "_width", lambda n_max, alpha: n_max + 2)
     np.testing.assert_array_equal(narrow, decide(courses, 60, 0.05))
 
 

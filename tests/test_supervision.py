@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from test_gate_stops import AWAY, ready, violations
 
-from gwm_core.control.gate import GateConfig, State
-from gwm_core.control.supervision import LONGEST_VALIDITY, MODES, Approval, Surprise
+from gwm_core.control.gate.gate import GateConfig, State
+from gwm_core.control.gate.supervision import LONGEST_VALIDITY, MODES, Approval, Surprise
 from gwm_core.errors import InputError
 
 HASH = "ab" * 32

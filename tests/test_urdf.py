@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gwm_core.control.body import CAPSULES
-from gwm_core.control.kinematics import fk, link_frames
-from gwm_core.control.limits import FR3
+from gwm_core.geometry.capsules import CAPSULES
+from gwm_core.geometry.kinematics import fk, link_frames
+from gwm_core.geometry.limits import FR3
 from gwm_core.topics import ARM_JOINTS, FINGER_JOINTS
 
 xacro = pytest.importorskip("xacro")

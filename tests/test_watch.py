@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gwm_core.scene.watch import Backoff, DeviceClock, Picture, Watch, WatchConfig
+from gwm_core.scene.stream_monitor import Backoff, DeviceClock, Picture, Watch, WatchConfig
 
 MS = 1_000_000
 CONFIG = WatchConfig(8, 6, 10.0)

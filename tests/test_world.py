@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from gwm_core.control.kinematics import from_rows
 from gwm_core.errors import InputError
-from gwm_core.learn.fit import make_optimizers
-from gwm_core.learn.train import parameters
+from gwm_core.geometry.kinematics import from_rows
 from gwm_core.model.config import VAES, WORLDS, named_config
-from gwm_core.model.dit import rotary, turn
+from gwm_core.model.transformer import rotary, turn
 from gwm_core.model.vae import VAE
-from gwm_core.model.world import World
+from gwm_core.model.world_model import World
 from gwm_core.scene.gaussians import MEANS, sample
-from gwm_core.scene.track import find_riders, follow, follow_all
+from gwm_core.scene.token_tracking import find_riders, follow, follow_all
+from gwm_core.training.train import parameters
+from gwm_core.training.training_loop import make_optimizers
 
 VAE_CONFIG, WORLD_CONFIG = named_config("tiny", VAES)[0], named_config("tiny", WORLDS)[0]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from gwm_core.errors import InputError
-from gwm_core.yaml_files import read_yaml, text
+from gwm_core.files.yaml_files import read_yaml, text
 
 
 def read(tmp_path, content):

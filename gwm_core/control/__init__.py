@@ -1,1 +1,1 @@
-"""Limits, kinematics, tracking, gate and judge. Nothing in here imports torch."""
+"""Targets, the follower of the reference, stops and teleoperation. Nothing in here imports torch."""

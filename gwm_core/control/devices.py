@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gwm_core.control.limits import ArmLimits
+from gwm_core.geometry.limits import ArmLimits
 
 DIRECTIONS = ("x", "y", "z", "roll", "pitch", "yaw")
 FULL = 1.5  # a driver scales full deflection to 1; spacenav_node can exceed it a little, raw counts exceed it by far

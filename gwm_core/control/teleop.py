@@ -17,9 +17,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from gwm_core.control.devices import Device, leader_misfit
-from gwm_core.control.kinematics import Unreachable, fk, pose_error, solve, to_rows
-from gwm_core.control.limits import FR3, ArmLimits, Workspace
 from gwm_core.errors import InputError
+from gwm_core.geometry.kinematics import Unreachable, fk, pose_error, solve, to_rows
+from gwm_core.geometry.limits import FR3, ArmLimits, Workspace
 from gwm_core.types import OPEN_WIDTH, Chunk
 
 _STEP = 0.01  # [s] of the integration

@@ -1,1 +1,1 @@
-"""Episodes on disk and pictures of them."""
+"""Episodes on disk, read and checked."""

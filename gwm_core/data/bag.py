@@ -22,7 +22,7 @@ from mcap.stream_reader import breakup_chunk
 from rosbags.typesys.store import SerdeError
 from zstandard import ZstdError
 
-from gwm_core.data.cdr import deserialize
+from gwm_core.data.ros_messages import deserialize
 from gwm_core.errors import InputError
 
 DAMAGE = (OSError, McapError, ZstdError, SerdeError, struct.error, EOFError, LookupError, ValueError, TypeError,

@@ -7,7 +7,6 @@ The messages are stock ROS 2 ones, written and read by rosbags, so neither side 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -23,21 +22,23 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from gwm_core import topics
 from gwm_core.data.bag import DAMAGE, Picture, Pictures, files
-from gwm_core.data.cdr import DEPTH_HEADER, STORE, serialized
-from gwm_core.data.info import checked
+from gwm_core.data.episode_info import checked
 from gwm_core.data.off_task import Interval, off_task_intervals
+from gwm_core.data.ros_messages import DEPTH_HEADER, STORE, serialized
 from gwm_core.data.streams import Streams, is_camera
 from gwm_core.errors import InputError
-from gwm_core.joints import GRIPPER_TIMEOUT
-from gwm_core.json_files import to_json
-from gwm_core.scene.camera import to_opencv
-from gwm_core.scene.camera_info import CameraModel, read_camera_info
+from gwm_core.files.atomic_write import PARTIAL, to_disk
+from gwm_core.files.checksums import sha256
+from gwm_core.files.json_files import to_json
+from gwm_core.geometry.camera import to_opencv
+from gwm_core.geometry.camera_info import CameraModel, read_camera_info
+from gwm_core.joint_states import GRIPPER_TIMEOUT
 from gwm_core.site import Camera
 from gwm_core.sync import Sync, joints_at
 from gwm_core.types import OPEN_WIDTH, ArmState, Frame
 
 INFO, _INFO_MOST = "episode.json", 4 << 20  # [bytes]
-PARTIAL, BROKEN, TRASH = ".partial", ".broken", "trash"  # being written; being recovered; discarded
+BROKEN, TRASH = ".broken", "trash"  # being recovered; discarded
 _SILENT = 50_000_000  # [ns]
 FORMAT = 2  # 1, without the key: the camera infos of `gwm collect` had pixel centres at + 0.5
 
@@ -120,21 +121,6 @@ def throw_away(path: Path) -> Path:
 
 def _text(info: dict) -> str:
     return to_json(info, indent=1) + "\n"
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def to_disk(path: Path) -> None:
-    """Have a file or folder on disk when this returns."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class Sent(NamedTuple):

@@ -9,12 +9,14 @@ import numpy as np
 
 from gwm_core import topics
 from gwm_core.data.bag import Bag, Pictures, Received
-from gwm_core.data.cdr import deserialize
-from gwm_core.data.clock import SET, set_ahead, strays, times_set_back
+from gwm_core.data.ros_messages import deserialize
 from gwm_core.errors import InputError
 
 _JOINTS, _IMAGE = "sensor_msgs/msg/JointState", "sensor_msgs/msg/CompressedImage"
 _INFO = "sensor_msgs/msg/CameraInfo"
+_CLOCK_SET = 100_000_000  # [ns] that stamps of one stream run back by where the clock was set
+_ALONE = 60_000_000_000  # [ns] from the next by which the first or last stamp of a stream is nobody's
+_AHEAD = 1_000_000_000  # [ns] that stamps run ahead of the log time by
 
 
 @dataclass
@@ -78,7 +80,7 @@ class Streams:
     def _unite(self) -> None:
         """Leave out what is of another time, stamps that came twice, and stamps that are nobody's; sort the rest."""
         for topic, stream in self.of.items():
-            if (stray := strays(np.array(stream.stamps))).any():
+            if (stray := _strays(np.array(stream.stamps))).any():
                 self.notes.append(f"{topic}: {stray.sum()} stamps far from those before and after, left out")
                 stream.take(~stray)
         if topics.JOINT_STATES in self.of:
@@ -92,10 +94,10 @@ class Streams:
     def _cut(self, joints: Stream) -> None:
         """Keep the longest stretch between two settings of the clock, in all streams."""
         stamps = np.array(joints.stamps)
-        if ahead := set_ahead(stamps, np.array(joints.logged)):
+        if ahead := _set_ahead(stamps, np.array(joints.logged)):
             told = ", ".join(f"{seconds:.1f} s" for seconds in ahead)
             self.notes.append(f"the clock was set ahead by {told} while it was recorded: there is nothing in between")
-        piece = times_set_back(stamps)
+        piece = _times_set_back(stamps)
         jumps = np.flatnonzero(np.diff(piece)) + 1
         pieces = {topic: self._pieces(topic, stream, jumps, joints.order) for topic, stream in self.of.items()}
         if not len(jumps):
@@ -112,12 +114,12 @@ class Streams:
 
     def _pieces(self, topic: str, stream: Stream, jumps: np.ndarray, order: list[int]) -> np.ndarray:
         """How often the clock was set back before each message."""
-        own = times_set_back(np.array(stream.stamps))
+        own = _times_set_back(np.array(stream.stamps))
         if len(own) and own[-1] == len(jumps):
             return own
         if stream.kind == _IMAGE:
             raise InputError(
-                f"stamps of {topic} run back {own[-1] if len(own) else 0} times by more than {SET * 1e-9:.1f} s, "
+                f"stamps of {topic} run back {own[-1] if len(own) else 0} times by more than {_CLOCK_SET * 1e-9:.1f} s, "
                 f"those of the joints {len(jumps)} times: which image is of when is not known"
             )
         return np.searchsorted([order[k] for k in jumps], stream.order, "right")
@@ -165,3 +167,27 @@ def _wanted(topic: str, kind: str) -> bool:
     if topic == topics.STATUS:
         return True
     return kind in (_JOINTS, _IMAGE, _INFO) and "imagination/" not in topic
+
+
+def _strays(stamps: np.ndarray) -> np.ndarray:
+    """Which stamps (S,) of a stream, in the order they came in, are alone in their time: a device's slip.
+
+    At the ends such are 0, of a driver that knows no time yet, and what a counter holds when it rolls over.
+    """
+    stray = np.zeros(len(stamps), bool)
+    if len(stamps) > 2:
+        stray[[0, -1]] = np.abs(stamps[[1, -2]] - stamps[[0, -1]]) > _ALONE
+    before, it, after = stamps[:-2], stamps[1:-1], stamps[2:]
+    stray[1:-1] = (before <= after) & ((it < before - _CLOCK_SET) | (it > after + _CLOCK_SET))
+    return stray
+
+
+def _times_set_back(stamps: np.ndarray) -> np.ndarray:
+    """How often the clock was set back before each message (S,) of a stream, in the order they came in."""
+    return np.concatenate([[0], np.cumsum(np.diff(stamps) < -_CLOCK_SET)]).astype(np.int64)[: len(stamps)]
+
+
+def _set_ahead(stamps: np.ndarray, logged: np.ndarray) -> list[float]:
+    """By how much [s] stamps (S,) ran ahead of the log times (S,); a recorder that logs stamps cannot tell."""
+    ahead = np.diff(stamps) - np.diff(logged)
+    return (ahead[ahead > _AHEAD] * 1e-9).tolist()

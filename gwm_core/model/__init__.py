@@ -1,1 +1,1 @@
-"""Networks: blocks, flow matching, policy."""
+"""The networks, their configurations and their checkpoints."""

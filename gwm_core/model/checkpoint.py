@@ -12,12 +12,12 @@ from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 from gwm_core.errors import InputError
-from gwm_core.json_files import to_json, write_json
+from gwm_core.files.json_files import to_json, write_json
 from gwm_core.model.image_model import ImageModel
 from gwm_core.model.policy import Policy
 from gwm_core.model.vae import VAE
-from gwm_core.model.weights import MANIFESTS, digest, read_weights
-from gwm_core.model.world import World
+from gwm_core.model.weights_file import MANIFESTS, digest, read_weights
+from gwm_core.model.world_model import World
 
 WEIGHTS, MANIFEST = "policy.safetensors", MANIFESTS["policy"]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gwm_core.model.config import ImageModelConfig
-from gwm_core.model.world import ACTION
+from gwm_core.model.world_model import ACTION
 
 CONTEXT = 2  # past pictures
 _GROUPS = 8

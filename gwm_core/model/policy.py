@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from gwm_core.model.config import PolicyConfig
-from gwm_core.model.diffusion import euler, noised
-from gwm_core.model.dit import DiTBlock, EncoderBlock
+from gwm_core.model.flow_matching import euler, noised
+from gwm_core.model.transformer import DiTBlock, EncoderBlock
 
 ACTION = 10
 _POINT_SCALE = 30.0  # 1 / (about 3 cm): brings offsets within a patch near one

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from gwm_core.model.config import VAEConfig
-from gwm_core.model.dit import CrossAttention, EncoderBlock, attend, join_heads, mlp, split_heads
 from gwm_core.model.policy import fourier
+from gwm_core.model.transformer import CrossAttention, EncoderBlock, attend, join_heads, mlp, split_heads
 from gwm_core.render.projection import rotation_matrices
 from gwm_core.scene.gaussians import COLORS, MEANS, OPACITY, QUATS, SCALES
-from gwm_core.scene.track import follow_all
+from gwm_core.scene.token_tracking import follow_all
 
 FEATURES = 3 + 9 + 3 + 1  # log scales, rotation, colour, opacity
 _POINT_SCALE = 30.0  # 1 / (about 3 cm)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from skimage.metrics import structural_similarity
 
-from gwm_core.render import rasterize
-from gwm_core.scene.camera import back_project
+from gwm_core.geometry.camera import back_project
+from gwm_core.render.api import rasterize
 from gwm_core.scene.gaussians import COLORS, MEANS, OPACITY, QUATS, SCALES
 from gwm_core.scene.lift import LiftConfig
 from gwm_core.types import Frame

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from gwm_core.control.body import distance_to_arm
+from gwm_core.geometry.capsules import distance_to_arm
 from gwm_core.scene.gaussians import MEANS, QUATS
 from gwm_core.types import Frame
 

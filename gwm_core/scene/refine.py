@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from gwm_core.render import rasterize
+from gwm_core.render.api import rasterize
 from gwm_core.scene.gaussians import COLORS, MEANS, OPACITY, QUATS, SCALES
 from gwm_core.types import Frame
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gwm_core.control.kinematics import fk, to_rows
+from gwm_core.geometry.kinematics import fk, to_rows
 from gwm_core.sim.scene import PLATE_HEIGHT
 from gwm_core.types import CHUNK_DT, CHUNK_ROWS, OPEN_WIDTH, Observation
 

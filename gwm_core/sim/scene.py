@@ -14,10 +14,10 @@ import fast_simplification
 import mujoco
 import numpy as np
 
-from gwm_core.control.limits import FR3
 from gwm_core.errors import InputError
-from gwm_core.scene.camera import look_at
-from gwm_core.sim.camera_poses import CAMERAS
+from gwm_core.geometry.camera import look_at
+from gwm_core.geometry.limits import FR3
+from gwm_core.geometry.simulated_cameras import CAMERAS
 
 CUBE_COLORS = {
     "red": (0.85, 0.10, 0.10),

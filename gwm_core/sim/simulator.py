@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import mujoco
 import numpy as np
 
-from gwm_core.control.kinematics import HOME_Q, fk_jacobian, pose_error
+from gwm_core.geometry.kinematics import HOME_Q, fk_jacobian, pose_error
 from gwm_core.sim.scene import CUBE_COLORS, KV_OVER_KP, TIMESTEP, Layout, apply_layout, build_model
-from gwm_core.sim.trajectory import Quintic
+from gwm_core.sim.trajectory_controller import Quintic
 from gwm_core.types import OPEN_WIDTH
 
 GRIPPER_SPEED = 0.1  # [m/s] Franka hand default

@@ -14,19 +14,19 @@ import yaml
 rclpy = pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray
-from gwm import messages
-from gwm.camera_node import CameraNode
-from gwm.graph import environment
-from gwm.node import RELIABLE, SENSOR
-from gwm.realsense import DeviceGone, RealSense, Shot, recording
+from gwm.graph.process_list import environment
+from gwm.hardware.realsense import DeviceGone, RealSense, Shot, recording
+from gwm.nodes.camera_node import CameraNode
+from gwm.ros import messages
+from gwm.ros.node import RELIABLE, SENSOR
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import CameraInfo, Image
 from software_camera import CENTRE, FOCAL, HEIGHT, HZ, WIDTH, Bus, Film, SoftwareCamera, picture
 
 from gwm_core import topics
 from gwm_core.errors import InputError
-from gwm_core.scene.camera_info import read_camera_info
-from gwm_core.scene.watch import Picture, WatchConfig
+from gwm_core.geometry.camera_info import read_camera_info
+from gwm_core.scene.stream_monitor import Picture, WatchConfig
 from gwm_core.sync import MS
 
 K = np.array([[FOCAL, 0, CENTRE[0] + 0.5], [0, FOCAL, CENTRE[1] + 0.5], [0, 0, 1]])
@@ -298,7 +298,7 @@ def test_the_process_tells_in_one_line_what_is_missing(tmp_path, change, paramet
     camera.pop(change, None)
     file = tmp_path / "site.yaml"
     file.write_text(yaml.safe_dump({"cameras": {"front": camera}}))
-    words = [sys.executable, "-m", "gwm.camera_node", "--ros-args", "-p", f"site:={file}", *parameters]
+    words = [sys.executable, "-m", "gwm.nodes.camera_node", "--ros-args", "-p", f"site:={file}", *parameters]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     lines = [line for line in done.stderr.splitlines() if line.startswith("gwm:")]
     assert done.returncode == 2 and len(lines) == 1 and named in lines[0], done.stderr

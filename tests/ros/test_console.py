@@ -9,16 +9,16 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from gwm import messages
-from gwm.graph import graph
-from gwm.supervise import Supervisor
+from gwm.console.access import OPERATOR, cookie_name
+from gwm.graph.process_list import graph
+from gwm.process.supervisor import Supervisor
+from gwm.ros import messages
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from websockets.sync.client import connect
 
 from gwm_core import topics
-from gwm_core.control.access import OPERATOR, cookie_name
-from gwm_core.data.replay import read_replay
+from gwm_core.evaluation.replay_timeline import read_replay
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 

@@ -9,15 +9,15 @@ import pytest
 pytest.importorskip("rclpy")
 
 from geometry_msgs.msg import PoseStamped
-from gwm import messages
-from gwm.arm import Arm
-from gwm.graph import graph
-from gwm.supervise import Supervisor
+from gwm.graph.process_list import graph
+from gwm.hardware.arm_adapters import Arm
+from gwm.process.supervisor import Supervisor
+from gwm.ros import messages
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from gwm_core import topics
-from gwm_core.control.kinematics import HOME_Q, fk
+from gwm_core.geometry.kinematics import HOME_Q, fk
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 

@@ -12,16 +12,17 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from gwm import bench_e2e, demo
+from gwm.tools import demo
 from test_live_graph import children_of
 
-from gwm_core.data.recover import recover
+from benchmarks.live import latency
+from gwm_core.data.episode_recovery import recover
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 def start(folder, *more):
-    command = [sys.executable, "-m", "gwm.cli", "demo", "--policy", "expert", "--no-imagination", "--headless"]
+    command = [sys.executable, "-m", "gwm", "demo", "--policy", "expert", "--no-imagination", "--headless"]
     return subprocess.Popen(
         [*command, "--out", str(folder), *more], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         process_group=0,
@@ -85,4 +86,4 @@ def test_a_graph_of_which_nothing_was_heard_has_its_table_too(operator, capsys):
     said = capsys.readouterr().out
     assert "0 of 3 ended; not ready after 180 s: gate, sim" in said and "0 violations in 0 commands" in said
     json.loads(json.dumps(figures, allow_nan=False))
-    assert bench_e2e._table([figures]) == {}
+    assert latency._table([figures]) == {}

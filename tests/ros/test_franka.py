@@ -6,9 +6,9 @@ import yaml
 
 pytest.importorskip("rclpy")
 
-from gwm.franka import ERROR_RECOVERY
-from gwm.graph import graph
-from gwm.supervise import Supervisor
+from gwm.graph.process_list import graph
+from gwm.hardware.franka import ERROR_RECOVERY
+from gwm.process.supervisor import Supervisor
 from rclpy.action import ActionServer
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
@@ -232,7 +232,7 @@ def test_silence_is_a_fault_and_ends_with_a_recovery(operator, driver, superviso
 @pytest.fixture
 def robot(operator, driver):
     """The gate's side of the drivers, without the gate."""
-    from gwm.franka import Robot
+    from gwm.hardware.franka import Robot
 
     node = Node("alone")
     node.placed, node.stops = [], []

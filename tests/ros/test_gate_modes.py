@@ -9,9 +9,9 @@ import pytest
 
 rclpy = pytest.importorskip("rclpy")
 
-from gwm.graph import environment, graph
-from gwm.operator import Operator
-from gwm.supervise import Supervisor
+from gwm.graph.process_list import environment, graph
+from gwm.process.supervisor import Supervisor
+from gwm.ros.operator_client import Operator
 from sensor_msgs.msg import JointState
 
 from gwm_core import topics

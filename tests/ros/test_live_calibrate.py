@@ -15,13 +15,13 @@ rclpy = pytest.importorskip("rclpy")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from boards import HEIGHT, WIDTH, K, views
-from gwm import messages
-from gwm.graph import environment
-from gwm.node import RELIABLE, now_ns
+from gwm.graph.process_list import environment
+from gwm.ros import messages
+from gwm.ros.node import RELIABLE, now_ns
 from sensor_msgs.msg import CameraInfo, Image, JointState
 
 from gwm_core import topics
-from gwm_core.scene.calibrate import difference
+from gwm_core.calibration.hand_eye import difference
 from gwm_core.site import load_site
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -65,7 +65,7 @@ def test_views_are_taken_at_rest_and_calibrate_the_camera(monkeypatch, tmp_path)
     rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     node = rclpy.create_node("arm_and_camera")
     words = ["calibrate", "--camera", "front", "--mount", "base", "--site", "site.yaml"]
-    command = subprocess.Popen([sys.executable, "-u", "-m", "gwm.cli", *words], cwd=tmp_path, env=os.environ.copy(),
+    command = subprocess.Popen([sys.executable, "-u", "-m", "gwm", *words], cwd=tmp_path, env=os.environ.copy(),
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)  # fmt: skip
     try:
         arm = ArmAndCamera(node)

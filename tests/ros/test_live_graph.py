@@ -14,9 +14,9 @@ import yaml
 
 pytest.importorskip("rclpy")
 
-from gwm import messages
-from gwm.graph import command, graph
-from gwm.supervise import Supervisor
+from gwm.graph.process_list import command, graph
+from gwm.process.supervisor import Supervisor
+from gwm.ros import messages
 from sensor_msgs.msg import CompressedImage, JointState
 from std_msgs.msg import Float64MultiArray, String
 
@@ -97,7 +97,7 @@ def test_a_dead_policy_means_ramp_hold_respawn_and_no_motion_until_the_operator_
 
 def start_up(tmp_path):
     child = subprocess.Popen(
-        [sys.executable, "-m", "gwm.cli", "up", "policy:=expert", f"record:={tmp_path}"],
+        [sys.executable, "-m", "gwm", "up", "policy:=expert", f"record:={tmp_path}"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
     return child

@@ -10,7 +10,7 @@ pytest.importorskip("rclpy")
 
 BAD = """
 from rclpy.node import Node
-from gwm.node import spin
+from gwm.ros.node import spin
 
 class Bad(Node):
     def __init__(self):
@@ -36,7 +36,7 @@ from dataclasses import dataclass
 import rclpy
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from gwm.node import declare, spin
+from gwm.ros.node import declare, spin
 
 @dataclass(frozen=True)
 class Numbers:

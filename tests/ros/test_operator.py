@@ -7,11 +7,11 @@ import pytest
 rclpy = pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray
-from gwm import messages, operator
-from gwm.live import INTERRUPTED, ending
-from gwm.node import EVERY, RELIABLE, now_ns, subscribe_to_all
-from gwm.operator import GraphOver, Refused, Trouble
-from gwm.supervise import open_log
+from gwm.process.session import INTERRUPTED, ending
+from gwm.process.supervisor import open_log
+from gwm.ros import messages, operator_client
+from gwm.ros.node import EVERY, RELIABLE, now_ns, subscribe_to_all
+from gwm.ros.operator_client import GraphOver, Refused, Trouble
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
 from std_msgs.msg import UInt64
@@ -84,7 +84,7 @@ def troubled(domain):
     context = rclpy.Context()
     rclpy.init(context=context, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
-    node, own = Troubled(), operator.Operator()
+    node, own = Troubled(), operator_client.Operator()
     executor = MultiThreadedExecutor(4)
     executor.add_node(node)
     thread = threading.Thread(target=executor.spin, daemon=True)
@@ -119,7 +119,7 @@ def test_it_homes_and_arms_in_spite_of_refusals_and_stops_that_pass(troubled):
 
 def test_what_is_refused_for_good_is_trouble_with_its_reason(troubled, monkeypatch):
     node, own = troubled
-    monkeypatch.setattr(operator, "GRANTED", 1.0)
+    monkeypatch.setattr(operator_client, "GRANTED", 1.0)
     node.state, node.cause, node.refusals = "DISARMED", "not armed yet", 1000
     with pytest.raises(Refused, match="gate/arm: no fresh joint state"):
         own.arm(go_on)
@@ -129,7 +129,7 @@ def test_what_is_refused_for_good_is_trouble_with_its_reason(troubled, monkeypat
 
 def test_a_save_is_waited_for_while_it_gets_on_and_not_for_ever(troubled, monkeypatch):
     node, own = troubled
-    monkeypatch.setattr(operator, "PATIENCE", 1.2)  # [s]; writing takes two, a message every 50 ms
+    monkeypatch.setattr(operator_client, "PATIENCE", 1.2)  # [s]; writing takes two, a message every 50 ms
     own.wish("recorder/save", go_on)
     assert node.waiting == 0 and any("messages are to be written before it" in text for text in own.said)
     node.written.clear()

@@ -38,7 +38,7 @@ def test_it_builds_and_installs_launch_files_and_weights(tmp_path):
     assert (tmp_path / "install/gwm/lib/gwm/gate_node").exists()
     assert (tmp_path / "install/setup.bash").exists()
     (package,) = (tmp_path / "install/gwm/lib").glob("python3*/site-packages")
-    code = f"import sys; sys.path.insert(0, {str(package)!r}); import gwm.graph"
+    code = f"import sys; sys.path.insert(0, {str(package)!r}); import gwm.graph.process_list"
     alone = subprocess.run([sys.executable, "-S", "-I", "-c", code], capture_output=True, text=True, check=False)
     assert "gwm was built without gwm_core" in alone.stderr and "--symlink-install" in alone.stderr
 

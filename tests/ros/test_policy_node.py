@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 rclpy = pytest.importorskip("rclpy")
-from gwm import messages
-from gwm.node import RELIABLE, now_ns
+from gwm.ros import messages
+from gwm.ros.node import RELIABLE, now_ns
 from sensor_msgs.msg import CameraInfo, Image, JointState
 
 from gwm_core import topics
-from gwm_core.control.kinematics import HOME_Q
-from gwm_core.scene.camera import intrinsics
-from gwm_core.sim.camera_poses import CAMERAS
+from gwm_core.geometry.camera import intrinsics
+from gwm_core.geometry.kinematics import HOME_Q
+from gwm_core.geometry.simulated_cameras import CAMERAS
 from gwm_core.sync import MS
 
 pytestmark = pytest.mark.slow
@@ -63,7 +63,7 @@ class Drivers:
 
 
 def test_what_keeps_a_policy_from_planning_is_named(operator):
-    command = [sys.executable, "-m", "gwm.policy_node", "--ros-args", "-p", f"policy:={MODEL}"]
+    command = [sys.executable, "-m", "gwm.nodes.policy_node", "--ros-args", "-p", f"policy:={MODEL}"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     drivers = Drivers(operator)
 

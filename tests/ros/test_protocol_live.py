@@ -8,16 +8,16 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from gwm.graph import share
-from gwm.protocol_live import POLICIES, STARTS, run_live, verdict
-from gwm.referee import Referee
+from gwm.graph.process_list import share
+from gwm.tools.protocol_live import POLICIES, STARTS, run_live, verdict
+from gwm.tools.trial_monitor import Referee
 from test_console import Page
 
-from gwm_core.control.limits import DESK
 from gwm_core.data.contact_sheet import stills
 from gwm_core.data.episode import INFO, list_episodes
-from gwm_core.evaluate.journal import EPISODES, Journal
-from gwm_core.evaluate.protocol import Protocol, Task, begin, read_key
+from gwm_core.evaluation.protocol.definition import Protocol, Task, begin, read_key
+from gwm_core.evaluation.protocol.journal import EPISODES, Journal
+from gwm_core.geometry.limits import DESK
 from gwm_core.site import simulation_site
 
 QUIET = {"console": 0, "viewer": False, "imagination": False}

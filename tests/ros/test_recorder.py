@@ -9,13 +9,13 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from gwm.graph import graph
-from gwm.supervise import Supervisor
+from gwm.graph.process_list import graph
+from gwm.process.supervisor import Supervisor
 
 from gwm_core import topics
-from gwm_core.data.check import problems
+from gwm_core.data.checks import problems
 from gwm_core.data.episode import INFO
-from gwm_core.data.recover import recover, salvaged
+from gwm_core.data.episode_recovery import recover, salvaged
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("rclpy")
-from gwm import supervise
-from gwm.graph import END_WITH_PARENT, NodeSpec
-from gwm.supervise import Supervisor, open_log
+from gwm.graph.process_list import END_WITH_PARENT, NodeSpec
+from gwm.process import supervisor as supervise
+from gwm.process.supervisor import Supervisor, open_log
 
 SLEEPS = "import signal, time; signal.signal(signal.SIGINT, lambda *_: exit()); print('up', flush=True); time.sleep(60)"
 CODES = {"gate": SLEEPS, "fails": "exit(1)", "refused": "exit(2)", "deaf": SLEEPS.replace("exit()", "None")}

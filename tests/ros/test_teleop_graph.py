@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from gwm.graph import graph
-from gwm.supervise import Supervisor
+from gwm.graph.process_list import graph
+from gwm.process.supervisor import Supervisor
 from sensor_msgs.msg import Joy
 from teleoperated import AXES, BUTTONS, JOY_PERIOD, SEED, TREMOR, read_recording
 

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from gwm.calibrate import run_calibrate
-from gwm.cli import _parser
+from gwm.cli.main import _parser
+from gwm.tools.calibrate import run_calibrate
 
 from gwm_core.errors import InputError
 
@@ -56,7 +56,7 @@ def test_the_commands_of_the_tutorial_run_to_its_end(tmp_path):
         text = text.replace(large, small)
     script = "\n".join(re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S))
     assert script.count("./gwm") >= 11
-    gwm = f"{sys.executable} -m gwm.cli"
+    gwm = f"{sys.executable} -m gwm"
     script = "set -e\n" + re.sub(r"\./gwm doctor.*", "true", script).replace("./gwm", gwm)
     variables = os.environ | {"ROS_DOMAIN_ID": str(random.SystemRandom().randint(1, 100))}
     done = subprocess.run(

@@ -16,7 +16,7 @@ if importlib.util.find_spec("gwm_core") is None:  # under ROS's own Python, whic
     sys.path.append(str(_root))
 
 if any(word.startswith("gwm.") and word.endswith("_node") for word in sys.orig_argv):
-    from gwm.graph import end_with_parent
+    from gwm.graph.process_list import end_with_parent
 
     signal.signal(signal.SIGINT, lambda *_: os._exit(0))  # a node that is told to end while it still imports just ends
     end_with_parent()  # before imports that take seconds, in which the starter may end

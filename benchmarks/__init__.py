@@ -1,0 +1,8 @@
+"""Measurements against a named reference in the same run. ``gwm bench`` runs them from the repository."""
+
+import os
+from pathlib import Path
+
+_ROOT = str(Path(__file__).resolve().parents[1])
+if _ROOT not in os.environ.get("PYTHONPATH", "").split(os.pathsep):  # for the processes that a benchmark starts
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH"))))

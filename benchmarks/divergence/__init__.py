@@ -1,0 +1,1 @@
+"""Whether the world model notices what no plan expected."""

@@ -1,0 +1,1 @@
+"""The gate without ROS: fuzzing, and every fault that can be simulated."""

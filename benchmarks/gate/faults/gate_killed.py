@@ -1,0 +1,109 @@
+"""The gate's process dies in mid-motion: what the arm does then, as each controller would have it.
+
+A trajectory controller carries out the stop tail that goes with every command. An impedance controller such as CRISP's
+holds the last target for ever; the physics simulation, driven by positions alone, shows how the arm comes to rest.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from benchmarks.gate.faults.table import run
+from benchmarks.gate.simulated_arm import Rig
+from benchmarks.gate.trials import FAST, Outcome, Scenario, moving
+from gwm_core.control.command_checker import columns, judge, judge_states
+from gwm_core.control.gate.gate import Command
+from gwm_core.control.loop_timing import TRAJECTORY_DELAY
+from gwm_core.control.stop_trajectory import Brake
+from gwm_core.geometry.kinematics import fk
+from gwm_core.sim.scene import TIMESTEP
+from gwm_core.sim.simulator import Simulator
+from gwm_core.sim.tasks import sample_layout
+
+REST = 0.01  # [rad/s]
+WATCHED = 0.6  # [s] after the kill
+LIMIT = 0.100  # [s] until it slows down
+
+
+class Killed:
+    """Stages kills and keeps how far [m] the TCP went after each, and how long [s] until it rested."""
+
+    def __init__(self):
+        self.travel: list[float] = []
+        self.resting: list[float] = []
+        self._sim = Simulator()
+        self._sim.reset(sample_layout("lift", 0))
+
+    def trajectory_controller(self, rng) -> Outcome:
+        """The tail went out with the last command, as gwm.hardware.arm_adapters sends it, which is due after a delay and a period."""
+        rig = moving(rng)
+        last = rig.sent[-1]
+        tail = [Command(state, last.width, last.plan) for state in Brake(rig.dt).tail(last.reference)]
+        q, dq, ddq, latched = columns([*rig.sent, *tail])
+        now = len(rig.sent) - 1 - round(TRAJECTORY_DELAY / rig.dt)  # the first that the arm has not reached
+        after = np.abs(dq[now:]).max(axis=1)
+        self._note(q[now - 1 :], rig.dt * np.arange(1, 1 + len(after)), after)
+        return Outcome(_slows(after, rig.dt), judge(q, dq, ddq, latched).total == 0)
+
+    def holding_controller(self, rng) -> Outcome:
+        """CRISP's law on positions: stiffness times error, less damping times speed."""
+        rig, sim, states = Rig(phases=(rng.uniform(0, 0.02), rng.uniform(0, 0.01))), self._sim, []
+        rig.obeys = False  # the physics does it
+        sim.teleport(rig.q)
+
+        def go_on(seconds: float) -> None:
+            for _ in range(round(seconds / TIMESTEP)):
+                sim.step(TIMESTEP)
+                states.append((sim.time, sim.q, sim.dq))
+
+        def follow(seconds: float) -> None:
+            for _ in range(round(seconds / rig.dt)):
+                command = rig.tick()
+                if command is not None:
+                    sim.command(command.reference.q, np.zeros(7))
+                go_on(rig.dt)
+                rig.q = sim.q
+
+        follow(0.2)
+        rig.arm()
+        follow(0.5)
+        while rig.offer(rig.chunk(rig.q + rng.uniform(-FAST, FAST, 7))):
+            pass
+        follow(rng.uniform(0.3, 0.9))
+        killed = len(states)
+        go_on(WATCHED)
+        times, q, dq = (np.array(part) for part in zip(*states))
+        after = np.abs(dq[killed:]).max(axis=1)
+        self._note(q[killed - 1 :], times[killed:] - times[killed - 1], after)
+        return Outcome(_slows(after, TIMESTEP), bool(after[-1] < REST) and judge_states(times, q, dq).total == 0)
+
+    def _note(self, q: np.ndarray, times: np.ndarray, speed: np.ndarray) -> None:
+        tcp = fk(q)[:, :3, 3]
+        self.travel.append(float(np.linalg.norm(tcp - tcp[0], axis=1).max()))
+        self.resting.append(float(times[speed > REST].max(initial=0.0)))
+
+
+def _slows(speed: np.ndarray, dt: float) -> float:
+    """Seconds until the largest joint speed falls for good."""
+    rising = np.flatnonzero(np.diff(speed) > 1e-3)
+    return dt * float(rising[-1] + 2 if len(rising) else 1)
+
+
+def rows(seed: int, injections: int) -> list[dict]:
+    """Rows of the fault table, with the worst way and time to rest."""
+    result = []
+    for name, stage in (
+        ("stop tail of a trajectory controller", Killed.trajectory_controller),
+        ("last target held by an impedance controller", Killed.holding_controller),
+    ):
+        killed = Killed()
+        row = run(
+            Scenario(24, f"gate killed, {name}: until it slows", LIMIT, partial(stage, killed), injections),
+            seed,
+            least=1,
+        )
+        figures = {"travel_mm": round(1e3 * max(killed.travel), 2), "rest_ms": round(1e3 * max(killed.resting))}
+        result.append(row | figures)
+    return result

@@ -1,0 +1,88 @@
+"""``gwm bench gate`` and ``gwm bench faults``: the gate alone, without ROS, against everything that can be staged."""
+
+from __future__ import annotations
+
+import gc
+import time
+from dataclasses import asdict
+
+import numpy as np
+from gwm.tools.terminal import Bar
+
+from benchmarks.gate.faults.gate_killed import rows as gate_killed
+from benchmarks.gate.faults.table import ELSEWHERE, HARDWARE, run, scenarios
+from benchmarks.gate.fuzz import fuzz
+from benchmarks.gate.recorded_chunks import recorded_plans
+from benchmarks.gate.simulated_arm import Rig
+from gwm_core.control.gate.gate import State
+from gwm_core.files.json_files import write_json
+from gwm_core.geometry.kinematics import HOME_Q
+from gwm_core.types import Chunk
+
+KILLS = 200
+COST_TICKS, PLAN_EVERY = 4000, 50  # periods timed, and periods between two plans
+
+
+def bench_gate(actions: int, seed: int, path: str | None) -> int:
+    """Fuzz the gate; exit 1 when anything that it must not let through got through."""
+    plans, bar = recorded_plans(), Bar(actions, "gate")
+    begun, cpu = time.perf_counter(), time.process_time()
+    report = fuzz(actions, seed, plans, lambda done: bar.to(min(done, actions)))
+    figures = asdict(report) | {"seed": seed, "seconds": time.perf_counter() - begun}
+    figures["cpu_seconds"] = time.process_time() - cpu
+    figures["tick_ms"] = _tick_cost(plans)
+    if path:
+        write_json(path, figures)
+    print(f"{report.actions} actions in {figures['seconds']:.0f} s ({figures['cpu_seconds']:.0f} s of CPU): "
+          f"{report.violations} violations, {report.nonfinite} not finite, {report.partial} half used, "
+          f"{report.unwatched} unwatched")  # fmt: skip
+    cost = ", ".join(f"{name} {ms:.2f} ms" for name, ms in figures["tick_ms"].items())
+    print(f"a period's work in motion, without messages: {cost}")
+    print(f"{report.moving} in motion; {report.plans} plans, {report.accepted} followed; {report.resets} resets; "
+          f"least clearance {1e3 * report.least_clearance:.1f} mm")  # fmt: skip
+    for what, counts in (("broken", report.broken), ("refused", report.refused), ("stops", report.stops)):
+        print(f"{what}: {', '.join(f'{k} {n}' for k, n in sorted(counts.items())) or 'none'}")
+    return int(report.violations + report.nonfinite + report.partial + report.unwatched > 0)
+
+
+def _tick_cost(plans: list[Chunk]) -> dict[str, float]:
+    """Quantiles [ms] of a period's work while plans are followed: joints and beats in, a command out."""
+    rig, times = Rig(), []
+    rig.start()
+    gc.collect()
+    gc.disable()  # as in the gate's process
+    try:
+        for k in range(COST_TICKS):
+            if k % PLAN_EVERY == 0:
+                plan = plans[k // PLAN_EVERY % len(plans)]
+                away = np.where(rig.q > HOME_Q, -1.0, 1.0) * np.abs(plan.q - plan.q[0])  # the same motion, towards home
+                rig.offer(Chunk(rig.stamp(), rig.q + away, plan.width), age=0.0)
+            begun = time.perf_counter()
+            rig.tick()
+            if rig.gate.state is State.RUNNING:
+                times.append(1e3 * (time.perf_counter() - begun))
+    finally:
+        gc.enable()
+    return dict(zip(("p50", "p99", "p99.9"), np.quantile(times, [0.5, 0.99, 0.999]).tolist()))
+
+
+def bench_faults(seed: int, path: str | None) -> int:
+    """Stage every fault that needs no hardware; exit 1 when a row fails."""
+    table = []
+    for scenario in scenarios(recorded_plans()):
+        table.append(run(scenario, seed))
+        _show(table[-1])
+    for row in gate_killed(seed, KILLS):
+        table.append(row)
+        _show(row)
+    left_out = {"hardware": HARDWARE, "elsewhere": ELSEWHERE}
+    if path:
+        write_json(path, {"rows": table, "not_run": left_out, "seed": seed})
+    print(f"not run here: {', '.join(map(str, HARDWARE))} (hardware), {', '.join(map(str, ELSEWHERE))} (other parts)")
+    return int(not all(row["ok"] for row in table))
+
+
+def _show(row: dict) -> None:
+    more = f"  travel {row['travel_mm']:.1f} mm, at rest after {row['rest_ms']} ms" if "travel_mm" in row else ""
+    print(f"{'ok' if row['ok'] else 'FAILED':6} {row['id']:>2}  {row['passed']:>3}/{row['injected']:<3} "
+          f"worst {row['worst_ms']:>7.1f} of {row['limit_ms']:>6.0f} ms  {row['name']}{more}", flush=True)  # fmt: skip

@@ -1,0 +1,129 @@
+"""``gwm bench recording``: cameras at a given size and rate beside the running graph; what of it is in the episode.
+
+The simulated cameras rest. In their place a process of its own replays simulated frames, drawn and disturbed before.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from gwm.graph.process_list import graph
+from gwm.process.session import ending, live
+from gwm.ros import messages
+from gwm.ros.node import SENSOR, STEADY, now_ns, spin
+from gwm.ros.operator_client import Operator, Trouble
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, Image
+
+from gwm_core import topics
+from gwm_core.data.episode import read_episode
+from gwm_core.files.json_files import write_json
+from gwm_core.sim.cameras import CameraRig, choose_renderer
+from gwm_core.sim.simulator import Simulator
+from gwm_core.sim.tasks import sample_layout
+
+START_TIME, SEED, SCENES = 180.0, 9000, 6  # [s], layout, pictures of each camera
+
+
+class Source(Node):
+    """Both cameras, at a steady rate."""
+
+    def __init__(self):
+        super().__init__("source")
+        self._width, self._height, hz = (int(word) for word in sys.argv[1:4])
+        self._frames, self.sent = self._draw(), 0
+        self._K = self._rig.K
+        self._out = {
+            name: [self.create_publisher(kind, topic(topics.prefix_of(name)), SENSOR)
+                   for kind, topic in ((Image, topics.color), (Image, topics.depth), (CameraInfo, topics.info))]
+            for name in self._rig.T_base_camera
+        }  # fmt: skip
+        print("ready", flush=True)
+        sys.stdin.readline()
+        self.create_timer(1 / hz, self._send, clock=STEADY)
+
+    def _draw(self) -> list:
+        sim, self._rig = Simulator(), CameraRig(self._width, self._height, choose_renderer())
+        scenes = []
+        for k in range(SCENES):
+            sim.reset(sample_layout("pick_place", SEED + k))
+            scenes.append(self._rig(sim.snapshot()))
+        return scenes
+
+    def _send(self) -> None:
+        stamp = now_ns(self)
+        for item in self._frames[self.sent % SCENES]:
+            color, depth, info = self._out[item.camera]
+            color.publish(messages.image(stamp, item.camera, item.color))
+            depth.publish(messages.image(stamp, item.camera, item.depth_mm))
+            info.publish(messages.camera_info(stamp, item.camera, self._K, self._width, self._height))
+        self.sent += 1
+
+    def close(self) -> None:
+        """Say how many frames each camera sent."""
+        print(f"sent {self.sent}", flush=True)
+
+
+def bench_recording(width: int, height: int, hz: int, seconds: int, file: str | None) -> int:
+    """Record so long; a line for each topic: sent, lost, dropped by the recorder, in the episode."""
+    out = Path(tempfile.mkdtemp(prefix="gwm_recording_"))
+    nodes = graph(policy="expert", publish_objects=True, record=str(out), console=0)
+    rows: dict[str, dict[str, int]] = {}
+    try:
+        with ending() as end, live(nodes, out / "nodes.log") as (operator, supervisor):
+            operator.need("start", lambda: operator.ready, START_TIME, supervisor.poll_all)
+            _record(rows, operator, supervisor.poll_all, (width, height, hz), seconds, out)
+    finally:
+        shutil.rmtree(out)
+    result = {"width": width, "height": height, "hz": hz, "seconds": seconds, "topics": rows, "trouble": end.trouble}
+    if file:
+        write_json(file, result)
+    print(
+        f"2 x {width}x{height} at {hz} Hz for {seconds:.0f} s: sent, lost on the way, dropped by the recorder, recorded"
+    )
+    for topic, row in rows.items():
+        print(f"  {topic:48} {row['sent']:6} {row['lost']:6} {row['dropped']:6} {row['recorded']:6}")
+    if end.trouble:
+        print(f"it failed: {end.trouble}")
+    return end.code
+
+
+def _record(rows: dict, operator: Operator, poll, shape: tuple[int, int, int], seconds: float, out: Path) -> None:
+    """Fill ``rows``, by topic."""
+    operator.film(False)
+    command = [sys.executable, "-m", __spec__.name, *map(str, shape)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as source:
+        try:
+            if source.stdout.readline().strip() != "ready":
+                raise Trouble("the source of frames did not start")
+            operator.lay("pick_place", SEED, "nominal")
+            operator.wish("recorder/start", poll)
+            operator.arm(poll)
+            source.stdin.write("\n")
+            source.stdin.flush()
+            operator.wait("time", lambda: False, seconds, poll)
+        finally:
+            source.terminate()
+        sent = int(source.stdout.read().split()[-1])
+    operator.wait("the last frames", lambda: False, 1.0, poll)
+    operator.wish("recorder/save", poll)
+    operator.reports.pop("recorder")
+    operator.need("counts", lambda: "recorder" in operator.reports, 10.0, poll)
+    said = operator.reports["recorder"]
+    episode = read_episode(next(out.glob("episode_*[0-9]")))
+    for (camera, kind), stream in episode.images.items():
+        prefix = topics.prefix_of(camera)
+        topic = topics.color(prefix) if kind == "color" else topics.depth(prefix)
+        dropped, recorded = int(said.get(f"dropped {topic}", 0)), len(stream)
+        rows[topic] = {"sent": sent, "lost": sent - dropped - recorded, "dropped": dropped, "recorded": recorded}
+    lost, dropped = (int(said.get(f"{what} {topics.COMMAND}", 0)) for what in ("lost", "dropped"))
+    recorded = len(episode.commands)
+    rows[topics.COMMAND] = {"sent": recorded + lost + dropped, "lost": lost, "dropped": dropped, "recorded": recorded}
+
+
+if __name__ == "__main__":
+    sys.exit(spin(Source))

@@ -1,0 +1,1 @@
+"""How fast rendering, lifting and policies run."""

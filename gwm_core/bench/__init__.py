@@ -1,1 +1,0 @@
-"""The gate on the bench: fuzzing it, and every fault that can be staged without hardware."""

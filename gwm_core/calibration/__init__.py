@@ -1,0 +1,1 @@
+"""Where the cameras are: hand-eye calibration and its checks."""

@@ -1,0 +1,1 @@
+"""The gate: the one place that decides what the arm is commanded."""

@@ -1,0 +1,131 @@
+"""An episode that was never closed, made whole of the chunks that reached the disk."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from mcap.records import Channel, Chunk, McapRecord, Message, Schema
+from mcap.stream_reader import StreamReader
+
+from gwm_core.data.bag import DAMAGE, files, records_of
+from gwm_core.data.episode import BROKEN, INFO, EpisodeWriter, read_info, throw_away
+from gwm_core.errors import InputError
+from gwm_core.files.atomic_write import PARTIAL
+
+_LARGEST = 64 << 20  # [bytes] of a record; a longer one is a damaged length
+
+
+def unfinished(folder: Path) -> list[Path]:
+    """Episodes in and below ``folder`` that were never closed, or not recovered to the end; its trash left out."""
+    found = {path.with_suffix("") for path in Path(folder).rglob(f"*{BROKEN}")}
+    found |= {path.with_suffix("") for path in Path(folder).rglob(f"*{PARTIAL}") if path.is_dir()}
+    return sorted(path for path in found if "trash" not in path.relative_to(folder).parts)
+
+
+def recover(folder: Path, note: Callable[[str], None] = warnings.warn) -> tuple[Path, int, float]:
+    """Make the episode ``folder`` from its ``.partial``, which goes to the trash; interrupted, it can be called again.
+
+    Args:
+        note: told in one line of what is lost of it.
+
+    Returns:
+        the folder, how many messages it has, and the time [s] from the first to the last.
+
+    Raises:
+        InputError: there is nothing to recover, or not a single message.
+    """
+    folder = Path(folder).with_suffix("") if Path(folder).suffix in (PARTIAL, BROKEN) else Path(folder)
+    partial, broken = (folder.with_name(folder.name + ending) for ending in (PARTIAL, BROKEN))
+    if folder.exists():
+        raise InputError(f"{folder} is there already: move {partial} elsewhere if both are wanted")
+    if not broken.is_dir():
+        if not partial.is_dir():
+            raise InputError(f"no {partial} to recover")
+        partial.rename(broken)
+    shutil.rmtree(partial, ignore_errors=True)  # by a recovery that was interrupted
+    info = _begun(broken)
+    files(broken)  # raises before anything is written
+    writer, stamps = EpisodeWriter(folder, info), []
+    for topic, kind, content, stamp in salvaged(broken, note):
+        writer.write_cdr(topic, kind, content, stamp)
+        stamps.append(stamp)
+    if not stamps:
+        writer.abort()
+        shutil.rmtree(writer.partial)
+        size = sum(path.stat().st_size for path in broken.rglob("*.mcap"))
+        raise InputError(f"nothing of {broken} can be read ({size} bytes of .mcap): remove it if it is not wanted")
+    writer.close(info | {"recovered": True})
+    throw_away(broken)
+    return folder, len(stamps), (max(stamps) - min(stamps)) * 1e-9
+
+
+def _begun(broken: Path) -> dict:
+    """What was known of the episode when it began. Raises InputError where that is lost."""
+    try:
+        info = read_info(broken)
+        return {"unusable": [], "cameras": info["cameras"]} | info
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise InputError(
+            f"{broken / INFO} cannot be read ({error!r}): copy that of another episode of the day"
+        ) from None
+
+
+def salvaged(bag: Path, note: Callable[[str], None] = warnings.warn) -> Iterator[tuple[str, str, bytes, int]]:
+    """Topic, type, content and log time [ns] of every message below ``bag`` that can be read.
+
+    A damaged chunk is left out. What follows a record of unknown length cannot be found, so a file ends there.
+
+    Args:
+        note: told in one line of each file of which something is lost.
+    """
+    for path in files(bag):
+        yield from _messages(path, note)
+
+
+def _messages(path: Path, note: Callable[[str], None]) -> Iterator[tuple[str, str, bytes, int]]:
+    schemas: dict[int, Schema] = {}
+    channels: dict[int, Channel] = {}
+    chunks = damaged = unknown = 0
+    with open(path, "rb") as file:
+        for record in _records(file):
+            chunks += isinstance(record, Chunk)
+            try:
+                parts = records_of(record) if isinstance(record, Chunk) else [record]
+            except DAMAGE:
+                damaged += 1
+                continue
+            for part in parts:
+                if isinstance(part, Schema):
+                    schemas[part.id] = part
+                elif isinstance(part, Channel) and part.schema_id in schemas:
+                    channels[part.id] = part
+                elif isinstance(part, Message) and part.channel_id in channels:
+                    channel = channels[part.channel_id]
+                    yield channel.topic.lstrip("/"), schemas[channel.schema_id].name, part.data, part.log_time
+                elif isinstance(part, Message):
+                    unknown += 1
+        rest = path.stat().st_size - file.tell()
+    lost = [f"{damaged} of {chunks} chunks are damaged"] * bool(damaged)
+    lost += [f"{unknown} messages are of topics that were described in them"] * bool(unknown)
+    lost += [f"its last {rest} bytes cannot be read"] * bool(rest)
+    if lost:
+        note(f"{path}: {', '.join(lost)}: left out")
+
+
+def _records(file: BinaryIO) -> Iterator[McapRecord]:
+    """Records up to where the file ends or makes no sense any more, which is where it then stands."""
+    records, at = iter(StreamReader(file, emit_chunks=True, record_size_limit=_LARGEST).records), 0
+    while True:
+        try:
+            record = next(records, None)
+        except DAMAGE:
+            file.seek(at)
+            return
+        if record is None:
+            return
+        at = file.tell()
+        yield record

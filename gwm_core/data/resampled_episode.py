@@ -1,0 +1,162 @@
+"""An episode as rows at a steady rate, as learning libraries want it, and back.
+
+Rows are the moments that ``Sync`` makes of the streams, online and here, so that what is learnt elsewhere from a table
+means the same on the robot. They lie on the grid of ``grid``; where it breaks off, another table begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from gwm_core import topics
+from gwm_core.data.bag import Picture
+from gwm_core.data.episode import Episode, EpisodeWriter, moments
+from gwm_core.data.ros_messages import DEPTH_HEADER, camera_info, encoded_color, encoded_depth, joint_state
+from gwm_core.data.time_grid import on_grid, rate, stretches
+from gwm_core.errors import InputError
+from gwm_core.geometry.kinematics import fk, to_rows
+from gwm_core.types import CHUNK_DT
+
+_POSE = ("x", "y", "z", "r11", "r21", "r31", "r12", "r22", "r32", "width")  # rot6d: first two columns of the rotation
+BEGUN = 1_000_000_000  # [ns] stamp of the first row of an episode made from rows
+COLUMNS = {  # name -> what its numbers are: [m], [rad], [rad/s]
+    "observation.state": (*topics.ARM_JOINTS, "width", "width_command"),
+    "observation.velocity": topics.ARM_JOINTS,
+    "observation.pose": _POSE,
+    "action": _POSE,  # of the TCP, from the joints the gate sent one row later
+    "action.joints": (*topics.ARM_JOINTS, "width"),
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """T rows of one episode.
+
+    Attributes:
+        info: episode.json, with the cameras' places. intrinsics: camera -> (3, 3) [pixels], centres at integers + 0.5.
+        columns: by the names of ``COLUMNS``, (T, n) float32. usable: (T,) False where an action is nobody's wish.
+        color, depth: camera -> T encoded images: JPEG or PNG as recorded, and 16-bit PNG in mm.
+    """
+
+    fps: int
+    info: dict
+    intrinsics: dict[str, np.ndarray]
+    columns: dict[str, np.ndarray]
+    usable: np.ndarray
+    color: dict[str, Sequence[bytes]]
+    depth: dict[str, Sequence[bytes]]
+
+    def __len__(self) -> int:
+        return len(self.usable)
+
+
+class Column(Sequence):
+    """Encoded images that are read from the disk one by one."""
+
+    def __init__(self, pictures: list[Picture], header: int = 0):
+        self._pictures, self._header = pictures, header  # ``header`` [bytes] is left out of each
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __getitem__(self, k: int | slice) -> bytes | list[bytes]:
+        if isinstance(k, slice):
+            return [self[i] for i in range(len(self))[k]]
+        return self._pictures[k].data[self._header :].tobytes()
+
+    def __eq__(self, other) -> bool:
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other))
+
+    __hash__ = None
+
+
+def tabulate(episode: Episode, fps: int = round(1 / CHUNK_DT)) -> Table:
+    """The longest of the tables of an episode. Raises as ``tables``."""
+    return max(tables(episode, fps), key=len)
+
+
+def tables(episode: Episode, fps: int = round(1 / CHUNK_DT)) -> list[Table]:
+    """The rows of an episode at ``fps``, a table for each stretch in which one follows another.
+
+    A row that no other follows or goes before stays behind, where there are others.
+
+    Raises:
+        InputError: there are no moments or no commands, or the cameras were slower than ``fps``.
+    """
+    found = list(moments(episode))
+    if not found or not len(episode.commands):
+        raise InputError(f"episode {episode.path} holds no moment that is whole, or no command")
+    stamps, step = np.array([stamp for stamp, _, _ in found]), round(1e9 / fps)
+    chosen = on_grid(stamps, step)
+    parts = stretches(stamps[chosen], step)
+    if len(found) > 1 and max(part.stop - part.start for part in parts) < 2:
+        raise InputError(f"episode {episode.path}: no two rows are 1/{fps} s apart, {rate(stamps)}: a lower --fps")
+    parts = [part for part in parts if part.stop - part.start > 1] or parts
+    infos = [episode.info] if len(parts) == 1 else [_of_stretch(episode.info, k, len(parts)) for k in range(len(parts))]
+    return [_table(episode, fps, info, [found[k] for k in chosen[part]]) for info, part in zip(infos, parts)]
+
+
+def _of_stretch(info: dict, k: int, count: int) -> dict:
+    """episode.json of one of ``count`` stretches; only at the end of the last the task was done, or not."""
+    outcome = {"success": None} if "success" in info and k < count - 1 else {}
+    return info | {"stretch": [k + 1, count], **outcome}
+
+
+def _table(episode: Episode, fps: int, info: dict, rows: list[tuple]) -> Table:
+    at = np.array([stamp for stamp, _, _ in rows])
+    sent = episode.sent(at + round(1e9 / fps))
+    states = [state for _, _, state in rows]
+    width = np.array([[state.width, state.width_command] for state in states])
+    q = np.array([state.q for state in states])
+    columns = {
+        "observation.state": np.hstack([q, width]),
+        "observation.velocity": np.array([state.dq for state in states]),
+        "observation.pose": to_rows(fk(q), width[:, 0]),
+        "action": to_rows(fk(sent.commands[:, :7]), sent.commands[:, 7]),
+        "action.joints": sent.commands,
+    }
+    spoilt = [(at >= begin) & (at <= end) for begin, end in episode.unusable]
+    usable = sent.known & ~np.any([np.zeros(len(at), bool), *spoilt], axis=0)
+    pairs = {camera: [pairs[camera] for _, pairs, _ in rows] for camera in episode.cameras}
+    return Table(
+        fps, info, episode.intrinsics, {name: np.float32(values) for name, values in columns.items()}, usable,
+        {camera: Column([color for _, color, _ in found]) for camera, found in pairs.items()},
+        {camera: Column([depth for _, _, depth in found], len(DEPTH_HEADER)) for camera, found in pairs.items()},
+    )  # fmt: skip
+
+
+def write_table(table: Table, folder: Path) -> Path:
+    """Write rows as an episode that reads as any other; the rows of ``tabulate`` at the same rate are these."""
+    writer, step = EpisodeWriter(folder, table.info), round(1e9 / table.fps)
+    prefixes = {name: camera["prefix"] for name, camera in table.info["cameras"].items()}
+    for name, prefix in prefixes.items():
+        height, width = cv2.imdecode(np.frombuffer(table.depth[name][0], np.uint8), cv2.IMREAD_UNCHANGED).shape
+        writer.write(topics.info(prefix), camera_info(1, name, table.intrinsics[name], width, height), 1)
+    wished = (*topics.ARM_JOINTS, topics.WIDTH)
+    sent = None
+    for k in range(len(table)):
+        stamp = BEGUN + k * step
+        row = {name: values[k].astype(np.float64) for name, values in table.columns.items()}
+        q, (opened, command) = row["observation.state"][:7], row["observation.state"][7:]
+        writer.write(topics.COMMAND, joint_state(stamp - 1, wished, [*q, command]), stamp - 1)
+        if sent is not None:
+            writer.write(topics.COMMAND, joint_state(stamp, wished, sent), stamp)
+        sent = row["action.joints"]
+        joints = joint_state(stamp, topics.ARM_JOINTS, q, row["observation.velocity"])
+        writer.write(topics.JOINT_STATES, joints, stamp)
+        writer.write(topics.GRIPPER_STATES, joint_state(stamp, topics.FINGER_JOINTS, [opened / 2] * 2), stamp)
+        for name, prefix in prefixes.items():
+            color, depth = (
+                encoded_color(stamp, name, table.color[name][k]),
+                encoded_depth(stamp, name, table.depth[name][k]),
+            )
+            writer.write(topics.color(prefix) + "/compressed", color, stamp)
+            writer.write(topics.depth(prefix) + "/compressedDepth", depth, stamp)
+    writer.write(topics.COMMAND, joint_state(stamp + step, wished, sent), stamp + step)
+    unusable = [[BEGUN + k * step] * 2 for k in np.flatnonzero(~table.usable).tolist()]
+    return writer.close(table.info | {"unusable": unusable})

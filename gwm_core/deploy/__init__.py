@@ -1,1 +1,0 @@
-"""What runs next to the robot: graphs compiled from trained networks, in a bundle that is checked before it acts."""

@@ -1,0 +1,1 @@
+"""How good policies and world models are."""

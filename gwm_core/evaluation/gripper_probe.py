@@ -1,0 +1,140 @@
+"""Does the imagined gripper go where it is commanded? A linear probe from latents to its position tells.
+
+Tokens are a set without an order. Each is described by fixed random features, which are summed over the tokens, alone
+and times the token's place; ridge regression takes it from there. The probe learns from observed latents and is then
+frozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gwm_core.errors import InputError
+from gwm_core.evaluation.world_model_eval import commanded, windows
+from gwm_core.model.vae import VAE
+from gwm_core.model.world_model import World
+from gwm_core.scene.lift import LiftConfig
+from gwm_core.training.datasets.clips import Clips
+from gwm_core.training.datasets.latents import encode_clips
+
+_FEATURES = 256  # of a token; four times as many of a scene
+_PENALTIES = 10.0 ** np.arange(-2, 4)  # of the ridge, tried on every fifth episode
+_WINDOWS = 600  # of training
+_SOME = 16  # windows rolled out at once
+
+
+class Probe:
+    """Position of the gripper (..., 3) [m] from latents (..., K, D)."""
+
+    def __init__(self, z: np.ndarray, positions: np.ndarray, episode: np.ndarray):
+        """Learn from latents (S, K, D), positions (S, 3) [m] and the episode (S,) of each."""
+        rng = np.random.default_rng(0)
+        self._mean, self._std = z.mean((0, 1)), z.std((0, 1)) + 1e-6
+        self._directions = rng.normal(size=(z.shape[-1], _FEATURES)).astype(np.float32) / np.sqrt(z.shape[-1])
+        self._offsets = rng.normal(size=_FEATURES).astype(np.float32)
+        self._center, self._spread, self._weights = 0.0, 1.0, None
+        features = self._features(z)[:, :-1]
+        self._center, self._spread = features.mean(0), features.std(0) + 1e-9
+        features = self._features(z)
+        held = episode % 5 == 0
+        if held.all() or not held.any():
+            raise InputError("the probe needs episodes to learn from and others to choose its penalty: two at least")
+        misses = [
+            np.linalg.norm(
+                features[held] @ _ridge(features[~held], positions[~held], penalty) - positions[held], axis=1
+            )
+            for penalty in _PENALTIES
+        ]
+        self._weights = _ridge(features, positions, _PENALTIES[np.argmin([np.median(miss) for miss in misses])])
+
+    def __call__(self, z: np.ndarray) -> np.ndarray:
+        """Positions (..., 3) [m] for latents (..., K, D)."""
+        return self._features(z) @ self._weights
+
+    def _features(self, z: np.ndarray) -> np.ndarray:
+        """(..., 4 * _FEATURES + 1), the last is one."""
+        hidden = np.tanh((z - self._mean) / self._std @ self._directions + self._offsets)
+        place = np.concatenate([np.ones_like(z[..., :1]), z[..., :3]], axis=-1)
+        sums = (np.swapaxes(hidden, -1, -2) @ place / z.shape[-2]).reshape(*z.shape[:-2], -1).astype(np.float64)
+        sums = (sums - self._center) / self._spread
+        return np.concatenate([sums, np.ones_like(sums[..., :1])], axis=-1)
+
+
+def _ridge(x: np.ndarray, y: np.ndarray, penalty: float) -> np.ndarray:
+    """Weights (F, 3) of least squares |x w - y|^2 + penalty |w|^2; the last column, of ones, is free."""
+    penalties = np.full(x.shape[1], penalty)
+    penalties[-1] = 0.0
+    return np.linalg.lstsq(x.T @ x + np.diag(penalties), x.T @ y, rcond=None)[0]
+
+
+def shuffle(count: int) -> np.ndarray:
+    """A permutation (count,) that leaves nothing in its place, count > 1."""
+    order = np.random.default_rng(0).permutation(count)
+    others = np.empty(count, np.int64)
+    others[order] = np.roll(order, 1)
+    return others
+
+
+@torch.no_grad()
+def rolled(world: World, history: Tensor, actions: np.ndarray) -> np.ndarray:
+    """Imagined latents (B, H, K, D) float32 after histories (B, context, K, D), for actions (B, H + 1, 10)."""
+    pairs = zip(history.split(_SOME), torch.from_numpy(actions).split(_SOME))
+    return torch.cat([world.rollout(past, given)[0] for past, given in pairs]).numpy()
+
+
+def action_test(
+    world: World, vae: VAE, clips: Clips, known: Clips, horizon: int, stride: int = 1,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> dict:  # fmt: skip
+    """Medians over windows of ``clips`` of the distance [mm] from the probe's to the measured gripper.
+
+    Only moments count at which the gripper lies in the workspace: elsewhere no scene shows it.
+
+    Args:
+        known: clips of the training episodes, which the probe learns from.
+
+    Returns:
+        probe_mm of observed latents; and for each step imagined_mm, excess_mm over probe_mm, shuffled_mm with the
+        actions of another window, and ratio = shuffled / imagined.
+    """
+    context = world.config.context
+    length = context + horizon
+    starts = windows(known, context, horizon, 1)
+    starts = starts[:: -(-len(starts) // _WINDOWS)]
+    index = starts[:, None] + np.arange(length)
+    seen = shows_gripper(known, index, vae.config.lift)
+    z = encode_clips(vae, known, starts, length, progress).float().numpy()
+    probe = Probe(z[seen], known.poses[index][seen, :3], known.episode[index][seen])
+
+    starts = windows(clips, context, horizon, stride)
+    if len(starts) < 2:
+        raise InputError("two windows or more are wanted to shuffle actions: a smaller --stride, or more episodes")
+    z = encode_clips(vae, clips, starts, length).float()
+    index = starts[:, None] + np.arange(context, length)
+    seen, truth = shows_gripper(clips, index, vae.config.lift), clips.poses[index, :3]
+    actions = commanded(clips, starts + context - 1, horizon)
+
+    def medians(latents: np.ndarray) -> np.ndarray:
+        apart = np.linalg.norm(probe(latents) - truth, axis=-1)  # (S, H)
+        return 1e3 * np.ma.median(np.ma.array(apart, mask=~seen), axis=0).filled(np.nan)
+
+    own = 1e3 * np.median(np.linalg.norm(probe(z[:, context:].numpy()) - truth, axis=-1)[seen])
+    imagined = medians(rolled(world, z[:, :context], actions))
+    shuffled = medians(rolled(world, z[:, :context], actions[shuffle(len(starts))]))
+    lists = {
+        "imagined_mm": imagined,
+        "excess_mm": imagined - own,
+        "shuffled_mm": shuffled,
+        "ratio": shuffled / imagined,
+    }
+    return {"probe_mm": float(own)} | {name: values.tolist() for name, values in lists.items()}
+
+
+def shows_gripper(clips: Clips, index: np.ndarray, config: LiftConfig) -> np.ndarray:
+    """Whether the tool centre point lies in the workspace at moments ``index`` of any shape."""
+    points = clips.poses[index, :3]
+    return np.all((points > config.low) & (points < config.high), axis=-1)

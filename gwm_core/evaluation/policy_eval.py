@@ -1,0 +1,67 @@
+"""Success rate of a policy in simulation without ROS: parallel processes, deterministic for a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from gwm_core.errors import InputError
+from gwm_core.runtime.planner import Planner
+from gwm_core.sim.planners import make_planner
+from gwm_core.sim.rollout import MEASURED_LATENCY, RolloutConfig, Trial, World, rollout
+from gwm_core.sim.tasks import sample_layout
+from gwm_core.worker_processes import workers
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """What to evaluate. ``policy`` is a folder, or "expert" for the scripted one."""
+
+    task: str
+    policy: str
+    trials: int = 100
+    seed: int = 5000
+    difficulty: str = "nominal"
+    latency: tuple[float, ...] = MEASURED_LATENCY  # [s] quantiles
+    replan_every: int = 4
+    renderer: str = "egl"
+    backend: str = "auto"  # runtime of the policy, and its precision
+    precision: str = "auto"
+
+
+_worlds: dict[bool, World] = {}  # with cameras, and without
+_planners: dict[EvalConfig, Planner] = {}
+
+
+def _trial(job: tuple[EvalConfig, int]) -> Trial:
+    config, seed = job
+    same = replace(config, task="", trials=0, seed=0, difficulty="")  # one planner does all of these
+    if same not in _planners:
+        _planners[same] = make_planner(config.policy, backend=config.backend, precision=config.precision)
+    planner = _planners[same]
+    sees = planner.policy.sees == "scene"
+    if sees not in _worlds:
+        _worlds[sees] = World(renderer=config.renderer, cameras=sees)
+    plan = RolloutConfig(latency=config.latency, replan_every=config.replan_every)
+    return rollout(_worlds[sees], planner, sample_layout(config.task, seed, config.difficulty), plan)
+
+
+def run_trials(jobs: list[tuple[EvalConfig, int]], processes: int) -> Iterator[Trial]:
+    """The trial of every configuration and seed, in their order."""
+    for config in {config for config, _ in jobs}:
+        sample_layout(config.task, config.seed, config.difficulty)  # names checked before processes start
+        if config.policy != "expert":
+            make_planner(config.policy, 1, config.backend, config.precision)  # and compiled, if need be
+    with workers(processes, len(jobs)) as pool:
+        yield from pool.imap(_trial, jobs)
+
+
+def evaluate(config: EvalConfig, processes: int, progress: Callable[[Trial], None] = lambda t: None) -> list[Trial]:
+    """Run the trials on seeds from ``seed`` on; returned in order of their seeds."""
+    if config.trials < 1:
+        raise InputError("at least one trial is needed")
+    trials = []
+    for trial in run_trials([(config, config.seed + i) for i in range(config.trials)], processes):
+        trials.append(trial)
+        progress(trial)
+    return trials

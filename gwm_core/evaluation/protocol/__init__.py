@@ -1,0 +1,1 @@
+"""Comparisons of policies that are fixed before their first trial."""

@@ -1,0 +1,104 @@
+"""What came of every trial: a line each, on disk before the next begins, with the hash of the line before."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from gwm_core import topics
+from gwm_core.errors import InputError
+from gwm_core.evaluation.protocol.definition import Plan, Slot
+from gwm_core.files.json_files import to_json
+
+FILE = "trials.jsonl"
+EPISODES = "episodes"  # folder beside it, of what was recorded over the live graph
+CAUSES = ("", *topics.ABORTS)  # of an abort: the policy's own is a failure, the hardware's is repeated
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one trial.
+
+    Attributes:
+        score: partial credit, 0 to 1. note: how it failed, or what was seen. aborted: one of ``CAUSES``.
+        interventions: how often a person had the arm hold or stop. violations: of the arm's limits, in what was sent.
+        latency_ms: median from frame to command. episode: its folder in ``EPISODES``. Both of live trials alone.
+    """
+
+    success: bool
+    seconds: float
+    score: float
+    note: str = ""
+    aborted: str = ""
+    interventions: int = 0
+    violations: int = 0
+    latency_ms: float | None = None
+    episode: str = ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A trial that was made."""
+
+    slot: Slot
+    outcome: Outcome
+
+
+class Journal:
+    """The trials of a plan in ``folder``; one that was cut short by a crash goes on after its last whole line.
+
+    Raises InputError for a line that was changed, removed, moved or belongs to no slot.
+    """
+
+    def __init__(self, plan: Plan, folder: Path):
+        self._plan, self._file = plan, Path(folder) / FILE
+        self.entries: list[Entry] = []
+        self._last = plan.sha256
+        content = self._file.read_bytes() if self._file.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        for number, line in enumerate(whole.splitlines(), 1):
+            self._take(line, number)
+        if whole != content:
+            os.truncate(self._file, len(whole))
+        self._size = len(whole)
+
+    def _take(self, line: bytes, number: int) -> None:
+        try:
+            values = json.loads(line)
+            slot = self._plan.slots[values["number"]]
+            if values["before"] != self._last or values["code"] != slot.code:
+                raise ValueError("it does not follow the line before")
+            self.entries.append(Entry(slot, Outcome(**values["outcome"])))
+        except (ValueError, LookupError, TypeError) as error:
+            where = f"{self._file}: line {number}"
+            raise InputError(f"{where} was changed, or lines were removed or moved ({error})") from None
+        self._last = hashlib.sha256(line).hexdigest()
+
+    def add(self, slot: Slot, outcome: Outcome) -> None:
+        """Write a trial down; on disk when this returns. Raises InputError where another process wrote one too."""
+        values = {"before": self._last, "number": slot.number, "code": slot.code, "seed": slot.seed,
+                  "task": str(slot.task), "outcome": asdict(outcome)}  # fmt: skip
+        line = to_json(values).encode()
+        with open(self._file, "ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if file.seek(0, os.SEEK_END) != self._size:
+                raise InputError(f"{self._file}: another process makes these trials too; one alone may")
+            self._size += file.write(line + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._last = hashlib.sha256(line).hexdigest()
+        self.entries.append(Entry(slot, outcome))
+
+    def waiting(self) -> list[Slot]:
+        """Slots that have no outcome yet, or one that the hardware spoilt, in order."""
+        done = {entry.slot.number for entry in self.entries if entry.outcome.aborted != "hardware"}
+        return [slot for slot in self._plan.slots if slot.number not in done]
+
+    def counted(self) -> list[Entry]:
+        """The trials that count: of every slot the last, without those that the hardware spoilt."""
+        last = {entry.slot.number: entry for entry in self.entries if entry.outcome.aborted != "hardware"}
+        return [last[number] for number in sorted(last)]

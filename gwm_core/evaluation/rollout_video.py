@@ -1,0 +1,122 @@
+"""One episode: a film and a sheet of what was seen beside what the world model imagined from one moment on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from gwm_core.data.contact_sheet import caption
+from gwm_core.data.episode import read_episode
+from gwm_core.errors import InputError, one_of
+from gwm_core.evaluation.image_metrics import Scores
+from gwm_core.evaluation.world_model_eval import WORLD, commanded, drawn, imagine, windows
+from gwm_core.geometry.camera import intrinsics, look_at
+from gwm_core.model.vae import VAE
+from gwm_core.model.world_model import World
+from gwm_core.runtime.world_runner import EYE
+from gwm_core.scene.build import draw
+from gwm_core.scene.lift import LiftConfig
+from gwm_core.training.datasets.clips import SIDE, Clips, episode_clips
+from gwm_core.training.vae_reconstruction import chamfer
+from gwm_core.types import CHUNK_DT
+
+FOV, PAPER = 42.0, 0.93  # [degrees], grey: of the view that no camera has
+COLUMNS = 8  # of the sheet
+_SLOWER = 0.5  # the film's speed over the robot's
+
+
+@dataclass
+class Film:
+    """Four tiles (4, h, w, 3) uint8 RGB for each of H steps, and the figures of each step."""
+
+    tiles: np.ndarray  # (H, 4, h, w, 3): observed, imagined, then both scenes from ``EYE``
+    figures: dict
+
+
+def read_clips(path: Path, config: LiftConfig) -> tuple[Clips, tuple[str, ...]]:
+    """The clips of one episode and the names of its cameras."""
+    episode = read_episode(path)
+    arrays = episode_clips(episode, config)
+    return Clips(**arrays, episode=np.zeros(len(arrays["stamps"]), np.int64)), tuple(episode.info["cameras"])
+
+
+def choose_start(clips: Clips, context: int, horizon: int, seconds: float | None) -> int:
+    """Where a window begins whose last observed moment is ``seconds`` after the episode's first; mid-way if None.
+
+    Raises InputError for a time from which there is no window.
+    """
+    starts = windows(clips, context, horizon, 1)
+    if seconds is None:
+        return int(starts[len(starts) // 2])
+    times = (clips.stamps[starts + context - 1] - clips.stamps[0]) * 1e-9
+    nearest = np.abs(times - seconds).argmin()
+    if not abs(times[nearest] - seconds) <= CHUNK_DT:
+        raise InputError(
+            f"--start {seconds}: {context} moments before and {horizon} after it are wanted, "
+            f"which this episode has from {times[0]:.1f} to {times[-1]:.1f} s"
+        )
+    return int(starts[nearest])
+
+
+def film(world: World, vae: VAE, clips: Clips, start: int, horizon: int, camera: int) -> Film:
+    """Imagine ``horizon`` steps from the window that begins at ``start``, and draw them as ``camera`` and from afar."""
+    now = start + world.config.context - 1
+    futures = imagine(world, vae, clips, np.array([start]), commanded(clips, np.array([now]), horizon))
+    methods, tiles, apart = (WORLD, "repeat_last", "round_trip"), [], []
+    scores = Scores(1, horizon, methods)
+    K = clips.Ks[now, camera]
+    width = 2 * round(SIDE * K[1, 1] / K[0, 0] / 2)  # the camera's own pixels are square
+    for h, (images, truth, mask) in enumerate(drawn(futures, clips, 0, camera)):
+        scores.add(0, h, images, truth, mask)
+        scene, seen = futures.scenes[0, h], clips.scenes[now + 1 + h].astype(np.float32)
+        apart.append(1e3 * chamfer(scene, torch.from_numpy(seen)))
+        time, decibels = f"+{(h + 1) * CHUNK_DT:.1f} s", scores.psnr(WORLD)[0, h]
+        tiles.append([
+            _tile(truth, f"{time} observed", width), _tile(images[WORLD], f"imagined {decibels:.1f} dB", width),
+            _tile(_from_afar(seen, vae, width), f"{time} observed scene", width),
+            _tile(_from_afar(scene.numpy(), vae, width), "imagined scene", width),
+        ])  # fmt: skip
+    figures = {"start_s": float(clips.stamps[now] - clips.stamps[0]) * 1e-9, "horizon": horizon}
+    figures |= {
+        "seconds": [round((h + 1) * CHUNK_DT, 3) for h in range(horizon)],
+        "done": futures.heads[0, :, 1].tolist(),
+    }
+    return Film(np.array(tiles), figures | scores.figures(WORLD) | {"chamfer_mm": apart})
+
+
+def write_film(film: Film, folder: Path) -> tuple[Path, Path]:
+    """Write ``imagine.png``, a column for each of some steps, and ``imagine.mp4``; returns both paths."""
+    sheet, video = Path(folder) / "imagine.png", Path(folder) / "imagine.mp4"
+    steps = np.unique(np.linspace(0, len(film.tiles) - 1, COLUMNS).round().astype(int))
+    columns = [np.concatenate(list(film.tiles[h])) for h in steps]
+    frames = [np.concatenate([np.hstack(four[:2]), np.hstack(four[2:])])[..., ::-1] for four in film.tiles]
+    size = frames[0].shape[1::-1]
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"mp4v"), _SLOWER / CHUNK_DT, size)
+    if not (cv2.imwrite(str(sheet), np.hstack(columns)[..., ::-1]) and writer.isOpened()):
+        raise InputError(f"cannot write {sheet} and {video}: a folder to write to and an OpenCV with MPEG-4 are wanted")
+    for frame in frames:
+        writer.write(np.ascontiguousarray(frame))
+    writer.release()
+    return sheet, video
+
+
+def camera_index(names: tuple[str, ...], name: str | None) -> int:
+    """Number of the camera called ``name``, the first if None. Raises InputError for one that is not there."""
+    return 0 if name is None else names.index(one_of("camera", name, names))
+
+
+def _from_afar(scene: np.ndarray, vae: VAE, width: int) -> np.ndarray:
+    """The scene (N, 14) from ``EYE``, on paper."""
+    T = look_at(EYE, vae.middle.tolist())
+    image, alpha = draw(scene, intrinsics(width, SIDE, FOV), T, width, SIDE)
+    return image + (1 - alpha)[..., None] * PAPER
+
+
+def _tile(image: np.ndarray, text: str, width: int) -> np.ndarray:
+    """A picture in [0, 1] at ``width`` pixels under a line of text, uint8."""
+    small = np.rint(image.clip(0, 1) * 255).astype(np.uint8)
+    return np.concatenate([caption(text, width, True), cv2.resize(small, (width, len(image)))])

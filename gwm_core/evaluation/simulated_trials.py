@@ -1,0 +1,97 @@
+"""The trials of a protocol, made in simulation: unattended, by several processes, from the journal's end on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from gwm_core.errors import InputError
+from gwm_core.evaluation.policy_eval import EvalConfig, run_trials
+from gwm_core.evaluation.protocol.definition import Plan, Protocol, Slot, read_key
+from gwm_core.evaluation.protocol.journal import Entry, Journal, Outcome
+from gwm_core.evaluation.protocol.report import look
+from gwm_core.model.weights_file import digest
+from gwm_core.runtime.planner import Planner
+from gwm_core.sim.planners import make_planner
+from gwm_core.sim.rollout import Observer, Trial, World, rollout
+from gwm_core.sim.tasks import sample_layout
+from gwm_core.types import Observation
+
+LIFTED = 0.5  # partial credit for the cube in the air
+
+
+def weights_of(protocol: Protocol) -> dict[str, str]:
+    """Name -> SHA-256 of what each policy is. Raises InputError for a folder without one."""
+    found = {}
+    for name, folder in protocol.policies.items():
+        manifest = Path(folder) / "manifest.json"
+        if folder != "expert" and not manifest.is_file():
+            raise InputError(f"policy '{name}': no {manifest}; a bundle, a checkpoint or expert is wanted")
+        found[name] = folder if folder == "expert" else digest(manifest)
+    return found
+
+
+def check_tasks(protocol: Protocol) -> None:
+    """Raise InputError for a task or difficulty that the simulation does not know."""
+    for task in protocol.tasks:
+        sample_layout(task.task, protocol.seed, task.difficulty)
+
+
+def run(
+    plan: Plan, journal: Journal, folder: Path, processes: int, renderer: str, progress: Callable[[], None]
+) -> None:
+    """Make the trials that have no outcome yet, in order; a sequential protocol ends when it is decided."""
+    names, waiting = read_key(plan, folder), journal.waiting()
+    sequential = plan.protocol.stop == "sequential"
+    if not waiting or (sequential and look(plan, journal, names)["over"]):
+        return
+    jobs = [(_config(plan, slot, names, renderer), slot.seed) for slot in waiting]
+    for slot, trial in zip(waiting, run_trials(jobs, processes)):
+        journal.add(slot, _outcome(trial))
+        progress()
+        if sequential and look(plan, journal, names)["over"]:
+            return
+
+
+def _config(plan: Plan, slot: Slot, names: dict[str, str], renderer: str) -> EvalConfig:
+    policy = plan.protocol.policies[names[slot.code]]
+    return EvalConfig(slot.task.task, policy, difficulty=slot.task.difficulty, renderer=renderer)
+
+
+def _outcome(trial: Trial) -> Outcome:
+    """By rule, not by eye: what the simulation knows."""
+    stopped = {cause: count for cause, count in trial.stops.items() if count}
+    if trial.success:
+        note = ""
+    elif stopped:
+        note = f"gate stopped: {', '.join(stopped)}"
+    else:
+        note = "lifted, not where it belongs in time" if trial.lifted else "never lifted"
+    score = 1.0 if trial.success else LIFTED * trial.lifted
+    return Outcome(bool(trial.success), trial.seconds, score, note, violations=trial.violations)
+
+
+class Film(Observer):
+    """Keeps what the first camera saw whenever the policy was asked."""
+
+    def __init__(self):
+        self.frames: list[np.ndarray] = []
+
+    def observation(self, observation: Observation) -> None:
+        """Keep its picture."""
+        if observation.frames:
+            self.frames.append(observation.frames[0].color)
+
+
+def film(plan: Plan, entry: Entry, names: dict[str, str], renderer: str, pictures: int = 5) -> list[bytes]:
+    """Run a trial again, which gives the same, and return pictures (JPEG) evenly from begin to end."""
+    config = _config(plan, entry.slot, names, renderer)
+    planner: Planner = make_planner(config.policy)
+    watched = Film()
+    layout = sample_layout(config.task, entry.slot.seed, config.difficulty)
+    rollout(World(renderer=renderer), planner, layout, observer=watched)
+    chosen = np.linspace(0, len(watched.frames) - 1, min(pictures, len(watched.frames))).round().astype(int)
+    return [cv2.imencode(".jpg", watched.frames[k][..., ::-1])[1].tobytes() for k in chosen]

@@ -1,0 +1,96 @@
+"""Episodes of other libraries' datasets, added to a folder: each once, whichever dataset and place it comes from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from gwm_core.data.episode import INFO, read_info
+from gwm_core.data.resampled_episode import Table, write_table
+from gwm_core.errors import InputError
+from gwm_core.files.atomic_write import PARTIAL, refuse_inside
+from gwm_core.files.json_files import to_json
+
+NAME = "imported_{:06d}"
+ORIGIN = "imported"  # key of episode.json: the dataset, the episode's index in it, and its fingerprint
+
+
+@dataclass(frozen=True)
+class Imported:
+    """How many episodes were written, and how many were there already."""
+
+    added: int
+    skipped: int
+
+
+def import_tables(tables: Iterable[Table], source: Path, out: Path) -> Imported:
+    """Write the tables of a dataset as episodes of the folder ``out``, behind those that are there.
+
+    An episode that ``out`` has is left alone, by what is in it: the same import goes on where it stopped, another
+    dataset is appended, one that grew is brought up to date.
+
+    Raises:
+        InputError: ``out`` lies in the dataset, or holds imported episodes that do not say where they are from.
+    """
+    source, out = Path(source), Path(out)
+    refuse_inside(source, out)
+    known = _known(out)
+    number, added, skipped = len(known), 0, 0
+    for index, table in enumerate(tables):
+        digest = fingerprint(table)
+        if digest in known.values():
+            skipped += 1
+            continue
+        while (out / NAME.format(number)).exists():
+            number += 1
+        folder = out / NAME.format(number)
+        _clear(folder)
+        origin = {"dataset": source.resolve().name, "episode": index, "sha256": digest}
+        write_table(replace(table, info=table.info | {ORIGIN: origin}), folder)
+        known[folder] = digest
+        added += 1
+    return Imported(added, skipped)
+
+
+def fingerprint(table: Table) -> str:
+    """Hex digest of what a table holds, images as they are encoded."""
+    intrinsics = {name: np.asarray(K, float).tolist() for name, K in sorted(table.intrinsics.items())}
+    info = {key: value for key, value in table.info.items() if key != ORIGIN}  # of an import before an export
+    total = hashlib.sha256(to_json([table.fps, info, intrinsics], sort_keys=True).encode())
+    for name in sorted(table.columns):
+        total.update(np.ascontiguousarray(table.columns[name]))
+    total.update(np.ascontiguousarray(table.usable, np.uint8))
+    for name in sorted(table.color):
+        for data in (*table.color[name], *table.depth[name]):
+            total.update(hashlib.sha256(data).digest())
+    return total.hexdigest()
+
+
+def _known(out: Path) -> dict[Path, str]:
+    """Imported episodes of a folder and their fingerprints."""
+    found = {}
+    for folder in sorted(out.glob(NAME.format(0).rpartition("_")[0] + "_*")):
+        if folder.suffix == PARTIAL:
+            continue
+        try:
+            found[folder] = str(read_info(folder)[ORIGIN]["sha256"])
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            raise InputError(f"{folder} does not say which dataset it is from: choose another folder") from None
+    return found
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an import that was interrupted left of an episode; anything else stays."""
+    partial = folder.with_name(folder.name + PARTIAL)
+    try:
+        mine = ORIGIN in json.loads((partial / INFO).read_text())
+    except (OSError, ValueError, TypeError, RecursionError):
+        return
+    if mine:
+        shutil.rmtree(partial)

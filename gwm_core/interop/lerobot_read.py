@@ -1,0 +1,163 @@
+"""LeRobot datasets back as tables. The source is not trusted: see ``untrusted``.
+
+How features of others are taken; what is missing is an InputError that names it:
+
+- ``observation.state``: 7 joints [rad] and the gripper's opening [m], or our 9 with the width commanded before it.
+  Other units are told to ``import_lerobot``: datasets do not say theirs.
+- ``action.joints``, or an ``action`` of 8: joint targets [rad] and opening [m]. ``action.usable``: all, if not given.
+- ``observation.velocity``: differences of the joints, if not given. Poses come from the joints.
+- ``observation.images.<camera>``, and depth of every camera, aligned, in mm: ``observation.depth.<camera>``, or
+  ``observation.images.<camera>_depth`` with one channel. Depth images are 16-bit TIFF or PNG.
+- The task of an episode: the one it names, else that of its first row.
+- ``meta/gwm.json`` has to be added: ``{"all": {"info": {"cameras": {"<camera>": {"prefix": "camera/<camera>",
+  "T_base_camera": [4x4]}}}, "intrinsics": {"<camera>": [3x3, centres at integers + 0.5]}}}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from gwm_core.data.resampled_episode import COLUMNS, Table
+from gwm_core.errors import InputError, one_of
+from gwm_core.geometry.kinematics import fk, to_rows
+from gwm_core.interop import lerobot_meta as meta
+from gwm_core.interop.lerobot_index import Dataset, Episode, read_index
+from gwm_core.interop.lerobot_parquet import Rows
+from gwm_core.interop.lerobot_video import FAR, NEAR, SHIFT, frames, from_codes, from_tiff
+from gwm_core.interop.units import GRIPPER_UNITS, JOINT_UNITS, in_metres, in_radians
+from gwm_core.interop.untrusted import LARGEST_EPISODE, Folder, checked, decoded, png
+
+
+def import_lerobot(src: Path, joint_unit: str = "rad", gripper_unit: str = "m") -> Iterator[Table]:
+    """The episodes of a LeRobot dataset, v3.0 or v2.1, one in memory at a time.
+
+    Exact for images; frames of videos are kept as they decode, as PNG.
+
+    Args:
+        joint_unit: of joints and their velocities, of ``units.JOINT_UNITS``. gripper_unit: of ``units.GRIPPER_UNITS``.
+
+    Raises InputError for whatever is damaged, inconsistent, unsafe, cannot be mapped, or cannot be in these units, at
+    the latest when the episode it is in would come.
+    """
+    one_of("joint unit", joint_unit, JOINT_UNITS)
+    one_of("gripper unit", gripper_unit, GRIPPER_UNITS)
+    source = Folder(src)
+    dataset = read_index(source)
+    rows, films = Rows(source, dataset.kinds), {name: _Film(source, dataset, name) for name in dataset.filmed}
+    for episode in dataset.episodes:
+        yield _table(source, dataset, episode, rows, films, (joint_unit, gripper_unit))
+
+
+class _Film:
+    """Frames of one stream in the order of the episodes; a file is decoded once."""
+
+    def __init__(self, source: Folder, dataset: Dataset, name: str):
+        self._source, self._fps, self._kind = source, dataset.fps, dataset.kinds[name]
+        self._depth = name in dataset.depths
+        self._name, self._at, self._frames = "", 0, iter(())
+        self._scale = _scale(name, self._kind) if self._depth else ()
+
+    def take(self, name: str, first: int, count: int) -> Iterator[bytes]:
+        """``count`` frames of the file ``name`` from ``first`` on, as PNG."""
+        path = self._source.file(name) if name != self._name else self._source.root / name
+        if name != self._name or first != self._at:
+            self._name, self._at = name, 0
+            self._frames = frames(path, tuple(self._kind["shape"][:2]), self._fps, self._depth)
+        while self._at < first + count:
+            image = next(self._frames, None)
+            if image is None:
+                raise InputError(f"{path} ends after {self._at} frames, {first + count} are wanted")
+            self._at += 1
+            if self._at > first:
+                yield png(from_codes(image, *self._scale) if self._depth else image)
+
+
+def _scale(name: str, kind: dict) -> tuple:
+    """What ``from_codes`` takes, from the feature."""
+    about = kind["info"]
+    scale = [about.get(f"video.{key}", default) for key, default in
+             (("depth_min", NEAR), ("depth_max", FAR), ("shift", SHIFT))]  # fmt: skip
+    if not all(isinstance(value, (int, float)) and 0 <= value <= 1000 for value in scale) or not scale[0] < scale[1]:
+        raise InputError(f"{name}: depth_min, depth_max and shift are {scale}")
+    return (*map(float, scale), about.get("video.use_log", True) is True)
+
+
+def _table(
+    source: Folder, dataset: Dataset, episode: Episode, rows: Rows, films: dict[str, _Film], units: tuple[str, str]
+) -> Table:
+    where = f"{source.root}, episode {episode.index}"
+    if set(dataset.cameras) != set(episode.info["cameras"]):
+        raise InputError(f"{where}: {meta.SIDECAR} does not describe the cameras of info.json")
+    columns, stored = rows.take(where, episode.data, episode.index, episode.start, episode.length, dataset.fps)
+    color, depth, budget = {}, {}, LARGEST_EPISODE
+    for camera in episode.info["cameras"]:
+        for name, images in zip(dataset.cameras[camera], (color, depth)):
+            kept = []
+            for data in _images(where, name, dataset.kinds[name], episode, stored, films):
+                budget -= len(data)
+                if budget < 0:
+                    raise InputError(f"{where}: more than {LARGEST_EPISODE} bytes of images")
+                kept.append(data)
+            images[camera] = kept
+    info = {"task": _task(where, dataset, episode, columns)} | episode.info
+    if meta.SUCCESS in columns and "success" not in info:
+        info["success"] = bool(columns[meta.SUCCESS].any())
+    usable = columns.get(meta.USABLE, np.ones((episode.length, 1), bool))[:, 0]
+    mapped = _mapped(where, columns, dataset.fps, *units)
+    made = Table(dataset.fps, info, episode.intrinsics, mapped, usable, color, depth)
+    return checked(where, made)
+
+
+def _task(where, dataset: Dataset, episode: Episode, columns: dict[str, np.ndarray]) -> str:
+    if episode.task is not None:
+        return episode.task
+    index = int(columns["task_index"][0, 0])
+    if index not in dataset.tasks:
+        raise InputError(f"{where}: task_index {index} is not in the dataset's list of tasks")
+    return dataset.tasks[index]
+
+
+def _images(where, name: str, kind: dict, episode: Episode, stored: dict, films: dict) -> Iterator[bytes]:
+    if kind["dtype"] == "video":
+        yield from films[name].take(*episode.films[name], episode.length)
+        return
+    size = tuple(kind["shape"][:2])
+    for data in stored[name]:
+        depth = kind["shape"][2] == 1
+        if depth and data[:4] in (b"II*\0", b"MM\0*"):
+            yield png(from_tiff(where, data, size))
+        elif (decoded(where, data, size).ndim == 2) == depth:
+            yield data
+        else:
+            raise InputError(f"{where}: an image of {name} is {'8-bit colour' if depth else 'grey'}")
+
+
+def _mapped(
+    where, columns: dict[str, np.ndarray], fps: int, joint_unit: str, gripper_unit: str
+) -> dict[str, np.ndarray]:
+    """The columns of a table from those of a dataset."""
+    own = (joint_unit, gripper_unit) == ("rad", "m")  # else its poses are in unknown units, and made anew
+    state, joints = (
+        np.hstack([in_radians(where, rows[:, :7], joint_unit), in_metres(where, rows[:, 7:], gripper_unit)])
+        for rows in (columns["observation.state"], columns.get("action.joints", columns.get("action")))
+    )
+    if state.shape[1] == 8:  # what was commanded before is what the row before wished
+        state = np.hstack([state, np.vstack([state[:1, 7:], joints[:-1, 7:]])])
+    if "observation.velocity" in columns:
+        velocity = columns["observation.velocity"] * JOINT_UNITS[joint_unit]
+    else:
+        velocity = np.gradient(state[:, :7], axis=0) * fps if len(state) > 1 else np.zeros((len(state), 7))
+    made = {
+        "observation.state": state,
+        "observation.velocity": velocity,
+        "observation.pose": columns.get("observation.pose") if own else None,
+        "action": columns.get("action") if own else None,
+        "action.joints": joints,
+    }
+    for name, q, width in (("observation.pose", state[:, :7], state[:, 7]), ("action", joints[:, :7], joints[:, 7])):
+        if made[name] is None or made[name].shape[1] != len(COLUMNS[name]):
+            made[name] = to_rows(fk(q.astype(np.float64)), width)
+    return {name: np.float32(values) for name, values in made.items()}

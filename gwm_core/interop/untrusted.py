@@ -1,0 +1,227 @@
+"""What readers of other people's files share: nothing is believed, and nothing large is made before it is measured.
+
+All of it raises InputError in one line that names the file and what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import io
+import json
+import re
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from gwm_core.data.resampled_episode import COLUMNS, Table
+from gwm_core.errors import InputError
+from gwm_core.files.checksums import sha256
+from gwm_core.files.json_files import to_json
+from gwm_core.site import Camera
+
+LARGEST_JSON = 64 << 20  # [bytes] of a file
+MOST_VALUES = 2_000_000  # in it: some 300 MB as Python's objects
+LARGEST_EPISODE = 640 << 20  # [bytes] of encoded images that one episode may hold in memory
+MOST_ROWS = 100_000  # of an episode: 2.8 h at 10 Hz
+MOST_PIXELS = 1 << 22  # of an image: 1280x720 is a quarter of it
+MOST_EPISODES = 100_000
+SUMS = "meta/SHA256SUMS"  # as sha256sum writes it, of every other file of a dataset
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+def needed(module: str) -> ModuleType:
+    """Import what only exports need. Raises InputError saying how to get it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise InputError(f"{module.partition('.')[0]} is not installed: pip install 'gwm[export]'") from None
+
+
+def named(what: str, name) -> str:
+    """``name`` if it can be part of a path and of a key, else InputError."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or ".." in name:
+        raise InputError(f"{what} {str(name)[:60]!r}: letters, digits, '_', '-' and '.' are wanted")
+    return name
+
+
+def whole(where: str, value, low: int, high: int) -> int:
+    """``value`` if it is a whole number in [low, high], else InputError."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
+        raise InputError(f"{where} is {str(value)[:40]!r}: a whole number from {low} to {high} is wanted")
+    return int(value)
+
+
+class Folder:
+    """Files of a dataset: none outside it, none that is not what its list of hashes says, where it has one."""
+
+    def __init__(self, root: Path):
+        self.root = Path(root).resolve()
+        if not self.root.is_dir():
+            raise InputError(f"no folder {root}")
+        self.sums = self._sums() if (self.root / SUMS).exists() else None
+
+    def _sums(self) -> dict[str, str]:
+        sums = {}
+        for line in read_text(self._inside(SUMS)).splitlines():
+            digest, _, name = line.partition("  ")
+            if not re.fullmatch(r"[0-9a-f]{64}", digest) or name in sums:
+                raise InputError(f"{self.root / SUMS}: {line[:100]!r} is no line of sha256sum, or there twice")
+            sums[name] = digest
+        return sums
+
+    def file(self, name: str) -> Path:
+        """The file ``name`` of the dataset, its hash checked."""
+        path = self._inside(name)
+        if self.sums is not None and self.sums.get(name) != sha256(path):
+            raise InputError(f"{path} is not the file of {SUMS}: copy the dataset again")
+        return path
+
+    def has(self, name: str) -> bool:
+        """Whether the dataset has, or says it has, a file ``name``."""
+        return (self.root / name).exists() or (self.sums is not None and name in self.sums)
+
+    def _inside(self, name: str) -> Path:
+        try:
+            path = (self.root / name).resolve(strict=True)
+        except (OSError, ValueError, RuntimeError):
+            raise InputError(f"{self.root / name} is missing") from None
+        if not path.is_relative_to(self.root) or not path.is_file():
+            raise InputError(f"{self.root / name} is not a file inside the dataset")
+        return path
+
+    def json(self, name: str):
+        """The content of a JSON file."""
+        path = self.file(name)
+        return parsed(path, read_text(path))
+
+    def lines(self, name: str) -> list:
+        """The content of a JSON Lines file."""
+        path = self.file(name)
+        return [parsed(path, line) for line in read_text(path).splitlines() if line.strip()]
+
+
+def read_text(path: Path) -> str:
+    """A text file, its size and number of JSON values bounded."""
+    size = path.stat().st_size
+    if size > LARGEST_JSON:
+        raise InputError(f"{path} has {size} bytes: at most {LARGEST_JSON} are read")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not UTF-8 text") from None
+    bounded(path, text)
+    return text
+
+
+def bounded(where, text: str) -> None:
+    """InputError where ``text`` would become too many objects."""
+    values = sum(text.count(sign) for sign in ",[{")
+    if values > MOST_VALUES:
+        raise InputError(f"{where} holds about {values} values: at most {MOST_VALUES} are read")
+
+
+def parsed(where, text: str):
+    """The value of JSON text, without NaN or infinity."""
+
+    def refuse(word: str):
+        raise ValueError(f"{word} is no JSON")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where} is not JSON: {str(error)[:100]}") from None
+
+
+def described(where, record) -> tuple[dict, dict[str, np.ndarray]]:
+    """Info and intrinsics, camera -> (3, 3) [pixels], from {"info": ..., "intrinsics": ...} as exports keep them."""
+    try:
+        info, intrinsics = dict(record["info"]), {}
+        if not isinstance(info["cameras"], dict) or not info["cameras"]:
+            raise ValueError("cameras are wanted")
+        for name, values in info["cameras"].items():
+            named("camera", name)
+            Camera.from_dict(values)
+            K = np.array(record["intrinsics"][name], np.float64)
+            if K.shape != (3, 3) or not np.isfinite(K).all() or min(K[0, 0], K[1, 1]) <= 0:
+                raise ValueError(f"intrinsics of {name} are no camera matrix")
+            intrinsics[name] = K
+        _windows(info.setdefault("unusable", []))
+    except InputError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise InputError(f"{where}: 'info' with cameras and 'intrinsics' are wanted ({str(error)[:100]})") from None
+    info.pop("sha256", None)
+    return info, intrinsics
+
+
+def _windows(unusable) -> None:
+    if not all(
+        len(window) == 2 and all(isinstance(end, int) and 0 <= end < 2**63 for end in window) for window in unusable
+    ):
+        raise ValueError("unusable is no list of [begin, end] in ns")
+
+
+def checked(where, table: Table) -> Table:
+    """``table`` if its parts fit each other and are finite, else InputError."""
+    rows = len(table)
+    for name, signs in COLUMNS.items():
+        values = table.columns[name]
+        if values.shape != (rows, len(signs)):
+            raise InputError(f"{where}: {name} is {values.shape}, ({rows}, {len(signs)}) is wanted")
+        if not np.isfinite(values).all():
+            raise InputError(f"{where}: {name} is not finite in row {int(np.argmin(np.isfinite(values).all(1)))}")
+    for images in (*table.color.values(), *table.depth.values()):
+        if len(images) != rows:
+            raise InputError(f"{where}: {len(images)} images for {rows} rows")
+    return table
+
+
+def image_size(where, data: bytes, formats: tuple[str, ...]) -> tuple[int, int]:
+    """Height and width [pixels] that an image's head promises."""
+    try:
+        with Image.open(io.BytesIO(data), formats=formats) as image:
+            width, height = image.size
+            if image.format == "TIFF" and image.tag_v2.get(259, 1) != 1:
+                raise ValueError("compressed")
+    except (OSError, ValueError, LookupError, SyntaxError, TypeError, OverflowError, Image.DecompressionBombError):
+        raise InputError(f"{where}: an image is not {' or '.join(formats)}") from None
+    if not 0 < height * width <= MOST_PIXELS:
+        raise InputError(f"{where}: an image of {width}x{height} pixels: at most {MOST_PIXELS} are read")
+    return height, width
+
+
+def decoded(where, data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
+    """(H, W, 3) uint8 BGR or (H, W) uint16 from JPEG or PNG; ``size`` is what (H, W) has to be."""
+    found = image_size(where, data, ("PNG", "JPEG"))
+    if size is not None and found != tuple(size):
+        raise InputError(f"{where}: an image of {found[1]}x{found[0]} pixels among those of {size[1]}x{size[0]}")
+    flags = cv2.IMREAD_COLOR if data[:2] == b"\xff\xd8" else cv2.IMREAD_UNCHANGED
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        image = None
+    if image is None or image.shape not in ((*found, 3), found) or image.dtype != (np.uint8, np.uint16)[image.ndim < 3]:
+        raise InputError(f"{where}: an image is neither 8-bit colour nor 16-bit grey, or broken")
+    return image
+
+
+def png(image: np.ndarray) -> bytes:
+    """Lossless, as recordings have it, from (H, W, 3) uint8 BGR or (H, W) uint16."""
+    return cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+
+
+def digest(table: Table) -> str:
+    """Hex digest of everything in ``table``, pixels instead of encodings: equal where two tables are."""
+    total = hashlib.sha256(to_json([table.fps, table.info, sorted(table.color)], sort_keys=True).encode())
+    for name in sorted(table.columns):
+        total.update(np.ascontiguousarray(table.columns[name]))
+    total.update(np.ascontiguousarray(table.usable, np.uint8))
+    for camera in sorted(table.color):
+        total.update(np.ascontiguousarray(table.intrinsics[camera], np.float64))
+        for data in (*table.color[camera], *table.depth[camera]):
+            total.update(decoded(camera, data))
+    return total.hexdigest()

@@ -1,1 +1,0 @@
-"""Demonstrations, datasets, training."""

@@ -1,0 +1,1 @@
+"""Recording episodes of a live robot."""

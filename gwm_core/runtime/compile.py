@@ -1,0 +1,99 @@
+"""From weights to functions: graphs are exported and engines built on this machine, once, and then loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from pathlib import Path
+
+from gwm_core import model
+from gwm_core.errors import InputError
+from gwm_core.model.weights_file import digest
+from gwm_core.runtime import gpu_info
+from gwm_core.runtime.backends import Call, OnnxRuntime, OpenVino, TensorRT, Torch, tensorrt, version, whole_graph
+from gwm_core.runtime.engine_cache import Key, cached, place
+
+_KINDS = ("policy", "vae", "world")
+_PROFILE = (1, 1, 8)  # least, best and largest batch of a TensorRT engine
+_HERE = [Path(__file__).with_name(name) for name in ("onnx_export.py", "onnx_fp16.py")]
+_SOURCES = [*sorted(Path(model.__file__).parent.glob("*.py")), *_HERE]
+
+
+def load(folder: Path, name: str, backend: str, precision: str, threads: int) -> Call:
+    """A graph of a checkpoint, ready to be called. ``backend`` and ``precision`` as ``runtimes.choose`` gives them."""
+    if backend == "torch":
+        return Torch(folder, name, threads)
+    if backend == "tensorrt":
+        return TensorRT(engine_file(folder, name, precision))
+    file = onnx_file(folder, name, _written(backend, precision))
+    return OnnxRuntime(file, threads) if backend == "onnxruntime" else OpenVino(file, precision, threads)
+
+
+def compiled(folder: Path, name: str, backend: str, precision: str) -> bool:
+    """Whether ``load`` finds everything in the cache."""
+    if backend == "torch":
+        return True
+    if backend == "tensorrt":
+        return place(f"{name}-engine", _engine_key(folder, precision)).exists()
+    return place(f"{name}-onnx", _onnx_key(folder, _written(backend, precision))).exists()
+
+
+def _written(backend: str, precision: str) -> str:
+    """Precision of the graph that a runtime reads: OpenVINO lowers it itself."""
+    return "fp32" if backend == "openvino" else precision
+
+
+def onnx_file(folder: Path, name: str, precision: str = "fp32") -> Path:
+    """The exported graph; "fp16" has 16-bit weights and arithmetic, but for where things are."""
+
+    def write(file: Path) -> None:
+        import onnx
+
+        from gwm_core.runtime.onnx_export import export
+
+        graph = export(folder, name)
+        if precision == "fp16":
+            from gwm_core.runtime.onnx_fp16 import halved
+
+            graph = halved(graph)
+        onnx.save(graph, file)
+
+    return cached(f"{name}-onnx", "graph.onnx", _onnx_key(folder, precision), write)
+
+
+def engine_file(folder: Path, name: str, precision: str) -> Path:
+    """The TensorRT engine for this machine's GPU, or for every GPU that tensorrt-rtx builds for without one."""
+    source = onnx_file(folder, name, precision)
+    key = _engine_key(folder, precision)
+    return cached(f"{name}-engine", "graph.engine", key, lambda file: file.write_bytes(build_engine(source)))
+
+
+def build_engine(file: Path) -> bytes:
+    """Parse ONNX and build a strongly typed engine for batches of 1 to 8. Raises InputError with the parser's words."""
+    trt = tensorrt()
+    builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, trt.Logger(trt.Logger.ERROR))
+    if not parser.parse(whole_graph(file)):
+        errors = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
+        raise InputError(f"TensorRT cannot read {file}: {errors}")
+    config, profile = builder.create_builder_config(), builder.create_optimization_profile()
+    for i in range(network.num_inputs):
+        tensor = network.get_input(i)
+        profile.set_shape(tensor.name, *((batch, *tuple(tensor.shape)[1:]) for batch in _PROFILE))
+    config.add_optimization_profile(profile)
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:  # TensorRT says why in its log, and raises nothing
+        raise InputError(f"TensorRT could not build an engine from {file}; its own words are above")
+    return bytes(engine)
+
+
+def _onnx_key(folder: Path, precision: str) -> Key:
+    code = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdigest()
+    weights = {path.name: digest(path) for path in sorted(Path(folder).glob("*.safetensors")) if path.stem in _KINDS}
+    exporters = {name: importlib.metadata.version(name) for name in ("torch", "onnx", "onnxscript")}
+    return {"code": code, "precision": precision, **weights, **exporters}
+
+
+def _engine_key(folder: Path, precision: str) -> Key:
+    return {**_onnx_key(folder, precision), "library": version("tensorrt"), "gpu": gpu_info.gpu() or "none"}

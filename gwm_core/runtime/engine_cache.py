@@ -1,0 +1,77 @@
+"""What is compiled on a machine stays there, under a name made from everything it depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from gwm_core.errors import InputError
+from gwm_core.files.checksums import check, seal
+from gwm_core.files.json_files import to_json
+
+KEY = "key.json"
+Key = dict[str, str]
+
+
+def cache_folder() -> Path:
+    """Where compiled graphs are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gwm" / "compiled"
+
+
+def place(name: str, key: Key) -> Path:
+    """The folder for what is called ``name`` and made under ``key``."""
+    return cache_folder() / f"{name}-{hashlib.sha256(_text(key).encode()).hexdigest()[:16]}"
+
+
+def cached(name: str, file: str, key: Key, build: Callable[[Path], None]) -> Path:
+    """The path of ``file``, built where it is not there yet.
+
+    Raises InputError when it is damaged, not of this key, or cannot be written.
+
+    Args:
+        name: of the folder. file: in it. build: writes the file.
+    """
+    folder = place(name, key)
+    try:
+        if not folder.exists():
+            _build(folder, file, key, build)
+    except OSError as error:  # a full disk, or a home of somebody else
+        remedy = "make room, or name another place with XDG_CACHE_HOME"
+        raise InputError(f"cannot write {folder}: {error.strerror or error}: {remedy}") from None
+    remedy = f"`rm -r {folder}`, and it is built anew"
+    try:
+        check(folder, (KEY, file))
+        found = json.loads((folder / KEY).read_text())
+    except (InputError, OSError, ValueError) as error:
+        raise InputError(f"{error}; {remedy}") from None
+    if found != key:
+        differ = [f"{k} '{found.get(k)}'" for k in key if found.get(k) != key[k]]
+        raise InputError(f"{folder} was built for {', '.join(differ) or 'something else'}: {remedy}")
+    if not (folder / file).is_file():
+        raise InputError(f"{folder} lacks {file}: {remedy}")
+    return folder / file
+
+
+def _build(folder: Path, file: str, key: Key, build: Callable[[Path], None]) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        build(partial / file)
+        (partial / KEY).write_text(_text(key))
+        seal(partial)
+        try:
+            partial.rename(folder)
+        except OSError:  # another process was first, with the same result
+            if not folder.exists():
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _text(key: Key) -> str:
+    return to_json(key, sort_keys=True, indent=1) + "\n"

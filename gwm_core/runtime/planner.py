@@ -1,0 +1,68 @@
+"""From one observation to one plan: the data flow of the product, on one screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from gwm_core.geometry.kinematics import Unreachable, solve
+from gwm_core.scene.lift import BlindError, LiftConfig, lift_reporting
+from gwm_core.types import Chunk, Decision, Observation
+
+
+class Policy(Protocol):
+    """Anything that turns a scene and an observation into pose rows. ``sees`` is "scene" or "objects"."""
+
+    sees: str
+
+    def act(self, scene: np.ndarray | None, observation: Observation) -> np.ndarray:
+        """Pose rows (H, 10); row k is due k * dt after the observation."""
+
+
+class Planner:
+    """Owns a policy and turns observations into decisions.
+
+    Args:
+        clock: seconds, used only to report how long each stage took; none by default (float() is 0.0).
+    """
+
+    def __init__(self, policy: Policy, lift_config: LiftConfig = LiftConfig(), clock: Callable[[], float] = float):
+        self.policy, self._lift_config, self.clock = policy, lift_config, clock
+
+    def decide(self, observation: Observation) -> Decision:
+        """Lift, act, solve. A blind scene or an unreachable row gives no chunk, with the cause in ``reason``."""
+        t0 = self.clock()
+        scene, blind = None, {}
+        if self.policy.sees == "scene":
+            try:
+                scene, blind = lift_reporting(observation.frames, self._lift_config, observation.state.q)
+            except BlindError as error:
+                return Decision(observation.stamp, None, None, str(error), {"lift": 1e3 * (self.clock() - t0)})
+        t1 = self.clock()
+        poses = self.policy.act(scene, observation)  # (H, 10)
+        t2 = self.clock()
+        try:
+            chunk, reason = Chunk(observation.stamp, solve(poses, observation.state.q), poses[:, 9]), ""
+        except Unreachable as error:
+            chunk, reason = None, f"unreachable: {error}"
+        t3 = self.clock()
+        stages = {"lift": 1e3 * (t1 - t0), "act": 1e3 * (t2 - t1), "solve": 1e3 * (t3 - t2)}
+        return Decision(observation.stamp, chunk, poses, reason, stages, scene, blind)
+
+
+def trained_planner(
+    folder: str, threads: int = 1, backend: str = "auto", precision: str = "auto", gaussians: int = 0
+) -> Planner:
+    """The planner for a folder with a trained policy. Raises InputError for anything else.
+
+    Args:
+        gaussians: that scenes are lifted to, where it is more than the policy looks at.
+    """
+    from gwm_core.runtime.policy_runner import PolicyRunner
+
+    runner = PolicyRunner(Path(folder), threads, backend, precision)
+    return Planner(runner, replace(runner.lift_config, count=max(gaussians, runner.lift_config.count)))

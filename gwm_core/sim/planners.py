@@ -1,0 +1,17 @@
+"""Planners by name: the scripted expert of the simulation, or a trained policy."""
+
+from __future__ import annotations
+
+from gwm_core.runtime.planner import Planner, trained_planner
+from gwm_core.sim.expert import Expert
+
+EXPERT = "expert"
+
+
+def make_planner(
+    policy: str, threads: int = 1, backend: str = "auto", precision: str = "auto", gaussians: int = 0
+) -> Planner:
+    """The planner for "expert" or a policy's folder; other arguments as of ``trained_planner``, for a folder alone."""
+    if policy == EXPERT:
+        return Planner(Expert())
+    return trained_planner(policy, threads, backend, precision, gaussians)

@@ -1,0 +1,73 @@
+"""A lab's own task, as its site file says it: what is to be done, and by which rule a person rates it.
+
+    tasks:
+      sort_screws:
+        instruction: put every screw into the box
+        seconds: 40
+        rubric: {a screw is in the air: 0.3, a screw is in the box: 0.4, all of them are: 0.3}
+
+It goes into every episode of the task; a person rates by it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from math import isclose
+
+from gwm_core.errors import InputError
+from gwm_core.files.yaml_files import known_keys, text
+
+KEYS = ("instruction", "seconds", "rubric")
+_LONGEST = 300.0  # [s]
+
+
+@dataclass(frozen=True)
+class OwnTask:
+    """What is to be done, in how many seconds, and what counts for how much: criterion -> share, 1 in all."""
+
+    instruction: str
+    seconds: float
+    rubric: dict[str, float]
+
+    def to_dict(self) -> dict:
+        """As in a site file and in episode.json."""
+        return {"instruction": self.instruction, "seconds": self.seconds, "rubric": self.rubric}
+
+
+def own_tasks(source: str, entry) -> dict[str, OwnTask]:
+    """The tasks of a site file. Raises InputError that begins with ``source``."""
+    if not isinstance(entry, dict):
+        given = "nothing stands there" if entry is None else f"got {entry!r}"
+        raise InputError(f"{source}: {given}: names are wanted, and under each what is to be done")
+    return {name: _named_task(f"{source}.{name}", name, values) for name, values in entry.items()}
+
+
+def _named_task(source: str, name: str, values) -> OwnTask:
+    values = known_keys(source, values, KEYS)
+    if "instruction" in values:
+        text(f"{source}.instruction", values["instruction"])
+    try:
+        return own_task(name, values)
+    except ValueError as error:
+        raise InputError(f"{source}: {error}") from None
+
+
+def own_task(name: str, values) -> OwnTask:
+    """From a site file. Raises ValueError with what is wrong."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", str(name)):
+        raise ValueError("a name is small letters, digits and underscores")
+    if not isinstance(values, dict) or set(values) - set(KEYS) or not isinstance(values.get("instruction"), str):
+        raise ValueError(f"valid keys are {', '.join(KEYS)}; instruction is a sentence")
+    seconds, rubric = values.get("seconds", 25.0), values.get("rubric", {"success": 1.0})
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= _LONGEST:
+        raise ValueError(f"seconds: up to {_LONGEST:.0f} are allowed, got {seconds}")
+    if not isinstance(rubric, dict) or not rubric or not all(_share(value) for value in rubric.values()):
+        raise ValueError("rubric: criteria with a share each, above 0")
+    if not isclose(sum(rubric.values()), 1.0, abs_tol=1e-6):
+        raise ValueError(f"rubric: shares add up to 1, not to {sum(rubric.values()):g}")
+    return OwnTask(values["instruction"], float(seconds), {str(text): float(value) for text, value in rubric.items()})
+
+
+def _share(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1

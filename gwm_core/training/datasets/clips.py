@@ -1,0 +1,150 @@
+"""Episodes -> what a world model learns from: scenes, arm and images on one grid of time, and which pixels count.
+
+Truth for every picture is the camera's colour, averaged over areas to ``SIDE`` x ``SIDE`` pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from gwm_core.data.episode import Episode, list_episodes, moments, read_episode
+from gwm_core.data.time_grid import Rate, on_grid, rate, refuse_short, steps
+from gwm_core.errors import InputError
+from gwm_core.geometry.camera import back_project
+from gwm_core.geometry.capsules import distance_to_arm
+from gwm_core.geometry.kinematics import fk, to_rows
+from gwm_core.scene.lift import LiftConfig
+from gwm_core.training.datasets.array_cache import Cache, numbered, stacked
+from gwm_core.training.datasets.policy_samples import lift_moments, refuse_mixed
+from gwm_core.types import Frame
+
+SIDE = 128  # pixels
+WORKSPACE, ROBOT, CUBE, SEEN = 1, 2, 4, 8  # bits of ``Clips.regions``
+_DONE = 0.5  # [s] at the end of a successful episode, in which the task counts as done
+
+
+@dataclass
+class Clips:
+    """Arrays of S moments of some episodes, on a grid of 0.1 s that breaks off where moments are missing; C cameras."""
+
+    scenes: np.ndarray  # (S, N, 14) float16, farthest points first
+    poses: np.ndarray  # (S, 10) float32: measured TCP row and finger width
+    actions: np.ndarray  # (S, 10) float32: what was commanded at the moment
+    done: np.ndarray  # (S,) bool: the task is done
+    images: np.ndarray  # (S, C, SIDE, SIDE, 3) uint8
+    regions: np.ndarray  # (S, C, SIDE, SIDE) uint8: bits WORKSPACE, ROBOT, CUBE, SEEN
+    viewmats: np.ndarray  # (S, C, 4, 4) float32: T_camera_base
+    Ks: np.ndarray  # (S, C, 3, 3) float32, of the small images
+    stamps: np.ndarray  # (S,) int64 [ns]
+    episode: np.ndarray  # (S,) int64
+    rate: np.ndarray | None = None  # (S, 3) float32: of the episode's cameras, as ``grid.Rate``
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def starts(self, length: int) -> np.ndarray:
+        """Indices at which ``length`` moments of one episode follow each other, every one 0.1 s after the last."""
+        if len(self) < length:
+            return np.zeros(0, np.int64)
+        broken = np.concatenate([[0], np.cumsum(~self._follows())])
+        first = np.arange(len(self) - length + 1)
+        return first[broken[first] == broken[first + length - 1]]
+
+    def _follows(self) -> np.ndarray:
+        """Whether each moment is followed by the next one of its episode, 0.1 s later (S - 1,)."""
+        return steps(self.stamps) & (np.diff(self.episode) == 0)
+
+    def refuse(self, length: int) -> InputError:
+        """What to raise where no episode goes on for ``length`` moments."""
+        ends = np.flatnonzero(np.concatenate([~self._follows(), [True]])) if len(self) else np.zeros(0, int)
+        longest = int(np.diff(ends, prepend=-1).max(initial=0))
+        slowest = None
+        if self.rate is not None and len(self):
+            slowest = Rate(*self.rate[np.argmin(self.rate[:, 0])].tolist())
+        return refuse_short("no episode", length, longest, slowest)
+
+
+def load_clips(
+    folders: list[Path], config: LiftConfig, processes: int, progress: Callable[[int, int], None] = lambda *_: None
+) -> Clips:
+    """Clips of all episodes below ``folders``, failed ones too: the world goes on when a task does not."""
+    paths = [path for folder in folders for path in list_episodes(folder)]
+    refuse_mixed(paths)
+    cache = Cache(Path(folders[0]), "clips", f"3 {config} {SIDE}")
+    arrays = cache.arrays(paths, partial(_clips, config=config), processes, progress)
+    return Clips(**arrays | {"episode": numbered(arrays["episode"])})
+
+
+def _clips(path: Path, config: LiftConfig) -> Iterator[dict[str, np.ndarray]]:
+    return clip_rows(read_episode(path), config)
+
+
+def episode_clips(episode: Episode, config: LiftConfig) -> dict[str, np.ndarray]:
+    """The arrays of ``Clips`` for one episode, without its number. Raises InputError where it has no moment."""
+    arrays = stacked(clip_rows(episode, config))
+    if not arrays:
+        raise InputError(f"episode {episode.path} holds no moment that is whole and at which the gate sent commands")
+    return arrays
+
+
+def clip_rows(episode: Episode, config: LiftConfig) -> Iterator[dict[str, np.ndarray]]:
+    """The moments of one episode, one by one.
+
+    A moment at which the gate was silent is missing: nobody knows what the arm was told to do then. Homing, stops and
+    ramps are kept, since what was sent is what was done.
+    """
+    found = list(moments(episode))
+    stamps = np.array([stamp for stamp, _, _ in found], np.int64)
+    standing = episode.standing(stamps)
+    done_from = stamps[-1] - _DONE * 1e9 if found and episode.info.get("success") else np.inf
+    measured = np.array(rate(stamps), np.float32)
+    for k, frames, scene in lift_moments(episode, found, [k for k in on_grid(stamps) if standing.known[k]], config):
+        stamp, _, state = found[k]
+        small = [shrink(frame) for frame in frames]
+        sent = standing.commands[k]
+        yield {
+            "scenes": np.asarray(scene, np.float16),
+            "poses": np.asarray(to_rows(fk(state.q), state.width), np.float32),
+            "actions": np.asarray(to_rows(fk(sent[:7]), sent[7]), np.float32),
+            "done": np.bool_(stamp > done_from),
+            "images": np.array([frame.color for frame in small], np.uint8),
+            "regions": np.array([find_regions(frame, state.q, state.width, config) for frame in small], np.uint8),
+            "viewmats": np.array([np.linalg.inv(frame.T_base_camera) for frame in small], np.float32),
+            "Ks": np.array([frame.K for frame in small], np.float32),
+            "stamps": np.int64(stamp),
+            "rate": measured,
+        }
+
+
+def shrink(frame: Frame, side: int = SIDE) -> Frame:
+    """The frame at ``side`` x ``side`` pixels: colour averaged over areas, depth of the nearest pixel."""
+    height, width = frame.depth.shape
+    K = np.diag([side / width, side / height, 1.0]) @ frame.K
+    color = cv2.resize(frame.color, (side, side), interpolation=cv2.INTER_AREA)
+    depth = cv2.resize(frame.depth, (side, side), interpolation=cv2.INTER_NEAREST)
+    return Frame(frame.camera, frame.stamp, color, depth, K, frame.T_base_camera)
+
+
+def find_regions(frame: Frame, q: np.ndarray, width: float, config: LiftConfig) -> np.ndarray:
+    """Bits (H, W) uint8: the pixel's surface lies in the workspace, on the robot, on the red cube; it has a depth."""
+    bits = np.where(frame.depth > 0, SEEN, 0).astype(np.uint8)
+    points = back_project(frame.depth, frame.K) @ frame.T_base_camera[:3, :3].T + frame.T_base_camera[:3, 3]
+    inside = (frame.depth > 0) & np.all((points > config.low) & (points < config.high), axis=-1)
+    bits[inside] |= WORKSPACE
+    points, color = points[inside], frame.color[inside].astype(int)
+    robot = (distance_to_arm(points, q) < 0.01) | _between_fingers(points, fk(q), width)
+    red = (color[:, 0] > 90) & (color[:, 0] > 2.5 * color[:, 1:].max(1))
+    bits[inside] |= np.where(red, CUBE, np.where(robot, ROBOT, 0)).astype(np.uint8)
+    return bits
+
+
+def _between_fingers(points: np.ndarray, T: np.ndarray, width: float) -> np.ndarray:
+    """Which points (M, 3) lie in the box of the two fingers; what they hold has its own colour."""
+    local = np.abs((points - T[:3, 3]) @ T[:3, :3] - [0, 0, -0.025])
+    return np.all(local < [0.015, width / 2 + 0.025, 0.04], axis=-1)

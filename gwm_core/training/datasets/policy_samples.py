@@ -1,0 +1,177 @@
+"""Episodes -> training samples: the same sync and lift as on the robot, labels from what the gate really sent.
+
+A sample is one moment: the scene, the proprioception, and the pose rows that forward kinematics gives for the commands
+sent 0.1 ... 1.6 s later. Rows that fall into an interval marked unusable are masked.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from gwm_core.data.episode import Episode, list_episodes, moments, read_episode, read_infos
+from gwm_core.data.time_grid import on_grid
+from gwm_core.errors import InputError
+from gwm_core.geometry.kinematics import fk, to_rows
+from gwm_core.model.inputs import proprioception
+from gwm_core.scene.gaussians import COLORS, MEANS
+from gwm_core.scene.lift import BlindError, LiftConfig, lift
+from gwm_core.training.datasets.array_cache import Cache, numbered, stacked
+from gwm_core.types import CHUNK_DT, CHUNK_ROWS, RESERVED, Frame
+
+
+@dataclass
+class Samples:
+    """Arrays of S samples. ``task`` indexes the task list; ``episode`` indexes the episode list."""
+
+    points: np.ndarray  # (S, N, 3) float16 [m]
+    colors: np.ndarray  # (S, N, 3) uint8
+    proprio: np.ndarray  # (S, 11) float32: TCP pose row with measured width, then commanded width
+    rows: np.ndarray  # (S, H, 10) float32
+    valid: np.ndarray  # (S, H) bool
+    task: np.ndarray  # (S,) int64
+    episode: np.ndarray  # (S,) int64
+    features: np.ndarray | None = None  # (S, K, F) float16, of the world model
+    places: np.ndarray | None = None  # (S, K, 3) float16 [m], of these features
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+Foresee = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]  # ``Foresight``, which needs torch
+
+
+def lift_moments(
+    episode: Episode, found: list, numbers: list[int], config: LiftConfig
+) -> Iterator[tuple[int, tuple[Frame, ...], np.ndarray]]:
+    """Number, frames and scene (N, 14) of those of the ``found`` moments at which a camera sees something.
+
+    Warns of moments that are left out. Raises InputError where all of them are.
+    """
+    blind = []
+    for number in numbers:
+        _, pairs, state = found[number]
+        frames = tuple(episode.frame(camera, s, color, depth) for camera, (s, color, depth) in pairs.items())
+        try:
+            scene = lift(frames, config, state.q)
+        except BlindError as error:
+            blind.append(str(error))
+            continue
+        yield number, frames, scene
+    if blind and len(blind) == len(numbers):
+        raise InputError(f"episode {episode.path}: at none of its {len(blind)} moments is anything seen: {blind[0]}")
+    if blind:
+        left = f"{len(blind)} of {len(numbers)} moments left out"
+        warnings.warn(f"episode {episode.path}: {left}: {blind[0]}", stacklevel=2)
+
+
+def episode_samples(episode: Episode, lift_config: LiftConfig, foresee: Foresee | None = None) -> dict[str, np.ndarray]:
+    """Samples of one episode, without task and episode numbers; empty where no moment may be learnt from."""
+    return stacked(sample_rows(episode, lift_config, foresee))
+
+
+def sample_rows(
+    episode: Episode, lift_config: LiftConfig, foresee: Foresee | None = None
+) -> Iterator[dict[str, np.ndarray]]:
+    """The samples of one episode, one by one."""
+    found, unusable = list(moments(episode)), episode.unusable
+    stamps = np.array([stamp for stamp, _, _ in found], np.int64)
+    kept = [k for k in on_grid(stamps) if not any(begin <= stamps[k] <= end for begin, end in unusable)]
+    for number, _, scene in lift_moments(episode, found, kept, lift_config):
+        stamp, _, state = found[number]
+        due = stamp + (np.arange(1, CHUNK_ROWS + 1) * CHUNK_DT * 1e9).astype(np.int64)
+        sent = episode.sent(due)  # past the end: the last pose, held
+        valid = np.logical_and.accumulate(sent.known)
+        for begin, _ in unusable:
+            valid &= (due < begin) | (stamp > begin)
+        row = {
+            "points": np.asarray(scene[:, MEANS], np.float16),
+            "colors": np.rint(scene[:, COLORS] * 255).astype(np.uint8),
+            "proprio": proprioception(state),
+            "rows": np.asarray(to_rows(fk(sent.commands[:, :7]), sent.commands[:, 7]), np.float32),
+            "valid": valid,
+        }
+        if foresee:
+            known, where = foresee(scene, fk(state.q))
+            row |= {"features": np.asarray(known, np.float16), "places": np.asarray(where, np.float16)}
+        yield row
+
+
+@functools.cache  # once in every process
+def _foresight(folder: Path) -> Foresee:
+    import torch
+
+    from gwm_core.runtime.world_features import Foresight
+
+    torch.set_num_threads(1)
+    return Foresight(folder)
+
+
+def _samples(path: Path, lift_config: LiftConfig, world: Path | None) -> Iterator[dict[str, np.ndarray]]:
+    return sample_rows(read_episode(path), lift_config, _foresight(world) if world else None)
+
+
+def load_samples(
+    folders: list[Path],
+    tasks: tuple[str, ...],
+    lift_config: LiftConfig,
+    processes: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    world: Path | None = None,
+) -> Samples:
+    """Samples of all successful episodes below ``folders``, with the features of the model in ``world`` if named."""
+    infos = demonstrations(folders)
+    indices = [_task_index(path, info["task"], tasks) for path, info in infos.items()]
+    refuse_mixed(list(infos))
+    config = f"{lift_config} {CHUNK_ROWS}" + ((world / "world.json").read_text() if world else "")
+    work = partial(_samples, lift_config=lift_config, world=world)
+    arrays = Cache(Path(folders[0]), "samples", config).arrays(list(infos), work, processes, progress)
+    task = np.array(indices)[arrays["episode"]]
+    return Samples(**arrays | {"episode": numbered(arrays["episode"])}, task=task)
+
+
+def demonstrations(folders: list[Path]) -> dict[Path, dict]:
+    """episode.json of the episodes below ``folders`` that did not fail. Raises InputError where there are none."""
+    infos = read_infos(path for folder in folders for path in list_episodes(folder))
+    usable = {path: info for path, info in infos.items() if info.get("success") is not False}
+    if not usable:
+        raise InputError(f"no demonstrations in {', '.join(map(str, folders))}: episodes there failed, or are play")
+    return usable
+
+
+def refuse_mixed(paths: list[Path]) -> None:
+    """Raise InputError where episodes have different cameras."""
+    first: dict[tuple[str, ...], Path] = {}
+    for path, info in read_infos(paths).items():
+        first.setdefault(tuple(info["cameras"]), path)
+    if len(first) > 1:
+        found = " and ".join(f"{cameras} ({path})" for cameras, path in sorted(first.items()))
+        raise InputError(f"episodes with different cameras do not mix: {found}")
+
+
+def tasks_of(folders: list[Path], usual: tuple[str, ...]) -> tuple[str, ...]:
+    """The tasks of the demonstrations below ``folders``: those of ``usual`` in its order, then the others, sorted."""
+    found = {info["task"] for info in demonstrations(folders).values()}
+    return (*(task for task in usual if task in found), *sorted(found - set(usual)))
+
+
+def refuse_reserved(folders: list[Path]) -> None:
+    """Raise InputError where an episode below ``folders`` has a seed that is kept for choosing and reporting."""
+    for path, info in read_infos(path for folder in folders for path in list_episodes(folder)).items():
+        seed = info.get("seed")
+        if seed is not None and seed >= RESERVED:
+            raise InputError(
+                f"nothing is trained on {path}: its seed is {seed}; {RESERVED} and up are for choosing and reporting"
+            )
+
+
+def _task_index(path: Path, task: str, tasks: tuple[str, ...]) -> int:
+    if task not in tasks:
+        raise InputError(f"episode {path} is of task '{task}'; this policy knows {', '.join(tasks)}")
+    return tasks.index(task)

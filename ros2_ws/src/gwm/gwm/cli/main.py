@@ -1,0 +1,70 @@
+"""The ``gwm`` command. Bad input is one line on stderr and exit 2; everything else is in ``gwm.cli``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import nullcontext, redirect_stdout
+from importlib.metadata import version
+
+from gwm.cli import bench, calibrate, data, deploy, futures, learn, run, scene, site
+from gwm.graph.process_list import PRECISIONS, RUNTIMES, TASKS
+from gwm.tools.terminal import Parser, as_called, escape_names, said_by_system, without_number
+from gwm_core.errors import InputError, one_of
+from gwm_core.files.json_files import STDOUT
+
+WORDS = {  # of all verbs alike, looked at before imports that take seconds
+    "task": TASKS,
+    "difficulty": ("nominal", "hard"),
+    "backend": RUNTIMES,
+    "precision": PRECISIONS,
+}
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog=as_called("gwm"), description="Gaussian World Models on a Franka arm: simulate, collect, train, run."
+    )
+    parser.add_argument("--version", action="version", version=f"gwm {version('gwm')}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    for group in (run, learn, data, deploy, futures, scene, bench, calibrate, site):
+        group.add(verbs)
+    return parser
+
+
+def _at_home(value):
+    """With the home folder for a leading ~, as in --out=~/x, which no shell expands."""
+    if isinstance(value, list):
+        return [_at_home(part) for part in value]
+    return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~") else value
+
+
+def main() -> int:
+    """Entry point."""
+    escape_names()
+    try:
+        parser = _parser()
+        args, args.passed_on = parser.parse_known_args()
+        if args.passed_on and args.run is not run.test:
+            parser.error(f"unrecognized arguments: {' '.join(args.passed_on)}")
+        for name, value in vars(args).items():
+            setattr(args, name, _at_home(value))
+            if name in WORDS:
+                one_of(name, value, WORDS[name])
+        to_stdout = getattr(args, "json", None) == STDOUT  # then what people read goes to stderr
+        with redirect_stdout(sys.stderr) if to_stdout else nullcontext():
+            code = args.run(args)
+            sys.stdout.flush()
+            return code
+    except BrokenPipeError:  # who reads it has enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # which Python flushes at its end
+        return 128 + signal.SIGPIPE
+    except InputError as error:
+        print(f"gwm: {as_called(without_number(str(error)))}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"gwm: {said_by_system(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130

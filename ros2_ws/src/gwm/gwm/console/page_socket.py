@@ -1,0 +1,186 @@
+"""What pages and the desk behind the console say to each other. It knows nothing of ROS.
+
+The socket carries JSON both ways, and pictures as a name, a stamp, a zero byte and a JPEG. A frame is a few pictures
+and the state; the next one goes when the page has said that this one was seen, so a slow page misses some and shows the
+present. Commands are numbered, name the frame they answer to, and are answered. STOP and HOLD pass before every limit,
+however old the frame, and whoever has the lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Protocol
+
+from fastapi import WebSocket, WebSocketDisconnect
+
+from gwm.console.access import LATE, OPERATOR, Budget, Lease
+from gwm_core.files.json_files import to_json
+
+ANYONE = ("stop", "hold")  # whoever sees danger
+FREQUENT = ("here", "beat", "joy")  # not written down, not answered; here: a frame was seen
+BIGGEST = 4096  # [bytes] of a message
+COMMANDS, BEATS, URGENT = (20.0, 40.0), (80.0, 160.0), (200.0, 400.0)  # a second, at once: clicks; beats, sticks; stops
+PERIOD = 0.1  # [s] between frames, at least
+MOST_PICTURES = 6  # of a frame, the live ones first
+Answer = Callable[[bool, str], None]  # whether it was done, and what there is to say
+
+
+class Desk(Protocol):
+    """What the server needs of the node behind it. Called from the server's thread."""
+
+    pictures: dict[str, tuple[int, bytes]]  # name -> stamp [ns], JPEG
+    viewer_port: int  # on 127.0.0.1, of the server of the 3D scene; 0 = none
+
+    def state(self) -> dict:
+        """What the page shows; "now" [ms] is the time by the clock of the stamps."""
+
+    def act(self, command: dict, answer: Answer) -> None:
+        """Do what the operator wants; ``answer`` is called, from any thread, once it is known what came of it.
+
+        Raises ValueError for what is no command, or is refused.
+        """
+
+
+@dataclass
+class Page:
+    """A socket that is open."""
+
+    id: int
+    socket: WebSocket
+    role: str
+    frame: int = 0  # the last that was sent
+    taken: dict[int, float] = field(default_factory=dict)  # [s] when the state of the last two frames was taken
+    seen: asyncio.Event = field(default_factory=asyncio.Event)  # the last one was
+    answers: asyncio.Queue = field(default_factory=asyncio.Queue)
+
+
+class Talk:
+    """With every page that is open. ``log`` is told of every command and every refusal."""
+
+    def __init__(self, desk: Desk, log: Callable[[dict], None]):
+        self._desk, self._log = desk, log
+        self._lease, self._ids = Lease(), count(1)
+        self.clients = 0
+
+    async def serve(self, socket: WebSocket, role: str) -> None:
+        """Talk to a page that was let in, until it leaves or is cut off."""
+        await socket.accept()
+        page = Page(next(self._ids), socket, role)
+        self.clients += 1
+        self._log({"client": page.id, "event": "connected", "role": role, "address": socket.client.host})
+        jobs = [asyncio.create_task(job(page)) for job in (self._receive, self._show, self._tell)]
+        reason = None
+        try:
+            done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+            for job in done:
+                reason = job.result()  # what went wrong ends the socket, not only what it shows
+        except WebSocketDisconnect:
+            pass
+        finally:
+            for job in jobs:
+                job.cancel()
+            self.clients -= 1
+            self._lease.give(page.id)
+            self._log({"client": page.id, "event": "left"} | ({"dropped": reason} if reason else {}))
+        if reason:
+            await socket.close(1008, reason)
+
+    async def _receive(self, page: Page) -> str:
+        """Why the page is to be cut off."""
+        commands, beats, urgent = Budget(*COMMANDS), Budget(*BEATS), Budget(*URGENT)
+        while True:
+            text, now = await page.socket.receive_text(), time.monotonic()
+            if len(text) > BIGGEST:
+                return f"a message of {len(text)} bytes; {BIGGEST} are the most"
+            command = _command(text)
+            if command is None:
+                return 'no JSON object with "do"'
+            what = command["do"]
+            budget = urgent if what in ANYONE else beats if what in FREQUENT else commands
+            enough = not budget.spend(now)
+            if not enough or what in ANYONE:
+                self._obey(page, what, command, now)
+            if enough:
+                return "too many messages"
+
+    def _obey(self, page: Page, what: str, command: dict, now: float) -> None:
+        number, frame = command.pop("id", None), command.pop("frame", None)
+        number = number if isinstance(number, int) else None
+        if what == "here" and frame == page.frame:
+            page.seen.set()
+        reason = "" if what in ANYONE else self._refuses(page, what, frame, now)
+        loop = asyncio.get_running_loop()
+
+        def answer(done: bool, text: str) -> None:
+            loop.call_soon_threadsafe(self._answered, page, number, done, text)
+
+        if not reason and what != "here":
+            try:
+                self._desk.act(command, answer)
+            except ValueError as error:
+                reason = str(error)
+        if what not in FREQUENT:
+            self._log({"client": page.id, "command": command} | ({"refused": reason} if reason else {}))
+            if reason:
+                page.answers.put_nowait({"answer": number, "ok": False, "text": reason})
+
+    def _refuses(self, page: Page, what: str, frame, now: float) -> str:
+        """Why a page may not say this now, or "". Its word renews the lease."""
+        if page.role != OPERATOR:
+            return "this page only shows"
+        if not self._lease.take(page.id, now):
+            return "another page has control"
+        taken = page.taken.get(frame) if isinstance(frame, int) else None
+        if what != "here" and (taken is None or now - taken > LATE):
+            return f"too late: what the page showed then was over {LATE:g} s old"
+        return ""
+
+    def _answered(self, page: Page, number, done: bool, text: str) -> None:
+        """In the server's thread."""
+        if not done:
+            self._log({"client": page.id, "answer": number, "refused": text})
+        page.answers.put_nowait({"answer": number, "ok": done, "text": text})
+
+    async def _tell(self, page: Page) -> None:
+        while True:
+            await page.socket.send_text(to_json(await page.answers.get()))
+
+    async def _show(self, page: Page) -> None:
+        """Frames, each when the one before was seen: what is not sent yet can still be the newest."""
+        shown: dict[str, int] = {}
+        while True:
+            begun = time.monotonic()
+            for name, stamp, jpeg in self._news(shown):
+                await page.socket.send_bytes(f"{name} {stamp}".encode() + b"\0" + jpeg)
+            control = "view" if page.role != OPERATOR else "yours" if self._lease.holder in (0, page.id) else "other"
+            page.frame += 1
+            page.taken = {page.frame - 1: page.taken.get(page.frame - 1, -math.inf), page.frame: time.monotonic()}
+            page.seen.clear()
+            state = self._desk.state() | {"control": control, "frame": page.frame}
+            await page.socket.send_text(to_json(state))
+            await page.seen.wait()
+            await asyncio.sleep(max(PERIOD - (time.monotonic() - begun), 0.0))
+
+    def _news(self, shown: dict[str, int]) -> list[tuple[str, int, bytes]]:
+        """Pictures of the next frame: name, stamp, JPEG."""
+        new = [
+            (name, stamp, jpeg) for name, (stamp, jpeg) in list(self._desk.pictures.items()) if shown.get(name) != stamp
+        ]
+        new = sorted(new, key=lambda picture: not picture[0].startswith("live/"))[:MOST_PICTURES]
+        shown |= {name: stamp for name, stamp, _ in new}
+        return new
+
+
+def _command(text: str) -> dict | None:
+    """A JSON object with text under "do", else None."""
+    try:
+        command = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return command if isinstance(command, dict) and isinstance(command.get("do"), str) else None

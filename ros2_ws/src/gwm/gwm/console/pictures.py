@@ -1,0 +1,75 @@
+"""The newest pictures for the console's page: live ones, imagined ones, and a protocol's outlines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import cv2
+from rclpy.node import Node
+from sensor_msgs.msg import CompressedImage, Image
+
+from gwm.ros import messages
+from gwm.ros.node import NEWEST, SENSOR
+from gwm_core import topics
+from gwm_core.site import Camera
+
+PERIOD = 0.2  # [s] between live pictures of a camera
+QUALITY = 80  # JPEG
+
+
+class Pictures:
+    """Subscribes to pictures and keeps the newest of each.
+
+    Args:
+        heard: wraps a topic's callback, to outlive what it cannot read.
+
+    Attributes:
+        newest: name -> stamp [ns], JPEG.
+    """
+
+    def __init__(self, node: Node, cameras: Mapping[str, Camera], heard: Callable[[str, Callable], Callable]):
+        self.newest: dict[str, tuple[int, bytes]] = {}
+        self._node, self._heard, self._drawn = node, heard, {}
+        self._costly = [(Image, topics.color(c.prefix), self._live(name), SENSOR) for name, c in cameras.items()]
+        self._costly += [
+            (CompressedImage, topics.overlay(name), self._shown(f"overlay/{name}"), NEWEST) for name in cameras
+        ]
+        self._watched = []  # subscriptions to these, while a page is open
+        # small, and shown to a page that opens after they came: it may be asked to approve their plan
+        for name in (*cameras, topics.AFAR):
+            for step in range(1, topics.STEPS + 1):
+                topic = topics.imagined(name, step)
+                node.create_subscription(CompressedImage, topic, heard(topic, self._shown(f"h{step}/{name}")), NEWEST)
+
+    def watch(self, wanted: bool) -> None:
+        """Ask for live pictures, or no longer."""
+        if wanted and not self._watched:
+            self._watched = [
+                self._node.create_subscription(kind, topic, self._heard(topic, take), qos)
+                for kind, topic, take, qos in self._costly
+            ]
+        elif not wanted and self._watched:
+            for subscription in self._watched:
+                self._node.destroy_subscription(subscription)
+            self._watched = []
+
+    def _live(self, camera: str) -> Callable:
+        def take(message) -> None:
+            now = time.monotonic()
+            if now - self._drawn.get(camera, 0.0) < PERIOD:
+                return
+            self._drawn[camera] = now
+            picture = messages.pixels(message, "color")
+            ok, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+            if not ok:
+                raise ValueError("no JPEG can be made of it")
+            self.newest[f"live/{camera}"] = messages.stamp_ns(message.header.stamp), data.tobytes()
+
+        return take
+
+    def _shown(self, name: str) -> Callable:
+        def take(message) -> None:
+            self.newest[name] = messages.stamp_ns(message.header.stamp), bytes(message.data)
+
+        return take

@@ -1,0 +1,1 @@
+"""Cameras, arm and hand of a real robot."""

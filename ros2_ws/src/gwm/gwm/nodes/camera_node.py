@@ -1,0 +1,228 @@
+"""RealSense cameras without realsense-ros: the same topics, encodings and frame ids, each pair looked at first.
+
+One process for all cameras, one capture thread for each. Two processes that search the USB bus while a camera starts
+disturb it, and the list of processes, which has no YAML reader, needs no list of cameras.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, Image
+
+from gwm.graph.process_list import environment
+from gwm.hardware.realsense import DeviceGone, RealSense, Shot, connected, recording
+from gwm.ros import messages
+from gwm.ros.node import RELIABLE, STEADY, declare, now_ns, spin
+from gwm.ros.worker import Latest
+from gwm_core import topics
+from gwm_core.errors import InputError
+from gwm_core.scene.stream_monitor import Backoff, Watch, WatchConfig
+from gwm_core.site import DEFAULT_FILE, Camera, load_site
+
+
+@dataclass(frozen=True)
+class CameraParameters:
+    """Parameters of the node. Beside them there is ``offset_ms.<camera>``, added to the stamps of that camera [ms]."""
+
+    site: str = ""
+    width: int = 424
+    height: int = 240
+    camera_hz: float = 15.0
+    record: str = ""  # folder for <camera>.db3
+    playback: str = ""  # folder with <camera>.db3 to play instead of what is plugged in
+    restart_after: float = 5.0  # [s] of silence until the camera is opened anew
+
+
+class Source(Protocol):
+    """What brings the pairs; RealSense is one. ``open`` and ``wait`` block, in the camera's own thread."""
+
+    def open(self) -> None:
+        """Start. Raises DeviceGone."""
+
+    def wait(self) -> Shot | None:
+        """The next pair, or None when none came in a few periods. Raises DeviceGone."""
+
+    def close(self) -> None:
+        """Stop, whatever state it is in."""
+
+
+def realsense(name: str, camera: Camera, p: CameraParameters, config: WatchConfig) -> RealSense:
+    """The source of a camera of the site."""
+    find = partial(recording, _file(p.playback, name)) if p.playback else partial(connected, camera.serial)
+    return RealSense(find, config, _file(p.record, name) if p.record else None)
+
+
+class Stream:
+    """One camera: its thread, its watch, its publishers. Only good pairs are published."""
+
+    def __init__(self, node: Node, name: str, prefix: str, source: Source, config: WatchConfig, restart_after: float):
+        self._node, self._name, self._prefix, self._source = node, name, prefix, source
+        self._restart_after = restart_after
+        self._offset = round(1e6 * node.declare_parameter(f"offset_ms.{name}", 0.0).value)  # [ns]
+        self._log = node.get_logger().get_child(name)  # a child throttles by itself
+        self._watch, self._backoff = Watch(config), Backoff()
+        self._absent, self._retry_at, self._recent = "not opened yet", None, set()
+        self._sent, self._reported = 0, (0, time.monotonic())
+        self._color = node.create_publisher(Image, topics.color(prefix), RELIABLE)
+        self._depth = node.create_publisher(Image, topics.depth(prefix), RELIABLE)
+        self._infos = [node.create_publisher(CameraInfo, t(prefix), RELIABLE) for t in (topics.info, topics.depth_info)]
+        self._worker = Latest(node, self._build, self._deliver)
+        self._worker.put(False)
+
+    def _build(self):
+        try:
+            self._source.open()
+        except DeviceGone as gone:  # it was never there: that is a mistake in the site file or the wiring
+            raise InputError(f"camera {self._name}: {gone}") from None
+        return self._step
+
+    def _step(self, reopen: bool) -> Iterator[Shot | DeviceGone | None]:
+        """In the camera's thread."""
+        try:
+            if reopen:
+                self._source.close()
+                self._source.open()
+            yield self._source.wait()
+        except DeviceGone as gone:
+            yield gone
+
+    def _deliver(self, result: Shot | DeviceGone | None) -> None:
+        now = time.monotonic()
+        if isinstance(result, DeviceGone):
+            self._lose(str(result), now)
+        elif result is None and self._watch.silence(now) > self._restart_after:
+            self._lose(f"no pair for {self._watch.silence(now):.1f} s", now)
+        else:
+            self._worker.put(False)  # the thread waits for the next pair while this one is looked at
+            if result is not None:
+                self._take(result, now)
+            elif self._watch.stalled:
+                self._log.error("stalled: it is there but sends nothing", throttle_duration_sec=2.0)
+
+    def _lose(self, reason: str, now: float) -> None:
+        if not self._absent:
+            self._watch.lost()
+        wait = self._backoff.wait()
+        self._absent, self._retry_at = reason, now + wait
+        self._log.error(f"{reason}; next try in {wait:g} s")
+
+    def retry(self) -> None:
+        """Open the camera again when it is time to."""
+        if self._retry_at is not None and time.monotonic() >= self._retry_at:
+            self._retry_at = None
+            self._watch.restart()
+            self._worker.put(True)
+
+    def _take(self, shot: Shot, now: float) -> None:
+        if self._absent:
+            self._log.info("streaming")
+            self._absent = ""
+            self._backoff.reset()
+        faults = self._watch.look(shot.color, shot.depth, now)
+        if faults:
+            self._recent.update(faults)
+            self._log.warn(f"pair not published: {', '.join(faults)}", throttle_duration_sec=2.0)
+            return
+        color, depth = shot.color.stamp + self._offset, shot.depth.stamp + self._offset
+        height, width = shot.depth.content.shape
+        self._color.publish(messages.image(color, self._name, shot.color.content))
+        self._depth.publish(messages.image(depth, self._name, shot.depth.content))
+        for publisher, stamp in zip(self._infos, (color, depth)):
+            publisher.publish(messages.camera_info(stamp, self._name, shot.K, width, height, shot.distortion))
+        self._sent += 1
+
+    def report(self) -> DiagnosticArray:
+        """State and counts since the start."""
+        now, (sent, then) = time.monotonic(), self._reported
+        state = f"absent: {self._absent}" if self._absent else "stalled" if self._watch.stalled else ""
+        state = state or ", ".join(sorted(self._recent)) or "streaming"
+        values = {
+            "hz": f"{(self._sent - sent) / max(now - then, 1e-3):.1f}",
+            **{f"sent {kind(self._prefix)}": self._sent for kind in (topics.color, topics.depth)},
+            **self._watch.counts,
+        }
+        self._reported, self._recent = (self._sent, now), set()
+        name = f"camera {self._name}"
+        return messages.diagnostics(now_ns(self._node), name, state, values, ok=state == "streaming")
+
+    def close(self) -> None:
+        """End the thread, then the source, so that a recording is whole."""
+        self._worker.close()
+        self._source.close()
+
+
+class CameraNode(Node):
+    """All cameras of the site that have a serial number, or a recording."""
+
+    def __init__(self, make_source: Callable[[str, Camera, CameraParameters, WatchConfig], Source] = realsense):
+        super().__init__("cameras")
+        self._streams: list[Stream] = []
+        p = declare(self, CameraParameters)
+        config = WatchConfig(p.width, p.height, p.camera_hz)
+        for name, camera in _chosen(p).items():
+            source = make_source(name, camera, p, config)
+            self._streams.append(Stream(self, name, camera.prefix, source, config, p.restart_after))
+        self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
+        self.create_timer(0.1, self._retry, clock=STEADY)
+        self.create_timer(0.5, self._report, clock=STEADY)
+
+    def _retry(self) -> None:
+        for stream in self._streams:
+            stream.retry()
+
+    def _report(self) -> None:
+        for stream in self._streams:
+            self._diagnostics.publish(stream.report())
+
+    def close(self) -> None:
+        """End the threads and close the cameras."""
+        for stream in self._streams:
+            stream.close()
+
+
+def _file(folder: str, camera: str) -> Path:
+    return Path(folder).expanduser() / f"{camera}.db3"
+
+
+def _chosen(p: CameraParameters) -> dict[str, Camera]:
+    """The cameras to run, by name. Raises InputError when there is none, or for parameters that contradict."""
+    site = p.site or DEFAULT_FILE
+    cameras = load_site(site).cameras
+    if p.record and p.playback:
+        raise InputError("record and playback exclude each other")
+    if p.playback:
+        chosen = {name: camera for name, camera in cameras.items() if _file(p.playback, name).is_file()}
+        if not chosen:
+            raise InputError(f"no recording in {p.playback}: looked for {', '.join(f'{n}.db3' for n in cameras)}")
+        return chosen
+    chosen = {name: camera for name, camera in cameras.items() if camera.serial}
+    if not chosen:
+        raise InputError(f"no camera in {site} has a serial (of {', '.join(cameras)}): add serial: \"...\", "
+                         "or use realsense-ros")  # fmt: skip
+    if p.record:
+        try:
+            Path(p.record).expanduser().mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot write {p.record}: {error.strerror}") from None
+    return chosen
+
+
+def main() -> int:
+    """Entry point. Started by hand it must not lack what a starter sets: without it large images are lost."""
+    for name, value in environment().items():
+        os.environ.setdefault(name, value)
+    return spin(CameraNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,252 @@
+"""What the plan will lead to: rolls the world model over it, in the slack after it was published, and shows it.
+
+It may lag or die: nothing waits for it. The newest plan wins; rate and age say how far behind it is.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, CompressedImage, JointState, PointCloud2
+from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory
+
+from gwm.ros import messages, scene_messages
+from gwm.ros.node import EVERY, NEWEST, RELIABLE, SENSOR, STEADY, declare, now_ns, spin
+from gwm.ros.worker import Latest
+from gwm_core import topics
+from gwm_core.geometry.camera_info import read_camera_info
+from gwm_core.joint_states import ArmReader, by_name
+from gwm_core.reasons import Reasons
+from gwm_core.runtime.divergence import load_limits
+from gwm_core.runtime.world_runner import Future, Imagination, Task, Watch, imagine, look
+from gwm_core.site import site_of
+from gwm_core.types import CHUNK_DT, ArmState, Chunk
+
+KEPT = 500  # joint states and commands, five seconds of them
+EARLY, LATE = 0.02, 0.15  # [s] before the next plan's images are due, and after: nothing is imagined while it is made
+
+
+@dataclass(frozen=True)
+class ImaginationParameters:
+    """Parameters of the node."""
+
+    robot: str = "sim"
+    site: str = ""
+    policy: str = ""
+    threads: int = 1
+    every: int = 2  # plans to a future that is shown; the others are compared over a longer time instead
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How far a plan's scene is from what had been imagined, and the share of what is normal."""
+
+    plan: int
+    gaps: dict[int, dict[str, float]]
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A future, and how long it took from the plan on [ms]."""
+
+    future: Future
+    ms: float
+
+
+class ImaginationNode(Node):
+    """Puts scenes and plans together, hands them to the world model, publishes pictures and divergence."""
+
+    def __init__(self):
+        # before any thread is started: whoever else wakes up takes the core at once, which nice alone does not grant
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        super().__init__("imagination")
+        self._settings = p = declare(self, ImaginationParameters)
+        self._site = site_of(p.robot, p.site)
+        self._chunks: deque[Chunk] = deque(maxlen=8)
+        self._seen: deque[tuple[Chunk, np.ndarray]] = deque(maxlen=8)  # plans and the scenes they were made from
+        self._waiting = self._shown = 0  # plans: the one that waits for approval, and the last whose future was shown
+        self._planned = threading.Condition()
+        self._due = np.inf  # [s] ROS time at which the next plan's images are
+        self._states: deque[ArmState] = deque(maxlen=KEPT)
+        self._sent: deque[ArmState] = deque(maxlen=KEPT)
+        self._Ks: dict[str, tuple] = {}
+        self._arm, self._reasons = ArmReader(), Reasons(self.get_logger().warn)
+        self._done, self._asked, self._report_of = 0, 0, {}
+        self._plan = self.create_publisher(Float64MultiArray, topics.IMAGINED, RELIABLE)
+        self._scene = self.create_publisher(PointCloud2, topics.IMAGINED_SCENE, RELIABLE)
+        self._divergence = self.create_publisher(Float64MultiArray, topics.DIVERGENCE, RELIABLE)
+        self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
+        self._pictures = {
+            (name, step): self.create_publisher(CompressedImage, topics.imagined(name, step), RELIABLE)
+            for name in (*self._site.cameras, topics.AFAR) for step in range(1, topics.STEPS + 1)
+        }  # fmt: skip
+        for name, camera in self._site.cameras.items():
+            self.create_subscription(CameraInfo, topics.info(camera.prefix), self._info(name), SENSOR)
+        self.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, SENSOR)
+        self.create_subscription(JointState, topics.GRIPPER_STATES, self._on_gripper, SENSOR)
+        self.create_subscription(JointState, topics.COMMAND, self._on_command, EVERY)
+        self.create_subscription(DiagnosticArray, topics.STATUS, self._on_status, NEWEST)
+        self.create_subscription(JointTrajectory, topics.CHUNK, self._on_chunk, RELIABLE)
+        self.create_subscription(PointCloud2, topics.SCENE, self._on_scene, RELIABLE)
+        self._planner = Latest(self, self._build, self._publish)
+        self.create_timer(0.5, self._report, clock=STEADY)
+
+    def _build(self):
+        imagination = Imagination(Path(self._settings.policy), self._settings.threads, rest=self._rest)
+        limits = load_limits(Path(self._settings.policy))
+        watch = Watch(imagination)
+
+        def run(task: Task) -> Iterator[Seen | Shown]:
+            begun = time.monotonic()
+            history, gaps = look(imagination, watch, task, self._site)
+            yield Seen(task.chunk.stamp, gaps, limits.score(gaps) if limits and gaps else None)
+            if task.shown:
+                yield Shown(imagine(imagination, task, self._site, history), 1e3 * (time.monotonic() - begun))
+
+        return run
+
+    def _rest(self) -> None:
+        """Wait, in the worker's thread, while a plan is made: even with a core of its own imagination slows it down."""
+        with self._planned:
+            due, after = self._due, now_ns(self) * 1e-9 - self._due
+            if -EARLY < after < LATE:
+                self._planned.wait_for(lambda: self._due != due, LATE - after)
+
+    def _note(self, subject: str, reason: str) -> None:
+        self._reasons.note(subject, reason, time.monotonic())
+
+    def _info(self, camera: str):
+        def take(message):
+            try:
+                model = read_camera_info(message)
+            except ValueError as error:
+                self._note(f"{camera} info", str(error))
+                return
+            self._Ks[camera] = model.K, model.width, model.height
+            self._note(f"{camera} info", "")
+
+        return take
+
+    def _on_joints(self, message) -> None:
+        state, reason = self._arm.complete(message, now_ns(self), velocity=False)
+        self._note("joint states", reason)
+        if state is not None:
+            self._states.append(state)
+
+    def _on_gripper(self, message) -> None:
+        self._note("gripper", self._arm.gripper(message))
+
+    def _on_command(self, message) -> None:
+        values = by_name(message.name, message.position, (*topics.ARM_JOINTS, topics.WIDTH))
+        if values is not None:
+            stamp = messages.stamp_ns(message.header.stamp)
+            self._sent.append(ArmState(stamp, values[:7], np.zeros(7), float(values[7])))
+
+    def _on_chunk(self, message) -> None:
+        if (chunk := messages.chunk_of(message)) is None:
+            return
+        if self._chunks:  # plans come at a steady pace
+            with self._planned:
+                self._due = (2 * chunk.stamp - self._chunks[-1].stamp) * 1e-9
+                self._planned.notify()
+        self._chunks.append(chunk)
+
+    def _on_scene(self, message) -> None:
+        """The scene comes after its plan: now both are there. One that waits for approval goes before the newest."""
+        stamp = messages.stamp_ns(message.header.stamp)
+        chunk = next((c for c in self._chunks if c.stamp == stamp), None)
+        if chunk is None or not self._planner.ready:
+            return
+        missing = [name for name in self._site.cameras if name not in self._Ks]
+        try:
+            scene = scene_messages.gaussians_of(message)
+        except ValueError as error:
+            self._note("scene", f"malformed: {error}")
+            return
+        if missing:
+            self._note("scene", f"camera_info: none that can be used of {', '.join(missing)}")
+            return
+        if not self._states:
+            self._note("scene", "joints: no joint state that can be used")
+            return
+        self._note("scene", "")
+        self._seen.append((chunk, scene))
+        if not self._waiting:
+            self._ask(chunk, scene, self._asked % self._settings.every == 0)
+        elif stamp == self._waiting:  # the gate's word on it came first
+            self._ask(chunk, scene, shown=True)
+        elif self._shown == self._waiting:
+            self._ask(chunk, scene, shown=False)
+
+    def _on_status(self, message) -> None:
+        waiting = int(messages.read_diagnostics(message)["gate"].get("waiting", 0))
+        if waiting != self._waiting:
+            self._waiting = waiting
+            for chunk, scene in self._seen:
+                if chunk.stamp == waiting:
+                    self._ask(chunk, scene, shown=True)
+
+    def _ask(self, chunk: Chunk, scene: np.ndarray, shown: bool) -> None:
+        self._asked += 1
+        self._planner.put(Task(chunk, scene, tuple(self._states), tuple(self._sent), dict(self._Ks), shown))
+
+    def _publish(self, done: Seen | Shown) -> None:
+        self._judge(done) if isinstance(done, Seen) else self._show(done.future, done.ms)
+
+    def _judge(self, seen: Seen) -> None:
+        gaps = {f"h{h} {term}": value for h, terms in seen.gaps.items() for term, value in terms.items()}
+        if seen.score is not None:
+            gaps["score"] = seen.score
+        if gaps:
+            self._divergence.publish(messages.numbers(("plan", *gaps), (seen.plan, *gaps.values())))
+            age = (now_ns(self) - seen.plan) * 1e-6
+            self._report_of |= {"judged_age_ms": f"{age:.0f}"} | {name: f"{value:.3f}" for name, value in gaps.items()}
+
+    def _show(self, future: Future, ms: float) -> None:
+        age = (now_ns(self) - future.plan) * 1e-6
+        self._done, self._shown = self._done + 1, future.plan
+        self._report_of |= {"ms": f"{ms:.0f}", "age_ms": f"{age:.0f}"}
+        end = future.plan + round(topics.STEPS * CHUNK_DT * 1e9)
+        self._scene.publish(scene_messages.scene(end, future.scene))
+        for name, pictures in future.pictures.items():
+            for step, picture in enumerate(pictures, 1):
+                due = future.plan + round(step * CHUNK_DT * 1e9)
+                self._pictures[name, step].publish(scene_messages.jpeg(due, name, picture))
+        values = {
+            "plan": future.plan,
+            "horizon": topics.STEPS,
+            "success": future.success,
+            "ms": ms,
+            "age_ms": age,
+        }
+        self._plan.publish(messages.numbers(values, values.values()))
+
+    def _report(self) -> None:
+        values = {"ready": self._planner.ready, "asked": self._asked, "imagined": self._done, **self._report_of}
+        values |= self._reasons.values()
+        self._diagnostics.publish(messages.diagnostics(now_ns(self), "imagination", "running", values))
+
+    def close(self) -> None:
+        """End the worker thread."""
+        self._planner.close()
+
+
+def main() -> int:
+    """Entry point."""
+    return spin(ImaginationNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,269 @@
+"""The policy's process: images and joints in, plans out. The planner runs in one worker thread, newest moment first."""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, Image, JointState, PointCloud2
+from std_msgs.msg import Float64MultiArray, String, UInt64
+from trajectory_msgs.msg import JointTrajectory
+
+from gwm.ros import messages, scene_messages
+from gwm.ros.node import BEAT_PRIORITY, RELIABLE, SENSOR, STEADY, declare, now_ns, prioritize, spin
+from gwm.ros.worker import Latest
+from gwm_core import topics
+from gwm_core.calibration.coverage import misses
+from gwm_core.errors import one_of
+from gwm_core.geometry.camera import intrinsics, look_at
+from gwm_core.geometry.camera_info import CameraModel, read_camera_info
+from gwm_core.geometry.kinematics import HOME_Q
+from gwm_core.joint_states import ArmReader, by_name
+from gwm_core.model.weights_file import read_weights
+from gwm_core.observation_timing import Observations
+from gwm_core.reasons import Reasons
+from gwm_core.runtime.planner import Planner, trained_planner
+from gwm_core.site import site_of
+from gwm_core.types import CHUNK_DT, OPEN_WIDTH, ArmState, Decision, Frame, Observation
+
+PLAN = "no plan"  # the subject of reasons for that
+
+
+@dataclass(frozen=True)
+class PolicyParameters:
+    """Parameters of the node."""
+
+    robot: str = "sim"
+    site: str = ""
+    policy: str = "expert"
+    task: str = "pick_place"
+    replan_every: int = 4  # rows between observations
+    threads: int = 1
+    backend: str = "auto"
+    precision: str = "auto"
+    imagine: bool = False  # publish scenes, as large as the world model wants them
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the planner is asked, and when that was put together [ns] of ROS time."""
+
+    observation: Observation
+    sent: int  # its last image
+    put: int
+
+
+class PolicyNode(Node):
+    """Pairs what arrives, asks the planner when a new plan is due, publishes the plan and a beat at 50 Hz."""
+
+    def __init__(self):
+        super().__init__("policy")
+        self._settings = p = declare(self, PolicyParameters)
+        self._site = site_of(p.robot, p.site)
+        self._observations = Observations(tuple(self._site.cameras), round(p.replan_every * CHUNK_DT * 1e9))
+        self._models: dict[str, CameraModel] = {}
+        self._received: dict[str, int] = {}
+        self._reasons = Reasons(self.get_logger().warn)
+        self._arm, self._objects = ArmReader(), None
+        self._last_plan, self._plans, self._rejected, self._stages = 0, 0, 0, {}
+        self._awaited = False  # whether moments could have come since the last report
+        self._chunk = self.create_publisher(JointTrajectory, topics.CHUNK, RELIABLE)
+        self._alive = self.create_publisher(UInt64, topics.ALIVE, SENSOR)
+        self._times = self.create_publisher(Float64MultiArray, topics.STAGES, RELIABLE)
+        self._scene = self.create_publisher(PointCloud2, topics.SCENE, RELIABLE) if p.imagine else None
+        self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
+        for name, camera in self._site.cameras.items():
+            self._subscribe(Image, topics.color(camera.prefix), self._image(name, "color"))
+            self._subscribe(Image, topics.depth(camera.prefix), self._image(name, "depth"))
+            self.create_subscription(CameraInfo, topics.info(camera.prefix), self._info(name), SENSOR)
+        self.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, SENSOR)
+        self.create_subscription(JointState, topics.GRIPPER_STATES, self._on_gripper, SENSOR)
+        self.create_subscription(JointState, topics.COMMAND, self._on_command, SENSOR)
+        self.create_subscription(String, topics.SIM_OBJECTS, self._on_objects, SENSOR)
+        self._planner = Latest(self, self._build, self._publish)
+        self.create_timer(0.02, self._beat, clock=STEADY)
+        self.create_timer(0.5, self._report, clock=STEADY)
+        self.get_logger().info(f"policy: beats with {prioritize(BEAT_PRIORITY)}")  # not the worker, which runs already
+
+    def _build(self):
+        p = self._settings
+        gaussians = read_weights(Path(p.policy), "vae").config.lift.count if p.imagine else 0
+        if p.policy == "expert":
+            planner = _expert()
+        else:
+            planner = trained_planner(p.policy, p.threads, p.backend, p.precision, gaussians)
+        planner.clock = time.monotonic
+        one_of("task", p.task, getattr(planner.policy, "tasks", (p.task,)))
+        if bundle := getattr(planner.policy, "bundle", None):
+            bundle.check_site(len(self._site.cameras))
+        if planner.policy.sees == "scene":
+            for _ in range(3):  # compile and warm up before anything may be armed
+                planner.decide(_plain_observation(tuple(self._site.cameras), self._settings.task))
+        gc.collect()
+        gc.freeze()  # else a full collection may hold a beat back for longer than the gate waits
+        return lambda asked: [(asked, planner.decide(asked.observation))]
+
+    def _subscribe(self, kind, topic, callback) -> None:
+        self._received[topic] = 0
+
+        def count(message, about):
+            self._received[topic] += 1
+            callback(message, about["source_timestamp"])
+
+        self.create_subscription(kind, topic, count, SENSOR)
+
+    def _note(self, subject: str, reason: str) -> None:
+        self._reasons.note(subject, reason, time.monotonic())
+
+    def _image(self, camera: str, kind: str):
+        def take(message, sent: int):
+            try:
+                content = messages.pixels(message, kind)
+            except ValueError as error:
+                self._note(f"{camera} {kind}", str(error))
+                return
+            stamp = messages.stamp_ns(message.header.stamp)
+            self._note(f"{camera} {kind}", self._observations.image(camera, kind, stamp, content, now_ns(self)))
+            self._note(f"{camera} clock", self._observations.drifting(camera))
+            self._try(sent)
+
+        return take
+
+    def _info(self, camera: str):
+        def take(message):
+            try:
+                model = read_camera_info(message)
+            except ValueError as error:
+                self._models.pop(camera, None)
+                self._note(f"{camera} info", str(error))
+                return
+            self._models[camera] = model
+            self._note(f"{camera} info", model.remark)
+            view = (model.K, model.width, model.height)
+            self._note(f"{camera} view", misses(self._site, camera, view))
+
+        return take
+
+    def _on_joints(self, message) -> None:
+        state, reason = self._arm.complete(message, now_ns(self))
+        self._note("joint states", reason)
+        if state is not None:
+            self._observations.joints(state)
+
+    def _on_gripper(self, message) -> None:
+        self._note("gripper", self._arm.gripper(message))
+
+    def _on_command(self, message) -> None:
+        width = by_name(message.name, message.position, (topics.WIDTH,))
+        if width is not None:
+            self._arm.width_command = float(width[0])
+
+    def _on_objects(self, message) -> None:
+        self._objects = {name: np.array(pose) for name, pose in json.loads(message.data).items()}
+
+    def _try(self, sent: int) -> None:
+        """Ask the planner when a plan is due and a new, whole, fresh moment is there, its last image ``sent`` at [ns]."""
+        if not self._planner.ready or len(self._models) < len(self._site.cameras):
+            return
+        if self._settings.policy == "expert" and self._objects is None:  # may be heard after the cameras
+            return
+        moment = self._observations.take(now_ns(self))
+        if moment is None:
+            return
+        stamp, pairs, state = moment
+        try:
+            frames = tuple(self._frame(name, *pair) for name, pair in pairs.items())
+        except ValueError as error:
+            self._note(PLAN, str(error))
+            return
+        observation = Observation(stamp, frames, state, self._settings.task, self._objects)
+        self._planner.put(Asked(observation, sent, now_ns(self)))
+
+    def _frame(self, camera: str, stamp: int, color: np.ndarray, depth: np.ndarray) -> Frame:
+        """The frame of a pair, its camera placed where it was at its own stamp."""
+        place = self._site.cameras[camera].place(self._observations.joints_at(stamp))
+        return self._models[camera].frame(camera, stamp, color, depth, place)
+
+    def _publish(self, done: tuple[Asked, Decision]) -> None:
+        asked, decision = done
+        self._stages = _stages(asked, decision, now_ns(self))
+        self._note(PLAN, decision.reason)
+        for camera in self._site.cameras:
+            self._note(f"{camera} in the scene", decision.blind.get(camera, ""))
+        if decision.chunk is None:
+            self._rejected += 1
+            return
+        self._chunk.publish(messages.trajectory(decision.chunk))
+        self._last_plan, self._plans = decision.chunk.stamp, self._plans + 1
+        self._times.publish(messages.numbers(("plan", *self._stages), [decision.chunk.stamp, *self._stages.values()]))
+        if self._scene is not None:
+            self._scene.publish(scene_messages.scene(decision.stamp, decision.scene))
+
+    def _beat(self) -> None:
+        if self._planner.ready:
+            self._alive.publish(UInt64(data=self._last_plan))
+
+    def _report(self) -> None:
+        self._note("moments", self._why())
+        values = {
+            "policy": self._settings.policy, "ready": self._planner.ready,
+            "plans": self._plans, "rejected": self._rejected,
+            **{f"received {topic}": n for topic, n in self._received.items()},
+            **{f"{name}_ms": f"{value:.1f}" for name, value in self._stages.items()},
+            **self._reasons.values(),
+        }  # fmt: skip
+        current = self._reasons.current
+        text = f"{PLAN}: {current[PLAN]}" if PLAN in current else current.get("moments", self._settings.policy)
+        self._diagnostics.publish(messages.diagnostics(now_ns(self), "policy", text, values, not current))
+
+    def _why(self) -> str:
+        """Why no moment came to the planner, or ""."""
+        awaited, self._awaited = self._awaited, self._planner.ready
+        if not awaited:
+            return ""
+        if missing := [name for name in self._site.cameras if name not in self._models]:
+            return f"camera_info: none that can be used of {', '.join(missing)}"
+        if self._settings.policy == "expert" and self._objects is None:
+            return f"objects: none yet on {topics.SIM_OBJECTS}, which the scripted expert looks at"
+        return self._observations.why()
+
+    def close(self) -> None:
+        """End the worker thread."""
+        self._planner.close()
+
+
+def _expert() -> Planner:
+    from gwm_core.sim.planners import EXPERT, make_planner  # needs MuJoCo, which a robot's machine may lack
+
+    return make_planner(EXPERT)
+
+
+def _stages(asked: Asked, decision: Decision, now: int) -> dict[str, float]:
+    """Where the time of a plan went [ms]."""
+    received = {"capture": (asked.sent - asked.observation.stamp) * 1e-6, "receive": (asked.put - asked.sent) * 1e-6}
+    handed = (now - asked.put) * 1e-6 - sum(decision.stages_ms.values())  # to the planner and back
+    return received | decision.stages_ms | {"handover": handed}
+
+
+def _plain_observation(cameras: tuple[str, ...], task: str) -> Observation:
+    """A plane that every camera sees, to warm up with."""
+    K, T = intrinsics(424, 240, 42.5), look_at((1.15, 0.0, 0.62), (0.5, 0.0, 0.0))
+    state = ArmState(1, HOME_Q, np.zeros(7), OPEN_WIDTH)
+    color, depth = np.zeros((240, 424, 3), np.uint8), np.full((240, 424), 0.9, np.float32)
+    return Observation(1, tuple(Frame(name, 1, color, depth, K, T) for name in cameras), state, task)
+
+
+def main() -> int:
+    """Entry point."""
+    return spin(PolicyNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""The 3D scene: what is seen and what is imagined, with the arm as it is and as it will be. It shows and takes nothing.
+
+The console passes it on behind its own token; see docs/console.md for why nothing that matters may be pressed here.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+
+import numpy as np
+import viser
+import yourdfpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+from scipy.spatial.transform import Rotation
+from sensor_msgs.msg import JointState, PointCloud2
+from trajectory_msgs.msg import JointTrajectory
+from viser.extras import ViserUrdf
+
+from gwm.graph.process_list import share
+from gwm.ros import messages, scene_messages
+from gwm.ros.node import NEWEST, RELIABLE, SENSOR, STEADY, declare, now_ns, spin
+from gwm_core import topics
+from gwm_core.joint_states import ArmReader
+from gwm_core.reasons import Reasons
+from gwm_core.scene.gaussians import COLORS, MEANS, OPACITY, QUATS, SCALES
+
+GHOST, FADE = (0.3, 0.6, 1.0, 0.35), 0.4  # colour of the arm to come; opacity of the scene to come
+MOST = 20_000  # Gaussians shown
+PERIOD = 0.1  # [s]
+
+
+@dataclass(frozen=True)
+class ViewerParameters:
+    """Parameters of the node."""
+
+    port: int = 8700
+
+
+class ViewerNode(Node):
+    """Keeps the newest of everything and shows it ten times a second, to those who look."""
+
+    def __init__(self):
+        super().__init__("viewer")
+        with redirect_stdout(io.StringIO()):  # its address is of no use: the console passes it on
+            self._server = viser.ViserServer(host="127.0.0.1", port=declare(self, ViewerParameters).port)
+        self._server.gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False)
+        self._server.scene.set_up_direction("+z")
+        self._server.scene.add_grid("/table", width=1.2, height=1.2, position=(0.5, 0.0, 0.0), cell_size=0.1)
+        self._server.initial_camera.position, self._server.initial_camera.look_at = (1.4, 0.8, 0.8), (0.45, 0.0, 0.2)
+        self._arms = {
+            "/arm": _arm(self._server, "/arm", None),
+            "/arm_to_come": _arm(self._server, "/arm_to_come", GHOST),
+        }
+        self._new: dict[str, np.ndarray] = {}  # what was not shown yet, by its name in the scene
+        self._splats: dict[str, viser.GaussianSplatHandle] = {}
+        self._arm, self._reasons = ArmReader(), Reasons(self.get_logger().warn)
+        self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
+        self.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, SENSOR)
+        self.create_subscription(JointState, topics.GRIPPER_STATES, self._on_gripper, SENSOR)
+        self.create_subscription(JointTrajectory, topics.CHUNK, self._on_chunk, NEWEST)
+        self.create_subscription(PointCloud2, topics.SCENE, self._scene("/seen"), NEWEST)
+        self.create_subscription(PointCloud2, topics.IMAGINED_SCENE, self._scene("/imagined"), NEWEST)
+        self.create_timer(PERIOD, self._show, clock=STEADY)
+        self.create_timer(1.0, self._report, clock=STEADY)
+
+    def _on_joints(self, message) -> None:
+        state, reason = self._arm.joints(message, velocity=False)
+        self._reasons.note("joint states", reason, time.monotonic())
+        if state is not None:  # the arm is shown with its gripper closed where its opening is not known
+            self._new["/arm"] = np.append(state.q, np.nan_to_num(state.width) / 2)
+
+    def _on_gripper(self, message) -> None:
+        self._reasons.note("gripper", self._arm.gripper(message), time.monotonic())
+
+    def _on_chunk(self, message) -> None:
+        chunk = messages.chunk_of(message)
+        if chunk is not None and np.isfinite(chunk.q).all():
+            row = min(topics.STEPS, len(chunk.q)) - 1
+            self._new["/arm_to_come"] = np.append(chunk.q[row], chunk.width[row] / 2)
+
+    def _scene(self, name: str):
+        def take(message):
+            try:
+                self._new[name] = scene_messages.gaussians_of(message)[:MOST]
+            except ValueError as error:
+                self.get_logger().error(f"{name} refused: {error}", throttle_duration_sec=2.0)
+
+        return take
+
+    def _show(self) -> None:
+        if not self._server.get_clients():
+            return
+        with self._server.atomic():
+            for name, values in self._new.items():
+                if name in self._arms:
+                    self._arms[name].update_cfg(values)
+                else:
+                    self._draw(name, values)
+        self._new = {}
+
+    def _draw(self, name: str, gaussians: np.ndarray) -> None:
+        fade = FADE if name == "/imagined" else 1.0
+        splats = {
+            "centers": gaussians[:, MEANS], "covariances": covariances(gaussians),
+            "rgbs": gaussians[:, COLORS].clip(0, 1), "opacities": fade * gaussians[:, OPACITY : OPACITY + 1],
+        }  # fmt: skip
+        if name in self._splats:
+            self._splats[name].set_gaussians(**splats)
+        else:
+            self._splats[name] = self._server.scene.add_gaussian_splats(name, **splats)
+
+    def _report(self) -> None:
+        values = {"port": self._server.get_port(), "clients": len(self._server.get_clients())}
+        values |= self._reasons.values()
+        self._diagnostics.publish(messages.diagnostics(now_ns(self), "viewer", "showing", values))
+
+    def close(self) -> None:
+        """End the server."""
+        with redirect_stdout(io.StringIO()):
+            self._server.stop()
+
+
+def covariances(gaussians: np.ndarray) -> np.ndarray:
+    """Covariance matrices (N, 3, 3) [m^2] of Gaussians (N, 14)."""
+    axes = Rotation.from_quat(gaussians[:, QUATS], scalar_first=True).as_matrix() * gaussians[:, None, SCALES]
+    return axes @ axes.transpose(0, 2, 1)
+
+
+def _arm(server: viser.ViserServer, name: str, color: tuple | None) -> ViserUrdf:
+    """The arm of our URDF."""
+    urdf = yourdfpy.URDF.load(str(share("urdf/fr3.urdf")))
+    return ViserUrdf(server, urdf, root_node_name=name, mesh_color_override=color)
+
+
+def main() -> int:
+    """Entry point."""
+    return spin(ViewerNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What nodes share: their base, message conversion and worker threads."""

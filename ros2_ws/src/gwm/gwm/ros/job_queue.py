@@ -1,0 +1,109 @@
+"""One thread, and a bounded backlog in front of it: what cannot wait is refused."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.task import Future
+
+from gwm_core.recording.backlog import Backlog, Job
+
+_IDLE = 0.1  # [s] at most between calls of ``tick``
+
+
+class Jobs:
+    """One long-lived thread that does what it is given.
+
+    Args:
+        node: whose executor delivers results and exceptions.
+        tick: called in the thread after every job, and now and then without one.
+        backlog: what may wait.
+    """
+
+    def __init__(self, node: Node, tick: Callable[[], None], backlog: Backlog):
+        self._tick, self._backlog = tick, backlog
+        self._changed = threading.Condition()
+        self._results: deque[tuple[Future | None, Any, BaseException | None]] = deque()
+        self._guard = node.create_guard_condition(self._hand_over)
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def offer(self, work: Callable[[], float], size: int, picture: bool = False) -> str:
+        """Write a message of ``size`` bytes; a picture's work returns how long it encoded [s]. "" or why not."""
+        with self._changed:
+            if reason := self._backlog.refuses(size, picture):
+                return reason
+            self._backlog.put(work, size, picture)
+            self._changed.notify()
+        return ""
+
+    def tell(self, work: Callable[[], Any]) -> None:
+        """Do what holds next to nothing, before pictures that wait."""
+        with self._changed:
+            self._backlog.put(work)
+            self._changed.notify()
+
+    def ask(self, work: Callable[[], Any], after_pictures: bool = True) -> Future:
+        """Do something after all that came before, or all but pictures; what it returns or raises is the future's."""
+        future = Future()
+        with self._changed:
+            self._backlog.put(work, after_pictures=after_pictures, future=future)
+            self._changed.notify()
+        return future
+
+    def close(self) -> None:
+        """End the thread when everything that waits is done."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(timeout=10.0)
+
+    def _run(self) -> None:
+        try:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._backlog.waiting or self._closed, _IDLE)
+                    job = self._backlog.next()
+                if job is not None:
+                    self._do(job)
+                elif self._closed:
+                    return
+                begun = time.monotonic()
+                self._tick()
+                with self._changed:
+                    self._backlog.spend(0.0, time.monotonic() - begun)
+        except BaseException as error:  # whatever it is, it is raised again in the executor's thread
+            self._send(None, None, error)
+
+    def _do(self, job: Job) -> None:
+        begun, future, result, error = time.monotonic(), job.future, None, None
+        try:
+            result = job.work()
+        except Exception as raised:
+            if future is None:
+                raise
+            error = raised
+        encoding = result if job.picture else 0.0
+        writing = time.monotonic() - begun - encoding if future is None else 0.0  # what was asked for is no message
+        with self._changed:
+            self._backlog.finish(job, encoding, writing)
+        if future is not None:
+            self._send(future, result, error)
+
+    def _send(self, *result) -> None:
+        self._results.append(result)
+        if not self._closed:
+            self._guard.trigger()
+
+    def _hand_over(self) -> None:
+        while self._results:
+            future, value, error = self._results.popleft()
+            if future is None:
+                raise error
+            future.set_exception(error) if error is not None else future.set_result(value)

@@ -1,1 +1,0 @@
-"""The verbs of the ``gwm`` command, a file per group; each declares its arguments and what runs."""
