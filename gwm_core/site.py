@@ -34,7 +34,7 @@ from gwm_core.files.yaml_files import known_keys, numbers, read_yaml, text
 from gwm_core.geometry.camera import look_at
 from gwm_core.geometry.kinematics import HOME_Q, fk
 from gwm_core.geometry.limits import DESK, FR3, PROFILES, UNITS, ArmLimits, Profile, Workspace
-from gwm_core.task_spec import OwnTask, own_tasks
+from gwm_core.task_spec import TaskSpec, own_tasks
 from gwm_core.types import ArmState
 
 DEFAULT_FILE = Path("~/.config/gwm/site.yaml")
@@ -108,7 +108,7 @@ class Site:
     home: tuple[float, ...] = tuple(HOME_Q.tolist())  # (7,) [rad]
     profile: Profile | None = None  # the most that this site allows; None: whatever profile is asked for
     limits: ArmLimits = FR3
-    tasks: dict[str, OwnTask] = field(default_factory=dict)
+    tasks: dict[str, TaskSpec] = field(default_factory=dict)
 
     def profile_called(self, name: str) -> Profile:
         """One of PROFILES within this site's own. "": the site's own, or desk. Raises InputError."""

@@ -23,7 +23,7 @@ _LONGEST = 300.0  # [s]
 
 
 @dataclass(frozen=True)
-class OwnTask:
+class TaskSpec:
     """What is to be done, in how many seconds, and what counts for how much: criterion -> share, 1 in all."""
 
     instruction: str
@@ -35,7 +35,7 @@ class OwnTask:
         return {"instruction": self.instruction, "seconds": self.seconds, "rubric": self.rubric}
 
 
-def own_tasks(source: str, entry) -> dict[str, OwnTask]:
+def own_tasks(source: str, entry) -> dict[str, TaskSpec]:
     """The tasks of a site file. Raises InputError that begins with ``source``."""
     if not isinstance(entry, dict):
         given = "nothing stands there" if entry is None else f"got {entry!r}"
@@ -43,7 +43,7 @@ def own_tasks(source: str, entry) -> dict[str, OwnTask]:
     return {name: _named_task(f"{source}.{name}", name, values) for name, values in entry.items()}
 
 
-def _named_task(source: str, name: str, values) -> OwnTask:
+def _named_task(source: str, name: str, values) -> TaskSpec:
     values = known_keys(source, values, KEYS)
     if "instruction" in values:
         text(f"{source}.instruction", values["instruction"])
@@ -53,7 +53,7 @@ def _named_task(source: str, name: str, values) -> OwnTask:
         raise InputError(f"{source}: {error}") from None
 
 
-def own_task(name: str, values) -> OwnTask:
+def own_task(name: str, values) -> TaskSpec:
     """From a site file. Raises ValueError with what is wrong."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", str(name)):
         raise ValueError("a name is small letters, digits and underscores")
@@ -66,7 +66,7 @@ def own_task(name: str, values) -> OwnTask:
         raise ValueError("rubric: criteria with a share each, above 0")
     if not isclose(sum(rubric.values()), 1.0, abs_tol=1e-6):
         raise ValueError(f"rubric: shares add up to 1, not to {sum(rubric.values()):g}")
-    return OwnTask(values["instruction"], float(seconds), {str(text): float(value) for text, value in rubric.items()})
+    return TaskSpec(values["instruction"], float(seconds), {str(text): float(value) for text, value in rubric.items()})
 
 
 def _share(value) -> bool:

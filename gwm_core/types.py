@@ -54,7 +54,7 @@ class Observation:
 
 
 @dataclass(frozen=True)
-class Chunk:
+class ActionChunk:
     """A plan: row k (from 1) is due at ``stamp`` + k * dt."""
 
     stamp: int  # [ns] observation time = plan id
@@ -76,7 +76,7 @@ class Decision:
     """What the planner made of one observation: a chunk, or the reason why there is none."""
 
     stamp: int  # [ns]
-    chunk: Chunk | None
+    chunk: ActionChunk | None
     poses: np.ndarray | None  # (H, 10)
     reason: str = ""
     stages_ms: dict[str, float] = field(default_factory=dict)

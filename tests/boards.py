@@ -6,7 +6,7 @@ from scipy.spatial.transform import Rotation
 
 from gwm_core.calibration.charuco import Board, project
 from gwm_core.calibration.hand_eye import small_transform
-from gwm_core.calibration.views import View
+from gwm_core.calibration.views import CalibrationView
 from gwm_core.geometry.camera import intrinsics, look_at
 from gwm_core.geometry.kinematics import HOME_Q, fk
 
@@ -66,5 +66,5 @@ def views(moving, seed, count=18, board=BOARD, around=HOME_Q, turn=np.full(7, 0.
     while len(taken) < count:
         q = around + turn * rng.uniform(-1, 1, 7)
         if whole(T := where(X, Z, q, moving), board):
-            taken.append(View(f"{len(taken):02d}.png", render(T, rng, board), q))
+            taken.append(CalibrationView(f"{len(taken):02d}.png", render(T, rng, board), q))
     return X, Z, taken

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gate.simulated_arm import Rig
+from benchmarks.gate.simulated_arm import SimulatedArm
 
 
 @pytest.fixture
-def arm() -> Rig:
-    arm = Rig()
+def arm() -> SimulatedArm:
+    arm = SimulatedArm()
     arm.start()
     return arm
 
@@ -55,10 +55,10 @@ def domain(monkeypatch):
 def operator(domain):
     """A node in that domain that stands where a person would."""
     rclpy = pytest.importorskip("rclpy")
-    from gwm.ros.operator_client import Operator
+    from gwm.ros.operator_client import OperatorClient
 
     rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
-    operator = Operator()
+    operator = OperatorClient()
     yield operator
     operator.destroy_node()
     rclpy.try_shutdown()

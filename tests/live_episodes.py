@@ -6,11 +6,11 @@ from pathlib import Path
 
 from gwm_core import topics
 from gwm_core.data.ros_messages import STORE, camera_info, compressed_color, compressed_depth, joint_state, serialized
-from gwm_core.recording.recorder import DiskConfig, Recording
-from gwm_core.recording.ring_buffer import Ring
+from gwm_core.recording.recorder import DiskConfig, Recorder
+from gwm_core.recording.ring_buffer import RingBuffer
 from gwm_core.runtime.planner import Planner
 from gwm_core.sim.expert import Expert
-from gwm_core.sim.rollout import Observer, RolloutConfig, World, rollout
+from gwm_core.sim.rollout import Observer, RolloutConfig, SimEnvironment, rollout
 from gwm_core.sim.tasks import sample_layout
 from gwm_core.site import simulation_site
 from gwm_core.training.collect import LATENCY
@@ -31,7 +31,7 @@ def status(stamp: int, state: str, cause: str, plan: int):
 class Live(Observer):
     """Gives a recorder what a graph publishes; at the end the gate ramps and rests, as when an operator says hold."""
 
-    def __init__(self, recording: Recording, world: World, hz: float):
+    def __init__(self, recording: Recorder, world: SimEnvironment, hz: float):
         self._recording, self._world, self._hz = recording, world, hz
         self._pictures, self._ticks = 0, 0
 
@@ -69,9 +69,9 @@ class Live(Observer):
 
 def record_live(folder: Path, hz: float, seeds: tuple[int, ...], renderer: str, seconds: float = 30.0) -> Path:
     """An episode for each seed, of the expert that lifts the cube; returns ``folder``."""
-    world = World(renderer=renderer)
+    world = SimEnvironment(renderer=renderer)
     about = {"task": "lift", "robot": "sim", "cameras": {n: c.to_dict() for n, c in simulation_site().cameras.items()}}
-    recording = Recording(folder, about | {"unusable": []}, Ring(1.0, 1 << 20), DiskConfig(0, 0.0))
+    recording = Recorder(folder, about | {"unusable": []}, RingBuffer(1.0, 1 << 20), DiskConfig(0, 0.0))
     for seed in seeds:
         recording.start()
         plan = RolloutConfig(latency=LATENCY, replan_every=2, time_limit=seconds)

@@ -15,7 +15,7 @@ import rclpy
 from gwm.graph.process_list import environment, graph
 from gwm.process.supervisor import Supervisor
 from gwm.ros import messages
-from gwm.ros.operator_client import Operator
+from gwm.ros.operator_client import OperatorClient
 from sensor_msgs.msg import JointState, Joy
 from std_msgs.msg import String
 from teleoperated import AXES, BUTTONS, JOY_PERIOD, Hand
@@ -25,7 +25,7 @@ from gwm_core import topics
 FIRST, LIMIT = 320, 30.0  # seed, [s] of an episode
 
 
-class Eyes(Operator):
+class Eyes(OperatorClient):
     """What the person sees of arm and table, and their gamepad."""
 
     def __init__(self):

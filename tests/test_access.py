@@ -1,7 +1,7 @@
 """Who is let into the console, how often they may speak, and that one operator speaks at a time."""
 
 import pytest
-from gwm.console.access import LEASE_TIME, OPERATOR, VIEWER, Access, Budget, Lease
+from gwm.console.access import LEASE_TIME, OPERATOR, VIEWER, Access, OperatorLease, RateLimit
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,7 +44,7 @@ def test_a_token_has_its_role():
 
 @given(st.lists(st.floats(0, 3), min_size=1, max_size=60))
 def test_a_budget_never_allows_more_than_its_rate_and_burst(gaps):
-    budget, now, allowed = Budget(5.0, 8.0), 0.0, 0
+    budget, now, allowed = RateLimit(5.0, 8.0), 0.0, 0
     for gap in gaps:
         now += gap
         allowed += budget.spend(now)
@@ -52,12 +52,12 @@ def test_a_budget_never_allows_more_than_its_rate_and_burst(gaps):
 
 
 def test_a_patient_client_is_never_refused():
-    budget = Budget(5.0, 1.0)
+    budget = RateLimit(5.0, 1.0)
     assert all(budget.spend(0.21 * k) for k in range(100))
 
 
 def test_the_lease_is_the_first_speakers_until_silence():
-    lease = Lease()
+    lease = OperatorLease()
     assert lease.take(1, 0.0) and not lease.take(2, 1.0) and lease.take(1, 1.5)
     assert not lease.take(2, 1.5 + LEASE_TIME) and lease.take(2, 1.6 + LEASE_TIME)
     assert not lease.take(1, 1.7 + LEASE_TIME)

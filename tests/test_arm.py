@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from gwm_core.control.command_checker import judge
-from gwm_core.control.gripper_goals import PATIENCE, Hand
-from gwm_core.control.loop_timing import TRAJECTORY_DELAY, Schedule
+from gwm_core.control.command_checker import check_commands
+from gwm_core.control.gripper_goals import PATIENCE, GripperGoals
+from gwm_core.control.loop_timing import TRAJECTORY_DELAY, CommandSchedule
 from gwm_core.control.reference_follower import Follower
-from gwm_core.control.stop_trajectory import Brake, Reference
+from gwm_core.control.stop_trajectory import Reference, StopPlanner
 from gwm_core.geometry.kinematics import HOME_Q
 from gwm_core.geometry.limits import DESK, FR3, PANDA, Workspace
 from gwm_core.sim.simulator import Simulator
@@ -29,7 +29,7 @@ def motion(seed=0, ticks=400):
 
 @pytest.mark.parametrize("arm", [FR3, PANDA], ids=lambda arm: arm.name)
 def test_the_tail_is_the_stop_the_follower_would_make(arm):
-    follower, brake = Follower(DT, arm=arm), Brake(DT, arm=arm)
+    follower, brake = Follower(DT, arm=arm), StopPlanner(DT, arm=arm)
     for reference in list(motion())[50::37]:
         tail = brake.tail(reference)
         assert len(tail) > 1 and not tail[-1].dq.any() and not tail[-1].ddq.any()
@@ -41,7 +41,7 @@ def test_the_tail_is_the_stop_the_follower_would_make(arm):
 
 def test_a_gate_that_dies_under_a_trajectory_controller_means_a_stop_and_no_step():
     """200 random phases: the last message is carried out to its end, as the controller interpolates it."""
-    rng, brake = np.random.default_rng(7), Brake(DT)
+    rng, brake = np.random.default_rng(7), StopPlanner(DT)
     references = [r for seed in range(4) for r in motion(seed)]
     travels = []
     for k in rng.choice(np.arange(20, len(references)), 200, replace=False):
@@ -51,7 +51,7 @@ def test_a_gate_that_dies_under_a_trajectory_controller_means_a_stop_and_no_step
         fine = np.array([path.at(t) for t in np.arange(0, DT * len(states) + 0.05, 1e-3)])  # (S, 3, 7)
         assert np.abs(np.diff(fine[:, 0], axis=0)).max() <= 1.01e-3 * np.abs(fine[:, 1]).max() + 1e-9  # no step
         assert np.all(np.abs(fine[:, 2]) <= FR3.ddq_max) and not fine[-1, 1].any()
-        verdict = judge(*(np.array([before, *states])[:, i] for i in range(3)), np.zeros(len(states) + 1, bool))
+        verdict = check_commands(*(np.array([before, *states])[:, i] for i in range(3)), np.zeros(len(states) + 1, bool))
         assert verdict.total == 0, verdict.violations
         assert np.all(
             np.abs(fine[-1, 0] - before.q)
@@ -63,7 +63,7 @@ def test_a_gate_that_dies_under_a_trajectory_controller_means_a_stop_and_no_step
 
 def test_crisp_is_left_with_a_target_within_one_stopping_distance():
     """What stays behind is the last reference, and the arm was at the one before it: a period's travel away."""
-    brake, previous = Brake(DT), None
+    brake, previous = StopPlanner(DT), None
     for reference in motion():
         if previous is not None:
             tail = brake.tail(previous)
@@ -96,7 +96,7 @@ def streamed(from_desired, lateness, seconds=4.0, seed=3):
 
     The gate's loop is late by ``lateness`` [s] at random, less than a period.
     """
-    rng, sim, brake, schedule = np.random.default_rng(seed), Simulator(), Brake(DT), Schedule(DT)
+    rng, sim, brake, schedule = np.random.default_rng(seed), Simulator(), StopPlanner(DT), CommandSchedule(DT)
     sent, targets, now = [], [], 0
     steps = round(DT / sim.model.opt.timestep)
     for k, reference in enumerate(motion(seed, round(seconds / DT))):
@@ -116,7 +116,7 @@ def test_a_trajectory_controller_makes_of_the_stream_what_the_judge_sees(latenes
     """Late periods of the gate do not become speed, and no limit of the robot is broken in between."""
     targets, sent = streamed(True, lateness)
     q, dq, ddq = (np.array(part) for part in zip(*sent))
-    assert judge(q, dq, ddq, np.zeros(len(q), bool), workspace=Workspace((-1, -1, -1), (1, 1, 2))).total == 0
+    assert check_commands(q, dq, ddq, np.zeros(len(q), bool), workspace=Workspace((-1, -1, -1), (1, 1, 2))).total == 0
     assert np.abs(targets[:, 1]).max() <= 1.02 * np.abs(dq).max()
     assert np.abs(targets[:, 2]).max() <= 1.3 * np.abs(ddq).max() < FR3.ddq_max.min()
     lag = round((TRAJECTORY_DELAY + DT) / 0.002)
@@ -130,7 +130,7 @@ def test_a_trajectory_controller_that_starts_where_the_arm_is_measured_breaks_li
 
 
 def test_a_schedule_keeps_the_period_and_comes_back_to_its_delay():
-    schedule, rng = Schedule(DT), np.random.default_rng(0)
+    schedule, rng = CommandSchedule(DT), np.random.default_rng(0)
     first = schedule.next(10**9)
     assert first == 10**9 + round(1e9 * TRAJECTORY_DELAY)
     stamps = [first] + [schedule.next(10**9 + k * 10**7 + int(rng.uniform(0, 8e6))) for k in range(1, 300)]
@@ -141,7 +141,7 @@ def test_a_schedule_keeps_the_period_and_comes_back_to_its_delay():
 
 
 def test_the_hand_gets_one_goal_an_edge_and_one_at_a_time():
-    hand = Hand()
+    hand = GripperGoals()
     assert hand.wish(0.08, 0.0) is None and hand.told == 0.08  # as found: nothing moves
     goal = hand.wish(0.0, 0.1)
     assert goal.grasp and goal.width == 0.0
@@ -154,7 +154,7 @@ def test_the_hand_gets_one_goal_an_edge_and_one_at_a_time():
 
 
 def test_a_hand_that_fails_does_not_count_as_closed_and_is_asked_again():
-    hand = Hand()
+    hand = GripperGoals()
     hand.wish(0.08, 0.0)
     hand.answered(hand.wish(0.0, 0.0), False, "command failed")
     assert hand.trouble == "gripper: command failed" and hand.told == 0.08
@@ -169,7 +169,7 @@ def test_a_hand_that_fails_does_not_count_as_closed_and_is_asked_again():
 
 
 def test_a_hand_that_never_answers_is_named_and_its_late_answer_counts_for_nothing():
-    hand = Hand()
+    hand = GripperGoals()
     hand.wish(0.08, 0.0)
     lost = hand.wish(0.0, 1.0)
     assert hand.wish(0.08, 1.0 + PATIENCE - 0.1) is None
@@ -183,7 +183,7 @@ def test_a_hand_that_never_answers_is_named_and_its_late_answer_counts_for_nothi
 
 def test_a_goal_that_was_not_taken_is_asked_for_again():
     """Else the hand would count as closed for ever, and stay open."""
-    hand = Hand()
+    hand = GripperGoals()
     hand.wish(0.08, 0.0)
     goal = hand.wish(0.0, 0.0)
     assert goal.grasp

@@ -10,13 +10,13 @@ from benchmarks.gate.faults import bad_chunks, lost_parts
 from benchmarks.gate.faults.gate_killed import rows
 from benchmarks.gate.faults.table import ELSEWHERE, HARDWARE, STAGED, run, scenarios
 from benchmarks.gate.fuzz import fuzz
-from benchmarks.gate.simulated_arm import Rig
+from benchmarks.gate.simulated_arm import SimulatedArm
 from gwm_core.control.gate import gate as gate_module
 from gwm_core.control.gate.gate import Gate, GateConfig
 from gwm_core.control.reference_follower import Follower, Reference
 from gwm_core.geometry.capsules import Clearance
 from gwm_core.geometry.kinematics import HOME_Q
-from gwm_core.types import Chunk
+from gwm_core.types import ActionChunk
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def plans():
     rng = np.random.default_rng(0)
     ways = HOME_Q + rng.uniform(-0.3, 0.3, (6, 2, 7))
     share = (0.5 - 0.5 * np.cos(np.linspace(0, np.pi, 16)))[:, None]
-    return [Chunk(1, a + share * np.clip(b - a, -0.3, 0.3), np.full(16, 0.08)) for a, b in ways]
+    return [ActionChunk(1, a + share * np.clip(b - a, -0.3, 0.3), np.full(16, 0.08)) for a, b in ways]
 
 
 def test_fuzzing_finds_nothing_and_is_the_same_twice(plans):
@@ -91,7 +91,7 @@ def test_every_staged_fault_passes(plans):
 
 def test_a_gate_that_notices_late_fails_its_row(monkeypatch):
     slow = GateConfig(alive_timeout=0.12, state_timeout=0.12)
-    monkeypatch.setattr(trials, "Rig", lambda config=None, **more: Rig(slow, **more))
+    monkeypatch.setattr(trials, "Rig", lambda config=None, **more: SimulatedArm(slow, **more))
     late = run(trials.Scenario(12, "late", 0.060, lost_parts.policy_killed), seed=1)
     assert late["passed"] == 0 and not late["ok"] and late["worst_ms"] > 100
     blind = run(trials.Scenario(23, "late", 0.050, lost_parts.joints_lost("stale")), seed=1)

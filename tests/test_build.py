@@ -11,18 +11,18 @@ from gwm.cli.main import main
 from scipy.spatial.transform import Rotation
 
 from benchmarks.data.hostile_data import samples
-from gwm_core.data.bag import Pictures
+from gwm_core.data.bag import ImageStream
 from gwm_core.data.contact_sheet import pictures
 from gwm_core.data.episode import read_episode
 from gwm_core.data.resampled_episode import write_table
 from gwm_core.errors import InputError
 from gwm_core.geometry.camera import look_at, pose_matrix
-from gwm_core.scene.build import EVERYWHERE, compare, draw, project_points
+from gwm_core.scene.build import EVERYWHERE, compare, render_scene, project_points
 from gwm_core.scene.frame_source import episode_frames, read_source
 from gwm_core.scene.lift import lift
 from gwm_core.scene.ply_io import load_scene
 from gwm_core.scene.refine import refine
-from gwm_core.sim.rollout import World
+from gwm_core.sim.rollout import SimEnvironment
 from gwm_core.sim.tasks import sample_layout
 from gwm_core.types import Frame
 
@@ -31,7 +31,7 @@ EYES = ((1.2, 0.0, 0.7), (0.5, -0.8, 0.6), (1.0, 0.5, 0.7), (0.75, -0.2, 0.35)) 
 
 @pytest.fixture(scope="module")
 def world(renderer):
-    return World(renderer=renderer)
+    return SimEnvironment(renderer=renderer)
 
 
 def frames_of(world, seed):
@@ -136,7 +136,7 @@ def test_build_and_render_from_the_command_line(folder, tmp_path, monkeypatch, c
     assert main() == 0
     seen = cv2.imread(str(view))[..., ::-1] / 255
     frame = read_source(folder).frames[0]
-    image, alpha = draw(scene, frame.K, look_at((1.2, 0, 0.7), (0.5, 0, 0.03)), 424, 240)
+    image, alpha = render_scene(scene, frame.K, look_at((1.2, 0, 0.7), (0.5, 0, 0.03)), 424, 240)
     assert np.abs(seen - np.clip(image, 0, 1)).max() < 0.01 and alpha.mean() > 0.5
 
 
@@ -286,7 +286,7 @@ def keep(episode, camera, kind, rows, later=0):
     """Only these images of a stream, as if the others were lost, with stamps ``later`` [ns]."""
     own = episode.images[camera, kind]
     places = [own._places[k] for k in rows]
-    episode.images[camera, kind] = Pictures(own._bag, own._name, own._kind, own.stamps[rows] + later, places)
+    episode.images[camera, kind] = ImageStream(own._bag, own._name, own._kind, own.stamps[rows] + later, places)
 
 
 def test_an_episodes_colour_and_depth_are_of_one_moment(tmp_path):

@@ -21,7 +21,7 @@ from gwm_core.calibration.hand_eye import (
     find_board,
     small_transform,
 )
-from gwm_core.calibration.views import INDEX, View, add_view, at_rest, read_views
+from gwm_core.calibration.views import INDEX, CalibrationView, add_view, at_rest, read_views
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q, fk, solve, to_rows
 from gwm_core.site import Camera, load_site, simulation_site, write_camera
@@ -78,7 +78,7 @@ def test_calibration_reaches_a_millimetre_and_a_tenth_of_a_degree(moving, seed):
 @pytest.mark.parametrize("moved", [0.001, 0.004])
 def test_a_view_in_which_the_arm_was_elsewhere_is_named_and_a_little_is_borne(case, moved):
     wrong = list(case.seen)
-    wrong[4] = wrong[4]._replace(view=View("moved.png", wrong[4].view.color, wrong[4].view.q + moved))
+    wrong[4] = wrong[4]._replace(view=CalibrationView("moved.png", wrong[4].view.color, wrong[4].view.q + moved))
     if moved == 0.004:
         with pytest.raises(InputError, match=r"disagree by .* most in moved.png"):
             calibrate(wrong, K, case.moving)
@@ -129,7 +129,7 @@ def test_views_of_few_postures_are_not_many(case):
     """Their errors are shared: 12 views of 3 postures were called certain to 0.08 mm and 1 mm off."""
     rng = np.random.default_rng(0)
     again = [case.seen[k % 3] for k in range(12)]
-    again = [s._replace(view=View(s.view.name, s.view.color, s.view.q + rng.uniform(-1e-3, 1e-3, 7))) for s in again]
+    again = [s._replace(view=CalibrationView(s.view.name, s.view.color, s.view.q + rng.uniform(-1e-3, 1e-3, 7))) for s in again]
     with pytest.raises(InputError, match="12 views of 3 postures: 8 different ones"):
         calibrate(again, K, case.moving)
 
@@ -142,7 +142,7 @@ def test_a_view_taken_again_and_again_makes_nothing_more_certain(case):
 
 def test_joints_in_a_wrong_order_are_not_blamed_on_the_board(case):
     order = [0, 2, 1, 3, 4, 5, 6]
-    wrong = [s._replace(view=View(s.view.name, s.view.color, s.view.q[order])) for s in case.seen]
+    wrong = [s._replace(view=CalibrationView(s.view.name, s.view.color, s.view.q[order])) for s in case.seen]
     with pytest.raises(InputError, match=r"no place of camera and board explains the views.*joints.*order"):
         calibrate(wrong, K, case.moving)
 
@@ -153,7 +153,7 @@ def test_a_matrix_of_another_resolution_is_named(case):
 
 
 def test_images_that_are_too_small_are_named(case):
-    small = [View(v.name, cv2.resize(v.color, (212, 159), interpolation=cv2.INTER_AREA), v.q) for v in case.views]
+    small = [CalibrationView(v.name, cv2.resize(v.color, (212, 159), interpolation=cv2.INTER_AREA), v.q) for v in case.views]
     with pytest.raises(InputError, match=r"markers are . pixels wide"):
         find_board(small, np.diag([212 / 640, 159 / 480, 1]) @ K, BOARD)
 
@@ -170,7 +170,7 @@ def bent(image, lens):
 @pytest.mark.parametrize("lens", [[-0.0565, 0.0682, 0.0004, 0.0007, -0.0218], [0.08, -0.18, 0.0, 0.0, 0.0]])
 def test_a_distorted_image_is_called_distorted(case, lens):
     """A RealSense D455's colour camera, and a web camera's."""
-    seen = find_board([View(v.name, bent(v.color, lens), v.q) for v in case.views], K, BOARD)
+    seen = find_board([CalibrationView(v.name, bent(v.color, lens), v.q) for v in case.views], K, BOARD)
     assert "images are distorted" in check_intrinsics(seen, K).warning
 
 
@@ -247,14 +247,14 @@ def body_views(simulator, rig, seed, count):
         simulator.teleport(solve(to_rows(T[None], 0.08), HOME_Q)[0])
         for image in rig(simulator.snapshot()):
             depth = image.depth_mm * np.float32(1e-3)
-            yield View("v", image.color, simulator.q, depth, simulator.width), rig.T_base_camera[image.camera]
+            yield CalibrationView("v", image.color, simulator.q, depth, simulator.width), rig.T_base_camera[image.camera]
 
 
 @pytest.fixture(scope="module")
 def rig(renderer):
-    from gwm_core.sim.cameras import CameraRig
+    from gwm_core.sim.cameras import SimCameras
 
-    rig = CameraRig(renderer=renderer)
+    rig = SimCameras(renderer=renderer)
     yield rig
     rig.close()
 
@@ -307,11 +307,11 @@ def test_a_view_that_shows_too_little_of_the_arm_is_not_judged(simulator, rig):
     simulator.reset(sample_layout("pick_place", 0))
     simulator.teleport(HOME_Q)
     front = rig(simulator.snapshot())[0]  # sees the foot of the arm alone
-    view = View("v", front.color, simulator.q, front.depth_mm * np.float32(1e-3))
+    view = CalibrationView("v", front.color, simulator.q, front.depth_mm * np.float32(1e-3))
     with pytest.raises(InputError, match=r"cannot judge.*bring the hand"):
         check_body(view, rig.K, rig.T_base_camera["front"])
     with pytest.raises(InputError, match="no depth"):
-        check_body(View("v", front.color, simulator.q), rig.K, rig.T_base_camera["front"])
+        check_body(CalibrationView("v", front.color, simulator.q), rig.K, rig.T_base_camera["front"])
 
 
 def test_an_arm_that_moved_just_before_the_image_is_not_at_rest():
@@ -424,7 +424,7 @@ def change(folder, edit):
 )
 def test_damaged_views_are_one_clear_line(tmp_path, edit, named):
     for k in range(2):
-        add_view(tmp_path / "v", K, View(f"{k:02d}.png", np.zeros((HEIGHT, WIDTH, 3), np.uint8), HOME_Q))
+        add_view(tmp_path / "v", K, CalibrationView(f"{k:02d}.png", np.zeros((HEIGHT, WIDTH, 3), np.uint8), HOME_Q))
     change(tmp_path / "v", edit)
     with pytest.raises(InputError, match=named) as error:
         read_views(tmp_path / "v")
@@ -434,12 +434,12 @@ def test_damaged_views_are_one_clear_line(tmp_path, edit, named):
 def test_views_come_back_as_they_were_saved(tmp_path):
     rng = np.random.default_rng(0)
     color, depth = rng.integers(0, 255, (48, 64, 3), np.uint8), rng.integers(0, 3000, (48, 64)) * np.float32(1e-3)
-    add_view(tmp_path, K, View("00.png", color, HOME_Q, depth, 0.04))
+    add_view(tmp_path, K, CalibrationView("00.png", color, HOME_Q, depth, 0.04))
     matrix, (view,) = read_views(tmp_path)
     np.testing.assert_array_equal(view.color, color)
     np.testing.assert_allclose(view.depth, depth, atol=1e-6)
     assert view.width == 0.04 and np.array_equal(view.q, HOME_Q) and np.array_equal(matrix, K)
-    add_view(tmp_path, K, View("01.png", color[:40], HOME_Q))
+    add_view(tmp_path, K, CalibrationView("01.png", color[:40], HOME_Q))
     with pytest.raises(InputError, match="another size"):
         read_views(tmp_path)
 

@@ -12,7 +12,7 @@ import pytest
 import websockets
 from gwm.console.access import LATE, OPERATOR, VIEWER, Access, cookie_name
 from gwm.console.page_socket import BIGGEST
-from gwm.console.server import FILES, MOST_CLIENTS, PAGE, Console, Server
+from gwm.console.server import FILES, MOST_CLIENTS, PAGE, ConsoleServer, Server
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -42,7 +42,7 @@ class Site:
         sock = socket.create_server(("127.0.0.1", port))
         self.port = sock.getsockname()[1]
         self.host = f"127.0.0.1:{self.port}"
-        self.console = Console(self.desk, Access(tokens, (self.host,)), self.log.append, "here/console.url")
+        self.console = ConsoleServer(self.desk, Access(tokens, (self.host,)), self.log.append, "here/console.url")
         self.server = Server(self.console, sock)
         self.server.start()
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gwm_core.control.command_checker import judge
+from gwm_core.control.command_checker import check_commands
 from gwm_core.control.reference_follower import Follower
 from gwm_core.geometry.kinematics import HOME_Q, fk
 from gwm_core.geometry.limits import FR3, Workspace
@@ -16,7 +16,7 @@ def run(follower, goals):
 
 def verdict(references):
     q, dq, ddq = (np.array(part) for part in zip(*references))
-    return judge(q, dq, ddq, np.zeros(len(q), bool)), q
+    return check_commands(q, dq, ddq, np.zeros(len(q), bool)), q
 
 
 @settings(max_examples=40, deadline=None)

@@ -22,7 +22,7 @@ from gwm_core.model.config import VAES, WORLDS, named_config
 from gwm_core.model.policy import Policy
 from gwm_core.model.vae import VAE
 from gwm_core.model.weights_file import read_weights
-from gwm_core.model.world_model import World
+from gwm_core.model.world_model import WorldModel
 from gwm_core.runtime import backends, compile, engine_cache
 from gwm_core.runtime.bundle import GOLDEN, drift, make_bundle, open_bundle
 from gwm_core.runtime.onnx_export import policy_graphs, torch_graph, world_graphs
@@ -63,7 +63,7 @@ def checkpoint(tmp_path_factory):
     torch.manual_seed(0)
     vae = shaken(VAE(VAES["tiny"][0]))
     save_vae(folder, vae, {})
-    world = shaken(World(WORLDS["tiny"][0], vae.config))
+    world = shaken(WorldModel(WORLDS["tiny"][0], vae.config))
     save_world(folder, world, folder, {})
     config = replace(
         named_config("tiny")[0], lift=vae.config.lift, foresight=world.config.layers // 2 * world.config.width
@@ -94,7 +94,7 @@ def copy(bundle, tmp_path):
 def ahead(checkpoint, tmp_path_factory):
     """The same with features that look ahead."""
     folder = shutil.copytree(checkpoint, tmp_path_factory.mktemp("checkpoint") / "ahead")
-    world = shaken(World(replace(WORLDS["tiny"][0], ahead=3), VAES["tiny"][0]))
+    world = shaken(WorldModel(replace(WORLDS["tiny"][0], ahead=3), VAES["tiny"][0]))
     save_world(folder, world, folder, {})
     config = replace(load_policy(checkpoint).config, foresight=VAES["tiny"][0].latent)
     save_policy(folder, shaken(Policy(config)), {"command": "none"}, folder)
@@ -196,7 +196,7 @@ def test_rows_that_drift_are_refused(copy):
     golden = load_file(copy / GOLDEN)
     golden["rows"] = golden["rows"] + np.float32(2e-3)
     save_file(golden, copy / GOLDEN)
-    checksums.seal(copy)
+    checksums.write_checksums(copy)
     with pytest.raises(InputError, match=r"is not the trained policy.*choose another runtime or precision"):
         PolicyRunner(copy)
 
@@ -243,13 +243,13 @@ CANARY = b"cposix\nsystem\n(S'touch canary'\ntR."  # a pickle that makes a file 
         (lambda f: resealed(f, ""), "is damaged"),
         (lambda f: resealed(f, (f / checksums.SUMS).read_text().upper()), "is damaged"),
         (lambda f: resealed(f, "".join(reversed((f / checksums.SUMS).read_text().splitlines(True)))), "is damaged"),
-        (lambda f: ((f / "a.pkl").write_bytes(CANARY), checksums.seal(f)), "no file of ours"),
-        (lambda f: ((f / "policy.safetensors").write_bytes(CANARY), checksums.seal(f)), "does not match its manifest"),
+        (lambda f: ((f / "a.pkl").write_bytes(CANARY), checksums.write_checksums(f)), "no file of ours"),
+        (lambda f: ((f / "policy.safetensors").write_bytes(CANARY), checksums.write_checksums(f)), "does not match its manifest"),
         (lambda f: (open(f / "policy.safetensors", "r+b").truncate(9 << 30)), "are not read"),
-        (lambda f: ((f / "bundle.json").write_text("[]"), checksums.seal(f)), "cannot be read"),
-        (lambda f: ((f / "bundle.json").write_text('{"format": 0, "tolerance": {}}'), checksums.seal(f)), "another format"),
-        (lambda f: ((f / GOLDEN).unlink(), checksums.seal(f)), "lacks golden"),
-        (lambda f: ((f / GOLDEN).write_bytes(b"\xff" * 64), checksums.seal(f)), "cannot be read"),
+        (lambda f: ((f / "bundle.json").write_text("[]"), checksums.write_checksums(f)), "cannot be read"),
+        (lambda f: ((f / "bundle.json").write_text('{"format": 0, "tolerance": {}}'), checksums.write_checksums(f)), "another format"),
+        (lambda f: ((f / GOLDEN).unlink(), checksums.write_checksums(f)), "lacks golden"),
+        (lambda f: ((f / GOLDEN).write_bytes(b"\xff" * 64), checksums.write_checksums(f)), "cannot be read"),
     ],
 )  # fmt: skip
 def test_what_is_not_the_bundle_is_refused_in_one_line(copy, harm, named, monkeypatch):
@@ -267,7 +267,7 @@ def test_a_huge_header_is_refused_without_reading_it(copy):
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest["sha256"]["policy.safetensors"] = checksums.sha256(copy / "policy.safetensors")
     (copy / "manifest.json").write_text(json.dumps(manifest))
-    checksums.seal(copy)
+    checksums.write_checksums(copy)
     with pytest.raises(InputError, match="is not a policy of this version"):
         PolicyRunner(copy)
 
@@ -285,7 +285,7 @@ def test_a_damaged_or_foreign_graph_in_the_cache_is_refused_with_the_remedy(bund
     file.write_bytes(whole)
     key = json.loads((folder / engine_cache.KEY).read_text())
     (folder / engine_cache.KEY).write_text(json.dumps(key | {"torch": "1.0"}))
-    checksums.seal(folder)
+    checksums.write_checksums(folder)
     with pytest.raises(InputError, match=r"was built for torch '1.0'.*rm -r"):
         PolicyRunner(bundle, backend="openvino")
     shutil.rmtree(folder)
@@ -299,12 +299,12 @@ def test_another_graph_of_the_right_name_is_refused_by_its_golden_inputs(bundle,
     whole = file.read_bytes()
     try:
         shutil.copyfile(compile.onnx_file(checkpoint, "encode"), file)
-        checksums.seal(file.parent)
+        checksums.write_checksums(file.parent)
         with pytest.raises(InputError, match="not this policy"):
             PolicyRunner(bundle, backend="onnxruntime")
     finally:
         file.write_bytes(whole)
-        checksums.seal(file.parent)
+        checksums.write_checksums(file.parent)
 
 
 @pytest.mark.parametrize("location", ["weights.bin", "../weights.bin", "/etc/hostname"])
@@ -387,12 +387,12 @@ def test_tensorrt_runs_our_graphs(bundle):
     assert actor.drift.normalized < 2e-2
     engine = compile.engine_file(bundle, "chunk", "fp16")
     engine.write_bytes(engine.read_bytes()[:1000])
-    checksums.seal(engine.parent)
+    checksums.write_checksums(engine.parent)
     with pytest.raises(InputError, match="TensorRT does not take"):
         PolicyRunner(bundle, backend="tensorrt")
 
 
 def test_the_graphs_of_a_world_model_are_named_once():
     vae = VAE(VAES["tiny"][0])
-    names = [*policy_graphs(Policy(named_config("tiny")[0])), *world_graphs(World(WORLDS["tiny"][0], vae.config), vae)]
+    names = [*policy_graphs(Policy(named_config("tiny")[0])), *world_graphs(WorldModel(WORLDS["tiny"][0], vae.config), vae)]
     assert sorted([*names, "chunk"]) == sorted(GRAPHS)

@@ -15,17 +15,17 @@ import torch
 from torch import nn
 
 from gwm_core.errors import InputError
-from gwm_core.evaluation.feature_study import Study, compare
+from gwm_core.evaluation.feature_study import FeatureStudy, compare
 from gwm_core.geometry.kinematics import HOME_Q, from_rows
 from gwm_core.model.checkpoint import load_policy, load_vae, load_world, save_vae, save_world
 from gwm_core.model.config import VAES, WORLDS, TrainConfig, named_config
-from gwm_core.model.world_model import World
+from gwm_core.model.world_model import WorldModel
 from gwm_core.runtime.policy_runner import PolicyRunner
-from gwm_core.runtime.world_features import Foresight
-from gwm_core.training.datasets.clips import CUBE, ROBOT, SEEN, WORKSPACE, Clips, load_clips
-from gwm_core.training.datasets.latents import Sequences, encode_sequences
-from gwm_core.training.datasets.policy_samples import Samples
-from gwm_core.training.tensorboard_log import Logbook
+from gwm_core.runtime.world_features import WorldFeatures
+from gwm_core.training.datasets.clips import CUBE, ROBOT, SEEN, WORKSPACE, SceneClips, load_clips
+from gwm_core.training.datasets.latents import LatentSequences, encode_sequences
+from gwm_core.training.datasets.policy_samples import PolicySamples
+from gwm_core.training.tensorboard_log import TensorBoardLog
 from gwm_core.training.train import train_policy, train_vae, train_world
 from gwm_core.training.training_loop import STATE, fit, make_optimizers, schedule
 from gwm_core.types import ArmState, Observation
@@ -36,21 +36,21 @@ WORLD_CONFIG, WORLD_TRAIN = named_config("tiny", WORLDS)
 
 
 @pytest.fixture(scope="module")
-def clips(episodes) -> Clips:
+def clips(episodes) -> SceneClips:
     return load_clips([episodes], VAE_CONFIG.lift, processes=2)
 
 
 @pytest.fixture(scope="module")
 def trained(clips, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    with Logbook(folder / "log") as log:
+    with TensorBoardLog(folder / "log") as log:
         figures = train_vae(clips, VAE_CONFIG, VAE_TRAIN, folder, {"command": "test"}, record=log)
     assert np.isfinite(figures["psnr"])
     train_world(*encoded(clips, folder), folder, WORLD_CONFIG, WORLD_TRAIN, folder, {"command": "test"})
     return folder
 
 
-def encoded(clips: Clips, folder: Path):
+def encoded(clips: SceneClips, folder: Path):
     sequences = encode_sequences(load_vae(folder), clips, 6, 4)
     return sequences, clips.episode[sequences.starts]
 
@@ -252,7 +252,7 @@ class Drifting:
         self.latents = torch.from_numpy(z + way)
         self.actions, self.done = torch.zeros(48, 6, 10), torch.zeros(48, 6)
 
-    windows, take = Sequences.windows, Sequences.take
+    windows, take = LatentSequences.windows, LatentSequences.take
 
 
 def test_features_that_look_ahead_learn_what_comes_of_itself(trained, tmp_path):
@@ -275,8 +275,8 @@ def test_a_policy_may_see_what_the_world_model_foresees(clips, trained, tmp_path
     """It trains on the features, carries its world model along, acts, and refuses another."""
     if ahead:
         trained = shutil.copytree(trained, tmp_path / "ahead")
-        save_world(trained, World(replace(WORLD_CONFIG, ahead=ahead), VAE_CONFIG), trained, {})
-    foresight = Foresight(trained)
+        save_world(trained, WorldModel(replace(WORLD_CONFIG, ahead=ahead), VAE_CONFIG), trained, {})
+    foresight = WorldFeatures(trained)
     scene = clips.scenes[0].astype(np.float32)
     poses = from_rows(clips.poses)
     features, places = foresight(scene, poses[0])
@@ -285,7 +285,7 @@ def test_a_policy_may_see_what_the_world_model_foresees(clips, trained, tmp_path
     config = replace(config, foresight=foresight.channels, lift=foresight.lift_config, centers=16)
     n, rng = 24, np.random.default_rng(0)
     known = [foresight(s.astype(np.float32), T) for s, T in zip(clips.scenes[:n], poses)]
-    samples = Samples(
+    samples = PolicySamples(
         points=clips.scenes[:n, :, :3], colors=np.rint(clips.scenes[:n, :, 10:13] * 255).astype(np.uint8),
         proprio=rng.normal(size=(n, 11)).astype(np.float32), rows=rng.normal(size=(n, 16, 10)).astype(np.float32),
         valid=np.ones((n, 16), bool), task=np.zeros(n, np.int64), episode=np.arange(n) % 3,
@@ -312,7 +312,7 @@ def test_a_policy_may_see_what_the_world_model_foresees(clips, trained, tmp_path
 @pytest.mark.slow
 def test_a_study_compares_on_the_same_trials_and_goes_on(episodes, trained, tmp_path, renderer):
     policy, train = named_config("tiny")
-    study = Study(episodes, trained, tmp_path, "lift", "nominal", (1,), 1, 1, 4000, policy,
+    study = FeatureStudy(episodes, trained, tmp_path, "lift", "nominal", (1,), 1, 1, 4000, policy,
                   replace(train, iterations=2), 1, renderer=renderer)  # fmt: skip
     (row,) = compare(study)
     assert row["demos"] == 1 and row["difference"] == row["with"] - row["without"]

@@ -12,14 +12,14 @@ from gwm.cli.main import main
 from gwm_core.data.episode import list_episodes
 from gwm_core.errors import InputError
 from gwm_core.evaluation import gripper_probe, world_model_eval
-from gwm_core.evaluation.image_metrics import Scores, masks
+from gwm_core.evaluation.image_metrics import ImageScores, masks
 from gwm_core.model.checkpoint import load_image_model, load_vae, load_world, save_image_model
 from gwm_core.model.config import IMAGE_MODELS, VAES, WORLDS, named_config
 from gwm_core.model.image_model import ImageModel
 from gwm_core.model.vae import VAE
-from gwm_core.model.world_model import World
+from gwm_core.model.world_model import WorldModel
 from gwm_core.training import train_image_model
-from gwm_core.training.datasets.clips import CUBE, ROBOT, WORKSPACE, Clips, load_clips
+from gwm_core.training.datasets.clips import CUBE, ROBOT, WORKSPACE, SceneClips, load_clips
 from gwm_core.training.datasets.latents import encode_sequences
 from gwm_core.training.train import parameters, train_vae, train_world
 
@@ -27,14 +27,14 @@ CONFIG = named_config("tiny", IMAGE_MODELS)[0]
 
 
 @pytest.fixture(scope="module")
-def clips(episodes) -> Clips:
+def clips(episodes) -> SceneClips:
     """Three times 1.6 s, around the grasp."""
     whole = load_clips([episodes], named_config("tiny", VAES)[0].lift, processes=2)
     return part(whole, np.concatenate([np.flatnonzero(whole.episode == e)[-24:-8] for e in range(3)]))
 
 
-def part(clips: Clips, index: np.ndarray) -> Clips:
-    return Clips(**{name: getattr(clips, name)[index] for name in Clips.__annotations__})
+def part(clips: SceneClips, index: np.ndarray) -> SceneClips:
+    return SceneClips(**{name: getattr(clips, name)[index] for name in SceneClips.__annotations__})
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def model(clips, tmp_path_factory):
     return folder
 
 
-def still(clips: Clips) -> Clips:
+def still(clips: SceneClips) -> SceneClips:
     """The same moments, but every picture of an episode is its first, and every scene."""
     first = np.searchsorted(clips.episode, clips.episode)
     names = ("scenes", "images", "regions", "viewmats", "Ks")
@@ -75,7 +75,7 @@ def test_what_counts_is_what_was_seen_in_the_workspace_before_or_after():
 
 def test_a_perfect_prediction_scores_infinitely_and_noise_as_its_variance_says():
     rng = np.random.default_rng(0)
-    scores = Scores(2, 1, ("perfect", "noisy"))
+    scores = ImageScores(2, 1, ("perfect", "noisy"))
     mask = np.stack([np.ones((64, 64), bool), rng.random((64, 64)) < 0.3])
     for episode in (0, 1):
         truth = rng.uniform(0.3, 0.7, (64, 64, 3))
@@ -88,7 +88,7 @@ def test_a_perfect_prediction_scores_infinitely_and_noise_as_its_variance_says()
 
 def test_pixels_are_pooled_and_the_interval_spans_the_episodes():
     """Not the mean of decibels: an episode with more moving pixels counts for more."""
-    scores, truth = Scores(2, 1, ("a", "b")), np.full((16, 16, 3), 0.5)
+    scores, truth = ImageScores(2, 1, ("a", "b")), np.full((16, 16, 3), 0.5)
     for episode, (count, error) in enumerate(((30, 0.1), (10, 0.2))):
         mask = np.zeros((2, 256), bool)
         mask[:, :count] = True
@@ -107,18 +107,18 @@ def test_of_a_still_clip_the_last_picture_repeated_is_perfect(clips, model):
 
 def test_all_methods_are_scored_on_pixels_that_no_prediction_can_change(clips, model, monkeypatch):
     counted = []
-    add = Scores.add
+    add = ImageScores.add
 
     def spy(self, *args):
         add(self, *args)
         counted.append(self.pixels.copy())
 
-    monkeypatch.setattr(Scores, "add", spy)
+    monkeypatch.setattr(ImageScores, "add", spy)
     world, vae = load_world(model)
     first = world_model_eval.evaluate(world, vae, clips, 3, stride=7, image_model=load_image_model(model))
     pixels, counted[:] = counted[-1], []
     torch.manual_seed(5)
-    other = World(world.config, vae.config).eval(), VAE(vae.config).eval(), clips, 3
+    other = WorldModel(world.config, vae.config).eval(), VAE(vae.config).eval(), clips, 3
     second = world_model_eval.evaluate(*other, stride=7)
     np.testing.assert_array_equal(pixels, counted[-1])
     assert (pixels[:, 1] <= pixels[:, 0]).all() and pixels[:, 1].any()
@@ -149,7 +149,7 @@ def test_windows_need_an_episode_that_is_long_enough(clips):
 
 def test_the_image_model_is_as_large_as_what_it_is_compared_with():
     vae, world = named_config("demo", VAES)[0], named_config("demo", WORLDS)[0]
-    both = parameters(VAE(vae)) + parameters(World(world, vae))
+    both = parameters(VAE(vae)) + parameters(WorldModel(world, vae))
     assert parameters(ImageModel(named_config("demo", IMAGE_MODELS)[0])) == pytest.approx(both, rel=0.05)
 
 
@@ -213,7 +213,7 @@ def planted(count: int, seed: int, tokens: int = 24) -> tuple[np.ndarray, np.nda
 
 def test_the_probe_finds_a_planted_gripper_whatever_the_order_of_tokens():
     z, positions = planted(1500, 0)
-    found = gripper_probe.Probe(z, positions, np.arange(len(z)) // 100)
+    found = gripper_probe.GripperProbe(z, positions, np.arange(len(z)) // 100)
     z, positions = planted(200, 1)
     error = np.linalg.norm(found(z) - positions, axis=-1)
     assert np.median(error) < 0.25 * np.median(np.linalg.norm(positions, axis=-1))
@@ -227,7 +227,7 @@ def test_a_shuffle_leaves_nothing_in_its_place():
         assert sorted(others) == list(range(count)) and (others != np.arange(count)).all()
 
 
-class Obedient(World):
+class Obedient(WorldModel):
     """A world model that moves all tokens as the gripper is told to."""
 
     def step(self, history, actions):

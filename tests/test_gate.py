@@ -4,12 +4,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from benchmarks.gate.simulated_arm import Rig
+from benchmarks.gate.simulated_arm import SimulatedArm
 from gwm_core.control.gate.gate import Gate, GateConfig, State
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q
 from gwm_core.geometry.limits import FR3, Workspace
-from gwm_core.types import ArmState, Chunk
+from gwm_core.types import ActionChunk, ArmState
 
 AWAY = HOME_Q + np.array([0.15, 0.1, 0.0, -0.1, 0.0, 0.1, 0.2])
 
@@ -25,7 +25,7 @@ def start_moving(arm):
 
 
 def test_nothing_is_sent_before_it_is_armed():
-    arm = Rig()
+    arm = SimulatedArm()
     arm.run(0.5)
     assert arm.offer(arm.chunk(AWAY)).startswith("state")
     arm.run(0.5)
@@ -33,7 +33,7 @@ def test_nothing_is_sent_before_it_is_armed():
 
 
 def test_a_plan_accepted_in_the_period_of_arming_waits_for_the_latch():
-    arm = Rig()
+    arm = SimulatedArm()
     arm.run(0.2)
     assert arm.gate.arm(arm.now) == "" and arm.offer(arm.chunk(AWAY)) == ""
     arm.run(0.01)
@@ -98,7 +98,7 @@ def test_a_restarted_policy_needs_the_operator(arm):
 
 
 def test_only_the_simulation_may_arm_itself():
-    arm = Rig(GateConfig(auto_arm=True))
+    arm = SimulatedArm(GateConfig(auto_arm=True))
     arm.run(0.2)
     arm.gate.arm(arm.now)
     arm.run(0.2)
@@ -157,16 +157,16 @@ def bad_chunks(arm):
     nan[3, 2], inf[0, 0] = np.nan, np.inf
     jump = good.q.copy()
     jump[8:, 6] += 0.5
-    yield "not finite", Chunk(good.stamp, nan, good.width)
-    yield "not finite", Chunk(good.stamp, inf, good.width)
-    yield "not finite", Chunk(good.stamp, good.q, np.full(16, np.nan))
-    yield "shape", Chunk(good.stamp, good.q[:, :6], good.width)
-    yield "shape", Chunk(good.stamp, good.q[:0], good.width[:0])
-    yield "joint limit", Chunk(good.stamp, good.q * 0 + FR3.q_high + 0.01, good.width)
-    yield "jump", Chunk(good.stamp, jump, good.width)
-    yield "jump", Chunk(good.stamp, good.q + np.array([0, 0, 0, 0, 0, 0, 0.5]), good.width)
-    yield "row spacing", Chunk(good.stamp, good.q, good.width, dt=1e-4)
-    yield "workspace", Chunk(good.stamp, HOME_Q + np.linspace(0, 1, 16)[:, None] * [0, 0.9, 0, 0, 0, 0, 0], good.width)
+    yield "not finite", ActionChunk(good.stamp, nan, good.width)
+    yield "not finite", ActionChunk(good.stamp, inf, good.width)
+    yield "not finite", ActionChunk(good.stamp, good.q, np.full(16, np.nan))
+    yield "shape", ActionChunk(good.stamp, good.q[:, :6], good.width)
+    yield "shape", ActionChunk(good.stamp, good.q[:0], good.width[:0])
+    yield "joint limit", ActionChunk(good.stamp, good.q * 0 + FR3.q_high + 0.01, good.width)
+    yield "jump", ActionChunk(good.stamp, jump, good.width)
+    yield "jump", ActionChunk(good.stamp, good.q + np.array([0, 0, 0, 0, 0, 0, 0.5]), good.width)
+    yield "row spacing", ActionChunk(good.stamp, good.q, good.width, dt=1e-4)
+    yield "workspace", ActionChunk(good.stamp, HOME_Q + np.linspace(0, 1, 16)[:, None] * [0, 0.9, 0, 0, 0, 0, 0], good.width)
 
 
 def test_bad_chunks_are_refused_whole_with_the_reason(arm):
@@ -237,14 +237,14 @@ def test_home_starts_from_disarmed_too_and_no_plan_moves_the_arm_before_it_is_ar
 
 
 def test_a_home_that_is_refused_leaves_the_arm_disarmed():
-    arm = Rig()
+    arm = SimulatedArm()
     arm.run(0.2)
     assert arm.gate.supervise("hold_to_run") == ""
     assert arm.gate.home(arm.now) == "nobody holds the button" and arm.gate.state is State.DISARMED
 
 
 def test_home_is_refused_where_arming_is():
-    arm = Rig()
+    arm = SimulatedArm()
     assert arm.gate.home(arm.now) == "no fresh joint state"
     arm.q = HOME_Q + np.array([2.9, 0, 0, 0, 0, 0, 0])
     arm.run(0.2)
@@ -258,7 +258,7 @@ def test_home_is_refused_where_arming_is():
 
 
 def test_home_that_is_not_reached_says_so():
-    arm = Rig()
+    arm = SimulatedArm()
     arm.q = HOME_Q + np.array([1.4, 0, 0, 0, 0, 0, 0])
     arm.gate.workspace = Workspace(low=(0.0, -0.6, 0.0), high=(0.8, 0.6, 0.7))
     arm.run(0.2)
@@ -269,7 +269,7 @@ def test_home_that_is_not_reached_says_so():
 
 
 def test_outside_the_workspace_or_without_a_gripper_it_does_not_arm():
-    arm = Rig()
+    arm = SimulatedArm()
     arm.q = HOME_Q + np.array([1.4, 0, 0, 0, 0, 0, 0])
     arm.run(0.2)
     assert "outside the workspace" in arm.gate.arm(arm.now)
@@ -351,7 +351,7 @@ def test_parameters_that_would_disable_a_check_are_refused(value):
 def test_the_gripper_has_edges_with_hysteresis(arm):
     widths = np.array([0.08] * 4 + [0.045] * 2 + [0.02] * 2 + [0.04] * 4 + [0.06] * 4)
     chunk = arm.chunk(AWAY)
-    assert arm.offer(Chunk(chunk.stamp, chunk.q, widths)) == ""
+    assert arm.offer(ActionChunk(chunk.stamp, chunk.q, widths)) == ""
     arm.run(1.55)
     seen = [c.width for c in arm.log if c is not None]
     edges = [b for a, b in pairwise(seen) if a != b]

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 from test_gate import AWAY, start_moving, violations
 
-from benchmarks.gate.simulated_arm import Rig
+from benchmarks.gate.simulated_arm import SimulatedArm
 from gwm_core.control.gate.gate import Gate, GateConfig, State
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q, condition, fk_jacobian
 from gwm_core.geometry.limits import DESK, Workspace
-from gwm_core.types import ArmState, Chunk
+from gwm_core.types import ActionChunk, ArmState
 
 DT = 0.01
 
 
 def ready(config=GateConfig(), q=HOME_Q):
-    arm = Rig(config)
+    arm = SimulatedArm(config)
     arm.q = np.array(q, float)
     arm.run(0.2)
     arm.gate.heartbeat(arm.now)
@@ -36,7 +36,7 @@ def stale(arm):
 
 def nonsense(arm):
     for _ in range(2):
-        arm.offer(Chunk(arm.stamp(), np.full((16, 7), 1e3), np.full(16, 0.08)))
+        arm.offer(ActionChunk(arm.stamp(), np.full((16, 7), 1e3), np.full(16, 0.08)))
 
 
 def leash(arm):
@@ -142,7 +142,7 @@ def test_a_score_keeps_a_watched_motion_going_and_other_modes_need_none():
 
 @pytest.mark.parametrize("wrong", ["one state", "in turn", "a pause"])
 def test_it_arms_only_after_joint_states_that_are_one_arm_s(wrong):
-    arm = Rig()
+    arm = SimulatedArm()
     arm.run(0.2)
     if wrong == "one state":
         arm.now += 0.001
@@ -164,7 +164,7 @@ def test_it_arms_only_after_joint_states_that_are_one_arm_s(wrong):
 def test_one_bad_plan_costs_nothing_and_a_good_one_in_between_forgives():
     arm = ready()
     start_moving(arm)
-    bad = Chunk(arm.stamp(), np.full((16, 7), np.nan), np.full(16, 0.08))
+    bad = ActionChunk(arm.stamp(), np.full((16, 7), np.nan), np.full(16, 0.08))
     for _ in range(4):
         assert arm.offer(bad).startswith("not finite") and arm.gate.state is State.RUNNING
         arm.run(0.1)
@@ -180,7 +180,7 @@ def test_a_plan_of_a_silent_policy_is_refused():
 
 
 def test_a_stop_before_arming_does_not_disarm_a_later_motion():
-    arm = Rig()
+    arm = SimulatedArm()
     arm.run(0.2)
     arm.gate.stop()
     assert arm.gate.arm(arm.now) == ""
@@ -222,7 +222,7 @@ def test_letting_go_of_the_button_stops_and_pressing_it_again_is_not_enough():
 
 
 def test_without_a_hand_on_the_button_nothing_begins():
-    arm = Rig(GateConfig(mode="hold_to_run"))
+    arm = SimulatedArm(GateConfig(mode="hold_to_run"))
     arm.run(0.2)
     assert arm.gate.arm(arm.now) == ""
     arm.run(0.2)
@@ -254,7 +254,7 @@ def test_in_shadow_everything_is_judged_and_nothing_is_sent():
 
 
 def test_it_does_not_arm_where_the_arm_touches_itself():
-    arm = Rig()
+    arm = SimulatedArm()
     arm.q = np.array([-1.03, -1.29, 2.12, -2.89, -1.17, 1.56, 2.54])
     arm.run(0.2)
     assert "too near" in arm.gate.arm(arm.now)
@@ -292,7 +292,7 @@ def test_plans_that_disagree_are_spliced_smoothly_whatever_their_delay(delay):
         age = delay * 0.02 + 0.01
         goal = AWAY + rng.normal(size=7) * 0.03
         rows = np.linspace(0, 1, 51)[1:, None] * np.clip(goal - arm.q, -0.4, 0.4) + arm.q
-        chunk = Chunk(arm.stamp(age), rows, np.full(50, 0.08), dt=0.02)
+        chunk = ActionChunk(arm.stamp(age), rows, np.full(50, 0.08), dt=0.02)
         reason = arm.offer(chunk, age)
         assert reason == "" or reason.startswith("order"), reason
         arm.run(0.25)
@@ -312,7 +312,7 @@ def test_from_standstill_no_row_is_skipped_however_late_the_plan():
 
 
 def test_the_gate_takes_a_smaller_workspace_as_its_own():
-    arm = Rig(workspace=Workspace(high=(0.8, 0.02, 0.7)))
+    arm = SimulatedArm(workspace=Workspace(high=(0.8, 0.02, 0.7)))
     arm.run(0.2)
     assert arm.gate.arm(arm.now) == ""
     arm.run(0.1)

@@ -25,7 +25,7 @@ from gwm_core.errors import InputError
 from gwm_core.model.config import named_config
 from gwm_core.scene.lift import LiftConfig
 from gwm_core.training.datasets import array_cache
-from gwm_core.training.datasets.array_cache import Cache
+from gwm_core.training.datasets.array_cache import ArrayCache
 from gwm_core.training.datasets.clips import episode_clips, load_clips
 from gwm_core.training.datasets.latents import spread_starts
 from gwm_core.training.datasets.policy_samples import episode_samples, load_samples
@@ -376,7 +376,7 @@ def test_the_cache_is_keyed_by_the_code_that_fills_it(tmp_path):
 def test_what_cannot_be_written_is_said_before_the_work(tmp_path, monkeypatch, capsys):
     shutil.copytree(slow(tmp_path / "data" / "a", 1), tmp_path / "data" / "b")
     with pytest.raises(InputError, match="cannot write /proc/self: "):
-        Cache(Path("/proc/self"), "samples", "").arrays([], None, 1)
+        ArrayCache(Path("/proc/self"), "samples", "").arrays([], None, 1)
     for words in (("train", "policy", "--data", tmp_path / "data", "--config", "tiny", "--out", "/proc/self"),
                   ("collect", "--task", "lift", "--out", "/proc/self"),
                   ("compile", "--out", "/proc/self/bundle")):  # fmt: skip

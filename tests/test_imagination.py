@@ -10,22 +10,22 @@ from gwm_core.geometry.kinematics import HOME_Q, fk, to_rows
 from gwm_core.model.checkpoint import load_world, save_vae, save_world
 from gwm_core.model.config import VAES, WORLDS
 from gwm_core.model.vae import VAE
-from gwm_core.model.world_model import World
+from gwm_core.model.world_model import WorldModel
 from gwm_core.runtime.divergence import (
     LEAST_MM,
     LIMITS,
     MARGIN,
-    Moment,
+    ObservedLatent,
     carry,
     compare,
     fit_limits,
     load_limits,
     worst_block,
 )
-from gwm_core.runtime.world_runner import HORIZONS, Imagination, View, Watch
+from gwm_core.runtime.world_runner import HORIZONS, ExpectedScenes, RenderedCamera, WorldRunner
 
 DT = 100_000_000  # [ns]
-VIEWS = [View("front", intrinsics(64, 48, 42.5), look_at((1.1, 0.0, 0.6), (0.5, 0.0, 0.1)), 64, 48)]
+VIEWS = [RenderedCamera("front", intrinsics(64, 48, 42.5), look_at((1.1, 0.0, 0.6), (0.5, 0.0, 0.1)), 64, 48)]
 ROW = to_rows(fk(HOME_Q), 0.08)
 
 
@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
     vae = VAE(VAES["tiny"][0])
     vae.riders.copy_(0.05 * torch.randn_like(vae.riders))
     save_vae(folder, vae, {})
-    world = World(WORLDS["tiny"][0], vae.config)
+    world = WorldModel(WORLDS["tiny"][0], vae.config)
     for parameter in world.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)
     save_world(folder, world, folder, {})
@@ -45,7 +45,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def imagination(folder):
-    return Imagination(folder, backend="torch")
+    return WorldRunner(folder, backend="torch")
 
 
 def scene(seed=0):
@@ -82,7 +82,7 @@ def test_rolling_step_by_step_is_the_world_models_rollout(imagination, folder):
 
 
 def moment(imagination, stamp, history, known=None):
-    return Moment(stamp, history, imagination.places(history[-1]), scene() if known is None else known)
+    return ObservedLatent(stamp, history, imagination.places(history[-1]), scene() if known is None else known)
 
 
 def observed(imagination, watch, history, stamp, known=None):
@@ -94,7 +94,7 @@ def test_nothing_diverges_when_what_was_expected_comes_and_something_does_when_i
     expected = imagination.roll(start, np.stack([ROW] * (h + 1)))[0]
     carried, _ = carry(scene(), imagination.places(start[-1]), imagination.places(expected[-1]))
     for came, what, limit in ((expected[-2:], carried, 1e-6), (start, scene(1), None)):
-        watch = Watch(imagination)
+        watch = ExpectedScenes(imagination)
         assert observed(imagination, watch, start, 0) == {}
         gaps = observed(imagination, watch, came, h * DT, what)
         assert list(gaps) == [h]
@@ -104,7 +104,7 @@ def test_nothing_diverges_when_what_was_expected_comes_and_something_does_when_i
 
 def test_without_commands_or_a_moment_long_enough_ago_nothing_is_said(imagination):
     history = imagination.encode(scene(), poses())
-    watch = Watch(imagination)
+    watch = ExpectedScenes(imagination)
     assert observed(imagination, watch, history, 0) == {}
     assert observed(imagination, watch, history, 2 * DT) == {}  # not as long ago as any horizon
     assert watch.observe(moment(imagination, 4 * DT, history), lambda at: ROW if at > DT else None, VIEWS) == {}
@@ -129,16 +129,16 @@ def cube(at, count=96):
 @pytest.mark.parametrize("moved, gone, new", [(0.0, 1e-6, 1e-6), (0.06, 20.0, 20.0)])
 def test_a_cube_that_moved_is_missed_where_it_was_and_new_where_it_is(moved, gone, new):
     places = np.array([[0.5, 0.3, 0.2], [0.5, -0.1, 0.02], [0.4, -0.2, 0.02]])  # the first rides the gripper
-    begun = Moment(0, np.zeros(0), places, cube((0.5, -0.1, 0.0)))
-    now = Moment(4 * DT, np.zeros(0), places, cube((0.5 + moved, -0.1, 0.0)))
+    begun = ObservedLatent(0, np.zeros(0), places, cube((0.5, -0.1, 0.0)))
+    now = ObservedLatent(4 * DT, np.zeros(0), places, cube((0.5 + moved, -0.1, 0.0)))
     gaps = compare(begun, places, now, [begun], 1, VIEWS)
     assert gaps["gone_mm"] >= gone if moved else gaps["gone_mm"] <= gone
     assert gaps["unseen_mm"] >= new if moved else gaps["unseen_mm"] <= new
-    before = Moment(-4 * DT, np.zeros(0), places, now.scene)  # it was there once: the arm hid it in between
+    before = ObservedLatent(-4 * DT, np.zeros(0), places, now.scene)  # it was there once: the arm hid it in between
     assert compare(begun, places, now, [before, begun], 1, VIEWS)["unseen_mm"] <= 1e-6
     hidden = np.array([[0.5, -0.1, 0.05], *places[1:]])  # the gripper is there: what it does to the cube is its own
     held = compare(
-        Moment(0, np.zeros(0), hidden, begun.scene), hidden, Moment(1, np.zeros(0), hidden, now.scene), [], 1, VIEWS
+        ObservedLatent(0, np.zeros(0), hidden, begun.scene), hidden, ObservedLatent(1, np.zeros(0), hidden, now.scene), [], 1, VIEWS
     )
     assert held["gone_mm"] <= 1e-6 and held["unseen_mm"] <= 1e-6
 

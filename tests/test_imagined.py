@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from gwm.graph.process_list import share
 
-from gwm_core.evaluation.policy_eval_in_world_model import LASTS, Dream, gripped, imagine_trials
+from gwm_core.evaluation.policy_eval_in_world_model import LASTS, WorldModelEnvironment, gripped, imagine_trials
 from gwm_core.evaluation.protocol.report import against_imagined
 from gwm_core.geometry.kinematics import HOME_Q, fk
 
@@ -48,7 +48,7 @@ def test_the_shipped_policy_does_its_task_in_its_world_model_and_a_still_arm_doe
     assert sum(trial.success for trial in trials) >= 3 and trials == imagine_trials(jobs, 1)
     assert all(min(trial.done[-LASTS:]) > 0.5 for trial in trials if trial.success)
 
-    dream = Dream(share("models/demo"), renderer)
+    dream = WorldModelEnvironment(share("models/demo"), renderer)
     planner = dream.planner(demo)
     planner.policy.act = lambda seen, observation: np.repeat(
         np.append(fk(observation.state.q)[:3, 3], [1, 0, 0, 0, -1, 0, 0.08])[None], 16, axis=0

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gwm_core.control.command_checker import judge
+from gwm_core.control.command_checker import check_commands
 from gwm_core.control.reference_follower import Follower
 from gwm_core.geometry.kinematics import HOME_Q
 from gwm_core.geometry.limits import Workspace
@@ -16,7 +16,7 @@ def log():
 
 
 def total(q, dq, ddq, latched=None):
-    return judge(q, dq, ddq, np.zeros(len(q), bool) if latched is None else latched)
+    return check_commands(q, dq, ddq, np.zeros(len(q), bool) if latched is None else latched)
 
 
 def test_what_the_follower_sends_passes(log):
@@ -49,27 +49,27 @@ def test_each_fault_is_found_and_named(log, part, change, named):
 
 
 def test_a_faster_profile_is_found(log):
-    assert judge(*log, np.zeros(len(log[0]), bool), tcp_speed=0.05).violations["stream tcp speed"] > 0
+    assert check_commands(*log, np.zeros(len(log[0]), bool), tcp_speed=0.05).violations["stream tcp speed"] > 0
 
 
 def test_motion_that_goes_on_after_a_pause_is_found_and_jitter_is_not(log):
     stamps = np.arange(len(log[0])) * 0.01
     never = np.zeros(len(stamps), bool)
     jitter = np.random.default_rng(0).uniform(-0.004, 0.004, len(stamps))
-    assert judge(*log, never, stamps=stamps + jitter).total == 0
+    assert check_commands(*log, never, stamps=stamps + jitter).total == 0
     frozen = stamps + 0.3 * (np.arange(len(stamps)) >= 60)
-    assert judge(*log, never, stamps=frozen).violations["pause"] == 1
+    assert check_commands(*log, never, stamps=frozen).violations["pause"] == 1
 
 
 def test_a_latch_in_motion_is_found(log):
     latched = np.arange(len(log[0])) == 60
     assert np.abs(log[1][60]).max() > 0.01
-    assert judge(*log, latched).violations["latch at rest"] == 1
+    assert check_commands(*log, latched).violations["latch at rest"] == 1
 
 
 def test_leaving_the_workspace_is_found(log):
     small = Workspace(high=(0.8, 0.05, 0.7))
-    assert judge(*log, np.zeros(len(log[0]), bool), workspace=small).violations["workspace"] > 0
+    assert check_commands(*log, np.zeros(len(log[0]), bool), workspace=small).violations["workspace"] > 0
 
 
 def led_away(log, gap=0.3):
@@ -82,7 +82,7 @@ def test_a_latch_separates_segments_and_only_a_latch_does(log):
     moved = led_away(log)
     latched = np.arange(len(moved[0])) == len(moved[0]) - 1
     assert total(*moved).total > 0
-    assert judge(*moved, latched, measured=moved[0]).total == 0
+    assert check_commands(*moved, latched, measured=moved[0]).total == 0
 
 
 @pytest.mark.parametrize(
@@ -105,12 +105,12 @@ def test_a_reset_is_near_what_was_sent_or_near_the_arm(log, gap, pause, arm_at, 
     latched = np.arange(count) == count - 1
     stamps = np.arange(count) * 0.01 + (pause - 0.01) * latched
     measured = {"sent": moved[0] - gap * latched[:, None], "reset": moved[0], None: moved[0] * np.nan}[arm_at]
-    assert judge(*moved, latched, stamps=stamps, measured=measured).violations["reset"] == bad
+    assert check_commands(*moved, latched, stamps=stamps, measured=measured).violations["reset"] == bad
 
 
 def test_the_first_command_is_where_the_arm_is(log):
     first = np.arange(len(log[0])) == 0
     rest = [log[0], log[1] * 1.0, log[2] * 1.0]
     rest[1][0] = rest[2][0] = 0.0
-    assert judge(*rest, first, measured=log[0] + 0.3 * first[:, None]).violations["reset"] == 1
-    assert judge(*rest, first, measured=log[0]).violations["reset"] == 0
+    assert check_commands(*rest, first, measured=log[0] + 0.3 * first[:, None]).violations["reset"] == 1
+    assert check_commands(*rest, first, measured=log[0]).violations["reset"] == 0

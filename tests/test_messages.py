@@ -18,7 +18,7 @@ from gwm_core.data import ros_messages
 from gwm_core.data.ros_messages import STORE, deserialize
 from gwm_core.geometry.camera import back_project, from_opencv, intrinsics
 from gwm_core.geometry.camera_info import read_camera_info
-from gwm_core.types import Chunk
+from gwm_core.types import ActionChunk
 
 
 @pytest.mark.parametrize("stamp", [1, 999_999_999, 1_795_000_000_123_456_789])
@@ -27,7 +27,7 @@ def test_the_stamp_of_what_is_not_decoded(stamp):
         messages.joint_state(stamp, topics.ARM_JOINTS, np.zeros(7)),
         messages.image(stamp, "front", np.zeros((4, 5, 3), np.uint8)),
         messages.diagnostics(stamp, "gate", "RUNNING", {"plan": 7}),
-        messages.trajectory(Chunk(stamp, np.zeros((16, 7)), np.zeros(16))),
+        messages.trajectory(ActionChunk(stamp, np.zeros((16, 7)), np.zeros(16))),
     ):
         content = serialize_message(message)
         assert messages.has_header(type(message)) and messages.stamp_of(content) == stamp
@@ -38,7 +38,7 @@ def test_the_stamp_of_what_is_not_decoded(stamp):
 
 def test_a_chunk_survives_the_wire():
     rng = np.random.default_rng(0)
-    chunk = Chunk(1_795_000_000_123_456_789, rng.normal(size=(16, 7)), rng.uniform(0, 0.08, 16))
+    chunk = ActionChunk(1_795_000_000_123_456_789, rng.normal(size=(16, 7)), rng.uniform(0, 0.08, 16))
     back = messages.chunk_of(messages.trajectory(chunk))
     assert back.stamp == chunk.stamp and back.dt == pytest.approx(chunk.dt)
     np.testing.assert_array_equal(back.q, chunk.q)
@@ -71,7 +71,7 @@ def test_joints_are_matched_by_name_in_any_order():
 
 def test_a_chunk_with_its_joints_in_any_order_is_the_same_chunk_and_one_with_strangers_is_none():
     rng = np.random.default_rng(2)
-    chunk = Chunk(5, rng.normal(size=(4, 7)), rng.uniform(0, 0.08, 4))
+    chunk = ActionChunk(5, rng.normal(size=(4, 7)), rng.uniform(0, 0.08, 4))
     message = messages.trajectory(chunk)
     for _ in range(20):
         order = rng.permutation(8)
@@ -88,7 +88,7 @@ def test_a_chunk_with_its_joints_in_any_order_is_the_same_chunk_and_one_with_str
 
 @pytest.mark.parametrize("change", [{"joint_names": ["a"]}, {"uneven": True}, {"short": True}])
 def test_a_misshapen_chunk_is_none(change):
-    message = messages.trajectory(Chunk(1, np.zeros((4, 7)), np.zeros(4)))
+    message = messages.trajectory(ActionChunk(1, np.zeros((4, 7)), np.zeros(4)))
     if "joint_names" in change:
         message.joint_names = change["joint_names"]
     elif "uneven" in change:
@@ -107,14 +107,14 @@ class Untouched:
 
 def test_a_message_of_the_gate_that_is_too_large_is_refused_before_its_parts_are_read():
     """20 000 rows held up the gate for 146 ms."""
-    message = messages.trajectory(Chunk(1, np.zeros((4, 7)), np.zeros(4)))
+    message = messages.trajectory(ActionChunk(1, np.zeros((4, 7)), np.zeros(4)))
     names = message.joint_names
     for rows in (257, 20_000):
         assert messages.chunk_of(SimpleNamespace(joint_names=names, points=[Untouched()] * rows)) is None
     assert messages.chunk_of(SimpleNamespace(joint_names=names * 1000, points=[Untouched()] * 4)) is None
     layout = SimpleNamespace(dim=[Untouched()] * 1001)
     assert messages.read_numbers(SimpleNamespace(layout=layout, data=[0.0] * 1001)) == {}
-    most = messages.trajectory(Chunk(1, np.zeros((256, 7)), np.zeros(256)))
+    most = messages.trajectory(ActionChunk(1, np.zeros((256, 7)), np.zeros(256)))
     assert len(messages.chunk_of(most).q) == 256
 
 
@@ -382,13 +382,13 @@ def test_a_goal_that_was_aborted_has_failed_whatever_its_result_says():
 
 def test_the_times_of_a_plan_that_outlasts_its_period_are_its_own():
     """Two are asked before the first is answered: each plan's stages add up to its own age."""
-    from gwm.nodes.policy_node import Asked, _stages
+    from gwm.nodes.policy_node import PlanRequest, _stages
 
     from gwm_core.types import ArmState, Decision, Observation
 
     state = ArmState(1, np.zeros(7), np.zeros(7), 0.08)
     asked = [
-        Asked(Observation(stamp, (), state, "lift"), stamp + 50_000_000, stamp + 52_000_000)
+        PlanRequest(Observation(stamp, (), state, "lift"), stamp + 50_000_000, stamp + 52_000_000)
         for stamp in (400_000_000, 800_000_000)
     ]
     for one, now in zip(asked, (1_000_000_000, 1_300_000_000)):

@@ -6,18 +6,18 @@ import numpy as np
 from test_gate import AWAY
 from test_recording import ABOUT, record
 
-from benchmarks.gate.simulated_arm import Rig
+from benchmarks.gate.simulated_arm import SimulatedArm
 from gwm_core import topics
 from gwm_core.control.gate.gate import State
 from gwm_core.data.episode import read_episode
 from gwm_core.data.off_task import SILENT, off_task_intervals
 from gwm_core.data.ros_messages import STORE
-from gwm_core.types import Chunk
+from gwm_core.types import ActionChunk
 
 SECOND = 1_000_000_000
 
 
-class Recorded(Rig):
+class Recorded(SimulatedArm):
     """A gate and what its process publishes: a status every 100 ms and after each period that changed the state."""
 
     def __init__(self):
@@ -41,7 +41,7 @@ class Recorded(Rig):
         for k in range(round(seconds / self.dt)):
             if k % 20 == 0:
                 last = self.gate._follower.reference.q
-                self.offer(Chunk(self.stamp(0.02), last + np.linspace(0, 0.02, 16)[:, None] * AWAY, np.full(16, 0.08)))
+                self.offer(ActionChunk(self.stamp(0.02), last + np.linspace(0, 0.02, 16)[:, None] * AWAY, np.full(16, 0.08)))
             self.tick()
 
 

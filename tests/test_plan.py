@@ -1,14 +1,14 @@
 import numpy as np
 
-from gwm_core.control.targets import Blend, ChunkTarget, Move, Still
+from gwm_core.control.targets import BlendTarget, ChunkTarget, MoveTarget, PostureTarget
 from gwm_core.geometry.kinematics import HOME_Q, tcp_speed
 from gwm_core.geometry.limits import DESK
-from gwm_core.types import Chunk
+from gwm_core.types import ActionChunk
 
 
 def chunk(offset):
     rows = HOME_Q + np.linspace(0.01, 0.16, 16)[:, None] * np.ones(7) + offset
-    return Chunk(1, rows, np.full(16, 0.08))
+    return ActionChunk(1, rows, np.full(16, 0.08))
 
 
 def numeric(target, t, h=1e-5):
@@ -24,21 +24,21 @@ def test_a_chunk_passes_through_its_rows_when_they_are_due():
 
 def test_velocities_are_the_derivatives_of_positions():
     old, new = ChunkTarget(chunk(0.0), 5.0), ChunkTarget(chunk(0.05), 5.0)
-    for target in (old, Blend(old, new, 5.4, 0.25), Move(HOME_Q, HOME_Q + 0.2, 5.0, 0.08, DESK)):
+    for target in (old, BlendTarget(old, new, 5.4, 0.25), MoveTarget(HOME_Q, HOME_Q + 0.2, 5.0, 0.08, DESK)):
         for t in (5.3, 5.45, 5.5, 5.6, 5.8):
             np.testing.assert_allclose(target.at(t).dq, numeric(target, t), atol=1e-4)
 
 
 def test_a_blend_begins_as_the_old_and_ends_as_the_new():
-    old, new = Still(HOME_Q, 0.08), ChunkTarget(chunk(0.05), 5.0)
-    blend = Blend(old, new, 5.2, 0.25)
+    old, new = PostureTarget(HOME_Q, 0.08), ChunkTarget(chunk(0.05), 5.0)
+    blend = BlendTarget(old, new, 5.2, 0.25)
     np.testing.assert_allclose(blend.at(5.2).q, HOME_Q)
     np.testing.assert_allclose(blend.at(5.2).dq, 0, atol=1e-12)
     np.testing.assert_allclose(blend.at(5.5).q, new.at(5.5).q)
 
 
 def test_a_move_is_slow_enough_for_the_profile():
-    move = Move(HOME_Q, HOME_Q + np.array([1.0, 0.4, -0.5, 0.3, 0.2, -0.3, 0.5]), 0.0, 0.08, DESK)
+    move = MoveTarget(HOME_Q, HOME_Q + np.array([1.0, 0.4, -0.5, 0.3, 0.2, -0.3, 0.5]), 0.0, 0.08, DESK)
     goals = [move.at(t) for t in np.linspace(0, move.end, 300)]
     speed = tcp_speed(np.array([g.q for g in goals]), np.array([g.dq for g in goals]))
     assert speed.max() <= DESK.tcp_speed

@@ -7,20 +7,20 @@ from gwm_core.control.gate.chunk_checks import implausible, malformed, out_of_bo
 from gwm_core.control.targets import ChunkTarget
 from gwm_core.geometry.kinematics import HOME_Q
 from gwm_core.geometry.limits import DESK, FR3, Workspace
-from gwm_core.types import Chunk
+from gwm_core.types import ActionChunk
 
 WIDTH = np.full(16, 0.08)
 GOOD = HOME_Q + np.linspace(0.01, 0.15, 16)[:, None] * np.array([1.0, 0.5, 0.2, -0.5, 0.2, 0.4, 1.0])
 
 
 def said(q, width=WIDTH, dt=0.1):
-    chunk = Chunk(1, q, width, dt)
+    chunk = ActionChunk(1, q, width, dt)
     return malformed(chunk) or implausible(chunk, 0, HOME_Q, FR3, DESK.tcp_speed)
 
 
 def test_a_plan_like_those_of_the_expert_is_taken():
     assert said(GOOD) == ""
-    assert out_of_bounds(ChunkTarget(Chunk(1, GOOD, WIDTH), 0.0).path(64), Workspace()) == ""
+    assert out_of_bounds(ChunkTarget(ActionChunk(1, GOOD, WIDTH), 0.0).path(64), Workspace()) == ""
 
 
 @pytest.mark.parametrize(

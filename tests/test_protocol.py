@@ -12,13 +12,22 @@ from gwm.cli.main import main
 
 from gwm_core.errors import InputError
 from gwm_core.evaluation.protocol.alignment import alignment
-from gwm_core.evaluation.protocol.definition import KEY, PLAN, Protocol, Task, begin, open_plan, read_key, read_protocol
-from gwm_core.evaluation.protocol.journal import FILE, Journal, Outcome
+from gwm_core.evaluation.protocol.definition import (
+    KEY,
+    PLAN,
+    Protocol,
+    TrialTask,
+    begin,
+    open_plan,
+    read_key,
+    read_protocol,
+)
+from gwm_core.evaluation.protocol.journal import FILE, Journal, TrialOutcome
 from gwm_core.evaluation.protocol.report import foreseen, look, paired, second_rating, summarize
 
-PROTOCOL = Protocol("ours", {"old": "a", "new": "b", "third": "c"}, (Task("lift"), Task("stack", "hard")), 6)
+PROTOCOL = Protocol("ours", {"old": "a", "new": "b", "third": "c"}, (TrialTask("lift"), TrialTask("stack", "hard")), 6)
 WEIGHTS = {"old": "1", "new": "2", "third": "3"}
-WON, LOST = Outcome(True, 5.0, 1.0), Outcome(False, 25.0, 0.5, "dropped")
+WON, LOST = TrialOutcome(True, 5.0, 1.0), TrialOutcome(False, 25.0, 0.5, "dropped")
 
 
 @pytest.fixture
@@ -133,13 +142,13 @@ def test_the_report_counts_what_was_made(folder):
 def test_pairs_are_of_the_same_start(folder):
     _, journal, names = fill(folder, lambda name, slot: (slot.seed + len(name)) % 2 == 0)
     codes = {name: code for code, name in names.items()}
-    entries = [e for e in journal.counted() if e.slot.task == Task("lift")]
+    entries = [e for e in journal.counted() if e.slot.task == TrialTask("lift")]
     a, b = paired(entries, codes["old"], codes["third"])  # 3 and 5 letters: always alike
     assert len(a) == 6 and (a == b).all() and 0 < a.sum() < 6
 
 
 def test_a_sequential_protocol_ends_when_it_is_decided(tmp_path):
-    protocol = Protocol("two", {"old": "a", "new": "b"}, (Task("lift"),), 50, stop="sequential")
+    protocol = Protocol("two", {"old": "a", "new": "b"}, (TrialTask("lift"),), 50, stop="sequential")
     begin(protocol, {"old": "1", "new": "2"}, tmp_path / "run")
     made = 0
     while True:

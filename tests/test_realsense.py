@@ -10,11 +10,11 @@ from gwm.hardware.realsense import DeviceGone, RealSense, connected, recording, 
 from software_camera import CENTRE, FOCAL, HEIGHT, HZ, WIDTH, Bus, Film, SoftwareCamera, picture
 
 from gwm_core.errors import InputError
-from gwm_core.scene.stream_monitor import Watch, WatchConfig
+from gwm_core.scene.stream_monitor import StreamConfig, StreamMonitor
 from gwm_core.site import Camera, Site
 
 rs = sdk()
-CONFIG = WatchConfig(WIDTH, HEIGHT, HZ)
+CONFIG = StreamConfig(WIDTH, HEIGHT, HZ)
 
 
 class Running:
@@ -114,7 +114,7 @@ def test_what_was_recorded_plays_back_bit_for_bit_and_a_recording_is_not_written
                 time.sleep(1 / HZ)  # pairs found again by their stamps must not lie closer than the rate says
                 shots.append(running.shoot())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["front.db3", "front_1.db3"]
-    source, watch, found, begun = RealSense(lambda: recording(tmp_path / "front_1.db3"), CONFIG), Watch(CONFIG), 0, 0
+    source, watch, found, begun = RealSense(lambda: recording(tmp_path / "front_1.db3"), CONFIG), StreamMonitor(CONFIG), 0, 0
     source.open()
     begun = time.time_ns()
     with pytest.raises(DeviceGone, match="ended"):
@@ -136,7 +136,7 @@ def test_what_cannot_be_opened_is_told_with_what_could():
     bus = Bus(SoftwareCamera("111"), SoftwareCamera("222"))
     with pytest.raises(DeviceGone, match=r"number 333 .*connected: 111 software camera USB 3\.2, 222 software camera"):
         bus.find("333")
-    source = RealSense(lambda: bus.find("222"), WatchConfig(848, 480, 30.0))
+    source = RealSense(lambda: bus.find("222"), StreamConfig(848, 480, 30.0))
     with pytest.raises(DeviceGone, match=r"222 .* does not stream 848x480 at 30 Hz.*offers 64x48 at 15"):
         source.open()
     with pytest.raises(DeviceGone, match=r"no RealSense with serial number 0 is connected; connected: none"):

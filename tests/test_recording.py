@@ -27,10 +27,10 @@ from gwm_core.data.episode_recovery import recover, salvaged, unfinished
 from gwm_core.data.resampled_episode import COLUMNS, tabulate, write_table
 from gwm_core.errors import InputError
 from gwm_core.geometry.camera import intrinsics
-from gwm_core.recording.backlog import Backlog, Patience
+from gwm_core.recording.backlog import Patience, WriteBacklog
 from gwm_core.recording.provenance import about, policy_code
-from gwm_core.recording.recorder import SYNC, DiskConfig, Recording
-from gwm_core.recording.ring_buffer import Ring
+from gwm_core.recording.recorder import SYNC, DiskConfig, Recorder
+from gwm_core.recording.ring_buffer import RingBuffer
 from gwm_core.site import simulation_site
 
 CAMERAS = {name: camera.to_dict() for name, camera in simulation_site().cameras.items()}
@@ -75,7 +75,7 @@ def message(k):
 
 @pytest.fixture
 def recording(tmp_path):
-    return Recording(tmp_path / "runs", {"task": "lift", "cameras": {}}, Ring(30.0, 1 << 20), NONE)
+    return Recorder(tmp_path / "runs", {"task": "lift", "cameras": {}}, RingBuffer(30.0, 1 << 20), NONE)
 
 
 def test_an_episode_holds_what_came_between_start_and_save(recording):
@@ -201,7 +201,7 @@ def work_off(backlog, count, encoding, writing):
 
 
 def test_pictures_give_way_by_the_time_they_would_take_and_everything_by_memory():
-    backlog = Backlog(most_bytes=1000, most_seconds=2.0)
+    backlog = WriteBacklog(most_bytes=1000, most_seconds=2.0)
     for _ in range(300):  # 50 ms to encode, and 10 ms to write with a small message that came between
         backlog.put(print, 10)
         work_off(backlog, 1, 0.0, 0.004)
@@ -222,7 +222,7 @@ def test_pictures_give_way_by_the_time_they_would_take_and_everything_by_memory(
 
 def test_a_stall_of_the_disk_costs_few_pictures():
     """What waited for it is written at once afterwards: its one long write does not count for long."""
-    backlog = Backlog(most_bytes=1 << 30, most_seconds=3.0)
+    backlog = WriteBacklog(most_bytes=1 << 30, most_seconds=3.0)
     for _ in range(100):
         backlog.put(print, 1, picture=True)
         work_off(backlog, 1, 0.004, 0.001)
@@ -241,7 +241,7 @@ def test_a_stall_of_the_disk_costs_few_pictures():
 @given(st.lists(st.sampled_from(["picture", "message", "ask", "do"]), max_size=60))
 def test_messages_overtake_pictures_and_nothing_overtakes_what_was_asked_before_it(steps):
     """So a crash takes little but pictures, and an episode holds what came between its start and its end."""
-    backlog, asked, begun, done = Backlog(1 << 30, 1e9), [], [], []
+    backlog, asked, begun, done = WriteBacklog(1 << 30, 1e9), [], [], []
     for number, step in enumerate([*steps, *["do"] * len(steps)]):
         if step == "do":
             if (job := backlog.next()) is not None:
@@ -263,7 +263,7 @@ def test_messages_overtake_pictures_and_nothing_overtakes_what_was_asked_before_
 
 
 def test_a_message_does_not_wait_for_pictures():
-    backlog = Backlog(1 << 30, 1e9)
+    backlog = WriteBacklog(1 << 30, 1e9)
     for number in range(3):
         backlog.put(number, picture=True)
     backlog.put("small")

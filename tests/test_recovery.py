@@ -16,7 +16,7 @@ from gwm_core.control.recovery import (
     STEP_TIME,
     STEPS,
     Recovery,
-    Turn,
+    RecoveryStep,
     to_switch,
     trouble,
 )
@@ -50,9 +50,9 @@ def test_recovery_keeps_its_order(steps):
     assert "release it" in recovery.begin(MODES.index("user stopped"), 0.0)
     assert recovery.begin(REFLEX, 0.0) == ""
     with pytest.raises(ValueError, match="out of order"):
-        recovery.ended(Turn(1, CONTROL), "", 0.0)
+        recovery.ended(RecoveryStep(1, CONTROL), "", 0.0)
     for step in steps:
-        assert recovery.turn == Turn(1, step)
+        assert recovery.turn == RecoveryStep(1, step)
         assert "still at" in recovery.begin(REFLEX, 0.0)
         recovery.ended(recovery.turn, "", 0.0)
     assert recovery.turn is None and recovery.failure == ""
@@ -75,7 +75,7 @@ def test_an_answer_after_the_time_is_over_counts_for_nothing():
     assert recovery.failure
     assert recovery.begin(REFLEX, 20.0) == "" and recovery.failure == ""
     recovery.ended(late, "", 20.1)
-    assert recovery.turn == Turn(2, CLEAR)
+    assert recovery.turn == RecoveryStep(2, CLEAR)
 
 
 class Robot:

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from gwm_core.recording.ring_buffer import Ring
+from gwm_core.recording.ring_buffer import RingBuffer
 
 
 @pytest.mark.parametrize("most", [1000, 10**9])
 def test_it_holds_the_newest_that_fit_and_nothing_older(most):
     rng, now, everything = np.random.default_rng(0), 0.0, []
-    ring = Ring(3.0, most)
+    ring = RingBuffer(3.0, most)
     for number in range(500):
         now += rng.exponential(0.1)
         size = int(rng.integers(1, 200))
@@ -24,7 +24,7 @@ def test_it_holds_the_newest_that_fit_and_nothing_older(most):
 
 
 def test_what_is_larger_than_all_of_it_is_not_kept():
-    ring = Ring(3.0, 10)
+    ring = RingBuffer(3.0, 10)
     ring.add(0.0, ("a",), 5)
     ring.add(0.1, ("b",), 11)
     assert list(ring) == [] and ring.seconds == 0.0

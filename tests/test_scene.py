@@ -19,7 +19,7 @@ from gwm_core.runtime.planner import Planner
 from gwm_core.scene.fuse import merge_voxels
 from gwm_core.scene.gaussians import farthest_points, sample
 from gwm_core.scene.lift import BlindError, LiftConfig, lift, lift_frame
-from gwm_core.sim.rollout import RolloutConfig, World, rollout, stamp_of
+from gwm_core.sim.rollout import RolloutConfig, SimEnvironment, rollout, stamp_of
 from gwm_core.sim.tasks import sample_layout
 from gwm_core.site import Camera, Site
 from gwm_core.sync import joints_at
@@ -32,7 +32,7 @@ K = intrinsics(424, 240, 42.5)
 
 @pytest.fixture(scope="module")
 def world(renderer):
-    return World(renderer=renderer)
+    return SimEnvironment(renderer=renderer)
 
 
 def plane_frame(eye=(1.1, 0.2, 0.7), height=0.05, hole=None):
@@ -306,9 +306,9 @@ def test_what_is_left_counts_without_the_robots_own_body(world):
 
 
 def test_a_trial_of_a_blind_policy_says_so(world, monkeypatch):
-    frames = World.frames
+    frames = SimEnvironment.frames
     monkeypatch.setattr(
-        World, "frames", lambda self: tuple(replace(f, depth=np.zeros_like(f.depth)) for f in frames(self))
+        SimEnvironment, "frames", lambda self: tuple(replace(f, depth=np.zeros_like(f.depth)) for f in frames(self))
     )
     trial = rollout(world, Planner(Recorder()), sample_layout("lift", 9000), RolloutConfig(time_limit=1.0))
     assert not trial.success and trial.refused["blind"] >= 2 and trial.violations == 0

@@ -9,9 +9,9 @@ from gwm_core.errors import InputError
 from gwm_core.geometry.camera import intrinsics
 from gwm_core.geometry.kinematics import HOME_Q
 from gwm_core.runtime.planner import Planner
-from gwm_core.sim.cameras import CameraRig, by_clock, sensor_depth
+from gwm_core.sim.cameras import SimCameras, by_clock, sensor_depth
 from gwm_core.sim.expert import Expert
-from gwm_core.sim.rollout import World, rollout
+from gwm_core.sim.rollout import SimEnvironment, rollout
 from gwm_core.sim.scene import CAMERAS
 from gwm_core.sim.simulator import GRIPPER_SPEED, Simulator
 from gwm_core.sim.tasks import TASKS, Success, reached, sample_layout
@@ -107,7 +107,7 @@ def test_the_renderer_agrees_with_exact_rays(simulator, renderer):
     snapshot = simulator.snapshot()
     depths = []
     for name in (renderer, "raycast"):
-        rig = CameraRig(212, 120, name)
+        rig = SimCameras(212, 120, name)
         rig(snapshot)
         depths.append([rig._draw(rig._data, camera)[1] for camera in CAMERAS])
         rig.close()
@@ -119,7 +119,7 @@ def test_the_renderer_agrees_with_exact_rays(simulator, renderer):
 
 def test_the_same_snapshot_gives_the_same_images(simulator, renderer):
     simulator.reset(sample_layout("pick_place", 2, "hard"))
-    rig = CameraRig(212, 120, renderer)
+    rig = SimCameras(212, 120, renderer)
     first, second = rig(simulator.snapshot()), rig(simulator.snapshot())
     for a, b in zip(first, second):
         assert np.array_equal(a.color, b.color) and np.array_equal(a.depth_mm, b.depth_mm)
@@ -154,7 +154,7 @@ def test_physics_does_not_depend_on_how_it_is_stepped():
 
 
 def test_a_rollout_that_cannot_begin_says_why_and_is_no_failed_trial():
-    world = World(cameras=False)
+    world = SimEnvironment(cameras=False)
     layout = sample_layout("lift", 7)
     away = HOME_Q + np.array([1.2, 0, 0, 0, 0, 0, 0])
     with pytest.raises(InputError, match=r"episode 7 .*the tool is outside the workspace"):

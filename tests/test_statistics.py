@@ -11,7 +11,7 @@ from scipy.stats import beta, binom
 from gwm_core.errors import InputError
 from gwm_core.evaluation.stats import sequential_test
 from gwm_core.evaluation.stats.agreement import kappa, pearson, spearman
-from gwm_core.evaluation.stats.sequential_test import GO_ON, NO_DIFFERENCE, A, B, Sequential, decide
+from gwm_core.evaluation.stats.sequential_test import GO_ON, NO_DIFFERENCE, A, B, SequentialTest, decide
 from gwm_core.evaluation.stats.success_rates import (
     better,
     discordant,
@@ -240,7 +240,7 @@ def test_pairs_that_are_alike_do_not_make_the_sequential_test_err():
 
 
 def test_the_sequential_test_finds_what_the_fixed_one_finds_with_fewer_trials():
-    found, trials = Sequential(100).power(0.5, 0.7, runs=4000)
+    found, trials = SequentialTest(100).power(0.5, 0.7, runs=4000)
     assert found > power(0.5, 0.7, 100) - 0.04 and trials < 75
     lead, stop, _ = decide(won(*pairs(0.5, 0.7, 100, runs=4000)), 100, 0.05)
     assert abs(np.mean(lead != 0) - found) < 0.03 and abs(stop.mean() - trials) < 2  # the same without its own draws
@@ -250,7 +250,7 @@ def test_the_sequential_test_finds_what_the_fixed_one_finds_with_fewer_trials():
 def test_one_comparison_is_as_many_and_a_decision_is_not_taken_back():
     a, b = pairs(0.4, 0.75, 50, runs=12)
     lead, stop, p = decide(won(a, b), 50, 0.05)
-    test = Sequential(50)
+    test = SequentialTest(50)
     for run in range(12):
         looks = [test.look(a[run, :n], b[run, :n]) for n in range(51)]
         decisions = [look.decision for look in looks]
@@ -275,13 +275,13 @@ def test_swapping_policies_swaps_the_decision():
     (lead, *rest), (other, *others) = decide(won(a, b), 60, 0.05), decide(won(b, a), 60, 0.05)
     np.testing.assert_array_equal(lead, -other)
     np.testing.assert_array_equal(rest, others)
-    assert Sequential(20).look(np.ones(20, bool), np.zeros(20, bool)).decision == A
-    assert Sequential(20).look(np.zeros(20, bool), np.ones(20, bool)).decision == B
+    assert SequentialTest(20).look(np.ones(20, bool), np.zeros(20, bool)).decision == A
+    assert SequentialTest(20).look(np.zeros(20, bool), np.ones(20, bool)).decision == B
 
 
 def test_whether_both_succeed_or_both_fail_is_the_same():
     (a, b), other = pairs(0.5, 0.75, 50, runs=20), np.random.default_rng(2).random((20, 50)) < 0.5
-    test, alike = Sequential(50), a == b
+    test, alike = SequentialTest(50), a == b
     for run in range(20):
         flip = alike[run] & other[run]
         assert test.look(a[run] ^ flip, b[run] ^ flip) == test.look(a[run], b[run])
@@ -289,15 +289,15 @@ def test_whether_both_succeed_or_both_fail_is_the_same():
 
 def test_nothing_that_differs_is_no_difference_and_no_evidence():
     alike = np.ones(30, bool)
-    look = Sequential(30).look(alike, alike)
+    look = SequentialTest(30).look(alike, alike)
     assert (look.decision, look.trials, look.apart, look.p) == (NO_DIFFERENCE, 30, 0, 1.0)
-    assert Sequential(30).look(alike[:0], alike[:0]).decision == GO_ON
+    assert SequentialTest(30).look(alike[:0], alike[:0]).decision == GO_ON
 
 
 def test_fewer_trials_than_decide_anything_are_refused():
     with pytest.raises(InputError, match="from 6 on"):
-        Sequential(5)
-    assert Sequential(6).look(np.ones(6), np.zeros(6)).decision == A
+        SequentialTest(5)
+    assert SequentialTest(6).look(np.ones(6), np.zeros(6)).decision == A
 
 
 # --- several policies
@@ -427,14 +427,14 @@ def test_intervals_of_correlations_cover(n):
         lambda: power(0.1, 0.9, 10, rho=0.9),
         lambda: trials_for(0.5, 0.5),
         lambda: trials_for(0.5, 0.7, power=1.0),
-        lambda: Sequential(50, alpha=0.7),
-        lambda: Sequential(50.0),
+        lambda: SequentialTest(50, alpha=0.7),
+        lambda: SequentialTest(50.0),
         lambda: power(0.5, 0.7, 10.5),
         lambda: posterior(1, np.inf),
-        lambda: Sequential(10).look(np.ones(3, bool), np.ones(4, bool)),
-        lambda: Sequential(10).look(np.ones(11, bool), np.ones(11, bool)),
-        lambda: Sequential(10).look(np.array([0, 2]), np.array([0, 1])),
-        lambda: Sequential(10).look(np.array([0, np.nan]), np.array([0, 1])),
+        lambda: SequentialTest(10).look(np.ones(3, bool), np.ones(4, bool)),
+        lambda: SequentialTest(10).look(np.ones(11, bool), np.ones(11, bool)),
+        lambda: SequentialTest(10).look(np.array([0, 2]), np.array([0, 1])),
+        lambda: SequentialTest(10).look(np.array([0, np.nan]), np.array([0, 1])),
         lambda: holm([0.5, np.nan]),
         lambda: holm([[0.5]]),
         lambda: letters(["a", "a"], []),

@@ -7,7 +7,7 @@ import pytest
 from test_gate_stops import AWAY, ready, violations
 
 from gwm_core.control.gate.gate import GateConfig, State
-from gwm_core.control.gate.supervision import LONGEST_VALIDITY, MODES, Approval, Surprise
+from gwm_core.control.gate.supervision import LONGEST_VALIDITY, MODES, Approval, DivergenceMonitor
 from gwm_core.errors import InputError
 
 HASH = "ab" * 32
@@ -132,7 +132,7 @@ def test_a_surprise_voids_what_waits_and_changes_nothing_in_auto():
 
 
 def test_surprise_lasts_from_the_first_score_above():
-    surprise = Surprise()
+    surprise = DivergenceMonitor()
     assert [surprise.take(s, t) for t, s in enumerate((1.0, 1.1, 5.0, 0.2, 2.0))] == [None, 0, 1, None, 0]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from teleoperated import TREMOR, read_recording, run
 
-from gwm_core.control.command_checker import judge
+from gwm_core.control.command_checker import check_commands
 from gwm_core.control.devices import DEVICES, KEY_TIME, KEYS, Keyboard
 from gwm_core.control.teleop import Authority, Teleop, TeleopConfig
 from gwm_core.errors import InputError
@@ -362,5 +362,5 @@ def test_a_recorded_joy_stream_lifts_the_cube_and_the_judge_is_content(simulator
     lifted, log, _ = run(simulator, lambda sim, now: next(recording))
     assert lifted
     q, dq, ddq = (np.array(part) for part in zip(*(command.reference for command in log)))
-    verdict = judge(q, dq, ddq, np.array([command.latched for command in log]))
+    verdict = check_commands(q, dq, ddq, np.array([command.latched for command in log]))
     assert verdict.total == 0, verdict.violations

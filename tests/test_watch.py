@@ -3,17 +3,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gwm_core.scene.stream_monitor import Backoff, DeviceClock, Picture, Watch, WatchConfig
+from gwm_core.scene.stream_monitor import Backoff, CameraImage, DeviceClock, StreamConfig, StreamMonitor
 
 MS = 1_000_000
-CONFIG = WatchConfig(8, 6, 10.0)
+CONFIG = StreamConfig(8, 6, 10.0)
 
 
 def pair(number, stamp=None, late=0):
     rng = np.random.default_rng(number)
     stamp = number * 100 * MS if stamp is None else stamp
-    color = Picture(number, stamp, "rgb8", rng.integers(0, 256, (6, 8, 3), np.uint8))
-    return color, Picture(number, stamp + late, "16UC1", rng.integers(1, 999, (6, 8)).astype(np.uint16))
+    color = CameraImage(number, stamp, "rgb8", rng.integers(0, 256, (6, 8, 3), np.uint8))
+    return color, CameraImage(number, stamp + late, "16UC1", rng.integers(1, 999, (6, 8)).astype(np.uint16))
 
 
 def nonzero(watch):
@@ -21,7 +21,7 @@ def nonzero(watch):
 
 
 def test_good_pairs_have_no_faults_and_no_counts():
-    watch = Watch(CONFIG)
+    watch = StreamMonitor(CONFIG)
     for n in range(1, 50):
         assert watch.look(*pair(n, late=20 * MS), n * 0.1) == ()
     assert nonzero(watch) == {} and watch.silence(5.0) == pytest.approx(0.1)
@@ -73,7 +73,7 @@ def floats(c, d):
     ],
 )
 def test_each_fault_is_named_and_counted_and_the_next_good_pair_is_good(spoil, faults):
-    watch = Watch(CONFIG)
+    watch = StreamMonitor(CONFIG)
     for n in (1, 2):
         assert watch.look(*pair(n), n * 0.1) == ()
     assert watch.look(*spoil(*pair(3)), 0.3) == faults
@@ -83,7 +83,7 @@ def test_each_fault_is_named_and_counted_and_the_next_good_pair_is_good(spoil, f
 
 
 def test_frames_that_never_came_are_counted_but_not_those_of_another_opening():
-    watch = Watch(CONFIG)
+    watch = StreamMonitor(CONFIG)
     for n in (1, 2, 5, 6):
         assert watch.look(*pair(n), n * 0.1) == ()
     assert nonzero(watch) == {"dropped": 2}
@@ -95,7 +95,7 @@ def test_frames_that_never_came_are_counted_but_not_those_of_another_opening():
 
 
 def test_a_stall_is_counted_once_and_ends_with_the_next_pair():
-    watch = Watch(CONFIG)
+    watch = StreamMonitor(CONFIG)
     assert watch.silence(10.0) == 0.0  # opened, nothing came yet
     assert watch.silence(10.5) == 0.5 and not watch.stalled
     assert watch.silence(10.6) == pytest.approx(0.6) and watch.stalled
@@ -110,7 +110,7 @@ def test_a_stall_is_counted_once_and_ends_with_the_next_pair():
 
 
 def test_every_count_is_there_from_the_start():
-    assert set(Watch(CONFIG).counts) == {
+    assert set(StreamMonitor(CONFIG).counts) == {
         "wrong format color", "wrong format depth", "repeated color", "repeated depth", "desynchronised", "no depth",
         "dropped", "stalled", "lost",
     }  # fmt: skip

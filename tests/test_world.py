@@ -12,7 +12,7 @@ from gwm_core.geometry.kinematics import from_rows
 from gwm_core.model.config import VAES, WORLDS, named_config
 from gwm_core.model.transformer import rotary, turn
 from gwm_core.model.vae import VAE
-from gwm_core.model.world_model import World
+from gwm_core.model.world_model import WorldModel
 from gwm_core.scene.gaussians import MEANS, sample
 from gwm_core.scene.token_tracking import find_riders, follow, follow_all
 from gwm_core.training.train import parameters
@@ -28,9 +28,9 @@ def vae() -> VAE:
 
 
 @pytest.fixture
-def world() -> World:
+def world() -> WorldModel:
     torch.manual_seed(1)
-    world = World(WORLD_CONFIG, VAE_CONFIG)
+    world = WorldModel(WORLD_CONFIG, VAE_CONFIG)
     with torch.no_grad():  # zero-initialised layers would hide everything
         for parameter in world.parameters():
             parameter += 0.05 * torch.randn_like(parameter)
@@ -180,7 +180,7 @@ def test_features_are_the_same_every_time_and_know_no_action(world):
 def test_features_that_look_ahead_are_asked_for_by_a_token_of_their_own():
     """They stand where an action would: training them leaves what a hidden action means, and the other way round."""
     torch.manual_seed(1)
-    world = World(replace(WORLD_CONFIG, ahead=3), VAE_CONFIG)
+    world = WorldModel(replace(WORLD_CONFIG, ahead=3), VAE_CONFIG)
     with torch.no_grad():
         for parameter in world.parameters():
             parameter += 0.05 * torch.randn_like(parameter)
@@ -275,7 +275,7 @@ def test_pose_rows_turn_into_poses_for_tracking():
 
 def test_the_paper_sizes_take_a_step_and_roll_out():
     vae_config, world_config, train = named_config("paper", VAES)[0], *named_config("paper", WORLDS)
-    vae, world = VAE(vae_config), World(world_config, vae_config)
+    vae, world = VAE(vae_config), WorldModel(world_config, vae_config)
     assert 33e6 < parameters(world) < 50e6  # the published code's DiT-S has 33.2 million
     g = scenes(3, n=vae_config.lift.count)
     z = vae.encode(g, places(g, 512))[0]

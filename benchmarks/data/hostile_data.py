@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 
 from gwm_core.data.episode import INFO
-from gwm_core.data.resampled_episode import Table, tabulate, write_table
+from gwm_core.data.resampled_episode import ResampledEpisode, tabulate, write_table
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q, fk, to_rows
 from gwm_core.interop.untrusted import checked, digest, png
@@ -53,7 +53,7 @@ class HostileReport:
     worst_rss_mb: float = 0.0
 
 
-def samples(count: int = 2, rows: int = 8, seed: int = 0, size: tuple[int, int] = (24, 32)) -> list[Table]:
+def samples(count: int = 2, rows: int = 8, seed: int = 0, size: tuple[int, int] = (24, 32)) -> list[ResampledEpisode]:
     """Small made-up episodes with two cameras; the depth of "front" is 0.3 to 1.3 m with holes."""
     rng, made = np.random.default_rng(seed), []
     for k in range(count):
@@ -82,7 +82,7 @@ def samples(count: int = 2, rows: int = 8, seed: int = 0, size: tuple[int, int] 
         info = {"task": ("stack", "lift")[k % 2], "seed": k, "success": k % 2 == 0, "unusable": [], "cameras": cameras}
         K = np.array([[30.0, 0, size[1] / 2], [0, 30.0, size[0] / 2], [0, 0, 1]])
         usable = np.arange(rows) != 2
-        made.append(Table(10, info, {"front": K, "wrist": K + 0}, columns, usable, color, depth))
+        made.append(ResampledEpisode(10, info, {"front": K, "wrist": K + 0}, columns, usable, color, depth))
     return made
 
 

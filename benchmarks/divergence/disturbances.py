@@ -17,10 +17,10 @@ import numpy as np
 
 from gwm_core.control.gate.gate import Command
 from gwm_core.geometry.kinematics import fk
-from gwm_core.runtime.divergence import Limits
-from gwm_core.runtime.world_runner import Imagination, Task, Watch, look
+from gwm_core.runtime.divergence import DivergenceLimits
+from gwm_core.runtime.world_runner import ExpectedScenes, PredictionRequest, WorldRunner, look
 from gwm_core.sim.planners import make_planner
-from gwm_core.sim.rollout import Observer, RolloutConfig, World, rollout
+from gwm_core.sim.rollout import Observer, RolloutConfig, SimEnvironment, rollout
 from gwm_core.sim.scene import CAMERAS
 from gwm_core.sim.simulator import Simulator
 from gwm_core.sim.tasks import sample_layout
@@ -94,11 +94,11 @@ class Disturbance:
 
 
 @dataclass
-class Watcher(Observer):
+class DivergenceObserver(Observer):
     """Notes for every plan how far what was seen was from what had been imagined, as the imagination node does."""
 
-    imagination: Imagination
-    watch: Watch
+    imagination: WorldRunner
+    watch: ExpectedScenes
     site: Site
     rows: list[tuple[float, dict]] = field(default_factory=list)  # time [s] of the observation, terms by horizon
 
@@ -117,13 +117,13 @@ class Watcher(Observer):
         if decision.chunk is None:
             return
         Ks = {frame.camera: (frame.K, *frame.depth.shape[::-1]) for frame in observation.frames}
-        task = Task(decision.chunk, decision.scene, tuple(self._states), tuple(self._sent), Ks, shown=False)
+        task = PredictionRequest(decision.chunk, decision.scene, tuple(self._states), tuple(self._sent), Ks, shown=False)
         _, gaps = look(self.imagination, self.watch, task, self.site)
         self.rows.append((observation.stamp * 1e-9, gaps))
 
 
 @dataclass(frozen=True)
-class Case:
+class DisturbedEpisode:
     """One episode to run."""
 
     policy: str
@@ -134,20 +134,20 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DisturbedOutcome:
     """What came of it."""
 
-    case: Case
+    case: DisturbedEpisode
     happened: float  # [s], infinite where nothing happened
     success: bool
     rows: list[tuple[float, dict[int, dict[str, float]]]]  # time [s] of an observation, terms by horizon
 
-    def noticed(self, limits: Limits) -> float:
+    def noticed(self, limits: DivergenceLimits) -> float:
         """When [s] the score first was above 1 after it happened; where nothing happened, when it ever was."""
         begun = self.happened if np.isfinite(self.happened) else -np.inf
         return min((t + DELAY for t, gaps in self.rows if t > begun and limits.score(gaps) > 1), default=np.inf)
 
-    def largest(self, limits: Limits, until: float = np.inf) -> float:
+    def largest(self, limits: DivergenceLimits, until: float = np.inf) -> float:
         """The largest score after it happened, known within ``until`` [s] of it."""
         begun, end = (self.happened, self.happened + until - DELAY) if np.isfinite(self.happened) else (-1.0, np.inf)
         return max((limits.score(gaps) for t, gaps in self.rows if gaps and begun < t <= end), default=0.0)
@@ -156,20 +156,20 @@ class Outcome:
 _kit: tuple | None = None
 
 
-def _run(case: Case) -> Outcome:
+def _run(case: DisturbedEpisode) -> DisturbedOutcome:
     global _kit
     if _kit is None:
-        imagination = Imagination(Path(case.policy))
+        imagination = WorldRunner(Path(case.policy))
         planner = make_planner(case.policy, gaussians=imagination.lift_config.count)
-        _kit = imagination, planner, World(renderer=case.renderer), simulation_site()
+        _kit = imagination, planner, SimEnvironment(renderer=case.renderer), simulation_site()
     imagination, planner, world, site = _kit
-    disturbance, watcher = Disturbance(case.kind, case.seed), Watcher(imagination, Watch(imagination), site)
+    disturbance, watcher = Disturbance(case.kind, case.seed), DivergenceObserver(imagination, ExpectedScenes(imagination), site)
     layout = sample_layout(case.task, case.seed, "nominal")
     trial = rollout(world, planner, layout, RolloutConfig(), watcher, disturb=disturbance)
-    return Outcome(case, disturbance.happened, trial.success, watcher.rows)
+    return DisturbedOutcome(case, disturbance.happened, trial.success, watcher.rows)
 
 
-def run_all(cases: list[Case], processes: int, progress: Callable[[Outcome], None] = lambda o: None) -> list[Outcome]:
+def run_all(cases: list[DisturbedEpisode], processes: int, progress: Callable[[DisturbedOutcome], None] = lambda o: None) -> list[DisturbedOutcome]:
     """Run them, in order."""
     done = []
     with workers(processes, len(cases)) as pool:

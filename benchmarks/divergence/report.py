@@ -6,21 +6,21 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from gwm.tools.terminal import Bar, cores
+from gwm.tools.terminal import ProgressBar, cores
 
-from benchmarks.divergence.disturbances import KINDS, Case, run_all
+from benchmarks.divergence.disturbances import KINDS, DisturbedEpisode, run_all
 from gwm_core.errors import InputError
 from gwm_core.evaluation.stats.success_rates import interval
 from gwm_core.files.json_files import write_json
-from gwm_core.runtime.divergence import Limits, fit_limits, load_limits
+from gwm_core.runtime.divergence import DivergenceLimits, fit_limits, load_limits
 
 WITHIN = 1.0  # [s]
 SHARES = np.round(np.geomspace(0.4, 2.5, 12), 2)  # of the limits, for the curve
 
 
 def _outcomes(policy: str, kind: str, task: str, seeds: range, renderer: str) -> list:
-    bar = Bar(len(seeds), kind)
-    return run_all([Case(policy, kind, seed, task, renderer) for seed in seeds], cores(), lambda _: bar.step())
+    bar = ProgressBar(len(seeds), kind)
+    return run_all([DisturbedEpisode(policy, kind, seed, task, renderer) for seed in seeds], cores(), lambda _: bar.step())
 
 
 def fit(policy: str, task: str, seeds: range, renderer: str) -> int:
@@ -61,7 +61,7 @@ def bench_divergence(policy: str, task: str, seeds: range, normal: range, render
     return code
 
 
-def _figures(kind: str, outcomes: list, limits: Limits) -> dict:
+def _figures(kind: str, outcomes: list, limits: DivergenceLimits) -> dict:
     quiet = kind == "none"
     cases = outcomes if quiet else [o for o in outcomes if np.isfinite(o.happened)]
     after = np.array([o.noticed(limits) - (0.0 if quiet else o.happened) for o in cases])

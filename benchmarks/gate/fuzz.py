@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from benchmarks.gate.fuzz_events import happen, mend, postures
-from benchmarks.gate.simulated_arm import Rig
+from benchmarks.gate.simulated_arm import SimulatedArm
 from gwm_core.control.command_checker import columns
 from gwm_core.control.gate.gate import GateConfig, State
 from gwm_core.geometry.capsules import LEAST_CLEARANCE, clearance
 from gwm_core.geometry.kinematics import HOME_Q
 from gwm_core.geometry.limits import DESK, FR3, FULL, LAB, PANDA
-from gwm_core.types import Chunk
+from gwm_core.types import ActionChunk
 
 BLOCK = 20_000  # actions between two new gates; each block is judged at its end
 IN_THE_WAY = ("workspace", "table", "self-collision", "singularity")
@@ -51,7 +51,7 @@ class FuzzReport:
 # ---- plans ---------------------------------------------------------------------------------------------------------
 
 
-def uniform(rng, rig: Rig) -> Chunk:
+def uniform(rng, rig: SimulatedArm) -> ActionChunk:
     """Rows anywhere around the reference, near or far, smooth or not."""
     rows, spread = int(rng.integers(2, 40)), float(rng.choice([0.01, 0.03, 0.1, 0.1, 0.3, 5.0]))
     q = rig.q + rng.normal(size=(rows, 7)) * spread
@@ -60,7 +60,7 @@ def uniform(rng, rig: Rig) -> Chunk:
     return _chunk(rng, rig, q)
 
 
-def adversarial(rng, rig: Rig) -> Chunk:
+def adversarial(rng, rig: SimulatedArm) -> ActionChunk:
     """Rows that are each acceptable and together as bad as they can be."""
     arm, rows = rig.gate.limits, int(rng.integers(4, 32))
     kind = rng.integers(5)
@@ -80,7 +80,7 @@ def adversarial(rng, rig: Rig) -> Chunk:
     return _chunk(rng, rig, np.clip(q, arm.q_low, arm.q_high))
 
 
-def mutated(rng, rig: Rig, plans: list[Chunk]) -> Chunk:
+def mutated(rng, rig: SimulatedArm, plans: list[ActionChunk]) -> ActionChunk:
     """A plan of an expert's run, moved to where the arm is and spoilt in one way; sometimes left as it is."""
     plan = plans[rng.integers(len(plans))]
     q = plan.q + (rig.q - plan.q[0] if rng.random() < 0.8 else 0.0)
@@ -105,13 +105,13 @@ def mutated(rng, rig: Rig, plans: list[Chunk]) -> Chunk:
     return _chunk(rng, rig, q, plan.width)
 
 
-def _chunk(rng, rig: Rig, q: np.ndarray, width: np.ndarray | None = None) -> Chunk:
+def _chunk(rng, rig: SimulatedArm, q: np.ndarray, width: np.ndarray | None = None) -> ActionChunk:
     dt = float(rng.choice([0.1, 0.1, 0.05, 0.02, 0.3]))
     width = rng.choice([0.0, 0.02, 0.08], len(q)) if width is None else width
-    return Chunk(rig.stamp(rng.uniform(0.0, 0.4)), q, width, dt)
+    return ActionChunk(rig.stamp(rng.uniform(0.0, 0.4)), q, width, dt)
 
 
-def malformed(rng, rig: Rig) -> Chunk:
+def malformed(rng, rig: SimulatedArm) -> ActionChunk:
     """No plan at all: must be refused whole, whatever the state."""
     good = rig.chunk(HOME_Q, age=0.1)
     q, width, bad = good.q.copy(), good.width.copy(), rng.choice([np.nan, np.inf, -np.inf])
@@ -132,13 +132,13 @@ def malformed(rng, rig: Rig) -> Chunk:
         q = (q * 1e3).astype(rng.choice(["i8", "c16"]))
     else:
         q = np.full(q.shape, rng.choice([5e-324, 1e308, -1e308, 1e-310]))  # denormal: a jump to the zero posture
-    return Chunk(good.stamp, q, width)
+    return ActionChunk(good.stamp, q, width)
 
 
 # ---- the whole -----------------------------------------------------------------------------------------------------
 
 
-def _offer(rng, rig: Rig, plans: list[Chunk], report: FuzzReport, seen: list[Chunk]) -> None:
+def _offer(rng, rig: SimulatedArm, plans: list[ActionChunk], report: FuzzReport, seen: list[ActionChunk]) -> None:
     source = rng.choice(4, p=[0.2, 0.5, 0.24, 0.06])
     bad = source == 3
     if bad and seen and rng.random() < 0.4:  # duplicated or out of order
@@ -165,13 +165,13 @@ def _offer(rng, rig: Rig, plans: list[Chunk], report: FuzzReport, seen: list[Chu
         del seen[:-8]
 
 
-def fuzz(actions: int, seed: int, plans: list[Chunk], progress=lambda done: None) -> FuzzReport:
+def fuzz(actions: int, seed: int, plans: list[ActionChunk], progress=lambda done: None) -> FuzzReport:
     """Throw things at gates for ``actions`` steps. ``plans``: recorded ones to mutate. Deterministic for a seed."""
     rng, report, block = np.random.default_rng(seed), FuzzReport(), 0
     while report.actions < actions:
         profile, arm, mode = SETTINGS[block % len(SETTINGS)]
         config = GateConfig(mode=mode, score_timeout=SCORE_TIMEOUT)
-        rig, seen, crowded = Rig(config, profile=profile, arm=arm), [], postures(rng, arm)
+        rig, seen, crowded = SimulatedArm(config, profile=profile, arm=arm), [], postures(rng, arm)
         rig.q = crowded[0].copy()
         rig.start()
         wanted = min(BLOCK, actions - report.actions)
@@ -191,7 +191,7 @@ def fuzz(actions: int, seed: int, plans: list[Chunk], progress=lambda done: None
     return report
 
 
-def _judge(report: FuzzReport, rig: Rig) -> None:
+def _judge(report: FuzzReport, rig: SimulatedArm) -> None:
     q, dq, ddq, _ = columns(rig.sent)
     verdict = rig.verdict
     gaps = np.array([clearance(part).min() for part in np.array_split(q, max(1, len(q) // 500))])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.gate.simulated_arm import Rig
+from benchmarks.gate.simulated_arm import SimulatedArm
 from gwm_core.control.gate.gate import State
 from gwm_core.control.reference_follower import SINGULAR_STOP
 from gwm_core.geometry.capsules import LEAST_CLEARANCE, clearance
@@ -23,12 +23,12 @@ def postures(rng, arm) -> np.ndarray:
     return q[good][np.argsort(gaps[good])][:100]
 
 
-def happen(rng, rig: Rig) -> None:
+def happen(rng, rig: SimulatedArm) -> None:
     """Something goes wrong, or somebody presses a button."""
     (_lies if rng.random() < 0.4 else _fails)(rng, rig)
 
 
-def _fails(rng, rig: Rig) -> None:
+def _fails(rng, rig: SimulatedArm) -> None:
     gate, kind = rig.gate, rng.integers(11)
     if kind == 0:
         rig.beats = False
@@ -54,7 +54,7 @@ def _fails(rng, rig: Rig) -> None:
         rig.obeys = False  # something holds the arm
 
 
-def _lies(rng, rig: Rig) -> None:
+def _lies(rng, rig: SimulatedArm) -> None:
     """Finite joints that are not the arm's: for one state, from now on, in turn, or behind a stall."""
     wrong = rig.q + rng.normal(size=7) * rng.choice([0.02, 0.1, 0.5, 2.0])
     kind = rng.integers(5)
@@ -74,7 +74,7 @@ def _lies(rng, rig: Rig) -> None:
         rig.lie = lambda q: wrong
 
 
-def mend(rng, rig: Rig, crowded: np.ndarray) -> None:
+def mend(rng, rig: SimulatedArm, crowded: np.ndarray) -> None:
     """What an operator does until it runs again."""
     rig.beats = rig.measures = rig.obeys = True
     rig.lie, rig.score = None, 0.5 if rng.random() < 0.8 else None  # nobody need notice that scores have ended

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from gwm_core.runtime.planner import Planner
 from gwm_core.sim.expert import Expert
-from gwm_core.sim.rollout import World, rollout
+from gwm_core.sim.rollout import SimEnvironment, rollout
 from gwm_core.sim.tasks import TASKS, sample_layout
-from gwm_core.types import Chunk
+from gwm_core.types import ActionChunk
 
 
-class _Notebook(Planner):
+class _RecordingPlanner(Planner):
     """A planner that keeps every plan it makes."""
 
     def __init__(self):
         super().__init__(Expert())
-        self.plans: list[Chunk] = []
+        self.plans: list[ActionChunk] = []
 
     def decide(self, observation):
         decision = super().decide(observation)
@@ -23,9 +23,9 @@ class _Notebook(Planner):
         return decision
 
 
-def recorded_plans() -> list[Chunk]:
+def recorded_plans() -> list[ActionChunk]:
     """Plans of the scripted expert, one episode of each task."""
-    world, notebook = World(cameras=False), _Notebook()
+    world, notebook = SimEnvironment(cameras=False), _RecordingPlanner()
     for task in TASKS:
         rollout(world, notebook, sample_layout(task, 0))
     return notebook.plans

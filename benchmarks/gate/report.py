@@ -7,17 +7,17 @@ import time
 from dataclasses import asdict
 
 import numpy as np
-from gwm.tools.terminal import Bar
+from gwm.tools.terminal import ProgressBar
 
 from benchmarks.gate.faults.gate_killed import rows as gate_killed
 from benchmarks.gate.faults.table import ELSEWHERE, HARDWARE, run, scenarios
 from benchmarks.gate.fuzz import fuzz
 from benchmarks.gate.recorded_chunks import recorded_plans
-from benchmarks.gate.simulated_arm import Rig
+from benchmarks.gate.simulated_arm import SimulatedArm
 from gwm_core.control.gate.gate import State
 from gwm_core.files.json_files import write_json
 from gwm_core.geometry.kinematics import HOME_Q
-from gwm_core.types import Chunk
+from gwm_core.types import ActionChunk
 
 KILLS = 200
 COST_TICKS, PLAN_EVERY = 4000, 50  # periods timed, and periods between two plans
@@ -25,7 +25,7 @@ COST_TICKS, PLAN_EVERY = 4000, 50  # periods timed, and periods between two plan
 
 def bench_gate(actions: int, seed: int, path: str | None) -> int:
     """Fuzz the gate; exit 1 when anything that it must not let through got through."""
-    plans, bar = recorded_plans(), Bar(actions, "gate")
+    plans, bar = recorded_plans(), ProgressBar(actions, "gate")
     begun, cpu = time.perf_counter(), time.process_time()
     report = fuzz(actions, seed, plans, lambda done: bar.to(min(done, actions)))
     figures = asdict(report) | {"seed": seed, "seconds": time.perf_counter() - begun}
@@ -45,9 +45,9 @@ def bench_gate(actions: int, seed: int, path: str | None) -> int:
     return int(report.violations + report.nonfinite + report.partial + report.unwatched > 0)
 
 
-def _tick_cost(plans: list[Chunk]) -> dict[str, float]:
+def _tick_cost(plans: list[ActionChunk]) -> dict[str, float]:
     """Quantiles [ms] of a period's work while plans are followed: joints and beats in, a command out."""
-    rig, times = Rig(), []
+    rig, times = SimulatedArm(), []
     rig.start()
     gc.collect()
     gc.disable()  # as in the gate's process
@@ -56,7 +56,7 @@ def _tick_cost(plans: list[Chunk]) -> dict[str, float]:
             if k % PLAN_EVERY == 0:
                 plan = plans[k // PLAN_EVERY % len(plans)]
                 away = np.where(rig.q > HOME_Q, -1.0, 1.0) * np.abs(plan.q - plan.q[0])  # the same motion, towards home
-                rig.offer(Chunk(rig.stamp(), rig.q + away, plan.width), age=0.0)
+                rig.offer(ActionChunk(rig.stamp(), rig.q + away, plan.width), age=0.0)
             begun = time.perf_counter()
             rig.tick()
             if rig.gate.state is State.RUNNING:

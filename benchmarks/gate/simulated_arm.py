@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gwm_core.control.command_checker import Verdict, columns, judge
+from gwm_core.control.command_checker import CheckResult, columns, check_commands
 from gwm_core.control.gate.gate import Command, Gate, GateConfig, State
 from gwm_core.geometry.kinematics import HOME_Q
-from gwm_core.types import OPEN_WIDTH, ArmState, Chunk
+from gwm_core.types import OPEN_WIDTH, ActionChunk, ArmState
 
 BEAT, JOINTS, SCORE = 0.02, 0.01, 0.4  # [s] periods of the policy's beat, the arm's joint states, divergence
 
 
-class Rig:
+class SimulatedArm:
     """Steps a gate at its rate and keeps what it sent. Times in seconds, on the gate's clock; nothing waits.
 
     Args:
@@ -80,10 +80,10 @@ class Rig:
         return self.now - max(self.scored_at, self._still_at) if self.log[-1] and self.log[-1].plan else 0.0
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> CheckResult:
         """The judge's, on all that went out, knowing where the arm was."""
         g = self.gate
-        return judge(
+        return check_commands(
             *columns(self.sent), stamps=np.array(self.times), measured=np.array(self.truth).reshape(-1, 7),
             tcp_speed=g.profile.tcp_speed, arm=g.limits, workspace=g.workspace,
         )  # fmt: skip
@@ -113,12 +113,12 @@ class Rig:
         if reason := self.gate.arm(self.now):
             raise RuntimeError(f"the gate does not arm: {reason}")
 
-    def chunk(self, q_end: np.ndarray, age: float = 0.1, rows: int = 16, width: float = OPEN_WIDTH) -> Chunk:
+    def chunk(self, q_end: np.ndarray, age: float = 0.1, rows: int = 16, width: float = OPEN_WIDTH) -> ActionChunk:
         """A straight way from where the arm is to ``q_end``."""
         share = np.linspace(1 / rows, 1, rows)[:, None]
-        return Chunk(self.stamp(age), self.q + share * (q_end - self.q), np.full(rows, width))
+        return ActionChunk(self.stamp(age), self.q + share * (q_end - self.q), np.full(rows, width))
 
-    def offer(self, chunk: Chunk, age: float = 0.1) -> str:
+    def offer(self, chunk: ActionChunk, age: float = 0.1) -> str:
         """Give the gate a plan; its answer."""
         return self.gate.accept(chunk, age, self.now)
 

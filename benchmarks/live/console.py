@@ -21,7 +21,7 @@ from gwm.console.access import OPERATOR, cookie_name
 from gwm.graph.process_list import graph
 from gwm.process.session import ending, live
 from gwm.process.supervisor import Supervisor
-from gwm.ros.operator_client import Operator
+from gwm.ros.operator_client import OperatorClient
 from websockets.sync.client import connect
 
 from gwm_core.errors import InputError
@@ -34,10 +34,10 @@ MOVING = 0.05  # [rad/s]
 
 
 @dataclass
-class Running:
+class RunningConsole:
     """A graph, the node that watches it, and the way into its console."""
 
-    operator: Operator
+    operator: OperatorClient
     supervisor: Supervisor
     host: str
     token: str
@@ -66,7 +66,7 @@ def running(policy: str, **more):
             operator.need("start", lambda: operator.ready, START_TIME, supervisor.poll_all)
             operator.need("console", (out / "console.url").exists, START_TIME, supervisor.poll_all)
             url = urlsplit((out / "console.url").read_text().split()[0])
-            yield Running(operator, supervisor, url.netloc, parse_qs(url.query)["token"][0])
+            yield RunningConsole(operator, supervisor, url.netloc, parse_qs(url.query)["token"][0])
     finally:
         shutil.rmtree(out)
 
@@ -119,7 +119,7 @@ def bench_console(stops: int, seed: int, policy: str, json_file: str | None) -> 
     return end.code
 
 
-def _stop(run: Running, page, rng: random.Random, seed: int) -> float:
+def _stop(run: RunningConsole, page, rng: random.Random, seed: int) -> float:
     """One press while the arm moves: [ms] of host time from before the click to the state that ramps down."""
     operator = run.operator
     operator.home(run.supervisor.poll_all)
@@ -139,7 +139,7 @@ def _stop(run: Running, page, rng: random.Random, seed: int) -> float:
     return next(stamp - begun for stamp, state in operator.changes if state in ("STOPPING", "DISARMED")) * 1e-6
 
 
-def _attacks(run: Running, found: dict) -> None:
+def _attacks(run: RunningConsole, found: dict) -> None:
     """Into ``found``: what each attack came to, the gate's lateness without and with them, and the console's growth."""
     run.operator.arm(run.supervisor.poll_all)
     before = _lateness(run, lambda: run.pass_time(WINDOW))
@@ -155,7 +155,7 @@ def _attacks(run: Running, found: dict) -> None:
     found["console_grew_mb"] = run.memory() - memory
 
 
-def _lateness(run: Running, act) -> float:
+def _lateness(run: RunningConsole, act) -> float:
     """Share of the gate's periods over 15 ms while ``act`` runs."""
     first = dict(run.operator.last_status)
     act()
@@ -165,23 +165,23 @@ def _lateness(run: Running, act) -> float:
     return late / max(periods, 1)
 
 
-def _get(run: Running, path: str, method: str = "GET", **headers) -> int:
+def _get(run: RunningConsole, path: str, method: str = "GET", **headers) -> int:
     connection = http.client.HTTPConnection(*run.host.split(":"), timeout=5)
     connection.request(method, path, headers={"Host": run.host, **{k.title(): v for k, v in headers.items()}})
     return connection.getresponse().status
 
 
-def _socket(run: Running, token: str | None = None, origin: str | None = None):
+def _socket(run: RunningConsole, token: str | None = None, origin: str | None = None):
     cookie = {"Cookie": _cookie(run, run.token if token is None else token)}
     address, page = f"ws://{run.host}/socket", origin or f"http://{run.host}"
     return connect(address, origin=page, additional_headers=cookie, ping_interval=None, close_timeout=0.5)
 
 
-def _cookie(run: Running, token: str) -> str:
+def _cookie(run: RunningConsole, token: str) -> str:
     return f"{cookie_name(OPERATOR, run.host)}={token}"
 
 
-def _opened(run: Running, **more) -> str:
+def _opened(run: RunningConsole, **more) -> str:
     try:
         _socket(run, **more).close()
     except websockets.InvalidStatus as error:
@@ -206,7 +206,7 @@ def _until_closed(page, send) -> str:
         return "NOT CUT OFF"
 
 
-def _flood(run: Running) -> str:
+def _flood(run: RunningConsole) -> str:
     def send(page) -> None:
         for _ in range(30_000):
             page.send('{"do": "hold"}')
@@ -214,7 +214,7 @@ def _flood(run: Running) -> str:
     return _until_closed(_socket(run), send)
 
 
-def _big_frame(run: Running) -> str:
+def _big_frame(run: RunningConsole) -> str:
     def send(page) -> None:
         page.socket.sendall(b"\x81\xff" + (100 << 20).to_bytes(8, "big") + b"mask")
         for _ in range(100):
@@ -223,7 +223,7 @@ def _big_frame(run: Running) -> str:
     return _until_closed(_socket(run), send)
 
 
-def _sockets(run: Running) -> str:
+def _sockets(run: RunningConsole) -> str:
     """Many that ask for a page and never finish, then as many pages as are let in, then one more."""
     host, port = run.host.split(":")
     with ExitStack() as stack:

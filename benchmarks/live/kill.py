@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 from gwm.graph.process_list import graph
-from gwm.process.session import Idle, ending, live
+from gwm.process.session import IdleLoop, ending, live
 from gwm.ros import messages
 from gwm.ros.node import NEWEST, RELIABLE, SENSOR, STEADY, now_ns, spin
-from gwm.ros.operator_client import Operator
+from gwm.ros.operator_client import OperatorClient
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import UInt64
@@ -30,7 +30,7 @@ from benchmarks.gate.recorded_chunks import recorded_plans
 from gwm_core import topics
 from gwm_core.files.json_files import to_json, write_json
 from gwm_core.geometry.kinematics import HOME_Q
-from gwm_core.types import OPEN_WIDTH, Chunk
+from gwm_core.types import OPEN_WIDTH, ActionChunk
 
 PERIOD = 0.5  # [s] between plans
 BRAKING = 3.0  # [rad/s2] against the motion: the replayed plans do not brake so hard, a ramp does
@@ -39,7 +39,7 @@ GATE = ("periods", "late", "longest_ms", "step_ms_p99", "joints_hz")  # of its s
 SOON, AT_LAST = 0.060, 0.120  # [s] until the ramp begins: nearly always, always
 
 
-class Replay(Node):
+class ReplayNode(Node):
     """Beats, and publishes recorded plans one after another, moved to where the gate's reference is."""
 
     def __init__(self):
@@ -67,10 +67,10 @@ class Replay(Node):
         self._turn += 1
         away = np.where(self._q > HOME_Q, -1.0, 1.0) * np.abs(plan - plan[0])  # the same motion, towards home
         self._last = now_ns(self)
-        self._chunk.publish(messages.trajectory(Chunk(self._last, self._q + away, np.full(len(plan), OPEN_WIDTH))))
+        self._chunk.publish(messages.trajectory(ActionChunk(self._last, self._q + away, np.full(len(plan), OPEN_WIDTH))))
 
 
-class Arm(Operator):
+class ReplayedArm(OperatorClient):
     """Does what it is told and tells where it is."""
 
     def __init__(self, joint_hz: float):
@@ -97,12 +97,12 @@ class Arm(Operator):
 def bench_kill(kills: int, joint_hz: float, path: str | None) -> int:
     """Kill the process ``kills`` times; exit 1 when a ramp began too late, or not all could be done."""
     done: list[tuple[float, float]] = []
-    idle, begun = Idle(), False
+    idle, begun = IdleLoop(), False
     (gate,) = (node for node in graph(policy="expert") if node.name == "gate")
     with tempfile.TemporaryDirectory() as folder:
         plans, log = Path(folder) / "plans.npz", Path(folder) / "log"
         np.savez(plans, q=np.array([p.q for p in recorded_plans() if np.ptp(p.q, axis=0).max() > 0.15]))
-        with ending() as end, idle, live([gate], log, lambda: Arm(joint_hz)) as (arm, supervisor):
+        with ending() as end, idle, live([gate], log, lambda: ReplayedArm(joint_hz)) as (arm, supervisor):
             begun = True
             arm.need("gate", lambda: arm.status, 30.0, supervisor.poll_all)
             arm.arm(supervisor.poll_all)
@@ -117,7 +117,7 @@ def bench_kill(kills: int, joint_hz: float, path: str | None) -> int:
     return end.code or int(late or figures["violations"] > 0)
 
 
-def _figures(done: list[tuple[float, float]], arm: Arm) -> dict:
+def _figures(done: list[tuple[float, float]], arm: ReplayedArm) -> dict:
     """Of the kills that were ``done``: seconds to the ramp and to rest."""
     delays, rests = np.array(done).reshape(-1, 2).T
     figures = {
@@ -132,7 +132,7 @@ def _figures(done: list[tuple[float, float]], arm: Arm) -> dict:
     return figures
 
 
-def _kills(done: list[tuple[float, float]], arm: Arm, poll, plans: Path, kills: int) -> None:
+def _kills(done: list[tuple[float, float]], arm: ReplayedArm, poll, plans: Path, kills: int) -> None:
     """Append seconds from each kill to the first command of the ramp, and to the first at rest.
 
     By the stamps that the gate puts on its commands, so it does not matter how busy this process is.
@@ -177,4 +177,4 @@ def _spawn(plans: Path) -> subprocess.Popen:
 
 
 if __name__ == "__main__":
-    sys.exit(spin(Replay))
+    sys.exit(spin(ReplayNode))

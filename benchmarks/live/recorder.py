@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from gwm.graph.process_list import END_WITH_PARENT, end_with_parent
-from gwm.tools.terminal import Bar
+from gwm.tools.terminal import ProgressBar
 
 from gwm_core import topics
 from gwm_core.data.episode import INFO, list_episodes
@@ -32,8 +32,8 @@ from gwm_core.data.ros_messages import joint_state, serialized
 from gwm_core.errors import InputError
 from gwm_core.files.checksums import sha256
 from gwm_core.files.json_files import write_json
-from gwm_core.recording.recorder import DiskConfig, Recording
-from gwm_core.recording.ring_buffer import Ring
+from gwm_core.recording.recorder import DiskConfig, Recorder
+from gwm_core.recording.ring_buffer import RingBuffer
 
 RATE, EPISODE, IMAGE = 100, 0.6, 40_000  # [Hz] of joint states, [s] of an episode, [bytes] of an image at 30 Hz
 KILL = 0.1, 2.5  # [s] after the child's first message, at random
@@ -42,7 +42,7 @@ _ROOM = 64 << 20  # [bytes]
 
 
 @dataclass
-class Report:
+class RecorderReport:
     """Over all runs.
 
     Attributes:
@@ -60,10 +60,10 @@ class Report:
 
 def bench_recorder(kills: int, full: int, seed: int, file: str | None) -> int:
     """Both, and a line for each; 1 where an acknowledged episode was lost or half of one passes for a whole."""
-    reports, code = {"killed": Report(), "disk full": Report()}, 0
+    reports, code = {"killed": RecorderReport(), "disk full": RecorderReport()}, 0
     try:
         for name, times in (("killed", kills), ("disk full", full)):
-            run(times, seed, name == "disk full", Bar(max(times, 1), name).step, reports[name])
+            run(times, seed, name == "disk full", ProgressBar(max(times, 1), name).step, reports[name])
     except KeyboardInterrupt:
         code = 130
     for name, report in reports.items():
@@ -79,10 +79,10 @@ def bench_recorder(kills: int, full: int, seed: int, file: str | None) -> int:
 
 
 def run(
-    times: int, seed: int, full: bool, progress: Callable[[], None] = lambda: None, report: Report | None = None
-) -> Report:
+    times: int, seed: int, full: bool, progress: Callable[[], None] = lambda: None, report: RecorderReport | None = None
+) -> RecorderReport:
     """Kill the child, or fill its disk, ``times`` times; adds to ``report``, which is complete after each."""
-    rng, report = random.Random(seed), report or Report()
+    rng, report = random.Random(seed), report or RecorderReport()
     for _ in range(times):
         with tempfile.TemporaryDirectory(prefix="gwm_recorder_") as folder:
             told = _fill(Path(folder), rng) if full else _kill(Path(folder), rng)
@@ -125,7 +125,7 @@ def _child(folder: Path, limit: int = 0) -> subprocess.Popen:
     return subprocess.Popen(command, start_new_session=True, env=os.environ | {END_WITH_PARENT: "1"})
 
 
-def _judge(runs: Path, told: list[str], report: Report) -> None:
+def _judge(runs: Path, told: list[str], report: RecorderReport) -> None:
     saved = {name: int(count) for _, name, count in (line.split() for line in told if line.startswith("saved"))}
     with contextlib.suppress(InputError):  # none
         for path in list_episodes(runs):
@@ -164,7 +164,7 @@ def _record(folder: Path, limit: int) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     told = os.open(folder / "told", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     disk = DiskConfig(0, 0.0)
-    recording = Recording(folder / "runs", {"task": "none", "cameras": {}}, Ring(1.0, _ROOM), disk)
+    recording = Recorder(folder / "runs", {"task": "none", "cameras": {}}, RingBuffer(1.0, _ROOM), disk)
     image = np.random.default_rng(0).integers(0, 256, IMAGE, np.uint8).tobytes()
     while not recording.cut:
         try:
@@ -175,7 +175,7 @@ def _record(folder: Path, limit: int) -> None:
             os.write(told, f"saved {path.name} {count}\n".encode())
 
 
-def _episode(recording: Recording, image: bytes, told: int) -> tuple[int, Path | None]:
+def _episode(recording: Recorder, image: bytes, told: int) -> tuple[int, Path | None]:
     recording.start()
     begun, count = time.time(), 0
     os.write(told, f"begun {begun}\n".encode())

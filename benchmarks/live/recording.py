@@ -15,21 +15,21 @@ from gwm.graph.process_list import graph
 from gwm.process.session import ending, live
 from gwm.ros import messages
 from gwm.ros.node import SENSOR, STEADY, now_ns, spin
-from gwm.ros.operator_client import Operator, Trouble
+from gwm.ros.operator_client import OperatorClient, RequestFailed
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 
 from gwm_core import topics
 from gwm_core.data.episode import read_episode
 from gwm_core.files.json_files import write_json
-from gwm_core.sim.cameras import CameraRig, choose_renderer
+from gwm_core.sim.cameras import SimCameras, choose_renderer
 from gwm_core.sim.simulator import Simulator
 from gwm_core.sim.tasks import sample_layout
 
 START_TIME, SEED, SCENES = 180.0, 9000, 6  # [s], layout, pictures of each camera
 
 
-class Source(Node):
+class SyntheticCamera(Node):
     """Both cameras, at a steady rate."""
 
     def __init__(self):
@@ -47,7 +47,7 @@ class Source(Node):
         self.create_timer(1 / hz, self._send, clock=STEADY)
 
     def _draw(self) -> list:
-        sim, self._rig = Simulator(), CameraRig(self._width, self._height, choose_renderer())
+        sim, self._rig = Simulator(), SimCameras(self._width, self._height, choose_renderer())
         scenes = []
         for k in range(SCENES):
             sim.reset(sample_layout("pick_place", SEED + k))
@@ -92,14 +92,14 @@ def bench_recording(width: int, height: int, hz: int, seconds: int, file: str | 
     return end.code
 
 
-def _record(rows: dict, operator: Operator, poll, shape: tuple[int, int, int], seconds: float, out: Path) -> None:
+def _record(rows: dict, operator: OperatorClient, poll, shape: tuple[int, int, int], seconds: float, out: Path) -> None:
     """Fill ``rows``, by topic."""
     operator.film(False)
     command = [sys.executable, "-m", __spec__.name, *map(str, shape)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as source:
         try:
             if source.stdout.readline().strip() != "ready":
-                raise Trouble("the source of frames did not start")
+                raise RequestFailed("the source of frames did not start")
             operator.lay("pick_place", SEED, "nominal")
             operator.wish("recorder/start", poll)
             operator.arm(poll)
@@ -126,4 +126,4 @@ def _record(rows: dict, operator: Operator, poll, shape: tuple[int, int, int], s
 
 
 if __name__ == "__main__":
-    sys.exit(spin(Source))
+    sys.exit(spin(SyntheticCamera))

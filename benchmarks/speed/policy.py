@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from gwm.tools.terminal import Bar
+from gwm.tools.terminal import ProgressBar
 
 from benchmarks.data.damaged_bundles import damaged
 from gwm_core.evaluation.golden_inputs import recorded, simulated
@@ -93,12 +93,12 @@ def _eager(folder: Path, threads: int) -> Callable[..., np.ndarray]:
     import torch
 
     from gwm_core.model.checkpoint import load_policy
-    from gwm_core.runtime.world_features import Foresight
+    from gwm_core.runtime.world_features import WorldFeatures
     from gwm_core.scene.gaussians import COLORS, MEANS
 
     torch.set_num_threads(threads)
     policy = load_policy(folder)
-    foresight = Foresight(folder) if policy.config.foresight else None
+    foresight = WorldFeatures(folder) if policy.config.foresight else None
 
     @torch.inference_mode()
     def rows(scene, proprio, pose, task) -> np.ndarray:
@@ -135,7 +135,7 @@ def _table(figures: dict) -> None:
 def bench_bundle(folder: Path, flips: int, cuts: int, seed: int, path: str | None) -> int:
     """Damage copies of a bundle; exit 1 when one is taken."""
     open_bundle(folder)
-    bar = Bar(flips + cuts, "damage")
+    bar = ProgressBar(flips + cuts, "damage")
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / "bundle"
         shutil.copytree(folder, copy)

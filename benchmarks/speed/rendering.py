@@ -48,10 +48,10 @@ def bench_render(path: str | None, repeats: int) -> int:
 def bench_lift(path: str | None, repeats: int) -> int:
     """Time the lift of two simulated 424x240 cameras: as the policy does it, and with every step switched on."""
     from gwm_core.sim.cameras import choose_renderer
-    from gwm_core.sim.rollout import World
+    from gwm_core.sim.rollout import SimEnvironment
     from gwm_core.sim.tasks import sample_layout
 
-    world = World(renderer=choose_renderer())
+    world = SimEnvironment(renderer=choose_renderer())
     world.sim.reset(sample_layout("pick_place", 0, "hard"))
     frames, q = world.frames(), world.sim.q
     everything = LiftConfig(arm_margin=0.01, free_space=0.05, voxel=0.004)
@@ -79,10 +79,10 @@ TARGET = (0.5, 0.0, 0.03)  # [m] what they look at
 def bench_scene(path: str | None, seeds: range) -> int:
     """A third simulated camera against the scene of the other two, and against their points. PSNR [dB], means."""
     from gwm_core.sim.cameras import choose_renderer
-    from gwm_core.sim.rollout import World
+    from gwm_core.sim.rollout import SimEnvironment
     from gwm_core.sim.tasks import sample_layout
 
-    world, rows = World(renderer=choose_renderer()), []
+    world, rows = SimEnvironment(renderer=choose_renderer()), []
     for name, eye in UNSEEN.items():
         T, reports = look_at(eye, TARGET), []
         for seed in seeds:

@@ -13,8 +13,8 @@ import mujoco
 import numpy as np
 from scipy.spatial import cKDTree
 
-from gwm_core.calibration.hand_eye import Verdict, deviation, difference, judge, small_transform
-from gwm_core.calibration.views import View
+from gwm_core.calibration.hand_eye import PoseCheck, deviation, difference, judge, small_transform
+from gwm_core.calibration.views import CalibrationView
 from gwm_core.errors import InputError
 from gwm_core.geometry.camera import back_project
 from gwm_core.sim.cameras import cast_rays
@@ -29,7 +29,7 @@ SIGMA = 0.003  # [m] errors beyond this count less
 CORRELATED = 5.0  # standard deviation of a reading over its median error, to allow for neighbours that err together
 
 
-def check_body(view: View, K: np.ndarray, claimed: np.ndarray) -> Verdict:
+def check_body(view: CalibrationView, K: np.ndarray, claimed: np.ndarray) -> PoseCheck:
     """Judge a claimed T_base_camera (4, 4) of a fixed camera by one view of the arm at rest.
 
     Raises:
@@ -49,10 +49,10 @@ def check_body(view: View, K: np.ndarray, claimed: np.ndarray) -> Verdict:
                              ": bring the hand to the middle of the image, or use a board")  # fmt: skip
         near, base, normal = _matches(readings @ T[:3, :3].T + T[:3, 3], points, normals, gate)
         if len(near) < FEWEST_POINTS:
-            return Verdict(*difference(claimed, T), seen=0.0)
+            return PoseCheck(*difference(claimed, T), seen=0.0)
         move, unsure = _step(near, base, normal, gate, T[:3, 3])
         T = move @ T
-    verdict = Verdict(*difference(claimed, T), _share_seen(view.depth, K, T, points))
+    verdict = PoseCheck(*difference(claimed, T), _share_seen(view.depth, K, T, points))
     return judge(
         view,
         verdict,

@@ -17,7 +17,7 @@ from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from gwm_core.calibration.charuco import Board, Corners, board_pose, draw_axes, project
-from gwm_core.calibration.views import View
+from gwm_core.calibration.views import CalibrationView
 from gwm_core.data.contact_sheet import caption
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import fk
@@ -39,10 +39,10 @@ CAUTION, FINEST = 3.0, 0.05  # a pose is uncertain by so many standard deviation
 LEAST_SEEN = 0.5  # and one that sees less than this share of what should be there
 
 
-class Seen(NamedTuple):
+class BoardView(NamedTuple):
     """A view in which the board was found."""
 
-    view: View
+    view: CalibrationView
     corners: Corners
     T_camera_board: np.ndarray  # (4, 4) from this view alone
 
@@ -78,14 +78,14 @@ class Calibration:
         }  # fmt: skip
 
 
-def find_board(views: list[View], K: np.ndarray, board: Board) -> list[Seen]:
+def find_board(views: list[CalibrationView], K: np.ndarray, board: Board) -> list[BoardView]:
     """The views that show the board. Raises InputError when fewer than ``FEWEST_VIEWS`` do, or K is of other images."""
     height, width = views[0].color.shape[:2]
     if np.any(np.abs(K[:2, 2] / (width, height) - 0.5) > MOST_OFF_CENTRE):
         raise InputError(f"K has its centre at {K[0, 2]:.0f}, {K[1, 2]:.0f}, the images have {width}x{height} pixels: "
                          "it is of another resolution, or of a cropped image")  # fmt: skip
     found = [(view, board.detect(view.color)) for view in views]
-    seen = [Seen(view, corners, board_pose(corners, K)) for view, corners in found if corners is not None]
+    seen = [BoardView(view, corners, board_pose(corners, K)) for view, corners in found if corners is not None]
     if len(seen) < FEWEST_VIEWS:
         unseen = [view.color for view, corners in found if corners is None]
         remedy = board.why_unseen(unseen) if len(unseen) > len(seen) else "take more"
@@ -94,7 +94,7 @@ def find_board(views: list[View], K: np.ndarray, board: Board) -> list[Seen]:
     return seen
 
 
-def calibrate(seen: list[Seen], K: np.ndarray, moving: bool) -> Calibration:
+def calibrate(seen: list[BoardView], K: np.ndarray, moving: bool) -> Calibration:
     """The mount of a camera on the hand (``moving``) or of a fixed one.
 
     Raises:
@@ -121,7 +121,7 @@ def calibrate(seen: list[Seen], K: np.ndarray, moving: bool) -> Calibration:
     return Calibration(X, Z, moving, per_view, (mm, deg), scale)
 
 
-def _postures(seen: list[Seen]) -> np.ndarray:
+def _postures(seen: list[BoardView]) -> np.ndarray:
     """The number of each view's posture (V,), from 0."""
     firsts, of = [], []
     for s in seen:
@@ -136,7 +136,7 @@ def _arm(q: np.ndarray, moving: bool) -> np.ndarray:
     return np.linalg.inv(fk(q)) if moving else fk(q)
 
 
-def _refuse_little_turning(arms: np.ndarray, seen: list[Seen]) -> None:
+def _refuse_little_turning(arms: np.ndarray, seen: list[BoardView]) -> None:
     turns = Rotation.from_matrix(arms[:, :3, :3])
     about = np.rad2deg((turns.mean().inv() * turns).as_rotvec())
     second = np.linalg.svd(about, compute_uv=False)[1] / np.sqrt(len(seen))
@@ -155,11 +155,11 @@ def _closed_form(arms: np.ndarray, boards: np.ndarray) -> tuple[np.ndarray, np.n
     return np.linalg.inv(X), np.linalg.inv(Z)
 
 
-def _index(seen: list[Seen]) -> np.ndarray:
+def _index(seen: list[BoardView]) -> np.ndarray:
     return np.repeat(np.arange(len(seen)), [len(s.corners.points) for s in seen])
 
 
-def _errors(seen: list[Seen], K: np.ndarray, arms: np.ndarray, X: np.ndarray, Z: np.ndarray, scale=1.0) -> np.ndarray:
+def _errors(seen: list[BoardView], K: np.ndarray, arms: np.ndarray, X: np.ndarray, Z: np.ndarray, scale=1.0) -> np.ndarray:
     poses = (np.linalg.inv(X) @ arms @ Z)[_index(seen)]  # (M, 4, 4)
     points = scale * np.concatenate([s.corners.points for s in seen])
     return (project(points, poses, K) - np.concatenate([s.corners.pixels for s in seen])).ravel()
@@ -192,7 +192,7 @@ def difference(T_a: np.ndarray, T_b: np.ndarray) -> tuple[float, float]:
     return 1000 * float(np.linalg.norm(T_a[:3, 3] - T_b[:3, 3])), float(np.rad2deg(turn))
 
 
-def _per_view(seen: list[Seen], K: np.ndarray, arms: np.ndarray, X: np.ndarray, Z: np.ndarray) -> np.ndarray:
+def _per_view(seen: list[BoardView], K: np.ndarray, arms: np.ndarray, X: np.ndarray, Z: np.ndarray) -> np.ndarray:
     """(V, 3): RMS of the corners [px]; the board by this view alone against where it is expected [mm], [degrees]."""
     px, of = _errors(seen, K, arms, X, Z).reshape(-1, 2), _index(seen)
     rows = [
@@ -202,7 +202,7 @@ def _per_view(seen: list[Seen], K: np.ndarray, arms: np.ndarray, X: np.ndarray, 
     return np.array(rows)
 
 
-def _apart(expected: np.ndarray, seen: Seen) -> tuple[float, float]:
+def _apart(expected: np.ndarray, seen: BoardView) -> tuple[float, float]:
     middle = np.eye(4)
     middle[:3, 3] = seen.corners.points.mean(axis=0)
     return difference(expected @ middle, seen.T_camera_board @ middle)
@@ -217,7 +217,7 @@ def _spread(X: np.ndarray, without: list[np.ndarray]) -> tuple[float, float]:
     return float(mm), float(deg)
 
 
-def _refuse_another_size(seen: list[Seen], K: np.ndarray, arms: np.ndarray, start, scale: float) -> None:
+def _refuse_another_size(seen: list[BoardView], K: np.ndarray, arms: np.ndarray, start, scale: float) -> None:
     """A board of another size than stated explains all views by one scale; nothing else does."""
     if abs(scale - 1) <= MOST_SCALE:
         return
@@ -229,7 +229,7 @@ def _refuse_another_size(seen: list[Seen], K: np.ndarray, arms: np.ndarray, star
                      "one with a ruler and give the real numbers with --board" + _lens(seen, K))  # fmt: skip
 
 
-def _refuse_disagreement(seen: list[Seen], K: np.ndarray, per_view: np.ndarray) -> None:
+def _refuse_disagreement(seen: list[BoardView], K: np.ndarray, per_view: np.ndarray) -> None:
     px, mm, deg = np.sqrt(np.mean(per_view**2, axis=0))
     if px > MOST_PX or mm > MOST_MM or deg > MOST_DEG:
         worst = seen[int(np.argmax(per_view[:, 0]))].view.name
@@ -238,12 +238,12 @@ def _refuse_disagreement(seen: list[Seen], K: np.ndarray, per_view: np.ndarray) 
                          f"{MOST_MM}, {MOST_DEG}), most in {worst}{asked}")  # fmt: skip
 
 
-def _lens(seen: list[Seen], K: np.ndarray) -> str:
+def _lens(seen: list[BoardView], K: np.ndarray) -> str:
     warning = check_intrinsics(seen, K).warning
     return f"; {warning}" if warning else ""
 
 
-def picture(seen: list[Seen], K: np.ndarray, found: Calibration) -> np.ndarray:
+def picture(seen: list[BoardView], K: np.ndarray, found: Calibration) -> np.ndarray:
     """All views (H, W, 3): corners found (circles) and expected (crosses), each view's residuals above it."""
     tiles = []
     for s, (px, mm, deg) in zip(seen, found.per_view):
@@ -265,7 +265,7 @@ class Intrinsics(NamedTuple):
     warning: str  # empty: they agree
 
 
-def check_intrinsics(seen: list[Seen], K: np.ndarray) -> Intrinsics:
+def check_intrinsics(seen: list[BoardView], K: np.ndarray) -> Intrinsics:
     """Fit K to the views and compare. Nothing is replaced: the driver's K is what the rest of the stack uses."""
     height, width = seen[0].view.color.shape[:2]
     points, pixels = ([part.astype(np.float32) for part in parts] for parts in zip(*(s.corners for s in seen)))
@@ -291,7 +291,7 @@ def check_intrinsics(seen: list[Seen], K: np.ndarray) -> Intrinsics:
     return Intrinsics(fitted, given_px, float(fitted_px), warning)
 
 
-class Verdict(NamedTuple):
+class PoseCheck(NamedTuple):
     """How far a camera is from its claimed place."""
 
     mm: float
@@ -304,7 +304,7 @@ class Verdict(NamedTuple):
         return self.mm <= OFF_MM and self.deg <= OFF_DEG and self.seen >= LEAST_SEEN
 
 
-def judge(view: View, verdict: Verdict, unsure: tuple[float, float], remedy: str) -> Verdict:
+def judge(view: CalibrationView, verdict: PoseCheck, unsure: tuple[float, float], remedy: str) -> PoseCheck:
     """The verdict, unless it is too uncertain [mm], [degrees] to be one: then an InputError with the remedy."""
     mm, deg = unsure
     if verdict.seen >= LEAST_SEEN and (mm > UNSURE_MM or deg > UNSURE_DEG):
@@ -319,7 +319,7 @@ def deviation(jacobian: np.ndarray, sigma: float) -> tuple[float, float]:
     return float(1000 * np.sqrt(variance[3:].sum())), float(np.rad2deg(np.sqrt(variance[:3].sum())))
 
 
-def check_board(view: View, K: np.ndarray, board: Board, T_base_board: np.ndarray, claimed: np.ndarray) -> Verdict:
+def check_board(view: CalibrationView, K: np.ndarray, board: Board, T_base_board: np.ndarray, claimed: np.ndarray) -> PoseCheck:
     """Judge a claimed T_base_camera by one view of a board whose place is known. Raises InputError if it cannot."""
     corners = board.detect(view.color)
     if corners is None:
@@ -329,6 +329,6 @@ def check_board(view: View, K: np.ndarray, board: Board, T_base_board: np.ndarra
     moved = [project(corners.points, small_transform(twist) @ T, K) - pixels for twist in step * np.eye(6)]
     jacobian = np.stack([m.ravel() / step for m in moved], axis=1)  # (2 M, 6)
     sigma = max(FINEST, float(np.sqrt(np.mean((pixels - corners.pixels) ** 2))))
-    verdict = Verdict(*difference(claimed, T_base_board @ np.linalg.inv(T)))
+    verdict = PoseCheck(*difference(claimed, T_base_board @ np.linalg.inv(T)))
     remedy = "bring the board nearer and slant it by 20-40 degrees, the whole of it in view"
     return judge(view, verdict, deviation(jacobian, CAUTION * sigma), remedy)

@@ -29,7 +29,7 @@ MOVED = 5e-4  # [rad] what still counts as rest
 
 
 @dataclass(frozen=True)
-class View:
+class CalibrationView:
     """One image with the arm at rest."""
 
     name: str
@@ -39,7 +39,7 @@ class View:
     width: float = OPEN_WIDTH  # [m] gripper
 
 
-def read_views(folder: Path) -> tuple[np.ndarray, list[View]]:
+def read_views(folder: Path) -> tuple[np.ndarray, list[CalibrationView]]:
     """K (3, 3) and the views of a folder. Raises InputError naming the view that is damaged."""
     folder, where = Path(folder), INDEX
     try:
@@ -61,7 +61,7 @@ def read_views(folder: Path) -> tuple[np.ndarray, list[View]]:
     return K, views
 
 
-def _view(folder: Path, entry: dict, K: np.ndarray) -> View:
+def _view(folder: Path, entry: dict, K: np.ndarray) -> CalibrationView:
     q, width = np.array(entry["q"], float), float(entry.get("width", OPEN_WIDTH))
     if q.shape != (7,) or not np.isfinite(q).all() or not 0 <= width <= OPEN_WIDTH + 0.01:
         raise ValueError(f"seven finite joints and a width of 0-{OPEN_WIDTH} m are wanted, got {entry['q']}, {width}")
@@ -70,7 +70,7 @@ def _view(folder: Path, entry: dict, K: np.ndarray) -> View:
     if "depth" in entry:
         depth = read_image(folder, entry["depth"], np.uint16).astype(np.float32) * np.float32(1e-3)
     Frame(entry["color"], 0, color, np.empty(color.shape[:2]) if depth is None else depth, K, np.eye(4))  # its checks
-    return View(entry["color"], color, q, depth, width)
+    return CalibrationView(entry["color"], color, q, depth, width)
 
 
 def at_rest(sync: Sync, stamp: int) -> bool | None:
@@ -81,7 +81,7 @@ def at_rest(sync: Sync, stamp: int) -> bool | None:
     return bool(np.ptp([state.q for state in states], axis=0).max() < MOVED)
 
 
-def add_view(folder: Path, K: np.ndarray, view: View) -> None:
+def add_view(folder: Path, K: np.ndarray, view: CalibrationView) -> None:
     """Add one view to a folder, on disk before this returns. ``view.name`` ends in .png."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

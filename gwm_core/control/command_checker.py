@@ -3,7 +3,7 @@
 Two views of the same stream, both always: the 100 Hz positions by central differences (what a CRISP controller is
 given), and the quintic through sent positions, velocities and accelerations at 1 kHz (what a trajectory controller
 makes of it; between two steps of the gate it is the gate's own constant-jerk reference). A stream resampled linearly
-keeps the positions and fails. ``judge_states`` does the same for measured joint states.
+keeps the positions and fails. ``check_states`` does the same for measured joint states.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ AT_ARM = 0.05  # [rad] from the arm, within which a reset may be whatever was se
 
 
 @dataclass
-class Verdict:
+class CheckResult:
     """Number of samples that broke each limit, and the largest use of each limit (1 = at the limit)."""
 
     samples: int = 0
@@ -45,12 +45,12 @@ class Verdict:
 
 
 def columns(commands: list) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Positions, velocities, accelerations (S, 7) and latches (S,) of the gate's commands, as ``judge`` takes them."""
+    """Positions, velocities, accelerations (S, 7) and latches (S,) of the gate's commands, as ``check_commands`` takes them."""
     states = np.array([command.reference for command in commands], float).reshape(-1, 3, 7)
     return states[:, 0], states[:, 1], states[:, 2], np.array([command.latched for command in commands], bool)
 
 
-def judge(
+def check_commands(
     q: np.ndarray,
     dq: np.ndarray,
     ddq: np.ndarray,
@@ -62,7 +62,7 @@ def judge(
     tcp_speed: float = 0.25,
     workspace: Workspace = Workspace(),
     arm: ArmLimits = FR3,
-) -> Verdict:
+) -> CheckResult:
     """Check a log of commands sent every ``dt`` seconds.
 
     Args:
@@ -77,8 +77,8 @@ def judge(
         arm: whose limits count.
     """
     if len(q) == 0:
-        return Verdict()
-    verdict = Verdict(samples=len(q), latches=int(np.sum(latched)))
+        return CheckResult()
+    verdict = CheckResult(samples=len(q), latches=int(np.sum(latched)))
     verdict.check("latch at rest", np.where(np.abs(dq[latched]).max(1) + np.abs(ddq[latched]).max(1) > 0, 2.0, 0.0))
     _check_resets(verdict, q, latched, stamps, measured)
     if stamps is not None:
@@ -94,7 +94,7 @@ def judge(
     return verdict
 
 
-def judge_states(
+def check_states(
     stamps: np.ndarray,
     q: np.ndarray,
     dq: np.ndarray,
@@ -102,7 +102,7 @@ def judge_states(
     tcp_speed: float = 0.25,
     arm: ArmLimits = FR3,
     window: float = 0.02,
-) -> Verdict:
+) -> CheckResult:
     """Check recorded joint states of an arm, as a broadcaster gives them at any rate.
 
     Measured velocities are noisy, so accelerations are their differences over ``window`` and jerks are not judged.
@@ -114,7 +114,7 @@ def judge_states(
         arm: whose limits count.
         window: [s] over which an acceleration is taken.
     """
-    verdict = Verdict(samples=len(q))
+    verdict = CheckResult(samples=len(q))
     if len(q) == 0:
         return verdict
     finite = np.isfinite(stamps) & np.isfinite(q).all(axis=1) & np.isfinite(dq).all(axis=1)
@@ -134,7 +134,7 @@ def judge_states(
     return verdict
 
 
-def _check_resets(verdict: Verdict, q, latched, stamps, measured) -> None:
+def _check_resets(verdict: CheckResult, q, latched, stamps, measured) -> None:
     """A reset may not carry the arm anywhere: it is where the arm was sent, or where it is."""
     resets = np.flatnonzero(latched)
     jump = np.abs(q[resets] - q[np.maximum(resets - 1, 0)]).max(1) / LEASH
@@ -147,7 +147,7 @@ def _check_resets(verdict: Verdict, q, latched, stamps, measured) -> None:
     verdict.check("reset", use)
 
 
-def _judge_segment(verdict: Verdict, q, dq, ddq, dt: float, tcp_limit: float, arm: ArmLimits) -> None:
+def _judge_segment(verdict: CheckResult, q, dq, ddq, dt: float, tcp_limit: float, arm: ArmLimits) -> None:
     verdict.check("finite", np.where(np.isfinite(np.concatenate([q, dq, ddq], axis=1)), 0.0, 2.0))
     if not (np.isfinite(q).all() and np.isfinite(dq).all() and np.isfinite(ddq).all()):
         return
@@ -161,7 +161,7 @@ def _judge_segment(verdict: Verdict, q, dq, ddq, dt: float, tcp_limit: float, ar
         _check_states(verdict, "quintic", *_quintic(q, dq, ddq, dt), tcp_limit, arm)
 
 
-def _check_states(verdict: Verdict, view: str, q, dq, ddq, dddq, tcp_limit: float, arm: ArmLimits) -> None:
+def _check_states(verdict: CheckResult, view: str, q, dq, ddq, dddq, tcp_limit: float, arm: ArmLimits) -> None:
     verdict.check(f"{view} position", _position_use(q, arm))
     verdict.check(f"{view} acceleration", np.abs(ddq) / arm.ddq_max)
     verdict.check(f"{view} jerk", np.abs(dddq) / arm.dddq_max)

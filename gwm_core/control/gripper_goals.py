@@ -13,7 +13,7 @@ from typing import NamedTuple
 PATIENCE = 3.0  # [s] a goal unanswered for longer is lost; full travel takes 0.8 s at 0.1 m/s
 
 
-class Goal(NamedTuple):
+class GripperGoal(NamedTuple):
     """A goal for the hand. Closing is a grasp (it keeps pressing), opening a move."""
 
     grasp: bool
@@ -22,17 +22,17 @@ class Goal(NamedTuple):
     force: float = 30.0  # [N] of the hand's continuous 70
 
 
-class Hand:
+class GripperGoals:
     """Wished widths in, the few goals out."""
 
     def __init__(self):
         self.told: float | None = None  # [m] last asked for, where the hand did not fail
         self.trouble = ""
-        self._goal: Goal | None = None  # the last that was sent
+        self._goal: GripperGoal | None = None  # the last that was sent
         self._before, self._sent_at = None, -math.inf  # the width before it [m], and when [s]
         self._out = self._missed = self._astray = False  # under way; refused or failed; failed
 
-    def wish(self, width: float, now: float) -> Goal | None:
+    def wish(self, width: float, now: float) -> GripperGoal | None:
         """The goal to send now, or None. The first wish is what the gate found, and moves nothing."""
         if self.told is None:
             self.told = width
@@ -44,21 +44,21 @@ class Hand:
         if self._missed and width == self._goal.width:
             if patient:
                 return None
-            goal = Goal(*self._goal)  # the same again, told apart by its identity
+            goal = GripperGoal(*self._goal)  # the same again, told apart by its identity
         elif width == self.told and not self._astray:
             return None
         else:
-            goal = Goal(width < (self._goal.width if self._missed else self.told), width)
+            goal = GripperGoal(width < (self._goal.width if self._missed else self.told), width)
         self._goal, self._before, self._sent_at, self.told = goal, self.told, now, width
         self._out, self._missed, self._astray = True, False, False
         return goal
 
-    def refused(self, goal: Goal, error: str) -> None:
+    def refused(self, goal: GripperGoal, error: str) -> None:
         """``goal`` was not taken: the hand still has the one before, and is asked again after ``PATIENCE``."""
         if goal is self._goal:
             self._miss(error)
 
-    def answered(self, goal: Goal, success: bool, error: str = "") -> None:
+    def answered(self, goal: GripperGoal, success: bool, error: str = "") -> None:
         """``goal`` has ended. After a failure the fingers may be anywhere: any other width is asked for at once."""
         if goal is not self._goal:
             return  # one that was taken for lost, and replaced

@@ -6,7 +6,7 @@ TRAJECTORY_DELAY = 0.02  # [s] from the gate's step to the start of a trajectory
 _PULL = 0.01  # share of the distance to the wished delay that is worked off each period: 1 % of a speed at 10 ms
 
 
-class Schedule:
+class CommandSchedule:
     """When the commands of an even stream are due at a controller that obeys their stamps.
 
     The moment a command was computed varies by the jitter of the loop, the time between two
@@ -32,7 +32,7 @@ class Schedule:
         return self._last
 
 
-class Pace:
+class PeriodMonitor:
     """Counts the periods of a loop and those that were late.
 
     Args:

@@ -63,7 +63,7 @@ def _name(mode: int) -> str:
     return MODES[mode] if 0 <= mode < len(MODES) else f"mode {mode}, which we do not know"
 
 
-class Turn(NamedTuple):
+class RecoveryStep(NamedTuple):
     """A step of one attempt: an answer that comes after the attempt was given up belongs to none."""
 
     attempt: int
@@ -79,9 +79,9 @@ class Recovery:
         self.failure = ""
 
     @property
-    def turn(self) -> Turn | None:
+    def turn(self) -> RecoveryStep | None:
         """The step whose turn it is; None when there is none."""
-        return Turn(self._attempt, self._left[0]) if self._left else None
+        return RecoveryStep(self._attempt, self._left[0]) if self._left else None
 
     def begin(self, mode: int | None, now: float) -> str:
         """Start at the first step, also after a failure. Returns "" or why not."""
@@ -96,7 +96,7 @@ class Recovery:
         self._attempt += 1
         return ""
 
-    def ended(self, turn: Turn, error: str, now: float) -> None:
+    def ended(self, turn: RecoveryStep, error: str, now: float) -> None:
         """A step ended, with an error or without. Raises ValueError for a step whose turn it was not."""
         if turn.attempt != self._attempt or not self._left:
             return  # an answer to an attempt that was given up
@@ -112,7 +112,7 @@ class Recovery:
             self.ended(self.turn, why + HINTS.get(self._left[0], ""), now)
 
 
-class RobotWatch:
+class RobotMonitor:
     """Listens to the robot's state and recovers it. Owns no thread and reads no clock: ``now`` in seconds.
 
     Args:
@@ -131,7 +131,7 @@ class RobotWatch:
         self._ask, self._stopped, self._recovery = ask, stopped, Recovery(steps)
         self._mode: int | None = None
         self._heard_at = self._now = 0.0
-        self._asked: Turn | None = None
+        self._asked: RecoveryStep | None = None
         self._why, self._finished = "", lambda: None
 
     def heard(self, mode: int, now: float) -> None:
@@ -175,7 +175,7 @@ class RobotWatch:
         self._asked, self._why = turn, ""
         self._ask(turn.step, lambda error: self._answered(turn, error))
 
-    def _answered(self, turn: Turn, error: str) -> None:
+    def _answered(self, turn: RecoveryStep, error: str) -> None:
         if error and turn.step == PLACE:
             self._why = error  # fresh joints may still come
             return

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gwm_core.control.stop_trajectory import Brake, Reference
+from gwm_core.control.stop_trajectory import Reference, StopPlanner
 from gwm_core.geometry.capsules import Clearance
 from gwm_core.geometry.kinematics import condition, fk_jacobian
 from gwm_core.geometry.limits import DESK, FR3, ArmLimits, Profile, Workspace
@@ -43,7 +43,7 @@ class Follower:
         self.dt, self.profile, self.arm = dt, profile, arm
         self._low, self._high = np.array(workspace.low), np.array(workspace.high)
         self._ddq_max, self._dddq_max = profile.acceleration * arm.ddq_max, profile.jerk * arm.dddq_max
-        self._brake, self._clearance = Brake(dt, profile, arm), Clearance()
+        self._brake, self._clearance = StopPlanner(dt, profile, arm), Clearance()
         self.into_singularity = False  # the last step led on into one and was held back
         self._move(Reference(np.zeros(7), np.zeros(7), np.zeros(7)))
 

@@ -21,7 +21,7 @@ class Reference(NamedTuple):
     ddq: np.ndarray
 
 
-class Brake:
+class StopPlanner:
     """Plans stops, each joint as quickly as its acceleration and jerk allow.
 
     Args:

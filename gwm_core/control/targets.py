@@ -10,10 +10,10 @@ from scipy.interpolate import CubicSpline
 
 from gwm_core.geometry.kinematics import tcp_speed
 from gwm_core.geometry.limits import FR3, ArmLimits, Profile
-from gwm_core.types import Chunk
+from gwm_core.types import ActionChunk
 
 
-class Goal(NamedTuple):
+class JointGoal(NamedTuple):
     """Where the joints should be: (7,) [rad], [rad/s], [rad/s2] and the gripper width [m]."""
 
     q: np.ndarray
@@ -27,19 +27,19 @@ class Target(Protocol):
 
     end: float
 
-    def at(self, now: float) -> Goal:
+    def at(self, now: float) -> JointGoal:
         """The goal at time ``now``."""
 
 
-class Still:
+class PostureTarget:
     """Stay at one posture for ever."""
 
     end = np.inf
 
     def __init__(self, q: np.ndarray, width: float):
-        self._goal = Goal(np.array(q, float), np.zeros(7), np.zeros(7), width)
+        self._goal = JointGoal(np.array(q, float), np.zeros(7), np.zeros(7), width)
 
-    def at(self, now: float) -> Goal:
+    def at(self, now: float) -> JointGoal:
         """The posture, at rest."""
         return self._goal
 
@@ -47,25 +47,25 @@ class Still:
 class ChunkTarget:
     """Cubic spline through the rows of a chunk; row k is due at ``start + k * dt``."""
 
-    def __init__(self, chunk: Chunk, start: float):
+    def __init__(self, chunk: ActionChunk, start: float):
         self._start, self._dt, self._widths = start, chunk.dt, chunk.width
         self._first, self.end = start + chunk.dt, start + chunk.dt * len(chunk.q)
         times = chunk.dt * np.arange(len(chunk.q))
         self._pieces = CubicSpline(times, chunk.q, bc_type="natural").c.swapaxes(0, 1)  # (H - 1, 4, 7)
         self._last = chunk.q[-1]
 
-    def at(self, now: float) -> Goal:
+    def at(self, now: float) -> JointGoal:
         """The spline, and at rest on the last row after its end."""
         # a row's width holds from half a period before it is due
         row = min(max(round((now - self._start) / self._dt), 1), len(self._widths)) - 1
         width = float(self._widths[row])
         if now >= self.end:
-            return Goal(self._last, np.zeros(7), np.zeros(7), width)
+            return JointGoal(self._last, np.zeros(7), np.zeros(7), width)
         t = now - self._first
         piece = min(max(int(t / self._dt), 0), len(self._pieces) - 1)
         t -= piece * self._dt
         a, b, c, d = self._pieces[piece]
-        return Goal(((a * t + b) * t + c) * t + d, (3 * a * t + 2 * b) * t + c, 6 * a * t + 2 * b, width)
+        return JointGoal(((a * t + b) * t + c) * t + d, (3 * a * t + 2 * b) * t + c, 6 * a * t + 2 * b, width)
 
     def path(self, samples: int) -> np.ndarray:
         """About ``samples`` postures (S, 7) [rad] along the whole chunk, its rows among them."""
@@ -77,14 +77,14 @@ class ChunkTarget:
         return np.concatenate([between.swapaxes(0, 1).reshape(-1, 7), self._last[None]])
 
 
-class Blend:
+class BlendTarget:
     """Fades from one target to another over ``duration`` [s] with a smooth step, so a new plan never kicks."""
 
     def __init__(self, old: Target, new: Target, start: float, duration: float):
         self._old, self._new, self._start, self._duration = old, new, start, duration
         self.end = new.end
 
-    def at(self, now: float) -> Goal:
+    def at(self, now: float) -> JointGoal:
         """The weighted mean of both goals; the gripper follows the new one."""
         s = (now - self._start) / self._duration
         new = self._new.at(now)
@@ -96,7 +96,7 @@ class Blend:
         w, dw = s * s * (3 - 2 * s), 6 * s * (1 - s) / self._duration
         ddw = (6 - 12 * s) / self._duration**2
         gap, dgap = new.q - old.q, new.dq - old.dq
-        return Goal(
+        return JointGoal(
             old.q + w * gap,
             old.dq + w * dgap + dw * gap,
             old.ddq + w * (new.ddq - old.ddq) + 2 * dw * dgap + ddw * gap,
@@ -104,7 +104,7 @@ class Blend:
         )
 
 
-class Move:
+class MoveTarget:
     """A jerk-limited move from rest to rest, slow enough for the profile's TCP speed."""
 
     def __init__(
@@ -127,8 +127,8 @@ class Move:
         self._start, self._width = start, width
         self.end = start + self._trajectory.duration
 
-    def at(self, now: float) -> Goal:
+    def at(self, now: float) -> JointGoal:
         """The state on the way, and at rest at the goal afterwards."""
         t = float(np.clip(now - self._start, 0.0, self._trajectory.duration))
         q, dq, ddq = (np.array(part) for part in self._trajectory.at_time(t))
-        return Goal(q, dq, ddq, self._width)
+        return JointGoal(q, dq, ddq, self._width)

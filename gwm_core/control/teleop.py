@@ -20,7 +20,7 @@ from gwm_core.control.devices import Device, leader_misfit
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import Unreachable, fk, pose_error, solve, to_rows
 from gwm_core.geometry.limits import FR3, ArmLimits, Workspace
-from gwm_core.types import OPEN_WIDTH, Chunk
+from gwm_core.types import OPEN_WIDTH, ActionChunk
 
 _STEP = 0.01  # [s] of the integration
 _EDGE = 0.005  # [m] the target stays this far inside the workspace
@@ -152,7 +152,7 @@ class Teleop:
 
     # ---- what goes out ---------------------------------------------------------------------------------------------
 
-    def plan(self, stamp: int, now: float) -> Chunk | None:
+    def plan(self, stamp: int, now: float) -> ActionChunk | None:
         """The plan of this moment, observed at ``stamp`` [ns]; None before the gate has sent anything.
 
         While nothing is asked for it stays where the reference is, so that arming the gate moves nothing.
@@ -180,15 +180,15 @@ class Teleop:
         except Unreachable as error:
             self._T, self._twist, self.trouble = fk(self._reference), np.zeros(6), f"out of reach: {error}"
             return self._stay(stamp)
-        return Chunk(stamp, q, np.full(len(poses), self._width), self.config.dt)
+        return ActionChunk(stamp, q, np.full(len(poses), self._width), self.config.dt)
 
     def _inside(self, q: np.ndarray) -> np.ndarray:
         return np.clip(q, self._arm.q_low, self._arm.q_high)
 
-    def _stay(self, stamp: int) -> Chunk:
+    def _stay(self, stamp: int) -> ActionChunk:
         rows = self.config.rows
         q = self._inside(self._reference)
-        return Chunk(stamp, np.repeat(q[None], rows, axis=0), np.full(rows, self._width), self.config.dt)
+        return ActionChunk(stamp, np.repeat(q[None], rows, axis=0), np.full(rows, self._width), self.config.dt)
 
     def _carry(self, start, begin: float, end: float, wish: np.ndarray, wished_at: float) -> list:
         """Pose and twist every 10 ms from ``begin`` to ``end``: towards the wish until it is too old, then to rest."""
@@ -216,7 +216,7 @@ class Teleop:
             T[:3, :3] = Rotation.from_rotvec(gap[3:] * 5 * most / turn).as_matrix() @ T_now[:3, :3]
         self._T = T
 
-    def _after_leader(self, stamp: int, now: float) -> Chunk:
+    def _after_leader(self, stamp: int, now: float) -> ActionChunk:
         """Joint by joint towards the leader, no faster than ``leader_speed``; still once its word is too old."""
         if not self.engaged:
             return self._stay(stamp)
@@ -225,7 +225,7 @@ class Teleop:
         moving = np.minimum(times, max(0.0, self._input_at + c.timeout - now))[:, None]
         gap = self._leader - self._reference
         q = self._reference + np.clip(gap, -c.leader_speed * moving, c.leader_speed * moving)
-        return Chunk(stamp, self._inside(q), np.full(c.rows, self._width), c.dt)
+        return ActionChunk(stamp, self._inside(q), np.full(c.rows, self._width), c.dt)
 
 
 AHEAD = 20_000_000  # [ns] a plan may be stamped later than now: two clocks of one machine

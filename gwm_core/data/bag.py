@@ -32,21 +32,21 @@ _KEPT = 8  # chunks at hand: streams of pictures lie side by side
 _STAMP = struct.Struct("<iI")  # seconds and nanoseconds of a header, behind the four bytes of the encapsulation
 
 
-class Place(NamedTuple):
+class MessagePlace(NamedTuple):
     """Of a message: number of the chunk, and of the message in it."""
 
     chunk: int
     message: int
 
 
-class Received(NamedTuple):
+class LoggedMessage(NamedTuple):
     """A message: ``logged`` [ns] is the log time."""
 
     topic: str
     kind: str
     logged: int
     content: bytes
-    place: Place
+    place: MessagePlace
 
     @property
     def stamp(self) -> int:
@@ -109,19 +109,19 @@ class Bag:
         chunk = Chunk.read(ReadDataStream(io.BytesIO(data[9:])))
         return [record for record in records_of(chunk) if isinstance(record, Message)]
 
-    def received(self, wanted: Callable[[str, str], bool]) -> Iterator[Received]:
+    def received(self, wanted: Callable[[str, str], bool]) -> Iterator[LoggedMessage]:
         """The messages whose topic and type are ``wanted``, in the order they were written in."""
         for number, (path, _, _) in enumerate(self._chunks):
             for k, message in enumerate(self._read(number)):
                 topic, kind = self._channels[path, message.channel_id]
                 if wanted(topic, kind):
-                    yield Received(topic, kind, message.log_time, message.data, Place(number, k))
+                    yield LoggedMessage(topic, kind, message.log_time, message.data, MessagePlace(number, k))
 
 
-class Pictures(Sequence):
+class ImageStream(Sequence):
     """Compressed images of one stream in order of time: stamp [ns] and bytes, read from the bag when asked for."""
 
-    def __init__(self, bag: Bag, name: str, kind: str, stamps: list[int], places: list[Place]):
+    def __init__(self, bag: Bag, name: str, kind: str, stamps: list[int], places: list[MessagePlace]):
         self.stamps, self._places = np.array(stamps, np.int64), places
         self._bag, self._name, self._kind = bag, name, kind
 
@@ -138,10 +138,10 @@ class Pictures(Sequence):
             raise InputError(f"{self._name}: image of {stamp} cannot be read ({error!r})") from None
 
 
-class Picture(NamedTuple):
-    """One of ``Pictures``, not yet read."""
+class StreamImage(NamedTuple):
+    """One of ``ImageStream``, not yet read."""
 
-    stream: Pictures
+    stream: ImageStream
     k: int
 
     @property

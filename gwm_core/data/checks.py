@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from gwm_core import topics
-from gwm_core.data.bag import Pictures
+from gwm_core.data.bag import ImageStream
 from gwm_core.data.episode import Episode, broken, moments, read_episode
 from gwm_core.data.ros_messages import DEPTH_HEADER
 from gwm_core.data.time_grid import on_grid, rate, stretches
@@ -119,7 +119,7 @@ def _not_finite(rows: np.ndarray) -> int:
     return int((~np.isfinite(rows.reshape(len(rows), -1))).any(1).sum()) if len(rows) else 0
 
 
-def _pictures(name: str, stream: Pictures, header: int) -> list[str]:
+def _pictures(name: str, stream: ImageStream, header: int) -> list[str]:
     sizes = set()
     for k, stamp in enumerate(stream.stamps.tolist()):
         try:

@@ -21,11 +21,11 @@ import numpy as np
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from gwm_core import topics
-from gwm_core.data.bag import DAMAGE, Picture, Pictures, files
+from gwm_core.data.bag import DAMAGE, ImageStream, StreamImage, files
 from gwm_core.data.episode_info import checked
-from gwm_core.data.off_task import Interval, off_task_intervals
+from gwm_core.data.off_task import OffTaskInterval, off_task_intervals
 from gwm_core.data.ros_messages import DEPTH_HEADER, STORE, serialized
-from gwm_core.data.streams import Streams, is_camera
+from gwm_core.data.streams import EpisodeStreams, is_camera
 from gwm_core.errors import InputError
 from gwm_core.files.atomic_write import PARTIAL, to_disk
 from gwm_core.files.checksums import sha256
@@ -123,7 +123,7 @@ def _text(info: dict) -> str:
     return to_json(info, indent=1) + "\n"
 
 
-class Sent(NamedTuple):
+class SentCommands(NamedTuple):
     """Commands (T, 8) of some moments, and which are ``known`` (T,): the gate was not silent then."""
 
     commands: np.ndarray
@@ -137,12 +137,12 @@ class Episode:
     path: Path
     info: dict  # episode.json
     cameras: dict[str, Camera]
-    images: dict[tuple[str, str], Pictures]  # (camera, "color" | "depth") -> (stamp [ns], bytes)
+    images: dict[tuple[str, str], ImageStream]  # (camera, "color" | "depth") -> (stamp [ns], bytes)
     models: dict[str, CameraModel]
     states: list[ArmState]
     command_stamps: np.ndarray  # (C,) int64 [ns]
     commands: np.ndarray  # (C, 8): joints [rad] and gripper width [m] the gate sent
-    off_task: list[Interval] = field(default_factory=list)  # when the gate did not follow the task, by its statuses
+    off_task: list[OffTaskInterval] = field(default_factory=list)  # when the gate did not follow the task, by its statuses
     notes: list[str] = field(default_factory=list)  # what was left out of it when it was read, and why
 
     @property
@@ -156,17 +156,17 @@ class Episode:
         marked = [(begin, end) for begin, end in self.info.get("unusable", [])]
         return sorted(marked + [(begin, end) for begin, end, _ in self.off_task])
 
-    def sent(self, due: np.ndarray) -> Sent:
+    def sent(self, due: np.ndarray) -> SentCommands:
         """What the gate sent at moments ``due`` (T,) [ns] or next; past the end the last, which the arm holds."""
         stamps = self.command_stamps
         index = np.minimum(np.searchsorted(stamps, due), len(stamps) - 1)
-        return Sent(self.commands[index], stamps[index] - due <= self._silence())
+        return SentCommands(self.commands[index], stamps[index] - due <= self._silence())
 
-    def standing(self, at: np.ndarray) -> Sent:
+    def standing(self, at: np.ndarray) -> SentCommands:
         """What the gate sent last at moments ``at`` (T,) [ns]: what the arm was told to do then."""
         stamps = self.command_stamps
         index = np.maximum(np.searchsorted(stamps, at, "right") - 1, 0)
-        return Sent(self.commands[index], np.abs(at - stamps[index]) <= self._silence())
+        return SentCommands(self.commands[index], np.abs(at - stamps[index]) <= self._silence())
 
     def _silence(self) -> float:
         """[ns] without a command after which the gate sends none. Rows of other libraries have few commands."""
@@ -174,8 +174,8 @@ class Episode:
         return 3 * np.quantile(apart, 0.75) + _SILENT if len(apart) else np.inf
 
     def frame(self, camera: str, stamp: int, color, depth) -> Frame:
-        """The frame of ``color`` and ``depth``, each a ``Picture`` or its bytes. Raises InputError for no images."""
-        color, depth = (image.data if isinstance(image, Picture) else image for image in (color, depth))
+        """The frame of ``color`` and ``depth``, each a ``StreamImage`` or its bytes. Raises InputError for no images."""
+        color, depth = (image.data if isinstance(image, StreamImage) else image for image in (color, depth))
         try:
             rgb = cv2.imdecode(color, cv2.IMREAD_COLOR)
             mm = cv2.imdecode(depth[len(DEPTH_HEADER) :], cv2.IMREAD_UNCHANGED)
@@ -238,14 +238,14 @@ def read_episode(path: Path) -> Episode:
         changed = [name for name, known in info["sha256"].items() if sha256(path / name) != known]
         if changed or not info["sha256"]:
             raise ValueError(f"not the file that was recorded: {changed}")
-        return _assemble(path, info, Streams(path / "bag"))
+        return _assemble(path, info, EpisodeStreams(path / "bag"))
     except InputError as error:
         raise InputError(f"episode {path} cannot be used: {error}") from None
     except DAMAGE as error:
         raise InputError(f"episode {path} is damaged ({error!r}); collect or copy it again") from None
 
 
-def _assemble(path: Path, info: dict, streams: Streams) -> Episode:
+def _assemble(path: Path, info: dict, streams: EpisodeStreams) -> Episode:
     cameras = {name: Camera.from_dict(values) for name, values in info["cameras"].items()}
     images, models = {}, {}
     for name, prefix in ((name, camera.prefix) for name, camera in cameras.items()):
@@ -272,7 +272,7 @@ def _assemble(path: Path, info: dict, streams: Streams) -> Episode:
 def moments(episode: Episode) -> Iterator[tuple[int, dict[str, tuple], ArmState]]:
     """Stamp, pairs and state of every moment: the images go through the same ``Sync`` the policy node uses.
 
-    A pair is (stamp, colour, depth), both a ``Picture`` that is not yet read. As in the policy node, joints count only
+    A pair is (stamp, colour, depth), both a ``StreamImage`` that is not yet read. As in the policy node, joints count only
     where the gripper's opening is known.
     """
     cameras = tuple(episode.info["cameras"])
@@ -285,7 +285,7 @@ def moments(episode: Episode) -> Iterator[tuple[int, dict[str, tuple], ArmState]
     states = (state for state in episode.states if np.isfinite(state.width))
     state = next(states, None)
     for i, (stamp, camera, kind, k) in enumerate(arrivals):
-        sync.image(camera, kind, stamp, Picture(episode.images[camera, kind], k))
+        sync.image(camera, kind, stamp, StreamImage(episode.images[camera, kind], k))
         while state is not None and state.stamp <= stamp:
             sync.joints(state)
             state = next(states, None)

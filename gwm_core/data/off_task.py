@@ -13,7 +13,7 @@ GAP = 50_000_000  # [ns] between two commands; the gate sends one every 10 ms
 _SAME_PERIOD = 20_000_000  # [ns] before a status: the command of the gate's period that the status ends
 
 
-class Interval(NamedTuple):
+class OffTaskInterval(NamedTuple):
     """Both ends belong to it."""
 
     begin: int  # [ns]
@@ -23,7 +23,7 @@ class Interval(NamedTuple):
 
 def off_task_intervals(
     statuses: Sequence[tuple[int, Mapping[str, str]]], command_stamps: np.ndarray, span: tuple[int, int]
-) -> list[Interval]:
+) -> list[OffTaskInterval]:
     """What of an episode no demonstration may be learnt from, by what the gate said of itself.
 
     Args:
@@ -51,10 +51,10 @@ def off_task_intervals(
             runs[-1] = (runs[-1][0], after, why)
         else:
             runs.append((begin, after, why))
-    found: list[Interval] = []
+    found: list[OffTaskInterval] = []
     for begin, after, why in runs:
         parts = [(begin, after)] if why else _without_commands(begin, after, command_stamps)
-        found += [Interval(int(a), int(b) - 1, why or "no command recorded") for a, b in parts]
+        found += [OffTaskInterval(int(a), int(b) - 1, why or "no command recorded") for a, b in parts]
     return found
 
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from gwm_core import topics
-from gwm_core.data.bag import Picture
+from gwm_core.data.bag import StreamImage
 from gwm_core.data.episode import Episode, EpisodeWriter, moments
 from gwm_core.data.ros_messages import DEPTH_HEADER, camera_info, encoded_color, encoded_depth, joint_state
 from gwm_core.data.time_grid import on_grid, rate, stretches
@@ -34,7 +34,7 @@ COLUMNS = {  # name -> what its numbers are: [m], [rad], [rad/s]
 
 
 @dataclass(frozen=True)
-class Table:
+class ResampledEpisode:
     """T rows of one episode.
 
     Attributes:
@@ -55,10 +55,10 @@ class Table:
         return len(self.usable)
 
 
-class Column(Sequence):
+class ImageColumn(Sequence):
     """Encoded images that are read from the disk one by one."""
 
-    def __init__(self, pictures: list[Picture], header: int = 0):
+    def __init__(self, pictures: list[StreamImage], header: int = 0):
         self._pictures, self._header = pictures, header  # ``header`` [bytes] is left out of each
 
     def __len__(self) -> int:
@@ -75,12 +75,12 @@ class Column(Sequence):
     __hash__ = None
 
 
-def tabulate(episode: Episode, fps: int = round(1 / CHUNK_DT)) -> Table:
+def tabulate(episode: Episode, fps: int = round(1 / CHUNK_DT)) -> ResampledEpisode:
     """The longest of the tables of an episode. Raises as ``tables``."""
     return max(tables(episode, fps), key=len)
 
 
-def tables(episode: Episode, fps: int = round(1 / CHUNK_DT)) -> list[Table]:
+def tables(episode: Episode, fps: int = round(1 / CHUNK_DT)) -> list[ResampledEpisode]:
     """The rows of an episode at ``fps``, a table for each stretch in which one follows another.
 
     A row that no other follows or goes before stays behind, where there are others.
@@ -107,7 +107,7 @@ def _of_stretch(info: dict, k: int, count: int) -> dict:
     return info | {"stretch": [k + 1, count], **outcome}
 
 
-def _table(episode: Episode, fps: int, info: dict, rows: list[tuple]) -> Table:
+def _table(episode: Episode, fps: int, info: dict, rows: list[tuple]) -> ResampledEpisode:
     at = np.array([stamp for stamp, _, _ in rows])
     sent = episode.sent(at + round(1e9 / fps))
     states = [state for _, _, state in rows]
@@ -123,14 +123,14 @@ def _table(episode: Episode, fps: int, info: dict, rows: list[tuple]) -> Table:
     spoilt = [(at >= begin) & (at <= end) for begin, end in episode.unusable]
     usable = sent.known & ~np.any([np.zeros(len(at), bool), *spoilt], axis=0)
     pairs = {camera: [pairs[camera] for _, pairs, _ in rows] for camera in episode.cameras}
-    return Table(
+    return ResampledEpisode(
         fps, info, episode.intrinsics, {name: np.float32(values) for name, values in columns.items()}, usable,
-        {camera: Column([color for _, color, _ in found]) for camera, found in pairs.items()},
-        {camera: Column([depth for _, _, depth in found], len(DEPTH_HEADER)) for camera, found in pairs.items()},
+        {camera: ImageColumn([color for _, color, _ in found]) for camera, found in pairs.items()},
+        {camera: ImageColumn([depth for _, _, depth in found], len(DEPTH_HEADER)) for camera, found in pairs.items()},
     )  # fmt: skip
 
 
-def write_table(table: Table, folder: Path) -> Path:
+def write_table(table: ResampledEpisode, folder: Path) -> Path:
     """Write rows as an episode that reads as any other; the rows of ``tabulate`` at the same rate are these."""
     writer, step = EpisodeWriter(folder, table.info), round(1e9 / table.fps)
     prefixes = {name: camera["prefix"] for name, camera in table.info["cameras"].items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from gwm_core import topics
-from gwm_core.data.bag import Bag, Pictures, Received
+from gwm_core.data.bag import Bag, ImageStream, LoggedMessage
 from gwm_core.data.ros_messages import deserialize
 from gwm_core.errors import InputError
 
@@ -20,7 +20,7 @@ _AHEAD = 1_000_000_000  # [ns] that stamps run ahead of the log time by
 
 
 @dataclass
-class Stream:
+class TopicStream:
     """The messages of a topic: stamps and log times [ns], numbers in the bag, and what is kept of each."""
 
     kind: str
@@ -36,18 +36,18 @@ class Stream:
             setattr(self, name, [values[k] for k in np.arange(len(values))[keep]])
 
 
-class Streams:
+class EpisodeStreams:
     """What a bag holds for an episode.
 
     Attributes:
-        of: topic -> ``Stream``. infos: topic -> CameraInfo, the first that is calibrated, or the last.
+        of: topic -> ``TopicStream``. infos: topic -> CameraInfo, the first that is calibrated, or the last.
         notes: what was left out of the streams, and why.
     """
 
     def __init__(self, folder: Path):
         """Raises ``bag.DAMAGE``; InputError for stamps that do not agree."""
         self._bag = Bag(folder)
-        self.of: dict[str, Stream] = {}
+        self.of: dict[str, TopicStream] = {}
         self.infos: dict = {}
         self.notes: list[str] = []
         self._names: dict[tuple[str, ...], tuple[str, ...]] = {}
@@ -56,7 +56,7 @@ class Streams:
             self._add(number, message)
         self._unite()
 
-    def _add(self, number: int, message: Received) -> None:
+    def _add(self, number: int, message: LoggedMessage) -> None:
         content = None if message.kind == _IMAGE else deserialize(message.content, message.kind)
         if message.kind == _INFO:
             self._info_stamps.append(message.stamp)
@@ -71,7 +71,7 @@ class Streams:
             row = self._names.setdefault(names, names), content.position, content.velocity
         else:
             row = {pair.key: pair.value for pair in content.status[0].values if pair.key in ("state", "cause", "plan")}
-        stream = self.of.setdefault(message.topic, Stream(message.kind))
+        stream = self.of.setdefault(message.topic, TopicStream(message.kind))
         stream.stamps.append(message.stamp)
         stream.logged.append(message.logged)
         stream.order.append(number)
@@ -91,7 +91,7 @@ class Streams:
                 self.notes.append(f"{topic}: {more} of {len(stream.stamps)} have the stamp of another, left out")
             stream.take(first)
 
-    def _cut(self, joints: Stream) -> None:
+    def _cut(self, joints: TopicStream) -> None:
         """Keep the longest stretch between two settings of the clock, in all streams."""
         stamps = np.array(joints.stamps)
         if ahead := _set_ahead(stamps, np.array(joints.logged)):
@@ -112,7 +112,7 @@ class Streams:
             f"of {sum(seconds):.1f} s left out"
         )
 
-    def _pieces(self, topic: str, stream: Stream, jumps: np.ndarray, order: list[int]) -> np.ndarray:
+    def _pieces(self, topic: str, stream: TopicStream, jumps: np.ndarray, order: list[int]) -> np.ndarray:
         """How often the clock was set back before each message."""
         own = _times_set_back(np.array(stream.stamps))
         if len(own) and own[-1] == len(jumps):
@@ -137,14 +137,14 @@ class Streams:
                 velocity[k] = velocities[orders[given]]
         return np.array(stream.stamps, np.int64), position, velocity
 
-    def pictures(self, topic: str) -> Pictures:
+    def pictures(self, topic: str) -> ImageStream:
         """The images of a topic."""
         stream = self._found(topic)
-        return Pictures(self._bag, topic, stream.kind, stream.stamps, stream.rows)
+        return ImageStream(self._bag, topic, stream.kind, stream.stamps, stream.rows)
 
     def statuses(self) -> list[tuple[int, dict[str, str]]]:
         """Stamp [ns] and values of what the gate said of itself."""
-        stream = self.of.get(topics.STATUS, Stream(""))
+        stream = self.of.get(topics.STATUS, TopicStream(""))
         return list(zip(stream.stamps, stream.rows))
 
     def span(self) -> tuple[int, int]:
@@ -152,7 +152,7 @@ class Streams:
         ends = [stream.stamps[k] for stream in self.of.values() for k in (0, -1) if stream.stamps]
         return min([*ends, *self._info_stamps]), max(ends)
 
-    def _found(self, topic: str) -> Stream:
+    def _found(self, topic: str) -> TopicStream:
         if topic not in self.of or not self.of[topic].stamps:
             raise InputError(f"nothing was recorded on {topic}")
         return self.of[topic]

@@ -10,11 +10,11 @@ import numpy as np
 
 from gwm_core.data.episode import TRASH, broken, list_episodes, read_info
 from gwm_core.data.episode_recovery import unfinished
-from gwm_core.data.resampled_episode import COLUMNS, Table
+from gwm_core.data.resampled_episode import COLUMNS, ResampledEpisode
 
 
 @dataclass(frozen=True)
-class Group:
+class TaskGroup:
     """Episodes of one task and outcome."""
 
     task: str
@@ -25,7 +25,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Overview:
+class DatasetSummary:
     """Of the episodes in and below a folder.
 
     Attributes:
@@ -33,13 +33,13 @@ class Overview:
         unfinished: those that were never closed. trash: how many are in the trash.
     """
 
-    groups: list[Group]
+    groups: list[TaskGroup]
     broken: dict[Path, str]
     unfinished: list[Path]
     trash: int
 
 
-def overview(folder: Path) -> Overview:
+def overview(folder: Path) -> DatasetSummary:
     """What there is in and below ``folder``."""
     groups: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     wrong = {}
@@ -51,12 +51,12 @@ def overview(folder: Path) -> Overview:
         outcome = {True: "success", False: "failed"}.get(info.get("success"), "unrated")
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         groups[str(info.get("task", "?")), outcome].append((size / 1e6, float(info.get("seconds", 0.0))))
-    rows = [Group(*key, len(found), *np.sum(found, axis=0).tolist()) for key, found in sorted(groups.items())]
+    rows = [TaskGroup(*key, len(found), *np.sum(found, axis=0).tolist()) for key, found in sorted(groups.items())]
     trash = sum(1 for path in Path(folder).rglob(TRASH) if path.is_dir() for _ in path.iterdir())
-    return Overview(rows, wrong, unfinished(folder), trash)
+    return DatasetSummary(rows, wrong, unfinished(folder), trash)
 
 
-def statistics(tables: list[Table]) -> dict[str, dict[str, list[float]]]:
+def statistics(tables: list[ResampledEpisode]) -> dict[str, dict[str, list[float]]]:
     """Column -> least, greatest, mean and standard deviation of every number, over all rows of some episodes."""
     found = {}
     for column, names in COLUMNS.items():

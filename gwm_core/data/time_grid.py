@@ -68,7 +68,7 @@ def stretches(stamps: np.ndarray, step: int = STEP) -> list[slice]:
     return [slice(begin, end) for begin, end in zip([0, *ends[:-1]], ends) if end > begin]
 
 
-class Rate(NamedTuple):
+class StreamRate(NamedTuple):
     """How often moments came, and where none did."""
 
     hz: float
@@ -80,17 +80,17 @@ class Rate(NamedTuple):
         return f"{text} with {self.gaps} gaps, the longest {self.longest:.2f} s" if self.gaps else text
 
 
-def rate(stamps: np.ndarray) -> Rate:
+def rate(stamps: np.ndarray) -> StreamRate:
     """Of moments (M,) [ns]. A gap is longer than one and a half of the usual distance."""
     apart = np.diff(stamps) * 1e-9
     if not len(apart):
-        return Rate(0.0, 0, 0.0)
+        return StreamRate(0.0, 0, 0.0)
     usual = float(np.median(apart))
     gaps = apart[apart > 1.5 * usual]
-    return Rate(1 / max(usual, 1e-9), len(gaps), float(gaps.max(initial=0.0)))
+    return StreamRate(1 / max(usual, 1e-9), len(gaps), float(gaps.max(initial=0.0)))
 
 
-def refuse_short(what: str, length: int, longest: int, measured: Rate | None = None) -> InputError:
+def refuse_short(what: str, length: int, longest: int, measured: StreamRate | None = None) -> InputError:
     """What to raise where nothing goes on for ``length`` moments, ``longest`` at most: why, and what would help."""
     why = f"; {measured}" if measured else ""
     slow = measured is not None and measured.hz < 1 / (STEP * 1e-9 * (1 + _NEAR))

@@ -14,15 +14,15 @@ from gwm_core.evaluation.policy_eval import EvalConfig, evaluate
 from gwm_core.evaluation.stats.success_rates import paired_interval
 from gwm_core.files.json_files import to_json
 from gwm_core.model.config import PolicyConfig, TrainConfig
-from gwm_core.runtime.world_features import Foresight
-from gwm_core.training.datasets.policy_samples import Samples, load_samples, refuse_reserved
+from gwm_core.runtime.world_features import WorldFeatures
+from gwm_core.training.datasets.policy_samples import PolicySamples, load_samples, refuse_reserved
 from gwm_core.training.train import train_policy
 
 WITH, WITHOUT = "with", "without"
 
 
 @dataclass(frozen=True)
-class Study:
+class FeatureStudy:
     """What is compared: ``seeds`` trainings for each number of demonstrations, judged on the same ``trials``."""
 
     data: Path  # episodes of one task
@@ -40,14 +40,14 @@ class Study:
     renderer: str
 
 
-def compare(study: Study, progress: Callable[[int, int], None] = lambda *_: None) -> list[dict]:
+def compare(study: FeatureStudy, progress: Callable[[int, int], None] = lambda *_: None) -> list[dict]:
     """A row for each number of demonstrations: rates with and without features, difference, and its 95 % interval.
 
     What is trained and tried is kept in ``study.out``; an interrupted study goes on. Raises InputError where another
     study is kept there, or episodes have seeds that nothing is trained on.
     """
     refuse_reserved([study.data])
-    foresight = Foresight(study.world)
+    foresight = WorldFeatures(study.world)
     _keep(study)
     seen = replace(study.policy, lift=foresight.lift_config)
     configs = {WITHOUT: seen, WITH: replace(seen, foresight=foresight.channels)}
@@ -68,7 +68,7 @@ def compare(study: Study, progress: Callable[[int, int], None] = lambda *_: None
     return rows
 
 
-def _keep(study: Study) -> None:
+def _keep(study: FeatureStudy) -> None:
     """Note in ``study.out`` what is not to change when the study goes on: everything but how much of it is done."""
     same = replace(study, out=Path(), demos=(), seeds=0, processes=0)
     note = f"{same} {(study.world / 'world.json').read_text()}"
@@ -80,7 +80,7 @@ def _keep(study: Study) -> None:
 
 
 def _successes(
-    study: Study, config: PolicyConfig, name: str, demos: int, seed: int, samples: dict[str, Samples]
+    study: FeatureStudy, config: PolicyConfig, name: str, demos: int, seed: int, samples: dict[str, PolicySamples]
 ) -> list[bool]:
     """Which trials a policy wins that saw ``demos`` episodes; one more is for validation. Fills ``samples`` by name."""
     folder = study.out / f"{study.task}_{study.difficulty}_{demos}_{name}_{seed}"
@@ -104,10 +104,10 @@ def _successes(
     return won
 
 
-def _first(samples: Samples, episodes: int) -> Samples:
+def _first(samples: PolicySamples, episodes: int) -> PolicySamples:
     """The samples of the first ``episodes``. Raises InputError for fewer."""
     there = int(samples.episode.max()) + 1
     if there < episodes:
         raise InputError(f"{there} episodes are too few: {episodes} are wanted, one of them for validation")
     kept = samples.episode < episodes
-    return Samples(**{name: a[kept] for name, a in vars(samples).items() if a is not None})
+    return PolicySamples(**{name: a[kept] for name, a in vars(samples).items() if a is not None})

@@ -13,13 +13,13 @@ from gwm_core.geometry.kinematics import fk
 from gwm_core.model.inputs import proprioception
 from gwm_core.runtime.planner import Planner
 from gwm_core.runtime.policy_runner import PolicyRunner
-from gwm_core.sim.rollout import World, rollout
+from gwm_core.sim.rollout import SimEnvironment, rollout
 from gwm_core.sim.tasks import TASKS, sample_layout
 from gwm_core.training.datasets.policy_samples import lift_moments
 from gwm_core.types import ArmState, Observation
 
 
-class Moment(NamedTuple):
+class GoldenInput(NamedTuple):
     """The arguments of ``PolicyRunner.rows``: scene (N, 14), proprio (11,), pose (4, 4) and the number of the task."""
 
     scene: np.ndarray
@@ -43,12 +43,12 @@ class _Watched:
         return self.actor.act(scene, observation)
 
 
-def simulated(actor: PolicyRunner, count: int, seed: int, renderer: str) -> list[Moment]:
+def simulated(actor: PolicyRunner, count: int, seed: int, renderer: str) -> list[GoldenInput]:
     """``count`` moments of simulated episodes, a share of each task. Raises InputError where none can be simulated."""
     tasks = [task for task in actor.tasks if task in TASKS]
     if not tasks:
         raise InputError(f"{', '.join(actor.tasks)} cannot be simulated: name recorded episodes with --data")
-    watched, world, found = _Watched(actor), World(renderer=renderer), []
+    watched, world, found = _Watched(actor), SimEnvironment(renderer=renderer), []
     planner, shares = Planner(watched, actor.lift_config), np.diff(np.linspace(0, count, len(tasks) + 1).astype(int))
     for task, share in zip(tasks, shares):
         watched.moments, episode = [], seed
@@ -59,7 +59,7 @@ def simulated(actor: PolicyRunner, count: int, seed: int, renderer: str) -> list
     return found
 
 
-def recorded(actor: PolicyRunner, count: int, folder: Path) -> list[Moment]:
+def recorded(actor: PolicyRunner, count: int, folder: Path) -> list[GoldenInput]:
     """``count`` moments of recorded episodes of the policy's tasks."""
     found = []
     for path in list_episodes(folder):
@@ -76,10 +76,10 @@ def recorded(actor: PolicyRunner, count: int, folder: Path) -> list[Moment]:
     return _spread(found, count)
 
 
-def _moment(scene: np.ndarray, state: ArmState, task: int) -> Moment:
-    return Moment(scene.astype(np.float32), proprioception(state), fk(state.q), task)
+def _moment(scene: np.ndarray, state: ArmState, task: int) -> GoldenInput:
+    return GoldenInput(scene.astype(np.float32), proprioception(state), fk(state.q), task)
 
 
-def _spread(found: list[Moment], count: int) -> list[Moment]:
+def _spread(found: list[GoldenInput], count: int) -> list[GoldenInput]:
     """``count`` of them, evenly apart."""
     return [found[i] for i in np.linspace(0, len(found) - 1, count).astype(int)]

@@ -16,9 +16,9 @@ from torch import Tensor
 from gwm_core.errors import InputError
 from gwm_core.evaluation.world_model_eval import commanded, windows
 from gwm_core.model.vae import VAE
-from gwm_core.model.world_model import World
+from gwm_core.model.world_model import WorldModel
 from gwm_core.scene.lift import LiftConfig
-from gwm_core.training.datasets.clips import Clips
+from gwm_core.training.datasets.clips import SceneClips
 from gwm_core.training.datasets.latents import encode_clips
 
 _FEATURES = 256  # of a token; four times as many of a scene
@@ -27,7 +27,7 @@ _WINDOWS = 600  # of training
 _SOME = 16  # windows rolled out at once
 
 
-class Probe:
+class GripperProbe:
     """Position of the gripper (..., 3) [m] from latents (..., K, D)."""
 
     def __init__(self, z: np.ndarray, positions: np.ndarray, episode: np.ndarray):
@@ -80,14 +80,14 @@ def shuffle(count: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def rolled(world: World, history: Tensor, actions: np.ndarray) -> np.ndarray:
+def rolled(world: WorldModel, history: Tensor, actions: np.ndarray) -> np.ndarray:
     """Imagined latents (B, H, K, D) float32 after histories (B, context, K, D), for actions (B, H + 1, 10)."""
     pairs = zip(history.split(_SOME), torch.from_numpy(actions).split(_SOME))
     return torch.cat([world.rollout(past, given)[0] for past, given in pairs]).numpy()
 
 
 def action_test(
-    world: World, vae: VAE, clips: Clips, known: Clips, horizon: int, stride: int = 1,
+    world: WorldModel, vae: VAE, clips: SceneClips, known: SceneClips, horizon: int, stride: int = 1,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> dict:  # fmt: skip
     """Medians over windows of ``clips`` of the distance [mm] from the probe's to the measured gripper.
@@ -108,7 +108,7 @@ def action_test(
     index = starts[:, None] + np.arange(length)
     seen = shows_gripper(known, index, vae.config.lift)
     z = encode_clips(vae, known, starts, length, progress).float().numpy()
-    probe = Probe(z[seen], known.poses[index][seen, :3], known.episode[index][seen])
+    probe = GripperProbe(z[seen], known.poses[index][seen, :3], known.episode[index][seen])
 
     starts = windows(clips, context, horizon, stride)
     if len(starts) < 2:
@@ -134,7 +134,7 @@ def action_test(
     return {"probe_mm": float(own)} | {name: values.tolist() for name, values in lists.items()}
 
 
-def shows_gripper(clips: Clips, index: np.ndarray, config: LiftConfig) -> np.ndarray:
+def shows_gripper(clips: SceneClips, index: np.ndarray, config: LiftConfig) -> np.ndarray:
     """Whether the tool centre point lies in the workspace at moments ``index`` of any shape."""
     points = clips.poses[index, :3]
     return np.all((points > config.low) & (points < config.high), axis=-1)

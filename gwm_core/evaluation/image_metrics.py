@@ -38,7 +38,7 @@ def similarity(image: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 @dataclass
-class Scores:
+class ImageScores:
     """Sums over pixels for every episode, region, step and method."""
 
     episodes: int

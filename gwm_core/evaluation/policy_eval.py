@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from gwm_core.errors import InputError
 from gwm_core.runtime.planner import Planner
 from gwm_core.sim.planners import make_planner
-from gwm_core.sim.rollout import MEASURED_LATENCY, RolloutConfig, Trial, World, rollout
+from gwm_core.sim.rollout import MEASURED_LATENCY, RolloutConfig, SimEnvironment, Trial, rollout
 from gwm_core.sim.tasks import sample_layout
 from gwm_core.worker_processes import workers
 
@@ -29,7 +29,7 @@ class EvalConfig:
     precision: str = "auto"
 
 
-_worlds: dict[bool, World] = {}  # with cameras, and without
+_worlds: dict[bool, SimEnvironment] = {}  # with cameras, and without
 _planners: dict[EvalConfig, Planner] = {}
 
 
@@ -41,7 +41,7 @@ def _trial(job: tuple[EvalConfig, int]) -> Trial:
     planner = _planners[same]
     sees = planner.policy.sees == "scene"
     if sees not in _worlds:
-        _worlds[sees] = World(renderer=config.renderer, cameras=sees)
+        _worlds[sees] = SimEnvironment(renderer=config.renderer, cameras=sees)
     plan = RolloutConfig(latency=config.latency, replan_every=config.replan_every)
     return rollout(_worlds[sees], planner, sample_layout(config.task, seed, config.difficulty), plan)
 

@@ -14,11 +14,11 @@ import numpy as np
 
 from gwm_core.geometry.kinematics import HOME_Q, Unreachable, fk, solve, to_rows
 from gwm_core.runtime.planner import Planner
-from gwm_core.runtime.world_runner import Imagination
+from gwm_core.runtime.world_runner import WorldRunner
 from gwm_core.scene.gaussians import MEANS
 from gwm_core.scene.lift import lift
 from gwm_core.sim.planners import make_planner
-from gwm_core.sim.rollout import World
+from gwm_core.sim.rollout import SimEnvironment
 from gwm_core.sim.tasks import sample_layout
 from gwm_core.types import CHUNK_DT, OPEN_WIDTH, ArmState, Observation
 from gwm_core.worker_processes import workers
@@ -31,7 +31,7 @@ _SKIN, _FEW = 0.004, 6  # [m] of the fingers themselves, and Gaussians that are 
 
 
 @dataclass(frozen=True)
-class Imagined:
+class ImaginedTrial:
     """What came of an imagined trial. ``done``: the head's value, 0 to 1, after every step of 0.1 s."""
 
     seed: int
@@ -40,18 +40,18 @@ class Imagined:
     done: list[float]
 
 
-class Dream:
+class WorldModelEnvironment:
     """A world model in which policies are tried. Use it in one thread."""
 
     def __init__(self, model: Path, renderer: str = "egl"):
-        self._imagination = Imagination(model)
-        self._world = World(renderer=renderer)
+        self._imagination = WorldRunner(model)
+        self._world = SimEnvironment(renderer=renderer)
 
     def planner(self, policy: str) -> Planner:
         """The policy, with scenes as large as the world model wants them."""
         return make_planner(policy, gaussians=self._imagination.lift_config.count)
 
-    def trial(self, planner: Planner, task: str, seed: int, difficulty: str) -> Imagined:
+    def trial(self, planner: Planner, task: str, seed: int, difficulty: str) -> ImaginedTrial:
         """One trial from the start of a seed. Deterministic."""
         imagine, sim = self._imagination, self._world.sim
         layout = sample_layout(task, seed, difficulty)
@@ -75,24 +75,24 @@ class Dream:
             width = gripped(scene, fk(q[-1]), float(row[9]))
             stamp = state.stamp + round(len(rows) * CHUNK_DT * 1e9)
             state = ArmState(stamp, q[-1], np.zeros(7), width, float(row[9]))
-        return Imagined(seed, _lasts(done), len(done) * CHUNK_DT, done)
+        return ImaginedTrial(seed, _lasts(done), len(done) * CHUNK_DT, done)
 
 
 Job = tuple[str, str, str, str, int, str]  # model, policy, task, difficulty, seed, renderer
-_dreams: dict[str, Dream] = {}
+_dreams: dict[str, WorldModelEnvironment] = {}
 _planners: dict[tuple[str, str], Planner] = {}
 
 
-def _trial(job: Job) -> Imagined:
+def _trial(job: Job) -> ImaginedTrial:
     model, policy, task, difficulty, seed, renderer = job
     if model not in _dreams:
-        _dreams[model] = Dream(Path(model), renderer)
+        _dreams[model] = WorldModelEnvironment(Path(model), renderer)
     if (model, policy) not in _planners:
         _planners[model, policy] = _dreams[model].planner(policy)
     return _dreams[model].trial(_planners[model, policy], task, seed, difficulty)
 
 
-def imagine_trials(jobs: list[Job], processes: int, progress: Callable[[], None] = lambda: None) -> list[Imagined]:
+def imagine_trials(jobs: list[Job], processes: int, progress: Callable[[], None] = lambda: None) -> list[ImaginedTrial]:
     """Run them, in order."""
     done = []
     with workers(processes, len(jobs)) as pool:

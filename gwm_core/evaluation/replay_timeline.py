@@ -27,7 +27,7 @@ _WANTED = ("sensor_msgs/msg/CompressedImage", "std_msgs/msg/Float64MultiArray", 
 
 
 @dataclass
-class Replay:
+class ReplayTimeline:
     """An episode to look at. Times in seconds since its first frame.
 
     Attributes:
@@ -50,7 +50,7 @@ class Replay:
         return frames[max(bisect_right([time for time, _ in frames], at) - 1, 0)][1]
 
 
-def read_replay(path: Path) -> Replay:
+def read_replay(path: Path) -> ReplayTimeline:
     """Read an episode as the recorder writes it. Raises InputError for a damaged one."""
     try:
         info = json.loads((path / INFO).read_text())
@@ -59,7 +59,7 @@ def read_replay(path: Path) -> Replay:
         color = {name: streams[topics.color(camera.prefix) + "/compressed"] for name, camera in cameras.items()}
         begun = min(frames[0][0] for frames in color.values())
         observed = {name: _thinned([(s - begun) * 1e-9, m.data] for s, m in frames) for name, frames in color.items()}
-        replay = Replay(info, tuple(cameras), observed, _imagined(streams, (*cameras, topics.AFAR), begun))
+        replay = ReplayTimeline(info, tuple(cameras), observed, _imagined(streams, (*cameras, topics.AFAR), begun))
         for stamp, message in streams.get(topics.DIVERGENCE, []):
             values = topics.named_numbers((dim.label for dim in message.layout.dim), message.data)
             replay.divergence.append(((values.pop("plan", stamp) - begun) * 1e-9, values))
@@ -113,7 +113,7 @@ def _thinned(frames) -> list[tuple[float, bytes]]:
     return kept
 
 
-def page_data(replays: dict[str, Replay]) -> str:
+def page_data(replays: dict[str, ReplayTimeline]) -> str:
     """JSON of episodes by name, for the page: pictures as base64, times rounded to milliseconds."""
 
     def jpeg(data: bytes) -> str:

@@ -12,15 +12,15 @@ import torch
 from gwm_core.data.contact_sheet import caption
 from gwm_core.data.episode import read_episode
 from gwm_core.errors import InputError, one_of
-from gwm_core.evaluation.image_metrics import Scores
-from gwm_core.evaluation.world_model_eval import WORLD, commanded, drawn, imagine, windows
+from gwm_core.evaluation.image_metrics import ImageScores
+from gwm_core.evaluation.world_model_eval import WORLD, commanded, rendered, imagine, windows
 from gwm_core.geometry.camera import intrinsics, look_at
 from gwm_core.model.vae import VAE
-from gwm_core.model.world_model import World
+from gwm_core.model.world_model import WorldModel
 from gwm_core.runtime.world_runner import EYE
-from gwm_core.scene.build import draw
+from gwm_core.scene.build import render_scene
 from gwm_core.scene.lift import LiftConfig
-from gwm_core.training.datasets.clips import SIDE, Clips, episode_clips
+from gwm_core.training.datasets.clips import SIDE, SceneClips, episode_clips
 from gwm_core.training.vae_reconstruction import chamfer
 from gwm_core.types import CHUNK_DT
 
@@ -30,21 +30,21 @@ _SLOWER = 0.5  # the film's speed over the robot's
 
 
 @dataclass
-class Film:
+class RolloutVideo:
     """Four tiles (4, h, w, 3) uint8 RGB for each of H steps, and the figures of each step."""
 
     tiles: np.ndarray  # (H, 4, h, w, 3): observed, imagined, then both scenes from ``EYE``
     figures: dict
 
 
-def read_clips(path: Path, config: LiftConfig) -> tuple[Clips, tuple[str, ...]]:
+def read_clips(path: Path, config: LiftConfig) -> tuple[SceneClips, tuple[str, ...]]:
     """The clips of one episode and the names of its cameras."""
     episode = read_episode(path)
     arrays = episode_clips(episode, config)
-    return Clips(**arrays, episode=np.zeros(len(arrays["stamps"]), np.int64)), tuple(episode.info["cameras"])
+    return SceneClips(**arrays, episode=np.zeros(len(arrays["stamps"]), np.int64)), tuple(episode.info["cameras"])
 
 
-def choose_start(clips: Clips, context: int, horizon: int, seconds: float | None) -> int:
+def choose_start(clips: SceneClips, context: int, horizon: int, seconds: float | None) -> int:
     """Where a window begins whose last observed moment is ``seconds`` after the episode's first; mid-way if None.
 
     Raises InputError for a time from which there is no window.
@@ -62,15 +62,15 @@ def choose_start(clips: Clips, context: int, horizon: int, seconds: float | None
     return int(starts[nearest])
 
 
-def film(world: World, vae: VAE, clips: Clips, start: int, horizon: int, camera: int) -> Film:
+def film(world: WorldModel, vae: VAE, clips: SceneClips, start: int, horizon: int, camera: int) -> RolloutVideo:
     """Imagine ``horizon`` steps from the window that begins at ``start``, and draw them as ``camera`` and from afar."""
     now = start + world.config.context - 1
     futures = imagine(world, vae, clips, np.array([start]), commanded(clips, np.array([now]), horizon))
     methods, tiles, apart = (WORLD, "repeat_last", "round_trip"), [], []
-    scores = Scores(1, horizon, methods)
+    scores = ImageScores(1, horizon, methods)
     K = clips.Ks[now, camera]
     width = 2 * round(SIDE * K[1, 1] / K[0, 0] / 2)  # the camera's own pixels are square
-    for h, (images, truth, mask) in enumerate(drawn(futures, clips, 0, camera)):
+    for h, (images, truth, mask) in enumerate(rendered(futures, clips, 0, camera)):
         scores.add(0, h, images, truth, mask)
         scene, seen = futures.scenes[0, h], clips.scenes[now + 1 + h].astype(np.float32)
         apart.append(1e3 * chamfer(scene, torch.from_numpy(seen)))
@@ -85,10 +85,10 @@ def film(world: World, vae: VAE, clips: Clips, start: int, horizon: int, camera:
         "seconds": [round((h + 1) * CHUNK_DT, 3) for h in range(horizon)],
         "done": futures.heads[0, :, 1].tolist(),
     }
-    return Film(np.array(tiles), figures | scores.figures(WORLD) | {"chamfer_mm": apart})
+    return RolloutVideo(np.array(tiles), figures | scores.figures(WORLD) | {"chamfer_mm": apart})
 
 
-def write_film(film: Film, folder: Path) -> tuple[Path, Path]:
+def write_film(film: RolloutVideo, folder: Path) -> tuple[Path, Path]:
     """Write ``imagine.png``, a column for each of some steps, and ``imagine.mp4``; returns both paths."""
     sheet, video = Path(folder) / "imagine.png", Path(folder) / "imagine.mp4"
     steps = np.unique(np.linspace(0, len(film.tiles) - 1, COLUMNS).round().astype(int))
@@ -112,7 +112,7 @@ def camera_index(names: tuple[str, ...], name: str | None) -> int:
 def _from_afar(scene: np.ndarray, vae: VAE, width: int) -> np.ndarray:
     """The scene (N, 14) from ``EYE``, on paper."""
     T = look_at(EYE, vae.middle.tolist())
-    image, alpha = draw(scene, intrinsics(width, SIDE, FOV), T, width, SIDE)
+    image, alpha = render_scene(scene, intrinsics(width, SIDE, FOV), T, width, SIDE)
     return image + (1 - alpha)[..., None] * PAPER
 
 

@@ -10,13 +10,13 @@ import numpy as np
 
 from gwm_core.errors import InputError
 from gwm_core.evaluation.policy_eval import EvalConfig, run_trials
-from gwm_core.evaluation.protocol.definition import Plan, Protocol, Slot, read_key
-from gwm_core.evaluation.protocol.journal import Entry, Journal, Outcome
+from gwm_core.evaluation.protocol.definition import Protocol, TrialOrder, TrialSlot, read_key
+from gwm_core.evaluation.protocol.journal import Journal, JournalEntry, TrialOutcome
 from gwm_core.evaluation.protocol.report import look
 from gwm_core.model.weights_file import digest
 from gwm_core.runtime.planner import Planner
 from gwm_core.sim.planners import make_planner
-from gwm_core.sim.rollout import Observer, Trial, World, rollout
+from gwm_core.sim.rollout import Observer, SimEnvironment, Trial, rollout
 from gwm_core.sim.tasks import sample_layout
 from gwm_core.types import Observation
 
@@ -41,7 +41,7 @@ def check_tasks(protocol: Protocol) -> None:
 
 
 def run(
-    plan: Plan, journal: Journal, folder: Path, processes: int, renderer: str, progress: Callable[[], None]
+    plan: TrialOrder, journal: Journal, folder: Path, processes: int, renderer: str, progress: Callable[[], None]
 ) -> None:
     """Make the trials that have no outcome yet, in order; a sequential protocol ends when it is decided."""
     names, waiting = read_key(plan, folder), journal.waiting()
@@ -56,12 +56,12 @@ def run(
             return
 
 
-def _config(plan: Plan, slot: Slot, names: dict[str, str], renderer: str) -> EvalConfig:
+def _config(plan: TrialOrder, slot: TrialSlot, names: dict[str, str], renderer: str) -> EvalConfig:
     policy = plan.protocol.policies[names[slot.code]]
     return EvalConfig(slot.task.task, policy, difficulty=slot.task.difficulty, renderer=renderer)
 
 
-def _outcome(trial: Trial) -> Outcome:
+def _outcome(trial: Trial) -> TrialOutcome:
     """By rule, not by eye: what the simulation knows."""
     stopped = {cause: count for cause, count in trial.stops.items() if count}
     if trial.success:
@@ -71,10 +71,10 @@ def _outcome(trial: Trial) -> Outcome:
     else:
         note = "lifted, not where it belongs in time" if trial.lifted else "never lifted"
     score = 1.0 if trial.success else LIFTED * trial.lifted
-    return Outcome(bool(trial.success), trial.seconds, score, note, violations=trial.violations)
+    return TrialOutcome(bool(trial.success), trial.seconds, score, note, violations=trial.violations)
 
 
-class Film(Observer):
+class AskedImages(Observer):
     """Keeps what the first camera saw whenever the policy was asked."""
 
     def __init__(self):
@@ -86,12 +86,12 @@ class Film(Observer):
             self.frames.append(observation.frames[0].color)
 
 
-def film(plan: Plan, entry: Entry, names: dict[str, str], renderer: str, pictures: int = 5) -> list[bytes]:
+def film(plan: TrialOrder, entry: JournalEntry, names: dict[str, str], renderer: str, pictures: int = 5) -> list[bytes]:
     """Run a trial again, which gives the same, and return pictures (JPEG) evenly from begin to end."""
     config = _config(plan, entry.slot, names, renderer)
     planner: Planner = make_planner(config.policy)
-    watched = Film()
+    watched = AskedImages()
     layout = sample_layout(config.task, entry.slot.seed, config.difficulty)
-    rollout(World(renderer=renderer), planner, layout, observer=watched)
+    rollout(SimEnvironment(renderer=renderer), planner, layout, observer=watched)
     chosen = np.linspace(0, len(watched.frames) - 1, min(pictures, len(watched.frames))).round().astype(int)
     return [cv2.imencode(".jpg", watched.frames[k][..., ::-1])[1].tobytes() for k in chosen]

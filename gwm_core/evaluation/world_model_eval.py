@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from gwm_core.errors import InputError
-from gwm_core.evaluation.image_metrics import Scores, masks
+from gwm_core.evaluation.image_metrics import ImageScores, masks
 from gwm_core.model.image_model import CONTEXT, ImageModel
 from gwm_core.model.vae import VAE
-from gwm_core.model.world_model import World
-from gwm_core.training.datasets.clips import Clips
+from gwm_core.model.world_model import WorldModel
+from gwm_core.training.datasets.clips import SceneClips
 from gwm_core.training.datasets.latents import encode_clips
 from gwm_core.training.train_image_model import pictures
 from gwm_core.training.vae_reconstruction import background, chamfer, picture
@@ -24,7 +24,7 @@ _SOME = 16  # windows rolled out at once
 
 
 @dataclass
-class Futures:
+class FutureScores:
     """What was imagined at moments ``now`` (B,) of clips, whose actions were carried out: H steps of 0.1 s."""
 
     now: np.ndarray  # (B,) index of the last moment that was observed
@@ -35,16 +35,16 @@ class Futures:
 
 
 @torch.no_grad()
-def imagine(world: World, vae: VAE, clips: Clips, starts: np.ndarray, actions: np.ndarray) -> Futures:
+def imagine(world: WorldModel, vae: VAE, clips: SceneClips, starts: np.ndarray, actions: np.ndarray) -> FutureScores:
     """Observe ``context`` moments from ``starts`` (B,), and roll out actions (B, H + 1, 10) commanded from then on."""
     context = world.config.context
     history = encode_clips(vae, clips, starts, context).float()
     latents, heads = world.rollout(history, torch.from_numpy(actions))
     scenes = vae.decode(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
-    return Futures(starts + context - 1, latents, heads, scenes, vae.decode(history[:, -1]))
+    return FutureScores(starts + context - 1, latents, heads, scenes, vae.decode(history[:, -1]))
 
 
-def windows(clips: Clips, context: int, horizon: int, stride: int) -> np.ndarray:
+def windows(clips: SceneClips, context: int, horizon: int, stride: int) -> np.ndarray:
     """Where ``context`` moments and ``horizon`` future ones begin (S,). Raises InputError where there are none."""
     starts = clips.starts(context + horizon)[::stride]
     if not len(starts):
@@ -52,13 +52,13 @@ def windows(clips: Clips, context: int, horizon: int, stride: int) -> np.ndarray
     return starts
 
 
-def commanded(clips: Clips, now: np.ndarray, horizon: int) -> np.ndarray:
+def commanded(clips: SceneClips, now: np.ndarray, horizon: int) -> np.ndarray:
     """Actions (B, H + 1, 10) that were commanded at the moments ``now`` (B,) and the ``horizon`` after them."""
     return clips.actions[now[:, None] + np.arange(horizon + 1)]
 
 
 @torch.no_grad()
-def predicted(model: ImageModel, clips: Clips, now: np.ndarray, horizon: int, camera: int) -> np.ndarray:
+def predicted(model: ImageModel, clips: SceneClips, now: np.ndarray, horizon: int, camera: int) -> np.ndarray:
     """Pictures (B, H, S, S, 3) that the baseline imagines of one camera."""
     cameras = np.full(len(now), camera)
     past = pictures(clips, now[:, None] + np.arange(1 - CONTEXT, 1), cameras[:, None])
@@ -66,8 +66,8 @@ def predicted(model: ImageModel, clips: Clips, now: np.ndarray, horizon: int, ca
     return model.rollout(past, actions, torch.from_numpy(cameras)).movedim(2, -1).numpy()
 
 
-def drawn(
-    futures: Futures, clips: Clips, b: int, camera: int, guess: np.ndarray | None = None
+def rendered(
+    futures: FutureScores, clips: SceneClips, b: int, camera: int, guess: np.ndarray | None = None
 ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]]:
     """For every step of window ``b``: the picture of each method by name, the truth (S, S, 3), ``masks`` (2, S, S).
 
@@ -89,7 +89,7 @@ def drawn(
         yield images, truth, masks(last, regions, truth, clips.regions[then, camera])
 
 
-def check_image_model(model: ImageModel, clips: Clips) -> None:
+def check_image_model(model: ImageModel, clips: SceneClips) -> None:
     """Raise InputError when the baseline was trained with other cameras."""
     if model.config.cameras != clips.images.shape[1]:
         raise InputError(
@@ -99,7 +99,7 @@ def check_image_model(model: ImageModel, clips: Clips) -> None:
 
 
 def evaluate(
-    world: World, vae: VAE, clips: Clips, horizon: int, stride: int = 1, image_model: ImageModel | None = None,
+    world: WorldModel, vae: VAE, clips: SceneClips, horizon: int, stride: int = 1, image_model: ImageModel | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> dict:  # fmt: skip
     """Figures of every ``stride``-th window of the clips, by names as `gwm eval world --json` writes them."""
@@ -109,7 +109,7 @@ def evaluate(
     starts = windows(clips, context, horizon, stride) + context - world.config.context
     methods = (WORLD, "repeat_last", "round_trip", *(["image_model"] if image_model is not None else []))
     episodes = np.unique(clips.episode[starts]).tolist()
-    scores, apart = Scores(len(episodes), horizon, methods), []
+    scores, apart = ImageScores(len(episodes), horizon, methods), []
     for part in np.array_split(starts, -(-len(starts) // _SOME)):
         now = part + world.config.context - 1
         futures = imagine(world, vae, clips, part, commanded(clips, now, horizon))
@@ -118,7 +118,7 @@ def evaluate(
             if image_model is not None:
                 guesses = predicted(image_model, clips, now, horizon, camera)
             for b, guess in enumerate(guesses):
-                for h, (images, truth, mask) in enumerate(drawn(futures, clips, b, camera, guess)):
+                for h, (images, truth, mask) in enumerate(rendered(futures, clips, b, camera, guess)):
                     scores.add(episodes.index(clips.episode[now[b]]), h, images, truth, mask)
         seen = torch.from_numpy(clips.scenes[now[:, None] + np.arange(1, horizon + 1)].astype(np.float32))
         apart += [[chamfer(a, b) for a, b in zip(*pair)] for pair in zip(futures.scenes, seen)]

@@ -16,7 +16,7 @@ _LARGEST = 8 << 30  # bytes of a file; nothing of ours comes near
 _LONGEST = 1 << 16  # bytes of the list
 
 
-def seal(folder: Path) -> None:
+def write_checksums(folder: Path) -> None:
     """Write the list over everything in ``folder`` but hidden files, which no sealed folder may have.
 
     It comes last, so a half-written folder is never valid.
@@ -27,7 +27,7 @@ def seal(folder: Path) -> None:
     partial.rename(Path(folder) / SUMS)
 
 
-def check(folder: Path, known: Collection[str]) -> dict[str, str]:
+def verify_checksums(folder: Path, known: Collection[str]) -> dict[str, str]:
     """SHA-256 by file name, after every file was found to match. Nothing but hashing touches a file before that.
 
     Raises InputError for anything missing, changed, linked, not listed, or with another name than those ``known``.

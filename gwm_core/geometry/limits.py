@@ -25,7 +25,7 @@ def _row(*values: float) -> np.ndarray:
     return array
 
 
-class Braking(NamedTuple):
+class BrakingLimit(NamedTuple):
     """A published position-dependent velocity limit: |dq| <= sqrt(twice_deceleration * distance to the end) - offset.
 
     Each (7,): ends of the range [rad], offset [rad/s], twice the deceleration [rad/s2].
@@ -47,7 +47,7 @@ class ArmLimits:
     dq_max: np.ndarray  # [rad/s]
     ddq_max: np.ndarray  # [rad/s2]
     dddq_max: np.ndarray  # [rad/s3]
-    braking: tuple[Braking, ...] = ()  # the strictest counts
+    braking: tuple[BrakingLimit, ...] = ()  # the strictest counts
     margin: float = 0.1
 
     @cached_property
@@ -158,13 +158,13 @@ FR3 = ArmLimits(
     ddq_max=_row(*[10.0] * 7),
     dddq_max=_row(*[5000.0] * 7),
     braking=(
-        Braking(
+        BrakingLimit(
             _row(-2.9007, -1.8361, -2.9007, -3.0770, -2.8763, 0.4398, -3.0508),
             _row(2.9007, 1.8361, 2.9007, -0.1169, 2.8763, 4.6216, 3.0508),
             _row(0.6599, 0.2517, 0.2000, 0.3533, 0.5757, 0.4878, 0.4628),
             2.0 * _row(6.0, 2.585, 3.5, 4.0, 17.0, 5.5, 17.0),
         ),
-        Braking(
+        BrakingLimit(
             -_row(2.75010, 1.79180, 2.90650, 3.04810, 2.81010, -0.54092, 3.01960),
             _row(2.75010, 1.79180, 2.90650, -0.1458, 2.81010, 4.52050, 3.01960),
             _row(0.30, 0.20, 0.20, 0.30, 0.35, 0.35, 0.35),

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from gwm_core.data.episode import INFO, read_info
-from gwm_core.data.resampled_episode import Table, write_table
+from gwm_core.data.resampled_episode import ResampledEpisode, write_table
 from gwm_core.errors import InputError
 from gwm_core.files.atomic_write import PARTIAL, refuse_inside
 from gwm_core.files.json_files import to_json
@@ -29,7 +29,7 @@ class Imported:
     skipped: int
 
 
-def import_tables(tables: Iterable[Table], source: Path, out: Path) -> Imported:
+def import_tables(tables: Iterable[ResampledEpisode], source: Path, out: Path) -> Imported:
     """Write the tables of a dataset as episodes of the folder ``out``, behind those that are there.
 
     An episode that ``out`` has is left alone, by what is in it: the same import goes on where it stopped, another
@@ -58,7 +58,7 @@ def import_tables(tables: Iterable[Table], source: Path, out: Path) -> Imported:
     return Imported(added, skipped)
 
 
-def fingerprint(table: Table) -> str:
+def fingerprint(table: ResampledEpisode) -> str:
     """Hex digest of what a table holds, images as they are encoded."""
     intrinsics = {name: np.asarray(K, float).tolist() for name, K in sorted(table.intrinsics.items())}
     info = {key: value for key, value in table.info.items() if key != ORIGIN}  # of an import before an export

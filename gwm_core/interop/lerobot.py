@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gwm_core.data.resampled_episode import Table
+from gwm_core.data.resampled_episode import ResampledEpisode
 from gwm_core.errors import InputError, one_of
 from gwm_core.files import atomic_write
 from gwm_core.files.checksums import sha256
@@ -28,7 +28,7 @@ _GROUP = 64 << 20  # [bytes] of images in one row group, so that a reader needs 
 
 
 def export_lerobot(
-    tables: Iterable[Table],
+    tables: Iterable[ResampledEpisode],
     out: Path,
     version: str = "v3.0",
     video: bool = True,
@@ -71,13 +71,13 @@ class _Writer:
         self._fps, self._sizes, self._kinds = 0, {}, {}
         self._tasks: dict[str, int] = {}
         self._episodes: list[dict] = []  # meta/episodes
-        self._stats = meta.Stats()
+        self._stats = meta.FeatureStats()
         self._known: list[dict] = []  # meta/gwm.json
         self._rows = None
         self._films: dict[str, Encoder] = {}
         self._places: dict[str, tuple[int, int]] = {}  # stream -> chunk and file
 
-    def add(self, table: Table) -> None:
+    def add(self, table: ResampledEpisode) -> None:
         """Write an episode."""
         e, rows = len(self.lengths), len(table)
         where = f"episode {e}"
@@ -87,7 +87,7 @@ class _Writer:
         self._fits(where, checked(where, table))
         text = str(info.get("instruction") or info.get("task") or "unknown")
         task = self._tasks.setdefault(text, len(self._tasks))
-        start, stats = sum(self.lengths), meta.Stats()
+        start, stats = sum(self.lengths), meta.FeatureStats()
         columns = self._columns(table, e, start, task)
         for name, values in columns.items():
             stats.vector(name, values.reshape(rows, -1))
@@ -106,7 +106,7 @@ class _Writer:
         self._known.append({"info": info, "intrinsics": intrinsics})
         self.lengths.append(rows)
 
-    def _fits(self, where: str, table: Table) -> None:
+    def _fits(self, where: str, table: ResampledEpisode) -> None:
         """InputError unless the episode can stand beside those before it."""
         if not 0 < len(table) <= MOST_ROWS:
             raise InputError(f"{where} has {len(table)} rows: 1 to {MOST_ROWS} are wanted")
@@ -121,7 +121,7 @@ class _Writer:
         if (table.fps, sizes) != (self._fps, self._sizes):
             raise InputError(f"{where}: {table.fps} Hz, {sizes}, the first has {self._fps} Hz, {self._sizes}")
 
-    def _columns(self, table: Table, episode: int, start: int, task: int) -> dict[str, np.ndarray]:
+    def _columns(self, table: ResampledEpisode, episode: int, start: int, task: int) -> dict[str, np.ndarray]:
         rows = len(table)
         success = np.zeros(rows, bool)
         success[-1] = bool(table.info.get("success", False))
@@ -175,7 +175,7 @@ class _Writer:
             known = dict(zip(("chunk_index", "file_index"), self._places[stream]))
         return self.folder / template[self.version].format(video_key=stream, **known)
 
-    def _write_rows(self, table: Table, columns: dict[str, np.ndarray], stats: meta.Stats) -> None:
+    def _write_rows(self, table: ResampledEpisode, columns: dict[str, np.ndarray], stats: meta.FeatureStats) -> None:
         pa = needed("pyarrow")
         schema = meta.schema(self._kinds, self.version)
         heavy = sum(np.prod(kind["shape"]) for kind in self._kinds.values() if kind["dtype"] == "image")
@@ -192,7 +192,7 @@ class _Writer:
                         arrays[key + camera] = pa.array(kept, schema.field(key + camera).type)
             self._rows.write_table(pa.table([arrays[name] for name in schema.names], schema=schema))
 
-    def _images(self, name: str, images: list[bytes], start: int, stats: meta.Stats) -> list[dict]:
+    def _images(self, name: str, images: list[bytes], start: int, stats: meta.FeatureStats) -> list[dict]:
         """Film images, or return what the Parquet file keeps of them."""
         kind, kept = self._kinds[name], []
         for k, data in enumerate(images, start):

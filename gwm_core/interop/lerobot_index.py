@@ -10,17 +10,17 @@ from gwm_core.data.resampled_episode import COLUMNS
 from gwm_core.errors import InputError
 from gwm_core.interop import lerobot_meta as meta
 from gwm_core.interop.lerobot_parquet import read_small
-from gwm_core.interop.untrusted import MOST_EPISODES, MOST_PIXELS, MOST_ROWS, Folder, described, named, whole
+from gwm_core.interop.untrusted import MOST_EPISODES, MOST_PIXELS, MOST_ROWS, UntrustedFolder, described, named, whole
 
 
 @dataclass(frozen=True)
-class Episode:
+class LeRobotEpisode:
     """Where an episode is."""
 
     index: int
     length: int
     start: int  # of its rows in the dataset
-    task: str | None  # None: that of its first row, by ``Dataset.tasks``
+    task: str | None  # None: that of its first row, by ``LeRobotDataset.tasks``
     data: str  # file
     films: dict[str, tuple[str, int]]  # stream -> file and first frame
     info: dict
@@ -28,13 +28,13 @@ class Episode:
 
 
 @dataclass(frozen=True)
-class Dataset:
+class LeRobotDataset:
     """What is read of a dataset."""
 
     fps: int
     kinds: dict[str, dict]  # features that are read
     cameras: dict[str, tuple[str, str]]  # camera -> features of its colour and its depth
-    episodes: list[Episode]
+    episodes: list[LeRobotEpisode]
     tasks: dict[int, str]  # by task_index; only where an episode does not say its own
 
     @property
@@ -48,7 +48,7 @@ class Dataset:
         return {depth for _, depth in self.cameras.values()}
 
 
-def read_index(source: Folder) -> Dataset:
+def read_index(source: UntrustedFolder) -> LeRobotDataset:
     """The ``meta`` folder. Raises InputError when it contradicts itself or a table cannot be made of it."""
     where, info = source.root / "meta/info.json", source.json("meta/info.json")
     if not isinstance(info, dict) or info.get("codebase_version") not in meta.VERSIONS:
@@ -72,11 +72,11 @@ def read_index(source: Folder) -> Dataset:
         raise InputError(f"{where}: total_frames is not {frames_found}, the sum of the episodes")
     described_by = _sidecar(source, count)
     tasks = _tasks(source, version) if any(entry["task"] is None for entry in found) else {}
-    return Dataset(fps, kinds, cameras, [Episode(**entry, **about) for entry, about in zip(found, described_by)], tasks)
+    return LeRobotDataset(fps, kinds, cameras, [LeRobotEpisode(**entry, **about) for entry, about in zip(found, described_by)], tasks)
 
 
 def _kinds(where, features) -> tuple[dict[str, dict], dict[str, tuple[str, str]]]:
-    """The features that are read, their shapes checked; and ``Dataset.cameras``."""
+    """The features that are read, their shapes checked; and ``LeRobotDataset.cameras``."""
     if not isinstance(features, dict) or len(features) > 1000:
         raise InputError(f"{where}: features are missing")
     kinds, streams = {}, {True: {}, False: {}}  # of depth, of colour: camera -> feature
@@ -124,7 +124,7 @@ def _stream(name: str, shape: list[int]) -> tuple[str, bool]:
 
 
 def _mappable(where, kinds: dict[str, dict], depths: dict, colors: dict) -> dict[str, tuple[str, str]]:
-    """``Dataset.cameras``, or InputError naming what a table needs and the dataset lacks."""
+    """``LeRobotDataset.cameras``, or InputError naming what a table needs and the dataset lacks."""
     for name in ("timestamp", *meta.INDICES, "observation.state"):
         if name not in kinds:
             raise InputError(f"{where}: feature {name} is missing")
@@ -147,7 +147,7 @@ def _mappable(where, kinds: dict[str, dict], depths: dict, colors: dict) -> dict
     return {camera: (name, depths[camera]) for camera, name in colors.items()}
 
 
-def _episodes(source: Folder, version: str, chunk: int, filmed: list[str], fps: int) -> list[dict]:
+def _episodes(source: UntrustedFolder, version: str, chunk: int, filmed: list[str], fps: int) -> list[dict]:
     """Index, length, start, task and files of every episode, in order."""
     read = _episodes_30 if version == "v3.0" else _episodes_21
     found, start = read(source, chunk, filmed, fps), 0
@@ -161,7 +161,7 @@ def _episodes(source: Folder, version: str, chunk: int, filmed: list[str], fps: 
     return found
 
 
-def _episodes_30(source: Folder, chunk: int, filmed: list[str], fps: int) -> list[dict]:
+def _episodes_30(source: UntrustedFolder, chunk: int, filmed: list[str], fps: int) -> list[dict]:
     keys = ["episode_index", "length", "dataset_from_index", "dataset_to_index", "data/chunk_index", "data/file_index"]
     parts = ("chunk_index", "file_index", "from_timestamp")
     keys += [f"videos/{name}/{part}" for name in filmed for part in parts]
@@ -188,7 +188,7 @@ def _episodes_30(source: Folder, chunk: int, filmed: list[str], fps: int) -> lis
     return entries
 
 
-def _episodes_21(source: Folder, chunk: int, filmed: list[str], fps: int) -> list[dict]:
+def _episodes_21(source: UntrustedFolder, chunk: int, filmed: list[str], fps: int) -> list[dict]:
     entries = []
     for k, row in enumerate(source.lines("meta/episodes.jsonl")):
         where = f"{source.root / 'meta/episodes.jsonl'}, line {k + 1}"
@@ -213,7 +213,7 @@ def _task(where, row: dict) -> str | None:
     return tasks[0] if len(tasks) == 1 else None
 
 
-def _tasks(source: Folder, version: str) -> dict[int, str]:
+def _tasks(source: UntrustedFolder, version: str) -> dict[int, str]:
     """Tasks by their index; pandas calls the column of texts by the name of its index, or as below."""
     name, text = ("meta/tasks.parquet", "task") if version == "v3.0" else ("meta/tasks.jsonl", "task")
     if version == "v3.0":
@@ -229,7 +229,7 @@ def _tasks(source: Folder, version: str) -> dict[int, str]:
     return found
 
 
-def _sidecar(source: Folder, count: int) -> list[dict]:
+def _sidecar(source: UntrustedFolder, count: int) -> list[dict]:
     """Info and intrinsics of every episode."""
     if not source.has(meta.SIDECAR):
         raise InputError(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gwm_core.data.resampled_episode import COLUMNS, Table
+from gwm_core.data.resampled_episode import COLUMNS, ResampledEpisode
 from gwm_core.files.json_files import to_json
 from gwm_core.interop.lerobot_video import FAR, NEAR, SHIFT
 from gwm_core.interop.untrusted import needed
@@ -32,7 +32,7 @@ INDICES = ("frame_index", "episode_index", "index", "task_index")
 _QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
 
 
-def features(table: Table, sizes: dict[str, tuple[int, int]], version: str, video: bool) -> dict[str, dict]:
+def features(table: ResampledEpisode, sizes: dict[str, tuple[int, int]], version: str, video: bool) -> dict[str, dict]:
     """The entry "features" of info.json; ``sizes`` are camera -> (H, W).
 
     Depth of v2.1 is always images: its readers make 8-bit colour of whatever video they find.
@@ -108,7 +108,7 @@ def _hugging(kinds: dict) -> dict:
     return made
 
 
-class Stats:
+class FeatureStats:
     """Statistics of features: vectors keep their values, images their histogram, so both are exact."""
 
     def __init__(self):
@@ -128,7 +128,7 @@ class Stats:
         self._counts[name] = self._counts.get(name, 0) + counts
         self._frames[name] = self._frames.get(name, 0) + 1
 
-    def add(self, other: Stats) -> None:
+    def add(self, other: FeatureStats) -> None:
         """Add what ``other`` has seen."""
         for name, blocks in other._values.items():
             self._values.setdefault(name, []).extend(blocks)

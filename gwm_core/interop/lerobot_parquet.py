@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from gwm_core.errors import InputError
-from gwm_core.interop.untrusted import LARGEST_EPISODE, MOST_EPISODES, Folder, needed
+from gwm_core.interop.untrusted import LARGEST_EPISODE, MOST_EPISODES, UntrustedFolder, needed
 
 LARGEST_GROUP = 512 << 20  # [bytes] uncompressed of a row group
 _MOST_ROWS = 50_000_000  # of a file
@@ -32,7 +32,7 @@ def _guarded(path: Path) -> Iterator[None]:
         raise InputError(f"{path} cannot be read ({type(error).__name__}: {reason})") from None
 
 
-def _open(source: Folder, name: str, most_rows: int, most_bytes: int):
+def _open(source: UntrustedFolder, name: str, most_rows: int, most_bytes: int):
     """A ParquetFile whose footer promises no more than it may."""
     path, pq = source.file(name), needed("pyarrow.parquet")
     with _guarded(path):
@@ -57,7 +57,7 @@ def _items(names: list[str]) -> list[str]:
     return [f"{name}.list.{item}" for name in names for item in ("element", "item")]
 
 
-def read_small(source: Folder, name: str, numbers: list[str], texts: list[str]) -> list[dict]:
+def read_small(source: UntrustedFolder, name: str, numbers: list[str], texts: list[str]) -> list[dict]:
     """Rows of a table of the ``meta`` folder: columns of ``numbers``, and of ``texts`` or lists of them, where there.
 
     Raises InputError when a column of numbers is missing, or any is of another type.
@@ -96,10 +96,10 @@ def _is_text(kind) -> bool:
     return types.is_string(kind) or types.is_large_string(kind)
 
 
-class Rows:
+class ParquetRows:
     """The rows of a dataset's data files, in the order of its episodes."""
 
-    def __init__(self, source: Folder, kinds: dict[str, dict]):
+    def __init__(self, source: UntrustedFolder, kinds: dict[str, dict]):
         self._source = source
         self._kinds = {name: kind for name, kind in kinds.items() if kind["dtype"] != "video"}
         self._images = [name for name, kind in self._kinds.items() if kind["dtype"] == "image"]

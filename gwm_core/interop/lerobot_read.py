@@ -20,18 +20,18 @@ from pathlib import Path
 
 import numpy as np
 
-from gwm_core.data.resampled_episode import COLUMNS, Table
+from gwm_core.data.resampled_episode import COLUMNS, ResampledEpisode
 from gwm_core.errors import InputError, one_of
 from gwm_core.geometry.kinematics import fk, to_rows
 from gwm_core.interop import lerobot_meta as meta
-from gwm_core.interop.lerobot_index import Dataset, Episode, read_index
-from gwm_core.interop.lerobot_parquet import Rows
+from gwm_core.interop.lerobot_index import LeRobotDataset, LeRobotEpisode, read_index
+from gwm_core.interop.lerobot_parquet import ParquetRows
 from gwm_core.interop.lerobot_video import FAR, NEAR, SHIFT, frames, from_codes, from_tiff
 from gwm_core.interop.units import GRIPPER_UNITS, JOINT_UNITS, in_metres, in_radians
-from gwm_core.interop.untrusted import LARGEST_EPISODE, Folder, checked, decoded, png
+from gwm_core.interop.untrusted import LARGEST_EPISODE, UntrustedFolder, checked, decoded, png
 
 
-def import_lerobot(src: Path, joint_unit: str = "rad", gripper_unit: str = "m") -> Iterator[Table]:
+def import_lerobot(src: Path, joint_unit: str = "rad", gripper_unit: str = "m") -> Iterator[ResampledEpisode]:
     """The episodes of a LeRobot dataset, v3.0 or v2.1, one in memory at a time.
 
     Exact for images; frames of videos are kept as they decode, as PNG.
@@ -44,17 +44,17 @@ def import_lerobot(src: Path, joint_unit: str = "rad", gripper_unit: str = "m") 
     """
     one_of("joint unit", joint_unit, JOINT_UNITS)
     one_of("gripper unit", gripper_unit, GRIPPER_UNITS)
-    source = Folder(src)
+    source = UntrustedFolder(src)
     dataset = read_index(source)
-    rows, films = Rows(source, dataset.kinds), {name: _Film(source, dataset, name) for name in dataset.filmed}
+    rows, films = ParquetRows(source, dataset.kinds), {name: _VideoReader(source, dataset, name) for name in dataset.filmed}
     for episode in dataset.episodes:
         yield _table(source, dataset, episode, rows, films, (joint_unit, gripper_unit))
 
 
-class _Film:
+class _VideoReader:
     """Frames of one stream in the order of the episodes; a file is decoded once."""
 
-    def __init__(self, source: Folder, dataset: Dataset, name: str):
+    def __init__(self, source: UntrustedFolder, dataset: LeRobotDataset, name: str):
         self._source, self._fps, self._kind = source, dataset.fps, dataset.kinds[name]
         self._depth = name in dataset.depths
         self._name, self._at, self._frames = "", 0, iter(())
@@ -86,8 +86,8 @@ def _scale(name: str, kind: dict) -> tuple:
 
 
 def _table(
-    source: Folder, dataset: Dataset, episode: Episode, rows: Rows, films: dict[str, _Film], units: tuple[str, str]
-) -> Table:
+    source: UntrustedFolder, dataset: LeRobotDataset, episode: LeRobotEpisode, rows: ParquetRows, films: dict[str, _VideoReader], units: tuple[str, str]
+) -> ResampledEpisode:
     where = f"{source.root}, episode {episode.index}"
     if set(dataset.cameras) != set(episode.info["cameras"]):
         raise InputError(f"{where}: {meta.SIDECAR} does not describe the cameras of info.json")
@@ -107,11 +107,11 @@ def _table(
         info["success"] = bool(columns[meta.SUCCESS].any())
     usable = columns.get(meta.USABLE, np.ones((episode.length, 1), bool))[:, 0]
     mapped = _mapped(where, columns, dataset.fps, *units)
-    made = Table(dataset.fps, info, episode.intrinsics, mapped, usable, color, depth)
+    made = ResampledEpisode(dataset.fps, info, episode.intrinsics, mapped, usable, color, depth)
     return checked(where, made)
 
 
-def _task(where, dataset: Dataset, episode: Episode, columns: dict[str, np.ndarray]) -> str:
+def _task(where, dataset: LeRobotDataset, episode: LeRobotEpisode, columns: dict[str, np.ndarray]) -> str:
     if episode.task is not None:
         return episode.task
     index = int(columns["task_index"][0, 0])
@@ -120,7 +120,7 @@ def _task(where, dataset: Dataset, episode: Episode, columns: dict[str, np.ndarr
     return dataset.tasks[index]
 
 
-def _images(where, name: str, kind: dict, episode: Episode, stored: dict, films: dict) -> Iterator[bytes]:
+def _images(where, name: str, kind: dict, episode: LeRobotEpisode, stored: dict, films: dict) -> Iterator[bytes]:
     if kind["dtype"] == "video":
         yield from films[name].take(*episode.films[name], episode.length)
         return

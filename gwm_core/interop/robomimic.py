@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gwm_core.data.resampled_episode import Table
+from gwm_core.data.resampled_episode import ResampledEpisode
 from gwm_core.errors import InputError
 from gwm_core.files import atomic_write
 from gwm_core.files.json_files import to_json
@@ -50,7 +50,7 @@ VALID = 0.1  # share of episodes in mask/valid
 
 
 def export_robomimic(
-    tables: Iterable[Table],
+    tables: Iterable[ResampledEpisode],
     out: Path,
     next_obs: bool = False,
     seed: int = 0,
@@ -86,7 +86,7 @@ def export_robomimic(
     return atomic_write.Exported(Path(out), len(lengths), sum(lengths), size)
 
 
-def _finish(file, first: Table, lengths: list[int], seed: int) -> None:
+def _finish(file, first: ResampledEpisode, lengths: list[int], seed: int) -> None:
     args = {"env_name": f"gwm-{first.info.get('task', 'real')}", "type": 2, "env_version": "1", "env_kwargs": {}}
     file["data"].attrs["total"] = sum(lengths)
     file["data"].attrs["env_args"] = to_json(args | {"fps": first.fps})
@@ -97,7 +97,7 @@ def _finish(file, first: Table, lengths: list[int], seed: int) -> None:
         file.create_dataset(f"mask/{name}", data=demos)
 
 
-def _write_demo(demo, table: Table, where: str, next_obs: bool) -> None:
+def _write_demo(demo, table: ResampledEpisode, where: str, next_obs: bool) -> None:
     rows = len(checked(where, table))
     info = {key: value for key, value in table.info.items() if key != "sha256"}
     record = {"info": info, "intrinsics": {name: np.asarray(K).tolist() for name, K in table.intrinsics.items()}}
@@ -151,7 +151,7 @@ def _shift(demo, name: str) -> None:
         made[k] = source[min(k + 1, len(source) - 1)]
 
 
-def import_robomimic(src: Path) -> Iterator[Table]:
+def import_robomimic(src: Path) -> Iterator[ResampledEpisode]:
     """The episodes of an HDF5 file that ``export_robomimic`` wrote, one in memory at a time.
 
     Columns and depth are exact, colour is the stored pixels as PNG.
@@ -188,7 +188,7 @@ def _overview(path: Path) -> tuple[int, int]:
         return len(names), int(data.attrs["total"])
 
 
-def _episode(path: Path, k: int) -> Table:
+def _episode(path: Path, k: int) -> ResampledEpisode:
     h5py = needed("h5py")
     with _guarded(path), h5py.File(path, "r") as file:
         return _read_demo(path, _child(path, file, f"data/demo_{k}", h5py.Group), f"{path}, demo_{k}")
@@ -246,7 +246,7 @@ def _array(path: Path, demo, name: str, dtype, shape: tuple):
     return found
 
 
-def _read_demo(path: Path, demo, where: str) -> Table:
+def _read_demo(path: Path, demo, where: str) -> ResampledEpisode:
     rows = whole(f"{where}: num_samples", demo.attrs["num_samples"], 1, MOST_ROWS)
     arrays = {name: _array(path, demo, name, np.float32, (rows, width))[()] for name, width in _WIDTHS.items()}
     arrays["states"] = _array(path, demo, "states", np.float32, (rows, 9))[()]
@@ -271,7 +271,7 @@ def _read_demo(path: Path, demo, where: str) -> Table:
         raise InputError(f"{where} is not what was exported: copy the file again")
     columns = {column: arrays[name] for column, name in NAMES.items()}
     ordered = [{name: made[name] for name in info["cameras"]} for made in (color, depth)]
-    return checked(where, Table(fps, info, intrinsics, columns, arrays["usable"] != 0, *ordered))
+    return checked(where, ResampledEpisode(fps, info, intrinsics, columns, arrays["usable"] != 0, *ordered))
 
 
 def _images(path: Path, demo, name: str, rows: int, total, budget: list[int]) -> list[bytes]:

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from gwm_core.data.resampled_episode import COLUMNS, Table
+from gwm_core.data.resampled_episode import COLUMNS, ResampledEpisode
 from gwm_core.errors import InputError
 from gwm_core.files.checksums import sha256
 from gwm_core.files.json_files import to_json
@@ -55,7 +55,7 @@ def whole(where: str, value, low: int, high: int) -> int:
     return int(value)
 
 
-class Folder:
+class UntrustedFolder:
     """Files of a dataset: none outside it, none that is not what its list of hashes says, where it has one."""
 
     def __init__(self, root: Path):
@@ -165,7 +165,7 @@ def _windows(unusable) -> None:
         raise ValueError("unusable is no list of [begin, end] in ns")
 
 
-def checked(where, table: Table) -> Table:
+def checked(where, table: ResampledEpisode) -> ResampledEpisode:
     """``table`` if its parts fit each other and are finite, else InputError."""
     rows = len(table)
     for name, signs in COLUMNS.items():
@@ -214,7 +214,7 @@ def png(image: np.ndarray) -> bytes:
     return cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
 
 
-def digest(table: Table) -> str:
+def digest(table: ResampledEpisode) -> str:
     """Hex digest of everything in ``table``, pixels instead of encodings: equal where two tables are."""
     total = hashlib.sha256(to_json([table.fps, table.info, sorted(table.color)], sort_keys=True).encode())
     for name in sorted(table.columns):

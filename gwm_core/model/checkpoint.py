@@ -17,7 +17,7 @@ from gwm_core.model.image_model import ImageModel
 from gwm_core.model.policy import Policy
 from gwm_core.model.vae import VAE
 from gwm_core.model.weights_file import MANIFESTS, digest, read_weights
-from gwm_core.model.world_model import World
+from gwm_core.model.world_model import WorldModel
 
 WEIGHTS, MANIFEST = "policy.safetensors", MANIFESTS["policy"]
 
@@ -40,7 +40,7 @@ def save_vae(folder: Path, vae: VAE, provenance: dict) -> None:
     _save(Path(folder), "vae", vae, asdict(vae.config), {"provenance": provenance})
 
 
-def save_world(folder: Path, world: World, vae_folder: Path, provenance: dict) -> None:
+def save_world(folder: Path, world: WorldModel, vae_folder: Path, provenance: dict) -> None:
     """As ``save_policy``, with the hash of the VAE in ``vae_folder``, which is copied into ``folder``."""
     _copy(Path(vae_folder), Path(folder), "vae")
     manifest = {"vae_sha256": digest(Path(vae_folder) / "vae.safetensors"), "provenance": provenance}
@@ -67,11 +67,11 @@ def load_vae(folder: Path) -> VAE:
     return _load(Path(folder), "vae", VAE)[0]
 
 
-def load_world(folder: Path, vae_folder: Path | None = None) -> tuple[World, VAE]:
+def load_world(folder: Path, vae_folder: Path | None = None) -> tuple[WorldModel, VAE]:
     """A world model and the VAE it belongs to, from the same folder unless told. Raises InputError as above."""
     vae_folder = Path(vae_folder or folder)
     vae = load_vae(vae_folder)
-    world, manifest = _load(Path(folder), "world", lambda config: World(config, vae.config))
+    world, manifest = _load(Path(folder), "world", lambda config: WorldModel(config, vae.config))
     if manifest.get("vae_sha256") != digest(vae_folder / "vae.safetensors"):
         raise InputError(
             f"the world model in {folder} was trained on the latents of another VAE than the one in {vae_folder}: "

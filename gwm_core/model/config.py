@@ -44,7 +44,7 @@ class VAEConfig:
 
 
 @dataclass(frozen=True)
-class WorldConfig:
+class WorldModelConfig:
     """Size of the world model and how it samples. Noise levels as in EDM (arXiv 2206.00364) and GWM, appendix B.1."""
 
     width: int = 192
@@ -126,13 +126,13 @@ VAES = {
     ),
 }
 WORLDS = {
-    "demo": (WorldConfig(), TrainConfig(iterations=4500, batch=16, learning_rate=2e-3, muon=True, held_out=0.05)),
+    "demo": (WorldModelConfig(), TrainConfig(iterations=4500, batch=16, learning_rate=2e-3, muon=True, held_out=0.05)),
     "paper": (
-        WorldConfig(width=384, heads=6, layers=12, steps=5),
+        WorldModelConfig(width=384, heads=6, layers=12, steps=5),
         TrainConfig(iterations=400_000, batch=64, learning_rate=1e-4, warmup=5000, ema=0.9999),
     ),
     "tiny": (
-        WorldConfig(width=48, heads=2, layers=2, steps=3),
+        WorldModelConfig(width=48, heads=2, layers=2, steps=3),
         TrainConfig(iterations=20, batch=4, warmup=5, validate_every=10, held_out=0.34),
     ),
 }

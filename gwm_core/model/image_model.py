@@ -19,7 +19,7 @@ _GROUPS = 8
 _STEP = 20.0  # 1 / (5 cm): a fast step
 
 
-class Block(nn.Module):
+class UNetBlock(nn.Module):
     """Residual block of two convolutions, its second norm scaled and shifted by the condition (FiLM, 1709.07871)."""
 
     def __init__(self, channels: int, condition: int):
@@ -46,11 +46,11 @@ class ImageModel(nn.Module):
         self.action = nn.Sequential(nn.Linear(2 * ACTION, c), nn.SiLU(), nn.Linear(c, c))
         self.camera = nn.Embedding(config.cameras, c)
         self.enter = nn.Conv2d(3 * CONTEXT + 2, widths[0], 3, stride=2, padding=1)
-        self.before = nn.ModuleList(Block(a, c) for a in widths[:-1])
+        self.before = nn.ModuleList(UNetBlock(a, c) for a in widths[:-1])
         self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairs)
-        self.middle = nn.ModuleList(Block(widths[-1], c) for _ in range(config.blocks))
+        self.middle = nn.ModuleList(UNetBlock(widths[-1], c) for _ in range(config.blocks))
         self.up = nn.ModuleList(nn.Conv2d(b, a, 3, padding=1) for a, b in pairs)
-        self.after = nn.ModuleList(Block(a, c) for a in widths[:-1])
+        self.after = nn.ModuleList(UNetBlock(a, c) for a in widths[:-1])
         self.norm, self.leave = nn.GroupNorm(_GROUPS, widths[0]), nn.Conv2d(widths[0], 3 * 4, 3, padding=1)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)

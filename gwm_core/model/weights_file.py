@@ -14,18 +14,18 @@ from typing import NamedTuple
 
 from gwm_core.errors import InputError
 from gwm_core.files.checksums import sha256
-from gwm_core.model.config import ImageModelConfig, PolicyConfig, VAEConfig, WorldConfig
+from gwm_core.model.config import ImageModelConfig, PolicyConfig, VAEConfig, WorldModelConfig
 from gwm_core.scene.lift import LiftConfig
 
 MANIFESTS = {"policy": "manifest.json", "vae": "vae.json", "world": "world.json", "image": "image.json"}
-_CONFIGS = {"policy": PolicyConfig, "vae": VAEConfig, "world": WorldConfig, "image": ImageModelConfig}
+_CONFIGS = {"policy": PolicyConfig, "vae": VAEConfig, "world": WorldModelConfig, "image": ImageModelConfig}
 
 
 class Weights(NamedTuple):
     """A verified file: its bytes, the network's configuration and the manifest beside it."""
 
     data: bytes
-    config: PolicyConfig | VAEConfig | WorldConfig | ImageModelConfig
+    config: PolicyConfig | VAEConfig | WorldModelConfig | ImageModelConfig
     manifest: dict
 
 

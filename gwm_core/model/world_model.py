@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from gwm_core.model.config import VAEConfig, WorldConfig
+from gwm_core.model.config import VAEConfig, WorldModelConfig
 from gwm_core.model.transformer import WorldBlock, rotary
 from gwm_core.model.vae import add_to_riders
 
@@ -27,10 +27,10 @@ def rotations(rows: Tensor) -> Tensor:
     return torch.stack([x, y, z], dim=-1)
 
 
-class World(nn.Module):
+class WorldModel(nn.Module):
     """Latents (B, K, D) are the VAE's means; all normalisation happens in here and is stored with the weights."""
 
-    def __init__(self, config: WorldConfig, vae: VAEConfig):
+    def __init__(self, config: WorldModelConfig, vae: VAEConfig):
         super().__init__()
         self.config, d = config, config.width
         self.enter = nn.Linear((1 + config.context) * vae.latent, d)

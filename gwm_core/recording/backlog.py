@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 _GAIN = 0.05  # of the running mean: it remembers some twenty pictures
 
 
-class Job(NamedTuple):
+class PendingWrite(NamedTuple):
     """Something to do. ``after_pictures``: not before those that came before it."""
 
     number: int  # in the order in which they came
@@ -22,7 +22,7 @@ class Job(NamedTuple):
 
 
 @dataclass
-class Backlog:
+class WriteBacklog:
     """What waits for the writing thread. Pictures are overtaken by all else, and give way first.
 
     Attributes:
@@ -39,8 +39,8 @@ class Backlog:
     writing: float = 0.0
     _number: int = 0
     _since: list[float] = field(default_factory=lambda: [0.0, 0.0])  # encoding, writing since the last picture
-    _pictures: deque[Job] = field(default_factory=deque)
-    _others: deque[Job] = field(default_factory=deque)
+    _pictures: deque[PendingWrite] = field(default_factory=deque)
+    _others: deque[PendingWrite] = field(default_factory=deque)
 
     @property
     def waiting(self) -> int:
@@ -72,16 +72,16 @@ class Backlog:
         self._number += 1
         self.size += size
         lane = self._pictures if picture else self._others
-        lane.append(Job(self._number, work, size, picture, after_pictures, future))
+        lane.append(PendingWrite(self._number, work, size, picture, after_pictures, future))
 
-    def next(self) -> Job | None:
+    def next(self) -> PendingWrite | None:
         """What is to be done now, if anything; it waits no more, but for its bytes."""
         first = self._others[0] if self._others else None
         held_up = first and first.after_pictures and self._pictures and self._pictures[0].number < first.number
         lane = self._others if first and not held_up else self._pictures
         return lane.popleft() if lane else None
 
-    def finish(self, job: Job, encoding: float, writing: float) -> None:
+    def finish(self, job: PendingWrite, encoding: float, writing: float) -> None:
         """It is done, and took so long [s]."""
         self.done += 1
         self.size -= job.size

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from gwm_core.data.episode import EpisodeWriter
 from gwm_core.errors import InputError
-from gwm_core.recording.ring_buffer import Ring
+from gwm_core.recording.ring_buffer import RingBuffer
 
 SYNC = 0.5  # [s] between syncs: what a crash may take, at most, with what is on its way here
 
@@ -26,7 +26,7 @@ class DiskConfig:
 
 
 @dataclass
-class Recording:
+class Recorder:
     """Episodes in ``parent``, and the last seconds of everything. For one thread alone, so that all comes in one order.
 
     Attributes:
@@ -37,7 +37,7 @@ class Recording:
 
     parent: Path
     about: dict
-    ring: Ring
+    ring: RingBuffer
     disk: DiskConfig = DiskConfig()
     saved: str = ""
     cut: str = ""

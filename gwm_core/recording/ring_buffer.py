@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 
 
-class Ring:
+class RingBuffer:
     """Keeps what came in the last ``seconds``, or less: never more than ``most`` bytes."""
 
     def __init__(self, seconds: float, most: int):

@@ -109,7 +109,7 @@ def is_bundle(folder: Path) -> bool:
 def open_bundle(folder: Path) -> Bundle:
     """Verify a folder. Raises InputError where a bit of it differs from what was sealed."""
     folder = Path(folder)
-    sums = checksums.check(folder, FILES)
+    sums = checksums.verify_checksums(folder, FILES)
     if missing := [name for name in (CONTRACT, GOLDEN, "policy.safetensors") if name not in sums]:
         raise InputError(f"{folder} lacks {', '.join(missing)}: make it anew with `gwm compile`")
     try:
@@ -164,4 +164,4 @@ def make_bundle(source: Path, out: Path, golden: dict[str, Sequence], cameras: i
             shutil.copyfile(source / name, folder / name)
         save_file({name: np.ascontiguousarray(value) for name, value in golden.items()}, folder / GOLDEN)
         write_json(folder / CONTRACT, contract)
-        checksums.seal(folder)
+        checksums.write_checksums(folder)

@@ -31,7 +31,7 @@ _BLOCK = 12  # [pixels] of a block: the worst one counts, so that a cube does no
 
 
 @dataclass(frozen=True)
-class Moment:
+class ObservedLatent:
     """An observed scene as the world model knows it."""
 
     stamp: int  # [ns]
@@ -49,7 +49,7 @@ def carry(scene: np.ndarray, before: np.ndarray, after: np.ndarray) -> tuple[np.
 
 
 def compare(
-    begun: Moment, after: np.ndarray, now: Moment, past: Sequence[Moment], riders: int, views: Sequence
+    begun: ObservedLatent, after: np.ndarray, now: ObservedLatent, past: Sequence[ObservedLatent], riders: int, views: Sequence
 ) -> dict[str, float]:
     """The terms.
 
@@ -96,7 +96,7 @@ def worst_block(error: np.ndarray) -> float:
 
 
 @dataclass(frozen=True)
-class Limits:
+class DivergenceLimits:
     """The most that is normal of every term, by horizon, for one world model."""
 
     world_sha256: str
@@ -121,7 +121,7 @@ class Limits:
         write_json(Path(folder) / LIMITS, asdict(self))
 
 
-def fit_limits(folder: Path, normal: Sequence[dict[int, dict[str, float]]], provenance: str) -> Limits:
+def fit_limits(folder: Path, normal: Sequence[dict[int, dict[str, float]]], provenance: str) -> DivergenceLimits:
     """Limits for the world model in ``folder`` from what was compared while nothing happened."""
     terms: dict[str, dict[str, float]] = {}
     for gaps in normal:
@@ -130,16 +130,16 @@ def fit_limits(folder: Path, normal: Sequence[dict[int, dict[str, float]]], prov
             most |= {term: max(most[term], MARGIN * value) for term, value in found.items()}
     if not terms:
         raise InputError("nothing was compared: longer episodes are wanted")
-    return Limits(digest(Path(folder) / "world.safetensors"), terms, provenance)
+    return DivergenceLimits(digest(Path(folder) / "world.safetensors"), terms, provenance)
 
 
-def load_limits(folder: Path) -> Limits | None:
+def load_limits(folder: Path) -> DivergenceLimits | None:
     """The limits in a folder; None where it has none. Raises InputError for those of another world model."""
     file = Path(folder) / LIMITS
     if not file.is_file():
         return None
     try:
-        limits = Limits(**json.loads(file.read_text()))
+        limits = DivergenceLimits(**json.loads(file.read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{file} cannot be read: {error}") from None
     if not _whole(limits.terms):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gwm_core.errors import InputError
-from gwm_core.files.checksums import check, seal
+from gwm_core.files.checksums import verify_checksums, write_checksums
 from gwm_core.files.json_files import to_json
 
 KEY = "key.json"
@@ -45,7 +45,7 @@ def cached(name: str, file: str, key: Key, build: Callable[[Path], None]) -> Pat
         raise InputError(f"cannot write {folder}: {error.strerror or error}: {remedy}") from None
     remedy = f"`rm -r {folder}`, and it is built anew"
     try:
-        check(folder, (KEY, file))
+        verify_checksums(folder, (KEY, file))
         found = json.loads((folder / KEY).read_text())
     except (InputError, OSError, ValueError) as error:
         raise InputError(f"{error}; {remedy}") from None
@@ -63,7 +63,7 @@ def _build(folder: Path, file: str, key: Key, build: Callable[[Path], None]) -> 
     try:
         build(partial / file)
         (partial / KEY).write_text(_text(key))
-        seal(partial)
+        write_checksums(partial)
         try:
             partial.rename(folder)
         except OSError:  # another process was first, with the same result

@@ -28,14 +28,14 @@ from gwm_core.model.checkpoint import load_policy, load_world
 from gwm_core.model.policy import Policy
 from gwm_core.model.vae import VAE
 from gwm_core.model.weights_file import read_weights
-from gwm_core.model.world_model import ACTION, World
+from gwm_core.model.world_model import ACTION, WorldModel
 
 OPSET = 20
 POLICY, WORLD = ("encode", "denoise"), ("latent", "features", "step", "decode")
 _MOST = 64  # the largest batch an exported graph takes
 
 
-class Graph(NamedTuple):
+class ExportableGraph(NamedTuple):
     """A module with examples of its inputs (batch 2) and the names of its outputs."""
 
     module: nn.Module
@@ -43,7 +43,7 @@ class Graph(NamedTuple):
     outputs: tuple[str, ...]
 
 
-class Function(nn.Module):
+class GraphFunction(nn.Module):
     """A function with the parameters of ``network``."""
 
     def __init__(self, network: nn.Module, function: Callable):
@@ -55,7 +55,7 @@ class Function(nn.Module):
         return self.function(*inputs)
 
 
-def policy_graphs(policy: Policy, tokens: int = 0) -> dict[str, Graph]:
+def policy_graphs(policy: Policy, tokens: int = 0) -> dict[str, ExportableGraph]:
     """``encode`` and ``denoise``.
 
     The scene is encoded once; its keys and values, and what the time of every step does to the blocks, are inputs of
@@ -85,15 +85,15 @@ def policy_graphs(policy: Policy, tokens: int = 0) -> dict[str, Graph]:
     }
     if c.foresight:
         inputs |= {"features": torch.rand(2, tokens, c.foresight), "places": torch.rand(2, tokens, 3)}
-    encoder = Graph(Function(policy, encode), inputs, ("x", "modulation", "keys", "values"))
+    encoder = ExportableGraph(GraphFunction(policy, encode), inputs, ("x", "modulation", "keys", "values"))
     with torch.no_grad():
         x, modulation, keys, values = encode(*inputs.values())
     step = {"x": x, "proprio": inputs["proprio"], "modulation": modulation[:, 0], "keys": keys, "values": values}
     step = {name: value.clone() for name, value in step.items()}
-    return {"encode": encoder, "denoise": Graph(Function(policy, denoise), step, ("x_next", "rows"))}
+    return {"encode": encoder, "denoise": ExportableGraph(GraphFunction(policy, denoise), step, ("x_next", "rows"))}
 
 
-def chunk_graph(policy: Policy, tokens: int = 0) -> Graph:
+def chunk_graph(policy: Policy, tokens: int = 0) -> ExportableGraph:
     """All of a plan in one call. Arguments as of ``policy_graphs``."""
     parts = policy_graphs(policy, tokens)
     encode, denoise = (parts[name].module for name in POLICY)
@@ -104,34 +104,34 @@ def chunk_graph(policy: Policy, tokens: int = 0) -> Graph:
             x, rows = denoise(x, proprio, modulation[:, i], keys, values)
         return rows
 
-    return Graph(Function(policy, chunk), parts["encode"].inputs, ("rows",))
+    return ExportableGraph(GraphFunction(policy, chunk), parts["encode"].inputs, ("rows",))
 
 
-def world_graphs(world: World, vae: VAE) -> dict[str, Graph]:
+def world_graphs(world: WorldModel, vae: VAE) -> dict[str, ExportableGraph]:
     """The scene encoder, the features of a scene, one imagined step, and the decoder."""
     tokens, latent, context = vae.config.tokens, vae.config.latent, world.config.context
     z = 0.5 * torch.rand(2, tokens, latent)
     scene = torch.rand(2, vae.config.lift.count, 14) + 0.01
     both = nn.ModuleList([world, vae])
     return {
-        "latent": Graph(
-            Function(vae, lambda gaussians, centers: vae.encode(gaussians, centers)[0]),
+        "latent": ExportableGraph(
+            GraphFunction(vae, lambda gaussians, centers: vae.encode(gaussians, centers)[0]),
             {"gaussians": scene, "centers": torch.rand(2, tokens, 3)},
             ("latent",),
         ),
-        "features": Graph(
-            Function(both, lambda z: (world.features(z), vae.centers(z))), {"latent": z}, ("features", "places")
+        "features": ExportableGraph(
+            GraphFunction(both, lambda z: (world.features(z), vae.centers(z))), {"latent": z}, ("features", "places")
         ),
-        "step": Graph(
-            Function(world, world.step),
+        "step": ExportableGraph(
+            GraphFunction(world, world.step),
             {"history": torch.rand(2, context, tokens, latent), "actions": torch.rand(2, 2, ACTION)},
             ("latent", "heads"),
         ),
-        "decode": Graph(Function(vae, vae.decode), {"latent": z}, ("gaussians",)),
+        "decode": ExportableGraph(GraphFunction(vae, vae.decode), {"latent": z}, ("gaussians",)),
     }
 
 
-def torch_graph(folder: Path, name: str) -> Graph:
+def torch_graph(folder: Path, name: str) -> ExportableGraph:
     """A graph of a checkpoint by its name."""
     if name in WORLD:
         return world_graphs(*load_world(folder))[name]
@@ -153,7 +153,7 @@ def export(folder: Path, name: str) -> onnx.ModelProto:
     return chain(_export(parts["encode"]), _export(parts["denoise"]), policy.config.steps)
 
 
-def _export(graph: Graph) -> onnx.ModelProto:
+def _export(graph: ExportableGraph) -> onnx.ModelProto:
     batch = torch.export.Dim("batch", min=1, max=_MOST)
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)  # torch.onnx names every torchvision operator it does without

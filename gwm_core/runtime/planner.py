@@ -11,10 +11,10 @@ import numpy as np
 
 from gwm_core.geometry.kinematics import Unreachable, solve
 from gwm_core.scene.lift import BlindError, LiftConfig, lift_reporting
-from gwm_core.types import Chunk, Decision, Observation
+from gwm_core.types import ActionChunk, Decision, Observation
 
 
-class Policy(Protocol):
+class ScenePolicy(Protocol):
     """Anything that turns a scene and an observation into pose rows. ``sees`` is "scene" or "objects"."""
 
     sees: str
@@ -30,7 +30,7 @@ class Planner:
         clock: seconds, used only to report how long each stage took; none by default (float() is 0.0).
     """
 
-    def __init__(self, policy: Policy, lift_config: LiftConfig = LiftConfig(), clock: Callable[[], float] = float):
+    def __init__(self, policy: ScenePolicy, lift_config: LiftConfig = LiftConfig(), clock: Callable[[], float] = float):
         self.policy, self._lift_config, self.clock = policy, lift_config, clock
 
     def decide(self, observation: Observation) -> Decision:
@@ -46,7 +46,7 @@ class Planner:
         poses = self.policy.act(scene, observation)  # (H, 10)
         t2 = self.clock()
         try:
-            chunk, reason = Chunk(observation.stamp, solve(poses, observation.state.q), poses[:, 9]), ""
+            chunk, reason = ActionChunk(observation.stamp, solve(poses, observation.state.q), poses[:, 9]), ""
         except Unreachable as error:
             chunk, reason = None, f"unreachable: {error}"
         t3 = self.clock()

@@ -14,7 +14,7 @@ from gwm_core.model.weights_file import digest, read_weights
 from gwm_core.runtime.backends import choose
 from gwm_core.runtime.bundle import is_bundle, open_bundle
 from gwm_core.runtime.compile import load
-from gwm_core.runtime.world_features import Foresight
+from gwm_core.runtime.world_features import WorldFeatures
 from gwm_core.scene.patches import patches
 from gwm_core.types import Observation
 
@@ -45,7 +45,7 @@ class PolicyRunner:
         if self._config.foresight:
             if manifest.get("world_sha256") != digest(Path(folder) / "world.safetensors"):
                 raise InputError(f"the policy in {folder} was trained on the features of another world model")
-            self._foresight = Foresight(folder, graph)
+            self._foresight = WorldFeatures(folder, graph)
         self.lift_config, self.tasks = self._config.lift, self._config.tasks
         if bundle and not trusted:
             self.drift = bundle.check(self.rows, self.precision, f"{folder} by {self.backend} in {self.precision}")

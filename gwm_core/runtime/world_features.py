@@ -12,7 +12,7 @@ from gwm_core.model.weights_file import read_weights
 from gwm_core.scene.token_tracking import follow_all
 
 
-class Foresight:
+class WorldFeatures:
     """A VAE and a world model from one folder.
 
     Args:

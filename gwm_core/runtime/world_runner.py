@@ -21,12 +21,12 @@ from gwm_core.geometry.kinematics import fk, to_rows
 from gwm_core.model.weights_file import read_weights
 from gwm_core.runtime.backends import choose
 from gwm_core.runtime.compile import load
-from gwm_core.runtime.divergence import Moment, compare
-from gwm_core.scene.build import draw
+from gwm_core.runtime.divergence import ObservedLatent, compare
+from gwm_core.scene.build import render_scene
 from gwm_core.scene.token_tracking import follow_all
 from gwm_core.site import Site
 from gwm_core.sync import joints_at
-from gwm_core.types import CHUNK_DT, ArmState, Chunk
+from gwm_core.types import CHUNK_DT, ActionChunk, ArmState
 
 GRAPHS = ("latent", "step", "decode")
 HORIZONS = (4, 8)  # steps of ``CHUNK_DT`` over which what came is held against what was expected
@@ -36,7 +36,7 @@ SIDE = 96  # [pixels] of the pictures that are compared
 
 
 @dataclass(frozen=True)
-class View:
+class RenderedCamera:
     """A camera to draw for."""
 
     name: str
@@ -45,17 +45,17 @@ class View:
     width: int
     height: int
 
-    def draw(self, scene: np.ndarray) -> np.ndarray:
+    def render_scene(self, scene: np.ndarray) -> np.ndarray:
         """Picture (H, W, 3) in [0, 1] of a scene (N, 14) on black."""
-        return draw(scene, self.K, self.T_base_camera, self.width, self.height)[0]
+        return render_scene(scene, self.K, self.T_base_camera, self.width, self.height)[0]
 
-    def resized(self, width: int, height: int) -> View:
+    def resized(self, width: int, height: int) -> RenderedCamera:
         """The same field of view in other pixels, which need not be square."""
         scale = np.array([width / self.width, height / self.height, 1.0])
-        return View(self.name, scale[:, None] * self.K, self.T_base_camera, width, height)
+        return RenderedCamera(self.name, scale[:, None] * self.K, self.T_base_camera, width, height)
 
 
-class Imagination:
+class WorldRunner:
     """A world model and its VAE, on the runtime that is fastest here. Use it in one thread.
 
     Args:
@@ -121,18 +121,18 @@ class Imagination:
         return self._decode({"latent": latent[None]})["gaussians"][0]
 
 
-class Watch:
+class ExpectedScenes:
     """Holds every observed scene against what was to be expected 0.4 and 0.8 s before."""
 
-    def __init__(self, imagination: Imagination):
+    def __init__(self, imagination: WorldRunner):
         self._imagination = imagination
-        self._known: deque[Moment] = deque(maxlen=10)
+        self._known: deque[ObservedLatent] = deque(maxlen=10)
 
     def observe(
         self,
-        moment: Moment,
+        moment: ObservedLatent,
         sent: Callable[[int], np.ndarray | None],
-        views: Sequence[View],
+        views: Sequence[RenderedCamera],
         horizons: Sequence[int] = HORIZONS,
     ) -> dict[int, dict[str, float]]:
         """The terms by horizon [steps]; empty where nothing was observed that long ago, or commands are missing.
@@ -156,7 +156,7 @@ class Watch:
         self._known.append(moment)
         return gaps
 
-    def _before(self, stamp: int, horizon: int) -> Moment | None:
+    def _before(self, stamp: int, horizon: int) -> ObservedLatent | None:
         """The observed moment nearest to ``horizon`` steps ago, within half a step."""
         ages = [abs((stamp - m.stamp) * 1e-9 - horizon * CHUNK_DT) for m in self._known]
         nearest = int(np.argmin(ages)) if ages else -1
@@ -164,10 +164,10 @@ class Watch:
 
 
 @dataclass(frozen=True)
-class Task:
+class PredictionRequest:
     """A plan, what it was made from, and what is known of the arm by then."""
 
-    chunk: Chunk
+    chunk: ActionChunk
     scene: np.ndarray  # (N, 14)
     states: tuple[ArmState, ...]
     sent: tuple[ArmState, ...]  # commands, as states
@@ -176,7 +176,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Future:
+class PredictedFuture:
     """Where a plan leads."""
 
     plan: int
@@ -185,19 +185,19 @@ class Future:
     scene: np.ndarray  # (N, 14) at the end
 
 
-def look(imagination: Imagination, watch: Watch, task: Task, site: Site) -> tuple[np.ndarray, dict]:
+def look(imagination: WorldRunner, watch: ExpectedScenes, task: PredictionRequest, site: Site) -> tuple[np.ndarray, dict]:
     """History up to the task's scene, and how far that is from what was imagined before: terms by horizon [steps]."""
     stamp, dt = task.chunk.stamp, round(CHUNK_DT * 1e9)
     now = _now(task)
     poses = [fk((joints_at(task.states, stamp - k * dt) or now).q) for k in range(imagination.context)]
     history = imagination.encode(task.scene, np.stack(poses[::-1]))
-    views = [View(name, task.Ks[name][0], c.place(now), *task.Ks[name][1:]) for name, c in site.cameras.items()]
-    moment = Moment(stamp, history, imagination.places(history[-1]), task.scene)
+    views = [RenderedCamera(name, task.Ks[name][0], c.place(now), *task.Ks[name][1:]) for name, c in site.cameras.items()]
+    moment = ObservedLatent(stamp, history, imagination.places(history[-1]), task.scene)
     horizons = HORIZONS[:1] if task.shown else HORIZONS
     return history, watch.observe(moment, lambda at: _sent(task, at), views, horizons)
 
 
-def imagine(imagination: Imagination, task: Task, site: Site, history: np.ndarray) -> Future:
+def imagine(imagination: WorldRunner, task: PredictionRequest, site: Site, history: np.ndarray) -> PredictedFuture:
     """Where a plan leads from a history (context, K, D)."""
     views, now, first = _views(site, task), _now(task), _sent(task, task.chunk.stamp)
     rows = [to_rows(fk(now.q), now.width) if first is None else first]
@@ -209,24 +209,24 @@ def imagine(imagination: Imagination, task: Task, site: Site, history: np.ndarra
         for name, steps in views.items():
             imagination.rest()
             pictures[name].append(np.rint(255 * np.clip(steps[k].draw(scene), 0, 1)).astype(np.uint8))
-    return Future(task.chunk.stamp, pictures, float(heads[-1, 1]), scene)
+    return PredictedFuture(task.chunk.stamp, pictures, float(heads[-1, 1]), scene)
 
 
-def _now(task: Task) -> ArmState:
+def _now(task: PredictionRequest) -> ArmState:
     return joints_at(task.states, task.chunk.stamp) or task.states[-1]
 
 
-def _sent(task: Task, at: int) -> np.ndarray | None:
+def _sent(task: PredictionRequest, at: int) -> np.ndarray | None:
     """Row (10,) that was commanded at a stamp [ns], or None where that is not known."""
     state = joints_at(task.sent, at)
     return None if state is None else to_rows(fk(state.q), state.width)
 
 
-def _views(site: Site, task: Task) -> dict[str, list[View]]:
+def _views(site: Site, task: PredictionRequest) -> dict[str, list[RenderedCamera]]:
     """For every camera, and from afar, a view for each step: one on the hand goes where the plan takes it."""
     K, width, height = next(iter(task.Ks.values()))
-    views = {topics.AFAR: [View(topics.AFAR, K, look_at(EYE, TARGET), width, height)] * topics.STEPS}
+    views = {topics.AFAR: [RenderedCamera(topics.AFAR, K, look_at(EYE, TARGET), width, height)] * topics.STEPS}
     for name, camera in site.cameras.items():
         states = [replace(task.states[-1], q=q) for q in task.chunk.q[: topics.STEPS]]
-        views[name] = [View(name, task.Ks[name][0], camera.place(s), *task.Ks[name][1:]) for s in states]
+        views[name] = [RenderedCamera(name, task.Ks[name][0], camera.place(s), *task.Ks[name][1:]) for s in states]
     return {name: [view.resized(PIXELS, PIXELS) for view in steps] for name, steps in views.items()}

@@ -21,7 +21,7 @@ COVERED = 0.5  # alpha above which a pixel counts as drawn
 
 
 @dataclass(frozen=True)
-class Report:
+class HeldOutQuality:
     """A left-out frame against its rendering. PSNR [dB] over the pixels named."""
 
     coverage: float  # share of pixels the scene draws
@@ -34,7 +34,7 @@ class Report:
     baseline_psnr_either: float
 
 
-def draw(scene: np.ndarray, K: np.ndarray, T_world_camera: np.ndarray, width: int, height: int, mode: str = "RGB"):
+def render_scene(scene: np.ndarray, K: np.ndarray, T_world_camera: np.ndarray, width: int, height: int, mode: str = "RGB"):
     """Image (H, W, X) and alpha (H, W) of a scene (N, 14), float32."""
     parts = torch.from_numpy(np.ascontiguousarray(scene, np.float32))
     view = torch.from_numpy(np.linalg.inv(T_world_camera)).float()
@@ -45,17 +45,17 @@ def draw(scene: np.ndarray, K: np.ndarray, T_world_camera: np.ndarray, width: in
     return image[0].numpy(), alpha[0, ..., 0].numpy()
 
 
-def compare(scene: np.ndarray, others: list[Frame], held_out: Frame) -> Report:
+def compare(scene: np.ndarray, others: list[Frame], held_out: Frame) -> HeldOutQuality:
     """Draw ``held_out``'s view of a scene that was built from ``others``."""
     height, width = held_out.depth.shape
     truth = held_out.color / np.float32(255)
-    image, alpha = draw(scene, held_out.K, held_out.T_base_camera, width, height)
+    image, alpha = render_scene(scene, held_out.K, held_out.T_base_camera, width, height)
     image = image / np.maximum(alpha, 1e-6)[..., None]  # colour of what is there, without the black behind it
     mine = alpha > COVERED
     baseline, theirs = project_points(others, held_out)
     _, similarity = structural_similarity(truth, image, channel_axis=2, data_range=1.0, full=True)
     either = mine | theirs
-    return Report(
+    return HeldOutQuality(
         coverage=float(mine.mean()), psnr=psnr(image, truth, mine), ssim=float(similarity[mine].mean()),
         psnr_baseline_mask=psnr(image, truth, theirs), baseline_coverage=float(theirs.mean()),
         baseline_psnr=psnr(baseline, truth, theirs),
@@ -66,7 +66,7 @@ def compare(scene: np.ndarray, others: list[Frame], held_out: Frame) -> Report:
 def side_by_side(scene: np.ndarray, frame: Frame) -> np.ndarray:
     """What the camera saw (left) and what the scene shows from there, (H, 2 W, 3) in [0, 1]."""
     height, width = frame.depth.shape
-    image, _ = draw(scene, frame.K, frame.T_base_camera, width, height)
+    image, _ = render_scene(scene, frame.K, frame.T_base_camera, width, height)
     return np.concatenate([frame.color / np.float32(255), image], axis=1)
 
 

@@ -30,14 +30,14 @@ _PIXEL = 3 + 4 + 56  # [bytes] colour, depth, and the surfel that a pixel become
 
 
 @dataclass(frozen=True)
-class Source:
+class FrameSource:
     """Frames, and how many images were left out because nothing has their stamp."""
 
     frames: list[Frame]
     skipped: int = 0
 
 
-def read_source(path: Path, stride: int = 1) -> Source:
+def read_source(path: Path, stride: int = 1) -> FrameSource:
     """Frames of an episode's first moment, one per camera, or of a TUM folder every ``stride``-th.
 
     Raises:
@@ -47,7 +47,7 @@ def read_source(path: Path, stride: int = 1) -> Source:
     path = Path(path)
     try:
         if (path / "episode.json").exists():
-            source = Source(episode_frames(read_episode(path)))
+            source = FrameSource(episode_frames(read_episode(path)))
         elif (path / "groundtruth.txt").exists():
             source = _tum_source(path, stride)
         else:
@@ -80,7 +80,7 @@ def episode_frames(episode: Episode) -> list[Frame]:
     return [episode.frame(camera, *pair) for camera, pair in found[1].items()]
 
 
-def _tum_source(path: Path, stride: int) -> Source:
+def _tum_source(path: Path, stride: int) -> FrameSource:
     c = _intrinsics(path / "intrinsics.json")
     K = from_opencv([[c["fx"], 0, c["cx"]], [0, c["fy"], c["cy"]], [0, 0, 1]])
     pose_stamps, poses = _poses(path / "groundtruth.txt")
@@ -101,7 +101,7 @@ def _tum_source(path: Path, stride: int) -> Source:
         metres = np.where(raw == SATURATED, 0, raw).astype(np.float32) / np.float32(c["depth_scale"])
         x, y, z, qx, qy, qz, qw = poses[row]
         frames.append(Frame(color, round(stamp * 1e9), rgb, metres, K, pose_matrix((x, y, z, qw, qx, qy, qz))))
-    return Source(frames, skipped)
+    return FrameSource(frames, skipped)
 
 
 def _fits(path: Path, chosen: list[tuple], count: int) -> None:

@@ -15,7 +15,7 @@ ENCODINGS = {"color": ("rgb8", np.uint8), "depth": ("16UC1", np.uint16)}
 
 
 @dataclass(frozen=True)
-class Picture:
+class CameraImage:
     """One image as a camera gave it."""
 
     number: int  # the camera's own count
@@ -25,7 +25,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class WatchConfig:
+class StreamConfig:
     """What was asked of the camera, and what is borne."""
 
     width: int
@@ -35,10 +35,10 @@ class WatchConfig:
     patience: float = 5.0  # periods without a pair that are a stall
 
 
-class Watch:
+class StreamMonitor:
     """Looks at every pair of one camera and counts what is wrong, by name."""
 
-    def __init__(self, config: WatchConfig):
+    def __init__(self, config: StreamConfig):
         self._config = config
         self.counts: Counter[str] = Counter(
             {f"{fault} {stream}": 0 for fault in (WRONG, REPEATED) for stream in ENCODINGS}
@@ -48,11 +48,11 @@ class Watch:
 
     def restart(self) -> None:
         """Forget the last pair, not the counts: the camera was opened anew and may number from 0."""
-        self._last: dict[str, Picture] = {}
+        self._last: dict[str, CameraImage] = {}
         self._heard: float | None = None
         self._stalled = False
 
-    def look(self, color: Picture, depth: Picture, now: float) -> tuple[str, ...]:
+    def look(self, color: CameraImage, depth: CameraImage, now: float) -> tuple[str, ...]:
         """The faults of a pair that came at ``now`` [s]; empty when it is good. Frames that never came are counted."""
         self._heard, self._stalled = now, False
         faults = [f"{WRONG} {s}" for s, p in (("color", color), ("depth", depth)) if not self._as_asked(s, p)]
@@ -86,12 +86,12 @@ class Watch:
         """Count a device that went away."""
         self.counts[LOST] += 1
 
-    def _as_asked(self, stream: str, picture: Picture) -> bool:
+    def _as_asked(self, stream: str, picture: CameraImage) -> bool:
         encoding, kind = ENCODINGS[stream]
         shape = (self._config.height, self._config.width) + (3,) * (stream == "color")
         return (picture.encoding, picture.content.shape, picture.content.dtype) == (encoding, shape, kind)
 
-    def _is_repeated(self, stream: str, picture: Picture) -> bool:
+    def _is_repeated(self, stream: str, picture: CameraImage) -> bool:
         last = self._last.get(stream)
         if last is None:
             return False

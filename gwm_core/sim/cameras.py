@@ -23,7 +23,7 @@ from gwm_core.sim.scene import CAMERAS, FOVY, apply_layout, build_model, place_c
 from gwm_core.sim.simulator import Snapshot
 
 RENDERERS = ("egl", "osmesa", "raycast")
-FREE = "free"  # the camera of the model that ``CameraRig.view`` moves
+FREE = "free"  # the camera of the model that ``SimCameras.view`` moves
 MIN_DEPTH, MAX_DEPTH = 0.28, 6.0  # [m] range of a D435
 NOISE = 0.0012  # [1/m] depth noise sigma = NOISE * z^2, D435 at 424x240 on a textured surface
 _PROBE = (
@@ -49,7 +49,7 @@ def by_clock(stamp: int, seconds: float, offset_ms: float, drift_ppm: float) -> 
     return stamp + round(1e6 * offset_ms + 1e3 * drift_ppm * seconds)
 
 
-class Image(NamedTuple):
+class SimImage(NamedTuple):
     """What one camera delivers."""
 
     camera: str
@@ -57,7 +57,7 @@ class Image(NamedTuple):
     depth_mm: np.ndarray  # (H, W) uint16, 0 = no reading
 
 
-class CameraRig:
+class SimCameras:
     """Draws snapshots with all cameras. Make and use it in one thread.
 
     Args:
@@ -80,12 +80,12 @@ class CameraRig:
         """Release the GL context."""
         self._draw.close()
 
-    def __call__(self, snapshot: Snapshot) -> list[Image]:
+    def __call__(self, snapshot: Snapshot) -> list[SimImage]:
         """One image pair per camera. The same snapshot gives the same images."""
         self._show(snapshot)
         return [self._take(snapshot, name, i) for i, name in enumerate(CAMERAS)]
 
-    def view(self, snapshot: Snapshot, T_base_camera: np.ndarray) -> Image:
+    def view(self, snapshot: Snapshot, T_base_camera: np.ndarray) -> SimImage:
         """What one more camera would see from anywhere, its depth as flawed as the others'."""
         place_camera(self._model, FREE, T_base_camera)
         self._show(snapshot)
@@ -99,10 +99,10 @@ class CameraRig:
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
 
-    def _take(self, snapshot: Snapshot, name: str, number: int) -> Image:
+    def _take(self, snapshot: Snapshot, name: str, number: int) -> SimImage:
         color, depth = self._draw(self._data, name)
         rng = np.random.default_rng([snapshot.layout.seed, number, round(snapshot.time * 1000)])
-        return Image(name, color, sensor_depth(depth, self.K, snapshot.layout.noise, rng))
+        return SimImage(name, color, sensor_depth(depth, self.K, snapshot.layout.noise, rng))
 
 
 def sensor_depth(depth: np.ndarray, K: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:

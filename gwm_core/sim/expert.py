@@ -21,7 +21,7 @@ CLOSING = 0.1  # [m/s] the real gripper's
 
 
 @dataclass(frozen=True)
-class _World:
+class _HandState:
     """Hand and objects as the expert's rule sees them."""
 
     tcp: np.ndarray  # (3,) [m]
@@ -56,7 +56,7 @@ class Expert:
         elif observation.task == "stack":
             blue = objects["blue"]
             goal = np.array([*blue[:2], blue[2] + blue[4] / 2])
-        world = _World(
+        world = _HandState(
             T[:3, 3], float(np.arctan2(T[1, 0], T[0, 0])), observation.state.width, observation.state.width_command,
             red, goal,
         )  # fmt: skip
@@ -78,7 +78,7 @@ def _down(xyz: np.ndarray, yaw: np.ndarray) -> np.ndarray:
     return T
 
 
-def _next(w: _World) -> tuple[np.ndarray, float, float]:
+def _next(w: _HandState) -> tuple[np.ndarray, float, float]:
     """Where the hand should go in this step, with which yaw and gripper command."""
     if w.held:
         return _carry(w)
@@ -103,7 +103,7 @@ def _next(w: _World) -> tuple[np.ndarray, float, float]:
     return grasp, yaw, 0.0
 
 
-def _carry(w: _World) -> tuple[np.ndarray, float, float]:
+def _carry(w: _HandState) -> tuple[np.ndarray, float, float]:
     hang = w.tcp[2] - w.red[2]  # the hand above the cube's centre
     if w.goal is None:
         return np.array([w.tcp[0], w.tcp[1], 0.16]), w.yaw, 0.0
@@ -121,7 +121,7 @@ def _carry(w: _World) -> tuple[np.ndarray, float, float]:
     return w.tcp, w.yaw, OPEN_WIDTH
 
 
-def _on_goal(w: _World) -> bool:
+def _on_goal(w: _HandState) -> bool:
     reach = 0.05 if w.goal[2] < 0.03 else 0.018
     return bool(np.linalg.norm(w.red[:2] - w.goal[:2]) < reach and abs(w.red[2] - w.goal[2] - w.red[4] / 2) < 0.007)
 
@@ -135,7 +135,7 @@ def nearest_symmetry(cube_yaw: float, hand_yaw: float) -> float:
     return float(yaw)
 
 
-def _imagine(w: _World, goal: np.ndarray, yaw: float, command: float) -> _World:
+def _imagine(w: _HandState, goal: np.ndarray, yaw: float, command: float) -> _HandState:
     """One row later: the hand moves at limited speed, the gripper closes on the cube, a held cube comes along."""
     way = goal - w.tcp
     distance = np.linalg.norm(way)

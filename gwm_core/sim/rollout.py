@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from gwm_core.control.command_checker import columns, judge
+from gwm_core.control.command_checker import columns, check_commands
 from gwm_core.control.gate.gate import Command, Gate, GateConfig
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q, fk
 from gwm_core.runtime.planner import Planner
-from gwm_core.sim.cameras import CameraRig
+from gwm_core.sim.cameras import SimCameras
 from gwm_core.sim.scene import Layout
 from gwm_core.sim.simulator import Simulator
 from gwm_core.sim.tasks import TIME_LIMIT, Success, reached
@@ -58,12 +58,12 @@ def trials_hash(trials: Iterable[Trial]) -> str:
     return digest.hexdigest()
 
 
-class World:
+class SimEnvironment:
     """Simulator and cameras, built once and used for many episodes."""
 
     def __init__(self, width: int = 424, height: int = 240, renderer: str = "egl", cameras: bool = True):
         self.sim = Simulator()
-        self.rig = CameraRig(width, height, renderer) if cameras else None
+        self.rig = SimCameras(width, height, renderer) if cameras else None
 
     def state(self, width_command: float) -> ArmState:
         """The arm now, stamped with simulated time."""
@@ -103,7 +103,7 @@ def measure_at_rest(gate: Gate, state: ArmState) -> None:
 
 
 def rollout(
-    world: World,
+    world: SimEnvironment,
     planner: Planner,
     layout: Layout,
     config: RolloutConfig = RolloutConfig(),
@@ -175,6 +175,6 @@ def rollout(
             done = True
             break
     final = {name: [float(x) for x in pose] for name, pose in sim.objects().items()}
-    violations, counts = judge(*columns(log)).total, gate.counts
+    violations, counts = check_commands(*columns(log)).total, gate.counts
     refused = dict(counts.refused) | unplanned
     return Trial(layout.seed, done, now, final, violations, lifted, dict(counts.stops), refused)

@@ -22,10 +22,10 @@ from gwm_core.files.atomic_write import PARTIAL
 from gwm_core.geometry.kinematics import HOME_Q, Unreachable, fk, solve, to_rows
 from gwm_core.runtime.planner import Planner
 from gwm_core.sim.expert import Expert
-from gwm_core.sim.rollout import Observer, RolloutConfig, World, rollout
+from gwm_core.sim.rollout import Observer, RolloutConfig, SimEnvironment, rollout
 from gwm_core.sim.tasks import TIME_LIMIT, sample_layout
 from gwm_core.site import simulation_site
-from gwm_core.training.play_data import SECONDS, Player
+from gwm_core.training.play_data import SECONDS, PlayPolicy
 from gwm_core.types import CHUNK_ROWS, OPEN_WIDTH, RESERVED, Observation
 from gwm_core.worker_processes import workers
 
@@ -47,7 +47,7 @@ class CollectConfig:
     play: bool = False  # motion without a purpose instead of demonstrations
 
 
-class KickedExpert:
+class PerturbedExpert:
     """The expert, which now and then is pushed aside while it carries something."""
 
     sees = "objects"
@@ -77,10 +77,10 @@ class KickedExpert:
         return rows
 
 
-class Recording(Observer):
+class EpisodeObserver(Observer):
     """Writes what a rollout sees and sends as the live recorder would."""
 
-    def __init__(self, writer: EpisodeWriter, world: World):
+    def __init__(self, writer: EpisodeWriter, world: SimEnvironment):
         self._writer, self._world = writer, world
         self._next_image = 0.0
         for name in world.rig.T_base_camera:
@@ -128,7 +128,7 @@ def _unusual_start(rng: np.random.Generator, layout) -> tuple[np.ndarray, float]
     return q, (0.0 if rng.random() < 0.35 else OPEN_WIDTH)
 
 
-_world: World | None = None
+_world: SimEnvironment | None = None
 
 
 def _record(job: tuple[CollectConfig, int]) -> bool:
@@ -138,17 +138,17 @@ def _record(job: tuple[CollectConfig, int]) -> bool:
     folder = Path(config.out) / f"{'play_' * config.play}{config.task}_{config.difficulty}_{seed:06d}"
     if folder.exists():
         return True  # an interrupted collection goes on where it stopped
-    _world = _world or World(renderer=config.renderer)
+    _world = _world or SimEnvironment(renderer=config.renderer)
     rng = np.random.default_rng([seed, 0xC0])
     layout = sample_layout(config.task, seed, config.difficulty)
-    expert = Player(rng) if config.play else KickedExpert(rng)
+    expert = PlayPolicy(rng) if config.play else PerturbedExpert(rng)
     q, width = _unusual_start(rng, layout)
     shutil.rmtree(folder.with_name(folder.name + PARTIAL), ignore_errors=True)  # of an interrupted run: made again
     cameras = {name: camera.to_dict() for name, camera in simulation_site().cameras.items()}
     policy = "play" if config.play else "expert"
     info = {"task": config.task, "seed": seed, "difficulty": config.difficulty, "policy": policy, "robot": "sim"}
     writer = EpisodeWriter(folder, info | {"cameras": cameras})
-    observer = Recording(writer, _world)
+    observer = EpisodeObserver(writer, _world)
     limit = SECONDS if config.play else TIME_LIMIT
     plan = RolloutConfig(latency=LATENCY, replan_every=2, camera_period=CAMERA_PERIOD, time_limit=limit)
     trial = rollout(_world, Planner(expert), layout, plan, observer, lambda sim: sim.teleport(q, width))

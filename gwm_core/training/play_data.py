@@ -15,7 +15,7 @@ _LAST = {"rest": (0.3, 1.5), "wander": (0.5, 2.5), "work": (0.5, 3.0)}  # [s] be
 _SHARES = (0.3, 0.4, 0.3)
 
 
-class Player:
+class PlayPolicy:
     """The policy's interface: rests, wanders to random poses, opens and closes, and works as the expert does."""
 
     sees = "objects"

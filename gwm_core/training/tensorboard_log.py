@@ -8,13 +8,13 @@ import numpy as np
 from torch import nn
 
 
-class Logbook:
+class TensorBoardLog:
     """Called after every validation; keeps nothing without a folder. Use it in a ``with``."""
 
     def __init__(self, folder: Path | None):
         self._folder, self._writer = folder, None
 
-    def __enter__(self) -> Logbook:
+    def __enter__(self) -> TensorBoardLog:
         if self._folder is not None:
             from tensorboardX import SummaryWriter
 

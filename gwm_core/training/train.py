@@ -14,17 +14,17 @@ from gwm_core.errors import InputError
 from gwm_core.files.json_files import to_json
 from gwm_core.geometry.kinematics import from_rows
 from gwm_core.model.checkpoint import load_vae, load_world, save_policy, save_vae, save_world
-from gwm_core.model.config import PolicyConfig, TrainConfig, VAEConfig, WorldConfig
+from gwm_core.model.config import PolicyConfig, TrainConfig, VAEConfig, WorldModelConfig
 from gwm_core.model.flow_matching import sample_times
 from gwm_core.model.policy import ACTION, Policy
 from gwm_core.model.vae import VAE
 from gwm_core.model.weights_file import digest
-from gwm_core.model.world_model import World
+from gwm_core.model.world_model import WorldModel
 from gwm_core.scene.token_tracking import find_riders
 from gwm_core.training import vae_reconstruction
-from gwm_core.training.datasets.clips import Clips
-from gwm_core.training.datasets.latents import Sequences, tracked
-from gwm_core.training.datasets.policy_samples import Samples
+from gwm_core.training.datasets.clips import SceneClips
+from gwm_core.training.datasets.latents import LatentSequences, tracked
+from gwm_core.training.datasets.policy_samples import PolicySamples
 from gwm_core.training.training_loop import Batch, finish, fit
 
 Progress = Callable[[int, int, dict], None]
@@ -57,7 +57,7 @@ def held_out(episode: np.ndarray, share: float) -> np.ndarray:
 class Batches:
     """All samples on one device, drawn at random and augmented."""
 
-    def __init__(self, samples: Samples, device: torch.device, config: TrainConfig, rows: int):
+    def __init__(self, samples: PolicySamples, device: torch.device, config: TrainConfig, rows: int):
         self.device, self._draws, self._rows = device, config.draws, rows
         arrays = {name: getattr(samples, name) for name in samples.__annotations__}
         self._arrays = {name: torch.from_numpy(a).to(device) for name, a in arrays.items() if a is not None}
@@ -106,7 +106,7 @@ def validate_policy(policy: Policy, batches: Batches, limit: int = 1024) -> dict
 
 
 def train_policy(
-    samples: Samples, policy_config: PolicyConfig, config: TrainConfig, out: Path, provenance: dict,
+    samples: PolicySamples, policy_config: PolicyConfig, config: TrainConfig, out: Path, provenance: dict,
     device: str = "cpu", progress: Progress = silent, record: Callable = silent, world: Path | None = None,
 ) -> dict:  # fmt: skip
     """Train a policy into ``out``; the figures have its validation error [mm]. ``world``: where features came from."""
@@ -134,7 +134,7 @@ def train_policy(
 
 
 def train_vae(
-    clips: Clips, vae_config: VAEConfig, config: TrainConfig, out: Path, provenance: dict,
+    clips: SceneClips, vae_config: VAEConfig, config: TrainConfig, out: Path, provenance: dict,
     device: str = "cpu", progress: Progress = silent, record: Callable = silent, follow: Callable = silent,
 ) -> dict:  # fmt: skip
     """Train a VAE into ``out``; the figures are those of ``reconstruction.judge_vae`` on held-out episodes.
@@ -169,7 +169,7 @@ def train_vae(
         record(done, vae, figures | {"observed | rebuilt": vae_reconstruction.side_by_side(vae, clips, validation[:4])})
 
     average, figures = fit(
-        vae, vae_reconstruction.loss, draw, lambda v: vae_reconstruction.judge_vae(v, clips, validation), config, Path(out),
+        vae, vae_reconstruction.loss, draw, lambda v: vae_reconstruction.evaluate_vae(v, clips, validation), config, Path(out),
         settings_key(vae_config, config, len(clips)), progress, show,
     )  # fmt: skip
     about = provenance | about_run(config, len(clips), device) | figures
@@ -178,7 +178,7 @@ def train_vae(
 
 
 def train_world(
-    sequences: Sequences, episode: np.ndarray, vae_folder: Path, world_config: WorldConfig, config: TrainConfig,
+    sequences: LatentSequences, episode: np.ndarray, vae_folder: Path, world_config: WorldModelConfig, config: TrainConfig,
     out: Path, provenance: dict, device: str = "cpu", progress: Progress = silent, record: Callable = silent,
     begin: Path | None = None,
 ) -> dict:  # fmt: skip
@@ -189,7 +189,7 @@ def train_world(
         begin: folder of a world model of the same VAE whose weights and normalisation are begun with.
     """
     torch.manual_seed(config.seed)
-    world = World(world_config, load_vae(vae_folder).config).to(device)
+    world = WorldModel(world_config, load_vae(vae_folder).config).to(device)
     held, context = held_out(episode, config.held_out), world_config.context
     training = sequences.windows(context + 1 + IMAGINED, np.flatnonzero(~held))
     pairs = sequences.windows(world_config.ahead + 1, np.flatnonzero(~held))
@@ -214,11 +214,11 @@ def train_world(
             batch |= {"now": latents[:, 0], "later": latents[:, -1]}
         return {name: tensor.to(device) for name, tensor in batch.items()}
 
-    def loss(model: World, **batch) -> Tensor:
+    def loss(model: WorldModel, **batch) -> Tensor:
         return model.loss(**batch, jitter=JITTER)
 
     average, figures = fit(
-        world, loss, draw, lambda w: judge_world(w, sequences, np.flatnonzero(held)), config, Path(out), key, progress,
+        world, loss, draw, lambda w: evaluate_world_model(w, sequences, np.flatnonzero(held)), config, Path(out), key, progress,
         record,
     )  # fmt: skip
     about = provenance | about_run(config, len(episode), device) | figures
@@ -226,7 +226,7 @@ def train_world(
     return figures
 
 
-def _begun(folder: Path, vae_folder: Path, config: WorldConfig) -> dict[str, Tensor]:
+def _begun(folder: Path, vae_folder: Path, config: WorldModelConfig) -> dict[str, Tensor]:
     """What a world model of ``config`` can take over from the one in ``folder``."""
     world, _ = load_world(folder, vae_folder)
     if replace(world.config, steps=config.steps, ahead=config.ahead) != config:
@@ -238,7 +238,7 @@ def _begun(folder: Path, vae_folder: Path, config: WorldConfig) -> dict[str, Ten
 
 
 @torch.no_grad()
-def judge_world(world: World, sequences: Sequences, which: np.ndarray) -> dict[str, float]:
+def evaluate_world_model(world: WorldModel, sequences: LatentSequences, which: np.ndarray) -> dict[str, float]:
     """Error of rollouts over the sequences ``which``, in spreads of one step's change, at the first and last step.
 
     ``still`` is the same of a world in which nothing moves, ``done`` the share of moments judged rightly. ``foresight``

@@ -13,7 +13,7 @@ from torch import Tensor
 from gwm_core.model.checkpoint import save_image_model
 from gwm_core.model.config import ImageModelConfig, TrainConfig
 from gwm_core.model.image_model import CONTEXT, ImageModel
-from gwm_core.training.datasets.clips import CUBE, ROBOT, WORKSPACE, Clips
+from gwm_core.training.datasets.clips import CUBE, ROBOT, WORKSPACE, SceneClips
 from gwm_core.training.train import Progress, about_run, held_out, settings_key, silent
 from gwm_core.training.training_loop import Batch, finish, fit
 from gwm_core.training.vae_reconstruction import PIXEL_WEIGHT, psnr
@@ -32,12 +32,12 @@ def loss(model: ImageModel, past, actions, camera, target, weight, noise) -> Ten
     return ((apart.abs() + apart**2) * weight).mean()
 
 
-def pictures(clips: Clips, index: np.ndarray, camera: np.ndarray) -> Tensor:
+def pictures(clips: SceneClips, index: np.ndarray, camera: np.ndarray) -> Tensor:
     """Pictures (..., 3, S, S) in [0, 1] of moments and cameras (...)."""
     return torch.from_numpy(clips.images[index, camera] / np.float32(255)).movedim(-1, -3)
 
 
-def take(clips: Clips, starts: np.ndarray, camera: np.ndarray) -> Batch:
+def take(clips: SceneClips, starts: np.ndarray, camera: np.ndarray) -> Batch:
     """What ``loss`` wants, without noise, of the clips of three moments that begin at ``starts`` (B,)."""
     index, past = starts[:, None] + np.arange(CONTEXT + 1), CONTEXT - 1
     seen = pictures(clips, index, camera[:, None])
@@ -52,7 +52,7 @@ def take(clips: Clips, starts: np.ndarray, camera: np.ndarray) -> Batch:
 
 
 @torch.no_grad()
-def judge(model: ImageModel, clips: Clips, starts: np.ndarray) -> dict[str, float]:
+def evaluate_image_model(model: ImageModel, clips: SceneClips, starts: np.ndarray) -> dict[str, float]:
     """PSNR [dB] of the next picture over the workspace, and that of the last one repeated."""
     device, guess, still = model.leave.weight.device, [], []
     for camera in range(clips.images.shape[1]):
@@ -66,10 +66,10 @@ def judge(model: ImageModel, clips: Clips, starts: np.ndarray) -> dict[str, floa
 
 
 def train_image_model(
-    clips: Clips, model_config: ImageModelConfig, config: TrainConfig, out: Path, provenance: dict,
+    clips: SceneClips, model_config: ImageModelConfig, config: TrainConfig, out: Path, provenance: dict,
     device: str = "cpu", progress: Progress = silent, record: Callable = silent,
 ) -> dict:  # fmt: skip
-    """Train the baseline into ``out``; the figures are those of ``judge`` on held-out episodes."""
+    """Train the baseline into ``out``; the figures are those of ``evaluate_image_model`` on held-out episodes."""
     torch.manual_seed(config.seed)
     model_config = replace(model_config, cameras=clips.images.shape[1])
     model = ImageModel(model_config).to(device)
@@ -87,7 +87,7 @@ def train_image_model(
         return {name: tensor.to(device) for name, tensor in batch.items()}
 
     average, figures = fit(
-        model, loss, draw, lambda m: judge(m, clips, validation), config, Path(out),
+        model, loss, draw, lambda m: evaluate_image_model(m, clips, validation), config, Path(out),
         settings_key(model_config, config, len(clips)), progress, record,
     )  # fmt: skip
     about = provenance | about_run(config, len(clips), device) | figures

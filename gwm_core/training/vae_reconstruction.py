@@ -13,7 +13,7 @@ from gwm_core.geometry.kinematics import from_rows
 from gwm_core.model.vae import VAE, distances, divergence
 from gwm_core.render.api import rasterize
 from gwm_core.scene.gaussians import COLORS, MEANS, OPACITY, QUATS, SCALES
-from gwm_core.training.datasets.clips import CUBE, ROBOT, SEEN, WORKSPACE, Clips
+from gwm_core.training.datasets.clips import CUBE, ROBOT, SEEN, WORKSPACE, SceneClips
 
 PIXEL_WEIGHT = 3.0  # of what the robot and the cube cover: small, and what the task is about
 SQUARE_WEIGHT, ALPHA_WEIGHT = 3.0, 0.1
@@ -22,7 +22,7 @@ BLUR = 0.1  # [pixels^2] an area average has 1/12; the renderer's usual 0.3 woul
 _SOME = 256  # Gaussians of a scene that the Chamfer term looks at in a step
 
 
-def draw(gaussians: Tensor, viewmat: Tensor, K: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
+def render(gaussians: Tensor, viewmat: Tensor, K: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
     """Image (H, W, 3) before black, and alpha (H, W), of a scene (N, 14)."""
     image, alpha, _ = rasterize(
         gaussians[:, MEANS], gaussians[:, QUATS], gaussians[:, SCALES], gaussians[:, OPACITY], gaussians[:, COLORS],
@@ -49,7 +49,7 @@ def loss(vae: VAE, scenes, centers, noise, images, behind, regions, viewmats, Ks
 
 def _render_loss(made: Tensor, image: Tensor, behind: Tensor, regions: Tensor, viewmat: Tensor, K: Tensor) -> Tensor:
     """Absolute and squared error of the picture, per pixel of the workspace; what lies elsewhere is to stay clear."""
-    drawn, alpha = draw(made, viewmat, K, image.shape[1], image.shape[0])
+    drawn, alpha = render(made, viewmat, K, image.shape[1], image.shape[0])
     here = ((regions & WORKSPACE) > 0).float()
     weight = ((regions & SEEN) > 0) * (1 + (PIXEL_WEIGHT - 1) * ((regions & (ROBOT | CUBE)) > 0))
     apart = drawn + (1 - alpha[..., None]) * behind - image
@@ -84,7 +84,7 @@ def background(image: np.ndarray, regions: np.ndarray) -> np.ndarray:
 
 def picture(gaussians: Tensor, behind: np.ndarray, viewmat: Tensor, K: Tensor) -> np.ndarray:
     """The scene (N, 14) before a background (H, W, 3)."""
-    drawn, alpha = draw(gaussians, viewmat, K, behind.shape[1], behind.shape[0])
+    drawn, alpha = render(gaussians, viewmat, K, behind.shape[1], behind.shape[0])
     return drawn.numpy() + (1 - alpha.numpy())[..., None] * behind
 
 
@@ -94,7 +94,7 @@ def psnr(squares: np.ndarray) -> float:
 
 
 @torch.no_grad()
-def rebuild(vae: VAE, clips: Clips, i: int) -> tuple[Tensor, Tensor, list[np.ndarray]]:
+def rebuild(vae: VAE, clips: SceneClips, i: int) -> tuple[Tensor, Tensor, list[np.ndarray]]:
     """Moment ``i`` through the VAE: its scene and the decoded one (N, 14), and a picture (H, W, 3) for every camera."""
     scene = clips.scenes[i].astype(np.float32)
     made = vae.decode(vae.observe(scene[None], from_rows(clips.poses[i])[None]))[0].cpu()
@@ -105,7 +105,7 @@ def rebuild(vae: VAE, clips: Clips, i: int) -> tuple[Tensor, Tensor, list[np.nda
     return torch.from_numpy(scene), made, pictures
 
 
-def judge_vae(vae: VAE, clips: Clips, index: Iterable[int]) -> dict[str, float]:
+def evaluate_vae(vae: VAE, clips: SceneClips, index: Iterable[int]) -> dict[str, float]:
     """Over the moments ``index``: PSNR [dB] of all workspace pixels and of cube and gripper, errors of shape [mm]."""
     whole, part, apart, centroid = [], [], [], []
     for i in index:
@@ -130,7 +130,7 @@ def chamfer(a: Tensor, b: Tensor) -> float:
     return float(distance.min(0).values.mean() + distance.min(1).values.mean()) / 2
 
 
-def side_by_side(vae: VAE, clips: Clips, index: np.ndarray) -> np.ndarray:
+def side_by_side(vae: VAE, clips: SceneClips, index: np.ndarray) -> np.ndarray:
     """A row for every moment of ``index``: what each camera saw, then what the VAE shows of it, in [0, 1]."""
     rows = [[*(clips.images[i] / np.float32(255)), *rebuild(vae, clips, i)[2]] for i in index]
     return np.concatenate([np.concatenate(row, axis=1) for row in rows]).clip(0, 1)

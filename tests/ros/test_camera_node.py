@@ -15,7 +15,7 @@ rclpy = pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray
 from gwm.graph.process_list import environment
-from gwm.hardware.realsense import DeviceGone, RealSense, Shot, recording
+from gwm.hardware.realsense import AlignedPair, DeviceGone, RealSense, recording
 from gwm.nodes.camera_node import CameraNode
 from gwm.ros import messages
 from gwm.ros.node import RELIABLE, SENSOR
@@ -26,7 +26,7 @@ from software_camera import CENTRE, FOCAL, HEIGHT, HZ, WIDTH, Bus, Film, Softwar
 from gwm_core import topics
 from gwm_core.errors import InputError
 from gwm_core.geometry.camera_info import read_camera_info
-from gwm_core.scene.stream_monitor import Picture, WatchConfig
+from gwm_core.scene.stream_monitor import CameraImage, StreamConfig
 from gwm_core.sync import MS
 
 K = np.array([[FOCAL, 0, CENTRE[0] + 0.5], [0, FOCAL, CENTRE[1] + 0.5], [0, 0, 1]])
@@ -107,7 +107,7 @@ def films():
         film.stop()
 
 
-CONFIG = WatchConfig(WIDTH, HEIGHT, HZ)
+CONFIG = StreamConfig(WIDTH, HEIGHT, HZ)
 
 
 def on(bus):
@@ -255,7 +255,7 @@ class Script:
 def shot(number):
     color, depth = picture(np.random.default_rng(number))
     stamp = time.time_ns() + number * round(1e9 / HZ)
-    return Shot(Picture(number, stamp, "rgb8", color), Picture(number, stamp, "16UC1", depth), K, (0.0,) * 5)
+    return AlignedPair(CameraImage(number, stamp, "rgb8", color), CameraImage(number, stamp, "16UC1", depth), K, (0.0,) * 5)
 
 
 def test_wrong_sizes_and_encodings_are_not_published_and_a_lost_device_is_opened_again(site):

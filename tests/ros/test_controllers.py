@@ -10,7 +10,7 @@ pytest.importorskip("rclpy")
 
 from geometry_msgs.msg import PoseStamped
 from gwm.graph.process_list import graph
-from gwm.hardware.arm_adapters import Arm
+from gwm.hardware.arm_adapters import ArmAdapter
 from gwm.process.supervisor import Supervisor
 from gwm.ros import messages
 from sensor_msgs.msg import JointState
@@ -86,7 +86,7 @@ KINDS = {
 @pytest.mark.parametrize("controller", ["crisp", "crisp_pose", "jtc"])
 def test_a_controller_is_told_to_rest_where_the_arm_is_before_it_is_activated(operator, controller):
     """CRISP goes to the last target that it was sent while it was inactive; it must not be an old one."""
-    arm, heard = Arm(operator, controller, "forward", 0.01, simulated=False), {}
+    arm, heard = ArmAdapter(operator, controller, "forward", 0.01, simulated=False), {}
     for topic in arm.topics:
         take = lambda message, topic=topic: heard.__setitem__(topic, message)  # noqa: E731
         operator.create_subscription(KINDS[topic], topic, take, 10)

@@ -81,7 +81,7 @@ def test_an_interrupted_demo_says_what_it_waits_for_and_what_it_leaves(domain, t
 
 def test_a_graph_of_which_nothing_was_heard_has_its_table_too(operator, capsys):
     args = SimpleNamespace(task="lift", difficulty="nominal", seed=9000, episodes=3)
-    figures = demo._figures(operator, args, demo.Run(), {}) | {"trouble": "not ready after 180 s: gate, sim"}
+    figures = demo._figures(operator, args, demo.DemoEpisode(), {}) | {"trouble": "not ready after 180 s: gate, sim"}
     demo._table(figures)
     said = capsys.readouterr().out
     assert "0 of 3 ended; not ready after 180 s: gate, sim" in said and "0 violations in 0 commands" in said

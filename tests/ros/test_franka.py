@@ -232,11 +232,11 @@ def test_silence_is_a_fault_and_ends_with_a_recovery(operator, driver, superviso
 @pytest.fixture
 def robot(operator, driver):
     """The gate's side of the drivers, without the gate."""
-    from gwm.hardware.franka import Robot
+    from gwm.hardware.franka import FrankaRobot
 
     node = Node("alone")
     node.placed, node.stops = [], []
-    robot = Robot(node, ARM, node.stops.append, lambda: node.placed.append(1) or "")
+    robot = FrankaRobot(node, ARM, node.stops.append, lambda: node.placed.append(1) or "")
     node.create_timer(0.1, robot.tick)
     robot.node = node
     operator._executor.add_node(node)

@@ -11,7 +11,7 @@ rclpy = pytest.importorskip("rclpy")
 
 from gwm.graph.process_list import environment, graph
 from gwm.process.supervisor import Supervisor
-from gwm.ros.operator_client import Operator
+from gwm.ros.operator_client import OperatorClient
 from sensor_msgs.msg import JointState
 
 from gwm_core import topics
@@ -25,7 +25,7 @@ def operator(monkeypatch):
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
     rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
-    operator = Operator()
+    operator = OperatorClient()
     yield operator
     operator.destroy_node()
     rclpy.try_shutdown()

@@ -11,7 +11,7 @@ from gwm.process.session import INTERRUPTED, ending
 from gwm.process.supervisor import open_log
 from gwm.ros import messages, operator_client
 from gwm.ros.node import EVERY, RELIABLE, now_ns, subscribe_to_all
-from gwm.ros.operator_client import GraphOver, Refused, Trouble
+from gwm.ros.operator_client import GraphEnded, RequestFailed, RequestRefused
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
 from std_msgs.msg import UInt64
@@ -84,7 +84,7 @@ def troubled(domain):
     context = rclpy.Context()
     rclpy.init(context=context, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
-    node, own = Troubled(), operator_client.Operator()
+    node, own = Troubled(), operator_client.OperatorClient()
     executor = MultiThreadedExecutor(4)
     executor.add_node(node)
     thread = threading.Thread(target=executor.spin, daemon=True)
@@ -121,9 +121,9 @@ def test_what_is_refused_for_good_is_trouble_with_its_reason(troubled, monkeypat
     node, own = troubled
     monkeypatch.setattr(operator_client, "GRANTED", 1.0)
     node.state, node.cause, node.refusals = "DISARMED", "not armed yet", 1000
-    with pytest.raises(Refused, match="gate/arm: no fresh joint state"):
+    with pytest.raises(RequestRefused, match="gate/arm: no fresh joint state"):
         own.arm(go_on)
-    with pytest.raises(GraphOver, match="sim ended with code 1 while waiting for"):
+    with pytest.raises(GraphEnded, match="sim ended with code 1 while waiting for"):
         own.wait("time", lambda: False, 5.0, lambda: "sim ended with code 1")
 
 
@@ -134,7 +134,7 @@ def test_a_save_is_waited_for_while_it_gets_on_and_not_for_ever(troubled, monkey
     assert node.waiting == 0 and any("messages are to be written before it" in text for text in own.said)
     node.written.clear()
     node.waiting, node.writes = 7, False
-    with pytest.raises(Trouble, match="with 7 messages to be written before it"):
+    with pytest.raises(RequestFailed, match="with 7 messages to be written before it"):
         own.wish("recorder/save", go_on)
 
 
@@ -165,8 +165,8 @@ def test_all_that_waits_is_taken_in_one_turn(domain):
 
 
 @pytest.mark.parametrize("error, code, text", [
-    (Trouble("no answer"), 1, "no answer"),
-    (GraphOver("sim ended"), 1, "sim ended"),
+    (RequestFailed("no answer"), 1, "no answer"),
+    (GraphEnded("sim ended"), 1, "sim ended"),
     (InputError("another graph"), 2, "another graph"),
     (OSError("disk"), 2, "disk"),
     (KeyboardInterrupt(), INTERRUPTED, "interrupted"),

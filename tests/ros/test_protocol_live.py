@@ -10,12 +10,12 @@ pytest.importorskip("rclpy")
 
 from gwm.graph.process_list import share
 from gwm.tools.protocol_live import POLICIES, STARTS, run_live, verdict
-from gwm.tools.trial_monitor import Referee
+from gwm.tools.trial_monitor import TrialMonitor
 from test_console import Page
 
 from gwm_core.data.contact_sheet import stills
 from gwm_core.data.episode import INFO, list_episodes
-from gwm_core.evaluation.protocol.definition import Protocol, Task, begin, read_key
+from gwm_core.evaluation.protocol.definition import Protocol, TrialTask, begin, read_key
 from gwm_core.evaluation.protocol.journal import EPISODES, Journal
 from gwm_core.geometry.limits import DESK
 from gwm_core.site import simulation_site
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 def test_two_policies_meet_the_same_start_and_nothing_but_the_key_tells_them_apart(domain, tmp_path):
     demo = str(share("models/demo"))
-    protocol = Protocol("live", {"yak": demo, "zebra": "expert"}, (Task("lift"),), 1)
+    protocol = Protocol("live", {"yak": demo, "zebra": "expert"}, (TrialTask("lift"),), 1)
     plan = begin(protocol, {"yak": "1", "zebra": "2"}, tmp_path)
     journal, said = Journal(plan, tmp_path), []
     run_live(plan, journal, tmp_path, QUIET, say=said.append)
@@ -46,7 +46,7 @@ def test_two_policies_meet_the_same_start_and_nothing_but_the_key_tells_them_apa
 
 
 def test_a_person_lays_the_table_and_rates_at_one_page_for_all_trials(domain, tmp_path):
-    protocol = Protocol("by hand", {"a": "expert", "b": str(share("models/demo"))}, (Task("lift"),), 1)
+    protocol = Protocol("by hand", {"a": "expert", "b": str(share("models/demo"))}, (TrialTask("lift"),), 1)
     plan = begin(protocol, {"a": "1", "b": "2"}, tmp_path)
     journal, person = Journal(plan, tmp_path), Person(tmp_path / EPISODES / "console.url")
     person.start()
@@ -65,7 +65,7 @@ def test_a_person_lays_the_table_and_rates_at_one_page_for_all_trials(domain, tm
 
 
 def test_a_trial_broken_off_before_anything_was_sent_keeps_its_verdict(operator):
-    referee = Referee(simulation_site(), simulated=False)
+    referee = TrialMonitor(simulation_site(), simulated=False)
     try:
         spoilt = verdict({"success": False, "cause": "hardware", "note": "no camera"}, 3.0, None)
         assert referee.complete(spoilt, DESK) == spoilt

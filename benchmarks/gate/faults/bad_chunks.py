@@ -9,18 +9,18 @@ import numpy as np
 
 from benchmarks.gate import fuzz
 from benchmarks.gate.fuzz_events import postures
-from benchmarks.gate.simulated_arm import Rig
-from benchmarks.gate.trials import Outcome, clean, give_plan, moving, stopped
+from benchmarks.gate.simulated_arm import SimulatedArm
+from benchmarks.gate.trials import FaultOutcome, clean, give_plan, moving, stopped
 from gwm_core.control.command_checker import columns
 from gwm_core.control.gate.gate import State
 from gwm_core.control.reference_follower import SINGULAR_STOP
 from gwm_core.geometry.capsules import LEAST_CLEARANCE, clearance
 from gwm_core.geometry.kinematics import HOME_Q, condition, fk_jacobian
 from gwm_core.geometry.limits import FR3
-from gwm_core.types import Chunk
+from gwm_core.types import ActionChunk
 
 
-def policy_slow(rng) -> Outcome:
+def policy_slow(rng) -> FaultOutcome:
     """14: it beats and plans no more; seconds since the plan was taken, before the last row's time."""
     rig = moving(rng)
     rig.run(0.1)
@@ -31,12 +31,12 @@ def policy_slow(rng) -> Outcome:
         late.append(rig.offer(rig.chunk(HOME_Q, age=0.6), 0.6))  # what it made of an old observation
     seconds = rig.now - taken
     held = {reason.partition(":")[0] for reason in late} <= {"age", "state"}
-    return Outcome(seconds, held and stopped(rig, "plan stale"))
+    return FaultOutcome(seconds, held and stopped(rig, "plan stale"))
 
 
-def first_plan_late(rng) -> Outcome:
+def first_plan_late(rng) -> FaultOutcome:
     """15: the plan after the first inference is refused; a timely one begins with its first row."""
-    rig = Rig(phases=(rng.uniform(0, 0.02), rng.uniform(0, 0.01)))
+    rig = SimulatedArm(phases=(rng.uniform(0, 0.02), rng.uniform(0, 0.01)))
     rig.start()
     goal = HOME_Q + rng.uniform(-0.1, 0.1, 7)
     refused = rig.offer(rig.chunk(goal, age=0.7), 0.7).startswith("age")
@@ -51,20 +51,20 @@ def first_plan_late(rng) -> Outcome:
     q = columns(rig.sent)[0]
     behind = np.abs(q[-1] - HOME_Q).max() <= np.abs(goal - HOME_Q).max() * 5 / 16  # three rows on, none skipped
     smooth = np.abs(np.diff(q, 2, axis=0)).max() <= 1e-3  # 10 rad/s2
-    return Outcome(seconds, bool(refused and still and taken and behind and smooth) and clean(rig))
+    return FaultOutcome(seconds, bool(refused and still and taken and behind and smooth) and clean(rig))
 
 
-def bad_chunk(rng) -> Outcome:
+def bad_chunk(rng) -> FaultOutcome:
     """16: refused whole, the plan before goes on; a second one stops the arm."""
     return _twice(rng, lambda rig: fuzz.malformed(rng, rig))
 
 
-def far_chunk(rng) -> Outcome:
+def far_chunk(rng) -> FaultOutcome:
     """17: rows of 1000 rad, or metres where radians belong."""
     return _twice(rng, lambda rig: replace(rig.chunk(HOME_Q), q=rng.choice([1e3, 10.0]) * rng.normal(size=(16, 7))))
 
 
-def _twice(rng, make: Callable[[Rig], Chunk]) -> Outcome:
+def _twice(rng, make: Callable[[SimulatedArm], ActionChunk]) -> FaultOutcome:
     rig = moving(rng)
     target = rig.gate._target
     first = rig.offer(make(rig))
@@ -73,39 +73,39 @@ def _twice(rng, make: Callable[[Rig], Chunk]) -> Outcome:
     rig.offer(make(rig))
     fault = rig.now
     rig.tick()
-    return Outcome(rig.now - fault, on and stopped(rig, "bad plans"))
+    return FaultOutcome(rig.now - fault, on and stopped(rig, "bad plans"))
 
 
-def jumping_chunk(rng) -> Outcome:
+def jumping_chunk(rng) -> FaultOutcome:
     """18: a jump between any two rows; above the threshold refused, below it followed within every limit."""
     rig = moving(rng)
     small, large = (rng.choice([-1, 1], (16, 7)) * rng.uniform(0.3, 1.0, (16, 7)) * size for size in (0.05, 1.0))
     refused = rig.offer(replace(rig.chunk(rig.q), q=rig.q + large)).partition(":")[0] in ("jump", "joint limit")
     rig.offer(replace(rig.chunk(rig.q), q=rig.q + small))
     rig.run(1.0)
-    return Outcome(0.0, refused and clean(rig))
+    return FaultOutcome(0.0, refused and clean(rig))
 
 
-def spoilt(plans: list[Chunk]) -> Callable[[np.random.Generator], Outcome]:
+def spoilt(plans: list[ActionChunk]) -> Callable[[np.random.Generator], FaultOutcome]:
     """19: recorded plans with the mistakes that people make in converting joints."""
 
-    def stage(rng) -> Outcome:
+    def stage(rng) -> FaultOutcome:
         plan = plans[rng.integers(len(plans))]
-        rig = Rig()
+        rig = SimulatedArm()
         rig.q = plan.q[0].copy()
         rig.start()
         flips = np.flatnonzero(np.abs(plan.q[0]) > 0.2)  # of a joint near zero it changes nothing
         one = np.where(np.arange(7) == rng.choice(flips), -1.0, 1.0)
         factor = [-1.0, one, 100.0, 180 / np.pi, np.pi / 180][rng.integers(5)]
-        reason = rig.offer(Chunk(rig.stamp(0.1), plan.q * factor, plan.width))
-        return Outcome(0.0, reason.partition(":")[0] in ("joint limit", "jump"))
+        reason = rig.offer(ActionChunk(rig.stamp(0.1), plan.q * factor, plan.width))
+        return FaultOutcome(0.0, reason.partition(":")[0] in ("joint limit", "jump"))
 
     return stage
 
 
-def into_the_way(rng) -> Outcome:
+def into_the_way(rng) -> FaultOutcome:
     """20: again and again towards a wall, the table or the arm itself, as near as the gate allows."""
-    rig = Rig()
+    rig = SimulatedArm()
     rig.q = postures(rng, FR3)[rng.integers(40)].copy()
     rig.start()
     push = rng.uniform(-0.3, 0.3, 7)
@@ -115,12 +115,12 @@ def into_the_way(rng) -> Outcome:
                 break
         rig.run(0.3)
     gaps = np.array([clearance(command.reference.q).min() for command in rig.sent])
-    return Outcome(0.0, bool(gaps.min() >= LEAST_CLEARANCE - 1e-9) and clean(rig))
+    return FaultOutcome(0.0, bool(gaps.min() >= LEAST_CLEARANCE - 1e-9) and clean(rig))
 
 
-def elbow_flip(rng) -> Outcome:
+def elbow_flip(rng) -> FaultOutcome:
     """21: towards the stretched elbow (q4 = -0.467, where it flips) and beyond a straight wrist."""
-    rig = Rig()
+    rig = SimulatedArm()
     rig.q = HOME_Q + rng.uniform(-0.2, 0.2, 7)
     rig.start()
     for _ in range(12):
@@ -130,10 +130,10 @@ def elbow_flip(rng) -> Outcome:
                 break
         rig.run(0.3)
     worst = condition(fk_jacobian(columns(rig.sent)[0])[1]).max()
-    return Outcome(0.0, bool(worst < 1.15 * SINGULAR_STOP) and clean(rig))
+    return FaultOutcome(0.0, bool(worst < 1.15 * SINGULAR_STOP) and clean(rig))
 
 
-def wrong_order(rng) -> Outcome:
+def wrong_order(rng) -> FaultOutcome:
     """22: the same plan again, one made before it, and both later."""
     rig = moving(rng)
     older = rig.chunk(HOME_Q, age=0.15)
@@ -145,4 +145,4 @@ def wrong_order(rng) -> Outcome:
     rig.run(0.2)
     again += [rig.offer(chunk, age) for chunk, age in ((first, 0.42), (older, 0.47))]
     executed = {command.plan for command in rig.sent}
-    return Outcome(0.0, taken and all(r.startswith("order") for r in again) and older.stamp not in executed)
+    return FaultOutcome(0.0, taken and all(r.startswith("order") for r in again) and older.stamp not in executed)

@@ -11,12 +11,12 @@ from functools import partial
 import numpy as np
 
 from benchmarks.gate.faults.table import run
-from benchmarks.gate.simulated_arm import Rig
-from benchmarks.gate.trials import FAST, Outcome, Scenario, moving
-from gwm_core.control.command_checker import columns, judge, judge_states
+from benchmarks.gate.simulated_arm import SimulatedArm
+from benchmarks.gate.trials import FAST, FaultOutcome, Scenario, moving
+from gwm_core.control.command_checker import columns, check_commands, check_states
 from gwm_core.control.gate.gate import Command
 from gwm_core.control.loop_timing import TRAJECTORY_DELAY
-from gwm_core.control.stop_trajectory import Brake
+from gwm_core.control.stop_trajectory import StopPlanner
 from gwm_core.geometry.kinematics import fk
 from gwm_core.sim.scene import TIMESTEP
 from gwm_core.sim.simulator import Simulator
@@ -27,7 +27,7 @@ WATCHED = 0.6  # [s] after the kill
 LIMIT = 0.100  # [s] until it slows down
 
 
-class Killed:
+class GateKilled:
     """Stages kills and keeps how far [m] the TCP went after each, and how long [s] until it rested."""
 
     def __init__(self):
@@ -36,20 +36,20 @@ class Killed:
         self._sim = Simulator()
         self._sim.reset(sample_layout("lift", 0))
 
-    def trajectory_controller(self, rng) -> Outcome:
+    def trajectory_controller(self, rng) -> FaultOutcome:
         """The tail went out with the last command, as gwm.hardware.arm_adapters sends it, which is due after a delay and a period."""
         rig = moving(rng)
         last = rig.sent[-1]
-        tail = [Command(state, last.width, last.plan) for state in Brake(rig.dt).tail(last.reference)]
+        tail = [Command(state, last.width, last.plan) for state in StopPlanner(rig.dt).tail(last.reference)]
         q, dq, ddq, latched = columns([*rig.sent, *tail])
         now = len(rig.sent) - 1 - round(TRAJECTORY_DELAY / rig.dt)  # the first that the arm has not reached
         after = np.abs(dq[now:]).max(axis=1)
         self._note(q[now - 1 :], rig.dt * np.arange(1, 1 + len(after)), after)
-        return Outcome(_slows(after, rig.dt), judge(q, dq, ddq, latched).total == 0)
+        return FaultOutcome(_slows(after, rig.dt), check_commands(q, dq, ddq, latched).total == 0)
 
-    def holding_controller(self, rng) -> Outcome:
+    def holding_controller(self, rng) -> FaultOutcome:
         """CRISP's law on positions: stiffness times error, less damping times speed."""
-        rig, sim, states = Rig(phases=(rng.uniform(0, 0.02), rng.uniform(0, 0.01))), self._sim, []
+        rig, sim, states = SimulatedArm(phases=(rng.uniform(0, 0.02), rng.uniform(0, 0.01))), self._sim, []
         rig.obeys = False  # the physics does it
         sim.teleport(rig.q)
 
@@ -77,7 +77,7 @@ class Killed:
         times, q, dq = (np.array(part) for part in zip(*states))
         after = np.abs(dq[killed:]).max(axis=1)
         self._note(q[killed - 1 :], times[killed:] - times[killed - 1], after)
-        return Outcome(_slows(after, TIMESTEP), bool(after[-1] < REST) and judge_states(times, q, dq).total == 0)
+        return FaultOutcome(_slows(after, TIMESTEP), bool(after[-1] < REST) and check_states(times, q, dq).total == 0)
 
     def _note(self, q: np.ndarray, times: np.ndarray, speed: np.ndarray) -> None:
         tcp = fk(q)[:, :3, 3]
@@ -95,10 +95,10 @@ def rows(seed: int, injections: int) -> list[dict]:
     """Rows of the fault table, with the worst way and time to rest."""
     result = []
     for name, stage in (
-        ("stop tail of a trajectory controller", Killed.trajectory_controller),
-        ("last target held by an impedance controller", Killed.holding_controller),
+        ("stop tail of a trajectory controller", GateKilled.trajectory_controller),
+        ("last target held by an impedance controller", GateKilled.holding_controller),
     ):
-        killed = Killed()
+        killed = GateKilled()
         row = run(
             Scenario(24, f"gate killed, {name}: until it slows", LIMIT, partial(stage, killed), injections),
             seed,

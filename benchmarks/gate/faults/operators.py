@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.gate.simulated_arm import Rig
-from benchmarks.gate.trials import Outcome, clean
+from benchmarks.gate.simulated_arm import SimulatedArm
+from benchmarks.gate.trials import FaultOutcome, clean
 from gwm_core.control.devices import DEVICES
 from gwm_core.control.teleop import Teleop, TeleopConfig
 from gwm_core.geometry.kinematics import fk, fk_jacobian
@@ -22,7 +22,7 @@ TREMOR = 0.01  # of full deflection: a hand is never quite still
 REPEATED = TeleopConfig().unchanged + 0.25  # [s] until the tool slows down when a driver repeats its last message
 
 
-class Hand:
+class SimulatedHand:
     """A hand that pushes a gamepad along one axis of the base with the clutch held, or holds nothing."""
 
     def __init__(self, axis: int, sign: float, begin: float):
@@ -46,14 +46,14 @@ class Hand:
         self.buttons[PAD.clutch] = on
 
 
-class Desk:
+class OperatedArm:
     """A rig with an operator in the policy's place; everything at a random phase."""
 
     def __init__(self, rng):
-        self.rig, self.teleop = Rig(phases=(rng.uniform(0, 0.02), rng.uniform(0, 0.01))), Teleop(PAD)
+        self.rig, self.teleop = SimulatedArm(phases=(rng.uniform(0, 0.02), rng.uniform(0, 0.01))), Teleop(PAD)
         self.rig.start()
         self.axis, self.sign = int(rng.integers(3)), float(rng.choice([-1.0, 1.0]))
-        self.hands = [Hand(self.axis, self.sign, self.rig.now + rng.uniform(0, JOY))]
+        self.hands = [SimulatedHand(self.axis, self.sign, self.rig.now + rng.uniform(0, JOY))]
         self.leader: np.ndarray | None = None  # joints (7,) that a leader arm says, instead of hands
         self._next_plan = self.rig.now + rng.uniform(0, self.teleop.config.period)
 
@@ -99,18 +99,18 @@ class Desk:
         self.run(watched * self.rig.dt, lambda: speeds.append((self.rig.now, np.linalg.norm(self.velocity()))))
         return max((at for at, speed in speeds if speed > SLOWER * cruise), default=fault) + self.rig.dt - fault
 
-    def ignores(self, trouble: str) -> Outcome:
+    def ignores(self, trouble: str) -> FaultOutcome:
         """For a second the arm does not move at all, for that reason."""
         where = self.rig.q.copy()
         self.run(1.0)
         still = max(np.abs(command.reference.q - where).max() for command in self.rig.sent[-round(1.0 / self.rig.dt) :])
-        return Outcome(0.0, bool(still < 1e-6 and trouble in self.teleop.trouble and clean(self.rig)))
+        return FaultOutcome(0.0, bool(still < 1e-6 and trouble in self.teleop.trouble and clean(self.rig)))
 
     def rests(self, trouble: str) -> bool:
         """At rest for that reason, and it stays there until the clutch was let go of; then it moves again."""
         self.run(0.3)
         where, named = self.rig.q.copy(), trouble in self.teleop.trouble
-        self.hands = [Hand(self.axis, -self.sign, self.rig.now)]
+        self.hands = [SimulatedHand(self.axis, -self.sign, self.rig.now)]
         self.hands[0].squeeze(True)
         self.run(0.5)
         stays = bool(np.abs(where - self.rig.q).max() < 1e-6)
@@ -118,31 +118,31 @@ class Desk:
         return bool(named and stays and np.linalg.norm(self.velocity()) > 0.05 and clean(self.rig))
 
 
-def pushing(rng, most: float = 1.0) -> Desk:
+def pushing(rng, most: float = 1.0) -> OperatedArm:
     """A desk whose operator has pushed for half a second to ``most`` [s]."""
-    desk = Desk(rng)
+    desk = OperatedArm(rng)
     desk.push(rng.uniform(0.5, most))
     return desk
 
 
-def device_killed(rng) -> Outcome:
+def device_killed(rng) -> FaultOutcome:
     """28: the process that publishes the device's messages is gone."""
     desk = pushing(rng)
     fault, desk.hands = desk.rig.now, []
-    return Outcome(desk.until_slower(fault), desk.rests("input stale"))
+    return FaultOutcome(desk.until_slower(fault), desk.rests("input stale"))
 
 
-def pad_out_of_range(rng) -> Outcome:
+def pad_out_of_range(rng) -> FaultOutcome:
     """28: a wireless pad is out of range, and its driver goes on with the last message, newly stamped."""
     desk = pushing(rng, 0.6)
     fault = desk.rig.now
     desk.hands[0].vanish()
-    return Outcome(desk.until_slower(fault, 2 * WATCHED), desk.rests("nothing of the device changed"))
+    return FaultOutcome(desk.until_slower(fault, 2 * WATCHED), desk.rests("nothing of the device changed"))
 
 
-def axes_elsewhere(rng) -> Outcome:
+def axes_elsewhere(rng) -> FaultOutcome:
     """28: triggers that rest at full deflection are where sticks were assumed; seconds until the arm has moved."""
-    desk = Desk(rng)
+    desk = OperatedArm(rng)
     hand = desk.hands[0]
     hand.axes = np.zeros(8)
     hand.axes[rng.choice(ELSEWHERE)] = rng.choice([-1.0, 1.0])
@@ -151,9 +151,9 @@ def axes_elsewhere(rng) -> Outcome:
     return desk.ignores("not at rest")
 
 
-def leader_far(rng) -> Outcome:
+def leader_far(rng) -> FaultOutcome:
     """28: a leader arm is taken that is far off or speaks something else; or it leaps while it is followed."""
-    desk = Desk(rng)
+    desk = OperatedArm(rng)
     desk.hands, home = [], desk.rig.q.copy()
     wrong = [home + 2 * np.pi * np.eye(7)[rng.integers(7)], np.rad2deg(home), np.mod(home, 2 * np.pi), np.zeros(7),
              home + 1.2 * np.eye(7)[rng.integers(7)] * rng.choice([-1.0, 1.0])][rng.integers(5)]  # fmt: skip
@@ -168,13 +168,13 @@ def leader_far(rng) -> Outcome:
     return desk.ignores("leader: joint")
 
 
-def two_devices(rng) -> Outcome:
+def two_devices(rng) -> FaultOutcome:
     """29: a second device pushes the other way, clutch held; not one command goes its way, and neither is obeyed."""
     desk = pushing(rng)
     fault = desk.rig.now
-    rival = Hand(desk.axis, -desk.sign, fault + rng.uniform(0, JOY))
+    rival = SimulatedHand(desk.axis, -desk.sign, fault + rng.uniform(0, JOY))
     rival.squeeze(True)
     desk.hands.append(rival)
     seconds = desk.until_slower(fault)
     way = fk(np.array([c.reference.q for c in desk.rig.sent[-WATCHED:]]))[:, desk.axis, 3] * desk.sign
-    return Outcome(seconds, bool(way.max() - way[-1] < SETTLES) and desk.rests("one operator at a time"))
+    return FaultOutcome(seconds, bool(way.max() - way[-1] < SETTLES) and desk.rests("one operator at a time"))

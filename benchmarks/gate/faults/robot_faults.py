@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.gate.trials import Outcome, Scenario, clean, give_plan, moving
+from benchmarks.gate.trials import FaultOutcome, Scenario, clean, give_plan, moving
 from gwm_core.control.gate.gate import State
-from gwm_core.control.loop_timing import Schedule
+from gwm_core.control.loop_timing import CommandSchedule
 from gwm_core.control.recovery import (
     BROADCASTERS,
     CLEAR,
@@ -19,10 +19,10 @@ from gwm_core.control.recovery import (
     SENSE,
     SILENCE,
     STEP_TIME,
-    RobotWatch,
+    RobotMonitor,
     to_switch,
 )
-from gwm_core.control.stop_trajectory import Brake, Reference
+from gwm_core.control.stop_trajectory import Reference, StopPlanner
 from gwm_core.geometry.limits import FR3
 from gwm_core.sim.simulator import Simulator
 
@@ -47,7 +47,7 @@ class Drivers:
     ):
         self.states = dict.fromkeys((JOINTS, STATE, ARM), "active")
         self.mode, self.hangs, self.fails, self.log = MODES.index("move"), set(), set(), []
-        self.watch, self.finished = RobotWatch(self._carry_out, stopped), 0
+        self.watch, self.finished = RobotMonitor(self._carry_out, stopped), 0
         self._place, self._tell_at, self._look_at = place, 0.0, phase
 
     def reflex(self) -> None:
@@ -97,7 +97,7 @@ class Drivers:
         return f"{', '.join(active)} active already" if active else ""
 
 
-class RobotRig:
+class RecoveringArm:
     """A gate in motion with the drivers behind it."""
 
     def __init__(self, rng: np.random.Generator):
@@ -158,9 +158,9 @@ class RobotRig:
         )
 
 
-def silent(rng) -> Outcome:
+def silent(rng) -> FaultOutcome:
     """33: the robot's state is told no more while a plan is followed; joints still come."""
-    robot = RobotRig(rng)
+    robot = RecoveringArm(rng)
     give_plan(rng, robot.rig)
     fault = robot.rig.now
     robot.drivers.states[STATE] = "inactive"
@@ -168,34 +168,34 @@ def silent(rng) -> Outcome:
     robot.rig.tick()
     latched = robot.rig.log[-1] is not None and robot.rig.log[-1].latched
     named = robot.rig.gate.cause.startswith("robot: silent") and "silent" in robot.trouble
-    return Outcome(robot.rig.now - fault, latched and named and clean(robot.rig))
+    return FaultOutcome(robot.rig.now - fault, latched and named and clean(robot.rig))
 
 
-def recovery_hangs(rng) -> Outcome:
+def recovery_hangs(rng) -> FaultOutcome:
     """34: a step of the recovery is never answered: it is named, and the next gate/reset recovers."""
-    robot, step = RobotRig(rng), str(rng.choice([CLEAR, HARDWARE, SENSE, CONTROL]))
+    robot, step = RecoveringArm(rng), str(rng.choice([CLEAR, HARDWARE, SENSE, CONTROL]))
     ready = robot.reflex()
     robot.drivers.hangs = {step}
     ready = ready and robot.reset() == ""
     seconds = robot.until(lambda: "no answer" in robot.trouble, 2 * STEP_TIME)
     named = robot.trouble.startswith(step) and robot.rig.gate.state is State.FAULT
     robot.drivers.hangs = set()
-    return Outcome(seconds, ready and named and robot.comes_back(rng))
+    return FaultOutcome(seconds, ready and named and robot.comes_back(rng))
 
 
-def recovery_fails(rng) -> Outcome:
+def recovery_fails(rng) -> FaultOutcome:
     """34: a step of the recovery is refused: it is named, and the next gate/reset recovers."""
-    robot, step = RobotRig(rng), str(rng.choice([CLEAR, HARDWARE, SENSE, CONTROL]))
+    robot, step = RecoveringArm(rng), str(rng.choice([CLEAR, HARDWARE, SENSE, CONTROL]))
     ready = robot.reflex()
     robot.drivers.fails = {step}
     ready = ready and robot.reset() == ""
     seconds = robot.until(lambda: "refused" in robot.trouble, 2.0)
     named = robot.trouble.startswith(step) and robot.rig.gate.state is State.FAULT
     robot.drivers.fails = set()
-    return Outcome(seconds, ready and named and robot.comes_back(rng))
+    return FaultOutcome(seconds, ready and named and robot.comes_back(rng))
 
 
-def from_measured(rng) -> Outcome:
+def from_measured(rng) -> FaultOutcome:
     """25: a trajectory controller without ``interpolate_from_desired_state``: seconds of motion until it asks for more
     acceleration than the robot allows, which it never does with it.
     """
@@ -205,13 +205,13 @@ def from_measured(rng) -> Outcome:
     begun = next(k for k, reference in enumerate(references) if reference.dq.any())
     phases = rng.uniform(0, 0.005, len(references))  # [s] by which the gate is late
     broken, kept = (_too_hard(references, phases, flag) for flag in (False, True))
-    return Outcome(broken - begun * rig.dt, np.isinf(kept) and clean(rig))
+    return FaultOutcome(broken - begun * rig.dt, np.isinf(kept) and clean(rig))
 
 
 def _too_hard(references: list[Reference], late: np.ndarray, from_desired: bool) -> float:
     """When [s] the simulated trajectory controller first asks for more than FR3's acceleration; inf: never."""
     sim, dt = Simulator(), 0.01
-    brake, schedule, step = Brake(dt), Schedule(dt), sim.model.opt.timestep
+    brake, schedule, step = StopPlanner(dt), CommandSchedule(dt), sim.model.opt.timestep
     sim.teleport(references[0].q)
     for k, reference in enumerate(references):
         states = [reference, *brake.tail(reference)]

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.gate.faults import bad_chunks, lost_parts, operators, robot_faults, wrong_joints
 from benchmarks.gate.trials import Scenario
-from gwm_core.types import Chunk
+from gwm_core.types import ActionChunk
 
 
 def run(scenario: Scenario, seed: int, least: int = 20) -> dict:
@@ -26,7 +26,7 @@ def run(scenario: Scenario, seed: int, least: int = 20) -> dict:
     }  # fmt: skip
 
 
-def scenarios(plans: list[Chunk]) -> list[Scenario]:
+def scenarios(plans: list[ActionChunk]) -> list[Scenario]:
     """All that need nothing but the gate; ``plans``: recorded ones, to be spoilt."""
     return [
         Scenario(12, "policy killed", 0.060, lost_parts.policy_killed, 200),

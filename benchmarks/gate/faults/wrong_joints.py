@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.gate.simulated_arm import Rig
-from benchmarks.gate.trials import Outcome, clean, moving
+from benchmarks.gate.simulated_arm import SimulatedArm
+from benchmarks.gate.trials import FaultOutcome, clean, moving
 from gwm_core.control.gate.gate import GateConfig, State
 from gwm_core.geometry.kinematics import HOME_Q
 from gwm_core.geometry.limits import FR3
@@ -19,14 +19,14 @@ def _elsewhere(rng, q: np.ndarray) -> np.ndarray:
     return q + away * rng.uniform(FAR, 0.8, 7)
 
 
-def _faulted(rig: Rig, cause: str, sent: np.ndarray) -> bool:
+def _faulted(rig: SimulatedArm, cause: str, sent: np.ndarray) -> bool:
     """Whether the gate has latched that fault, with the arm left where it was sent last."""
     last = rig.sent[-1]
     there = last.latched and np.abs(last.reference.q - sent).max() < 1e-9
     return rig.gate.state is State.FAULT and rig.gate.cause.startswith(cause) and bool(there) and clean(rig)
 
 
-def foreign_after_stall(rng) -> Outcome:
+def foreign_after_stall(rng) -> FaultOutcome:
     """53: the gate had no time, and finds another arm's joints."""
     rig = moving(rng)
     sent, other = rig.sent[-1].reference.q, _elsewhere(rng, rig.q)
@@ -34,10 +34,10 @@ def foreign_after_stall(rng) -> Outcome:
     rig.lie = lambda q: other
     begin = rig.now
     rig.run_until(lambda: rig.gate.state is State.FAULT)
-    return Outcome(rig.now - begin, _faulted(rig, "joints elsewhere", sent))
+    return FaultOutcome(rig.now - begin, _faulted(rig, "joints elsewhere", sent))
 
 
-def fault_after_stall(rng) -> Outcome:
+def fault_after_stall(rng) -> FaultOutcome:
     """54: the robot says reflex while the gate has no time; joints from before must not go out."""
     rig = moving(rng)
     sent = rig.sent[-1].reference.q
@@ -46,10 +46,10 @@ def fault_after_stall(rng) -> Outcome:
     rig.gate.fault("robot: reflex")
     begin = rig.now
     rig.tick()
-    return Outcome(rig.now - begin, _faulted(rig, "robot", sent))
+    return FaultOutcome(rig.now - begin, _faulted(rig, "robot", sent))
 
 
-def one_wrong_state(rng) -> Outcome:
+def one_wrong_state(rng) -> FaultOutcome:
     """55: one joint state is wrong, after a stall or without: it moves nothing, and the next plan is followed."""
     rig = moving(rng)
     if rng.random() < 0.7:
@@ -65,10 +65,10 @@ def one_wrong_state(rng) -> Outcome:
     rig.run(0.2)
     taken = rig.offer(rig.chunk(rig.q + 0.3 * (HOME_Q - rig.q))) == ""
     rig.run(0.3)
-    return Outcome(seconds, taken and rig.gate.state is State.RUNNING and clean(rig))
+    return FaultOutcome(seconds, taken and rig.gate.state is State.RUNNING and clean(rig))
 
 
-def two_arms(rng) -> Outcome:
+def two_arms(rng) -> FaultOutcome:
     """56: joint states of two arms in turn; the leash takes its time, and the arm is left where it was sent."""
     rig = moving(rng)
     other, turn = _elsewhere(rng, rig.q), rng.integers(2)
@@ -80,12 +80,12 @@ def two_arms(rng) -> Outcome:
 
     rig.lie, begin = either, rig.now
     rig.run_until(lambda: rig.gate.state is State.FAULT)
-    return Outcome(rig.now - begin, _faulted(rig, "leash", rig.sent[-2].reference.q))
+    return FaultOutcome(rig.now - begin, _faulted(rig, "leash", rig.sent[-2].reference.q))
 
 
-def arming_between_two(rng) -> Outcome:
+def arming_between_two(rng) -> FaultOutcome:
     """57: it does not arm while joint states jump; from the last jump to when it does."""
-    rig = Rig(phases=(rng.uniform(0, 0.02), rng.uniform(0, 0.01)))
+    rig = SimulatedArm(phases=(rng.uniform(0, 0.02), rng.uniform(0, 0.01)))
     other = _elsewhere(rng, rig.q)
     rig.run(0.2)
     refused = True
@@ -98,22 +98,22 @@ def arming_between_two(rng) -> Outcome:
     rig.run_until(lambda: rig.gate.arm(rig.now) == "")
     seconds = rig.now - begin
     rig.tick()
-    return Outcome(seconds, refused and rig.sent[0].latched and clean(rig))
+    return FaultOutcome(seconds, refused and rig.sent[0].latched and clean(rig))
 
 
-def blind_while_held(rng) -> Outcome:
+def blind_while_held(rng) -> FaultOutcome:
     """58: joint states end while the arm is held, as after a reflex that took their broadcaster along."""
-    rig = Rig(phases=(rng.uniform(0, 0.02), rng.uniform(0, 0.01)))
+    rig = SimulatedArm(phases=(rng.uniform(0, 0.02), rng.uniform(0, 0.01)))
     rig.start()
     rig.obeys, begin = False, rig.now
     rig.blind_from = rig.now
     rig.run_until(lambda: rig.gate.state is State.FAULT)
-    return Outcome(rig.now - begin, _faulted(rig, "no joint states", HOME_Q))
+    return FaultOutcome(rig.now - begin, _faulted(rig, "no joint states", HOME_Q))
 
 
-def led_away(rng) -> Outcome:
+def led_away(rng) -> FaultOutcome:
     """59: somebody leads the held arm away by hand: the last command comes after it by the leash."""
-    rig = Rig(phases=(rng.uniform(0, 0.02), rng.uniform(0, 0.01)))
+    rig = SimulatedArm(phases=(rng.uniform(0, 0.02), rng.uniform(0, 0.01)))
     rig.start()
     rig.obeys = False
     away = rng.choice([-1, 1], 7) * rng.uniform(0.3, 1.5, 7)  # [rad/s]
@@ -125,12 +125,12 @@ def led_away(rng) -> Outcome:
     before, after = (np.abs(command.reference.q - rig.q).max() for command in rig.sent[-2:])
     near = after < before - 0.9 * rig.gate.config.leash
     leash = rig.gate.cause.startswith("leash") and rig.sent[-1].latched
-    return Outcome(rig.now - taut, bool(near) and leash and clean(rig))
+    return FaultOutcome(rig.now - taut, bool(near) and leash and clean(rig))
 
 
-def scores_end(rng) -> Outcome:
+def scores_end(rng) -> FaultOutcome:
     """60: watched, and the imagination falls silent in mid-motion."""
-    rig = Rig(GateConfig(mode="watch"), phases=(rng.uniform(0, 0.02), rng.uniform(0, 0.01)))
+    rig = SimulatedArm(GateConfig(mode="watch"), phases=(rng.uniform(0, 0.02), rng.uniform(0, 0.01)))
     rig.start()
     rig.score = rng.uniform(0.1, 0.9)
     for period in range(2000):
@@ -145,4 +145,4 @@ def scores_end(rng) -> Outcome:
     seconds = rig.now - begin
     rig.run(0.4)
     held = rig.gate.counts.stops == {"no score": 1} and not rig.gate.armed and rig.gate.state is State.HOLD
-    return Outcome(seconds, watched and held and clean(rig))
+    return FaultOutcome(seconds, watched and held and clean(rig))

@@ -11,14 +11,14 @@ from gwm_core.control.reference_follower import SINGULAR_STOP
 from gwm_core.geometry.capsules import LEAST_CLEARANCE, clearance
 from gwm_core.geometry.kinematics import condition, fk, fk_jacobian
 from gwm_core.geometry.limits import ArmLimits, Workspace
-from gwm_core.types import Chunk
+from gwm_core.types import ActionChunk
 
 MOST_ROWS = 256
 MOST_JUMP, MOST_TCP_JUMP = 0.35, 0.12  # [rad], [m] twice what trained policies and the expert do (0.19 rad, 0.05 m)
 MOST_TCP_SPEED = 1.0  # [m/s] between rows, whatever the profile; 0.55 seen
 
 
-def malformed(chunk: Chunk) -> str:
+def malformed(chunk: ActionChunk) -> str:
     """Why these are no rows of numbers, or ""."""
     q, width = chunk.q, chunk.width
     if q.ndim != 2 or q.shape[1] != 7 or not 2 <= len(q) <= MOST_ROWS or width.shape != q.shape[:1]:
@@ -32,7 +32,7 @@ def malformed(chunk: Chunk) -> str:
     return ""
 
 
-def implausible(chunk: Chunk, due: int, q_now: np.ndarray, arm: ArmLimits, tcp_speed: float) -> str:
+def implausible(chunk: ActionChunk, due: int, q_now: np.ndarray, arm: ArmLimits, tcp_speed: float) -> str:
     """Why nothing that was trained on this arm would say so, or "".
 
     Args:

@@ -16,14 +16,14 @@ import numpy as np
 from gwm_core.control.gate.chunk_checks import implausible, malformed, out_of_bounds, stands_badly
 from gwm_core.control.gate.config import INSANE, MOVING, NEVER_BY_ITSELF, NOT_BY_ITSELF, GateConfig, State
 from gwm_core.control.gate.inputs import Inputs
-from gwm_core.control.gate.supervision import HOLDS_ON_SURPRISE, MODES, Approval, Surprise, Waiting
+from gwm_core.control.gate.supervision import HOLDS_ON_SURPRISE, MODES, Approval, DivergenceMonitor, PendingChunk
 from gwm_core.control.reference_follower import Follower, Reference
-from gwm_core.control.targets import Blend, ChunkTarget, Move, Still, Target
+from gwm_core.control.targets import BlendTarget, ChunkTarget, MoveTarget, PostureTarget, Target
 from gwm_core.errors import one_of
 from gwm_core.geometry.capsules import LEAST_CLEARANCE, clearance
 from gwm_core.geometry.kinematics import HOME_Q
 from gwm_core.geometry.limits import DESK, FR3, ArmLimits, Profile, Workspace
-from gwm_core.types import OPEN_WIDTH, ArmState, Chunk
+from gwm_core.types import OPEN_WIDTH, ActionChunk, ArmState
 
 AT_HOME = 0.02  # [rad]
 PATH_SAMPLES = 64  # postures looked at along a plan
@@ -68,15 +68,15 @@ class Gate:
         self.state, self.cause, self.armed = State.DISARMED, "not armed yet", False
         self.counts = Counts()
         self.mode = config.mode
-        self.waiting: Waiting | None = None  # the plan that waits for approval
-        self.surprise = Surprise()
+        self.waiting: PendingChunk | None = None  # the plan that waits for approval
+        self.surprise = DivergenceMonitor()
         self.shadowed: Command | None = None  # what would have been sent
         self._follower = Follower(1.0 / config.rate_hz, profile, workspace, arm)
         self._in = Inputs(arm.dq_max)
         self._accepted_at = self._stepped_at = -np.inf
         self._last_plan = self._oldest_plan = 0  # [ns] newest id taken; ids up to here are void
         self._bad_plans = 0  # in a row
-        self._target: Target = Still(np.zeros(7), OPEN_WIDTH)
+        self._target: Target = PostureTarget(np.zeros(7), OPEN_WIDTH)
         self._last_row_at = np.inf
         self._plan, self._width = 0, OPEN_WIDTH
         self._homing = self._latched = self._disarm_at_rest = False
@@ -106,7 +106,7 @@ class Gate:
         """Take a beat of the operator's hand on the button, which ``hold_to_run`` asks for."""
         self._in.heartbeat_at = now
 
-    def accept(self, chunk: Chunk, age: float, now: float, sha256: str = "") -> str:
+    def accept(self, chunk: ActionChunk, age: float, now: float, sha256: str = "") -> str:
         """Take or refuse a plan observed ``age`` seconds ago. Returns "" when accepted, else the reason.
 
         In mode "approve" a plan that would be taken becomes ``waiting`` instead, under the hash of its message.
@@ -115,7 +115,7 @@ class Gate:
         if reason:
             return self.refuse(reason)
         if self.mode == "approve":
-            self.waiting = Waiting(chunk, sha256, now, age, self._in.measured.q)
+            self.waiting = PendingChunk(chunk, sha256, now, age, self._in.measured.q)
             self._last_plan = chunk.stamp
         else:
             self._follow(chunk, target, now)
@@ -135,14 +135,14 @@ class Gate:
         self._follow(plan.chunk, target, now)
         return ""
 
-    def _follow(self, chunk: Chunk, target: ChunkTarget, now: float) -> None:
+    def _follow(self, chunk: ActionChunk, target: ChunkTarget, now: float) -> None:
         if self.state is State.RUNNING:
             old = self._target
         else:
             if self.mode == "shadow":  # the arm did not follow the last plan
                 self._follower.reset(self._in.measured.q)
-            old = Still(self._follower.reference.q, self._width)
-        self._target, self._last_row_at = Blend(old, target, now, self.config.blend), target.end - chunk.dt
+            old = PostureTarget(self._follower.reference.q, self._width)
+        self._target, self._last_row_at = BlendTarget(old, target, now, self.config.blend), target.end - chunk.dt
         self._plan = self._last_plan = chunk.stamp
         self._accepted_at, self._bad_plans = now, 0
         if self.state not in MOVING:
@@ -161,7 +161,7 @@ class Gate:
         return reason
 
     def _examine(
-        self, chunk: Chunk, age: float, now: float, waited: Waiting | None = None
+        self, chunk: ActionChunk, age: float, now: float, waited: PendingChunk | None = None
     ) -> tuple[ChunkTarget | None, str]:
         """The plan, which may have ``waited``, as a target and "", or why it is not taken."""
         q_now = self._in.measured.q if self.mode == "shadow" and self._in.measured else self._follower.reference.q
@@ -182,7 +182,7 @@ class Gate:
         target = ChunkTarget(chunk, now - age if running else now - chunk.dt)
         return target, out_of_bounds(target.path(PATH_SAMPLES), self.workspace)
 
-    def _untimely(self, chunk: Chunk, age: float, now: float, oldest: float) -> str:
+    def _untimely(self, chunk: ActionChunk, age: float, now: float, oldest: float) -> str:
         c = self.config
         if self.state not in (State.HOLD, *MOVING) or not self.armed or self._homing:
             return f"state: {self.state.name}{'' if self.armed else ', not armed'}"
@@ -308,7 +308,7 @@ class Gate:
             return reason
         if self._lost:
             return "no joints since the gate was late"
-        self._target = Move(self._follower.reference.q, self.home_q, now, OPEN_WIDTH, self.profile, self.limits)
+        self._target = MoveTarget(self._follower.reference.q, self.home_q, now, OPEN_WIDTH, self.profile, self.limits)
         self._homing, self._plan, self.armed = True, 0, False
         self.state, self.cause = State.RUNNING, "going home"
         return ""

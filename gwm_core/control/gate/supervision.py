@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gwm_core.types import Chunk
+from gwm_core.types import ActionChunk
 
 MODES = ("auto", "watch", "approve", "hold_to_run", "shadow")
 HOLDS_ON_SURPRISE = ("watch", "approve")
@@ -33,10 +33,10 @@ class Approval:
 
 
 @dataclass(frozen=True)
-class Waiting:
+class PendingChunk:
     """The plan that waits for a person."""
 
-    chunk: Chunk
+    chunk: ActionChunk
     sha256: str
     since: float  # [s]
     age: float  # [s] of its observation at that moment
@@ -53,7 +53,7 @@ class Waiting:
         return ""
 
 
-class Surprise:
+class DivergenceMonitor:
     """How long scores of divergence have been above 1, the most that is normal."""
 
     def __init__(self):

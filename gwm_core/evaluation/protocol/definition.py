@@ -35,7 +35,7 @@ MOST_SEED = 2**32 - 1 - MOST_TRIALS
 
 
 @dataclass(frozen=True)
-class Task:
+class TrialTask:
     """What is tried. ``difficulty`` is the simulation's; "" on a robot."""
 
     task: str
@@ -46,12 +46,12 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Slot:
+class TrialSlot:
     """One trial to be made: the policy by its code, the initial condition by its seed."""
 
     number: int
     code: str
-    task: Task
+    task: TrialTask
     seed: int
 
 
@@ -61,7 +61,7 @@ class Protocol:
 
     name: str
     policies: dict[str, str]
-    tasks: tuple[Task, ...]
+    tasks: tuple[TrialTask, ...]
     trials: int
     seed: int = 5000
     stop: str = "fixed"
@@ -111,17 +111,17 @@ def read_protocol(file: Path) -> Protocol:
         raise InputError(f"{file} is no protocol: {error}") from None
 
 
-def _task(number: int, values) -> Task:
+def _task(number: int, values) -> TrialTask:
     key = f"tasks, number {number}"
     if not isinstance(values, dict):
-        return Task(text(key, values))
+        return TrialTask(text(key, values))
     if not {"task"} <= set(values) <= {"task", "difficulty"}:
         raise InputError(f"{key}: task is wanted, and difficulty may be said, not {', '.join(values) or 'nothing'}")
-    return Task(**{name: text(f"{key}: {name}", value) for name, value in values.items()})
+    return TrialTask(**{name: text(f"{key}: {name}", value) for name, value in values.items()})
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrialOrder:
     """A protocol under way: its slots in order, under codes.
 
     Attributes:
@@ -131,11 +131,11 @@ class Plan:
     protocol: Protocol
     weights: dict[str, str]  # name -> SHA-256 of what the policy is
     sealed: str
-    slots: tuple[Slot, ...]
+    slots: tuple[TrialSlot, ...]
     sha256: str
 
 
-def begin(protocol: Protocol, weights: dict[str, str], folder: Path) -> Plan:
+def begin(protocol: Protocol, weights: dict[str, str], folder: Path) -> TrialOrder:
     """Fix a protocol in ``folder``, or go on with the one there. Raises InputError where that one is another.
 
     Args:
@@ -161,7 +161,7 @@ def begin(protocol: Protocol, weights: dict[str, str], folder: Path) -> Plan:
     return open_plan(folder)
 
 
-def open_plan(folder: Path) -> Plan:
+def open_plan(folder: Path) -> TrialOrder:
     """The plan in ``folder``. Raises InputError where it was changed."""
     try:
         decided = json.loads((Path(folder) / PLAN).read_text())
@@ -169,22 +169,22 @@ def open_plan(folder: Path) -> Plan:
         if hashlib.sha256(_canonical(decided)).hexdigest() != digest:
             raise InputError(f"{Path(folder) / PLAN} was changed after it was fixed: start anew in another folder")
         values = decided["protocol"]
-        protocol = Protocol(**values | {"tasks": tuple(Task(**task) for task in values["tasks"])})
+        protocol = Protocol(**values | {"tasks": tuple(TrialTask(**task) for task in values["tasks"])})
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"no protocol in {folder} ({error})") from None
-    return Plan(protocol, decided["weights"], decided["sealed"], _slots(protocol, digest), digest)
+    return TrialOrder(protocol, decided["weights"], decided["sealed"], _slots(protocol, digest), digest)
 
 
-def _slots(protocol: Protocol, digest: str) -> tuple[Slot, ...]:
+def _slots(protocol: Protocol, digest: str) -> tuple[TrialSlot, ...]:
     """Initial conditions in random order, and for each the policies in random order: drawn from the hash."""
     rng = np.random.default_rng(int(digest[:16], 16))
     conditions = [(task, protocol.seed + k) for k in range(protocol.trials) for task in protocol.tasks]
     codes = list(string.ascii_uppercase[: len(protocol.policies)])
     drawn = [(str(code), *conditions[k]) for k in rng.permutation(len(conditions)) for code in rng.permutation(codes)]
-    return tuple(Slot(number, *slot) for number, slot in enumerate(drawn))
+    return tuple(TrialSlot(number, *slot) for number, slot in enumerate(drawn))
 
 
-def read_key(plan: Plan, folder: Path) -> dict[str, str]:
+def read_key(plan: TrialOrder, folder: Path) -> dict[str, str]:
     """Code -> name of every policy. Raises InputError where the key is not the one that was sealed."""
     try:
         key = json.loads((Path(folder) / KEY).read_text())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gwm_core import topics
 from gwm_core.errors import InputError
-from gwm_core.evaluation.protocol.definition import Plan, Slot
+from gwm_core.evaluation.protocol.definition import TrialOrder, TrialSlot
 from gwm_core.files.json_files import to_json
 
 FILE = "trials.jsonl"
@@ -20,7 +20,7 @@ CAUSES = ("", *topics.ABORTS)  # of an abort: the policy's own is a failure, the
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialOutcome:
     """Of one trial.
 
     Attributes:
@@ -41,11 +41,11 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Entry:
+class JournalEntry:
     """A trial that was made."""
 
-    slot: Slot
-    outcome: Outcome
+    slot: TrialSlot
+    outcome: TrialOutcome
 
 
 class Journal:
@@ -54,9 +54,9 @@ class Journal:
     Raises InputError for a line that was changed, removed, moved or belongs to no slot.
     """
 
-    def __init__(self, plan: Plan, folder: Path):
+    def __init__(self, plan: TrialOrder, folder: Path):
         self._plan, self._file = plan, Path(folder) / FILE
-        self.entries: list[Entry] = []
+        self.entries: list[JournalEntry] = []
         self._last = plan.sha256
         content = self._file.read_bytes() if self._file.exists() else b""
         whole = content[: content.rfind(b"\n") + 1]
@@ -72,13 +72,13 @@ class Journal:
             slot = self._plan.slots[values["number"]]
             if values["before"] != self._last or values["code"] != slot.code:
                 raise ValueError("it does not follow the line before")
-            self.entries.append(Entry(slot, Outcome(**values["outcome"])))
+            self.entries.append(JournalEntry(slot, TrialOutcome(**values["outcome"])))
         except (ValueError, LookupError, TypeError) as error:
             where = f"{self._file}: line {number}"
             raise InputError(f"{where} was changed, or lines were removed or moved ({error})") from None
         self._last = hashlib.sha256(line).hexdigest()
 
-    def add(self, slot: Slot, outcome: Outcome) -> None:
+    def add(self, slot: TrialSlot, outcome: TrialOutcome) -> None:
         """Write a trial down; on disk when this returns. Raises InputError where another process wrote one too."""
         values = {"before": self._last, "number": slot.number, "code": slot.code, "seed": slot.seed,
                   "task": str(slot.task), "outcome": asdict(outcome)}  # fmt: skip
@@ -91,14 +91,14 @@ class Journal:
             file.flush()
             os.fsync(file.fileno())
         self._last = hashlib.sha256(line).hexdigest()
-        self.entries.append(Entry(slot, outcome))
+        self.entries.append(JournalEntry(slot, outcome))
 
-    def waiting(self) -> list[Slot]:
+    def waiting(self) -> list[TrialSlot]:
         """Slots that have no outcome yet, or one that the hardware spoilt, in order."""
         done = {entry.slot.number for entry in self.entries if entry.outcome.aborted != "hardware"}
         return [slot for slot in self._plan.slots if slot.number not in done]
 
-    def counted(self) -> list[Entry]:
+    def counted(self) -> list[JournalEntry]:
         """The trials that count: of every slot the last, without those that the hardware spoilt."""
         last = {entry.slot.number: entry for entry in self.entries if entry.outcome.aborted != "hardware"}
         return [last[number] for number in sorted(last)]

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from gwm_core.errors import InputError
-from gwm_core.evaluation.protocol.definition import Plan
-from gwm_core.evaluation.protocol.journal import Entry, Journal
+from gwm_core.evaluation.protocol.definition import TrialOrder
+from gwm_core.evaluation.protocol.journal import Journal, JournalEntry
 from gwm_core.evaluation.stats.agreement import kappa, pearson, spearman
-from gwm_core.evaluation.stats.sequential_test import Sequential
+from gwm_core.evaluation.stats.sequential_test import SequentialTest
 from gwm_core.evaluation.stats.success_rates import (
     better,
     difference_interval,
@@ -42,7 +42,7 @@ def foreseen(trials: int, alpha: float) -> list[tuple[float, float]]:
     return found
 
 
-def summarize(plan: Plan, journal: Journal, names: dict[str, str]) -> dict:
+def summarize(plan: TrialOrder, journal: Journal, names: dict[str, str]) -> dict:
     """Everything that is reported, JSON-able; a figure that is undefined is None.
 
     Args:
@@ -69,7 +69,7 @@ def summarize(plan: Plan, journal: Journal, names: dict[str, str]) -> dict:
     return found
 
 
-def _rates(entries: list[Entry], names: dict[str, str]) -> dict[str, dict]:
+def _rates(entries: list[JournalEntry], names: dict[str, str]) -> dict[str, dict]:
     rows = {}
     for code, name in sorted(names.items(), key=lambda item: item[1]):
         own = [entry.outcome for entry in entries if entry.slot.code == code]
@@ -89,7 +89,7 @@ def _rates(entries: list[Entry], names: dict[str, str]) -> dict[str, dict]:
     return rows
 
 
-def paired(entries: list[Entry], a: str, b: str) -> tuple[np.ndarray, np.ndarray]:
+def paired(entries: list[JournalEntry], a: str, b: str) -> tuple[np.ndarray, np.ndarray]:
     """Outcomes (T,) of codes a and b from the starts that both had, in the order in which the second was made."""
     won: dict[int, dict[str, bool]] = {}
     order = []
@@ -101,7 +101,7 @@ def paired(entries: list[Entry], a: str, b: str) -> tuple[np.ndarray, np.ndarray
     return np.array([won[s][a] for s in order], bool), np.array([won[s][b] for s in order], bool)
 
 
-def _pairs(task: str, entries: list[Entry], names: dict[str, str]) -> list[dict]:
+def _pairs(task: str, entries: list[JournalEntry], names: dict[str, str]) -> list[dict]:
     rows = []
     for a, b in combinations(sorted(names, key=names.get), 2):
         won_a, won_b = paired(entries, a, b)
@@ -115,11 +115,11 @@ def _pairs(task: str, entries: list[Entry], names: dict[str, str]) -> list[dict]
     return rows
 
 
-def look(plan: Plan, journal: Journal, names: dict[str, str]) -> dict:
+def look(plan: TrialOrder, journal: Journal, names: dict[str, str]) -> dict:
     """What the sequential test says after the trials so far."""
     a, b = sorted(names, key=names.get)
     outcomes = paired(journal.counted(), a, b)
-    seen = Sequential(plan.protocol.trials, plan.protocol.alpha).look(*outcomes)
+    seen = SequentialTest(plan.protocol.trials, plan.protocol.alpha).look(*outcomes)
     decided = {"a": f"{names[a]} is better", "b": f"{names[b]} is better"}.get(seen.decision, seen.decision)
     return {"decision": decided, "over": seen.decision != "go on", "trials": seen.trials, "p": seen.p}
 

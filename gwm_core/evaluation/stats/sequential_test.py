@@ -13,7 +13,7 @@ A, B, GO_ON, NO_DIFFERENCE = "a", "b", "go on", "no difference shown"
 
 
 @dataclass(frozen=True)
-class Look:
+class InterimResult:
     """What the trials so far say."""
 
     decision: str  # "a" or "b" is better, "go on", or "no difference shown" after the last trial
@@ -23,7 +23,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Sequential:
+class SequentialTest:
     """Two-sided test of two policies on the same trials: at most n_max of each, and a look after every one.
 
     Null: however the other trials went, a trial is as likely to be won by a alone as by b alone. That is so where every
@@ -50,7 +50,7 @@ class Sequential:
         if not isinstance(self.n_max, int | np.integer) or self.n_max < fewest:
             raise InputError(f"n_max is a whole number from {fewest} on, or nothing can be decided: {self.n_max}")
 
-    def look(self, a: np.ndarray, b: np.ndarray) -> Look:
+    def look(self, a: np.ndarray, b: np.ndarray) -> InterimResult:
         """What outcomes a and b (T,) of the same trials, in the order they were done, say; T is up to n_max.
 
         Raises InputError for outcomes that are not bool (or 0 and 1), of unequal number, or more than n_max.
@@ -61,7 +61,7 @@ class Sequential:
         won = a.astype(int) - b
         lead, trials, p = (values[0] for values in decide(won[None], self.n_max, self.alpha))
         waiting = NO_DIFFERENCE if len(a) == self.n_max else GO_ON
-        return Look({1: A, -1: B, 0: waiting}[int(lead)], int(trials), int(won[:trials].sum()), float(p))
+        return InterimResult({1: A, -1: B, 0: waiting}[int(lead)], int(trials), int(won[:trials].sum()), float(p))
 
     def power(self, p_a: float, p_b: float, rho: float = 0.0, runs: int = 20_000, seed: int = 0) -> tuple[float, float]:
         """Chance of a decision (the type-I error at equal rates) and mean trials of each policy, for their true rates.
@@ -83,7 +83,7 @@ def decide(won: np.ndarray, n_max: int, alpha: float) -> tuple[np.ndarray, np.nd
         won: (R, T) 1 where only a succeeded, -1 where only b did, 0 where both or neither did; T is up to n_max.
 
     Returns:
-        lead (R,): 1 for a, -1 for b, 0 for no decision. trials (R,): it took, T if there is none. p (R,): see ``Look``.
+        lead (R,): 1 for a, -1 for b, 0 for no decision. trials (R,): it took, T if there is none. p (R,): see ``InterimResult``.
     """
     runs, trials = won.shape
     spent, p, rows = np.zeros(runs), np.ones(runs), np.arange(runs)

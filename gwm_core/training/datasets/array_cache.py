@@ -64,7 +64,7 @@ def sources(root: Path = _ROOT) -> list[Path]:
 
 
 @dataclass(frozen=True)
-class Cache:
+class ArrayCache:
     """Arrays kept in ``folder``; another ``config``, other episodes or other code make others."""
 
     folder: Path

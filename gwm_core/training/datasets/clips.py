@@ -14,23 +14,23 @@ import cv2
 import numpy as np
 
 from gwm_core.data.episode import Episode, list_episodes, moments, read_episode
-from gwm_core.data.time_grid import Rate, on_grid, rate, refuse_short, steps
+from gwm_core.data.time_grid import StreamRate, on_grid, rate, refuse_short, steps
 from gwm_core.errors import InputError
 from gwm_core.geometry.camera import back_project
 from gwm_core.geometry.capsules import distance_to_arm
 from gwm_core.geometry.kinematics import fk, to_rows
 from gwm_core.scene.lift import LiftConfig
-from gwm_core.training.datasets.array_cache import Cache, numbered, stacked
+from gwm_core.training.datasets.array_cache import ArrayCache, numbered, stacked
 from gwm_core.training.datasets.policy_samples import lift_moments, refuse_mixed
 from gwm_core.types import Frame
 
 SIDE = 128  # pixels
-WORKSPACE, ROBOT, CUBE, SEEN = 1, 2, 4, 8  # bits of ``Clips.regions``
+WORKSPACE, ROBOT, CUBE, SEEN = 1, 2, 4, 8  # bits of ``SceneClips.regions``
 _DONE = 0.5  # [s] at the end of a successful episode, in which the task counts as done
 
 
 @dataclass
-class Clips:
+class SceneClips:
     """Arrays of S moments of some episodes, on a grid of 0.1 s that breaks off where moments are missing; C cameras."""
 
     scenes: np.ndarray  # (S, N, 14) float16, farthest points first
@@ -43,7 +43,7 @@ class Clips:
     Ks: np.ndarray  # (S, C, 3, 3) float32, of the small images
     stamps: np.ndarray  # (S,) int64 [ns]
     episode: np.ndarray  # (S,) int64
-    rate: np.ndarray | None = None  # (S, 3) float32: of the episode's cameras, as ``grid.Rate``
+    rate: np.ndarray | None = None  # (S, 3) float32: of the episode's cameras, as ``grid.StreamRate``
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -66,19 +66,19 @@ class Clips:
         longest = int(np.diff(ends, prepend=-1).max(initial=0))
         slowest = None
         if self.rate is not None and len(self):
-            slowest = Rate(*self.rate[np.argmin(self.rate[:, 0])].tolist())
+            slowest = StreamRate(*self.rate[np.argmin(self.rate[:, 0])].tolist())
         return refuse_short("no episode", length, longest, slowest)
 
 
 def load_clips(
     folders: list[Path], config: LiftConfig, processes: int, progress: Callable[[int, int], None] = lambda *_: None
-) -> Clips:
+) -> SceneClips:
     """Clips of all episodes below ``folders``, failed ones too: the world goes on when a task does not."""
     paths = [path for folder in folders for path in list_episodes(folder)]
     refuse_mixed(paths)
-    cache = Cache(Path(folders[0]), "clips", f"3 {config} {SIDE}")
+    cache = ArrayCache(Path(folders[0]), "clips", f"3 {config} {SIDE}")
     arrays = cache.arrays(paths, partial(_clips, config=config), processes, progress)
-    return Clips(**arrays | {"episode": numbered(arrays["episode"])})
+    return SceneClips(**arrays | {"episode": numbered(arrays["episode"])})
 
 
 def _clips(path: Path, config: LiftConfig) -> Iterator[dict[str, np.ndarray]]:
@@ -86,7 +86,7 @@ def _clips(path: Path, config: LiftConfig) -> Iterator[dict[str, np.ndarray]]:
 
 
 def episode_clips(episode: Episode, config: LiftConfig) -> dict[str, np.ndarray]:
-    """The arrays of ``Clips`` for one episode, without its number. Raises InputError where it has no moment."""
+    """The arrays of ``SceneClips`` for one episode, without its number. Raises InputError where it has no moment."""
     arrays = stacked(clip_rows(episode, config))
     if not arrays:
         raise InputError(f"episode {episode.path} holds no moment that is whole and at which the gate sent commands")

@@ -11,7 +11,7 @@ from torch import Tensor
 from gwm_core.geometry.kinematics import from_rows
 from gwm_core.model.vae import VAE
 from gwm_core.scene.token_tracking import follow_all
-from gwm_core.training.datasets.clips import Clips
+from gwm_core.training.datasets.clips import SceneClips
 
 Progress = Callable[[int, int], None]
 
@@ -20,7 +20,7 @@ def silent(done: int, total: int) -> None:
     """Reports nothing."""
 
 
-class Sequences:
+class LatentSequences:
     """S sequences of L moments, 0.1 s apart, each tracked from its first moment on.
 
     Attributes:
@@ -28,7 +28,7 @@ class Sequences:
         starts: (S,) index of the first moment in the clips.
     """
 
-    def __init__(self, latents: Tensor, clips: Clips, starts: np.ndarray):
+    def __init__(self, latents: Tensor, clips: SceneClips, starts: np.ndarray):
         index = starts[:, None] + np.arange(latents.shape[1])
         self.latents, self.starts = latents, starts
         self.actions = torch.from_numpy(clips.actions[index])
@@ -46,13 +46,13 @@ class Sequences:
         return self.latents[rows, moments].float(), self.actions[rows, moments], self.done[rows, moments]
 
 
-def encode_sequences(vae: VAE, clips: Clips, length: int, stride: int, progress: Progress = silent) -> Sequences:
+def encode_sequences(vae: VAE, clips: SceneClips, length: int, stride: int, progress: Progress = silent) -> LatentSequences:
     """Sequences of ``length`` moments, one from about every ``stride``-th moment on."""
     starts = spread_starts(clips, length, stride)
-    return Sequences(encode_clips(vae, clips, starts, length, progress), clips, starts)
+    return LatentSequences(encode_clips(vae, clips, starts, length, progress), clips, starts)
 
 
-def spread_starts(clips: Clips, length: int, stride: int) -> np.ndarray:
+def spread_starts(clips: SceneClips, length: int, stride: int) -> np.ndarray:
     """About every ``stride``-th of the moments (S,) from which an episode goes on for ``length`` moments.
 
     Raises InputError where there are none.
@@ -68,7 +68,7 @@ def spread_starts(clips: Clips, length: int, stride: int) -> np.ndarray:
 
 
 def tracked(
-    clips: Clips, riders: np.ndarray, count: int, length: int, progress: Progress = silent
+    clips: SceneClips, riders: np.ndarray, count: int, length: int, progress: Progress = silent
 ) -> tuple[np.ndarray, np.ndarray]:
     """Moments (M,) and where tokens (M, count, 3) [m] are in them, up to ``length`` moments after they were chosen."""
     starts = spread_starts(clips, length, length - 1)
@@ -80,7 +80,7 @@ def tracked(
     return index.ravel(), np.concatenate(places)
 
 
-def encode_clips(vae: VAE, clips: Clips, starts: np.ndarray, length: int, progress: Progress = silent) -> Tensor:
+def encode_clips(vae: VAE, clips: SceneClips, starts: np.ndarray, length: int, progress: Progress = silent) -> Tensor:
     """Latents (S, length, K, D) float16 of what follows the moments ``starts`` (S,), their tokens aligned."""
     latents = []
     progress(0, len(starts))

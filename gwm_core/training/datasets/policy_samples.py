@@ -22,12 +22,12 @@ from gwm_core.geometry.kinematics import fk, to_rows
 from gwm_core.model.inputs import proprioception
 from gwm_core.scene.gaussians import COLORS, MEANS
 from gwm_core.scene.lift import BlindError, LiftConfig, lift
-from gwm_core.training.datasets.array_cache import Cache, numbered, stacked
+from gwm_core.training.datasets.array_cache import ArrayCache, numbered, stacked
 from gwm_core.types import CHUNK_DT, CHUNK_ROWS, RESERVED, Frame
 
 
 @dataclass
-class Samples:
+class PolicySamples:
     """Arrays of S samples. ``task`` indexes the task list; ``episode`` indexes the episode list."""
 
     points: np.ndarray  # (S, N, 3) float16 [m]
@@ -44,7 +44,7 @@ class Samples:
         return len(self.points)
 
 
-Foresee = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]  # ``Foresight``, which needs torch
+Foresee = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]  # ``WorldFeatures``, which needs torch
 
 
 def lift_moments(
@@ -107,10 +107,10 @@ def sample_rows(
 def _foresight(folder: Path) -> Foresee:
     import torch
 
-    from gwm_core.runtime.world_features import Foresight
+    from gwm_core.runtime.world_features import WorldFeatures
 
     torch.set_num_threads(1)
-    return Foresight(folder)
+    return WorldFeatures(folder)
 
 
 def _samples(path: Path, lift_config: LiftConfig, world: Path | None) -> Iterator[dict[str, np.ndarray]]:
@@ -124,16 +124,16 @@ def load_samples(
     processes: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
     world: Path | None = None,
-) -> Samples:
+) -> PolicySamples:
     """Samples of all successful episodes below ``folders``, with the features of the model in ``world`` if named."""
     infos = demonstrations(folders)
     indices = [_task_index(path, info["task"], tasks) for path, info in infos.items()]
     refuse_mixed(list(infos))
     config = f"{lift_config} {CHUNK_ROWS}" + ((world / "world.json").read_text() if world else "")
     work = partial(_samples, lift_config=lift_config, world=world)
-    arrays = Cache(Path(folders[0]), "samples", config).arrays(list(infos), work, processes, progress)
+    arrays = ArrayCache(Path(folders[0]), "samples", config).arrays(list(infos), work, processes, progress)
     task = np.array(indices)[arrays["episode"]]
-    return Samples(**arrays | {"episode": numbered(arrays["episode"])}, task=task)
+    return PolicySamples(**arrays | {"episode": numbered(arrays["episode"])}, task=task)
 
 
 def demonstrations(folders: list[Path]) -> dict[Path, dict]:

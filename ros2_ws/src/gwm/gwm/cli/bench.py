@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from gwm.tools.terminal import TASKS, Bar, natural, positive, renderer, shipped, verb, writable
+from gwm.tools.terminal import TASKS, ProgressBar, natural, positive, renderer, shipped, verb, writable
 from gwm_core.errors import InputError
 from gwm_core.files.json_files import write_json
 
@@ -232,7 +232,7 @@ def bench_data(args) -> int:
     from benchmarks.data.hostile_data import fuzz
 
     writable(args.json)
-    bar = Bar(positive("cases", args.cases), "damage")
+    bar = ProgressBar(positive("cases", args.cases), "damage")
     report = fuzz(args.cases, natural("seed", args.seed), bar.step)
     print(f"{report.cases} damaged datasets: {report.refused} refused, {report.accepted_unharmed} read unharmed, "
           f"{len(report.altered)} read otherwise, {len(report.crashes)} crashes; worst {report.worst_seconds:.1f} s, "

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from gwm.tools.terminal import Bar, cores, positive, verb, writable
+from gwm.tools.terminal import ProgressBar, cores, positive, verb, writable
 from gwm_core.errors import InputError, one_of
 from gwm_core.files.json_files import write_json
 from gwm_core.worker_processes import workers
@@ -115,7 +115,7 @@ def verify(args) -> int:
 
 def _each(work, items: list, processes: int, what: str) -> Iterator:
     """What ``work`` makes of every item, in order, by several processes, behind a bar."""
-    bar = Bar(len(items), what)
+    bar = ProgressBar(len(items), what)
     with workers(positive("processes", processes), len(items)) as pool:
         for result in pool.imap(work, items):
             bar.step()
@@ -215,7 +215,7 @@ def export(args) -> int:
 
 def _all_tables(paths: list[Path], fps: int) -> Iterator:
     """The tables of all episodes, behind a bar."""
-    bar = Bar(len(paths), "export")
+    bar = ProgressBar(len(paths), "export")
     for path in paths:
         yield from _tables(path, fps)
         bar.step()

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from gwm.tools.terminal import TASKS, LateBar, cores, positive, renderer, shipped, verb, writable
+from gwm.tools.terminal import TASKS, DeferredProgressBar, cores, positive, renderer, shipped, verb, writable
 from gwm_core.errors import InputError
 from gwm_core.files.json_files import write_json
 
@@ -67,7 +67,7 @@ def evaluate_world(args) -> int:
     from gwm_core.model.checkpoint import load_image_model, load_world
     from gwm_core.training.datasets.clips import load_clips
     from gwm_core.training.datasets.policy_samples import refuse_reserved
-    from gwm_core.training.vae_reconstruction import judge_vae
+    from gwm_core.training.vae_reconstruction import evaluate_vae
 
     writable(args.json)
     if args.actions != bool(args.probe_data):
@@ -78,13 +78,13 @@ def evaluate_world(args) -> int:
     world, vae = load_world(Path(args.model))
     image_model = load_image_model(Path(args.image_model)) if args.image_model else None
     load = partial(load_clips, config=vae.config.lift, processes=args.processes)
-    clips = load([Path(args.data)], progress=LateBar("lift"))
-    figures = evaluate(world, vae, clips, horizon, stride, image_model, LateBar("imagine"))
-    figures["vae"] = judge_vae(vae, clips, range(0, len(clips), stride))
+    clips = load([Path(args.data)], progress=DeferredProgressBar("lift"))
+    figures = evaluate(world, vae, clips, horizon, stride, image_model, DeferredProgressBar("imagine"))
+    figures["vae"] = evaluate_vae(vae, clips, range(0, len(clips), stride))
     if args.actions:
         refuse_reserved([Path(args.probe_data)])
-        known = load([Path(args.probe_data)], progress=LateBar("lift"))
-        figures["actions"] = action_test(world, vae, clips, known, horizon, stride, LateBar("actions"))
+        known = load([Path(args.probe_data)], progress=DeferredProgressBar("lift"))
+        figures["actions"] = action_test(world, vae, clips, known, horizon, stride, DeferredProgressBar("actions"))
     if args.json:
         write_json(args.json, {"data": args.data, "model": args.model, "image_model": args.image_model} | figures)
     print(_table(figures))
@@ -92,19 +92,19 @@ def evaluate_world(args) -> int:
 
 
 def evaluate_features(args) -> int:
-    from gwm_core.evaluation.feature_study import Study, compare
+    from gwm_core.evaluation.feature_study import FeatureStudy, compare
     from gwm_core.model.config import POLICIES
 
     writable(args.json)
     counts = {name: positive(name, getattr(args, name)) for name in ("seeds", "iterations", "trials", "processes")}
     demos = tuple(sorted({positive("demos", n) for n in args.demos}))
     policy, train = POLICIES["demo"]
-    study = Study(
+    study = FeatureStudy(
         Path(args.data), Path(args.world), Path(args.out), args.task, args.difficulty, demos, counts["seeds"],
         counts["trials"], args.seed, policy, replace(train, iterations=counts["iterations"]), counts["processes"],
         renderer(),
     )  # fmt: skip
-    rows = compare(study, LateBar("policies"))
+    rows = compare(study, DeferredProgressBar("policies"))
     for row in rows:
         low, high = row["ci95"]
         print(f"{row['demos']:4} episodes: {row['with']:.3f} with, {row['without']:.3f} without features, "

@@ -8,7 +8,18 @@ from functools import partial
 from pathlib import Path
 
 from gwm.cli import futures, protocols
-from gwm.tools.terminal import TASKS, Bar, LateBar, cores, positive, renderer, shipped, verb, writable, writable_folder
+from gwm.tools.terminal import (
+    TASKS,
+    DeferredProgressBar,
+    ProgressBar,
+    cores,
+    positive,
+    renderer,
+    shipped,
+    verb,
+    writable,
+    writable_folder,
+)
 from gwm_core.errors import InputError
 from gwm_core.files.json_files import write_json
 
@@ -77,7 +88,7 @@ def collect(args) -> int:
         args.play,
     )  # fmt: skip
     writable_folder(args.out)
-    bar = Bar(args.episodes, f"collect {args.task}")
+    bar = ProgressBar(args.episodes, f"collect {args.task}")
     failed = collect(config, positive("processes", args.processes), lambda ok: bar.step())
     print(f"{args.episodes - failed} episodes in {args.out}" + f", {failed} left out: the expert failed" * (failed > 0))
     return 0
@@ -103,14 +114,14 @@ def train_policy(args) -> int:
     world = Path(args.world) if args.world else None
     if world:
         from gwm_core.model.checkpoint import refuse_others
-        from gwm_core.runtime.world_features import Foresight
+        from gwm_core.runtime.world_features import WorldFeatures
 
         refuse_others(world, Path(args.out), "vae", "world")
-        foresight = Foresight(world)
+        foresight = WorldFeatures(world)
         network = replace(network, foresight=foresight.channels, lift=foresight.lift_config)
     folders = _folders(args)
     network = replace(network, tasks=tasks_of(folders, network.tasks))
-    samples = load_samples(folders, network.tasks, network.lift, args.processes, LateBar("lift"), world)
+    samples = load_samples(folders, network.tasks, network.lift, args.processes, DeferredProgressBar("lift"), world)
     figures = _train(args, config, partial(train_policy, samples, network, world=world))
     print(f"{args.out}: held-out position error {figures['position_mm']:.1f} mm")
     return 0
@@ -122,8 +133,8 @@ def train_vae(args) -> int:
     from gwm_core.training.train import train_vae
 
     network, config = _configs(args, VAES, "vae")
-    clips = load_clips(_folders(args), network.lift, args.processes, LateBar("lift"))
-    figures = _train(args, config, partial(train_vae, clips, network, follow=LateBar("follow")))
+    clips = load_clips(_folders(args), network.lift, args.processes, DeferredProgressBar("lift"))
+    figures = _train(args, config, partial(train_vae, clips, network, follow=DeferredProgressBar("follow")))
     print(f"{args.out}: held-out scenes {figures['psnr']:.1f} dB, cube and gripper {figures['psnr_parts']:.1f} dB, "
           f"Chamfer {figures['chamfer_mm']:.1f} mm, cube {figures['cube_mm']:.1f} mm".replace("nan mm", "not seen")
           .replace("nan dB", "not seen"))  # fmt: skip
@@ -144,10 +155,10 @@ def train_world(args) -> int:
     folder = Path(args.vae or args.out)
     refuse_others(folder, Path(args.out), "vae")
     vae = load_vae(folder)
-    clips = load_clips(_folders(args), vae.config.lift, args.processes, LateBar("lift"))
+    clips = load_clips(_folders(args), vae.config.lift, args.processes, DeferredProgressBar("lift"))
     length = network.context + SEQUENCE
     stride = CLOSE if network.ahead else SEQUENCE
-    sequences = encode_sequences(vae.to(args.device), clips, length, stride, LateBar("encode"))
+    sequences = encode_sequences(vae.to(args.device), clips, length, stride, DeferredProgressBar("encode"))
     episode, begin = clips.episode[sequences.starts], Path(args.begin) if args.begin else None
     figures = _train(args, config, partial(train_world, sequences, episode, folder, network, begin=begin))
     print(f"{args.out}: held-out error after 0.1 s {figures['error_first']:.2f} (nothing moves: "
@@ -165,7 +176,7 @@ def train_image(args) -> int:
 
     network, config = _configs(args, IMAGE_MODELS, "image")
     lift = VAES[args.config][0].lift  # the cached clips of the VAE of the same name; of scenes nothing is used
-    clips = load_clips(_folders(args), lift, args.processes, LateBar("lift"))
+    clips = load_clips(_folders(args), lift, args.processes, DeferredProgressBar("lift"))
     figures = _train(args, config, partial(train_image_model, clips, network))
     print(f"{args.out}: next picture of held-out episodes {figures['psnr']:.1f} dB (the last one repeated: "
           f"{figures['psnr_repeat_last']:.1f} dB)")  # fmt: skip
@@ -203,16 +214,16 @@ def _configs(args, among: dict, kind: str) -> tuple:
 def _train(args, config, train) -> dict:
     """Run a training with a bar and a TensorBoard log, as one of several processes under ``torchrun``."""
     from gwm_core.training.distributed import joined
-    from gwm_core.training.tensorboard_log import Logbook
+    from gwm_core.training.tensorboard_log import TensorBoardLog
 
-    bar = Bar(config.iterations, "train")
+    bar = ProgressBar(config.iterations, "train")
     bar.begin()
 
     def learned(done: int, total: int, figures: dict) -> None:
         bar.to(done, " ".join(f"{name} {value:.4g}" for name, value in figures.items()))
 
     command = "gwm " + " ".join(sys.argv[1:])
-    with joined(args.device) as rank, Logbook(Path(args.out) / "log" if rank == 0 else None) as log:
+    with joined(args.device) as rank, TensorBoardLog(Path(args.out) / "log" if rank == 0 else None) as log:
         return train(config, Path(args.out), {"command": command}, args.device, learned, log)
 
 
@@ -258,7 +269,7 @@ def evaluate_policy(args) -> int:
 def _trials(config, args) -> list:
     from gwm_core.evaluation.policy_eval import evaluate
 
-    bar, won = Bar(args.trials, f"eval {args.task}"), []
+    bar, won = ProgressBar(args.trials, f"eval {args.task}"), []
 
     def show(trial) -> None:
         won.append(trial.success)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gwm.tools.terminal import Bar, positive, verb, writable
+from gwm.tools.terminal import ProgressBar, positive, verb, writable
 from gwm_core.errors import InputError
 from gwm_core.files.json_files import write_json
 
@@ -70,7 +70,7 @@ def build(args) -> int:
         raise InputError(f"{args.source}: no surface was left to build from: depth is all holes and edges")
     figures |= _compared(scene, used, held, compare)
     if args.refine:
-        before, bar = dict(figures), Bar(args.refine, "refine")
+        before, bar = dict(figures), ProgressBar(args.refine, "refine")
         scene = refine(scene, used, args.refine, lambda step, loss: bar.to(step, f"loss {loss:.4f}"))
         figures |= _compared(scene, used, held, compare)
         figures["before_refinement"] = {k: v for k, v in before.items() if figures[k] != v}
@@ -105,7 +105,7 @@ def _compared(scene: np.ndarray, used: tuple, held, compare) -> dict:
 
 def render(args) -> int:
     from gwm_core.geometry.camera import intrinsics, look_at, pose_matrix
-    from gwm_core.scene.build import draw
+    from gwm_core.scene.build import render_scene
     from gwm_core.scene.ply_io import load_scene
 
     writable(args.out)
@@ -116,7 +116,7 @@ def render(args) -> int:
     if not 1 <= args.fov <= 170 or not (1 <= width <= 8192 and 1 <= height <= 8192):
         raise InputError("a view of 1 to 170 degrees and of 1 to 8192 pixels a side can be drawn")
     T = look_at(args.look[:3], args.look[3:]) if args.look else pose_matrix(args.pose)
-    image, _ = draw(load_scene(Path(args.scene), print), intrinsics(width, height, args.fov), T, width, height)
+    image, _ = render_scene(load_scene(Path(args.scene), print), intrinsics(width, height, args.fov), T, width, height)
     _write_image(args.out, image)
     return 0
 

@@ -63,7 +63,7 @@ class Access:
         return tuple(f"{self.scheme}://{host}" for host in self.hosts)
 
 
-class Budget:
+class RateLimit:
     """Messages a client may send: ``rate`` a second, ``burst`` at once."""
 
     def __init__(self, rate: float, burst: float):
@@ -80,7 +80,7 @@ class Budget:
         return True
 
 
-class Lease:
+class OperatorLease:
     """One operator at a time: the first to speak has it, until nothing was heard of them for ``LEASE_TIME``."""
 
     def __init__(self):

@@ -23,7 +23,7 @@ FILE = "console.url"
 
 
 @dataclass(frozen=True)
-class Address:
+class ConsoleAddress:
     """A listening socket, and token -> role of who is let in."""
 
     sock: socket.socket
@@ -31,7 +31,7 @@ class Address:
     tokens: dict[str, str]
 
 
-def address(file: Path, host: str, port: int, starter: str) -> Address:
+def address(file: Path, host: str, port: int, starter: str) -> ConsoleAddress:
     """The address kept in ``file`` where this ``starter`` made it, else a new one on a free port from ``port`` on.
 
     Raises InputError where no port is free.
@@ -41,7 +41,7 @@ def address(file: Path, host: str, port: int, starter: str) -> Address:
     reason = ""
     for number in dict.fromkeys([*(kept[:1] if kept else ()), *range(port, port + PORTS)]):
         try:
-            return Address(socket.create_server((host, number)), number, tokens)
+            return ConsoleAddress(socket.create_server((host, number)), number, tokens)
         except OSError as error:
             reason = error.strerror
     raise InputError(f"the console cannot listen on {host}, ports {port} to {port + PORTS - 1}: {reason}")

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from fastapi import WebSocket, WebSocketDisconnect
 
-from gwm.console.access import LATE, OPERATOR, Budget, Lease
+from gwm.console.access import LATE, OPERATOR, OperatorLease, RateLimit
 from gwm_core.files.json_files import to_json
 
 ANYONE = ("stop", "hold")  # whoever sees danger
@@ -31,7 +31,7 @@ MOST_PICTURES = 6  # of a frame, the live ones first
 Answer = Callable[[bool, str], None]  # whether it was done, and what there is to say
 
 
-class Desk(Protocol):
+class ConsoleBackend(Protocol):
     """What the server needs of the node behind it. Called from the server's thread."""
 
     pictures: dict[str, tuple[int, bytes]]  # name -> stamp [ns], JPEG
@@ -48,7 +48,7 @@ class Desk(Protocol):
 
 
 @dataclass
-class Page:
+class OpenPage:
     """A socket that is open."""
 
     id: int
@@ -60,18 +60,18 @@ class Page:
     answers: asyncio.Queue = field(default_factory=asyncio.Queue)
 
 
-class Talk:
+class PageSockets:
     """With every page that is open. ``log`` is told of every command and every refusal."""
 
-    def __init__(self, desk: Desk, log: Callable[[dict], None]):
+    def __init__(self, desk: ConsoleBackend, log: Callable[[dict], None]):
         self._desk, self._log = desk, log
-        self._lease, self._ids = Lease(), count(1)
+        self._lease, self._ids = OperatorLease(), count(1)
         self.clients = 0
 
     async def serve(self, socket: WebSocket, role: str) -> None:
         """Talk to a page that was let in, until it leaves or is cut off."""
         await socket.accept()
-        page = Page(next(self._ids), socket, role)
+        page = OpenPage(next(self._ids), socket, role)
         self.clients += 1
         self._log({"client": page.id, "event": "connected", "role": role, "address": socket.client.host})
         jobs = [asyncio.create_task(job(page)) for job in (self._receive, self._show, self._tell)]
@@ -91,9 +91,9 @@ class Talk:
         if reason:
             await socket.close(1008, reason)
 
-    async def _receive(self, page: Page) -> str:
+    async def _receive(self, page: OpenPage) -> str:
         """Why the page is to be cut off."""
-        commands, beats, urgent = Budget(*COMMANDS), Budget(*BEATS), Budget(*URGENT)
+        commands, beats, urgent = RateLimit(*COMMANDS), RateLimit(*BEATS), RateLimit(*URGENT)
         while True:
             text, now = await page.socket.receive_text(), time.monotonic()
             if len(text) > BIGGEST:
@@ -109,7 +109,7 @@ class Talk:
             if enough:
                 return "too many messages"
 
-    def _obey(self, page: Page, what: str, command: dict, now: float) -> None:
+    def _obey(self, page: OpenPage, what: str, command: dict, now: float) -> None:
         number, frame = command.pop("id", None), command.pop("frame", None)
         number = number if isinstance(number, int) else None
         if what == "here" and frame == page.frame:
@@ -130,7 +130,7 @@ class Talk:
             if reason:
                 page.answers.put_nowait({"answer": number, "ok": False, "text": reason})
 
-    def _refuses(self, page: Page, what: str, frame, now: float) -> str:
+    def _refuses(self, page: OpenPage, what: str, frame, now: float) -> str:
         """Why a page may not say this now, or "". Its word renews the lease."""
         if page.role != OPERATOR:
             return "this page only shows"
@@ -141,17 +141,17 @@ class Talk:
             return f"too late: what the page showed then was over {LATE:g} s old"
         return ""
 
-    def _answered(self, page: Page, number, done: bool, text: str) -> None:
+    def _answered(self, page: OpenPage, number, done: bool, text: str) -> None:
         """In the server's thread."""
         if not done:
             self._log({"client": page.id, "answer": number, "refused": text})
         page.answers.put_nowait({"answer": number, "ok": done, "text": text})
 
-    async def _tell(self, page: Page) -> None:
+    async def _tell(self, page: OpenPage) -> None:
         while True:
             await page.socket.send_text(to_json(await page.answers.get()))
 
-    async def _show(self, page: Page) -> None:
+    async def _show(self, page: OpenPage) -> None:
         """Frames, each when the one before was seen: what is not sent yet can still be the newest."""
         shown: dict[str, int] = {}
         while True:

@@ -18,7 +18,7 @@ PERIOD = 0.2  # [s] between live pictures of a camera
 QUALITY = 80  # JPEG
 
 
-class Pictures:
+class LatestImages:
     """Subscribes to pictures and keeps the newest of each.
 
     Args:

@@ -15,8 +15,8 @@ import websockets
 from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
-from gwm.console.access import OPERATOR, VIEWER, Access, Budget, cookie_name
-from gwm.console.page_socket import BIGGEST, Desk, Talk
+from gwm.console.access import OPERATOR, VIEWER, Access, RateLimit, cookie_name
+from gwm.console.page_socket import BIGGEST, ConsoleBackend, PageSockets
 
 PAGE = Path(__file__).with_name("web")
 SCRIPTS = ("link.js", "drive.js", "console.js")
@@ -47,7 +47,7 @@ VIEWER_HEADERS = {  # its script is unpacked by the page itself, which only inli
 }
 
 
-class Console:
+class ConsoleServer:
     """Serves a desk.
 
     Args:
@@ -55,9 +55,9 @@ class Console:
         where: the file that holds the addresses with their tokens.
     """
 
-    def __init__(self, desk: Desk, access: Access, log: Callable[[dict], None], where: str = "console.url"):
+    def __init__(self, desk: ConsoleBackend, access: Access, log: Callable[[dict], None], where: str = "console.url"):
         self._desk, self._access, self._log, self._where = desk, access, log, where
-        self._talk, self._refusals = Talk(desk, log), Budget(*REFUSALS)
+        self._talk, self._refusals = PageSockets(desk, log), RateLimit(*REFUSALS)
         self._scenes = 0  # sockets that are open
         self.app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
         self.app.middleware("http")(self._check)
@@ -179,7 +179,7 @@ async def _both_ways(page: WebSocket, server: websockets.ClientConnection) -> No
 class Server:
     """Runs a console's app in a thread of its own."""
 
-    def __init__(self, console: Console, sock, certificate: str = "", key: str = ""):
+    def __init__(self, console: ConsoleServer, sock, certificate: str = "", key: str = ""):
         config = uvicorn.Config(
             console.app, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
             ws="websockets-sansio", ws_max_size=16 * BIGGEST, ws_max_queue=16, ws_per_message_deflate=False,

@@ -122,7 +122,7 @@ def check(values: dict[str, object]) -> None:
     if mode == "teleop":
         one_of("task", task, (*TASKS, *own))
     elif (Path(policy) / checksums.SUMS).is_file():
-        checksums.check(Path(policy), [path.name for path in Path(policy).iterdir()])
+        checksums.verify_checksums(Path(policy), [path.name for path in Path(policy).iterdir()])
     try:
         Path(record).mkdir(parents=True, exist_ok=True)
     except OSError as error:

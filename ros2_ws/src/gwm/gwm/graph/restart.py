@@ -16,7 +16,7 @@ BAD_INPUT = 2  # exit code of a process that says in one line what a person has 
 
 
 @dataclass(frozen=True)
-class Ending:
+class ProcessEnd:
     """What follows from the end of a process: the graph is ``over``, or it starts again after ``delay``, or neither."""
 
     text: str  # for the operator
@@ -32,20 +32,20 @@ class Restarts:
         self._proven: set[str] = set()  # processes that ran with these words: what they then refuse may pass
         self.refused: dict[str, str] = {}  # processes that are not started again: why
 
-    def ended(self, node: NodeSpec, code: int, lived: float) -> Ending:
+    def ended(self, node: NodeSpec, code: int, lived: float) -> ProcessEnd:
         """Of a process that ended with ``code`` (negative: by a signal) after ``lived`` seconds."""
         how = f"{node.name} ended {_how(code)}"
         if node.essential:
-            return Ending(f"{how}: the graph is stopped", over=True)
+            return ProcessEnd(f"{how}: the graph is stopped", over=True)
         if lived >= SETTLED:
             self._proven.add(node.name)
         if code == BAD_INPUT and node.name not in self._proven:
             text = f"{how}, for the reason it has just given: not started again, the graph goes on without it"
             self.refused[node.name] = text
-            return Ending(text)
+            return ProcessEnd(text)
         early = self._early[node.name] = self._early.get(node.name, 0) + 1 if lived < SETTLED else 0
         delay = min(LONGEST, FIRST * 2 ** max(0, early - 1))
-        return Ending(f"{how}: started again in {delay:g} s", delay=delay)
+        return ProcessEnd(f"{how}: started again in {delay:g} s", delay=delay)
 
     def forget(self, name: str) -> None:
         """It is another process from now on."""

@@ -28,9 +28,9 @@ from gwm.ros import messages
 from gwm.ros.node import NEWEST
 from gwm_core import topics
 from gwm_core.control.gate.gate import Command
-from gwm_core.control.gripper_goals import Goal, Hand
-from gwm_core.control.loop_timing import Schedule
-from gwm_core.control.stop_trajectory import Brake, Reference
+from gwm_core.control.gripper_goals import GripperGoal, GripperGoals
+from gwm_core.control.loop_timing import CommandSchedule
+from gwm_core.control.stop_trajectory import Reference, StopPlanner
 from gwm_core.geometry.kinematics import fk
 from gwm_core.geometry.limits import DESK, FR3, ArmLimits, Profile
 
@@ -44,7 +44,7 @@ BASE_FRAME = "fr3_link0"
 GRIPPER_REPEAT = 50  # commands: a late subscriber hears it too
 
 
-class CrispJoint:
+class CrispJointAdapter:
     """``target_joint``. CRISP takes the values in the order of its joints and does not look at the names."""
 
     def __init__(self, node: Node, feed_forward: bool):
@@ -57,11 +57,11 @@ class CrispJoint:
         self._publisher.publish(messages.joint_state(stamp, topics.ARM_JOINTS, reference.q, velocity))
 
 
-class CrispPose:
+class CrispPoseAdapter:
     """``target_pose``, and ``target_joint`` for the null space."""
 
     def __init__(self, node: Node):
-        self._joints = CrispJoint(node, feed_forward=False)
+        self._joints = CrispJointAdapter(node, feed_forward=False)
         self._publisher = node.create_publisher(PoseStamped, topics.TARGET_POSE, NEWEST)
 
     def send(self, reference: Reference, stamp: int) -> None:
@@ -70,11 +70,11 @@ class CrispPose:
         self._publisher.publish(messages.pose(stamp, fk(reference.q), BASE_FRAME))
 
 
-class Trajectory:
+class TrajectoryAdapter:
     """``<controller>/joint_trajectory``: each message replaces the last and ends at rest."""
 
     def __init__(self, node: Node, dt: float, profile: Profile, limits: ArmLimits):
-        self._dt, self._brake, self._schedule = dt, Brake(dt, profile, limits), Schedule(dt)
+        self._dt, self._brake, self._schedule = dt, StopPlanner(dt, profile, limits), CommandSchedule(dt)
         self._publisher = node.create_publisher(JointTrajectory, topics.TRAJECTORY, NEWEST)
 
     def send(self, reference: Reference, stamp: int) -> None:
@@ -83,7 +83,7 @@ class Trajectory:
         self._publisher.publish(messages.joint_trajectory(states, self._dt, self._schedule.next(stamp)))
 
 
-class Forward:
+class ForwardAdapter:
     """``<controller>/commands``: positions."""
 
     def __init__(self, node: Node):
@@ -115,7 +115,7 @@ class ActionGripper:
     """A gripper with actions. ``start(goal, hand)`` sends a goal and tells the hand once what came of it."""
 
     def __init__(self, start):
-        self._hand, self._start = Hand(), start
+        self._hand, self._start = GripperGoals(), start
 
     @property
     def told(self) -> float | None:
@@ -129,7 +129,7 @@ class ActionGripper:
 
     def send(self, width: float) -> None:
         """Ask for it when the last goal has ended."""
-        goal: Goal | None = self._hand.wish(width, time.monotonic())
+        goal: GripperGoal | None = self._hand.wish(width, time.monotonic())
         if goal is not None:
             self._start(goal, self._hand)
 
@@ -143,7 +143,7 @@ def gripper_of(node: Node, kind: str):
     return ActionGripper({"franka": franka.hand, "action": franka.gripper_action}[kind](node))
 
 
-class Arm:
+class ArmAdapter:
     """One controller and one gripper."""
 
     def __init__(
@@ -157,10 +157,10 @@ class Arm:
         limits: ArmLimits = FR3,
     ):
         make = {
-            "crisp": lambda: CrispJoint(node, feed_forward=simulated),
-            "crisp_pose": lambda: CrispPose(node),
-            "jtc": lambda: Trajectory(node, dt, profile, limits),
-            "forward": lambda: Forward(node),
+            "crisp": lambda: CrispJointAdapter(node, feed_forward=simulated),
+            "crisp_pose": lambda: CrispPoseAdapter(node),
+            "jtc": lambda: TrajectoryAdapter(node, dt, profile, limits),
+            "forward": lambda: ForwardAdapter(node),
         }
         self.topics, self._controller = TOPICS[controller], make[controller]()
         self.controller_name = CONTROLLERS[controller]

@@ -18,7 +18,7 @@ from rclpy.qos import QoSPresetProfiles
 
 from gwm.ros.node import RELIABLE
 from gwm_core.control import recovery
-from gwm_core.control.gripper_goals import Goal, Hand
+from gwm_core.control.gripper_goals import GripperGoal, GripperGoals
 from gwm_core.errors import InputError
 from gwm_core.types import OPEN_WIDTH
 
@@ -89,7 +89,7 @@ def hand(node: Node):
     grasp = ActionClient(node, Grasp, "franka_gripper/grasp")
     move = ActionClient(node, Move, "franka_gripper/move")
 
-    def start(goal: Goal, told: Hand) -> None:
+    def start(goal: GripperGoal, told: GripperGoals) -> None:
         if goal.grasp:
             wish = Grasp.Goal(width=goal.width, speed=goal.speed, force=goal.force)
             wish.epsilon.inner = wish.epsilon.outer = ANY_OBJECT
@@ -108,7 +108,7 @@ def gripper_action(node: Node):
 
     client = ActionClient(node, GripperCommand, "franka_gripper/gripper_action")
 
-    def start(goal: Goal, told: Hand) -> None:
+    def start(goal: GripperGoal, told: GripperGoals) -> None:
         wish = GripperCommand.Goal()
         wish.command.position, wish.command.max_effort = goal.width / 2, goal.force
         _run(
@@ -122,7 +122,7 @@ def gripper_action(node: Node):
     return start
 
 
-class Robot:
+class FrankaRobot:
     """The robot's state, and its recovery by ``gate/reset``.
 
     Args:
@@ -148,7 +148,7 @@ class Robot:
         steps = (
             recovery.HUMBLE_STEPS if os.environ.get("ROS_DISTRO") == "humble" else recovery.STEPS
         )
-        self._watch = recovery.RobotWatch(self._ask, stopped, steps)
+        self._watch = recovery.RobotMonitor(self._ask, stopped, steps)
         self._clear, self._no_error = (
             ActionClient(node, ErrorRecovery, ERROR_RECOVERY),
             ErrorRecovery.Goal(),

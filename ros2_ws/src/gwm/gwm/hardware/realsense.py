@@ -17,7 +17,7 @@ import numpy as np
 
 from gwm_core.errors import InputError
 from gwm_core.geometry.camera import from_opencv
-from gwm_core.scene.stream_monitor import DeviceClock, Picture, WatchConfig
+from gwm_core.scene.stream_monitor import CameraImage, DeviceClock, StreamConfig
 
 FIRST_FRAME = 4.0  # [s] from start to the first pair; a camera on a bad cable never gives one
 ENCODINGS = {"z16": "16UC1"}  # where ROS has another name
@@ -29,11 +29,11 @@ class DeviceGone(Exception):
     """The camera is not there or gives nothing; it may come back."""
 
 
-class Shot(NamedTuple):
+class AlignedPair(NamedTuple):
     """Colour with depth aligned to it, and the colour camera they share."""
 
-    color: Picture
-    depth: Picture  # [mm]
+    color: CameraImage
+    depth: CameraImage  # [mm]
     K: np.ndarray  # (3, 3) in our convention
     distortion: tuple[float, ...]  # of CameraInfo's plumb_bob
 
@@ -101,7 +101,7 @@ class RealSense:
         record: file (.db3) to record to; one that exists is never written over, a number is put behind the name.
     """
 
-    def __init__(self, find: Callable[[], object], config: WatchConfig, record: Path | None = None):
+    def __init__(self, find: Callable[[], object], config: StreamConfig, record: Path | None = None):
         self._find, self._config, self._record = find, config, record
         self._device = self._pipeline = None
 
@@ -132,7 +132,7 @@ class RealSense:
             raise DeviceGone(f"{describe(self._device)} was started but gave no pair in {FIRST_FRAME:g} s: try another "
                              "USB 3 port and cable, and see that no other process has it")  # fmt: skip
 
-    def wait(self) -> Shot | None:
+    def wait(self) -> AlignedPair | None:
         """The next pair, or None when none came in time. Raises DeviceGone."""
         try:
             came, frames = self._pipeline.try_wait_for_frames(round(1000 * self._config.patience / self._config.hz))
@@ -158,18 +158,18 @@ class RealSense:
         stopped = sdk().playback_status.stopped
         return self._device.is_playback() and self._device.as_playback().current_status() == stopped
 
-    def _shot(self, frames, arrival: tuple[int, int]) -> Shot:
+    def _shot(self, frames, arrival: tuple[int, int]) -> AlignedPair:
         color, depth = frames.get_color_frame(), frames.get_depth_frame()
         stamps = self._stamps((color, depth), arrival)
         if self._align is not None:
             depth = self._align.process(frames).get_depth_frame()
         pictures = [
-            Picture(frame.get_frame_number(), stamp, _encoding(frame), content)
+            CameraImage(frame.get_frame_number(), stamp, _encoding(frame), content)
             for frame, stamp, content in zip((color, depth), stamps, (np.array(color.get_data()), _millimetres(depth)))
         ]
         i = color.profile.as_video_stream_profile().get_intrinsics()
         K = from_opencv([[i.fx, 0, i.ppx], [0, i.fy, i.ppy], [0, 0, 1]])
-        return Shot(*pictures, K, tuple(i.coeffs))
+        return AlignedPair(*pictures, K, tuple(i.coeffs))
 
     def _stamps(self, frames, arrival: tuple[int, int]) -> list[int]:
         """Host time [ns] at the middle of each exposure, of frames that arrived at steady and host time [ns]."""
@@ -213,7 +213,7 @@ def _millimetres(depth) -> np.ndarray:
     return raw if abs(scale - 1) < 1e-3 else np.minimum(np.rint(raw * scale), 65535).astype(np.uint16)
 
 
-def _why_not(device, config: WatchConfig, error: RuntimeError) -> str:
+def _why_not(device, config: StreamConfig, error: RuntimeError) -> str:
     """Why a device does not start: it lacks what was asked for, or it offers that and something else is wrong."""
     wish, offers = f"{config.width}x{config.height} at {config.hz:g}", _offers(device)
     if wish in offers:

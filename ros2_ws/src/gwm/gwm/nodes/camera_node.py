@@ -20,13 +20,13 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 
 from gwm.graph.process_list import environment
-from gwm.hardware.realsense import DeviceGone, RealSense, Shot, connected, recording
+from gwm.hardware.realsense import AlignedPair, DeviceGone, RealSense, connected, recording
 from gwm.ros import messages
 from gwm.ros.node import RELIABLE, STEADY, declare, now_ns, spin
-from gwm.ros.worker import Latest
+from gwm.ros.worker import LatestWorker
 from gwm_core import topics
 from gwm_core.errors import InputError
-from gwm_core.scene.stream_monitor import Backoff, Watch, WatchConfig
+from gwm_core.scene.stream_monitor import Backoff, StreamConfig, StreamMonitor
 from gwm_core.site import DEFAULT_FILE, Camera, load_site
 
 
@@ -43,40 +43,40 @@ class CameraParameters:
     restart_after: float = 5.0  # [s] of silence until the camera is opened anew
 
 
-class Source(Protocol):
+class PairSource(Protocol):
     """What brings the pairs; RealSense is one. ``open`` and ``wait`` block, in the camera's own thread."""
 
     def open(self) -> None:
         """Start. Raises DeviceGone."""
 
-    def wait(self) -> Shot | None:
+    def wait(self) -> AlignedPair | None:
         """The next pair, or None when none came in a few periods. Raises DeviceGone."""
 
     def close(self) -> None:
         """Stop, whatever state it is in."""
 
 
-def realsense(name: str, camera: Camera, p: CameraParameters, config: WatchConfig) -> RealSense:
+def realsense(name: str, camera: Camera, p: CameraParameters, config: StreamConfig) -> RealSense:
     """The source of a camera of the site."""
     find = partial(recording, _file(p.playback, name)) if p.playback else partial(connected, camera.serial)
     return RealSense(find, config, _file(p.record, name) if p.record else None)
 
 
-class Stream:
+class CameraStream:
     """One camera: its thread, its watch, its publishers. Only good pairs are published."""
 
-    def __init__(self, node: Node, name: str, prefix: str, source: Source, config: WatchConfig, restart_after: float):
+    def __init__(self, node: Node, name: str, prefix: str, source: PairSource, config: StreamConfig, restart_after: float):
         self._node, self._name, self._prefix, self._source = node, name, prefix, source
         self._restart_after = restart_after
         self._offset = round(1e6 * node.declare_parameter(f"offset_ms.{name}", 0.0).value)  # [ns]
         self._log = node.get_logger().get_child(name)  # a child throttles by itself
-        self._watch, self._backoff = Watch(config), Backoff()
+        self._watch, self._backoff = StreamMonitor(config), Backoff()
         self._absent, self._retry_at, self._recent = "not opened yet", None, set()
         self._sent, self._reported = 0, (0, time.monotonic())
         self._color = node.create_publisher(Image, topics.color(prefix), RELIABLE)
         self._depth = node.create_publisher(Image, topics.depth(prefix), RELIABLE)
         self._infos = [node.create_publisher(CameraInfo, t(prefix), RELIABLE) for t in (topics.info, topics.depth_info)]
-        self._worker = Latest(node, self._build, self._deliver)
+        self._worker = LatestWorker(node, self._build, self._deliver)
         self._worker.put(False)
 
     def _build(self):
@@ -86,7 +86,7 @@ class Stream:
             raise InputError(f"camera {self._name}: {gone}") from None
         return self._step
 
-    def _step(self, reopen: bool) -> Iterator[Shot | DeviceGone | None]:
+    def _step(self, reopen: bool) -> Iterator[AlignedPair | DeviceGone | None]:
         """In the camera's thread."""
         try:
             if reopen:
@@ -96,7 +96,7 @@ class Stream:
         except DeviceGone as gone:
             yield gone
 
-    def _deliver(self, result: Shot | DeviceGone | None) -> None:
+    def _deliver(self, result: AlignedPair | DeviceGone | None) -> None:
         now = time.monotonic()
         if isinstance(result, DeviceGone):
             self._lose(str(result), now)
@@ -123,7 +123,7 @@ class Stream:
             self._watch.restart()
             self._worker.put(True)
 
-    def _take(self, shot: Shot, now: float) -> None:
+    def _take(self, shot: AlignedPair, now: float) -> None:
         if self._absent:
             self._log.info("streaming")
             self._absent = ""
@@ -164,14 +164,14 @@ class Stream:
 class CameraNode(Node):
     """All cameras of the site that have a serial number, or a recording."""
 
-    def __init__(self, make_source: Callable[[str, Camera, CameraParameters, WatchConfig], Source] = realsense):
+    def __init__(self, make_source: Callable[[str, Camera, CameraParameters, StreamConfig], PairSource] = realsense):
         super().__init__("cameras")
-        self._streams: list[Stream] = []
+        self._streams: list[CameraStream] = []
         p = declare(self, CameraParameters)
-        config = WatchConfig(p.width, p.height, p.camera_hz)
+        config = StreamConfig(p.width, p.height, p.camera_hz)
         for name, camera in _chosen(p).items():
             source = make_source(name, camera, p, config)
-            self._streams.append(Stream(self, name, camera.prefix, source, config, p.restart_after))
+            self._streams.append(CameraStream(self, name, camera.prefix, source, config, p.restart_after))
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
         self.create_timer(0.1, self._retry, clock=STEADY)
         self.create_timer(0.5, self._report, clock=STEADY)

@@ -23,8 +23,8 @@ from gwm.console.address import FILE, address, keep, starter_of, to_say
 from gwm.console.command_checks import refusals
 from gwm.console.commands import SERVICES, Outcome, gate_said, object_of, recorder_saved, table_laid, wish_of
 from gwm.console.page_socket import Answer
-from gwm.console.pictures import Pictures
-from gwm.console.server import Console, Server
+from gwm.console.pictures import LatestImages
+from gwm.console.server import ConsoleServer, Server
 from gwm.ros import messages
 from gwm.ros.node import NEWEST, RELIABLE, SENSOR, STEADY, declare, now_ns, spin
 from gwm_core import topics
@@ -62,7 +62,7 @@ class ConsoleNode(Node):
         self._settings = p = declare(self, ConsoleParameters)
         self._site = site_of(p.robot, p.site)
         self._unread: dict[str, str] = {}  # topic -> what is wrong with its last message
-        self._pictures = Pictures(self, self._site.cameras, self._heard)
+        self._pictures = LatestImages(self, self._site.cameras, self._heard)
         self._reports, self._at, self._result = {}, {}, {}  # _at: [s] when a report of a name came
         self._future, self._divergence, self._stages = {}, {}, {}
         self._gate_ms: float | None = None  # [ms] stamp of the gate's status
@@ -92,7 +92,7 @@ class ConsoleNode(Node):
         self._console, self._server = self._serve()
         self.create_timer(0.5, self._look, clock=STEADY)
 
-    def _serve(self) -> tuple[Console, Server]:
+    def _serve(self) -> tuple[ConsoleServer, Server]:
         p = self._settings
         if p.host != "127.0.0.1" and not (p.certificate and p.key):
             raise InputError(f"the console listens on {p.host} with a certificate and a key alone, or on 127.0.0.1")
@@ -100,7 +100,7 @@ class ConsoleNode(Node):
         found = address(file, p.host, p.port, starter)
         names = ("127.0.0.1", "localhost") if p.host == "127.0.0.1" else (p.host,)
         access = Access(found.tokens, tuple(f"{name}:{found.port}" for name in names), "https" if p.key else "http")
-        console = Console(self, access, self._log, str(file))
+        console = ConsoleServer(self, access, self._log, str(file))
         server = Server(console, found.sock, p.certificate, p.key)
         server.start()
         urls = keep(file, access.origins[0], found.tokens, starter)

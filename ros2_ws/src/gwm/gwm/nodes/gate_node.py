@@ -16,13 +16,13 @@ from std_msgs.msg import Float64MultiArray, Header, String, UInt64
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from gwm.hardware.arm_adapters import Arm
-from gwm.hardware.franka import Robot, best_gripper, has
+from gwm.hardware.arm_adapters import ArmAdapter
+from gwm.hardware.franka import FrankaRobot, best_gripper, has
 from gwm.ros import messages
 from gwm.ros.node import GATE_PRIORITY, RELIABLE, SENSOR, STEADY, declare, now_ns, prioritize, spin, wait_to_be_alone
 from gwm_core import topics
 from gwm_core.control.gate.gate import Command, Gate, GateConfig, State
-from gwm_core.control.loop_timing import Pace
+from gwm_core.control.loop_timing import PeriodMonitor
 from gwm_core.errors import InputError
 from gwm_core.joint_states import ArmReader
 from gwm_core.reasons import Reasons
@@ -55,19 +55,19 @@ class GateNode(Node):
         profile = site.profile_called(self.declare_parameter("profile", "").value)
         profile = profile.slowed(self.declare_parameter("speed", 1.0).value)
         self._gate = Gate(config, profile, site.workspace, site.limits, np.array(site.home))
-        self._pace, self._reader = Pace(1.0 / config.rate_hz), ArmReader()
+        self._pace, self._reader = PeriodMonitor(1.0 / config.rate_hz), ArmReader()
         self._reasons = Reasons(self.get_logger().warn)
-        self._beats, self._joints = Pace(0.02, config.alive_timeout), Pace(0.01, config.state_timeout)
+        self._beats, self._joints = PeriodMonitor(0.02, config.alive_timeout), PeriodMonitor(0.01, config.state_timeout)
         self._plan, self._latency_ms, self._told = 0, 0.0, self._gate.state
         self._costs = deque([0.0], maxlen=1000)  # [ms] of a period's work, the last ten seconds
         self._command = self.create_publisher(JointState, topics.COMMAND, RELIABLE)
         if gripper == "auto":
             gripper = "forward" if robot == "sim" else best_gripper()
-        self._arm = Arm(self, controller, gripper, 1.0 / config.rate_hz, robot == "sim", profile, site.limits)
+        self._arm = ArmAdapter(self, controller, gripper, 1.0 / config.rate_hz, robot == "sim", profile, site.limits)
         for topic in self._arm.topics:
             wait_to_be_alone(self, topic, own=1)  # only one process may write to the arm
         watched = robot != "sim" and has("franka_msgs")
-        self._robot = Robot(self, self._arm.controller_name, self._gate.fault, self._place) if watched else None
+        self._robot = FrankaRobot(self, self._arm.controller_name, self._gate.fault, self._place) if watched else None
         if watched:
             self.create_timer(0.1, self._robot.tick, clock=STEADY)
         elif robot != "sim":

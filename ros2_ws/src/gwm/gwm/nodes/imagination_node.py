@@ -23,15 +23,15 @@ from trajectory_msgs.msg import JointTrajectory
 
 from gwm.ros import messages, scene_messages
 from gwm.ros.node import EVERY, NEWEST, RELIABLE, SENSOR, STEADY, declare, now_ns, spin
-from gwm.ros.worker import Latest
+from gwm.ros.worker import LatestWorker
 from gwm_core import topics
 from gwm_core.geometry.camera_info import read_camera_info
 from gwm_core.joint_states import ArmReader, by_name
 from gwm_core.reasons import Reasons
 from gwm_core.runtime.divergence import load_limits
-from gwm_core.runtime.world_runner import Future, Imagination, Task, Watch, imagine, look
+from gwm_core.runtime.world_runner import ExpectedScenes, PredictedFuture, PredictionRequest, WorldRunner, imagine, look
 from gwm_core.site import site_of
-from gwm_core.types import CHUNK_DT, ArmState, Chunk
+from gwm_core.types import CHUNK_DT, ActionChunk, ArmState
 
 KEPT = 500  # joint states and commands, five seconds of them
 EARLY, LATE = 0.02, 0.15  # [s] before the next plan's images are due, and after: nothing is imagined while it is made
@@ -49,7 +49,7 @@ class ImaginationParameters:
 
 
 @dataclass(frozen=True)
-class Seen:
+class ComparedScene:
     """How far a plan's scene is from what had been imagined, and the share of what is normal."""
 
     plan: int
@@ -58,10 +58,10 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownFuture:
     """A future, and how long it took from the plan on [ms]."""
 
-    future: Future
+    future: PredictedFuture
     ms: float
 
 
@@ -74,8 +74,8 @@ class ImaginationNode(Node):
         super().__init__("imagination")
         self._settings = p = declare(self, ImaginationParameters)
         self._site = site_of(p.robot, p.site)
-        self._chunks: deque[Chunk] = deque(maxlen=8)
-        self._seen: deque[tuple[Chunk, np.ndarray]] = deque(maxlen=8)  # plans and the scenes they were made from
+        self._chunks: deque[ActionChunk] = deque(maxlen=8)
+        self._seen: deque[tuple[ActionChunk, np.ndarray]] = deque(maxlen=8)  # plans and the scenes they were made from
         self._waiting = self._shown = 0  # plans: the one that waits for approval, and the last whose future was shown
         self._planned = threading.Condition()
         self._due = np.inf  # [s] ROS time at which the next plan's images are
@@ -100,20 +100,20 @@ class ImaginationNode(Node):
         self.create_subscription(DiagnosticArray, topics.STATUS, self._on_status, NEWEST)
         self.create_subscription(JointTrajectory, topics.CHUNK, self._on_chunk, RELIABLE)
         self.create_subscription(PointCloud2, topics.SCENE, self._on_scene, RELIABLE)
-        self._planner = Latest(self, self._build, self._publish)
+        self._planner = LatestWorker(self, self._build, self._publish)
         self.create_timer(0.5, self._report, clock=STEADY)
 
     def _build(self):
-        imagination = Imagination(Path(self._settings.policy), self._settings.threads, rest=self._rest)
+        imagination = WorldRunner(Path(self._settings.policy), self._settings.threads, rest=self._rest)
         limits = load_limits(Path(self._settings.policy))
-        watch = Watch(imagination)
+        watch = ExpectedScenes(imagination)
 
-        def run(task: Task) -> Iterator[Seen | Shown]:
+        def run(task: PredictionRequest) -> Iterator[ComparedScene | ShownFuture]:
             begun = time.monotonic()
             history, gaps = look(imagination, watch, task, self._site)
-            yield Seen(task.chunk.stamp, gaps, limits.score(gaps) if limits and gaps else None)
+            yield ComparedScene(task.chunk.stamp, gaps, limits.score(gaps) if limits and gaps else None)
             if task.shown:
-                yield Shown(imagine(imagination, task, self._site, history), 1e3 * (time.monotonic() - begun))
+                yield ShownFuture(imagine(imagination, task, self._site, history), 1e3 * (time.monotonic() - begun))
 
         return run
 
@@ -198,14 +198,14 @@ class ImaginationNode(Node):
                 if chunk.stamp == waiting:
                     self._ask(chunk, scene, shown=True)
 
-    def _ask(self, chunk: Chunk, scene: np.ndarray, shown: bool) -> None:
+    def _ask(self, chunk: ActionChunk, scene: np.ndarray, shown: bool) -> None:
         self._asked += 1
-        self._planner.put(Task(chunk, scene, tuple(self._states), tuple(self._sent), dict(self._Ks), shown))
+        self._planner.put(PredictionRequest(chunk, scene, tuple(self._states), tuple(self._sent), dict(self._Ks), shown))
 
-    def _publish(self, done: Seen | Shown) -> None:
-        self._judge(done) if isinstance(done, Seen) else self._show(done.future, done.ms)
+    def _publish(self, done: ComparedScene | ShownFuture) -> None:
+        self._judge(done) if isinstance(done, ComparedScene) else self._show(done.future, done.ms)
 
-    def _judge(self, seen: Seen) -> None:
+    def _judge(self, seen: ComparedScene) -> None:
         gaps = {f"h{h} {term}": value for h, terms in seen.gaps.items() for term, value in terms.items()}
         if seen.score is not None:
             gaps["score"] = seen.score
@@ -214,7 +214,7 @@ class ImaginationNode(Node):
             age = (now_ns(self) - seen.plan) * 1e-6
             self._report_of |= {"judged_age_ms": f"{age:.0f}"} | {name: f"{value:.3f}" for name, value in gaps.items()}
 
-    def _show(self, future: Future, ms: float) -> None:
+    def _show(self, future: PredictedFuture, ms: float) -> None:
         age = (now_ns(self) - future.plan) * 1e-6
         self._done, self._shown = self._done + 1, future.plan
         self._report_of |= {"ms": f"{ms:.0f}", "age_ms": f"{age:.0f}"}

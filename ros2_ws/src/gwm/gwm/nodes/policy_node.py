@@ -18,7 +18,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from gwm.ros import messages, scene_messages
 from gwm.ros.node import BEAT_PRIORITY, RELIABLE, SENSOR, STEADY, declare, now_ns, prioritize, spin
-from gwm.ros.worker import Latest
+from gwm.ros.worker import LatestWorker
 from gwm_core import topics
 from gwm_core.calibration.coverage import misses
 from gwm_core.errors import one_of
@@ -52,7 +52,7 @@ class PolicyParameters:
 
 
 @dataclass(frozen=True)
-class Asked:
+class PlanRequest:
     """What the planner is asked, and when that was put together [ns] of ROS time."""
 
     observation: Observation
@@ -87,7 +87,7 @@ class PolicyNode(Node):
         self.create_subscription(JointState, topics.GRIPPER_STATES, self._on_gripper, SENSOR)
         self.create_subscription(JointState, topics.COMMAND, self._on_command, SENSOR)
         self.create_subscription(String, topics.SIM_OBJECTS, self._on_objects, SENSOR)
-        self._planner = Latest(self, self._build, self._publish)
+        self._planner = LatestWorker(self, self._build, self._publish)
         self.create_timer(0.02, self._beat, clock=STEADY)
         self.create_timer(0.5, self._report, clock=STEADY)
         self.get_logger().info(f"policy: beats with {prioritize(BEAT_PRIORITY)}")  # not the worker, which runs already
@@ -184,14 +184,14 @@ class PolicyNode(Node):
             self._note(PLAN, str(error))
             return
         observation = Observation(stamp, frames, state, self._settings.task, self._objects)
-        self._planner.put(Asked(observation, sent, now_ns(self)))
+        self._planner.put(PlanRequest(observation, sent, now_ns(self)))
 
     def _frame(self, camera: str, stamp: int, color: np.ndarray, depth: np.ndarray) -> Frame:
         """The frame of a pair, its camera placed where it was at its own stamp."""
         place = self._site.cameras[camera].place(self._observations.joints_at(stamp))
         return self._models[camera].frame(camera, stamp, color, depth, place)
 
-    def _publish(self, done: tuple[Asked, Decision]) -> None:
+    def _publish(self, done: tuple[PlanRequest, Decision]) -> None:
         asked, decision = done
         self._stages = _stages(asked, decision, now_ns(self))
         self._note(PLAN, decision.reason)
@@ -245,7 +245,7 @@ def _expert() -> Planner:
     return make_planner(EXPERT)
 
 
-def _stages(asked: Asked, decision: Decision, now: int) -> dict[str, float]:
+def _stages(asked: PlanRequest, decision: Decision, now: int) -> dict[str, float]:
     """Where the time of a plan went [ms]."""
     received = {"capture": (asked.sent - asked.observation.stamp) * 1e-6, "receive": (asked.put - asked.sent) * 1e-6}
     handed = (now - asked.put) * 1e-6 - sum(decision.stages_ms.values())  # to the planner and back

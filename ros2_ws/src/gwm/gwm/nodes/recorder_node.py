@@ -24,17 +24,17 @@ from trajectory_msgs.msg import JointTrajectory
 
 from gwm.doctor import checks
 from gwm.ros import messages
-from gwm.ros.job_queue import Jobs
+from gwm.ros.job_queue import JobQueue
 from gwm.ros.node import EVERY, RELIABLE, SENSOR, STEADY, declare, now_ns, spin, subscribe_to_all
 from gwm_core import topics
 from gwm_core.data.ros_messages import compressed_color, compressed_depth, serialized
 from gwm_core.errors import InputError
 from gwm_core.joint_states import read_gripper_state, read_joint_state
 from gwm_core.reasons import Reasons
-from gwm_core.recording.backlog import Backlog
+from gwm_core.recording.backlog import WriteBacklog
 from gwm_core.recording.provenance import about
-from gwm_core.recording.recorder import DiskConfig, Recording
-from gwm_core.recording.ring_buffer import Ring
+from gwm_core.recording.recorder import DiskConfig, Recorder
+from gwm_core.recording.ring_buffer import RingBuffer
 from gwm_core.site import site_of
 
 READERS = {topics.JOINT_STATES: read_joint_state, topics.GRIPPER_STATES: read_gripper_state}
@@ -71,11 +71,11 @@ class RecorderNode(Node):
         self._site = site_of(p.robot, p.site)
         known = about(self._site, p.robot, p.task, p.policy, p.operator, Path(p.record))
         disk = DiskConfig(**{field.name: getattr(p, field.name) for field in fields(DiskConfig)})
-        self._recording = Recording(Path(p.record), known, Ring(p.keep, p.keep_mb << 20), disk)
+        self._recording = Recorder(Path(p.record), known, RingBuffer(p.keep, p.keep_mb << 20), disk)
         self._reasons = Reasons(self.get_logger().warn)
         self._received = Counter()
-        self._backlog = Backlog(BURST, BEHIND)
-        self._jobs = Jobs(self, lambda: self._recording.tick(time.monotonic()), self._backlog)
+        self._backlog = WriteBacklog(BURST, BEHIND)
+        self._jobs = JobQueue(self, lambda: self._recording.tick(time.monotonic()), self._backlog)
         self._jobs.ask(self._examine).add_done_callback(self._complain)
         self._saving = self.create_timer(SETTLE, self._settled, clock=STEADY, autostart=False)
         self._subscribe_all()

@@ -21,13 +21,13 @@ from trajectory_msgs.msg import JointTrajectory
 from gwm.graph.process_list import CONTROLLERS, share
 from gwm.ros import messages
 from gwm.ros.node import NEWEST, RELIABLE, STEADY, declare, now_ns, spin, subscribe_to_all
-from gwm.ros.worker import Latest
+from gwm.ros.worker import LatestWorker
 from gwm_core import topics
 from gwm_core.errors import InputError, one_of
 from gwm_core.files.json_files import to_json
 from gwm_core.geometry.kinematics import fk
 from gwm_core.geometry.simulated_cameras import CAMERAS
-from gwm_core.sim.cameras import CameraRig, by_clock, choose_renderer
+from gwm_core.sim.cameras import SimCameras, by_clock, choose_renderer
 from gwm_core.sim.simulator import Simulator
 from gwm_core.sim.tasks import Success, sample_layout
 
@@ -85,7 +85,7 @@ class SimNode(Node):
         self._command_topic = self._subscribe_as(self._settings.controller)
         self.create_subscription(Float64MultiArray, topics.GRIPPER_COMMAND, self._on_grip, RELIABLE)
         self.create_subscription(String, topics.SIM_EPISODE, self._on_episode, RELIABLE)
-        self._cameras = Latest(self, self._build_rig, self._publish_images)
+        self._cameras = LatestWorker(self, self._build_rig, self._publish_images)
         self._begun = time.monotonic()
         self._ticks, self._origin, self._next_image = 0, self._begun - self._sim.time, 0.0
         self.create_timer(TICK, self._tick, clock=STEADY)
@@ -96,7 +96,7 @@ class SimNode(Node):
     def _build_rig(self):
         os.setpriority(os.PRIO_PROCESS, 0, 10)  # this thread only: drawing gives way to physics
         p = self._settings
-        rig = CameraRig(p.width, p.height, self._renderer)
+        rig = SimCameras(p.width, p.height, self._renderer)
         rig(self._sim.snapshot())
 
         def draw(item):

@@ -6,7 +6,7 @@ import signal
 import time
 
 from gwm.graph.process_list import end_with_parent
-from gwm_core.control.loop_timing import Pace
+from gwm_core.control.loop_timing import PeriodMonitor
 from gwm_core.files.json_files import to_json
 
 
@@ -16,7 +16,7 @@ def main() -> None:
     over = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: over.append(True))
-    pace = Pace()
+    pace = PeriodMonitor()
     due = time.monotonic()
     while not over:
         pace.tick(time.monotonic())

@@ -16,7 +16,7 @@ import rclpy
 
 from gwm.graph.process_list import NodeSpec, environment
 from gwm.process.supervisor import STOP_TIME, Supervisor, open_log
-from gwm.ros.operator_client import GraphOver, Operator, Trouble
+from gwm.ros.operator_client import GraphEnded, OperatorClient, RequestFailed
 from gwm_core.errors import InputError
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as of a shell's commands
@@ -24,8 +24,8 @@ INTERRUPTED = 130  # exit code after Ctrl-C, as of a shell's commands
 
 @contextmanager
 def live(
-    nodes: list[NodeSpec], log: Path, make: Callable[[], Operator] = Operator
-) -> Iterator[tuple[Operator, Supervisor]]:
+    nodes: list[NodeSpec], log: Path, make: Callable[[], OperatorClient] = OperatorClient
+) -> Iterator[tuple[OperatorClient, Supervisor]]:
     """Run ``nodes`` with a node beside them that ``make`` builds. Their output goes to ``log``."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
     os.environ.update(environment())
@@ -37,8 +37,8 @@ def live(
             try:
                 supervisor.start()
                 yield operator, supervisor
-            except GraphOver as error:
-                raise GraphOver(f"{error}; {_last_words(log)}") from None
+            except GraphEnded as error:
+                raise GraphEnded(f"{error}; {_last_words(log)}") from None
             except KeyboardInterrupt:
                 names = ", ".join(name for name, process in supervisor.processes.items() if process.poll() is None)
                 wait = f"waiting for {names or 'nothing'} to end, {2 * STOP_TIME:.0f} s at most"
@@ -53,7 +53,7 @@ def live(
 
 
 @dataclass
-class End:
+class SessionEnd:
     """How it ended: ``trouble`` is "", ``code`` 0 and ``error`` None where nothing went wrong."""
 
     trouble: str = ""
@@ -62,13 +62,13 @@ class End:
 
 
 @contextmanager
-def ending() -> Iterator[End]:
+def ending() -> Iterator[SessionEnd]:
     """Around what is to be followed by a table in any case: trouble and Ctrl-C end the block, and nothing more."""
-    end = End()
+    end = SessionEnd()
     try:
         yield end
-    except (Trouble, InputError, OSError) as error:
-        end.trouble, end.code, end.error = str(error), 1 if isinstance(error, Trouble) else 2, error
+    except (RequestFailed, InputError, OSError) as error:
+        end.trouble, end.code, end.error = str(error), 1 if isinstance(error, RequestFailed) else 2, error
     except KeyboardInterrupt as error:
         end.trouble, end.code, end.error = "interrupted", INTERRUPTED, error
 
@@ -89,10 +89,10 @@ def uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-class Idle:
+class IdleLoop:
     """An idle 100 Hz loop beside the graph; its ``figures`` when it is over tell what the machine alone did."""
 
-    def __enter__(self) -> Idle:
+    def __enter__(self) -> IdleLoop:
         command = [sys.executable, "-m", "gwm.process.idle_loop"]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0)
         self.figures: dict[str, float] = {}

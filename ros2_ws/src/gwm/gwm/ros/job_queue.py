@@ -11,12 +11,12 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.task import Future
 
-from gwm_core.recording.backlog import Backlog, Job
+from gwm_core.recording.backlog import PendingWrite, WriteBacklog
 
 _IDLE = 0.1  # [s] at most between calls of ``tick``
 
 
-class Jobs:
+class JobQueue:
     """One long-lived thread that does what it is given.
 
     Args:
@@ -25,7 +25,7 @@ class Jobs:
         backlog: what may wait.
     """
 
-    def __init__(self, node: Node, tick: Callable[[], None], backlog: Backlog):
+    def __init__(self, node: Node, tick: Callable[[], None], backlog: WriteBacklog):
         self._tick, self._backlog = tick, backlog
         self._changed = threading.Condition()
         self._results: deque[tuple[Future | None, Any, BaseException | None]] = deque()
@@ -81,7 +81,7 @@ class Jobs:
         except BaseException as error:  # whatever it is, it is raised again in the executor's thread
             self._send(None, None, error)
 
-    def _do(self, job: Job) -> None:
+    def _do(self, job: PendingWrite) -> None:
         begun, future, result, error = time.monotonic(), job.future, None, None
         try:
             result = job.work()

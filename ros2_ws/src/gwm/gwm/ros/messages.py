@@ -21,7 +21,7 @@ from gwm_core.control.gate.chunk_checks import MOST_ROWS
 from gwm_core.control.gate.supervision import Approval
 from gwm_core.geometry.camera import to_opencv
 from gwm_core.joint_states import by_name
-from gwm_core.types import Chunk
+from gwm_core.types import ActionChunk
 
 LONGEST_ID = 19  # digits of 2^63 - 1
 NOTE, LONGEST_MARK = 500, 4000  # characters: of a note, and of what is said of an episode, each written as \\uXXXX
@@ -106,7 +106,7 @@ def joint_states_of(message) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
     return times, *columns
 
 
-def trajectory(chunk: Chunk) -> JointTrajectory:
+def trajectory(chunk: ActionChunk) -> JointTrajectory:
     """A chunk as policy/chunk: seven joints and the finger width, row k at k * dt from the stamp."""
     message = JointTrajectory(joint_names=[*topics.ARM_JOINTS, topics.WIDTH])
     set_stamp(message.header, chunk.stamp)
@@ -118,7 +118,7 @@ def trajectory(chunk: Chunk) -> JointTrajectory:
     return message
 
 
-def chunk_of(message) -> Chunk | None:
+def chunk_of(message) -> ActionChunk | None:
     """policy/chunk as a chunk; None unless the names are exactly ours, in any order, and there are 2 to ``MOST_ROWS``
     evenly spaced rows. Sizes are checked before anything is built: the gate has no time for 20 000 rows.
     """
@@ -132,7 +132,7 @@ def chunk_of(message) -> Chunk | None:
     times = np.array([p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in points])
     if not np.allclose(np.diff(times), times[0], atol=1e-6):
         return None
-    return Chunk(stamp_ns(message.header.stamp), rows[:, :7], rows[:, 7], float(times[0]))
+    return ActionChunk(stamp_ns(message.header.stamp), rows[:, :7], rows[:, 7], float(times[0]))
 
 
 def image(stamp: int, camera: str, content: np.ndarray) -> Image:

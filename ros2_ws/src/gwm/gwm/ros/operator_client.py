@@ -18,7 +18,7 @@ from std_srvs.srv import Trigger
 from gwm.ros import messages
 from gwm.ros.node import EVERY, RELIABLE, SENSOR, now_ns, subscribe_to_all
 from gwm_core import topics
-from gwm_core.control.command_checker import Verdict, judge
+from gwm_core.control.command_checker import CheckResult, check_commands
 from gwm_core.files.json_files import to_json
 from gwm_core.joint_states import read_joint_state
 from gwm_core.recording.backlog import Patience
@@ -29,19 +29,19 @@ AT_REST = ("HOLD", "FAULT", "DISARMED")  # states of the gate
 GRANTED = 10.0  # [s] for what is refused for the moment
 
 
-class Trouble(RuntimeError):
+class RequestFailed(RuntimeError):
     """What was asked for did not come; the graph goes on, and so may who asked."""
 
 
-class Refused(Trouble):
+class RequestRefused(RequestFailed):
     """It was answered: not now, and why."""
 
 
-class GraphOver(Trouble):
+class GraphEnded(RequestFailed):
     """The graph ended."""
 
 
-class Operator(Node):
+class OperatorClient(Node):
     """Stands where a person would: homes, arms, starts and ends episodes, and watches."""
 
     def __init__(self):
@@ -107,17 +107,17 @@ class Operator(Node):
         state, _ = read_joint_state(message)
         self._measured = (np.nan,) * 7 if state is None else tuple(state.q)
 
-    def verdict(self, **limits) -> Verdict:
-        """The judge's, on all commands that came; ``limits`` are arguments of ``judge``."""
+    def verdict(self, **limits) -> CheckResult:
+        """The judge's, on all commands that came; ``limits`` are arguments of ``check_commands``."""
         if not self.commands:
-            return Verdict()
+            return CheckResult()
         q, dq, ddq, latched, stamps, measured = (np.array(column) for column in zip(*self.commands))
-        return judge(q, dq, ddq, latched, stamps=stamps, measured=measured, **limits)
+        return check_commands(q, dq, ddq, latched, stamps=stamps, measured=measured, **limits)
 
     def need(self, what: str, until, limit: float, poll) -> None:
         """Spin until ``until()`` holds. Raises Trouble when it does not within ``limit`` seconds."""
         if not self.wait(what, until, limit, poll):
-            raise Trouble(f"no {what} within {limit:.0f} s; the gate says {self.last_status.get('message')}")
+            raise RequestFailed(f"no {what} within {limit:.0f} s; the gate says {self.last_status.get('message')}")
 
     def wait(self, what: str, until, limit: float, poll) -> bool:
         """Spin until ``until()`` holds; False after ``limit`` seconds. Raises GraphOver when the graph ends."""
@@ -125,7 +125,7 @@ class Operator(Node):
         while not until():
             self._executor.spin_once(timeout_sec=0.05)
             if over := poll():
-                raise GraphOver(f"{over} while waiting for {what}")
+                raise GraphEnded(f"{over} while waiting for {what}")
             if time.monotonic() > deadline:
                 return False
         return True
@@ -140,7 +140,7 @@ class Operator(Node):
         future = client.call_async(Trigger.Request())
         self._answer(name, future, poll)
         if not future.result().success:
-            raise Refused(f"{name}: {future.result().message}")
+            raise RequestRefused(f"{name}: {future.result().message}")
         self._look(poll)
 
     def _look(self, poll) -> None:
@@ -166,7 +166,7 @@ class Operator(Node):
                     self.say(f"{what}: {patience.left} messages are to be written before it")
             if patience.over(time.monotonic()):
                 left = f", with {patience.left} messages to be written before it" if patience.left else ""
-                raise Trouble(f"no {what} within {PATIENCE:.0f} s{left}")
+                raise RequestFailed(f"no {what} within {PATIENCE:.0f} s{left}")
 
     def insist(self, name: str, poll) -> None:
         """``wish``, again while it is refused: what a busy machine refuses now it grants in a moment."""
@@ -175,7 +175,7 @@ class Operator(Node):
             try:
                 self.wish(name, poll)
                 return
-            except Refused as refused:
+            except RequestRefused as refused:
                 if time.monotonic() > deadline:
                     raise
                 self.say(f"{refused}: again")
@@ -197,7 +197,7 @@ class Operator(Node):
             self.need("rest", lambda: self.status.get("state") in AT_REST, GRANTED, poll)
             if self.status["state"] == "HOLD":
                 return
-        raise Trouble(f"the arm does not hold after {TRIES} tries: {self.last_status['message']}")
+        raise RequestFailed(f"the arm does not hold after {TRIES} tries: {self.last_status['message']}")
 
     def home(self, poll) -> None:
         """Home; again when it was stopped on the way, as a busy machine has the gate do."""
@@ -212,13 +212,13 @@ class Operator(Node):
             if self.status["cause"] == "at home":
                 return
             self.say(f"not at home, {self.status['cause']}: again")
-        raise Trouble(f"not at home after {TRIES} tries: {self.last_status['message']}")
+        raise RequestFailed(f"not at home after {TRIES} tries: {self.last_status['message']}")
 
     def record(self, poll) -> None:
         """Begin an episode; one that was left open goes to the trash."""
         try:
             self.wish("recorder/start", poll)
-        except Refused as refused:
+        except RequestRefused as refused:
             if "already recording" not in str(refused):
                 raise
             self.wish("recorder/discard", poll)

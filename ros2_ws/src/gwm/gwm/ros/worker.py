@@ -14,7 +14,7 @@ from typing import Any
 from rclpy.node import Node
 
 
-class Latest:
+class LatestWorker:
     """Runs ``build()`` once, then ``step(item)`` on the newest item put in, which yields results.
 
     Args:

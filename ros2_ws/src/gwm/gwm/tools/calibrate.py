@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 from gwm_core import topics
 from gwm_core.calibration import hand_eye as core
 from gwm_core.calibration.charuco import Board, print_board
-from gwm_core.calibration.views import View, add_view, read_views
+from gwm_core.calibration.views import CalibrationView, add_view, read_views
 from gwm_core.errors import InputError, one_of
 from gwm_core.files.json_files import write_json
 from gwm_core.geometry.kinematics import fk
@@ -103,7 +103,7 @@ def _check(args, board: Board, camera: Camera) -> int:
     return 0 if ok else 1
 
 
-def _board_place(text: str, camera: Camera, view: View) -> np.ndarray:
+def _board_place(text: str, camera: Camera, view: CalibrationView) -> np.ndarray:
     """T_base_board (4, 4)."""
     if text == "stored":
         known = camera.calibrated or {}

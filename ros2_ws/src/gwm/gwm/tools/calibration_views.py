@@ -16,7 +16,7 @@ from gwm.graph.process_list import environment, refuse_mixed_ros
 from gwm.ros import messages
 from gwm.ros.node import SENSOR, now_ns
 from gwm_core import topics
-from gwm_core.calibration.views import View, at_rest
+from gwm_core.calibration.views import CalibrationView, at_rest
 from gwm_core.errors import InputError
 from gwm_core.geometry.camera_info import CameraModel, read_camera_info
 from gwm_core.joint_states import ArmReader
@@ -91,7 +91,7 @@ class ViewTaker(Node):
         """Read the topics for so long."""
         self._executor.spin_once(timeout_sec=seconds)
 
-    def take(self, name: str) -> tuple[np.ndarray, View]:
+    def take(self, name: str) -> tuple[np.ndarray, CalibrationView]:
         """K (3, 3) and a view from after this call. Raises InputError when the arm moves or topics are missing."""
         begun, deadline = now_ns(self), time.monotonic() + PATIENCE
         rest = None
@@ -109,7 +109,7 @@ class ViewTaker(Node):
                 except ValueError as error:
                     raise InputError(str(error)) from None
                 width = float(np.clip(state.width, 0.0, OPEN_WIDTH)) if np.isfinite(state.width) else OPEN_WIDTH
-                return frame.K, View(name, color, state.q, frame.depth, width)
+                return frame.K, CalibrationView(name, color, state.q, frame.depth, width)
         if rest is False:
             raise InputError("the arm moves: let it rest")
         what = "; ".join(f"{topic}: {why}" for topic, why in self._last.items()) or self._sync.why() or "no new images"

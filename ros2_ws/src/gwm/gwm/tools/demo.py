@@ -12,8 +12,8 @@ import numpy as np
 
 from gwm.console.address import to_say
 from gwm.graph.process_list import graph
-from gwm.process.session import INTERRUPTED, Idle, ending, live
-from gwm.ros.operator_client import GraphOver, Operator, Trouble
+from gwm.process.session import INTERRUPTED, IdleLoop, ending, live
+from gwm.ros.operator_client import GraphEnded, OperatorClient, RequestFailed
 from gwm.tools.terminal import say_next
 from gwm_core import topics
 from gwm_core.data.contact_sheet import contact_sheet
@@ -33,7 +33,7 @@ START_TIME = 180.0  # [s] for everything to come up on a slow machine
 
 
 @dataclass
-class Run:
+class DemoEpisode:
     """What came of the episodes so far.
 
     Attributes:
@@ -78,7 +78,7 @@ def drive(args, policy: str) -> tuple[dict, Path]:
     except OSError as error:
         raise InputError(f"cannot write to {args.out}: {error.strerror}; choose another --out") from None
     nodes = graph(task=args.task, policy=policy, record=str(out), imagination=args.imagination)
-    run, idle = Run(), Idle()
+    run, idle = DemoEpisode(), IdleLoop()
     with ending() as end, idle, live(nodes, out / "nodes.log") as (operator, supervisor):
         run.begun = True
         operator.say = lambda text: _say(args, f"  {text}")
@@ -114,11 +114,11 @@ def _say(args, text: str, end: str = "\n") -> None:
         print(text, flush=True)
 
 
-def _episodes(run: Run, operator: Operator, poll, args, page: Path) -> None:
+def _episodes(run: DemoEpisode, operator: OperatorClient, poll, args, page: Path) -> None:
     """All episodes, and the message counts around them. Raises Trouble when no more can be run."""
     _say(args, "starting simulation, policy, gate and recorder ...")
     if not operator.wait("start", lambda: operator.ready, START_TIME, poll):
-        raise Trouble(f"not ready after {START_TIME:.0f} s: {', '.join(operator.missing)}")
+        raise RequestFailed(f"not ready after {START_TIME:.0f} s: {', '.join(operator.missing)}")
     _say(args, f"ready: renderer {operator.reports['sim']['renderer']}, policy {operator.reports['policy']['policy']}")
     if page.exists():
         _say(args, f"watch, hold and stop it at {to_say(page)}")
@@ -129,9 +129,9 @@ def _episodes(run: Run, operator: Operator, poll, args, page: Path) -> None:
         run.rows.append({"seed": seed, "success": None, "seconds": None, "why": "interrupted", "trouble": False})
         try:
             _episode(run.rows[-1], operator, args, label, poll)
-        except Trouble as error:
+        except RequestFailed as error:
             run.rows[-1] |= {"why": str(error), "trouble": True}
-            if isinstance(error, GraphOver):
+            if isinstance(error, GraphEnded):
                 raise
         _say(args, f"{label}: {_outcome(run.rows[-1])}")
     operator.wish("gate/stop", poll)
@@ -145,7 +145,7 @@ def _outcome(row: dict) -> str:
     return f"{words}{after}{', ' * bool(row['why'])}{row['why']}"
 
 
-def _rest_and_count(operator: Operator, poll) -> dict[str, dict[str, int]]:
+def _rest_and_count(operator: OperatorClient, poll) -> dict[str, dict[str, int]]:
     """With the gate disarmed and the cameras off nothing is on its way, so sent and received may be compared."""
     operator.film(False)
     operator.wait("the last counts", lambda: False, 1.5, poll)
@@ -154,7 +154,7 @@ def _rest_and_count(operator: Operator, poll) -> dict[str, dict[str, int]]:
     return counts
 
 
-def _episode(row: dict, operator: Operator, args, label: str, poll) -> None:
+def _episode(row: dict, operator: OperatorClient, args, label: str, poll) -> None:
     """Home, lay the table, record, run until success or the time is up, hold, save. Fills ``row`` on the way."""
     operator.home(poll)
     operator.lay(args.task, row["seed"], args.difficulty)
@@ -176,7 +176,7 @@ def _episode(row: dict, operator: Operator, args, label: str, poll) -> None:
     operator.wish("recorder/save", poll)
 
 
-def _counts(operator: Operator) -> dict[str, dict[str, int]]:
+def _counts(operator: OperatorClient) -> dict[str, dict[str, int]]:
     """Messages sent and received so far, by topic."""
     sim, policy = operator.reports["sim"], operator.reports["policy"]
     counts = {
@@ -190,7 +190,7 @@ def _counts(operator: Operator) -> dict[str, dict[str, int]]:
     return counts
 
 
-def _figures(operator: Operator, args, run: Run, idle: dict) -> dict:
+def _figures(operator: OperatorClient, args, run: DemoEpisode, idle: dict) -> dict:
     """Of what there was: parts that a graph which never came up cannot tell are zero, empty or None."""
     broken = operator.verdict()
     ended, latency = [r for r in run.rows if r["success"] is not None], sorted(operator.latencies.values())
@@ -231,7 +231,7 @@ def _passed(before: dict, after: dict) -> dict[str, dict[str, int]]:
     return {t: {k: n - before.get(t, {}).get(k, 0) for k, n in counts.items()} for t, counts in after.items()}
 
 
-def _imagined(operator: Operator) -> dict[str, float]:
+def _imagined(operator: OperatorClient) -> dict[str, float]:
     """How many futures were shown a second while plans came, and how old they were [ms]."""
     plans = sorted(operator.futures)
     seconds = [b - a for a, b in pairwise(plans) if b - a < GAP * 1e9]
@@ -243,7 +243,7 @@ def _imagined(operator: Operator) -> dict[str, float]:
     }
 
 
-def _stages(operator: Operator) -> dict[str, dict[str, float]]:
+def _stages(operator: OperatorClient) -> dict[str, dict[str, float]]:
     """Where the time from frame to command went, over the plans that were followed: p50 and p99 [ms] of each part."""
     whole = operator.latencies
     parts: dict[str, list[float]] = {}

@@ -7,10 +7,10 @@ import html
 from pathlib import Path
 from string import Template
 
-from gwm.tools.terminal import Bar
+from gwm.tools.terminal import ProgressBar
 from gwm_core.errors import InputError
-from gwm_core.evaluation.protocol.definition import PLAN, Plan, begin, open_plan, read_key, read_protocol
-from gwm_core.evaluation.protocol.journal import EPISODES, Entry, Journal
+from gwm_core.evaluation.protocol.definition import PLAN, TrialOrder, begin, open_plan, read_key, read_protocol
+from gwm_core.evaluation.protocol.journal import EPISODES, Journal, JournalEntry
 from gwm_core.evaluation.protocol.report import against_imagined, foreseen, second_rating, summarize
 from gwm_core.files.json_files import to_json, write_json
 
@@ -51,13 +51,13 @@ def run(
         with ending() as end:
             run_live(plan, journal, folder, live, by_hand)
         return folder, end.trouble, end.code
-    bar = Bar(len(plan.slots), "trials")
+    bar = ProgressBar(len(plan.slots), "trials")
     bar.to(len(journal.counted()))
     make(plan, journal, folder, processes, renderer, bar.step)
     return folder, "", 0
 
 
-def _announce(plan: Plan, journal: Journal, folder: Path) -> None:
+def _announce(plan: TrialOrder, journal: Journal, folder: Path) -> None:
     protocol = plan.protocol
     print(f"{folder / PLAN}: {len(protocol.policies)} policies, {', '.join(map(str, protocol.tasks))}, "
           f"{protocol.trials} starts each, {protocol.stop}, sha256 {plan.sha256}")  # fmt: skip
@@ -98,7 +98,7 @@ def imagine(folder: Path, model: str, processes: int, renderer: str) -> dict:
         (model, plan.protocol.policies[key[s.code]], s.task.task, s.task.difficulty, s.seed, renderer)
         for s in plan.slots
     ]
-    bar = Bar(len(jobs), "imagine")
+    bar = ProgressBar(len(jobs), "imagine")
     trials = imagine_trials(jobs, processes, bar.step)
     won: dict[str, dict[str, list[bool]]] = {}
     for slot, trial in zip(plan.slots, trials):
@@ -143,25 +143,25 @@ def _text(found: dict) -> str:
 
 
 def _gallery(
-    plan: Plan, journal: Journal, folder: Path, key: dict, unblind: bool, renderer: str
+    plan: TrialOrder, journal: Journal, folder: Path, key: dict, unblind: bool, renderer: str
 ) -> list[tuple[str, list[bytes]]]:
     """Captions and pictures of the first failures of every policy on every task: as recorded, or as simulated again."""
     from gwm_core.data.contact_sheet import stills
     from gwm_core.evaluation.simulated_trials import film
 
-    def pictures(entry: Entry) -> list[bytes]:
+    def pictures(entry: JournalEntry) -> list[bytes]:
         if not (folder / EPISODES).exists():
             return film(plan, entry, key, renderer)
         episode = folder / EPISODES / entry.outcome.episode
         return stills(episode) if entry.outcome.episode and episode.exists() else []
 
-    chosen: dict[tuple[str, str], list[Entry]] = {}
+    chosen: dict[tuple[str, str], list[JournalEntry]] = {}
     for entry in journal.counted():
         code = entry.slot.code
         if not entry.outcome.success:
             chosen.setdefault((str(entry.slot.task), key[code] if unblind else code), []).append(entry)
     few = [(*whose, entry) for whose, entries in sorted(chosen.items()) for entry in entries[:SHOWN]]
-    shown, bar = [], Bar(len(few), "pictures")
+    shown, bar = [], ProgressBar(len(few), "pictures")
     for task, name, entry in few:
         shown.append((f"{task}, {name}, seed {entry.slot.seed}: {entry.outcome.note}", pictures(entry)))
         bar.step()

@@ -22,10 +22,10 @@ from gwm.graph.process_list import NodeSpec, environment, graph
 from gwm.process.session import uninterrupted
 from gwm.process.supervisor import Supervisor, open_log
 from gwm.ros.node import now_ns
-from gwm.ros.operator_client import GraphOver, Refused, Trouble
-from gwm.tools.trial_monitor import LAY, WATCH, Referee
-from gwm_core.evaluation.protocol.definition import Plan, Slot, read_key
-from gwm_core.evaluation.protocol.journal import EPISODES, Journal, Outcome
+from gwm.ros.operator_client import GraphEnded, RequestFailed, RequestRefused
+from gwm.tools.trial_monitor import LAY, WATCH, TrialMonitor
+from gwm_core.evaluation.protocol.definition import TrialOrder, TrialSlot, read_key
+from gwm_core.evaluation.protocol.journal import EPISODES, Journal, TrialOutcome
 from gwm_core.evaluation.protocol.report import look
 from gwm_core.sim.tasks import TIME_LIMIT
 from gwm_core.site import Site, site_of
@@ -34,7 +34,7 @@ START_TIME, PERSON = 180.0, 1800.0  # [s] for everything to come up; a person to
 STARTS, POLICIES = "starts", "policies"  # folders beside the journal
 
 
-def run_live(plan: Plan, journal: Journal, folder: Path, arguments: dict, by_hand: bool = False, say=print) -> None:
+def run_live(plan: TrialOrder, journal: Journal, folder: Path, arguments: dict, by_hand: bool = False, say=print) -> None:
     """Make the trials that have no outcome yet; a sequential protocol ends when it is decided.
 
     A trial that comes to no end is written down as the hardware's, and the next one is made.
@@ -50,7 +50,7 @@ def run_live(plan: Plan, journal: Journal, folder: Path, arguments: dict, by_han
     arguments = {"robot": "sim", "site": "", "profile": ""} | arguments | {
         "record": str(folder / EPISODES), "publish_objects": "expert" in plan.protocol.policies.values(),
     }  # fmt: skip
-    live = Live(plan, folder, site_of(arguments["robot"], arguments["site"]), arguments, by_hand, say)
+    live = LiveTrials(plan, folder, site_of(arguments["robot"], arguments["site"]), arguments, by_hand, say)
     os.environ.update(environment())
     with open_log(folder / "nodes.log", "a") as log:
         supervisor = None
@@ -65,10 +65,10 @@ def run_live(plan: Plan, journal: Journal, folder: Path, arguments: dict, by_han
                     supervisor.change(nodes)
                 try:
                     outcome = live.trial(slot, supervisor.poll_all)
-                except GraphOver as error:
-                    raise GraphOver(f"{error} ({folder / 'nodes.log'}): the same command goes on") from None
-                except Trouble as error:
-                    outcome = Outcome(False, 0.0, 0.0, str(error), "hardware")
+                except GraphEnded as error:
+                    raise GraphEnded(f"{error} ({folder / 'nodes.log'}): the same command goes on") from None
+                except RequestFailed as error:
+                    outcome = TrialOutcome(False, 0.0, 0.0, str(error), "hardware")
                 journal.add(slot, outcome)
                 say(f"  {outcome.aborted or ('success' if outcome.success else 'failure')} {outcome.note}".rstrip())
                 if plan.protocol.stop == "sequential" and look(plan, journal, names)["over"]:
@@ -78,10 +78,10 @@ def run_live(plan: Plan, journal: Journal, folder: Path, arguments: dict, by_han
                 with uninterrupted():
                     supervisor.stop()
     if waiting := len(journal.waiting()):
-        raise Trouble(f"{waiting} trials came to no end: the same command makes them")
+        raise RequestFailed(f"{waiting} trials came to no end: the same command makes them")
 
 
-def _links(plan: Plan, names: dict[str, str], folder: Path) -> dict[str, str | Path]:
+def _links(plan: TrialOrder, names: dict[str, str], folder: Path) -> dict[str, str | Path]:
     """A link to every policy under its letter; the scripted expert has no folder, and no secret."""
     links: dict[str, str | Path] = {}
     for code, name in names.items():
@@ -98,27 +98,27 @@ def _links(plan: Plan, names: dict[str, str], folder: Path) -> dict[str, str | P
 
 
 @dataclass(frozen=True)
-class Live:
+class LiveTrials:
     """How the trials of a protocol are made: ``arguments`` of the graph, ``by_hand`` or by the simulation alone."""
 
-    plan: Plan
+    plan: TrialOrder
     folder: Path
     site: Site
     arguments: dict
     by_hand: bool
     say: Callable[[str], None]
 
-    def nodes(self, slot: Slot, link: str | Path) -> list[NodeSpec]:
+    def nodes(self, slot: TrialSlot, link: str | Path) -> list[NodeSpec]:
         """Of a trial. The console is the same for all of them: its page stays open."""
         nodes = graph(**self.arguments, task=slot.task.task, policy=str(link))
         of_all = {"task": self.plan.protocol.tasks[0].task}
         return [replace(n, parameters=n.parameters | of_all) if n.name == "console" else n for n in nodes]
 
-    def trial(self, slot: Slot, poll: Callable[[], str]) -> Outcome:
+    def trial(self, slot: TrialSlot, poll: Callable[[], str]) -> TrialOutcome:
         """Watch one, with a node of its own: what the one before has heard is nothing to it."""
         simulated, own = self.arguments["robot"] == "sim", self.site.tasks.get(slot.task.task)
         rclpy.init(args=[], signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
-        referee = Referee(self.site, simulated)
+        referee = TrialMonitor(self.site, simulated)
         try:
             referee.need("start", lambda: referee.ready, START_TIME, poll)
             referee.told = {
@@ -131,16 +131,16 @@ class Live:
             try:
                 referee.need_written("saved episode", lambda: referee.saved not in ("", before), poll)
                 outcome = replace(outcome, episode=Path(referee.saved).name)
-            except GraphOver:
+            except GraphEnded:
                 raise
-            except Trouble as error:  # the verdict counts all the same
+            except RequestFailed as error:  # the verdict counts all the same
                 outcome = replace(outcome, note=f"{outcome.note} (not recorded: {error})".strip())
             return referee.complete(outcome, self.site.profile_called(self.arguments["profile"]))
         finally:
             referee.destroy_node()
             rclpy.try_shutdown()
 
-    def _simulated(self, referee: Referee, slot: Slot, poll) -> Outcome:
+    def _simulated(self, referee: TrialMonitor, slot: TrialSlot, poll) -> TrialOutcome:
         """By itself: the simulation lays the table and says what came."""
         referee.home(poll)
         referee.lay(slot.task.task, slot.seed, slot.task.difficulty)
@@ -154,12 +154,12 @@ class Live:
         referee.hold(poll)
         try:
             referee.wish("recorder/save", poll)
-        except Refused as error:  # the verdict counts all the same
+        except RequestRefused as error:  # the verdict counts all the same
             self.say(f"  {error}")
         note = "" if result["success"] else "not done in time"
-        return Outcome(bool(result["success"]), float(result["seconds"]), float(result["success"]), note)
+        return TrialOutcome(bool(result["success"]), float(result["seconds"]), float(result["success"]), note)
 
-    def _by_hand(self, referee: Referee, slot: Slot, poll) -> Outcome:
+    def _by_hand(self, referee: TrialMonitor, slot: TrialSlot, poll) -> TrialOutcome:
         """By a person at the console. The arm is disarmed until they arm it, and after their verdict."""
         page = self.folder / EPISODES / "console.url"
         if self.arguments.get("console") != 0 and referee.wait("console", page.exists, START_TIME, poll):
@@ -175,7 +175,7 @@ class Live:
         moved = next((at for at, state in referee.changes if state == "RUNNING" and at >= begun), begun)
         return replace(verdict(referee.mark, (ended - moved) * 1e-9, alike), interventions=interventions)
 
-    def _same_start(self, referee: Referee, slot: Slot, poll, laid: Callable[[], bool]) -> float | None:
+    def _same_start(self, referee: TrialMonitor, slot: TrialSlot, poll, laid: Callable[[], bool]) -> float | None:
         """Keep the pictures of the first policy's start; for the others show them until ``laid()``. How much alike."""
         referee.look()
         referee.need("pictures", lambda: len(referee.pictures) == len(self.site.cameras), 10.0, poll)
@@ -200,7 +200,7 @@ class Live:
         return referee.alike
 
 
-def verdict(mark: dict, seconds: float, alike: float | None) -> Outcome:
+def verdict(mark: dict, seconds: float, alike: float | None) -> TrialOutcome:
     """What a person said: success, or the rubric's share of it; ``cause`` where it was broken off.
 
     Args:
@@ -209,4 +209,4 @@ def verdict(mark: dict, seconds: float, alike: float | None) -> Outcome:
     note, success, cause = mark.get("note", ""), mark["success"], mark.get("cause", "")
     score = 1.0 if success else float(mark.get("score", 0.0))
     text = note if alike is None else f"{note} (table {100 * alike:.0f} % alike)".strip()
-    return Outcome(success and not cause, seconds, score, text, cause)
+    return TrialOutcome(success and not cause, seconds, score, text, cause)

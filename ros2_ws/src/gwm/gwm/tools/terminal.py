@@ -118,7 +118,7 @@ def writable_folder(path: str) -> None:
         raise InputError(f"cannot write {path}: {error.strerror}; choose another --out") from None
 
 
-class Bar:
+class ProgressBar:
     """A progress bar on a terminal, a plain line every tenth elsewhere."""
 
     def __init__(self, total: int, what: str):
@@ -145,7 +145,7 @@ class Bar:
         self.to(self._done + 1, note)
 
 
-class LateBar:
+class DeferredProgressBar:
     """A bar that shows itself only when there is something to do."""
 
     def __init__(self, what: str):
@@ -154,6 +154,6 @@ class LateBar:
     def __call__(self, done: int, total: int, *_) -> None:
         """Show ``done`` of ``total``."""
         if self._bar is None:
-            self._bar = Bar(total, self._what)
+            self._bar = ProgressBar(total, self._what)
             self._bar.begin()
         self._bar.to(done)

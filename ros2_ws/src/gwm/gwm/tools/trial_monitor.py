@@ -11,10 +11,10 @@ from std_msgs.msg import String
 
 from gwm.ros import messages, scene_messages
 from gwm.ros.node import RELIABLE, SENSOR, STEADY, now_ns
-from gwm.ros.operator_client import Operator
+from gwm.ros.operator_client import OperatorClient
 from gwm_core import topics
 from gwm_core.evaluation.protocol.alignment import alignment
-from gwm_core.evaluation.protocol.journal import Outcome
+from gwm_core.evaluation.protocol.journal import TrialOutcome
 from gwm_core.files.json_files import to_json
 from gwm_core.geometry.limits import Profile
 from gwm_core.site import Site
@@ -24,7 +24,7 @@ PERIOD = 0.25  # [s] between two looks at the table
 BY_HAND = ("stops held by operator", "stops stopped by operator")  # in the gate's status
 
 
-class Referee(Operator):
+class TrialMonitor(OperatorClient):
     """Tells of a trial on ``protocol/...``, and takes what cameras, gate and operator say of it."""
 
     def __init__(self, site: Site, simulated: bool):
@@ -100,7 +100,7 @@ class Referee(Operator):
         """How often a person had the arm hold or stop, since the gate began."""
         return sum(int(self.status.get(key, 0)) for key in BY_HAND)
 
-    def complete(self, outcome: Outcome, profile: Profile) -> Outcome:
+    def complete(self, outcome: TrialOutcome, profile: Profile) -> TrialOutcome:
         """With what was seen on the way."""
         site, latencies = self._site, sorted(self.latencies.values())
         # without commands in shadow mode, or where the trial was broken off before the arm was armed
