@@ -1,4 +1,6 @@
-"""The one error that means "the caller can fix this": the command line prints it as a line and exits 2."""
+"""The one error that means "the caller can fix this": the command line prints it as a line and
+exits 2.
+"""
 
 
 class InputError(ValueError):

@@ -1,6 +1,8 @@
-"""Joint and gripper states as drivers send them: read by name, or refused with the reason. Pure: no clock, no ROS.
+"""Joint and gripper states as drivers send them: read by name, or refused with the reason. Pure: no
+clock, no ROS.
 
-A message is anything with the fields of sensor_msgs/JointState. Every reason starts with its kind and a colon.
+A message is anything with the fields of sensor_msgs/JointState. Every reason starts with its kind
+and a colon.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ import numpy as np
 from gwm_core import topics
 from gwm_core.types import OPEN_WIDTH, ArmState
 
-GRIPPER_TIMEOUT = 300_000_000  # [ns] from the joints beyond which a measured opening says nothing of the gripper
-AHEAD = 20_000_000  # [ns] that a message may be stamped after it came: what two hosts' clocks may differ by
+# [ns] from the joints beyond which a measured opening says nothing of the gripper
+GRIPPER_TIMEOUT = 300_000_000
+# [ns] that a message may be stamped after it came: what two hosts' clocks may differ by
+AHEAD = 20_000_000
 LARGEST_ANGLE = 2 * np.pi  # [rad] no joint of an FR3 turns further (its datasheet: 4.6 at most)
 LARGEST_WIDTH = 0.12  # [m] Franka hand: 0.08
 
@@ -27,7 +31,9 @@ class GripperState:
     width: float  # [m]
 
 
-def by_name(names: Sequence[str], values: Sequence[float], wanted: Sequence[str]) -> np.ndarray | None:
+def by_name(
+    names: Sequence[str], values: Sequence[float], wanted: Sequence[str]
+) -> np.ndarray | None:
     """Values in the order of ``wanted``; None when one is missing."""
     index = {name: i for i, name in enumerate(names)}
     if any(name not in index or index[name] >= len(values) for name in wanted):
@@ -41,7 +47,8 @@ def read_joint_state(
     """The arm's joints in a JointState.
 
     Args:
-        width: measured finger opening [m], NaN = unknown. width_command: the last one commanded [m].
+        width: measured finger opening [m], NaN = unknown. width_command: the last one commanded
+            [m].
         velocity: whether a message without velocities is refused; else they count as 0.
 
     Returns:
@@ -53,18 +60,35 @@ def read_joint_state(
     q = by_name(message.name, message.position, topics.ARM_JOINTS)
     largest = int(np.argmax(np.abs(q)))
     if abs(q[largest]) > LARGEST_ANGLE:
-        return None, f"unit: {topics.ARM_JOINTS[largest]} is at {q[largest]:.1f}; radians are wanted, not degrees"
+        return (
+            None,
+            (
+                f"unit: {topics.ARM_JOINTS[largest]} is at {q[largest]:.1f}; radians are wanted,"
+                " not degrees"
+            ),
+        )
     dq = by_name(message.name, message.velocity, topics.ARM_JOINTS)
     if dq is None and velocity:
-        return None, f"velocity: {len(message.velocity)} given; one of each of the seven joints is wanted [rad/s]"
+        return (
+            None,
+            (
+                f"velocity: {len(message.velocity)} given; one of each of the seven joints is"
+                " wanted [rad/s]"
+            ),
+        )
     dq = np.zeros(7) if dq is None else dq
     if not np.isfinite(dq).all():
-        return None, f"not finite: the velocity of {topics.ARM_JOINTS[int(np.argmin(np.isfinite(dq)))]}"
+        return (
+            None,
+            f"not finite: the velocity of {topics.ARM_JOINTS[int(np.argmin(np.isfinite(dq)))]}",
+        )
     return ArmState(_stamp(message), q, dq, width, width_command), ""
 
 
 def read_gripper_state(message) -> tuple[GripperState | None, str]:
-    """(GripperState, "") of a JointState with both fingers [m], or (None, why it cannot be used)."""
+    """(GripperState, "") of a JointState with both fingers [m], or (None, why it cannot be
+    used).
+    """
     reason = _unfit(message, topics.FINGER_JOINTS)
     if reason:
         return None, reason
@@ -93,7 +117,9 @@ class ArmReader:
         return reason
 
     def joints(self, message, velocity: bool = True) -> tuple[ArmState | None, str]:
-        """(ArmState, "") or (None, reason). Its width is NaN where the gripper's opening is unknown."""
+        """(ArmState, "") or (None, reason). Its width is NaN where the gripper's opening is
+        unknown.
+        """
         state, reason = read_joint_state(message, velocity=velocity)
         if state is None:
             return None, reason
@@ -102,7 +128,9 @@ class ArmReader:
         return ArmState(state.stamp, state.q, state.dq, width, self.width_command), ""
 
     def complete(self, message, now: int, velocity: bool = True) -> tuple[ArmState | None, str]:
-        """As ``joints``; refused where it is stamped after ``now`` [ns] of the host, or the opening is unknown."""
+        """As ``joints``; refused where it is stamped after ``now`` [ns] of the host, or the opening
+        is unknown.
+        """
         state, reason = self.joints(message, velocity)
         if state is None:
             return None, reason
@@ -122,7 +150,10 @@ def unknown_width(gripper: GripperState | None, stamp: int) -> str:
     if abs(late) <= GRIPPER_TIMEOUT:
         return ""
     way = "older" if late > 0 else "newer"
-    return f"gripper: its state is {abs(late) * 1e-9:.1f} s {way} than the joints; {GRIPPER_TIMEOUT * 1e-9:g} s at most"
+    return (
+        f"gripper: its state is {abs(late) * 1e-9:.1f} s {way} than the joints;"
+        f" {GRIPPER_TIMEOUT * 1e-9:g} s at most"
+    )
 
 
 def ahead(what: str, stamp: int, now: int) -> str:
@@ -130,8 +161,8 @@ def ahead(what: str, stamp: int, now: int) -> str:
     if stamp - now <= AHEAD:
         return ""
     return (
-        f"clocks: {what} is stamped {(stamp - now) * 1e-6:.0f} ms after it came; stamps of this host's clock are "
-        "wanted (chrony between hosts; realsense-ros: global_time_enabled)"
+        f"clocks: {what} is stamped {(stamp - now) * 1e-6:.0f} ms after it came; stamps of this"
+        " host's clock are wanted (chrony between hosts; realsense-ros: global_time_enabled)"
     )
 
 
@@ -144,7 +175,10 @@ def _unfit(message, wanted: tuple[str, ...]) -> str:
     missing = [name for name in wanted if name not in message.name]
     if missing:
         given = ", ".join(list(message.name)[:3]) + (", ..." if len(message.name) > 3 else "")
-        return f"names: no {missing[0]} in [{given}]; {wanted[0]} to {wanted[-1]} are wanted{_prefix(message, missing)}"
+        return (
+            f"names: no {missing[0]} in [{given}]; {wanted[0]} to {wanted[-1]} are"
+            f" wanted{_prefix(message, missing)}"
+        )
     position = by_name(message.name, message.position, wanted)
     if position is None:
         return f"position: {len(message.position)} given for {len(message.name)} joints"
@@ -158,5 +192,8 @@ def _unfit(message, wanted: tuple[str, ...]) -> str:
 def _prefix(message, missing: list[str]) -> str:
     """A hint where the joints are there under another robot's name."""
     ending = missing[0].removeprefix("fr3")
-    other = next((str(name).removesuffix(ending) for name in message.name if str(name).endswith(ending)), None)
+    other = next(
+        (str(name).removesuffix(ending) for name in message.name if str(name).endswith(ending)),
+        None,
+    )
     return f" (the driver calls the robot '{other}': its robot_type or arm_prefix)" if other else ""

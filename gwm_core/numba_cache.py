@@ -1,7 +1,8 @@
 """numba's compiler with its cache on disk, the loss of which costs time and nothing else.
 
-numba itself raises where a power loss cut a file of the cache (numba #10434), where the disk is full, and where it
-finds no folder to write to, as in a container that is run as another user (numba #5566).
+numba itself raises where a power loss cut a file of the cache (numba #10434), where the disk is
+full, and where it finds no folder to write to, as in a container that is run as another user (numba
+#5566).
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ def cached_njit(**options):
 
     def compiled(function):
         dispatcher = numba.njit(**options)(function)
-        with contextlib.suppress(RuntimeError):  # no folder can be written to: compiled anew in every process
+        # no folder can be written to: compiled anew in every process
+        with contextlib.suppress(RuntimeError):
             dispatcher._cache = _Cache(function)  # what its enable_caching() does
         return dispatcher
 
@@ -29,7 +31,9 @@ class _Cache(FunctionCache):
         """The compiled function, or None where it has to be compiled."""
         try:
             return super().load_overload(sig, target_context)
-        except Exception:  # of many kinds, by how the file is damaged; what is wrong otherwise the compiler says
+        except (
+            Exception
+        ):  # of many kinds, by how the file is damaged; what is wrong otherwise the compiler says
             with contextlib.suppress(OSError):
                 self.flush()  # else saving reads the damaged index again
             return None

@@ -1,4 +1,6 @@
-"""When an observation is due, and why there is none. Pure: no ROS; the time of the host comes in."""
+"""When an observation is due, and why there is none. Pure: no ROS; the time of the host comes
+in.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +12,21 @@ from gwm_core.types import ArmState
 
 MAX_AGE = 300 * MS  # [ns] an older observation yields no plan
 EARLY = 20 * MS  # [ns] before its period is over that an observation is taken
-DRIFTED = 40 * MS  # [ns] by which the least age on arrival must change for a drift; 1 cm at 0.25 m/s
+# [ns] by which the least age on arrival must change for a drift; 1 cm at 0.25 m/s
+DRIFTED = 40 * MS
 WINDOW = 150  # images over which the least age is taken: ten seconds at 15 Hz
 
 
 class ArrivalAge:
-    """Whether a camera's clock drifts from the host's: the least age of its images on arrival should stay the same."""
+    """Whether a camera's clock drifts from the host's: the least age of its images on arrival
+    should stay the same.
+    """
 
     def __init__(self):
         self._least: int | None = None  # [ns] in the first window
         self._count, self._now = 0, 0
-        self.drift = 0  # [ns] of the last whole window against the first; positive: images look older than they are
+        # [ns] of the last whole window against the first; positive: images look older than they are
+        self.drift = 0
 
     def note(self, age: int) -> None:
         """Take the age [ns] of an image on arrival."""
@@ -55,7 +61,9 @@ class Observations:
         return self._sync.joints_at(stamp)
 
     def image(self, camera: str, kind: str, stamp: int, content: Any, now: int) -> str:
-        """Take a "color" or "depth" image that came at ``now`` [ns] of the host. Returns "" or why it is of no use."""
+        """Take a "color" or "depth" image that came at ``now`` [ns] of the host. Returns "" or why
+        it is of no use.
+        """
         if stamp <= 0:
             return "stamp: 0; the time of the exposure is wanted in the header"
         if reason := ahead("an image", stamp, now):
@@ -65,13 +73,18 @@ class Observations:
         return ""
 
     def take(self, now: int) -> tuple[int, dict[str, tuple[int, Any, Any]], ArmState] | None:
-        """The newest moment as ``Sync.latest`` has it, if it is whole, fresh and due at ``now`` [ns]."""
+        """The newest moment as ``Sync.latest`` has it, if it is whole, fresh and due at ``now``
+        [ns].
+        """
         moment = self._sync.latest()
         if moment is None:
             return None
         stamp = moment[0]
         if now - stamp > MAX_AGE:
-            self._refused = f"age: images and joints were {(now - stamp) / MS:.0f} ms old, {MAX_AGE // MS} at most"
+            self._refused = (
+                f"age: images and joints were {(now - stamp) / MS:.0f} ms old, {MAX_AGE // MS} at"
+                " most"
+            )
             return None
         self._whole += 1
         if stamp < self._asked:  # the clock was set back
@@ -96,6 +109,7 @@ class Observations:
             return ""
         way = "older" if drift > 0 else "newer"
         return (
-            f"drift: images arrive {abs(drift) / MS:.0f} ms {way} than at first, so they are paired with joints of "
-            "another moment; is the camera's clock the host's (realsense-ros: global_time_enabled)?"
+            f"drift: images arrive {abs(drift) / MS:.0f} ms {way} than at first, so they are paired"
+            " with joints of another moment; is the camera's clock the host's (realsense-ros:"
+            " global_time_enabled)?"
         )

@@ -11,8 +11,8 @@ AGAIN = 30.0  # [s] a reason must have been away before it is told again
 class Reasons:
     """The current reason of each subject, and how often each was given.
 
-    A reason starts with its kind and a colon; what follows may change from one call to the next. A kind is told when
-    it appears, and again only after it was away for ``AGAIN``.
+    A reason starts with its kind and a colon; what follows may change from one call to the next. A
+    kind is told when it appears, and again only after it was away for ``AGAIN``.
 
     Args:
         tell: takes one line, to log.

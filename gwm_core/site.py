@@ -1,7 +1,9 @@
-"""A lab's own numbers: where its cameras are and where the arm may go. One YAML file, ``~/.config/gwm/site.yaml``.
+"""A lab's own numbers: where its cameras are and where the arm may go. One YAML file,
+``~/.config/gwm/site.yaml``.
 
     cameras:
-      front: {prefix: camera/front, serial: "048322070450", T_base_camera: [[...], [...], [...], [0, 0, 0, 1]]}
+      front: {prefix: camera/front, serial: "048322070450", T_base_camera: [[...], [...], [...], [0,
+          0, 0, 1]]}
       wrist: {prefix: camera/wrist, T_tcp_camera: [[...], [...], [...], [0, 0, 0, 1]]}
     workspace: {low: [0.22, -0.45, 0.005], high: [0.80, 0.45, 0.70]}
     robot: {type: fr3, ip: 172.16.0.2}
@@ -10,10 +12,10 @@
     limits: {dq_max: [1, 1, 1, 1, 2, 2, 2]}
     tasks: {sort_screws: {instruction: put every screw into the box}}   # gwm_core/task_spec.py
 
-``gwm calibrate`` writes a camera's place, and beside it ``calibrated``: when, and how well the views agreed.
-All but the cameras may be left out; ``launch/site.example.yaml`` says what each means. Limits may be narrowed here,
-never widened. What is not understood, or said twice, is refused. Without a file the simulation's site is used; a real
-robot needs one.
+``gwm calibrate`` writes a camera's place, and beside it ``calibrated``: when, and how well the
+views agreed. All but the cameras may be left out; ``launch/site.example.yaml`` says what each
+means. Limits may be narrowed here, never widened. What is not understood, or said twice, is
+refused. Without a file the simulation's site is used; a real robot needs one.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ _NAME = r"[A-Za-z][A-Za-z0-9_]*"
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera's topic prefix and place: in the base frame, or on the hand (``moving``) in the frame of the TCP.
+    """A camera's topic prefix and place: in the base frame, or on the hand (``moving``) in the
+    frame of the TCP.
 
     One with a ``serial`` can be driven by our own camera node.
     """
@@ -59,7 +62,9 @@ class Camera:
     calibrated: dict | None = None  # as gwm_core.calibration.hand_eye.Calibration.record makes it
 
     def place(self, state: ArmState | None) -> np.ndarray:
-        """T_base_camera (4, 4) at the moment of ``state``. Raises ValueError when a moving camera has none."""
+        """T_base_camera (4, 4) at the moment of ``state``. Raises ValueError when a moving camera
+        has none.
+        """
         if not self.moving:
             return self.T
         if state is None:
@@ -75,13 +80,23 @@ class Camera:
     @staticmethod
     def from_dict(values: dict) -> Camera:
         """Back from ``to_dict``. Raises ValueError with what is wrong."""
-        if not isinstance(values, dict) or "prefix" not in values or sum(key in values for key in MOUNTS) != 1:
+        if (
+            not isinstance(values, dict)
+            or "prefix" not in values
+            or sum(key in values for key in MOUNTS) != 1
+        ):
             raise ValueError(f"prefix and one of {' or '.join(MOUNTS)} are wanted")
         moving, calibrated = MOUNTS[True] in values, values.get("calibrated")
         if calibrated is not None and not isinstance(calibrated, dict):
             raise ValueError("calibrated is not what gwm calibrate writes")
         T = rigid(MOUNTS[moving], values[MOUNTS[moving]])
-        return Camera(text("prefix", values["prefix"]).lstrip("/"), T, moving, values.get("serial", ""), calibrated)
+        return Camera(
+            text("prefix", values["prefix"]).lstrip("/"),
+            T,
+            moving,
+            values.get("serial", ""),
+            calibrated,
+        )
 
 
 def rigid(name: str, values) -> np.ndarray:
@@ -92,7 +107,10 @@ def rigid(name: str, values) -> np.ndarray:
         raise ValueError(f"{name} is not a rigid 4x4 transform: {error}") from None
     if T.shape != (4, 4) or not np.allclose(T[3], [0, 0, 0, 1]):
         raise ValueError(f"{name} is not a rigid 4x4 transform")
-    if not np.allclose(T[:3, :3] @ T[:3, :3].T, np.eye(3), atol=1e-3) or np.linalg.det(T[:3, :3]) < 0:
+    if (
+        not np.allclose(T[:3, :3] @ T[:3, :3].T, np.eye(3), atol=1e-3)
+        or np.linalg.det(T[:3, :3]) < 0
+    ):
         raise ValueError(f"{name} is not a rigid 4x4 transform")
     return T
 
@@ -106,12 +124,15 @@ class Site:
     robot: str = "fr3"
     robot_ip: str = ""
     home: tuple[float, ...] = tuple(HOME_Q.tolist())  # (7,) [rad]
-    profile: Profile | None = None  # the most that this site allows; None: whatever profile is asked for
+    # the most that this site allows; None: whatever profile is asked for
+    profile: Profile | None = None
     limits: ArmLimits = FR3
     tasks: dict[str, TaskSpec] = field(default_factory=dict)
 
     def profile_called(self, name: str) -> Profile:
-        """One of PROFILES within this site's own. "": the site's own, or desk. Raises InputError."""
+        """One of PROFILES within this site's own. "": the site's own, or desk. Raises
+        InputError.
+        """
         if not name:
             return self.profile or DESK
         asked = PROFILES[one_of("profile", name, PROFILES)]
@@ -122,7 +143,9 @@ def simulation_site() -> Site:
     """The site of the simulation."""
     from gwm_core.geometry.simulated_cameras import CAMERAS
 
-    return Site({name: Camera(topics.prefix_of(name), look_at(*pose)) for name, pose in CAMERAS.items()})
+    return Site(
+        {name: Camera(topics.prefix_of(name), look_at(*pose)) for name, pose in CAMERAS.items()}
+    )
 
 
 def site_of(robot: str, path: str) -> Site:
@@ -155,14 +178,19 @@ def load_site(path: Path) -> Site:
 
 def _cameras(source: str, entry) -> dict[str, Camera]:
     if not isinstance(entry, dict) or not entry:
-        raise InputError(f"{source}: at least one is wanted: a name, and under it {', '.join(CAMERA_KEYS)}")
+        raise InputError(
+            f"{source}: at least one is wanted: a name, and under it {', '.join(CAMERA_KEYS)}"
+        )
     cameras = {name: _camera(f"{source}.{name}", name, values) for name, values in entry.items()}
     for what in ("prefix", "serial"):
         owners: dict[str, str] = {}
         for name, camera in cameras.items():
             value = getattr(camera, what)
             if value and owners.setdefault(value, name) != name:
-                raise InputError(f"{source}.{name}: {what} {value} is that of {owners[value]}: each camera has its own")
+                raise InputError(
+                    f"{source}.{name}: {what} {value} is that of {owners[value]}: each camera has"
+                    " its own"
+                )
     return cameras
 
 
@@ -176,8 +204,8 @@ def _camera(source: str, name: str, entry) -> Camera:
         raise InputError(f"{source}: {error}") from None
     if not re.fullmatch(rf"{_NAME}(/{_NAME})*", camera.prefix):
         raise InputError(
-            f"{source}: prefix '{entry['prefix']}' is not NAMESPACE/NAME, as in camera/front: letters, digits and "
-            "underscores; its last part names its frames"
+            f"{source}: prefix '{entry['prefix']}' is not NAMESPACE/NAME, as in camera/front:"
+            " letters, digits and underscores; its last part names its frames"
         )
     if "serial" in entry:
         _serial(source, entry["serial"])
@@ -190,8 +218,9 @@ def _serial(source: str, serial) -> None:
     if not isinstance(serial, str) or not re.fullmatch("[A-Za-z0-9]+", serial):
         shown = "nothing" if serial is None else repr(serial)
         raise InputError(
-            f"{source}: serial is {shown}: the digits that are printed under the camera are wanted, in quotes and "
-            "without underscore or blank; leave the line out where any camera will do"
+            f"{source}: serial is {shown}: the digits that are printed under the camera are wanted,"
+            " in quotes and without underscore or blank; leave the line out where any camera"
+            " will do"
         )
 
 
@@ -211,10 +240,15 @@ def _home(source: str, entry, workspace: Workspace, limits: ArmLimits) -> tuple[
     if outside.size:
         i = int(outside[0])
         hint = "; are these degrees?" if np.abs(q).max() > 2 * np.pi else ""
-        raise InputError(f"{source}: joint {i + 1} is {q[i]:.3f}, outside {low[i]:.3f} to {high[i]:.3f} rad{hint}")
+        raise InputError(
+            f"{source}: joint {i + 1} is {q[i]:.3f}, outside {low[i]:.3f} to {high[i]:.3f}"
+            f" rad{hint}"
+        )
     tcp = fk(q)[:3, 3]
     if not workspace.holds(tcp):
-        raise InputError(f"{source}: puts the TCP at {tcp.round(3).tolist()} m, outside the workspace")
+        raise InputError(
+            f"{source}: puts the TCP at {tcp.round(3).tolist()} m, outside the workspace"
+        )
     return tuple(q.tolist())
 
 
@@ -233,7 +267,10 @@ def _profile(source: str, entry) -> Profile:
     name = entry.get("name", "desk")
     if not isinstance(name, str) or name not in PROFILES:
         raise InputError(f"{source}.name: '{name}' is none of {', '.join(PROFILES)}")
-    widest, narrower = asdict(PROFILES[name]), {key: value for key, value in entry.items() if key != "name"}
+    widest, narrower = (
+        asdict(PROFILES[name]),
+        {key: value for key, value in entry.items() if key != "name"},
+    )
     for key, value in narrower.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise InputError(f"{source}.{key}: a number is wanted, got {value!r}")
@@ -252,13 +289,17 @@ def _limits(source: str, entry) -> ArmLimits:
 
 
 def mounts(site: Site) -> str:
-    """The cameras as the ``cameras`` argument of urdf/fr3.urdf.xacro. Raises InputError when two share a frame."""
+    """The cameras as the ``cameras`` argument of urdf/fr3.urdf.xacro. Raises InputError when two
+    share a frame.
+    """
     lines, frames = [], set()
     for name, camera in site.cameras.items():
-        frame = camera.prefix.rpartition("/")[2]  # realsense2_camera's camera_name, which names its frames
+        # realsense2_camera's camera_name, which names its frames
+        frame = camera.prefix.rpartition("/")[2]
         if frame in frames:
             raise InputError(
-                f"cameras.{name}: the last part of prefix {camera.prefix} names its frames, and is another camera's"
+                f"cameras.{name}: the last part of prefix {camera.prefix} names its frames, and is"
+                " another camera's"
             )
         frames.add(frame)
         roll, pitch, yaw = Rotation.from_matrix(camera.T[:3, :3]).as_euler("xyz")
@@ -274,22 +315,34 @@ def _workspace(source: str, box) -> Workspace:
         return widest
     if len(box) < 2:
         raise InputError(f"{source} needs low and high, three metres each")
-    low, high = (_row(f"{source}.{end}", box[end], 3, "three metres are wanted") for end in ("low", "high"))
+    low, high = (
+        _row(f"{source}.{end}", box[end], 3, "three metres are wanted") for end in ("low", "high")
+    )
     if not np.all(low < high) or np.any(low < widest.low) or np.any(high > widest.high):
         raise InputError(f"{source} may only narrow {widest.low} to {widest.high}")
     return Workspace(tuple(low.tolist()), tuple(high.tolist()))
 
 
 def refuse_installed(path: Path) -> None:
-    """Raise InputError when ``path`` lies in an installed package: a lab's numbers have their own file."""
+    """Raise InputError when ``path`` lies in an installed package: a lab's numbers have their own
+    file.
+    """
     path = Path(path).expanduser().resolve()
-    ament = [Path(p).resolve() for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
-    if {"site-packages", "dist-packages"} & set(path.parts) or any(p in path.parents for p in ament):
-        raise InputError(f"{path} belongs to an installed package: copy it to {DEFAULT_FILE} and leave out --site")
+    ament = [
+        Path(p).resolve() for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p
+    ]
+    if {"site-packages", "dist-packages"} & set(path.parts) or any(
+        p in path.parents for p in ament
+    ):
+        raise InputError(
+            f"{path} belongs to an installed package: copy it to {DEFAULT_FILE} and leave out"
+            " --site"
+        )
 
 
 def write_camera(path: Path, name: str, camera: Camera, now: str) -> Path | None:
-    """Put a camera into a site file; all else in it stays, comments included. Nothing half-written is left behind.
+    """Put a camera into a site file; all else in it stays, comments included. Nothing half-written
+    is left behind.
 
     Args:
         now: for the name of the old file's copy.

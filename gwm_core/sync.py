@@ -1,4 +1,6 @@
-"""Pairs colour with depth, cameras with each other and joints with images, by stamp alone. Pure: no clock, no ROS."""
+"""Pairs colour with depth, cameras with each other and joints with images, by stamp alone. Pure: no
+clock, no ROS.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +22,16 @@ class SyncConfig:
     color_depth: int = 20 * MS
     cameras: int = 40 * MS
     joints_apart: int = 50 * MS  # joints are not interpolated over a longer gap
-    jump: int = 1000 * MS  # an image this far back means the clock was set: everything older is forgotten
+    # an image this far back means the clock was set: everything older is forgotten
+    jump: int = 1000 * MS
     joints_jump: int = 20 * MS  # the same of a joint state, whose publisher keeps their order
     depth: int = 4  # images kept per stream
     joints: int = 1000  # joint states kept
 
 
 class Sync:
-    """Collects images and joint states; ``latest`` gives the newest complete moment, each moment once.
+    """Collects images and joint states; ``latest`` gives the newest complete moment, each moment
+    once.
 
     Args:
         cameras: names that must all be there.
@@ -62,7 +66,8 @@ class Sync:
         self._given = 0
 
     def latest(self) -> tuple[int, dict[str, tuple[int, Any, Any]], ArmState] | None:
-        """(stamp, {camera: (stamp, colour, depth)}, joints at the stamp), or None if there is nothing new and whole.
+        """(stamp, {camera: (stamp, colour, depth)}, joints at the stamp), or None if there is
+        nothing new and whole.
 
         The stamp is that of the newest colour image of the moment.
         """
@@ -75,7 +80,8 @@ class Sync:
                 continue
             stamps = [pair[0] for pair in pairs.values()]
             newest, state = max(stamps), self.joints_at(max(stamps))
-            if state is None or self.joints_at(min(stamps)) is None:  # a camera on the hand needs them at its own stamp
+            # a camera on the hand needs them at its own stamp
+            if state is None or self.joints_at(min(stamps)) is None:
                 continue
             self._given = stamp
             return newest, pairs, state
@@ -92,24 +98,34 @@ class Sync:
     def _why_apart(self, newest: dict[str, int]) -> str:
         for camera in newest:
             depths = [depth for depth, _ in self._streams[camera, "depth"]]
-            apart = min(abs(depth - color) for depth in depths for color, _ in self._streams[camera, "color"])
+            apart = min(
+                abs(depth - color)
+                for depth in depths
+                for color, _ in self._streams[camera, "color"]
+            )
             if apart > self._config.color_depth:
                 return (
-                    f"colour and depth: those of {camera} are {_ms(apart)} apart, {_ms(self._config.color_depth)} at "
-                    "most; one rate for both"
+                    f"colour and depth: those of {camera} are {_ms(apart)} apart,"
+                    f" {_ms(self._config.color_depth)} at most; one rate for both"
                 )
         first = min(newest, key=newest.get)
         last = max(newest, key=newest.get)
         apart = newest[last] - newest[first]
         if apart > 2 * self._config.cameras:  # free cameras may be half a period apart at any time
-            return f"cameras: images of {first} are {_ms(apart)} older than those of {last}; one host's clock is wanted"
+            return (
+                f"cameras: images of {first} are {_ms(apart)} older than those of {last}; one"
+                " host's clock is wanted"
+            )
         return ""
 
     def _why_no_joints(self, newest: dict[str, int]) -> str:
         if not self._joints:
             return "joints: no joint state that can be used"
         limit = self._config.joints_apart
-        if len(self._joints) > 1 and (apart := self._joints[-1].stamp - self._joints[-2].stamp) > limit:
+        if (
+            len(self._joints) > 1
+            and (apart := self._joints[-1].stamp - self._joints[-2].stamp) > limit
+        ):
             return f"joints: the last two states are {_ms(apart)} apart, {_ms(limit)} at most"
         camera = max(newest, key=newest.get)
         late = newest[camera] - self._joints[-1].stamp
@@ -118,11 +134,16 @@ class Sync:
         camera = min(newest, key=newest.get)
         late = self._joints[0].stamp - newest[camera]
         if late > 0:
-            return f"clocks: images of {camera} are {_ms(late)} older than the oldest joint state that is kept"
+            return (
+                f"clocks: images of {camera} are {_ms(late)} older than the oldest joint state that"
+                " is kept"
+            )
         return ""
 
     def _pair(self, camera: str, stamp: int):
-        colors = [i for i in self._streams[camera, "color"] if abs(i[0] - stamp) <= self._config.cameras]
+        colors = [
+            i for i in self._streams[camera, "color"] if abs(i[0] - stamp) <= self._config.cameras
+        ]
         for color in sorted(colors, key=lambda item: abs(item[0] - stamp)):
             depths = self._streams[camera, "depth"]
             near = min(depths, key=lambda item: abs(item[0] - color[0]), default=None)
@@ -139,8 +160,12 @@ def _ms(ns: int) -> str:
     return f"{ns / MS:.0f} ms"
 
 
-def joints_at(states: Sequence[ArmState], stamp: int, apart: int = SyncConfig.joints_apart) -> ArmState | None:
-    """Joints interpolated to ``stamp`` [ns]; None outside ``states`` or in a gap of more than ``apart`` [ns]."""
+def joints_at(
+    states: Sequence[ArmState], stamp: int, apart: int = SyncConfig.joints_apart
+) -> ArmState | None:
+    """Joints interpolated to ``stamp`` [ns]; None outside ``states`` or in a gap of more than
+    ``apart`` [ns].
+    """
     i = bisect_left(states, stamp, key=lambda state: state.stamp)
     if i == len(states):
         return None

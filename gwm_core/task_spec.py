@@ -1,4 +1,5 @@
-"""A lab's own task, as its site file says it: what is to be done, and by which rule a person rates it.
+"""A lab's own task, as its site file says it: what is to be done, and by which rule a person rates
+it.
 
     tasks:
       sort_screws:
@@ -24,7 +25,9 @@ _LONGEST = 300.0  # [s]
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """What is to be done, in how many seconds, and what counts for how much: criterion -> share, 1 in all."""
+    """What is to be done, in how many seconds, and what counts for how much: criterion -> share, 1
+    in all.
+    """
 
     instruction: str
     seconds: float
@@ -57,16 +60,32 @@ def own_task(name: str, values) -> TaskSpec:
     """From a site file. Raises ValueError with what is wrong."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", str(name)):
         raise ValueError("a name is small letters, digits and underscores")
-    if not isinstance(values, dict) or set(values) - set(KEYS) or not isinstance(values.get("instruction"), str):
+    if (
+        not isinstance(values, dict)
+        or set(values) - set(KEYS)
+        or not isinstance(values.get("instruction"), str)
+    ):
         raise ValueError(f"valid keys are {', '.join(KEYS)}; instruction is a sentence")
     seconds, rubric = values.get("seconds", 25.0), values.get("rubric", {"success": 1.0})
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= _LONGEST:
+    if (
+        isinstance(seconds, bool)
+        or not isinstance(seconds, int | float)
+        or not 0 < seconds <= _LONGEST
+    ):
         raise ValueError(f"seconds: up to {_LONGEST:.0f} are allowed, got {seconds}")
-    if not isinstance(rubric, dict) or not rubric or not all(_share(value) for value in rubric.values()):
+    if (
+        not isinstance(rubric, dict)
+        or not rubric
+        or not all(_share(value) for value in rubric.values())
+    ):
         raise ValueError("rubric: criteria with a share each, above 0")
     if not isclose(sum(rubric.values()), 1.0, abs_tol=1e-6):
         raise ValueError(f"rubric: shares add up to 1, not to {sum(rubric.values()):g}")
-    return TaskSpec(values["instruction"], float(seconds), {str(text): float(value) for text, value in rubric.items()})
+    return TaskSpec(
+        values["instruction"],
+        float(seconds),
+        {str(text): float(value) for text, value in rubric.items()},
+    )
 
 
 def _share(value) -> bool:

@@ -1,4 +1,6 @@
-"""Names on the wire, shared by nodes, recorder and dataset reader. Relative, so a namespace can be put before them."""
+"""Names on the wire, shared by nodes, recorder and dataset reader. Relative, so a namespace can be
+put before them.
+"""
 
 import math
 from collections.abc import Iterable
@@ -14,33 +16,41 @@ ALIVE = "policy/alive"
 SCENE = "policy/scene"  # what a plan was made from, stamped with its id
 AFAR = "afar"  # the view that no camera has
 STEPS = 8  # of 0.1 s that are imagined of a plan
-IMAGINED = "imagination/plan"  # named numbers: of plan PLAN, horizon, success, [ms] it took, [ms] old
+# named numbers: of plan PLAN, horizon, success, [ms] it took, [ms] old
+IMAGINED = "imagination/plan"
 IMAGINED_SCENE = "imagination/scene"  # the last of the steps, stamped with the time it is of
 DIVERGENCE = "imagination/divergence"  # named numbers: of plan PLAN, then the terms by horizon
 STAGES = "policy/stages"  # named numbers: of plan PLAN, then where its time went [ms]
-PLAN = ("plan_sec", "plan_nanosec")  # a plan's id in named numbers: one float64 would round it to 256 ns
-PROPOSAL = "policy/proposal"  # a policy's plans where an operator may take over; teleop passes them on
+# a plan's id in named numbers: one float64 would round it to 256 ns
+PLAN = ("plan_sec", "plan_nanosec")
+# a policy's plans where an operator may take over; teleop passes them on
+PROPOSAL = "policy/proposal"
 PROPOSAL_ALIVE = "policy/proposal_alive"
 JOY = "joy"
 LEADER = "leader/joint_states"
 COMMAND = "gate/command"
 STATUS = "gate/status"
-APPROVE = "gate/approve"  # JSON to the gate: {"plan": "id", "sha256": of the plan's message, "expires": host time [ns]}
+# JSON to the gate: {"plan": "id", "sha256": of the plan's message, "expires": host time [ns]}
+APPROVE = "gate/approve"
 MODE = "gate/mode"  # JSON to the gate: {"mode": one of gwm_core.control.gate.supervision.MODES}
 SHADOW = "gate/shadow"  # what the gate would have sent, in shadow mode
 DECISION = "operator/decision"  # JSON of what an operator told the console
-MARK = "recorder/mark"  # JSON to the recorder, kept with the episode: "success", "note", "score", "cause", "save"
+# JSON to the recorder, kept with the episode: "success", "note", "score", "cause", "save"
+MARK = "recorder/mark"
 ABORTS = ("policy", "hardware")  # the causes of an abort in it
-TRIAL = "protocol/trial"  # JSON of a protocol under way: which trial, and how much the table is as it first was
+# JSON of a protocol under way: which trial, and how much the table is as it first was
+TRIAL = "protocol/trial"
 HEARTBEAT = "operator/heartbeat"  # every 50 ms while the operator holds the button (hold_to_run)
 TARGET_JOINT = "target_joint"  # CRISP controllers' input
 TARGET_POSE = "target_pose"  # the same, for the TCP
-TRAJECTORY = "fr3_arm_controller/joint_trajectory"  # joint_trajectory_controller, named as in franka_ros2
+# joint_trajectory_controller, named as in franka_ros2
+TRAJECTORY = "fr3_arm_controller/joint_trajectory"
 FORWARD = "forward_position_controller/commands"  # forward_command_controller
 GRIPPER_COMMAND = "gripper_position_controller/commands"  # forward-command gripper, [m]
 DIAGNOSTICS = "diagnostics"
 
-SIM_EPISODE = "sim/episode"  # JSON to the simulation: {"task", "seed", "difficulty"} or {"cameras": bool}
+# JSON to the simulation: {"task", "seed", "difficulty"} or {"cameras": bool}
+SIM_EPISODE = "sim/episode"
 SIM_RESULT = "sim/result"  # JSON from it: {"seed", "success", "seconds", ...}
 SIM_OBJECTS = "sim/objects"  # JSON ground truth, for the scripted expert alone
 
@@ -76,7 +86,9 @@ def overlay(camera: str) -> str:
 
 
 def imagined(camera: str, step: int) -> str:
-    """What a camera is imagined to see ``step`` * 0.1 s after the images that a plan was made from."""
+    """What a camera is imagined to see ``step`` * 0.1 s after the images that a plan was made
+    from.
+    """
     return f"imagination/{camera}/h{step}/image"
 
 
@@ -86,7 +98,8 @@ def plan_parts(plan: int) -> dict[str, int]:
 
 
 def named_numbers(names: Iterable[str], values: Iterable[float]) -> dict[str, float]:
-    """Named numbers off the wire, with the plan's id [ns] as one int under "plan", where they have one.
+    """Named numbers off the wire, with the plan's id [ns] as one int under "plan", where they have
+    one.
 
     Recordings made before the id had two parts hold it as one float64, rounded to 256 ns.
     """

@@ -1,4 +1,6 @@
-"""The few records that travel through the system. Arrays are numpy; see the package docstring for conventions."""
+"""The few records that travel through the system. Arrays are numpy; see the package docstring for
+conventions.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,16 @@ import numpy as np
 
 CHUNK_ROWS = 16
 CHUNK_DT = 0.1  # [s] between rows; design: H = 16 rows at 10 Hz
-RESERVED = 4000  # first of the seeds that nothing is trained on: from there on policies are chosen and judged
+# first of the seeds that nothing is trained on: from there on policies are chosen and judged
+RESERVED = 4000
 OPEN_WIDTH = 0.08  # [m] Franka hand, fully open
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One RGB-D image pair of one camera, placed in the base frame. Raises ValueError when its parts do not fit."""
+    """One RGB-D image pair of one camera, placed in the base frame. Raises ValueError when its
+    parts do not fit.
+    """
 
     camera: str
     stamp: int  # [ns] mid-exposure
@@ -26,9 +31,14 @@ class Frame:
 
     def __post_init__(self):
         if self.color.shape != (*self.depth.shape, 3) or self.depth.size == 0:
-            raise ValueError(f"{self.camera}: colour {self.color.shape} and aligned depth {self.depth.shape} differ")
+            raise ValueError(
+                f"{self.camera}: colour {self.color.shape} and aligned depth {self.depth.shape}"
+                " differ"
+            )
         if not (np.all(np.isfinite(self.K)) and self.K[0, 0] > 0 and self.K[1, 1] > 0):
-            raise ValueError(f"{self.camera}: camera matrix {np.round(self.K, 3).tolist()} has no focal length")
+            raise ValueError(
+                f"{self.camera}: camera matrix {np.round(self.K, 3).tolist()} has no focal length"
+            )
 
 
 @dataclass(frozen=True)
@@ -44,7 +54,9 @@ class ArmState:
 
 @dataclass(frozen=True)
 class Observation:
-    """What a policy may look at. ``objects`` is simulator ground truth, filled only for the scripted expert."""
+    """What a policy may look at. ``objects`` is simulator ground truth, filled only for the
+    scripted expert.
+    """
 
     stamp: int  # [ns] newest frame; the id of the plan made from it
     frames: tuple[Frame, ...]
@@ -81,4 +93,5 @@ class Decision:
     reason: str = ""
     stages_ms: dict[str, float] = field(default_factory=dict)
     scene: np.ndarray | None = None  # (N, 14) that it was made from
-    blind: dict[str, str] = field(default_factory=dict)  # camera that adds nothing to the scene -> why
+    # camera that adds nothing to the scene -> why
+    blind: dict[str, str] = field(default_factory=dict)

@@ -1,4 +1,5 @@
-"""Starts the graph of gwm.graph.process_list with ros2 launch; `gwm up` starts the same one without it.
+"""Starts the graph of gwm.graph.process_list with ros2 launch; `gwm up` starts the same one without
+it.
 
 start_drivers:=true starts the robot's and the cameras' drivers as well (drivers.launch.py).
 """
@@ -30,7 +31,9 @@ from launch import LaunchDescription
 
 def _values(context) -> dict:
     names = arguments.defaults()
-    return arguments.parse([f"{name}:={LaunchConfiguration(name).perform(context)}" for name in names])
+    return arguments.parse(
+        [f"{name}:={LaunchConfiguration(name).perform(context)}" for name in names]
+    )
 
 
 def _check(context):
@@ -47,7 +50,9 @@ def _nodes(context):
 
 
 def _process(spec, restarts: Restarts, delay: float = 0.0) -> Node:
-    """A process that ``restarts`` decides about when it ends; ``delay`` [s] is how much later than now it starts."""
+    """A process that ``restarts`` decides about when it ends; ``delay`` [s] is how much later than
+    now it starts.
+    """
     born = time.monotonic() + delay
 
     def ended(event, context):
@@ -58,7 +63,9 @@ def _process(spec, restarts: Restarts, delay: float = 0.0) -> Node:
         if ending.over:
             actions.append(EmitEvent(event=Shutdown(reason=ending.text)))
         elif ending.delay is not None:
-            actions.append(TimerAction(period=ending.delay, actions=[_process(spec, restarts, ending.delay)]))
+            actions.append(
+                TimerAction(period=ending.delay, actions=[_process(spec, restarts, ending.delay)])
+            )
         return actions
 
     return Node(
@@ -74,7 +81,9 @@ def _process(spec, restarts: Restarts, delay: float = 0.0) -> Node:
 
 def generate_launch_description() -> LaunchDescription:
     described = arguments.described()
-    declared = {name: (str(default), described[name]) for name, default in arguments.defaults().items()}
+    declared = {
+        name: (str(default), described[name]) for name, default in arguments.defaults().items()
+    }
     return LaunchDescription(
         [SetEnvironmentVariable(name, value) for name, value in gwm_graph.environment().items()]
         + [

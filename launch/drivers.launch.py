@@ -1,16 +1,23 @@
-"""The drivers of a real FR3: franka_ros2 with our controllers, realsense2_camera, and where the cameras are.
+"""The drivers of a real FR3: franka_ros2 with our controllers, realsense2_camera, and where the
+cameras are.
 
-Not tried on hardware. bringup.launch.py start_drivers:=true includes it; alone it starts the drivers without the graph.
-franka_bringup brings its own robot description, with the ros2_control part that the hardware needs, so the cameras of
-the site file are added to it as static transforms. urdf/fr3.urdf.xacro is the same arm for everything else; with
-robot:=sim it is what robot_state_publisher is given.
+Not tried on hardware. bringup.launch.py start_drivers:=true includes it; alone it starts the
+drivers without the graph. franka_bringup brings its own robot description, with the ros2_control
+part that the hardware needs, so the cameras of the site file are added to it as static transforms.
+urdf/fr3.urdf.xacro is the same arm for everything else; with robot:=sim it is what
+robot_state_publisher is given.
 """
 
 import sys
 
 from gwm.graph import arguments
 from gwm.graph import process_list as gwm_graph
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction, SetEnvironmentVariable
+from launch.actions import (
+    DeclareLaunchArgument,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    SetEnvironmentVariable,
+)
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import Command, LaunchConfiguration
 from launch_ros.actions import Node
@@ -20,9 +27,21 @@ from gwm_core.address import address
 from launch import LaunchDescription
 
 # those of the graph that the drivers read too, and their own
-ARGUMENTS = ("robot", "site", "controller", "start_cameras", "camera_width", "camera_height", "camera_hz")
+ARGUMENTS = (
+    "robot",
+    "site",
+    "controller",
+    "start_cameras",
+    "camera_width",
+    "camera_height",
+    "camera_hz",
+)
 OWN = ("robot_ip", "use_fake_hardware")
-NEEDS = {"crisp": "crisp_controllers", "crisp_pose": "crisp_controllers", "jtc": "joint_trajectory_controller"}
+NEEDS = {
+    "crisp": "crisp_controllers",
+    "crisp_pose": "crisp_controllers",
+    "jtc": "joint_trajectory_controller",
+}
 
 
 def _share(package: str) -> str:
@@ -46,14 +65,19 @@ def _drivers(context):
     arguments.launched(context.launch_configurations, sys.argv)
     words = {name: LaunchConfiguration(name).perform(context) for name in (*ARGUMENTS, *OWN)}
     values = arguments.parse([f"{name}:={words[name]}" for name in ARGUMENTS])
-    gwm_graph.graph(**values | {"mode": "teleop"})  # which needs no policy: for what is valid of the words
-    fake = gwm_graph.one_of("use_fake_hardware", words["use_fake_hardware"].lower(), ("true", "false"))
+    # which needs no policy: for what is valid of the words
+    gwm_graph.graph(**values | {"mode": "teleop"})
+    fake = gwm_graph.one_of(
+        "use_fake_hardware", words["use_fake_hardware"].lower(), ("true", "false")
+    )
     ip = address("robot_ip", words["robot_ip"])
     site = arguments.read_site(values["robot"], values["site"])
     if values["robot"] == "sim":
         return [_description(site)]
     if not (ip or site["robot_ip"]):
-        raise gwm_graph.InputError("where is the robot? robot_ip:=..., or robot.ip in the site file")
+        raise gwm_graph.InputError(
+            "where is the robot? robot_ip:=..., or robot.ip in the site file"
+        )
     actions = [*_arm(ip or site["robot_ip"], values["controller"], fake), *_mounts(site)]
     if not values["start_cameras"]:
         actions += [_camera(camera, values) for camera in site["cameras"].values()]
@@ -73,12 +97,18 @@ def _arm(ip: str, controller: str, fake: str) -> list:
         "controllers_yaml": str(gwm_graph.share("launch/controllers.yaml")),
     }
     active = gwm_graph.CONTROLLERS[controller]
-    others = [gwm_graph.CONTROLLERS[name] for name, package in NEEDS.items() if name != controller and _has(package)]
+    others = [
+        gwm_graph.CONTROLLERS[name]
+        for name, package in NEEDS.items()
+        if name != controller and _has(package)
+    ]
     spawn = [[active], [*others, "--inactive"]] if others else [[active]]
     return [
         IncludeLaunchDescription(franka, launch_arguments=arguments.items()),
         *(
-            Node(package="controller_manager", executable="spawner", arguments=words, output="screen")
+            Node(
+                package="controller_manager", executable="spawner", arguments=words, output="screen"
+            )
             for words in spawn
         ),
     ]
@@ -92,15 +122,24 @@ def _mounts(site: dict) -> list:
         words = [word for pair in pairs for word in pair]
         words += ["--frame-id", parent, "--child-frame-id", f"{frame}_color_optical_frame"]
         name = f"{frame}_mount"
-        actions.append(Node(package="tf2_ros", executable="static_transform_publisher", name=name, arguments=words))
+        actions.append(
+            Node(
+                package="tf2_ros",
+                executable="static_transform_publisher",
+                name=name,
+                arguments=words,
+            )
+        )
     return actions
 
 
 def _camera(camera: dict, values: dict) -> Node:
-    """Colour, and depth aligned to it. publish_tf is off: the site file, not the driver, says where the camera is.
+    """Colour, and depth aligned to it. publish_tf is off: the site file, not the driver, says where
+    the camera is.
 
-    global_time_enabled stamps images with the host's clock and follows the camera's drift; without it each camera's own
-    clock is taken, set once at the start, and images part from the joint states by and by: 75 ppm are 0.27 s an hour.
+    global_time_enabled stamps images with the host's clock and follows the camera's drift; without
+    it each camera's own clock is taken, set once at the start, and images part from the joint
+    states by and by: 75 ppm are 0.27 s an hour.
     """
     _share("realsense2_camera")
     namespace, _, name = camera["prefix"].rpartition("/")
@@ -113,8 +152,10 @@ def _camera(camera: dict, values: dict) -> Node:
         "align_depth.enable": True,
         "enable_sync": False,
         "publish_tf": False,
-        "rgb_camera.global_time_enabled": True,  # without it stamps drift from the host's clock: 75 ppm are
-        "depth_module.global_time_enabled": True,  # 0.27 s an hour, and images are paired with other joints
+        # without it stamps drift from the host's clock: 75 ppm are
+        "rgb_camera.global_time_enabled": True,
+        # 0.27 s an hour, and images are paired with other joints
+        "depth_module.global_time_enabled": True,
     }
     return Node(
         package="realsense2_camera",
@@ -127,10 +168,19 @@ def _camera(camera: dict, values: dict) -> Node:
 
 
 def _description(site: dict) -> Node:
-    """Our own xacro file with our own numbers; no argument takes another file, and nothing of ours expands one."""
+    """Our own xacro file with our own numbers; no argument takes another file, and nothing of ours
+    expands one.
+    """
     for package in ("xacro", "robot_state_publisher"):
         _share(package)
-    words = ["xacro", " ", str(gwm_graph.share("urdf/fr3.urdf.xacro")), ' cameras:="', site["mounts"], '"']
+    words = [
+        "xacro",
+        " ",
+        str(gwm_graph.share("urdf/fr3.urdf.xacro")),
+        ' cameras:="',
+        site["mounts"],
+        '"',
+    ]
     return Node(
         package="robot_state_publisher",
         executable="robot_state_publisher",
@@ -146,6 +196,9 @@ def generate_launch_description() -> LaunchDescription:
     declared |= {name: arguments.DRIVERS[name] for name in OWN}
     return LaunchDescription(
         [SetEnvironmentVariable(name, value) for name, value in gwm_graph.environment().items()]
-        + [DeclareLaunchArgument(n, default_value=value, description=text) for n, (value, text) in declared.items()]
+        + [
+            DeclareLaunchArgument(n, default_value=value, description=text)
+            for n, (value, text) in declared.items()
+        ]
         + [OpaqueFunction(function=_drivers)]
     )

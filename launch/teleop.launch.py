@@ -1,9 +1,11 @@
-"""The graph with an operator instead of a policy (mode:=shared: beside one), and the driver of the device.
+"""The graph with an operator instead of a policy (mode:=shared: beside one), and the driver of the
+device.
 
     ros2 launch gwm teleop.launch.py device:=spacemouse
 
-device:=gamepad starts joy_node, spacemouse spacenav_node; the keyboard is `gwm teleop` in a terminal of its own, a
-leader arm publishes leader/joint_states. All other arguments are those of bringup.launch.py.
+device:=gamepad starts joy_node, spacemouse spacenav_node; the keyboard is `gwm teleop` in a
+terminal of its own, a leader arm publishes leader/joint_states. All other arguments are those of
+bringup.launch.py.
 """
 
 import sys
@@ -19,16 +21,20 @@ from launch_ros.actions import Node
 from launch import LaunchDescription
 
 PACKAGES = {"gamepad": "joy", "spacemouse": "spacenav"}  # of the device's driver
-RATE = 50.0  # [Hz] repeated while nothing changes: a device that is silent for 0.25 s counts as gone
+# [Hz] repeated while nothing changes: a device that is silent for 0.25 s counts as gone
+RATE = 50.0
 JOY = {
     "autorepeat_rate": RATE,
-    "deadzone": 0.0,  # a thumb's small motions pass: that they end is the only sign of a pad out of range
+    # a thumb's small motions pass: that they end is the only sign of a pad out of range
+    "deadzone": 0.0,
     "sticky_buttons": False,  # the clutch is open when it is let go of
 }
 
 
 def _check(context):
-    """Before anything starts: a driver that is not there would leave the graph behind without its operator."""
+    """Before anything starts: a driver that is not there would leave the graph behind without its
+    operator.
+    """
     from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 
     arguments.launched(context.launch_configurations, sys.argv)
@@ -39,16 +45,27 @@ def _check(context):
         if package:
             get_package_share_directory(package)
     except PackageNotFoundError:
-        raise gwm_graph.InputError(f"device:={device} needs {package}: apt install ros-$ROS_DISTRO-{package}") from None
+        raise gwm_graph.InputError(
+            f"device:={device} needs {package}: apt install ros-$ROS_DISTRO-{package}"
+        ) from None
 
 
 def _device(context):
     device = LaunchConfiguration("device").perform(context)
     if device == "gamepad":
-        return [Node(package=PACKAGES[device], executable="joy_node", parameters=[JOY], output="screen")]
+        return [
+            Node(package=PACKAGES[device], executable="joy_node", parameters=[JOY], output="screen")
+        ]
     if device == "spacemouse":
         remap = [("spacenav/joy", "joy")]
-        return [Node(package=PACKAGES[device], executable="spacenav_node", remappings=remap, output="screen")]
+        return [
+            Node(
+                package=PACKAGES[device],
+                executable="spacenav_node",
+                remappings=remap,
+                output="screen",
+            )
+        ]
     return []
 
 
@@ -58,7 +75,9 @@ def generate_launch_description() -> LaunchDescription:
         [
             DeclareLaunchArgument("mode", default_value="teleop", description="teleop or shared"),
             DeclareLaunchArgument(
-                "device", default_value="gamepad", description="gamepad, spacemouse, keyboard, leader"
+                "device",
+                default_value="gamepad",
+                description="gamepad, spacemouse, keyboard, leader",
             ),
             OpaqueFunction(function=_check),
             IncludeLaunchDescription(bringup),

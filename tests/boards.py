@@ -1,4 +1,6 @@
-"""Rendered ChArUco boards: what a camera on the hand, or a fixed one with the board on the hand, would see."""
+"""Rendered ChArUco boards: what a camera on the hand, or a fixed one with the board on the hand,
+would see.
+"""
 
 import cv2
 import numpy as np
@@ -17,16 +19,24 @@ FINE, MARGIN, SQUARE = 2, 20, 60  # supersampling; pixels of the flat board
 
 
 def render(T_camera_board, rng, board=BOARD, blur=0.7, noise=3.0):
-    """(HEIGHT, WIDTH, 3): the flat board through the true homography of pixel centres at + 0.5, blur, noise."""
+    """(HEIGHT, WIDTH, 3): the flat board through the true homography of pixel centres at + 0.5,
+    blur, noise.
+    """
     flat = cv2.copyMakeBorder(board.draw(SQUARE), *[MARGIN] * 4, cv2.BORDER_CONSTANT, value=255)
     step = board.square / SQUARE
-    metres = np.array([[step, 0, (0.5 - MARGIN) * step], [0, step, (0.5 - MARGIN) * step], [0, 0, 1]])
+    metres = np.array(
+        [[step, 0, (0.5 - MARGIN) * step], [0, step, (0.5 - MARGIN) * step], [0, 0, 1]]
+    )
     finer = np.array([[FINE, 0, -0.5], [0, FINE, -0.5], [0, 0, 1]])
     image = np.tile(np.linspace(90, 150, WIDTH * FINE).astype(np.uint8), (HEIGHT * FINE, 1))
     H = finer @ K @ T_camera_board[:3, [0, 1, 3]] @ metres
     cv2.warpPerspective(flat, H, image.shape[::-1], image, cv2.INTER_LINEAR, cv2.BORDER_TRANSPARENT)
     image = cv2.resize(image, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA).astype(float)
-    image = 0.85 * cv2.GaussianBlur(image, (0, 0), blur) + 10 + noise * rng.standard_normal(image.shape, np.float32)
+    image = (
+        0.85 * cv2.GaussianBlur(image, (0, 0), blur)
+        + 10
+        + noise * rng.standard_normal(image.shape, np.float32)
+    )
     return np.repeat(np.clip(np.rint(image), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
 
 

@@ -1,11 +1,20 @@
-"""Episodes as a live graph records them: the simulator, by the recorder's own class, cameras at their own rate."""
+"""Episodes as a live graph records them: the simulator, by the recorder's own class, cameras at
+their own rate.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from gwm_core import topics
-from gwm_core.data.ros_messages import STORE, camera_info, compressed_color, compressed_depth, joint_state, serialized
+from gwm_core.data.ros_messages import (
+    STORE,
+    camera_info,
+    compressed_color,
+    compressed_depth,
+    joint_state,
+    serialized,
+)
 from gwm_core.recording.recorder import DiskConfig, Recorder
 from gwm_core.recording.ring_buffer import RingBuffer
 from gwm_core.runtime.planner import Planner
@@ -22,14 +31,20 @@ def status(stamp: int, state: str, cause: str, plan: int):
     """gate/status as the gate publishes it."""
     kinds = STORE.types
     values = {"state": state, "cause": cause, "plan": plan}
-    pairs = [kinds["diagnostic_msgs/msg/KeyValue"](key, str(value)) for key, value in values.items()]
-    header = kinds["std_msgs/msg/Header"](kinds["builtin_interfaces/msg/Time"](*divmod(stamp, 10**9)), "")
+    pairs = [
+        kinds["diagnostic_msgs/msg/KeyValue"](key, str(value)) for key, value in values.items()
+    ]
+    header = kinds["std_msgs/msg/Header"](
+        kinds["builtin_interfaces/msg/Time"](*divmod(stamp, 10**9)), ""
+    )
     one = kinds["diagnostic_msgs/msg/DiagnosticStatus"](0, "gate", f"{state}: {cause}", "", pairs)
     return kinds["diagnostic_msgs/msg/DiagnosticArray"](header, [one])
 
 
 class Live(Observer):
-    """Gives a recorder what a graph publishes; at the end the gate ramps and rests, as when an operator says hold."""
+    """Gives a recorder what a graph publishes; at the end the gate ramps and rests, as when an
+    operator says hold.
+    """
 
     def __init__(self, recording: Recorder, world: SimEnvironment, hz: float):
         self._recording, self._world, self._hz = recording, world, hz
@@ -42,8 +57,14 @@ class Live(Observer):
     def tick(self, state, command) -> None:
         """Joints and commands at 100 Hz, statuses at 10 Hz, pictures at the cameras' rate."""
         stamp, r = BEGUN + state.stamp, command.reference
-        self.write(topics.JOINT_STATES, joint_state(stamp, topics.ARM_JOINTS, state.q, state.dq), stamp)
-        self.write(topics.GRIPPER_STATES, joint_state(stamp, topics.FINGER_JOINTS, [state.width / 2] * 2), stamp)
+        self.write(
+            topics.JOINT_STATES, joint_state(stamp, topics.ARM_JOINTS, state.q, state.dq), stamp
+        )
+        self.write(
+            topics.GRIPPER_STATES,
+            joint_state(stamp, topics.FINGER_JOINTS, [state.width / 2] * 2),
+            stamp,
+        )
         names = (*topics.ARM_JOINTS, topics.WIDTH)
         sent = joint_state(stamp + 1, names, [*r.q, command.width], [*r.dq, 0], [*r.ddq, 0])
         self.write(topics.COMMAND, sent, stamp + 1)
@@ -67,14 +88,24 @@ class Live(Observer):
             self.write(topics.depth(prefix) + "/compressedDepth", depth, stamp)
 
 
-def record_live(folder: Path, hz: float, seeds: tuple[int, ...], renderer: str, seconds: float = 30.0) -> Path:
+def record_live(
+    folder: Path, hz: float, seeds: tuple[int, ...], renderer: str, seconds: float = 30.0
+) -> Path:
     """An episode for each seed, of the expert that lifts the cube; returns ``folder``."""
     world = SimEnvironment(renderer=renderer)
-    about = {"task": "lift", "robot": "sim", "cameras": {n: c.to_dict() for n, c in simulation_site().cameras.items()}}
-    recording = Recorder(folder, about | {"unusable": []}, RingBuffer(1.0, 1 << 20), DiskConfig(0, 0.0))
+    about = {
+        "task": "lift",
+        "robot": "sim",
+        "cameras": {n: c.to_dict() for n, c in simulation_site().cameras.items()},
+    }
+    recording = Recorder(
+        folder, about | {"unusable": []}, RingBuffer(1.0, 1 << 20), DiskConfig(0, 0.0)
+    )
     for seed in seeds:
         recording.start()
         plan = RolloutConfig(latency=LATENCY, replan_every=2, time_limit=seconds)
-        trial = rollout(world, Planner(Expert()), sample_layout("lift", seed), plan, Live(recording, world, hz))
+        trial = rollout(
+            world, Planner(Expert()), sample_layout("lift", seed), plan, Live(recording, world, hz)
+        )
         recording.save({"success": trial.success, "seconds": trial.seconds})
     return folder

@@ -19,7 +19,9 @@ def intrinsics(coeffs=(0.0,) * 5):
 
 
 class SoftwareCamera:
-    """Colour and depth sensors of one size; ``baseline`` [m] is how far right of the colour camera depth looks from."""
+    """Colour and depth sensors of one size; ``baseline`` [m] is how far right of the colour camera
+    depth looks from.
+    """
 
     def __init__(self, serial, units=0.001, baseline=0.0, coeffs=(0.0,) * 5, usb="3.2"):
         self.serial, self._units, self._kept, self._streams = serial, units, [], {}
@@ -27,7 +29,10 @@ class SoftwareCamera:
         self.device.register_info(rs.camera_info.serial_number, serial)
         self.device.register_info(rs.camera_info.name, "software camera")
         self.device.register_info(rs.camera_info.usb_type_descriptor, usb)
-        kinds = (("depth", rs.stream.depth, rs.format.z16, 2), ("color", rs.stream.color, rs.format.rgb8, 3))
+        kinds = (
+            ("depth", rs.stream.depth, rs.format.z16, 2),
+            ("color", rs.stream.color, rs.format.rgb8, 3),
+        )
         for uid, (name, stream, fmt, bpp) in enumerate(kinds, start=1):
             sensor, video = self.device.add_sensor(name), rs.video_stream()
             video.type, video.index, video.uid, video.fmt, video.bpp = stream, 0, uid, fmt, bpp
@@ -40,8 +45,12 @@ class SoftwareCamera:
         self._streams["depth"][1].register_extrinsics_to(self._streams["color"][1], way)
         self.device.create_matcher(rs.matchers.default)
 
-    def push(self, number, color, depth, stamp_ms, depth_late_ms=0.0, hardware=False, metadata=None):
-        """One pair. Stamps near the wall clock, by which the SDK pairs. It does not copy pixels, so we keep them."""
+    def push(
+        self, number, color, depth, stamp_ms, depth_late_ms=0.0, hardware=False, metadata=None
+    ):
+        """One pair. Stamps near the wall clock, by which the SDK pairs. It does not copy pixels, so
+        we keep them.
+        """
         domain = rs.timestamp_domain.hardware_clock if hardware else rs.timestamp_domain.system_time
         for name, content, late in (("depth", depth, depth_late_ms), ("color", color, 0.0)):
             sensor, profile, bpp = self._streams[name]
@@ -64,7 +73,9 @@ def picture(rng):
 
 
 class Film:
-    """Pushes a new pair every period from a thread of its own; ``spoil(number, keywords)`` may change a pair before."""
+    """Pushes a new pair every period from a thread of its own; ``spoil(number, keywords)`` may
+    change a pair before.
+    """
 
     def __init__(self, camera, seed=0, number=0):
         self.camera, self.spoil = camera, lambda number, pair: pair

@@ -1,4 +1,5 @@
-"""An operator at a gamepad in front of the simulation, without ROS: records a Joy stream, and replays one.
+"""An operator at a gamepad in front of the simulation, without ROS: records a Joy stream, and
+replays one.
 
 python tests/teleoperated.py     writes tests/data/joy_lift.csv again
 """
@@ -20,7 +21,8 @@ from gwm_core.types import ArmState
 RECORDING = Path(__file__).parent / "data/joy_lift.csv"
 SEED, TICK, JOY_PERIOD = 310, 0.01, 0.02
 AXES, BUTTONS = 8, 12
-TREMOR = 0.01  # of full deflection: a thumb is never quite still, and a pad that is counts as gone after a second
+# of full deflection: a thumb is never quite still, and a pad that is counts as gone after a second
+TREMOR = 0.01
 
 
 def read_recording() -> list[tuple[list[float], list[int]]]:
@@ -46,10 +48,19 @@ class Hand:
         goal = np.array([*red[:2], red[2] + (0.09 if self.stage == 0 else 0.0)])
         if self.stage >= 2:
             goal = np.array([*T[:2, 3], T[2, 3] if self.stage == 2 else 0.18])
-        error = np.array([*(goal - T[:3, 3]), 0, 0, nearest_symmetry(red[3], yaw) - yaw if self.stage < 2 else 0.0])
+        error = np.array(
+            [
+                *(goal - T[:3, 3]),
+                0,
+                0,
+                nearest_symmetry(red[3], yaw) - yaw if self.stage < 2 else 0.0,
+            ]
+        )
         wish = np.clip(2.0 * error / np.repeat([config.speed, config.turn_speed], 3), -1, 1)
         wish[np.abs(wish) < 0.02] = 0
-        wish = np.where(wish == 0, 0, np.sign(wish) * (config.deadband + (1 - config.deadband) * np.abs(wish)))
+        wish = np.where(
+            wish == 0, 0, np.sign(wish) * (config.deadband + (1 - config.deadband) * np.abs(wish))
+        )
         for (index, sign), deflection in zip(device.axes, wish):
             axes[index] = sign * deflection
         self.tremor = -self.tremor
@@ -63,11 +74,17 @@ class Hand:
 
 
 def run(sim: Simulator, joy, seconds: float = 25.0) -> tuple[bool, list, list]:
-    """Success, the commands the gate sent, and the Joys, of one try with ``joy(sim, now)`` every 20 ms."""
+    """Success, the commands the gate sent, and the Joys, of one try with ``joy(sim, now)`` every 20
+    ms.
+    """
     sim.data.time = 0.0
     sim.reset(sample_layout("lift", SEED))
     sim.teleport(HOME_Q)
-    gate, teleop, success = Gate(GateConfig(auto_arm=True)), Teleop(DEVICES["gamepad"]), Success("lift")
+    gate, teleop, success = (
+        Gate(GateConfig(auto_arm=True)),
+        Teleop(DEVICES["gamepad"]),
+        Success("lift"),
+    )
     period, log, joys, width = round(TeleopConfig().period / TICK), [], [], None
     measure_at_rest(gate, ArmState(1, sim.q, sim.dq, sim.width))
     for k in range(round(seconds / TICK)):

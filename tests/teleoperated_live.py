@@ -1,4 +1,5 @@
-"""An operator at a gamepad in front of the live graph: records episodes of their own as a person would.
+"""An operator at a gamepad in front of the live graph: records episodes of their own as a person
+would.
 
 python tests/teleoperated_live.py 20 runs/taught     episodes of `lift`, seeds 320 up, saved only where they succeed
 """
@@ -63,7 +64,9 @@ def teach(eyes: Eyes, poll, seed: int) -> bool:
     hand, begun = Hand(), time.monotonic()
     for k in range(round(LIMIT / JOY_PERIOD)):
         eyes.deflect(*hand.joy(eyes, time.monotonic() - begun))
-        eyes.wait("the next", lambda due=begun + (k + 1) * JOY_PERIOD: time.monotonic() >= due, 1.0, poll)
+        eyes.wait(
+            "the next", lambda due=begun + (k + 1) * JOY_PERIOD: time.monotonic() >= due, 1.0, poll
+        )
         if eyes.result.get("success"):
             break
     eyes.deflect(np.zeros(AXES), np.zeros(BUTTONS, int))
@@ -77,12 +80,24 @@ def main(count: int, out: Path) -> None:
     os.environ.update(environment())
     rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     eyes = Eyes()
-    nodes = graph(mode="teleop", task="lift", record=str(out), operator="gamepad", publish_objects=True, console=0)
+    nodes = graph(
+        mode="teleop",
+        task="lift",
+        record=str(out),
+        operator="gamepad",
+        publish_objects=True,
+        console=0,
+    )
     out.mkdir(parents=True, exist_ok=True)
     supervisor = Supervisor(nodes, open(out / "nodes.log", "w"))
     try:
         supervisor.start()
-        ready = lambda: eyes.status and all(eyes.reports.get(n, {}).get("ready") == "True" for n in ("sim", "teleop"))  # noqa: E731
+
+        def ready():
+            return eyes.status and all(
+                eyes.reports.get(n, {}).get("ready") == "True" for n in ("sim", "teleop")
+            )
+
         eyes.need("start", ready, 90.0, supervisor.poll)
         taught = tried = 0
         while taught < count:

@@ -9,24 +9,27 @@ ACCESS = Access({"right": OPERATOR, "look": VIEWER}, ("127.0.0.1:8600", "localho
 OURS = "http://127.0.0.1:8600"
 
 
-@pytest.mark.parametrize("host, origin, token, socket, status", [
-    ("127.0.0.1:8600", None, "right", False, 0),
-    ("localhost:8600", "http://localhost:8600", "look", True, 0),
-    ("127.0.0.1:8600", OURS, "right", True, 0),
-    ("127.0.0.1:8600", None, "right", True, 403),  # no page opens a socket without
-    ("127.0.0.1:8600", "http://evil.example", "right", True, 403),
-    ("127.0.0.1:8600", "http://evil.example", "right", False, 403),
-    ("127.0.0.1:8600", "null", "right", False, 403),
-    ("127.0.0.1:8600", "https://127.0.0.1:8600", "right", True, 403),
-    ("127.0.0.1:8600", "http://127.0.0.1:9", "right", True, 403),
-    ("rebound.example:8600", "http://rebound.example:8600", "right", True, 421),
-    ("127.0.0.1", OURS, "right", False, 421),
-    ("", None, "right", False, 421),
-    ("127.0.0.1:8600", OURS, "", True, 401),
-    ("127.0.0.1:8600", None, "righ", False, 401),
-    ("127.0.0.1:8600", None, "right ", False, 401),
-    ("127.0.0.1:8600", None, "rïght", False, 401),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "host, origin, token, socket, status",
+    [
+        ("127.0.0.1:8600", None, "right", False, 0),
+        ("localhost:8600", "http://localhost:8600", "look", True, 0),
+        ("127.0.0.1:8600", OURS, "right", True, 0),
+        ("127.0.0.1:8600", None, "right", True, 403),  # no page opens a socket without
+        ("127.0.0.1:8600", "http://evil.example", "right", True, 403),
+        ("127.0.0.1:8600", "http://evil.example", "right", False, 403),
+        ("127.0.0.1:8600", "null", "right", False, 403),
+        ("127.0.0.1:8600", "https://127.0.0.1:8600", "right", True, 403),
+        ("127.0.0.1:8600", "http://127.0.0.1:9", "right", True, 403),
+        ("rebound.example:8600", "http://rebound.example:8600", "right", True, 421),
+        ("127.0.0.1", OURS, "right", False, 421),
+        ("", None, "right", False, 421),
+        ("127.0.0.1:8600", OURS, "", True, 401),
+        ("127.0.0.1:8600", None, "righ", False, 401),
+        ("127.0.0.1:8600", None, "right ", False, 401),
+        ("127.0.0.1:8600", None, "rïght", False, 401),
+    ],
+)
 def test_only_our_page_with_a_token_gets_in(host, origin, token, socket, status):
     found, reason = ACCESS.refuses(host, origin, token, socket)
     assert found == status and bool(reason) == bool(status)
@@ -35,7 +38,9 @@ def test_only_our_page_with_a_token_gets_in(host, origin, token, socket, status)
 def test_a_forwarded_port_that_is_another_is_told_what_would_be_right():
     """`ssh -L 9000:127.0.0.1:8600`: kimi-code #1157, phoenix #1096."""
     _, reason = ACCESS.refuses("localhost:9000", None, "right", False)
-    assert reason.startswith("Host 'localhost:9000' is not this console, http://127.0.0.1:8600 is (through ssh -L")
+    assert reason.startswith(
+        "Host 'localhost:9000' is not this console, http://127.0.0.1:8600 is (through ssh -L"
+    )
 
 
 def test_a_token_has_its_role():

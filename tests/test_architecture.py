@@ -38,14 +38,18 @@ def test_imports_point_one_way():
 
 def test_a_folder_has_at_most_twelve_modules():
     folders = {path.parent for path in ALL}
-    many = {folder: sorted(p.name for p in folder.glob("*.py") if p.name != "__init__.py") for folder in folders}
+    many = {
+        folder: sorted(p.name for p in folder.glob("*.py") if p.name != "__init__.py")
+        for folder in folders
+    }
     assert not {str(folder): names for folder, names in many.items() if len(names) > 12}
     assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "__main__.py"}
 
 
 def test_the_gates_process_loads_neither_torch_nor_images():
     code = (
-        "import sys, gwm.nodes.gate_node; print(sorted(m for m in ('torch', 'cv2', 'mujoco', 'numba') if m in sys.modules))"
+        "import sys, gwm.nodes.gate_node; print(sorted(m for m in ('torch', 'cv2', 'mujoco',"
+        " 'numba') if m in sys.modules))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
@@ -57,25 +61,35 @@ def test_a_robots_processes_and_a_trained_policy_need_no_simulation():
     code = "import sys; sys.modules |= dict.fromkeys(('mujoco', 'fast_simplification'))\n"
     code += "".join(f"import gwm.nodes.{name}_node\n" for name in nodes)
     code += "from gwm_core.sim.planners import make_planner; from gwm_core.site import site_of\n"
-    code += f"site_of('sim', ''); print(trained_planner({str(ROOT / 'models/demo')!r}).policy.tasks)"
+    code += (
+        f"site_of('sim', ''); print(trained_planner({str(ROOT / 'models/demo')!r}).policy.tasks)"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "'lift'" in out.stdout, out.stderr
 
 
 def test_the_graph_is_standard_library_only():
     allowed = {"gwm_core", "numpy", "rclpy"}  # the last two only to ask whether they are there
-    third = roots(ROOT / "ros2_ws/src/gwm/gwm/graph/process_list.py") - set(sys.stdlib_module_names) - allowed
+    third = (
+        roots(ROOT / "ros2_ws/src/gwm/gwm/graph/process_list.py")
+        - set(sys.stdlib_module_names)
+        - allowed
+    )
     assert not third
     assert not roots(ROOT / "gwm_core/errors.py") - set(sys.stdlib_module_names)
 
 
 def test_ros_own_python_without_our_packages_can_read_the_graph():
-    """``ros2 launch`` runs under the system's Python: no numpy there, and gwm_core not on its path."""
+    """``ros2 launch`` runs under the system's Python: no numpy there, and gwm_core not on its
+    path.
+    """
     code = (
-        f"import sys; sys.path.insert(0, {str(ROOT / 'ros2_ws/src/gwm')!r}); from gwm.graph import process_list;"
-        "print(len(process_list.graph(policy='expert')), 'numpy' in sys.modules)"
+        f"import sys; sys.path.insert(0, {str(ROOT / 'ros2_ws/src/gwm')!r}); from gwm.graph import"
+        " process_list;print(len(process_list.graph(policy='expert')), 'numpy' in sys.modules)"
     )
-    out = subprocess.run([sys.executable, "-S", "-I", "-c", code], capture_output=True, text=True, check=True)
+    out = subprocess.run(
+        [sys.executable, "-S", "-I", "-c", code], capture_output=True, text=True, check=True
+    )
     assert out.stdout.split() == ["6", "False"]
 
 
@@ -88,8 +102,15 @@ def test_nothing_reads_a_clock_in_the_core_but_training():
 @pytest.mark.parametrize("path", ALL, ids=lambda p: str(p.relative_to(ROOT)))
 def test_nothing_at_run_time_can_execute_data(path):
     text = path.read_text()
-    words = (r"\bpickle\b", r"\bmarshal\b", r"yaml\.load\(", r"torch\.load\(", r"(?<![.\w])(eval|exec)\(",
-             r"shell\s*=\s*True", r"allow_pickle\s*=\s*True")  # fmt: skip
+    words = (
+        r"\bpickle\b",
+        r"\bmarshal\b",
+        r"yaml\.load\(",
+        r"torch\.load\(",
+        r"(?<![.\w])(eval|exec)\(",
+        r"shell\s*=\s*True",
+        r"allow_pickle\s*=\s*True",
+    )
     assert not [word for word in words if re.search(word, text)]
 
 
@@ -102,7 +123,11 @@ def test_one_file_writes_json():
 def test_one_file_lists_the_processes_and_both_starters_use_it():
     from gwm.graph import process_list
 
-    nodes = [*process_list.graph(), *process_list.graph(robot="fr3", start_cameras=True), *process_list.graph(mode="teleop")]
+    nodes = [
+        *process_list.graph(),
+        *process_list.graph(robot="fr3", start_cameras=True),
+        *process_list.graph(mode="teleop"),
+    ]
     modules = {node.module for node in nodes}
     assert modules == {p.stem for p in NODES if p.stem.endswith("_node")}
     launch = (ROOT / "launch/bringup.launch.py").read_text()
@@ -111,6 +136,9 @@ def test_one_file_lists_the_processes_and_both_starters_use_it():
 
 def test_lint():
     done = subprocess.run(
-        [sys.executable, "-m", "ruff", "check", str(ROOT)], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "ruff", "check", str(ROOT)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:]

@@ -1,4 +1,6 @@
-"""The graph's arguments as words, with both starters, and what follows when one of its processes ends."""
+"""The graph's arguments as words, with both starters, and what follows when one of its processes
+ends.
+"""
 
 import inspect
 import os
@@ -18,9 +20,15 @@ ROOT = Path(__file__).parents[1]
 def test_each_argument_has_one_line_that_says_what_it_means():
     described = arguments.described()
     assert set(described) == set(inspect.signature(graph).parameters)
-    assert all(text and "\n" not in text and not text.startswith(" ") for text in described.values())
-    assert described["profile"].endswith("Empty: the site file's, or desk.")  # two lines in the docstring
-    assert "start_cameras" not in described["console_key"] and described["shadow"] == described["hold_to_run"]
+    assert all(
+        text and "\n" not in text and not text.startswith(" ") for text in described.values()
+    )
+    # two lines in the docstring
+    assert described["profile"].endswith("Empty: the site file's, or desk.")
+    assert (
+        "start_cameras" not in described["console_key"]
+        and described["shadow"] == described["hold_to_run"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -44,11 +52,16 @@ def test_a_word_that_is_not_understood_is_refused(words, named):
 def test_the_home_folder_is_found_in_every_path_and_nowhere_else(monkeypatch):
     monkeypatch.setenv("HOME", "/home/someone")
     words = [f"{name}:=~/x" for name in arguments.PATHS] + ["operator:=~/x"]
-    assert arguments.parse(words) == dict.fromkeys(arguments.PATHS, "/home/someone/x") | {"operator": "~/x"}
+    assert arguments.parse(words) == dict.fromkeys(arguments.PATHS, "/home/someone/x") | {
+        "operator": "~/x"
+    }
 
 
 def test_ros2_launch_refuses_what_gwm_up_refuses():
-    ours, theirs = ["ros2", "launch", "gwm", "bringup.launch.py"], ["ros2", "launch", "lab", "lab.launch.py"]
+    ours, theirs = (
+        ["ros2", "launch", "gwm", "bringup.launch.py"],
+        ["ros2", "launch", "lab", "lab.launch.py"],
+    )
     known = dict.fromkeys([*arguments.defaults(), *arguments.DRIVERS])
     for command in (ours, theirs):
         arguments.launched(known, [*command, "speed:=0.1"])
@@ -71,7 +84,10 @@ def test_what_can_be_known_is_refused_before_anything_starts(tmp_path):
         arguments.check(given | {"site": str(tmp_path / "wrong.yaml")})
     own = given | {"site": str(tmp_path / "good.yaml"), "robot": "fr3", "mode": "teleop"}
     arguments.check(own | {"task": "sort_screws"})
-    with pytest.raises(InputError, match="unknown task 'sort_screw': valid are lift, pick_place, sort_screws, stack"):
+    with pytest.raises(
+        InputError,
+        match="unknown task 'sort_screw': valid are lift, pick_place, sort_screws, stack",
+    ):
         arguments.check(own | {"task": "sort_screw"})
     with pytest.raises(InputError, match="cannot write /proc/nothing"):
         arguments.check({"record": "/proc/nothing"})
@@ -90,7 +106,9 @@ def test_a_damaged_bundle_is_refused_before_anything_starts(tmp_path):
 
 def test_a_site_is_read_by_the_environments_python(tmp_path):
     found = arguments.read_site("fr3", str(ROOT / "launch/site.example.yaml"))
-    assert found["robot_ip"] == "172.16.0.2" and found["cameras"]["front"]["serial"] == "048322070450"
+    assert (
+        found["robot_ip"] == "172.16.0.2" and found["cameras"]["front"]["serial"] == "048322070450"
+    )
     assert found["mounts"].split("; ")[1].startswith("wrist fr3_hand_tcp 0.05")
     assert set(arguments.read_site("sim", "")["cameras"]) == {"front", "side"}
 
@@ -106,11 +124,16 @@ def test_the_end_of_an_essential_process_ends_the_graph(code):
 
 def test_another_process_is_started_again_ever_later_without_an_end():
     restarts = Restarts()
-    endings = [restarts.ended(VIEWER, code, 1.0) for code in (1, 0, -signal.SIGSEGV, 1, 1, 1, 1, 1, 1, 1)]
+    endings = [
+        restarts.ended(VIEWER, code, 1.0) for code in (1, 0, -signal.SIGSEGV, 1, 1, 1, 1, 1, 1, 1)
+    ]
     delays = [ending.delay for ending in endings]
     assert delays[:3] == [FIRST, 2 * FIRST, 4 * FIRST] and delays[-1] == LONGEST == max(delays)
     assert not any(ending.over for ending in endings)
-    assert "by SIGSEGV" in endings[2].text and "with exit code 1: started again in 0.5 s" in endings[0].text
+    assert (
+        "by SIGSEGV" in endings[2].text
+        and "with exit code 1: started again in 0.5 s" in endings[0].text
+    )
     assert restarts.ended(VIEWER, 1, SETTLED).delay == FIRST  # it had recovered
 
 

@@ -1,4 +1,6 @@
-"""What a trajectory controller makes of the stream, what is left when the gate is gone, and the hand's edges."""
+"""What a trajectory controller makes of the stream, what is left when the gate is gone, and the
+hand's edges.
+"""
 
 import numpy as np
 import pytest
@@ -40,18 +42,30 @@ def test_the_tail_is_the_stop_the_follower_would_make(arm):
 
 
 def test_a_gate_that_dies_under_a_trajectory_controller_means_a_stop_and_no_step():
-    """200 random phases: the last message is carried out to its end, as the controller interpolates it."""
+    """200 random phases: the last message is carried out to its end, as the controller interpolates
+    it.
+    """
     rng, brake = np.random.default_rng(7), StopPlanner(DT)
     references = [r for seed in range(4) for r in motion(seed)]
     travels = []
     for k in rng.choice(np.arange(20, len(references)), 200, replace=False):
         before, last = references[k - 1], references[k]
         states = [last, *brake.tail(last)]
-        path = Quintic(DT * np.arange(1, len(states) + 1), *(np.array(p) for p in zip(*states)), np.stack(before))
-        fine = np.array([path.at(t) for t in np.arange(0, DT * len(states) + 0.05, 1e-3)])  # (S, 3, 7)
-        assert np.abs(np.diff(fine[:, 0], axis=0)).max() <= 1.01e-3 * np.abs(fine[:, 1]).max() + 1e-9  # no step
+        path = Quintic(
+            DT * np.arange(1, len(states) + 1),
+            *(np.array(p) for p in zip(*states)),
+            np.stack(before),
+        )
+        # (S, 3, 7)
+        fine = np.array([path.at(t) for t in np.arange(0, DT * len(states) + 0.05, 1e-3)])
+        # no step
+        assert (
+            np.abs(np.diff(fine[:, 0], axis=0)).max() <= 1.01e-3 * np.abs(fine[:, 1]).max() + 1e-9
+        )
         assert np.all(np.abs(fine[:, 2]) <= FR3.ddq_max) and not fine[-1, 1].any()
-        verdict = check_commands(*(np.array([before, *states])[:, i] for i in range(3)), np.zeros(len(states) + 1, bool))
+        verdict = check_commands(
+            *(np.array([before, *states])[:, i] for i in range(3)), np.zeros(len(states) + 1, bool)
+        )
         assert verdict.total == 0, verdict.violations
         assert np.all(
             np.abs(fine[-1, 0] - before.q)
@@ -62,14 +76,18 @@ def test_a_gate_that_dies_under_a_trajectory_controller_means_a_stop_and_no_step
 
 
 def test_crisp_is_left_with_a_target_within_one_stopping_distance():
-    """What stays behind is the last reference, and the arm was at the one before it: a period's travel away."""
+    """What stays behind is the last reference, and the arm was at the one before it: a period's
+    travel away.
+    """
     brake, previous = StopPlanner(DT), None
     for reference in motion():
         if previous is not None:
             tail = brake.tail(previous)
             stop = tail[-1].q if tail else previous.q
             jerk_phase = DT * np.abs(previous.dq) + DT**2 * FR3.ddq_max + DT**3 * FR3.dddq_max
-            assert np.all(np.abs(reference.q - previous.q) <= np.abs(stop - previous.q) + jerk_phase)
+            assert np.all(
+                np.abs(reference.q - previous.q) <= np.abs(stop - previous.q) + jerk_phase
+            )
         previous = reference
 
 
@@ -84,7 +102,8 @@ def test_a_quintic_meets_its_points_and_refuses_nonsense():
     step = 1e-6
     numeric = (path.at(0.2 + step) - path.at(0.2 - step)) / (2 * step)
     np.testing.assert_allclose(path.at(0.2)[1:], numeric[:2], rtol=1e-4, atol=1e-4)
-    past = Quintic(times - 0.2, *states[1:].swapaxes(0, 1), states[0])  # it was due 0.1 s ago: on it at once
+    # it was due 0.1 s ago: on it at once
+    past = Quintic(times - 0.2, *states[1:].swapaxes(0, 1), states[0])
     np.testing.assert_array_equal(past.at(0.02), path.at(0.22))
     for bad in (times - 0.3, np.array([0.2, 0.1, 0.3]), np.array([0.1, 0.2, np.nan])):
         with pytest.raises(ValueError, match="increase"):
@@ -92,18 +111,28 @@ def test_a_quintic_meets_its_points_and_refuses_nonsense():
 
 
 def streamed(from_desired, lateness, seconds=4.0, seed=3):
-    """The targets that the simulated trajectory controller is at, (S, 3, 7) at 500 Hz, and the references sent to it.
+    """The targets that the simulated trajectory controller is at, (S, 3, 7) at 500 Hz, and the
+    references sent to it.
 
     The gate's loop is late by ``lateness`` [s] at random, less than a period.
     """
-    rng, sim, brake, schedule = np.random.default_rng(seed), Simulator(), StopPlanner(DT), CommandSchedule(DT)
+    rng, sim, brake, schedule = (
+        np.random.default_rng(seed),
+        Simulator(),
+        StopPlanner(DT),
+        CommandSchedule(DT),
+    )
     sent, targets, now = [], [], 0
     steps = round(DT / sim.model.opt.timestep)
     for k, reference in enumerate(motion(seed, round(seconds / DT))):
         now = round(1e9 * (5.0 + DT * k + lateness * rng.uniform()))
         states = [reference, *brake.tail(reference)]
         start = (schedule.next(now) - round(1e9 * (5.0 + DT * k))) * 1e-9
-        sim.follow(start + DT * np.arange(1, len(states) + 1), *(np.array(p) for p in zip(*states)), from_desired)
+        sim.follow(
+            start + DT * np.arange(1, len(states) + 1),
+            *(np.array(p) for p in zip(*states)),
+            from_desired,
+        )
         for _ in range(steps):
             targets.append(np.stack(sim.target))
             sim.step(sim.model.opt.timestep)
@@ -113,18 +142,29 @@ def streamed(from_desired, lateness, seconds=4.0, seed=3):
 
 @pytest.mark.parametrize("lateness", [0.0, 0.008])
 def test_a_trajectory_controller_makes_of_the_stream_what_the_judge_sees(lateness):
-    """Late periods of the gate do not become speed, and no limit of the robot is broken in between."""
+    """Late periods of the gate do not become speed, and no limit of the robot is broken in
+    between.
+    """
     targets, sent = streamed(True, lateness)
     q, dq, ddq = (np.array(part) for part in zip(*sent))
-    assert check_commands(q, dq, ddq, np.zeros(len(q), bool), workspace=Workspace((-1, -1, -1), (1, 1, 2))).total == 0
+    assert (
+        check_commands(
+            q, dq, ddq, np.zeros(len(q), bool), workspace=Workspace((-1, -1, -1), (1, 1, 2))
+        ).total
+        == 0
+    )
     assert np.abs(targets[:, 1]).max() <= 1.02 * np.abs(dq).max()
     assert np.abs(targets[:, 2]).max() <= 1.3 * np.abs(ddq).max() < FR3.ddq_max.min()
     lag = round((TRAJECTORY_DELAY + DT) / 0.002)
-    np.testing.assert_allclose(targets[lag + 500 :: 5, 0], q[100 : 100 + len(targets[lag + 500 :: 5])], atol=0.01)
+    np.testing.assert_allclose(
+        targets[lag + 500 :: 5, 0], q[100 : 100 + len(targets[lag + 500 :: 5])], atol=0.01
+    )
 
 
 def test_a_trajectory_controller_that_starts_where_the_arm_is_measured_breaks_limits():
-    """What launch/controllers.yaml must prevent: the simulation is no kinder than the real controller."""
+    """What launch/controllers.yaml must prevent: the simulation is no kinder than the real
+    controller.
+    """
     kept, measured = (np.abs(streamed(flag, 0.0)[0][:, 2]).max() for flag in (True, False))
     assert kept < FR3.ddq_max.min() < measured
 
@@ -133,7 +173,9 @@ def test_a_schedule_keeps_the_period_and_comes_back_to_its_delay():
     schedule, rng = CommandSchedule(DT), np.random.default_rng(0)
     first = schedule.next(10**9)
     assert first == 10**9 + round(1e9 * TRAJECTORY_DELAY)
-    stamps = [first] + [schedule.next(10**9 + k * 10**7 + int(rng.uniform(0, 8e6))) for k in range(1, 300)]
+    stamps = [first] + [
+        schedule.next(10**9 + k * 10**7 + int(rng.uniform(0, 8e6))) for k in range(1, 300)
+    ]
     assert np.abs(np.diff(stamps) - 10**7).max() < 0.01 * 10**7
     after = schedule.next(stamps[-1] + 10**9)  # the gate stood still for a second
     assert after == stamps[-1] + 10**9 + round(1e9 * TRAJECTORY_DELAY)
@@ -162,10 +204,12 @@ def test_a_hand_that_fails_does_not_count_as_closed_and_is_asked_again():
     again = hand.wish(0.0, PATIENCE + 0.1)
     assert again.grasp and hand.told == 0.0
     hand.answered(again, False)
-    opening = hand.wish(0.08, PATIENCE + 0.2)  # the fingers may be anywhere: opening is asked for at once
+    # the fingers may be anywhere: opening is asked for at once
+    opening = hand.wish(0.08, PATIENCE + 0.2)
     assert not opening.grasp and opening.width == 0.08
     hand.answered(opening, False)
-    assert hand.told == 0.08 and hand.wish(0.0, PATIENCE + 0.3).grasp  # closing is a grasp, whatever went before
+    # closing is a grasp, whatever went before
+    assert hand.told == 0.08 and hand.wish(0.0, PATIENCE + 0.3).grasp
 
 
 def test_a_hand_that_never_answers_is_named_and_its_late_answer_counts_for_nothing():

@@ -25,12 +25,19 @@ def plans():
     rng = np.random.default_rng(0)
     ways = HOME_Q + rng.uniform(-0.3, 0.3, (6, 2, 7))
     share = (0.5 - 0.5 * np.cos(np.linspace(0, np.pi, 16)))[:, None]
-    return [ActionChunk(1, a + share * np.clip(b - a, -0.3, 0.3), np.full(16, 0.08)) for a, b in ways]
+    return [
+        ActionChunk(1, a + share * np.clip(b - a, -0.3, 0.3), np.full(16, 0.08)) for a, b in ways
+    ]
 
 
 def test_fuzzing_finds_nothing_and_is_the_same_twice(plans):
     report = fuzz(5000, 1, plans)
-    assert (report.violations, report.nonfinite, report.partial, report.unwatched) == (0, 0, 0, 0), report
+    assert (report.violations, report.nonfinite, report.partial, report.unwatched) == (
+        0,
+        0,
+        0,
+        0,
+    ), report
     assert report.actions >= 5000 and report.resets > 3 and report.moving > 1200
     assert report.accepted > 50 and len(report.refused) > 8
     assert fuzz(1500, 2, plans) == fuzz(1500, 2, plans)
@@ -40,10 +47,18 @@ def test_fuzzing_finds_nothing_and_is_the_same_twice(plans):
 @pytest.mark.timeout(900)
 def test_fuzzing_for_a_hundred_thousand_actions_finds_nothing(plans):
     report = fuzz(100_000, 7, plans)
-    assert (report.violations, report.nonfinite, report.partial, report.unwatched) == (0, 0, 0, 0), report
-    assert report.least_clearance < 0.016 and {"self-collision", "table", "workspace", "singularity"} <= set(
-        report.refused
-    )
+    assert (report.violations, report.nonfinite, report.partial, report.unwatched) == (
+        0,
+        0,
+        0,
+        0,
+    ), report
+    assert report.least_clearance < 0.016 and {
+        "self-collision",
+        "table",
+        "workspace",
+        "singularity",
+    } <= set(report.refused)
 
 
 def test_fuzzing_finds_a_follower_without_limits(plans, monkeypatch):
@@ -57,7 +72,9 @@ def test_fuzzing_finds_a_follower_without_limits(plans, monkeypatch):
 
 def test_fuzzing_finds_a_gate_that_takes_plans_again_and_late(plans, monkeypatch):
     monkeypatch.setattr(
-        Gate, "_untimely", lambda self, chunk, age, now, oldest: "" if self.armed and np.isfinite(age) else "age"
+        Gate,
+        "_untimely",
+        lambda self, chunk, age, now, oldest: "" if self.armed and np.isfinite(age) else "age",
     )
     assert fuzz(4000, 1, plans).partial > 0
 
@@ -86,7 +103,9 @@ def test_every_staged_fault_passes(plans):
         assert row["passed"] == row["injected"] == 3, row
         assert row["worst_ms"] <= row["limit_ms"]
     assert {s.id for s in scenarios(plans)} | {24} == STAGED
-    assert not STAGED & {*HARDWARE, *ELSEWHERE} and len(STAGED) + len(HARDWARE) + len(ELSEWHERE) == 61
+    assert (
+        not STAGED & {*HARDWARE, *ELSEWHERE} and len(STAGED) + len(HARDWARE) + len(ELSEWHERE) == 61
+    )
 
 
 def test_a_gate_that_notices_late_fails_its_row(monkeypatch):

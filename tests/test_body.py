@@ -1,10 +1,19 @@
-"""The capsules against the meshes they stand for, and the bound that saves most of the measuring."""
+"""The capsules against the meshes they stand for, and the bound that saves most of the
+measuring.
+"""
 
 import mujoco
 import numpy as np
 import pytest
 
-from gwm_core.geometry.capsules import _REACH, CAPSULES, LEAST_CLEARANCE, Clearance, clearance, distance_to_arm
+from gwm_core.geometry.capsules import (
+    _REACH,
+    CAPSULES,
+    LEAST_CLEARANCE,
+    Clearance,
+    clearance,
+    distance_to_arm,
+)
 from gwm_core.geometry.kinematics import HOME_Q, link_frames
 from gwm_core.geometry.limits import FR3, PANDA
 from gwm_core.sim.scene import _panda_file
@@ -27,8 +36,13 @@ def meshes():
         if "finger" in name:
             continue
         link = 7 if "hand" in name or name.endswith("8") else int(name[-1])
-        start, count = (int(a[model.geom_dataid[geom]]) for a in (model.mesh_vertadr, model.mesh_vertnum))
-        base = model.mesh_vert[start : start + count] @ data.geom_xmat[geom].reshape(3, 3).T + data.geom_xpos[geom]
+        start, count = (
+            int(a[model.geom_dataid[geom]]) for a in (model.mesh_vertadr, model.mesh_vertnum)
+        )
+        base = (
+            model.mesh_vert[start : start + count] @ data.geom_xmat[geom].reshape(3, 3).T
+            + data.geom_xpos[geom]
+        )
         found.setdefault(link, []).append((base - frames[link, :3, 3]) @ frames[link, :3, :3])
     return {link: np.concatenate(parts) for link, parts in found.items()}
 
@@ -48,16 +62,25 @@ def test_every_link_lies_within_its_own_capsules(meshes):
 
 @pytest.mark.parametrize("arm", [FR3, PANDA], ids=lambda arm: arm.name)
 def test_pairs_that_are_left_out_never_come_near_inside_the_limits(arm):
-    """Middle links against everything two or more joints away; link 5 against 7, whose capsules overlap link 6."""
+    """Middle links against everything two or more joints away; link 5 against 7, whose capsules
+    overlap link 6.
+    """
     rng = np.random.default_rng(0)
-    pairs = [(a, b) for a in range(8) for b in range(a + 2, 8) if not (a <= 2 and b >= 5) and (a, b) != (5, 7)]
+    pairs = [
+        (a, b)
+        for a in range(8)
+        for b in range(a + 2, 8)
+        if not (a <= 2 and b >= 5) and (a, b) != (5, 7)
+    ]
     assert len(pairs) == 11
     for q in rng.uniform(arm.q_low, arm.q_high, (300, 7)):
         frames = link_frames(q)
         points = {}
         for capsule in CAPSULES:
             along = np.linspace(capsule.start, capsule.end, 5) @ frames[capsule.link, :3, :3].T
-            points.setdefault(capsule.link, []).append((along + frames[capsule.link, :3, 3], capsule.radius))
+            points.setdefault(capsule.link, []).append(
+                (along + frames[capsule.link, :3, 3], capsule.radius)
+            )
         for a, b in pairs:
             for first, r in points[a]:
                 for second, s in points[b]:
@@ -66,7 +89,9 @@ def test_pairs_that_are_left_out_never_come_near_inside_the_limits(arm):
 
 
 def test_clearance_is_what_the_capsules_surfaces_say():
-    """Points on the hand's and forearm's surfaces are nowhere nearer to base, shoulder and upper arm."""
+    """Points on the hand's and forearm's surfaces are nowhere nearer to base, shoulder and upper
+    arm.
+    """
     rng = np.random.default_rng(1)
     still = [c for c in CAPSULES if c.link <= 2]
     for q in rng.uniform(FR3.q_low, FR3.q_high, (40, 7)):
@@ -77,10 +102,15 @@ def test_clearance_is_what_the_capsules_surfaces_say():
             assert measured[i, -1] == pytest.approx(line[:, 2].min() - capsule.radius, abs=1e-9)
             for k, other in enumerate(still):
                 T = frames[other.link]
-                start, along = T[:3, :3] @ other.start + T[:3, 3], T[:3, :3] @ np.subtract(other.end, other.start)
+                start, along = (
+                    T[:3, :3] @ other.start + T[:3, 3],
+                    T[:3, :3] @ np.subtract(other.end, other.start),
+                )
                 share = np.clip((line - start) @ along / (along @ along), 0, 1)
                 gap = np.linalg.norm(line - start - share[:, None] * along, axis=1).min()
-                assert measured[i, k] == pytest.approx(gap - capsule.radius - other.radius, abs=2e-4)
+                assert measured[i, k] == pytest.approx(
+                    gap - capsule.radius - other.radius, abs=2e-4
+                )
 
 
 def test_no_distance_changes_faster_than_the_reach_says():
@@ -89,7 +119,8 @@ def test_no_distance_changes_faster_than_the_reach_says():
     step = rng.normal(size=q.shape) * 0.02 * (rng.random(q.shape) < 0.4)
     change = np.abs(clearance(q + step) - clearance(q))
     assert np.all(change <= np.einsum("ikj,sj->sik", _REACH, np.abs(step)) + 1e-12)
-    assert (change / np.maximum(np.einsum("ikj,sj->sik", _REACH, np.abs(step)), 1e-9)).max() > 0.5  # and is no fantasy
+    # and is no fantasy
+    assert (change / np.maximum(np.einsum("ikj,sj->sik", _REACH, np.abs(step)), 1e-9)).max() > 0.5
 
 
 def test_what_the_watch_lets_through_is_clear_and_most_is_not_measured():

@@ -63,7 +63,8 @@ def test_no_torque_is_asked_of_a_joint_that_it_does_not_bear():
 def test_the_trajectory_controller_goes_on_from_the_state_it_wished_to_be_in():
     parameters = CONTROLLERS[process_list.CONTROLLERS["jtc"]]["ros__parameters"]
     assert parameters["interpolate_from_desired_state"] is True
-    assert all(set(gains) == {"p", "d"} for gains in parameters["gains"].values())  # i_clamp: deprecated
+    # i_clamp: deprecated
+    assert all(set(gains) == {"p", "d"} for gains in parameters["gains"].values())
 
 
 def test_states_come_as_often_as_the_gate_can_read_them():
@@ -74,24 +75,35 @@ def test_states_come_as_often_as_the_gate_can_read_them():
 
 
 def test_the_gate_shares_no_memory_and_finds_the_others_as_they_find_each_other():
-    """A process killed while it holds a lock in shared memory stops all others that share it for a second."""
+    """A process killed while it holds a lock in shared memory stops all others that share it for a
+    second.
+    """
     (gate,) = (node for node in process_list.graph(policy="expert") if node.name == "gate")
     own, others = (
-        ET.parse(e["FASTRTPS_DEFAULT_PROFILES_FILE"]).getroot() for e in (gate.environment, process_list.environment())
+        ET.parse(e["FASTRTPS_DEFAULT_PROFILES_FILE"]).getroot()
+        for e in (gate.environment, process_list.environment())
     )
 
     def texts(root, tag):
         return [element.text for element in root.iter() if element.tag.endswith("}" + tag)]
 
     assert texts(own, "type") == ["UDPv4"] and set(texts(others, "type")) == {"SHM", "UDPv4"}
-    assert texts(own, "useBuiltinTransports") == ["false"] and texts(own, "address") == ["127.0.0.1"]
-    assert gate.environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "SUBNET"  # LOCALHOST would add shared memory again
-    found = [[ET.tostring(e) for e in root.iter() if e.tag.endswith("}discovery_config")] for root in (own, others)]
+    assert texts(own, "useBuiltinTransports") == ["false"] and texts(own, "address") == [
+        "127.0.0.1"
+    ]
+    # LOCALHOST would add shared memory again
+    assert gate.environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "SUBNET"
+    found = [
+        [ET.tostring(e) for e in root.iter() if e.tag.endswith("}discovery_config")]
+        for root in (own, others)
+    ]
     assert found[0] == found[1] != []
 
 
 def test_the_drivers_take_the_graphs_arguments():
-    """bringup.launch.py includes drivers.launch.py in its own scope, so the same word must mean the same."""
+    """bringup.launch.py includes drivers.launch.py in its own scope, so the same word must mean the
+    same.
+    """
     assert set(constant("drivers.launch.py", "ARGUMENTS")) <= set(arguments.defaults())
     assert set(constant("drivers.launch.py", "OWN")) | {"start_drivers"} == set(arguments.DRIVERS)
     assert not set(arguments.DRIVERS) & set(arguments.defaults())
@@ -100,12 +112,19 @@ def test_the_drivers_take_the_graphs_arguments():
 def test_drivers_and_graph_run_with_the_same_middleware():
     """Without it 40 % of large images were lost on the way from the driver to us."""
     for file in ("bringup.launch.py", "drivers.launch.py"):
-        assert "SetEnvironmentVariable(name, value) for name, value in gwm_graph.environment()" in text_of(file)
+        assert (
+            "SetEnvironmentVariable(name, value) for name, value in gwm_graph.environment()"
+            in text_of(file)
+        )
 
 
 def test_the_cameras_clocks_are_held_to_the_hosts():
-    calls = [n for n in ast.walk(ast.parse(text_of("drivers.launch.py"))) if isinstance(n, ast.Dict)]
-    given = {k.value: v for d in calls for k, v in zip(d.keys, d.values) if isinstance(k, ast.Constant)}
+    calls = [
+        n for n in ast.walk(ast.parse(text_of("drivers.launch.py"))) if isinstance(n, ast.Dict)
+    ]
+    given = {
+        k.value: v for d in calls for k, v in zip(d.keys, d.values) if isinstance(k, ast.Constant)
+    }
     clocks = [name for name in given if name.endswith("global_time_enabled")]
     assert sorted(clocks) == ["depth_module.global_time_enabled", "rgb_camera.global_time_enabled"]
     assert all(given[name].value is True for name in clocks)
@@ -113,19 +132,22 @@ def test_the_cameras_clocks_are_held_to_the_hosts():
 
 @pytest.mark.parametrize("file", sorted(p.name for p in (ROOT / "launch").glob("*.launch.py")))
 def test_launch_files_need_no_more_than_ros_own_python_has(file):
-    """It has neither scipy nor fast_simplification: what needs them runs in a process of the environment."""
+    """It has neither scipy nor fast_simplification: what needs them runs in a process of the
+    environment.
+    """
     code = (
-        f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'ros2_ws/src/gwm')!r}]\n"
-        f"import ast; tree = ast.parse(open({str(ROOT / 'launch' / file)!r}).read())\n"
-        "for node in ast.walk(tree):\n"
-        "    name = getattr(node, 'module', '') or (node.names[0].name if isinstance(node, ast.Import) else '')\n"
-        "    if name.partition('.')[0] in ('gwm', 'gwm_core'):\n"
-        "        exec(compile(ast.Module([node], []), 'launch', 'exec'))\n"
-        "from gwm import arguments, graph\n"
-        "graph.graph(**arguments.parse(['policy:=expert']))\n"
-        "print('gwm.graph.arguments' in sys.modules, 'numpy' in sys.modules)"
+        f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'ros2_ws/src/gwm')!r}]\nimport"
+        f" ast; tree = ast.parse(open({str(ROOT / 'launch' / file)!r}).read())\nfor node in"
+        " ast.walk(tree):\n    name = getattr(node, 'module', '') or (node.names[0].name if"
+        " isinstance(node, ast.Import) else '')\n    if name.partition('.')[0] in ('gwm',"
+        " 'gwm_core'):\n        exec(compile(ast.Module([node], []), 'launch', 'exec'))\nfrom gwm"
+        " import arguments,"
+        " graph\ngraph.graph(**arguments.parse(['policy:=expert']))\nprint('gwm.graph.arguments'"
+        " in sys.modules, 'numpy' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-S", "-I", "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-S", "-I", "-c", code], capture_output=True, text=True, check=False
+    )
     assert done.stdout.split() == ["True", "False"], done.stderr
 
 
@@ -133,14 +155,19 @@ def test_launch_files_need_no_more_than_ros_own_python_has(file):
 def test_launch_files_parse_and_describe_themselves(file):
     tree = ast.parse((ROOT / "launch" / file).read_text())
     assert ast.get_docstring(tree)
-    assert any(isinstance(n, ast.FunctionDef) and n.name == "generate_launch_description" for n in tree.body)
+    assert any(
+        isinstance(n, ast.FunctionDef) and n.name == "generate_launch_description"
+        for n in tree.body
+    )
 
 
 def test_nothing_of_ours_expands_a_robot_description():
     """xacro can read files and compute: it is run by ros2 launch alone, on our own file."""
     for path in [*(ROOT / "gwm_core").rglob("*.py"), *(ROOT / "ros2_ws/src/gwm/gwm").rglob("*.py")]:
         assert "import xacro" not in path.read_text(), path
-    assert (ROOT / "launch/drivers.launch.py").read_text().count('share("urdf/fr3.urdf.xacro")') == 1
+    assert (ROOT / "launch/drivers.launch.py").read_text().count(
+        'share("urdf/fr3.urdf.xacro")'
+    ) == 1
 
 
 def test_each_mode_has_its_planners_and_one_way_to_the_gate():
@@ -150,7 +177,10 @@ def test_each_mode_has_its_planners_and_one_way_to_the_gate():
     assert list(planners("policy")) == ["policy"] and not planners("policy")["policy"].remaps
     assert list(planners("teleop")) == ["teleop"]
     shared = planners("shared")
-    assert shared["policy"].remaps == {topics.CHUNK: topics.PROPOSAL, topics.ALIVE: topics.PROPOSAL_ALIVE}
+    assert shared["policy"].remaps == {
+        topics.CHUNK: topics.PROPOSAL,
+        topics.ALIVE: topics.PROPOSAL_ALIVE,
+    }
     assert f"{topics.CHUNK}:={topics.PROPOSAL}" in process_list.command(shared["policy"])
     assert shared["teleop"].parameters["shared"] is True
 
@@ -169,7 +199,10 @@ def test_each_mode_has_its_planners_and_one_way_to_the_gate():
         ({"task": "pick"}, "was not trained on task 'pick': valid are lift, pick_place, stack"),
         ({"shadow": True, "supervision": "watch"}, "shadow and watch are asked for at once"),
         ({"shadow": True, "hold_to_run": True}, "shadow and hold_to_run are asked for at once"),
-        ({"supervision": "watch", "mode": "teleop"}, "watch holds when .* mode:=teleop has no policy"),
+        (
+            {"supervision": "watch", "mode": "teleop"},
+            "watch holds when .* mode:=teleop has no policy",
+        ),
         ({"supervision": "watch", "policy": "expert"}, "policy:=expert has no world model"),
         ({"supervision": "watch", "imagination": False}, "imagination:=false turns that off"),
     ],
@@ -216,11 +249,16 @@ def test_the_tasks_of_a_policy_are_its_own(tmp_path):
 def test_only_what_moves_the_arm_is_essential():
     def essential(**values):
         nodes = process_list.graph(**values)
-        assert not any(hasattr(node, "respawn") for node in nodes)  # nothing else decides who comes back
+        # nothing else decides who comes back
+        assert not any(hasattr(node, "respawn") for node in nodes)
         return {node.name for node in nodes if node.essential}
 
     assert essential() == essential(mode="shared") == essential(policy="expert") == {"sim", "gate"}
-    assert essential(robot="fr3", start_cameras=True) == essential(robot="fr3", mode="teleop") == {"gate"}
+    assert (
+        essential(robot="fr3", start_cameras=True)
+        == essential(robot="fr3", mode="teleop")
+        == {"gate"}
+    )
 
 
 def test_the_doctor_finds_a_cameras_topics_whatever_slash_its_prefix_has(tmp_path):
@@ -230,8 +268,13 @@ def test_the_doctor_finds_a_cameras_topics_whatever_slash_its_prefix_has(tmp_pat
     from gwm_core.site import load_site
 
     example = (ROOT / "launch/site.example.yaml").read_text()
-    (tmp_path / "site.yaml").write_text(example.replace("prefix: camera/front", "prefix: /camera/front"))
-    published = {topics.STATUS, *(make("camera/front") for make in (topics.color, topics.depth, topics.info))}
+    (tmp_path / "site.yaml").write_text(
+        example.replace("prefix: camera/front", "prefix: /camera/front")
+    )
+    published = {
+        topics.STATUS,
+        *(make("camera/front") for make in (topics.color, topics.depth, topics.info)),
+    }
     files = tmp_path / "site.yaml", ROOT / "launch/site.example.yaml"
     (slash,), (plain,) = (_topics(published, set(), load_site(file)) for file in files)
     assert slash == plain and "camera/front" not in slash.remedy and "camera/wrist" in slash.remedy
@@ -249,10 +292,18 @@ def test_the_doctor_names_what_is_missing_and_who_would_bring_it():
     ours = {topics.STATUS, topics.CHUNK, topics.COMMAND, topics.TARGET_JOINT}
     (check,) = _topics(ours, {topics.TARGET_JOINT}, site)
     assert check.level == LIMITED
-    for words in (topics.JOINT_STATES, "start franka_ros2", topics.GRIPPER_STATES, "align_depth", "camera/front/color"):
+    for words in (
+        topics.JOINT_STATES,
+        "start franka_ros2",
+        topics.GRIPPER_STATES,
+        "align_depth",
+        "camera/front/color",
+    ):
         assert words in check.remedy
     drivers = {topics.JOINT_STATES, topics.GRIPPER_STATES} | {
-        make(camera.prefix) for camera in site.cameras.values() for make in (topics.color, topics.depth, topics.info)
+        make(camera.prefix)
+        for camera in site.cameras.values()
+        for make in (topics.color, topics.depth, topics.info)
     }
     (check,) = _topics(ours | drivers, {topics.TARGET_JOINT}, site)
     assert check.level == OK and check.remedy == ""

@@ -1,4 +1,6 @@
-"""What is only a cache costs time when it is lost, damaged or cannot be written, and nothing else."""
+"""What is only a cache costs time when it is lost, damaged or cannot be written, and nothing
+else.
+"""
 
 import os
 import subprocess
@@ -24,7 +26,13 @@ print(len(lift_frame(Frame("front", 1, color, depth, K, T))))
 def lifted(cache, before=""):
     """What the process says that lifts a frame, with numba's cache in a folder."""
     env = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
-    done = subprocess.run([sys.executable, "-c", before + LIFTED], env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", before + LIFTED],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return done.stdout.strip() or done.stderr
 
 
@@ -39,14 +47,17 @@ def cut(content):
 @pytest.mark.parametrize("ending", ["nbi", "nbc"])
 @pytest.mark.parametrize("change", [emptied, cut])
 def test_a_damaged_cache_of_numba_is_compiled_anew(tmp_path, ending, change):
-    """A power loss leaves such files, and every process that lifts then ended with EOFError: numba #10434."""
+    """A power loss leaves such files, and every process that lifts then ended with EOFError: numba
+    #10434.
+    """
     wanted = lifted(tmp_path)
     files = {path: path.stat().st_size for path in tmp_path.rglob(f"*.{ending}")}
     assert int(wanted) > 100 and len(files) >= 3
     for path in files:
         path.write_bytes(change(path.read_bytes()))
     assert lifted(tmp_path) == wanted
-    assert {path: path.stat().st_size for path in tmp_path.rglob(f"*.{ending}")} == files  # made whole again
+    # made whole again
+    assert {path: path.stat().st_size for path in tmp_path.rglob(f"*.{ending}")} == files
 
 
 FULL = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))\n"
@@ -55,14 +66,18 @@ FULL = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
 def test_a_full_disk_and_a_folder_that_cannot_be_made_keep_numba_from_nothing(tmp_path):
     assert int(lifted(tmp_path / "full", FULL)) > 100
     (tmp_path / "file").touch()
-    nowhere = "from numba.core import caching\ncaching.CompileResultCacheImpl._locator_classes = []\n"
+    nowhere = (
+        "from numba.core import caching\ncaching.CompileResultCacheImpl._locator_classes = []\n"
+    )
     assert int(lifted(tmp_path / "none", nowhere)) > 100
 
 
 @pytest.mark.skipif(native.load() is None, reason="no compiler")
 @pytest.mark.parametrize("change", [emptied, cut])
 def test_kernels_that_were_cut_are_compiled_anew(tmp_path, monkeypatch, change):
-    """Empty they left numba's at work for ever; cut in the middle, loading them killed the process."""
+    """Empty they left numba's at work for ever; cut in the middle, loading them killed the
+    process.
+    """
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert native.load.__wrapped__() is not None
     (path,) = tmp_path.rglob("*.so")
@@ -71,13 +86,22 @@ def test_kernels_that_were_cut_are_compiled_anew(tmp_path, monkeypatch, change):
     path.write_bytes(change(content))
     path.chmod(0o700)
     done = subprocess.run(
-        [sys.executable, "-c", "from gwm_core.render import native\nprint(native.load() is not None)"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            "from gwm_core.render import native\nprint(native.load() is not None)",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.stdout == "True\n" and path.stat().st_size == len(content)
 
 
 def test_a_cache_of_graphs_that_cannot_be_written_says_what_to_do(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nothing")
-    with pytest.raises(InputError, match=r"cannot write /proc/nothing/.*: .* name another place with XDG_CACHE_HOME"):
+    with pytest.raises(
+        InputError,
+        match=r"cannot write /proc/nothing/.*: .* name another place with XDG_CACHE_HOME",
+    ):
         cached("graph", "graph.onnx", {"made": "here"}, lambda path: None)

@@ -1,4 +1,6 @@
-"""Calibration on rendered boards (blur, noise) and the checks of a camera's place against known errors."""
+"""Calibration on rendered boards (blur, noise) and the checks of a camera's place against known
+errors.
+"""
 
 import json
 from types import SimpleNamespace
@@ -46,7 +48,9 @@ def case(request):
     moving = request.param
     X, Z, taken = views(moving, 3)
     seen = find_board(taken, K, BOARD)
-    return SimpleNamespace(moving=moving, X=X, Z=Z, views=taken, seen=seen, found=calibrate(seen, K, moving))
+    return SimpleNamespace(
+        moving=moving, X=X, Z=Z, views=taken, seen=seen, found=calibrate(seen, K, moving)
+    )
 
 
 def test_corners_and_pose_of_one_view_are_unbiased():
@@ -78,7 +82,9 @@ def test_calibration_reaches_a_millimetre_and_a_tenth_of_a_degree(moving, seed):
 @pytest.mark.parametrize("moved", [0.001, 0.004])
 def test_a_view_in_which_the_arm_was_elsewhere_is_named_and_a_little_is_borne(case, moved):
     wrong = list(case.seen)
-    wrong[4] = wrong[4]._replace(view=CalibrationView("moved.png", wrong[4].view.color, wrong[4].view.q + moved))
+    wrong[4] = wrong[4]._replace(
+        view=CalibrationView("moved.png", wrong[4].view.color, wrong[4].view.q + moved)
+    )
     if moved == 0.004:
         with pytest.raises(InputError, match=r"disagree by .* most in moved.png"):
             calibrate(wrong, K, case.moving)
@@ -116,7 +122,9 @@ def test_another_board_is_not_seen_and_the_one_that_is_there_is_named(case, spec
 
 @pytest.mark.parametrize("spec", ["8x6:0.035:0.024:DICT_4X4_50", "5x4:0.04:0.03:DICT_5X5_1000"])
 def test_a_board_of_the_older_pattern_is_found_and_calibrates(spec):
-    """OpenCV before 4.6 and calib.io begin with a marker where later versions begin with a black square."""
+    """OpenCV before 4.6 and calib.io begin with a marker where later versions begin with a black
+    square.
+    """
     printed = Board.parse(spec)
     printed._opencv.setLegacyPattern(True)
     X, _, taken = views(True, 3, count=10, board=printed)
@@ -126,10 +134,17 @@ def test_a_board_of_the_older_pattern_is_found_and_calibrates(spec):
 
 
 def test_views_of_few_postures_are_not_many(case):
-    """Their errors are shared: 12 views of 3 postures were called certain to 0.08 mm and 1 mm off."""
+    """Their errors are shared: 12 views of 3 postures were called certain to 0.08 mm and 1 mm
+    off.
+    """
     rng = np.random.default_rng(0)
     again = [case.seen[k % 3] for k in range(12)]
-    again = [s._replace(view=CalibrationView(s.view.name, s.view.color, s.view.q + rng.uniform(-1e-3, 1e-3, 7))) for s in again]
+    again = [
+        s._replace(
+            view=CalibrationView(s.view.name, s.view.color, s.view.q + rng.uniform(-1e-3, 1e-3, 7))
+        )
+        for s in again
+    ]
     with pytest.raises(InputError, match="12 views of 3 postures: 8 different ones"):
         calibrate(again, K, case.moving)
 
@@ -142,8 +157,13 @@ def test_a_view_taken_again_and_again_makes_nothing_more_certain(case):
 
 def test_joints_in_a_wrong_order_are_not_blamed_on_the_board(case):
     order = [0, 2, 1, 3, 4, 5, 6]
-    wrong = [s._replace(view=CalibrationView(s.view.name, s.view.color, s.view.q[order])) for s in case.seen]
-    with pytest.raises(InputError, match=r"no place of camera and board explains the views.*joints.*order"):
+    wrong = [
+        s._replace(view=CalibrationView(s.view.name, s.view.color, s.view.q[order]))
+        for s in case.seen
+    ]
+    with pytest.raises(
+        InputError, match=r"no place of camera and board explains the views.*joints.*order"
+    ):
         calibrate(wrong, K, case.moving)
 
 
@@ -153,7 +173,10 @@ def test_a_matrix_of_another_resolution_is_named(case):
 
 
 def test_images_that_are_too_small_are_named(case):
-    small = [CalibrationView(v.name, cv2.resize(v.color, (212, 159), interpolation=cv2.INTER_AREA), v.q) for v in case.views]
+    small = [
+        CalibrationView(v.name, cv2.resize(v.color, (212, 159), interpolation=cv2.INTER_AREA), v.q)
+        for v in case.views
+    ]
     with pytest.raises(InputError, match=r"markers are . pixels wide"):
         find_board(small, np.diag([212 / 640, 159 / 480, 1]) @ K, BOARD)
 
@@ -162,20 +185,29 @@ def bent(image, lens):
     """The image (HEIGHT, WIDTH, 3) as a distorting lens would show it."""
     v, u = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
     whole = K - np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
-    at = cv2.undistortPoints(np.stack([u.ravel(), v.ravel()], -1)[:, None], whole, np.array(lens), P=whole)[:, 0]
+    at = cv2.undistortPoints(
+        np.stack([u.ravel(), v.ravel()], -1)[:, None], whole, np.array(lens), P=whole
+    )[:, 0]
     at = at.reshape(HEIGHT, WIDTH, 2)
-    return cv2.remap(image, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.remap(
+        image, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
 
 
-@pytest.mark.parametrize("lens", [[-0.0565, 0.0682, 0.0004, 0.0007, -0.0218], [0.08, -0.18, 0.0, 0.0, 0.0]])
+@pytest.mark.parametrize(
+    "lens", [[-0.0565, 0.0682, 0.0004, 0.0007, -0.0218], [0.08, -0.18, 0.0, 0.0, 0.0]]
+)
 def test_a_distorted_image_is_called_distorted(case, lens):
     """A RealSense D455's colour camera, and a web camera's."""
-    seen = find_board([CalibrationView(v.name, bent(v.color, lens), v.q) for v in case.views], K, BOARD)
+    seen = find_board(
+        [CalibrationView(v.name, bent(v.color, lens), v.q) for v in case.views], K, BOARD
+    )
     assert "images are distorted" in check_intrinsics(seen, K).warning
 
 
 @pytest.mark.parametrize(
-    ("spec", "said"), [("7x5:0.03:0.0225:DICT_4X4_50", r"\+33"), ("7x5:0.0404:0.0303:DICT_4X4_50", r"-(0\.9|1\.0)")]
+    ("spec", "said"),
+    [("7x5:0.03:0.0225:DICT_4X4_50", r"\+33"), ("7x5:0.0404:0.0303:DICT_4X4_50", r"-(0\.9|1\.0)")],
 )
 def test_a_board_printed_in_another_size_is_refused_with_its_size(case, spec, said):
     with pytest.raises(InputError, match=rf"seem to be {said}.* % off"):
@@ -183,7 +215,9 @@ def test_a_board_printed_in_another_size_is_refused_with_its_size(case, spec, sa
 
 
 def test_the_wrong_mount_is_refused(case):
-    with pytest.raises(InputError, match=r"no place of camera and board explains.*--mount|disagree.*--mount"):
+    with pytest.raises(
+        InputError, match=r"no place of camera and board explains.*--mount|disagree.*--mount"
+    ):
         calibrate(case.seen, K, not case.moving)
 
 
@@ -193,9 +227,17 @@ def test_intrinsics_of_another_resolution_are_warned_of(case):
 
 
 @pytest.mark.parametrize(
-    "text", ["7x5", "7x5:0.04:0.03:DICT_9X9", "7x5:0.03:0.04:DICT_4X4_50", "2x5:0.04:0.03:DICT_4X4_50",
-             "20x20:0.01:0.006:DICT_4X4_50", "7x5:nan:0.03:DICT_4X4_50", "7x5:0.04:0.03:CORNER_REFINE_NONE"]
-)  # fmt: skip
+    "text",
+    [
+        "7x5",
+        "7x5:0.04:0.03:DICT_9X9",
+        "7x5:0.03:0.04:DICT_4X4_50",
+        "2x5:0.04:0.03:DICT_4X4_50",
+        "20x20:0.01:0.006:DICT_4X4_50",
+        "7x5:nan:0.03:DICT_4X4_50",
+        "7x5:0.04:0.03:CORNER_REFINE_NONE",
+    ],
+)
 def test_boards_that_cannot_be_are_refused(text):
     with pytest.raises(InputError, match="board"):
         Board.parse(text)
@@ -228,7 +270,9 @@ def board_verdicts(case, size, count, seed=0):
             yield None
 
 
-@pytest.mark.parametrize(("size", "accepted"), [(GOOD, True), (TURNED, False), (SHIFTED, False), ((5.0, 30.0), False)])
+@pytest.mark.parametrize(
+    ("size", "accepted"), [(GOOD, True), (TURNED, False), (SHIFTED, False), ((5.0, 30.0), False)]
+)
 def test_the_check_by_a_board(case, size, accepted):
     verdicts = list(board_verdicts(case, size, 72))
     assert (not accepted) not in verdicts and verdicts.count(accepted) >= 50
@@ -247,7 +291,10 @@ def body_views(simulator, rig, seed, count):
         simulator.teleport(solve(to_rows(T[None], 0.08), HOME_Q)[0])
         for image in rig(simulator.snapshot()):
             depth = image.depth_mm * np.float32(1e-3)
-            yield CalibrationView("v", image.color, simulator.q, depth, simulator.width), rig.T_base_camera[image.camera]
+            yield (
+                CalibrationView("v", image.color, simulator.q, depth, simulator.width),
+                rig.T_base_camera[image.camera],
+            )
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +312,9 @@ def over_the_table(simulator, rig):
 
 
 def body_verdicts(views, rig, size, seed):
-    """As ``board_verdicts``, of pairs from ``body_views``; ``size`` makes an error from a generator."""
+    """As ``board_verdicts``, of pairs from ``body_views``; ``size`` makes an error from a
+    generator.
+    """
     from gwm_core.calibration.check_by_arm import check_body
 
     rng = np.random.default_rng(seed)
@@ -285,10 +334,14 @@ def test_the_check_by_the_arms_body(simulator, rig, size, accepted):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "accepted"),
-    [(lambda rng: (GOOD, rng.uniform(0, GOOD))[rng.integers(2)], True),
-     (lambda rng: (TURNED, SHIFTED, rng.uniform((2, 0), (6, 40)))[rng.integers(3)], False)],
-)  # fmt: skip
-def test_fifty_good_places_are_accepted_and_fifty_bad_ones_refused_by_the_body(over_the_table, rig, size, accepted):
+    [
+        (lambda rng: (GOOD, rng.uniform(0, GOOD))[rng.integers(2)], True),
+        (lambda rng: (TURNED, SHIFTED, rng.uniform((2, 0), (6, 40)))[rng.integers(3)], False),
+    ],
+)
+def test_fifty_good_places_are_accepted_and_fifty_bad_ones_refused_by_the_body(
+    over_the_table, rig, size, accepted
+):
     verdicts = list(body_verdicts(over_the_table, rig, size, 11))
     assert (not accepted) not in verdicts and verdicts.count(accepted) >= (50 if accepted else 40)
 
@@ -311,7 +364,9 @@ def test_a_view_that_shows_too_little_of_the_arm_is_not_judged(simulator, rig):
     with pytest.raises(InputError, match=r"cannot judge.*bring the hand"):
         check_body(view, rig.K, rig.T_base_camera["front"])
     with pytest.raises(InputError, match="no depth"):
-        check_body(CalibrationView("v", front.color, simulator.q), rig.K, rig.T_base_camera["front"])
+        check_body(
+            CalibrationView("v", front.color, simulator.q), rig.K, rig.T_base_camera["front"]
+        )
 
 
 def test_an_arm_that_moved_just_before_the_image_is_not_at_rest():
@@ -333,7 +388,8 @@ def run(*words):
 @pytest.fixture
 def folder(tmp_path, case):
     fit = [s for s in case.seen if len(s.corners.points) == 24]
-    for s in sorted(fit, key=lambda s: s.T_camera_board[2, 2])[:10]:  # the most slanted, which can judge, first
+    # the most slanted, which can judge, first
+    for s in sorted(fit, key=lambda s: s.T_camera_board[2, 2])[:10]:
         add_view(tmp_path / "views", K, s.view)
     return tmp_path / "views"
 
@@ -356,32 +412,60 @@ def test_the_verb_writes_place_and_residuals_into_the_site_file_and_the_check_ac
         ("--camera", "front", "--site", str(tmp_path / "site.yaml"), "--views", str(folder)),
     )
     site.write_text(SITE)
-    assert run(*words, "--mount", "hand" if case.moving else "base", "--json", str(tmp_path / "out.json")) == 0
+    assert (
+        run(
+            *words,
+            "--mount",
+            "hand" if case.moving else "base",
+            "--json",
+            str(tmp_path / "out.json"),
+        )
+        == 0
+    )
     text = site.read_text()
     assert "# our lab" in text and "# the good one" in text and "serial: '0123'" in text
     camera = load_site(site).cameras["front"]
     mm, deg = difference(case.X, camera.T)
     assert (
-        mm < 1.0 and deg < 0.1 and camera.moving == case.moving and load_site(site).workspace.low == (0.3, -0.3, 0.01)
+        mm < 1.0
+        and deg < 0.1
+        and camera.moving == case.moving
+        and load_site(site).workspace.low == (0.3, -0.3, 0.01)
     )
     figures = json.loads((tmp_path / "out.json").read_text())
     assert camera.calibrated.items() <= figures.items() and camera.calibrated["views"] == 10
-    assert Camera.from_dict(json.loads(json.dumps(camera.to_dict()))).calibrated == camera.calibrated
+    assert (
+        Camera.from_dict(json.loads(json.dumps(camera.to_dict()))).calibrated == camera.calibrated
+    )
     (backup,) = tmp_path.glob("site.yaml.bak-*")
     assert backup.read_text() == SITE and (folder / "calibration.png").stat().st_size > 10_000
     assert run(*words, "--check", "--board-pose", "stored") == 0
-    write_camera(site, "front", Camera("camera/front", off(camera.T, TURNED, np.random.default_rng(0)), case.moving,
-                                       calibrated=camera.calibrated), "later")  # fmt: skip
+    write_camera(
+        site,
+        "front",
+        Camera(
+            "camera/front",
+            off(camera.T, TURNED, np.random.default_rng(0)),
+            case.moving,
+            calibrated=camera.calibrated,
+        ),
+        "later",
+    )
     assert run(*words, "--check", "--board-pose", "stored") == 1
     assert "REFUSED" in capsys.readouterr().out
 
 
-def test_a_site_file_is_made_where_there_is_none_and_never_in_an_installed_package(folder, case, tmp_path, monkeypatch):
+def test_a_site_file_is_made_where_there_is_none_and_never_in_an_installed_package(
+    folder, case, tmp_path, monkeypatch
+):
     words = "--camera", "new", "--mount", "hand" if case.moving else "base", "--views", str(folder)
     assert run(*words, "--site", str(tmp_path / "lab" / "site.yaml"), "--prefix", "cam/x") == 0
     assert load_site(tmp_path / "lab" / "site.yaml").cameras["new"].prefix == "cam/x"
     monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path / "install"))
-    for place in (tmp_path / "install/share/gwm/site.yaml", tmp_path / "lib/site-packages/gwm/site.yaml"):
+    for place in (
+        tmp_path / "install/share/gwm/site.yaml",
+        tmp_path / "lib/site-packages/gwm/site.yaml",
+    ):
         with pytest.raises(InputError, match="installed package"):
             run(*words, "--site", str(place))
         assert not place.exists()
@@ -389,8 +473,13 @@ def test_a_site_file_is_made_where_there_is_none_and_never_in_an_installed_packa
 
 def test_a_site_file_that_would_not_load_is_left_as_it_was(tmp_path):
     path = tmp_path / "site.yaml"
-    for text in ("cameras: [1, 2]\n", "cameras: {a: 3}\n", "a: {b\n", "cameras: {front: {prefix: x}}\nextra: 1\n",
-                 "cameras: {}\ncameras: {}\n"):  # fmt: skip
+    for text in (
+        "cameras: [1, 2]\n",
+        "cameras: {a: 3}\n",
+        "a: {b\n",
+        "cameras: {front: {prefix: x}}\nextra: 1\n",
+        "cameras: {}\ncameras: {}\n",
+    ):
         path.write_text(text)
         with pytest.raises(InputError, match=r"^[^\n]*$"):
             write_camera(path, "a", simulation_site().cameras["front"], "now")
@@ -424,7 +513,11 @@ def change(folder, edit):
 )
 def test_damaged_views_are_one_clear_line(tmp_path, edit, named):
     for k in range(2):
-        add_view(tmp_path / "v", K, CalibrationView(f"{k:02d}.png", np.zeros((HEIGHT, WIDTH, 3), np.uint8), HOME_Q))
+        add_view(
+            tmp_path / "v",
+            K,
+            CalibrationView(f"{k:02d}.png", np.zeros((HEIGHT, WIDTH, 3), np.uint8), HOME_Q),
+        )
     change(tmp_path / "v", edit)
     with pytest.raises(InputError, match=named) as error:
         read_views(tmp_path / "v")
@@ -433,7 +526,10 @@ def test_damaged_views_are_one_clear_line(tmp_path, edit, named):
 
 def test_views_come_back_as_they_were_saved(tmp_path):
     rng = np.random.default_rng(0)
-    color, depth = rng.integers(0, 255, (48, 64, 3), np.uint8), rng.integers(0, 3000, (48, 64)) * np.float32(1e-3)
+    color, depth = (
+        rng.integers(0, 255, (48, 64, 3), np.uint8),
+        rng.integers(0, 3000, (48, 64)) * np.float32(1e-3),
+    )
     add_view(tmp_path, K, CalibrationView("00.png", color, HOME_Q, depth, 0.04))
     matrix, (view,) = read_views(tmp_path)
     np.testing.assert_array_equal(view.color, color)
@@ -453,7 +549,10 @@ def test_views_come_back_as_they_were_saved(tmp_path):
         (["--camera", "a", "--mount", "base", "--views", "/nowhere"], "cannot read"),
         (["--camera", "a", "--mount", "base", "--board-pose", "stored"], "--check"),
         (["--camera", "a", "--check", "--site", "/nowhere"], "cannot read site file"),
-        (["--camera", "a", "--board", "7x5:40:30:DICT_4X4_50"], "in metres: 7x5:0.04:0.03:DICT_4X4_50"),
+        (
+            ["--camera", "a", "--board", "7x5:40:30:DICT_4X4_50"],
+            "in metres: 7x5:0.04:0.03:DICT_4X4_50",
+        ),
         (["--camera", "a", "--board", "7x5:0.04:0.03:4X4_50"], "valid are .*DICT_4X4_50"),
         (["--print-board", "/nowhere/b.png"], "cannot write"),
         (["--print-board", "b.pdf"], ".png"),
@@ -468,10 +567,16 @@ def test_bad_words_are_refused(words, named, tmp_path, monkeypatch):
 def test_board_poses(folder, case, tmp_path):
     site = tmp_path / "s.yaml"
     truth = case.X if not case.moving else simulation_site().cameras["front"].T
-    site.write_text(yaml.safe_dump({"cameras": {"front": Camera("x", truth, case.moving).to_dict()}}))
+    site.write_text(
+        yaml.safe_dump({"cameras": {"front": Camera("x", truth, case.moving).to_dict()}})
+    )
     words = "--check", "--camera", "front", "--site", str(site), "--views", str(folder)
-    for pose, named in (("stored", "no calibration with a board"), ("1,2,3", "neither"), ("a,b,c,d,e,f", "neither"),
-                        ("nan,0,0,0,0,0", "neither")):  # fmt: skip
+    for pose, named in (
+        ("stored", "no calibration with a board"),
+        ("1,2,3", "neither"),
+        ("a,b,c,d,e,f", "neither"),
+        ("nan,0,0,0,0,0", "neither"),
+    ):
         with pytest.raises(InputError, match=named):
             run(*words, "--board-pose", pose)
     if case.moving:
@@ -483,4 +588,6 @@ def test_board_poses(folder, case, tmp_path):
         q = read_views(folder)[1][0].q
         T = fk(q) @ case.Z
         angles = Rotation.from_matrix(T[:3, :3]).as_euler("xyz", degrees=True)
-        assert run(*words, "--board-pose=" + ",".join(f"{x:.6f}" for x in (*T[:3, 3], *angles))) == 0
+        assert (
+            run(*words, "--board-pose=" + ",".join(f"{x:.6f}" for x in (*T[:3, 3], *angles))) == 0
+        )

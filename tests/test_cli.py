@@ -7,14 +7,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gwm_core.evaluation.stats.success_rates import difference_interval, interval, mcnemar, paired_interval
+from gwm_core.evaluation.stats.success_rates import (
+    difference_interval,
+    interval,
+    mcnemar,
+    paired_interval,
+)
 
 
 def gwm(*words, cwd=None, **env):
     return subprocess.run(
-        [sys.executable, "-m", "gwm", *words], capture_output=True, text=True, cwd=cwd, check=False,
-        env={**os.environ, **env}, timeout=120,
-    )  # fmt: skip
+        [sys.executable, "-m", "gwm", *words],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        check=False,
+        env={**os.environ, **env},
+        timeout=120,
+    )
 
 
 @pytest.mark.parametrize(
@@ -35,15 +45,27 @@ def gwm(*words, cwd=None, **env):
         (["train", "policy", "--data", "x", "--out", "x", "--batch", "0"], "--batch"),
         (["train", "policy", "--data", "x", "--out", "/proc/nothing"], "cannot write"),
         (["collect", "--task", "juggle", "--out", "x"], "lift, pick_place, stack"),
-        (["collect", "--task", "lift", "--out", "/proc/nothing", "--episodes", "1"], "cannot write"),
-        (["collect", "--task", "lift", "--out", "x", "--seed", "3995", "--episodes", "9"], "0-3999 are for training"),
+        (
+            ["collect", "--task", "lift", "--out", "/proc/nothing", "--episodes", "1"],
+            "cannot write",
+        ),
+        (
+            ["collect", "--task", "lift", "--out", "x", "--seed", "3995", "--episodes", "9"],
+            "0-3999 are for training",
+        ),
         (["train", "policy", "--data", "/nowhere", "--out", "x"], "no episodes in /nowhere"),
         (["train", "policy", "--data", "x", "--out", "x", "--config", "huge"], "demo, tiny"),
         (["train", "policy", "--data", "x", "--out", "x", "--device", "tpu"], "valid are cpu"),
-        (["train", "policy", "--data", "x", "--out", "x", "--world", "/nowhere"], "no vae in /nowhere"),
+        (
+            ["train", "policy", "--data", "x", "--out", "x", "--world", "/nowhere"],
+            "no vae in /nowhere",
+        ),
         (["train", "vae", "--data", "/nowhere", "--out", "x"], "no episodes in /nowhere"),
         (["train", "vae", "--data", "x", "--out", "x", "--config", "huge"], "demo, paper, tiny"),
-        (["train", "world", "--data", "x", "--vae", "/nowhere", "--out", "x"], "no vae in /nowhere"),
+        (
+            ["train", "world", "--data", "x", "--vae", "/nowhere", "--out", "x"],
+            "no vae in /nowhere",
+        ),
         (["train", "world", "--data", "x", "--out", "x", "--ahead", "9"], "1-8"),
         (["up", "robot:=ur5"], "fr3, sim"),
         (["up", "colour:=red"], "unknown argument"),
@@ -58,14 +80,20 @@ def gwm(*words, cwd=None, **env):
         (["up", "record:=/proc/nothing"], "cannot write /proc/nothing"),
         (["up", "supervision:=watch", "imagination:=false"], "imagination:=false turns that off"),
         (["eval", "protocol", "/nowhere/p.yaml"], "No such file or directory"),
-        (["site", "check", "/nowhere"], "cannot read site file /nowhere: No such file or directory"),
+        (
+            ["site", "check", "/nowhere"],
+            "cannot read site file /nowhere: No such file or directory",
+        ),
         (["demo", "--difficulty", "mad"], "hard, nominal"),
         (["demo", "--seed", "-1"], "--seed must be 0 or more"),
         (["up", "site:=/nowhere"], "no site file"),
         (["up", "policy:=expert", "task:=juggle"], "lift, pick_place, stack"),
         (["up", "robot:=fr3", "policy:=expert"], "ground truth"),
         (["calibrate", "--camera", "front", "--mount", "roof"], "valid are base, hand"),
-        (["calibrate", "--camera", "front", "--mount", "base", "--views", "/nowhere"], "cannot read"),
+        (
+            ["calibrate", "--camera", "front", "--mount", "base", "--views", "/nowhere"],
+            "cannot read",
+        ),
         (["calibrate", "--camera", "front", "--mount", "base", "--board", "7x5"], "COLUMNSxROWS"),
         (["juggle"], "invalid choice"),
         ([], "required"),
@@ -77,13 +105,16 @@ def test_bad_input_is_one_clear_line_and_exit_2(words, named, tmp_path):
     assert named in done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("gwm:")]
     assert len(lines) == 1 and "Traceback" not in done.stderr and "[Errno" not in done.stderr
-    assert not [p for p in tmp_path.rglob("*") if p.is_file() and p.stat().st_size and p.suffix != ".log"]
+    assert not [
+        p for p in tmp_path.rglob("*") if p.is_file() and p.stat().st_size and p.suffix != ".log"
+    ]
 
 
 def test_words_are_refused_before_anything_heavy_is_imported(tmp_path):
     code = (
-        "import sys; sys.argv = ['gwm', *sys.argv[1:]]; from gwm.cli.main import main; code = main();"
-        "print(code, [m for m in ('torch', 'mujoco', 'rclpy', 'scipy') if m in sys.modules])"
+        "import sys; sys.argv = ['gwm', *sys.argv[1:]]; from gwm.cli.main import main; code ="
+        " main();print(code, [m for m in ('torch', 'mujoco', 'rclpy', 'scipy') if m in"
+        " sys.modules])"
     )
     for words in (
         ["demo", "--task", "juggle"],
@@ -96,19 +127,27 @@ def test_words_are_refused_before_anything_heavy_is_imported(tmp_path):
         ["compile", "--backend", "magic"],
         ["compile", "--precision", "fp8"],
     ):
-        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path)
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path
+        )
         assert done.stdout.strip() == "2 []", done
 
 
 def test_json_goes_to_stdout_alone_for_a_dash(tmp_path):
     done = gwm("site", "check", "--robot", "sim", "--json", "-", cwd=tmp_path)
-    assert set(json.loads(done.stdout)["cameras"]) == {"front", "side"} and "workspace" in done.stderr
+    assert (
+        set(json.loads(done.stdout)["cameras"]) == {"front", "side"} and "workspace" in done.stderr
+    )
     assert not list(tmp_path.iterdir())
 
 
 def test_a_home_folder_that_no_shell_expanded_is_found(tmp_path):
-    done = gwm("site", "check", "--robot", "sim", "--json=~/found.json", cwd=tmp_path, HOME=str(tmp_path))
-    assert done.returncode == 0 and json.loads((tmp_path / "found.json").read_text())["robot"] == "fr3"
+    done = gwm(
+        "site", "check", "--robot", "sim", "--json=~/found.json", cwd=tmp_path, HOME=str(tmp_path)
+    )
+    assert (
+        done.returncode == 0 and json.loads((tmp_path / "found.json").read_text())["robot"] == "fr3"
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["found.json"]
 
 
@@ -142,7 +181,8 @@ def test_up_lists_its_arguments_and_the_version_is_known():
 
 def test_the_test_verb_passes_options_on():
     done = gwm("test", "-k", "nothing_is_called_this", "--co", "tests/test_judge.py")
-    assert done.returncode == 5 and "deselected" in done.stdout  # pytest's code for: no tests were selected
+    # pytest's code for: no tests were selected
+    assert done.returncode == 5 and "deselected" in done.stdout
 
 
 def test_a_mix_of_wheels_and_system_ros_is_refused(tmp_path):
@@ -180,7 +220,9 @@ def test_doctor_speaks_json_and_every_fault_has_a_remedy():
     done = gwm("doctor", "--json")
     checks = json.loads(done.stdout)
     assert done.returncode == max(c["level"] for c in checks)
-    assert {"python", "ros", "renderer", "runtime torch", "gpu", "disk"} <= {c["what"] for c in checks}
+    assert {"python", "ros", "renderer", "runtime torch", "gpu", "disk"} <= {
+        c["what"] for c in checks
+    }
     assert all(c["remedy"] for c in checks if c["level"] > 0)
 
 
@@ -202,8 +244,11 @@ def test_paired_intervals_hold_the_difference_and_turn_with_it():
     better, worse = rng.random((3, 100)) < 0.7, rng.random((3, 100)) < 0.4
     apart, low, high = paired_interval(better.astype(float), worse.astype(float))
     assert low < apart < high and apart == pytest.approx(better.mean() - worse.mean())
-    np.testing.assert_allclose(paired_interval(worse.astype(float), better.astype(float)), (-apart, -high, -low))
-    alike = rng.random((3, 1)) * np.ones((3, 100))  # trials that all say the same leave the trainings' spread
+    np.testing.assert_allclose(
+        paired_interval(worse.astype(float), better.astype(float)), (-apart, -high, -low)
+    )
+    # trials that all say the same leave the trainings' spread
+    alike = rng.random((3, 1)) * np.ones((3, 100))
     assert paired_interval(alike, alike) == (0, 0, 0)
 
 
@@ -265,6 +310,10 @@ def test_who_has_read_enough_is_no_error(tmp_path):
     with os.fdopen(writes, "wb") as closed:
         done = subprocess.run(
             [sys.executable, "-m", "gwm", "data", "info", str(tmp_path)],
-            stdout=closed, stderr=subprocess.PIPE, text=True, check=False, timeout=120,
-        )  # fmt: skip
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=120,
+        )
     assert (done.returncode, done.stderr) == (128 + 13, "")

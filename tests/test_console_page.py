@@ -1,4 +1,6 @@
-"""The operator's page in a real browser: what is pressed arrives, and nothing is asked for elsewhere."""
+"""The operator's page in a real browser: what is pressed arrives, and nothing is asked for
+elsewhere.
+"""
 
 import os
 import shutil
@@ -17,13 +19,16 @@ playwright = pytest.importorskip("playwright.sync_api")
 from gwm.console.command_checks import refusals
 from test_console_web import Site
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the path"),
     pytest.mark.timeout(120),
 ]
 GATE = {"state": "HOLD", "armed": "True", "cause": "armed", "mode": "approve", "latency_ms": "31.0"}
-WAITS = {"waiting": "1795617706349959571", "waiting_sha256": "ab" * 32, "waiting_s": "12.0"}  # more than 2^53
+# more than 2^53
+WAITS = {"waiting": "1795617706349959571", "waiting_sha256": "ab" * 32, "waiting_s": "12.0"}
 TABLET = {"width": 820, "height": 1180}
 PLAN = int(WAITS["waiting"])
 LATER = str(PLAN + 64)  # the same float64
@@ -31,13 +36,20 @@ VIEWS = ("front", "side", "afar")
 
 
 class Whole:
-    """A desk that knows every command, with two cameras, and the future of a plan, made when it began."""
+    """A desk that knows every command, with two cameras, and the future of a plan, made when it
+    began.
+    """
 
     def __init__(self):
         self.picture = cv2.imencode(".jpg", np.full((24, 42, 3), 128, np.uint8))[1].tobytes()
         self.imagined, self.begun, self.cameras_run = self.future(PLAN), time.monotonic(), True
         self.done, self.viewer_port, self.mute, self.ahead = [], 0, (), 0.0
-        self.gate, self.recorder, self.trial, self.rubric = GATE | WAITS, {"recording": "True"}, {}, {}
+        self.gate, self.recorder, self.trial, self.rubric = (
+            GATE | WAITS,
+            {"recording": "True"},
+            {},
+            {},
+        )
         self.refuse, self.imagines, self.unread = {}, True, []
 
     @property
@@ -51,16 +63,33 @@ class Whole:
         return {f"live/{c}": (stamp, self.picture) for c in VIEWS[:2]} | self.imagined
 
     def future(self, plan):
-        return {f"h{k}/{view}": (plan + k * 10**8, self.picture) for view in VIEWS for k in range(1, 9)}
+        return {
+            f"h{k}/{view}": (plan + k * 10**8, self.picture) for view in VIEWS for k in range(1, 9)
+        }
 
     def state(self):
         return {
-            "now": self.now, "gate_ms": self.now - 50, "gate": self.gate, "future": {}, "imagines": self.imagines,
-            "divergence": {"score": 0.5}, "refuses": self.refuse, "unread": self.unread, "result": {}, "plan_ms": 1600,
-            "recorder": self.recorder, "cameras": ["front", "side"], "steps": 8,
-            "modes": ["auto", "approve"], "robot": "sim", "viewer": False, "task": "lift",
-            "trial": self.trial, "rubric": self.rubric, "causes": ["policy", "hardware"],
-        }  # fmt: skip
+            "now": self.now,
+            "gate_ms": self.now - 50,
+            "gate": self.gate,
+            "future": {},
+            "imagines": self.imagines,
+            "divergence": {"score": 0.5},
+            "refuses": self.refuse,
+            "unread": self.unread,
+            "result": {},
+            "plan_ms": 1600,
+            "recorder": self.recorder,
+            "cameras": ["front", "side"],
+            "steps": 8,
+            "modes": ["auto", "approve"],
+            "robot": "sim",
+            "viewer": False,
+            "task": "lift",
+            "trial": self.trial,
+            "rubric": self.rubric,
+            "causes": ["policy", "hardware"],
+        }
 
     def act(self, command, answer):
         self.done.append(command)
@@ -110,7 +139,9 @@ def said(site, page, act, **command):
 
 
 def test_it_asks_for_nothing_elsewhere_and_keeps_the_token_out_of_the_address(site, page):
-    page.wait_for_function("() => [...document.images].filter((i) => i.naturalWidth === 42).length >= 4")
+    page.wait_for_function(
+        "() => [...document.images].filter((i) => i.naturalWidth === 42).length >= 4"
+    )
     assert page.url == f"http://{site.host}/"
     own = (f"http://{site.host}/", f"blob:http://{site.host}/", "data:")
     assert [url for url in page.asked if not url.startswith(own)] == []
@@ -122,7 +153,8 @@ def test_buttons(site, page):
         said(site, page, lambda c=control: page.tap(f"#{c}"), do=control)
     for wish in ("arm", "home", "reset", "start", "discard", "keep"):
         said(site, page, lambda w=wish: page.tap(f"[data-do={w}]"), do=wish)
-    plan = {"plan": WAITS["waiting"], "sha256": WAITS["waiting_sha256"]}  # more than 2^53: text all the way
+    # more than 2^53: text all the way
+    plan = {"plan": WAITS["waiting"], "sha256": WAITS["waiting_sha256"]}
     said(site, page, lambda: page.tap("#approve"), do="approve", **plan)
     said(site, page, lambda: page.tap("#success"), do="save", success=True)
     said(site, page, lambda: page.tap("#fail"), do="save", success=False)
@@ -134,9 +166,20 @@ def test_what_the_recorder_loses_and_how_little_room_there_is_can_be_seen(site, 
     site.desk.recorder = {}
     wait = "(words) => document.getElementById('episode').textContent.includes(words)"
     page.wait_for_function(wait, arg="not recording")
-    site.desk.recorder = {"recording": "True", "dropped a": "4", "dropped b": "3", "received a": "9", "free": "0.04"}
+    site.desk.recorder = {
+        "recording": "True",
+        "dropped a": "4",
+        "dropped b": "3",
+        "received a": "9",
+        "free": "0.04",
+    }
     page.wait_for_function(wait, arg="recording, 7 messages dropped, 4 % of the disk free")
-    site.desk.recorder = {"recording": "False", "cut": "less than 5% of the disk is free", "saved": "x", "free": "0.5"}
+    site.desk.recorder = {
+        "recording": "False",
+        "cut": "less than 5% of the disk is free",
+        "saved": "x",
+        "free": "0.5",
+    }
     page.wait_for_function(wait, arg="less than 5% of the disk is free")
 
 
@@ -158,11 +201,14 @@ def test_a_protocols_trial_is_shown_and_its_verdict_goes_with_the_rubrics_share(
     page.wait_for_function("() => document.querySelector('#overlays img').naturalWidth === 42")
     page.wait_for_function("() => document.getElementById('trial').textContent !== ''")
     assert page.inner_text("#trial") == "Trial 3 of 40: policy B, sort_screws, start 5002"
-    assert page.inner_text("#alike") == "83 % alike" and "put every screw into the box" in page.inner_text("#trial-how")
+    assert page.inner_text(
+        "#alike"
+    ) == "83 % alike" and "put every screw into the box" in page.inner_text("#trial-how")
     page.check("#rubric input >> nth=0")
     page.check("#rubric input >> nth=1")
     said(site, page, lambda: page.tap("#fail"), do="save", success=False, score=0.7)
-    said(site, page, lambda: page.tap("#fail"), do="save", success=False, score=0)  # the boxes are for one trial
+    # the boxes are for one trial
+    said(site, page, lambda: page.tap("#fail"), do="save", success=False, score=0)
     page.check("#rubric input >> nth=0")
     said(site, page, lambda: page.tap("#success"), do="save", success=True)
     page.tap("#abort [value=hardware]")
@@ -220,7 +266,8 @@ def test_stop_is_in_sight_on_a_tablet_wherever_one_scrolls(page):
     wide = page.evaluate("document.documentElement.scrollWidth")
     assert wide <= TABLET["width"], "it scrolls sideways"
     small = page.evaluate(
-        "[...document.querySelectorAll('button')].filter((b) => b.offsetParent && b.offsetHeight < 40).map((b) => b.id)"
+        "[...document.querySelectorAll('button')].filter((b) => b.offsetParent && b.offsetHeight <"
+        " 40).map((b) => b.id)"
     )
     assert small == [], "too small for a finger"
 
@@ -228,13 +275,17 @@ def test_stop_is_in_sight_on_a_tablet_wherever_one_scrolls(page):
 def alarm(page, words):
     """Wait until the page warns with these words."""
     shown = "!document.getElementById('alarm').hidden"
-    page.wait_for_function(f"(w) => {shown} && document.getElementById('alarm').textContent.includes(w)", arg=words)
+    page.wait_for_function(
+        f"(w) => {shown} && document.getElementById('alarm').textContent.includes(w)", arg=words
+    )
     assert page.is_visible("#alarm")
 
 
 def line(page, words):
     """Wait until the answer to the last command has these words."""
-    page.wait_for_function("(words) => document.getElementById('said').textContent.includes(words)", arg=words)
+    page.wait_for_function(
+        "(words) => document.getElementById('said').textContent.includes(words)", arg=words
+    )
 
 
 def calm(page):
@@ -262,7 +313,9 @@ def frozen(browser):
     """A page, and the process of its server, which can be stopped as a machine that hangs is."""
     root = Path(__file__).parents[1]
     paths = [str(Path(__file__).parent), str(root), str(root / "ros2_ws/src/gwm")]
-    server = subprocess.Popen([sys.executable, "-c", FROZEN.format(paths=paths)], stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen(
+        [sys.executable, "-c", FROZEN.format(paths=paths)], stdout=subprocess.PIPE, text=True
+    )
     port = int(server.stdout.readline())
     page = browser.new_page(viewport=TABLET, has_touch=True)
     page.goto(f"http://127.0.0.1:{port}/?token=right")
@@ -281,16 +334,25 @@ def test_a_frozen_link_is_said_and_nothing_of_before_looks_like_now(frozen):
     alarm(page, "no contact for")
     alarm(page, "use the robot's own stop")
     pictures = page.locator("#pairs img, #strip img")
-    assert page.locator("#pairs img.old, #strip img.old").count() == pictures.count() == 12  # all of them are grey
+    # all of them are grey
+    assert page.locator("#pairs img.old, #strip img.old").count() == pictures.count() == 12
     assert "LOST" in page.inner_text("#link") and "lost" in page.get_attribute("#status", "class")
 
     def ages():
-        return [float(text.split()[0]) for text in page.locator("#pairs .age, #strip .age").all_inner_texts()]
+        return [
+            float(text.split()[0])
+            for text in page.locator("#pairs .age, #strip .age").all_inner_texts()
+        ]
 
     before = ages()
     page.wait_for_timeout(1000)
-    assert all(later > earlier + 0.5 for earlier, later in zip(before, ages()))  # they go on counting
-    assert page.is_disabled("[data-do=arm]") and page.is_disabled("#approve") and page.is_enabled("#stop")
+    # they go on counting
+    assert all(later > earlier + 0.5 for earlier, later in zip(before, ages()))
+    assert (
+        page.is_disabled("[data-do=arm]")
+        and page.is_disabled("#approve")
+        and page.is_enabled("#stop")
+    )
     page.keyboard.press("ArrowRight")
     line(page, "save: not sent: no contact")
 
@@ -368,7 +430,9 @@ def test_another_start_of_the_graph_is_told_from_a_lost_connection(site, page):
 def test_looking_on_beside_it_makes_no_viewer_of_the_operators_page(site, page):
     look = page.context.new_page()
     look.goto(f"http://{site.host}/?token=look")
-    look.wait_for_function("() => document.getElementById('link').textContent === 'this page only shows'")
+    look.wait_for_function(
+        "() => document.getElementById('link').textContent === 'this page only shows'"
+    )
     assert look.is_disabled("[data-do=arm]") and look.is_enabled("#stop")
     said(site, look, lambda: look.click("#stop"), do="stop")
     page.reload()
@@ -379,7 +443,9 @@ def test_looking_on_beside_it_makes_no_viewer_of_the_operators_page(site, page):
 
 @pytest.mark.parametrize("what", ["stop", "hold"])
 def test_stop_and_hold_by_every_means(site, page, what):
-    """Pointer, keys on the button, and a click without a pointer, as switches and screen readers make it."""
+    """Pointer, keys on the button, and a click without a pointer, as switches and screen readers
+    make it.
+    """
     means = [
         lambda: page.click(f"#{what}"),
         lambda: page.tap(f"#{what}"),
@@ -405,7 +471,10 @@ def test_escape_stops_from_everywhere(site, page, where):
     page.wait_for_selector("#abort", state="visible")
     page.focus(where)
     said(site, page, lambda: page.keyboard.press("Escape"), do="stop")
-    opens = "select, dialog, [popover], [list], input:is(:not([type]), [type=number]):not([autocomplete=off])"
+    opens = (
+        "select, dialog, [popover], [list], input:is(:not([type]),"
+        " [type=number]):not([autocomplete=off])"
+    )
     assert page.locator(opens).count() == 0  # what opens keeps Esc to itself
 
 
@@ -433,7 +502,11 @@ def test_the_plan_that_is_approved_is_the_one_whose_future_is_on_the_page(site, 
     page.evaluate("document.getElementById('approve').click()")
     page.wait_for_timeout(300)
     assert [c for c in site.desk.done if c["do"] == "approve"] == []
-    half = {name: picture for name, picture in site.desk.future(int(LATER)).items() if not name.startswith("h8")}
+    half = {
+        name: picture
+        for name, picture in site.desk.future(int(LATER)).items()
+        if not name.startswith("h8")
+    }
     site.desk.imagined = half  # not all of its future
     page.wait_for_timeout(1000)
     assert page.is_disabled("#approve") and "look at it first" in page.inner_text("#waiting")
@@ -444,13 +517,17 @@ def test_the_plan_that_is_approved_is_the_one_whose_future_is_on_the_page(site, 
 
 def test_pictures_say_how_old_they_are_and_are_grey_when_they_are_of_the_past(site, page):
     calm(page)
-    assert all("s old" in text for text in page.locator("#pairs .age, #strip .age").all_inner_texts())
+    assert all(
+        "s old" in text for text in page.locator("#pairs .age, #strip .age").all_inner_texts()
+    )
     site.desk.ahead = 3.0
     page.wait_for_timeout(500)
     calm(page)  # its plan waits
     assert all(float(text.split()[0]) > 3 for text in page.locator("#strip .age").all_inner_texts())
     site.desk.gate = GATE | {"plan": LATER}  # another plan is followed
-    page.wait_for_function("() => document.querySelectorAll('#pairs img.old, #strip img.old').length === 10")
+    page.wait_for_function(
+        "() => document.querySelectorAll('#pairs img.old, #strip img.old').length === 10"
+    )
     site.desk.imagined = site.desk.future(int(LATER))
     calm(page)  # old, but of the plan that is followed
     site.desk.cameras_run = False
@@ -461,20 +538,33 @@ def test_the_colour_is_the_robots_state(site, page):
     colours = {}
     for state in ("DISARMED", "HOLD", "RUNNING", "STOPPING", "SHADOW", "FAULT"):
         site.desk.gate = GATE | {"state": state}
-        page.wait_for_function("(s) => document.getElementById('gate').textContent.startsWith(s)", arg=state)
-        colours[state] = page.evaluate("getComputedStyle(document.getElementById('status')).backgroundColor")
+        page.wait_for_function(
+            "(s) => document.getElementById('gate').textContent.startsWith(s)", arg=state
+        )
+        colours[state] = page.evaluate(
+            "getComputedStyle(document.getElementById('status')).backgroundColor"
+        )
     assert len(set(colours.values())) == 6
     red, green, blue = (int(x) for x in colours["FAULT"][4:-1].split(","))
     assert red > 150 and max(green, blue) < 60
 
 
 def test_refusals_are_shown_with_their_reason(site, page):
-    site.desk.gate = GATE | WAITS | {"refused moved": "3", "stops policy silent": "2", "trouble": "no gripper"}
+    site.desk.gate = (
+        GATE | WAITS | {"refused moved": "3", "stops policy silent": "2", "trouble": "no gripper"}
+    )
     site.desk.unread = ["camera/front/color/image_raw: encoding yuv422: rgb8 or bgr8 is wanted"]
-    page.wait_for_function("() => document.getElementById('trouble').textContent.includes('yuv422')")
-    assert "moved 3" in page.inner_text("#refused") and "policy silent 2" in page.inner_text("#refused")
+    page.wait_for_function(
+        "() => document.getElementById('trouble').textContent.includes('yuv422')"
+    )
+    assert "moved 3" in page.inner_text("#refused") and "policy silent 2" in page.inner_text(
+        "#refused"
+    )
     assert "no gripper" in page.inner_text("#trouble")
-    act, site.desk.act = site.desk.act, lambda command, answer: answer(False, "still coming to rest: arm again")
+    act, site.desk.act = (
+        site.desk.act,
+        lambda command, answer: answer(False, "still coming to rest: arm again"),
+    )
     page.tap("[data-do=arm]")
     line(page, "arm: refused: still coming to rest: arm again")
 
@@ -492,12 +582,19 @@ def test_what_cannot_act_is_disabled_and_says_why(site, page):
     site.desk.refuse = refusals(GATE | {"state": "RUNNING"}, {"recording": "False"}, "")
     page.wait_for_selector("#lay:disabled")
     for control, words in {
-        "#lay": "not in RUNNING: hold first", "[data-do=home]": "hold first", "#success": "not recording",
-        "#redo": "not recording", "[data-do=discard]": "not recording", "#mode [value=auto]": "hold first",
-        "#approve": "no plan waits", "[data-do=reset]": "nothing is to be reset",
-    }.items():  # fmt: skip
+        "#lay": "not in RUNNING: hold first",
+        "[data-do=home]": "hold first",
+        "#success": "not recording",
+        "#redo": "not recording",
+        "[data-do=discard]": "not recording",
+        "#mode [value=auto]": "hold first",
+        "#approve": "no plan waits",
+        "[data-do=reset]": "nothing is to be reset",
+    }.items():
         assert page.is_disabled(control) and words in page.get_attribute(control, "title"), control
-    assert page.is_enabled("[data-do=start]") and page.is_enabled("#stop") and page.is_enabled("#hold")
+    assert (
+        page.is_enabled("[data-do=start]") and page.is_enabled("#stop") and page.is_enabled("#hold")
+    )
     page.keyboard.press("ArrowRight")
     line(page, "save: refused: not recording")
     page.wait_for_timeout(300)

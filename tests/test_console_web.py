@@ -30,7 +30,8 @@ class Desk:
         if command["do"] not in ("stop", "hold", "arm", "beat"):
             raise ValueError(f"no such command: {command}")
         self.done.append(command["do"])
-        threading.Thread(target=answer, args=(command["do"] != "hold", "so it is")).start()  # as the node would
+        # as the node would
+        threading.Thread(target=answer, args=(command["do"] != "hold", "so it is")).start()
 
 
 TOKENS = {"right": OPERATOR, "look": VIEWER}
@@ -42,13 +43,17 @@ class Site:
         sock = socket.create_server(("127.0.0.1", port))
         self.port = sock.getsockname()[1]
         self.host = f"127.0.0.1:{self.port}"
-        self.console = ConsoleServer(self.desk, Access(tokens, (self.host,)), self.log.append, "here/console.url")
+        self.console = ConsoleServer(
+            self.desk, Access(tokens, (self.host,)), self.log.append, "here/console.url"
+        )
         self.server = Server(self.console, sock)
         self.server.start()
 
     def get(self, path="/", **headers):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        connection.request("GET", path, headers={"Host": self.host, **{k.title(): v for k, v in headers.items()}})
+        connection.request(
+            "GET", path, headers={"Host": self.host, **{k.title(): v for k, v in headers.items()}}
+        )
         answer = connection.getresponse()
         return answer.status, dict(answer.getheaders()), answer.read()
 
@@ -57,8 +62,12 @@ class Site:
 
     def open(self, token="right", origin=None):
         path = "/look/socket" if token == "look" else "/socket"
-        return connect(f"ws://{self.host}{path}", origin=origin or f"http://{self.host}",
-                       additional_headers={"Cookie": self.cookie(token)}, max_queue=None)  # fmt: skip
+        return connect(
+            f"ws://{self.host}{path}",
+            origin=origin or f"http://{self.host}",
+            additional_headers={"Cookie": self.cookie(token)},
+            max_queue=None,
+        )
 
     def until(self, done, limit=5.0):
         end = time.monotonic() + limit
@@ -118,33 +127,49 @@ def closed(page):
 def test_the_token_becomes_a_cookie_and_leaves_the_address_bar(site):
     status, headers, _ = site.get("/?token=right")
     cookie = headers["set-cookie"]
-    assert status == 303 and headers["location"] == "/" and "HttpOnly" in cookie and "samesite=strict" in cookie.lower()
+    assert (
+        status == 303
+        and headers["location"] == "/"
+        and "HttpOnly" in cookie
+        and "samesite=strict" in cookie.lower()
+    )
     assert str(site.port) in cookie.partition("=")[0]  # another console's cookie is another
     status, headers, page = site.get("/", cookie=cookie.split(";")[0])
-    assert status == 200 and b"STOP" in page and "default-src 'none'" in headers["content-security-policy"]
+    assert (
+        status == 200
+        and b"STOP" in page
+        and "default-src 'none'" in headers["content-security-policy"]
+    )
     for name in FILES:
         assert site.get(f"/{name}", cookie=site.cookie("look"))[0] == 200
 
 
-@pytest.mark.parametrize("path, headers, status", [
-    ("/", {}, 401),
-    ("/?token=wrong", {}, 401),
-    ("/console.js", {}, 401),
-    ("/?token=right", {"host": "evil.example"}, 421),
-    ("/?token=right", {"origin": "http://evil.example"}, 403),
-    ("/../console_web.py", {"cookie": "right"}, 404),
-    ("/%2e%2e%2fconsole_web.py", {"cookie": "right"}, 404),
-    ("/docs", {"cookie": "right"}, 404),
-    ("/openapi.json", {"cookie": "right"}, 404),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "path, headers, status",
+    [
+        ("/", {}, 401),
+        ("/?token=wrong", {}, 401),
+        ("/console.js", {}, 401),
+        ("/?token=right", {"host": "evil.example"}, 421),
+        ("/?token=right", {"origin": "http://evil.example"}, 403),
+        ("/../console_web.py", {"cookie": "right"}, 404),
+        ("/%2e%2e%2fconsole_web.py", {"cookie": "right"}, 404),
+        ("/docs", {"cookie": "right"}, 404),
+        ("/openapi.json", {"cookie": "right"}, 404),
+    ],
+)
 def test_strangers_get_nothing_and_are_written_down(site, path, headers, status):
-    headers = {name: site.cookie(value) if name == "cookie" else value for name, value in headers.items()}
+    headers = {
+        name: site.cookie(value) if name == "cookie" else value for name, value in headers.items()
+    }
     found, _, body = site.get(path, **headers)
     assert found == status and b"Traceback" not in body and b"STOP" not in body
     assert status == 404 or site.log[-1]["refused"]
 
 
-@pytest.mark.parametrize("token, origin", [("wrong", None), ("right", "http://evil.example"), ("", None)])
+@pytest.mark.parametrize(
+    "token, origin", [("wrong", None), ("right", "http://evil.example"), ("", None)]
+)
 def test_sockets_of_strangers_are_not_opened(site, token, origin):
     with pytest.raises(websockets.InvalidStatus):
         site.open(token, origin)
@@ -161,7 +186,10 @@ def test_a_page_sees_state_and_pictures_and_is_obeyed(site):
         while not found.startswith(b"live/front 1795617706349959571\0"):
             found = page.recv(timeout=5)
             if isinstance(found, str):
-                found = page.send(json.dumps({"do": "here", "frame": json.loads(found)["frame"]})) or b""
+                found = (
+                    page.send(json.dumps({"do": "here", "frame": json.loads(found)["frame"]}))
+                    or b""
+                )
         assert found.endswith(b"\0\xff\xd8jpeg")
         say(page, "arm")
         say(page, "beat")
@@ -170,7 +198,10 @@ def test_a_page_sees_state_and_pictures_and_is_obeyed(site):
         site.until(lambda: "refused" in site.log[-1])
         assert answer(page, 7) == (False, "no such command: {'do': 'explode'}")
     commands = [entry for entry in site.log if "command" in entry]
-    assert [c["command"]["do"] for c in commands] == ["arm", "explode"] and "no such command" in commands[1]["refused"]
+    assert [c["command"]["do"] for c in commands] == [
+        "arm",
+        "explode",
+    ] and "no such command" in commands[1]["refused"]
 
 
 def test_one_operator_at_a_time_but_anyone_stops(site):
@@ -203,9 +234,20 @@ def test_a_flood_is_cut_off_and_a_stop_within_it_is_obeyed(site):
         site.until(lambda: site.desk.done[-1] == "stop")
 
 
-@pytest.mark.parametrize("message", [
-    "x" * (BIGGEST + 1), "no json", "[]", "{}", '{"do"', "1e999", '{"do": ["stop"]}', '{"do": {}}', "[" * BIGGEST,
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "message",
+    [
+        "x" * (BIGGEST + 1),
+        "no json",
+        "[]",
+        "{}",
+        '{"do"',
+        "1e999",
+        '{"do": ["stop"]}',
+        '{"do": {}}',
+        "[" * BIGGEST,
+    ],
+)
 def test_nonsense_is_cut_off(site, message):
     with site.open() as page:
         page.send(message)
@@ -233,7 +275,10 @@ def test_every_command_is_answered_with_what_came_of_it(site):
         assert answer(other, 1) == (False, "another page has control")
         say(other, "stop", id=2)
         assert answer(other, 2) == (True, "so it is")
-    assert [entry["refused"] for entry in site.log if "refused" in entry] == ["so it is", "another page has control"]
+    assert [entry["refused"] for entry in site.log if "refused" in entry] == [
+        "so it is",
+        "another page has control",
+    ]
 
 
 def test_the_next_frame_comes_when_the_last_was_seen_and_is_the_newest(site):
@@ -249,7 +294,9 @@ def test_the_next_frame_comes_when_the_last_was_seen_and_is_the_newest(site):
             page.recv(timeout=0.5)
         page.send(json.dumps({"do": "here", "frame": first["frame"] + 1}))
         assert page.recv(timeout=5).startswith(b"live/front 119\0")
-        assert json.loads(page.recv(timeout=5))["number"] == 119 and b"live/front 119" not in behind[0]
+        assert (
+            json.loads(page.recv(timeout=5))["number"] == 119 and b"live/front 119" not in behind[0]
+        )
 
 
 def test_a_command_that_answers_to_what_is_long_past_is_refused_but_a_stop_is_obeyed(site):
@@ -269,7 +316,10 @@ def test_a_command_that_answers_to_what_is_long_past_is_refused_but_a_stop_is_ob
 
 
 def test_numbers_that_json_has_not_reach_the_page_as_nothing(site):
-    site.desk.state = lambda: {"score": float("nan"), "all": [float("inf"), 1.5, {"x": -float("inf")}]}
+    site.desk.state = lambda: {
+        "score": float("nan"),
+        "all": [float("inf"), 1.5, {"x": -float("inf")}],
+    }
     with site.open() as page:
         assert frame(page)["all"] == [None, 1.5, {"x": None}]
 
@@ -293,18 +343,27 @@ def test_looking_on_in_the_operators_browser_leaves_the_operators_cookie_alone(s
     cookies = {"Cookie": "; ".join(f"{name}={value}" for name, value in jar.items())}
     for path, control in {"/socket": "yours", "/look/socket": "view"}.items():
         origin = f"http://{site.host}"
-        with connect(f"ws://{site.host}{path}", origin=origin, additional_headers=cookies, max_queue=None) as page:
+        with connect(
+            f"ws://{site.host}{path}", origin=origin, additional_headers=cookies, max_queue=None
+        ) as page:
             assert frame(page)["control"] == control
     status, headers, _ = site.get("/", cookie=site.cookie("look"))
     assert status == 303 and headers["location"] == "/look"
     with pytest.raises(websockets.InvalidStatus):  # the look-on cookie operates nothing
-        connect(f"ws://{site.host}/socket", origin=f"http://{site.host}",
-                additional_headers={"Cookie": site.cookie("look")})  # fmt: skip
+        connect(
+            f"ws://{site.host}/socket",
+            origin=f"http://{site.host}",
+            additional_headers={"Cookie": site.cookie("look")},
+        )
 
 
 def test_who_comes_without_an_address_is_told_where_it_is(site):
     status, headers, body = site.get("/")
-    assert status == 401 and headers["content-type"].startswith("text/html") and b"here/console.url" in body
+    assert (
+        status == 401
+        and headers["content-type"].startswith("text/html")
+        and b"here/console.url" in body
+    )
     assert b"token=" in body and b"right" not in body and headers["content-security-policy"]
 
 

@@ -27,7 +27,11 @@ def test_arbitrary_goals_never_break_a_limit(seed, hold, spread):
     follower.reset(HOME_Q)
     goals = []
     for _ in range(200 // hold):
-        goal = HOME_Q + rng.normal(size=7) * spread, rng.normal(size=7) * spread, rng.normal(size=7) * 10 * spread
+        goal = (
+            HOME_Q + rng.normal(size=7) * spread,
+            rng.normal(size=7) * spread,
+            rng.normal(size=7) * 10 * spread,
+        )
         goals += [goal] * hold
     found, q = verdict(run(follower, goals))
     assert found.total == 0, found.violations
@@ -49,7 +53,11 @@ def test_it_tracks_a_slow_path_closely():
     follower, t = Follower(), np.arange(0, 6, 0.01)[:, None]
     shape = np.array([0.2, 0.1, 0.1, 0.1, 0.2, 0.1, 0.3])
     w = 1.0
-    path = HOME_Q + shape * (1 - np.cos(w * t)), shape * w * np.sin(w * t), shape * w * w * np.cos(w * t)
+    path = (
+        HOME_Q + shape * (1 - np.cos(w * t)),
+        shape * w * np.sin(w * t),
+        shape * w * w * np.cos(w * t),
+    )
     follower.reset(HOME_Q)
     references = [follower.step(*(part[i] for part in path)) for i in range(len(t))]
     error = np.abs(np.array([r.q for r in references]) - path[0])[100:]

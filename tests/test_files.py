@@ -13,7 +13,12 @@ def scene(count=50):
     rng = np.random.default_rng(0)
     quats = rng.normal(size=(count, 4))
     quats /= np.linalg.norm(quats, axis=1, keepdims=True)
-    parts = [rng.normal(size=(count, 3)), rng.uniform(1e-3, 0.1, (count, 3)), quats, rng.uniform(0, 1, (count, 4))]
+    parts = [
+        rng.normal(size=(count, 3)),
+        rng.uniform(1e-3, 0.1, (count, 3)),
+        quats,
+        rng.uniform(0, 1, (count, 4)),
+    ]
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
@@ -32,9 +37,15 @@ def test_the_ply_is_the_one_viewers_expect(tmp_path):
     one = np.float32([[1, 2, 3, 0.1, 0.2, 0.3, 1, 0, 0, 0, 0.5, 1.0, 0.0, 0.5]])
     save_scene(path, one)
     head, _, body = path.read_bytes().partition(b"end_header\n")
-    names = [line.split()[2] for line in head.decode().splitlines() if line.startswith("property float")]
+    names = [
+        line.split()[2] for line in head.decode().splitlines() if line.startswith("property float")
+    ]
     values = dict(zip(names, np.frombuffer(body, "<f4")))
-    assert values["x"] == 1 and values["rot_0"] == 1 and values["opacity"] == pytest.approx(0, abs=1e-6)
+    assert (
+        values["x"] == 1
+        and values["rot_0"] == 1
+        and values["opacity"] == pytest.approx(0, abs=1e-6)
+    )
     assert values["f_dc_0"] == pytest.approx(0, abs=1e-6)
     assert values["f_dc_1"] == pytest.approx(0.5 / 0.28209479, rel=1e-5)
     assert values["scale_2"] == pytest.approx(np.log(0.3), rel=1e-5)
@@ -54,16 +65,30 @@ def full(path):
     [
         (lambda p: full(p)[:-1], "promises 50 rows"),
         (lambda p: full(p).replace(b"vertex 50", b"vertex 4000000000"), "promises 4000000000 rows"),
-        (lambda p: full(p).replace(b"binary_little_endian", b"ascii"), "wanted binary_little_endian"),
+        (
+            lambda p: full(p).replace(b"binary_little_endian", b"ascii"),
+            "wanted binary_little_endian",
+        ),
         (lambda p: full(p).replace(b"float opacity", b"float transparency"), "opacity"),
-        (lambda p: full(p)[:-4] + np.float32(np.nan).tobytes(), r"1 of 50 Gaussians .*not finite.* at most 1%"),
+        (
+            lambda p: full(p)[:-4] + np.float32(np.nan).tobytes(),
+            r"1 of 50 Gaussians .*not finite.* at most 1%",
+        ),
         (lambda p: b"nothing", "no PLY header"),
         (lambda p: b"ply\n" + b"comment " * 20000, "no PLY header"),
         (lambda p: header("format binary_little_endian 1.0"), "an element 'vertex'"),
-        (lambda p: header("element vertex many", "property float x"), "no element with a name and a count"),
+        (
+            lambda p: header("element vertex many", "property float x"),
+            "no element with a name and a count",
+        ),
         (lambda p: header("property float x", "element vertex 1"), "not a plain number"),
         (
-            lambda p: header("element face 2", "property list uchar int i", "element vertex 1", "property float x"),
+            lambda p: header(
+                "element face 2",
+                "property list uchar int i",
+                "element vertex 1",
+                "property float x",
+            ),
             "'i'",
         ),
         (lambda p: header("element vertex 0", "property uint packed_position"), "compressed"),
@@ -95,19 +120,29 @@ def written(path, end="\n", before=(), after=(), tail=b"", leave_out=()):
     path.write_bytes(end.join(lines).encode() + packed.tobytes() + tail)
 
 
-@pytest.mark.parametrize("way", [
-    {"end": "\r\n"}, {"before": ["comment Büro, 3. Stock"]}, {"leave_out": ("nx", "ny", "nz")}, {"tail": b"\n"},
-    {"after": ["element intrinsic 9", "property float intrinsic"], "tail": bytes(36)},  # SHARP of Apple
-    {"after": ["element face 0", "property list uchar int vertex_indices"]},
-    {"before": ["element face 0", "property list uchar int vertex_indices"]},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "way",
+    [
+        {"end": "\r\n"},
+        {"before": ["comment Büro, 3. Stock"]},
+        {"leave_out": ("nx", "ny", "nz")},
+        {"tail": b"\n"},
+        # SHARP of Apple
+        {"after": ["element intrinsic 9", "property float intrinsic"], "tail": bytes(36)},
+        {"after": ["element face 0", "property list uchar int vertex_indices"]},
+        {"before": ["element face 0", "property list uchar int vertex_indices"]},
+    ],
+)
 def test_what_other_tools_write_is_read(tmp_path, way):
     written(tmp_path / "scene.ply", **way)
     np.testing.assert_allclose(load_scene(tmp_path / "scene.ply"), scene(), atol=2e-6)
 
 
 def test_elements_before_the_vertices_are_skipped(tmp_path):
-    written(tmp_path / "scene.ply", before=["element extrinsic 4", "property float a", "property uchar b"])
+    written(
+        tmp_path / "scene.ply",
+        before=["element extrinsic 4", "property float a", "property uchar b"],
+    )
     head, end, body = (tmp_path / "scene.ply").read_bytes().partition(b"end_header\n")
     (tmp_path / "scene.ply").write_bytes(head + end + b"\xff" * 20 + body)
     np.testing.assert_allclose(load_scene(tmp_path / "scene.ply"), scene(), atol=2e-6)
@@ -131,7 +166,14 @@ def restored(path, change, kinds=()):
     for name, values in columns.items():
         made[name] = values
     lines = [f"property {'uchar' if name in kinds else 'float'} {name}" for name in columns]
-    lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}", *lines, "end_header", ""]
+    lines = [
+        "ply",
+        "format binary_little_endian 1.0",
+        f"element vertex {len(rows)}",
+        *lines,
+        "end_header",
+        "",
+    ]
     path.write_bytes("\n".join(lines).encode() + made.tobytes())
     return path
 
@@ -144,9 +186,13 @@ def linear_opacities(columns):
     return columns | {"opacity": 1 / (1 + np.exp(-columns["opacity"]))}
 
 
-@pytest.mark.parametrize("change, said", [
-    (linear_scales, "all scales are above 1 m"), (linear_opacities, "all opacities are from 0.5 to 0.73"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (linear_scales, "all scales are above 1 m"),
+        (linear_opacities, "all opacities are from 0.5 to 0.73"),
+    ],
+)
 def test_scales_and_opacities_that_were_stored_themselves_are_named(tmp_path, change, said):
     """supersplat #264, pixelsplat #115: such a file is read without an error and drawn as a fog."""
     told = []
@@ -160,10 +206,16 @@ def test_plain_colours_are_read_where_there_are_no_harmonics(tmp_path):
     def bare(columns, extra=()):
         kept = {name: values for name, values in columns.items() if not name.startswith("f_dc")}
         plain = np.rint(255 * scene()[:, 10:13]).T
-        return kept | dict(zip(("red", "green", "blue"), plain)) | {name: columns[name] for name in extra}
+        return (
+            kept
+            | dict(zip(("red", "green", "blue"), plain))
+            | {name: columns[name] for name in extra}
+        )
 
     path, rgb = tmp_path / "scene.ply", ("red", "green", "blue")
-    np.testing.assert_allclose(load_scene(restored(path, bare, rgb)), scene(), atol=0.5 / 255 + 1e-6)
+    np.testing.assert_allclose(
+        load_scene(restored(path, bare, rgb)), scene(), atol=0.5 / 255 + 1e-6
+    )
     with pytest.raises(InputError, match="properties f_dc_0, f_dc_1, f_dc_2 are missing"):
         load_scene(restored(path, bare))  # floats: of which range?
     both = restored(path, lambda columns: bare(columns, ("f_dc_0", "f_dc_1", "f_dc_2")), rgb)
@@ -177,7 +229,11 @@ def test_a_few_gaussians_that_cannot_be_drawn_are_left_out_and_counted(tmp_path,
     save_scene(path, many)
     found = load_scene(path, said.append)
     np.testing.assert_allclose(found, np.delete(many, [3, 5, 7], axis=0), atol=2e-6)
-    assert len(said) == 1 and "3 of 1000 Gaussians" in said[0] and "quaternions of no length" in said[0]
+    assert (
+        len(said) == 1
+        and "3 of 1000 Gaussians" in said[0]
+        and "quaternions of no length" in said[0]
+    )
     many[:11, 0] = np.nan
     save_scene(path, many)
     with pytest.raises(InputError, match=r"11 of 1000 Gaussians .* at most 1%"):
@@ -200,7 +256,9 @@ def test_what_is_undefined_is_null_in_json(tmp_path):
     write_json(tmp_path / "figures.json", figures)
     found = json.loads((tmp_path / "figures.json").read_text(), parse_constant=pytest.fail)
     assert found == {"a": [None, {"b": None}], "c": [1.5, 2, True, None, "NaN"]}
-    assert to_json({"b": 1, "a": np.nan}, sort_keys=True, separators=(",", ":")) == '{"a":null,"b":1}'
+    assert (
+        to_json({"b": 1, "a": np.nan}, sort_keys=True, separators=(",", ":")) == '{"a":null,"b":1}'
+    )
 
 
 def test_other_endings_and_missing_files_are_named(tmp_path):

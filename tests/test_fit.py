@@ -1,4 +1,6 @@
-"""The training loop: resumes, averages over processes, stops at nonsense; and the networks it trains, small."""
+"""The training loop: resumes, averages over processes, stops at nonsense; and the networks it
+trains, small.
+"""
 
 import json
 import os
@@ -46,7 +48,9 @@ def trained(clips, tmp_path_factory) -> Path:
     with TensorBoardLog(folder / "log") as log:
         figures = train_vae(clips, VAE_CONFIG, VAE_TRAIN, folder, {"command": "test"}, record=log)
     assert np.isfinite(figures["psnr"])
-    train_world(*encoded(clips, folder), folder, WORLD_CONFIG, WORLD_TRAIN, folder, {"command": "test"})
+    train_world(
+        *encoded(clips, folder), folder, WORLD_CONFIG, WORLD_TRAIN, folder, {"command": "test"}
+    )
     return folder
 
 
@@ -64,7 +68,13 @@ def slope(network: nn.Module) -> float:
     return (network(torch.ones(1)) - network(torch.zeros(1))).item()
 
 
-def line(out: Path, config: TrainConfig = CONFIG, progress=lambda *_: None, spoil: float = 0.0, network=None):
+def line(
+    out: Path,
+    config: TrainConfig = CONFIG,
+    progress=lambda *_: None,
+    spoil: float = 0.0,
+    network=None,
+):
     """Fit y = 3 x; returns the averaged network and the last figures."""
 
     def draw(count: int):
@@ -74,7 +84,9 @@ def line(out: Path, config: TrainConfig = CONFIG, progress=lambda *_: None, spoi
     def loss(network, x, y):
         return ((network(x) - y) ** 2).mean()
 
-    return fit(network or small(), loss, draw, lambda n: {"slope": slope(n)}, config, out, "line", progress)
+    return fit(
+        network or small(), loss, draw, lambda n: {"slope": slope(n)}, config, out, "line", progress
+    )
 
 
 @pytest.mark.parametrize("muon", [True, False])
@@ -109,7 +121,9 @@ def test_a_disk_that_fills_up_keeps_the_last_state(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        with pytest.raises(InputError, match=r"cannot write .*: make room; called again, the run goes on"):
+        with pytest.raises(
+            InputError, match=r"cannot write .*: make room; called again, the run goes on"
+        ):
             line(tmp_path, replace(CONFIG, iterations=40))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -118,15 +132,21 @@ def test_a_disk_that_fills_up_keeps_the_last_state(tmp_path):
 
 def test_every_number_is_stepped_by_one_optimizer():
     network = small()
-    muon, adamw = ([p for g in o.param_groups for p in g["params"]] for o in make_optimizers(network, CONFIG))
+    muon, adamw = (
+        [p for g in o.param_groups for p in g["params"]] for o in make_optimizers(network, CONFIG)
+    )
     assert [p.shape for p in muon] == [(16, 16)]
-    assert {id(p) for p in [*muon, *adamw]} == {id(p) for p in network.parameters()} and len(adamw) == 5
+    assert {id(p) for p in [*muon, *adamw]} == {id(p) for p in network.parameters()} and len(
+        adamw
+    ) == 5
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(tmp_path):
     line(tmp_path)
     before = (tmp_path / STATE).read_bytes()
-    with pytest.raises(FloatingPointError, match=r"loss is nan at iteration 30: the last good state is in"):
+    with pytest.raises(
+        FloatingPointError, match=r"loss is nan at iteration 30: the last good state is in"
+    ):
         line(tmp_path, replace(CONFIG, iterations=40), spoil=float("nan"))
     assert (tmp_path / STATE).read_bytes() == before
 
@@ -141,7 +161,12 @@ def test_the_gradient_is_clipped(tmp_path):
 
 def test_the_schedule_warms_up_and_ends_low():
     rates = [schedule(TrainConfig(iterations=1000, warmup=100), i) for i in range(1000)]
-    assert rates[0] == 0.01 and rates[99] == 1.0 and rates[-1] < 0.021 and np.all(np.diff(rates[100:]) <= 0)
+    assert (
+        rates[0] == 0.01
+        and rates[99] == 1.0
+        and rates[-1] < 0.021
+        and np.all(np.diff(rates[100:]) <= 0)
+    )
 
 
 PROCESS = """
@@ -166,8 +191,12 @@ def test_two_processes_have_the_losses_of_one(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
         [*command, str(tmp_path / "train.py"), str(tmp_path / "two"), str(Path(__file__).parent)],
-        env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"}, timeout=150, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"},
+        timeout=150,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     there = json.loads((tmp_path / "two" / "figures.json").read_text())
     np.testing.assert_allclose(there, [figures["loss"], slope(network)], rtol=1e-4)
@@ -222,7 +251,12 @@ def test_a_world_model_refuses_another_vae(trained, tmp_path):
 def test_a_world_trained_twice_is_the_same_and_another_seed_is_not(clips, trained, tmp_path):
     for name, seed in (("again", 0), ("other", 1)):
         train_world(
-            *encoded(clips, trained), trained, WORLD_CONFIG, replace(WORLD_TRAIN, seed=seed), tmp_path / name, {}
+            *encoded(clips, trained),
+            trained,
+            WORLD_CONFIG,
+            replace(WORLD_TRAIN, seed=seed),
+            tmp_path / name,
+            {},
         )
     folders = trained, tmp_path / "again", tmp_path / "other"
     first, again, other = (load_world(folder, trained)[0].state_dict() for folder in folders)
@@ -232,14 +266,24 @@ def test_a_world_trained_twice_is_the_same_and_another_seed_is_not(clips, traine
 
 def test_a_world_model_goes_on_from_another_ones_weights(clips, trained, tmp_path):
     few = replace(WORLD_TRAIN, iterations=1, learning_rate=1e-6)
-    train_world(*encoded(clips, trained), trained, WORLD_CONFIG, few, tmp_path / "more", {}, begin=trained)
-    first, more = (load_world(folder)[0] for folder in (trained, tmp_path / "more"))  # each with its VAE beside it
-    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(first.parameters(), more.parameters()))
+    train_world(
+        *encoded(clips, trained), trained, WORLD_CONFIG, few, tmp_path / "more", {}, begin=trained
+    )
+    # each with its VAE beside it
+    first, more = (load_world(folder)[0] for folder in (trained, tmp_path / "more"))
+    assert all(
+        torch.allclose(a, b, atol=1e-4) for a, b in zip(first.parameters(), more.parameters())
+    )
     assert torch.equal(first.latent_std, more.latent_std)
-    assert len(json.loads((tmp_path / "more/world.json").read_text())["provenance"]["begun_from"]) == 64
+    assert (
+        len(json.loads((tmp_path / "more/world.json").read_text())["provenance"]["begun_from"])
+        == 64
+    )
     other = replace(WORLD_CONFIG, layers=WORLD_CONFIG.layers + 1)
     with pytest.raises(InputError, match="another configuration"):
-        train_world(*encoded(clips, trained), trained, other, few, tmp_path / "other", {}, begin=trained)
+        train_world(
+            *encoded(clips, trained), trained, other, few, tmp_path / "other", {}, begin=trained
+        )
 
 
 class Drifting:
@@ -256,17 +300,35 @@ class Drifting:
 
 
 def test_features_that_look_ahead_learn_what_comes_of_itself(trained, tmp_path):
-    config, train = replace(WORLD_CONFIG, ahead=4), replace(WORLD_TRAIN, iterations=300, batch=16, validate_every=300)
+    config, train = (
+        replace(WORLD_CONFIG, ahead=4),
+        replace(WORLD_TRAIN, iterations=300, batch=16, validate_every=300),
+    )
     episode = np.arange(48) // 4
-    figures = train_world(Drifting(), episode, trained, config, train, tmp_path / "ahead", {}, begin=trained)
+    figures = train_world(
+        Drifting(), episode, trained, config, train, tmp_path / "ahead", {}, begin=trained
+    )
     assert figures["foresight"] < 0.4  # 1 is a world in which nothing is expected to move
     world, _ = load_world(tmp_path / "ahead", trained)
     assert torch.equal(world.latent_std, load_world(trained)[0].latent_std)
     few = replace(train, iterations=1, learning_rate=1e-6)
-    train_world(Drifting(), episode, trained, config, few, tmp_path / "more", {}, begin=tmp_path / "ahead")
+    train_world(
+        Drifting(), episode, trained, config, few, tmp_path / "more", {}, begin=tmp_path / "ahead"
+    )
     more, _ = load_world(tmp_path / "more", trained)
-    assert torch.allclose(more.glance, world.glance, atol=1e-4) and torch.equal(more.ahead_std, world.ahead_std)
-    train_world(Drifting(), episode, trained, WORLD_CONFIG, few, tmp_path / "back", {}, begin=tmp_path / "ahead")
+    assert torch.allclose(more.glance, world.glance, atol=1e-4) and torch.equal(
+        more.ahead_std, world.ahead_std
+    )
+    train_world(
+        Drifting(),
+        episode,
+        trained,
+        WORLD_CONFIG,
+        few,
+        tmp_path / "back",
+        {},
+        begin=tmp_path / "ahead",
+    )
     assert load_world(tmp_path / "back", trained)[0].config.ahead == 0
 
 
@@ -286,18 +348,29 @@ def test_a_policy_may_see_what_the_world_model_foresees(clips, trained, tmp_path
     n, rng = 24, np.random.default_rng(0)
     known = [foresight(s.astype(np.float32), T) for s, T in zip(clips.scenes[:n], poses)]
     samples = PolicySamples(
-        points=clips.scenes[:n, :, :3], colors=np.rint(clips.scenes[:n, :, 10:13] * 255).astype(np.uint8),
-        proprio=rng.normal(size=(n, 11)).astype(np.float32), rows=rng.normal(size=(n, 16, 10)).astype(np.float32),
-        valid=np.ones((n, 16), bool), task=np.zeros(n, np.int64), episode=np.arange(n) % 3,
-        features=np.array([k[0] for k in known], np.float16), places=np.array([k[1] for k in known], np.float16),
-    )  # fmt: skip
-    train_policy(samples, config, replace(train, iterations=4, validate_every=4), tmp_path, {}, world=trained)
+        points=clips.scenes[:n, :, :3],
+        colors=np.rint(clips.scenes[:n, :, 10:13] * 255).astype(np.uint8),
+        proprio=rng.normal(size=(n, 11)).astype(np.float32),
+        rows=rng.normal(size=(n, 16, 10)).astype(np.float32),
+        valid=np.ones((n, 16), bool),
+        task=np.zeros(n, np.int64),
+        episode=np.arange(n) % 3,
+        features=np.array([k[0] for k in known], np.float16),
+        places=np.array([k[1] for k in known], np.float16),
+    )
+    train_policy(
+        samples, config, replace(train, iterations=4, validate_every=4), tmp_path, {}, world=trained
+    )
     state = ArmState(1, HOME_Q, np.zeros(7), 0.08)
     rows = PolicyRunner(tmp_path).act(scene, Observation(1, (), state, "lift"))
     assert rows.shape == (16, 10) and np.isfinite(rows).all()
     policy = load_policy(tmp_path)
-    b = {"points": torch.from_numpy(scene[None, :, :3]), "colors": torch.from_numpy(scene[None, :, 10:13]),
-         "proprio": torch.zeros(1, 11), "task": torch.zeros(1, dtype=torch.long)}  # fmt: skip
+    b = {
+        "points": torch.from_numpy(scene[None, :, :3]),
+        "colors": torch.from_numpy(scene[None, :, 10:13]),
+        "proprio": torch.zeros(1, 11),
+        "task": torch.zeros(1, dtype=torch.long),
+    }
     with torch.no_grad():
         b["places"] = torch.from_numpy(places[None])
         seen = [policy(**b, features=sign * torch.from_numpy(features[None])) for sign in (1, -1)]
@@ -312,12 +385,28 @@ def test_a_policy_may_see_what_the_world_model_foresees(clips, trained, tmp_path
 @pytest.mark.slow
 def test_a_study_compares_on_the_same_trials_and_goes_on(episodes, trained, tmp_path, renderer):
     policy, train = named_config("tiny")
-    study = FeatureStudy(episodes, trained, tmp_path, "lift", "nominal", (1,), 1, 1, 4000, policy,
-                  replace(train, iterations=2), 1, renderer=renderer)  # fmt: skip
+    study = FeatureStudy(
+        episodes,
+        trained,
+        tmp_path,
+        "lift",
+        "nominal",
+        (1,),
+        1,
+        1,
+        4000,
+        policy,
+        replace(train, iterations=2),
+        1,
+        renderer=renderer,
+    )
     (row,) = compare(study)
     assert row["demos"] == 1 and row["difference"] == row["with"] - row["without"]
     made = {path: path.read_bytes() for path in tmp_path.rglob("*.safetensors")}
-    assert {path.parent.name for path in made} == {"lift_nominal_1_with_0", "lift_nominal_1_without_0"}
+    assert {path.parent.name for path in made} == {
+        "lift_nominal_1_with_0",
+        "lift_nominal_1_without_0",
+    }
     assert compare(study) == [row] and all(path.read_bytes() == data for path, data in made.items())
     with pytest.raises(InputError, match="episodes are too few: 100 are wanted"):
         compare(replace(study, demos=(99,)))

@@ -1,4 +1,6 @@
-"""What is imagined, measured: laws of the scores, the probe, the baseline, and the commands from end to end."""
+"""What is imagined, measured: laws of the scores, the probe, the baseline, and the commands from
+end to end.
+"""
 
 import json
 from dataclasses import replace
@@ -30,7 +32,9 @@ CONFIG = named_config("tiny", IMAGE_MODELS)[0]
 def clips(episodes) -> SceneClips:
     """Three times 1.6 s, around the grasp."""
     whole = load_clips([episodes], named_config("tiny", VAES)[0].lift, processes=2)
-    return part(whole, np.concatenate([np.flatnonzero(whole.episode == e)[-24:-8] for e in range(3)]))
+    return part(
+        whole, np.concatenate([np.flatnonzero(whole.episode == e)[-24:-8] for e in range(3)])
+    )
 
 
 def part(clips: SceneClips, index: np.ndarray) -> SceneClips:
@@ -48,7 +52,15 @@ def model(clips, tmp_path_factory):
         train(clips, network, replace(config, **few), folder, {})
     sequences = encode_sequences(load_vae(folder), clips, 6, 4)
     network, config = named_config("tiny", WORLDS)
-    train_world(sequences, clips.episode[sequences.starts], folder, network, replace(config, **few), folder, {})
+    train_world(
+        sequences,
+        clips.episode[sequences.starts],
+        folder,
+        network,
+        replace(config, **few),
+        folder,
+        {},
+    )
     return folder
 
 
@@ -61,16 +73,25 @@ def still(clips: SceneClips) -> SceneClips:
 
 def test_what_counts_is_what_was_seen_in_the_workspace_before_or_after():
     before = after = np.full((2, 4, 3), 0.5)
-    old = np.array([[WORKSPACE, WORKSPACE, 0, 0], [WORKSPACE | ROBOT, WORKSPACE, WORKSPACE | CUBE, ROBOT]], np.uint8)
-    new = np.array([[WORKSPACE, 0, WORKSPACE, 0], [WORKSPACE | ROBOT, WORKSPACE, WORKSPACE, 0]], np.uint8)
+    old = np.array(
+        [[WORKSPACE, WORKSPACE, 0, 0], [WORKSPACE | ROBOT, WORKSPACE, WORKSPACE | CUBE, ROBOT]],
+        np.uint8,
+    )
+    new = np.array(
+        [[WORKSPACE, 0, WORKSPACE, 0], [WORKSPACE | ROBOT, WORKSPACE, WORKSPACE, 0]], np.uint8
+    )
     whole, moving = masks(before, old, after, new)
     assert whole.tolist() == [[True, True, True, False], [True, True, True, False]]
-    assert moving.tolist() == [[False] * 4, [False, False, True, False]]  # the cube left; outside nothing counts
+    # the cube left; outside nothing counts
+    assert moving.tolist() == [[False] * 4, [False, False, True, False]]
     brighter = after.copy()
     brighter[0, 0, 1] += 0.11
     brighter[0, 1] += 0.09
     brighter[0, 3] += 0.5  # not in the workspace
-    assert masks(before, old, brighter, new)[1].tolist() == [[True, False, False, False], [False, False, True, False]]
+    assert masks(before, old, brighter, new)[1].tolist() == [
+        [True, False, False, False],
+        [False, False, True, False],
+    ]
 
 
 def test_a_perfect_prediction_scores_infinitely_and_noise_as_its_variance_says():
@@ -92,7 +113,9 @@ def test_pixels_are_pooled_and_the_interval_spans_the_episodes():
     for episode, (count, error) in enumerate(((30, 0.1), (10, 0.2))):
         mask = np.zeros((2, 256), bool)
         mask[:, :count] = True
-        scores.add(episode, 0, {"a": truth + error, "b": truth + 0.4}, truth, mask.reshape(2, 16, 16))
+        scores.add(
+            episode, 0, {"a": truth + error, "b": truth + 0.4}, truth, mask.reshape(2, 16, 16)
+        )
     np.testing.assert_allclose(scores.psnr("a"), -10 * np.log10((30 * 0.01 + 10 * 0.04) / 40))
     low, high = scores.gain_ci95("a", "b")
     assert low == pytest.approx(20 * np.log10(2)) and high == pytest.approx(20 * np.log10(4))
@@ -115,7 +138,9 @@ def test_all_methods_are_scored_on_pixels_that_no_prediction_can_change(clips, m
 
     monkeypatch.setattr(ImageScores, "add", spy)
     world, vae = load_world(model)
-    first = world_model_eval.evaluate(world, vae, clips, 3, stride=7, image_model=load_image_model(model))
+    first = world_model_eval.evaluate(
+        world, vae, clips, 3, stride=7, image_model=load_image_model(model)
+    )
     pixels, counted[:] = counted[-1], []
     torch.manual_seed(5)
     other = WorldModel(world.config, vae.config).eval(), VAE(vae.config).eval(), clips, 3
@@ -150,11 +175,15 @@ def test_windows_need_an_episode_that_is_long_enough(clips):
 def test_the_image_model_is_as_large_as_what_it_is_compared_with():
     vae, world = named_config("demo", VAES)[0], named_config("demo", WORLDS)[0]
     both = parameters(VAE(vae)) + parameters(WorldModel(world, vae))
-    assert parameters(ImageModel(named_config("demo", IMAGE_MODELS)[0])) == pytest.approx(both, rel=0.05)
+    assert parameters(ImageModel(named_config("demo", IMAGE_MODELS)[0])) == pytest.approx(
+        both, rel=0.05
+    )
 
 
 def squares() -> dict[str, torch.Tensor]:
-    """A batch of pictures (4, 3, 32, 32) of a square, of which nothing but the action tells where it goes."""
+    """A batch of pictures (4, 3, 32, 32) of a square, of which nothing but the action tells where
+    it goes.
+    """
     seen = torch.zeros(4, 3, 3, 32, 32)
     actions = torch.zeros(4, 2, 10)
     for b, side in enumerate((-1, 1, -1, 1)):
@@ -162,9 +191,13 @@ def squares() -> dict[str, torch.Tensor]:
             seen[b, k, :, 6 + 8 * (b // 2) : 12 + 8 * (b // 2), left : left + 6] = 1
         actions[b, 1, 1] = 0.05 * side
     return {
-        "past": seen[:, :2], "actions": actions, "camera": torch.zeros(4, dtype=torch.long), "target": seen[:, 2],
-        "weight": torch.ones(4, 1, 32, 32), "noise": torch.zeros(4, 2, 3, 32, 32),
-    }  # fmt: skip
+        "past": seen[:, :2],
+        "actions": actions,
+        "camera": torch.zeros(4, dtype=torch.long),
+        "target": seen[:, 2],
+        "weight": torch.ones(4, 1, 32, 32),
+        "noise": torch.zeros(4, 2, 3, 32, 32),
+    }
 
 
 def test_an_untrained_image_model_repeats_the_last_picture_and_a_trained_one_learns_a_batch():
@@ -181,8 +214,12 @@ def test_an_untrained_image_model_repeats_the_last_picture_and_a_trained_one_lea
         optimizer.step()
     assert losses[-1] < 0.4 * losses[0]
     other = network(batch["past"], -batch["actions"], batch["camera"])
-    assert (other - batch["target"]).abs().mean() > 2 * (network(*given) - batch["target"]).abs().mean()
-    rolled = network.rollout(batch["past"], batch["actions"][:, [0, 1, 1]], batch["camera"]).detach()
+    assert (other - batch["target"]).abs().mean() > 2 * (
+        network(*given) - batch["target"]
+    ).abs().mean()
+    rolled = network.rollout(
+        batch["past"], batch["actions"][:, [0, 1, 1]], batch["camera"]
+    ).detach()
     torch.testing.assert_close(rolled[:, 0], network(*given).clamp(0, 1))
     assert rolled.shape[:2] == (4, 2) and rolled.min() >= 0 and rolled.max() <= 1
 
@@ -201,7 +238,9 @@ def test_a_damaged_image_model_is_refused(tmp_path):
 
 
 def planted(count: int, seed: int, tokens: int = 24) -> tuple[np.ndarray, np.ndarray]:
-    """Latents (count, tokens, 8) in which some tokens, by a bit of theirs, sit around a gripper; its positions."""
+    """Latents (count, tokens, 8) in which some tokens, by a bit of theirs, sit around a gripper;
+    its positions.
+    """
     rng = np.random.default_rng(seed)
     z = rng.normal(size=(count, tokens, 8)).astype(np.float32)
     positions = rng.uniform(-0.5, 0.5, (count, 3))
@@ -237,7 +276,9 @@ class Obedient(WorldModel):
 
 
 class Rigid(VAE):
-    """A VAE of a scene that rides on the gripper: tokens sit around the first Gaussian, which is the gripper."""
+    """A VAE of a scene that rides on the gripper: tokens sit around the first Gaussian, which is
+    the gripper.
+    """
 
     def encode(self, gaussians, centers):
         place = (gaussians[:, :1, :3] - self.middle) / self.extent
@@ -249,9 +290,12 @@ class Rigid(VAE):
 def test_the_action_test_tells_a_model_that_obeys_from_one_given_other_actions(clips):
     scenes = clips.scenes.astype(np.float32)
     scenes[:, 0, :3] = clips.poses[:, :3]
-    followed = replace(clips, scenes=scenes, actions=clips.poses)  # an arm that is where it was told to be
+    # an arm that is where it was told to be
+    followed = replace(clips, scenes=scenes, actions=clips.poses)
     vae, world = named_config("tiny", VAES)[0], named_config("tiny", WORLDS)[0]
-    figures = gripper_probe.action_test(Obedient(world, vae).eval(), Rigid(vae).eval(), followed, followed, 4, stride=3)
+    figures = gripper_probe.action_test(
+        Obedient(world, vae).eval(), Rigid(vae).eval(), followed, followed, 4, stride=3
+    )
     assert figures["probe_mm"] < 5
     assert max(figures["excess_mm"]) < 2
     assert min(np.diff(figures["shuffled_mm"])) > 0 and figures["ratio"][-1] > 3
@@ -273,24 +317,57 @@ def test_the_commands_write_what_they_say(episodes, clips, model, tmp_path, monk
     file = tmp_path / "world.json"
     monkeypatch.setattr(gripper_probe, "_WINDOWS", 20)
     code, said = gwm(
-        monkeypatch, capsys, "eval", "world", "--data", episodes, "--model", model, "--image-model", model,
-        "--horizon", 2, "--stride", 60, "--actions", "--probe-data", episodes, "--json", file,
-    )  # fmt: skip
+        monkeypatch,
+        capsys,
+        "eval",
+        "world",
+        "--data",
+        episodes,
+        "--model",
+        model,
+        "--image-model",
+        model,
+        "--horizon",
+        2,
+        "--stride",
+        60,
+        "--actions",
+        "--probe-data",
+        episodes,
+        "--json",
+        file,
+    )
     assert code == 0, said
     figures = json.loads(file.read_text())
     methods = ("", "_repeat_last", "_round_trip", "_image_model")
     for region in ("whole", "moving"):
-        assert set(figures[region]) == {kind + ending for kind in ("psnr", "ssim") for ending in methods}
+        assert set(figures[region]) == {
+            kind + ending for kind in ("psnr", "ssim") for ending in methods
+        }
         assert all(len(values) == figures["horizon"] == 2 for values in figures[region].values())
     assert len(figures["chamfer_mm"]) == 2 and len(figures["gain_image_model_ci95"]) == 2
     assert {"psnr", "psnr_parts", "chamfer_mm", "cube_mm"} == set(figures["vae"])
-    assert {"probe_mm", "imagined_mm", "excess_mm", "shuffled_mm", "ratio"} <= set(figures["actions"])
+    assert {"probe_mm", "imagined_mm", "excess_mm", "shuffled_mm", "ratio"} <= set(
+        figures["actions"]
+    )
     assert "image model" in said and "gripper" in said
 
     out = tmp_path / "film"
     episode = list_episodes(episodes)[0]
-    code, said = gwm(monkeypatch, capsys, "imagine", episode, "--model", model, "--horizon", 4, "--out", out,
-                     "--camera", "side")  # fmt: skip
+    code, said = gwm(
+        monkeypatch,
+        capsys,
+        "imagine",
+        episode,
+        "--model",
+        model,
+        "--horizon",
+        4,
+        "--out",
+        out,
+        "--camera",
+        "side",
+    )
     assert code == 0, said
     assert len(json.loads((out / "imagine.json").read_text())["whole"]["psnr"]) == 4
     assert cv2.imread(str(out / "imagine.png")) is not None
@@ -308,8 +385,12 @@ def test_the_commands_write_what_they_say(episodes, clips, model, tmp_path, monk
         (("--out", "/proc/nothing"), "cannot write /proc/nothing"),
     ],
 )
-def test_imagine_says_what_would_have_been_valid(episodes, model, monkeypatch, capsys, tmp_path, more, complaint):
+def test_imagine_says_what_would_have_been_valid(
+    episodes, model, monkeypatch, capsys, tmp_path, more, complaint
+):
     monkeypatch.chdir(tmp_path)
-    code, said = gwm(monkeypatch, capsys, "imagine", list_episodes(episodes)[0], "--model", model, *more)
+    code, said = gwm(
+        monkeypatch, capsys, "imagine", list_episodes(episodes)[0], "--model", model, *more
+    )
     assert code == 2 and complaint in said and len(said.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())

@@ -50,7 +50,8 @@ def test_it_does_not_arm_without_joint_states():
 def test_it_follows_a_plan_to_its_end_and_then_stops_by_itself(arm):
     assert arm.offer(arm.chunk(AWAY)) == ""
     arm.run(3.0)
-    np.testing.assert_allclose(arm.q, AWAY, atol=0.06)  # the timeout comes a little before its last row
+    # the timeout comes a little before its last row
+    np.testing.assert_allclose(arm.q, AWAY, atol=0.06)
     assert arm.gate.state is State.HOLD and arm.gate.cause == "plan stale"
     assert violations(arm) == 0
 
@@ -134,13 +135,15 @@ def test_the_leash_is_a_latched_fault(arm):
     arm.measures = False
     arm.obeys, held = False, arm.q
     for _ in range(40):
-        held = held + 0.01 * (arm.gate.state is not State.FAULT)  # something pushes the arm away, at 1 rad/s
+        # something pushes the arm away, at 1 rad/s
+        held = held + 0.01 * (arm.gate.state is not State.FAULT)
         arm.q = held
         arm.measure(held)
         arm.run(0.01)
     assert arm.gate.state is State.FAULT and arm.gate.cause.startswith("leash")
     assert arm.log[-1] is None
-    last = next(c for c in reversed(arm.log) if c is not None)  # an arm that holds its last target must not push on
+    # an arm that holds its last target must not push on
+    last = next(c for c in reversed(arm.log) if c is not None)
     left = np.abs(last.reference.q - held).max()  # of about 0.25 rad
     assert last.latched and left < 0.13 and not last.reference.dq.any()
     assert "reset first" in arm.gate.arm(arm.now) and violations(arm) == 0
@@ -166,7 +169,14 @@ def bad_chunks(arm):
     yield "jump", ActionChunk(good.stamp, jump, good.width)
     yield "jump", ActionChunk(good.stamp, good.q + np.array([0, 0, 0, 0, 0, 0, 0.5]), good.width)
     yield "row spacing", ActionChunk(good.stamp, good.q, good.width, dt=1e-4)
-    yield "workspace", ActionChunk(good.stamp, HOME_Q + np.linspace(0, 1, 16)[:, None] * [0, 0.9, 0, 0, 0, 0, 0], good.width)
+    yield (
+        "workspace",
+        ActionChunk(
+            good.stamp,
+            HOME_Q + np.linspace(0, 1, 16)[:, None] * [0, 0.9, 0, 0, 0, 0, 0],
+            good.width,
+        ),
+    )
 
 
 def test_bad_chunks_are_refused_whole_with_the_reason(arm):

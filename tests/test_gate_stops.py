@@ -1,4 +1,6 @@
-"""Every way a motion ends early: which state follows, under which one cause it is counted, and who may go on."""
+"""Every way a motion ends early: which state follows, under which one cause it is counted, and who
+may go on.
+"""
 
 from dataclasses import replace
 
@@ -84,7 +86,11 @@ STOPS = {
     "bad plans": (nonsense, State.HOLD, False),
     "held by operator": (lambda arm: arm.gate.hold(), State.HOLD, False),
     "stopped by operator": (lambda arm: arm.gate.stop(), State.DISARMED, False),
-    "second publisher": (lambda arm: arm.gate.fault("second publisher: of target_joint"), State.FAULT, False),
+    "second publisher": (
+        lambda arm: arm.gate.fault("second publisher: of target_joint"),
+        State.FAULT,
+        False,
+    ),
     "leash": (leash, State.FAULT, False),
     "no joint states": (blind, State.FAULT, False),
     "no score": (unwatched, State.HOLD, False),
@@ -112,7 +118,10 @@ def test_joints_elsewhere_after_a_stall_are_a_fault_and_move_nothing():
     sent = arm.sent[-1].reference.q
     elsewhere(arm)
     arm.run(0.3)
-    assert arm.gate.state is State.FAULT and arm.gate.counts.stops == {"gate late": 1, "joints elsewhere": 1}
+    assert arm.gate.state is State.FAULT and arm.gate.counts.stops == {
+        "gate late": 1,
+        "joints elsewhere": 1,
+    }
     np.testing.assert_array_equal(arm.sent[-1].reference.q, sent)
     assert violations(arm) == 0
 
@@ -126,7 +135,11 @@ def test_a_fault_told_during_a_stall_does_not_send_the_joints_from_before_it():
     arm.stall(0.28)
     arm.gate.fault("robot: reflex")
     last = arm.tick()
-    assert last.latched and np.abs(last.reference.q - sent).max() < 0.03 and np.abs(last.reference.q - old).max() > 0
+    assert (
+        last.latched
+        and np.abs(last.reference.q - sent).max() < 0.03
+        and np.abs(last.reference.q - old).max() > 0
+    )
     np.testing.assert_array_equal(last.reference.q, arm.sent[-2].reference.q)
 
 
@@ -200,7 +213,8 @@ def test_the_ramp_begins_before_the_last_row():
     assert arm.gate.cause == "plan stale" and accepted + 1.35 < arm.now < accepted + 1.5 + 2 * DT
 
 
-# ---- hold to run -----------------------------------------------------------------------------------------------------
+# ---- hold to run
+# ------------------------------------------------------------------------------
 
 
 def test_letting_go_of_the_button_stops_and_pressing_it_again_is_not_enough():
@@ -230,7 +244,8 @@ def test_without_a_hand_on_the_button_nothing_begins():
     assert "nobody holds the button" in arm.gate.home(arm.now)
 
 
-# ---- shadow ----------------------------------------------------------------------------------------------------------
+# ---- shadow
+# ------------------------------------------------------------------------------
 
 
 def test_in_shadow_everything_is_judged_and_nothing_is_sent():
@@ -247,10 +262,13 @@ def test_in_shadow_everything_is_judged_and_nothing_is_sent():
     assert "shadow" in arm.gate.home(arm.now)
     arm.beats = False
     arm.run(0.6)
-    assert arm.gate.counts.stops == {"policy silent": 1} and arm.gate.shadowed.reference.dq.max() == 0
+    assert (
+        arm.gate.counts.stops == {"policy silent": 1} and arm.gate.shadowed.reference.dq.max() == 0
+    )
 
 
-# ---- places the arm may not go ---------------------------------------------------------------------------------------
+# ---- places the arm may not go
+# ------------------------------------------------------------------------------
 
 
 def test_it_does_not_arm_where_the_arm_touches_itself():
@@ -280,7 +298,8 @@ def test_on_the_way_into_a_singularity_it_slows_down_and_stops_with_that_cause()
     assert np.abs(away[40].dq).max() > 0.05 and not follower.into_singularity  # out of it it may go
 
 
-# ---- splices ---------------------------------------------------------------------------------------------------------
+# ---- splices
+# ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("delay", range(0, 21, 2))
@@ -320,7 +339,9 @@ def test_the_gate_takes_a_smaller_workspace_as_its_own():
 
 
 def test_old_joints_neither_trip_the_leash_nor_become_a_command():
-    """Joint states end in fast motion: a ramp to rest and HOLD, however far it goes beyond what was measured last."""
+    """Joint states end in fast motion: a ramp to rest and HOLD, however far it goes beyond what was
+    measured last.
+    """
     arm = ready()
     target = arm.q.copy()
     target[6] += 2.0
@@ -332,7 +353,8 @@ def test_old_joints_neither_trip_the_leash_nor_become_a_command():
     arm.run(1.0)
     assert arm.gate.counts.stops == {"joint state stale": 1} and arm.gate.state is State.HOLD
     assert violations(arm) == 0 and not any(command.latched for command in arm.sent[-100:])
-    assert np.abs(arm.gate._follower.reference.q - arm.gate._in.measured.q).max() > 0.15  # it would have tripped
+    # it would have tripped
+    assert np.abs(arm.gate._follower.reference.q - arm.gate._in.measured.q).max() > 0.15
 
 
 def test_after_a_gap_nothing_is_sent_before_fresh_joints_tell_where_the_arm_is():

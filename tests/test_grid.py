@@ -1,4 +1,6 @@
-"""One grid of time for exports, clips and samples, from live recordings at any rate; and what spoils a recording."""
+"""One grid of time for exports, clips and samples, from live recordings at any rate; and what
+spoils a recording.
+"""
 
 import json
 import shutil
@@ -35,7 +37,9 @@ SECOND = 1_000_000_000
 POLICY, _ = named_config("tiny")
 
 
-def stamps_of(hz: float, seconds: float = 60, jitter: float = 0.0, lost: float = 0.0, seed: int = 0) -> np.ndarray:
+def stamps_of(
+    hz: float, seconds: float = 60, jitter: float = 0.0, lost: float = 0.0, seed: int = 0
+) -> np.ndarray:
     """Stamps [ns] of a camera; ``jitter`` [s] and the share that is ``lost``."""
     rng = np.random.default_rng(seed)
     times = np.arange(round(seconds * hz)) / hz
@@ -59,12 +63,17 @@ def test_any_usual_camera_gives_one_stretch_with_every_step_near_a_tenth(hz, jit
 def test_slow_cameras_give_moments_but_no_stretch(hz):
     stamps = stamps_of(hz)
     chosen = on_grid(stamps)
-    assert len(chosen) == len(stamps) and max(part.stop - part.start for part in stretches(stamps)) == 1
+    assert (
+        len(chosen) == len(stamps)
+        and max(part.stop - part.start for part in stretches(stamps)) == 1
+    )
     assert str(rate(stamps)) == f"the cameras ran at {hz}.0 Hz"
 
 
 def test_moments_exactly_a_tenth_apart_are_all_taken(episodes):
-    """What `gwm collect` writes gives the samples and clips it always gave: results of trainings do not change."""
+    """What `gwm collect` writes gives the samples and clips it always gave: results of trainings do
+    not change.
+    """
     for path in list_episodes(episodes):
         episode = read_episode(path)
         stamps = np.array([stamp for stamp, _, _ in moments(episode)])
@@ -85,13 +94,17 @@ def test_no_stretch_has_a_step_that_is_none_whatever_was_lost(gaps):
     assert (np.diff(chosen) > 0).all() and chosen[0] == 0
     apart = np.diff(stamps[chosen])
     follows = steps(stamps[chosen])
-    assert (np.abs(apart[follows] - STEP) <= STEP / 2).all() and (apart[~follows] > 1.5 * STEP).all()
+    assert (np.abs(apart[follows] - STEP) <= STEP / 2).all() and (
+        apart[~follows] > 1.5 * STEP
+    ).all()
     assert sum(part.stop - part.start for part in stretches(stamps[chosen])) == len(chosen)
 
 
 @pytest.fixture(scope="module", params=[15, 30])
 def live(request, tmp_path_factory, renderer) -> Path:
-    return record_live(tmp_path_factory.mktemp(f"live{request.param}"), request.param, (1, 2), renderer)
+    return record_live(
+        tmp_path_factory.mktemp(f"live{request.param}"), request.param, (1, 2), renderer
+    )
 
 
 def gwm(monkeypatch, capsys, *words) -> tuple[int, str, str]:
@@ -106,9 +119,21 @@ def test_live_recordings_train_everything_without_a_word(live, tmp_path, monkeyp
         warnings.simplefilter("error", UserWarning)
         for kind in ("vae", "world", "policy"):
             code, said, wrong = gwm(
-                monkeypatch, capsys, "train", kind, "--data", live, "--config", "tiny", "--iterations", 2,
-                "--processes", 2, "--out", tmp_path / "model",
-            )  # fmt: skip
+                monkeypatch,
+                capsys,
+                "train",
+                kind,
+                "--data",
+                live,
+                "--config",
+                "tiny",
+                "--iterations",
+                2,
+                "--processes",
+                2,
+                "--out",
+                tmp_path / "model",
+            )
             assert code == 0 and "nan" not in said, wrong
 
 
@@ -121,7 +146,9 @@ def test_exports_clips_and_samples_take_the_same_moments_of_a_live_recording(liv
     assert np.abs(apart - STEP).max() <= STEP / 2 and abs(apart.mean() - STEP) < 0.03 * STEP
     np.testing.assert_allclose(table.columns["observation.pose"], clips["poses"], atol=1e-6)
     samples = episode_samples(episode, LiftConfig(count=64))
-    kept = ~np.any([(clips["stamps"] >= a) & (clips["stamps"] <= b) for a, b in episode.unusable], axis=0)
+    kept = ~np.any(
+        [(clips["stamps"] >= a) & (clips["stamps"] <= b) for a, b in episode.unusable], axis=0
+    )
     np.testing.assert_allclose(samples["proprio"][:, :10], clips["poses"][kept], atol=1e-6)
 
 
@@ -142,7 +169,11 @@ def stopped(folder):
     writer = record(folder, 4.0)
     for tenth in range(41):
         stamp = 5 * SECOND + tenth * STEP
-        says = ("RUNNING", "following plans", 7) if tenth < 20 or tenth > 25 else ("STOPPING", "held by operator", 0)
+        says = (
+            ("RUNNING", "following plans", 7)
+            if tenth < 20 or tenth > 25
+            else ("STOPPING", "held by operator", 0)
+        )
         writer.write(topics.STATUS, status(stamp, *says), stamp)
     return read_episode(writer.close(ABOUT))
 
@@ -151,7 +182,9 @@ def test_rows_of_a_chunk_end_where_a_stop_begins(tmp_path):
     samples = episode_samples(stopped(tmp_path / "episode"), LiftConfig(count=16))
     valid = samples["valid"].sum(1)
     assert len(valid) == 41 - 6  # 2.0 to 2.5 s are left out
-    assert valid[:4].tolist() == [CHUNK_ROWS] * 4 and valid[10:20].tolist() == list(range(9, -1, -1))
+    assert valid[:4].tolist() == [CHUNK_ROWS] * 4 and valid[10:20].tolist() == list(
+        range(9, -1, -1)
+    )
     assert valid[20:].min() == CHUNK_ROWS
 
 
@@ -185,9 +218,13 @@ def slow(folder, every):
 def test_where_there_is_no_window_the_cameras_rate_is_named(tmp_path):
     path = slow(tmp_path / "data" / "episode", 2)
     clips = load_clips([tmp_path / "data"], LiftConfig(count=16), 1)
-    with pytest.raises(InputError, match=r"the cameras ran at 5\.0 Hz: cameras at 10 Hz or more are wanted"):
+    with pytest.raises(
+        InputError, match=r"the cameras ran at 5\.0 Hz: cameras at 10 Hz or more are wanted"
+    ):
         spread_starts(clips, 6, 1)
-    with pytest.raises(InputError, match=r"no two rows are 1/10 s apart, the cameras ran at 5\.0 Hz"):
+    with pytest.raises(
+        InputError, match=r"no two rows are 1/10 s apart, the cameras ran at 5\.0 Hz"
+    ):
         tables(read_episode(path))
     assert len(tabulate(read_episode(path), 5)) == 21
     found = findings(path)
@@ -198,15 +235,31 @@ def test_where_there_is_no_window_the_cameras_rate_is_named(tmp_path):
 def test_an_export_breaks_off_where_pictures_are_missing(tmp_path, monkeypatch, capsys):
     def lose(topic, message):
         stamp = message.header.stamp
-        return None if "front/color/image" in topic and 6.95 < stamp.sec + stamp.nanosec * 1e-9 < 7.95 else message
+        return (
+            None
+            if "front/color/image" in topic and 6.95 < stamp.sec + stamp.nanosec * 1e-9 < 7.95
+            else message
+        )
 
     record(tmp_path / "data" / "episode", 4.0, lose).close(ABOUT | {"success": True})
     episode = read_episode(tmp_path / "data" / "episode")
     first, second = tables(episode)
     assert (len(first), len(second)) == (20, 11)
-    assert first.info["success"] is None and second.info["success"] is True and second.info["stretch"] == [2, 2]
-    code, said, told = gwm(monkeypatch, capsys, "data", "export", "lerobot", tmp_path / "data", tmp_path / "out",
-                           "--images")  # fmt: skip
+    assert (
+        first.info["success"] is None
+        and second.info["success"] is True
+        and second.info["stretch"] == [2, 2]
+    )
+    code, said, told = gwm(
+        monkeypatch,
+        capsys,
+        "data",
+        "export",
+        "lerobot",
+        tmp_path / "data",
+        tmp_path / "out",
+        "--images",
+    )
     assert code == 0 and "2 episodes, 31 rows" in said and "rows break off 1 times" in told
 
 
@@ -234,20 +287,27 @@ class ByStamp(EpisodeWriter):
 
 @pytest.mark.parametrize("writer", [EpisodeWriter, ByStamp])
 @pytest.mark.parametrize("seconds", [-4, -1.5, -0.5])
-def test_a_clock_set_back_leaves_the_longest_stretch_and_is_said(tmp_path, monkeypatch, seconds, writer):
+def test_a_clock_set_back_leaves_the_longest_stretch_and_is_said(
+    tmp_path, monkeypatch, seconds, writer
+):
     monkeypatch.setattr(test_recording, "EpisodeWriter", writer)
     path = set_clock(tmp_path / "episode", seconds, 4.0)
     found = findings(path)
-    assert found.errors == [] and any("the clock was set back by" in warning for warning in found.warnings)
+    assert found.errors == [] and any(
+        "the clock was set back by" in warning for warning in found.warnings
+    )
     table = tabulate(read_episode(path))
     assert 20 <= len(table) <= 21
     moved = np.abs(np.diff(table.columns["observation.state"][:, :7], axis=0)).max(1)
     assert (moved > 0).all()  # no row twice
     apart = table.columns["action.joints"][:-1, :7] - table.columns["observation.state"][1:, :7]
-    np.testing.assert_allclose(apart, 0.01, atol=1e-5)  # what was sent a row later, in the same time
+    # what was sent a row later, in the same time
+    np.testing.assert_allclose(apart, 0.01, atol=1e-5)
 
 
-@pytest.mark.parametrize("topic", [topics.JOINT_STATES, topics.color("camera/front") + "/compressed", topics.COMMAND])
+@pytest.mark.parametrize(
+    "topic", [topics.JOINT_STATES, topics.color("camera/front") + "/compressed", topics.COMMAND]
+)
 @pytest.mark.parametrize("end", [0, -1])
 def test_one_stamp_that_rolled_over_at_an_end_costs_its_message_alone(tmp_path, topic, end):
     """rosbag2 #2389. In the middle it was left out already, at an end it spoilt the episode."""
@@ -261,7 +321,9 @@ def test_one_stamp_that_rolled_over_at_an_end_costs_its_message_alone(tmp_path, 
 
     path = record(tmp_path / "episode", change=change).close(ABOUT)
     found, episode = findings(path), read_episode(path)
-    assert found.errors == [] and found.warnings == [f"{topic}: 1 stamps far from those before and after, left out"]
+    assert found.errors == [] and found.warnings == [
+        f"{topic}: 1 stamps far from those before and after, left out"
+    ]
     assert len(tables(episode, 10)) == 1
 
 
@@ -298,10 +360,15 @@ def test_one_stray_stamp_costs_one_message(tmp_path):
     assert any("1 stamps far from those before and after" in note for note in episode.notes)
 
 
-@pytest.mark.parametrize("part", [
-    "camera/front/color/image_raw/compressed", "camera/side/aligned_depth_to_color/image_raw/compressedDepth",
-    topics.JOINT_STATES, topics.COMMAND,
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "part",
+    [
+        "camera/front/color/image_raw/compressed",
+        "camera/side/aligned_depth_to_color/image_raw/compressedDepth",
+        topics.JOINT_STATES,
+        topics.COMMAND,
+    ],
+)
 def test_a_stamp_that_comes_twice_counts_once(tmp_path, monkeypatch, part):
     class Twice(EpisodeWriter):
         count = 0
@@ -315,7 +382,9 @@ def test_a_stamp_that_comes_twice_counts_once(tmp_path, monkeypatch, part):
     monkeypatch.setattr(test_recording, "EpisodeWriter", Twice)
     path = record(tmp_path / "episode", 1.0).close(ABOUT)
     found = findings(path)
-    assert found.errors == [] and any("have the stamp of another" in warning for warning in found.warnings)
+    assert found.errors == [] and any(
+        "have the stamp of another" in warning for warning in found.warnings
+    )
     assert len(tabulate(read_episode(path))) == 11
     assert len(episode_samples(read_episode(path), LiftConfig(count=16))["rows"]) == 11
 
@@ -333,13 +402,28 @@ def test_cameras_without_a_matrix_and_broken_files_are_one_line(tmp_path, monkey
     info = tmp_path / "broken" / "episode_000002" / "episode.json"
     info.write_text(json.dumps(json.loads(info.read_text()) | {"seed": "4"}))
     for data, said in (("zero", "gives no camera matrix"), ("broken", "broken episode.json")):
-        for words in (("train", "policy", "--data", tmp_path / data, "--config", "tiny", "--out", tmp_path / "model"),
-                      ("data", "export", "lerobot", tmp_path / data, tmp_path / "out", "--images")):  # fmt: skip
+        for words in (
+            (
+                "train",
+                "policy",
+                "--data",
+                tmp_path / data,
+                "--config",
+                "tiny",
+                "--out",
+                tmp_path / "model",
+            ),
+            ("data", "export", "lerobot", tmp_path / data, tmp_path / "out", "--images"),
+        ):
             code, _, told = gwm(monkeypatch, capsys, *words)
             (line,) = [line for line in told.splitlines() if line.startswith("gwm:")]
             assert code == 2 and said in line and "Traceback" not in told
     code, out, _ = gwm(monkeypatch, capsys, "data", "info", tmp_path / "broken")
-    assert code == 0 and out.count("broken: ") == 2 and "'seed' is '4', a whole number is wanted" in out
+    assert (
+        code == 0
+        and out.count("broken: ") == 2
+        and "'seed' is '4', a whole number is wanted" in out
+    )
     code, out, _ = gwm(monkeypatch, capsys, "data", "verify", tmp_path / "broken", "--processes", 1)
     assert code == 1 and "1 of 3 episodes are whole" in out
 
@@ -347,23 +431,47 @@ def test_cameras_without_a_matrix_and_broken_files_are_one_line(tmp_path, monkey
 def test_warnings_are_no_errors(tmp_path, monkeypatch, capsys):
     def gap(topic, message):
         stamp = message.header.stamp
-        return None if topic == topics.JOINT_STATES and 5.3 < stamp.sec + stamp.nanosec * 1e-9 < 5.41 else message
+        return (
+            None
+            if topic == topics.JOINT_STATES and 5.3 < stamp.sec + stamp.nanosec * 1e-9 < 5.41
+            else message
+        )
 
     record(tmp_path / "data" / "episode_000000", 2.0, gap).close(ABOUT)
-    code, said, _ = gwm(monkeypatch, capsys, "data", "verify", tmp_path / "data", "--processes", 1, "--json",
-                        tmp_path / "found.json")  # fmt: skip
-    assert code == 0 and "warning: franka/joint_states: 1 gaps" in said and "fit to train on: yes" in said
+    code, said, _ = gwm(
+        monkeypatch,
+        capsys,
+        "data",
+        "verify",
+        tmp_path / "data",
+        "--processes",
+        1,
+        "--json",
+        tmp_path / "found.json",
+    )
+    assert (
+        code == 0
+        and "warning: franka/joint_states: 1 gaps" in said
+        and "fit to train on: yes" in said
+    )
     found = json.loads((tmp_path / "found.json").read_text())
     (path,) = found["warnings"]
     assert found["errors"] == {} and found["fit"] == {path: {"policy": True, "world": True}}
 
 
 def test_the_cache_is_keyed_by_the_code_that_fills_it(tmp_path):
-    code = "import sys, gwm_core.training.datasets.policy_samples, gwm_core.training.datasets.clips;" \
-           "print(*{m.__file__ for n, m in sys.modules.items() if n.startswith('gwm_core.')}, sep='\\n')"  # fmt: skip
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    code = (
+        "import sys, gwm_core.training.datasets.policy_samples,"
+        " gwm_core.training.datasets.clips;print(*{m.__file__ for n, m in sys.modules.items() if"
+        " n.startswith('gwm_core.')}, sep='\\n')"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     kept = {str(path) for path in array_cache.sources()}
-    assert {path for path in loaded if not path.endswith("__init__.py")} <= kept and len(loaded) > 20
+    assert {path for path in loaded if not path.endswith("__init__.py")} <= kept and len(
+        loaded
+    ) > 20
     root = Path(array_cache.__file__).parents[1]
     shutil.copytree(root, tmp_path / "gwm_core", ignore=shutil.ignore_patterns("__pycache__"))
     assert array_cache.source(tmp_path / "gwm_core") == array_cache.source()
@@ -377,18 +485,33 @@ def test_what_cannot_be_written_is_said_before_the_work(tmp_path, monkeypatch, c
     shutil.copytree(slow(tmp_path / "data" / "a", 1), tmp_path / "data" / "b")
     with pytest.raises(InputError, match="cannot write /proc/self: "):
         ArrayCache(Path("/proc/self"), "samples", "").arrays([], None, 1)
-    for words in (("train", "policy", "--data", tmp_path / "data", "--config", "tiny", "--out", "/proc/self"),
-                  ("collect", "--task", "lift", "--out", "/proc/self"),
-                  ("compile", "--out", "/proc/self/bundle")):  # fmt: skip
+    for words in (
+        ("train", "policy", "--data", tmp_path / "data", "--config", "tiny", "--out", "/proc/self"),
+        ("collect", "--task", "lift", "--out", "/proc/self"),
+        ("compile", "--out", "/proc/self/bundle"),
+    ):
         code, said, told = gwm(monkeypatch, capsys, *words)
         assert code == 2 and "cannot write /proc/self" in told and "lift" not in told and not said
 
 
-def test_what_has_no_sample_is_not_held_out_and_nothing_held_out_is_refused(tmp_path, monkeypatch, capsys):
+def test_what_has_no_sample_is_not_held_out_and_nothing_held_out_is_refused(
+    tmp_path, monkeypatch, capsys
+):
     for k in range(4):
         info = ABOUT | {"unusable": [[0, 2**62]] if k in (2, 3) else []}
         record(tmp_path / "data" / f"episode_{k:06d}", 1.0).close(info)
-    words = ("train", "policy", "--data", tmp_path / "data", "--config", "tiny", "--iterations", 2, "--processes", 1)
+    words = (
+        "train",
+        "policy",
+        "--data",
+        tmp_path / "data",
+        "--config",
+        "tiny",
+        "--iterations",
+        2,
+        "--processes",
+        1,
+    )
     code, said, _ = gwm(monkeypatch, capsys, *words, "--out", tmp_path / "model")
     assert code == 0 and "nan" not in said
     assert "NaN" not in (tmp_path / "model" / "manifest.json").read_text()
@@ -401,8 +524,20 @@ def test_what_has_no_sample_is_not_held_out_and_nothing_held_out_is_refused(tmp_
 def test_a_finished_folder_is_not_trained_into(tmp_path, monkeypatch, capsys):
     for k in range(2):
         record(tmp_path / "data" / f"episode_{k:06d}", 1.0).close(ABOUT)
-    words = ("train", "policy", "--data", tmp_path / "data", "--config", "tiny", "--iterations", 2, "--processes", 1,
-             "--out", tmp_path / "model")  # fmt: skip
+    words = (
+        "train",
+        "policy",
+        "--data",
+        tmp_path / "data",
+        "--config",
+        "tiny",
+        "--iterations",
+        2,
+        "--processes",
+        1,
+        "--out",
+        tmp_path / "model",
+    )
     assert gwm(monkeypatch, capsys, *words)[0] == 0
     weights = (tmp_path / "model" / "policy.safetensors").read_bytes()
     code, _, told = gwm(monkeypatch, capsys, *words, "--seed", 7)

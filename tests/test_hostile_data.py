@@ -1,4 +1,6 @@
-"""Whatever is done to a dataset, its reader says in one line what is wrong, or gives what was stored."""
+"""Whatever is done to a dataset, its reader says in one line what is wrong, or gives what was
+stored.
+"""
 
 import shutil
 import subprocess
@@ -11,17 +13,22 @@ from benchmarks.data.hostile_data import Reader, fuzz, prepare
 from benchmarks.data.hostile_hdf5 import ROBOMIMIC
 
 NAMED = (
-    [("v3-images", name, attack) for name, attack in (attacks.LEROBOT | attacks.V3 | attacks.IMAGES).items()]
+    [
+        ("v3-images", name, attack)
+        for name, attack in (attacks.LEROBOT | attacks.V3 | attacks.IMAGES).items()
+    ]
     + [("v3-video", name, attack) for name, attack in attacks.LEROBOT.items() if "video" in name]
     + [("v2.1", name, attack) for name, attack in (attacks.LEROBOT | attacks.V21).items()]
     + [("robomimic", name, attack) for name, attack in ROBOMIMIC.items()]
     + [("episode", name, attack) for name, attack in attacks.EPISODE.items()]
 )
 HARMLESS = {  # what is stored comes back
-    ("v3-images", "images cut"), ("v3-images", "video linked to elsewhere"), ("v3-images", "video of another size"),
+    ("v3-images", "images cut"),
+    ("v3-images", "video linked to elsewhere"),
+    ("v3-images", "video of another size"),
     ("v3-images", "video that ends early"),
     ("episode", "bag linked to elsewhere"),  # an own recording may lie on another disk
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +44,9 @@ def reader():
     reader.close()
 
 
-@pytest.mark.parametrize(("kind", "name", "attack"), NAMED, ids=[f"{kind}-{name}" for kind, name, _ in NAMED])
+@pytest.mark.parametrize(
+    ("kind", "name", "attack"), NAMED, ids=[f"{kind}-{name}" for kind, name, _ in NAMED]
+)
 def test_attacks_are_refused(whole, reader, tmp_path, kind, name, attack):
     source, path = whole[0] / kind, tmp_path / "data"
     (shutil.copytree if source.is_dir() else shutil.copy)(source, path)
@@ -62,16 +71,16 @@ def test_damage_is_noticed_or_does_none():
 def test_without_its_extras_only_exports_are_missing(tmp_path):
     """The modules load, and say what to install."""
     code = (
-        "import sys; from pathlib import Path; from gwm_core.errors import InputError\n"
-        f"out = Path({str(tmp_path / 'out')!r}); missing = ('pyarrow', 'av', 'h5py')\n"
-        "sys.modules |= dict.fromkeys(missing)\n"
-        "from gwm_core.data import lerobot, robomimic\n"
-        "for name in missing:\n"
-        "    try: (robomimic.export_robomimic if name == 'h5py' else lerobot.export_lerobot)([], out)\n"
-        "    except InputError as error: print(error)\n"
-        "    del sys.modules[name]"
+        "import sys; from pathlib import Path; from gwm_core.errors import InputError\nout ="
+        f" Path({str(tmp_path / 'out')!r}); missing = ('pyarrow', 'av', 'h5py')\nsys.modules |="
+        " dict.fromkeys(missing)\nfrom gwm_core.data import lerobot, robomimic\nfor name in"
+        " missing:\n    try: (robomimic.export_robomimic if name == 'h5py' else"
+        " lerobot.export_lerobot)([], out)\n    except InputError as error: print(error)\n    del"
+        " sys.modules[name]"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    wanted = [f"{name} is not installed: pip install 'gwm[export]'" for name in ("pyarrow", "av", "h5py")]
+    wanted = [
+        f"{name} is not installed: pip install 'gwm[export]'" for name in ("pyarrow", "av", "h5py")
+    ]
     assert done.stdout.splitlines() == wanted
     assert not list(tmp_path.iterdir())

@@ -25,7 +25,11 @@ from gwm_core.runtime.divergence import (
 from gwm_core.runtime.world_runner import HORIZONS, ExpectedScenes, RenderedCamera, WorldRunner
 
 DT = 100_000_000  # [ns]
-VIEWS = [RenderedCamera("front", intrinsics(64, 48, 42.5), look_at((1.1, 0.0, 0.6), (0.5, 0.0, 0.1)), 64, 48)]
+VIEWS = [
+    RenderedCamera(
+        "front", intrinsics(64, 48, 42.5), look_at((1.1, 0.0, 0.6), (0.5, 0.0, 0.1)), 64, 48
+    )
+]
 ROW = to_rows(fk(HOME_Q), 0.08)
 
 
@@ -82,14 +86,18 @@ def test_rolling_step_by_step_is_the_world_models_rollout(imagination, folder):
 
 
 def moment(imagination, stamp, history, known=None):
-    return ObservedLatent(stamp, history, imagination.places(history[-1]), scene() if known is None else known)
+    return ObservedLatent(
+        stamp, history, imagination.places(history[-1]), scene() if known is None else known
+    )
 
 
 def observed(imagination, watch, history, stamp, known=None):
     return watch.observe(moment(imagination, stamp, history, known), lambda at: ROW, VIEWS)
 
 
-def test_nothing_diverges_when_what_was_expected_comes_and_something_does_when_it_does_not(imagination):
+def test_nothing_diverges_when_what_was_expected_comes_and_something_does_when_it_does_not(
+    imagination,
+):
     start, (h, _) = imagination.encode(scene(), poses()), HORIZONS
     expected = imagination.roll(start, np.stack([ROW] * (h + 1)))[0]
     carried, _ = carry(scene(), imagination.places(start[-1]), imagination.places(expected[-1]))
@@ -107,10 +115,15 @@ def test_without_commands_or_a_moment_long_enough_ago_nothing_is_said(imaginatio
     watch = ExpectedScenes(imagination)
     assert observed(imagination, watch, history, 0) == {}
     assert observed(imagination, watch, history, 2 * DT) == {}  # not as long ago as any horizon
-    assert watch.observe(moment(imagination, 4 * DT, history), lambda at: ROW if at > DT else None, VIEWS) == {}
-    assert list(watch.observe(moment(imagination, 8 * DT, history), lambda at: ROW, VIEWS, HORIZONS[:1])) == [
-        HORIZONS[0]
-    ]
+    assert (
+        watch.observe(
+            moment(imagination, 4 * DT, history), lambda at: ROW if at > DT else None, VIEWS
+        )
+        == {}
+    )
+    assert list(
+        watch.observe(moment(imagination, 8 * DT, history), lambda at: ROW, VIEWS, HORIZONS[:1])
+    ) == [HORIZONS[0]]
 
 
 def test_the_worst_block_is_the_one_a_search_finds():
@@ -121,24 +134,34 @@ def test_the_worst_block_is_the_one_a_search_finds():
 
 def cube(at, count=96):
     low = [-0.02, -0.02, 0.0, *[0.01] * 3, 1, 0, 0, 0, 0, 0, 0, 0.9]
-    made = np.random.default_rng(1).uniform(low, [0.02, 0.02, 0.04, *[0.01] * 3, 1, 0, 0, 0, 1, 0, 0, 1], (count, 14))
+    made = np.random.default_rng(1).uniform(
+        low, [0.02, 0.02, 0.04, *[0.01] * 3, 1, 0, 0, 0, 1, 0, 0, 1], (count, 14)
+    )
     made[:, :3] += at
     return made.astype(np.float32)
 
 
 @pytest.mark.parametrize("moved, gone, new", [(0.0, 1e-6, 1e-6), (0.06, 20.0, 20.0)])
 def test_a_cube_that_moved_is_missed_where_it_was_and_new_where_it_is(moved, gone, new):
-    places = np.array([[0.5, 0.3, 0.2], [0.5, -0.1, 0.02], [0.4, -0.2, 0.02]])  # the first rides the gripper
+    # the first rides the gripper
+    places = np.array([[0.5, 0.3, 0.2], [0.5, -0.1, 0.02], [0.4, -0.2, 0.02]])
     begun = ObservedLatent(0, np.zeros(0), places, cube((0.5, -0.1, 0.0)))
     now = ObservedLatent(4 * DT, np.zeros(0), places, cube((0.5 + moved, -0.1, 0.0)))
     gaps = compare(begun, places, now, [begun], 1, VIEWS)
     assert gaps["gone_mm"] >= gone if moved else gaps["gone_mm"] <= gone
     assert gaps["unseen_mm"] >= new if moved else gaps["unseen_mm"] <= new
-    before = ObservedLatent(-4 * DT, np.zeros(0), places, now.scene)  # it was there once: the arm hid it in between
+    # it was there once: the arm hid it in between
+    before = ObservedLatent(-4 * DT, np.zeros(0), places, now.scene)
     assert compare(begun, places, now, [before, begun], 1, VIEWS)["unseen_mm"] <= 1e-6
-    hidden = np.array([[0.5, -0.1, 0.05], *places[1:]])  # the gripper is there: what it does to the cube is its own
+    # the gripper is there: what it does to the cube is its own
+    hidden = np.array([[0.5, -0.1, 0.05], *places[1:]])
     held = compare(
-        ObservedLatent(0, np.zeros(0), hidden, begun.scene), hidden, ObservedLatent(1, np.zeros(0), hidden, now.scene), [], 1, VIEWS
+        ObservedLatent(0, np.zeros(0), hidden, begun.scene),
+        hidden,
+        ObservedLatent(1, np.zeros(0), hidden, now.scene),
+        [],
+        1,
+        VIEWS,
     )
     assert held["gone_mm"] <= 1e-6 and held["unseen_mm"] <= 1e-6
 
@@ -150,9 +173,14 @@ def test_what_was_nothing_as_long_as_all_was_normal_is_no_divergence_as_soon_as_
     assert limits.score({4: {"shifted_mm": 1.2, "image": 0.01}}) == pytest.approx(1.2 / LEAST_MM)
     assert limits.score({4: {"shifted_mm": 30.0}}) == pytest.approx(30.0 / LEAST_MM)
     assert limits.score({4: {"gone_mm": 9.0 * MARGIN}}) == pytest.approx(1.5)
-    assert np.isnan(limits.score({8: {"shifted_mm": 3.0}})) and np.isnan(limits.score({4: {"unseen_mm": 3.0}}))
+    assert np.isnan(limits.score({8: {"shifted_mm": 3.0}})) and np.isnan(
+        limits.score({4: {"unseen_mm": 3.0}})
+    )
     shipped = load_limits(Path(__file__).parents[1] / "models/demo")
-    assert min(v for terms in shipped.terms.values() for n, v in terms.items() if n.endswith("_mm")) > LEAST_MM
+    assert (
+        min(v for terms in shipped.terms.values() for n, v in terms.items() if n.endswith("_mm"))
+        > LEAST_MM
+    )
 
 
 def test_limits_lie_above_all_that_was_normal_and_belong_to_one_world_model(folder, tmp_path):
@@ -185,7 +213,9 @@ def test_limits_lie_above_all_that_was_normal_and_belong_to_one_world_model(fold
 
 
 def test_riders_outside_of_the_workspace_go_where_the_gripper_goes(imagination):
-    """At home the hand is above the workspace: nothing is seen of it, and nothing else is to be expected of it."""
+    """At home the hand is above the workspace: nothing is seen of it, and nothing else is to be
+    expected of it.
+    """
     before = [fk(HOME_Q + 0.02 * k) for k in range(5)]
     rows = np.stack([to_rows(T, 0.08) for T in before])
     history = imagination.encode(scene(), np.stack([before[0]] * 2))

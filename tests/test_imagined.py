@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from gwm.graph.process_list import share
 
-from gwm_core.evaluation.policy_eval_in_world_model import LASTS, WorldModelEnvironment, gripped, imagine_trials
+from gwm_core.evaluation.policy_eval_in_world_model import (
+    LASTS,
+    WorldModelEnvironment,
+    gripped,
+    imagine_trials,
+)
 from gwm_core.evaluation.protocol.report import against_imagined
 from gwm_core.geometry.kinematics import HOME_Q, fk
 
@@ -15,7 +20,9 @@ def scene(places):
     return made
 
 
-@pytest.mark.parametrize("half, commanded, width", [(0.02, 0.0, 0.04), (0.02, 0.06, 0.06), (0.02, 0.04, 0.04)])
+@pytest.mark.parametrize(
+    "half, commanded, width", [(0.02, 0.0, 0.04), (0.02, 0.06, 0.06), (0.02, 0.04, 0.04)]
+)
 def test_the_gripper_stops_at_what_is_between_its_fingers(half, commanded, width):
     T, rng = fk(HOME_Q), np.random.default_rng(0)
     cube = rng.uniform([-0.02, -half, -0.02], [0.02, half, 0.02], (300, 3))
@@ -29,7 +36,11 @@ def test_the_gripper_stops_at_what_is_between_its_fingers(half, commanded, width
 
 
 def test_rates_that_were_imagined_are_held_against_those_that_came():
-    real = {"lift": {name: {"trials": 10, "successes": n} for name, n in zip("abcdef", (0, 2, 4, 6, 8, 10))}}
+    real = {
+        "lift": {
+            name: {"trials": 10, "successes": n} for name, n in zip("abcdef", (0, 2, 4, 6, 8, 10))
+        }
+    }
     same = {"lift": {name: n / 10 for name, n in zip("abcdef", (0, 2, 4, 6, 8, 10))}}
     found = against_imagined({"tasks": real}, same)
     assert found["pearson"][0] == pytest.approx(1) and found["spearman"][0] == pytest.approx(1)

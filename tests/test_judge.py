@@ -12,7 +12,9 @@ def log():
     follower = Follower()
     follower.reset(HOME_Q)
     goals = [HOME_Q + 0.3] * 120 + [HOME_Q - 0.2] * 150
-    return [np.array(part) for part in zip(*(follower.step(g, np.zeros(7), np.zeros(7)) for g in goals))]
+    return [
+        np.array(part) for part in zip(*(follower.step(g, np.zeros(7), np.zeros(7)) for g in goals))
+    ]
 
 
 def total(q, dq, ddq, latched=None):
@@ -26,7 +28,9 @@ def test_what_the_follower_sends_passes(log):
 def test_the_same_log_resampled_linearly_fails(log):
     q = log[0]
     coarse = np.arange(0, len(q), 10)
-    linear = np.array([np.interp(np.arange(coarse[-1] + 1), coarse, q[coarse, j]) for j in range(7)]).T
+    linear = np.array(
+        [np.interp(np.arange(coarse[-1] + 1), coarse, q[coarse, j]) for j in range(7)]
+    ).T
     dq = np.gradient(linear, 0.01, axis=0)
     found = total(linear, dq, np.gradient(dq, 0.01, axis=0))
     assert found.violations["stream acceleration"] > 0
@@ -35,7 +39,11 @@ def test_the_same_log_resampled_linearly_fails(log):
 @pytest.mark.parametrize(
     ("part", "change", "named"),
     [
-        (0, lambda a: a + np.r_[np.zeros(100), np.full(len(a) - 100, 0.02)][:, None], "stream acceleration"),
+        (
+            0,
+            lambda a: a + np.r_[np.zeros(100), np.full(len(a) - 100, 0.02)][:, None],
+            "stream acceleration",
+        ),
         (0, lambda a: a + 4.0, "stream position"),
         (1, lambda a: a * 40, "quintic velocity"),
         (0, lambda a: np.where(np.arange(len(a))[:, None] == 50, np.nan, a), "finite"),
@@ -49,7 +57,12 @@ def test_each_fault_is_found_and_named(log, part, change, named):
 
 
 def test_a_faster_profile_is_found(log):
-    assert check_commands(*log, np.zeros(len(log[0]), bool), tcp_speed=0.05).violations["stream tcp speed"] > 0
+    assert (
+        check_commands(*log, np.zeros(len(log[0]), bool), tcp_speed=0.05).violations[
+            "stream tcp speed"
+        ]
+        > 0
+    )
 
 
 def test_motion_that_goes_on_after_a_pause_is_found_and_jitter_is_not(log):
@@ -69,7 +82,10 @@ def test_a_latch_in_motion_is_found(log):
 
 def test_leaving_the_workspace_is_found(log):
     small = Workspace(high=(0.8, 0.05, 0.7))
-    assert check_commands(*log, np.zeros(len(log[0]), bool), workspace=small).violations["workspace"] > 0
+    assert (
+        check_commands(*log, np.zeros(len(log[0]), bool), workspace=small).violations["workspace"]
+        > 0
+    )
 
 
 def led_away(log, gap=0.3):
@@ -104,13 +120,22 @@ def test_a_reset_is_near_what_was_sent_or_near_the_arm(log, gap, pause, arm_at, 
     count = len(moved[0])
     latched = np.arange(count) == count - 1
     stamps = np.arange(count) * 0.01 + (pause - 0.01) * latched
-    measured = {"sent": moved[0] - gap * latched[:, None], "reset": moved[0], None: moved[0] * np.nan}[arm_at]
-    assert check_commands(*moved, latched, stamps=stamps, measured=measured).violations["reset"] == bad
+    measured = {
+        "sent": moved[0] - gap * latched[:, None],
+        "reset": moved[0],
+        None: moved[0] * np.nan,
+    }[arm_at]
+    assert (
+        check_commands(*moved, latched, stamps=stamps, measured=measured).violations["reset"] == bad
+    )
 
 
 def test_the_first_command_is_where_the_arm_is(log):
     first = np.arange(len(log[0])) == 0
     rest = [log[0], log[1] * 1.0, log[2] * 1.0]
     rest[1][0] = rest[2][0] = 0.0
-    assert check_commands(*rest, first, measured=log[0] + 0.3 * first[:, None]).violations["reset"] == 1
+    assert (
+        check_commands(*rest, first, measured=log[0] + 0.3 * first[:, None]).violations["reset"]
+        == 1
+    )
     assert check_commands(*rest, first, measured=log[0]).violations["reset"] == 0

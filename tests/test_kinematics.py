@@ -79,7 +79,9 @@ def test_an_unreachable_row_is_named():
 X, NOTHING = np.array([1.0, 0, 0]), np.zeros(3)
 
 
-@pytest.mark.parametrize(("first", "second"), [(NOTHING, X), (X, NOTHING), (X, X), (X, -2 * X), (NOTHING, NOTHING)])
+@pytest.mark.parametrize(
+    ("first", "second"), [(NOTHING, X), (X, NOTHING), (X, X), (X, -2 * X), (NOTHING, NOTHING)]
+)
 def test_a_row_without_a_rotation_is_named_and_gives_no_joints(first, second):
     rows = to_rows(np.tile(fk(HOME_Q), (4, 1, 1)), 0.08)
     rows[2, 3:6], rows[2, 6:9] = first, second
@@ -90,7 +92,9 @@ def test_a_row_without_a_rotation_is_named_and_gives_no_joints(first, second):
 
 
 @pytest.mark.parametrize("axis", [*np.eye(3), *-np.eye(3), [1, 1, 0], [-1, 2, -3], [0, -1, 1e-4]])
-@pytest.mark.parametrize("angle", [0.0, 1e-9, 1e-4, 1.0, 2.0, 3.1, np.pi - 1e-8, np.pi - 1e-12, np.pi])
+@pytest.mark.parametrize(
+    "angle", [0.0, 1e-9, 1e-4, 1.0, 2.0, 3.1, np.pi - 1e-8, np.pi - 1e-12, np.pi]
+)
 def test_a_rotation_vector_has_its_axis_and_angle_at_every_angle(axis, angle):
     vector = angle * np.array(axis, float) / np.linalg.norm(axis)
     turn = Rotation.from_rotvec(vector).as_matrix()

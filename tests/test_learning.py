@@ -20,7 +20,12 @@ from gwm_core.scene.lift import LiftConfig
 from gwm_core.sim.rollout import trials_hash
 from gwm_core.training.collect import CollectConfig, collect
 from gwm_core.training.datasets.clips import load_clips
-from gwm_core.training.datasets.policy_samples import episode_samples, load_samples, refuse_reserved, tasks_of
+from gwm_core.training.datasets.policy_samples import (
+    episode_samples,
+    load_samples,
+    refuse_reserved,
+    tasks_of,
+)
 from gwm_core.training.train import held_out, train_policy
 from gwm_core.training.training_loop import STATE
 from gwm_core.types import Observation
@@ -45,7 +50,9 @@ def test_an_episode_holds_what_was_sent_and_seen(episodes):
     assert 80e6 < np.median(np.diff([s for s, _ in color])) < 120e6
     stamp, data = color[3]
     frame = episode.frame("front", stamp, data, episode.images["front", "depth"][3][1])
-    assert frame.color.shape == (240, 424, 3) and 0.5 < np.median(frame.depth[frame.depth > 0]) < 2.0
+    assert (
+        frame.color.shape == (240, 424, 3) and 0.5 < np.median(frame.depth[frame.depth > 0]) < 2.0
+    )
 
 
 def test_labels_are_the_forward_kinematics_of_what_was_sent(episodes):
@@ -80,11 +87,19 @@ def test_a_resumed_run_equals_a_whole_one(samples, tmp_path):
         pass
 
     def kill(done, total, figures):
-        shutil.copytree(tmp_path / "half", tmp_path / "kept")  # the state of iteration 10 of a run that dies later
+        # the state of iteration 10 of a run that dies later
+        shutil.copytree(tmp_path / "half", tmp_path / "kept")
         raise Killed
 
     with pytest.raises(Killed):
-        train_policy(samples, POLICY, replace(config, validate_every=10), tmp_path / "half", {}, progress=kill)
+        train_policy(
+            samples,
+            POLICY,
+            replace(config, validate_every=10),
+            tmp_path / "half",
+            {},
+            progress=kill,
+        )
     assert (tmp_path / "kept" / STATE).exists()
     train_policy(samples, POLICY, config, tmp_path / "kept", {})
     whole, resumed = (load_policy(tmp_path / n).state_dict() for n in ("whole", "kept"))
@@ -105,15 +120,24 @@ def test_another_configuration_does_not_take_over_an_unfinished_run(samples, tmp
 
 
 def test_overfitting_a_few_moments_makes_the_plan_right(samples, tmp_path):
-    """The loss, the sampler and the normalisation agree: a net that has seen a moment often reproduces its rows."""
+    """The loss, the sampler and the normalisation agree: a net that has seen a moment often
+    reproduces its rows.
+    """
     few = replace(
-        samples, **{n: getattr(samples, n)[:24] for n in ("points", "colors", "proprio", "rows", "valid", "task")},
+        samples,
+        **{
+            n: getattr(samples, n)[:24]
+            for n in ("points", "colors", "proprio", "rows", "valid", "task")
+        },
         episode=np.arange(24) % 3,
-    )  # fmt: skip
+    )
     bigger = replace(POLICY, width=64, steps=8)
-    config = replace(TRAIN, iterations=400, batch=16, draws=4, learning_rate=2e-3, validate_every=400, ema=0.98)
+    config = replace(
+        TRAIN, iterations=400, batch=16, draws=4, learning_rate=2e-3, validate_every=400, ema=0.98
+    )
     figures = train_policy(few, bigger, config, tmp_path, {})
-    assert figures["position_mm"] < 60  # held-out moments of the same few seconds; untrained it is over 100
+    # held-out moments of the same few seconds; untrained it is over 100
+    assert figures["position_mm"] < 60
 
 
 def test_a_damaged_episode_is_named(episodes, tmp_path):
@@ -139,7 +163,9 @@ def test_one_flipped_bit_is_found(episodes, tmp_path):
 
 
 def test_the_cache_of_samples_knows_its_episodes(episodes, samples, tmp_path):
-    """Other episodes under the same names are lifted anew; a cache cut short is, too; failures are left out."""
+    """Other episodes under the same names are lifted anew; a cache cut short is, too; failures are
+    left out.
+    """
     mine = tmp_path / "mine"
     shutil.copytree(episodes, mine, ignore=shutil.ignore_patterns("samples-*"))
 
@@ -194,7 +220,12 @@ def test_the_shipped_weights_are_whole_and_know_all_tasks():
 
 def test_play_is_for_the_world_model_alone(tmp_path, renderer):
     """It moves, rests and grips within the gate's limits; no policy learns from it."""
-    assert collect(CollectConfig("stack", tmp_path, 1, seed=3, renderer=renderer, play=True), processes=1) == 0
+    assert (
+        collect(
+            CollectConfig("stack", tmp_path, 1, seed=3, renderer=renderer, play=True), processes=1
+        )
+        == 0
+    )
     (path,) = list_episodes(tmp_path)
     episode = read_episode(path)
     assert path.name.startswith("play_") and episode.info["trial"]["violations"] == 0
@@ -206,28 +237,48 @@ def test_play_is_for_the_world_model_alone(tmp_path, renderer):
 
 
 def test_a_policy_learns_the_tasks_its_episodes_are_of(episodes, tmp_path, monkeypatch, capsys):
-    """The names come from what was recorded: a policy that saw ``lift`` alone does not say that it can stack."""
+    """The names come from what was recorded: a policy that saw ``lift`` alone does not say that it
+    can stack.
+    """
     from gwm.cli.main import main
 
-    assert POLICY.tasks == ("lift", "pick_place", "stack") and tasks_of([episodes], POLICY.tasks) == ("lift",)
+    assert POLICY.tasks == ("lift", "pick_place", "stack") and tasks_of(
+        [episodes], POLICY.tasks
+    ) == ("lift",)
     for path in list_episodes(episodes)[:3]:
         shutil.copytree(path, tmp_path / "own" / path.name)
         info = json.loads((path / "episode.json").read_text()) | {"task": "sort_screws"}
         (tmp_path / "own" / path.name / "episode.json").write_text(json.dumps(info))
     assert tasks_of([tmp_path / "own", episodes], POLICY.tasks) == ("lift", "sort_screws")
-    words = ["train", "policy", "--data", str(tmp_path / "own"), "--out", str(tmp_path / "mine"), "--config", "tiny"]
+    words = [
+        "train",
+        "policy",
+        "--data",
+        str(tmp_path / "own"),
+        "--out",
+        str(tmp_path / "mine"),
+        "--config",
+        "tiny",
+    ]
     monkeypatch.setattr("sys.argv", ["gwm", *words, "--iterations", "2", "--processes", "1"])
     assert main() == 0, capsys.readouterr()
     assert load_policy(tmp_path / "mine").config.tasks == ("sort_screws",)
     with pytest.raises(InputError, match="unknown task 'stack': valid are sort_screws"):
         observation = Observation(1, (), None, "stack")
-        PolicyRunner(tmp_path / "mine", backend="torch", trusted=True).act(np.zeros((1024, 14)), observation)
+        PolicyRunner(tmp_path / "mine", backend="torch", trusted=True).act(
+            np.zeros((1024, 14)), observation
+        )
 
 
 def test_validation_has_its_share_of_the_episodes_and_at_least_one():
     def held(episodes, share):
         return np.unique(np.flatnonzero(held_out(np.arange(episodes), share))).tolist()
 
-    assert held(66, 0.03) == [32, 65] and held(20, 0.03) == [19] and held(2, 0.5) == [1] and held(6, 0.34) == [2, 5]
+    assert (
+        held(66, 0.03) == [32, 65]
+        and held(20, 0.03) == [19]
+        and held(2, 0.5) == [1]
+        and held(6, 0.34) == [2, 5]
+    )
     with pytest.raises(InputError, match="one episode is too few"):
         held_out(np.zeros(5, int), 0.03)

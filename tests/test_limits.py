@@ -25,12 +25,16 @@ def test_velocity_bounds_are_never_looser_than_either_published_formula():
 
 def test_at_the_usual_home_pose_the_lower_limits_already_bind():
     """Figures of the manufacturer's formula, worked out by hand in the limit tables' source."""
-    low, _ = FR3.velocity_bounds(np.array([0, -np.pi / 4, 0, -3 * np.pi / 4, 0, np.pi / 2, np.pi / 4]))
+    low, _ = FR3.velocity_bounds(
+        np.array([0, -np.pi / 4, 0, -3 * np.pi / 4, 0, np.pi / 2, np.pi / 4])
+    )
     np.testing.assert_allclose(low[[1, 3, 5]], [-2.07, -2.05, -3.02], atol=0.03)
 
 
 def test_the_pandas_velocity_limits_do_not_depend_on_the_posture():
-    low, high = PANDA.velocity_bounds(np.random.default_rng(0).uniform(PANDA.q_min, PANDA.q_max, (9, 7)))
+    low, high = PANDA.velocity_bounds(
+        np.random.default_rng(0).uniform(PANDA.q_min, PANDA.q_max, (9, 7))
+    )
     np.testing.assert_array_equal(high, np.tile(PANDA.dq_max, (9, 1)))
     np.testing.assert_array_equal(low, -high)
 
@@ -38,7 +42,15 @@ def test_the_pandas_velocity_limits_do_not_depend_on_the_posture():
 @pytest.mark.parametrize("arm", [FR3, PANDA])
 def test_the_margin_lies_inside_the_limits_and_tables_cannot_be_written(arm):
     assert np.all(arm.q_low >= arm.q_min + 0.0999) and np.all(arm.q_high <= arm.q_max - 0.0999)
-    for table in (arm.q_min, arm.q_max, arm.dq_max, arm.ddq_max, arm.dddq_max, arm.q_low, arm.q_high):
+    for table in (
+        arm.q_min,
+        arm.q_max,
+        arm.dq_max,
+        arm.ddq_max,
+        arm.dddq_max,
+        arm.q_low,
+        arm.q_high,
+    ):
         with pytest.raises(ValueError, match="read-only"):
             table[0] = 9.0
 
@@ -46,14 +58,19 @@ def test_the_margin_lies_inside_the_limits_and_tables_cannot_be_written(arm):
 def test_limits_may_be_narrowed_and_keep_the_rest():
     slow = FR3.narrowed("site", dq_max=0.5 * FR3.dq_max, q_max=FR3.q_max - 0.2)
     q = np.random.default_rng(1).uniform(FR3.q_min, FR3.q_max, (50, 7))
-    assert np.all(slow.velocity_bounds(q)[1] <= 0.5 * FR3.dq_max) and np.all(slow.q_high == slow.q_max - 0.1)
+    assert np.all(slow.velocity_bounds(q)[1] <= 0.5 * FR3.dq_max) and np.all(
+        slow.q_high == slow.q_max - 0.1
+    )
     assert slow.dddq_max is FR3.dddq_max
 
 
 @pytest.mark.parametrize(
     ("wished", "message"),
     [
-        ({"q_max": FR3.q_max + np.eye(7)[1] * 0.1}, "q_max 1.8837 of joint 2 is wider than the fr3's 1.7837 rad"),
+        (
+            {"q_max": FR3.q_max + np.eye(7)[1] * 0.1},
+            "q_max 1.8837 of joint 2 is wider than the fr3's 1.7837 rad",
+        ),
         ({"q_min": FR3.q_min - np.eye(7)[5] * 0.1}, "q_min 0.4445 of joint 6"),
         ({"dddq_max": [6000.0] * 7}, "dddq_max 6000 of joint 1"),
         ({"dq_max": [1.0] * 6}, "dq_max needs seven finite numbers in rad/s"),
@@ -67,11 +84,16 @@ def test_limits_may_be_narrowed_and_keep_the_rest():
 def test_a_widened_or_senseless_limit_is_refused_in_one_line(wished, message):
     with pytest.raises(InputError, match=message) as error:
         FR3.narrowed("site file x.yaml: limits", **wished)
-    assert str(error.value).startswith("site file x.yaml: limits: ") and "\n" not in str(error.value)
+    assert str(error.value).startswith("site file x.yaml: limits: ") and "\n" not in str(
+        error.value
+    )
 
 
 def urdf(change=lambda i, limit: limit, head=""):
-    rows = [change(i, {"lower": FR3.q_min[i], "upper": FR3.q_max[i], "velocity": FR3.dq_max[i]}) for i in range(7)]
+    rows = [
+        change(i, {"lower": FR3.q_min[i], "upper": FR3.q_max[i], "velocity": FR3.dq_max[i]})
+        for i in range(7)
+    ]
     joints = ""
     for i, row in enumerate(rows):
         limit = " ".join(f'{key}="{value}"' for key, value in row.items())
@@ -80,9 +102,17 @@ def urdf(change=lambda i, limit: limit, head=""):
 
 
 def test_a_urdf_narrows_and_the_newest_published_range_does_no_harm():
-    own = FR3.within_urdf(urdf(lambda i, limit: limit | ({"upper": 1.0} if i == 1 else {"velocity": 0.5})))
-    assert own.q_max[1] == 1.0 and own.q_max[0] == FR3.q_max[0] and own.dq_max[0] == 0.5 and own.dq_max[1] == 2.62
-    wide = FR3.within_urdf(urdf(lambda i, limit: limit | ({"upper": 2.9007} if i == 0 else {})))  # system image 5.9.0
+    own = FR3.within_urdf(
+        urdf(lambda i, limit: limit | ({"upper": 1.0} if i == 1 else {"velocity": 0.5}))
+    )
+    assert (
+        own.q_max[1] == 1.0
+        and own.q_max[0] == FR3.q_max[0]
+        and own.dq_max[0] == 0.5
+        and own.dq_max[1] == 2.62
+    )
+    # system image 5.9.0
+    wide = FR3.within_urdf(urdf(lambda i, limit: limit | ({"upper": 2.9007} if i == 0 else {})))
     np.testing.assert_array_equal(wide.q_max, FR3.q_max)
 
 
@@ -93,7 +123,10 @@ def test_a_urdf_narrows_and_the_newest_published_range_does_no_harm():
         (urdf(lambda i, limit: limit | {"velocity": 9.0}), "dq_max 9 of joint 1 is wider"),
         (urdf(lambda i, limit: limit | {"velocity": "nan"}), "seven finite"),
         (urdf(lambda i, limit: limit | {"velocity": "${pi}"}), "joint fr3_joint1 needs a <limit>"),
-        (urdf(lambda i, limit: {} if i == 4 else limit), "joint fr3_joint5 needs a <limit> with a number as lower"),
+        (
+            urdf(lambda i, limit: {} if i == 4 else limit),
+            "joint fr3_joint5 needs a <limit> with a number as lower",
+        ),
         (urdf(head='<!DOCTYPE x [<!ENTITY a "b">]>'), "document type"),
         ("<robot>", "URDF: "),
         ("<robot/>", "fr3_joint1"),

@@ -38,24 +38,45 @@ def test_the_stamp_of_what_is_not_decoded(stamp):
 
 def test_a_chunk_survives_the_wire():
     rng = np.random.default_rng(0)
-    chunk = ActionChunk(1_795_000_000_123_456_789, rng.normal(size=(16, 7)), rng.uniform(0, 0.08, 16))
+    chunk = ActionChunk(
+        1_795_000_000_123_456_789, rng.normal(size=(16, 7)), rng.uniform(0, 0.08, 16)
+    )
     back = messages.chunk_of(messages.trajectory(chunk))
     assert back.stamp == chunk.stamp and back.dt == pytest.approx(chunk.dt)
     np.testing.assert_array_equal(back.q, chunk.q)
     assert back.sha256 == chunk.sha256
 
 
-@pytest.mark.parametrize("wish", [
-    {"success": True, "score": 1, "save": True}, {"score": 0.4, "cause": "policy"}, {"note": "fell"}, {},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"success": True, "score": 1, "save": True},
+        {"score": 0.4, "cause": "policy"},
+        {"note": "fell"},
+        {},
+    ],
+)
 def test_what_may_be_said_of_an_episode(wish):
     assert messages.mark_of(SimpleNamespace(data=json.dumps(wish))) == wish
 
 
-@pytest.mark.parametrize("text", [
-    '{"score": NaN}', '{"score": 1.01}', '{"score": true}', '{"score": "1"}', '{"cause": "weather"}', '{"cause": [1]}',
-    '{"success": 1}', '{"success": null}', '{"note": 3}', '{"else": 1}', "[]", '{"note": "' + 1000 * "a" + '"}',
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"score": NaN}',
+        '{"score": 1.01}',
+        '{"score": true}',
+        '{"score": "1"}',
+        '{"cause": "weather"}',
+        '{"cause": [1]}',
+        '{"success": 1}',
+        '{"success": null}',
+        '{"note": 3}',
+        '{"else": 1}',
+        "[]",
+        '{"note": "' + 1000 * "a" + '"}',
+    ],
+)
 def test_what_may_not(text):
     with pytest.raises(ValueError):
         messages.mark_of(SimpleNamespace(data=text))
@@ -80,8 +101,11 @@ def test_a_chunk_with_its_joints_in_any_order_is_the_same_chunk_and_one_with_str
         for point, plain in zip(shuffled.points, message.points):
             point.positions = [plain.positions[i] for i in order]
         assert messages.chunk_of(shuffled).sha256 == chunk.sha256
-    for names in ([*message.joint_names, "fr3_joint8"], [*message.joint_names[:-1], "panda_joint1"],
-                  [*message.joint_names[:-1], message.joint_names[0]]):  # fmt: skip
+    for names in (
+        [*message.joint_names, "fr3_joint8"],
+        [*message.joint_names[:-1], "panda_joint1"],
+        [*message.joint_names[:-1], message.joint_names[0]],
+    ):
         message.joint_names = names
         assert messages.chunk_of(message) is None
 
@@ -110,8 +134,14 @@ def test_a_message_of_the_gate_that_is_too_large_is_refused_before_its_parts_are
     message = messages.trajectory(ActionChunk(1, np.zeros((4, 7)), np.zeros(4)))
     names = message.joint_names
     for rows in (257, 20_000):
-        assert messages.chunk_of(SimpleNamespace(joint_names=names, points=[Untouched()] * rows)) is None
-    assert messages.chunk_of(SimpleNamespace(joint_names=names * 1000, points=[Untouched()] * 4)) is None
+        assert (
+            messages.chunk_of(SimpleNamespace(joint_names=names, points=[Untouched()] * rows))
+            is None
+        )
+    assert (
+        messages.chunk_of(SimpleNamespace(joint_names=names * 1000, points=[Untouched()] * 4))
+        is None
+    )
     layout = SimpleNamespace(dim=[Untouched()] * 1001)
     assert messages.read_numbers(SimpleNamespace(layout=layout, data=[0.0] * 1001)) == {}
     most = messages.trajectory(ActionChunk(1, np.zeros((256, 7)), np.zeros(256)))
@@ -119,7 +149,14 @@ def test_a_message_of_the_gate_that_is_too_large_is_refused_before_its_parts_are
 
 
 @pytest.mark.parametrize(
-    "text", ["[" * 1000, '{"plan": 1, "sha256": "a", "expires": 1' + "0" * 400 + "}", "{" * 1001, "5", "null"]
+    "text",
+    [
+        "[" * 1000,
+        '{"plan": 1, "sha256": "a", "expires": 1' + "0" * 400 + "}",
+        "{" * 1001,
+        "5",
+        "null",
+    ],
 )
 @pytest.mark.parametrize("read", [messages.approval_of, messages.mode_of, messages.mark_of])
 def test_texts_that_exhaust_a_parser_or_a_number_are_refused(read, text):
@@ -129,26 +166,41 @@ def test_texts_that_exhaust_a_parser_or_a_number_are_refused(read, text):
 
 
 @pytest.mark.parametrize(
-    "content", [np.arange(60, dtype=np.uint8).reshape(4, 5, 3), np.arange(20, dtype=np.uint16).reshape(4, 5)]
+    "content",
+    [np.arange(60, dtype=np.uint8).reshape(4, 5, 3), np.arange(20, dtype=np.uint16).reshape(4, 5)],
 )
 def test_images_survive_the_wire_even_with_padded_rows(content):
     message = messages.image(5, "front", content)
     stream = "color" if content.ndim == 3 else "depth"
     np.testing.assert_array_equal(messages.pixels(message, stream), content)
     rows = np.frombuffer(message.data, np.uint8).reshape(4, -1)
-    padded = SimpleNamespace(encoding=message.encoding, width=5, height=4, step=rows.shape[1] + 6, is_bigendian=0,
-                             data=np.hstack([rows, np.zeros((4, 6), np.uint8)]).tobytes())  # fmt: skip
+    padded = SimpleNamespace(
+        encoding=message.encoding,
+        width=5,
+        height=4,
+        step=rows.shape[1] + 6,
+        is_bigendian=0,
+        data=np.hstack([rows, np.zeros((4, 6), np.uint8)]).tobytes(),
+    )
     np.testing.assert_array_equal(messages.pixels(padded, stream), content)
 
 
 def as_image(encoding, content, is_bigendian=0):
     """A message with these rows (H, ...) of numbers."""
     rows = np.ascontiguousarray(content).view(np.uint8).reshape(len(content), -1)
-    return SimpleNamespace(encoding=encoding, width=content.shape[1], height=len(content), step=rows.shape[1],
-                           data=rows.tobytes(), is_bigendian=is_bigendian)  # fmt: skip
+    return SimpleNamespace(
+        encoding=encoding,
+        width=content.shape[1],
+        height=len(content),
+        step=rows.shape[1],
+        data=rows.tobytes(),
+        is_bigendian=is_bigendian,
+    )
 
 
-@pytest.mark.parametrize("encoding, order", [("rgb8", "rgb"), ("bgr8", "bgr"), ("rgba8", "rgba"), ("bgra8", "bgra")])
+@pytest.mark.parametrize(
+    "encoding, order", [("rgb8", "rgb"), ("bgr8", "bgr"), ("rgba8", "rgba"), ("bgra8", "bgra")]
+)
 def test_colour_is_read_in_any_order_of_channels(encoding, order):
     content = np.random.default_rng(0).integers(0, 255, (4, 6, len(order)), np.uint8)
     read = messages.pixels(as_image(encoding, content), "color")
@@ -168,18 +220,26 @@ def test_depth_is_read_in_millimetres_whatever_its_type_and_byte_order(encoding,
 
 def test_metres_that_are_no_reading_are_zero():
     sent = np.array([[np.nan, np.inf, -np.inf, -1.0, 66.0, 0.0004, 1.5]], "<f4")
-    np.testing.assert_array_equal(messages.pixels(as_image("32FC1", sent), "depth"), [[0, 0, 0, 0, 0, 0, 1500]])
+    np.testing.assert_array_equal(
+        messages.pixels(as_image("32FC1", sent), "depth"), [[0, 0, 0, 0, 0, 0, 1500]]
+    )
 
 
 def test_unknown_encodings_and_wrong_sizes_are_refused():
     def image(encoding, size, step, data):
-        return SimpleNamespace(encoding=encoding, width=size, height=size, step=step, data=data, is_bigendian=0)
+        return SimpleNamespace(
+            encoding=encoding, width=size, height=size, step=step, data=data, is_bigendian=0
+        )
 
     for encoding in ("yuv422", "mono8", "8UC3", "16UC1", ""):
-        with pytest.raises(ValueError, match=f"{encoding} was published; rgb8, bgr8, rgba8 or bgra8 is wanted"):
+        with pytest.raises(
+            ValueError, match=f"{encoding} was published; rgb8, bgr8, rgba8 or bgra8 is wanted"
+        ):
             messages.pixels(image(encoding, 4, 8, bytes(32)), "color")
     for encoding in ("16SC1", "8UC1", "rgb8"):
-        with pytest.raises(ValueError, match=f"{encoding} was published; 16UC1, mono16 or 32FC1 is wanted"):
+        with pytest.raises(
+            ValueError, match=f"{encoding} was published; 16UC1, mono16 or 32FC1 is wanted"
+        ):
             messages.pixels(image(encoding, 4, 12, bytes(40)), "depth")
     with pytest.raises(ValueError, match="40 bytes"):
         messages.pixels(image("rgb8", 4, 12, bytes(40)), "color")
@@ -192,7 +252,9 @@ def test_unknown_encodings_and_wrong_sizes_are_refused():
 def test_what_rclpy_writes_the_episode_reader_reads(effort, velocity):
     from rclpy.serialization import serialize_message
 
-    message = messages.joint_state(12_000_000_345, topics.ARM_JOINTS, np.arange(7), velocity, effort, "latched")
+    message = messages.joint_state(
+        12_000_000_345, topics.ARM_JOINTS, np.arange(7), velocity, effort, "latched"
+    )
     back = deserialize(bytes(serialize_message(message)), "sensor_msgs/msg/JointState")
     assert back.name == list(topics.ARM_JOINTS) and back.header.frame_id == "latched"
     np.testing.assert_array_equal(back.position, np.arange(7))
@@ -203,7 +265,9 @@ def test_what_rclpy_writes_the_episode_reader_reads(effort, velocity):
 K = intrinsics(424, 240, 42.5) + np.array([[0, 0, 3.25], [0, 0, -1.5], [0, 0, 0]])
 
 
-@pytest.mark.parametrize("make", [messages.camera_info, ros_messages.camera_info], ids=["rclpy", "rosbags"])
+@pytest.mark.parametrize(
+    "make", [messages.camera_info, ros_messages.camera_info], ids=["rclpy", "rosbags"]
+)
 def test_on_the_wire_pixel_centres_are_whole_numbers_and_inside_they_are_at_a_half(make):
     info = make(5, "front", K, 424, 240)
     np.testing.assert_array_equal(read_camera_info(info).K, K)
@@ -233,14 +297,21 @@ def info_of(width, height, K, binning=(0, 0), roi=(0, 0, 0, 0), d=(), kind="plum
     return info
 
 
-@pytest.mark.parametrize("binning, roi, size, slices", [
-    ((0, 0), (0, 0, 0, 0), (848, 480), np.s_[:, :]), ((1, 1), (0, 0, 848, 480), (848, 480), np.s_[:, :]),
-    ((2, 2), (0, 0, 0, 0), (424, 240), np.s_[::2, ::2]), ((2, 4), (0, 0, 0, 0), (424, 120), np.s_[::4, ::2]),
-    ((0, 0), (212, 120, 424, 240), (424, 240), np.s_[120:360, 212:636]),
-    ((2, 2), (212, 120, 424, 240), (212, 120), np.s_[120:360:2, 212:636:2]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "binning, roi, size, slices",
+    [
+        ((0, 0), (0, 0, 0, 0), (848, 480), np.s_[:, :]),
+        ((1, 1), (0, 0, 848, 480), (848, 480), np.s_[:, :]),
+        ((2, 2), (0, 0, 0, 0), (424, 240), np.s_[::2, ::2]),
+        ((2, 4), (0, 0, 0, 0), (424, 120), np.s_[::4, ::2]),
+        ((0, 0), (212, 120, 424, 240), (424, 240), np.s_[120:360, 212:636]),
+        ((2, 2), (212, 120, 424, 240), (212, 120), np.s_[120:360:2, 212:636:2]),
+    ],
+)
 def test_the_intrinsics_are_those_of_the_image_behind_roi_and_binning(binning, roi, size, slices):
-    """Every pixel of the published image looks along the mean of the sensor's rays that it is made of."""
+    """Every pixel of the published image looks along the mean of the sensor's rays that it is made
+    of.
+    """
     model = read_camera_info(info_of(848, 480, FULL, binning, roi))
     assert (model.width, model.height) == size
     rays = back_project(np.ones((480, 848), np.float32), from_opencv(FULL))
@@ -250,10 +321,14 @@ def test_the_intrinsics_are_those_of_the_image_behind_roi_and_binning(binning, r
     np.testing.assert_allclose(ours[..., :2], first[..., :2] + half, atol=1e-5)
 
 
-@pytest.mark.parametrize("info, said", [
-    (info_of(424, 240, np.zeros((3, 3))), "no focal length"), (info_of(424, 240, np.full((3, 3), np.nan)), "no focal"),
-    (info_of(424, 240, [[306, 20, 211], [0, 306, 119], [0, 0, 1]]), "is not fx 0 cx"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "info, said",
+    [
+        (info_of(424, 240, np.zeros((3, 3))), "no focal length"),
+        (info_of(424, 240, np.full((3, 3), np.nan)), "no focal"),
+        (info_of(424, 240, [[306, 20, 211], [0, 306, 119], [0, 0, 1]]), "is not fx 0 cx"),
+    ],
+)
 def test_an_info_of_no_camera_is_refused(info, said):
     with pytest.raises(ValueError, match=said):
         read_camera_info(info)
@@ -263,9 +338,13 @@ def test_an_info_of_no_camera_is_refused(info, said):
 def test_an_info_of_another_size_than_the_image_is_refused_with_both(size):
     model = read_camera_info(info_of(*size, FULL))
     color, depth = np.zeros((240, 424, 3), np.uint8), np.ones((240, 424), np.uint16)
-    with pytest.raises(ValueError, match=f"front's is of {size[0]}x{size[1]} pixels, its images are 424x240"):
+    with pytest.raises(
+        ValueError, match=f"front's is of {size[0]}x{size[1]} pixels, its images are 424x240"
+    ):
         model.frame("front", 1, color, depth, np.eye(4))
-    frame = read_camera_info(info_of(848, 480, FULL, (2, 2))).frame("front", 1, color, depth, np.eye(4))
+    frame = read_camera_info(info_of(848, 480, FULL, (2, 2))).frame(
+        "front", 1, color, depth, np.eye(4)
+    )
     np.testing.assert_array_equal(frame.depth, np.full((240, 424), 1e-3, np.float32))
 
 
@@ -281,7 +360,10 @@ def test_distortion_is_told_with_its_size_where_it_matters():
     assert read_camera_info(info_of(640, 400, K, d=(0,) * 5)).remark == ""
     assert read_camera_info(info_of(640, 400, K, d=())).remark == ""
     assert read_camera_info(info_of(640, 400, K, d=(1e-5, 0, 0, 0, 0))).remark == ""
-    assert "equidistant" in read_camera_info(info_of(640, 400, K, d=d455[:4], kind="equidistant")).remark
+    assert (
+        "equidistant"
+        in read_camera_info(info_of(640, 400, K, d=d455[:4], kind="equidistant")).remark
+    )
 
 
 @pytest.mark.parametrize("by_rclpy", [True, False])
@@ -295,19 +377,34 @@ def test_an_episode_gives_the_camera_matrix_back(tmp_path, by_rclpy):
     else:
         writer.write(topics.info("camera/front"), ros_messages.camera_info(1, "front", K, 8, 6), 1)
     color, depth = np.zeros((6, 8, 3), np.uint8), np.ones((6, 8), np.uint16)
-    writer.write(topics.color("camera/front") + "/compressed", ros_messages.compressed_color(2, "front", color), 2)
-    writer.write(topics.depth("camera/front") + "/compressedDepth", ros_messages.compressed_depth(2, "front", depth), 2)
-    for topic, names in ((topics.JOINT_STATES, topics.ARM_JOINTS), (topics.GRIPPER_STATES, topics.FINGER_JOINTS),
-                         (topics.COMMAND, (*topics.ARM_JOINTS, topics.WIDTH))):  # fmt: skip
+    writer.write(
+        topics.color("camera/front") + "/compressed",
+        ros_messages.compressed_color(2, "front", color),
+        2,
+    )
+    writer.write(
+        topics.depth("camera/front") + "/compressedDepth",
+        ros_messages.compressed_depth(2, "front", depth),
+        2,
+    )
+    for topic, names in (
+        (topics.JOINT_STATES, topics.ARM_JOINTS),
+        (topics.GRIPPER_STATES, topics.FINGER_JOINTS),
+        (topics.COMMAND, (*topics.ARM_JOINTS, topics.WIDTH)),
+    ):
         writer.write(topic, ros_messages.joint_state(1, names, np.zeros(len(names))), 1)
-    path = writer.close({"cameras": {"front": {"prefix": "camera/front", "T_base_camera": np.eye(4).tolist()}}})
+    path = writer.close(
+        {"cameras": {"front": {"prefix": "camera/front", "T_base_camera": np.eye(4).tolist()}}}
+    )
     np.testing.assert_array_equal(bag.read_episode(path).intrinsics["front"], K)
 
     values = json.loads((path / bag.INFO).read_text())
     assert values.pop("format") == 2
     (path / bag.INFO).write_text(json.dumps(values))  # one of before: it held our own K
     old = bag.read_episode(path).intrinsics["front"]
-    np.testing.assert_array_equal(old, np.reshape(messages.camera_info(1, "front", K, 8, 6).k, (3, 3)))
+    np.testing.assert_array_equal(
+        old, np.reshape(messages.camera_info(1, "front", K, 8, 6).k, (3, 3))
+    )
 
 
 def test_a_scene_survives_the_wire_and_a_foreign_or_broken_cloud_is_refused():
@@ -330,12 +427,18 @@ def test_a_scene_survives_the_wire_and_a_foreign_or_broken_cloud_is_refused():
 def test_named_numbers_survive_the_wire():
     values = {"plan": 1_795_000_000_123_456_789, "ms": 3.5}  # an id beyond 2^53
     message = messages.numbers(values, values.values())
-    assert messages.read_numbers(message) == values and isinstance(messages.read_numbers(message)["plan"], int)
+    assert messages.read_numbers(message) == values and isinstance(
+        messages.read_numbers(message)["plan"], int
+    )
 
 
 def test_named_numbers_of_older_recordings_and_ids_that_are_none_are_read():
     old = topics.named_numbers(("plan", "ms"), (1_795_000_000_123_456_789.0, 3.5))
-    assert old["ms"] == 3.5 and abs(old["plan"] - 1_795_000_000_123_456_789) <= 128 and isinstance(old["plan"], int)
+    assert (
+        old["ms"] == 3.5
+        and abs(old["plan"] - 1_795_000_000_123_456_789) <= 128
+        and isinstance(old["plan"], int)
+    )
     for names, values in [
         (("plan", "ms"), (float("nan"), 1)),
         ((*topics.PLAN, "ms"), (1, float("inf"), 1)),
@@ -347,12 +450,13 @@ def test_named_numbers_of_older_recordings_and_ids_that_are_none_are_read():
 @pytest.mark.parametrize("plan", [7, 7.0, "", "7.0", "-7", "\u0667", None])
 def test_an_approvals_plan_is_text_of_decimal_digits(plan):
     def approval(plan):
-        return messages.approval_of(String(data=json.dumps({"plan": plan, "sha256": "ab", "expires": 1})))
+        return messages.approval_of(
+            String(data=json.dumps({"plan": plan, "sha256": "ab", "expires": 1}))
+        )
 
     assert approval("1795617706349959571").plan == 1795617706349959571
     with pytest.raises(ValueError, match="plan"):
         approval(plan)
-
 
 
 def test_a_trajectory_carries_its_stamp_and_comes_back():
@@ -365,8 +469,13 @@ def test_a_trajectory_carries_its_stamp_and_comes_back():
 
 
 def test_a_goal_that_was_aborted_has_failed_whatever_its_result_says():
-    """franka_ros2 aborts an error recovery with an empty result; an empty result alone is a success there."""
-    franka, status = pytest.importorskip("gwm.hardware.franka"), pytest.importorskip("action_msgs.msg").GoalStatus
+    """franka_ros2 aborts an error recovery with an empty result; an empty result alone is a success
+    there.
+    """
+    franka, status = (
+        pytest.importorskip("gwm.hardware.franka"),
+        pytest.importorskip("action_msgs.msg").GoalStatus,
+    )
     empty, grasp = SimpleNamespace(), SimpleNamespace(success=True, error="")
     assert franka.outcome(status.STATUS_SUCCEEDED, empty) == (True, "")
     assert franka.outcome(status.STATUS_ABORTED, empty) == (False, "aborted")
@@ -377,7 +486,6 @@ def test_a_goal_that_was_aborted_has_failed_whatever_its_result_says():
     stalled = SimpleNamespace(stalled=True, reached_goal=False)  # the fingers hold something
     assert franka.outcome(status.STATUS_ABORTED, stalled, closing=True) == (True, "")
     assert franka.outcome(status.STATUS_ABORTED, stalled) == (False, "aborted")
-
 
 
 def test_the_times_of_a_plan_that_outlasts_its_period_are_its_own():
@@ -392,7 +500,9 @@ def test_the_times_of_a_plan_that_outlasts_its_period_are_its_own():
         for stamp in (400_000_000, 800_000_000)
     ]
     for one, now in zip(asked, (1_000_000_000, 1_300_000_000)):
-        stages = _stages(one, Decision(one.observation.stamp, None, None, "", {"lift": 5.0, "act": 400.0}), now)
+        stages = _stages(
+            one, Decision(one.observation.stamp, None, None, "", {"lift": 5.0, "act": 400.0}), now
+        )
         assert (stages["capture"], stages["receive"]) == pytest.approx((50.0, 2.0))
         assert sum(stages.values()) == pytest.approx((now - one.observation.stamp) * 1e-6)
         assert stages["handover"] > 0

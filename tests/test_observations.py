@@ -13,17 +13,28 @@ T0 = 1_795_000_000 * S
 PERIOD = 400 * MS
 
 
-def run(seconds=20, image=lambda t: t, joint=lambda t: t, depth=None, wall=lambda t: t, hz=15, joints_hz=100):
+def run(
+    seconds=20,
+    image=lambda t: t,
+    joint=lambda t: t,
+    depth=None,
+    wall=lambda t: t,
+    hz=15,
+    joints_hz=100,
+):
     """Images take 30 ms, joint states 1 ms. Stamps are functions of time [ns].
 
     Returns:
-        Largest error [ns] between when planned images were taken and joints measured, number of moments, reasons of
-        single messages, and what ``why`` said twice a second.
+        Largest error [ns] between when planned images were taken and joints measured, number of
+        moments, reasons of single messages, and what ``why`` said twice a second.
     """
     events = []
     for k in range(int(seconds * hz)):
         t = k * S // hz
-        events += [(t + 30 * MS, "color", t, image(t)), (t + 31 * MS, "depth", t, (depth or image)(t))]
+        events += [
+            (t + 30 * MS, "color", t, image(t)),
+            (t + 31 * MS, "depth", t, (depth or image)(t)),
+        ]
     events += [(t + MS, "joints", t, joint(t)) for t in range(0, int(seconds * S), S // joints_hz)]
     events += [(t, "ask", t, t) for t in range(S // 2, int(seconds * S), S // 2)]
     observations = Observations(("front",), PERIOD)
@@ -49,19 +60,33 @@ def run(seconds=20, image=lambda t: t, joint=lambda t: t, depth=None, wall=lambd
 
 def test_all_is_well():
     error, count, single, why, observations = run()
-    assert error < MS and count in (49, 50) and not single and not any(why) and not observations.drifting("front")
+    assert (
+        error < MS
+        and count in (49, 50)
+        and not single
+        and not any(why)
+        and not observations.drifting("front")
+    )
 
 
 @pytest.mark.parametrize("off", [135, 270, 540, 1080, 3_600_000])
 def test_images_of_a_clock_that_is_ahead_are_refused_and_say_so(off):
     _, count, single, why, _ = run(image=lambda t: t + off * MS)
-    assert count == 0 and single == {"clocks"} and all(reason.startswith("images: no color") for reason in why)
+    assert (
+        count == 0
+        and single == {"clocks"}
+        and all(reason.startswith("images: no color") for reason in why)
+    )
 
 
-@pytest.mark.parametrize("off, reason", [
-    (-290, "age: images and joints were 321 ms old"), (-540, "age: images and joints were 571 ms old"),
-    (-3_600_000, "clocks: images of front are 3590033 ms older than the oldest joint state"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "off, reason",
+    [
+        (-290, "age: images and joints were 321 ms old"),
+        (-540, "age: images and joints were 571 ms old"),
+        (-3_600_000, "clocks: images of front are 3590033 ms older than the oldest joint state"),
+    ],
+)
 def test_images_of_a_clock_that_is_behind_yield_no_plan_and_say_how_far(off, reason):
     _, count, single, why, _ = run(image=lambda t: t + off * MS)
     assert count == 0 and not single and why[-1].startswith(reason)
@@ -73,7 +98,8 @@ def test_a_clock_that_drifts_is_named_before_images_are_paired_wrongly(ppm):
     error, _, single, why, observations = run(120, image=lambda t: round(t * (1 + 20 * ppm * 1e-6)))
     assert 20 * abs(ppm) * 1e-6 * 120 * S > 150 * MS
     if ppm > 0:
-        assert single == {"clocks"} and why[-1] and error < AHEAD + 32 * MS  # ahead on arrival: later than it was
+        # ahead on arrival: later than it was
+        assert single == {"clocks"} and why[-1] and error < AHEAD + 32 * MS
     else:
         assert "older than at first" in observations.drifting("front")
 
@@ -94,10 +120,17 @@ def test_stamps_of_zero_are_named():
     assert count == 0 and single == {"stamp"} and why[-1].startswith("images")
 
 
-@pytest.mark.parametrize("change, said", [
-    ({"depth": lambda t: t + 30 * MS, "wall": lambda t: t + 30 * MS}, "colour and depth: those of front are 30 ms"),
-    ({"joints_hz": 15}, "joints: the last two states are 67 ms apart, 50 ms at most"), ({"joints_hz": 25}, ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (
+            {"depth": lambda t: t + 30 * MS, "wall": lambda t: t + 30 * MS},
+            "colour and depth: those of front are 30 ms",
+        ),
+        ({"joints_hz": 15}, "joints: the last two states are 67 ms apart, 50 ms at most"),
+        ({"joints_hz": 25}, ""),
+    ],
+)
 def test_what_does_not_fit_together_is_named(change, said):
     _, count, _, why, _ = run(joint=lambda t: t - 7 * MS, **change)
     assert (count == 0) == bool(said) and any(reason.startswith(said) for reason in why[2:])
@@ -120,5 +153,8 @@ def test_one_stamp_from_the_future_costs_no_more_than_its_moment(stream, ahead):
 
 
 def test_nothing_is_said_of_streams_that_never_came():
-    assert Observations(("front", "side"), PERIOD).why() == "images: no color image of front that can be used"
+    assert (
+        Observations(("front", "side"), PERIOD).why()
+        == "images: no color image of front that can be used"
+    )
     assert MAX_AGE > PERIOD / 2

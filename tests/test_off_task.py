@@ -18,7 +18,9 @@ SECOND = 1_000_000_000
 
 
 class Recorded(SimulatedArm):
-    """A gate and what its process publishes: a status every 100 ms and after each period that changed the state."""
+    """A gate and what its process publishes: a status every 100 ms and after each period that
+    changed the state.
+    """
 
     def __init__(self):
         super().__init__()
@@ -41,12 +43,20 @@ class Recorded(SimulatedArm):
         for k in range(round(seconds / self.dt)):
             if k % 20 == 0:
                 last = self.gate._follower.reference.q
-                self.offer(ActionChunk(self.stamp(0.02), last + np.linspace(0, 0.02, 16)[:, None] * AWAY, np.full(16, 0.08)))
+                self.offer(
+                    ActionChunk(
+                        self.stamp(0.02),
+                        last + np.linspace(0, 0.02, 16)[:, None] * AWAY,
+                        np.full(16, 0.08),
+                    )
+                )
             self.tick()
 
 
 def eventful():
-    """Hold, follow, a stop by the operator, homing (armed on the way), follow, silence, a fault, reset, follow."""
+    """Hold, follow, a stop by the operator, homing (armed on the way), follow, silence, a fault,
+    reset, follow.
+    """
     arm = Recorded()
     arm.start()
     arm.follow(1.0)
@@ -54,12 +64,17 @@ def eventful():
     arm.run(1.0)
     assert arm.gate.home(arm.now) == ""
     arm.run(0.3)
-    assert arm.gate.arm(arm.now) == "" and arm.gate.cause == "armed" and arm.gate.state is State.RUNNING
+    assert (
+        arm.gate.arm(arm.now) == ""
+        and arm.gate.cause == "armed"
+        and arm.gate.state is State.RUNNING
+    )
     arm.run(4.0)
     assert arm.gate.cause == "at home" and arm.gate.arm(arm.now) == ""
     arm.run(0.2)
     arm.follow(1.0)
-    assert arm.gate.arm(arm.now) == "" and arm.gate.state is State.RUNNING  # said again: nothing changes
+    # said again: nothing changes
+    assert arm.gate.arm(arm.now) == "" and arm.gate.state is State.RUNNING
     arm.follow(0.5)
     arm.beats = False
     arm.run(1.0)
@@ -80,8 +95,15 @@ def test_exactly_the_commands_that_follow_no_plan_are_off_the_task():
     assert 300 < np.sum(plans != 0) < len(plans) - 300
     np.testing.assert_array_equal(off, plans == 0)
     reasons = " ".join(why for _, _, why in found)
-    for why in ("HOLD: armed", "STOPPING: held by operator", "RUNNING: going home", "RUNNING: armed", "HOLD: at home",
-                "STOPPING: policy silent", "FAULT: reflex"):  # fmt: skip
+    for why in (
+        "HOLD: armed",
+        "STOPPING: held by operator",
+        "RUNNING: going home",
+        "RUNNING: armed",
+        "HOLD: at home",
+        "STOPPING: policy silent",
+        "FAULT: reflex",
+    ):
         assert why in reasons
     assert all(begin <= end for begin, end, _ in found)
     assert all(a.end < b.begin for a, b in pairwise(found))
@@ -96,7 +118,8 @@ def test_a_gate_that_was_not_heard_is_taken_for_none_that_followed():
         (2 * SECOND + SILENT, 5 * SECOND - 1, "gate not heard"),
         (5 * SECOND + SILENT, 6 * SECOND, "gate not heard"),  # the last two belong to one period
     ]
-    assert off_task_intervals([], np.array([SECOND]), (SECOND, 2 * SECOND)) == []  # `gwm collect` has no such process
+    # `gwm collect` has no such process
+    assert off_task_intervals([], np.array([SECOND]), (SECOND, 2 * SECOND)) == []
 
 
 def test_where_commands_are_missing_nobody_knows_what_was_followed():
@@ -118,11 +141,14 @@ def test_an_old_recording_tells_it_too(tmp_path):
     writer = record(tmp_path / "episode", 2.0)
     for tenth in range(21):
         stamp = 5 * SECOND + tenth * SECOND // 10
-        state, cause, plan = ("RUNNING", "following plans", 9) if 5 <= tenth < 15 else ("HOLD", "armed", 0)
+        state, cause, plan = (
+            ("RUNNING", "following plans", 9) if 5 <= tenth < 15 else ("HOLD", "armed", 0)
+        )
         writer.write(topics.STATUS, status(stamp, state=state, cause=cause, plan=plan), stamp)
     episode = read_episode(writer.close(ABOUT | {"unusable": [[6 * SECOND, 6 * SECOND + 5]]}))
     unheard, begun, ended = episode.off_task
-    assert unheard == (1, 5 * SECOND - 1, "gate not heard")  # the cameras' infos have the stamp 1 here
+    # the cameras' infos have the stamp 1 here
+    assert unheard == (1, 5 * SECOND - 1, "gate not heard")
     assert begun == (5 * SECOND, 5 * SECOND + SECOND // 2 - 1, "HOLD: armed")
     assert ended == (6 * SECOND + SECOND // 2, 7 * SECOND, "HOLD: armed")
     assert episode.unusable == [unheard[:2], begun[:2], (6 * SECOND, 6 * SECOND + 5), ended[:2]]
@@ -131,7 +157,11 @@ def test_an_old_recording_tells_it_too(tmp_path):
 
 def status(stamp, **values):
     kinds = STORE.types
-    pairs = [kinds["diagnostic_msgs/msg/KeyValue"](key, str(value)) for key, value in values.items()]
-    header = kinds["std_msgs/msg/Header"](kinds["builtin_interfaces/msg/Time"](*divmod(stamp, SECOND)), "")
+    pairs = [
+        kinds["diagnostic_msgs/msg/KeyValue"](key, str(value)) for key, value in values.items()
+    ]
+    header = kinds["std_msgs/msg/Header"](
+        kinds["builtin_interfaces/msg/Time"](*divmod(stamp, SECOND)), ""
+    )
     one = kinds["diagnostic_msgs/msg/DiagnosticStatus"](0, "gate", "", "", pairs)
     return kinds["diagnostic_msgs/msg/DiagnosticArray"](header, [one])

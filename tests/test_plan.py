@@ -24,7 +24,11 @@ def test_a_chunk_passes_through_its_rows_when_they_are_due():
 
 def test_velocities_are_the_derivatives_of_positions():
     old, new = ChunkTarget(chunk(0.0), 5.0), ChunkTarget(chunk(0.05), 5.0)
-    for target in (old, BlendTarget(old, new, 5.4, 0.25), MoveTarget(HOME_Q, HOME_Q + 0.2, 5.0, 0.08, DESK)):
+    for target in (
+        old,
+        BlendTarget(old, new, 5.4, 0.25),
+        MoveTarget(HOME_Q, HOME_Q + 0.2, 5.0, 0.08, DESK),
+    ):
         for t in (5.3, 5.45, 5.5, 5.6, 5.8):
             np.testing.assert_allclose(target.at(t).dq, numeric(target, t), atol=1e-4)
 
@@ -38,7 +42,9 @@ def test_a_blend_begins_as_the_old_and_ends_as_the_new():
 
 
 def test_a_move_is_slow_enough_for_the_profile():
-    move = MoveTarget(HOME_Q, HOME_Q + np.array([1.0, 0.4, -0.5, 0.3, 0.2, -0.3, 0.5]), 0.0, 0.08, DESK)
+    move = MoveTarget(
+        HOME_Q, HOME_Q + np.array([1.0, 0.4, -0.5, 0.3, 0.2, -0.3, 0.5]), 0.0, 0.08, DESK
+    )
     goals = [move.at(t) for t in np.linspace(0, move.end, 300)]
     speed = tcp_speed(np.array([g.q for g in goals]), np.array([g.dq for g in goals]))
     assert speed.max() <= DESK.tcp_speed

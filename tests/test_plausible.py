@@ -10,7 +10,9 @@ from gwm_core.geometry.limits import DESK, FR3, Workspace
 from gwm_core.types import ActionChunk
 
 WIDTH = np.full(16, 0.08)
-GOOD = HOME_Q + np.linspace(0.01, 0.15, 16)[:, None] * np.array([1.0, 0.5, 0.2, -0.5, 0.2, 0.4, 1.0])
+GOOD = HOME_Q + np.linspace(0.01, 0.15, 16)[:, None] * np.array(
+    [1.0, 0.5, 0.2, -0.5, 0.2, 0.4, 1.0]
+)
 
 
 def said(q, width=WIDTH, dt=0.1):
@@ -32,7 +34,8 @@ def test_a_plan_like_those_of_the_expert_is_taken():
         (lambda q: 100 * q, "joint limit", ""),
         (lambda q: q + 0.5 * np.eye(7)[6], "jump", ""),
         (lambda q: q + 0.4 * (np.arange(16) >= 8)[:, None] * np.eye(7)[0], "jump", ""),
-        (lambda q: q + 0.3 * np.eye(7)[0], "jump", "m from the reference"),  # little at the base, far at the tool
+        # little at the base, far at the tool
+        (lambda q: q + 0.3 * np.eye(7)[0], "jump", "m from the reference"),
         (lambda q: q[:, :6], "shape", ""),
         (lambda q: q[:1], "shape", ""),
         (lambda q: q[0], "shape", ""),
@@ -59,7 +62,9 @@ def test_widths_and_spacing_count_too():
 
 def test_rows_so_close_in_time_that_no_arm_can_follow_are_a_jump():
     assert said(HOME_Q + np.arange(16)[:, None] * 0.08 * np.eye(7)[6], dt=0.02) == ""
-    assert said(HOME_Q + np.arange(16)[:, None] * 0.12 * np.eye(7)[6], dt=0.02).startswith("jump: 0.12 rad")
+    assert said(HOME_Q + np.arange(16)[:, None] * 0.12 * np.eye(7)[6], dt=0.02).startswith(
+        "jump: 0.12 rad"
+    )
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,9 @@ def policy():
 
 def inputs(batch=3):
     g = torch.Generator().manual_seed(1)
-    points = torch.rand(batch, 256, 3, generator=g) * torch.tensor([0.4, 0.6, 0.2]) + torch.tensor([0.3, -0.3, 0.0])
+    points = torch.rand(batch, 256, 3, generator=g) * torch.tensor([0.4, 0.6, 0.2]) + torch.tensor(
+        [0.3, -0.3, 0.0]
+    )
     proprio = torch.rand(batch, 11, generator=g)
     return points, torch.rand(batch, 256, 3, generator=g), proprio, torch.arange(batch) % 3
 
@@ -81,12 +83,16 @@ def test_cached_denoising_equals_the_sampler(policy):
 def test_euler_is_exact_on_straight_paths():
     data, noise = torch.randn(2, 4, 10), torch.randn(2, 4, 10)
     for steps in (1, 3, 10):
-        torch.testing.assert_close(euler(lambda x, t: data - noise, noise, steps), data, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            euler(lambda x, t: data - noise, noise, steps), data, atol=1e-5, rtol=1e-5
+        )
     torch.testing.assert_close(noised(data, noise, torch.ones(1)), data)
 
 
 def test_masked_rows_do_not_count(policy):
-    """Of a sample none of whose rows is valid, nothing matters; of the others, only valid rows are targets."""
+    """Of a sample none of whose rows is valid, nothing matters; of the others, only valid rows are
+    targets.
+    """
     values, rows = inputs(), torch.randn(3, 16, 10)
 
     def loss(rows, valid):
@@ -126,7 +132,10 @@ def damage_weights(folder):
         (lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes()[:-100]), "does not match"),
         (lambda f: (f / MANIFEST).write_text("{}"), "no policy in"),
         (lambda f: (f / MANIFEST).write_text("[]"), "no policy in"),
-        (lambda f: (f / MANIFEST).write_text(json.dumps({"sha256": {WEIGHTS: "0" * 64}})), "does not match"),
+        (
+            lambda f: (f / MANIFEST).write_text(json.dumps({"sha256": {WEIGHTS: "0" * 64}})),
+            "does not match",
+        ),
     ],
 )
 def test_damaged_weights_are_refused_in_one_line(policy, tmp_path, damage, named):
@@ -144,6 +153,7 @@ def test_the_actor_gives_absolute_rows_and_refuses_an_unknown_task(policy, tmp_p
     state = ArmState(1, np.array([0, -0.3, 0, -2.3, 0, 2.0, 0.785]), np.zeros(7), 0.08)
     rows = actor.act(scene, Observation(1, (), state, "stack"))
     assert rows.shape == (16, 10) and np.isfinite(rows).all()
-    assert np.array_equal(rows, actor.act(scene, Observation(1, (), state, "stack")))  # same noise every time
+    # same noise every time
+    assert np.array_equal(rows, actor.act(scene, Observation(1, (), state, "stack")))
     with pytest.raises(InputError, match="lift, pick_place, stack"):
         actor.act(scene, Observation(1, (), state, "juggle"))

@@ -1,4 +1,6 @@
-"""The RealSense source against pyrealsense2's own software device. No camera was ever attached here."""
+"""The RealSense source against pyrealsense2's own software device. No camera was ever attached
+here.
+"""
 
 import sys
 import time
@@ -64,7 +66,9 @@ def test_the_distortion_of_the_colour_camera_is_told():
 
 
 def test_alignment_moves_pixels_by_focal_length_times_baseline_over_depth():
-    """Depth from 50 mm right of the colour camera: 60 px * 0.05 m / 0.5 m = 6 px to the right in the colour image."""
+    """Depth from 50 mm right of the colour camera: 60 px * 0.05 m / 0.5 m = 6 px to the right in
+    the colour image.
+    """
     depth = np.zeros((HEIGHT, WIDTH), np.uint16)
     depth[10:20, 20:32] = 500
     with Running(SoftwareCamera("1", baseline=0.05)) as running:
@@ -95,7 +99,9 @@ def test_a_hardware_clock_is_carried_over_to_the_hosts():
     with Running(SoftwareCamera("1")) as running:
         for k in range(10):
             before = time.time_ns()
-            *_, shot = running.shoot(stamp_ms=5000 + 1000 * k / HZ, hardware=True, depth_late_ms=3.0)
+            *_, shot = running.shoot(
+                stamp_ms=5000 + 1000 * k / HZ, hardware=True, depth_late_ms=3.0
+            )
             after = time.time_ns()
             time.sleep(max(0, 1 / HZ - (after - before) * 1e-9))
             assert shot.depth.stamp - shot.color.stamp == pytest.approx(3e6, abs=1000)
@@ -111,10 +117,16 @@ def test_what_was_recorded_plays_back_bit_for_bit_and_a_recording_is_not_written
         with Running(camera, record=file) as running:
             shots = []
             for _ in range(count):
-                time.sleep(1 / HZ)  # pairs found again by their stamps must not lie closer than the rate says
+                # pairs found again by their stamps must not lie closer than the rate says
+                time.sleep(1 / HZ)
                 shots.append(running.shoot())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["front.db3", "front_1.db3"]
-    source, watch, found, begun = RealSense(lambda: recording(tmp_path / "front_1.db3"), CONFIG), StreamMonitor(CONFIG), 0, 0
+    source, watch, found, begun = (
+        RealSense(lambda: recording(tmp_path / "front_1.db3"), CONFIG),
+        StreamMonitor(CONFIG),
+        0,
+        0,
+    )
     source.open()
     begun = time.time_ns()
     with pytest.raises(DeviceGone, match="ended"):
@@ -134,12 +146,19 @@ def test_what_was_recorded_plays_back_bit_for_bit_and_a_recording_is_not_written
 
 def test_what_cannot_be_opened_is_told_with_what_could():
     bus = Bus(SoftwareCamera("111"), SoftwareCamera("222"))
-    with pytest.raises(DeviceGone, match=r"number 333 .*connected: 111 software camera USB 3\.2, 222 software camera"):
+    with pytest.raises(
+        DeviceGone,
+        match=r"number 333 .*connected: 111 software camera USB 3\.2, 222 software camera",
+    ):
         bus.find("333")
     source = RealSense(lambda: bus.find("222"), StreamConfig(848, 480, 30.0))
-    with pytest.raises(DeviceGone, match=r"222 .* does not stream 848x480 at 30 Hz.*offers 64x48 at 15"):
+    with pytest.raises(
+        DeviceGone, match=r"222 .* does not stream 848x480 at 30 Hz.*offers 64x48 at 15"
+    ):
         source.open()
-    with pytest.raises(DeviceGone, match=r"no RealSense with serial number 0 is connected; connected: none"):
+    with pytest.raises(
+        DeviceGone, match=r"no RealSense with serial number 0 is connected; connected: none"
+    ):
         connected("0", lambda: [])
 
 
@@ -154,14 +173,23 @@ def test_a_camera_that_gives_nothing_is_told_so(monkeypatch):
 def test_the_doctor_names_what_is_there_what_is_missing_and_what_is_slow(monkeypatch):
     cameras = [SoftwareCamera("111"), SoftwareCamera("222", usb="2.1")]
     serials = {"front": "111", "side": "222", "wrist": "333", "other": ""}
-    site = Site({name: Camera(f"camera/{name}", np.eye(4), serial=serial) for name, serial in serials.items()})
-    monkeypatch.setattr("gwm.hardware.realsense.devices", lambda: [camera.device for camera in cameras])
+    site = Site(
+        {
+            name: Camera(f"camera/{name}", np.eye(4), serial=serial)
+            for name, serial in serials.items()
+        }
+    )
+    monkeypatch.setattr(
+        "gwm.hardware.realsense.devices", lambda: [camera.device for camera in cameras]
+    )
     monkeypatch.setattr("gwm.doctor.checks._site", lambda: site)
     sdk, *checks = doctor._cameras()
     assert "111 software camera USB 3.2, 222 software camera USB 2.1" in sdk.found
     assert {c.what: (c.level, bool(c.remedy)) for c in checks} == {
-        "camera front": (0, False), "camera side": (1, True), "camera wrist": (1, True),
-    }  # fmt: skip
+        "camera front": (0, False),
+        "camera side": (1, True),
+        "camera wrist": (1, True),
+    }
 
 
 def test_without_the_sdk_and_without_the_file_there_is_one_clear_line(tmp_path, monkeypatch):

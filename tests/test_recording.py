@@ -39,7 +39,8 @@ NONE = DiskConfig(0, 0.0)
 K = intrinsics(32, 24, 42.5)
 MIDDLE = np.array([0.5, 0.0, 0.12, 1.0])  # [m] of the workspace
 DISTANCE = {  # [mm] of a plane through it that faces the camera
-    name: round(1e3 * (np.linalg.inv(camera["T_base_camera"]) @ MIDDLE)[2]) for name, camera in CAMERAS.items()
+    name: round(1e3 * (np.linalg.inv(camera["T_base_camera"]) @ MIDDLE)[2])
+    for name, camera in CAMERAS.items()
 }
 
 
@@ -57,25 +58,49 @@ def record(folder, seconds=1.0, change=lambda topic, message: message):
         stamp = 5_000_000_000 + k * 10_000_000
         q = np.array([0.0, -0.3, 0.0, -2.3, 0.0, 2.0, 0.7]) + 0.1 * np.sin(0.02 * k + np.arange(7))
         wished = (*topics.ARM_JOINTS, topics.WIDTH)
-        write(topics.JOINT_STATES, ros_messages.joint_state(stamp, topics.ARM_JOINTS, q, 0.1 * q), stamp)
-        write(topics.GRIPPER_STATES, ros_messages.joint_state(stamp, topics.FINGER_JOINTS, [0.02, 0.02]), stamp)
-        write(topics.COMMAND, ros_messages.joint_state(stamp, wished, [*q + 0.01, 0.08 - 0.0004 * k]), stamp)
+        write(
+            topics.JOINT_STATES,
+            ros_messages.joint_state(stamp, topics.ARM_JOINTS, q, 0.1 * q),
+            stamp,
+        )
+        write(
+            topics.GRIPPER_STATES,
+            ros_messages.joint_state(stamp, topics.FINGER_JOINTS, [0.02, 0.02]),
+            stamp,
+        )
+        write(
+            topics.COMMAND,
+            ros_messages.joint_state(stamp, wished, [*q + 0.01, 0.08 - 0.0004 * k]),
+            stamp,
+        )
         for camera in CAMERAS if k % 10 == 0 else ():
             color = rng.integers(0, 256, (24, 32, 3), np.uint8)
             depth = (DISTANCE[camera] + rng.integers(0, 3, (24, 32))).astype(np.uint16)
             prefix = f"camera/{camera}"
-            write(topics.color(prefix) + "/compressed", ros_messages.compressed_color(stamp, camera, color), stamp)
-            write(topics.depth(prefix) + "/compressedDepth", ros_messages.compressed_depth(stamp, camera, depth), stamp)
+            write(
+                topics.color(prefix) + "/compressed",
+                ros_messages.compressed_color(stamp, camera, color),
+                stamp,
+            )
+            write(
+                topics.depth(prefix) + "/compressedDepth",
+                ros_messages.compressed_depth(stamp, camera, depth),
+                stamp,
+            )
     return writer
 
 
 def message(k):
-    return ros_messages.serialized(topics.JOINT_STATES, ros_messages.joint_state(k, topics.ARM_JOINTS, np.full(7, k)), k)
+    return ros_messages.serialized(
+        topics.JOINT_STATES, ros_messages.joint_state(k, topics.ARM_JOINTS, np.full(7, k)), k
+    )
 
 
 @pytest.fixture
 def recording(tmp_path):
-    return Recorder(tmp_path / "runs", {"task": "lift", "cameras": {}}, RingBuffer(30.0, 1 << 20), NONE)
+    return Recorder(
+        tmp_path / "runs", {"task": "lift", "cameras": {}}, RingBuffer(30.0, 1 << 20), NONE
+    )
 
 
 def test_an_episode_holds_what_came_between_start_and_save(recording):
@@ -105,7 +130,9 @@ def test_what_is_discarded_is_in_the_trash_and_nobody_reads_it(recording):
     recording.start()
     recording.take(0.0, *message(1))
     trashed = recording.discard()
-    assert trashed.parent.name == "trash" and trashed.is_dir() and unfinished(recording.parent) == []
+    assert (
+        trashed.parent.name == "trash" and trashed.is_dir() and unfinished(recording.parent) == []
+    )
     recording.start()
     recording.take(0.0, *message(2))
     saved = recording.save({})
@@ -123,13 +150,20 @@ def test_without_room_nothing_is_started_and_a_disk_that_fills_up_ends_an_episod
     assert recording.result({"seen": 1})
     recording.tick(SYNC)
     info = json.loads((folder / INFO).read_text())
-    assert not recording.on and "saved and stopped" in recording.cut and info["cut"] and info["seen"] == 1
+    assert (
+        not recording.on
+        and "saved and stopped" in recording.cut
+        and info["cut"]
+        and info["seen"] == 1
+    )
     with pytest.raises(InputError, match="saved and stopped"):
         recording.save({})
 
 
 def test_counts_and_what_is_said_belong_to_the_episode_in_which_they_came(recording):
-    """One thread's order decides: of two episodes the second inherits nothing, and between them nothing is kept."""
+    """One thread's order decides: of two episodes the second inherits nothing, and between them
+    nothing is kept.
+    """
     said = []
     for number in range(2):
         assert not recording.mark({"note": "before"}) and not recording.result({"success": False})
@@ -141,27 +175,39 @@ def test_counts_and_what_is_said_belong_to_the_episode_in_which_they_came(record
             recording.miss("dropped", "b")
             recording.miss("lost", "a")
             assert recording.mark({"success": True, "note": "well"})
-            assert recording.result({"success": False, "seconds": 2.0})  # the operator's word counts more
+            # the operator's word counts more
+            assert recording.result({"success": False, "seconds": 2.0})
             assert recording.mark({"score": 1.0})
             assert recording.counts == {"dropped": {"a": 2, "b": 1}, "lost": {"a": 1}}
         said.append(json.loads((recording.save() / INFO).read_text()))
     of_both = set(said[1])
     assert {key: value for key, value in said[0].items() if key not in of_both} == {
-        "success": True, "seconds": 2.0, "note": "well", "score": 1.0,
-        "dropped": {"a": 2, "b": 1}, "lost": {"a": 1},
-    }  # fmt: skip
+        "success": True,
+        "seconds": 2.0,
+        "note": "well",
+        "score": 1.0,
+        "dropped": {"a": 2, "b": 1},
+        "lost": {"a": 1},
+    }
 
 
 @pytest.fixture
 def small_files(tmp_path):
-    """A disk that takes no file of more than so many bytes: what a full one does, and it fails at closing too."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    """A disk that takes no file of more than so many bytes: what a full one does, and it fails at
+    closing too.
+    """
+    before = (
+        resource.getrlimit(resource.RLIMIT_FSIZE),
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+    )
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[0][1]))
     resource.setrlimit(resource.RLIMIT_FSIZE, before[0])
     signal.signal(signal.SIGXFSZ, before[1])
 
 
-def test_a_full_disk_on_which_closing_fails_too_ends_the_episode_and_not_the_recorder(recording, small_files):
+def test_a_full_disk_on_which_closing_fails_too_ends_the_episode_and_not_the_recorder(
+    recording, small_files
+):
     folder = recording.start()
     for k in range(1, 101):
         recording.take(0.01 * k, *message(k))
@@ -202,17 +248,26 @@ def work_off(backlog, count, encoding, writing):
 
 def test_pictures_give_way_by_the_time_they_would_take_and_everything_by_memory():
     backlog = WriteBacklog(most_bytes=1000, most_seconds=2.0)
-    for _ in range(300):  # 50 ms to encode, and 10 ms to write with a small message that came between
+    # 50 ms to encode, and 10 ms to write with a small message that came between
+    for _ in range(300):
         backlog.put(print, 10)
         work_off(backlog, 1, 0.0, 0.004)
         backlog.put(print, 20, picture=True)
         work_off(backlog, 1, 0.05, 0.006)
     assert (backlog.waiting, backlog.size, backlog.seconds, backlog.done) == (0, 0, 0.0, 600)
-    assert backlog.encoding == pytest.approx(0.05, rel=0.01) and backlog.writing == pytest.approx(0.01, rel=0.01)
+    assert backlog.encoding == pytest.approx(0.05, rel=0.01) and backlog.writing == pytest.approx(
+        0.01, rel=0.01
+    )
     while not (reason := backlog.refuses(5, True)):
         backlog.put(print, 5, picture=True)
-    assert backlog.waiting == 34 and backlog.seconds == pytest.approx(2.04, rel=0.01) and "encoder" in reason
-    assert backlog.refuses(5, False) == "" and "MB wait" in backlog.refuses(1000 - 34 * 5 + 1, False)
+    assert (
+        backlog.waiting == 34
+        and backlog.seconds == pytest.approx(2.04, rel=0.01)
+        and "encoder" in reason
+    )
+    assert backlog.refuses(5, False) == "" and "MB wait" in backlog.refuses(
+        1000 - 34 * 5 + 1, False
+    )
     work_off(backlog, 30, 0.01, 0.2)
     assert backlog.refuses(5, True) == ""
     for _ in range(30):
@@ -221,7 +276,9 @@ def test_pictures_give_way_by_the_time_they_would_take_and_everything_by_memory(
 
 
 def test_a_stall_of_the_disk_costs_few_pictures():
-    """What waited for it is written at once afterwards: its one long write does not count for long."""
+    """What waited for it is written at once afterwards: its one long write does not count for
+    long.
+    """
     backlog = WriteBacklog(most_bytes=1 << 30, most_seconds=3.0)
     for _ in range(100):
         backlog.put(print, 1, picture=True)
@@ -240,7 +297,9 @@ def test_a_stall_of_the_disk_costs_few_pictures():
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from(["picture", "message", "ask", "do"]), max_size=60))
 def test_messages_overtake_pictures_and_nothing_overtakes_what_was_asked_before_it(steps):
-    """So a crash takes little but pictures, and an episode holds what came between its start and its end."""
+    """So a crash takes little but pictures, and an episode holds what came between its start and
+    its end.
+    """
     backlog, asked, begun, done = WriteBacklog(1 << 30, 1e9), [], [], []
     for number, step in enumerate([*steps, *["do"] * len(steps)]):
         if step == "do":
@@ -286,7 +345,8 @@ def test_an_episode_begins_when_it_was_asked_for_whatever_waited_then(recording)
 def test_one_waits_as_long_as_less_is_left():
     patience = Patience(10.0, now=0.0)
     assert patience.left is None and not patience.over(10.0) and patience.over(10.1)
-    for second in range(1, 60):  # 3 a second are done while 5 come: all from before the question are at 58
+    # 3 a second are done while 5 come: all from before the question are at 58
+    for second in range(1, 60):
         patience.hear(1000 + 3 * second, 170 + 2 * second, float(second))
         assert patience.left == (175 - 3 * second if second <= 58 else 1)
         assert not patience.over(min(second, 58) + 10.0)
@@ -309,7 +369,9 @@ def test_a_crash_takes_what_came_after_the_last_sync(recording):
     copy = recording.parent / "other" / partial.name
     shutil.copytree(partial, copy)  # the files as they are, buffers lost
     made, count, _ = recover(copy)
-    assert 50 <= count <= 100 and [s for _, _, _, s in salvaged(made / "bag")] == list(range(1, count + 1))
+    assert 50 <= count <= 100 and [s for _, _, _, s in salvaged(made / "bag")] == list(
+        range(1, count + 1)
+    )
     with pytest.raises(InputError, match="was never finished: `gwm data recover"):
         EpisodeWriter(folder, {})
     assert recording.abandon() == partial and recover(partial)[1] == 100
@@ -339,7 +401,8 @@ def test_a_file_cut_anywhere_gives_its_begin(tmp_path_factory, share):
 
 
 def chunked(folder, *, packed):
-    """An unfinished episode of four chunks of ten messages, and where each is: offset and length of its content.
+    """An unfinished episode of four chunks of ten messages, and where each is: offset and length of
+    its content.
 
     ``packed``: as ros2 bag writes them, with zstd.
     """
@@ -375,7 +438,9 @@ def spoilt(content):
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("change", [spoilt, lambda content: bytes(len(content))])
-def test_a_damaged_chunk_in_the_middle_costs_only_itself_and_is_said(tmp_path, packed, change, capsys, monkeypatch):
+def test_a_damaged_chunk_in_the_middle_costs_only_itself_and_is_said(
+    tmp_path, packed, change, capsys, monkeypatch
+):
     """As foxglove/mcap #1390 wants it of `mcap recover`, which ended at the first."""
     partial, file, chunks = chunked(tmp_path / "episode", packed=packed)
     content = bytearray(file.read_bytes())
@@ -387,7 +452,9 @@ def test_a_damaged_chunk_in_the_middle_costs_only_itself_and_is_said(tmp_path, p
     assert main() == 0
     assert "1 of 4 chunks are damaged: left out" in capsys.readouterr().out
     kept = [*range(1, 11), *range(21, 41)]
-    assert [stamp for *_, stamp in salvaged(tmp_path / "episode" / "bag")] == kept and not partial.exists()
+    assert [
+        stamp for *_, stamp in salvaged(tmp_path / "episode" / "bag")
+    ] == kept and not partial.exists()
 
 
 def test_topics_that_a_damaged_chunk_described_are_counted(tmp_path):
@@ -399,7 +466,10 @@ def test_topics_that_a_damaged_chunk_described_are_counted(tmp_path):
     said = []
     with pytest.raises(InputError, match=r"nothing of .* can be read .*bytes of .mcap"):
         recover(partial, said.append)
-    assert "1 of 4 chunks are damaged, 30 messages are of topics that were described in them" in said[0]
+    assert (
+        "1 of 4 chunks are damaged, 30 messages are of topics that were described in them"
+        in said[0]
+    )
 
 
 def test_a_bag_compressed_as_a_whole_is_named_and_not_called_empty(tmp_path):
@@ -443,11 +513,14 @@ def test_killed_or_on_a_full_disk_nothing_acknowledged_is_lost():
         assert report.saved or full
 
 
-@pytest.mark.parametrize("part, begin, end, said", [
-    ("depth", 0.0, 9.0, "nothing was recorded on camera/front/aligned_depth"),
-    (topics.COMMAND, 5.5, 9.0, "before the others"),
-    (topics.JOINT_STATES, 5.2, 5.6, "gaps, the longest 0.4"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "part, begin, end, said",
+    [
+        ("depth", 0.0, 9.0, "nothing was recorded on camera/front/aligned_depth"),
+        (topics.COMMAND, 5.5, 9.0, "before the others"),
+        (topics.JOINT_STATES, 5.2, 5.6, "gaps, the longest 0.4"),
+    ],
+)
 def test_what_is_missing_is_named(tmp_path, part, begin, end, said):
     def spoil(topic, message):
         stamp = message.header.stamp
@@ -475,17 +548,27 @@ def test_not_a_number_and_changed_files_are_named(tmp_path):
 
 
 def test_missing_numbers_are_named(tmp_path):
-    paths = [tmp_path / f"episode_{n:06d}" for n in (0, 1, 4)] + [tmp_path / "pick_place_nominal_000007"]
-    assert numbering(paths) == [f"{tmp_path}: episode 2, 3 not there (in the trash, unfinished, or lost)"]
+    paths = [tmp_path / f"episode_{n:06d}" for n in (0, 1, 4)] + [
+        tmp_path / "pick_place_nominal_000007"
+    ]
+    assert numbering(paths) == [
+        f"{tmp_path}: episode 2, 3 not there (in the trash, unfinished, or lost)"
+    ]
 
 
 @pytest.mark.parametrize("fps", [5, 10])
 def test_rows_written_as_an_episode_are_the_same_rows(tmp_path, fps):
-    made = record(tmp_path / "episode", 2.0).close(ABOUT | {"unusable": [[5_400_000_000, 5_700_000_000]]})
+    made = record(tmp_path / "episode", 2.0).close(
+        ABOUT | {"unusable": [[5_400_000_000, 5_700_000_000]]}
+    )
     table = tabulate(read_episode(made), fps)
     assert len(table) == 2 * fps + 1 and table.usable.sum() in (len(table) - 4, len(table) - 2)
     back = tabulate(read_episode(write_table(table, tmp_path / "again")), fps)
-    assert back.color == table.color and back.depth == table.depth and (back.usable == table.usable).all()
+    assert (
+        back.color == table.color
+        and back.depth == table.depth
+        and (back.usable == table.usable).all()
+    )
     for name in COLUMNS:
         np.testing.assert_allclose(back.columns[name], table.columns[name], atol=2e-6)
     np.testing.assert_array_equal(back.columns["action.joints"], table.columns["action.joints"])
@@ -504,7 +587,11 @@ def test_a_policy_is_known_by_a_code_that_tells_nothing_and_differs_from_lab_to_
     codes = [policy_code(policy, folder) for folder in (here, there) for policy in policies]
     assert len(set(codes)) == 4 and codes[:2] == [policy_code(policy, here) for policy in policies]
     known = about(simulation_site(), "sim", "lift", policies[0], "Ada", here)
-    assert known["policy"] == codes[0] and known["operator"] == "Ada" and policies[0] not in json.dumps(known)
+    assert (
+        known["policy"] == codes[0]
+        and known["operator"] == "Ada"
+        and policies[0] not in json.dumps(known)
+    )
 
 
 def test_the_verbs(tmp_path, capsys, monkeypatch):
@@ -518,14 +605,20 @@ def test_the_verbs(tmp_path, capsys, monkeypatch):
     crashed.sync()
     crashed.abort()
     code, said = gwm("info", tmp_path / "runs", "--json", tmp_path / "info.json")
-    assert code == 0 and "unfinished" in said and json.loads((tmp_path / "info.json").read_text())["trash"] == 0
+    assert (
+        code == 0
+        and "unfinished" in said
+        and json.loads((tmp_path / "info.json").read_text())["trash"] == 0
+    )
     assert gwm("recover", tmp_path / "runs")[0] == 0
     assert gwm("recover", tmp_path / "runs") == (0, f"nothing unfinished in {tmp_path / 'runs'}\n")
     code, said = gwm("verify", tmp_path / "runs", "--processes", "1")
     assert code == 0 and "2 of 2 episodes are whole" in said
     code, said = gwm("stats", tmp_path / "runs", "--processes", "1")
     assert code == 0 and "fr3_joint4" in said
-    assert gwm("view", tmp_path / "runs")[0] == 0 and (tmp_path / "runs/contact_sheet.png").is_file()
+    assert (
+        gwm("view", tmp_path / "runs")[0] == 0 and (tmp_path / "runs/contact_sheet.png").is_file()
+    )
     (file,) = (tmp_path / "runs/episode_000000").rglob("*.mcap")
     file.write_bytes(file.read_bytes()[:-9])
     assert gwm("verify", tmp_path / "runs", "--processes", "1")[0] == 1

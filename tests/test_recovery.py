@@ -1,4 +1,6 @@
-"""What the robot says of itself, and how it is brought back: against drivers that refuse, hang and fall silent."""
+"""What the robot says of itself, and how it is brought back: against drivers that refuse, hang and
+fall silent.
+"""
 
 import pytest
 
@@ -153,12 +155,16 @@ def test_controllers_that_are_active_already_count_as_done():
     assert robot.drivers.finished == 1 and robot.trouble == ""
 
 
-@pytest.mark.parametrize("mode, cause, needed", [
-    ("idle", "leash: 0.16 rad from the measured joints", True),
-    ("move", "leash: 0.16 rad from the measured joints", False),  # it follows, and something is in its way
-    ("idle", "no joint states: none to be believed for 1 s", False),
-    ("reflex", "robot: reflex", True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "mode, cause, needed",
+    [
+        ("idle", "leash: 0.16 rad from the measured joints", True),
+        # it follows, and something is in its way
+        ("move", "leash: 0.16 rad from the measured joints", False),
+        ("idle", "no joint states: none to be believed for 1 s", False),
+        ("reflex", "robot: reflex", True),
+    ],
+)
 def test_an_arm_that_does_not_follow_and_says_idle_is_recovered(mode, cause, needed):
     """A user stop that was pressed and released unseen leaves no other trace: franka_ros #308."""
     robot = Robot()

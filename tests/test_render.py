@@ -29,28 +29,41 @@ def random_scene(seed, count=500, width=150, height=100, cameras=2):
 
     view = torch.eye(4, dtype=torch.float64).repeat(cameras, 1, 1)
     view[:, 0, 3] = 0.1 * torch.arange(cameras)
-    K = torch.tensor([[0.9 * width, 0, width / 2 - 1.3], [0, 0.95 * width, height / 2 + 0.7], [0, 0, 1]])
+    K = torch.tensor(
+        [[0.9 * width, 0, width / 2 - 1.3], [0, 0.95 * width, height / 2 + 0.7], [0, 0, 1]]
+    )
     return {
-        "means": torch.stack([uniform(-1, 1, count), uniform(-0.8, 0.8, count), uniform(-0.2, 2.8, count)], -1),
-        "quats": torch.randn(count, 4, generator=g, dtype=torch.float64), "scales": uniform(0.003, 0.06, count, 3),
-        "opacities": uniform(0.0, 1.0, count), "colors": uniform(0, 1, count, 3), "viewmats": view,
-        "Ks": K.double().repeat(cameras, 1, 1), "width": width, "height": height,
-    }  # fmt: skip
+        "means": torch.stack(
+            [uniform(-1, 1, count), uniform(-0.8, 0.8, count), uniform(-0.2, 2.8, count)], -1
+        ),
+        "quats": torch.randn(count, 4, generator=g, dtype=torch.float64),
+        "scales": uniform(0.003, 0.06, count, 3),
+        "opacities": uniform(0.0, 1.0, count),
+        "colors": uniform(0, 1, count, 3),
+        "viewmats": view,
+        "Ks": K.double().repeat(cameras, 1, 1),
+        "width": width,
+        "height": height,
+    }
 
 
 def double(scene):
     return {k: v.double() if torch.is_tensor(v) else v for k, v in scene.items()}
 
 
-SCENES = [*(lambda s=s: random_scene(s) for s in range(20)),
-          *(lambda s=s: double(surfel_scene(3000, 160, 120, s, 1 + 0.3 * s)) for s in range(5))]  # fmt: skip
+SCENES = [
+    *(lambda s=s: random_scene(s) for s in range(20)),
+    *(lambda s=s: double(surfel_scene(3000, 160, 120, s, 1 + 0.3 * s)) for s in range(5)),
+]
 
 
 @pytest.mark.parametrize("scene", SCENES)
 def test_cpu_draws_what_the_reference_draws_in_float64(scene):
     scene = scene()
     background = torch.rand(len(scene["viewmats"]), 3, dtype=torch.float64)
-    truth, alpha, _ = rasterize(**scene, backgrounds=background, render_mode="RGB+D", backend="reference")
+    truth, alpha, _ = rasterize(
+        **scene, backgrounds=background, render_mode="RGB+D", backend="reference"
+    )
     image, own, _ = rasterize(**scene, backgrounds=background, render_mode="RGB+D", backend="cpu")
     error = (image - truth).abs()
     assert error.mean() <= 1e-4
@@ -63,7 +76,10 @@ def test_cpu_gradients_are_the_references(scene):
     scene = scene()
     cameras, shape = len(scene["viewmats"]), (scene["height"], scene["width"])
     torch.manual_seed(0)
-    w, wa = torch.randn(cameras, *shape, 4, dtype=torch.float64), torch.randn(cameras, *shape, 1, dtype=torch.float64)
+    w, wa = (
+        torch.randn(cameras, *shape, 4, dtype=torch.float64),
+        torch.randn(cameras, *shape, 1, dtype=torch.float64),
+    )
     grads = {}
     for backend in ("reference", "cpu"):
         leaves = {name: scene[name].clone().requires_grad_() for name in LEAVES}
@@ -95,7 +111,11 @@ def test_the_kernels_of_numba_and_of_c_agree(monkeypatch):
 
 
 def test_without_a_compiler_or_a_place_for_its_work_numba_draws(monkeypatch, tmp_path):
-    for name, value in ((native.OFF, "1"), ("PATH", str(tmp_path)), ("XDG_CACHE_HOME", "/proc/nothing")):
+    for name, value in (
+        (native.OFF, "1"),
+        ("PATH", str(tmp_path)),
+        ("XDG_CACHE_HOME", "/proc/nothing"),
+    ):
         with monkeypatch.context() as m:
             m.setenv(name, value)
             assert native.load.__wrapped__() is None
@@ -123,7 +143,9 @@ def test_code_that_others_could_have_written_is_not_loaded(monkeypatch, tmp_path
 def test_any_number_of_channels(channels):
     """The kernel blends four at a time."""
     scene = random_scene(4, cameras=1)
-    scene["colors"] = torch.rand(500, channels, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    scene["colors"] = torch.rand(
+        500, channels, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    )
     weight = torch.rand(1, 100, 150, channels + 1, dtype=torch.float64)
     grads = {}
     for backend in ("reference", "cpu"):
@@ -133,26 +155,39 @@ def test_any_number_of_channels(channels):
         ((image * weight).sum() + alpha.sum()).backward()
         grads[backend] = {name: leaf.grad for name, leaf in leaves.items()}
     for name in LEAVES:
-        assert (grads["reference"][name] - grads["cpu"][name]).norm() <= 1e-4 * grads["reference"][name].norm(), name
+        assert (grads["reference"][name] - grads["cpu"][name]).norm() <= 1e-4 * grads["reference"][
+            name
+        ].norm(), name
 
 
 def test_both_ways_through_cpu_agree():
     """Forward alone projects in numba, forward for gradients in torch."""
     scene = surfel_scene(3000, 160, 120)
     image, _, meta = rasterize(**scene, backend="cpu")
-    grown, _, _ = rasterize(**(scene | {"means": scene["means"].clone().requires_grad_()}), backend="cpu")
+    grown, _, _ = rasterize(
+        **(scene | {"means": scene["means"].clone().requires_grad_()}), backend="cpu"
+    )
     assert (image - grown).abs().mean() < 1e-5 and not meta
 
 
 def test_one_gaussian_by_hand():
-    """Centre pixel: alpha = opacity, colour = alpha * colour + (1 - alpha) * background, expected depth = z."""
+    """Centre pixel: alpha = opacity, colour = alpha * colour + (1 - alpha) * background, expected
+    depth = z.
+    """
     scene = random_scene(0, count=1, cameras=1)
-    scene |= {"means": torch.tensor([[0.0, 0.0, 2.0]], dtype=torch.float64), "scales": torch.full((1, 3), 0.1).double(),
-              "opacities": torch.tensor([0.7]).double(), "width": 31, "height": 31,
-              "Ks": torch.tensor([[[50, 0, 15.5], [0, 50, 15.5], [0, 0, 1]]]).double()}  # fmt: skip
+    scene |= {
+        "means": torch.tensor([[0.0, 0.0, 2.0]], dtype=torch.float64),
+        "scales": torch.full((1, 3), 0.1).double(),
+        "opacities": torch.tensor([0.7]).double(),
+        "width": 31,
+        "height": 31,
+        "Ks": torch.tensor([[[50, 0, 15.5], [0, 50, 15.5], [0, 0, 1]]]).double(),
+    }
     black = torch.tensor([[0.0, 0.5, 1.0]]).double()
     for backend in ("reference", "cpu"):
-        image, alpha, _ = rasterize(**scene, render_mode="RGB+ED", backgrounds=black, backend=backend)
+        image, alpha, _ = rasterize(
+            **scene, render_mode="RGB+ED", backgrounds=black, backend=backend
+        )
         center = image[0, 15, 15]
         np.testing.assert_allclose(center[:3], 0.7 * scene["colors"][0] + 0.3 * black[0], atol=1e-5)
         np.testing.assert_allclose([alpha[0, 15, 15, 0], center[3]], [0.7, 2.0], atol=1e-5)
@@ -198,7 +233,9 @@ def test_spherical_harmonics_are_orthonormal():
     r = np.sqrt(1 - z**2)
     basis = sh_basis(torch.from_numpy(np.stack([r * np.cos(angle), r * np.sin(angle), z], -1)), 3)
     weights = torch.from_numpy(np.repeat(weight[:, None], 16, 1) * np.pi / 8)
-    np.testing.assert_allclose(torch.einsum("abi,abj,ab->ij", basis, basis, weights), np.eye(16), atol=1e-12)
+    np.testing.assert_allclose(
+        torch.einsum("abi,abj,ab->ij", basis, basis, weights), np.eye(16), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
@@ -255,7 +292,10 @@ def test_a_forked_child_may_render():
         ({"backgrounds": torch.ones(3)}, r"backgrounds has shape \(3,\)"),
         ({"backgrounds": torch.ones(1, 3)}, "backgrounds has shape"),
         ({"backgrounds": torch.ones(2, 4), "render_mode": "D"}, "backgrounds has shape"),
-        ({"colors": torch.ones(1, 500, 3)}, r"colors has shape \(1, 500, 3\), wanted \(500, D\) or \(2, 500, D\)"),
+        (
+            {"colors": torch.ones(1, 500, 3)},
+            r"colors has shape \(1, 500, 3\), wanted \(500, D\) or \(2, 500, D\)",
+        ),
         ({"colors": torch.ones(500)}, "colors has shape"),
         ({"colors": torch.ones(2, 2, 500, 3)}, "colors has shape"),
         ({"colors": torch.ones(500, 16, 4), "sh_degree": 1}, r"wanted \(500, K, 3\)"),
@@ -277,24 +317,78 @@ def test_unknown_names_say_what_is_valid():
 
 
 def gsplat_rasterization(
-    means, quats, scales, opacities, colors, viewmats, Ks, width, height, near_plane=0.01, far_plane=1e10,
-    radius_clip=0.0, eps2d=0.3, sh_degree=None, packed=True, tile_size=16, backgrounds=None, render_mode="RGB",
-    sparse_grad=False, absgrad=False, rasterize_mode="classic", channel_chunk=32, distributed=False,
-    camera_model="pinhole", segmented=False, covars=None, with_ut=False, with_eval3d=False,
-):  # fmt: skip
-    """The arguments of gsplat 1.5.3 (rendering.py), and what it does with backgrounds where it packs (_wrapper.py)."""
+    means,
+    quats,
+    scales,
+    opacities,
+    colors,
+    viewmats,
+    Ks,
+    width,
+    height,
+    near_plane=0.01,
+    far_plane=1e10,
+    radius_clip=0.0,
+    eps2d=0.3,
+    sh_degree=None,
+    packed=True,
+    tile_size=16,
+    backgrounds=None,
+    render_mode="RGB",
+    sparse_grad=False,
+    absgrad=False,
+    rasterize_mode="classic",
+    channel_chunk=32,
+    distributed=False,
+    camera_model="pinhole",
+    segmented=False,
+    covars=None,
+    with_ut=False,
+    with_eval3d=False,
+):
+    """The arguments of gsplat 1.5.3 (rendering.py), and what it does with backgrounds where it
+    packs (_wrapper.py).
+    """
     assert not (packed and backgrounds is not None), "backgrounds.shape == image_dims + (channels,)"
-    return rasterize(means, quats, scales, opacities, colors, viewmats, Ks, width, height, near_plane, far_plane,
-                     radius_clip, eps2d, sh_degree, packed, backgrounds, render_mode, rasterize_mode,
-                     "reference")  # fmt: skip
+    return rasterize(
+        means,
+        quats,
+        scales,
+        opacities,
+        colors,
+        viewmats,
+        Ks,
+        width,
+        height,
+        near_plane,
+        far_plane,
+        radius_clip,
+        eps2d,
+        sh_degree,
+        packed,
+        backgrounds,
+        render_mode,
+        rasterize_mode,
+        "reference",
+    )
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGB+ED", "D"])
 @pytest.mark.parametrize("packed", [True, False])
-def test_gsplat_is_asked_for_what_it_draws_and_the_background_is_behind_it(monkeypatch, mode, packed):
-    monkeypatch.setitem(sys.modules, "gsplat", types.SimpleNamespace(rasterization=gsplat_rasterization))
-    asked = {"render_mode": mode, "packed": packed, "radius_clip": 4.0, "rasterize_mode": "antialiased", "eps2d": 0.2,
-             "backgrounds": torch.rand(2, 3, dtype=torch.float64)}  # fmt: skip
+def test_gsplat_is_asked_for_what_it_draws_and_the_background_is_behind_it(
+    monkeypatch, mode, packed
+):
+    monkeypatch.setitem(
+        sys.modules, "gsplat", types.SimpleNamespace(rasterization=gsplat_rasterization)
+    )
+    asked = {
+        "render_mode": mode,
+        "packed": packed,
+        "radius_clip": 4.0,
+        "rasterize_mode": "antialiased",
+        "eps2d": 0.2,
+        "backgrounds": torch.rand(2, 3, dtype=torch.float64),
+    }
     image, alpha, _ = rasterize(**random_scene(2), **asked, backend="cuda")
     wanted, known, _ = rasterize(**random_scene(2), **asked, backend="reference")
     torch.testing.assert_close(image, wanted)
@@ -303,12 +397,24 @@ def test_gsplat_is_asked_for_what_it_draws_and_the_background_is_behind_it(monke
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
 def test_antialiased_keeps_the_sum_of_what_is_small(backend):
-    """A Gaussian far smaller than a pixel adds up to 2 pi sigma^2 opacity, not to what the blur makes of it."""
-    scene = {"means": torch.tensor([[0.0, 0, 2]]), "quats": torch.tensor([[1.0, 0, 0, 0]]), "opacities": torch.ones(1),
-             "scales": torch.full((1, 3), 0.012), "colors": torch.ones(1, 1), "viewmats": torch.eye(4)[None],
-             "Ks": torch.tensor([[[50.0, 0, 15.5], [0, 50, 15.5], [0, 0, 1]]]), "width": 31, "height": 31}  # fmt: skip
-    sums = {mode: rasterize(**double(scene), rasterize_mode=mode, backend=backend)[1].sum().item()
-            for mode in ("classic", "antialiased")}  # fmt: skip
+    """A Gaussian far smaller than a pixel adds up to 2 pi sigma^2 opacity, not to what the blur
+    makes of it.
+    """
+    scene = {
+        "means": torch.tensor([[0.0, 0, 2]]),
+        "quats": torch.tensor([[1.0, 0, 0, 0]]),
+        "opacities": torch.ones(1),
+        "scales": torch.full((1, 3), 0.012),
+        "colors": torch.ones(1, 1),
+        "viewmats": torch.eye(4)[None],
+        "Ks": torch.tensor([[[50.0, 0, 15.5], [0, 50, 15.5], [0, 0, 1]]]),
+        "width": 31,
+        "height": 31,
+    }
+    sums = {
+        mode: rasterize(**double(scene), rasterize_mode=mode, backend=backend)[1].sum().item()
+        for mode in ("classic", "antialiased")
+    }
     true = 2 * np.pi * (50 * 0.012 / 2) ** 2
     assert sums["antialiased"] == pytest.approx(true, rel=0.1) and sums["classic"] > 3 * true
 

@@ -1,4 +1,6 @@
-"""A recorded run on one axis of time, as one page, and by two readers that know nothing of each other."""
+"""A recorded run on one axis of time, as one page, and by two readers that know nothing of each
+other.
+"""
 
 import json
 import re
@@ -27,19 +29,29 @@ def shade(data):
 
 
 def record(folder, said='{"do": "hold", "time": 1}', plan=("plan",)):
-    """Three seconds: a frame each 50 ms whose grey is its number, a future at 0.5 s, half of one at 1.5 s."""
+    """Three seconds: a frame each 50 ms whose grey is its number, a future at 0.5 s, half of one at
+    1.5 s.
+    """
     writer = bag.EpisodeWriter(folder, {})
     for k in range(60):
         stamp = T0 + k * STEP // 2
         writer.write(
-            "camera/front/color/image_raw/compressed", ros_messages.compressed_color(stamp, "front", picture(4 * k)), stamp
+            "camera/front/color/image_raw/compressed",
+            ros_messages.compressed_color(stamp, "front", picture(4 * k)),
+            stamp,
         )
     for view in VIEWS:
         for step in range(1, topics.STEPS + 1):
             due = T0 + (5 + step) * STEP
-            writer.write(topics.imagined(view, step), ros_messages.compressed_color(due, view, picture(20 * step)), due)
+            writer.write(
+                topics.imagined(view, step),
+                ros_messages.compressed_color(due, view, picture(20 * step)),
+                due,
+            )
     late = T0 + 16 * STEP
-    writer.write(topics.imagined("front", 1), ros_messages.compressed_color(late, "front", picture(9)), late)
+    writer.write(
+        topics.imagined("front", 1), ros_messages.compressed_color(late, "front", picture(9)), late
+    )
     kinds = ros_messages.STORE.types
     dims = [kinds["std_msgs/msg/MultiArrayDimension"](name, 1, 1) for name in (*plan, "h4 image")]
     layout = kinds["std_msgs/msg/MultiArrayLayout"](dims, 0)
@@ -55,7 +67,9 @@ def record(folder, said='{"do": "hold", "time": 1}', plan=("plan",)):
     return writer.close({"cameras": cameras, "task": "lift", "success": True})
 
 
-@pytest.mark.parametrize("plan", [topics.PLAN, ("plan",)], ids=["id in two parts", "older recording"])
+@pytest.mark.parametrize(
+    "plan", [topics.PLAN, ("plan",)], ids=["id in two parts", "older recording"]
+)
 def test_everything_lies_where_it_happened(tmp_path, plan):
     replay = read_replay(record(tmp_path / "episode_000000", plan=plan))
     times = [time for time, _ in replay.observed["front"]]
@@ -64,21 +78,29 @@ def test_everything_lies_where_it_happened(tmp_path, plan):
     assert shade(replay.seen("front", -1.0)) == pytest.approx(0, abs=3)
     ((time, views),) = replay.imagined  # half a future is none
     assert time == pytest.approx(0.5) and set(views) == set(VIEWS)
-    assert [shade(data) for data in views["front"]] == pytest.approx([20 * k for k in range(1, 9)], abs=3)
+    assert [shade(data) for data in views["front"]] == pytest.approx(
+        [20 * k for k in range(1, 9)], abs=3
+    )
     assert replay.divergence == [(pytest.approx(1.0), {"h4 image": 0.25})]
     assert replay.decisions == [(pytest.approx(2.0), {"do": "hold", "time": 1})]
     assert replay.status == [(0.0, {"state": "HOLD"})]
 
 
 def test_the_page_needs_nothing_else_and_what_was_said_stays_text(tmp_path):
-    record(tmp_path / "run/episode_000000", json.dumps({"do": "mark", "note": "</script><script>alert(1)</script>"}))
+    record(
+        tmp_path / "run/episode_000000",
+        json.dumps({"do": "mark", "note": "</script><script>alert(1)</script>"}),
+    )
     assert write_page(tmp_path / "run", tmp_path / "page.html") == 1
     page = (tmp_path / "page.html").read_text()
     assert not re.search(r"https?://|src=|@import|\$(css|data|script)\b", page)
     assert page.count("</script>") == 2
     data = re.search(r'type="application/json">(.*?)</script>', page, re.S).group(1)
     (found,) = json.loads(data)
-    assert found["decisions"][0][1]["note"].startswith("</script>") and len(found["observed"]["front"]) == 30
+    assert (
+        found["decisions"][0][1]["note"].startswith("</script>")
+        and len(found["observed"]["front"]) == 30
+    )
 
 
 def test_a_damaged_run_is_one_line(tmp_path):
@@ -92,7 +114,9 @@ def test_a_damaged_run_is_one_line(tmp_path):
 
 
 def test_another_reader_finds_the_same(tmp_path):
-    """mcap's own reader, which shares nothing with rosbags, with the schemas that are in the file."""
+    """mcap's own reader, which shares nothing with rosbags, with the schemas that are in the
+    file.
+    """
     reader = pytest.importorskip("mcap_ros2.reader")
     path = record(tmp_path / "episode_000000")
     found = {}

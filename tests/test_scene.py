@@ -84,7 +84,9 @@ def plain_lift(frame, config):
     near = np.min([np.where(shifted > 0, shifted, np.inf) for shifted in neighbours(depth)], axis=0)
     far = np.max(neighbours(depth), axis=0)
     inside = (
-        np.all((base > config.low) & (base < config.high), axis=-1) & (depth > 0) & (far - near < config.edge * depth)
+        np.all((base > config.low) & (base < config.high), axis=-1)
+        & (depth > 0)
+        & (far - near < config.edge * depth)
     )
     inside[[0, -1]] = inside[:, [0, -1]] = False
     across, down = (np.roll(base, -1, axis) - np.roll(base, 1, axis) for axis in (1, 0))
@@ -92,14 +94,23 @@ def plain_lift(frame, config):
     ray /= np.linalg.norm(ray, axis=-1, keepdims=True).clip(min=1e-9)
     whole = np.all([neighbours(depth)[k] > 0 for k in (1, 3, 5, 7)], axis=0)
     with np.errstate(invalid="ignore"):
-        normal = np.where(whole[..., None], normal / np.linalg.norm(normal, axis=-1, keepdims=True), ray)
+        normal = np.where(
+            whole[..., None], normal / np.linalg.norm(normal, axis=-1, keepdims=True), ray
+        )
     cosine = np.sum(normal * ray, axis=-1)
     radius = config.footprint * depth / frame.K[0, 0] / np.maximum(np.abs(cosine), 0.3)
-    return base[inside], (normal * np.sign(cosine)[..., None])[inside], radius[inside], frame.color[inside] / 255
+    return (
+        base[inside],
+        (normal * np.sign(cosine)[..., None])[inside],
+        radius[inside],
+        frame.color[inside] / 255,
+    )
 
 
 def neighbours(image):
-    """The image moved by -1, 0, 1 in both directions (9, H, W); 1, 3, 5 and 7 are the direct neighbours."""
+    """The image moved by -1, 0, 1 in both directions (9, H, W); 1, 3, 5 and 7 are the direct
+    neighbours.
+    """
     return np.array([np.roll(image, (i - 1, j - 1), (0, 1)) for i, j in np.ndindex(3, 3)])
 
 
@@ -141,7 +152,9 @@ def test_memory_does_not_grow_from_frame_to_frame():
 
 def test_cells_keep_one_gaussian_each_in_the_middle_of_their_members():
     rng = np.random.default_rng(0)
-    g = np.concatenate([rng.uniform(-0.1, 0.1, (500, 3)), rng.uniform(0.01, 1, (500, 11))], axis=1).astype(np.float32)
+    g = np.concatenate(
+        [rng.uniform(-0.1, 0.1, (500, 3)), rng.uniform(0.01, 1, (500, 11))], axis=1
+    ).astype(np.float32)
     merged = merge_voxels(g, 0.02)
     cells = np.floor(g[:, :3] / np.float32(0.02)).astype(int)
     assert len(merged) == len(np.unique(cells, axis=0)) < 500
@@ -154,7 +167,8 @@ def test_cells_keep_one_gaussian_each_in_the_middle_of_their_members():
 
 def test_what_another_camera_looks_through_is_dropped():
     ghost = plane_frame()
-    ghost.depth[60:120, 150:250] *= 0.9  # a wide flying patch, 70 mm and more above the plane the other camera sees
+    # a wide flying patch, 70 mm and more above the plane the other camera sees
+    ghost.depth[60:120, 150:250] *= 0.9
     frames = ghost, plane_frame(eye=(0.7, -0.8, 0.6))
     config = LiftConfig(high=(0.76, 0.38, 0.60), count=0)
     assert (lift(frames, config)[:, 2] > 0.06).sum() > 500
@@ -167,7 +181,9 @@ def test_the_robots_own_body_is_left_out(world):
     """Depth noise apart the capsules hold all of it but the fingers."""
     world.sim.reset(sample_layout("lift", 3))
     frames, q = world.frames(), world.sim.q
-    everywhere = LiftConfig(low=(-0.3, -0.4, 0.08), high=(0.8, 0.4, 1.0), count=0, least_fraction=0.0)
+    everywhere = LiftConfig(
+        low=(-0.3, -0.4, 0.08), high=(0.8, 0.4, 1.0), count=0, least_fraction=0.0
+    )
     every, rest = lift(frames, everywhere), lift(frames, replace(everywhere, arm_margin=0.01), q)
     tcp = fk(q)[:3, 3]
     fingers = np.linalg.norm(rest[:, :3] - tcp, axis=1) < 0.08
@@ -177,7 +193,9 @@ def test_the_robots_own_body_is_left_out(world):
 
 
 def test_a_wrist_camera_on_the_move_sees_a_world_that_stands_still(world):
-    """At 0.2 m/s, 50 frames at 15 Hz, each taken between two joint states at 100 Hz: the table stays within 5 mm."""
+    """At 0.2 m/s, 50 frames at 15 Hz, each taken between two joint states at 100 Hz: the table
+    stays within 5 mm.
+    """
     world.sim.reset(sample_layout("lift", 3))
     mount = Camera("camera/wrist", np.eye(4), moving=True)
     mount.T[:3, 3] = [0.07, 0.0, -0.10]
@@ -193,15 +211,20 @@ def test_a_wrist_camera_on_the_move_sees_a_world_that_stands_still(world):
         if world.sim.time > (len(images) + 1) / 15:
             true = fk(world.sim.q)
             image = world.rig.view(world.sim.snapshot(), true @ mount.T)
-            images.append((stamp_of(world.sim.time), image, true, tcp_speed(world.sim.q, world.sim.dq)))
+            images.append(
+                (stamp_of(world.sim.time), image, true, tcp_speed(world.sim.q, world.sim.dq))
+            )
         world.sim.step(0.006)
         states.append(world.state(0.08))
     assert len(images) >= 50 and max(speed for *_, speed in images) > 0.19
-    config = LiftConfig(low=(0.3, -0.3, -0.02), high=(0.7, 0.3, 0.01), count=0)  # the table's top alone
+    # the table's top alone
+    config = LiftConfig(low=(0.3, -0.3, -0.02), high=(0.7, 0.3, 0.01), count=0)
     for stamp, image, true, _ in images[:50]:
         place = mount.place(joints_at(states, stamp))
         assert np.linalg.norm(place[:3, 3] - (true @ mount.T)[:3, 3]) < 1e-3
-        frame = Frame("wrist", stamp, image.color, image.depth_mm * np.float32(1e-3), world.rig.K, place)
+        frame = Frame(
+            "wrist", stamp, image.color, image.depth_mm * np.float32(1e-3), world.rig.K, place
+        )
         table = lift_frame(frame, config)
         assert len(table) > 5000 and np.quantile(np.abs(table[:, 2]), 0.99) < 0.005
     late = fk(states[len(states) // 2].q)[:3, 3] - fk(states[len(states) // 2 - 7].q)[:3, 3]
@@ -285,10 +308,14 @@ def test_a_policy_that_sees_nothing_makes_no_plan_and_one_blind_camera_is_named(
     planner = Planner(policy)
     decision = planner.decide(Observation(state.stamp, frames, state, "pick_place"))
     assert decision.chunk is not None and decision.blind == {} and len(policy.scenes) == 1
-    decision = planner.decide(Observation(state.stamp, (spoil(frames[0]), frames[1]), state, "pick_place"))
+    decision = planner.decide(
+        Observation(state.stamp, (spoil(frames[0]), frames[1]), state, "pick_place")
+    )
     assert decision.chunk is not None and list(decision.blind) == ["front"]
     assert ("its depth is empty" in decision.blind["front"]) == (how == "no depth")
-    decision = planner.decide(Observation(state.stamp, tuple(map(spoil, frames)), state, "pick_place"))
+    decision = planner.decide(
+        Observation(state.stamp, tuple(map(spoil, frames)), state, "pick_place")
+    )
     assert decision.chunk is None and decision.scene is None and len(policy.scenes) == 2
     assert decision.reason.startswith("blind: front sees ") and "side sees " in decision.reason
     with pytest.raises(BlindError, match="blind: front"):
@@ -308,9 +335,13 @@ def test_what_is_left_counts_without_the_robots_own_body(world):
 def test_a_trial_of_a_blind_policy_says_so(world, monkeypatch):
     frames = SimEnvironment.frames
     monkeypatch.setattr(
-        SimEnvironment, "frames", lambda self: tuple(replace(f, depth=np.zeros_like(f.depth)) for f in frames(self))
+        SimEnvironment,
+        "frames",
+        lambda self: tuple(replace(f, depth=np.zeros_like(f.depth)) for f in frames(self)),
     )
-    trial = rollout(world, Planner(Recorder()), sample_layout("lift", 9000), RolloutConfig(time_limit=1.0))
+    trial = rollout(
+        world, Planner(Recorder()), sample_layout("lift", 9000), RolloutConfig(time_limit=1.0)
+    )
     assert not trial.success and trial.refused["blind"] >= 2 and trial.violations == 0
 
 
@@ -353,19 +384,31 @@ def test_blind_moments_are_no_training_samples_and_an_episode_of_them_is_refused
 
 
 def on_hand():
-    """In front of the hand, behind the fingertips, along the fingers; as in launch/site.example.yaml."""
+    """In front of the hand, behind the fingertips, along the fingers; as in
+    launch/site.example.yaml.
+    """
     return np.array([[0, -1, 0, 0.05], [1, 0, 0, 0], [0, 0, 1, -0.06], [0, 0, 0, 1.0]])
 
 
 def test_a_view_that_misses_the_workspace_is_named_with_what_would_explain_it():
     eye = look_at((1.15, 0.0, 0.62), (0.47, 0.0, 0.03))
     aside = look_at((1.15, 0.0, 0.62), (3.0, 0.0, 0.6))
-    cameras = {"good": Camera("a", eye), "hand": Camera("b", on_hand(), moving=True), "aside": Camera("c", aside)}
+    cameras = {
+        "good": Camera("a", eye),
+        "hand": Camera("b", on_hand(), moving=True),
+        "aside": Camera("c", aside),
+    }
     cameras |= {name: Camera(name, change(eye)) for name, change in WRONG_POSES.items()}
     site = Site(cameras)
     assert misses(site, "good") == misses(site, "hand") == misses(site, "good", (K, 424, 240)) == ""
-    assert misses(site, "aside").startswith("misses the workspace: 0%") and "is its pose" not in misses(site, "aside")
-    guesses = {"inverted": "pose inverted?", "millimetres": "pose in millimetres?", "body": "pose of the camera's body"}
+    assert misses(site, "aside").startswith(
+        "misses the workspace: 0%"
+    ) and "is its pose" not in misses(site, "aside")
+    guesses = {
+        "inverted": "pose inverted?",
+        "millimetres": "pose in millimetres?",
+        "body": "pose of the camera's body",
+    }
     for name, guess in guesses.items():
         for view in (WIDEST, (K, 424, 240)):
             assert guess in misses(site, name, view)

@@ -32,7 +32,9 @@ def test_layouts_are_a_function_of_the_seed_and_keep_their_distances(task, diffi
 def test_hard_errs_by_what_it_says():
     layout = sample_layout("pick_place", 3, "hard")
     for twist in layout.camera_error.values():
-        np.testing.assert_allclose([np.linalg.norm(twist[:3]), np.linalg.norm(twist[3:])], [np.deg2rad(0.5), 0.010])
+        np.testing.assert_allclose(
+            [np.linalg.norm(twist[:3]), np.linalg.norm(twist[3:])], [np.deg2rad(0.5), 0.010]
+        )
     assert len(layout.cubes) > len(sample_layout("pick_place", 3).cubes) and layout.noise > 1
 
 
@@ -89,7 +91,13 @@ def test_success_must_last():
 
 @pytest.mark.parametrize(
     ("change", "expected"),
-    [({}, True), ({"width": 0.03}, False), ({"z": 0.05}, False), ({"x": 0.57}, False), ({"tcp": 0.06}, False)],
+    [
+        ({}, True),
+        ({"width": 0.03}, False),
+        ({"z": 0.05}, False),
+        ({"x": 0.57}, False),
+        ({"tcp": 0.06}, False),
+    ],
 )
 def test_the_rule_of_pick_place(change, expected):
     red = np.array([change.get("x", 0.5), 0.1, change.get("z", 0.04), 0.3, 0.04])
@@ -163,18 +171,31 @@ def test_a_rollout_that_cannot_begin_says_why_and_is_no_failed_trial():
 
 def test_a_simulated_camera_clock_is_ahead_and_drifts_as_it_is_told_to():
     assert by_clock(10**18, 3600.0, 0.0, 0.0) == 10**18
-    assert by_clock(10**18, 3600.0, 0.0, 75.0) == 10**18 + 270_000_000  # a RealSense's quartz: 0.27 s an hour
+    # a RealSense's quartz: 0.27 s an hour
+    assert by_clock(10**18, 3600.0, 0.0, 75.0) == 10**18 + 270_000_000
     assert by_clock(10**18, 0.0, -135.0, 75.0) == 10**18 - 135_000_000
 
 
 @pytest.mark.parametrize("wish", ["osmesa", "egl", "nonsense"])
 def test_what_others_have_set_for_mujoco_neither_stops_the_simulation_nor_hides_a_renderer(wish):
-    """MUJOCO_GL and PYOPENGL_PLATFORM as robosuite #409 and Gymnasium #726 advise, where either may be missing."""
+    """MUJOCO_GL and PYOPENGL_PLATFORM as robosuite #409 and Gymnasium #726 advise, where either may
+    be missing.
+    """
     found = [
         subprocess.run(
-            [sys.executable, "-c", "from gwm_core.sim.cameras import choose_renderer; print(choose_renderer())"],
-            env=os.environ | told, capture_output=True, text=True, check=False,
+            [
+                sys.executable,
+                "-c",
+                "from gwm_core.sim.cameras import choose_renderer; print(choose_renderer())",
+            ],
+            env=os.environ | told,
+            capture_output=True,
+            text=True,
+            check=False,
         ).stdout
-        for told in ({"MUJOCO_GL": wish, "PYOPENGL_PLATFORM": wish}, {"MUJOCO_GL": "", "PYOPENGL_PLATFORM": ""})
-    ]  # fmt: skip
+        for told in (
+            {"MUJOCO_GL": wish, "PYOPENGL_PLATFORM": wish},
+            {"MUJOCO_GL": "", "PYOPENGL_PLATFORM": ""},
+        )
+    ]
     assert found[0] == found[1] and found[0].strip()

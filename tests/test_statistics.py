@@ -1,4 +1,6 @@
-"""Laws, published values, and the rate of errors of everything that calls one policy better than another."""
+"""Laws, published values, and the rate of errors of everything that calls one policy better than
+another.
+"""
 
 from collections import defaultdict
 from functools import cache
@@ -11,7 +13,14 @@ from scipy.stats import beta, binom
 from gwm_core.errors import InputError
 from gwm_core.evaluation.stats import sequential_test
 from gwm_core.evaluation.stats.agreement import kappa, pearson, spearman
-from gwm_core.evaluation.stats.sequential_test import GO_ON, NO_DIFFERENCE, A, B, SequentialTest, decide
+from gwm_core.evaluation.stats.sequential_test import (
+    GO_ON,
+    NO_DIFFERENCE,
+    A,
+    B,
+    SequentialTest,
+    decide,
+)
 from gwm_core.evaluation.stats.success_rates import (
     better,
     discordant,
@@ -51,7 +60,12 @@ def won(a, b):
 
 
 def test_clopper_pearson_is_as_published():
-    table = {(16, 20): (0.56, 0.94), (18, 20): (0.68, 0.99), (40, 50): (0.66, 0.90), (80, 100): (0.71, 0.87)}
+    table = {
+        (16, 20): (0.56, 0.94),
+        (18, 20): (0.68, 0.99),
+        (40, 50): (0.66, 0.90),
+        (80, 100): (0.71, 0.87),
+    }
     assert {key: tuple(round(v, 2) for v in interval(*key)) for key in table} == table
     for n in (50, 300, 1000, 3000):  # nothing failed: two-sided 95 % is one-sided 97.5 %
         assert interval(n, n)[0] == pytest.approx(0.025 ** (1 / n))
@@ -73,7 +87,10 @@ def test_the_posterior_turns_with_the_outcome_and_lies_within_the_exact_interval
     for k in range(21):
         mean, low, high = posterior(k, 20)
         np.testing.assert_allclose(posterior(20 - k, 20), (1 - mean, 1 - high, 1 - low), atol=1e-12)
-        assert mean == pytest.approx((k + 0.5) / 21) and interval(k, 20)[0] <= low < mean < high <= interval(k, 20)[1]
+        assert (
+            mean == pytest.approx((k + 0.5) / 21)
+            and interval(k, 20)[0] <= low < mean < high <= interval(k, 20)[1]
+        )
 
 
 # --- two rates, a fixed number of trials
@@ -91,11 +108,18 @@ def test_better_is_a_probability_with_its_symmetries():
     assert np.all(np.diff(chances) > 0) and chances[0] < 1e-4 and chances[-1] > 1 - 1e-4
 
 
-@pytest.mark.parametrize("args", [(10, 10, 9, 10), (3, 20, 5, 11), (80, 100, 70, 100), (1, 2, 300, 1000)])
+@pytest.mark.parametrize(
+    "args", [(10, 10, 9, 10), (3, 20, 5, 11), (80, 100, 70, 100), (1, 2, 300, 1000)]
+)
 def test_better_is_the_integral_over_both_posteriors(args):
     k_a, n_a, k_b, n_b = args
     angle = (np.arange(20_000) + 0.5) * np.pi / 40_000  # rate = sin^2, where the density is finite
-    density = beta.pdf(np.sin(angle) ** 2, k_a + 0.5, n_a - k_a + 0.5) * np.sin(2 * angle) * np.pi / 40_000
+    density = (
+        beta.pdf(np.sin(angle) ** 2, k_a + 0.5, n_a - k_a + 0.5)
+        * np.sin(2 * angle)
+        * np.pi
+        / 40_000
+    )
     below = beta.cdf(np.sin(angle) ** 2, k_b + 0.5, n_b - k_b + 0.5)
     assert better(*args) == pytest.approx(density @ below, abs=1e-6)
 
@@ -121,7 +145,11 @@ def unpaired_table(n_a, n_b):
 
 
 def unpaired_size(n_a, n_b, p_a, p_b):
-    return binom.pmf(np.arange(n_a + 1), n_a, p_a) @ unpaired_table(n_a, n_b) @ binom.pmf(np.arange(n_b + 1), n_b, p_b)
+    return (
+        binom.pmf(np.arange(n_a + 1), n_a, p_a)
+        @ unpaired_table(n_a, n_b)
+        @ binom.pmf(np.arange(n_b + 1), n_b, p_b)
+    )
 
 
 def test_mcnemar_errs_as_rarely_as_it_says():
@@ -153,7 +181,8 @@ def test_barnard_errs_as_rarely_as_it_says():
 def test_barnard_errs_as_rarely_as_it_says_at_every_rate(sizes):
     table, rates = unpaired_table(*sizes), np.linspace(0.001, 0.999, 999)[:, None]
     a, b = (binom.pmf(np.arange(n + 1), n, rates) for n in sizes)
-    assert np.einsum("pi,ij,pj->p", a, table, b).max() <= 0.0505  # scipy takes its maximum over the rate from a few
+    # scipy takes its maximum over the rate from a few
+    assert np.einsum("pi,ij,pj->p", a, table, b).max() <= 0.0505
 
 
 def test_barnard_is_the_same_either_way_and_whatever_is_called_success():
@@ -178,7 +207,8 @@ def test_a_z_test_after_every_trial_is_caught():
     assert naive_peeking(*pairs(0.5, 0.5, 50)).mean() > 0.2
     (a, b), table = pairs(0.5, 0.5, 50), mcnemar_table(50)
     rejects = table[(a & ~b).cumsum(1), (b & ~a).cumsum(1)]
-    assert rejects[:, 4:].any(1).mean() > 0.08  # nor may the exact test be looked at again and again
+    # nor may the exact test be looked at again and again
+    assert rejects[:, 4:].any(1).mean() > 0.08
 
 
 # --- planning
@@ -188,7 +218,9 @@ def test_power_grows_with_trials_and_distance_and_is_symmetric():
     assert power(0.5, 0.7, 50) < power(0.5, 0.7, 100) < power(0.5, 0.7, 200)
     assert power(0.5, 0.6, 50) < power(0.5, 0.7, 50) < power(0.5, 0.8, 50)
     np.testing.assert_allclose([power(0.7, 0.5, 60), power(0.5, 0.3, 60)], power(0.5, 0.7, 60))
-    assert power(0.5, 0.7, 50, rho=0.4) > power(0.5, 0.7, 50) and power(0.5, 0.7, 50, alpha=0.01) < power(0.5, 0.7, 50)
+    assert power(0.5, 0.7, 50, rho=0.4) > power(0.5, 0.7, 50) and power(
+        0.5, 0.7, 50, alpha=0.01
+    ) < power(0.5, 0.7, 50)
     assert power(0.0, 0.0, 50) == power(1.0, 1.0, 50) == 0 and power(0.0, 1.0, 6) == 1
     assert all(power(p, p, n) <= 0.05 for p in NULLS for n in (5, 6, 50, 200))
 
@@ -229,7 +261,9 @@ def test_whichever_trials_differ_the_sequential_test_errs_as_rarely_as_it_says()
 def test_the_sequential_test_errs_as_rarely_as_it_says(n_max, p):
     lead, _, p_value = decide(won(*pairs(p, p, n_max)), n_max, 0.05)
     assert np.mean(lead != 0) <= 0.055
-    assert all(np.mean(p_value <= level) <= level + 0.005 for level in (0.001, 0.01, 0.02, 0.05, 0.2))
+    assert all(
+        np.mean(p_value <= level) <= level + 0.005 for level in (0.001, 0.01, 0.02, 0.05, 0.2)
+    )
 
 
 def test_pairs_that_are_alike_do_not_make_the_sequential_test_err():
@@ -243,7 +277,8 @@ def test_the_sequential_test_finds_what_the_fixed_one_finds_with_fewer_trials():
     found, trials = SequentialTest(100).power(0.5, 0.7, runs=4000)
     assert found > power(0.5, 0.7, 100) - 0.04 and trials < 75
     lead, stop, _ = decide(won(*pairs(0.5, 0.7, 100, runs=4000)), 100, 0.05)
-    assert abs(np.mean(lead != 0) - found) < 0.03 and abs(stop.mean() - trials) < 2  # the same without its own draws
+    # the same without its own draws
+    assert abs(np.mean(lead != 0) - found) < 0.03 and abs(stop.mean() - trials) < 2
     assert np.mean(lead == 1) < 0.002
 
 
@@ -255,11 +290,13 @@ def test_one_comparison_is_as_many_and_a_decision_is_not_taken_back():
         looks = [test.look(a[run, :n], b[run, :n]) for n in range(51)]
         decisions = [look.decision for look in looks]
         last = looks[-1]
-        assert last.decision == {1: A, -1: B, 0: NO_DIFFERENCE}[lead[run]] and last.trials == stop[run]
-        assert last.p == p[run] and (last.p <= 0.05) == (last.decision in (A, B))
-        assert decisions[: stop[run]] == [GO_ON] * stop[run] and decisions[stop[run] :] == [last.decision] * (
-            51 - stop[run]
+        assert (
+            last.decision == {1: A, -1: B, 0: NO_DIFFERENCE}[lead[run]] and last.trials == stop[run]
         )
+        assert last.p == p[run] and (last.p <= 0.05) == (last.decision in (A, B))
+        assert decisions[: stop[run]] == [GO_ON] * stop[run] and decisions[stop[run] :] == [
+            last.decision
+        ] * (51 - stop[run])
         assert last.apart == won(a, b)[run, : stop[run]].sum()
 
 
@@ -332,7 +369,11 @@ def test_policies_share_a_letter_exactly_if_no_difference_is_shown(seed):
 
 
 def test_letters_of_a_chain():
-    assert letters(["best", "mid", "low"], [("best", "low")]) == {"best": "a", "mid": "ab", "low": "b"}
+    assert letters(["best", "mid", "low"], [("best", "low")]) == {
+        "best": "a",
+        "mid": "ab",
+        "low": "b",
+    }
     assert letters(["x", "y"], []) == {"x": "a", "y": "a"} and letters([], []) == {}
 
 
@@ -340,12 +381,19 @@ def test_letters_of_a_chain():
 
 
 def test_kappa_is_as_published():
-    first, second = np.repeat([1, 1, 0, 0], [20, 5, 10, 15]), np.repeat([1, 0, 1, 0], [20, 5, 10, 15])
+    first, second = (
+        np.repeat([1, 1, 0, 0], [20, 5, 10, 15]),
+        np.repeat([1, 0, 1, 0], [20, 5, 10, 15]),
+    )
     assert kappa(first, second) == pytest.approx((0.4, 0.151, 0.649), abs=1e-3)
-    first, second = np.repeat([1, 1, 0, 0], [45, 15, 25, 15]), np.repeat([1, 0, 1, 0], [45, 15, 25, 15])
+    first, second = (
+        np.repeat([1, 1, 0, 0], [45, 15, 25, 15]),
+        np.repeat([1, 0, 1, 0], [45, 15, 25, 15]),
+    )
     assert kappa(first, second)[0] == pytest.approx(0.1304, abs=1e-4)
     assert kappa(second.astype(bool), first.astype(bool)) == pytest.approx(kappa(first, second))
-    assert kappa(7 - 3 * first, 7 - 3 * second) == pytest.approx(kappa(first, second))  # names of labels do not matter
+    # names of labels do not matter
+    assert kappa(7 - 3 * first, 7 - 3 * second) == pytest.approx(kappa(first, second))
 
 
 def test_kappa_is_finite_at_the_ends():
@@ -374,8 +422,12 @@ def test_correlations_are_as_published():
     y = np.random.default_rng(1).normal(size=n)
     x, y = x - x.mean(), y - y.mean()
     y -= x * (x @ y) / (x @ x)
-    value, low, high = pearson(x, r * x / np.linalg.norm(x) + np.sqrt(1 - r * r) * y / np.linalg.norm(y))
-    assert (value, low, high) == pytest.approx((0.5, np.tanh(0.5493 - 0.392), np.tanh(0.5493 + 0.392)), abs=1e-4)
+    value, low, high = pearson(
+        x, r * x / np.linalg.norm(x) + np.sqrt(1 - r * r) * y / np.linalg.norm(y)
+    )
+    assert (value, low, high) == pytest.approx(
+        (0.5, np.tanh(0.5493 - 0.392), np.tanh(0.5493 + 0.392)), abs=1e-4
+    )
     assert spearman([1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 6, 5])[0] == pytest.approx(1 - 12 / 210)
 
 

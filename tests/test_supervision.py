@@ -35,25 +35,37 @@ def test_a_plan_waits_and_only_the_approved_one_is_followed_to_its_end():
     arm.run(0.4)
     assert "approved plan is followed" in arm.offer(arm.chunk(AWAY))
     arm.run_until(lambda: arm.gate.state is State.HOLD, limit=4.0)
-    assert 1.4 < arm.now - begun < 2.5 and arm.gate.cause == "plan done" and arm.gate.counts.accepted == 1
-    assert arm.offer(arm.chunk(AWAY)) == "" and arm.gate.waiting is not None  # the next one waits in its turn
+    assert (
+        1.4 < arm.now - begun < 2.5
+        and arm.gate.cause == "plan done"
+        and arm.gate.counts.accepted == 1
+    )
+    # the next one waits in its turn
+    assert arm.offer(arm.chunk(AWAY)) == "" and arm.gate.waiting is not None
     assert violations(arm) == 0
 
 
-@pytest.mark.parametrize("wrong, left, why", [
-    ({"plan": 7}, 2.0, "of plan 7"),
-    ({"sha256": "cd" * 32}, 2.0, "hash"),
-    ({"sha256": ""}, 2.0, "hash"),
-    ({"sha256": "é"}, 2.0, "hash"),
-    ({}, 0.0, "expires"),
-    ({}, -1.0, "expires"),
-    ({}, LONGEST_VALIDITY + 0.1, "expires"),
-    ({}, float("nan"), "expires"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong, left, why",
+    [
+        ({"plan": 7}, 2.0, "of plan 7"),
+        ({"sha256": "cd" * 32}, 2.0, "hash"),
+        ({"sha256": ""}, 2.0, "hash"),
+        ({"sha256": "é"}, 2.0, "hash"),
+        ({}, 0.0, "expires"),
+        ({}, -1.0, "expires"),
+        ({}, LONGEST_VALIDITY + 0.1, "expires"),
+        ({}, float("nan"), "expires"),
+    ],
+)
 def test_an_approval_of_something_else_or_from_another_time_is_refused(wrong, left, why):
     arm, approval = waiting()
     assert why in approve(arm, replace(approval, **wrong), left)
-    assert arm.gate.state is State.HOLD and arm.gate.waiting and arm.gate.counts.refused == {"approval": 1}
+    assert (
+        arm.gate.state is State.HOLD
+        and arm.gate.waiting
+        and arm.gate.counts.refused == {"approval": 1}
+    )
     assert approve(arm, approval) == ""
 
 
@@ -84,7 +96,9 @@ def test_what_waits_is_void_once_the_arm_is_held_the_policy_dies_or_the_arm_is_m
         else:
             arm.obeys, arm.q = False, arm.q + 0.03
         arm.run(0.05)
-        assert approve(arm, approval).startswith("moved" if change == "moved" else "approval: no plan waits"), change
+        assert approve(arm, approval).startswith(
+            "moved" if change == "moved" else "approval: no plan waits"
+        ), change
         assert arm.gate.state is State.HOLD
 
 
@@ -133,7 +147,13 @@ def test_a_surprise_voids_what_waits_and_changes_nothing_in_auto():
 
 def test_surprise_lasts_from_the_first_score_above():
     surprise = DivergenceMonitor()
-    assert [surprise.take(s, t) for t, s in enumerate((1.0, 1.1, 5.0, 0.2, 2.0))] == [None, 0, 1, None, 0]
+    assert [surprise.take(s, t) for t, s in enumerate((1.0, 1.1, 5.0, 0.2, 2.0))] == [
+        None,
+        0,
+        1,
+        None,
+        0,
+    ]
 
 
 def test_modes_change_at_rest_and_shadow_disarmed():

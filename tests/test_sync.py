@@ -27,7 +27,9 @@ def test_a_whole_moment_is_given_once_with_interpolated_joints():
     assert sync.latest() is None
 
 
-@pytest.mark.parametrize(("skew", "whole"), [(0, True), (19, True), (-19, True), (21, False), (100, False)])
+@pytest.mark.parametrize(
+    ("skew", "whole"), [(0, True), (19, True), (-19, True), (21, False), (100, False)]
+)
 def test_colour_and_depth_further_apart_than_20_ms_are_never_paired(skew, whole):
     sync = Sync(("a",))
     joints(sync, 0, 300)

@@ -51,7 +51,8 @@ class Desk:
                 self.teleop.joy(axes, pressed, self.now)
             if k % 4 == 3:
                 chunk = self.teleop.plan(round(self.now * 1e9), self.now)
-                share = 4 * PERIOD / chunk.dt - 1  # it is between the first two rows when the next plan is made
+                # it is between the first two rows when the next plan is made
+                share = 4 * PERIOD / chunk.dt - 1
                 self.q = chunk.q[0] + share * (chunk.q[1] - chunk.q[0])
                 self.teleop.reference(self.q, chunk.width[-1])
                 self.chunks.append(chunk)
@@ -126,7 +127,9 @@ def test_releasing_the_clutch_slows_down_within_the_slew_limit():
     assert (np.diff(desk.chunks[-1].q, axis=0) == 0).all()
 
 
-@pytest.mark.parametrize(("device", "presses"), [("gamepad", ("close", "open")), ("spacemouse", ("close", "close"))])
+@pytest.mark.parametrize(
+    ("device", "presses"), [("gamepad", ("close", "open")), ("spacemouse", ("close", "close"))]
+)
 def test_the_gripper_follows_edges_while_the_clutch_is_held(device, presses):
     desk = Desk(device)
     desk.run(0.1, {}, ())
@@ -151,11 +154,14 @@ def test_the_target_stays_in_the_workspace_and_within_its_lead():
         stuck.teleop.joy(*joy("gamepad", {0: 1.0}, ("clutch",)), stuck.now)
         stuck.teleop.reference(HOME_Q, OPEN_WIDTH)
         chunk = stuck.teleop.plan(1, stuck.now)
-    assert np.linalg.norm(fk(chunk.q[0])[:3, 3] - fk(HOME_Q)[:3, 3]) < C.most_lead + C.speed * 2 * C.dt
+    assert (
+        np.linalg.norm(fk(chunk.q[0])[:3, 3] - fk(HOME_Q)[:3, 3]) < C.most_lead + C.speed * 2 * C.dt
+    )
 
 
 @pytest.mark.parametrize(
-    "bad", [([0.0] * 3, [0] * 12), ([0.0] * 8, [0]), ([np.nan] * 8, [0] * 12), ([350.0] * 8, [0] * 12)]
+    "bad",
+    [([0.0] * 3, [0] * 12), ([0.0] * 8, [0]), ([np.nan] * 8, [0] * 12), ([350.0] * 8, [0] * 12)],
 )
 def test_a_malformed_joy_is_as_good_as_none(bad):
     desk = Desk()
@@ -180,7 +186,10 @@ def test_axes_that_rest_elsewhere_move_nothing_and_are_named(resting, end):
         chunk = desk.teleop.plan(round(desk.now * 1e9), desk.now)
         assert (chunk.q == HOME_Q).all() and not desk.teleop.engaged
     named = next(i for i, _ in DEVICES["gamepad"].axes if i in resting)
-    assert f"axis {named} (" in desk.teleop.trouble and f"reads {end:+.2f}, not at rest" in desk.teleop.trouble
+    assert (
+        f"axis {named} (" in desk.teleop.trouble
+        and f"reads {end:+.2f}, not at rest" in desk.teleop.trouble
+    )
 
 
 def test_a_stick_that_is_pushed_before_the_clutch_must_be_let_go_of_first():
@@ -196,13 +205,17 @@ def test_a_stick_that_is_pushed_before_the_clutch_must_be_let_go_of_first():
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_device_whose_driver_repeats_itself_is_let_go_of(device):
-    """joy_node of a pad out of range, a keyboard's repeat: the last message with new stamps, for ever."""
+    """joy_node of a pad out of range, a keyboard's repeat: the last message with new stamps, for
+    ever.
+    """
     desk = Desk(device)
     desk.run(0.2, {}, ())
     desk.run(0.4, {1: 1.0})
     lost = desk.tcp
     desk.run(4.0, {1: 1.0}, tremor=0.0)
-    assert not desk.teleop.engaged and "nothing of the device changed for 1 s" in desk.teleop.trouble
+    assert (
+        not desk.teleop.engaged and "nothing of the device changed for 1 s" in desk.teleop.trouble
+    )
     assert desk.tcp[1] - lost[1] < C.speed * (C.unchanged + C.timeout)
     still = desk.tcp
     desk.run(1.0, {1: -1.0})  # it is back, with the clutch as it was
@@ -285,7 +298,10 @@ TURN = 2 * np.pi
         (np.mod(HOME_Q, TURN), "joint 2 reads 5.98 rad, .*a whole turn off at joint 2 and 4"),
         (np.zeros(7), "joint 6 reads 0.00 rad, .*not calibrated"),
         (2048 + 100 * HOME_Q, "joint . reads .*wanted"),
-        (HOME_Q + 0.4 * np.eye(7)[0], "joint 1 reads 0.40 rad, the arm's is at 0.00, and they may be 0.3 apart"),
+        (
+            HOME_Q + 0.4 * np.eye(7)[0],
+            "joint 1 reads 0.40 rad, the arm's is at 0.00, and they may be 0.3 apart",
+        ),
     ],
 )
 def test_a_leader_arm_beyond_the_limits_or_far_off_is_refused_by_name(q, named):

@@ -14,7 +14,9 @@ from gwm_core.topics import ARM_JOINTS, FINGER_JOINTS
 xacro = pytest.importorskip("xacro")
 FILE = Path(__file__).parents[1] / "urdf/fr3.urdf.xacro"
 T_TCP_WRIST = np.array([[0, -1, 0, 0.05], [1, 0, 0, 0.01], [0, 0, 1, -0.06], [0, 0, 0, 1.0]])
-CAMERAS = f"wrist fr3_hand_tcp 0.05 0.01 -0.06 0 0 {np.pi / 2}; front fr3_link0 1.1 0.0 0.6 -2.2 0.0 1.5"
+CAMERAS = (
+    f"wrist fr3_hand_tcp 0.05 0.01 -0.06 0 0 {np.pi / 2}; front fr3_link0 1.1 0.0 0.6 -2.2 0.0 1.5"
+)
 JOINTS = np.random.default_rng(0).uniform(FR3.q_low, FR3.q_high, (20, 7))
 
 
@@ -25,9 +27,10 @@ def text():
 
 def test_the_expanded_file_is_what_xacro_makes_of_the_other():
     """`xacro urdf/fr3.urdf.xacro > urdf/fr3.urdf`: nothing of ours expands it at run time."""
-    made, kept = (ElementTree.canonicalize(x, strip_text=True) for x in (
-        xacro.process_file(str(FILE)).toxml(), FILE.with_suffix("").read_text()
-    ))  # fmt: skip
+    made, kept = (
+        ElementTree.canonicalize(x, strip_text=True)
+        for x in (xacro.process_file(str(FILE)).toxml(), FILE.with_suffix("").read_text())
+    )
     assert made == kept
 
 
@@ -42,7 +45,12 @@ def numbers(element, name, default="0 0 0"):
 
 def test_limits_are_the_cores(robot):
     limits = [robot.find(f"joint[@name='{name}']/limit") for name in ARM_JOINTS]
-    tables = {"lower": FR3.q_min, "upper": FR3.q_max, "velocity": FR3.dq_max, "effort": [87] * 4 + [12] * 3}
+    tables = {
+        "lower": FR3.q_min,
+        "upper": FR3.q_max,
+        "velocity": FR3.dq_max,
+        "effort": [87] * 4 + [12] * 3,
+    }
     for key, table in tables.items():
         np.testing.assert_allclose([float(limit.get(key)) for limit in limits], table, err_msg=key)
     assert all(robot.find(f"joint[@name='{name}']") is not None for name in FINGER_JOINTS)
@@ -50,17 +58,29 @@ def test_limits_are_the_cores(robot):
 
 @pytest.mark.parametrize("kind", ["visual", "collision"])
 def test_capsules_are_the_cores(robot, kind):
-    """Each capsule of the core is there as a cylinder with a sphere at either end, and no other is."""
+    """Each capsule of the core is there as a cylinder with a sphere at either end, and no other
+    is.
+    """
     found = []
     for link in [f"fr3_link{i}" for i in range(8)] + ["fr3_hand"]:
-        spheres = [s for s in robot.findall(f"link[@name='{link}']/{kind}") if s.find("geometry/sphere") is not None]
-        rods = [s for s in robot.findall(f"link[@name='{link}']/{kind}") if s.find("geometry/cylinder") is not None]
+        spheres = [
+            s
+            for s in robot.findall(f"link[@name='{link}']/{kind}")
+            if s.find("geometry/sphere") is not None
+        ]
+        rods = [
+            s
+            for s in robot.findall(f"link[@name='{link}']/{kind}")
+            if s.find("geometry/cylinder") is not None
+        ]
         for rod, first, second in zip(rods, spheres[::2], spheres[1::2], strict=True):
             ends = np.array([numbers(s.find("origin"), "xyz") for s in (first, second)])
             radii = {float(s.find("geometry/*").get("radius")) for s in (rod, first, second)}
             assert len(radii) == 1
             _, pitch, yaw = numbers(rod.find("origin"), "rpy")
-            axis = np.array([np.cos(yaw) * np.sin(pitch), np.sin(yaw) * np.sin(pitch), np.cos(pitch)])
+            axis = np.array(
+                [np.cos(yaw) * np.sin(pitch), np.sin(yaw) * np.sin(pitch), np.cos(pitch)]
+            )
             half = axis * float(rod.find("geometry/cylinder").get("length")) / 2
             middle = numbers(rod.find("origin"), "xyz")
             np.testing.assert_allclose([middle - half, middle + half], ends, atol=1e-9)
@@ -80,10 +100,13 @@ def test_inertias_are_those_of_bodies(robot):
     assert len(inertials) == 8 + 3 + 2
     for inertial in inertials:
         xx, xy, xz, yy, yz, zz = (
-            float(inertial.find("inertia").get(f"i{k}")) for k in ("xx", "xy", "xz", "yy", "yz", "zz")
+            float(inertial.find("inertia").get(f"i{k}"))
+            for k in ("xx", "xy", "xz", "yy", "yz", "zz")
         )
         moments = np.linalg.eigvalsh([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
-        assert moments[0] > 0 and moments[0] + moments[1] >= 0.99 * moments[2], ElementTree.tostring(inertial)
+        assert moments[0] > 0 and moments[0] + moments[1] >= 0.99 * moments[2], (
+            ElementTree.tostring(inertial)
+        )
 
 
 def poses_by_pinocchio(text, links):
@@ -154,7 +177,8 @@ def test_forward_kinematics_is_the_simulations(text, simulator):
 )
 def test_a_hostile_argument_is_refused(cameras):
     with pytest.raises(
-        xacro.XacroException, match=r"a camera is: name fr3_LINK|could not convert|Unknown substitution"
+        xacro.XacroException,
+        match=r"a camera is: name fr3_LINK|could not convert|Unknown substitution",
     ):
         xacro.process_file(str(FILE), mappings={"cameras": cameras})
 

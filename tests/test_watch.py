@@ -3,7 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gwm_core.scene.stream_monitor import Backoff, CameraImage, DeviceClock, StreamConfig, StreamMonitor
+from gwm_core.scene.stream_monitor import (
+    Backoff,
+    CameraImage,
+    DeviceClock,
+    StreamConfig,
+    StreamMonitor,
+)
 
 MS = 1_000_000
 CONFIG = StreamConfig(8, 6, 10.0)
@@ -13,7 +19,9 @@ def pair(number, stamp=None, late=0):
     rng = np.random.default_rng(number)
     stamp = number * 100 * MS if stamp is None else stamp
     color = CameraImage(number, stamp, "rgb8", rng.integers(0, 256, (6, 8, 3), np.uint8))
-    return color, CameraImage(number, stamp + late, "16UC1", rng.integers(1, 999, (6, 8)).astype(np.uint16))
+    return color, CameraImage(
+        number, stamp + late, "16UC1", rng.integers(1, 999, (6, 8)).astype(np.uint16)
+    )
 
 
 def nonzero(watch):
@@ -111,22 +119,34 @@ def test_a_stall_is_counted_once_and_ends_with_the_next_pair():
 
 def test_every_count_is_there_from_the_start():
     assert set(StreamMonitor(CONFIG).counts) == {
-        "wrong format color", "wrong format depth", "repeated color", "repeated depth", "desynchronised", "no depth",
-        "dropped", "stalled", "lost",
-    }  # fmt: skip
+        "wrong format color",
+        "wrong format depth",
+        "repeated color",
+        "repeated depth",
+        "desynchronised",
+        "no depth",
+        "dropped",
+        "stalled",
+        "lost",
+    }
 
 
 def test_the_device_clock_finds_the_fastest_transfer_and_follows_drift():
-    """Device clock 40 ppm fast, from an origin of its own; transfers take 4 ms and an exponential rest."""
+    """Device clock 40 ppm fast, from an origin of its own; transfers take 4 ms and an exponential
+    rest.
+    """
     rng, clock = np.random.default_rng(0), DeviceClock()
     t = np.arange(0, 600 * 1000 * MS, 33 * MS)  # ten minutes at 30 Hz
     true = t + 1_795_000_000 * 1000 * MS
     device = (t * (1 + 40e-6)).astype(np.int64) + 123_456
     arrival = true + 4 * MS + (rng.exponential(6, len(t)) * MS).astype(np.int64)
     steady = arrival - 1_700_000_000 * 1000 * MS
-    error = np.array([clock(int(d), int(s), int(a)) for d, s, a in zip(device, steady, arrival)]) - true
+    error = (
+        np.array([clock(int(d), int(s), int(a)) for d, s, a in zip(device, steady, arrival)]) - true
+    )
     settled = error[100:] / MS
-    assert settled.min() > 3.99 and settled.max() < 5.0 and np.std(settled) < 0.2  # jitter went from 6 ms to 0.2
+    # jitter went from 6 ms to 0.2
+    assert settled.min() > 3.99 and settled.max() < 5.0 and np.std(settled) < 0.2
     assert np.all(np.diff(true + error)[100:] > 30 * MS)
 
 
@@ -137,7 +157,9 @@ def test_the_device_clock_starts_again_when_the_camera_restarted():
     assert clock(5, 5000 * MS, 10**15 + 5000 * MS) == 10**15 + 5000 * MS
 
 
-@pytest.mark.parametrize("step", [-3600_000, -1500, -900, -300, -100, 100, 300, 900, 1500, 3600_000])
+@pytest.mark.parametrize(
+    "step", [-3600_000, -1500, -900, -300, -100, 100, 300, 900, 1500, 3600_000]
+)
 def test_a_host_clock_that_is_set_moves_the_stamps_by_as_much_at_once(step):
     """[ms]. Transfers take 4 to 10 ms; after the step as before it, stamps are 4 to 5 ms late."""
     rng, clock = np.random.default_rng(1), DeviceClock()

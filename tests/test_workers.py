@@ -29,9 +29,12 @@ if __name__ == "__main__":
 def test_an_interrupted_pool_ends_without_a_traceback(tmp_path, after):
     (tmp_path / "program.py").write_text(PROGRAM)
     child = subprocess.Popen(
-        [sys.executable, tmp_path / "program.py"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, tmp_path / "program.py"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         process_group=0,
-    )  # fmt: skip
+    )
     if after == "start":  # while the workers come up
         time.sleep(0.3)
     else:

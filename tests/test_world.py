@@ -1,4 +1,6 @@
-"""3D VAE, world model and tracking: laws that hold whatever the weights are, and what training must keep."""
+"""3D VAE, world model and tracking: laws that hold whatever the weights are, and what training must
+keep.
+"""
 
 from dataclasses import replace
 
@@ -53,8 +55,16 @@ def places(g: torch.Tensor, count: int = VAE_CONFIG.tokens) -> torch.Tensor:
 
 
 def history(seed: int = 2) -> torch.Tensor:
-    return torch.randn(2, WORLD_CONFIG.context, VAE_CONFIG.tokens, VAE_CONFIG.latent,
-                       generator=torch.Generator().manual_seed(seed)) * 0.3  # fmt: skip
+    return (
+        torch.randn(
+            2,
+            WORLD_CONFIG.context,
+            VAE_CONFIG.tokens,
+            VAE_CONFIG.latent,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        * 0.3
+    )
 
 
 def rows(count: int, seed: int = 3) -> torch.Tensor:
@@ -72,10 +82,14 @@ def test_the_decoder_sees_nothing_but_the_latent(vae):
 
 @torch.no_grad()
 def test_a_scene_is_a_set(vae):
-    """What order the Gaussians come in does not matter, but for the farthest, which are the context."""
+    """What order the Gaussians come in does not matter, but for the farthest, which are the
+    context.
+    """
     g, k = scenes(1), VAE_CONFIG.context
     order = torch.cat([torch.arange(k), k + torch.randperm(g.shape[1] - k)])
-    torch.testing.assert_close(vae.encode(g, places(g))[0], vae.encode(g[:, order], places(g))[0], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        vae.encode(g, places(g))[0], vae.encode(g[:, order], places(g))[0], atol=1e-4, rtol=1e-4
+    )
 
 
 @torch.no_grad()
@@ -102,7 +116,9 @@ def test_metric_values_are_neither_clamped_nor_quantised():
 
 @torch.no_grad()
 def test_attention_depends_on_how_places_differ():
-    """Rotary embedding: moving everything by the same amount changes no product of a query and a key."""
+    """Rotary embedding: moving everything by the same amount changes no product of a query and a
+    key.
+    """
     torch.manual_seed(0)
     places, q, k = torch.rand(1, 5, 3), torch.randn(1, 2, 5, 24), torch.randn(1, 2, 5, 24)
     products = []
@@ -129,7 +145,9 @@ def test_preconditioning_is_that_of_edm(world):
 
 @torch.no_grad()
 def test_what_never_changed_in_training_stands_still(world):
-    """Changes are normalised by their spread in the data: a channel without any keeps its value to the last bit."""
+    """Changes are normalised by their spread in the data: a channel without any keeps its value to
+    the last bit.
+    """
     world.change_std[3:] = 0.0
     z = history()
     future, heads = world.rollout(z, rows(4))
@@ -149,13 +167,20 @@ def test_a_rollout_is_its_steps(world):
 
 @pytest.mark.parametrize("sixteen", [False, True])
 def test_what_is_imagined_on_the_way_leaves_every_weight_its_gradient(world, sixteen):
-    """And counts: the loss is that of a step from the model's own futures, not from what was seen."""
+    """And counts: the loss is that of a step from the model's own futures, not from what was
+    seen.
+    """
     z = torch.cat([history(), history(7)], dim=1)  # context, one to be imagined, target
     torch.manual_seed(0)
-    batch = world.draw(2) | {"hidden": torch.tensor([False, True]), "still": torch.tensor([False, False])}
+    batch = world.draw(2) | {
+        "hidden": torch.tensor([False, True]),
+        "still": torch.tensor([False, False]),
+    }
     with torch.autocast("cpu", torch.bfloat16, enabled=sixteen):
         value = world.loss(z, rows(3), torch.zeros(2), **batch)
-        other = world.loss(torch.cat([z[:, :2], z[:, 2:3] + 1, z[:, 3:]], dim=1), rows(3), torch.zeros(2), **batch)
+        other = world.loss(
+            torch.cat([z[:, :2], z[:, 2:3] + 1, z[:, 3:]], dim=1), rows(3), torch.zeros(2), **batch
+        )
     assert torch.equal(value, other)
     value.backward()
     assert all(p.grad is not None and bool(p.grad.any()) for p in world.parameters())
@@ -163,10 +188,16 @@ def test_what_is_imagined_on_the_way_leaves_every_weight_its_gradient(world, six
 
 @torch.no_grad()
 def test_a_hidden_action_is_not_seen_and_a_shown_one_is(world):
-    z, x, sigma = history(), torch.randn(2, VAE_CONFIG.tokens, VAE_CONFIG.latent), torch.ones(2, 1, 1)
+    z, x, sigma = (
+        history(),
+        torch.randn(2, VAE_CONFIG.tokens, VAE_CONFIG.latent),
+        torch.ones(2, 1, 1),
+    )
     for hidden, same in ((True, True), (False, False)):
         mask = torch.full((2,), hidden)
-        a, b = (world.denoise(x, sigma, world.describe(z, rows(2, seed), mask))[0] for seed in (4, 5))
+        a, b = (
+            world.denoise(x, sigma, world.describe(z, rows(2, seed), mask))[0] for seed in (4, 5)
+        )
         assert torch.equal(a, b) == same
 
 
@@ -174,11 +205,17 @@ def test_a_hidden_action_is_not_seen_and_a_shown_one_is(world):
 def test_features_are_the_same_every_time_and_know_no_action(world):
     z = history()[:, -1]
     assert torch.equal(world.features(z), world.features(z))
-    assert world.features(z).shape == (2, VAE_CONFIG.tokens, WORLD_CONFIG.layers // 2 * WORLD_CONFIG.width)
+    assert world.features(z).shape == (
+        2,
+        VAE_CONFIG.tokens,
+        WORLD_CONFIG.layers // 2 * WORLD_CONFIG.width,
+    )
 
 
 def test_features_that_look_ahead_are_asked_for_by_a_token_of_their_own():
-    """They stand where an action would: training them leaves what a hidden action means, and the other way round."""
+    """They stand where an action would: training them leaves what a hidden action means, and the
+    other way round.
+    """
     torch.manual_seed(1)
     world = WorldModel(replace(WORLD_CONFIG, ahead=3), VAE_CONFIG)
     with torch.no_grad():
@@ -194,12 +231,15 @@ def test_features_that_look_ahead_are_asked_for_by_a_token_of_their_own():
         assert torch.equal(world.features(now), before)
         world.glance += 1
         assert not torch.equal(world.features(now), before)
-        assert world.foresight_loss(now, now + world.features(now) * world.ahead_std) < 1e-9  # metric, not normalised
+        # metric, not normalised
+        assert world.foresight_loss(now, now + world.features(now) * world.ahead_std) < 1e-9
 
 
 @torch.no_grad()
 def test_tokens_are_a_set(world):
-    """What order they come in does not matter to any of them, but for the riders, which are known one by one."""
+    """What order they come in does not matter to any of them, but for the riders, which are known
+    one by one.
+    """
     z, actions, riders = history(), rows(2), VAE_CONFIG.riders
     order = torch.cat([torch.arange(riders), riders + torch.randperm(VAE_CONFIG.tokens - riders)])
     future, _ = world.step(z, actions)
@@ -211,9 +251,15 @@ def test_tokens_are_a_set(world):
 def test_a_still_scene_keeps_its_tokens_and_the_gripper_takes_along_what_it_holds():
     rng = np.random.default_rng(0)
     table = np.zeros((60, 14), np.float32)
-    table[:, :3], table[:, 10:13] = rng.uniform([0.3, -0.3, 0.0], [0.4, -0.2, 0.05], (60, 3)), [0.2, 0.2, 0.8]
+    table[:, :3], table[:, 10:13] = (
+        rng.uniform([0.3, -0.3, 0.0], [0.4, -0.2, 0.05], (60, 3)),
+        [0.2, 0.2, 0.8],
+    )
     held = np.zeros((60, 14), np.float32)
-    held[:, :3], held[:, 10:13] = np.array([0.5, 0.1, 0.2]) + rng.uniform(-0.03, 0.03, (60, 3)), [0.8, 0.1, 0.1]
+    held[:, :3], held[:, 10:13] = (
+        np.array([0.5, 0.1, 0.2]) + rng.uniform(-0.03, 0.03, (60, 3)),
+        [0.8, 0.1, 0.1],
+    )
     before, after = np.eye(4), np.eye(4)
     before[:3, 3], after[:3, 3] = [0.5, 0.1, 0.22], [0.54, 0.1, 0.25]
     scene = np.concatenate([table, held])
@@ -222,12 +268,18 @@ def test_a_still_scene_keeps_its_tokens_and_the_gripper_takes_along_what_it_hold
     found = follow(scene[:, :3], scene[:, 10:13], before, moved[rng.permutation(120)], after)
     np.testing.assert_allclose(found, moved[:, :3], atol=1e-6)
     riders = rng.uniform(-0.01, 0.01, (8, 3))
-    chain = follow_all(np.stack([scene, moved, moved]), np.stack([before, after, after]), riders, 40)
+    chain = follow_all(
+        np.stack([scene, moved, moved]), np.stack([before, after, after]), riders, 40
+    )
     assert chain.shape == (3, 40, 3)
-    np.testing.assert_allclose(chain[:, :8], riders + np.stack([before, after, after])[:, None, :3, 3], atol=1e-6)
+    np.testing.assert_allclose(
+        chain[:, :8], riders + np.stack([before, after, after])[:, None, :3, 3], atol=1e-6
+    )
     held = chain[0, 8:, 0] > 0.45
     assert 0 < held.sum() < 32
-    np.testing.assert_allclose(chain[1, 8:] - chain[0, 8:], held[:, None] * [0.04, 0.0, 0.03], atol=1e-6)
+    np.testing.assert_allclose(
+        chain[1, 8:] - chain[0, 8:], held[:, None] * [0.04, 0.0, 0.03], atol=1e-6
+    )
     np.testing.assert_array_equal(chain[1], chain[2])
 
 
@@ -246,7 +298,10 @@ def test_riders_are_found_where_the_hand_is_and_not_what_it_passes_over():
     rng = np.random.default_rng(0)
     hand = rng.uniform([-0.02, -0.09, -0.12], [0.02, 0.09, -0.06], (300, 3))  # in its own frame
     table = rng.uniform([0.3, -0.4, 0.0], [0.7, 0.4, 0.05], (300, 3))
-    scenes, poses = np.zeros((40, 600, 14), np.float32), np.tile(np.diag([1.0, -1.0, -1.0, 1.0]), (40, 1, 1))
+    scenes, poses = (
+        np.zeros((40, 600, 14), np.float32),
+        np.tile(np.diag([1.0, -1.0, -1.0, 1.0]), (40, 1, 1)),
+    )
     for scene, T in zip(scenes, poses):
         T[:3, 3] = rng.uniform([0.35, -0.3, 0.06], [0.65, 0.3, 0.2])
         scene[:, :3] = np.concatenate([hand @ T[:3, :3].T + T[:3, 3], table])
@@ -263,7 +318,9 @@ def test_fewer_gaussians_cover_the_same_area():
     scene = np.zeros((400, 14), np.float32)
     scene[:, :3], scene[:, 3:6] = rng.uniform(0, 1, (400, 3)), 0.01
     few = sample(scene, 100)
-    np.testing.assert_allclose((few[:, 3] * few[:, 4]).sum(), (scene[:, 3] * scene[:, 4]).sum(), rtol=1e-4)
+    np.testing.assert_allclose(
+        (few[:, 3] * few[:, 4]).sum(), (scene[:, 3] * scene[:, 4]).sum(), rtol=1e-4
+    )
     assert len(sample(scene, 800)) == 800 and np.all(sample(scene, 800)[:, 3] == np.float32(0.01))
     assert np.isin(few[:, MEANS], scene[:, MEANS]).all()
 
@@ -291,5 +348,9 @@ def test_the_paper_sizes_take_a_step_and_roll_out():
     with torch.no_grad():
         futures, heads = world.eval().rollout(history, actions)
         scene = vae.decode(futures[:, -1])
-    assert futures.shape == (1, 3, 512, 64) and heads.shape == (1, 3, 2) and scene.shape == (1, 2048, 14)
+    assert (
+        futures.shape == (1, 3, 512, 64)
+        and heads.shape == (1, 3, 2)
+        and scene.shape == (1, 2048, 14)
+    )
     assert all(bool(torch.isfinite(x).all()) for x in (futures, heads, scene))

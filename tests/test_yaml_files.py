@@ -16,9 +16,16 @@ def test_words_mean_what_they_look_like(tmp_path):
     content = "on: yes\n2026-11-28: 2026-11-28\ntime: 10:30\nshare: 5e-2\ncount: 12\n"
     content += "serial: 048322070450\nzero: 0\nfine: true\nnone:\n"
     assert read(tmp_path, content) == {
-        "on": "yes", "2026-11-28": "2026-11-28", "time": "10:30", "share": 0.05, "count": 12, "fine": True,
-        "none": None, "serial": "048322070450", "zero": 0,
-    }  # fmt: skip
+        "on": "yes",
+        "2026-11-28": "2026-11-28",
+        "time": "10:30",
+        "share": 0.05,
+        "count": 12,
+        "fine": True,
+        "none": None,
+        "serial": "048322070450",
+        "zero": 0,
+    }
     assert read(tmp_path, "# nothing yet\n") == {}
 
 
@@ -26,7 +33,10 @@ def test_words_mean_what_they_look_like(tmp_path):
     ("content", "named"),
     [
         ("a: 1\nb: 2\na: 3\n", "line 3: 'a' is there already, in line 1"),
-        ("cameras:\n  front: {x: 1}\n  front: {x: 2}\n", "line 3: 'front' is there already, in line 2"),
+        (
+            "cameras:\n  front: {x: 1}\n  front: {x: 2}\n",
+            "line 3: 'front' is there already, in line 2",
+        ),
         ("cameras: {front: 1, front: 2}\n", "line 1: 'front' is there already"),
         ("wide: &wide {speed: 0.5}\nprofile:\n  <<: *wide\n", "line 3: the key '<<' is not text"),
         ("cameras:\n\tfront: 1\n", "line 2: a tab"),
@@ -60,9 +70,15 @@ def test_a_file_that_is_not_there_is_said_so_and_the_home_folder_is_found(tmp_pa
 
 @pytest.mark.parametrize(
     ("value", "named"),
-    [(1.1, "takes 1.1 for a number: write it in quotes"), (True, "takes true for true or false"), (7, "takes 7"),
-     (None, "nothing stands there"), (["a"], "not a list"), ({"a": 1}, "further keys")],
-)  # fmt: skip
+    [
+        (1.1, "takes 1.1 for a number: write it in quotes"),
+        (True, "takes true for true or false"),
+        (7, "takes 7"),
+        (None, "nothing stands there"),
+        (["a"], "not a list"),
+        ({"a": 1}, "further keys"),
+    ],
+)
 def test_a_value_that_yaml_takes_for_something_else_is_named_with_its_key(value, named):
     with pytest.raises(InputError, match=r"tasks\.0\.name: text is wanted") as error:
         text("tasks.0.name", value)

@@ -11,11 +11,13 @@ from gwm_core.errors import InputError
 from gwm_core.runtime.bundle import open_bundle
 
 
-def damaged(folder: Path, flips: int, cuts: int, seed: int, step: Callable[[], None] = lambda: None) -> dict:
+def damaged(
+    folder: Path, flips: int, cuts: int, seed: int, step: Callable[[], None] = lambda: None
+) -> dict:
     """Flip single bits and cut files of a copy of a bundle, each put right again.
 
-    Half of the flips are spread over files evenly, so that small ones get their share; the others over bytes. "taken"
-    lists what was not refused, as file and bit or length.
+    Half of the flips are spread over files evenly, so that small ones get their share; the others
+    over bytes. "taken" lists what was not refused, as file and bit or length.
     """
     rng, taken, refused = np.random.default_rng(seed), [], {"flips": 0, "cuts": 0}
     files = sorted(path for path in Path(folder).iterdir())
@@ -34,9 +36,13 @@ def damaged(folder: Path, flips: int, cuts: int, seed: int, step: Callable[[], N
         whole()
         step()
     return {
-        "flips": flips, "cuts": cuts, "files": len(files), "taken": taken,
-        "flips_refused": refused["flips"], "cuts_refused": refused["cuts"],
-    }  # fmt: skip
+        "flips": flips,
+        "cuts": cuts,
+        "files": len(files),
+        "taken": taken,
+        "flips_refused": refused["flips"],
+        "cuts_refused": refused["cuts"],
+    }
 
 
 def _flip(file: Path, at: int, bit: int) -> Callable[[], None]:

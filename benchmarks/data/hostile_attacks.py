@@ -1,4 +1,6 @@
-"""Ways to spoil a small dataset: random damage to its files, edits of its JSON, and what an attacker would try."""
+"""Ways to spoil a small dataset: random damage to its files, edits of its JSON, and what an
+attacker would try.
+"""
 
 from __future__ import annotations
 
@@ -19,27 +21,56 @@ from gwm_core.interop.lerobot_video import Encoder
 from gwm_core.interop.untrusted import SUMS
 
 VALUES = (
-    None, True, -1, 0, 1, 7, 10**9, 2**63, 10**400, 0.5, 1e308, "", "x", "../../../etc/passwd", "/etc/passwd", "a/../b",
-    "{video_key:>999999999}", "A" * 100_000, [], {}, [[]], [0] * 1000, {"a": {"b": []}}, "\x00", "\ud800",
-)  # fmt: skip
+    None,
+    True,
+    -1,
+    0,
+    1,
+    7,
+    10**9,
+    2**63,
+    10**400,
+    0.5,
+    1e308,
+    "",
+    "x",
+    "../../../etc/passwd",
+    "/etc/passwd",
+    "a/../b",
+    "{video_key:>999999999}",
+    "A" * 100_000,
+    [],
+    {},
+    [[]],
+    [0] * 1000,
+    {"a": {"b": []}},
+    "\x00",
+    "\ud800",
+)
 
 
 def sign(root: Path) -> None:
     """Make the hashes those of the files, as whoever spoils them on purpose would."""
     if (root / SUMS).is_file():
-        names = [line.partition("  ")[2] for line in (root / SUMS).read_text(errors="replace").splitlines()]
+        names = [
+            line.partition("  ")[2]
+            for line in (root / SUMS).read_text(errors="replace").splitlines()
+        ]
         good = [name for name in names if (root / name).is_file()]
         (root / SUMS).write_text("".join(f"{sha256(root / name)}  {name}\n" for name in good))
     if (root / INFO).is_file():
         try:
             info = json.loads((root / INFO).read_text())
-            info["sha256"] = {name: sha256(root / name) for name in info["sha256"] if (root / name).is_file()}
+            info["sha256"] = {
+                name: sha256(root / name) for name in info["sha256"] if (root / name).is_file()
+            }
             (root / INFO).write_text(json.dumps(info))
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
             return
 
 
-# ---- random damage -------------------------------------------------------------------------------------------------
+# ---- random damage
+# ------------------------------------------------------------------------------
 
 
 def damage(rng, root: Path) -> str:
@@ -53,7 +84,9 @@ def damage(rng, root: Path) -> str:
         at = min(at % 512, size) if rng.random() < 0.5 else max(size - 1 - at % 2048, 0)
     if kind <= 2 and size:
         for _ in range((1, 3, 30)[kind]):
-            data[min(at + int(rng.integers(64)) * (kind > 0), size - 1)] ^= 1 << int(rng.integers(8))
+            data[min(at + int(rng.integers(64)) * (kind > 0), size - 1)] ^= 1 << int(
+                rng.integers(8)
+            )
     elif kind == 3:
         del data[at:]
     elif kind == 4:
@@ -73,7 +106,9 @@ def damage(rng, root: Path) -> str:
 
 def edit_json(rng, root: Path) -> str:
     """Replace or remove one value of a JSON file."""
-    files = sorted(path for path in root.rglob("*.json*") if path.is_file()) if root.is_dir() else []
+    files = (
+        sorted(path for path in root.rglob("*.json*") if path.is_file()) if root.is_dir() else []
+    )
     if not files:
         return damage(rng, root)
     path = files[rng.integers(len(files))]
@@ -95,14 +130,17 @@ def edit_json(rng, root: Path) -> str:
 
 
 def _places(value):
-    """Holder and key of every value, the outer ones as often as all the numbers in a list together."""
+    """Holder and key of every value, the outer ones as often as all the numbers in a list
+    together.
+    """
     for key in range(len(value)) if isinstance(value, list) else list(value):
         yield value, key
         if isinstance(value[key], (dict, list)) and not (isinstance(value, list) and key > 2):
             yield from _places(value[key])
 
 
-# ---- on purpose: LeRobot -------------------------------------------------------------------------------------------
+# ---- on purpose: LeRobot
+# ------------------------------------------------------------------------------
 
 
 def parquet(root: Path, pattern: str, edit: Callable[[pa.Table], pa.Table]) -> None:
@@ -122,10 +160,14 @@ def column(name: str, change: Callable[[list], list], kind=None) -> Callable[[pa
 
 
 def many_rows(path: Path, rows: int = 10**9) -> None:
-    """Let a Parquet footer promise ``rows``: every 64-bit number that is its count of rows is replaced."""
+    """Let a Parquet footer promise ``rows``: every 64-bit number that is its count of rows is
+    replaced.
+    """
     data, about = path.read_bytes(), pq.read_metadata(path)
     length = int.from_bytes(data[-8:-4], "little")
-    footer = data[-8 - length : -8].replace(b"\x16" + _varint(about.num_rows), b"\x16" + _varint(rows))
+    footer = data[-8 - length : -8].replace(
+        b"\x16" + _varint(about.num_rows), b"\x16" + _varint(rows)
+    )
     path.write_bytes(data[: -8 - length] + footer + len(footer).to_bytes(4, "little") + b"PAR1")
 
 
@@ -183,8 +225,15 @@ def _huge_png(side: int = 60_000) -> bytes:
     head = b"IHDR" + side.to_bytes(4, "big") * 2 + b"\x08\x02\x00\x00\x00"
     body = zlib.compress(bytes(1 << 20))
     data = b"IDAT" + body
-    parts = [b"\x89PNG\r\n\x1a\n", (13).to_bytes(4, "big"), head, zlib.crc32(head).to_bytes(4, "big")]
-    return b"".join([*parts, len(body).to_bytes(4, "big"), data, zlib.crc32(data).to_bytes(4, "big")])
+    parts = [
+        b"\x89PNG\r\n\x1a\n",
+        (13).to_bytes(4, "big"),
+        head,
+        zlib.crc32(head).to_bytes(4, "big"),
+    ]
+    return b"".join(
+        [*parts, len(body).to_bytes(4, "big"), data, zlib.crc32(data).to_bytes(4, "big")]
+    )
 
 
 def _data(name: str, change, kind=None) -> Callable[[Path], None]:
@@ -197,7 +246,9 @@ def _renamed(key: str) -> Callable[[Path], None]:
     def attack(root: Path) -> None:
         for name in ("meta/info.json", "meta/gwm.json"):
             path = root / name
-            path.write_text(path.read_text().replace('"front"', f'"{key}"').replace(".front", f".{key}"))
+            path.write_text(
+                path.read_text().replace('"front"', f'"{key}"').replace(".front", f".{key}")
+            )
 
     return attack
 
@@ -207,7 +258,9 @@ LEROBOT: dict[str, Callable[[Path], None]] = {
     "video_path formats a gigabyte": _meta("video_path", "{video_key:>1000000000}"),
     "version": _meta("codebase_version", "v9.9"),
     "no features": _meta("features", {}),
-    "a feature less": _meta("features", lambda kinds: {k: v for k, v in kinds.items() if k != "action.joints"}),
+    "a feature less": _meta(
+        "features", lambda kinds: {k: v for k, v in kinds.items() if k != "action.joints"}
+    ),
     "fps is zero": _meta("fps", 0),
     "a billion episodes": _meta("total_episodes", 10**9),
     "more frames than there are": _meta("total_frames", lambda count: count + 1),
@@ -218,12 +271,16 @@ LEROBOT: dict[str, Callable[[Path], None]] = {
     "camera name leaves the folder": _renamed("../../front"),
     "data linked to elsewhere": _elsewhere("data/*/*.parquet"),
     "info linked to elsewhere": _elsewhere("meta/info.json"),
-    "video linked to elsewhere": lambda root: next(root.glob("videos"), None) and _elsewhere("videos/**/*.mp4")(root),
+    "video linked to elsewhere": lambda root: (
+        next(root.glob("videos"), None) and _elsewhere("videos/**/*.mp4")(root)
+    ),
     "a pipe instead of a file": _fifo,
     "a billion rows": lambda root: many_rows(sorted(root.glob("data/*/*.parquet"))[0]),
     "NaN in the state": _data("observation.state", lambda rows: [[float("nan")] * 9, *rows[1:]]),
     "infinite actions": _data("action", lambda rows: [*rows[:-1], [float("inf")] * 10]),
-    "state of text": _data("observation.state", lambda rows: [str(row) for row in rows], pa.string()),
+    "state of text": _data(
+        "observation.state", lambda rows: [str(row) for row in rows], pa.string()
+    ),
     "state of another length": _data(
         "observation.state", lambda rows: [row[:8] for row in rows], pa.list_(pa.float32())
     ),
@@ -262,7 +319,12 @@ V21: dict[str, Callable[[Path], None]] = {
     ),
 }
 IMAGES: dict[str, Callable[[Path], None]] = {
-    name: _data(key, lambda rows, make=make: [{"bytes": make(row["bytes"]), "path": row["path"]} for row in rows])
+    name: _data(
+        key,
+        lambda rows, make=make: [
+            {"bytes": make(row["bytes"]), "path": row["path"]} for row in rows
+        ],
+    )
     for name, key, make in (
         ("images of 60000x60000", "observation.images.front", lambda data: _huge_png()),
         ("images elsewhere", "observation.images.front", lambda data: None),
@@ -276,5 +338,7 @@ EPISODE: dict[str, Callable[[Path], None]] = {
     "bag linked to elsewhere": _elsewhere("bag/*.mcap"),
     "giant JSON": _text(INFO, " " * (80 << 20)),
     "deep JSON": _text(INFO, "[" * 1_000_000),
-    "NaN in JSON": lambda root: (root / INFO).write_text((root / INFO).read_text().replace("1.0", "NaN")),
+    "NaN in JSON": (
+        lambda root: (root / INFO).write_text((root / INFO).read_text().replace("1.0", "NaN"))
+    ),
 }

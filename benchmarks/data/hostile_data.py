@@ -1,8 +1,9 @@
-"""Datasets spoilt in many ways, given to their readers in a child process: each has to be refused or come out unharmed.
+"""Datasets spoilt in many ways, given to their readers in a child process: each has to be refused
+or come out unharmed.
 
-Small datasets of every kind are made once; a case is a copy of one, damaged at random or as an attacker would, half of
-the time with hashes that fit again. The child reports what the reader said; a child that dies, hangs or raises anything
-but a one-line InputError is a crash.
+Small datasets of every kind are made once; a case is a copy of one, damaged at random or as an
+attacker would, half of the time with hashes that fit again. The child reports what the reader said;
+a child that dies, hangs or raises anything but a one-line InputError is a crash.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ MEMORY = 6 << 30  # [bytes] of address space for a child, so that what goes wron
 class HostileReport:
     """What came of it.
 
-    ``altered``: accepted and not what was stored, though its hashes were left alone; ``reasons``: how often each kind
-    was refused; seconds are of processor time, memory is the largest a child ever had, its libraries included.
+    ``altered``: accepted and not what was stored, though its hashes were left alone; ``reasons``:
+    how often each kind was refused; seconds are of processor time, memory is the largest a child
+    ever had, its libraries included.
     """
 
     cases: int = 0
@@ -53,12 +55,17 @@ class HostileReport:
     worst_rss_mb: float = 0.0
 
 
-def samples(count: int = 2, rows: int = 8, seed: int = 0, size: tuple[int, int] = (24, 32)) -> list[ResampledEpisode]:
+def samples(
+    count: int = 2, rows: int = 8, seed: int = 0, size: tuple[int, int] = (24, 32)
+) -> list[ResampledEpisode]:
     """Small made-up episodes with two cameras; the depth of "front" is 0.3 to 1.3 m with holes."""
     rng, made = np.random.default_rng(seed), []
     for k in range(count):
         q = np.float32(HOME_Q + np.cumsum(rng.normal(0, 0.01, (rows, 7)), 0))
-        sent, width = np.float32(q + rng.normal(0, 0.01, q.shape)), np.float32(rng.uniform(0, 0.08, (3, rows)))
+        sent, width = (
+            np.float32(q + rng.normal(0, 0.01, q.shape)),
+            np.float32(rng.uniform(0, 0.08, (3, rows))),
+        )
         columns = {
             "observation.state": np.column_stack([q, width[0], width[1]]),
             "observation.velocity": np.float32(rng.normal(0, 0.1, (rows, 7))),
@@ -71,7 +78,9 @@ def samples(count: int = 2, rows: int = 8, seed: int = 0, size: tuple[int, int] 
             images = rng.integers(0, 256, (rows, *size, 3), np.uint8)
             images = [cv2.GaussianBlur(image, (0, 0), 3) for image in images]
             color[name] = [cv2.imencode(".jpg", image)[1].tobytes() for image in images]
-            mm = rng.integers(300, 1300, (rows, *size)).astype(np.uint16) * (rng.random((rows, *size)) > 0.1)
+            mm = rng.integers(300, 1300, (rows, *size)).astype(np.uint16) * (
+                rng.random((rows, *size)) > 0.1
+            )
             depth[name] = [png(image.astype(np.uint16)) for image in mm]
         color["wrist"] = [png(image) for image in images]
         eye = np.eye(4).tolist()
@@ -79,15 +88,25 @@ def samples(count: int = 2, rows: int = 8, seed: int = 0, size: tuple[int, int] 
             "front": {"prefix": "camera/front", "T_base_camera": eye},
             "wrist": {"prefix": "camera/wrist", "T_tcp_camera": eye},
         }
-        info = {"task": ("stack", "lift")[k % 2], "seed": k, "success": k % 2 == 0, "unusable": [], "cameras": cameras}
+        info = {
+            "task": ("stack", "lift")[k % 2],
+            "seed": k,
+            "success": k % 2 == 0,
+            "unusable": [],
+            "cameras": cameras,
+        }
         K = np.array([[30.0, 0, size[1] / 2], [0, 30.0, size[0] / 2], [0, 0, 1]])
         usable = np.arange(rows) != 2
-        made.append(ResampledEpisode(10, info, {"front": K, "wrist": K + 0}, columns, usable, color, depth))
+        made.append(
+            ResampledEpisode(10, info, {"front": K, "wrist": K + 0}, columns, usable, color, depth)
+        )
     return made
 
 
 def prepare(folder: Path) -> dict[str, str]:
-    """Make a small dataset of each of ``KINDS`` in ``folder``; kind -> digest of what reading it gives."""
+    """Make a small dataset of each of ``KINDS`` in ``folder``; kind -> digest of what reading it
+    gives.
+    """
     from gwm_core.data.episode import EpisodeWriter
     from gwm_core.data.episode_recovery import salvaged
     from gwm_core.interop.lerobot import export_lerobot
@@ -110,7 +129,9 @@ def prepare(folder: Path) -> dict[str, str]:
 
 
 def read(kind: str, path: Path, work: Path) -> list[str]:
-    """Digests of the episodes of a dataset, by the reader of its kind; ``work`` is for a recovered episode."""
+    """Digests of the episodes of a dataset, by the reader of its kind; ``work`` is for a recovered
+    episode.
+    """
     from gwm_core.data.episode import read_episode
     from gwm_core.data.episode_recovery import recover
     from gwm_core.files.atomic_write import PARTIAL
@@ -134,24 +155,32 @@ def spoil(rng, kind: str, path: Path) -> tuple[str, bool]:
     from benchmarks.data.hostile_hdf5 import ROBOMIMIC
 
     known = {
-        "robomimic": ROBOMIMIC, "episode": attacks.EPISODE, "partial": {},
-        "v2.1": attacks.LEROBOT | attacks.V21, "v3-video": attacks.LEROBOT | attacks.V3,
+        "robomimic": ROBOMIMIC,
+        "episode": attacks.EPISODE,
+        "partial": {},
+        "v2.1": attacks.LEROBOT | attacks.V21,
+        "v3-video": attacks.LEROBOT | attacks.V3,
         "v3-images": attacks.LEROBOT | attacks.V3 | attacks.IMAGES,
-    }[kind]  # fmt: skip
+    }[kind]
     choice = rng.random()
     if choice < 0.4 and known:
         name = list(known)[rng.integers(len(known))]
         known[name](path)
         signed = True
     else:
-        name, signed = (attacks.edit_json if choice < 0.6 else attacks.damage)(rng, path), rng.random() < 0.6
+        name, signed = (
+            (attacks.edit_json if choice < 0.6 else attacks.damage)(rng, path),
+            rng.random() < 0.6,
+        )
     if signed and path.is_dir():
         attacks.sign(path)
     unhashed = kind == "partial" or (kind == "episode" and name.startswith(INFO))
     return f"{kind}: {name}", signed or unhashed
 
 
-def fuzz(count: int = 2000, seed: int = 0, step: Callable[[], None] = lambda: None) -> HostileReport:
+def fuzz(
+    count: int = 2000, seed: int = 0, step: Callable[[], None] = lambda: None
+) -> HostileReport:
     """``count`` spoilt datasets, the kinds in turn; ``step`` is called after each."""
     rng, report = np.random.default_rng(seed), HostileReport()
     with tempfile.TemporaryDirectory(prefix="gwm-hostile-") as name:
@@ -164,7 +193,12 @@ def fuzz(count: int = 2000, seed: int = 0, step: Callable[[], None] = lambda: No
                 (shutil.copytree if (folder / kind).is_dir() else shutil.copy)(folder / kind, path)
                 what, signed = spoil(rng, kind, path)
                 answer = reader.ask(kind, path)
-                _count(report, f"{what} (case {k}, seed {seed})", answer, signed or answer.get("digest") == whole[kind])
+                _count(
+                    report,
+                    f"{what} (case {k}, seed {seed})",
+                    answer,
+                    signed or answer.get("digest") == whole[kind],
+                )
                 shutil.rmtree(path.parent)
                 step()
         finally:
@@ -194,12 +228,17 @@ class Reader:
         self._child = None
 
     def ask(self, kind: str, path: Path) -> dict:
-        """What reading came to: "refused", "digest" or "crash"; "seconds", "rss_mb" unless it died."""
+        """What reading came to: "refused", "digest" or "crash"; "seconds", "rss_mb" unless it
+        died.
+        """
         if self._child is None:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL, text=True,
-            )  # fmt: skip
+                [sys.executable, "-m", __name__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
         self._child.stdin.write(json.dumps([kind, str(path)]) + "\n")
         self._child.stdin.flush()
         if not select.select([self._child.stdout], [], [], PATIENCE)[0]:
@@ -229,7 +268,9 @@ def serve() -> None:
         before = time.process_time() + _children()
         answer = _tried(kind, Path(path))
         spent = time.process_time() + _children() - before
-        print(json.dumps(answer | {"seconds": spent, "rss_mb": _most_memory()}), file=out, flush=True)
+        print(
+            json.dumps(answer | {"seconds": spent, "rss_mb": _most_memory()}), file=out, flush=True
+        )
 
 
 def _children() -> float:
@@ -239,11 +280,16 @@ def _children() -> float:
 
 
 def _most_memory() -> float:
-    """[MB] resident, ever, of this program (``ru_maxrss`` would begin with what the parent had) or of its children.
+    """[MB] resident, ever, of this program (``ru_maxrss`` would begin with what the parent had) or
+    of its children.
 
     A child's begins with what this program had: it is not less than what it used.
     """
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    (line,) = (
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("VmHWM")
+    )
     return max(int(line.split()[1]), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024
 
 
@@ -252,7 +298,11 @@ def _tried(kind: str, path: Path) -> dict:
         return {"digest": " ".join(read(kind, path, path.parent))}
     except InputError as error:
         text = str(error)
-        return {"refused": text} if text and "\n" not in text else {"crash": f"not one line: {text[:200]!r}"}
+        return (
+            {"refused": text}
+            if text and "\n" not in text
+            else {"crash": f"not one line: {text[:200]!r}"}
+        )
     except Exception:  # whatever it is, it is the finding
         return {"crash": " | ".join(traceback.format_exc().strip().splitlines()[-3:])[:400]}
 

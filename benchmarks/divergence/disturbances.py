@@ -1,4 +1,5 @@
-"""Is a disturbance noticed? Episodes in which something happens that no plan expected, beside episodes as ever.
+"""Is a disturbance noticed? Episodes in which something happens that no plan expected, beside
+episodes as ever.
 
 In one process, faster than real time, with the plans' delays of the live graph.
 
@@ -39,7 +40,9 @@ _KEPT = 300  # states and commands at hand: 3 s
 
 @dataclass
 class Disturbance:
-    """Happens once, at ``due`` [s] or, for a slip, when a cube has been carried for a while after that."""
+    """Happens once, at ``due`` [s] or, for a slip, when a cube has been carried for a while after
+    that.
+    """
 
     kind: str
     seed: int
@@ -59,7 +62,9 @@ class Disturbance:
 
     def _cube(self, sim: Simulator) -> bool:
         hand, things = fk(sim.q)[:3, 3], sim.objects()
-        loose = [n for n in things if n != "plate" and np.linalg.norm(things[n][:3] - hand) > _APART]
+        loose = [
+            n for n in things if n != "plate" and np.linalg.norm(things[n][:3] - hand) > _APART
+        ]
         name, (low, high) = self._rng.choice(loose), np.array(_REACH).T
         for _ in range(1000):
             angle, far = self._rng.uniform(0, 2 * np.pi), self._rng.uniform(*MOVED)
@@ -80,7 +85,8 @@ class Disturbance:
         still = np.zeros(3)
         turn = self._rng.random() < 0.5
         sim.shift_camera(
-            str(self._rng.choice(list(CAMERAS))), np.r_[TURN * way, still] if turn else np.r_[still, SHIFT * way]
+            str(self._rng.choice(list(CAMERAS))),
+            np.r_[TURN * way, still] if turn else np.r_[still, SHIFT * way],
         )
         return True
 
@@ -95,12 +101,15 @@ class Disturbance:
 
 @dataclass
 class DivergenceObserver(Observer):
-    """Notes for every plan how far what was seen was from what had been imagined, as the imagination node does."""
+    """Notes for every plan how far what was seen was from what had been imagined, as the
+    imagination node does.
+    """
 
     imagination: WorldRunner
     watch: ExpectedScenes
     site: Site
-    rows: list[tuple[float, dict]] = field(default_factory=list)  # time [s] of the observation, terms by horizon
+    # time [s] of the observation, terms by horizon
+    rows: list[tuple[float, dict]] = field(default_factory=list)
 
     def __post_init__(self):
         self._states: deque[ArmState] = deque(maxlen=_KEPT)
@@ -110,14 +119,18 @@ class DivergenceObserver(Observer):
         """Keep what was measured and sent."""
         self._states.append(state)
         if command is not None:
-            self._sent.append(ArmState(state.stamp, command.reference.q, np.zeros(7), command.width))
+            self._sent.append(
+                ArmState(state.stamp, command.reference.q, np.zeros(7), command.width)
+            )
 
     def decision(self, observation: Observation, decision: Decision) -> None:
         """Hold what is seen against what was imagined."""
         if decision.chunk is None:
             return
         Ks = {frame.camera: (frame.K, *frame.depth.shape[::-1]) for frame in observation.frames}
-        task = PredictionRequest(decision.chunk, decision.scene, tuple(self._states), tuple(self._sent), Ks, shown=False)
+        task = PredictionRequest(
+            decision.chunk, decision.scene, tuple(self._states), tuple(self._sent), Ks, shown=False
+        )
         _, gaps = look(self.imagination, self.watch, task, self.site)
         self.rows.append((observation.stamp * 1e-9, gaps))
 
@@ -140,17 +153,29 @@ class DisturbedOutcome:
     case: DisturbedEpisode
     happened: float  # [s], infinite where nothing happened
     success: bool
-    rows: list[tuple[float, dict[int, dict[str, float]]]]  # time [s] of an observation, terms by horizon
+    # time [s] of an observation, terms by horizon
+    rows: list[tuple[float, dict[int, dict[str, float]]]]
 
     def noticed(self, limits: DivergenceLimits) -> float:
-        """When [s] the score first was above 1 after it happened; where nothing happened, when it ever was."""
+        """When [s] the score first was above 1 after it happened; where nothing happened, when it
+        ever was.
+        """
         begun = self.happened if np.isfinite(self.happened) else -np.inf
-        return min((t + DELAY for t, gaps in self.rows if t > begun and limits.score(gaps) > 1), default=np.inf)
+        return min(
+            (t + DELAY for t, gaps in self.rows if t > begun and limits.score(gaps) > 1),
+            default=np.inf,
+        )
 
     def largest(self, limits: DivergenceLimits, until: float = np.inf) -> float:
         """The largest score after it happened, known within ``until`` [s] of it."""
-        begun, end = (self.happened, self.happened + until - DELAY) if np.isfinite(self.happened) else (-1.0, np.inf)
-        return max((limits.score(gaps) for t, gaps in self.rows if gaps and begun < t <= end), default=0.0)
+        begun, end = (
+            (self.happened, self.happened + until - DELAY)
+            if np.isfinite(self.happened)
+            else (-1.0, np.inf)
+        )
+        return max(
+            (limits.score(gaps) for t, gaps in self.rows if gaps and begun < t <= end), default=0.0
+        )
 
 
 _kit: tuple | None = None
@@ -163,13 +188,20 @@ def _run(case: DisturbedEpisode) -> DisturbedOutcome:
         planner = make_planner(case.policy, gaussians=imagination.lift_config.count)
         _kit = imagination, planner, SimEnvironment(renderer=case.renderer), simulation_site()
     imagination, planner, world, site = _kit
-    disturbance, watcher = Disturbance(case.kind, case.seed), DivergenceObserver(imagination, ExpectedScenes(imagination), site)
+    disturbance, watcher = (
+        Disturbance(case.kind, case.seed),
+        DivergenceObserver(imagination, ExpectedScenes(imagination), site),
+    )
     layout = sample_layout(case.task, case.seed, "nominal")
     trial = rollout(world, planner, layout, RolloutConfig(), watcher, disturb=disturbance)
     return DisturbedOutcome(case, disturbance.happened, trial.success, watcher.rows)
 
 
-def run_all(cases: list[DisturbedEpisode], processes: int, progress: Callable[[DisturbedOutcome], None] = lambda o: None) -> list[DisturbedOutcome]:
+def run_all(
+    cases: list[DisturbedEpisode],
+    processes: int,
+    progress: Callable[[DisturbedOutcome], None] = lambda o: None,
+) -> list[DisturbedOutcome]:
     """Run them, in order."""
     done = []
     with workers(processes, len(cases)) as pool:

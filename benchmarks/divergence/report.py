@@ -20,22 +20,35 @@ SHARES = np.round(np.geomspace(0.4, 2.5, 12), 2)  # of the limits, for the curve
 
 def _outcomes(policy: str, kind: str, task: str, seeds: range, renderer: str) -> list:
     bar = ProgressBar(len(seeds), kind)
-    return run_all([DisturbedEpisode(policy, kind, seed, task, renderer) for seed in seeds], cores(), lambda _: bar.step())
+    return run_all(
+        [DisturbedEpisode(policy, kind, seed, task, renderer) for seed in seeds],
+        cores(),
+        lambda _: bar.step(),
+    )
 
 
 def fit(policy: str, task: str, seeds: range, renderer: str) -> int:
     """Write the limits of what is normal into the folder of the world model."""
     found = _outcomes(policy, "none", task, seeds, renderer)
     rows = [gaps for outcome in found for _, gaps in outcome.rows]
-    limits = fit_limits(Path(policy), rows, f"largest of {len(rows)} moments, {task}, seeds {seeds[0]}-{seeds[-1]}")
+    limits = fit_limits(
+        Path(policy), rows, f"largest of {len(rows)} moments, {task}, seeds {seeds[0]}-{seeds[-1]}"
+    )
     limits.save(Path(policy))
     for horizon, terms in limits.terms.items():
-        print(f"{int(horizon) / 10} s: " + ", ".join(f"{term} {value:.3g}" for term, value in terms.items()))
+        print(
+            f"{int(horizon) / 10} s: "
+            + ", ".join(f"{term} {value:.3g}" for term, value in terms.items())
+        )
     return 0
 
 
-def bench_divergence(policy: str, task: str, seeds: range, normal: range, renderer: str, file: str | None) -> int:
-    """Detection within a second of every kind of disturbance, and false holds without one; of those done by Ctrl-C."""
+def bench_divergence(
+    policy: str, task: str, seeds: range, normal: range, renderer: str, file: str | None
+) -> int:
+    """Detection within a second of every kind of disturbance, and false holds without one; of those
+    done by Ctrl-C.
+    """
     limits = load_limits(Path(policy))
     if limits is None:
         raise InputError(f"{policy} has no limits: `gwm bench divergence --fit --policy {policy}`")
@@ -49,14 +62,24 @@ def bench_divergence(policy: str, task: str, seeds: range, normal: range, render
         print("interrupted: the other kinds are missing", file=sys.stderr)
         code = 130
     curve = [
-        {"share": float(s)} | {k: float(np.mean([top > s for top in row["largest"]])) for k, row in figures.items()}
+        {"share": float(s)}
+        | {k: float(np.mean([top > s for top in row["largest"]])) for k, row in figures.items()}
         for s in SHARES
     ]
     print("share of the limits   " + "  ".join(f"{kind:>7}" for kind in figures))
     for point in curve:
-        print(f"{point['share']:19.2f}   " + "  ".join(f"{100 * point[kind]:5.0f} %" for kind in figures))
+        print(
+            f"{point['share']:19.2f}   "
+            + "  ".join(f"{100 * point[kind]:5.0f} %" for kind in figures)
+        )
     if file:
-        report = {"policy": policy, "task": task, "limits": limits.provenance, "kinds": figures, "curve": curve}
+        report = {
+            "policy": policy,
+            "task": task,
+            "limits": limits.provenance,
+            "kinds": figures,
+            "curve": curve,
+        }
         write_json(file, report)
     return code
 
@@ -70,8 +93,18 @@ def _figures(kind: str, outcomes: list, limits: DivergenceLimits) -> dict:
     what = "false holds" if quiet else f"noticed within {WITHIN:g} s"
     text = f"{kind:7} {what} {hits}/{len(cases)} [{100 * low:.0f}, {100 * high:.0f}] %"
     if not quiet and np.isfinite(after).any():
-        text += f", ever {int(np.isfinite(after).sum())}, median {np.median(after[np.isfinite(after)]):.2f} s"
+        text += (
+            f", ever {int(np.isfinite(after).sum())}, median"
+            f" {np.median(after[np.isfinite(after)]):.2f} s"
+        )
     largest = [o.largest(limits, np.inf if quiet else WITHIN) for o in cases]
     seeds = [o.case.seed for o in cases]
-    return {"text": text, "hits": hits, "cases": len(cases), "ci95": [low, high], "seeds": seeds, "largest": largest,
-            "after_s": [float(a) if np.isfinite(a) else None for a in after]}  # fmt: skip
+    return {
+        "text": text,
+        "hits": hits,
+        "cases": len(cases),
+        "ci95": [low, high],
+        "seeds": seeds,
+        "largest": largest,
+        "after_s": [float(a) if np.isfinite(a) else None for a in after],
+    }

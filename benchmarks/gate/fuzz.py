@@ -1,8 +1,9 @@
 """Whatever is thrown at the gate, nothing that breaks a limit may leave it.
 
-An action is one 100 Hz step of the gate; everything it sends is judged. Plans are uniform, adversarial, recorded ones
-mutated, and malformed; between them the policy dies, joints go stale or lie, the loop pauses, people press buttons
-(``fuzz_events``). The judge knows where the arm really is.
+An action is one 100 Hz step of the gate; everything it sends is judged. Plans are uniform,
+adversarial, recorded ones mutated, and malformed; between them the policy dies, joints go stale or
+lie, the loop pauses, people press buttons (``fuzz_events``). The judge knows where the arm really
+is.
 """
 
 from __future__ import annotations
@@ -23,8 +24,12 @@ from gwm_core.types import ActionChunk
 BLOCK = 20_000  # actions between two new gates; each block is judged at its end
 IN_THE_WAY = ("workspace", "table", "self-collision", "singularity")
 SETTINGS = (  # profile, arm and mode, in turn
-    (DESK, FR3, "auto"), (DESK, FR3, "watch"), (LAB, FR3, "auto"), (DESK, PANDA, "auto"), (FULL, FR3, "watch"),
-)  # fmt: skip
+    (DESK, FR3, "auto"),
+    (DESK, FR3, "watch"),
+    (LAB, FR3, "auto"),
+    (DESK, PANDA, "auto"),
+    (FULL, FR3, "watch"),
+)
 SCORE_TIMEOUT = 1.0  # [s] shorter than the gate's own, for a fuzzed motion seldom lasts
 UNWATCHED = 1.02  # [s] the longest motion without a score in "watch"
 
@@ -48,7 +53,8 @@ class FuzzReport:
     stops: dict[str, int] = field(default_factory=dict)
 
 
-# ---- plans ---------------------------------------------------------------------------------------------------------
+# ---- plans
+# ------------------------------------------------------------------------------
 
 
 def uniform(rng, rig: SimulatedArm) -> ActionChunk:
@@ -68,20 +74,38 @@ def adversarial(rng, rig: SimulatedArm) -> ActionChunk:
         q = rig.q + np.where(np.arange(rows) % 2, 1, -1)[:, None] * rng.uniform(-0.15, 0.15, 7)
     elif kind == 1:  # along the end stops
         q = np.where(rng.random(7) < 0.5, arm.q_low, arm.q_high) + 0 * rig.q
-        q = rig.q + np.clip(q - rig.q, -0.3, 0.3) * np.linspace(0, 1, rows)[:, None] ** rng.choice([0.5, 1, 3])
-    elif kind == 2:  # towards the table, a wall, the arm itself: one direction until something is in the way
-        q = rig.q + np.linspace(0, 1, rows)[:, None] * rng.choice([-1, 0, 1], 7) * rng.uniform(0.05, 0.35)
+        q = rig.q + np.clip(q - rig.q, -0.3, 0.3) * np.linspace(0, 1, rows)[:, None] ** rng.choice(
+            [0.5, 1, 3]
+        )
+    elif (
+        kind == 2
+    ):  # towards the table, a wall, the arm itself: one direction until something is in the way
+        q = rig.q + np.linspace(0, 1, rows)[:, None] * rng.choice([-1, 0, 1], 7) * rng.uniform(
+            0.05, 0.35
+        )
     elif kind == 3:  # late and hard: rest, then a jerk at the end
         q = np.tile(rig.q, (rows, 1))
         q[-2:] += rng.uniform(-0.3, 0.3, 7)
     else:  # fold or stretch the elbow, turn the wrist over
-        toward = np.array([0, 0.3, 0, -0.467 - rig.q[3], 0, rng.choice([arm.q_low[5], arm.q_high[5]]) - rig.q[5], 1.0])
+        toward = np.array(
+            [
+                0,
+                0.3,
+                0,
+                -0.467 - rig.q[3],
+                0,
+                rng.choice([arm.q_low[5], arm.q_high[5]]) - rig.q[5],
+                1.0,
+            ]
+        )
         q = rig.q + np.clip(toward, -0.35, 0.35) * np.linspace(0, 1, rows)[:, None]
     return _chunk(rng, rig, np.clip(q, arm.q_low, arm.q_high))
 
 
 def mutated(rng, rig: SimulatedArm, plans: list[ActionChunk]) -> ActionChunk:
-    """A plan of an expert's run, moved to where the arm is and spoilt in one way; sometimes left as it is."""
+    """A plan of an expert's run, moved to where the arm is and spoilt in one way; sometimes left as
+    it is.
+    """
     plan = plans[rng.integers(len(plans))]
     q = plan.q + (rig.q - plan.q[0] if rng.random() < 0.8 else 0.0)
     kind = rng.integers(9)
@@ -131,14 +155,18 @@ def malformed(rng, rig: SimulatedArm) -> ActionChunk:
     elif kind == 6:
         q = (q * 1e3).astype(rng.choice(["i8", "c16"]))
     else:
-        q = np.full(q.shape, rng.choice([5e-324, 1e308, -1e308, 1e-310]))  # denormal: a jump to the zero posture
+        # denormal: a jump to the zero posture
+        q = np.full(q.shape, rng.choice([5e-324, 1e308, -1e308, 1e-310]))
     return ActionChunk(good.stamp, q, width)
 
 
-# ---- the whole -----------------------------------------------------------------------------------------------------
+# ---- the whole
+# ------------------------------------------------------------------------------
 
 
-def _offer(rng, rig: SimulatedArm, plans: list[ActionChunk], report: FuzzReport, seen: list[ActionChunk]) -> None:
+def _offer(
+    rng, rig: SimulatedArm, plans: list[ActionChunk], report: FuzzReport, seen: list[ActionChunk]
+) -> None:
     source = rng.choice(4, p=[0.2, 0.5, 0.24, 0.06])
     bad = source == 3
     if bad and seen and rng.random() < 0.4:  # duplicated or out of order
@@ -165,8 +193,12 @@ def _offer(rng, rig: SimulatedArm, plans: list[ActionChunk], report: FuzzReport,
         del seen[:-8]
 
 
-def fuzz(actions: int, seed: int, plans: list[ActionChunk], progress=lambda done: None) -> FuzzReport:
-    """Throw things at gates for ``actions`` steps. ``plans``: recorded ones to mutate. Deterministic for a seed."""
+def fuzz(
+    actions: int, seed: int, plans: list[ActionChunk], progress=lambda done: None
+) -> FuzzReport:
+    """Throw things at gates for ``actions`` steps. ``plans``: recorded ones to mutate.
+    Deterministic for a seed.
+    """
     rng, report, block = np.random.default_rng(seed), FuzzReport(), 0
     while report.actions < actions:
         profile, arm, mode = SETTINGS[block % len(SETTINGS)]

@@ -1,4 +1,6 @@
-"""What happens to a fuzzed gate besides plans: parts die, joints lie, the loop stalls, people press buttons."""
+"""What happens to a fuzzed gate besides plans: parts die, joints lie, the loop stalls, people press
+buttons.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,10 @@ def _fails(rng, rig: SimulatedArm) -> None:
     elif kind == 1:
         rig.measures = False
     elif kind == 2:
-        gate.measure(ArmState(rig.stamp(), np.full(7, rng.choice([np.nan, np.inf])), np.zeros(7), 0.08), rig.now)
+        gate.measure(
+            ArmState(rig.stamp(), np.full(7, rng.choice([np.nan, np.inf])), np.zeros(7), 0.08),
+            rig.now,
+        )
     elif kind == 3:
         rig.tick(float(rng.uniform(0.02, 0.5)))  # a pause
     elif kind == 4:
@@ -55,7 +60,9 @@ def _fails(rng, rig: SimulatedArm) -> None:
 
 
 def _lies(rng, rig: SimulatedArm) -> None:
-    """Finite joints that are not the arm's: for one state, from now on, in turn, or behind a stall."""
+    """Finite joints that are not the arm's: for one state, from now on, in turn, or behind a
+    stall.
+    """
     wrong = rig.q + rng.normal(size=7) * rng.choice([0.02, 0.1, 0.5, 2.0])
     kind = rng.integers(5)
     if kind == 0:
@@ -77,7 +84,8 @@ def _lies(rng, rig: SimulatedArm) -> None:
 def mend(rng, rig: SimulatedArm, crowded: np.ndarray) -> None:
     """What an operator does until it runs again."""
     rig.beats = rig.measures = rig.obeys = True
-    rig.lie, rig.score = None, 0.5 if rng.random() < 0.8 else None  # nobody need notice that scores have ended
+    # nobody need notice that scores have ended
+    rig.lie, rig.score = None, 0.5 if rng.random() < 0.8 else None
     gate = rig.gate
     if gate.state is State.FAULT:
         gate.reset()

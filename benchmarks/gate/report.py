@@ -1,4 +1,6 @@
-"""``gwm bench gate`` and ``gwm bench faults``: the gate alone, without ROS, against everything that can be staged."""
+"""``gwm bench gate`` and ``gwm bench faults``: the gate alone, without ROS, against everything that
+can be staged.
+"""
 
 from __future__ import annotations
 
@@ -33,20 +35,30 @@ def bench_gate(actions: int, seed: int, path: str | None) -> int:
     figures["tick_ms"] = _tick_cost(plans)
     if path:
         write_json(path, figures)
-    print(f"{report.actions} actions in {figures['seconds']:.0f} s ({figures['cpu_seconds']:.0f} s of CPU): "
-          f"{report.violations} violations, {report.nonfinite} not finite, {report.partial} half used, "
-          f"{report.unwatched} unwatched")  # fmt: skip
+    print(
+        f"{report.actions} actions in {figures['seconds']:.0f} s ({figures['cpu_seconds']:.0f} s of"
+        f" CPU): {report.violations} violations, {report.nonfinite} not finite, {report.partial}"
+        f" half used, {report.unwatched} unwatched"
+    )
     cost = ", ".join(f"{name} {ms:.2f} ms" for name, ms in figures["tick_ms"].items())
     print(f"a period's work in motion, without messages: {cost}")
-    print(f"{report.moving} in motion; {report.plans} plans, {report.accepted} followed; {report.resets} resets; "
-          f"least clearance {1e3 * report.least_clearance:.1f} mm")  # fmt: skip
-    for what, counts in (("broken", report.broken), ("refused", report.refused), ("stops", report.stops)):
+    print(
+        f"{report.moving} in motion; {report.plans} plans, {report.accepted} followed;"
+        f" {report.resets} resets; least clearance {1e3 * report.least_clearance:.1f} mm"
+    )
+    for what, counts in (
+        ("broken", report.broken),
+        ("refused", report.refused),
+        ("stops", report.stops),
+    ):
         print(f"{what}: {', '.join(f'{k} {n}' for k, n in sorted(counts.items())) or 'none'}")
     return int(report.violations + report.nonfinite + report.partial + report.unwatched > 0)
 
 
 def _tick_cost(plans: list[ActionChunk]) -> dict[str, float]:
-    """Quantiles [ms] of a period's work while plans are followed: joints and beats in, a command out."""
+    """Quantiles [ms] of a period's work while plans are followed: joints and beats in, a command
+    out.
+    """
     rig, times = SimulatedArm(), []
     rig.start()
     gc.collect()
@@ -55,7 +67,8 @@ def _tick_cost(plans: list[ActionChunk]) -> dict[str, float]:
         for k in range(COST_TICKS):
             if k % PLAN_EVERY == 0:
                 plan = plans[k // PLAN_EVERY % len(plans)]
-                away = np.where(rig.q > HOME_Q, -1.0, 1.0) * np.abs(plan.q - plan.q[0])  # the same motion, towards home
+                # the same motion, towards home
+                away = np.where(rig.q > HOME_Q, -1.0, 1.0) * np.abs(plan.q - plan.q[0])
                 rig.offer(ActionChunk(rig.stamp(), rig.q + away, plan.width), age=0.0)
             begun = time.perf_counter()
             rig.tick()
@@ -78,11 +91,22 @@ def bench_faults(seed: int, path: str | None) -> int:
     left_out = {"hardware": HARDWARE, "elsewhere": ELSEWHERE}
     if path:
         write_json(path, {"rows": table, "not_run": left_out, "seed": seed})
-    print(f"not run here: {', '.join(map(str, HARDWARE))} (hardware), {', '.join(map(str, ELSEWHERE))} (other parts)")
+    print(
+        f"not run here: {', '.join(map(str, HARDWARE))} (hardware),"
+        f" {', '.join(map(str, ELSEWHERE))} (other parts)"
+    )
     return int(not all(row["ok"] for row in table))
 
 
 def _show(row: dict) -> None:
-    more = f"  travel {row['travel_mm']:.1f} mm, at rest after {row['rest_ms']} ms" if "travel_mm" in row else ""
-    print(f"{'ok' if row['ok'] else 'FAILED':6} {row['id']:>2}  {row['passed']:>3}/{row['injected']:<3} "
-          f"worst {row['worst_ms']:>7.1f} of {row['limit_ms']:>6.0f} ms  {row['name']}{more}", flush=True)  # fmt: skip
+    more = (
+        f"  travel {row['travel_mm']:.1f} mm, at rest after {row['rest_ms']} ms"
+        if "travel_mm" in row
+        else ""
+    )
+    print(
+        f"{'ok' if row['ok'] else 'FAILED':6} {row['id']:>2} "
+        f" {row['passed']:>3}/{row['injected']:<3} worst {row['worst_ms']:>7.1f} of"
+        f" {row['limit_ms']:>6.0f} ms  {row['name']}{more}",
+        flush=True,
+    )

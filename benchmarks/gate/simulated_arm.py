@@ -1,4 +1,6 @@
-"""A gate on the bench: an arm that does exactly what it was told one period before, and a policy that beats."""
+"""A gate on the bench: an arm that does exactly what it was told one period before, and a policy
+that beats.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +8,37 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gwm_core.control.command_checker import CheckResult, columns, check_commands
+from gwm_core.control.command_checker import CheckResult, check_commands, columns
 from gwm_core.control.gate.gate import Command, Gate, GateConfig, State
 from gwm_core.geometry.kinematics import HOME_Q
 from gwm_core.types import OPEN_WIDTH, ActionChunk, ArmState
 
-BEAT, JOINTS, SCORE = 0.02, 0.01, 0.4  # [s] periods of the policy's beat, the arm's joint states, divergence
+# [s] periods of the policy's beat, the arm's joint states, divergence
+BEAT, JOINTS, SCORE = 0.02, 0.01, 0.4
 
 
 class SimulatedArm:
-    """Steps a gate at its rate and keeps what it sent. Times in seconds, on the gate's clock; nothing waits.
+    """Steps a gate at its rate and keeps what it sent. Times in seconds, on the gate's clock;
+    nothing waits.
 
     Args:
         config: of the gate; ``more`` are the other arguments of ``Gate``.
         phases: [s] from a step of the gate to the beat and to the joint state after it.
     """
 
-    def __init__(self, config: GateConfig = GateConfig(), phases: tuple[float, float] = (0.0, 0.0), **more):
+    def __init__(
+        self, config: GateConfig = GateConfig(), phases: tuple[float, float] = (0.0, 0.0), **more
+    ):
         self.gate, self.now, self.q, self.log = Gate(config, **more), 100.0, HOME_Q.copy(), []
         self.times: list[float] = []  # [s] of the commands that went out
         self.truth: list[np.ndarray] = []  # (7,) [rad] where the arm was then
-        self.lie: Callable[[np.ndarray], np.ndarray] | None = None  # what is said of joints (7,) in the place of them
+        # what is said of joints (7,) in the place of them
+        self.lie: Callable[[np.ndarray], np.ndarray] | None = None
         self.score: float | None = None  # of divergence, every SCORE
         self.scored_at = self._still_at = -np.inf
         self.beats, self.measures, self.clock_offset = True, True, 3600.0
-        self.silent_from = self.blind_from = np.inf  # the policy and the arm say nothing from then on
+        # the policy and the arm say nothing from then on
+        self.silent_from = self.blind_from = np.inf
         self.obeys = True  # whether the arm moves
         self.dt = 1.0 / config.rate_hz
         self._next_beat, self._next_joints = (self.now + phase for phase in phases)
@@ -41,7 +49,10 @@ class SimulatedArm:
 
     def tick(self, length: float | None = None) -> Command | None:
         """One period: joints in, beats in, command out, arm moved."""
-        self._next_beat, self._next_joints = max(self._next_beat, self.now), max(self._next_joints, self.now)
+        self._next_beat, self._next_joints = (
+            max(self._next_beat, self.now),
+            max(self._next_joints, self.now),
+        )
         self.now += self.dt if length is None else length
         while self._next_joints <= self.now + 1e-9:
             if self.measures and self._next_joints < self.blind_from:
@@ -69,7 +80,9 @@ class SimulatedArm:
         self.gate.measure(ArmState(self.stamp(self.now - at), q, np.zeros(7), OPEN_WIDTH), at)
 
     def stall(self, seconds: float, q: np.ndarray | None = None) -> None:
-        """The gate's process gets no time; the newest joint state alone is there afterwards, or another's: ``q``."""
+        """The gate's process gets no time; the newest joint state alone is there afterwards, or
+        another's: ``q``.
+        """
         self.now += seconds
         if q is not None:
             self.measure(q)
@@ -77,16 +90,24 @@ class SimulatedArm:
     @property
     def unwatched(self) -> float:
         """For how long [s] a plan has been followed without a score."""
-        return self.now - max(self.scored_at, self._still_at) if self.log[-1] and self.log[-1].plan else 0.0
+        return (
+            self.now - max(self.scored_at, self._still_at)
+            if self.log[-1] and self.log[-1].plan
+            else 0.0
+        )
 
     @property
     def verdict(self) -> CheckResult:
         """The judge's, on all that went out, knowing where the arm was."""
         g = self.gate
         return check_commands(
-            *columns(self.sent), stamps=np.array(self.times), measured=np.array(self.truth).reshape(-1, 7),
-            tcp_speed=g.profile.tcp_speed, arm=g.limits, workspace=g.workspace,
-        )  # fmt: skip
+            *columns(self.sent),
+            stamps=np.array(self.times),
+            measured=np.array(self.truth).reshape(-1, 7),
+            tcp_speed=g.profile.tcp_speed,
+            arm=g.limits,
+            workspace=g.workspace,
+        )
 
     def run(self, seconds: float) -> None:
         """Many periods."""
@@ -94,7 +115,9 @@ class SimulatedArm:
             self.tick()
 
     def run_until(self, done: Callable[[], bool], limit: float = 2.0) -> float:
-        """Periods until ``done()``; the time they took [s], inf when it does not come true within ``limit``."""
+        """Periods until ``done()``; the time they took [s], inf when it does not come true within
+        ``limit``.
+        """
         begin = self.now
         while not done():
             if self.now - begin > limit:
@@ -113,7 +136,9 @@ class SimulatedArm:
         if reason := self.gate.arm(self.now):
             raise RuntimeError(f"the gate does not arm: {reason}")
 
-    def chunk(self, q_end: np.ndarray, age: float = 0.1, rows: int = 16, width: float = OPEN_WIDTH) -> ActionChunk:
+    def chunk(
+        self, q_end: np.ndarray, age: float = 0.1, rows: int = 16, width: float = OPEN_WIDTH
+    ) -> ActionChunk:
         """A straight way from where the arm is to ``q_end``."""
         share = np.linspace(1 / rows, 1, rows)[:, None]
         return ActionChunk(self.stamp(age), self.q + share * (q_end - self.q), np.full(rows, width))

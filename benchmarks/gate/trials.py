@@ -16,7 +16,9 @@ FAST = 0.6  # [rad] in 1.6 s: the TCP is at its speed limit most of the time
 
 
 class FaultOutcome(NamedTuple):
-    """Of one injection: time [s] from the fault to what the scenario asks for, and whether all else held."""
+    """Of one injection: time [s] from the fault to what the scenario asks for, and whether all else
+    held.
+    """
 
     seconds: float
     held: bool

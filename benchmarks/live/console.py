@@ -1,4 +1,6 @@
-"""``gwm bench console``: STOP pressed in a real browser while everything streams, and the console under attack."""
+"""``gwm bench console``: STOP pressed in a real browser while everything streams, and the console
+under attack.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,11 @@ class RunningConsole:
     def memory(self) -> float:
         """Resident memory of the console's process [MB]."""
         pid = self.supervisor.processes["console"].pid
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+        return (
+            int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+            * os.sysconf("SC_PAGE_SIZE")
+            / 1e6
+        )
 
 
 @contextmanager
@@ -77,7 +83,9 @@ def browser_page(url: str, width: int = 1280, height: int = 900):
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        raise InputError("no playwright: `.venv/bin/pip install playwright`, and a Chromium on the path") from None
+        raise InputError(
+            "no playwright: `.venv/bin/pip install playwright`, and a Chromium on the path"
+        ) from None
     program = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if program is None:
         raise InputError(f"no browser: one of {', '.join(CHROMIUM)} on the path is wanted")
@@ -103,16 +111,18 @@ def bench_console(stops: int, seed: int, policy: str, json_file: str | None) -> 
     if delays:
         result["click_to_ramp_ms"] = {"median": statistics.median(delays), "max": max(delays)}
         print(
-            f"STOP in Chromium, all streams on: {len(delays)} presses, from click to ramp median "
-            f"{statistics.median(delays):.0f} ms, longest {max(delays):.0f}, {within['within_150_ms']} within 150"
+            f"STOP in Chromium, all streams on: {len(delays)} presses, from click to ramp median"
+            f" {statistics.median(delays):.0f} ms, longest {max(delays):.0f},"
+            f" {within['within_150_ms']} within 150"
         )
     if json_file:
         write_json(json_file, result)
     print("\n".join(f"{name:<44} {answer}" for name, answer in attacks.get("answers", {}).items()))
     if gate := attacks.get("gate"):
         print(
-            f"gate, periods over 15 ms: {100 * gate['late_before']:.2f} % before, {100 * gate['late_during']:.2f} % "
-            f"then; console grew by {attacks['console_grew_mb']:.1f} MB"
+            f"gate, periods over 15 ms: {100 * gate['late_before']:.2f} % before,"
+            f" {100 * gate['late_during']:.2f} % then; console grew by"
+            f" {attacks['console_grew_mb']:.1f} MB"
         )
     if end.trouble:
         print(f"it failed: {end.trouble}")
@@ -120,27 +130,40 @@ def bench_console(stops: int, seed: int, policy: str, json_file: str | None) -> 
 
 
 def _stop(run: RunningConsole, page, rng: random.Random, seed: int) -> float:
-    """One press while the arm moves: [ms] of host time from before the click to the state that ramps down."""
+    """One press while the arm moves: [ms] of host time from before the click to the state that
+    ramps down.
+    """
     operator = run.operator
     operator.home(run.supervisor.poll_all)
     operator.lay("pick_place", 9000 + seed % 1000, "nominal")
     operator.arm(run.supervisor.poll_all)
     operator.commands.clear()
-    run.need("motion", lambda: operator.commands and np.abs(operator.commands[-1][1]).max() > MOVING)
+    run.need(
+        "motion", lambda: operator.commands and np.abs(operator.commands[-1][1]).max() > MOVING
+    )
     run.pass_time(rng.uniform(0.0, 1.5))
     button = page.locator("#stop").bounding_box()
     operator.changes.clear()
     begun = time.time_ns()
     page.mouse.move(button["x"] + button["width"] / 2, button["y"] + button["height"] / 2)
     page.mouse.down()
-    run.need("ramp", lambda: any(state in ("STOPPING", "DISARMED") for _, state in operator.changes), 5.0)
+    run.need(
+        "ramp", lambda: any(state in ("STOPPING", "DISARMED") for _, state in operator.changes), 5.0
+    )
     page.mouse.up()
     run.need("rest", lambda: operator.status.get("state") == "DISARMED", 5.0)
-    return next(stamp - begun for stamp, state in operator.changes if state in ("STOPPING", "DISARMED")) * 1e-6
+    return (
+        next(
+            stamp - begun for stamp, state in operator.changes if state in ("STOPPING", "DISARMED")
+        )
+        * 1e-6
+    )
 
 
 def _attacks(run: RunningConsole, found: dict) -> None:
-    """Into ``found``: what each attack came to, the gate's lateness without and with them, and the console's growth."""
+    """Into ``found``: what each attack came to, the gate's lateness without and with them, and the
+    console's growth.
+    """
     run.operator.arm(run.supervisor.poll_all)
     before = _lateness(run, lambda: run.pass_time(WINDOW))
     memory = run.memory()
@@ -167,14 +190,18 @@ def _lateness(run: RunningConsole, act) -> float:
 
 def _get(run: RunningConsole, path: str, method: str = "GET", **headers) -> int:
     connection = http.client.HTTPConnection(*run.host.split(":"), timeout=5)
-    connection.request(method, path, headers={"Host": run.host, **{k.title(): v for k, v in headers.items()}})
+    connection.request(
+        method, path, headers={"Host": run.host, **{k.title(): v for k, v in headers.items()}}
+    )
     return connection.getresponse().status
 
 
 def _socket(run: RunningConsole, token: str | None = None, origin: str | None = None):
     cookie = {"Cookie": _cookie(run, run.token if token is None else token)}
     address, page = f"ws://{run.host}/socket", origin or f"http://{run.host}"
-    return connect(address, origin=page, additional_headers=cookie, ping_interval=None, close_timeout=0.5)
+    return connect(
+        address, origin=page, additional_headers=cookie, ping_interval=None, close_timeout=0.5
+    )
 
 
 def _cookie(run: RunningConsole, token: str) -> str:
@@ -224,7 +251,9 @@ def _big_frame(run: RunningConsole) -> str:
 
 
 def _sockets(run: RunningConsole) -> str:
-    """Many that ask for a page and never finish, then as many pages as are let in, then one more."""
+    """Many that ask for a page and never finish, then as many pages as are let in, then one
+    more.
+    """
     host, port = run.host.split(":")
     with ExitStack() as stack:
         for _ in range(900):
@@ -245,8 +274,12 @@ def _sockets(run: RunningConsole) -> str:
 ATTACKS = {
     "page without a token": lambda run: _answer(_get(run, "/")),
     "page with a wrong token": lambda run: _answer(_get(run, "/?token=" + "A" * 43)),
-    "page under another name (rebinding)": lambda run: _answer(_get(run, f"/?token={run.token}", host="evil.example")),
-    "page asked for by another page": lambda run: _answer(_get(run, "/", origin="http://evil.example")),
+    "page under another name (rebinding)": lambda run: _answer(
+        _get(run, f"/?token={run.token}", host="evil.example")
+    ),
+    "page asked for by another page": lambda run: _answer(
+        _get(run, "/", origin="http://evil.example")
+    ),
     "form of another page (POST)": lambda run: _answer(
         _get(run, f"/?token={run.token}", "POST", origin="http://evil.example")
     ),

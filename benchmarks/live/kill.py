@@ -1,7 +1,9 @@
-"""``gwm bench kill``: a light process that replays recorded plans is killed over live topics; how soon the ramp begins.
+"""``gwm bench kill``: a light process that replays recorded plans is killed over live topics; how
+soon the ramp begins.
 
-The gate is the real process. This one is the arm: it follows the commands, publishes joint states, and watches. The
-process to be killed is this module too, run with a file of plans as its argument; it waits for a line on its input.
+The gate is the real process. This one is the arm: it follows the commands, publishes joint states,
+and watches. The process to be killed is this module too, run with a file of plans as its argument;
+it waits for a line on its input.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ SOON, AT_LAST = 0.060, 0.120  # [s] until the ramp begins: nearly always, always
 
 
 class ReplayNode(Node):
-    """Beats, and publishes recorded plans one after another, moved to where the gate's reference is."""
+    """Beats, and publishes recorded plans one after another, moved to where the gate's reference
+    is.
+    """
 
     def __init__(self):
         super().__init__("replay")
@@ -65,9 +69,14 @@ class ReplayNode(Node):
             return
         plan = self._plans[self._turn % len(self._plans)]
         self._turn += 1
-        away = np.where(self._q > HOME_Q, -1.0, 1.0) * np.abs(plan - plan[0])  # the same motion, towards home
+        # the same motion, towards home
+        away = np.where(self._q > HOME_Q, -1.0, 1.0) * np.abs(plan - plan[0])
         self._last = now_ns(self)
-        self._chunk.publish(messages.trajectory(ActionChunk(self._last, self._q + away, np.full(len(plan), OPEN_WIDTH))))
+        self._chunk.publish(
+            messages.trajectory(
+                ActionChunk(self._last, self._q + away, np.full(len(plan), OPEN_WIDTH))
+            )
+        )
 
 
 class ReplayedArm(OperatorClient):
@@ -87,7 +96,9 @@ class ReplayedArm(OperatorClient):
     def _tell(self) -> None:
         stamp = now_ns(self)
         self._joints.publish(messages.joint_state(stamp, topics.ARM_JOINTS, self.q, np.zeros(7)))
-        self._fingers.publish(messages.joint_state(stamp, topics.FINGER_JOINTS, [OPEN_WIDTH / 2] * 2))
+        self._fingers.publish(
+            messages.joint_state(stamp, topics.FINGER_JOINTS, [OPEN_WIDTH / 2] * 2)
+        )
 
     def speed(self) -> float:
         """Of the fastest joint of the last command [rad/s]."""
@@ -95,21 +106,30 @@ class ReplayedArm(OperatorClient):
 
 
 def bench_kill(kills: int, joint_hz: float, path: str | None) -> int:
-    """Kill the process ``kills`` times; exit 1 when a ramp began too late, or not all could be done."""
+    """Kill the process ``kills`` times; exit 1 when a ramp began too late, or not all could be
+    done.
+    """
     done: list[tuple[float, float]] = []
     idle, begun = IdleLoop(), False
     (gate,) = (node for node in graph(policy="expert") if node.name == "gate")
     with tempfile.TemporaryDirectory() as folder:
         plans, log = Path(folder) / "plans.npz", Path(folder) / "log"
-        np.savez(plans, q=np.array([p.q for p in recorded_plans() if np.ptp(p.q, axis=0).max() > 0.15]))
-        with ending() as end, idle, live([gate], log, lambda: ReplayedArm(joint_hz)) as (arm, supervisor):
+        np.savez(
+            plans, q=np.array([p.q for p in recorded_plans() if np.ptp(p.q, axis=0).max() > 0.15])
+        )
+        with (
+            ending() as end,
+            idle,
+            live([gate], log, lambda: ReplayedArm(joint_hz)) as (arm, supervisor),
+        ):
             begun = True
             arm.need("gate", lambda: arm.status, 30.0, supervisor.poll_all)
             arm.arm(supervisor.poll_all)
             _kills(done, arm, supervisor.poll_all, plans, kills)
     if not begun:
         raise end.error
-    figures = _figures(done, arm) | {"trouble": end.trouble, "idle": idle.figures}  # a gap in idle is the machine's
+    # a gap in idle is the machine's
+    figures = _figures(done, arm) | {"trouble": end.trouble, "idle": idle.figures}
     if path:
         write_json(path, figures)
     print(to_json(figures))
@@ -121,21 +141,29 @@ def _figures(done: list[tuple[float, float]], arm: ReplayedArm) -> dict:
     """Of the kills that were ``done``: seconds to the ramp and to rest."""
     delays, rests = np.array(done).reshape(-1, 2).T
     figures = {
-        "kills": len(done), "violations": arm.verdict().total,
-        "within_60_ms": int(np.sum(delays <= SOON)), "within_120_ms": int(np.sum(delays <= AT_LAST)),
+        "kills": len(done),
+        "violations": arm.verdict().total,
+        "within_60_ms": int(np.sum(delays <= SOON)),
+        "within_120_ms": int(np.sum(delays <= AT_LAST)),
         "gate": {k: float(arm.last_status[k]) for k in GATE if k in arm.last_status},
         "stops": {k[6:]: int(v) for k, v in arm.last_status.items() if k.startswith("stops ")},
-    }  # fmt: skip
+    }
     if done:
         times = np.quantile(1e3 * delays, [0.5, 0.95, 1.0]).round(1).tolist()
-        figures |= {"ms": dict(zip(("p50", "p95", "worst"), times)), "rest_ms_worst": round(1e3 * rests.max())}
+        figures |= {
+            "ms": dict(zip(("p50", "p95", "worst"), times)),
+            "rest_ms_worst": round(1e3 * rests.max()),
+        }
     return figures
 
 
-def _kills(done: list[tuple[float, float]], arm: ReplayedArm, poll, plans: Path, kills: int) -> None:
+def _kills(
+    done: list[tuple[float, float]], arm: ReplayedArm, poll, plans: Path, kills: int
+) -> None:
     """Append seconds from each kill to the first command of the ramp, and to the first at rest.
 
-    By the stamps that the gate puts on its commands, so it does not matter how busy this process is.
+    By the stamps that the gate puts on its commands, so it does not matter how busy this process
+    is.
     """
     waiting = _spawn(plans)
     try:
@@ -151,11 +179,19 @@ def _kills(done: list[tuple[float, float]], arm: ReplayedArm, poll, plans: Path,
             process.wait()
             arm.need("rest", lambda: arm.speed() < 1e-6 and arm.commands[-1][4] > killed, 3.0, poll)  # noqa: B023
             newest = arm.commands[-400:]
-            after = [(at - killed, np.array(dq), np.array(ddq)) for _, dq, ddq, _, at, _ in newest if at > killed]
+            after = [
+                (at - killed, np.array(dq), np.array(ddq))
+                for _, dq, ddq, _, at, _ in newest
+                if at > killed
+            ]
             delay = next(at for at, dq, ddq in after if _slows(dq, ddq))
             done.append((delay, next(at for at, dq, _ in after if np.abs(dq).max() < 1e-6)))
             if delay > SOON:
-                print(f"kill {k + 1}: {1e3 * delay:.0f} ms, {arm.status.get('message')}", file=sys.stderr, flush=True)
+                print(
+                    f"kill {k + 1}: {1e3 * delay:.0f} ms, {arm.status.get('message')}",
+                    file=sys.stderr,
+                    flush=True,
+                )
             arm.wait("the end of it", lambda: False, 0.3, poll)
     finally:
         waiting.kill()
@@ -171,8 +207,11 @@ def _slows(dq: np.ndarray, ddq: np.ndarray) -> bool:
 def _spawn(plans: Path) -> subprocess.Popen:
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.live.kill", str(plans)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     return process
 
 

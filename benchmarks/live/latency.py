@@ -1,4 +1,6 @@
-"""``gwm bench e2e``: where the time from a frame to the first command made from it goes, over the live graph."""
+"""``gwm bench e2e``: where the time from a frame to the first command made from it goes, over the
+live graph.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ PARTS = {
 
 
 def bench_e2e(args, policy: str) -> int:
-    """Run the demo's episodes with imagination and without, in turns; print both tables of stages."""
+    """Run the demo's episodes with imagination and without, in turns; print both tables of
+    stages.
+    """
     runs: dict[bool, list[dict]] = {True: [], False: []}
     for imagination in (True, False) * args.rounds:
         wish = copy(args)
@@ -50,7 +54,9 @@ def bench_e2e(args, policy: str) -> int:
             "plans": sum(f["latency_ms"]["plans"] for f in done),
             "successes": sum(f["successes"] for f in done),
             "ended": sum(f["episodes"] for f in done),
-            "futures_per_s": statistics.median(f["imagination"]["per_s"] for f in done) if done else 0.0,
+            "futures_per_s": (
+                statistics.median(f["imagination"]["per_s"] for f in done) if done else 0.0
+            ),
             "rows": [{"stage": name, **values} for name, values in table.items()],
         }
     if args.json:
@@ -61,7 +67,9 @@ def bench_e2e(args, policy: str) -> int:
 
 def _table(figures: list[dict]) -> dict[str, dict[str, float]]:
     """Stage -> p50 and p99 [ms], medians over the runs that have it."""
-    found = {name: [f["stages_ms"][name] for f in figures if name in f["stages_ms"]] for name in PARTS}
+    found = {
+        name: [f["stages_ms"][name] for f in figures if name in f["stages_ms"]] for name in PARTS
+    }
     return {
         name: {q: statistics.median(stage[q] for stage in stages) for q in ("p50", "p99")}
         for name, stages in found.items()
@@ -73,11 +81,16 @@ def _show(result: dict) -> None:
     for state in ("off", "on"):
         r = result[state]
         print(
-            f"\nimagination {state}: {r['plans']} plans, {r['successes']} of {r['ended']} episodes succeeded, "
-            f"{r['futures_per_s']:.1f} futures/s"
+            f"\nimagination {state}: {r['plans']} plans, {r['successes']} of {r['ended']} episodes"
+            f" succeeded, {r['futures_per_s']:.1f} futures/s"
         )
         for row in r["rows"]:
             note = PARTS[row["stage"]]
-            print(f"  {row['stage']:16} p50 {row['p50']:6.1f} ms   p99 {row['p99']:6.1f} ms   {note}".rstrip())
+            print(
+                f"  {row['stage']:16} p50 {row['p50']:6.1f} ms   p99 {row['p99']:6.1f} ms   {note}".rstrip()
+            )
     if raised := result.get("imagination_raises"):
-        print(f"\nimagination raises p50 by {100 * raised['p50']:+.0f} %, p99 by {100 * raised['p99']:+.0f} %")
+        print(
+            f"\nimagination raises p50 by {100 * raised['p50']:+.0f} %, p99 by"
+            f" {100 * raised['p99']:+.0f} %"
+        )

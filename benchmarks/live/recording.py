@@ -1,6 +1,8 @@
-"""``gwm bench recording``: cameras at a given size and rate beside the running graph; what of it is in the episode.
+"""``gwm bench recording``: cameras at a given size and rate beside the running graph; what of it is
+in the episode.
 
-The simulated cameras rest. In their place a process of its own replays simulated frames, drawn and disturbed before.
+The simulated cameras rest. In their place a process of its own replays simulated frames, drawn and
+disturbed before.
 """
 
 from __future__ import annotations
@@ -38,10 +40,16 @@ class SyntheticCamera(Node):
         self._frames, self.sent = self._draw(), 0
         self._K = self._rig.K
         self._out = {
-            name: [self.create_publisher(kind, topic(topics.prefix_of(name)), SENSOR)
-                   for kind, topic in ((Image, topics.color), (Image, topics.depth), (CameraInfo, topics.info))]
+            name: [
+                self.create_publisher(kind, topic(topics.prefix_of(name)), SENSOR)
+                for kind, topic in (
+                    (Image, topics.color),
+                    (Image, topics.depth),
+                    (CameraInfo, topics.info),
+                )
+            ]
             for name in self._rig.T_base_camera
-        }  # fmt: skip
+        }
         print("ready", flush=True)
         sys.stdin.readline()
         self.create_timer(1 / hz, self._send, clock=STEADY)
@@ -60,7 +68,9 @@ class SyntheticCamera(Node):
             color, depth, info = self._out[item.camera]
             color.publish(messages.image(stamp, item.camera, item.color))
             depth.publish(messages.image(stamp, item.camera, item.depth_mm))
-            info.publish(messages.camera_info(stamp, item.camera, self._K, self._width, self._height))
+            info.publish(
+                messages.camera_info(stamp, item.camera, self._K, self._width, self._height)
+            )
         self.sent += 1
 
     def close(self) -> None:
@@ -69,7 +79,9 @@ class SyntheticCamera(Node):
 
 
 def bench_recording(width: int, height: int, hz: int, seconds: int, file: str | None) -> int:
-    """Record so long; a line for each topic: sent, lost, dropped by the recorder, in the episode."""
+    """Record so long; a line for each topic: sent, lost, dropped by the recorder, in the
+    episode.
+    """
     out = Path(tempfile.mkdtemp(prefix="gwm_recording_"))
     nodes = graph(policy="expert", publish_objects=True, record=str(out), console=0)
     rows: dict[str, dict[str, int]] = {}
@@ -79,24 +91,43 @@ def bench_recording(width: int, height: int, hz: int, seconds: int, file: str | 
             _record(rows, operator, supervisor.poll_all, (width, height, hz), seconds, out)
     finally:
         shutil.rmtree(out)
-    result = {"width": width, "height": height, "hz": hz, "seconds": seconds, "topics": rows, "trouble": end.trouble}
+    result = {
+        "width": width,
+        "height": height,
+        "hz": hz,
+        "seconds": seconds,
+        "topics": rows,
+        "trouble": end.trouble,
+    }
     if file:
         write_json(file, result)
     print(
-        f"2 x {width}x{height} at {hz} Hz for {seconds:.0f} s: sent, lost on the way, dropped by the recorder, recorded"
+        f"2 x {width}x{height} at {hz} Hz for {seconds:.0f} s: sent, lost on the way, dropped by"
+        " the recorder, recorded"
     )
     for topic, row in rows.items():
-        print(f"  {topic:48} {row['sent']:6} {row['lost']:6} {row['dropped']:6} {row['recorded']:6}")
+        print(
+            f"  {topic:48} {row['sent']:6} {row['lost']:6} {row['dropped']:6} {row['recorded']:6}"
+        )
     if end.trouble:
         print(f"it failed: {end.trouble}")
     return end.code
 
 
-def _record(rows: dict, operator: OperatorClient, poll, shape: tuple[int, int, int], seconds: float, out: Path) -> None:
+def _record(
+    rows: dict,
+    operator: OperatorClient,
+    poll,
+    shape: tuple[int, int, int],
+    seconds: float,
+    out: Path,
+) -> None:
     """Fill ``rows``, by topic."""
     operator.film(False)
     command = [sys.executable, "-m", __spec__.name, *map(str, shape)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as source:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as source:
         try:
             if source.stdout.readline().strip() != "ready":
                 raise RequestFailed("the source of frames did not start")
@@ -119,10 +150,20 @@ def _record(rows: dict, operator: OperatorClient, poll, shape: tuple[int, int, i
         prefix = topics.prefix_of(camera)
         topic = topics.color(prefix) if kind == "color" else topics.depth(prefix)
         dropped, recorded = int(said.get(f"dropped {topic}", 0)), len(stream)
-        rows[topic] = {"sent": sent, "lost": sent - dropped - recorded, "dropped": dropped, "recorded": recorded}
+        rows[topic] = {
+            "sent": sent,
+            "lost": sent - dropped - recorded,
+            "dropped": dropped,
+            "recorded": recorded,
+        }
     lost, dropped = (int(said.get(f"{what} {topics.COMMAND}", 0)) for what in ("lost", "dropped"))
     recorded = len(episode.commands)
-    rows[topics.COMMAND] = {"sent": recorded + lost + dropped, "lost": lost, "dropped": dropped, "recorded": recorded}
+    rows[topics.COMMAND] = {
+        "sent": recorded + lost + dropped,
+        "lost": lost,
+        "dropped": dropped,
+        "recorded": recorded,
+    }
 
 
 if __name__ == "__main__":

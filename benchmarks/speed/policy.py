@@ -1,4 +1,6 @@
-"""``gwm bench policy`` and ``gwm bench bundle``: whether what runs is what was trained, and how fast it is."""
+"""``gwm bench policy`` and ``gwm bench bundle``: whether what runs is what was trained, and how
+fast it is.
+"""
 
 from __future__ import annotations
 
@@ -37,13 +39,23 @@ STARTS = 3
 
 
 def bench_policy(
-    folder: Path, count: int, threads: int, seed: int, data: Path | None, renderer: str, path: str | None
+    folder: Path,
+    count: int,
+    threads: int,
+    seed: int,
+    data: Path | None,
+    renderer: str,
+    path: str | None,
 ) -> int:
-    """Time every runtime on the same observations, interleaved, and compare the rows; print a table."""
+    """Time every runtime on the same observations, interleaved, and compare the rows; print a
+    table.
+    """
     bundle = open_bundle(folder)
     actors, default = _actors(folder, threads), choose("auto", "auto")
     reference = actors["torch", "fp32"]
-    moments = recorded(reference, count, data) if data else simulated(reference, count, seed, renderer)
+    moments = (
+        recorded(reference, count, data) if data else simulated(reference, count, seed, renderer)
+    )
     runs: dict[tuple, Callable] = {"eager": _eager(folder, threads)}
     runs |= {key: actor.rows for key, actor in actors.items()}
     for run in runs.values():
@@ -62,14 +74,27 @@ def bench_policy(
     for backend, precision in actors:
         key = backend, precision
         far = asdict(drift(np.stack(made[key]), known, spread))
-        rows.append({
-            "backend": backend, "precision": precision, "default": key == default,
-            "ms_median": statistics.median(times[key]), "ms_p99": float(np.quantile(times[key], 0.99)),
-            "ratio_to_eager": eager / statistics.median(times[key]), "max_abs_err": far["normalized"],
-            "max_mm": far["mm"], "max_degrees": far["degrees"],
-        })  # fmt: skip
-    figures = {"policy": str(folder), "moments": len(moments), "threads": threads, "eager_ms_median": eager,
-               "start_s": _starts(folder), "rows": rows}  # fmt: skip
+        rows.append(
+            {
+                "backend": backend,
+                "precision": precision,
+                "default": key == default,
+                "ms_median": statistics.median(times[key]),
+                "ms_p99": float(np.quantile(times[key], 0.99)),
+                "ratio_to_eager": eager / statistics.median(times[key]),
+                "max_abs_err": far["normalized"],
+                "max_mm": far["mm"],
+                "max_degrees": far["degrees"],
+            }
+        )
+    figures = {
+        "policy": str(folder),
+        "moments": len(moments),
+        "threads": threads,
+        "eager_ms_median": eager,
+        "start_s": _starts(folder),
+        "rows": rows,
+    }
     if path:
         write_json(path, figures)
     _table(figures)
@@ -77,14 +102,18 @@ def bench_policy(
 
 
 def _actors(folder: Path, threads: int) -> dict[tuple[str, str], PolicyRunner]:
-    """One for each runtime and precision that works here. Their drift is what is measured, so it is not refused."""
+    """One for each runtime and precision that works here. Their drift is what is measured, so it is
+    not refused.
+    """
     actors = {}
     for backend, precisions in PRECISIONS.items():
         if reason := why_not(backend):
             print(f"{backend}: {reason}", file=sys.stderr)
             continue
         for precision in precisions:
-            actors[backend, precision] = PolicyRunner(folder, threads, backend, precision, trusted=True)
+            actors[backend, precision] = PolicyRunner(
+                folder, threads, backend, precision, trusted=True
+            )
     return actors
 
 
@@ -115,21 +144,32 @@ def _eager(folder: Path, threads: int) -> Callable[..., np.ndarray]:
 
 
 def _starts(folder: Path) -> float:
-    """Seconds, median of some, from a fresh interpreter to the first rows, everything compiled before."""
+    """Seconds, median of some, from a fresh interpreter to the first rows, everything compiled
+    before.
+    """
     words = [sys.executable, "-c", START, str(folder)]
-    done = [subprocess.run(words, capture_output=True, text=True, check=True).stdout for _ in range(STARTS)]
+    done = [
+        subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        for _ in range(STARTS)
+    ]
     return statistics.median(map(float, done))
 
 
 def _table(figures: dict) -> None:
     eager, start = figures["eager_ms_median"], figures["start_s"]
-    print(f"{figures['moments']} observations, {figures['threads']} thread(s), torch eager {eager:.2f} ms; "
-          f"{start:.1f} s from a fresh interpreter to the first rows")  # fmt: skip
-    print(f"{'runtime':14}{'precision':11}{'ms':>8}{'p99':>8}{'x eager':>9}{'max err':>10}{'mm':>8}{'deg':>8}")
+    print(
+        f"{figures['moments']} observations, {figures['threads']} thread(s), torch eager"
+        f" {eager:.2f} ms; {start:.1f} s from a fresh interpreter to the first rows"
+    )
+    print(
+        f"{'runtime':14}{'precision':11}{'ms':>8}{'p99':>8}{'x eager':>9}{'max err':>10}{'mm':>8}{'deg':>8}"
+    )
     for r in figures["rows"]:
-        print(f"{r['backend']:14}{r['precision']:11}{r['ms_median']:>8.2f}{r['ms_p99']:>8.2f}"
-              f"{r['ratio_to_eager']:>9.2f}{r['max_abs_err']:>10.1e}{r['max_mm']:>8.3f}{r['max_degrees']:>8.3f}"
-              f"{'  default' * r['default']}")  # fmt: skip
+        print(
+            f"{r['backend']:14}{r['precision']:11}{r['ms_median']:>8.2f}{r['ms_p99']:>8.2f}"
+            f"{r['ratio_to_eager']:>9.2f}{r['max_abs_err']:>10.1e}{r['max_mm']:>8.3f}{r['max_degrees']:>8.3f}"
+            f"{'  default' * r['default']}"
+        )
 
 
 def bench_bundle(folder: Path, flips: int, cuts: int, seed: int, path: str | None) -> int:
@@ -144,6 +184,8 @@ def bench_bundle(folder: Path, flips: int, cuts: int, seed: int, path: str | Non
     if path:
         write_json(path, figures)
     taken = ", ".join(report["taken"]) or "none"
-    print(f"refused: {report['flips_refused']} of {flips} flipped bits, {report['cuts_refused']} of {cuts} cuts, over "
-          f"{report['files']} files; taken: {taken}")  # fmt: skip
+    print(
+        f"refused: {report['flips_refused']} of {flips} flipped bits, {report['cuts_refused']} of"
+        f" {cuts} cuts, over {report['files']} files; taken: {taken}"
+    )
     return int(bool(report["taken"]))

@@ -1,4 +1,6 @@
-"""``gwm bench``: how fast, measured against a named reference in the same run. Medians of interleaved runs."""
+"""``gwm bench``: how fast, measured against a named reference in the same run. Medians of
+interleaved runs.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +25,13 @@ from gwm_core.types import Frame
 
 SIZES = ((320, 240, 5_000), (320, 240, 20_000), (640, 480, 20_000), (640, 480, 100_000))
 REFERENCE_EVERY = 5  # rounds: the slow reference is timed less often
-HEADER = (
-    f"{'pass':18}{'backend':11}{'image':>9}{'Gaussians':>11}{'ms':>10}{'x reference':>13}{'mean err':>10}{'99.9 %':>10}"
-)
+HEADER = f"{'pass':18}{'backend':11}{'image':>9}{'Gaussians':>11}{'ms':>10}{'x reference':>13}{'mean err':>10}{'99.9 %':>10}"
 
 
 def bench_render(path: str | None, repeats: int) -> int:
-    """Time every backend that works here, forward and forward + backward; print a table and write ``rows``."""
+    """Time every backend that works here, forward and forward + backward; print a table and write
+    ``rows``.
+    """
     rows = []
     for width, height, count in SIZES:
         print(f"{width}x{height}, {count} Gaussians ...", file=sys.stderr, flush=True)
@@ -40,13 +42,17 @@ def bench_render(path: str | None, repeats: int) -> int:
         write_json(path, {"rows": rows, "threads": torch.get_num_threads()})
     print(HEADER)
     for r in rows:
-        print(f"{r['pass']:18}{r['backend']:11}{r['width']:>5}x{r['height']}{r['gaussians']:>11}{r['ms_median']:>10.2f}"
-              f"{r['ratio_to_reference']:>13.1f}{r['mean_err']:>10.1e}{r['p999_err']:>10.1e}")  # fmt: skip
+        print(
+            f"{r['pass']:18}{r['backend']:11}{r['width']:>5}x{r['height']}{r['gaussians']:>11}{r['ms_median']:>10.2f}"
+            f"{r['ratio_to_reference']:>13.1f}{r['mean_err']:>10.1e}{r['p999_err']:>10.1e}"
+        )
     return 0
 
 
 def bench_lift(path: str | None, repeats: int) -> int:
-    """Time the lift of two simulated 424x240 cameras: as the policy does it, and with every step switched on."""
+    """Time the lift of two simulated 424x240 cameras: as the policy does it, and with every step
+    switched on.
+    """
     from gwm_core.sim.cameras import choose_renderer
     from gwm_core.sim.rollout import SimEnvironment
     from gwm_core.sim.tasks import sample_layout
@@ -55,7 +61,11 @@ def bench_lift(path: str | None, repeats: int) -> int:
     world.sim.reset(sample_layout("pick_place", 0, "hard"))
     frames, q = world.frames(), world.sim.q
     everything = LiftConfig(arm_margin=0.01, free_space=0.05, voxel=0.004)
-    runs = {"policy": LiftConfig(), "everything": everything, "importance": replace(everything, sampling="importance")}
+    runs = {
+        "policy": LiftConfig(),
+        "everything": everything,
+        "importance": replace(everything, sampling="importance"),
+    }
     rows = []
     for name, config in runs.items():
         lift(frames, config, q)
@@ -65,19 +75,29 @@ def bench_lift(path: str | None, repeats: int) -> int:
             lift(frames, config, q)
             times.append(1e3 * (time.perf_counter() - begun))
         p99 = float(np.quantile(times, 0.99))
-        rows.append({"lift": name, "gaussians": config.count, "ms_median": statistics.median(times), "ms_p99": p99})
+        rows.append(
+            {
+                "lift": name,
+                "gaussians": config.count,
+                "ms_median": statistics.median(times),
+                "ms_p99": p99,
+            }
+        )
         print(f"{name:12} {rows[-1]['ms_median']:.2f} ms median, {p99:.2f} ms p99")
     if path:
         write_json(path, {"rows": rows})
     return 0
 
 
-UNSEEN = {"close": (0.75, -0.2, 0.35), "between": (0.85, -0.35, 0.5), "as far": (1.25, -0.55, 0.75)}  # eyes [m]
+# eyes [m]
+UNSEEN = {"close": (0.75, -0.2, 0.35), "between": (0.85, -0.35, 0.5), "as far": (1.25, -0.55, 0.75)}
 TARGET = (0.5, 0.0, 0.03)  # [m] what they look at
 
 
 def bench_scene(path: str | None, seeds: range) -> int:
-    """A third simulated camera against the scene of the other two, and against their points. PSNR [dB], means."""
+    """A third simulated camera against the scene of the other two, and against their points. PSNR
+    [dB], means.
+    """
     from gwm_core.sim.cameras import choose_renderer
     from gwm_core.sim.rollout import SimEnvironment
     from gwm_core.sim.tasks import sample_layout
@@ -98,9 +118,11 @@ def bench_scene(path: str | None, seeds: range) -> int:
             "gain": row["psnr_baseline_mask"] - row["baseline_psnr"],
         }
         rows.append(row)
-        print(f"{name:8} covers {row['coverage']:.0%} against {row['baseline_coverage']:.0%}; where points are "
-              f"{row['psnr_baseline_mask']:.2f} dB against {row['baseline_psnr']:.2f}, where either is "
-              f"{row['psnr_either']:.2f} against {row['baseline_psnr_either']:.2f}")  # fmt: skip
+        print(
+            f"{name:8} covers {row['coverage']:.0%} against {row['baseline_coverage']:.0%}; where"
+            f" points are {row['psnr_baseline_mask']:.2f} dB against {row['baseline_psnr']:.2f},"
+            f" where either is {row['psnr_either']:.2f} against {row['baseline_psnr_either']:.2f}"
+        )
     if path:
         write_json(path, {"rows": rows})
     return 0
@@ -115,12 +137,20 @@ def _compare(scene: dict, name: str, draw: Callable, repeats: int) -> list[dict]
     rows = []
     for backend in backends:
         error = (_forward(scene, backend).cpu() - truth).abs().flatten()
-        rows.append({
-            "pass": name, "backend": backend, "width": scene["width"], "height": scene["height"],
-            "gaussians": len(scene["means"]), "dtype": "float32", "ms_median": 1e3 * times[backend],
-            "ratio_to_reference": times["reference"] / times[backend], "mean_err": float(error.mean()),
-            "p999_err": float(error.kthvalue(int(0.999 * error.numel())).values),
-        })  # fmt: skip
+        rows.append(
+            {
+                "pass": name,
+                "backend": backend,
+                "width": scene["width"],
+                "height": scene["height"],
+                "gaussians": len(scene["means"]),
+                "dtype": "float32",
+                "ms_median": 1e3 * times[backend],
+                "ratio_to_reference": times["reference"] / times[backend],
+                "mean_err": float(error.mean()),
+                "p999_err": float(error.kthvalue(int(0.999 * error.numel())).values),
+            }
+        )
     return rows
 
 

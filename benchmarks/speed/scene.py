@@ -1,4 +1,6 @@
-"""A scene to measure renderers with: surfels of a wall, a table and eight balls, as an RGB-D camera would see them."""
+"""A scene to measure renderers with: surfels of a wall, a table and eight balls, as an RGB-D camera
+would see them.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,11 @@ import torch
 from torch import Tensor
 
 
-def surfel_scene(count: int, width: int, height: int, seed: int = 0, size: float = 1.0) -> dict[str, Tensor]:
-    """Arguments of ``rasterize`` (float32, one camera): ``count`` surfels seen from beside where they were made.
+def surfel_scene(
+    count: int, width: int, height: int, seed: int = 0, size: float = 1.0
+) -> dict[str, Tensor]:
+    """Arguments of ``rasterize`` (float32, one camera): ``count`` surfels seen from beside where
+    they were made.
 
     Args:
         size: 1 for surfels that just cover the image, more for larger ones.
@@ -20,7 +25,9 @@ def surfel_scene(count: int, width: int, height: int, seed: int = 0, size: float
     depth, normals = _nearest_surface(rays, rng)
     means = rays * depth[:, None] + rng.normal(0, 0.002, (count, 3))
     footprint = 0.6 * size * np.sqrt(1.21 * width * height / count) * depth / focal
-    scales = footprint[:, None] * np.concatenate([rng.uniform(0.7, 1.4, (count, 2)), np.full((count, 1), 0.15)], axis=1)
+    scales = footprint[:, None] * np.concatenate(
+        [rng.uniform(0.7, 1.4, (count, 2)), np.full((count, 1), 0.15)], axis=1
+    )
     # the shortest turn from z to the normal; the camera's side of a surface never looks along +z
     quats = np.stack([1 + normals[:, 2], -normals[:, 1], normals[:, 0], np.zeros(count)], axis=1)
     quats[normals[:, 2] < -0.999] = [0, 1, 0, 0]
@@ -28,14 +35,23 @@ def surfel_scene(count: int, width: int, height: int, seed: int = 0, size: float
     c, s = np.cos(0.08), np.sin(0.08)
     view[:3] = [[c, 0, s, -0.1], [0, 1, 0, 0.02], [-s, 0, c, 0.15]]
     K = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
-    arrays = {"means": means, "quats": quats, "scales": scales, "opacities": rng.uniform(0.6, 0.99, count),
-              "colors": rng.uniform(0, 1, (count, 3)), "viewmats": view[None], "Ks": K[None]}  # fmt: skip
+    arrays = {
+        "means": means,
+        "quats": quats,
+        "scales": scales,
+        "opacities": rng.uniform(0.6, 0.99, count),
+        "colors": rng.uniform(0, 1, (count, 3)),
+        "viewmats": view[None],
+        "Ks": K[None],
+    }
     tensors = {name: torch.from_numpy(array).float() for name, array in arrays.items()}
     return tensors | {"width": width, "height": height}
 
 
 def _nearest_surface(rays: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Depth (N,) and normal (N, 3) of what each ray meets first: balls, the plane y = 0.35, the wall z = 2.5."""
+    """Depth (N,) and normal (N, 3) of what each ray meets first: balls, the plane y = 0.35, the
+    wall z = 2.5.
+    """
     depth, normals = np.full(len(rays), 2.5), np.tile([0.0, 0.0, -1.0], (len(rays), 1))
     with np.errstate(divide="ignore"):
         table = np.where(rays[:, 1] > 0, 0.35 / rays[:, 1], np.inf)

@@ -1,8 +1,9 @@
 """The ChArUco board: print it, find it in an image, and say where it is.
 
-OpenCV's board frame starts at the outer corner of the first square, x along the columns, y down the rows and z *into*
-the board, away from the viewer. OpenCV counts pixels from their centres, we from their edges (a centre is at + 0.5):
-``detect`` and ``draw_axes`` are the only places where that is converted, so K is everywhere the K of a ``Frame``.
+OpenCV's board frame starts at the outer corner of the first square, x along the columns, y down the
+rows and z *into* the board, away from the viewer. OpenCV counts pixels from their centres, we from
+their edges (a centre is at + 0.5): ``detect`` and ``draw_axes`` are the only places where that is
+converted, so K is everywhere the K of a ``Frame``.
 """
 
 from __future__ import annotations
@@ -48,35 +49,54 @@ class Board:
 
     @staticmethod
     def parse(text: str) -> Board:
-        """A board from COLUMNSxROWS:SQUARE:MARKER:DICTIONARY [m]. Raises InputError with what is wrong."""
+        """A board from COLUMNSxROWS:SQUARE:MARKER:DICTIONARY [m]. Raises InputError with what is
+        wrong.
+        """
         try:
             size, square, marker, dictionary = text.split(":")
             columns, rows = (int(n) for n in size.lower().split("x"))
             board = Board(columns, rows, float(square), float(marker), dictionary)
         except ValueError:
-            raise InputError(f"board '{text}' is not COLUMNSxROWS:SQUARE:MARKER:DICTIONARY, as {EXAMPLE}") from None
+            raise InputError(
+                f"board '{text}' is not COLUMNSxROWS:SQUARE:MARKER:DICTIONARY, as {EXAMPLE}"
+            ) from None
         if board.square > 1.0 and board.square > board.marker > 1.0:
-            metres = f"{columns}x{rows}:{board.square / 1000:g}:{board.marker / 1000:g}:{dictionary}"
+            metres = (
+                f"{columns}x{rows}:{board.square / 1000:g}:{board.marker / 1000:g}:{dictionary}"
+            )
             raise InputError(f"board '{text}': sizes are in metres: {metres}?")
-        if not (3 <= columns <= 30 and 3 <= rows <= 30 and 0.005 <= board.marker < board.square <= 1.0):
-            raise InputError(f"board '{text}': 3-30 squares each way, 5 mm <= marker < square <= 1 m")
+        if not (
+            3 <= columns <= 30 and 3 <= rows <= 30 and 0.005 <= board.marker < board.square <= 1.0
+        ):
+            raise InputError(
+                f"board '{text}': 3-30 squares each way, 5 mm <= marker < square <= 1 m"
+            )
         number = getattr(cv2.aruco, dictionary, None) if dictionary.startswith("DICT_") else None
         if number is None:
             known = [name for name in dir(cv2.aruco) if name.startswith("DICT_")]
-            raise InputError(f"board '{text}': unknown dictionary {dictionary}, valid are {', '.join(sorted(known))}")
+            raise InputError(
+                f"board '{text}': unknown dictionary {dictionary}, valid are"
+                f" {', '.join(sorted(known))}"
+            )
         there = len(cv2.aruco.getPredefinedDictionary(number).bytesList)
         if columns * rows // 2 > there:
-            raise InputError(f"board '{text}' needs {columns * rows // 2} markers, {dictionary} has {there}")
+            raise InputError(
+                f"board '{text}' needs {columns * rows // 2} markers, {dictionary} has {there}"
+            )
         return board
 
     @cached_property
     def _opencv(self) -> cv2.aruco.CharucoBoard:
         dictionary = cv2.aruco.getPredefinedDictionary(getattr(cv2.aruco, self.dictionary))
-        return cv2.aruco.CharucoBoard((self.columns, self.rows), self.square, self.marker, dictionary)
+        return cv2.aruco.CharucoBoard(
+            (self.columns, self.rows), self.square, self.marker, dictionary
+        )
 
     @cached_property
     def _patterns(self) -> tuple[cv2.aruco.CharucoBoard, ...]:
-        """As OpenCV prints it from 4.6 on, and as before then and by calib.io: alike where the rows are odd."""
+        """As OpenCV prints it from 4.6 on, and as before then and by calib.io: alike where the rows
+        are odd.
+        """
         legacy = cv2.aruco.CharucoBoard(
             (self.columns, self.rows), self.square, self.marker, self._opencv.getDictionary()
         )
@@ -95,20 +115,29 @@ class Board:
 
     def draw(self, pixels_per_square: int) -> np.ndarray:
         """The board (H, W) uint8 without a margin."""
-        return self._opencv.generateImage((self.columns * pixels_per_square, self.rows * pixels_per_square))
+        return self._opencv.generateImage(
+            (self.columns * pixels_per_square, self.rows * pixels_per_square)
+        )
 
     def detect(self, image: np.ndarray) -> Corners | None:
-        """Corners in an image (H, W, 3) RGB, or None where fewer than ``FEWEST_CORNERS`` are seen."""
+        """Corners in an image (H, W, 3) RGB, or None where fewer than ``FEWEST_CORNERS`` are
+        seen.
+        """
         gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         for pattern in self._patterns:
             corners, ids, _, _ = cv2.aruco.CharucoDetector(pattern).detectBoard(gray)
             if ids is not None and len(ids) >= FEWEST_CORNERS:
                 points, pixels = pattern.matchImagePoints(corners, ids)
-                return Corners(points.reshape(-1, 3).astype(float), pixels.reshape(-1, 2).astype(float) + HALF_PIXEL)
+                return Corners(
+                    points.reshape(-1, 3).astype(float),
+                    pixels.reshape(-1, 2).astype(float) + HALF_PIXEL,
+                )
         return None
 
     def markers(self, image: np.ndarray) -> tuple[list[int], float]:
-        """Ids of the dictionary's markers in an image (H, W, 3) RGB, and the middle length of a side [pixels]."""
+        """Ids of the dictionary's markers in an image (H, W, 3) RGB, and the middle length of a
+        side [pixels].
+        """
         detector = cv2.aruco.ArucoDetector(self._opencv.getDictionary())
         corners, ids, _ = detector.detectMarkers(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
         if ids is None:
@@ -121,29 +150,46 @@ class Board:
         best = int(np.argmax([len(ids) for ids, _ in found]))
         ids, side = found[best]
         if len(ids) < 2:
-            return (f"no marker of {self.dictionary} is found: another dictionary (--board), or markers too small in "
-                    "the image, blurred or in glare")  # fmt: skip
+            return (
+                f"no marker of {self.dictionary} is found: another dictionary (--board), or markers"
+                " too small in the image, blurred or in glare"
+            )
         if side < LEAST_SIDE:
-            return (f"its markers are {side:.0f} pixels wide in the image, {LEAST_SIDE} are wanted: bring it nearer, "
-                    "or take larger images")  # fmt: skip
+            return (
+                f"its markers are {side:.0f} pixels wide in the image, {LEAST_SIDE} are wanted:"
+                " bring it nearer, or take larger images"
+            )
         count = 1 + max(max(ids, default=0) for ids, _ in found)
         for columns, rows in _sizes(count):
             other = replace(self, columns=columns, rows=rows)
-            if (columns, rows) != (self.columns, self.rows) and other.detect(images[best]) is not None:
-                return f"{count} markers are found, as on a board of {columns}x{rows}: --board {other}"
+            if (columns, rows) != (self.columns, self.rows) and other.detect(
+                images[best]
+            ) is not None:
+                return (
+                    f"{count} markers are found, as on a board of {columns}x{rows}: --board {other}"
+                )
         wanted = self.columns * self.rows // 2
-        return (f"markers 0 to {count - 1} are found, this board has 0 to {wanted - 1}: give its real numbers with "
-                "--board, or bring the whole of it into view")  # fmt: skip
+        return (
+            f"markers 0 to {count - 1} are found, this board has 0 to {wanted - 1}: give its real"
+            " numbers with --board, or bring the whole of it into view"
+        )
 
 
 def _sizes(markers: int) -> list[tuple[int, int]]:
     """Columns and rows of the boards with so many markers."""
     squares = (2 * markers, 2 * markers + 1)
-    return [(n, total // n) for total in squares for n in range(3, 31) if total % n == 0 and 3 <= total // n <= 30]
+    return [
+        (n, total // n)
+        for total in squares
+        for n in range(3, 31)
+        if total % n == 0 and 3 <= total // n <= 30
+    ]
 
 
 def board_pose(corners: Corners, K: np.ndarray) -> np.ndarray:
-    """T_camera_board (4, 4) that explains the corners best: the better of the two poses of a plane, then refined."""
+    """T_camera_board (4, 4) that explains the corners best: the better of the two poses of a plane,
+    then refined.
+    """
     points, pixels = corners
     _, turns, shifts, _ = cv2.solvePnPGeneric(points, pixels, K, None, flags=cv2.SOLVEPNP_IPPE)
     turn, shift = cv2.solvePnPRefineLM(points, pixels, K, None, turns[0], shifts[0])
@@ -153,23 +199,38 @@ def board_pose(corners: Corners, K: np.ndarray) -> np.ndarray:
 
 
 def project(points: np.ndarray, T_camera_board: np.ndarray, K: np.ndarray) -> np.ndarray:
-    """Pixels (M, 2), centres at + 0.5, of points (M, 3) [m]; the pose is (4, 4) or one for each point (M, 4, 4)."""
+    """Pixels (M, 2), centres at + 0.5, of points (M, 3) [m]; the pose is (4, 4) or one for each
+    point (M, 4, 4).
+    """
     seen = (T_camera_board[..., :3, :3] @ points[..., None])[..., 0] + T_camera_board[..., :3, 3]
     return seen[:, :2] / seen[:, 2:] * K[[0, 1], [0, 1]] + K[:2, 2]
 
 
-def draw_axes(image: np.ndarray, corners: Corners, T_camera_board: np.ndarray, K: np.ndarray) -> np.ndarray:
-    """A copy of the image (H, W, 3) with found corners (circles), expected corners (crosses) and the board's axes."""
+def draw_axes(
+    image: np.ndarray, corners: Corners, T_camera_board: np.ndarray, K: np.ndarray
+) -> np.ndarray:
+    """A copy of the image (H, W, 3) with found corners (circles), expected corners (crosses) and
+    the board's axes.
+    """
     image, sixteenth = np.ascontiguousarray(image).copy(), 4
 
     def fixed(pixels):  # OpenCV draws at sixteenths of a pixel
-        return [tuple(p) for p in np.rint((pixels - HALF_PIXEL) * 2**sixteenth).astype(int).tolist()]
+        return [
+            tuple(p) for p in np.rint((pixels - HALF_PIXEL) * 2**sixteenth).astype(int).tolist()
+        ]
 
     size = image.shape[1] / 424
-    for found, wanted in zip(fixed(corners.pixels), fixed(project(corners.points, T_camera_board, K))):
-        cv2.circle(image, found, round(4 * size * 2**sixteenth), (0, 220, 0), 1, cv2.LINE_AA, sixteenth)
+    for found, wanted in zip(
+        fixed(corners.pixels), fixed(project(corners.points, T_camera_board, K))
+    ):
+        cv2.circle(
+            image, found, round(4 * size * 2**sixteenth), (0, 220, 0), 1, cv2.LINE_AA, sixteenth
+        )
         for step in ((1, 0), (0, 1)):
-            ends = [tuple(int(w + s * k * 3 * size * 2**sixteenth) for w, s in zip(wanted, step)) for k in (-1, 1)]
+            ends = [
+                tuple(int(w + s * k * 3 * size * 2**sixteenth) for w, s in zip(wanted, step))
+                for k in (-1, 1)
+            ]
             cv2.line(image, *ends, (255, 40, 40), 1, cv2.LINE_AA, sixteenth)
     ends = fixed(project(np.vstack([np.zeros(3), 0.08 * np.eye(3)]), T_camera_board, K))
     for end, color in zip(ends[1:], ((255, 0, 0), (0, 200, 0), (40, 80, 255))):
@@ -178,19 +239,27 @@ def draw_axes(image: np.ndarray, corners: Corners, T_camera_board: np.ndarray, K
 
 
 def print_board(board: Board, path: Path) -> None:
-    """Write an A4 page (landscape) as PNG at true scale, its dots per inch inside. Raises InputError if it cannot."""
+    """Write an A4 page (landscape) as PNG at true scale, its dots per inch inside. Raises
+    InputError if it cannot.
+    """
     if Path(path).suffix.lower() != ".png":
         raise InputError(f"{path}: a board is printed as .png")
     if np.any(board.size > A4):
         width, height = 1000 * board.size
-        raise InputError(f"board {board} is {width:.0f} x {height:.0f} mm, larger than A4 (297 x 210 mm)")
+        raise InputError(
+            f"board {board} is {width:.0f} x {height:.0f} mm, larger than A4 (297 x 210 mm)"
+        )
     dots = DPI / 0.0254  # per metre
     page = np.full(np.rint(np.array(A4[::-1]) * dots).astype(int), 255, np.uint8)
     width, height = np.rint(board.size * dots).astype(int)
     top, left = (page.shape[0] - height) // 2, (page.shape[1] - width) // 2
-    page[top : top + height, left : left + width] = cv2.resize(board.draw(480), (width, height), 0, 0, cv2.INTER_AREA)
+    page[top : top + height, left : left + width] = cv2.resize(
+        board.draw(480), (width, height), 0, 0, cv2.INTER_AREA
+    )
     text = f"gwm {board}   print at 100 %, then measure: one square is {1000 * board.square:g} mm"
-    cv2.putText(page, text, (left, page.shape[0] - 14), cv2.FONT_HERSHEY_SIMPLEX, 0.9, 0, 2, cv2.LINE_AA)
+    cv2.putText(
+        page, text, (left, page.shape[0] - 14), cv2.FONT_HERSHEY_SIMPLEX, 0.9, 0, 2, cv2.LINE_AA
+    )
     try:
         Image.fromarray(page).save(path, dpi=(DPI, DPI))
     except OSError as error:

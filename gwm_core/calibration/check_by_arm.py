@@ -1,7 +1,8 @@
-"""Is a fixed camera where it is said to be? The arm's own surface, at the measured joints, against the depth image.
+"""Is a fixed camera where it is said to be? The arm's own surface, at the measured joints, against
+the depth image.
 
-Points of the depth image are fitted to the meshes (iterative closest point, point to plane: Chen and Medioni 1992). How
-far the camera must be moved for that is how wrong its place was.
+Points of the depth image are fitted to the meshes (iterative closest point, point to plane: Chen
+and Medioni 1992). How far the camera must be moved for that is how wrong its place was.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from gwm_core.geometry.camera import back_project
 from gwm_core.sim.cameras import cast_rays
 from gwm_core.sim.scene import build_arm
 
-GATES = np.geomspace(0.06, 0.01, 10)  # [m] readings further from the arm are something else; one per step of the fit
+# [m] readings further from the arm are something else; one per step of the fit
+GATES = np.geomspace(0.06, 0.01, 10)
 EDGE = 0.03  # share of the depth: a larger step between neighbours is an edge, where readings fly
 COLUMNS = 212  # rays per row that look for the arm's surface
 FEWEST_POINTS = 150
 MOST_READINGS = 40_000
 SIGMA = 0.003  # [m] errors beyond this count less
-CORRELATED = 5.0  # standard deviation of a reading over its median error, to allow for neighbours that err together
+# standard deviation of a reading over its median error, to allow for neighbours that err together
+CORRELATED = 5.0
 
 
 def check_body(view: CalibrationView, K: np.ndarray, claimed: np.ndarray) -> PoseCheck:
@@ -36,7 +39,10 @@ def check_body(view: CalibrationView, K: np.ndarray, claimed: np.ndarray) -> Pos
         InputError: there is no depth, or too little of the arm in view to judge.
     """
     if view.depth is None:
-        raise InputError(f"{view.name} has no depth image, which the check by the arm's own body needs: use a board")
+        raise InputError(
+            f"{view.name} has no depth image, which the check by the arm's own body needs: use a"
+            " board"
+        )
     model, T = _arm_model(), claimed
     data = mujoco.MjData(model)
     data.qpos[:] = [*view.q, view.width / 2, view.width / 2]
@@ -45,8 +51,10 @@ def check_body(view: CalibrationView, K: np.ndarray, claimed: np.ndarray) -> Pos
     for gate in GATES:
         points, normals = _surface(model, data, K, T, view.depth.shape)
         if len(points) < FEWEST_POINTS:
-            raise InputError(f"{view.name}: by its claimed place the camera hardly sees the arm ({len(points)} points)"
-                             ": bring the hand to the middle of the image, or use a board")  # fmt: skip
+            raise InputError(
+                f"{view.name}: by its claimed place the camera hardly sees the arm ({len(points)}"
+                " points): bring the hand to the middle of the image, or use a board"
+            )
         near, base, normal = _matches(readings @ T[:3, :3].T + T[:3, 3], points, normals, gate)
         if len(near) < FEWEST_POINTS:
             return PoseCheck(*difference(claimed, T), seen=0.0)
@@ -78,7 +86,9 @@ def _readings(depth: np.ndarray, K: np.ndarray) -> np.ndarray:
 def _surface(model, data, K: np.ndarray, T: np.ndarray, shape) -> tuple[np.ndarray, np.ndarray]:
     """Points and normals (M, 3) of the arm that a camera at ``T`` sees, base frame."""
     stride = max(1, shape[1] // COLUMNS)
-    rays = back_project(np.ones(shape, np.float32), K)[::stride, ::stride].reshape(-1, 3) @ T[:3, :3].T
+    rays = (
+        back_project(np.ones(shape, np.float32), K)[::stride, ::stride].reshape(-1, 3) @ T[:3, :3].T
+    )
     rays = rays / np.linalg.norm(rays, axis=1, keepdims=True)
     _, distance, normal = cast_rays(model, data, T[:3, 3], rays)
     hit = distance >= 0
@@ -86,14 +96,18 @@ def _surface(model, data, K: np.ndarray, T: np.ndarray, shape) -> tuple[np.ndarr
 
 
 def _matches(readings: np.ndarray, points: np.ndarray, normals: np.ndarray, gate: float):
-    """The readings within ``gate`` of the surface, and the point and normal of it nearest to each."""
+    """The readings within ``gate`` of the surface, and the point and normal of it nearest to
+    each.
+    """
     away, nearest = cKDTree(points).query(readings, distance_upper_bound=gate)
     found = np.isfinite(away)
     return readings[found], points[nearest[found]], normals[nearest[found]]
 
 
 def _step(near: np.ndarray, base: np.ndarray, normal: np.ndarray, gate: float, eye: np.ndarray):
-    """The small move (4, 4) that brings readings onto the surface, and how uncertain it is [mm], [degrees]."""
+    """The small move (4, 4) that brings readings onto the surface, and how uncertain it is [mm],
+    [degrees].
+    """
     error = np.sum((near - base) * normal, axis=1)
     jacobian = np.hstack([np.cross(near - eye, normal), normal])
     weight = 1 / (1 + (error / max(SIGMA, gate / 4)) ** 2)  # Cauchy
@@ -110,4 +124,8 @@ def _share_seen(depth: np.ndarray, K: np.ndarray, T: np.ndarray, points: np.ndar
     u, v = np.floor(local[:, :2] / local[:, 2:] * K[[0, 1], [0, 1]] + K[:2, 2]).astype(int).T
     inside = (u >= 0) & (u < depth.shape[1]) & (v >= 0) & (v < depth.shape[0])
     there = depth[v[inside], u[inside]]
-    return float(np.mean(np.abs(there - local[inside, 2])[there > 0] < 2 * GATES[-1])) if (there > 0).any() else 0.0
+    return (
+        float(np.mean(np.abs(there - local[inside, 2])[there > 0] < 2 * GATES[-1]))
+        if (there > 0).any()
+        else 0.0
+    )

@@ -9,16 +9,21 @@ from gwm_core.scene.lift import LiftConfig
 from gwm_core.site import Site
 from gwm_core.types import ArmState
 
-FARTHEST = 6.0  # [m] beyond which depth is of no use; Intel states a range of 0.6 to 6 m for the D455
-LEAST = 0.1  # of the crop's volume in view; the simulation's cameras have all of it, one on a hand at home 0.27
-WIDEST = intrinsics(1280, 800, 65.0), 1280, 800  # K, width, height [pixels]: 91 x 65 degrees, as wide as a D455
+# [m] beyond which depth is of no use; Intel states a range of 0.6 to 6 m for the D455
+FARTHEST = 6.0
+# of the crop's volume in view; the simulation's cameras have all of it, one on a hand at home 0.27
+LEAST = 0.1
+# K, width, height [pixels]: 91 x 65 degrees, as wide as a D455
+WIDEST = intrinsics(1280, 800, 65.0), 1280, 800
 _GRID = 12  # points along each edge
 # x forward, y left, z up of a camera's body frame -> its optical frame, REP 103
 _BODY_TO_OPTICAL = np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]])
 
 
 def coverage(T: np.ndarray, K: np.ndarray, width: int, height: int, low, high) -> float:
-    """Fraction [0-1] of a box, ``low`` to ``high`` (3,) [m], that a camera at T_base_camera (4, 4) has in view."""
+    """Fraction [0-1] of a box, ``low`` to ``high`` (3,) [m], that a camera at T_base_camera (4, 4)
+    has in view.
+    """
     axes = [np.linspace(a, b, _GRID) for a, b in zip(low, high)]
     points = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 3)
     x, y, z = ((points - T[:3, 3]) @ T[:3, :3]).T
@@ -30,9 +35,13 @@ def coverage(T: np.ndarray, K: np.ndarray, width: int, height: int, low, high) -
 
 
 def misses(
-    site: Site, camera: str, view: tuple[np.ndarray, int, int] = WIDEST, config: LiftConfig = LiftConfig()
+    site: Site,
+    camera: str,
+    view: tuple[np.ndarray, int, int] = WIDEST,
+    config: LiftConfig = LiftConfig(),
 ) -> str:
-    """Why a camera of a site sees next to nothing of what scenes are made from, or "". One on the hand is at home.
+    """Why a camera of a site sees next to nothing of what scenes are made from, or "". One on the
+    hand is at home.
 
     Args:
         view: K (3, 3), width and height [pixels]; the widest there is where they are not known.
@@ -43,15 +52,20 @@ def misses(
     if seen >= LEAST:
         return ""
     box = f"{list(config.low)} to {list(config.high)} m"
-    likely = [text for text, T in _guesses(T).items() if coverage(T, *view, config.low, config.high) > 0.3]
-    return f"misses the workspace: {seen:.0%} of {box} is in view" + (f"; is its pose {likely[0]}" if likely else "")
+    likely = [
+        text for text, T in _guesses(T).items() if coverage(T, *view, config.low, config.high) > 0.3
+    ]
+    return f"misses the workspace: {seen:.0%} of {box} is in view" + (
+        f"; is its pose {likely[0]}" if likely else ""
+    )
 
 
 def _guesses(T: np.ndarray) -> dict[str, np.ndarray]:
     """What may have been meant by a pose that cannot be right."""
     guesses = {
         "inverted?": np.linalg.inv(T),
-        "of the camera's body (x forward), not of its optical frame (z forward)?": T @ np.linalg.inv(_BODY_TO_OPTICAL),
+        "of the camera's body (x forward), not of its optical frame (z forward)?": T
+        @ np.linalg.inv(_BODY_TO_OPTICAL),
     }
     if np.linalg.norm(T[:3, 3]) > FARTHEST:
         guesses["in millimetres?"] = np.block([[T[:3, :3], T[:3, 3:] / 1000], [T[3:]]])

@@ -1,10 +1,12 @@
 """Views of a calibration on disk: a folder of PNG files and ``views.json``.
 
     {"K": [[fx, 0, cx], [0, fy, cy], [0, 0, 1]],
-     "views": [{"color": "00.png", "q": [q1, ..., q7], "width": 0.08, "depth": "00_depth.png"}, ...]}
+     "views": [{"color": "00.png", "q": [q1, ..., q7], "width": 0.08, "depth": "00_depth.png"},
+     ...]}
 
-``K`` in pixels as in a ``Frame`` (centres at + 0.5), ``q`` the joints [rad] while the image was taken. ``depth``
-(16 bit, millimetres, aligned to colour) and ``width`` (the gripper's opening [m]) may be left out.
+``K`` in pixels as in a ``Frame`` (centres at + 0.5), ``q`` the joints [rad] while the image was
+taken. ``depth`` (16 bit, millimetres, aligned to colour) and ``width`` (the gripper's opening [m])
+may be left out.
 """
 
 from __future__ import annotations
@@ -64,12 +66,23 @@ def read_views(folder: Path) -> tuple[np.ndarray, list[CalibrationView]]:
 def _view(folder: Path, entry: dict, K: np.ndarray) -> CalibrationView:
     q, width = np.array(entry["q"], float), float(entry.get("width", OPEN_WIDTH))
     if q.shape != (7,) or not np.isfinite(q).all() or not 0 <= width <= OPEN_WIDTH + 0.01:
-        raise ValueError(f"seven finite joints and a width of 0-{OPEN_WIDTH} m are wanted, got {entry['q']}, {width}")
+        raise ValueError(
+            f"seven finite joints and a width of 0-{OPEN_WIDTH} m are wanted, got {entry['q']},"
+            f" {width}"
+        )
     color = read_color(folder, entry["color"])
     depth = None
     if "depth" in entry:
         depth = read_image(folder, entry["depth"], np.uint16).astype(np.float32) * np.float32(1e-3)
-    Frame(entry["color"], 0, color, np.empty(color.shape[:2]) if depth is None else depth, K, np.eye(4))  # its checks
+    # its checks
+    Frame(
+        entry["color"],
+        0,
+        color,
+        np.empty(color.shape[:2]) if depth is None else depth,
+        K,
+        np.eye(4),
+    )
     return CalibrationView(entry["color"], color, q, depth, width)
 
 

@@ -1,1 +1,3 @@
-"""Targets, the follower of the reference, stops and teleoperation. Nothing in here imports torch."""
+"""Targets, the follower of the reference, stops and teleoperation. Nothing in here imports
+torch.
+"""

@@ -1,9 +1,11 @@
-"""The judge: re-checks what was sent as the arm would see it. Shares only the limit table with the gate.
+"""The judge: re-checks what was sent as the arm would see it. Shares only the limit table with the
+gate.
 
-Two views of the same stream, both always: the 100 Hz positions by central differences (what a CRISP controller is
-given), and the quintic through sent positions, velocities and accelerations at 1 kHz (what a trajectory controller
-makes of it; between two steps of the gate it is the gate's own constant-jerk reference). A stream resampled linearly
-keeps the positions and fails. ``check_states`` does the same for measured joint states.
+Two views of the same stream, both always: the 100 Hz positions by central differences (what a CRISP
+controller is given), and the quintic through sent positions, velocities and accelerations at 1 kHz
+(what a trajectory controller makes of it; between two steps of the gate it is the gate's own
+constant-jerk reference). A stream resampled linearly keeps the positions and fails.
+``check_states`` does the same for measured joint states.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ AT_ARM = 0.05  # [rad] from the arm, within which a reset may be whatever was se
 
 @dataclass
 class CheckResult:
-    """Number of samples that broke each limit, and the largest use of each limit (1 = at the limit)."""
+    """Number of samples that broke each limit, and the largest use of each limit (1 = at the
+    limit).
+    """
 
     samples: int = 0
     latches: int = 0
@@ -36,18 +40,31 @@ class CheckResult:
         return sum(self.violations.values())
 
     def check(self, name: str, use: np.ndarray) -> None:
-        """Record how much of a limit was used; above 1 (plus rounding), or not a number, is a violation."""
+        """Record how much of a limit was used; above 1 (plus rounding), or not a number, is a
+        violation.
+        """
         if use.size == 0:
             return
         bad = int(np.sum(~(use <= 1.0 + _SLACK)))
         self.violations[name] = self.violations.get(name, 0) + bad
-        self.use[name] = float(max(self.use.get(name, 0.0), np.nanmax(use))) if np.isfinite(use).any() else np.inf
+        self.use[name] = (
+            float(max(self.use.get(name, 0.0), np.nanmax(use)))
+            if np.isfinite(use).any()
+            else np.inf
+        )
 
 
 def columns(commands: list) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Positions, velocities, accelerations (S, 7) and latches (S,) of the gate's commands, as ``check_commands`` takes them."""
+    """Positions, velocities, accelerations (S, 7) and latches (S,) of the gate's commands, as
+    ``check_commands`` takes them.
+    """
     states = np.array([command.reference for command in commands], float).reshape(-1, 3, 7)
-    return states[:, 0], states[:, 1], states[:, 2], np.array([command.latched for command in commands], bool)
+    return (
+        states[:, 0],
+        states[:, 1],
+        states[:, 2],
+        np.array([command.latched for command in commands], bool),
+    )
 
 
 def check_commands(
@@ -67,19 +84,25 @@ def check_commands(
 
     Args:
         q, dq, ddq: (S, 7) [rad], [rad/s], [rad/s2] as sent.
-        latched: (S,) bool, True where the reference was set anew at rest; differences do not cross it.
-        stamps: (S,) [s] when each was sent. Where given, motion that goes on after a pause without a latch is a
-            violation; periods that are merely uneven are not.
-        measured: (S, 7) [rad] where the arm was when each was sent, NaN where nobody knows. A reset of the reference
-            must be near what was sent before, or near the arm; the first one near the arm.
+        latched: (S,) bool, True where the reference was set anew at rest; differences do not cross
+            it.
+        stamps: (S,) [s] when each was sent. Where given, motion that goes on after a pause without
+            a latch is a violation; periods that are merely uneven are not.
+        measured: (S, 7) [rad] where the arm was when each was sent, NaN where nobody knows. A reset
+            of the reference must be near what was sent before, or near the arm; the first one near
+            the arm.
         tcp_speed: limit of the profile in force [m/s].
-        workspace: the TCP may not leave it; where a segment starts outside (a person moved the arm), it is not asked.
+        workspace: the TCP may not leave it; where a segment starts outside (a person moved the
+            arm), it is not asked.
         arm: whose limits count.
     """
     if len(q) == 0:
         return CheckResult()
     verdict = CheckResult(samples=len(q), latches=int(np.sum(latched)))
-    verdict.check("latch at rest", np.where(np.abs(dq[latched]).max(1) + np.abs(ddq[latched]).max(1) > 0, 2.0, 0.0))
+    verdict.check(
+        "latch at rest",
+        np.where(np.abs(dq[latched]).max(1) + np.abs(ddq[latched]).max(1) > 0, 2.0, 0.0),
+    )
     _check_resets(verdict, q, latched, stamps, measured)
     if stamps is not None:
         moving = (np.abs(dq[1:]).max(1) > 1e-6) & ~latched[1:]
@@ -89,7 +112,9 @@ def check_commands(
         _judge_segment(verdict, q[start:end], dq[start:end], ddq[start:end], dt, tcp_speed, arm)
         tcp = _tcp(q[start:end])
         if workspace.holds(tcp[0]):
-            outside = np.maximum(np.array(workspace.low) - tcp, tcp - np.array(workspace.high)).max(1)
+            outside = np.maximum(np.array(workspace.low) - tcp, tcp - np.array(workspace.high)).max(
+                1
+            )
             verdict.check("workspace", np.where(outside > 1e-6, 2.0, 0.0))
     return verdict
 
@@ -105,7 +130,8 @@ def check_states(
 ) -> CheckResult:
     """Check recorded joint states of an arm, as a broadcaster gives them at any rate.
 
-    Measured velocities are noisy, so accelerations are their differences over ``window`` and jerks are not judged.
+    Measured velocities are noisy, so accelerations are their differences over ``window`` and jerks
+    are not judged.
 
     Args:
         stamps: (S,) [s].
@@ -127,10 +153,13 @@ def check_states(
     begin = np.flatnonzero(later < len(stamps))
     end = later[begin]
     gap = stamps[end] - stamps[begin]
-    near, begin, end = gap < 2 * window, begin[gap < 2 * window], end[gap < 2 * window]  # not over a hole
+    # not over a hole
+    near, begin, end = gap < 2 * window, begin[gap < 2 * window], end[gap < 2 * window]
     gap = gap[near][:, None]
     verdict.check("acceleration", np.abs(dq[end] - dq[begin]) / gap / arm.ddq_max)
-    verdict.check("tcp speed", np.linalg.norm(_tcp(q[end]) - _tcp(q[begin]), axis=1) / gap[:, 0] / tcp_speed)
+    verdict.check(
+        "tcp speed", np.linalg.norm(_tcp(q[end]) - _tcp(q[begin]), axis=1) / gap[:, 0] / tcp_speed
+    )
     return verdict
 
 
@@ -140,35 +169,50 @@ def _check_resets(verdict: CheckResult, q, latched, stamps, measured) -> None:
     jump = np.abs(q[resets] - q[np.maximum(resets - 1, 0)]).max(1) / LEASH
     paused = resets == 0
     if stamps is not None:
-        paused |= stamps[resets] - stamps[np.maximum(resets - 1, 0)] > _LONGEST  # the arm may have been led elsewhere
-    off = np.full(len(resets), np.nan) if measured is None else np.abs(q[resets] - measured[resets]).max(1) / AT_ARM
+        # the arm may have been led elsewhere
+        paused |= stamps[resets] - stamps[np.maximum(resets - 1, 0)] > _LONGEST
+    off = (
+        np.full(len(resets), np.nan)
+        if measured is None
+        else np.abs(q[resets] - measured[resets]).max(1) / AT_ARM
+    )
     use = np.where(resets == 0, off, np.fmin(jump, off))
     use = np.where(paused & np.isnan(off), 0.0, use)
     verdict.check("reset", use)
 
 
-def _judge_segment(verdict: CheckResult, q, dq, ddq, dt: float, tcp_limit: float, arm: ArmLimits) -> None:
+def _judge_segment(
+    verdict: CheckResult, q, dq, ddq, dt: float, tcp_limit: float, arm: ArmLimits
+) -> None:
     verdict.check("finite", np.where(np.isfinite(np.concatenate([q, dq, ddq], axis=1)), 0.0, 2.0))
     if not (np.isfinite(q).all() and np.isfinite(dq).all() and np.isfinite(ddq).all()):
         return
     # the stream of positions alone
     velocity, acceleration = np.diff(q, axis=0) / dt, np.diff(q, 2, axis=0) / dt**2
-    _check_states(verdict, "stream", q, None, acceleration, np.diff(q, 3, axis=0) / dt**3, tcp_limit, arm)
+    _check_states(
+        verdict, "stream", q, None, acceleration, np.diff(q, 3, axis=0) / dt**3, tcp_limit, arm
+    )
     middle = 0.5 * (q[1:] + q[:-1])
     verdict.check("stream velocity", _velocity_use(middle, velocity, arm))
-    verdict.check("stream tcp speed", np.linalg.norm(np.diff(_tcp(q), axis=0), axis=1) / dt / tcp_limit)
+    verdict.check(
+        "stream tcp speed", np.linalg.norm(np.diff(_tcp(q), axis=0), axis=1) / dt / tcp_limit
+    )
     if len(q) > 1:
         _check_states(verdict, "quintic", *_quintic(q, dq, ddq, dt), tcp_limit, arm)
 
 
-def _check_states(verdict: CheckResult, view: str, q, dq, ddq, dddq, tcp_limit: float, arm: ArmLimits) -> None:
+def _check_states(
+    verdict: CheckResult, view: str, q, dq, ddq, dddq, tcp_limit: float, arm: ArmLimits
+) -> None:
     verdict.check(f"{view} position", _position_use(q, arm))
     verdict.check(f"{view} acceleration", np.abs(ddq) / arm.ddq_max)
     verdict.check(f"{view} jerk", np.abs(dddq) / arm.dddq_max)
     if dq is not None:
         verdict.check(f"{view} velocity", _velocity_use(q, dq, arm))
         tcp = _tcp(q)
-        verdict.check(f"{view} tcp speed", np.linalg.norm(np.gradient(tcp, 1e-3, axis=0), axis=1) / tcp_limit)
+        verdict.check(
+            f"{view} tcp speed", np.linalg.norm(np.gradient(tcp, 1e-3, axis=0), axis=1) / tcp_limit
+        )
 
 
 def _position_use(q: np.ndarray, arm: ArmLimits) -> np.ndarray:
@@ -189,13 +233,19 @@ def _quintic(q, dq, ddq, dt: float):
     gap = q[1:] - c0 - c1 - c2
     dgap = dq[1:] * dt - c1 - 2 * c2
     ddgap = ddq[1:] * dt**2 - 2 * c2
-    c3, c4, c5 = 10 * gap - 4 * dgap + ddgap / 2, -15 * gap + 7 * dgap - ddgap, 6 * gap - 3 * dgap + ddgap / 2
+    c3, c4, c5 = (
+        10 * gap - 4 * dgap + ddgap / 2,
+        -15 * gap + 7 * dgap - ddgap,
+        6 * gap - 3 * dgap + ddgap / 2,
+    )
     s = (np.arange(_FINE) / _FINE)[:, None, None]
     position = c0 + s * (c1 + s * (c2 + s * (c3 + s * (c4 + s * c5))))
     velocity = (c1 + s * (2 * c2 + s * (3 * c3 + s * (4 * c4 + s * 5 * c5)))) / dt
     acceleration = (2 * c2 + s * (6 * c3 + s * (12 * c4 + s * 20 * c5))) / dt**2
     jerk = (6 * c3 + s * (24 * c4 + s * 60 * c5)) / dt**3
-    return tuple(part.swapaxes(0, 1).reshape(-1, 7) for part in (position, velocity, acceleration, jerk))
+    return tuple(
+        part.swapaxes(0, 1).reshape(-1, 7) for part in (position, velocity, acceleration, jerk)
+    )
 
 
 def _tcp(q: np.ndarray) -> np.ndarray:
@@ -203,14 +253,23 @@ def _tcp(q: np.ndarray) -> np.ndarray:
 
     def turn(axis: str, angle: np.ndarray) -> np.ndarray:
         c, s, o, i = np.cos(angle), np.sin(angle), np.zeros_like(angle), np.ones_like(angle)
-        rows = {"z": [[c, -s, o], [s, c, o], [o, o, i]], "y": [[c, o, s], [o, i, o], [-s, o, c]]}[axis]
+        rows = {"z": [[c, -s, o], [s, c, o], [o, o, i]], "y": [[c, o, s], [o, i, o], [-s, o, c]]}[
+            axis
+        ]
         return np.stack([np.stack(row, -1) for row in rows], -2)
 
-    # product of exponentials in words: the arm stretched upwards, joints turn about z, y, z, -y, z, -y, -z
+    # product of exponentials in words: the arm stretched upwards, joints turn about z, y, z, -y, z,
+    # -y, -z
     R = turn("z", q[:, 0])
     p = np.tile([0.0, 0.0, 0.333], (len(q), 1))
-    links = [("y", 1, (0, 0, 0.316)), ("z", 1, (0.0825, 0, 0)), ("y", -1, (-0.0825, 0, 0.384)),
-             ("z", 1, (0, 0, 0)), ("y", -1, (0.088, 0, 0)), ("z", -1, (0, 0, -0.107 - 0.1034))]  # fmt: skip
+    links = [
+        ("y", 1, (0, 0, 0.316)),
+        ("z", 1, (0.0825, 0, 0)),
+        ("y", -1, (-0.0825, 0, 0.384)),
+        ("z", 1, (0, 0, 0)),
+        ("y", -1, (0.088, 0, 0)),
+        ("z", -1, (0, 0, -0.107 - 0.1034)),
+    ]
     for j, (axis, sign, offset) in enumerate(links, start=1):
         R = R @ turn(axis, sign * q[:, j])
         p = p + (R @ np.array(offset, float)[:, None])[..., 0]

@@ -1,4 +1,6 @@
-"""Input devices as data: which axis and which button of a sensor_msgs/Joy means what. And a keyboard made into one."""
+"""Input devices as data: which axis and which button of a sensor_msgs/Joy means what. And a
+keyboard made into one.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,25 @@ import numpy as np
 from gwm_core.geometry.limits import ArmLimits
 
 DIRECTIONS = ("x", "y", "z", "roll", "pitch", "yaw")
-FULL = 1.5  # a driver scales full deflection to 1; spacenav_node can exceed it a little, raw counts exceed it by far
-KEY_TIME = 0.15  # [s] a key counts as held for this long; a terminal repeats a held one about 30 times a second
+# a driver scales full deflection to 1; spacenav_node can exceed it a little, raw counts exceed it
+# by far
+FULL = 1.5
+# [s] a key counts as held for this long; a terminal repeats a held one about 30 times a second
+KEY_TIME = 0.15
 KEYS = {  # key -> axis, direction
-    "w": (0, 1), "s": (0, -1), "a": (1, 1), "d": (1, -1), "r": (2, 1), "f": (2, -1),
-    "u": (3, 1), "o": (3, -1), "i": (4, 1), "k": (4, -1), "j": (5, 1), "l": (5, -1),
-}  # fmt: skip
+    "w": (0, 1),
+    "s": (0, -1),
+    "a": (1, 1),
+    "d": (1, -1),
+    "r": (2, 1),
+    "f": (2, -1),
+    "u": (3, 1),
+    "o": (3, -1),
+    "i": (4, 1),
+    "k": (4, -1),
+    "j": (5, 1),
+    "l": (5, -1),
+}
 BUTTON_KEYS = {"c": 1, "v": 2, "b": 3}  # close, open, give back
 
 
@@ -22,8 +37,9 @@ BUTTON_KEYS = {"c": 1, "v": 2, "b": 3}  # close, open, give back
 class Device:
     """Where a Joy message carries what.
 
-    ``axes``: x, y, z, then turns about x, y, z, all of the base frame; each (index, sign), or None where it has none.
-    Buttons: ``clutch`` is held to move; the same index for ``close`` and ``open`` makes a toggle.
+    ``axes``: x, y, z, then turns about x, y, z, all of the base frame; each (index, sign), or None
+    where it has none. Buttons: ``clutch`` is held to move; the same index for ``close`` and
+    ``open`` makes a toggle.
     """
 
     axes: tuple[tuple[int, float] | None, ...]
@@ -47,7 +63,10 @@ class Device:
         """Why a message cannot be of this device; empty when it can."""
         wanted = self.fewest
         if len(axes) < wanted[0] or len(buttons) < wanted[1]:
-            return f"joy: {wanted[0]} axes and {wanted[1]} buttons wanted, got {len(axes)} and {len(buttons)}"
+            return (
+                f"joy: {wanted[0]} axes and {wanted[1]} buttons wanted, got {len(axes)} and"
+                f" {len(buttons)}"
+            )
         for index, value in enumerate(axes):
             if not abs(value) <= FULL:  # not a number is beyond it too
                 return f"joy: axis {index} reads {value:g}, -1 to 1 is wanted"
@@ -58,8 +77,9 @@ class Device:
         for axis, direction in zip(self.axes, DIRECTIONS):
             if axis is not None and abs(axes[axis[0]]) > deadband:
                 return (
-                    f"axis {axis[0]} ({direction}) reads {axes[axis[0]]:+.2f}, not at rest: let go of all axes before "
-                    "the clutch, or it is a device with other axes (docs/teleop.md)"
+                    f"axis {axis[0]} ({direction}) reads {axes[axis[0]]:+.2f}, not at rest: let go"
+                    " of all axes before the clutch, or it is a device with other axes"
+                    " (docs/teleop.md)"
                 )
         return ""
 
@@ -67,7 +87,8 @@ class Device:
 def leader_misfit(q: np.ndarray, arm: ArmLimits, reference: np.ndarray | None, most: float) -> str:
     """Why a leader arm's joints (7,) [rad] cannot be followed; empty when they can.
 
-    They must lie inside the arm's limits and, where its ``reference`` (7,) is known, within ``most`` [rad] of that.
+    They must lie inside the arm's limits and, where its ``reference`` (7,) is known, within
+    ``most`` [rad] of that.
     """
     if _fits(q, arm, reference, most):
         return ""
@@ -92,25 +113,36 @@ def _guess(q: np.ndarray, arm: ArmLimits, reference: np.ndarray | None, most: fl
         return ": all joints read 0, the leader is not calibrated"
     if _fits(np.deg2rad(q), arm, reference, most):
         return ": these are degrees"
-    turns = np.rint((q - (0.5 * (arm.q_low + arm.q_high) if reference is None else reference)) / (2 * np.pi))
+    turns = np.rint(
+        (q - (0.5 * (arm.q_low + arm.q_high) if reference is None else reference)) / (2 * np.pi)
+    )
     if turns.any() and _fits(q - 2 * np.pi * turns, arm, reference, most):
-        return f": a whole turn off at joint {' and '.join(str(k + 1) for k in np.flatnonzero(turns))}"
+        return (
+            f": a whole turn off at joint {' and '.join(str(k + 1) for k in np.flatnonzero(turns))}"
+        )
     return ""
 
 
 DEVICES = {
     # spacenav_node: six axes, forward, left and up positive; two buttons
     "spacemouse": Device(tuple((i, 1.0) for i in range(6)), clutch=0, close=1, open=1),
-    # joy_node with an Xbox pad: left stick x y, right stick z and yaw, cross roll and pitch; RB, A, B, Y
+    # joy_node with an Xbox pad: left stick x y, right stick z and yaw, cross roll and pitch; RB, A,
+    # B, Y
     "gamepad": Device(
-        ((1, 1.0), (0, 1.0), (4, 1.0), (6, 1.0), (7, 1.0), (3, 1.0)), clutch=5, close=0, open=1, give_back=3
+        ((1, 1.0), (0, 1.0), (4, 1.0), (6, 1.0), (7, 1.0), (3, 1.0)),
+        clutch=5,
+        close=0,
+        open=1,
+        give_back=3,
     ),
     "keyboard": Device(tuple((i, 1.0) for i in range(6)), clutch=0, close=1, open=2, give_back=3),
 }
 
 
 class Keyboard:
-    """Keys pressed in a terminal, as the axes and buttons of a "keyboard" Joy. A terminal tells no releases."""
+    """Keys pressed in a terminal, as the axes and buttons of a "keyboard" Joy. A terminal tells no
+    releases.
+    """
 
     def __init__(self):
         self._pressed: dict[str, float] = {}

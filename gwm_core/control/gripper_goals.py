@@ -33,7 +33,9 @@ class GripperGoals:
         self._out = self._missed = self._astray = False  # under way; refused or failed; failed
 
     def wish(self, width: float, now: float) -> GripperGoal | None:
-        """The goal to send now, or None. The first wish is what the gate found, and moves nothing."""
+        """The goal to send now, or None. The first wish is what the gate found, and moves
+        nothing.
+        """
         if self.told is None:
             self.told = width
         patient = now - self._sent_at <= PATIENCE
@@ -54,12 +56,16 @@ class GripperGoals:
         return goal
 
     def refused(self, goal: GripperGoal, error: str) -> None:
-        """``goal`` was not taken: the hand still has the one before, and is asked again after ``PATIENCE``."""
+        """``goal`` was not taken: the hand still has the one before, and is asked again after
+        ``PATIENCE``.
+        """
         if goal is self._goal:
             self._miss(error)
 
     def answered(self, goal: GripperGoal, success: bool, error: str = "") -> None:
-        """``goal`` has ended. After a failure the fingers may be anywhere: any other width is asked for at once."""
+        """``goal`` has ended. After a failure the fingers may be anywhere: any other width is asked
+        for at once.
+        """
         if goal is not self._goal:
             return  # one that was taken for lost, and replaced
         if success:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-TRAJECTORY_DELAY = 0.02  # [s] from the gate's step to the start of a trajectory: two periods of jitter cost nothing
-_PULL = 0.01  # share of the distance to the wished delay that is worked off each period: 1 % of a speed at 10 ms
+# [s] from the gate's step to the start of a trajectory: two periods of jitter cost nothing
+TRAJECTORY_DELAY = 0.02
+# share of the distance to the wished delay that is worked off each period: 1 % of a speed at 10 ms
+_PULL = 0.01
 
 
 class CommandSchedule:
@@ -26,7 +28,8 @@ class CommandSchedule:
     def next(self, now: int) -> int:
         """The stamp of the command that is computed at ``now``; both in ns."""
         wished, due = now + self._delay, self._last + self._period
-        if abs(wished - due) > self._delay:  # the first, or one after a pause or after the clock was set
+        # the first, or one after a pause or after the clock was set
+        if abs(wished - due) > self._delay:
             due = wished
         self._last = due + round(_PULL * (wished - due))
         return self._last

@@ -26,13 +26,17 @@ SENSE = "activate the broadcasters"
 PLACE = "tell the controller where the arm is"
 CONTROL = "activate the controller"
 RELEASE = "deactivate the controller"
-HINTS = {HARDWARE: " (where it never answers, only starting the drivers again helps: franka_ros2 #212)"}
+HINTS = {
+    HARDWARE: " (where it never answers, only starting the drivers again helps: franka_ros2 #212)"
+}
 STEPS = (CLEAR, HARDWARE, SENSE, PLACE, CONTROL)
 HUMBLE_STEPS = (RELEASE, *STEPS)
 
 
 def trouble(mode: int | None, silent_for: float) -> str:
-    """Why a robot last heard ``silent_for`` [s] ago in ``mode`` (None: never) follows no command; "" where it may."""
+    """Why a robot last heard ``silent_for`` [s] ago in ``mode`` (None: never) follows no command;
+    "" where it may.
+    """
     if mode is None:
         return f"robot: nothing heard on {STATE}"
     name = _name(mode)
@@ -64,14 +68,18 @@ def _name(mode: int) -> str:
 
 
 class RecoveryStep(NamedTuple):
-    """A step of one attempt: an answer that comes after the attempt was given up belongs to none."""
+    """A step of one attempt: an answer that comes after the attempt was given up belongs to
+    none.
+    """
 
     attempt: int
     step: str
 
 
 class Recovery:
-    """Keeps the steps in order. Begun by the operator alone; each step is asked for once in an attempt."""
+    """Keeps the steps in order. Begun by the operator alone; each step is asked for once in an
+    attempt.
+    """
 
     def __init__(self, steps: tuple[str, ...] = STEPS):
         self._steps, self._left, self._attempt = steps, (), 0
@@ -97,7 +105,9 @@ class Recovery:
         return ""
 
     def ended(self, turn: RecoveryStep, error: str, now: float) -> None:
-        """A step ended, with an error or without. Raises ValueError for a step whose turn it was not."""
+        """A step ended, with an error or without. Raises ValueError for a step whose turn it was
+        not.
+        """
         if turn.attempt != self._attempt or not self._left:
             return  # an answer to an attempt that was given up
         if turn != self.turn:
@@ -107,13 +117,16 @@ class Recovery:
         self._left, self._since = () if error else self._left[1:], now
 
     def watch(self, now: float, why: str) -> None:
-        """Give up when the step whose turn it is takes longer than ``STEP_TIME``, because of ``why``."""
+        """Give up when the step whose turn it is takes longer than ``STEP_TIME``, because of
+        ``why``.
+        """
         if self._left and now - self._since > STEP_TIME:
             self.ended(self.turn, why + HINTS.get(self._left[0], ""), now)
 
 
 class RobotMonitor:
-    """Listens to the robot's state and recovers it. Owns no thread and reads no clock: ``now`` in seconds.
+    """Listens to the robot's state and recovers it. Owns no thread and reads no clock: ``now`` in
+    seconds.
 
     Args:
         ask: ``ask(step, answer)`` has a step carried out; ``answer(error)`` is called once with
@@ -141,7 +154,9 @@ class RobotMonitor:
             self._stopped(cause)
 
     def trouble(self, now: float) -> str:
-        """Why the arm may not be moved: the robot, a recovery under way, or one that failed; "" when all is well."""
+        """Why the arm may not be moved: the robot, a recovery under way, or one that failed; ""
+        when all is well.
+        """
         turn = self._recovery.turn
         under_way = f"recovery: {turn.step}" if turn else ""
         return under_way or self._recovery.failure or trouble(self._mode, now - self._heard_at)
@@ -149,14 +164,17 @@ class RobotMonitor:
     def needed(self, cause: str, now: float) -> bool:
         """Whether the robot must be recovered before the gate leaves a FAULT for ``cause``.
 
-        After a user stop that was pressed and released unseen the robot says "idle" and no error, and
-        moves only after a recovery (franka_ros #308): that shows by an arm that does not follow.
+        After a user stop that was pressed and released unseen the robot says "idle" and no error,
+        and moves only after a recovery (franka_ros #308): that shows by an arm that does not
+        follow.
         """
         left_behind = cause.startswith("leash") and self._mode == MODES.index("idle")
         return left_behind or self.trouble(now) != ""
 
     def recover(self, now: float, finished: Callable[[], None]) -> str:
-        """Begin the steps, after the last of which ``finished()`` is called. Returns "" or why they cannot begin."""
+        """Begin the steps, after the last of which ``finished()`` is called. Returns "" or why they
+        cannot begin.
+        """
         told = now - self._heard_at <= SILENCE  # else it may have been let go of since
         if reason := self._recovery.begin(self._mode if told else None, now):
             return reason
@@ -164,7 +182,9 @@ class RobotMonitor:
         return ""
 
     def tick(self, now: float) -> None:
-        """Look after silence and time limits, and ask for the step whose turn it is. Call it every 0.1 s or so."""
+        """Look after silence and time limits, and ask for the step whose turn it is. Call it every
+        0.1 s or so.
+        """
         self._now = now
         if cause := trouble(self._mode, now - self._heard_at):
             self._stopped(cause)

@@ -1,10 +1,11 @@
 """From a wished joint trajectory to the next 10 ms of motion that may be sent.
 
-Every step proposes a constant-jerk move after the target and accepts it only if a full stop inside all limits
-exists from where the move would end (Ruckig plans that stop). If not, the first step of the last accepted stop is
-taken instead. So by induction the reference can always be stopped inside the limits, whatever is asked of it.
-Aiming Ruckig itself at a moving target every 10 ms works too, but chatters between the acceleration limits
-(3.8 rad/s2 rms against 1.2 on the same pick-and-place path).
+Every step proposes a constant-jerk move after the target and accepts it only if a full stop inside
+all limits exists from where the move would end (Ruckig plans that stop). If not, the first step of
+the last accepted stop is taken instead. So by induction the reference can always be stopped inside
+the limits, whatever is asked of it. Aiming Ruckig itself at a moving target every 10 ms works too,
+but chatters between the acceleration limits (3.8 rad/s2 rms against 1.2 on the same pick-and-place
+path).
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from gwm_core.geometry.limits import DESK, FR3, ArmLimits, Profile, Workspace
 
 POSITION_GAIN = 8.0  # [1/s] how fast a position error is worked off
 VELOCITY_GAIN = 25.0  # [1/s]
-SINGULAR_SLOW, SINGULAR_STOP = 17.0, 30.0  # condition number of the Jacobian, as MoveIt Servo's defaults
+# condition number of the Jacobian, as MoveIt Servo's defaults
+SINGULAR_SLOW, SINGULAR_STOP = 17.0, 30.0
 SLOWEST = 0.2  # share of the speed just before the stop: it must be reached, not crept up to
 LOOK_AHEAD = 0.05  # [s] whether a motion leads into a singularity
 
 
 class Follower:
-    """Follows joint aims inside position, velocity, acceleration, jerk, TCP speed, workspace and clearance limits.
+    """Follows joint aims inside position, velocity, acceleration, jerk, TCP speed, workspace and
+    clearance limits.
 
     Args:
         dt: period of ``step`` [s].
@@ -42,7 +45,10 @@ class Follower:
     ):
         self.dt, self.profile, self.arm = dt, profile, arm
         self._low, self._high = np.array(workspace.low), np.array(workspace.high)
-        self._ddq_max, self._dddq_max = profile.acceleration * arm.ddq_max, profile.jerk * arm.dddq_max
+        self._ddq_max, self._dddq_max = (
+            profile.acceleration * arm.ddq_max,
+            profile.jerk * arm.dddq_max,
+        )
         self._brake, self._clearance = StopPlanner(dt, profile, arm), Clearance()
         self.into_singularity = False  # the last step led on into one and was held back
         self._move(Reference(np.zeros(7), np.zeros(7), np.zeros(7)))
@@ -57,13 +63,18 @@ class Follower:
     @property
     def at_rest(self) -> bool:
         """Whether the reference has come to a full stop."""
-        return bool(np.abs(self.reference.dq).max() < 1e-6 and np.abs(self.reference.ddq).max() < 1e-4)
+        return bool(
+            np.abs(self.reference.dq).max() < 1e-6 and np.abs(self.reference.ddq).max() < 1e-4
+        )
 
     def step(self, q_goal: np.ndarray, dq_goal: np.ndarray, ddq_goal: np.ndarray) -> Reference:
-        """Move for ``dt`` towards the state the target will have then: (7,) each, [rad], [rad/s], [rad/s2]."""
+        """Move for ``dt`` towards the state the target will have then: (7,) each, [rad], [rad/s],
+        [rad/s2].
+        """
         q, dq, ddq = self.reference
         error = q_goal - q
-        # no faster towards the goal than half the acceleration can brake: no overshoot after a large error
+        # no faster towards the goal than half the acceleration can brake: no overshoot after a
+        # large error
         catch_up = np.minimum(POSITION_GAIN * np.abs(error), np.sqrt(self._ddq_max * np.abs(error)))
         wish = self._slowed(dq_goal + np.sign(error) * catch_up)
         ddq_wish = np.clip(ddq_goal + VELOCITY_GAIN * (wish - dq), -self._ddq_max, self._ddq_max)
@@ -81,7 +92,11 @@ class Follower:
 
     def _after(self, t: float, jerk: np.ndarray) -> Reference:
         q, dq, ddq = self.reference
-        return Reference(q + dq * t + ddq * t**2 / 2 + jerk * t**3 / 6, dq + ddq * t + jerk * t**2 / 2, ddq + jerk * t)
+        return Reference(
+            q + dq * t + ddq * t**2 / 2 + jerk * t**3 / 6,
+            dq + ddq * t + jerk * t**2 / 2,
+            ddq + jerk * t,
+        )
 
     def stop(self) -> Reference:
         """Move for ``dt`` along the quickest stop."""
@@ -89,12 +104,19 @@ class Follower:
         return self.reference
 
     def _slowed(self, dq: np.ndarray) -> np.ndarray:
-        """Joint velocities (7,) [rad/s] scaled to the speed of the TCP, and down on the way into a singularity."""
+        """Joint velocities (7,) [rad/s] scaled to the speed of the TCP, and down on the way into a
+        singularity.
+        """
         if self._jacobian is None:
             self._jacobian = fk_jacobian(self.reference.q)[1]
-        dq = dq * min(1.0, 0.92 * self.profile.tcp_speed / max(np.linalg.norm(self._jacobian[:3] @ dq), 1e-9))
+        dq = dq * min(
+            1.0, 0.92 * self.profile.tcp_speed / max(np.linalg.norm(self._jacobian[:3] @ dq), 1e-9)
+        )
         here = condition(self._jacobian)
-        if here <= SINGULAR_SLOW or condition(fk_jacobian(self.reference.q + LOOK_AHEAD * dq)[1]) <= here:
+        if (
+            here <= SINGULAR_SLOW
+            or condition(fk_jacobian(self.reference.q + LOOK_AHEAD * dq)[1]) <= here
+        ):
             self.into_singularity = False
             return dq
         self.into_singularity = bool(here >= SINGULAR_STOP)
@@ -103,9 +125,11 @@ class Follower:
         return dq * max(SLOWEST, (SINGULAR_STOP - here) / (SINGULAR_STOP - SINGULAR_SLOW))
 
     def _can_stop_from(self, start: Reference, passing: Reference) -> np.ndarray | None:
-        """The Jacobian (6, 7) at ``start`` if the way there and the quickest stop from there keep every limit.
+        """The Jacobian (6, 7) at ``start`` if the way there and the quickest stop from there keep
+        every limit.
 
-        Looked at every half period: within one, the speed of the TCP can peak between two points that are fine.
+        Looked at every half period: within one, the speed of the TCP can peak between two points
+        that are fine.
         """
         stop = self._brake.plan(start)
         times = np.arange(0.0, stop.duration + self.dt, self.dt / 2).tolist()
@@ -121,6 +145,9 @@ class Follower:
         tcp, velocity = T[:, :3, 3], (jacobian[:, :3] @ dq[..., None])[..., 0]
         if not (np.all(tcp >= self._low) and np.all(tcp <= self._high)):
             return None
-        if not np.einsum("si,si->s", velocity, velocity).max() <= (0.95 * self.profile.tcp_speed) ** 2:
+        if (
+            not np.einsum("si,si->s", velocity, velocity).max()
+            <= (0.95 * self.profile.tcp_speed) ** 2
+        ):
             return None
         return jacobian[1] if self._clearance.holds(q) else None

@@ -1,4 +1,6 @@
-"""The quickest stop: what the follower makes sure of before each step, and what a trajectory controller is sent."""
+"""The quickest stop: what the follower makes sure of before each step, and what a trajectory
+controller is sent.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from ruckig import ControlInterface, InputParameter, Result, Ruckig, Synchroniza
 from gwm_core.errors import InputError
 from gwm_core.geometry.limits import DESK, FR3, ArmLimits, Profile
 
-_LONGEST = 5.0  # [s] a stop may take: longer ones are as good as none, and each is looked at whole, every period
+# [s] a stop may take: longer ones are as good as none, and each is looked at whole, every period
+_LONGEST = 5.0
 
 
 class Reference(NamedTuple):
@@ -34,15 +37,21 @@ class StopPlanner:
     """
 
     def __init__(self, dt: float = 0.01, profile: Profile = DESK, arm: ArmLimits = FR3):
-        self._dt, self._otg, self._trajectory, self._request = dt, Ruckig(7), Trajectory(7), InputParameter(7)
+        self._dt, self._otg, self._trajectory, self._request = (
+            dt,
+            Ruckig(7),
+            Trajectory(7),
+            InputParameter(7),
+        )
         self._request.control_interface = ControlInterface.Velocity
         self._request.synchronization = Synchronization.No
         a, j = profile.acceleration * arm.ddq_max, profile.jerk * arm.dddq_max
         longest = float(np.max(profile.velocity * arm.dq_max / a + a / j))
         if longest > _LONGEST:
             raise InputError(
-                f"a stop would take up to {longest:.1f} s, {_LONGEST:.0f} are allowed: acceleration "
-                f"{profile.acceleration} and jerk {profile.jerk} are too small for velocity {profile.velocity}"
+                f"a stop would take up to {longest:.1f} s, {_LONGEST:.0f} are allowed: acceleration"
+                f" {profile.acceleration} and jerk {profile.jerk} are too small for velocity"
+                f" {profile.velocity}"
             )
         self._request.max_acceleration = (profile.acceleration * arm.ddq_max).tolist()
         self._request.max_jerk = (profile.jerk * arm.dddq_max).tolist()
@@ -58,10 +67,15 @@ class StopPlanner:
         return self._trajectory
 
     def tail(self, start: Reference) -> list[Reference]:
-        """States ``dt``, 2 ``dt``, ... after ``start``; the last is at rest. Empty where ``start`` is."""
+        """States ``dt``, 2 ``dt``, ... after ``start``; the last is at rest. Empty where ``start``
+        is.
+        """
         if not (np.any(start.dq) or np.any(start.ddq)):
             return []
         stop = self.plan(start)
         count = int(np.ceil(stop.duration / self._dt))
         states = [Reference(*map(np.array, stop.at_time(self._dt * k))) for k in range(1, count)]
-        return [*states, Reference(np.array(stop.at_time(stop.duration)[0]), np.zeros(7), np.zeros(7))]
+        return [
+            *states,
+            Reference(np.array(stop.at_time(stop.duration)[0]), np.zeros(7), np.zeros(7)),
+        ]

@@ -1,4 +1,6 @@
-"""Targets over time: an accepted chunk, a blend of two, a move to a posture. Times are the gate's monotonic seconds."""
+"""Targets over time: an accepted chunk, a blend of two, a move to a posture. Times are the gate's
+monotonic seconds.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,8 @@ class ChunkTarget:
         self._start, self._dt, self._widths = start, chunk.dt, chunk.width
         self._first, self.end = start + chunk.dt, start + chunk.dt * len(chunk.q)
         times = chunk.dt * np.arange(len(chunk.q))
-        self._pieces = CubicSpline(times, chunk.q, bc_type="natural").c.swapaxes(0, 1)  # (H - 1, 4, 7)
+        # (H - 1, 4, 7)
+        self._pieces = CubicSpline(times, chunk.q, bc_type="natural").c.swapaxes(0, 1)
         self._last = chunk.q[-1]
 
     def at(self, now: float) -> JointGoal:
@@ -65,12 +68,15 @@ class ChunkTarget:
         piece = min(max(int(t / self._dt), 0), len(self._pieces) - 1)
         t -= piece * self._dt
         a, b, c, d = self._pieces[piece]
-        return JointGoal(((a * t + b) * t + c) * t + d, (3 * a * t + 2 * b) * t + c, 6 * a * t + 2 * b, width)
+        return JointGoal(
+            ((a * t + b) * t + c) * t + d, (3 * a * t + 2 * b) * t + c, 6 * a * t + 2 * b, width
+        )
 
     def path(self, samples: int) -> np.ndarray:
         """About ``samples`` postures (S, 7) [rad] along the whole chunk, its rows among them."""
         share = (
-            np.arange(0.0, 1.0, 1.0 / max(1, round(samples / len(self._pieces))))[:, None, None] * self._dt
+            np.arange(0.0, 1.0, 1.0 / max(1, round(samples / len(self._pieces))))[:, None, None]
+            * self._dt
         )  # (K, 1, 1)
         a, b, c, d = self._pieces.swapaxes(0, 1)  # (H - 1, 7)
         between = ((a * share + b) * share + c) * share + d  # (K, H - 1, 7)
@@ -78,7 +84,9 @@ class ChunkTarget:
 
 
 class BlendTarget:
-    """Fades from one target to another over ``duration`` [s] with a smooth step, so a new plan never kicks."""
+    """Fades from one target to another over ``duration`` [s] with a smooth step, so a new plan
+    never kicks.
+    """
 
     def __init__(self, old: Target, new: Target, start: float, duration: float):
         self._old, self._new, self._start, self._duration = old, new, start, duration
@@ -108,7 +116,13 @@ class MoveTarget:
     """A jerk-limited move from rest to rest, slow enough for the profile's TCP speed."""
 
     def __init__(
-        self, q: np.ndarray, q_goal: np.ndarray, start: float, width: float, profile: Profile, arm: ArmLimits = FR3
+        self,
+        q: np.ndarray,
+        q_goal: np.ndarray,
+        start: float,
+        width: float,
+        profile: Profile,
+        arm: ArmLimits = FR3,
     ):
         otg, self._trajectory, request = Ruckig(7), Trajectory(7), InputParameter(7)
         request.current_position, request.target_position = list(q), list(q_goal)
@@ -119,7 +133,12 @@ class MoveTarget:
             result = otg.calculate(request, self._trajectory)
             if result not in (Result.Working, Result.Finished):
                 raise RuntimeError(f"Ruckig found no move from {q} to {q_goal}: {result}")
-            states = np.array([self._trajectory.at_time(t)[:2] for t in np.linspace(0, self._trajectory.duration, 60)])
+            states = np.array(
+                [
+                    self._trajectory.at_time(t)[:2]
+                    for t in np.linspace(0, self._trajectory.duration, 60)
+                ]
+            )
             excess = float(tcp_speed(states[:, 0], states[:, 1]).max()) / (0.9 * profile.tcp_speed)
             if excess <= 1.0:
                 break

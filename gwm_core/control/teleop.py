@@ -1,12 +1,15 @@
-"""Teleoperation: what an operator's hand on a device becomes as a plan. It passes the gate like any other plan.
+"""Teleoperation: what an operator's hand on a device becomes as a plan. It passes the gate like any
+other plan.
 
-The clutch is a dead-man's switch: nothing moves unless it is held. Every plan holds its own end: motion goes on to the
-moment when the last input is ``timeout`` old and then slows down to rest, so a device, a cable or a process that is
-gone means a stop whoever notices. After that the clutch must be let go of before it counts again.
+The clutch is a dead-man's switch: nothing moves unless it is held. Every plan holds its own end:
+motion goes on to the moment when the last input is ``timeout`` old and then slows down to rest, so
+a device, a cable or a process that is gone means a stop whoever notices. After that the clutch must
+be let go of before it counts again.
 
-A driver may go on with a device that is out of range or unplugged: joy_node and spacenav_node repeat the last message
-with new stamps (ros-drivers/joystick_drivers#92). A hand that holds still looks the same, so the clutch counts only
-while something of the device changes. A leader arm needs no such rule: it tells a place near the arm, not a speed.
+A driver may go on with a device that is out of range or unplugged: joy_node and spacenav_node
+repeat the last message with new stamps (ros-drivers/joystick_drivers#92). A hand that holds still
+looks the same, so the clutch counts only while something of the device changes. A leader arm needs
+no such rule: it tells a place near the arm, not a speed.
 """
 
 from __future__ import annotations
@@ -36,11 +39,14 @@ class TeleopConfig:
     turn_acceleration: float = 3.0  # [rad/s2]
     deadband: float = 0.08  # share of full deflection
     timeout: float = 0.25  # [s] an older input counts as none
-    unchanged: float = 1.0  # [s] a clutch held for longer while nothing of the device changes is void
-    most_lead: float = 0.08  # [m] and, times five, [rad]: the target may run ahead of the arm by this
+    # [s] a clutch held for longer while nothing of the device changes is void
+    unchanged: float = 1.0
+    # [m] and, times five, [rad]: the target may run ahead of the arm by this
+    most_lead: float = 0.08
     leader_speed: float = 0.5  # [rad/s] for catching up with a leader arm
     leader_near: float = 0.3  # [rad] so close must each of its joints be to be taken,
-    leader_gap: float = 0.8  # [rad] and so close to stay followed, as in run_env.py of wuphilipp/gello_software
+    # [rad] and so close to stay followed, as in run_env.py of wuphilipp/gello_software
+    leader_gap: float = 0.8
     rows: int = 12
     dt: float = 0.05  # [s] between rows
     period: float = 0.08  # [s] between plans
@@ -52,7 +58,9 @@ class TeleopConfig:
 
 
 class Teleop:
-    """Joy or leader-arm input and the gate's reference in; plans out. Times ``now`` in monotonic seconds."""
+    """Joy or leader-arm input and the gate's reference in; plans out. Times ``now`` in monotonic
+    seconds.
+    """
 
     def __init__(
         self,
@@ -65,18 +73,23 @@ class Teleop:
         self.engaged, self.gives_back, self.trouble = False, False, "no input yet"
         self._low, self._high = np.array(workspace.low) + _EDGE, np.array(workspace.high) - _EDGE
         self._wish, self._input_at, self._buttons = np.zeros(6), -np.inf, set()
-        self._told, self._changed_at = None, -np.inf  # the last message, and since when it is the same
-        self._bar = "clutch held from the start: let go of it"  # why it may not engage; empty when it may
+        # the last message, and since when it is the same
+        self._told, self._changed_at = None, -np.inf
+        # why it may not engage; empty when it may
+        self._bar = "clutch held from the start: let go of it"
         self._reference: np.ndarray | None = None  # (7,) [rad]
         self._width = OPEN_WIDTH
         self._T, self._twist, self._at = np.eye(4), np.zeros(6), -np.inf
         self._planned = np.zeros(6), -np.inf  # wish of the last plan, and when it was told
         self._leader: np.ndarray | None = None
 
-    # ---- what comes in ---------------------------------------------------------------------------------------------
+    # ---- what comes in
+    # ------------------------------------------------------------------------------
 
     def joy(self, axes, buttons, now: float) -> None:
-        """Take a Joy message's axes and buttons. One that does not fit the device is as good as none."""
+        """Take a Joy message's axes and buttons. One that does not fit the device is as good as
+        none.
+        """
         d, c = self._device, self.config
         if misfit := d.misfit(axes, buttons):
             self._fail(misfit)
@@ -92,13 +105,18 @@ class Teleop:
             self.trouble = self._bar
         self._clutch(d.clutch in pressed and not self._bar)
         if self.engaged and now - self._changed_at > c.unchanged:
-            self._fail(f"nothing of the device changed for {c.unchanged:g} s (out of range?): let go of the clutch")
+            self._fail(
+                f"nothing of the device changed for {c.unchanged:g} s (out of range?): let go of"
+                " the clutch"
+            )
         raw = d.deflection(axes)
         share = np.sign(raw) * np.maximum(0.0, np.abs(raw) - c.deadband) / (1.0 - c.deadband)
         self._wish = share * np.repeat([c.speed, c.turn_speed], 3) if self.engaged else np.zeros(6)
 
     def leader(self, q: np.ndarray, width: float | None, now: float) -> None:
-        """Take the joints (7,) [rad] of a leader arm and the opening [m] of its handle, if it has one."""
+        """Take the joints (7,) [rad] of a leader arm and the opening [m] of its handle, if it has
+        one.
+        """
         q = np.asarray(q, float)
         if q.shape != (7,) or not np.all(np.isfinite(q)):
             self._fail("leader: seven finite joints wanted")
@@ -116,7 +134,9 @@ class Teleop:
             self._width = OPEN_WIDTH if width > OPEN_WIDTH / 2 else 0.0
 
     def engage(self, on: bool) -> str:
-        """The clutch of a device that has none: a leader arm is engaged by its operator's word. Why not, or empty."""
+        """The clutch of a device that has none: a leader arm is engaged by its operator's word. Why
+        not, or empty.
+        """
         unsent = "the gate sends nothing yet: gate/arm" if self._reference is None else ""
         reason = (self.trouble or unsent) if on else ""
         self._clutch(on and not reason)
@@ -150,12 +170,15 @@ class Teleop:
             toggled = OPEN_WIDTH if self._width < OPEN_WIDTH / 2 else 0.0
             self._width = toggled if d.close == d.open else 0.0 if d.close in new else OPEN_WIDTH
 
-    # ---- what goes out ---------------------------------------------------------------------------------------------
+    # ---- what goes out
+    # ------------------------------------------------------------------------------
 
     def plan(self, stamp: int, now: float) -> ActionChunk | None:
-        """The plan of this moment, observed at ``stamp`` [ns]; None before the gate has sent anything.
+        """The plan of this moment, observed at ``stamp`` [ns]; None before the gate has sent
+        anything.
 
-        While nothing is asked for it stays where the reference is, so that arming the gate moves nothing.
+        While nothing is asked for it stays where the reference is, so that arming the gate moves
+        nothing.
         """
         if self._reference is None:
             return None
@@ -167,18 +190,27 @@ class Teleop:
         if resting and (not np.any(self._wish) or now - self._at > 2 * self.config.period):
             self._T, self._at, self._planned = fk(self._reference), now, (np.zeros(6), -np.inf)
             return self._stay(stamp)
-        # up to now the arm went the way of the last plan: what was asked since counts from now on, or it turns back
-        self._T, self._twist = self._carry((self._T, self._twist), self._at, now, *self._planned)[-1]
+        # up to now the arm went the way of the last plan: what was asked since counts from now on,
+        # or it turns back
+        self._T, self._twist = self._carry((self._T, self._twist), self._at, now, *self._planned)[
+            -1
+        ]
         self._lead()
         self._planned = self._wish, self._input_at
-        rows = self._carry((self._T, self._twist), now, now + self.config.rows * self.config.dt, *self._planned)
+        rows = self._carry(
+            (self._T, self._twist), now, now + self.config.rows * self.config.dt, *self._planned
+        )
         every = round(self.config.dt / _STEP)
         poses = to_rows(np.array([T for T, _ in rows[every::every]]), self._width)
         self._at = now
         try:
             q = solve(poses, self._reference, arm=self._arm)
         except Unreachable as error:
-            self._T, self._twist, self.trouble = fk(self._reference), np.zeros(6), f"out of reach: {error}"
+            self._T, self._twist, self.trouble = (
+                fk(self._reference),
+                np.zeros(6),
+                f"out of reach: {error}",
+            )
             return self._stay(stamp)
         return ActionChunk(stamp, q, np.full(len(poses), self._width), self.config.dt)
 
@@ -188,18 +220,25 @@ class Teleop:
     def _stay(self, stamp: int) -> ActionChunk:
         rows = self.config.rows
         q = self._inside(self._reference)
-        return ActionChunk(stamp, np.repeat(q[None], rows, axis=0), np.full(rows, self._width), self.config.dt)
+        return ActionChunk(
+            stamp, np.repeat(q[None], rows, axis=0), np.full(rows, self._width), self.config.dt
+        )
 
     def _carry(self, start, begin: float, end: float, wish: np.ndarray, wished_at: float) -> list:
-        """Pose and twist every 10 ms from ``begin`` to ``end``: towards the wish until it is too old, then to rest."""
+        """Pose and twist every 10 ms from ``begin`` to ``end``: towards the wish until it is too
+        old, then to rest.
+        """
         c, (T, twist), states = self.config, start, [start]
         slew = np.repeat([c.acceleration, c.turn_acceleration], 3) * _STEP
         for k in range(max(0, round((end - begin) / _STEP))):
             towards = wish if begin + k * _STEP - wished_at < c.timeout else np.zeros(6)
             twist = twist + np.clip(towards - twist, -slew, slew)
             T = T.copy()
-            at = T[:3, 3]  # where it is outside the workspace it may come back, and go no further out
-            T[:3, 3] = np.clip(at + twist[:3] * _STEP, np.minimum(at, self._low), np.maximum(at, self._high))
+            # where it is outside the workspace it may come back, and go no further out
+            at = T[:3, 3]
+            T[:3, 3] = np.clip(
+                at + twist[:3] * _STEP, np.minimum(at, self._low), np.maximum(at, self._high)
+            )
             T[:3, :3] = Rotation.from_rotvec(twist[3:] * _STEP).as_matrix() @ T[:3, :3]
             states.append((T, twist))
         return states
@@ -217,7 +256,9 @@ class Teleop:
         self._T = T
 
     def _after_leader(self, stamp: int, now: float) -> ActionChunk:
-        """Joint by joint towards the leader, no faster than ``leader_speed``; still once its word is too old."""
+        """Joint by joint towards the leader, no faster than ``leader_speed``; still once its word
+        is too old.
+        """
         if not self.engaged:
             return self._stay(stamp)
         c = self.config
@@ -232,7 +273,9 @@ AHEAD = 20_000_000  # [ns] a plan may be stamped later than now: two clocks of o
 
 
 class Authority:
-    """Whose plans go to the gate: the policy's or the operator's, never both; ids only ever rise."""
+    """Whose plans go to the gate: the policy's or the operator's, never both; ids only ever
+    rise.
+    """
 
     def __init__(self, holder: str):
         self.holder, self.last = holder, 0
@@ -242,7 +285,9 @@ class Authority:
         self.holder, self.last = to, min(self.last, now)  # should the clock have been set back
 
     def passes(self, source: str, plan: int, now: int) -> bool:
-        """Whether this plan goes on to the gate; one from the future would keep all later ones out."""
+        """Whether this plan goes on to the gate; one from the future would keep all later ones
+        out.
+        """
         if source != self.holder or not self.last < plan <= now + AHEAD:
             return False
         self.last = plan

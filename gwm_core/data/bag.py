@@ -25,11 +25,26 @@ from zstandard import ZstdError
 from gwm_core.data.ros_messages import deserialize
 from gwm_core.errors import InputError
 
-DAMAGE = (OSError, McapError, ZstdError, SerdeError, struct.error, EOFError, LookupError, ValueError, TypeError,
-          AttributeError, RecursionError, RuntimeError, MemoryError, OverflowError)  # fmt: skip
+DAMAGE = (
+    OSError,
+    McapError,
+    ZstdError,
+    SerdeError,
+    struct.error,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    RuntimeError,
+    MemoryError,
+    OverflowError,
+)
 _LARGEST = 256 << 20  # [bytes] of a chunk; the recorder's have 1 MiB and one message
 _KEPT = 8  # chunks at hand: streams of pictures lie side by side
-_STAMP = struct.Struct("<iI")  # seconds and nanoseconds of a header, behind the four bytes of the encapsulation
+# seconds and nanoseconds of a header, behind the four bytes of the encapsulation
+_STAMP = struct.Struct("<iI")
 
 
 class MessagePlace(NamedTuple):
@@ -56,14 +71,17 @@ class LoggedMessage(NamedTuple):
 
 
 def files(folder: Path) -> list[Path]:
-    """The MCAP files in and below a folder; the parts of a bag that was split in the order they were written in.
+    """The MCAP files in and below a folder; the parts of a bag that was split in the order they
+    were written in.
 
     Raises InputError for one that `ros2 bag record --compression-mode file` compressed.
     """
     for packed in sorted(Path(folder).rglob("*.mcap.zstd")):
         if not packed.with_suffix("").exists():
             raise InputError(f"{packed} is compressed as a whole: unpack it with zstd -d")
-    return sorted(Path(folder).rglob("*.mcap"), key=lambda path: (path.parent, _numbers_apart(path.name)))
+    return sorted(
+        Path(folder).rglob("*.mcap"), key=lambda path: (path.parent, _numbers_apart(path.name))
+    )
 
 
 def _numbers_apart(name: str) -> list:
@@ -115,13 +133,19 @@ class Bag:
             for k, message in enumerate(self._read(number)):
                 topic, kind = self._channels[path, message.channel_id]
                 if wanted(topic, kind):
-                    yield LoggedMessage(topic, kind, message.log_time, message.data, MessagePlace(number, k))
+                    yield LoggedMessage(
+                        topic, kind, message.log_time, message.data, MessagePlace(number, k)
+                    )
 
 
 class ImageStream(Sequence):
-    """Compressed images of one stream in order of time: stamp [ns] and bytes, read from the bag when asked for."""
+    """Compressed images of one stream in order of time: stamp [ns] and bytes, read from the bag
+    when asked for.
+    """
 
-    def __init__(self, bag: Bag, name: str, kind: str, stamps: list[int], places: list[MessagePlace]):
+    def __init__(
+        self, bag: Bag, name: str, kind: str, stamps: list[int], places: list[MessagePlace]
+    ):
         self.stamps, self._places = np.array(stamps, np.int64), places
         self._bag, self._name, self._kind = bag, name, kind
 

@@ -72,7 +72,9 @@ def findings(path: Path) -> Findings:
         "measured velocities": np.array([state.dq for state in episode.states]),
         "commands": episode.commands,
     }
-    errors = [f"{name}: not finite in {n} rows" for name, v in values.items() if (n := _not_finite(v))]
+    errors = [
+        f"{name}: not finite in {n} rows" for name, v in values.items() if (n := _not_finite(v))
+    ]
     for (camera, kind), stream in episode.images.items():
         errors += _pictures(f"{camera} {kind}", stream, len(DEPTH_HEADER) * (kind == "depth"))
     stamps = np.array([stamp for stamp, _, _ in moments(episode)], np.int64)
@@ -84,7 +86,9 @@ def findings(path: Path) -> Findings:
 def _unfit(episode: Episode, stamps: np.ndarray) -> tuple[str, str]:
     """Why no policy and no world model can be trained on moments (M,) of an episode."""
     at = stamps[on_grid(stamps)]
-    wished = ~np.any([(at >= begin) & (at <= end) for begin, end in [(1, 0), *episode.unusable]], axis=0)
+    wished = ~np.any(
+        [(at >= begin) & (at <= end) for begin, end in [(1, 0), *episode.unusable]], axis=0
+    )
     policy = "" if wished.any() else "at no moment did the arm follow the task"
     if episode.info.get("success") is False:
         policy = "it failed"
@@ -95,7 +99,9 @@ def _unfit(episode: Episode, stamps: np.ndarray) -> tuple[str, str]:
 
 
 def _streams(episode: Episode) -> dict[str, np.ndarray]:
-    images = {f"{camera} {kind}": stream.stamps for (camera, kind), stream in episode.images.items()}
+    images = {
+        f"{camera} {kind}": stream.stamps for (camera, kind), stream in episode.images.items()
+    }
     states = np.array([state.stamp for state in episode.states], np.int64)
     return images | {topics.JOINT_STATES: states, topics.COMMAND: episode.command_stamps}
 
@@ -108,7 +114,8 @@ def _times(name: str, stamps: np.ndarray, last: int) -> list[str]:
         if len(gaps):
             at = (stamps[gaps[0]] - stamps[0]) * 1e-9
             found.append(
-                f"{name}: {len(gaps)} gaps, the longest {apart.max() * 1e-9:.2f} s, the first after {at:.2f} s"
+                f"{name}: {len(gaps)} gaps, the longest {apart.max() * 1e-9:.2f} s, the first after"
+                f" {at:.2f} s"
             )
     if last - stamps[-1] > _END:
         found.append(f"{name}: ends {(last - stamps[-1]) * 1e-9:.1f} s before the others")
@@ -131,7 +138,9 @@ def _pictures(name: str, stream: ImageStream, header: int) -> list[str]:
 
 
 def numbering(paths: list[Path]) -> list[str]:
-    """Numbers that are missing between episodes the recorder numbered: one may have been removed or lost."""
+    """Numbers that are missing between episodes the recorder numbered: one may have been removed or
+    lost.
+    """
     found, numbers = [], {}
     for path in paths:
         if match := re.fullmatch(r"(episode|kept)_(\d+)", path.name):

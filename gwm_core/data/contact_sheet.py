@@ -27,19 +27,26 @@ def _row(episode: Episode, camera: str) -> np.ndarray:
     tiles = pictures(episode, camera, COLUMNS)
     info = episode.info
     won = info.get("success", False)
-    text = f"{info.get('task', '?')}, seed {info.get('seed', '?')}: {'success' if won else 'FAILED'}"
+    text = (
+        f"{info.get('task', '?')}, seed {info.get('seed', '?')}: {'success' if won else 'FAILED'}"
+    )
     text += f" after {info['seconds']:.1f} s" if "seconds" in info else ""
     return np.concatenate([caption(text, COLUMNS * WIDTH, won), np.concatenate(tiles, axis=1)])
 
 
 def pictures(episode: Episode, camera: str, count: int) -> list[np.ndarray]:
-    """Evenly in time from begin to end, (height, WIDTH, 3) RGB. Raises InputError when there is no picture."""
+    """Evenly in time from begin to end, (height, WIDTH, 3) RGB. Raises InputError when there is no
+    picture.
+    """
     images = [cv2.imdecode(data, cv2.IMREAD_COLOR) for data in _evenly(episode, camera, count)]
     if not images or any(image is None for image in images):
-        raise InputError(f"episode {episode.path} has no pictures of camera {camera}, or broken ones")
+        raise InputError(
+            f"episode {episode.path} has no pictures of camera {camera}, or broken ones"
+        )
     images = [image[..., ::-1] for image in images]
     return [
-        cv2.resize(i, (WIDTH, round(i.shape[0] * WIDTH / i.shape[1])), interpolation=cv2.INTER_AREA) for i in images
+        cv2.resize(i, (WIDTH, round(i.shape[0] * WIDTH / i.shape[1])), interpolation=cv2.INTER_AREA)
+        for i in images
     ]
 
 
@@ -56,7 +63,10 @@ def stills(path: Path, count: int = 5) -> list[bytes]:
     """Pictures (JPEG) of an episode's first camera, evenly from begin to end."""
     episode = read_episode(path)
     camera = min(camera for camera, kind in episode.images if kind == "color")
-    return [cv2.imencode(".jpg", image[..., ::-1])[1].tobytes() for image in pictures(episode, camera, count)]
+    return [
+        cv2.imencode(".jpg", image[..., ::-1])[1].tobytes()
+        for image in pictures(episode, camera, count)
+    ]
 
 
 def caption(text: str, width: int, good: bool) -> np.ndarray:

@@ -1,7 +1,8 @@
-"""One episode = one folder: ``bag/`` (rosbag2, MCAP) and ``episode.json``; ``.partial`` until it is whole and on disk.
+"""One episode = one folder: ``bag/`` (rosbag2, MCAP) and ``episode.json``; ``.partial`` until it is
+whole and on disk.
 
-The messages are stock ROS 2 ones, written and read by rosbags, so neither side needs ROS. A crash leaves a
-``.partial`` of which ``recover`` keeps what had been synced.
+The messages are stock ROS 2 ones, written and read by rosbags, so neither side needs ROS. A crash
+leaves a ``.partial`` of which ``recover`` keeps what had been synced.
 """
 
 from __future__ import annotations
@@ -65,11 +66,14 @@ class EpisodeWriter:
             self._bag.open()
         except FileExistsError:
             raise InputError(
-                f"{self.partial} was never finished: `gwm data recover {self.partial}`, or remove it"
+                f"{self.partial} was never finished: `gwm data recover {self.partial}`, or"
+                " remove it"
             ) from None
         except OSError as error:
             shutil.rmtree(self.partial, ignore_errors=True)  # nothing is in it yet
-            raise InputError(f"cannot write {self.folder}: {error.strerror}; choose another folder") from None
+            raise InputError(
+                f"cannot write {self.folder}: {error.strerror}; choose another folder"
+            ) from None
         self._connections: dict[str, object] = {}
 
     def write(self, topic: str, message, stamp: int) -> None:
@@ -91,9 +95,14 @@ class EpisodeWriter:
         os.fsync(storage.bio.fileno())
 
     def close(self, info: dict) -> Path:
-        """Finish with ``info`` and the bag's hash as episode.json; returns the folder, on disk from here on."""
+        """Finish with ``info`` and the bag's hash as episode.json; returns the folder, on disk from
+        here on.
+        """
         self._bag.close()
-        hashes = {str(p.relative_to(self.partial)): sha256(p) for p in sorted(self.partial.rglob("*.mcap"))}
+        hashes = {
+            str(p.relative_to(self.partial)): sha256(p)
+            for p in sorted(self.partial.rglob("*.mcap"))
+        }
         (self.partial / INFO).write_text(_text(info | {"format": FORMAT, "sha256": hashes}))
         for path in (*self.partial.rglob("*"), self.partial):
             to_disk(path)
@@ -124,7 +133,9 @@ def _text(info: dict) -> str:
 
 
 class SentCommands(NamedTuple):
-    """Commands (T, 8) of some moments, and which are ``known`` (T,): the gate was not silent then."""
+    """Commands (T, 8) of some moments, and which are ``known`` (T,): the gate was not silent
+    then.
+    """
 
     commands: np.ndarray
     known: np.ndarray
@@ -142,8 +153,10 @@ class Episode:
     states: list[ArmState]
     command_stamps: np.ndarray  # (C,) int64 [ns]
     commands: np.ndarray  # (C, 8): joints [rad] and gripper width [m] the gate sent
-    off_task: list[OffTaskInterval] = field(default_factory=list)  # when the gate did not follow the task, by its statuses
-    notes: list[str] = field(default_factory=list)  # what was left out of it when it was read, and why
+    # when the gate did not follow the task, by its statuses
+    off_task: list[OffTaskInterval] = field(default_factory=list)
+    # what was left out of it when it was read, and why
+    notes: list[str] = field(default_factory=list)
 
     @property
     def intrinsics(self) -> dict[str, np.ndarray]:
@@ -152,12 +165,16 @@ class Episode:
 
     @property
     def unusable(self) -> list[tuple[int, int]]:
-        """First and last stamp [ns] of what no demonstration may be learnt from: as marked, and off the task."""
+        """First and last stamp [ns] of what no demonstration may be learnt from: as marked, and off
+        the task.
+        """
         marked = [(begin, end) for begin, end in self.info.get("unusable", [])]
         return sorted(marked + [(begin, end) for begin, end, _ in self.off_task])
 
     def sent(self, due: np.ndarray) -> SentCommands:
-        """What the gate sent at moments ``due`` (T,) [ns] or next; past the end the last, which the arm holds."""
+        """What the gate sent at moments ``due`` (T,) [ns] or next; past the end the last, which the
+        arm holds.
+        """
         stamps = self.command_stamps
         index = np.minimum(np.searchsorted(stamps, due), len(stamps) - 1)
         return SentCommands(self.commands[index], stamps[index] - due <= self._silence())
@@ -169,20 +186,28 @@ class Episode:
         return SentCommands(self.commands[index], np.abs(at - stamps[index]) <= self._silence())
 
     def _silence(self) -> float:
-        """[ns] without a command after which the gate sends none. Rows of other libraries have few commands."""
+        """[ns] without a command after which the gate sends none. Rows of other libraries have few
+        commands.
+        """
         apart = np.diff(self.command_stamps)
         return 3 * np.quantile(apart, 0.75) + _SILENT if len(apart) else np.inf
 
     def frame(self, camera: str, stamp: int, color, depth) -> Frame:
-        """The frame of ``color`` and ``depth``, each a ``StreamImage`` or its bytes. Raises InputError for no images."""
-        color, depth = (image.data if isinstance(image, StreamImage) else image for image in (color, depth))
+        """The frame of ``color`` and ``depth``, each a ``StreamImage`` or its bytes. Raises
+        InputError for no images.
+        """
+        color, depth = (
+            image.data if isinstance(image, StreamImage) else image for image in (color, depth)
+        )
         try:
             rgb = cv2.imdecode(color, cv2.IMREAD_COLOR)
             mm = cv2.imdecode(depth[len(DEPTH_HEADER) :], cv2.IMREAD_UNCHANGED)
         except cv2.error:
             rgb = mm = None
         if rgb is None or mm is None:
-            raise InputError(f"episode {self.path}: the images of {camera} at {stamp} cannot be read")
+            raise InputError(
+                f"episode {self.path}: the images of {camera} at {stamp} cannot be read"
+            )
         place = self.cameras[camera].place(joints_at(self.states, stamp))
         rgb = np.ascontiguousarray(rgb[..., ::-1])
         try:
@@ -214,14 +239,21 @@ def read_infos(paths: Iterable[Path]) -> dict[Path, dict]:
     if wrong := [f"{path} ({why})" for path in paths if (why := broken(path))]:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise InputError(
-            f"broken {INFO}: {', '.join(wrong[:3])}{more}: copy the folder again, or move it elsewhere to go on without"
+            f"broken {INFO}: {', '.join(wrong[:3])}{more}: copy the folder again, or move it"
+            " elsewhere to go on without"
         )
     return {path: read_info(path) for path in paths}
 
 
 def list_episodes(folder: Path) -> list[Path]:
-    """Finished episodes in and below ``folder``, sorted, but for its trash. Raises InputError when there are none."""
-    paths = [path.parent for path in Path(folder).rglob(INFO) if path.parent.suffix not in (PARTIAL, BROKEN)]
+    """Finished episodes in and below ``folder``, sorted, but for its trash. Raises InputError when
+    there are none.
+    """
+    paths = [
+        path.parent
+        for path in Path(folder).rglob(INFO)
+        if path.parent.suffix not in (PARTIAL, BROKEN)
+    ]
     found = sorted(path for path in paths if TRASH not in path.relative_to(folder).parts)
     if not found:
         raise InputError(f"no episodes in {folder}; 'gwm collect --out {folder}' makes some")
@@ -229,7 +261,9 @@ def list_episodes(folder: Path) -> list[Path]:
 
 
 def read_episode(path: Path) -> Episode:
-    """Read a finished episode. Raises InputError when it is damaged, or lacks what it is to be read for."""
+    """Read a finished episode. Raises InputError when it is damaged, or lacks what it is to be read
+    for.
+    """
     try:
         info = read_info(path)
         files(path)
@@ -242,7 +276,9 @@ def read_episode(path: Path) -> Episode:
     except InputError as error:
         raise InputError(f"episode {path} cannot be used: {error}") from None
     except DAMAGE as error:
-        raise InputError(f"episode {path} is damaged ({error!r}); collect or copy it again") from None
+        raise InputError(
+            f"episode {path} is damaged ({error!r}); collect or copy it again"
+        ) from None
 
 
 def _assemble(path: Path, info: dict, streams: EpisodeStreams) -> Episode:
@@ -253,7 +289,9 @@ def _assemble(path: Path, info: dict, streams: EpisodeStreams) -> Episode:
         images[name, "depth"] = streams.pictures(topics.depth(prefix) + "/compressedDepth")
         told = streams.infos.get(topics.info(prefix))
         if told is None or not is_camera(told.k):
-            raise InputError(f"{topics.info(prefix)} gives no camera matrix: its driver is not calibrated")
+            raise InputError(
+                f"{topics.info(prefix)} gives no camera matrix: its driver is not calibrated"
+            )
         model = read_camera_info(told)
         models[name] = model if info.get("format", 1) >= 2 else replace(model, K=to_opencv(model.K))
     command_stamps, commands, _ = streams.joints(topics.COMMAND, (*topics.ARM_JOINTS, topics.WIDTH))
@@ -262,18 +300,33 @@ def _assemble(path: Path, info: dict, streams: EpisodeStreams) -> Episode:
     newest = np.maximum(np.searchsorted(grip_stamps, stamps, "right") - 1, 0)
     known = np.abs(stamps - grip_stamps[newest]) <= GRIPPER_TIMEOUT
     widths = np.where(known, fingers.sum(1)[newest], np.nan)
-    last = np.searchsorted(command_stamps, stamps) - 1  # strictly before: what was commanded when it was measured
+    # strictly before: what was commanded when it was measured
+    last = np.searchsorted(command_stamps, stamps) - 1
     wished = np.where(last < 0, OPEN_WIDTH, commands[np.maximum(last, 0), 7])
-    states = [ArmState(int(s), *row) for s, *row in zip(stamps, q, dq, widths.tolist(), wished.tolist())]
+    states = [
+        ArmState(int(s), *row) for s, *row in zip(stamps, q, dq, widths.tolist(), wished.tolist())
+    ]
     off_task = off_task_intervals(streams.statuses(), command_stamps, streams.span())
-    return Episode(path, info, cameras, images, models, states, command_stamps, commands, off_task, streams.notes)
+    return Episode(
+        path,
+        info,
+        cameras,
+        images,
+        models,
+        states,
+        command_stamps,
+        commands,
+        off_task,
+        streams.notes,
+    )
 
 
 def moments(episode: Episode) -> Iterator[tuple[int, dict[str, tuple], ArmState]]:
-    """Stamp, pairs and state of every moment: the images go through the same ``Sync`` the policy node uses.
+    """Stamp, pairs and state of every moment: the images go through the same ``Sync`` the policy
+    node uses.
 
-    A pair is (stamp, colour, depth), both a ``StreamImage`` that is not yet read. As in the policy node, joints count only
-    where the gripper's opening is known.
+    A pair is (stamp, colour, depth), both a ``StreamImage`` that is not yet read. As in the policy
+    node, joints count only where the gripper's opening is known.
     """
     cameras = tuple(episode.info["cameras"])
     sync = Sync(cameras)

@@ -11,7 +11,9 @@ def _number(value) -> bool:
 
 def _windows(value) -> bool:
     return isinstance(value, list) and all(
-        isinstance(window, list) and len(window) == 2 and all(type(end) is int and 0 <= end < 2**63 for end in window)
+        isinstance(window, list)
+        and len(window) == 2
+        and all(type(end) is int and 0 <= end < 2**63 for end in window)
         for window in value
     )
 

@@ -20,14 +20,17 @@ _LARGEST = 64 << 20  # [bytes] of a record; a longer one is a damaged length
 
 
 def unfinished(folder: Path) -> list[Path]:
-    """Episodes in and below ``folder`` that were never closed, or not recovered to the end; its trash left out."""
+    """Episodes in and below ``folder`` that were never closed, or not recovered to the end; its
+    trash left out.
+    """
     found = {path.with_suffix("") for path in Path(folder).rglob(f"*{BROKEN}")}
     found |= {path.with_suffix("") for path in Path(folder).rglob(f"*{PARTIAL}") if path.is_dir()}
     return sorted(path for path in found if "trash" not in path.relative_to(folder).parts)
 
 
 def recover(folder: Path, note: Callable[[str], None] = warnings.warn) -> tuple[Path, int, float]:
-    """Make the episode ``folder`` from its ``.partial``, which goes to the trash; interrupted, it can be called again.
+    """Make the episode ``folder`` from its ``.partial``, which goes to the trash; interrupted, it
+    can be called again.
 
     Args:
         note: told in one line of what is lost of it.
@@ -38,7 +41,9 @@ def recover(folder: Path, note: Callable[[str], None] = warnings.warn) -> tuple[
     Raises:
         InputError: there is nothing to recover, or not a single message.
     """
-    folder = Path(folder).with_suffix("") if Path(folder).suffix in (PARTIAL, BROKEN) else Path(folder)
+    folder = (
+        Path(folder).with_suffix("") if Path(folder).suffix in (PARTIAL, BROKEN) else Path(folder)
+    )
     partial, broken = (folder.with_name(folder.name + ending) for ending in (PARTIAL, BROKEN))
     if folder.exists():
         raise InputError(f"{folder} is there already: move {partial} elsewhere if both are wanted")
@@ -57,7 +62,10 @@ def recover(folder: Path, note: Callable[[str], None] = warnings.warn) -> tuple[
         writer.abort()
         shutil.rmtree(writer.partial)
         size = sum(path.stat().st_size for path in broken.rglob("*.mcap"))
-        raise InputError(f"nothing of {broken} can be read ({size} bytes of .mcap): remove it if it is not wanted")
+        raise InputError(
+            f"nothing of {broken} can be read ({size} bytes of .mcap): remove it if it is not"
+            " wanted"
+        )
     writer.close(info | {"recovered": True})
     throw_away(broken)
     return folder, len(stamps), (max(stamps) - min(stamps)) * 1e-9
@@ -74,10 +82,13 @@ def _begun(broken: Path) -> dict:
         ) from None
 
 
-def salvaged(bag: Path, note: Callable[[str], None] = warnings.warn) -> Iterator[tuple[str, str, bytes, int]]:
+def salvaged(
+    bag: Path, note: Callable[[str], None] = warnings.warn
+) -> Iterator[tuple[str, str, bytes, int]]:
     """Topic, type, content and log time [ns] of every message below ``bag`` that can be read.
 
-    A damaged chunk is left out. What follows a record of unknown length cannot be found, so a file ends there.
+    A damaged chunk is left out. What follows a record of unknown length cannot be found, so a file
+    ends there.
 
     Args:
         note: told in one line of each file of which something is lost.
@@ -105,7 +116,12 @@ def _messages(path: Path, note: Callable[[str], None]) -> Iterator[tuple[str, st
                     channels[part.id] = part
                 elif isinstance(part, Message) and part.channel_id in channels:
                     channel = channels[part.channel_id]
-                    yield channel.topic.lstrip("/"), schemas[channel.schema_id].name, part.data, part.log_time
+                    yield (
+                        channel.topic.lstrip("/"),
+                        schemas[channel.schema_id].name,
+                        part.data,
+                        part.log_time,
+                    )
                 elif isinstance(part, Message):
                     unknown += 1
         rest = path.stat().st_size - file.tell()
@@ -117,7 +133,9 @@ def _messages(path: Path, note: Callable[[str], None]) -> Iterator[tuple[str, st
 
 
 def _records(file: BinaryIO) -> Iterator[McapRecord]:
-    """Records up to where the file ends or makes no sense any more, which is where it then stands."""
+    """Records up to where the file ends or makes no sense any more, which is where it then
+    stands.
+    """
     records, at = iter(StreamReader(file, emit_chunks=True, record_size_limit=_LARGEST).records), 0
     while True:
         try:

@@ -1,4 +1,6 @@
-"""When the arm did not follow the task: homing, ramps, holds, faults, and times the gate was not heard of."""
+"""When the arm did not follow the task: homing, ramps, holds, faults, and times the gate was not
+heard of.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-SILENT = 500_000_000  # [ns] that a status holds for; the gate publishes it every 100 ms, and at each change
+# [ns] that a status holds for; the gate publishes it every 100 ms, and at each change
+SILENT = 500_000_000
 GAP = 50_000_000  # [ns] between two commands; the gate sends one every 10 ms
-_SAME_PERIOD = 20_000_000  # [ns] before a status: the command of the gate's period that the status ends
+# [ns] before a status: the command of the gate's period that the status ends
+_SAME_PERIOD = 20_000_000
 
 
 class OffTaskInterval(NamedTuple):
@@ -22,22 +26,29 @@ class OffTaskInterval(NamedTuple):
 
 
 def off_task_intervals(
-    statuses: Sequence[tuple[int, Mapping[str, str]]], command_stamps: np.ndarray, span: tuple[int, int]
+    statuses: Sequence[tuple[int, Mapping[str, str]]],
+    command_stamps: np.ndarray,
+    span: tuple[int, int],
 ) -> list[OffTaskInterval]:
     """What of an episode no demonstration may be learnt from, by what the gate said of itself.
 
     Args:
         statuses: stamp [ns] and values of each gate/status, in any order.
-        command_stamps: (C,) int64 [ns], of gate/command: a change of state begins with the command sent just before it.
+        command_stamps: (C,) int64 [ns], of gate/command: a change of state begins with the command
+            sent just before it.
         span: first and last stamp [ns] of the episode.
 
     Returns:
-        intervals in order of time, without overlap. None where no status was recorded: no gate was there to stop.
+        intervals in order of time, without overlap. None where no status was recorded: no gate was
+            there to stop.
     """
     if not statuses:
         return []
     command_stamps = np.sort(command_stamps)
-    told = sorted(((_begin(stamp, command_stamps), _why(values)) for stamp, values in statuses), key=lambda t: t[0])
+    told = sorted(
+        ((_begin(stamp, command_stamps), _why(values)) for stamp, values in statuses),
+        key=lambda t: t[0],
+    )
     first, last = span
     pieces = [(first, told[0][0], "gate not heard")]
     for (begin, why), (after, _) in zip(told, [*told[1:], (last + 1, "")]):
@@ -54,7 +65,9 @@ def off_task_intervals(
     found: list[OffTaskInterval] = []
     for begin, after, why in runs:
         parts = [(begin, after)] if why else _without_commands(begin, after, command_stamps)
-        found += [OffTaskInterval(int(a), int(b) - 1, why or "no command recorded") for a, b in parts]
+        found += [
+            OffTaskInterval(int(a), int(b) - 1, why or "no command recorded") for a, b in parts
+        ]
     return found
 
 
@@ -71,6 +84,12 @@ def _begin(stamp: int, command_stamps: np.ndarray) -> int:
 
 
 def _why(values: Mapping[str, str]) -> str:
-    """Why the arm does not follow the task, or "". A plan is followed where the gate names one and moves."""
+    """Why the arm does not follow the task, or "". A plan is followed where the gate names one and
+    moves.
+    """
     following = values["cause"] == "following plans" or values["plan"] != "0"
-    return "" if values["state"] == "RUNNING" and following else f"{values['state']}: {values['cause']}"
+    return (
+        ""
+        if values["state"] == "RUNNING" and following
+        else f"{values['state']}: {values['cause']}"
+    )

@@ -1,7 +1,8 @@
 """An episode as rows at a steady rate, as learning libraries want it, and back.
 
-Rows are the moments that ``Sync`` makes of the streams, online and here, so that what is learnt elsewhere from a table
-means the same on the robot. They lie on the grid of ``grid``; where it breaks off, another table begins.
+Rows are the moments that ``Sync`` makes of the streams, online and here, so that what is learnt
+elsewhere from a table means the same on the robot. They lie on the grid of ``grid``; where it
+breaks off, another table begins.
 """
 
 from __future__ import annotations
@@ -16,13 +17,20 @@ import numpy as np
 from gwm_core import topics
 from gwm_core.data.bag import StreamImage
 from gwm_core.data.episode import Episode, EpisodeWriter, moments
-from gwm_core.data.ros_messages import DEPTH_HEADER, camera_info, encoded_color, encoded_depth, joint_state
+from gwm_core.data.ros_messages import (
+    DEPTH_HEADER,
+    camera_info,
+    encoded_color,
+    encoded_depth,
+    joint_state,
+)
 from gwm_core.data.time_grid import on_grid, rate, stretches
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import fk, to_rows
 from gwm_core.types import CHUNK_DT
 
-_POSE = ("x", "y", "z", "r11", "r21", "r31", "r12", "r22", "r32", "width")  # rot6d: first two columns of the rotation
+# rot6d: first two columns of the rotation
+_POSE = ("x", "y", "z", "r11", "r21", "r31", "r12", "r22", "r32", "width")
 BEGUN = 1_000_000_000  # [ns] stamp of the first row of an episode made from rows
 COLUMNS = {  # name -> what its numbers are: [m], [rad], [rad/s]
     "observation.state": (*topics.ARM_JOINTS, "width", "width_command"),
@@ -38,8 +46,10 @@ class ResampledEpisode:
     """T rows of one episode.
 
     Attributes:
-        info: episode.json, with the cameras' places. intrinsics: camera -> (3, 3) [pixels], centres at integers + 0.5.
-        columns: by the names of ``COLUMNS``, (T, n) float32. usable: (T,) False where an action is nobody's wish.
+        info: episode.json, with the cameras' places. intrinsics: camera -> (3, 3) [pixels], centres
+            at integers + 0.5.
+        columns: by the names of ``COLUMNS``, (T, n) float32. usable: (T,) False where an action is
+            nobody's wish.
         color, depth: camera -> T encoded images: JPEG or PNG as recorded, and 16-bit PNG in mm.
     """
 
@@ -95,14 +105,26 @@ def tables(episode: Episode, fps: int = round(1 / CHUNK_DT)) -> list[ResampledEp
     chosen = on_grid(stamps, step)
     parts = stretches(stamps[chosen], step)
     if len(found) > 1 and max(part.stop - part.start for part in parts) < 2:
-        raise InputError(f"episode {episode.path}: no two rows are 1/{fps} s apart, {rate(stamps)}: a lower --fps")
+        raise InputError(
+            f"episode {episode.path}: no two rows are 1/{fps} s apart, {rate(stamps)}: a lower"
+            " --fps"
+        )
     parts = [part for part in parts if part.stop - part.start > 1] or parts
-    infos = [episode.info] if len(parts) == 1 else [_of_stretch(episode.info, k, len(parts)) for k in range(len(parts))]
-    return [_table(episode, fps, info, [found[k] for k in chosen[part]]) for info, part in zip(infos, parts)]
+    infos = (
+        [episode.info]
+        if len(parts) == 1
+        else [_of_stretch(episode.info, k, len(parts)) for k in range(len(parts))]
+    )
+    return [
+        _table(episode, fps, info, [found[k] for k in chosen[part]])
+        for info, part in zip(infos, parts)
+    ]
 
 
 def _of_stretch(info: dict, k: int, count: int) -> dict:
-    """episode.json of one of ``count`` stretches; only at the end of the last the task was done, or not."""
+    """episode.json of one of ``count`` stretches; only at the end of the last the task was done, or
+    not.
+    """
     outcome = {"success": None} if "success" in info and k < count - 1 else {}
     return info | {"stretch": [k + 1, count], **outcome}
 
@@ -124,19 +146,32 @@ def _table(episode: Episode, fps: int, info: dict, rows: list[tuple]) -> Resampl
     usable = sent.known & ~np.any([np.zeros(len(at), bool), *spoilt], axis=0)
     pairs = {camera: [pairs[camera] for _, pairs, _ in rows] for camera in episode.cameras}
     return ResampledEpisode(
-        fps, info, episode.intrinsics, {name: np.float32(values) for name, values in columns.items()}, usable,
+        fps,
+        info,
+        episode.intrinsics,
+        {name: np.float32(values) for name, values in columns.items()},
+        usable,
         {camera: ImageColumn([color for _, color, _ in found]) for camera, found in pairs.items()},
-        {camera: ImageColumn([depth for _, _, depth in found], len(DEPTH_HEADER)) for camera, found in pairs.items()},
-    )  # fmt: skip
+        {
+            camera: ImageColumn([depth for _, _, depth in found], len(DEPTH_HEADER))
+            for camera, found in pairs.items()
+        },
+    )
 
 
 def write_table(table: ResampledEpisode, folder: Path) -> Path:
-    """Write rows as an episode that reads as any other; the rows of ``tabulate`` at the same rate are these."""
+    """Write rows as an episode that reads as any other; the rows of ``tabulate`` at the same rate
+    are these.
+    """
     writer, step = EpisodeWriter(folder, table.info), round(1e9 / table.fps)
     prefixes = {name: camera["prefix"] for name, camera in table.info["cameras"].items()}
     for name, prefix in prefixes.items():
-        height, width = cv2.imdecode(np.frombuffer(table.depth[name][0], np.uint8), cv2.IMREAD_UNCHANGED).shape
-        writer.write(topics.info(prefix), camera_info(1, name, table.intrinsics[name], width, height), 1)
+        height, width = cv2.imdecode(
+            np.frombuffer(table.depth[name][0], np.uint8), cv2.IMREAD_UNCHANGED
+        ).shape
+        writer.write(
+            topics.info(prefix), camera_info(1, name, table.intrinsics[name], width, height), 1
+        )
     wished = (*topics.ARM_JOINTS, topics.WIDTH)
     sent = None
     for k in range(len(table)):
@@ -149,7 +184,9 @@ def write_table(table: ResampledEpisode, folder: Path) -> Path:
         sent = row["action.joints"]
         joints = joint_state(stamp, topics.ARM_JOINTS, q, row["observation.velocity"])
         writer.write(topics.JOINT_STATES, joints, stamp)
-        writer.write(topics.GRIPPER_STATES, joint_state(stamp, topics.FINGER_JOINTS, [opened / 2] * 2), stamp)
+        writer.write(
+            topics.GRIPPER_STATES, joint_state(stamp, topics.FINGER_JOINTS, [opened / 2] * 2), stamp
+        )
         for name, prefix in prefixes.items():
             color, depth = (
                 encoded_color(stamp, name, table.color[name][k]),

@@ -1,4 +1,6 @@
-"""The messages of an episode: stock ROS 2 ones, written and read by rosbags, so neither side needs ROS."""
+"""The messages of an episode: stock ROS 2 ones, written and read by rosbags, so neither side needs
+ROS.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def _header(stamp: int, frame_id: str):
 def joint_state(stamp: int, names, position, velocity=(), effort=(), frame_id: str = ""):
     """sensor_msgs/JointState."""
     columns = [np.asarray(column, np.float64) for column in (position, velocity, effort)]
-    return STORE.types["sensor_msgs/msg/JointState"](_header(stamp, frame_id), list(names), *columns)
+    return STORE.types["sensor_msgs/msg/JointState"](
+        _header(stamp, frame_id), list(names), *columns
+    )
 
 
 def compressed_color(stamp: int, camera: str, color: np.ndarray, lossless: bool = False):
@@ -34,7 +38,9 @@ def compressed_color(stamp: int, camera: str, color: np.ndarray, lossless: bool 
 
 
 def compressed_depth(stamp: int, camera: str, depth_mm: np.ndarray):
-    """sensor_msgs/CompressedImage as compressed_depth_image_transport writes it, lossless, from (H, W) uint16 mm."""
+    """sensor_msgs/CompressedImage as compressed_depth_image_transport writes it, lossless, from (H,
+    W) uint16 mm.
+    """
     return encoded_depth(stamp, camera, _encode(camera, depth_mm, ".png", _FAST))
 
 
@@ -67,9 +73,18 @@ def camera_info(stamp: int, camera: str, K: np.ndarray, width: int, height: int)
     P = np.hstack([K, np.zeros((3, 1))])
     roi = STORE.types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
     return STORE.types["sensor_msgs/msg/CameraInfo"](
-        _header(stamp, camera), height, width, "plumb_bob",
-        np.zeros(5), K.ravel(), np.eye(3).ravel(), P.ravel(), 0, 0, roi,
-    )  # fmt: skip
+        _header(stamp, camera),
+        height,
+        width,
+        "plumb_bob",
+        np.zeros(5),
+        K.ravel(),
+        np.eye(3).ravel(),
+        P.ravel(),
+        0,
+        0,
+        roi,
+    )
 
 
 def serialized(topic: str, message, stamp: int) -> tuple:
@@ -78,6 +93,8 @@ def serialized(topic: str, message, stamp: int) -> tuple:
 
 
 def deserialize(content: bytes, kind: str):
-    """Decode without rosbags' check of the length: rclpy leaves up to 8 undefined bytes behind a message."""
+    """Decode without rosbags' check of the length: rclpy leaves up to 8 undefined bytes behind a
+    message.
+    """
     definition = STORE.get_msgdef(kind)
     return definition.deserialize_cdr_le(content[4:], 0, definition.cls, STORE)[0]

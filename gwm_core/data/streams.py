@@ -1,4 +1,6 @@
-"""The streams of a bag that an episode is read from, in order of time and of one time: no clock was set in them."""
+"""The streams of a bag that an episode is read from, in order of time and of one time: no clock was
+set in them.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +17,23 @@ from gwm_core.errors import InputError
 _JOINTS, _IMAGE = "sensor_msgs/msg/JointState", "sensor_msgs/msg/CompressedImage"
 _INFO = "sensor_msgs/msg/CameraInfo"
 _CLOCK_SET = 100_000_000  # [ns] that stamps of one stream run back by where the clock was set
-_ALONE = 60_000_000_000  # [ns] from the next by which the first or last stamp of a stream is nobody's
+# [ns] from the next by which the first or last stamp of a stream is nobody's
+_ALONE = 60_000_000_000
 _AHEAD = 1_000_000_000  # [ns] that stamps run ahead of the log time by
 
 
 @dataclass
 class TopicStream:
-    """The messages of a topic: stamps and log times [ns], numbers in the bag, and what is kept of each."""
+    """The messages of a topic: stamps and log times [ns], numbers in the bag, and what is kept of
+    each.
+    """
 
     kind: str
     stamps: list[int] = field(default_factory=list)
     logged: list[int] = field(default_factory=list)
     order: list[int] = field(default_factory=list)
-    rows: list = field(default_factory=list)  # for joints (names, position, velocity), for images the place
+    # for joints (names, position, velocity), for images the place
+    rows: list = field(default_factory=list)
 
     def take(self, keep: np.ndarray) -> None:
         """Keep the messages ``keep`` (S,) says, by index or True."""
@@ -40,7 +46,8 @@ class EpisodeStreams:
     """What a bag holds for an episode.
 
     Attributes:
-        of: topic -> ``TopicStream``. infos: topic -> CameraInfo, the first that is calibrated, or the last.
+        of: topic -> ``TopicStream``. infos: topic -> CameraInfo, the first that is calibrated, or
+            the last.
         notes: what was left out of the streams, and why.
     """
 
@@ -70,7 +77,11 @@ class EpisodeStreams:
             names = tuple(content.name)
             row = self._names.setdefault(names, names), content.position, content.velocity
         else:
-            row = {pair.key: pair.value for pair in content.status[0].values if pair.key in ("state", "cause", "plan")}
+            row = {
+                pair.key: pair.value
+                for pair in content.status[0].values
+                if pair.key in ("state", "cause", "plan")
+            }
         stream = self.of.setdefault(message.topic, TopicStream(message.kind))
         stream.stamps.append(message.stamp)
         stream.logged.append(message.logged)
@@ -78,17 +89,23 @@ class EpisodeStreams:
         stream.rows.append(row)
 
     def _unite(self) -> None:
-        """Leave out what is of another time, stamps that came twice, and stamps that are nobody's; sort the rest."""
+        """Leave out what is of another time, stamps that came twice, and stamps that are nobody's;
+        sort the rest.
+        """
         for topic, stream in self.of.items():
             if (stray := _strays(np.array(stream.stamps))).any():
-                self.notes.append(f"{topic}: {stray.sum()} stamps far from those before and after, left out")
+                self.notes.append(
+                    f"{topic}: {stray.sum()} stamps far from those before and after, left out"
+                )
                 stream.take(~stray)
         if topics.JOINT_STATES in self.of:
             self._cut(self.of[topics.JOINT_STATES])
         for topic, stream in self.of.items():
             stamps, first = np.unique(np.array(stream.stamps, np.int64), return_index=True)
             if more := len(stream.stamps) - len(stamps):
-                self.notes.append(f"{topic}: {more} of {len(stream.stamps)} have the stamp of another, left out")
+                self.notes.append(
+                    f"{topic}: {more} of {len(stream.stamps)} have the stamp of another, left out"
+                )
             stream.take(first)
 
     def _cut(self, joints: TopicStream) -> None:
@@ -96,10 +113,16 @@ class EpisodeStreams:
         stamps = np.array(joints.stamps)
         if ahead := _set_ahead(stamps, np.array(joints.logged)):
             told = ", ".join(f"{seconds:.1f} s" for seconds in ahead)
-            self.notes.append(f"the clock was set ahead by {told} while it was recorded: there is nothing in between")
+            self.notes.append(
+                f"the clock was set ahead by {told} while it was recorded: there is nothing in"
+                " between"
+            )
         piece = _times_set_back(stamps)
         jumps = np.flatnonzero(np.diff(piece)) + 1
-        pieces = {topic: self._pieces(topic, stream, jumps, joints.order) for topic, stream in self.of.items()}
+        pieces = {
+            topic: self._pieces(topic, stream, jumps, joints.order)
+            for topic, stream in self.of.items()
+        }
         if not len(jumps):
             return
         seconds = [np.ptp(stamps[piece == number]) * 1e-9 for number in range(len(jumps) + 1)]
@@ -108,24 +131,31 @@ class EpisodeStreams:
             stream.take(pieces[topic] == longest)
         back = ", ".join(f"{(stamps[k - 1] - stamps[k]) * 1e-9:.1f} s" for k in jumps)
         self.notes.append(
-            f"the clock was set back by {back} while it was recorded: {sum(seconds) - seconds[longest]:.1f} s "
-            f"of {sum(seconds):.1f} s left out"
+            f"the clock was set back by {back} while it was recorded:"
+            f" {sum(seconds) - seconds[longest]:.1f} s of {sum(seconds):.1f} s left out"
         )
 
-    def _pieces(self, topic: str, stream: TopicStream, jumps: np.ndarray, order: list[int]) -> np.ndarray:
+    def _pieces(
+        self, topic: str, stream: TopicStream, jumps: np.ndarray, order: list[int]
+    ) -> np.ndarray:
         """How often the clock was set back before each message."""
         own = _times_set_back(np.array(stream.stamps))
         if len(own) and own[-1] == len(jumps):
             return own
         if stream.kind == _IMAGE:
             raise InputError(
-                f"stamps of {topic} run back {own[-1] if len(own) else 0} times by more than {_CLOCK_SET * 1e-9:.1f} s, "
-                f"those of the joints {len(jumps)} times: which image is of when is not known"
+                f"stamps of {topic} run back {own[-1] if len(own) else 0} times by more than"
+                f" {_CLOCK_SET * 1e-9:.1f} s, those of the joints {len(jumps)} times: which image"
+                " is of when is not known"
             )
         return np.searchsorted([order[k] for k in jumps], stream.order, "right")
 
-    def joints(self, topic: str, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Stamps (S,), positions and velocities (S, len(names)) in the order of ``names``; velocity 0 if not given."""
+    def joints(
+        self, topic: str, names: tuple[str, ...]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Stamps (S,), positions and velocities (S, len(names)) in the order of ``names``; velocity
+        0 if not given.
+        """
         stream = self._found(topic)
         position, velocity = np.zeros((2, len(stream.rows), len(names)))
         orders: dict[tuple[str, ...], list[int]] = {}
@@ -170,9 +200,11 @@ def _wanted(topic: str, kind: str) -> bool:
 
 
 def _strays(stamps: np.ndarray) -> np.ndarray:
-    """Which stamps (S,) of a stream, in the order they came in, are alone in their time: a device's slip.
+    """Which stamps (S,) of a stream, in the order they came in, are alone in their time: a device's
+    slip.
 
-    At the ends such are 0, of a driver that knows no time yet, and what a counter holds when it rolls over.
+    At the ends such are 0, of a driver that knows no time yet, and what a counter holds when it
+    rolls over.
     """
     stray = np.zeros(len(stamps), bool)
     if len(stamps) > 2:
@@ -183,11 +215,17 @@ def _strays(stamps: np.ndarray) -> np.ndarray:
 
 
 def _times_set_back(stamps: np.ndarray) -> np.ndarray:
-    """How often the clock was set back before each message (S,) of a stream, in the order they came in."""
-    return np.concatenate([[0], np.cumsum(np.diff(stamps) < -_CLOCK_SET)]).astype(np.int64)[: len(stamps)]
+    """How often the clock was set back before each message (S,) of a stream, in the order they came
+    in.
+    """
+    return np.concatenate([[0], np.cumsum(np.diff(stamps) < -_CLOCK_SET)]).astype(np.int64)[
+        : len(stamps)
+    ]
 
 
 def _set_ahead(stamps: np.ndarray, logged: np.ndarray) -> list[float]:
-    """By how much [s] stamps (S,) ran ahead of the log times (S,); a recorder that logs stamps cannot tell."""
+    """By how much [s] stamps (S,) ran ahead of the log times (S,); a recorder that logs stamps
+    cannot tell.
+    """
     ahead = np.diff(stamps) - np.diff(logged)
     return (ahead[ahead > _AHEAD] * 1e-9).tolist()

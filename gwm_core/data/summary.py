@@ -50,19 +50,29 @@ def overview(folder: Path) -> DatasetSummary:
         info = read_info(path)
         outcome = {True: "success", False: "failed"}.get(info.get("success"), "unrated")
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-        groups[str(info.get("task", "?")), outcome].append((size / 1e6, float(info.get("seconds", 0.0))))
-    rows = [TaskGroup(*key, len(found), *np.sum(found, axis=0).tolist()) for key, found in sorted(groups.items())]
+        groups[str(info.get("task", "?")), outcome].append(
+            (size / 1e6, float(info.get("seconds", 0.0)))
+        )
+    rows = [
+        TaskGroup(*key, len(found), *np.sum(found, axis=0).tolist())
+        for key, found in sorted(groups.items())
+    ]
     trash = sum(1 for path in Path(folder).rglob(TRASH) if path.is_dir() for _ in path.iterdir())
     return DatasetSummary(rows, wrong, unfinished(folder), trash)
 
 
 def statistics(tables: list[ResampledEpisode]) -> dict[str, dict[str, list[float]]]:
-    """Column -> least, greatest, mean and standard deviation of every number, over all rows of some episodes."""
+    """Column -> least, greatest, mean and standard deviation of every number, over all rows of some
+    episodes.
+    """
     found = {}
     for column, names in COLUMNS.items():
         rows = np.concatenate([table.columns[column] for table in tables]).astype(np.float64)
         found[column] = {
-            "names": list(names), "min": rows.min(0).tolist(), "max": rows.max(0).tolist(),
-            "mean": rows.mean(0).tolist(), "std": rows.std(0).tolist(),
-        }  # fmt: skip
+            "names": list(names),
+            "min": rows.min(0).tolist(),
+            "max": rows.max(0).tolist(),
+            "mean": rows.mean(0).tolist(),
+            "std": rows.std(0).tolist(),
+        }
     return found

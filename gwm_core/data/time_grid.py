@@ -1,4 +1,5 @@
-"""The one grid of time: which of a recording's moments follow each other a step apart, at any rate of its cameras.
+"""The one grid of time: which of a recording's moments follow each other a step apart, at any rate
+of its cameras.
 
 Exports, the world model's clips and the policy's samples take the same moments.
 """
@@ -16,15 +17,21 @@ from gwm_core.sync import SyncConfig
 from gwm_core.types import CHUNK_DT
 
 STEP = round(CHUNK_DT * 1e9)  # [ns]
-_NEAR = 0.4  # of a step: how far a moment may lie from where it is due; at most what still is one moment (``Sync``)
-_UNEVEN = 0.5  # of a step: how much longer or shorter one may be; what is further off is the next moment's
-_FOLLOW = 8  # of a moment's distance to the grid, one part in so many moves the grid: no camera runs by our clock
+# of a step: how far a moment may lie from where it is due; at most what still is one moment
+# (``Sync``)
+_NEAR = 0.4
+# of a step: how much longer or shorter one may be; what is further off is the next moment's
+_UNEVEN = 0.5
+# of a moment's distance to the grid, one part in so many moves the grid: no camera runs by our
+# clock
+_FOLLOW = 8
 
 
 def on_grid(stamps: Sequence[int], step: int = STEP) -> np.ndarray:
     """Indices (G,) of the moments that lie on the grid, from the first moment on.
 
-    A moment that is missing ends a stretch, and the next begins where there is one again: ``stretches``.
+    A moment that is missing ends a stretch, and the next begins where there is one again:
+    ``stretches``.
 
     Args:
         stamps: (M,) [ns], rising.
@@ -51,7 +58,9 @@ def on_grid(stamps: Sequence[int], step: int = STEP) -> np.ndarray:
 
 
 def _nearest(times: list[int], due: int, first: int) -> int | None:
-    """Which of ``times`` from ``first`` on lies nearest to ``due``; None where there are no more."""
+    """Which of ``times`` from ``first`` on lies nearest to ``due``; None where there are no
+    more.
+    """
     after = max(first, bisect_left(times, due))
     near = [k for k in (after - 1, after) if first <= k < len(times)]
     return min(near, key=lambda k: abs(times[k] - due), default=None)
@@ -77,7 +86,9 @@ class StreamRate(NamedTuple):
 
     def __str__(self) -> str:
         text = f"the cameras ran at {self.hz:.1f} Hz"
-        return f"{text} with {self.gaps} gaps, the longest {self.longest:.2f} s" if self.gaps else text
+        return (
+            f"{text} with {self.gaps} gaps, the longest {self.longest:.2f} s" if self.gaps else text
+        )
 
 
 def rate(stamps: np.ndarray) -> StreamRate:
@@ -90,11 +101,20 @@ def rate(stamps: np.ndarray) -> StreamRate:
     return StreamRate(1 / max(usual, 1e-9), len(gaps), float(gaps.max(initial=0.0)))
 
 
-def refuse_short(what: str, length: int, longest: int, measured: StreamRate | None = None) -> InputError:
-    """What to raise where nothing goes on for ``length`` moments, ``longest`` at most: why, and what would help."""
+def refuse_short(
+    what: str, length: int, longest: int, measured: StreamRate | None = None
+) -> InputError:
+    """What to raise where nothing goes on for ``length`` moments, ``longest`` at most: why, and
+    what would help.
+    """
     why = f"; {measured}" if measured else ""
     slow = measured is not None and measured.hz < 1 / (STEP * 1e-9 * (1 + _NEAR))
-    help_ = "cameras at 10 Hz or more are wanted" if slow else "longer episodes, or a shorter --horizon, are wanted"
+    help_ = (
+        "cameras at 10 Hz or more are wanted"
+        if slow
+        else "longer episodes, or a shorter --horizon, are wanted"
+    )
     return InputError(
-        f"{what} goes on for {length} moments of {CHUNK_DT} s, the longest stretch has {longest}{why}: {help_}"
+        f"{what} goes on for {length} moments of {CHUNK_DT} s, the longest stretch has"
+        f" {longest}{why}: {help_}"
     )

@@ -1,4 +1,6 @@
-"""Does what the world model foresees make a policy better? Trained with and without, on equal episodes and seeds."""
+"""Does what the world model foresees make a policy better? Trained with and without, on equal
+episodes and seeds.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ WITH, WITHOUT = "with", "without"
 
 @dataclass(frozen=True)
 class FeatureStudy:
-    """What is compared: ``seeds`` trainings for each number of demonstrations, judged on the same ``trials``."""
+    """What is compared: ``seeds`` trainings for each number of demonstrations, judged on the same
+    ``trials``.
+    """
 
     data: Path  # episodes of one task
     world: Path  # folder of the world model
@@ -40,49 +44,75 @@ class FeatureStudy:
     renderer: str
 
 
-def compare(study: FeatureStudy, progress: Callable[[int, int], None] = lambda *_: None) -> list[dict]:
-    """A row for each number of demonstrations: rates with and without features, difference, and its 95 % interval.
+def compare(
+    study: FeatureStudy, progress: Callable[[int, int], None] = lambda *_: None
+) -> list[dict]:
+    """A row for each number of demonstrations: rates with and without features, difference, and its
+    95 % interval.
 
-    What is trained and tried is kept in ``study.out``; an interrupted study goes on. Raises InputError where another
-    study is kept there, or episodes have seeds that nothing is trained on.
+    What is trained and tried is kept in ``study.out``; an interrupted study goes on. Raises
+    InputError where another study is kept there, or episodes have seeds that nothing is trained on.
     """
     refuse_reserved([study.data])
     foresight = WorldFeatures(study.world)
     _keep(study)
     seen = replace(study.policy, lift=foresight.lift_config)
     configs = {WITHOUT: seen, WITH: replace(seen, foresight=foresight.channels)}
-    jobs = [(name, demos, seed) for demos in study.demos for seed in range(study.seeds) for name in configs]
+    jobs = [
+        (name, demos, seed)
+        for demos in study.demos
+        for seed in range(study.seeds)
+        for name in configs
+    ]
     won, samples = {}, {}
     for done, (name, demos, seed) in enumerate(jobs):
         won[name, demos, seed] = _successes(study, configs[name], name, demos, seed, samples)
         progress(done + 1, len(jobs))
     rows = []
     for demos in study.demos:
-        rates = {name: np.array([won[name, demos, seed] for seed in range(study.seeds)], float) for name in configs}
+        rates = {
+            name: np.array([won[name, demos, seed] for seed in range(study.seeds)], float)
+            for name in configs
+        }
         apart, low, high = paired_interval(rates[WITH], rates[WITHOUT])
-        rows.append({
-            "demos": demos, "difference": apart, "ci95": [low, high],
-            **{name: rate.mean() for name, rate in rates.items()},
-            **{f"{name}_by_seed": rate.mean(1).tolist() for name, rate in rates.items()},
-        })  # fmt: skip
+        rows.append(
+            {
+                "demos": demos,
+                "difference": apart,
+                "ci95": [low, high],
+                **{name: rate.mean() for name, rate in rates.items()},
+                **{f"{name}_by_seed": rate.mean(1).tolist() for name, rate in rates.items()},
+            }
+        )
     return rows
 
 
 def _keep(study: FeatureStudy) -> None:
-    """Note in ``study.out`` what is not to change when the study goes on: everything but how much of it is done."""
+    """Note in ``study.out`` what is not to change when the study goes on: everything but how much
+    of it is done.
+    """
     same = replace(study, out=Path(), demos=(), seeds=0, processes=0)
     note = f"{same} {(study.world / 'world.json').read_text()}"
     file = study.out / "study.txt"
     study.out.mkdir(parents=True, exist_ok=True)
     if file.exists() and file.read_text() != note:
-        raise InputError(f"{study.out} holds a study with other settings: choose another --out or remove it")
+        raise InputError(
+            f"{study.out} holds a study with other settings: choose another --out or remove it"
+        )
     file.write_text(note)
 
 
 def _successes(
-    study: FeatureStudy, config: PolicyConfig, name: str, demos: int, seed: int, samples: dict[str, PolicySamples]
+    study: FeatureStudy,
+    config: PolicyConfig,
+    name: str,
+    demos: int,
+    seed: int,
+    samples: dict[str, PolicySamples],
 ) -> list[bool]:
-    """Which trials a policy wins that saw ``demos`` episodes; one more is for validation. Fills ``samples`` by name."""
+    """Which trials a policy wins that saw ``demos`` episodes; one more is for validation. Fills
+    ``samples`` by name.
+    """
     folder = study.out / f"{study.task}_{study.difficulty}_{demos}_{name}_{seed}"
     file = folder / "trials.json"
     if file.exists():
@@ -90,13 +120,27 @@ def _successes(
     if not (folder / "manifest.json").exists():
         world = study.world if config.foresight else None
         if name not in samples:
-            samples[name] = load_samples([study.data], config.tasks, config.lift, study.processes, world=world)
+            samples[name] = load_samples(
+                [study.data], config.tasks, config.lift, study.processes, world=world
+            )
         train = replace(study.train, held_out=1 / (demos + 1), seed=seed)
         train_policy(
-            _first(samples[name], demos + 1), config, train, folder, {"command": "gwm eval features"}, world=world
+            _first(samples[name], demos + 1),
+            config,
+            train,
+            folder,
+            {"command": "gwm eval features"},
+            world=world,
         )
     trials = evaluate(
-        EvalConfig(study.task, str(folder), study.trials, study.first, study.difficulty, renderer=study.renderer),
+        EvalConfig(
+            study.task,
+            str(folder),
+            study.trials,
+            study.first,
+            study.difficulty,
+            renderer=study.renderer,
+        ),
         study.processes,
     )
     won = [bool(trial.success) for trial in trials]
@@ -108,6 +152,8 @@ def _first(samples: PolicySamples, episodes: int) -> PolicySamples:
     """The samples of the first ``episodes``. Raises InputError for fewer."""
     there = int(samples.episode.max()) + 1
     if there < episodes:
-        raise InputError(f"{there} episodes are too few: {episodes} are wanted, one of them for validation")
+        raise InputError(
+            f"{there} episodes are too few: {episodes} are wanted, one of them for validation"
+        )
     kept = samples.episode < episodes
     return PolicySamples(**{name: a[kept] for name, a in vars(samples).items() if a is not None})

@@ -20,7 +20,9 @@ from gwm_core.types import ArmState, Observation
 
 
 class GoldenInput(NamedTuple):
-    """The arguments of ``PolicyRunner.rows``: scene (N, 14), proprio (11,), pose (4, 4) and the number of the task."""
+    """The arguments of ``PolicyRunner.rows``: scene (N, 14), proprio (11,), pose (4, 4) and the
+    number of the task.
+    """
 
     scene: np.ndarray
     proprio: np.ndarray
@@ -44,12 +46,19 @@ class _Watched:
 
 
 def simulated(actor: PolicyRunner, count: int, seed: int, renderer: str) -> list[GoldenInput]:
-    """``count`` moments of simulated episodes, a share of each task. Raises InputError where none can be simulated."""
+    """``count`` moments of simulated episodes, a share of each task. Raises InputError where none
+    can be simulated.
+    """
     tasks = [task for task in actor.tasks if task in TASKS]
     if not tasks:
-        raise InputError(f"{', '.join(actor.tasks)} cannot be simulated: name recorded episodes with --data")
+        raise InputError(
+            f"{', '.join(actor.tasks)} cannot be simulated: name recorded episodes with --data"
+        )
     watched, world, found = _Watched(actor), SimEnvironment(renderer=renderer), []
-    planner, shares = Planner(watched, actor.lift_config), np.diff(np.linspace(0, count, len(tasks) + 1).astype(int))
+    planner, shares = (
+        Planner(watched, actor.lift_config),
+        np.diff(np.linspace(0, count, len(tasks) + 1).astype(int)),
+    )
     for task, share in zip(tasks, shares):
         watched.moments, episode = [], seed
         while len(watched.moments) < share:
@@ -67,12 +76,16 @@ def recorded(actor: PolicyRunner, count: int, folder: Path) -> list[GoldenInput]
         if episode.info["task"] in actor.tasks:
             task = actor.tasks.index(episode.info["task"])
             seen = list(moments(episode))
-            for number, _, scene in lift_moments(episode, seen, list(range(len(seen))), actor.lift_config):
+            for number, _, scene in lift_moments(
+                episode, seen, list(range(len(seen))), actor.lift_config
+            ):
                 found.append(_moment(scene, seen[number][2], task))
         if len(found) >= 4 * count:
             break
     if len(found) < count:
-        raise InputError(f"{folder} has {len(found)} moments of {', '.join(actor.tasks)}: {count} are wanted")
+        raise InputError(
+            f"{folder} has {len(found)} moments of {', '.join(actor.tasks)}: {count} are wanted"
+        )
     return _spread(found, count)
 
 

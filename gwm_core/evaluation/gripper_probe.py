@@ -1,8 +1,9 @@
-"""Does the imagined gripper go where it is commanded? A linear probe from latents to its position tells.
+"""Does the imagined gripper go where it is commanded? A linear probe from latents to its position
+tells.
 
-Tokens are a set without an order. Each is described by fixed random features, which are summed over the tokens, alone
-and times the token's place; ridge regression takes it from there. The probe learns from observed latents and is then
-frozen.
+Tokens are a set without an order. Each is described by fixed random features, which are summed over
+the tokens, alone and times the token's place; ridge regression takes it from there. The probe
+learns from observed latents and is then frozen.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ class GripperProbe:
         """Learn from latents (S, K, D), positions (S, 3) [m] and the episode (S,) of each."""
         rng = np.random.default_rng(0)
         self._mean, self._std = z.mean((0, 1)), z.std((0, 1)) + 1e-6
-        self._directions = rng.normal(size=(z.shape[-1], _FEATURES)).astype(np.float32) / np.sqrt(z.shape[-1])
+        self._directions = rng.normal(size=(z.shape[-1], _FEATURES)).astype(np.float32) / np.sqrt(
+            z.shape[-1]
+        )
         self._offsets = rng.normal(size=_FEATURES).astype(np.float32)
         self._center, self._spread, self._weights = 0.0, 1.0, None
         features = self._features(z)[:, :-1]
@@ -42,14 +45,21 @@ class GripperProbe:
         features = self._features(z)
         held = episode % 5 == 0
         if held.all() or not held.any():
-            raise InputError("the probe needs episodes to learn from and others to choose its penalty: two at least")
+            raise InputError(
+                "the probe needs episodes to learn from and others to choose its penalty: two at"
+                " least"
+            )
         misses = [
             np.linalg.norm(
-                features[held] @ _ridge(features[~held], positions[~held], penalty) - positions[held], axis=1
+                features[held] @ _ridge(features[~held], positions[~held], penalty)
+                - positions[held],
+                axis=1,
             )
             for penalty in _PENALTIES
         ]
-        self._weights = _ridge(features, positions, _PENALTIES[np.argmin([np.median(miss) for miss in misses])])
+        self._weights = _ridge(
+            features, positions, _PENALTIES[np.argmin([np.median(miss) for miss in misses])]
+        )
 
     def __call__(self, z: np.ndarray) -> np.ndarray:
         """Positions (..., 3) [m] for latents (..., K, D)."""
@@ -59,13 +69,19 @@ class GripperProbe:
         """(..., 4 * _FEATURES + 1), the last is one."""
         hidden = np.tanh((z - self._mean) / self._std @ self._directions + self._offsets)
         place = np.concatenate([np.ones_like(z[..., :1]), z[..., :3]], axis=-1)
-        sums = (np.swapaxes(hidden, -1, -2) @ place / z.shape[-2]).reshape(*z.shape[:-2], -1).astype(np.float64)
+        sums = (
+            (np.swapaxes(hidden, -1, -2) @ place / z.shape[-2])
+            .reshape(*z.shape[:-2], -1)
+            .astype(np.float64)
+        )
         sums = (sums - self._center) / self._spread
         return np.concatenate([sums, np.ones_like(sums[..., :1])], axis=-1)
 
 
 def _ridge(x: np.ndarray, y: np.ndarray, penalty: float) -> np.ndarray:
-    """Weights (F, 3) of least squares |x w - y|^2 + penalty |w|^2; the last column, of ones, is free."""
+    """Weights (F, 3) of least squares |x w - y|^2 + penalty |w|^2; the last column, of ones, is
+    free.
+    """
     penalties = np.full(x.shape[1], penalty)
     penalties[-1] = 0.0
     return np.linalg.lstsq(x.T @ x + np.diag(penalties), x.T @ y, rcond=None)[0]
@@ -81,16 +97,24 @@ def shuffle(count: int) -> np.ndarray:
 
 @torch.no_grad()
 def rolled(world: WorldModel, history: Tensor, actions: np.ndarray) -> np.ndarray:
-    """Imagined latents (B, H, K, D) float32 after histories (B, context, K, D), for actions (B, H + 1, 10)."""
+    """Imagined latents (B, H, K, D) float32 after histories (B, context, K, D), for actions (B, H +
+    1, 10).
+    """
     pairs = zip(history.split(_SOME), torch.from_numpy(actions).split(_SOME))
     return torch.cat([world.rollout(past, given)[0] for past, given in pairs]).numpy()
 
 
 def action_test(
-    world: WorldModel, vae: VAE, clips: SceneClips, known: SceneClips, horizon: int, stride: int = 1,
+    world: WorldModel,
+    vae: VAE,
+    clips: SceneClips,
+    known: SceneClips,
+    horizon: int,
+    stride: int = 1,
     progress: Callable[[int, int], None] = lambda *_: None,
-) -> dict:  # fmt: skip
-    """Medians over windows of ``clips`` of the distance [mm] from the probe's to the measured gripper.
+) -> dict:
+    """Medians over windows of ``clips`` of the distance [mm] from the probe's to the measured
+    gripper.
 
     Only moments count at which the gripper lies in the workspace: elsewhere no scene shows it.
 
@@ -98,8 +122,8 @@ def action_test(
         known: clips of the training episodes, which the probe learns from.
 
     Returns:
-        probe_mm of observed latents; and for each step imagined_mm, excess_mm over probe_mm, shuffled_mm with the
-        actions of another window, and ratio = shuffled / imagined.
+        probe_mm of observed latents; and for each step imagined_mm, excess_mm over probe_mm,
+        shuffled_mm with the actions of another window, and ratio = shuffled / imagined.
     """
     context = world.config.context
     length = context + horizon
@@ -112,7 +136,10 @@ def action_test(
 
     starts = windows(clips, context, horizon, stride)
     if len(starts) < 2:
-        raise InputError("two windows or more are wanted to shuffle actions: a smaller --stride, or more episodes")
+        raise InputError(
+            "two windows or more are wanted to shuffle actions: a smaller --stride, or more"
+            " episodes"
+        )
     z = encode_clips(vae, clips, starts, length).float()
     index = starts[:, None] + np.arange(context, length)
     seen, truth = shows_gripper(clips, index, vae.config.lift), clips.poses[index, :3]

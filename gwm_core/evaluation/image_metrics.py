@@ -1,4 +1,5 @@
-"""Imagined pictures against what was seen: which pixels count, and sums over them that any figure comes from.
+"""Imagined pictures against what was seen: which pixels count, and sums over them that any figure
+comes from.
 
 All methods are scored on the same pixels, which depend on what was seen alone.
 """
@@ -17,11 +18,13 @@ CHANGED = 0.1  # of the largest channel: a pixel whose colour changed by more ha
 _DRAWS = 2000  # of the bootstrap
 
 
-def masks(before: np.ndarray, regions_before: np.ndarray, after: np.ndarray, regions_after: np.ndarray) -> np.ndarray:
+def masks(
+    before: np.ndarray, regions_before: np.ndarray, after: np.ndarray, regions_after: np.ndarray
+) -> np.ndarray:
     """Pixels (2, H, W) bool that count, in the order of ``REGIONS``.
 
-    ``whole``: what was seen there before or after lies in the workspace. ``moving``: those of them whose colour
-    changed, or that robot or cube came to or left.
+    ``whole``: what was seen there before or after lies in the workspace. ``moving``: those of them
+    whose colour changed, or that robot or cube came to or left.
 
     Args:
         before, after: pictures (H, W, 3) in [0, 1]; regions: (H, W), bits as in ``Clips``.
@@ -34,7 +37,9 @@ def masks(before: np.ndarray, regions_before: np.ndarray, after: np.ndarray, reg
 
 def similarity(image: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """SSIM (H, W) around every pixel of pictures (H, W, 3) in [0, 1], mean over channels."""
-    return structural_similarity(truth, image, channel_axis=2, data_range=1.0, full=True)[1].mean(-1)
+    return structural_similarity(truth, image, channel_axis=2, data_range=1.0, full=True)[1].mean(
+        -1
+    )
 
 
 @dataclass
@@ -52,8 +57,17 @@ class ImageScores:
         self.pixels = np.zeros((self.episodes, len(REGIONS), self.horizon))
         self.squares, self.alike = np.zeros((2, len(self.methods), *self.pixels.shape))
 
-    def add(self, episode: int, step: int, images: dict[str, np.ndarray], truth: np.ndarray, mask: np.ndarray) -> None:
-        """Count pictures (H, W, 3) in [0, 1] of all methods at ``step`` (from 0) on ``mask`` (2, H, W)."""
+    def add(
+        self,
+        episode: int,
+        step: int,
+        images: dict[str, np.ndarray],
+        truth: np.ndarray,
+        mask: np.ndarray,
+    ) -> None:
+        """Count pictures (H, W, 3) in [0, 1] of all methods at ``step`` (from 0) on ``mask`` (2, H,
+        W).
+        """
         self.pixels[episode, :, step] += mask.sum((1, 2))
         for m, method in enumerate(self.methods):
             image = images[method].clip(0, 1)
@@ -62,7 +76,8 @@ class ImageScores:
             self.alike[m, episode, :, step] += (mask * alike).sum((1, 2))
 
     def psnr(self, method: str, counts: np.ndarray | None = None) -> np.ndarray:
-        """PSNR (2, H) [dB] of the pooled squared error; (B, 2, H) with ``counts`` (B, E) of each episode.
+        """PSNR (2, H) [dB] of the pooled squared error; (B, 2, H) with ``counts`` (B, E) of each
+        episode.
 
         NaN where no pixel counts, infinite where nothing differs.
         """
@@ -72,14 +87,20 @@ class ImageScores:
         """Mean SSIM (2, H) over the pixels; NaN where none counts."""
         return self._pooled(self.alike, method, None, lambda mean: mean)
 
-    def _pooled(self, sums: np.ndarray, method: str, counts: np.ndarray | None, figure) -> np.ndarray:
+    def _pooled(
+        self, sums: np.ndarray, method: str, counts: np.ndarray | None, figure
+    ) -> np.ndarray:
         sums = sums[self.methods.index(method)]
-        sums, pixels = (x.sum(0) if counts is None else np.tensordot(counts, x, 1) for x in (sums, self.pixels))
+        sums, pixels = (
+            x.sum(0) if counts is None else np.tensordot(counts, x, 1) for x in (sums, self.pixels)
+        )
         with np.errstate(divide="ignore", invalid="ignore"):
             return figure(sums / pixels)
 
     def figures(self, first: str) -> dict:
-        """Lists over the horizon by region: ``psnr`` and ``ssim`` of the method ``first``, others by their names."""
+        """Lists over the horizon by region: ``psnr`` and ``ssim`` of the method ``first``, others
+        by their names.
+        """
         names = {method: "" if method == first else f"_{method}" for method in self.methods}
         return {
             region: {
@@ -98,4 +119,8 @@ class ImageScores:
         rng = np.random.default_rng(0)
         counts = rng.multinomial(self.episodes, np.full(self.episodes, 1 / self.episodes), _DRAWS)
         gain = (self.psnr(method, counts) - self.psnr(over, counts))[:, REGIONS.index("moving"), -1]
-        return np.percentile(gain[np.isfinite(gain)], [2.5, 97.5]).tolist() if np.isfinite(gain).any() else [np.nan] * 2
+        return (
+            np.percentile(gain[np.isfinite(gain)], [2.5, 97.5]).tolist()
+            if np.isfinite(gain).any()
+            else [np.nan] * 2
+        )

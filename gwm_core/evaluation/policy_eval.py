@@ -1,4 +1,6 @@
-"""Success rate of a policy in simulation without ROS: parallel processes, deterministic for a seed."""
+"""Success rate of a policy in simulation without ROS: parallel processes, deterministic for a
+seed.
+"""
 
 from __future__ import annotations
 
@@ -35,28 +37,37 @@ _planners: dict[EvalConfig, Planner] = {}
 
 def _trial(job: tuple[EvalConfig, int]) -> Trial:
     config, seed = job
-    same = replace(config, task="", trials=0, seed=0, difficulty="")  # one planner does all of these
+    # one planner does all of these
+    same = replace(config, task="", trials=0, seed=0, difficulty="")
     if same not in _planners:
-        _planners[same] = make_planner(config.policy, backend=config.backend, precision=config.precision)
+        _planners[same] = make_planner(
+            config.policy, backend=config.backend, precision=config.precision
+        )
     planner = _planners[same]
     sees = planner.policy.sees == "scene"
     if sees not in _worlds:
         _worlds[sees] = SimEnvironment(renderer=config.renderer, cameras=sees)
     plan = RolloutConfig(latency=config.latency, replan_every=config.replan_every)
-    return rollout(_worlds[sees], planner, sample_layout(config.task, seed, config.difficulty), plan)
+    return rollout(
+        _worlds[sees], planner, sample_layout(config.task, seed, config.difficulty), plan
+    )
 
 
 def run_trials(jobs: list[tuple[EvalConfig, int]], processes: int) -> Iterator[Trial]:
     """The trial of every configuration and seed, in their order."""
     for config in {config for config, _ in jobs}:
-        sample_layout(config.task, config.seed, config.difficulty)  # names checked before processes start
+        # names checked before processes start
+        sample_layout(config.task, config.seed, config.difficulty)
         if config.policy != "expert":
-            make_planner(config.policy, 1, config.backend, config.precision)  # and compiled, if need be
+            # and compiled, if need be
+            make_planner(config.policy, 1, config.backend, config.precision)
     with workers(processes, len(jobs)) as pool:
         yield from pool.imap(_trial, jobs)
 
 
-def evaluate(config: EvalConfig, processes: int, progress: Callable[[Trial], None] = lambda t: None) -> list[Trial]:
+def evaluate(
+    config: EvalConfig, processes: int, progress: Callable[[Trial], None] = lambda t: None
+) -> list[Trial]:
     """Run the trials on seeds from ``seed`` on; returned in order of their seeds."""
     if config.trials < 1:
         raise InputError("at least one trial is needed")

@@ -1,7 +1,8 @@
-"""A policy tried inside the world model: it acts on imagined scenes, and the model's head says whether it is done.
+"""A policy tried inside the world model: it acts on imagined scenes, and the model's head says
+whether it is done.
 
-Only the first scene is real, or simulated. The arm is taken to go where the plan says, without the gate's limits; the
-gripper stops at what the scene shows between its fingers.
+Only the first scene is real, or simulated. The arm is taken to go where the plan says, without the
+gate's limits; the gripper stops at what the scene shows between its fingers.
 """
 
 from __future__ import annotations
@@ -25,14 +26,18 @@ from gwm_core.worker_processes import workers
 
 SECONDS = 15.0  # of a trial; longer futures are of little worth
 REPLAN = 4  # rows that are carried out of every plan
-LASTS = 3  # steps of 0.1 s for which the head has to say that it is done: in training an episode soon ends then
+# steps of 0.1 s for which the head has to say that it is done: in training an episode soon ends
+# then
+LASTS = 3
 _JAW = 0.008, 0.012  # [m] half extents across and along the fingers: what lies within is gripped
 _SKIN, _FEW = 0.004, 6  # [m] of the fingers themselves, and Gaussians that are not yet a thing
 
 
 @dataclass(frozen=True)
 class ImaginedTrial:
-    """What came of an imagined trial. ``done``: the head's value, 0 to 1, after every step of 0.1 s."""
+    """What came of an imagined trial. ``done``: the head's value, 0 to 1, after every step of 0.1
+    s.
+    """
 
     seed: int
     success: bool
@@ -63,11 +68,16 @@ class WorldModelEnvironment:
         history = imagine.encode(scene, np.repeat(fk(state.q)[None], imagine.context, axis=0))
         row, done = to_rows(fk(state.q), state.width), []
         while len(done) * CHUNK_DT < SECONDS and not _lasts(done):
-            rows = planner.policy.act(scene, Observation(state.stamp, (), state, layout.task))[:REPLAN]
+            rows = planner.policy.act(scene, Observation(state.stamp, (), state, layout.task))[
+                :REPLAN
+            ]
             try:
                 q = solve(rows, state.q)
             except Unreachable:  # no plan: the arm holds
-                rows, q = np.repeat(row[None], REPLAN, axis=0), np.repeat(state.q[None], REPLAN, axis=0)
+                rows, q = (
+                    np.repeat(row[None], REPLAN, axis=0),
+                    np.repeat(state.q[None], REPLAN, axis=0),
+                )
             latents, heads = imagine.roll(history, np.float32(np.vstack([row, rows])))
             history = np.concatenate([history, latents])[-imagine.context :]
             scene, row = imagine.decode(latents[-1]), rows[-1]
@@ -92,7 +102,9 @@ def _trial(job: Job) -> ImaginedTrial:
     return _dreams[model].trial(_planners[model, policy], task, seed, difficulty)
 
 
-def imagine_trials(jobs: list[Job], processes: int, progress: Callable[[], None] = lambda: None) -> list[ImaginedTrial]:
+def imagine_trials(
+    jobs: list[Job], processes: int, progress: Callable[[], None] = lambda: None
+) -> list[ImaginedTrial]:
     """Run them, in order."""
     done = []
     with workers(processes, len(jobs)) as pool:
@@ -103,8 +115,11 @@ def imagine_trials(jobs: list[Job], processes: int, progress: Callable[[], None]
 
 
 def gripped(scene: np.ndarray, T: np.ndarray, width: float) -> float:
-    """Where the gripper at T (4, 4) stops that was told to go to ``width`` [m], by a scene (N, 14)."""
-    places = (scene[:, MEANS] - T[:3, 3]) @ T[:3, :3]  # (N, 3) in the TCP's frame, whose y goes from finger to finger
+    """Where the gripper at T (4, 4) stops that was told to go to ``width`` [m], by a scene (N,
+    14).
+    """
+    # (N, 3) in the TCP's frame, whose y goes from finger to finger
+    places = (scene[:, MEANS] - T[:3, 3]) @ T[:3, :3]
     inside = (np.abs(places[:, 0]) < _JAW[0]) & (np.abs(places[:, 2]) < _JAW[1])
     apart = np.abs(places[inside, 1])
     apart = apart[apart < OPEN_WIDTH / 2 - _SKIN]

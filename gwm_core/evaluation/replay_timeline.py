@@ -22,8 +22,12 @@ from gwm_core.site import Camera
 from gwm_core.types import CHUNK_DT
 
 WIDTH, QUALITY, PERIOD = 320, 80, 0.1  # [pixels], JPEG, [s] between observed frames that are kept
-_WANTED = ("sensor_msgs/msg/CompressedImage", "std_msgs/msg/Float64MultiArray", "std_msgs/msg/String",
-           "diagnostic_msgs/msg/DiagnosticArray")  # fmt: skip
+_WANTED = (
+    "sensor_msgs/msg/CompressedImage",
+    "std_msgs/msg/Float64MultiArray",
+    "std_msgs/msg/String",
+    "diagnostic_msgs/msg/DiagnosticArray",
+)
 
 
 @dataclass
@@ -33,7 +37,8 @@ class ReplayTimeline:
     Attributes:
         observed: camera -> (time, JPEG), in order.
         imagined: by plan: time of its observation, and view -> JPEGs for each step of 0.1 s.
-        divergence: (time, terms by name), ``status``: (time, the gate's values), ``decisions``: (time, command).
+        divergence: (time, terms by name), ``status``: (time, the gate's values), ``decisions``:
+            (time, command).
     """
 
     info: dict
@@ -56,10 +61,18 @@ def read_replay(path: Path) -> ReplayTimeline:
         info = json.loads((path / INFO).read_text())
         streams = _streams(path / "bag")
         cameras = {name: Camera.from_dict(values) for name, values in info["cameras"].items()}
-        color = {name: streams[topics.color(camera.prefix) + "/compressed"] for name, camera in cameras.items()}
+        color = {
+            name: streams[topics.color(camera.prefix) + "/compressed"]
+            for name, camera in cameras.items()
+        }
         begun = min(frames[0][0] for frames in color.values())
-        observed = {name: _thinned([(s - begun) * 1e-9, m.data] for s, m in frames) for name, frames in color.items()}
-        replay = ReplayTimeline(info, tuple(cameras), observed, _imagined(streams, (*cameras, topics.AFAR), begun))
+        observed = {
+            name: _thinned([(s - begun) * 1e-9, m.data] for s, m in frames)
+            for name, frames in color.items()
+        }
+        replay = ReplayTimeline(
+            info, tuple(cameras), observed, _imagined(streams, (*cameras, topics.AFAR), begun)
+        )
         for stamp, message in streams.get(topics.DIVERGENCE, []):
             values = topics.named_numbers((dim.label for dim in message.layout.dim), message.data)
             replay.divergence.append(((values.pop("plan", stamp) - begun) * 1e-9, values))
@@ -68,7 +81,15 @@ def read_replay(path: Path) -> ReplayTimeline:
             replay.status.append(((stamp - begun) * 1e-9, values))
         for stamp, message in streams.get(topics.DECISION, []):
             replay.decisions.append(((stamp - begun) * 1e-9, json.loads(message.data)))
-    except (OSError, ReaderError, SerdeError, LookupError, ValueError, TypeError, AttributeError) as error:
+    except (
+        OSError,
+        ReaderError,
+        SerdeError,
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+    ) as error:
         raise InputError(f"episode {path} cannot be replayed ({error!r})") from None
     return replay
 
@@ -86,7 +107,9 @@ def _streams(bag: Path) -> dict[str, list]:
     return streams
 
 
-def _imagined(streams: dict[str, list], views: tuple[str, ...], begun: int) -> list[tuple[float, dict]]:
+def _imagined(
+    streams: dict[str, list], views: tuple[str, ...], begun: int
+) -> list[tuple[float, dict]]:
     """The futures of which every picture was recorded."""
     plans: dict[int, dict[str, dict[int, bytes]]] = {}
     for view in views:
@@ -94,9 +117,16 @@ def _imagined(streams: dict[str, list], views: tuple[str, ...], begun: int) -> l
             for stamp, message in streams.get(topics.imagined(view, step), []):
                 plan = stamp - round(step * CHUNK_DT * 1e9)
                 plans.setdefault(plan, {}).setdefault(view, {})[step] = bytes(message.data)
-    whole = [plan for plan, seen in plans.items() if all(len(seen.get(view, ())) == topics.STEPS for view in views)]
+    whole = [
+        plan
+        for plan, seen in plans.items()
+        if all(len(seen.get(view, ())) == topics.STEPS for view in views)
+    ]
     return [
-        ((plan - begun) * 1e-9, {view: [jpegs[step] for step in sorted(jpegs)] for view, jpegs in plans[plan].items()})
+        (
+            (plan - begun) * 1e-9,
+            {view: [jpegs[step] for step in sorted(jpegs)] for view, jpegs in plans[plan].items()},
+        )
         for plan in sorted(whole)
     ]
 
@@ -108,8 +138,14 @@ def _thinned(frames) -> list[tuple[float, bytes]]:
         if kept and time - kept[-1][0] < PERIOD - 0.01:
             continue
         image = cv2.imdecode(np.asarray(data), cv2.IMREAD_COLOR)
-        small = cv2.resize(image, (WIDTH, round(WIDTH * image.shape[0] / image.shape[1])), interpolation=cv2.INTER_AREA)
-        kept.append((time, cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()))
+        small = cv2.resize(
+            image,
+            (WIDTH, round(WIDTH * image.shape[0] / image.shape[1])),
+            interpolation=cv2.INTER_AREA,
+        )
+        kept.append(
+            (time, cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes())
+        )
     return kept
 
 
@@ -125,13 +161,21 @@ def page_data(replays: dict[str, ReplayTimeline]) -> str:
     def strips(views: dict[str, list[bytes]]) -> dict[str, list[str]]:
         return {view: [jpeg(data) for data in steps] for view, steps in views.items()}
 
-    return to_json([
-        {
-            "name": name, "info": {k: v for k, v in r.info.items() if k not in ("cameras", "sha256")},
-            "cameras": r.cameras, "divergence": timed(r.divergence), "status": timed(r.status),
-            "observed": {c: timed((t, jpeg(data)) for t, data in frames) for c, frames in r.observed.items()},
-            "imagined": timed((t, strips(views)) for t, views in r.imagined),
-            "decisions": timed(r.decisions),
-        }
-        for name, r in replays.items()
-    ]).replace("</", "<\\/")  # fmt: skip
+    return to_json(
+        [
+            {
+                "name": name,
+                "info": {k: v for k, v in r.info.items() if k not in ("cameras", "sha256")},
+                "cameras": r.cameras,
+                "divergence": timed(r.divergence),
+                "status": timed(r.status),
+                "observed": {
+                    c: timed((t, jpeg(data)) for t, data in frames)
+                    for c, frames in r.observed.items()
+                },
+                "imagined": timed((t, strips(views)) for t, views in r.imagined),
+                "decisions": timed(r.decisions),
+            }
+            for name, r in replays.items()
+        ]
+    ).replace("</", "<\\/")

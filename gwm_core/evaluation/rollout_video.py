@@ -1,4 +1,6 @@
-"""One episode: a film and a sheet of what was seen beside what the world model imagined from one moment on."""
+"""One episode: a film and a sheet of what was seen beside what the world model imagined from one
+moment on.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from gwm_core.data.contact_sheet import caption
 from gwm_core.data.episode import read_episode
 from gwm_core.errors import InputError, one_of
 from gwm_core.evaluation.image_metrics import ImageScores
-from gwm_core.evaluation.world_model_eval import WORLD, commanded, rendered, imagine, windows
+from gwm_core.evaluation.world_model_eval import WORLD, commanded, imagine, rendered, windows
 from gwm_core.geometry.camera import intrinsics, look_at
 from gwm_core.model.vae import VAE
 from gwm_core.model.world_model import WorldModel
@@ -41,11 +43,14 @@ def read_clips(path: Path, config: LiftConfig) -> tuple[SceneClips, tuple[str, .
     """The clips of one episode and the names of its cameras."""
     episode = read_episode(path)
     arrays = episode_clips(episode, config)
-    return SceneClips(**arrays, episode=np.zeros(len(arrays["stamps"]), np.int64)), tuple(episode.info["cameras"])
+    return SceneClips(**arrays, episode=np.zeros(len(arrays["stamps"]), np.int64)), tuple(
+        episode.info["cameras"]
+    )
 
 
 def choose_start(clips: SceneClips, context: int, horizon: int, seconds: float | None) -> int:
-    """Where a window begins whose last observed moment is ``seconds`` after the episode's first; mid-way if None.
+    """Where a window begins whose last observed moment is ``seconds`` after the episode's first;
+    mid-way if None.
 
     Raises InputError for a time from which there is no window.
     """
@@ -62,10 +67,16 @@ def choose_start(clips: SceneClips, context: int, horizon: int, seconds: float |
     return int(starts[nearest])
 
 
-def film(world: WorldModel, vae: VAE, clips: SceneClips, start: int, horizon: int, camera: int) -> RolloutVideo:
-    """Imagine ``horizon`` steps from the window that begins at ``start``, and draw them as ``camera`` and from afar."""
+def film(
+    world: WorldModel, vae: VAE, clips: SceneClips, start: int, horizon: int, camera: int
+) -> RolloutVideo:
+    """Imagine ``horizon`` steps from the window that begins at ``start``, and draw them as
+    ``camera`` and from afar.
+    """
     now = start + world.config.context - 1
-    futures = imagine(world, vae, clips, np.array([start]), commanded(clips, np.array([now]), horizon))
+    futures = imagine(
+        world, vae, clips, np.array([start]), commanded(clips, np.array([now]), horizon)
+    )
     methods, tiles, apart = (WORLD, "repeat_last", "round_trip"), [], []
     scores = ImageScores(1, horizon, methods)
     K = clips.Ks[now, camera]
@@ -75,11 +86,14 @@ def film(world: WorldModel, vae: VAE, clips: SceneClips, start: int, horizon: in
         scene, seen = futures.scenes[0, h], clips.scenes[now + 1 + h].astype(np.float32)
         apart.append(1e3 * chamfer(scene, torch.from_numpy(seen)))
         time, decibels = f"+{(h + 1) * CHUNK_DT:.1f} s", scores.psnr(WORLD)[0, h]
-        tiles.append([
-            _tile(truth, f"{time} observed", width), _tile(images[WORLD], f"imagined {decibels:.1f} dB", width),
-            _tile(_from_afar(seen, vae, width), f"{time} observed scene", width),
-            _tile(_from_afar(scene.numpy(), vae, width), "imagined scene", width),
-        ])  # fmt: skip
+        tiles.append(
+            [
+                _tile(truth, f"{time} observed", width),
+                _tile(images[WORLD], f"imagined {decibels:.1f} dB", width),
+                _tile(_from_afar(seen, vae, width), f"{time} observed scene", width),
+                _tile(_from_afar(scene.numpy(), vae, width), "imagined scene", width),
+            ]
+        )
     figures = {"start_s": float(clips.stamps[now] - clips.stamps[0]) * 1e-9, "horizon": horizon}
     figures |= {
         "seconds": [round((h + 1) * CHUNK_DT, 3) for h in range(horizon)],
@@ -89,15 +103,22 @@ def film(world: WorldModel, vae: VAE, clips: SceneClips, start: int, horizon: in
 
 
 def write_film(film: RolloutVideo, folder: Path) -> tuple[Path, Path]:
-    """Write ``imagine.png``, a column for each of some steps, and ``imagine.mp4``; returns both paths."""
+    """Write ``imagine.png``, a column for each of some steps, and ``imagine.mp4``; returns both
+    paths.
+    """
     sheet, video = Path(folder) / "imagine.png", Path(folder) / "imagine.mp4"
     steps = np.unique(np.linspace(0, len(film.tiles) - 1, COLUMNS).round().astype(int))
     columns = [np.concatenate(list(film.tiles[h])) for h in steps]
-    frames = [np.concatenate([np.hstack(four[:2]), np.hstack(four[2:])])[..., ::-1] for four in film.tiles]
+    frames = [
+        np.concatenate([np.hstack(four[:2]), np.hstack(four[2:])])[..., ::-1] for four in film.tiles
+    ]
     size = frames[0].shape[1::-1]
     writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"mp4v"), _SLOWER / CHUNK_DT, size)
     if not (cv2.imwrite(str(sheet), np.hstack(columns)[..., ::-1]) and writer.isOpened()):
-        raise InputError(f"cannot write {sheet} and {video}: a folder to write to and an OpenCV with MPEG-4 are wanted")
+        raise InputError(
+            f"cannot write {sheet} and {video}: a folder to write to and an OpenCV with MPEG-4 are"
+            " wanted"
+        )
     for frame in frames:
         writer.write(np.ascontiguousarray(frame))
     writer.release()
@@ -105,7 +126,9 @@ def write_film(film: RolloutVideo, folder: Path) -> tuple[Path, Path]:
 
 
 def camera_index(names: tuple[str, ...], name: str | None) -> int:
-    """Number of the camera called ``name``, the first if None. Raises InputError for one that is not there."""
+    """Number of the camera called ``name``, the first if None. Raises InputError for one that is
+    not there.
+    """
     return 0 if name is None else names.index(one_of("camera", name, names))
 
 

@@ -1,4 +1,6 @@
-"""The trials of a protocol, made in simulation: unattended, by several processes, from the journal's end on."""
+"""The trials of a protocol, made in simulation: unattended, by several processes, from the
+journal's end on.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def weights_of(protocol: Protocol) -> dict[str, str]:
     for name, folder in protocol.policies.items():
         manifest = Path(folder) / "manifest.json"
         if folder != "expert" and not manifest.is_file():
-            raise InputError(f"policy '{name}': no {manifest}; a bundle, a checkpoint or expert is wanted")
+            raise InputError(
+                f"policy '{name}': no {manifest}; a bundle, a checkpoint or expert is wanted"
+            )
         found[name] = folder if folder == "expert" else digest(manifest)
     return found
 
@@ -41,9 +45,16 @@ def check_tasks(protocol: Protocol) -> None:
 
 
 def run(
-    plan: TrialOrder, journal: Journal, folder: Path, processes: int, renderer: str, progress: Callable[[], None]
+    plan: TrialOrder,
+    journal: Journal,
+    folder: Path,
+    processes: int,
+    renderer: str,
+    progress: Callable[[], None],
 ) -> None:
-    """Make the trials that have no outcome yet, in order; a sequential protocol ends when it is decided."""
+    """Make the trials that have no outcome yet, in order; a sequential protocol ends when it is
+    decided.
+    """
     names, waiting = read_key(plan, folder), journal.waiting()
     sequential = plan.protocol.stop == "sequential"
     if not waiting or (sequential and look(plan, journal, names)["over"]):
@@ -71,7 +82,9 @@ def _outcome(trial: Trial) -> TrialOutcome:
     else:
         note = "lifted, not where it belongs in time" if trial.lifted else "never lifted"
     score = 1.0 if trial.success else LIFTED * trial.lifted
-    return TrialOutcome(bool(trial.success), trial.seconds, score, note, violations=trial.violations)
+    return TrialOutcome(
+        bool(trial.success), trial.seconds, score, note, violations=trial.violations
+    )
 
 
 class AskedImages(Observer):
@@ -86,12 +99,20 @@ class AskedImages(Observer):
             self.frames.append(observation.frames[0].color)
 
 
-def film(plan: TrialOrder, entry: JournalEntry, names: dict[str, str], renderer: str, pictures: int = 5) -> list[bytes]:
-    """Run a trial again, which gives the same, and return pictures (JPEG) evenly from begin to end."""
+def film(
+    plan: TrialOrder, entry: JournalEntry, names: dict[str, str], renderer: str, pictures: int = 5
+) -> list[bytes]:
+    """Run a trial again, which gives the same, and return pictures (JPEG) evenly from begin to
+    end.
+    """
     config = _config(plan, entry.slot, names, renderer)
     planner: Planner = make_planner(config.policy)
     watched = AskedImages()
     layout = sample_layout(config.task, entry.slot.seed, config.difficulty)
     rollout(SimEnvironment(renderer=renderer), planner, layout, observer=watched)
-    chosen = np.linspace(0, len(watched.frames) - 1, min(pictures, len(watched.frames))).round().astype(int)
+    chosen = (
+        np.linspace(0, len(watched.frames) - 1, min(pictures, len(watched.frames)))
+        .round()
+        .astype(int)
+    )
     return [cv2.imencode(".jpg", watched.frames[k][..., ::-1])[1].tobytes() for k in chosen]

@@ -1,4 +1,6 @@
-"""What the world model imagines of held-out episodes, drawn for every camera and held against what was seen."""
+"""What the world model imagines of held-out episodes, drawn for every camera and held against what
+was seen.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ _SOME = 16  # windows rolled out at once
 
 @dataclass
 class FutureScores:
-    """What was imagined at moments ``now`` (B,) of clips, whose actions were carried out: H steps of 0.1 s."""
+    """What was imagined at moments ``now`` (B,) of clips, whose actions were carried out: H steps
+    of 0.1 s.
+    """
 
     now: np.ndarray  # (B,) index of the last moment that was observed
     latents: Tensor  # (B, H, K, D)
@@ -35,8 +39,12 @@ class FutureScores:
 
 
 @torch.no_grad()
-def imagine(world: WorldModel, vae: VAE, clips: SceneClips, starts: np.ndarray, actions: np.ndarray) -> FutureScores:
-    """Observe ``context`` moments from ``starts`` (B,), and roll out actions (B, H + 1, 10) commanded from then on."""
+def imagine(
+    world: WorldModel, vae: VAE, clips: SceneClips, starts: np.ndarray, actions: np.ndarray
+) -> FutureScores:
+    """Observe ``context`` moments from ``starts`` (B,), and roll out actions (B, H + 1, 10)
+    commanded from then on.
+    """
     context = world.config.context
     history = encode_clips(vae, clips, starts, context).float()
     latents, heads = world.rollout(history, torch.from_numpy(actions))
@@ -45,7 +53,9 @@ def imagine(world: WorldModel, vae: VAE, clips: SceneClips, starts: np.ndarray, 
 
 
 def windows(clips: SceneClips, context: int, horizon: int, stride: int) -> np.ndarray:
-    """Where ``context`` moments and ``horizon`` future ones begin (S,). Raises InputError where there are none."""
+    """Where ``context`` moments and ``horizon`` future ones begin (S,). Raises InputError where
+    there are none.
+    """
     starts = clips.starts(context + horizon)[::stride]
     if not len(starts):
         raise clips.refuse(context + horizon)
@@ -53,12 +63,16 @@ def windows(clips: SceneClips, context: int, horizon: int, stride: int) -> np.nd
 
 
 def commanded(clips: SceneClips, now: np.ndarray, horizon: int) -> np.ndarray:
-    """Actions (B, H + 1, 10) that were commanded at the moments ``now`` (B,) and the ``horizon`` after them."""
+    """Actions (B, H + 1, 10) that were commanded at the moments ``now`` (B,) and the ``horizon``
+    after them.
+    """
     return clips.actions[now[:, None] + np.arange(horizon + 1)]
 
 
 @torch.no_grad()
-def predicted(model: ImageModel, clips: SceneClips, now: np.ndarray, horizon: int, camera: int) -> np.ndarray:
+def predicted(
+    model: ImageModel, clips: SceneClips, now: np.ndarray, horizon: int, camera: int
+) -> np.ndarray:
     """Pictures (B, H, S, S, 3) that the baseline imagines of one camera."""
     cameras = np.full(len(now), camera)
     past = pictures(clips, now[:, None] + np.arange(1 - CONTEXT, 1), cameras[:, None])
@@ -69,7 +83,8 @@ def predicted(model: ImageModel, clips: SceneClips, now: np.ndarray, horizon: in
 def rendered(
     futures: FutureScores, clips: SceneClips, b: int, camera: int, guess: np.ndarray | None = None
 ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]]:
-    """For every step of window ``b``: the picture of each method by name, the truth (S, S, 3), ``masks`` (2, S, S).
+    """For every step of window ``b``: the picture of each method by name, the truth (S, S, 3),
+    ``masks`` (2, S, S).
 
     Args:
         guess: (H, S, S, 3) of the baseline without Gaussians, if there is one.
@@ -82,7 +97,10 @@ def rendered(
     for h, scene in enumerate(futures.scenes[b]):
         then = now + 1 + h
         truth = clips.images[then, camera] / np.float32(255)
-        view = torch.from_numpy(clips.viewmats[then, camera]), torch.from_numpy(clips.Ks[then, camera])
+        view = (
+            torch.from_numpy(clips.viewmats[then, camera]),
+            torch.from_numpy(clips.Ks[then, camera]),
+        )
         images = {WORLD: picture(scene, behind, *view), "repeat_last": last, "round_trip": still}
         if guess is not None:
             images["image_model"] = guess[h]
@@ -99,15 +117,27 @@ def check_image_model(model: ImageModel, clips: SceneClips) -> None:
 
 
 def evaluate(
-    world: WorldModel, vae: VAE, clips: SceneClips, horizon: int, stride: int = 1, image_model: ImageModel | None = None,
+    world: WorldModel,
+    vae: VAE,
+    clips: SceneClips,
+    horizon: int,
+    stride: int = 1,
+    image_model: ImageModel | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
-) -> dict:  # fmt: skip
-    """Figures of every ``stride``-th window of the clips, by names as `gwm eval world --json` writes them."""
+) -> dict:
+    """Figures of every ``stride``-th window of the clips, by names as `gwm eval world --json`
+    writes them.
+    """
     if image_model is not None:
         check_image_model(image_model, clips)
     context = max(world.config.context, CONTEXT)
     starts = windows(clips, context, horizon, stride) + context - world.config.context
-    methods = (WORLD, "repeat_last", "round_trip", *(["image_model"] if image_model is not None else []))
+    methods = (
+        WORLD,
+        "repeat_last",
+        "round_trip",
+        *(["image_model"] if image_model is not None else []),
+    )
     episodes = np.unique(clips.episode[starts]).tolist()
     scores, apart = ImageScores(len(episodes), horizon, methods), []
     for part in np.array_split(starts, -(-len(starts) // _SOME)):
@@ -118,9 +148,13 @@ def evaluate(
             if image_model is not None:
                 guesses = predicted(image_model, clips, now, horizon, camera)
             for b, guess in enumerate(guesses):
-                for h, (images, truth, mask) in enumerate(rendered(futures, clips, b, camera, guess)):
+                for h, (images, truth, mask) in enumerate(
+                    rendered(futures, clips, b, camera, guess)
+                ):
                     scores.add(episodes.index(clips.episode[now[b]]), h, images, truth, mask)
-        seen = torch.from_numpy(clips.scenes[now[:, None] + np.arange(1, horizon + 1)].astype(np.float32))
+        seen = torch.from_numpy(
+            clips.scenes[now[:, None] + np.arange(1, horizon + 1)].astype(np.float32)
+        )
         apart += [[chamfer(a, b) for a, b in zip(*pair)] for pair in zip(futures.scenes, seen)]
         progress(len(apart), len(starts))
     figures = {"horizon": horizon, "episodes": len(episodes), "windows": len(starts)}

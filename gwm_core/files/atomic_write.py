@@ -1,4 +1,6 @@
-"""Exports appear whole or not at all: written under ``<name>.partial``, renamed when they are on disk."""
+"""Exports appear whole or not at all: written under ``<name>.partial``, renamed when they are on
+disk.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,8 @@ def to_disk(path: Path) -> None:
 
 @contextmanager
 def folder(out: Path) -> Iterator[Path]:
-    """A folder to write into that becomes ``out``; what an interrupted export left there is cleared first.
+    """A folder to write into that becomes ``out``; what an interrupted export left there is cleared
+    first.
 
     Raises InputError when ``out`` exists, cannot be written, or another export is writing it.
     """
@@ -51,7 +54,11 @@ def folder(out: Path) -> Iterator[Path]:
             _alone(lock, partial)
             for path in partial.iterdir():
                 if path != mark:
-                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+                    (
+                        shutil.rmtree(path)
+                        if path.is_dir() and not path.is_symlink()
+                        else path.unlink()
+                    )
             try:
                 yield partial
             except BaseException:
@@ -89,9 +96,13 @@ def file(out: Path) -> Iterator[Path]:
 
 
 def refuse_inside(source: Path, out: Path) -> None:
-    """Raise InputError where ``out`` is ``source`` or lies in it: what is read is never written to."""
+    """Raise InputError where ``out`` is ``source`` or lies in it: what is read is never written
+    to.
+    """
     if Path(source).resolve() in (Path(out).resolve(), *Path(out).resolve().parents):
-        raise InputError(f"{out} is, or lies in, {source}, which is read: choose another place for the output")
+        raise InputError(
+            f"{out} is, or lies in, {source}, which is read: choose another place for the output"
+        )
 
 
 def _names(out: Path) -> tuple[Path, Path]:

@@ -1,4 +1,6 @@
-"""A folder whose every byte is accounted for: ``SHA256SUMS`` lists all files, as ``sha256sum -c`` reads it."""
+"""A folder whose every byte is accounted for: ``SHA256SUMS`` lists all files, as ``sha256sum -c``
+reads it.
+"""
 
 from __future__ import annotations
 
@@ -17,20 +19,27 @@ _LONGEST = 1 << 16  # bytes of the list
 
 
 def write_checksums(folder: Path) -> None:
-    """Write the list over everything in ``folder`` but hidden files, which no sealed folder may have.
+    """Write the list over everything in ``folder`` but hidden files, which no sealed folder may
+    have.
 
     It comes last, so a half-written folder is never valid.
     """
-    files = sorted(path for path in Path(folder).iterdir() if path.name != SUMS and not path.name.startswith("."))
+    files = sorted(
+        path
+        for path in Path(folder).iterdir()
+        if path.name != SUMS and not path.name.startswith(".")
+    )
     partial = Path(folder) / f".{SUMS}.partial"
     partial.write_text("".join(f"{sha256(path)}  {path.name}\n" for path in files))
     partial.rename(Path(folder) / SUMS)
 
 
 def verify_checksums(folder: Path, known: Collection[str]) -> dict[str, str]:
-    """SHA-256 by file name, after every file was found to match. Nothing but hashing touches a file before that.
+    """SHA-256 by file name, after every file was found to match. Nothing but hashing touches a file
+    before that.
 
-    Raises InputError for anything missing, changed, linked, not listed, or with another name than those ``known``.
+    Raises InputError for anything missing, changed, linked, not listed, or with another name than
+    those ``known``.
     """
     folder = Path(folder)
     sums = _listed(folder)
@@ -39,18 +48,27 @@ def verify_checksums(folder: Path, known: Collection[str]) -> dict[str, str]:
         if not stat.S_ISREG(about.st_mode) or about.st_nlink != 1:
             raise InputError(f"{path} is a link or no plain file: {folder} takes copies only")
         if path.name != SUMS and path.name not in sums:
-            raise InputError(f"{path} is not in {SUMS}: remove it, or make the folder anew with `gwm compile`")
+            raise InputError(
+                f"{path} is not in {SUMS}: remove it, or make the folder anew with `gwm compile`"
+            )
         if about.st_size > _LARGEST:
             raise InputError(f"{path} has {about.st_size} bytes: more than {_LARGEST} are not read")
     for name, expected in sums.items():
         if name not in known:
-            raise InputError(f"{folder} lists '{name}', which is no file of ours: valid are {', '.join(sorted(known))}")
+            raise InputError(
+                f"{folder} lists '{name}', which is no file of ours: valid are"
+                f" {', '.join(sorted(known))}"
+            )
         try:
             found = sha256(folder / name)
         except OSError as error:
-            raise InputError(f"{folder / name} is listed in {SUMS} but cannot be read: {error.strerror}") from None
+            raise InputError(
+                f"{folder / name} is listed in {SUMS} but cannot be read: {error.strerror}"
+            ) from None
         if found != expected:
-            raise InputError(f"{folder / name} does not match {SUMS}: damaged or swapped; take a fresh copy")
+            raise InputError(
+                f"{folder / name} does not match {SUMS}: damaged or swapped; take a fresh copy"
+            )
     return sums
 
 
@@ -62,9 +80,14 @@ def _listed(folder: Path) -> dict[str, str]:
         raise InputError(f"no readable {SUMS} in {folder} ({type(error).__name__})") from None
     lines = _LINE.findall(text)
     names = [name for _, name in lines]
-    if "".join(f"{digest}  {name}\n" for digest, name in lines) != text or names != sorted(set(names)) or not names:
+    if (
+        "".join(f"{digest}  {name}\n" for digest, name in lines) != text
+        or names != sorted(set(names))
+        or not names
+    ):
         raise InputError(
-            f"{folder / SUMS} is damaged: lines of a SHA-256, two spaces and a file name, sorted, are wanted"
+            f"{folder / SUMS} is damaged: lines of a SHA-256, two spaces and a file name, sorted,"
+            " are wanted"
         )
     return {name: digest for digest, name in lines}
 

@@ -1,8 +1,9 @@
-"""The one reader of YAML files that people write: words mean what they look like, and nothing is said twice.
+"""The one reader of YAML files that people write: words mean what they look like, and nothing is
+said twice.
 
-YAML 1.2: ``on``, ``yes`` and ``1:30`` are text and ``5e-2`` is a number (YAML 1.1 has both the other way round). Dates
-are text too, and so is what begins with a zero like a serial number. Keys are text, each once in its mapping; a merge
-(``<<``) would hide a key that is given twice.
+YAML 1.2: ``on``, ``yes`` and ``1:30`` are text and ``5e-2`` is a number (YAML 1.1 has both the
+other way round). Dates are text too, and so is what begins with a zero like a serial number. Keys
+are text, each once in its mapping; a merge (``<<``) would hide a key that is given twice.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ class _Constructor(SafeConstructor):
                 unclear = f"the key {_source(key)} is not text: in quotes it is"
                 raise ConstructorError(None, None, unclear, key.start_mark)
             if key.value in lines:
-                twice = f"'{key.value}' is there already, in line {lines[key.value]}: keep one of them"
+                twice = (
+                    f"'{key.value}' is there already, in line {lines[key.value]}: keep one of them"
+                )
                 raise ConstructorError(None, None, twice, key.start_mark)
             lines[key.value] = key.start_mark.line + 1
         return super().construct_mapping(node, deep)
@@ -47,7 +50,8 @@ def _source(key) -> str:
 
 
 def read_yaml(path: Path, what: str = "") -> dict:
-    """Read a file of ``key: value`` lines; an empty one is {}. Raises InputError with the line of what is wrong.
+    """Read a file of ``key: value`` lines; an empty one is {}. Raises InputError with the line of
+    what is wrong.
 
     Args:
         what: the file is, for the message: ``site file``.
@@ -82,7 +86,9 @@ def _what(error: MarkedYAMLError) -> str:
 
 
 def text(key: str, value) -> str:
-    """``value``, or InputError when YAML takes it for something else than text. ``key`` is named."""
+    """``value``, or InputError when YAML takes it for something else than text. ``key`` is
+    named.
+    """
     if isinstance(value, str):
         return value
     if value is None:
@@ -90,13 +96,17 @@ def text(key: str, value) -> str:
     if isinstance(value, dict | list):
         raise InputError(f"{key}: text is wanted, not a list or further keys")
     kind = "true or false" if isinstance(value, bool) else "a number"
-    raise InputError(f"{key}: text is wanted, and YAML takes {str(value).lower()} for {kind}: write it in quotes")
+    raise InputError(
+        f"{key}: text is wanted, and YAML takes {str(value).lower()} for {kind}: write it in quotes"
+    )
 
 
 def known_keys(source: str, entry, valid) -> dict:
     """``entry``, or InputError when it is no mapping or has a key that is not among ``valid``."""
     if entry is None:
-        raise InputError(f"{source}: nothing stands there: leave it out, or give some of {', '.join(valid)}")
+        raise InputError(
+            f"{source}: nothing stands there: leave it out, or give some of {', '.join(valid)}"
+        )
     if not isinstance(entry, dict):
         raise InputError(f"{source}: valid keys are {', '.join(valid)}; got {entry!r}")
     for key in entry:
@@ -106,7 +116,9 @@ def known_keys(source: str, entry, valid) -> dict:
 
 
 def numbers(values) -> np.ndarray:
-    """Nested lists of finite numbers as an array. Raises ValueError for text, true and ragged lists."""
+    """Nested lists of finite numbers as an array. Raises ValueError for text, true and ragged
+    lists.
+    """
     for value in _leaves(values):
         if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
             raise ValueError(f"{value!r} is no number")

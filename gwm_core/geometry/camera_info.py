@@ -1,4 +1,5 @@
-"""What a CameraInfo says of the images that come with it: intrinsics behind ROI and binning, size, distortion.
+"""What a CameraInfo says of the images that come with it: intrinsics behind ROI and binning, size,
+distortion.
 
 A message is anything with the fields of sensor_msgs/CameraInfo: rclpy's or rosbags'.
 """
@@ -28,14 +29,21 @@ class CameraModel:
     distortion: tuple[float, ...] = ()  # coefficients, d
 
     def frame(
-        self, camera: str, stamp: int, color: np.ndarray, depth_mm: np.ndarray, T_base_camera: np.ndarray
+        self,
+        camera: str,
+        stamp: int,
+        color: np.ndarray,
+        depth_mm: np.ndarray,
+        T_base_camera: np.ndarray,
     ) -> Frame:
-        """Frame of colour (H, W, 3) and depth (H, W) [mm]. Raises ValueError where they are not this camera's."""
+        """Frame of colour (H, W, 3) and depth (H, W) [mm]. Raises ValueError where they are not
+        this camera's.
+        """
         height, width = color.shape[:2]
         if self.width and (width, height) != (self.width, self.height):
             raise ValueError(
-                f"camera_info: {camera}'s is of {self.width}x{self.height} pixels, its images are {width}x{height}; "
-                "publish the info of the stream that is published"
+                f"camera_info: {camera}'s is of {self.width}x{self.height} pixels, its images are"
+                f" {width}x{height}; publish the info of the stream that is published"
             )
         return Frame(camera, stamp, color, depth_mm * MILLIMETRE, self.K, T_base_camera)
 
@@ -43,40 +51,54 @@ class CameraModel:
     def remark(self) -> str:
         """How far distortion, which is ignored, displaces the image, or "" where it hardly does.
 
-        It is not undone: a D455's and a D405's coefficients are published as plumb_bob while the SDK calls the same
-        numbers inverse Brown-Conrady (realsense-ros #2458, librealsense #9551), so either direction may be the wrong
-        one.
+        It is not undone: a D455's and a D405's coefficients are published as plumb_bob while the
+        SDK calls the same numbers inverse Brown-Conrady (realsense-ros #2458, librealsense #9551),
+        so either direction may be the wrong one.
         """
         if not any(self.distortion):
             return ""
         if self.kind not in ("plumb_bob", "rational_polynomial"):
-            return f"distortion: {self.kind} is ignored, edges are misplaced; publish a rectified image (image_proc)"
-        across, down = np.meshgrid(np.linspace(0, self.width - 1, 9), np.linspace(0, self.height - 1, 9))
+            return (
+                f"distortion: {self.kind} is ignored, edges are misplaced; publish a rectified"
+                " image (image_proc)"
+            )
+        across, down = np.meshgrid(
+            np.linspace(0, self.width - 1, 9), np.linspace(0, self.height - 1, 9)
+        )
         grid = np.c_[across.ravel(), down.ravel()]
         K = to_opencv(self.K)
         rays = np.c_[(grid - K[:2, 2]) / K[[0, 1], [0, 1]], np.ones(len(grid))]
-        seen = cv2.projectPoints(rays, np.zeros(3), np.zeros(3), K, np.array(self.distortion))[0][:, 0]
+        seen = cv2.projectPoints(rays, np.zeros(3), np.zeros(3), K, np.array(self.distortion))[0][
+            :, 0
+        ]
         pixels = float(np.linalg.norm(seen - grid, axis=1).max())
         if pixels < SLIGHT:
             return ""
         return (
-            f"distortion: it is ignored, which displaces up to {pixels:.1f} pixels, {1000 * pixels / K[0, 0]:.0f} mm "
-            "at 1 m; publish a rectified image (image_proc) where that matters"
+            f"distortion: it is ignored, which displaces up to {pixels:.1f} pixels,"
+            f" {1000 * pixels / K[0, 0]:.0f} mm at 1 m; publish a rectified image (image_proc)"
+            " where that matters"
         )
 
 
 def read_camera_info(message) -> CameraModel:
-    """The camera of a CameraInfo. Its K is that of the whole sensor; ROI and binning are applied, as REP 104 has it.
+    """The camera of a CameraInfo. Its K is that of the whole sensor; ROI and binning are applied,
+    as REP 104 has it.
 
     Raises ValueError where it is not calibrated or not a pinhole.
     """
     K = from_opencv(np.reshape(message.k, (3, 3)))
     if not (np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0):
         raise ValueError(
-            f"camera_info: K {np.round(to_opencv(K), 3).tolist()} has no focal length; the camera is not calibrated"
+            f"camera_info: K {np.round(to_opencv(K), 3).tolist()} has no focal length; the camera"
+            " is not calibrated"
         )
-    if abs(K[0, 1]) > 1e-6 * K[0, 0] or not np.array_equal(K[[1, 2, 2, 2], [0, 0, 1, 2]], [0, 0, 0, 1]):
-        raise ValueError(f"camera_info: K {np.round(to_opencv(K), 3).tolist()} is not fx 0 cx, 0 fy cy, 0 0 1")
+    if abs(K[0, 1]) > 1e-6 * K[0, 0] or not np.array_equal(
+        K[[1, 2, 2, 2], [0, 0, 1, 2]], [0, 0, 0, 1]
+    ):
+        raise ValueError(
+            f"camera_info: K {np.round(to_opencv(K), 3).tolist()} is not fx 0 cx, 0 fy cy, 0 0 1"
+        )
     roi = message.roi
     left, top = roi.x_offset, roi.y_offset
     width, height = roi.width or message.width, roi.height or message.height
@@ -85,4 +107,6 @@ def read_camera_info(message) -> CameraModel:
     K[0] /= across
     K[1] /= down
     width, height = width // across, height // down
-    return CameraModel(K, width, height, message.distortion_model, tuple(float(x) for x in message.d))
+    return CameraModel(
+        K, width, height, message.distortion_model, tuple(float(x) for x in message.d)
+    )

@@ -1,4 +1,6 @@
-"""The arm's body as capsules: for leaving it out of a scene, and for keeping it off itself and the table."""
+"""The arm's body as capsules: for leaving it out of a scene, and for keeping it off itself and the
+table.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,9 @@ class Capsule(NamedTuple):
     radius: float
 
 
-# Fitted to the vertices of MuJoCo Menagerie's Panda meshes (Apache-2.0; FR3 has the same shape): no vertex of a link
-# sticks out of its own capsules by more than 1 mm (tests/test_body.py). The last one is the hand.
+# Fitted to the vertices of MuJoCo Menagerie's Panda meshes (Apache-2.0; FR3 has the same shape): no
+# vertex of a link sticks out of its own capsules by more than 1 mm (tests/test_body.py). The last
+# one is the hand.
 CAPSULES = (
     Capsule(0, (-0.003, 0.013, 0.059), (-0.005, -0.013, 0.058), 0.101),
     Capsule(0, (-0.114, -0.038, 0.028), (-0.111, 0.036, 0.027), 0.050),
@@ -40,26 +43,34 @@ CAPSULES = (
     Capsule(7, (-0.053, -0.053, 0.128), (0.043, 0.043, 0.138), 0.049),
 )
 _ALONG = 0.045 * np.sqrt(0.5)
-FINGERS = Capsule(7, (-_ALONG, -_ALONG, 0.1925), (_ALONG, _ALONG, 0.1925), 0.030)  # open: may touch what they hold
+# open: may touch what they hold
+FINGERS = Capsule(7, (-_ALONG, -_ALONG, 0.1925), (_ALONG, _ALONG, 0.1925), 0.030)
 
-# Inside the joint limits only these come near each other: base, shoulder and upper arm (links 0-2) against forearm,
-# wrist and hand (links 5-7), and the latter against the table (z = 0). Neighbours on the chain are left out.
+# Inside the joint limits only these come near each other: base, shoulder and upper arm (links 0-2)
+# against forearm, wrist and hand (links 5-7), and the latter against the table (z = 0). Neighbours
+# on the chain are left out.
 _STILL = [capsule for capsule in CAPSULES if capsule.link <= 2]  # A = 6
 _MOVING = [*(capsule for capsule in CAPSULES if capsule.link >= 5), FINGERS]  # B = 8
 LEAST_CLEARANCE = 0.0125  # [m] 10 mm between the meshes, should both stick out
-_FINGERS_TO_TABLE = -0.010  # [m] level at the lowest height of the workspace; tilted they must stay higher
+# [m] level at the lowest height of the workspace; tilted they must stay higher
+_FINGERS_TO_TABLE = -0.010
 
 
 def _ends(capsules, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Start points and directions (..., C, 3) of capsules, from link frames (8, ..., 4, 4)."""
-    frames = np.moveaxis(frames, 0, -3)[..., [capsule.link for capsule in capsules], :, :]  # (..., C, 4, 4)
+    # (..., C, 4, 4)
+    frames = np.moveaxis(frames, 0, -3)[..., [capsule.link for capsule in capsules], :, :]
     R, t = frames[..., :3, :3], frames[..., :3, 3]
-    starts, ends = (np.array([getattr(c, end) for c in capsules], float) for end in ("start", "end"))
+    starts, ends = (
+        np.array([getattr(c, end) for c in capsules], float) for end in ("start", "end")
+    )
     return (R @ starts[..., None])[..., 0] + t, (R @ (ends - starts)[..., None])[..., 0]
 
 
 def distance_to_arm(points: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Distance (M,) [m] of points (M, 3) in the base frame from the arm's surface; negative inside."""
+    """Distance (M,) [m] of points (M, 3) in the base frame from the arm's surface; negative
+    inside.
+    """
     nearest = np.full(len(points), np.inf)
     for capsule, start, along in zip(CAPSULES, *_ends(CAPSULES, link_frames(q))):
         share = np.clip((points - start) @ along / (along @ along), 0.0, 1.0)
@@ -69,21 +80,26 @@ def distance_to_arm(points: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 
 def clearance(q: np.ndarray) -> np.ndarray:
-    """How far apart [m] what may collide is, at joints (..., 7): (..., 8, 7), forearm to fingers by row.
+    """How far apart [m] what may collide is, at joints (..., 7): (..., 8, 7), forearm to fingers by
+    row.
 
-    The columns are base (2), shoulder (2), upper arm (2) and table; the fingers' distance from the table is less by
-    what they are allowed.
+    The columns are base (2), shoulder (2), upper arm (2) and table; the fingers' distance from the
+    table is less by what they are allowed.
     """
     frames = link_frames(q)
     p, u = (part[..., :, None, :] for part in _ends(_MOVING, frames))  # (..., 8, 1, 3)
     r, v = (part[..., None, :, :] for part in _ends(_STILL, frames))  # (..., 1, 6, 3)
     height = np.minimum(p[..., 2], (p + u)[..., 2]) - _MOVING_RADII[:, None]  # (..., 8, 1)
     height[..., -1, 0] += LEAST_CLEARANCE - _FINGERS_TO_TABLE
-    return np.concatenate([_segment_distance(p, u, r, v) - _MOVING_RADII[:, None] - _STILL_RADII, height], axis=-1)
+    return np.concatenate(
+        [_segment_distance(p, u, r, v) - _MOVING_RADII[:, None] - _STILL_RADII, height], axis=-1
+    )
 
 
 def _segment_distance(p, u, r, v) -> np.ndarray:
-    """Distance of the segments p + s u and r + t v, s and t in 0..1 (Ericson, Real-Time Collision Detection, 5.1)."""
+    """Distance of the segments p + s u and r + t v, s and t in 0..1 (Ericson, Real-Time Collision
+    Detection, 5.1).
+    """
 
     def dot(a, b):
         return np.einsum("...i,...i->...", a, b)
@@ -100,8 +116,9 @@ def _segment_distance(p, u, r, v) -> np.ndarray:
 def _reach() -> np.ndarray:
     """How fast each distance of ``clearance`` can change with each joint (8, 7, 7) [m/rad].
 
-    A joint moves a point no faster than the longest way from its axis to the point: along the link frames' offsets,
-    then to the far end of the capsule. It moves only what is beyond it, and joint 1 turns about the vertical.
+    A joint moves a point no faster than the longest way from its axis to the point: along the link
+    frames' offsets, then to the far end of the capsule. It moves only what is beyond it, and joint
+    1 turns about the vertical.
     """
     offsets = np.hypot(A, D)  # (7,) from frame j to frame j + 1; that of joint 1 is never used
     rates = np.zeros((len(_MOVING), len(_STILL) + 1, 7))
@@ -115,14 +132,17 @@ def _reach() -> np.ndarray:
     return rates
 
 
-_MOVING_RADII, _STILL_RADII = (np.array([capsule.radius for capsule in part]) for part in (_MOVING, _STILL))
+_MOVING_RADII, _STILL_RADII = (
+    np.array([capsule.radius for capsule in part]) for part in (_MOVING, _STILL)
+)
 _REACH = _reach()
 
 
 class Clearance:
     """Tells whether postures keep the arm off itself and the table, mostly without measuring.
 
-    Distances measured at one posture bound those of all postures near it, so only every so often a new one is needed.
+    Distances measured at one posture bound those of all postures near it, so only every so often a
+    new one is needed.
     """
 
     def __init__(self):
@@ -137,5 +157,6 @@ class Clearance:
         return self._known(q) or bool(clearance(q).min() >= LEAST_CLEARANCE)
 
     def _known(self, q: np.ndarray) -> bool:
-        moved = np.abs(q - self._q).max(axis=0)  # (7,) from the known posture, whichever came furthest
+        # (7,) from the known posture, whichever came furthest
+        moved = np.abs(q - self._q).max(axis=0)
         return bool(np.isfinite(moved).all() and (self._room - _REACH @ moved).min() >= 0.0)

@@ -1,4 +1,6 @@
-"""Kinematics of FR3 and Panda in numpy: forward, Jacobian, and one inverse solver for policy, expert and teleop."""
+"""Kinematics of FR3 and Panda in numpy: forward, Jacobian, and one inverse solver for policy,
+expert and teleop.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,8 @@ import numpy as np
 
 from gwm_core.geometry.limits import FR3, ArmLimits
 
-# Modified (Craig) Denavit-Hartenberg rows, frankarobotics/docs "Denavit-Hartenberg parameters": a, d, alpha.
+# Modified (Craig) Denavit-Hartenberg rows, frankarobotics/docs "Denavit-Hartenberg parameters": a,
+# d, alpha.
 A = np.array([0.0, 0.0, 0.0, 0.0825, -0.0825, 0.0, 0.088])  # [m]
 D = np.array([0.333, 0.0, 0.316, 0.0, 0.384, 0.0, 0.0])  # [m]
 _ALPHA = np.array([0.0, -1.0, 1.0, 1.0, -1.0, 1.0, 1.0]) * np.pi / 2
@@ -16,12 +19,17 @@ _STEPS[:, 0, 3], _STEPS[:, 3, 3] = A, 1.0
 _STEPS[:, 1, 2], _STEPS[:, 1, 3] = -_SIN_ALPHA, -_SIN_ALPHA * D
 _STEPS[:, 2, 2], _STEPS[:, 2, 3] = _COS_ALPHA, _COS_ALPHA * D
 
-_SHORTEST = 1e-3  # of a column of rot6d, which is of length 1; what is shorter has no direction to speak of
+# of a column of rot6d, which is of length 1; what is shorter has no direction to speak of
+_SHORTEST = 1e-3
 _FLAT = 1e-6  # a sine so small tells an angle, but no axis
 _HALF = np.sqrt(0.5)
-FLANGE_TO_TCP = 0.107 + 0.1034  # [m] joint 7 to flange, flange (turned by -45 degrees) to finger tips
-_T_7_TCP = np.array([[_HALF, _HALF, 0, 0], [-_HALF, _HALF, 0, 0], [0, 0, 1, FLANGE_TO_TCP], [0, 0, 0, 1.0]])
-HOME_Q = np.array([0.0, -0.3, 0.0, -2.3, 0.0, 2.0, np.pi / 4])  # [rad] hand down, TCP at about (0.43, 0, 0.41)
+# [m] joint 7 to flange, flange (turned by -45 degrees) to finger tips
+FLANGE_TO_TCP = 0.107 + 0.1034
+_T_7_TCP = np.array(
+    [[_HALF, _HALF, 0, 0], [-_HALF, _HALF, 0, 0], [0, 0, 1, FLANGE_TO_TCP], [0, 0, 0, 1.0]]
+)
+# [rad] hand down, TCP at about (0.43, 0, 0.41)
+HOME_Q = np.array([0.0, -0.3, 0.0, -2.3, 0.0, 2.0, np.pi / 4])
 
 
 def _joint_frames(q: np.ndarray) -> np.ndarray:
@@ -60,7 +68,9 @@ def fk(q: np.ndarray) -> np.ndarray:
 
 
 def fk_jacobian(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """TCP pose (..., 4, 4) and geometric Jacobian (..., 6, 7): linear [m/rad] over angular rows, base frame."""
+    """TCP pose (..., 4, 4) and geometric Jacobian (..., 6, 7): linear [m/rad] over angular rows,
+    base frame.
+    """
     frames = _joint_frames(np.asarray(q, float))
     axes = frames[:7, ..., :3, 2]  # (7, ..., 3)
     arms = frames[7, ..., :3, 3] - frames[:7, ..., :3, 3]  # (7, ..., 3)
@@ -69,7 +79,9 @@ def fk_jacobian(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def condition(jacobian: np.ndarray) -> np.ndarray:
-    """Condition number (...) of Jacobians (..., 6, 7), metres and radians as they come (as MoveIt Servo has it)."""
+    """Condition number (...) of Jacobians (..., 6, 7), metres and radians as they come (as MoveIt
+    Servo has it).
+    """
     eigenvalues = np.linalg.eigvalsh(jacobian @ np.swapaxes(jacobian, -1, -2))
     return np.sqrt(eigenvalues[..., -1] / np.maximum(eigenvalues[..., 0], 1e-12))
 
@@ -136,7 +148,9 @@ def rotation_vector(turn: np.ndarray) -> np.ndarray:
 
 
 def pose_error(T: np.ndarray, T_goal: np.ndarray) -> np.ndarray:
-    """Twist-like error (..., 6) from ``T`` to ``T_goal``: [m] and, as a rotation vector, [rad] in the base frame."""
+    """Twist-like error (..., 6) from ``T`` to ``T_goal``: [m] and, as a rotation vector, [rad] in
+    the base frame.
+    """
     turn = T_goal[..., :3, :3] @ np.swapaxes(T[..., :3, :3], -1, -2)
     return np.concatenate([T_goal[..., :3, 3] - T[..., :3, 3], rotation_vector(turn)], axis=-1)
 
@@ -146,14 +160,20 @@ class Unreachable(ValueError):
 
 
 def solve(
-    rows: np.ndarray, q_seed: np.ndarray, *, arm: ArmLimits = FR3, iterations: int = 60, tolerance: float = 2e-4
+    rows: np.ndarray,
+    q_seed: np.ndarray,
+    *,
+    arm: ArmLimits = FR3,
+    iterations: int = 60,
+    tolerance: float = 2e-4,
 ) -> np.ndarray:
     """Joint positions (H, 7) [rad] for pose rows (H, 10), all rows at once by damped least squares.
 
     The null space pulls every row towards HOME_Q, so neighbouring rows get neighbouring solutions.
 
     Raises:
-        Unreachable: a row misses its pose by more than ``tolerance`` [m, rad], is not finite or has no rotation.
+        Unreachable: a row misses its pose by more than ``tolerance`` [m, rad], is not finite or has
+            no rotation.
     """
     if not np.all(np.isfinite(rows)):
         row = int(np.argmin(np.isfinite(rows).all(axis=-1)))
@@ -177,5 +197,7 @@ def solve(
     if miss.max() >= tolerance:
         row = int(np.argmax(miss >= tolerance))
         x, y, z = rows[row, :3]
-        raise Unreachable(f"row {row + 1} at ({x:.3f}, {y:.3f}, {z:.3f}) m is out of reach by {miss[row]:.4f}")
+        raise Unreachable(
+            f"row {row + 1} at ({x:.3f}, {y:.3f}, {z:.3f}) m is out of reach by {miss[row]:.4f}"
+        )
     return q

@@ -1,7 +1,7 @@
 """Published limits of the Franka arms, and the margins and profiles we keep inside them.
 
-A robot's limits are an argument everywhere (FR3 by default): joint 6 of FR3 and Panda have different ranges, so no
-table is shared. A URDF or a site file may narrow them, never widen them.
+A robot's limits are an argument everywhere (FR3 by default): joint 6 of FR3 and Panda have
+different ranges, so no table is shared. A URDF or a site file may narrow them, never widen them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,13 @@ import numpy as np
 
 from gwm_core.errors import InputError
 
-UNITS = {"q_min": "rad", "q_max": "rad", "dq_max": "rad/s", "ddq_max": "rad/s2", "dddq_max": "rad/s3"}
+UNITS = {
+    "q_min": "rad",
+    "q_max": "rad",
+    "dq_max": "rad/s",
+    "ddq_max": "rad/s2",
+    "dddq_max": "rad/s3",
+}
 MOST_URDF = 2_000_000  # characters
 
 
@@ -26,7 +32,8 @@ def _row(*values: float) -> np.ndarray:
 
 
 class BrakingLimit(NamedTuple):
-    """A published position-dependent velocity limit: |dq| <= sqrt(twice_deceleration * distance to the end) - offset.
+    """A published position-dependent velocity limit: |dq| <= sqrt(twice_deceleration * distance to
+    the end) - offset.
 
     Each (7,): ends of the range [rad], offset [rad/s], twice the deceleration [rad/s2].
     """
@@ -39,7 +46,9 @@ class BrakingLimit(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ArmLimits:
-    """Limits of one robot, (7,) each; ``margin`` [rad] is how far inside the position limits the gate stays."""
+    """Limits of one robot, (7,) each; ``margin`` [rad] is how far inside the position limits the
+    gate stays.
+    """
 
     name: str  # prefix of its joints
     q_min: np.ndarray  # [rad]
@@ -63,14 +72,24 @@ class ArmLimits:
     @cached_property
     def _braking(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ends (2, B, 7) of the ranges, the lower ones negated; offsets and factors (B, 7)."""
-        ends = np.array([[b.q_max for b in self.braking], [-b.q_min for b in self.braking]]).reshape(2, -1, 7)
-        rest = [np.array([getattr(b, name) for b in self.braking]) for name in ("offset", "twice_deceleration")]
+        ends = np.array(
+            [[b.q_max for b in self.braking], [-b.q_min for b in self.braking]]
+        ).reshape(2, -1, 7)
+        rest = [
+            np.array([getattr(b, name) for b in self.braking])
+            for name in ("offset", "twice_deceleration")
+        ]
         return ends, *(part.reshape(-1, 7) for part in rest)
 
     def velocity_bounds(self, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Lowest and highest joint velocity [rad/s] allowed at ``q`` (..., 7): the strictest published formula."""
+        """Lowest and highest joint velocity [rad/s] allowed at ``q`` (..., 7): the strictest
+        published formula.
+        """
         ends, offset, factor = self._braking
-        room = ends - np.multiply.outer(np.asarray(q), (1.0, -1.0)).swapaxes(-1, -2)[..., :, None, :]  # (..., 2, B, 7)
+        # (..., 2, B, 7)
+        room = (
+            ends - np.multiply.outer(np.asarray(q), (1.0, -1.0)).swapaxes(-1, -2)[..., :, None, :]
+        )
         bound = np.sqrt(np.maximum(factor * room, 0.0)) - offset
         bound = np.minimum(np.maximum(bound.min(axis=-2, initial=np.inf), 0.0), self.dq_max)
         return -bound[..., 1, :], bound[..., 0, :]
@@ -78,8 +97,8 @@ class ArmLimits:
     def narrowed(self, source: str, **wished: list[float]) -> ArmLimits:
         """These limits with some replaced by stricter ones, seven numbers each.
 
-        Raises InputError, with ``source`` in its message, for a name, a count or a number that will not do, and for
-        whatever would widen a limit.
+        Raises InputError, with ``source`` in its message, for a name, a count or a number that will
+        not do, and for whatever would widen a limit.
         """
         changed = {}
         for key, values in wished.items():
@@ -89,21 +108,24 @@ class ArmLimits:
             if wider.any():
                 joint = int(np.argmax(wider))
                 raise InputError(
-                    f"{source}: {key} {row[joint]:g} of joint {joint + 1} is wider than the {self.name}'s "
-                    f"{own[joint]:g} {UNITS[key]}: limits may only be narrowed"
+                    f"{source}: {key} {row[joint]:g} of joint {joint + 1} is wider than the"
+                    f" {self.name}'s {own[joint]:g} {UNITS[key]}: limits may only be narrowed"
                 )
             changed[key] = _row(*row)
         result = replace(self, **changed)
         if np.any(result.q_low >= result.q_high):
             joint = int(np.argmax(result.q_low >= result.q_high))
-            raise InputError(f"{source}: no room is left between q_min and q_max of joint {joint + 1}")
+            raise InputError(
+                f"{source}: no room is left between q_min and q_max of joint {joint + 1}"
+            )
         return result
 
     def within_urdf(self, text: str) -> ArmLimits:
         """The stricter of these limits and those of a URDF's joints ``<name>_joint1`` to ``7``.
 
-        A URDF may name any published position limit (the tables differ between system images). Raises InputError
-        when a joint or a number is missing and when a limit is wider than every published one.
+        A URDF may name any published position limit (the tables differ between system images).
+        Raises InputError when a joint or a number is missing and when a limit is wider than every
+        published one.
         """
         found = _urdf_limits(text, self.name)
         widest = {
@@ -112,7 +134,10 @@ class ArmLimits:
             "dq_max": self.dq_max,
         }
         replace(self, **widest).narrowed("URDF", **found)
-        stricter = {k: (np.maximum if k == "q_min" else np.minimum)(getattr(self, k), v) for k, v in found.items()}
+        stricter = {
+            k: (np.maximum if k == "q_min" else np.minimum)(getattr(self, k), v)
+            for k, v in found.items()
+        }
         return self.narrowed("URDF", **stricter)
 
 
@@ -123,17 +148,28 @@ def _seven(source: str, key: str, values) -> np.ndarray:
         row = np.array(values, float)
     except (TypeError, ValueError):
         row = np.empty(0)
-    if row.shape != (7,) or not np.all(np.isfinite(row)) or (not key.startswith("q_") and np.any(row <= 0)):
-        raise InputError(f"{source}: {key} needs seven finite numbers in {UNITS[key]}, got {values}")
+    if (
+        row.shape != (7,)
+        or not np.all(np.isfinite(row))
+        or (not key.startswith("q_") and np.any(row <= 0))
+    ):
+        raise InputError(
+            f"{source}: {key} needs seven finite numbers in {UNITS[key]}, got {values}"
+        )
     return row
 
 
 def _urdf_limits(text: str, name: str) -> dict[str, np.ndarray]:
     """Position and velocity limits of the seven joints of a URDF."""
     if len(text) > MOST_URDF or "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise InputError(f"URDF: a document type, entities and more than {MOST_URDF} characters are refused")
+        raise InputError(
+            f"URDF: a document type, entities and more than {MOST_URDF} characters are refused"
+        )
     try:
-        joints = {joint.get("name"): joint.find("limit") for joint in ElementTree.fromstring(text).iter("joint")}  # noqa: S314
+        joints = {
+            joint.get("name"): joint.find("limit")
+            for joint in ElementTree.fromstring(text).iter("joint")  # noqa: S314
+        }
     except ElementTree.ParseError as error:
         raise InputError(f"URDF: {error}; expand a xacro first") from None
     rows: dict[str, list] = {"q_min": [], "q_max": [], "dq_max": []}
@@ -143,13 +179,16 @@ def _urdf_limits(text: str, name: str) -> dict[str, np.ndarray]:
             try:
                 rows[key].append(float(limit.get(attribute)))
             except (AttributeError, TypeError, ValueError):
-                raise InputError(f"URDF: joint {joint} needs a <limit> with a number as {attribute}") from None
+                raise InputError(
+                    f"URDF: joint {joint} needs a <limit> with a number as {attribute}"
+                ) from None
     return {key: np.array(row) for key, row in rows.items()}
 
 
-# Positions: the stricter of the 5.9.0 table and franka_description 1.0.1 (2025-07). Velocity formulas: first the 5.9.0
-# one (frankarobotics/docs, source/control-parameters-joint-fr3.csv, 2026-05-04), then the inline one of libfranka 0.21
-# (rate_limiting.h, 2026-06-17). Neither is everywhere the stricter one, so both count.
+# Positions: the stricter of the 5.9.0 table and franka_description 1.0.1 (2025-07). Velocity
+# formulas: first the 5.9.0 one (frankarobotics/docs, source/control-parameters-joint-fr3.csv,
+# 2026-05-04), then the inline one of libfranka 0.21 (rate_limiting.h, 2026-06-17). Neither is
+# everywhere the stricter one, so both count.
 FR3 = ArmLimits(
     name="fr3",
     q_min=_row(-2.7437, -1.7837, -2.9007, -3.0421, -2.8065, 0.5445, -3.0159),
@@ -206,7 +245,8 @@ class Profile:
 
 DESK = Profile()  # people at the table: the default
 LAB = Profile(tcp_speed=0.5)
-FULL = Profile(tcp_speed=1.5, acceleration=0.8, jerk=0.4)  # published TCP speed: 1.7 m/s (Panda), 3.0 (FR3)
+# published TCP speed: 1.7 m/s (Panda), 3.0 (FR3)
+FULL = Profile(tcp_speed=1.5, acceleration=0.8, jerk=0.4)
 PROFILES = {"desk": DESK, "lab": LAB, "full": FULL}
 
 

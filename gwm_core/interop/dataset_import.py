@@ -1,4 +1,6 @@
-"""Episodes of other libraries' datasets, added to a folder: each once, whichever dataset and place it comes from."""
+"""Episodes of other libraries' datasets, added to a folder: each once, whichever dataset and place
+it comes from.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from gwm_core.files.atomic_write import PARTIAL, refuse_inside
 from gwm_core.files.json_files import to_json
 
 NAME = "imported_{:06d}"
-ORIGIN = "imported"  # key of episode.json: the dataset, the episode's index in it, and its fingerprint
+# key of episode.json: the dataset, the episode's index in it, and its fingerprint
+ORIGIN = "imported"
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,12 @@ class Imported:
 def import_tables(tables: Iterable[ResampledEpisode], source: Path, out: Path) -> Imported:
     """Write the tables of a dataset as episodes of the folder ``out``, behind those that are there.
 
-    An episode that ``out`` has is left alone, by what is in it: the same import goes on where it stopped, another
-    dataset is appended, one that grew is brought up to date.
+    An episode that ``out`` has is left alone, by what is in it: the same import goes on where it
+    stopped, another dataset is appended, one that grew is brought up to date.
 
     Raises:
-        InputError: ``out`` lies in the dataset, or holds imported episodes that do not say where they are from.
+        InputError: ``out`` lies in the dataset, or holds imported episodes that do not say where
+            they are from.
     """
     source, out = Path(source), Path(out)
     refuse_inside(source, out)
@@ -60,8 +64,11 @@ def import_tables(tables: Iterable[ResampledEpisode], source: Path, out: Path) -
 
 def fingerprint(table: ResampledEpisode) -> str:
     """Hex digest of what a table holds, images as they are encoded."""
-    intrinsics = {name: np.asarray(K, float).tolist() for name, K in sorted(table.intrinsics.items())}
-    info = {key: value for key, value in table.info.items() if key != ORIGIN}  # of an import before an export
+    intrinsics = {
+        name: np.asarray(K, float).tolist() for name, K in sorted(table.intrinsics.items())
+    }
+    # of an import before an export
+    info = {key: value for key, value in table.info.items() if key != ORIGIN}
     total = hashlib.sha256(to_json([table.fps, info, intrinsics], sort_keys=True).encode())
     for name in sorted(table.columns):
         total.update(np.ascontiguousarray(table.columns[name]))
@@ -81,7 +88,9 @@ def _known(out: Path) -> dict[Path, str]:
         try:
             found[folder] = str(read_info(folder)[ORIGIN]["sha256"])
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
-            raise InputError(f"{folder} does not say which dataset it is from: choose another folder") from None
+            raise InputError(
+                f"{folder} does not say which dataset it is from: choose another folder"
+            ) from None
     return found
 
 

@@ -1,9 +1,12 @@
-"""Episodes as a LeRobot dataset, v3.0 or v2.1, and back (``import_lerobot``), without lerobot, pandas or torch.
+"""Episodes as a LeRobot dataset, v3.0 or v2.1, and back (``import_lerobot``), without lerobot,
+pandas or torch.
 
-A dataset holds the columns of ``table.COLUMNS`` under their names, ``action.usable``, ``next.success`` (true in the
-last row of an episode that succeeded), ``observation.images.<camera>`` and ``observation.depth.<camera>``. As video,
-colour loses what H.264 loses and depth at most 1 mm up to 1.3 m; as images nothing is lost. What LeRobot has no place
-for, episode.json and the camera matrices, is in ``meta/gwm.json``; ``meta/SHA256SUMS`` is for `sha256sum -c`.
+A dataset holds the columns of ``table.COLUMNS`` under their names, ``action.usable``,
+``next.success`` (true in the last row of an episode that succeeded),
+``observation.images.<camera>`` and ``observation.depth.<camera>``. As video, colour loses what
+H.264 loses and depth at most 1 mm up to 1.3 m; as images nothing is lost. What LeRobot has no place
+for, episode.json and the camera matrices, is in ``meta/gwm.json``; ``meta/SHA256SUMS`` is for
+`sha256sum -c`.
 """
 
 from __future__ import annotations
@@ -39,12 +42,13 @@ def export_lerobot(
     Args:
         tables: all of one rate, with the same cameras of the same sizes.
         version: of the layout, "v3.0" or "v2.1" (read by openpi; its depth is always images).
-        video: colour as H.264 and depth as 12-bit HEVC; else the recorded JPEG or PNG itself, and 16-bit TIFF.
+        video: colour as H.264 and depth as 12-bit HEVC; else the recorded JPEG or PNG itself, and
+            16-bit TIFF.
         progress: called with the number of episodes after each.
 
     Raises:
-        InputError: ``out`` exists or cannot be written, nothing to export, episodes that do not fit each other, or
-            pyarrow or av missing.
+        InputError: ``out`` exists or cannot be written, nothing to export, episodes that do not fit
+            each other, or pyarrow or av missing.
     """
     one_of("version", version, meta.VERSIONS)
     needed("pyarrow.parquet"), needed("av")
@@ -82,7 +86,9 @@ class _Writer:
         e, rows = len(self.lengths), len(table)
         where = f"episode {e}"
         info = {key: value for key, value in table.info.items() if key != "sha256"}
-        intrinsics = {camera: np.asarray(K, float).tolist() for camera, K in table.intrinsics.items()}
+        intrinsics = {
+            camera: np.asarray(K, float).tolist() for camera, K in table.intrinsics.items()
+        }
         described(where, {"info": info, "intrinsics": intrinsics})
         self._fits(where, checked(where, table))
         text = str(info.get("instruction") or info.get("task") or "unknown")
@@ -92,15 +98,20 @@ class _Writer:
         for name, values in columns.items():
             stats.vector(name, values.reshape(rows, -1))
         entry = {
-            "episode_index": e, "tasks": [text], "length": rows,
-            "dataset_from_index": start, "dataset_to_index": start + rows,
-        }  # fmt: skip
+            "episode_index": e,
+            "tasks": [text],
+            "length": rows,
+            "dataset_from_index": start,
+            "dataset_to_index": start + rows,
+        }
         entry |= self._begin(e)
         self._write_rows(table, columns, stats)
         if self.version == "v2.1":
             self.close()
         for name in self._films:
-            entry[f"videos/{name}/to_timestamp"] = entry[f"videos/{name}/from_timestamp"] + rows / table.fps
+            entry[f"videos/{name}/to_timestamp"] = (
+                entry[f"videos/{name}/from_timestamp"] + rows / table.fps
+            )
         self._stats.add(stats)
         self._episodes.append(entry | {"stats": stats.result(self.version)})
         self._known.append({"info": info, "intrinsics": intrinsics})
@@ -112,20 +123,33 @@ class _Writer:
             raise InputError(f"{where} has {len(table)} rows: 1 to {MOST_ROWS} are wanted")
         sizes = {camera: decoded(where, images[0]).shape for camera, images in table.depth.items()}
         if set(sizes) != set(table.color) or set(sizes) != set(table.info["cameras"]):
-            raise InputError(f"{where}: colour, depth and cameras differ: {sorted(table.color)}, {sorted(sizes)}")
+            raise InputError(
+                f"{where}: colour, depth and cameras differ: {sorted(table.color)}, {sorted(sizes)}"
+            )
         if not self.lengths:
             self._fps, self._sizes = table.fps, sizes
             self._kinds = meta.features(table, sizes, self.version, self.video)
             if self.video and any(height % 2 or width % 2 for height, width in sizes.values()):
-                raise InputError(f"H.264 wants even heights and widths, not {sizes}: export images instead")
+                raise InputError(
+                    f"H.264 wants even heights and widths, not {sizes}: export images instead"
+                )
         if (table.fps, sizes) != (self._fps, self._sizes):
-            raise InputError(f"{where}: {table.fps} Hz, {sizes}, the first has {self._fps} Hz, {self._sizes}")
+            raise InputError(
+                f"{where}: {table.fps} Hz, {sizes}, the first has {self._fps} Hz, {self._sizes}"
+            )
 
-    def _columns(self, table: ResampledEpisode, episode: int, start: int, task: int) -> dict[str, np.ndarray]:
+    def _columns(
+        self, table: ResampledEpisode, episode: int, start: int, task: int
+    ) -> dict[str, np.ndarray]:
         rows = len(table)
         success = np.zeros(rows, bool)
         success[-1] = bool(table.info.get("success", False))
-        indices = (np.arange(rows), np.full(rows, episode), start + np.arange(rows), np.full(rows, task))
+        indices = (
+            np.arange(rows),
+            np.full(rows, episode),
+            start + np.arange(rows),
+            np.full(rows, task),
+        )
         made = {name: np.float32(table.columns[name]) for name in meta.COLUMNS}
         made |= {meta.USABLE: np.asarray(table.usable, bool), meta.SUCCESS: success}
         made["timestamp"] = np.float32(np.arange(rows) / table.fps)
@@ -140,9 +164,14 @@ class _Writer:
                 self._rows.close()
             path.parent.mkdir(parents=True, exist_ok=True)
             images = [name for name, kind in self._kinds.items() if kind["dtype"] == "image"]
-            plain = [name for name in meta.schema(self._kinds, self.version).names if name not in images]
+            plain = [
+                name for name in meta.schema(self._kinds, self.version).names if name not in images
+            ]
             self._rows = pq.ParquetWriter(
-                path, meta.schema(self._kinds, self.version), compression="snappy", use_dictionary=plain
+                path,
+                meta.schema(self._kinds, self.version),
+                compression="snappy",
+                use_dictionary=plain,
             )
         entry["data/chunk_index"], entry["data/file_index"] = self._places["data"]
         for name, kind in self._kinds.items():
@@ -152,12 +181,18 @@ class _Writer:
             if path is not None:
                 if name in self._films:
                     self._films[name].close()
-                self._films[name] = Encoder(path, kind["shape"][:2], self._fps, kind["shape"][2] == 1)
-            keys = (f"videos/{name}/{key}" for key in ("chunk_index", "file_index", "from_timestamp"))
+                self._films[name] = Encoder(
+                    path, kind["shape"][:2], self._fps, kind["shape"][2] == 1
+                )
+            keys = (
+                f"videos/{name}/{key}" for key in ("chunk_index", "file_index", "from_timestamp")
+            )
             entry |= dict(zip(keys, (*self._places[name], self._films[name].count / self._fps)))
         return entry
 
-    def _place(self, stream: str, template: dict[str, str], limit: int, episode: int) -> Path | None:
+    def _place(
+        self, stream: str, template: dict[str, str], limit: int, episode: int
+    ) -> Path | None:
         """Where a new file of ``stream`` goes, or None while the one it has may grow."""
         if self.version == "v2.1":
             self._places[stream] = divmod(episode, meta.CHUNK)
@@ -167,24 +202,33 @@ class _Writer:
             if stream in self._places:
                 k = self._places[stream][0] * meta.CHUNK + self._places[stream][1]
                 chunk, number = self._places[stream]
-                name = template["v3.0"].format(video_key=stream, chunk_index=chunk, file_index=number)
+                name = template["v3.0"].format(
+                    video_key=stream, chunk_index=chunk, file_index=number
+                )
                 path = self.folder / name
-                if not path.exists() or path.stat().st_size < limit << 20:  # an encoder may hold all it was given
+                # an encoder may hold all it was given
+                if not path.exists() or path.stat().st_size < limit << 20:
                     return None
             self._places[stream] = divmod(k + 1, meta.CHUNK)
             known = dict(zip(("chunk_index", "file_index"), self._places[stream]))
         return self.folder / template[self.version].format(video_key=stream, **known)
 
-    def _write_rows(self, table: ResampledEpisode, columns: dict[str, np.ndarray], stats: meta.FeatureStats) -> None:
+    def _write_rows(
+        self, table: ResampledEpisode, columns: dict[str, np.ndarray], stats: meta.FeatureStats
+    ) -> None:
         pa = needed("pyarrow")
         schema = meta.schema(self._kinds, self.version)
-        heavy = sum(np.prod(kind["shape"]) for kind in self._kinds.values() if kind["dtype"] == "image")
+        heavy = sum(
+            np.prod(kind["shape"]) for kind in self._kinds.values() if kind["dtype"] == "image"
+        )
         block = int(np.clip(_GROUP // max(2 * heavy, 1), 1, len(table))) if heavy else len(table)
         for start in range(0, len(table), block):
             part, arrays = slice(start, min(start + block, len(table))), {}
             for name, values in columns.items():
                 piece = values[part]
-                arrays[name] = pa.array(list(piece) if piece.ndim > 1 else piece, schema.field(name).type)
+                arrays[name] = pa.array(
+                    list(piece) if piece.ndim > 1 else piece, schema.field(name).type
+                )
             for camera in self._sizes:
                 for key, images in ((meta.COLOR_KEY, table.color), (meta.DEPTH_KEY, table.depth)):
                     kept = self._images(key + camera, images[camera][part], start, stats)
@@ -192,7 +236,9 @@ class _Writer:
                         arrays[key + camera] = pa.array(kept, schema.field(key + camera).type)
             self._rows.write_table(pa.table([arrays[name] for name in schema.names], schema=schema))
 
-    def _images(self, name: str, images: list[bytes], start: int, stats: meta.FeatureStats) -> list[dict]:
+    def _images(
+        self, name: str, images: list[bytes], start: int, stats: meta.FeatureStats
+    ) -> list[dict]:
         """Film images, or return what the Parquet file keeps of them."""
         kind, kept = self._kinds[name], []
         for k, data in enumerate(images, start):
@@ -235,9 +281,15 @@ class _Writer:
         lines = [{"task_index": k, "task": task} for k, task in enumerate(tasks)]
         _lines(folder / "tasks.jsonl", lines)
         keys = ("episode_index", "tasks", "length")
-        _lines(folder / "episodes.jsonl", [{key: entry[key] for key in keys} for entry in self._episodes])
+        _lines(
+            folder / "episodes.jsonl",
+            [{key: entry[key] for key in keys} for entry in self._episodes],
+        )
         keys = ("episode_index", "stats")
-        _lines(folder / "episodes_stats.jsonl", [{key: entry[key] for key in keys} for entry in self._episodes])
+        _lines(
+            folder / "episodes_stats.jsonl",
+            [{key: entry[key] for key in keys} for entry in self._episodes],
+        )
 
 
 def _lines(path: Path, values: list[dict]) -> None:
@@ -246,6 +298,8 @@ def _lines(path: Path, values: list[dict]) -> None:
 
 def _sums(folder: Path) -> None:
     """A line for every file but the mark, and that of the sums themselves."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    paths = sorted(
+        path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")
+    )
     text = "".join(f"{sha256(path)}  {path.relative_to(folder)}\n" for path in paths)
     (folder / SUMS).write_text(text)

@@ -1,6 +1,7 @@
 """What stands in the ``meta`` folder of a LeRobot dataset, v3.0 and v2.1.
 
-v3.0 as lerobot 0.6.1 reads and writes it; v2.1 as lerobot 0.3.3 and openpi do (`datasets/lerobot_dataset.py` there).
+v3.0 as lerobot 0.6.1 reads and writes it; v2.1 as lerobot 0.3.3 and openpi do
+(`datasets/lerobot_dataset.py` there).
 """
 
 from __future__ import annotations
@@ -32,12 +33,17 @@ INDICES = ("frame_index", "episode_index", "index", "task_index")
 _QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
 
 
-def features(table: ResampledEpisode, sizes: dict[str, tuple[int, int]], version: str, video: bool) -> dict[str, dict]:
+def features(
+    table: ResampledEpisode, sizes: dict[str, tuple[int, int]], version: str, video: bool
+) -> dict[str, dict]:
     """The entry "features" of info.json; ``sizes`` are camera -> (H, W).
 
     Depth of v2.1 is always images: its readers make 8-bit colour of whatever video they find.
     """
-    made = {name: {"dtype": "float32", "shape": [len(signs)], "names": list(signs)} for name, signs in COLUMNS.items()}
+    made = {
+        name: {"dtype": "float32", "shape": [len(signs)], "names": list(signs)}
+        for name, signs in COLUMNS.items()
+    }
     made |= {name: {"dtype": "bool", "shape": [1], "names": None} for name in (USABLE, SUCCESS)}
     for camera in table.color:
         for key, depth in ((COLOR_KEY + camera, False), (DEPTH_KEY + camera, True)):
@@ -52,16 +58,27 @@ def _camera(size: tuple[int, int], fps: int, depth: bool, video: bool) -> dict:
     known = {"is_depth_map": True, "depth_unit": "mm"} if depth else {"is_depth_map": False}
     if video:
         known |= {
-            "video.height": size[0], "video.width": size[1], "video.codec": "hevc" if depth else "h264",
-            "video.pix_fmt": "gray12le" if depth else "yuv420p", "video.fps": fps, "video.channels": shape[2],
+            "video.height": size[0],
+            "video.width": size[1],
+            "video.codec": "hevc" if depth else "h264",
+            "video.pix_fmt": "gray12le" if depth else "yuv420p",
+            "video.fps": fps,
+            "video.channels": shape[2],
             "has_audio": False,
-        }  # fmt: skip
+        }
     if video and depth:
         known |= {
-            "video.extra_options": {"x265-params": "lossless=1"}, "video.depth_min": NEAR, "video.depth_max": FAR,
-            "video.shift": SHIFT, "video.use_log": True,
-        }  # fmt: skip
-    made = {"dtype": "video" if video else "image", "shape": shape, "names": ["height", "width", "channels"]}
+            "video.extra_options": {"x265-params": "lossless=1"},
+            "video.depth_min": NEAR,
+            "video.depth_max": FAR,
+            "video.shift": SHIFT,
+            "video.use_log": True,
+        }
+    made = {
+        "dtype": "video" if video else "image",
+        "shape": shape,
+        "names": ["height", "width", "channels"],
+    }
     return made | ({"info": known} if video or depth else {})
 
 
@@ -71,11 +88,20 @@ def info_json(version: str, fps: int, kinds: dict, lengths: list[int], tasks: in
     sizes = {"data_files_size_in_mb": DATA_MB, "video_files_size_in_mb": VIDEO_MB}
     older = {"total_videos": videos * count, "total_chunks": -(-count // CHUNK)}
     return {
-        "codebase_version": version, "robot_type": "fr3", "total_episodes": count, "total_frames": sum(lengths),
-        "total_tasks": tasks, "chunks_size": CHUNK, "fps": fps, "splits": {"train": f"0:{count}"},
-        "data_path": DATA_PATH[version], "video_path": VIDEO_PATH[version] if videos else None, "features": kinds,
-        **(sizes if version == "v3.0" else older), "gwm": {"format": 1, "sidecar": SIDECAR},
-    }  # fmt: skip
+        "codebase_version": version,
+        "robot_type": "fr3",
+        "total_episodes": count,
+        "total_frames": sum(lengths),
+        "total_tasks": tasks,
+        "chunks_size": CHUNK,
+        "fps": fps,
+        "splits": {"train": f"0:{count}"},
+        "data_path": DATA_PATH[version],
+        "video_path": VIDEO_PATH[version] if videos else None,
+        "features": kinds,
+        **(sizes if version == "v3.0" else older),
+        "gwm": {"format": 1, "sidecar": SIDECAR},
+    }
 
 
 def schema(kinds: dict, version: str):
@@ -90,12 +116,18 @@ def schema(kinds: dict, version: str):
         vector = kind["dtype"] == "float32" and name in COLUMNS
         made = pa.list_(pa.float32(), kind["shape"][0]) if vector else scalars[kind["dtype"]]
         fields.append(pa.field(name, made))
-    extra = {"huggingface": to_json({"info": {"features": _hugging(kinds)}})} if version == "v2.1" else None
+    extra = (
+        {"huggingface": to_json({"info": {"features": _hugging(kinds)}})}
+        if version == "v2.1"
+        else None
+    )
     return pa.schema(fields, extra)
 
 
 def _hugging(kinds: dict) -> dict:
-    """How `datasets` notes its features in a file: v2.1 readers learn from this alone what is an image."""
+    """How `datasets` notes its features in a file: v2.1 readers learn from this alone what is an
+    image.
+    """
     made = {}
     for name, kind in kinds.items():
         value = {"dtype": kind["dtype"], "_type": "Value"}
@@ -109,7 +141,9 @@ def _hugging(kinds: dict) -> dict:
 
 
 class FeatureStats:
-    """Statistics of features: vectors keep their values, images their histogram, so both are exact."""
+    """Statistics of features: vectors keep their values, images their histogram, so both are
+    exact.
+    """
 
     def __init__(self):
         self._values: dict[str, list[np.ndarray]] = {}
@@ -137,9 +171,14 @@ class FeatureStats:
             self._frames[name] = self._frames.get(name, 0) + other._frames[name]
 
     def result(self, version: str) -> dict[str, dict[str, list]]:
-        """Feature -> statistic -> list of n, or [C, 1, 1] of images; colour in [0, 1], depth in mm."""
+        """Feature -> statistic -> list of n, or [C, 1, 1] of images; colour in [0, 1], depth in
+        mm.
+        """
         quantiles = _QUANTILES if version == "v3.0" else {}
-        made = {name: _of_values(np.concatenate(blocks), quantiles) for name, blocks in self._values.items()}
+        made = {
+            name: _of_values(np.concatenate(blocks), quantiles)
+            for name, blocks in self._values.items()
+        }
         for name, counts in self._counts.items():
             made[name] = _of_counts(counts, self._frames[name], quantiles)
         return made
@@ -147,8 +186,15 @@ class FeatureStats:
 
 def _of_values(values: np.ndarray, quantiles: dict) -> dict[str, list]:
     values = values.astype(np.float64)
-    made = {"min": values.min(0), "max": values.max(0), "mean": values.mean(0), "std": values.std(0)}
-    made |= dict(zip(quantiles, np.quantile(values, list(quantiles.values()), axis=0) if quantiles else ()))
+    made = {
+        "min": values.min(0),
+        "max": values.max(0),
+        "mean": values.mean(0),
+        "std": values.std(0),
+    }
+    made |= dict(
+        zip(quantiles, np.quantile(values, list(quantiles.values()), axis=0) if quantiles else ())
+    )
     return {name: value.tolist() for name, value in made.items()} | {"count": [len(values)]}
 
 
@@ -160,12 +206,16 @@ def _of_counts(counts: np.ndarray, frames: int, quantiles: dict) -> dict[str, li
     made = {
         "min": [int(np.flatnonzero(row)[0]) for row in counts],
         "max": [int(np.flatnonzero(row)[-1]) for row in counts],
-        "mean": mean, "std": np.sqrt(np.maximum(squares - mean**2, 0)),
-    }  # fmt: skip
+        "mean": mean,
+        "std": np.sqrt(np.maximum(squares - mean**2, 0)),
+    }
     for name, part in quantiles.items():
         made[name] = [int(np.searchsorted(row, part * row[-1])) for row in below]
     scale = 255.0 if counts.shape[1] == 256 else 1.0
-    shaped = {name: (np.array(value, float) / scale).reshape(-1, 1, 1).tolist() for name, value in made.items()}
+    shaped = {
+        name: (np.array(value, float) / scale).reshape(-1, 1, 1).tolist()
+        for name, value in made.items()
+    }
     return shaped | {"count": [frames]}
 
 
@@ -173,14 +223,27 @@ def write_tasks(path: Path, tasks: list[str]) -> None:
     """meta/tasks.parquet: pandas finds its index, the text, by the schema's metadata."""
     pa, pq = needed("pyarrow"), needed("pyarrow.parquet")
     text = {"pandas_type": "unicode", "numpy_type": "object"}
-    number = {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64"}
+    number = {
+        "name": "task_index",
+        "field_name": "task_index",
+        "pandas_type": "int64",
+        "numpy_type": "int64",
+    }
     pandas = {
         "index_columns": ["task"],
-        "column_indexes": [{"name": None, "field_name": None, **text, "metadata": {"encoding": "UTF-8"}}],
-        "columns": [number | {"metadata": None}, {"name": "task", "field_name": "task", **text, "metadata": None}],
-        "creator": {"library": "pyarrow", "version": pa.__version__}, "pandas_version": "2.3.3",
-    }  # fmt: skip
-    fields = pa.schema([("task_index", pa.int64()), ("task", pa.string())], {"pandas": to_json(pandas)})
+        "column_indexes": [
+            {"name": None, "field_name": None, **text, "metadata": {"encoding": "UTF-8"}}
+        ],
+        "columns": [
+            number | {"metadata": None},
+            {"name": "task", "field_name": "task", **text, "metadata": None},
+        ],
+        "creator": {"library": "pyarrow", "version": pa.__version__},
+        "pandas_version": "2.3.3",
+    }
+    fields = pa.schema(
+        [("task_index", pa.int64()), ("task", pa.string())], {"pandas": to_json(pandas)}
+    )
     pq.write_table(pa.table([list(range(len(tasks))), tasks], schema=fields), path)
 
 

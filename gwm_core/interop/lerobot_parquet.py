@@ -1,4 +1,6 @@
-"""Parquet of strangers: measured by its footer before anything is read, then read in small batches."""
+"""Parquet of strangers: measured by its footer before anything is read, then read in small
+batches.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,15 @@ def _guarded(path: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, MemoryError, OverflowError) as error:
+    except (
+        pa.ArrowException,
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        MemoryError,
+        OverflowError,
+    ) as error:
         reason = (str(error).splitlines() or [""])[0][:80]
         raise InputError(f"{path} cannot be read ({type(error).__name__}: {reason})") from None
 
@@ -37,18 +47,27 @@ def _open(source: UntrustedFolder, name: str, most_rows: int, most_bytes: int):
     path, pq = source.file(name), needed("pyarrow.parquet")
     with _guarded(path):
         file = pq.ParquetFile(
-            path, buffer_size=1 << 20, pre_buffer=False, memory_map=False,
-            thrift_string_size_limit=64 << 20, thrift_container_size_limit=1_000_000,
-        )  # fmt: skip
+            path,
+            buffer_size=1 << 20,
+            pre_buffer=False,
+            memory_map=False,
+            thrift_string_size_limit=64 << 20,
+            thrift_container_size_limit=1_000_000,
+        )
         about = file.metadata
         groups = [about.row_group(k) for k in range(about.num_row_groups)]
-        rows, largest = [group.num_rows for group in groups], [group.total_byte_size for group in groups]
+        rows, largest = (
+            [group.num_rows for group in groups],
+            [group.total_byte_size for group in groups],
+        )
         if about.num_rows != sum(rows) or min(rows, default=0) < 0 or min(largest, default=0) < 0:
             raise InputError(f"{path}: the footer contradicts itself about its rows")
         if about.num_rows > most_rows or sum(largest) > most_bytes:
             raise InputError(f"{path} says {about.num_rows} rows, {sum(largest)} bytes: too many")
         if max(largest, default=0) > LARGEST_GROUP:
-            raise InputError(f"{path}: a row group of {max(largest)} bytes: at most {LARGEST_GROUP} are read")
+            raise InputError(
+                f"{path}: a row group of {max(largest)} bytes: at most {LARGEST_GROUP} are read"
+            )
     return path, file
 
 
@@ -57,8 +76,11 @@ def _items(names: list[str]) -> list[str]:
     return [f"{name}.list.{item}" for name in names for item in ("element", "item")]
 
 
-def read_small(source: UntrustedFolder, name: str, numbers: list[str], texts: list[str]) -> list[dict]:
-    """Rows of a table of the ``meta`` folder: columns of ``numbers``, and of ``texts`` or lists of them, where there.
+def read_small(
+    source: UntrustedFolder, name: str, numbers: list[str], texts: list[str]
+) -> list[dict]:
+    """Rows of a table of the ``meta`` folder: columns of ``numbers``, and of ``texts`` or lists of
+    them, where there.
 
     Raises InputError when a column of numbers is missing, or any is of another type.
     """
@@ -72,8 +94,11 @@ def read_small(source: UntrustedFolder, name: str, numbers: list[str], texts: li
             if key not in kinds:
                 raise InputError(f"{path}: column {key} is missing")
             kind, listed = kinds[key], _is_list(kinds[key])
-            good = _is_text(kind.value_type if listed else kind) if key in texts else (
-                pa.types.is_floating(kind) or pa.types.is_integer(kind))  # fmt: skip
+            good = (
+                _is_text(kind.value_type if listed else kind)
+                if key in texts
+                else (pa.types.is_floating(kind) or pa.types.is_integer(kind))
+            )
             if not good:
                 raise InputError(f"{path}: column {key} is {str(kind)[:40]}")
             leaves += _items([key]) if listed else [key]
@@ -105,8 +130,11 @@ class ParquetRows:
         self._images = [name for name, kind in self._kinds.items() if kind["dtype"] == "image"]
         self._name, self._batches, self._left = "", iter(()), None
 
-    def take(self, where, name: str, episode: int, start: int, length: int, fps: int) -> tuple[dict, dict]:
-        """The next ``length`` rows, of the file ``name``: columns (T, n), and images as they are stored.
+    def take(
+        self, where, name: str, episode: int, start: int, length: int, fps: int
+    ) -> tuple[dict, dict]:
+        """The next ``length`` rows, of the file ``name``: columns (T, n), and images as they are
+        stored.
 
         Raises InputError unless their indices and times are those of the episode.
         """
@@ -117,13 +145,17 @@ class ParquetRows:
         while length > sum(len(block) for block in parts["index"]):
             batch = self._left if self._left is not None else next(self._batches, None)
             if batch is None:
-                raise InputError(f"{self._source.root / name} ends before {where.rpartition(', ')[2]} does")
+                raise InputError(
+                    f"{self._source.root / name} ends before {where.rpartition(', ')[2]} does"
+                )
             wanted = length - sum(len(block) for block in parts["index"])
             self._left = batch.slice(wanted) if len(batch) > wanted else None
             part = batch.slice(0, wanted)
             with _guarded(self._source.root / name):
                 for key, blocks in parts.items():
-                    blocks.append(_numbers(where, key, part.column(key), self._kinds[key]["shape"][0]))
+                    blocks.append(
+                        _numbers(where, key, part.column(key), self._kinds[key]["shape"][0])
+                    )
                 for key in self._images:
                     found = _bytes(where, key, part.column(key))
                     budget -= sum(map(len, found))
@@ -139,10 +171,14 @@ class ParquetRows:
         with _guarded(path), file:
             for key, kind in self._kinds.items():
                 _suits(path, key, kind, file.schema_arrow)
-            yield from file.iter_batches(_FEW if self._images else _BATCH, columns=self._leaves(), use_threads=False)
+            yield from file.iter_batches(
+                _FEW if self._images else _BATCH, columns=self._leaves(), use_threads=False
+            )
 
     def _leaves(self) -> list[str]:
-        """Columns as Parquet names them; a prefix would select ``action.joints`` along with ``action``."""
+        """Columns as Parquet names them; a prefix would select ``action.joints`` along with
+        ``action``.
+        """
         leaves = []
         for key, kind in self._kinds.items():
             image, vector = kind["dtype"] == "image", kind["shape"] != [1]
@@ -165,7 +201,9 @@ def _suits(path: Path, key: str, kind: dict, schema) -> None:
         fixed = pa.types.is_fixed_size_list(found) and found.list_size == kind["shape"][0]
         good = (fixed or _is_list(found)) and pa.types.is_floating(found.value_type)
     if not good:
-        raise InputError(f"{path}: column {key} is {str(found)[:60]}, not {kind['dtype']} {kind['shape']}")
+        raise InputError(
+            f"{path}: column {key} is {str(found)[:60]}, not {kind['dtype']} {kind['shape']}"
+        )
 
 
 def _numbers(where, key: str, column, width: int) -> np.ndarray:
@@ -185,14 +223,25 @@ def _bytes(where, key: str, column) -> list[bytes]:
     return found
 
 
-def _in_order(where, columns: dict[str, np.ndarray], episode: int, start: int, length: int, fps: int) -> None:
+def _in_order(
+    where, columns: dict[str, np.ndarray], episode: int, start: int, length: int, fps: int
+) -> None:
     rows = np.arange(length)
-    for key, wanted in (("episode_index", np.full(length, episode)), ("frame_index", rows), ("index", start + rows)):
+    for key, wanted in (
+        ("episode_index", np.full(length, episode)),
+        ("frame_index", rows),
+        ("index", start + rows),
+    ):
         if not np.array_equal(columns[key][:, 0], wanted):
             wrong = int(np.argmax(columns[key][:, 0] != wanted))
-            raise InputError(f"{where}: {key} of row {wrong} is {columns[key][wrong, 0]}, not {wanted[wrong]}")
+            raise InputError(
+                f"{where}: {key} of row {wrong} is {columns[key][wrong, 0]}, not {wanted[wrong]}"
+            )
     late, most = np.abs(columns["timestamp"][:, 0] - rows / fps), JITTER / fps
     if not (late < most).all():
         row = int(np.argmax(~(late < most)))
-        found = f"{columns['timestamp'][row, 0]:.6g} s, {row / fps:.6g} s is wanted, within {most:.3g} s"
+        found = (
+            f"{columns['timestamp'][row, 0]:.6g} s, {row / fps:.6g} s is wanted, within"
+            f" {most:.3g} s"
+        )
         raise InputError(f"{where}: timestamp of row {row} is {found}, at {fps} Hz from 0 on")

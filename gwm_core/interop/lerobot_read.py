@@ -2,15 +2,18 @@
 
 How features of others are taken; what is missing is an InputError that names it:
 
-- ``observation.state``: 7 joints [rad] and the gripper's opening [m], or our 9 with the width commanded before it.
-  Other units are told to ``import_lerobot``: datasets do not say theirs.
-- ``action.joints``, or an ``action`` of 8: joint targets [rad] and opening [m]. ``action.usable``: all, if not given.
+- ``observation.state``: 7 joints [rad] and the gripper's opening [m], or our 9 with the width
+  commanded before it. Other units are told to ``import_lerobot``: datasets do not say theirs.
+- ``action.joints``, or an ``action`` of 8: joint targets [rad] and opening [m]. ``action.usable``:
+  all, if not given.
 - ``observation.velocity``: differences of the joints, if not given. Poses come from the joints.
-- ``observation.images.<camera>``, and depth of every camera, aligned, in mm: ``observation.depth.<camera>``, or
-  ``observation.images.<camera>_depth`` with one channel. Depth images are 16-bit TIFF or PNG.
+- ``observation.images.<camera>``, and depth of every camera, aligned, in mm:
+  ``observation.depth.<camera>``, or ``observation.images.<camera>_depth`` with one channel. Depth
+  images are 16-bit TIFF or PNG.
 - The task of an episode: the one it names, else that of its first row.
-- ``meta/gwm.json`` has to be added: ``{"all": {"info": {"cameras": {"<camera>": {"prefix": "camera/<camera>",
-  "T_base_camera": [4x4]}}}, "intrinsics": {"<camera>": [3x3, centres at integers + 0.5]}}}``.
+- ``meta/gwm.json`` has to be added: ``{"all": {"info": {"cameras": {"<camera>": {"prefix":
+  "camera/<camera>", "T_base_camera": [4x4]}}}, "intrinsics": {"<camera>": [3x3, centres at integers
+  + 0.5]}}}``.
 """
 
 from __future__ import annotations
@@ -31,22 +34,28 @@ from gwm_core.interop.units import GRIPPER_UNITS, JOINT_UNITS, in_metres, in_rad
 from gwm_core.interop.untrusted import LARGEST_EPISODE, UntrustedFolder, checked, decoded, png
 
 
-def import_lerobot(src: Path, joint_unit: str = "rad", gripper_unit: str = "m") -> Iterator[ResampledEpisode]:
+def import_lerobot(
+    src: Path, joint_unit: str = "rad", gripper_unit: str = "m"
+) -> Iterator[ResampledEpisode]:
     """The episodes of a LeRobot dataset, v3.0 or v2.1, one in memory at a time.
 
     Exact for images; frames of videos are kept as they decode, as PNG.
 
     Args:
-        joint_unit: of joints and their velocities, of ``units.JOINT_UNITS``. gripper_unit: of ``units.GRIPPER_UNITS``.
+        joint_unit: of joints and their velocities, of ``units.JOINT_UNITS``. gripper_unit: of
+            ``units.GRIPPER_UNITS``.
 
-    Raises InputError for whatever is damaged, inconsistent, unsafe, cannot be mapped, or cannot be in these units, at
-    the latest when the episode it is in would come.
+    Raises InputError for whatever is damaged, inconsistent, unsafe, cannot be mapped, or cannot be
+    in these units, at the latest when the episode it is in would come.
     """
     one_of("joint unit", joint_unit, JOINT_UNITS)
     one_of("gripper unit", gripper_unit, GRIPPER_UNITS)
     source = UntrustedFolder(src)
     dataset = read_index(source)
-    rows, films = ParquetRows(source, dataset.kinds), {name: _VideoReader(source, dataset, name) for name in dataset.filmed}
+    rows, films = (
+        ParquetRows(source, dataset.kinds),
+        {name: _VideoReader(source, dataset, name) for name in dataset.filmed},
+    )
     for episode in dataset.episodes:
         yield _table(source, dataset, episode, rows, films, (joint_unit, gripper_unit))
 
@@ -78,20 +87,32 @@ class _VideoReader:
 def _scale(name: str, kind: dict) -> tuple:
     """What ``from_codes`` takes, from the feature."""
     about = kind["info"]
-    scale = [about.get(f"video.{key}", default) for key, default in
-             (("depth_min", NEAR), ("depth_max", FAR), ("shift", SHIFT))]  # fmt: skip
-    if not all(isinstance(value, (int, float)) and 0 <= value <= 1000 for value in scale) or not scale[0] < scale[1]:
+    scale = [
+        about.get(f"video.{key}", default)
+        for key, default in (("depth_min", NEAR), ("depth_max", FAR), ("shift", SHIFT))
+    ]
+    if (
+        not all(isinstance(value, (int, float)) and 0 <= value <= 1000 for value in scale)
+        or not scale[0] < scale[1]
+    ):
         raise InputError(f"{name}: depth_min, depth_max and shift are {scale}")
     return (*map(float, scale), about.get("video.use_log", True) is True)
 
 
 def _table(
-    source: UntrustedFolder, dataset: LeRobotDataset, episode: LeRobotEpisode, rows: ParquetRows, films: dict[str, _VideoReader], units: tuple[str, str]
+    source: UntrustedFolder,
+    dataset: LeRobotDataset,
+    episode: LeRobotEpisode,
+    rows: ParquetRows,
+    films: dict[str, _VideoReader],
+    units: tuple[str, str],
 ) -> ResampledEpisode:
     where = f"{source.root}, episode {episode.index}"
     if set(dataset.cameras) != set(episode.info["cameras"]):
         raise InputError(f"{where}: {meta.SIDECAR} does not describe the cameras of info.json")
-    columns, stored = rows.take(where, episode.data, episode.index, episode.start, episode.length, dataset.fps)
+    columns, stored = rows.take(
+        where, episode.data, episode.index, episode.start, episode.length, dataset.fps
+    )
     color, depth, budget = {}, {}, LARGEST_EPISODE
     for camera in episode.info["cameras"]:
         for name, images in zip(dataset.cameras[camera], (color, depth)):
@@ -111,7 +132,9 @@ def _table(
     return checked(where, made)
 
 
-def _task(where, dataset: LeRobotDataset, episode: LeRobotEpisode, columns: dict[str, np.ndarray]) -> str:
+def _task(
+    where, dataset: LeRobotDataset, episode: LeRobotEpisode, columns: dict[str, np.ndarray]
+) -> str:
     if episode.task is not None:
         return episode.task
     index = int(columns["task_index"][0, 0])
@@ -120,7 +143,9 @@ def _task(where, dataset: LeRobotDataset, episode: LeRobotEpisode, columns: dict
     return dataset.tasks[index]
 
 
-def _images(where, name: str, kind: dict, episode: LeRobotEpisode, stored: dict, films: dict) -> Iterator[bytes]:
+def _images(
+    where, name: str, kind: dict, episode: LeRobotEpisode, stored: dict, films: dict
+) -> Iterator[bytes]:
     if kind["dtype"] == "video":
         yield from films[name].take(*episode.films[name], episode.length)
         return
@@ -132,24 +157,37 @@ def _images(where, name: str, kind: dict, episode: LeRobotEpisode, stored: dict,
         elif (decoded(where, data, size).ndim == 2) == depth:
             yield data
         else:
-            raise InputError(f"{where}: an image of {name} is {'8-bit colour' if depth else 'grey'}")
+            raise InputError(
+                f"{where}: an image of {name} is {'8-bit colour' if depth else 'grey'}"
+            )
 
 
 def _mapped(
     where, columns: dict[str, np.ndarray], fps: int, joint_unit: str, gripper_unit: str
 ) -> dict[str, np.ndarray]:
     """The columns of a table from those of a dataset."""
-    own = (joint_unit, gripper_unit) == ("rad", "m")  # else its poses are in unknown units, and made anew
+    # else its poses are in unknown units, and made anew
+    own = (joint_unit, gripper_unit) == ("rad", "m")
     state, joints = (
-        np.hstack([in_radians(where, rows[:, :7], joint_unit), in_metres(where, rows[:, 7:], gripper_unit)])
-        for rows in (columns["observation.state"], columns.get("action.joints", columns.get("action")))
+        np.hstack(
+            [
+                in_radians(where, rows[:, :7], joint_unit),
+                in_metres(where, rows[:, 7:], gripper_unit),
+            ]
+        )
+        for rows in (
+            columns["observation.state"],
+            columns.get("action.joints", columns.get("action")),
+        )
     )
     if state.shape[1] == 8:  # what was commanded before is what the row before wished
         state = np.hstack([state, np.vstack([state[:1, 7:], joints[:-1, 7:]])])
     if "observation.velocity" in columns:
         velocity = columns["observation.velocity"] * JOINT_UNITS[joint_unit]
     else:
-        velocity = np.gradient(state[:, :7], axis=0) * fps if len(state) > 1 else np.zeros((len(state), 7))
+        velocity = (
+            np.gradient(state[:, :7], axis=0) * fps if len(state) > 1 else np.zeros((len(state), 7))
+        )
     made = {
         "observation.state": state,
         "observation.velocity": velocity,
@@ -157,7 +195,10 @@ def _mapped(
         "action": columns.get("action") if own else None,
         "action.joints": joints,
     }
-    for name, q, width in (("observation.pose", state[:, :7], state[:, 7]), ("action", joints[:, :7], joints[:, 7])):
+    for name, q, width in (
+        ("observation.pose", state[:, :7], state[:, 7]),
+        ("action", joints[:, :7], joints[:, 7]),
+    ):
         if made[name] is None or made[name].shape[1] != len(COLUMNS[name]):
             made[name] = to_rows(fk(q.astype(np.float64)), width)
     return {name: np.float32(values) for name, values in made.items()}

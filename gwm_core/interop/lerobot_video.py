@@ -1,7 +1,8 @@
 """Camera streams as LeRobot keeps them: H.264 colour, 12-bit HEVC depth, and single images.
 
-Depth codes are logarithmic, https://github.com/huggingface/lerobot `datasets/depth_utils.py` (0.6.1): 12 bits from 0.01
-to 10 m. Code 0 comes back as 0 mm, "nothing measured"; LeRobot itself reads 10 mm there.
+Depth codes are logarithmic, https://github.com/huggingface/lerobot `datasets/depth_utils.py`
+(0.6.1): 12 bits from 0.01 to 10 m. Code 0 comes back as 0 mm, "nothing measured"; LeRobot itself
+reads 10 mm there.
 """
 
 from __future__ import annotations
@@ -24,8 +25,12 @@ COLOR = {"crf": "23", "g": "2", "preset": "veryfast"}
 DEPTH = {"preset": "superfast", "x265-params": "lossless=1:log-level=error:keyint=2"}
 
 
-def to_codes(depth_mm: np.ndarray, near: float = NEAR, far: float = FAR, shift: float = SHIFT) -> np.ndarray:
-    """12-bit codes (H, W) uint16 from depth (H, W) uint16 [mm]; ``near``, ``far``, ``shift`` [m]."""
+def to_codes(
+    depth_mm: np.ndarray, near: float = NEAR, far: float = FAR, shift: float = SHIFT
+) -> np.ndarray:
+    """12-bit codes (H, W) uint16 from depth (H, W) uint16 [mm]; ``near``, ``far``, ``shift``
+    [m].
+    """
     return _codes(near, far, shift)[depth_mm]
 
 
@@ -37,8 +42,12 @@ def _codes(near: float, far: float, shift: float) -> np.ndarray:
     return np.clip(np.rint(steps), 0, _TOP).astype(np.uint16)
 
 
-def from_codes(codes: np.ndarray, near: float = NEAR, far: float = FAR, shift: float = SHIFT, log: bool = True):
-    """Depth (H, W) uint16 [mm] from codes (H, W), the inverse of ``to_codes``; within 1 mm from 0.3 to 1.3 m."""
+def from_codes(
+    codes: np.ndarray, near: float = NEAR, far: float = FAR, shift: float = SHIFT, log: bool = True
+):
+    """Depth (H, W) uint16 [mm] from codes (H, W), the inverse of ``to_codes``; within 1 mm from 0.3
+    to 1.3 m.
+    """
     part = np.arange(_TOP + 1) / _TOP
     low, high = (np.log(near + shift), np.log(far + shift)) if log else (near, far)
     metres = np.exp(low + part * (high - low)) - shift if log else low + part * (high - low)
@@ -55,7 +64,9 @@ def tiff(depth_mm: np.ndarray) -> bytes:
 
 
 def from_tiff(where, data: bytes, size: tuple[int, int]) -> np.ndarray:
-    """Depth (H, W) uint16 [mm]. Raises InputError for anything but an uncompressed 16-bit TIFF of ``size``."""
+    """Depth (H, W) uint16 [mm]. Raises InputError for anything but an uncompressed 16-bit TIFF of
+    ``size``.
+    """
     if image_size(where, data, ("TIFF",)) != tuple(size):
         raise InputError(f"{where}: a depth image is not {size[1]}x{size[0]}")
     try:
@@ -69,7 +80,9 @@ def from_tiff(where, data: bytes, size: tuple[int, int]) -> np.ndarray:
 
 
 class Encoder:
-    """Writes one MP4 of ``size`` (H, W) at ``fps``; the frames of several episodes may follow each other."""
+    """Writes one MP4 of ``size`` (H, W) at ``fps``; the frames of several episodes may follow each
+    other.
+    """
 
     def __init__(self, path: Path, size: tuple[int, int], fps: int, depth: bool):
         av = needed("av")
@@ -100,7 +113,8 @@ class Encoder:
 
 
 def frames(path: Path, size: tuple[int, int], fps: int, depth: bool) -> Iterator[np.ndarray]:
-    """Frames of an MP4 in order: (H, W, 3) uint8 BGR, or (H, W) uint16 12-bit codes of a depth stream.
+    """Frames of an MP4 in order: (H, W, 3) uint8 BGR, or (H, W) uint16 12-bit codes of a depth
+    stream.
 
     Raises InputError when it breaks off, is of another size, pixel format or rate.
     """
@@ -115,22 +129,36 @@ def frames(path: Path, size: tuple[int, int], fps: int, depth: bool) -> Iterator
             stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
             for k, frame in enumerate(file.decode(stream)):
                 yield _frame(path, frame, k, size, fps, depth)
-    except (av.FFmpegError, OSError, LookupError, ValueError, MemoryError, TypeError, AttributeError) as error:
+    except (
+        av.FFmpegError,
+        OSError,
+        LookupError,
+        ValueError,
+        MemoryError,
+        TypeError,
+        AttributeError,
+    ) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path} cannot be decoded ({type(error).__name__}: {str(error)[:60]})") from None
+        raise InputError(
+            f"{path} cannot be decoded ({type(error).__name__}: {str(error)[:60]})"
+        ) from None
     finally:
         av.logging.set_level(previous)
 
 
 def _check(path: Path, stream, size: tuple[int, int]) -> None:
     if (stream.height, stream.width) != tuple(size):
-        raise InputError(f"{path} is {stream.width}x{stream.height}, info.json says {size[1]}x{size[0]}")
+        raise InputError(
+            f"{path} is {stream.width}x{stream.height}, info.json says {size[1]}x{size[0]}"
+        )
 
 
 def _frame(path: Path, frame, k: int, size: tuple[int, int], fps: int, depth: bool) -> np.ndarray:
     if (frame.height, frame.width) != tuple(size):
-        raise InputError(f"{path}: frame {k} is {frame.width}x{frame.height}, not {size[1]}x{size[0]}")
+        raise InputError(
+            f"{path}: frame {k} is {frame.width}x{frame.height}, not {size[1]}x{size[0]}"
+        )
     if frame.time is None or abs(frame.time - k / fps) > 0.4 / fps:
         raise InputError(f"{path}: frame {k} is at {frame.time} s, not at {k / fps:.3f} s")
     if not depth:
@@ -138,4 +166,8 @@ def _frame(path: Path, frame, k: int, size: tuple[int, int], fps: int, depth: bo
     if frame.format.name != "gray12le":
         raise InputError(f"{path} is {frame.format.name}: depth is wanted as gray12le")
     plane = frame.planes[0]
-    return np.frombuffer(plane, np.uint16).reshape(plane.height, plane.line_size // 2)[:, : size[1]].copy()
+    return (
+        np.frombuffer(plane, np.uint16)
+        .reshape(plane.height, plane.line_size // 2)[:, : size[1]]
+        .copy()
+    )

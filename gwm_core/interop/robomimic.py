@@ -1,9 +1,11 @@
-"""Episodes as one robomimic HDF5 file, and back, https://robomimic.github.io/docs/datasets/overview.html (0.5).
+"""Episodes as one robomimic HDF5 file, and back,
+https://robomimic.github.io/docs/datasets/overview.html (0.5).
 
-``data/demo_<k>``: ``actions`` (T, 10) and ``actions_joints`` (T, 8), which are the columns "action" and
-"action.joints"; ``obs/{state,velocity,pose}``, ``obs/<camera>_image`` (T, H, W, 3) uint8 RGB and ``obs/<camera>_depth``
-(T, H, W, 1) uint16 [mm]; ``rewards`` and ``dones``, ``states`` (as there is no simulator: obs/state), ``usable``; and
-``gwm``, JSON of episode.json and the camera matrices. No environment is behind it: train without rollouts.
+``data/demo_<k>``: ``actions`` (T, 10) and ``actions_joints`` (T, 8), which are the columns "action"
+and "action.joints"; ``obs/{state,velocity,pose}``, ``obs/<camera>_image`` (T, H, W, 3) uint8 RGB
+and ``obs/<camera>_depth`` (T, H, W, 1) uint16 [mm]; ``rewards`` and ``dones``, ``states`` (as there
+is no simulator: obs/state), ``usable``; and ``gwm``, JSON of episode.json and the camera matrices.
+No environment is behind it: train without rollouts.
 """
 
 from __future__ import annotations
@@ -39,9 +41,12 @@ from gwm_core.interop.untrusted import (
 )
 
 NAMES = {
-    "observation.state": "obs/state", "observation.velocity": "obs/velocity", "observation.pose": "obs/pose",
-    "action": "actions", "action.joints": "actions_joints",
-}  # fmt: skip
+    "observation.state": "obs/state",
+    "observation.velocity": "obs/velocity",
+    "observation.pose": "obs/pose",
+    "action": "actions",
+    "action.joints": "actions_joints",
+}
 _WIDTHS = {"obs/state": 9, "obs/velocity": 7, "obs/pose": 10, "actions": 10, "actions_joints": 8}
 _FILTERS = {1, 2, 3}  # deflate, shuffle, fletcher32: nothing that would load a plug-in
 _LARGEST_CHUNK = 64 << 20  # [bytes]
@@ -60,23 +65,31 @@ def export_robomimic(
 
     Args:
         tables: all of one rate.
-        next_obs: also keep every observation one row later (robomimic can do without), twice the size.
+        next_obs: also keep every observation one row later (robomimic can do without), twice the
+            size.
         seed: of the split into mask/train and mask/valid.
         progress: called with the number of episodes after each.
 
     Raises:
-        InputError: ``out`` exists or cannot be written, nothing to export, episodes that do not fit each other, or
-            h5py missing.
+        InputError: ``out`` exists or cannot be written, nothing to export, episodes that do not fit
+            each other, or h5py missing.
     """
     h5py, lengths, first = needed("h5py"), [], None
     with atomic_write.file(out) as path:
         with h5py.File(path, "w", locking=False) as file:
             data = file.create_group("data")
             for table in tables:
-                _write_demo(data.create_group(f"demo_{len(lengths)}"), table, f"episode {len(lengths)}", next_obs)
+                _write_demo(
+                    data.create_group(f"demo_{len(lengths)}"),
+                    table,
+                    f"episode {len(lengths)}",
+                    next_obs,
+                )
                 first = first or table
                 if table.fps != first.fps:
-                    raise InputError(f"episode {len(lengths)}: {table.fps} Hz, the first has {first.fps} Hz")
+                    raise InputError(
+                        f"episode {len(lengths)}: {table.fps} Hz, the first has {first.fps} Hz"
+                    )
                 lengths.append(len(table))
                 progress(len(lengths))
             if first is None:
@@ -87,7 +100,12 @@ def export_robomimic(
 
 
 def _finish(file, first: ResampledEpisode, lengths: list[int], seed: int) -> None:
-    args = {"env_name": f"gwm-{first.info.get('task', 'real')}", "type": 2, "env_version": "1", "env_kwargs": {}}
+    args = {
+        "env_name": f"gwm-{first.info.get('task', 'real')}",
+        "type": 2,
+        "env_version": "1",
+        "env_kwargs": {},
+    }
     file["data"].attrs["total"] = sum(lengths)
     file["data"].attrs["env_args"] = to_json(args | {"fps": first.fps})
     order = np.random.default_rng(seed).permutation(len(lengths))
@@ -100,16 +118,22 @@ def _finish(file, first: ResampledEpisode, lengths: list[int], seed: int) -> Non
 def _write_demo(demo, table: ResampledEpisode, where: str, next_obs: bool) -> None:
     rows = len(checked(where, table))
     info = {key: value for key, value in table.info.items() if key != "sha256"}
-    record = {"info": info, "intrinsics": {name: np.asarray(K).tolist() for name, K in table.intrinsics.items()}}
+    record = {
+        "info": info,
+        "intrinsics": {name: np.asarray(K).tolist() for name, K in table.intrinsics.items()},
+    }
     described(where, record)
     text = to_json(record | {"fps": table.fps}).encode()
     ended = np.zeros(rows, np.uint8)
     ended[-1] = 1
     arrays = {name: np.float32(table.columns[column]) for column, name in NAMES.items()}
     arrays |= {
-        "states": arrays["obs/state"], "dones": ended, "usable": np.uint8(table.usable),
-        "rewards": np.float32(ended * bool(info.get("success", False))), "gwm": np.frombuffer(text, np.uint8),
-    }  # fmt: skip
+        "states": arrays["obs/state"],
+        "dones": ended,
+        "usable": np.uint8(table.usable),
+        "rewards": np.float32(ended * bool(info.get("success", False))),
+        "gwm": np.frombuffer(text, np.uint8),
+    }
     total = hashlib.sha256()
     for name, values in arrays.items():
         demo.create_dataset(name, data=values, chunks=values.shape, fletcher32=True)
@@ -129,9 +153,15 @@ def _write_images(demo, name: str, images: list[bytes], where: str, total) -> No
     depth, size = name.endswith("_depth"), decoded(where, images[0]).shape[:2]
     shape = (len(images), *size, 1 if depth else 3)
     made = demo.create_dataset(
-        name, shape, np.uint16 if depth else np.uint8, chunks=(1, *shape[1:]), compression="gzip", compression_opts=1,
-        shuffle=True, fletcher32=True,
-    )  # fmt: skip
+        name,
+        shape,
+        np.uint16 if depth else np.uint8,
+        chunks=(1, *shape[1:]),
+        compression="gzip",
+        compression_opts=1,
+        shuffle=True,
+        fletcher32=True,
+    )
     for k, data in enumerate(images):
         image = decoded(where, data, size)
         if (image.ndim == 2) != depth:
@@ -144,9 +174,16 @@ def _write_images(demo, name: str, images: list[bytes], where: str, total) -> No
 def _shift(demo, name: str) -> None:
     """Observations one row later; the last row stays."""
     source = demo["obs"][name]
-    made = demo.create_dataset(f"next_obs/{name}", source.shape, source.dtype, chunks=source.chunks,
-                               compression=source.compression, compression_opts=source.compression_opts,
-                               shuffle=source.shuffle, fletcher32=True)  # fmt: skip
+    made = demo.create_dataset(
+        f"next_obs/{name}",
+        source.shape,
+        source.dtype,
+        chunks=source.chunks,
+        compression=source.compression,
+        compression_opts=source.compression_opts,
+        shuffle=source.shuffle,
+        fletcher32=True,
+    )
     for k in range(len(source)):
         made[k] = source[min(k + 1, len(source) - 1)]
 
@@ -156,8 +193,9 @@ def import_robomimic(src: Path) -> Iterator[ResampledEpisode]:
 
     Columns and depth are exact, colour is the stored pixels as PNG.
 
-    Raises InputError for whatever is damaged, inconsistent or unsafe (links to elsewhere, external or virtual storage,
-    filters other than deflate, shuffle and checksums), or naming what is missing in files of others.
+    Raises InputError for whatever is damaged, inconsistent or unsafe (links to elsewhere, external
+    or virtual storage, filters other than deflate, shuffle and checksums), or naming what is
+    missing in files of others.
 
     Read in a process of its own, as libhdf5 crashes on some damaged blocks.
     """
@@ -183,15 +221,24 @@ def _overview(path: Path) -> tuple[int, int]:
     with _guarded(path), h5py.File(path, "r") as file:
         data = _child(path, file, "data", h5py.Group)
         names = list(data)
-        if not names or len(names) > MOST_EPISODES or set(names) != {f"demo_{k}" for k in range(len(names))}:
-            raise InputError(f"{path}: data holds {str(names[:3])[:80]}: demo_0, demo_1 ... are wanted, none missing")
+        if (
+            not names
+            or len(names) > MOST_EPISODES
+            or set(names) != {f"demo_{k}" for k in range(len(names))}
+        ):
+            raise InputError(
+                f"{path}: data holds {str(names[:3])[:80]}: demo_0, demo_1 ... are wanted, none"
+                " missing"
+            )
         return len(names), int(data.attrs["total"])
 
 
 def _episode(path: Path, k: int) -> ResampledEpisode:
     h5py = needed("h5py")
     with _guarded(path), h5py.File(path, "r") as file:
-        return _read_demo(path, _child(path, file, f"data/demo_{k}", h5py.Group), f"{path}, demo_{k}")
+        return _read_demo(
+            path, _child(path, file, f"data/demo_{k}", h5py.Group), f"{path}, demo_{k}"
+        )
 
 
 class _guarded:
@@ -204,10 +251,21 @@ class _guarded:
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        known = (OSError, RuntimeError, ValueError, TypeError, LookupError, MemoryError, OverflowError, AttributeError)
+        known = (
+            OSError,
+            RuntimeError,
+            ValueError,
+            TypeError,
+            LookupError,
+            MemoryError,
+            OverflowError,
+            AttributeError,
+        )
         if isinstance(error, known) and not isinstance(error, InputError):
             reason = (str(error).splitlines() or [""])[0][:80]
-            raise InputError(f"{self.path} cannot be read ({type(error).__name__}: {reason})") from None
+            raise InputError(
+                f"{self.path} cannot be read ({type(error).__name__}: {reason})"
+            ) from None
 
 
 def _child(path: Path, group, name: str, kind: type):
@@ -228,10 +286,14 @@ def _child(path: Path, group, name: str, kind: type):
 
 
 def _array(path: Path, demo, name: str, dtype, shape: tuple):
-    """A dataset of exactly this type and shape (None: any length), stored here and no larger than it can be."""
+    """A dataset of exactly this type and shape (None: any length), stored here and no larger than
+    it can be.
+    """
     found = _child(path, demo, name, needed("h5py").Dataset)
     if found.dtype != np.dtype(dtype) or found.ndim != len(shape):
-        raise InputError(f"{path}: {found.name} is {str(found.dtype)[:30]} {found.shape}, not {np.dtype(dtype)}")
+        raise InputError(
+            f"{path}: {found.name} is {str(found.dtype)[:30]} {found.shape}, not {np.dtype(dtype)}"
+        )
     if any(wanted is not None and wanted != length for wanted, length in zip(shape, found.shape)):
         raise InputError(f"{path}: {found.name} is {found.shape}, not {shape}")
     if found.external or found.is_virtual:
@@ -239,7 +301,10 @@ def _array(path: Path, demo, name: str, dtype, shape: tuple):
     made = found.id.get_create_plist()
     if not {made.get_filter(k)[0] for k in range(made.get_nfilters())} <= _FILTERS:
         raise InputError(f"{path}: {found.name} is packed in a way that is not read")
-    stored, chunk = found.id.get_storage_size(), int(np.prod(found.chunks or (1,), dtype=object)) * found.dtype.itemsize
+    stored, chunk = (
+        found.id.get_storage_size(),
+        int(np.prod(found.chunks or (1,), dtype=object)) * found.dtype.itemsize,
+    )
     size = int(np.prod(found.shape, dtype=object)) * found.dtype.itemsize
     if not 0 < stored <= path.stat().st_size or size > stored * _DEFLATED or chunk > _LARGEST_CHUNK:
         raise InputError(f"{path}: {found.name} says {size} bytes, of which {stored} are stored")
@@ -248,10 +313,15 @@ def _array(path: Path, demo, name: str, dtype, shape: tuple):
 
 def _read_demo(path: Path, demo, where: str) -> ResampledEpisode:
     rows = whole(f"{where}: num_samples", demo.attrs["num_samples"], 1, MOST_ROWS)
-    arrays = {name: _array(path, demo, name, np.float32, (rows, width))[()] for name, width in _WIDTHS.items()}
+    arrays = {
+        name: _array(path, demo, name, np.float32, (rows, width))[()]
+        for name, width in _WIDTHS.items()
+    }
     arrays["states"] = _array(path, demo, "states", np.float32, (rows, 9))[()]
     arrays["rewards"] = _array(path, demo, "rewards", np.float32, (rows,))[()]
-    arrays |= {name: _array(path, demo, name, np.uint8, (rows,))[()] for name in ("dones", "usable")}
+    arrays |= {
+        name: _array(path, demo, name, np.uint8, (rows,))[()] for name in ("dones", "usable")
+    }
     text = _array(path, demo, "gwm", np.uint8, (None,))
     if text.size > LARGEST_JSON:
         raise InputError(f"{where}: gwm has {text.size} bytes: at most {LARGEST_JSON} are read")
@@ -263,22 +333,36 @@ def _read_demo(path: Path, demo, where: str) -> ResampledEpisode:
     bounded(where, text)
     record = parsed(f"{where}: gwm", text)
     info, intrinsics = described(where, record)
-    fps, color, depth, budget = whole(f"{where}: fps", record.get("fps"), 1, 1000), {}, {}, [LARGEST_EPISODE]
+    fps, color, depth, budget = (
+        whole(f"{where}: fps", record.get("fps"), 1, 1000),
+        {},
+        {},
+        [LARGEST_EPISODE],
+    )
     for camera in sorted(info["cameras"]):
         color[camera] = _images(path, demo, f"obs/{camera}_image", rows, total, budget)
         depth[camera] = _images(path, demo, f"obs/{camera}_depth", rows, total, budget)
-    if re.fullmatch(r"[0-9a-f]{64}", str(demo.attrs.get("sha256", ""))) and demo.attrs["sha256"] != total.hexdigest():
+    if (
+        re.fullmatch(r"[0-9a-f]{64}", str(demo.attrs.get("sha256", "")))
+        and demo.attrs["sha256"] != total.hexdigest()
+    ):
         raise InputError(f"{where} is not what was exported: copy the file again")
     columns = {column: arrays[name] for column, name in NAMES.items()}
     ordered = [{name: made[name] for name in info["cameras"]} for made in (color, depth)]
-    return checked(where, ResampledEpisode(fps, info, intrinsics, columns, arrays["usable"] != 0, *ordered))
+    return checked(
+        where, ResampledEpisode(fps, info, intrinsics, columns, arrays["usable"] != 0, *ordered)
+    )
 
 
 def _images(path: Path, demo, name: str, rows: int, total, budget: list[int]) -> list[bytes]:
     depth = name.endswith("_depth")
-    found = _array(path, demo, name, np.uint16 if depth else np.uint8, (rows, None, None, 1 if depth else 3))
+    found = _array(
+        path, demo, name, np.uint16 if depth else np.uint8, (rows, None, None, 1 if depth else 3)
+    )
     if not 0 < found.shape[1] * found.shape[2] <= MOST_PIXELS:
-        raise InputError(f"{path}: {found.name} has images of {found.shape[2]}x{found.shape[1]} pixels")
+        raise InputError(
+            f"{path}: {found.name} has images of {found.shape[2]}x{found.shape[1]} pixels"
+        )
     kept = []
     for k in range(rows):
         image = found[k]

@@ -1,4 +1,5 @@
-"""What readers of other people's files share: nothing is believed, and nothing large is made before it is measured.
+"""What readers of other people's files share: nothing is believed, and nothing large is made before
+it is measured.
 
 All of it raises InputError in one line that names the file and what is wrong with it.
 """
@@ -38,7 +39,9 @@ def needed(module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise InputError(f"{module.partition('.')[0]} is not installed: pip install 'gwm[export]'") from None
+        raise InputError(
+            f"{module.partition('.')[0]} is not installed: pip install 'gwm[export]'"
+        ) from None
 
 
 def named(what: str, name) -> str:
@@ -50,13 +53,21 @@ def named(what: str, name) -> str:
 
 def whole(where: str, value, low: int, high: int) -> int:
     """``value`` if it is a whole number in [low, high], else InputError."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
-        raise InputError(f"{where} is {str(value)[:40]!r}: a whole number from {low} to {high} is wanted")
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, np.integer))
+        or not low <= value <= high
+    ):
+        raise InputError(
+            f"{where} is {str(value)[:40]!r}: a whole number from {low} to {high} is wanted"
+        )
     return int(value)
 
 
 class UntrustedFolder:
-    """Files of a dataset: none outside it, none that is not what its list of hashes says, where it has one."""
+    """Files of a dataset: none outside it, none that is not what its list of hashes says, where it
+    has one.
+    """
 
     def __init__(self, root: Path):
         self.root = Path(root).resolve()
@@ -69,7 +80,9 @@ class UntrustedFolder:
         for line in read_text(self._inside(SUMS)).splitlines():
             digest, _, name = line.partition("  ")
             if not re.fullmatch(r"[0-9a-f]{64}", digest) or name in sums:
-                raise InputError(f"{self.root / SUMS}: {line[:100]!r} is no line of sha256sum, or there twice")
+                raise InputError(
+                    f"{self.root / SUMS}: {line[:100]!r} is no line of sha256sum, or there twice"
+                )
             sums[name] = digest
         return sums
 
@@ -137,7 +150,9 @@ def parsed(where, text: str):
 
 
 def described(where, record) -> tuple[dict, dict[str, np.ndarray]]:
-    """Info and intrinsics, camera -> (3, 3) [pixels], from {"info": ..., "intrinsics": ...} as exports keep them."""
+    """Info and intrinsics, camera -> (3, 3) [pixels], from {"info": ..., "intrinsics": ...} as
+    exports keep them.
+    """
     try:
         info, intrinsics = dict(record["info"]), {}
         if not isinstance(info["cameras"], dict) or not info["cameras"]:
@@ -153,14 +168,17 @@ def described(where, record) -> tuple[dict, dict[str, np.ndarray]]:
     except InputError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise InputError(f"{where}: 'info' with cameras and 'intrinsics' are wanted ({str(error)[:100]})") from None
+        raise InputError(
+            f"{where}: 'info' with cameras and 'intrinsics' are wanted ({str(error)[:100]})"
+        ) from None
     info.pop("sha256", None)
     return info, intrinsics
 
 
 def _windows(unusable) -> None:
     if not all(
-        len(window) == 2 and all(isinstance(end, int) and 0 <= end < 2**63 for end in window) for window in unusable
+        len(window) == 2 and all(isinstance(end, int) and 0 <= end < 2**63 for end in window)
+        for window in unusable
     ):
         raise ValueError("unusable is no list of [begin, end] in ns")
 
@@ -173,7 +191,9 @@ def checked(where, table: ResampledEpisode) -> ResampledEpisode:
         if values.shape != (rows, len(signs)):
             raise InputError(f"{where}: {name} is {values.shape}, ({rows}, {len(signs)}) is wanted")
         if not np.isfinite(values).all():
-            raise InputError(f"{where}: {name} is not finite in row {int(np.argmin(np.isfinite(values).all(1)))}")
+            raise InputError(
+                f"{where}: {name} is not finite in row {int(np.argmin(np.isfinite(values).all(1)))}"
+            )
     for images in (*table.color.values(), *table.depth.values()):
         if len(images) != rows:
             raise InputError(f"{where}: {len(images)} images for {rows} rows")
@@ -187,10 +207,20 @@ def image_size(where, data: bytes, formats: tuple[str, ...]) -> tuple[int, int]:
             width, height = image.size
             if image.format == "TIFF" and image.tag_v2.get(259, 1) != 1:
                 raise ValueError("compressed")
-    except (OSError, ValueError, LookupError, SyntaxError, TypeError, OverflowError, Image.DecompressionBombError):
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        SyntaxError,
+        TypeError,
+        OverflowError,
+        Image.DecompressionBombError,
+    ):
         raise InputError(f"{where}: an image is not {' or '.join(formats)}") from None
     if not 0 < height * width <= MOST_PIXELS:
-        raise InputError(f"{where}: an image of {width}x{height} pixels: at most {MOST_PIXELS} are read")
+        raise InputError(
+            f"{where}: an image of {width}x{height} pixels: at most {MOST_PIXELS} are read"
+        )
     return height, width
 
 
@@ -198,13 +228,19 @@ def decoded(where, data: bytes, size: tuple[int, int] | None = None) -> np.ndarr
     """(H, W, 3) uint8 BGR or (H, W) uint16 from JPEG or PNG; ``size`` is what (H, W) has to be."""
     found = image_size(where, data, ("PNG", "JPEG"))
     if size is not None and found != tuple(size):
-        raise InputError(f"{where}: an image of {found[1]}x{found[0]} pixels among those of {size[1]}x{size[0]}")
+        raise InputError(
+            f"{where}: an image of {found[1]}x{found[0]} pixels among those of {size[1]}x{size[0]}"
+        )
     flags = cv2.IMREAD_COLOR if data[:2] == b"\xff\xd8" else cv2.IMREAD_UNCHANGED
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         image = None
-    if image is None or image.shape not in ((*found, 3), found) or image.dtype != (np.uint8, np.uint16)[image.ndim < 3]:
+    if (
+        image is None
+        or image.shape not in ((*found, 3), found)
+        or image.dtype != (np.uint8, np.uint16)[image.ndim < 3]
+    ):
         raise InputError(f"{where}: an image is neither 8-bit colour nor 16-bit grey, or broken")
     return image
 
@@ -215,8 +251,12 @@ def png(image: np.ndarray) -> bytes:
 
 
 def digest(table: ResampledEpisode) -> str:
-    """Hex digest of everything in ``table``, pixels instead of encodings: equal where two tables are."""
-    total = hashlib.sha256(to_json([table.fps, table.info, sorted(table.color)], sort_keys=True).encode())
+    """Hex digest of everything in ``table``, pixels instead of encodings: equal where two tables
+    are.
+    """
+    total = hashlib.sha256(
+        to_json([table.fps, table.info, sorted(table.color)], sort_keys=True).encode()
+    )
     for name in sorted(table.columns):
         total.update(np.ascontiguousarray(table.columns[name]))
     total.update(np.ascontiguousarray(table.usable, np.uint8))

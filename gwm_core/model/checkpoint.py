@@ -1,4 +1,6 @@
-"""A trained network on disk, verified before anything is loaded; ``weights`` says what the files hold."""
+"""A trained network on disk, verified before anything is loaded; ``weights`` says what the files
+hold.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ def save_policy(folder: Path, policy: Policy, provenance: dict, world: Path | No
     """Write weights and manifest; the manifest comes last, so a half-written folder is never valid.
 
     Args:
-        world: folder of the world model whose features the policy needs; it is copied into ``folder``.
+        world: folder of the world model whose features the policy needs; it is copied into
+            ``folder``.
     """
     manifest = {"provenance": provenance}
     if policy.config.foresight:
@@ -41,9 +44,14 @@ def save_vae(folder: Path, vae: VAE, provenance: dict) -> None:
 
 
 def save_world(folder: Path, world: WorldModel, vae_folder: Path, provenance: dict) -> None:
-    """As ``save_policy``, with the hash of the VAE in ``vae_folder``, which is copied into ``folder``."""
+    """As ``save_policy``, with the hash of the VAE in ``vae_folder``, which is copied into
+    ``folder``.
+    """
     _copy(Path(vae_folder), Path(folder), "vae")
-    manifest = {"vae_sha256": digest(Path(vae_folder) / "vae.safetensors"), "provenance": provenance}
+    manifest = {
+        "vae_sha256": digest(Path(vae_folder) / "vae.safetensors"),
+        "provenance": provenance,
+    }
     _save(Path(folder), "world", world, asdict(world.config), manifest)
 
 
@@ -53,11 +61,16 @@ def save_image_model(folder: Path, model: ImageModel, provenance: dict) -> None:
 
 
 def load_policy(folder: Path) -> Policy:
-    """Load a policy for inference. Raises InputError when files are missing, damaged or not what the manifest says."""
+    """Load a policy for inference. Raises InputError when files are missing, damaged or not what
+    the manifest says.
+    """
     policy, manifest = _load(Path(folder), "policy", Policy)
-    if policy.config.foresight and manifest.get("world_sha256") != digest(Path(folder) / "world.safetensors"):
+    if policy.config.foresight and manifest.get("world_sha256") != digest(
+        Path(folder) / "world.safetensors"
+    ):
         raise InputError(
-            f"the policy in {folder} was trained on the features of another world model than the one there"
+            f"the policy in {folder} was trained on the features of another world model than the"
+            " one there"
         )
     return policy
 
@@ -68,14 +81,16 @@ def load_vae(folder: Path) -> VAE:
 
 
 def load_world(folder: Path, vae_folder: Path | None = None) -> tuple[WorldModel, VAE]:
-    """A world model and the VAE it belongs to, from the same folder unless told. Raises InputError as above."""
+    """A world model and the VAE it belongs to, from the same folder unless told. Raises InputError
+    as above.
+    """
     vae_folder = Path(vae_folder or folder)
     vae = load_vae(vae_folder)
     world, manifest = _load(Path(folder), "world", lambda config: WorldModel(config, vae.config))
     if manifest.get("vae_sha256") != digest(vae_folder / "vae.safetensors"):
         raise InputError(
-            f"the world model in {folder} was trained on the latents of another VAE than the one in {vae_folder}: "
-            "name the folder of its own, or train it again with `gwm train world`"
+            f"the world model in {folder} was trained on the latents of another VAE than the one in"
+            f" {vae_folder}: name the folder of its own, or train it again with `gwm train world`"
         )
     return world, vae
 
@@ -86,10 +101,14 @@ def load_image_model(folder: Path) -> ImageModel:
 
 
 def refuse_others(source: Path, folder: Path, *kinds: str) -> None:
-    """Raise InputError where ``folder`` has networks of these kinds that a copy from ``source`` would overwrite."""
+    """Raise InputError where ``folder`` has networks of these kinds that a copy from ``source``
+    would overwrite.
+    """
     for file in (f"{kind}.safetensors" for kind in kinds):
         if (folder / file).exists() and digest(folder / file) != digest(source / file):
-            raise InputError(f"{folder / file} is not that of {source} and would be lost: choose another --out")
+            raise InputError(
+                f"{folder / file} is not that of {source} and would be lost: choose another --out"
+            )
 
 
 def _copy(source: Path, folder: Path, *kinds: str) -> None:
@@ -102,18 +121,25 @@ def _copy(source: Path, folder: Path, *kinds: str) -> None:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a file that is on the disk when this returns. Raises InputError where there is no room."""
+    """Write a file that is on the disk when this returns. Raises InputError where there is no
+    room.
+    """
     try:
         save_file(tensors, path, metadata=metadata)
         with open(path, "rb") as file:
             os.fsync(file.fileno())
     except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot write {path} ({error}): make room; called again, the run goes on") from None
+        raise InputError(
+            f"cannot write {path} ({error}): make room; called again, the run goes on"
+        ) from None
 
 
 def _save(folder: Path, kind: str, network: nn.Module, config: dict, manifest: dict) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    tensors = {
+        name: tensor.detach().float().cpu().contiguous()
+        for name, tensor in network.state_dict().items()
+    }
     partial = folder / f"{kind}.safetensors.partial"
     write_tensors(partial, tensors, {"config": to_json(config)})
     manifest = {"sha256": {f"{kind}.safetensors": digest(partial)}, **manifest}
@@ -128,5 +154,7 @@ def _load(folder: Path, kind: str, build) -> tuple[nn.Module, dict]:
         network = build(config)
         network.load_state_dict(load(data))
     except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(f"{folder / f'{kind}.safetensors'} is not a {kind} of this version: {error}") from None
+        raise InputError(
+            f"{folder / f'{kind}.safetensors'} is not a {kind} of this version: {error}"
+        ) from None
     return network.eval(), manifest

@@ -45,7 +45,9 @@ class VAEConfig:
 
 @dataclass(frozen=True)
 class WorldModelConfig:
-    """Size of the world model and how it samples. Noise levels as in EDM (arXiv 2206.00364) and GWM, appendix B.1."""
+    """Size of the world model and how it samples. Noise levels as in EDM (arXiv 2206.00364) and
+    GWM, appendix B.1.
+    """
 
     width: int = 192
     heads: int = 6
@@ -53,7 +55,8 @@ class WorldModelConfig:
     context: int = 2  # past latents
     p_mean: float = -0.4
     p_std: float = 1.2
-    first: float = 0.3  # share of training samples at sigma_max: where every step begins, and features are read
+    # share of training samples at sigma_max: where every step begins, and features are read
+    first: float = 0.3
     sigma_data: float = 0.5
     sigma_min: float = 0.002
     sigma_max: float = 20.0
@@ -61,15 +64,19 @@ class WorldModelConfig:
     steps: int = 1  # from sigma_max to the next latent; one gives the mean of what may come
     null: float = 0.1  # share of training samples whose action is hidden
     still: float = 0.1  # share of training samples whose past is hidden: the last latent repeated
-    ahead: int = 0  # steps that features look ahead; 0 = they are what every second block knows of the next step
+    # steps that features look ahead; 0 = they are what every second block knows of the next step
+    ahead: int = 0
 
 
 @dataclass(frozen=True)
 class ImageModelConfig:
-    """Size of the baseline that predicts pictures, with as many parameters as VAE and world model together."""
+    """Size of the baseline that predicts pictures, with as many parameters as VAE and world model
+    together.
+    """
 
     cameras: int = 2
-    widths: tuple[int, ...] = (32, 64, 128, 160, 304)  # channels at a half, a quarter, ... of the picture's size
+    # channels at a half, a quarter, ... of the picture's size
+    widths: tuple[int, ...] = (32, 64, 128, 160, 304)
     blocks: int = 2  # at the lowest resolution
     condition: int = 192  # channels of action and camera
 
@@ -93,18 +100,24 @@ class TrainConfig:
     bfloat16: bool = True  # multiply matrices in 16 bits
 
 
-# "paper": 512 tokens of 64 channels as read from the paper's appendix. Its depth and width are not published; those of
-# the world model are of the published code's DiT-S, the depth of the VAE is of that code. "tiny" is for tests.
+# "paper": 512 tokens of 64 channels as read from the paper's appendix. Its depth and width are not
+# published; those of the world model are of the published code's DiT-S, the depth of the VAE is of
+# that code. "tiny" is for tests.
 POLICIES = {
     "demo": (PolicyConfig(), TrainConfig()),
     "tiny": (
-        PolicyConfig(width=32, heads=2, encoder_layers=1, decoder_layers=1, centers=32, neighbors=8),
+        PolicyConfig(
+            width=32, heads=2, encoder_layers=1, decoder_layers=1, centers=32, neighbors=8
+        ),
         TrainConfig(iterations=40, batch=8, warmup=5, validate_every=20, held_out=0.34),
     ),
 }
 _TINY_LIFT = LiftConfig(count=128)
 VAES = {
-    "demo": (VAEConfig(), TrainConfig(iterations=4000, batch=8, learning_rate=3e-3, muon=True, held_out=0.05)),
+    "demo": (
+        VAEConfig(),
+        TrainConfig(iterations=4000, batch=8, learning_rate=3e-3, muon=True, held_out=0.05),
+    ),
     "paper": (
         VAEConfig(tokens=512, riders=128, latent=64, width=256, heads=8, decoder_layers=4),
         TrainConfig(iterations=200_000, batch=64, learning_rate=1e-4, warmup=2000, ema=0.9999),
@@ -126,7 +139,10 @@ VAES = {
     ),
 }
 WORLDS = {
-    "demo": (WorldModelConfig(), TrainConfig(iterations=4500, batch=16, learning_rate=2e-3, muon=True, held_out=0.05)),
+    "demo": (
+        WorldModelConfig(),
+        TrainConfig(iterations=4500, batch=16, learning_rate=2e-3, muon=True, held_out=0.05),
+    ),
     "paper": (
         WorldModelConfig(width=384, heads=6, layers=12, steps=5),
         TrainConfig(iterations=400_000, batch=64, learning_rate=1e-4, warmup=5000, ema=0.9999),
@@ -137,7 +153,10 @@ WORLDS = {
     ),
 }
 IMAGE_MODELS = {
-    "demo": (ImageModelConfig(), TrainConfig(iterations=4000, batch=16, learning_rate=5e-4, held_out=0.05)),
+    "demo": (
+        ImageModelConfig(),
+        TrainConfig(iterations=4000, batch=16, learning_rate=5e-4, held_out=0.05),
+    ),
     "tiny": (
         ImageModelConfig(widths=(8, 16, 16), blocks=1, condition=16),
         TrainConfig(iterations=20, batch=4, warmup=5, validate_every=10, held_out=0.34),

@@ -1,7 +1,9 @@
-"""The baseline without Gaussians: a convolutional U-Net that predicts the next picture of a camera from the last two.
+"""The baseline without Gaussians: a convolutional U-Net that predicts the next picture of a camera
+from the last two.
 
-It gets what the world model gets, two moments and the actions commanded now and one step later, but no geometry: which
-camera it looks through is a learned embedding. Channels are wide where pixels are few, so that it trains on a CPU.
+It gets what the world model gets, two moments and the actions commanded now and one step later, but
+no geometry: which camera it looks through is a learned embedding. Channels are wide where pixels
+are few, so that it trains on a CPU.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ _STEP = 20.0  # 1 / (5 cm): a fast step
 
 
 class UNetBlock(nn.Module):
-    """Residual block of two convolutions, its second norm scaled and shifted by the condition (FiLM, 1709.07871)."""
+    """Residual block of two convolutions, its second norm scaled and shifted by the condition
+    (FiLM, 1709.07871).
+    """
 
     def __init__(self, channels: int, condition: int):
         super().__init__()
@@ -51,7 +55,10 @@ class ImageModel(nn.Module):
         self.middle = nn.ModuleList(UNetBlock(widths[-1], c) for _ in range(config.blocks))
         self.up = nn.ModuleList(nn.Conv2d(b, a, 3, padding=1) for a, b in pairs)
         self.after = nn.ModuleList(UNetBlock(a, c) for a in widths[:-1])
-        self.norm, self.leave = nn.GroupNorm(_GROUPS, widths[0]), nn.Conv2d(widths[0], 3 * 4, 3, padding=1)
+        self.norm, self.leave = (
+            nn.GroupNorm(_GROUPS, widths[0]),
+            nn.Conv2d(widths[0], 3 * 4, 3, padding=1),
+        )
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
@@ -59,14 +66,20 @@ class ImageModel(nn.Module):
         """The next picture (B, 3, S, S), not limited to [0, 1].
 
         Args:
-            past: (B, 2, 3, S, S), oldest first. actions: (B, 2, 10), commanded now and one step later.
+            past: (B, 2, 3, S, S), oldest first. actions: (B, 2, 10), commanded now and one step
+                later.
             camera: (B,) which camera sees it.
         """
-        move = (actions[:, 1] - actions[:, 0]) * torch.tensor([_STEP] * 3 + [1.0] * 6 + [_STEP], device=past.device)
+        move = (actions[:, 1] - actions[:, 0]) * torch.tensor(
+            [_STEP] * 3 + [1.0] * 6 + [_STEP], device=past.device
+        )
         condition = self.action(torch.cat([actions[:, 0], move], dim=-1)) + self.camera(camera)
         line = torch.linspace(-1, 1, past.shape[-1], device=past.device)
-        place = torch.stack(torch.meshgrid(line, line, indexing="ij"))  # a pose means nothing to one who has no place
-        h = self.enter(torch.cat([2 * past.flatten(1, 2) - 1, place.expand(len(past), -1, -1, -1)], dim=1))
+        # a pose means nothing to one who has no place
+        place = torch.stack(torch.meshgrid(line, line, indexing="ij"))
+        h = self.enter(
+            torch.cat([2 * past.flatten(1, 2) - 1, place.expand(len(past), -1, -1, -1)], dim=1)
+        )
         kept = []
         for block, down in zip(self.before, self.down):
             h = block(h, condition)
@@ -81,7 +94,9 @@ class ImageModel(nn.Module):
         return past[:, -1] + change.float()
 
     def rollout(self, past: Tensor, actions: Tensor, camera: Tensor) -> Tensor:
-        """Futures (B, H, 3, S, S) in [0, 1], each from its own last two, for actions (B, H + 1, 10)."""
+        """Futures (B, H, 3, S, S) in [0, 1], each from its own last two, for actions (B, H + 1,
+        10).
+        """
         futures = []
         for k in range(actions.shape[1] - 1):
             future = self(past, actions[:, k : k + 2], camera).clamp(0, 1)

@@ -1,7 +1,8 @@
 """The policy: scene tokens, proprioception and task -> chunk of pose rows, by flow matching.
 
-The scene is encoded once per chunk and its keys and values are kept; only the action tokens are denoised. Points and
-action positions are taken relative to the gripper at t_obs (more robust to camera error), rows go out absolute.
+The scene is encoded once per chunk and its keys and values are kept; only the action tokens are
+denoised. Points and action positions are taken relative to the gripper at t_obs (more robust to
+camera error), rows go out absolute.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ _POINT_SCALE = 30.0  # 1 / (about 3 cm): brings offsets within a patch near one
 
 
 def fourier(x: Tensor, octaves: int = 8) -> Tensor:
-    """Sines and cosines (..., C * 2 * octaves) of positions (..., C) [m], wavelengths from 2 m down."""
+    """Sines and cosines (..., C * 2 * octaves) of positions (..., C) [m], wavelengths from 2 m
+    down.
+    """
     angles = x[..., None] * (math.pi * 2.0 ** torch.arange(octaves, device=x.device, dtype=x.dtype))
     return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(-2)
 
@@ -31,13 +34,16 @@ class Policy(nn.Module):
     def __init__(self, config: PolicyConfig):
         super().__init__()
         self.config, d = config, config.width
-        self.patch = nn.Sequential(nn.Linear(6, d), nn.ReLU())  # the widest tensor of a training step: keep it cheap
+        # the widest tensor of a training step: keep it cheap
+        self.patch = nn.Sequential(nn.Linear(6, d), nn.ReLU())
         self.patch_out, self.place = nn.Linear(d, d), nn.Linear(3 * 16 + 3, d)
         if config.foresight:
             self.foresight = nn.Linear(config.foresight, d)
             self.foresight_place = nn.Linear(3 * 16, d)
         self.proprio, self.task = nn.Linear(9, d), nn.Embedding(len(config.tasks), d)
-        self.encoder = nn.ModuleList(EncoderBlock(d, config.heads) for _ in range(config.encoder_layers))
+        self.encoder = nn.ModuleList(
+            EncoderBlock(d, config.heads) for _ in range(config.encoder_layers)
+        )
         self.encoder_norm = nn.LayerNorm(d)
         self.action_in, self.action_out = nn.Linear(ACTION, d), nn.Linear(d, ACTION)
         self.row = nn.Parameter(torch.randn(config.rows, d) * 0.02)
@@ -53,14 +59,17 @@ class Policy(nn.Module):
         self.register_buffer("noise", torch.randn(config.rows, ACTION, generator=generator))
 
     def set_normalization(self, relative_rows: Tensor) -> None:
-        """Take mean and spread of relative rows (S, H, 10); small spreads are raised so noise is not blown up."""
+        """Take mean and spread of relative rows (S, H, 10); small spreads are raised so noise is
+        not blown up.
+        """
         rows = relative_rows.flatten(0, 1)
         floor = torch.tensor([0.05] * 3 + [0.15] * 6 + [0.02], device=rows.device)
         self.mean.copy_(rows.mean(0))
         self.std.copy_(torch.maximum(rows.std(0), floor))
 
     def gather(self, points: Tensor, colors: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Patches (B, K, k, 6): places [m] and colours of the Gaussians nearest to every centre, itself first.
+        """Patches (B, K, k, 6): places [m] and colours of the Gaussians nearest to every centre,
+        itself first.
 
         Args:
             points: (B, N, 3) [m] base frame, farthest-point order; colors: (B, N, 3) in [0, 1].
@@ -77,19 +86,27 @@ class Policy(nn.Module):
         """Condition (B, 1, d) and the cached keys and values of every block.
 
         Args:
-            patches: as ``gather`` makes them; proprio: (B, 11) as ``dataset.proprioception``; task: (B,) index.
-            features, places: (B, K, foresight) and (B, K, 3) [m] as ``Foresight`` gives them, where configured.
+            patches: as ``gather`` makes them; proprio: (B, 11) as ``dataset.proprioception``; task:
+                (B,) index.
+            features, places: (B, K, foresight) and (B, K, 3) [m] as ``Foresight`` gives them, where
+                configured.
         """
         hand = proprio[:, None, :3]
         centers, tint = patches[:, :, 0, :3], patches[..., 3:]
         around = _POINT_SCALE * (patches[..., :3] - centers[:, :, None])
         tokens = self.patch_out(self.patch(torch.cat([around, tint - 0.5], dim=-1)).mean(dim=2))
-        tokens = tokens + self.place(torch.cat([fourier(centers - hand), tint.mean(dim=2) - 0.5], dim=-1))
+        tokens = tokens + self.place(
+            torch.cat([fourier(centers - hand), tint.mean(dim=2) - 0.5], dim=-1)
+        )
         widths = proprio[:, 9:11] / 0.08
-        body = torch.cat([proprio[:, 2:9], widths], dim=-1)  # height and rotation; x and y are hidden
+        # height and rotation; x and y are hidden
+        body = torch.cat([proprio[:, 2:9], widths], dim=-1)
         tokens = [(self.proprio(body) + self.task(task))[:, None], tokens]
         if self.config.foresight:
-            tokens.append(self.foresight(features.float()) + self.foresight_place(fourier(places.float() - hand)))
+            tokens.append(
+                self.foresight(features.float())
+                + self.foresight_place(fourier(places.float() - hand))
+            )
         tokens = torch.cat(tokens, dim=1)  # (B, 1 + centers [+ K], d)
         for block in self.encoder:
             tokens = block(tokens)
@@ -97,14 +114,18 @@ class Policy(nn.Module):
         return tokens[:, :1], [block.cross.cache(tokens) for block in self.blocks]
 
     def modulate(self, condition: Tensor, t: Tensor) -> list[Tensor]:
-        """How a condition (B, 1, d) and times t (B, S, 1) steer the blocks: (B, S, 6 d) for each."""
+        """How a condition (B, 1, d) and times t (B, S, 1) steer the blocks: (B, S, 6 d) for
+        each.
+        """
         frequencies = torch.exp(torch.linspace(0, math.log(1000.0), 32, device=t.device))
         angles = t * frequencies
         condition = condition + self.time(torch.cat([angles.sin(), angles.cos()], dim=-1))
         return [block.modulate(condition) for block in self.blocks]
 
     def denoise(self, x: Tensor, modulations: list[Tensor], kv) -> Tensor:
-        """Velocity (B, H, 10) at noised normalised rows x (B, H, 10), modulations (B, 1, 6 d) of one time."""
+        """Velocity (B, H, 10) at noised normalised rows x (B, H, 10), modulations (B, 1, 6 d) of
+        one time.
+        """
         h = self.action_in(x) + self.row  # (B, H, d)
         for block, modulation, cache in zip(self.blocks, modulations, kv):
             h = block(h, modulation, cache)
@@ -112,7 +133,9 @@ class Policy(nn.Module):
 
     def normalize(self, rows: Tensor, proprio: Tensor) -> Tensor:
         """Absolute rows (B, H, 10) -> relative to the hand, zero mean, unit spread."""
-        return (torch.cat([rows[..., :3] - proprio[:, None, :3], rows[..., 3:]], dim=-1) - self.mean) / self.std
+        return (
+            torch.cat([rows[..., :3] - proprio[:, None, :3], rows[..., 3:]], dim=-1) - self.mean
+        ) / self.std
 
     def absolute(self, x: Tensor, proprio: Tensor) -> Tensor:
         """What ``normalize`` takes apart, put together."""
@@ -120,21 +143,32 @@ class Policy(nn.Module):
         return torch.cat([rows[..., :3] + proprio[:, None, :3], rows[..., 3:]], dim=-1)
 
     def forward(self, points, colors, proprio, task, features=None, places=None) -> Tensor:
-        """Sample the rows (B, H, 10), absolute and metric, from the stored noise. Arguments as of ``loss``."""
+        """Sample the rows (B, H, 10), absolute and metric, from the stored noise. Arguments as of
+        ``loss``.
+        """
         condition, kv = self.encode(self.gather(points, colors), proprio, task, features, places)
         noise = self.noise.expand(len(points), -1, -1)
-        x = euler(lambda x, t: self.denoise(x, self.modulate(condition, t), kv), noise, self.config.steps)
+        x = euler(
+            lambda x, t: self.denoise(x, self.modulate(condition, t), kv), noise, self.config.steps
+        )
         return self.absolute(x, proprio)
 
-    def loss(self, points, colors, proprio, task, rows, valid, noise, times, features=None, places=None) -> Tensor:
-        """Flow-matching loss over the valid rows; each scene is encoded once, without some of its tokens.
+    def loss(
+        self, points, colors, proprio, task, rows, valid, noise, times, features=None, places=None
+    ) -> Tensor:
+        """Flow-matching loss over the valid rows; each scene is encoded once, without some of its
+        tokens.
 
         Args:
             points: (B, N, 3) [m] base frame, farthest-point order; colors: (B, N, 3) in [0, 1].
             noise: (B, draws, H, 10); times: (B, draws, 1, 1) in [0, 1).
         """
-        keep = torch.randperm(self.config.centers, device=points.device)[: self.config.centers * 15 // 16]
-        condition, kv = self.encode(self.gather(points, colors, keep), proprio, task, features, places)
+        keep = torch.randperm(self.config.centers, device=points.device)[
+            : self.config.centers * 15 // 16
+        ]
+        condition, kv = self.encode(
+            self.gather(points, colors, keep), proprio, task, features, places
+        )
         x, total = self.normalize(rows, proprio), 0.0
         for k in range(noise.shape[1]):
             noisy = noised(x, noise[:, k], times[:, k])

@@ -1,7 +1,7 @@
 """Transformer blocks. They know nothing of noise schedules, scenes or robots.
 
-Attention is written out: at these sizes the backward pass of scaled_dot_product_attention is slower on a CPU
-(measured 45 % of a training step), and plain operations export anywhere.
+Attention is written out: at these sizes the backward pass of scaled_dot_product_attention is slower
+on a CPU (measured 45 % of a training step), and plain operations export anywhere.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | float = 0.0) -> Tensor:
-    """Softmax attention: q (B, h, Tq, c), k and v (B, h, Tk, c), bias (B, h, Tq, Tk) -> (B, h, Tq, c)."""
+    """Softmax attention: q (B, h, Tq, c), k and v (B, h, Tk, c), bias (B, h, Tq, Tk) -> (B, h, Tq,
+    c).
+    """
     return torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]) + bias, dim=-1) @ v
 
 
@@ -47,7 +49,11 @@ class CrossAttention(nn.Module):
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads
-        self.q, self.kv, self.out = nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width)
+        self.q, self.kv, self.out = (
+            nn.Linear(width, width),
+            nn.Linear(width, 2 * width),
+            nn.Linear(width, width),
+        )
 
     def cache(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (B, h, T, c) of a context (B, T, d)."""
@@ -61,7 +67,9 @@ class CrossAttention(nn.Module):
 
 def mlp(width: int) -> nn.Sequential:
     """Feed-forward net, four times as wide inside."""
-    return nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
+    return nn.Sequential(
+        nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width)
+    )
 
 
 class EncoderBlock(nn.Module):
@@ -79,7 +87,9 @@ class EncoderBlock(nn.Module):
 
 
 class DiTBlock(nn.Module):
-    """Self-attention and MLP modulated by a condition (adaLN-zero, DiT), with cross-attention to a cached context."""
+    """Self-attention and MLP modulated by a condition (adaLN-zero, DiT), with cross-attention to a
+    cached context.
+    """
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -103,10 +113,14 @@ class DiTBlock(nn.Module):
         return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
 
 
-def rotary(places: Tensor, channels: int, longest: float = 2.0, shortest: float = 0.05) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (B, 1, T, channels / 2) of places (B, T, 3) [m] for ``turn``; wavelengths [m].
+def rotary(
+    places: Tensor, channels: int, longest: float = 2.0, shortest: float = 0.05
+) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (B, 1, T, channels / 2) of places (B, T, 3) [m] for ``turn``; wavelengths
+    [m].
 
-    Rotary position embedding (Su et al., arXiv 2104.09864) for three axes: a share of the channel pairs for each.
+    Rotary position embedding (Su et al., arXiv 2104.09864) for three axes: a share of the channel
+    pairs for each.
     """
     each = channels // 6
     wavelengths = longest * (shortest / longest) ** torch.linspace(0, 1, each, device=places.device)
@@ -128,32 +142,46 @@ class RotaryAttention(nn.Module):
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads
-        self.q, self.kv, self.out = nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width)
+        self.q, self.kv, self.out = (
+            nn.Linear(width, width),
+            nn.Linear(width, 2 * width),
+            nn.Linear(width, width),
+        )
         self.q_norm, self.k_norm = nn.RMSNorm(width // heads), nn.RMSNorm(width // heads)
 
     def forward(self, x: Tensor, context: Tensor, x_rotation, context_rotation) -> Tensor:
-        """From x (B, T, d) to context (B, S, d), each with the ``rotary`` of its places -> (B, T, d)."""
+        """From x (B, T, d) to context (B, S, d), each with the ``rotary`` of its places -> (B, T,
+        d).
+        """
         k, v = (split_heads(part, self.heads) for part in self.kv(context).chunk(2, dim=-1))
         q = turn(self.q_norm(split_heads(self.q(x), self.heads).float()), x_rotation)
         return self.out(join_heads(attend(q, turn(self.k_norm(k.float()), context_rotation), v)))
 
 
 class WorldBlock(nn.Module):
-    """Self-attention, cross-attention to actions and MLP, each modulated by the noise level (adaLN-zero)."""
+    """Self-attention, cross-attention to actions and MLP, each modulated by the noise level
+    (adaLN-zero).
+    """
 
     def __init__(self, width: int, heads: int):
         super().__init__()
-        self.norm1, self.norm2, self.norm3 = (nn.RMSNorm(width, elementwise_affine=False) for _ in range(3))
+        self.norm1, self.norm2, self.norm3 = (
+            nn.RMSNorm(width, elementwise_affine=False) for _ in range(3)
+        )
         self.attention, self.cross = RotaryAttention(width, heads), RotaryAttention(width, heads)
         self.mlp, self.modulation = mlp(width), nn.Linear(width, 9 * width)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
-    def forward(self, x: Tensor, condition: Tensor, actions: Tensor, places, action_places) -> Tensor:
+    def forward(
+        self, x: Tensor, condition: Tensor, actions: Tensor, places, action_places
+    ) -> Tensor:
         """X (B, T, d), condition (B, 1, d), actions (B, A, d), their ``rotary`` -> (B, T, d)."""
         parts = self.modulation(torch.nn.functional.silu(condition)).chunk(9, dim=-1)
         shift1, scale1, gate1, shift2, scale2, gate2, shift3, scale3, gate3 = parts
         h = self.norm1(x) * (1 + scale1) + shift1
         x = x + gate1 * self.attention(h, h, places, places)
-        x = x + gate2 * self.cross(self.norm2(x) * (1 + scale2) + shift2, actions, places, action_places)
+        x = x + gate2 * self.cross(
+            self.norm2(x) * (1 + scale2) + shift2, actions, places, action_places
+        )
         return x + gate3 * self.mlp(self.norm3(x) * (1 + scale3) + shift3)

@@ -1,8 +1,9 @@
 """3D VAE: Gaussians (N, 14) <-> K latent tokens (K, D), each of which knows its place.
 
-Queries are places (``scene.track``): some ride the gripper, the others spread over the rest. Each gathers its
-neighbourhood, then a sample of all Gaussians through attention that favours what is near. The decoder sees nothing but
-the latent: every token emits N / K Gaussians around its own place.
+Queries are places (``scene.track``): some ride the gripper, the others spread over the rest. Each
+gathers its neighbourhood, then a sample of all Gaussians through attention that favours what is
+near. The decoder sees nothing but the latent: every token emits N / K Gaussians around its own
+place.
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ from torch import Tensor, nn
 
 from gwm_core.model.config import VAEConfig
 from gwm_core.model.policy import fourier
-from gwm_core.model.transformer import CrossAttention, EncoderBlock, attend, join_heads, mlp, split_heads
+from gwm_core.model.transformer import (
+    CrossAttention,
+    EncoderBlock,
+    attend,
+    join_heads,
+    mlp,
+    split_heads,
+)
 from gwm_core.render.projection import rotation_matrices
 from gwm_core.scene.gaussians import COLORS, MEANS, OPACITY, QUATS, SCALES
 from gwm_core.scene.token_tracking import follow_all
@@ -31,18 +39,24 @@ def describe(gaussians: Tensor) -> Tensor:
     """What a Gaussian is like, wherever it is: (..., 14) -> (..., FEATURES), near unit spread."""
     size = (gaussians[..., SCALES].clamp(min=1e-5) / _SIZE).log()
     turn = rotation_matrices(gaussians[..., QUATS]).flatten(-2)
-    return torch.cat([size, turn, 2 * gaussians[..., COLORS] - 1, 2 * gaussians[..., OPACITY, None] - 1], dim=-1)
+    return torch.cat(
+        [size, turn, 2 * gaussians[..., COLORS] - 1, 2 * gaussians[..., OPACITY, None] - 1], dim=-1
+    )
 
 
 def distances(a: Tensor, b: Tensor) -> Tensor:
-    """Distances (B, M, N) between points (B, M, 3) and (B, N, 3), in full precision under autocast too."""
+    """Distances (B, M, N) between points (B, M, 3) and (B, N, 3), in full precision under autocast
+    too.
+    """
     if torch.compiler.is_exporting():  # ONNX has no cdist
         return (a[:, :, None] - b[:, None]).square().sum(-1).sqrt()
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 class NearAttention(CrossAttention):
-    """Cross-attention from queries to points in space; each head forgets with a distance of its own."""
+    """Cross-attention from queries to points in space; each head forgets with a distance of its
+    own.
+    """
 
     def __init__(self, width: int, heads: int):
         super().__init__(width, heads)
@@ -57,7 +71,9 @@ class NearAttention(CrossAttention):
 
 
 def add_to_riders(x: Tensor, known: Tensor) -> Tensor:
-    """Tokens x (B, K, d) with what is ``known`` (1, A, d) of each of the first A, the riders, added."""
+    """Tokens x (B, K, d) with what is ``known`` (1, A, d) of each of the first A, the riders,
+    added.
+    """
     return x + nn.functional.pad(known, (0, 0, 0, x.shape[1] - known.shape[1]))
 
 
@@ -72,16 +88,23 @@ class VAE(nn.Module):
         self.register_buffer("middle", (low + high) / 2)
         self.register_buffer("extent", (high - low) / 2)
         self.register_buffer("riders", torch.zeros(config.riders, 3))  # [m] in the gripper's frame
-        self.query, self.part = nn.Linear(3 * 16, d), nn.Parameter(0.02 * torch.randn(1, config.riders, d))
+        self.query, self.part = (
+            nn.Linear(3 * 16, d),
+            nn.Parameter(0.02 * torch.randn(1, config.riders, d)),
+        )
         self.patch = nn.Sequential(nn.Linear(3 + FEATURES, d), nn.GELU(), nn.Linear(d, d))
         self.point = nn.Linear(3 * 16 + FEATURES, d)
         self.near_norm, self.near = nn.LayerNorm(d), NearAttention(d, config.heads)
         self.near_mlp = nn.Sequential(nn.LayerNorm(d), mlp(d))
-        self.encoder = nn.ModuleList(EncoderBlock(d, config.heads) for _ in range(config.encoder_layers))
+        self.encoder = nn.ModuleList(
+            EncoderBlock(d, config.heads) for _ in range(config.encoder_layers)
+        )
         self.posterior = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, 2 * config.latent))
         self.latent = nn.Linear(config.latent + 3 * 16, d)
         self.shown = nn.Parameter(0.02 * torch.randn(1, config.riders, d))
-        self.decoder = nn.ModuleList(EncoderBlock(d, config.heads) for _ in range(config.decoder_layers))
+        self.decoder = nn.ModuleList(
+            EncoderBlock(d, config.heads) for _ in range(config.decoder_layers)
+        )
         self.emit = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, self.each * 14))
         nn.init.zeros_(self.posterior[1].weight[config.latent :])
         nn.init.constant_(self.posterior[1].bias[config.latent :], -9.0)  # log variance
@@ -89,9 +112,14 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def observe(self, scenes: np.ndarray, poses: np.ndarray) -> Tensor:
-        """Latents (T, K, D) of scenes (T, N, 14) that follow each other, while the gripper is at poses (T, 4, 4)."""
+        """Latents (T, K, D) of scenes (T, N, 14) that follow each other, while the gripper is at
+        poses (T, 4, 4).
+        """
         places = follow_all(scenes, poses, self.riders.cpu().numpy(), self.config.tokens)
-        arrays = (torch.from_numpy(np.ascontiguousarray(a)).to(self.middle.device) for a in (scenes, places))
+        arrays = (
+            torch.from_numpy(np.ascontiguousarray(a)).to(self.middle.device)
+            for a in (scenes, places)
+        )
         return self.encode(*arrays)[0]
 
     def encode(self, gaussians: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,9 +135,13 @@ class VAE(nn.Module):
         nearest = apart.topk(c.neighbors, largest=False, sorted=False).indices  # (B, K, k)
         around = points[batch[..., None], nearest] - centers[:, :, None]
         patch = torch.cat([_POINT_SCALE * around, features[batch[..., None], nearest]], dim=-1)
-        x = add_to_riders(self.query(fourier(centers - self.middle)), self.part) + self.patch(patch).mean(dim=2)
+        x = add_to_riders(self.query(fourier(centers - self.middle)), self.part) + self.patch(
+            patch
+        ).mean(dim=2)
         some = slice(c.context)
-        x = x + self.near(self.near_norm(x), self.known(points[:, some], features[:, some]), apart[..., some] ** 2)
+        x = x + self.near(
+            self.near_norm(x), self.known(points[:, some], features[:, some]), apart[..., some] ** 2
+        )
         x = x + self.near_mlp(x)
         for block in self.encoder:
             x = block(x)
@@ -128,7 +160,9 @@ class VAE(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """Latent (B, K, D) -> Gaussians (B, N, 14)."""
         centers = self.centers(z)
-        x = add_to_riders(self.latent(torch.cat([z, fourier(centers - self.middle)], dim=-1)), self.shown)
+        x = add_to_riders(
+            self.latent(torch.cat([z, fourier(centers - self.middle)], dim=-1)), self.shown
+        )
         for block in self.decoder:
             x = block(x)
         out = self.emit(x).float().unflatten(-1, (self.each, 14))  # (B, K, N / K, 14)
@@ -136,10 +170,16 @@ class VAE(nn.Module):
         scales = _SIZE * nn.functional.softplus(out[..., SCALES] + 0.5)
         quats = out[..., QUATS] + out.new_tensor([1.0, 0.0, 0.0, 0.0])
         opacity = torch.sigmoid(out[..., OPACITY, None] + 2.0)
-        return torch.cat([means, scales, quats, torch.sigmoid(out[..., COLORS]), opacity], dim=-1).flatten(1, 2)
+        return torch.cat(
+            [means, scales, quats, torch.sigmoid(out[..., COLORS]), opacity], dim=-1
+        ).flatten(1, 2)
 
-    def forward(self, gaussians: Tensor, centers: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Reconstruct from a latent drawn with unit ``noise``: Gaussians (B, N, 14), mean, log variance (B, K, D)."""
+    def forward(
+        self, gaussians: Tensor, centers: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Reconstruct from a latent drawn with unit ``noise``: Gaussians (B, N, 14), mean, log
+        variance (B, K, D).
+        """
         mean, log_variance = self.encode(gaussians, centers)
         return self.decode(mean + torch.exp(0.5 * log_variance) * noise), mean, log_variance
 

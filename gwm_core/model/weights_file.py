@@ -1,8 +1,9 @@
-"""What a weights file says of itself, read without torch: configuration, where it came from, and whether it is whole.
+"""What a weights file says of itself, read without torch: configuration, where it came from, and
+whether it is whole.
 
-``<kind>.safetensors`` holds weights and normalisation, and the configuration in its metadata. ``<kind>.json``
-(``manifest.json`` for a policy) holds its SHA-256 and where the weights came from; a world model's also that of the VAE
-whose latents it was trained on.
+``<kind>.safetensors`` holds weights and normalisation, and the configuration in its metadata.
+``<kind>.json`` (``manifest.json`` for a policy) holds its SHA-256 and where the weights came from;
+a world model's also that of the VAE whose latents it was trained on.
 """
 
 from __future__ import annotations
@@ -17,8 +18,18 @@ from gwm_core.files.checksums import sha256
 from gwm_core.model.config import ImageModelConfig, PolicyConfig, VAEConfig, WorldModelConfig
 from gwm_core.scene.lift import LiftConfig
 
-MANIFESTS = {"policy": "manifest.json", "vae": "vae.json", "world": "world.json", "image": "image.json"}
-_CONFIGS = {"policy": PolicyConfig, "vae": VAEConfig, "world": WorldModelConfig, "image": ImageModelConfig}
+MANIFESTS = {
+    "policy": "manifest.json",
+    "vae": "vae.json",
+    "world": "world.json",
+    "image": "image.json",
+}
+_CONFIGS = {
+    "policy": PolicyConfig,
+    "vae": VAEConfig,
+    "world": WorldModelConfig,
+    "image": ImageModelConfig,
+}
 
 
 class Weights(NamedTuple):
@@ -30,7 +41,9 @@ class Weights(NamedTuple):
 
 
 def read_weights(folder: Path, kind: str) -> Weights:
-    """Read and verify. Raises InputError when files are missing, damaged or not what the manifest says."""
+    """Read and verify. Raises InputError when files are missing, damaged or not what the manifest
+    says.
+    """
     file, name = Path(folder) / f"{kind}.safetensors", MANIFESTS[kind]
     try:
         manifest = json.loads((Path(folder) / name).read_text())
@@ -42,7 +55,8 @@ def read_weights(folder: Path, kind: str) -> Weights:
     if hashlib.sha256(data).hexdigest() != expected:
         raise InputError(f"{file} does not match its manifest: damaged or swapped, train it again")
     try:
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])  # safetensors: length, header, tensors
+        # safetensors: length, header, tensors
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         values = _tuples(json.loads(header["__metadata__"]["config"]))
         if "lift" in values:
             values["lift"] = LiftConfig(**_tuples(values["lift"]))

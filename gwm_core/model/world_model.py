@@ -1,8 +1,10 @@
-"""The world model: p(next latent | past latents, action) by diffusion in the latent space of the 3D VAE.
+"""The world model: p(next latent | past latents, action) by diffusion in the latent space of the 3D
+VAE.
 
-EDM (Karras et al., arXiv 2206.00364) around a transformer over the K tokens. Tokens of a history are aligned: token k
-of every latent is the same piece of the world (``scene.track``), so what is diffused is how each changes. Its place is
-where a token was last, and rotates the attention; the action is attended to at the place of the gripper.
+EDM (Karras et al., arXiv 2206.00364) around a transformer over the K tokens. Tokens of a history
+are aligned: token k of every latent is the same piece of the world (``scene.track``), so what is
+diffused is how each changes. Its place is where a token was last, and rotates the attention; the
+action is attended to at the place of the gripper.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ def rotations(rows: Tensor) -> Tensor:
 
 
 class WorldModel(nn.Module):
-    """Latents (B, K, D) are the VAE's means; all normalisation happens in here and is stored with the weights."""
+    """Latents (B, K, D) are the VAE's means; all normalisation happens in here and is stored with
+    the weights.
+    """
 
     def __init__(self, config: WorldModelConfig, vae: VAEConfig):
         super().__init__()
@@ -38,9 +42,11 @@ class WorldModel(nn.Module):
         self.null = nn.Parameter(torch.randn(2, d) * 0.02)
         self.level = nn.Sequential(nn.Linear(64, d), nn.SiLU(), nn.Linear(d, d))
         if config.ahead:
-            self.glance = nn.Parameter(torch.randn(2, d) * 0.02)  # in place of an action: what comes of itself
+            # in place of an action: what comes of itself
+            self.glance = nn.Parameter(torch.randn(2, d) * 0.02)
             self.register_buffer("ahead_std", torch.ones(vae.latent))
-        self.part = nn.Parameter(0.02 * torch.randn(1, vae.riders, d))  # which of the riders a token is
+        # which of the riders a token is
+        self.part = nn.Parameter(0.02 * torch.randn(1, vae.riders, d))
         self.blocks = nn.ModuleList(WorldBlock(d, config.heads) for _ in range(config.layers))
         self.norm, self.leave = nn.RMSNorm(d), nn.Linear(d, vae.latent)
         self.heads = nn.Linear(d, HEADS)
@@ -55,8 +61,12 @@ class WorldModel(nn.Module):
         generator = torch.Generator().manual_seed(0)
         self.register_buffer("noise", torch.randn(vae.tokens, vae.latent, generator=generator))
 
-    def set_normalization(self, latents: Tensor, changes: Tensor, ahead: Tensor | None = None) -> None:
-        """Take spreads of latents, of their changes over one step and over ``config.ahead`` steps, all (..., D)."""
+    def set_normalization(
+        self, latents: Tensor, changes: Tensor, ahead: Tensor | None = None
+    ) -> None:
+        """Take spreads of latents, of their changes over one step and over ``config.ahead`` steps,
+        all (..., D).
+        """
         latents, changes = latents.flatten(0, -2), changes.flatten(0, -2)
         self.latent_mean.copy_(latents.mean(0))
         self.latent_std.copy_(latents.std(0))
@@ -64,16 +74,26 @@ class WorldModel(nn.Module):
         if ahead is not None:
             self.ahead_std.copy_(ahead.flatten(0, -2).std(0))
 
-    def describe(self, history: Tensor, actions: Tensor, hidden: Tensor | None = None, null: Tensor | None = None):
-        """What does not change while denoising: context (B, K, c D), action tokens (B, 2, d), their ``rotary``.
+    def describe(
+        self,
+        history: Tensor,
+        actions: Tensor,
+        hidden: Tensor | None = None,
+        null: Tensor | None = None,
+    ):
+        """What does not change while denoising: context (B, K, c D), action tokens (B, 2, d), their
+        ``rotary``.
 
         Args:
-            history: (B, context, K, D), oldest first. actions: (B, 2, 10), commanded now and one step later.
-            hidden: (B,) bool, whose action is hidden behind the tokens ``null`` (2, d), by default ``self.null``.
+            history: (B, context, K, D), oldest first. actions: (B, 2, 10), commanded now and one
+                step later.
+            hidden: (B,) bool, whose action is hidden behind the tokens ``null`` (2, d), by default
+                ``self.null``.
         """
         context = ((history - self.latent_mean) / self.latent_std).transpose(1, 2).flatten(2)
         here = history[:, -1, :, :3] * self.extent  # relative to the middle of the workspace
-        hand = actions[..., :3] - self.middle  # where it is, and where it is told to go: a token at each
+        # where it is, and where it is told to go: a token at each
+        hand = actions[..., :3] - self.middle
         width = actions[..., 9:] / 0.08
         move = (actions[:, 1:, :3] - actions[:, :1, :3]) * 20.0  # 5 cm in a step are fast
         turned = actions[:, 1:, 3:9] - actions[:, :1, 3:9]
@@ -86,11 +106,17 @@ class WorldModel(nn.Module):
         channels = self.config.width // self.config.heads
         return context, tokens, rotary(here, channels), rotary(hand, channels)
 
-    def network(self, x: Tensor, level: Tensor, described, layers: list | None = None) -> tuple[Tensor, Tensor]:
-        """F(c_in x; c_noise): (B, K, D), and the pooled features (B, d). ``layers`` collects what each block leaves."""
+    def network(
+        self, x: Tensor, level: Tensor, described, layers: list | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """F(c_in x; c_noise): (B, K, D), and the pooled features (B, d). ``layers`` collects what
+        each block leaves.
+        """
         context, action, places, hand = described
         frequencies = torch.exp(torch.linspace(0, math.log(1000.0), 32, device=x.device))
-        condition = self.level(torch.cat([(level * frequencies).sin(), (level * frequencies).cos()], dim=-1))
+        condition = self.level(
+            torch.cat([(level * frequencies).sin(), (level * frequencies).cos()], dim=-1)
+        )
         h = add_to_riders(self.enter(torch.cat([x, context], dim=-1)), self.part)
         for block in self.blocks:
             h = block(h, condition, action, places, hand)
@@ -99,19 +125,27 @@ class WorldModel(nn.Module):
         h = self.norm(h.float())
         return self.leave(h), h.mean(1)
 
-    def denoise(self, x: Tensor, sigma: Tensor, described, layers: list | None = None) -> tuple[Tensor, Tensor]:
-        """The change (B, K, D) behind noised x at noise levels sigma (B, 1, 1), and pooled features."""
+    def denoise(
+        self, x: Tensor, sigma: Tensor, described, layers: list | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The change (B, K, D) behind noised x at noise levels sigma (B, 1, 1), and pooled
+        features.
+        """
         data = self.config.sigma_data
         root = (sigma**2 + data**2) ** 0.5
         out, pooled = self.network(x / root, sigma.log() / 4, described, layers)
         return data**2 / root**2 * x + sigma * data / root * out, pooled
 
     def draw(self, count: int) -> dict[str, Tensor]:
-        """What is random in ``loss``: noise levels, whose action is hidden, whose past is not known, and noise."""
+        """What is random in ``loss``: noise levels, whose action is hidden, whose past is not
+        known, and noise.
+        """
         c, shape = self.config, (count, *self.noise.shape)
         return {
             "sigma": torch.where(
-                torch.rand(count, 1, 1) < c.first, c.sigma_max, torch.exp(c.p_mean + c.p_std * torch.randn(count, 1, 1))
+                torch.rand(count, 1, 1) < c.first,
+                c.sigma_max,
+                torch.exp(c.p_mean + c.p_std * torch.randn(count, 1, 1)),
             ),
             "hidden": torch.rand(count) < c.null,
             "still": torch.rand(count) < c.still,
@@ -120,16 +154,29 @@ class WorldModel(nn.Module):
         }
 
     def loss(
-        self, latents, actions, done, sigma, hidden, still, noise, astray, now=None, later=None, jitter: float = 0.0
+        self,
+        latents,
+        actions,
+        done,
+        sigma,
+        hidden,
+        still,
+        noise,
+        astray,
+        now=None,
+        later=None,
+        jitter: float = 0.0,
     ) -> Tensor:
-        """EDM loss of one step, plus that of the reward and success head, and of features that look ahead.
+        """EDM loss of one step, plus that of the reward and success head, and of features that look
+        ahead.
 
         Args:
-            latents: (B, context + 1 + n, K, D) aligned, the last is the target. The n between are imagined, not shown,
-                so that the model learns to put right its own errors.
+            latents: (B, context + 1 + n, K, D) aligned, the last is the target. The n between are
+                imagined, not shown, so that the model learns to put right its own errors.
             actions: (B, n + 2, 10) commanded at the last of the context, and then on.
             done: (B,) float, whether the task is done at the target.
-            now, later: (B, K, D) ``config.ahead`` steps apart, if features look ahead. The rest: as of ``draw``.
+            now, later: (B, K, D) ``config.ahead`` steps apart, if features look ahead. The rest: as
+                of ``draw``.
             jitter: noise on the history, in spreads of a change, as much as the model's own errors.
         """
         c, history = self.config, latents[:, : self.config.context]
@@ -145,16 +192,22 @@ class WorldModel(nn.Module):
         guess, pooled = self.denoise(target + sigma * noise, sigma, described)
         weight = (sigma**2 + c.sigma_data**2) / (sigma * c.sigma_data) ** 2
         reward, logit = self.heads(pooled).float().unbind(-1)
-        ends = (reward - done) ** 2 + nn.functional.binary_cross_entropy_with_logits(logit, done, reduction="none")
+        ends = (reward - done) ** 2 + nn.functional.binary_cross_entropy_with_logits(
+            logit, done, reduction="none"
+        )
         loss = (weight * (guess.float() - target) ** 2).mean() + 0.1 * ends.mean()
         return loss if now is None else loss + self.foresight_loss(now, later)
 
-    def step(self, history: Tensor, actions: Tensor, steps: int | None = None) -> tuple[Tensor, Tensor]:
+    def step(
+        self, history: Tensor, actions: Tensor, steps: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The next latent (B, K, D), and reward and probability of being done (B, 2).
 
         Args:
-            history: (B, context, K, D), oldest first. actions: (B, 2, 10), commanded now and one step later.
-            steps: instead of the configuration's. One gives the mean of what may come, more give one of them.
+            history: (B, context, K, D), oldest first. actions: (B, 2, 10), commanded now and one
+                step later.
+            steps: instead of the configuration's. One gives the mean of what may come, more give
+                one of them.
         """
         c, described = self.config, self.describe(history, actions)
         most, least = c.sigma_max ** (1 / c.rho), c.sigma_min ** (1 / c.rho)
@@ -166,22 +219,32 @@ class WorldModel(nn.Module):
             clean, pooled = self.denoise(x, sigma.expand(x.shape[0], 1, 1), described)
             x = clean + following / sigma * (x - clean)  # Euler step of the probability flow
         reward, logit = self.heads(pooled).unbind(-1)
-        future = self._ride(history[:, -1], history[:, -1] + x / c.sigma_data * self.change_std, actions)
+        future = self._ride(
+            history[:, -1], history[:, -1] + x / c.sigma_data * self.change_std, actions
+        )
         return future, torch.stack([reward, logit.sigmoid()], dim=-1)
 
     def _ride(self, last: Tensor, future: Tensor, actions: Tensor) -> Tensor:
-        """Riders outside of the workspace, of which nothing is seen, go where the gripper is told to go."""
+        """Riders outside of the workspace, of which nothing is seen, go where the gripper is told
+        to go.
+        """
         count = self.part.shape[1]
         places = last[:, :count, :3]
         now, told = rotations(actions).unbind(1)
         away = places * self.extent + self.middle - actions[:, :1, :3]
-        ridden = (away @ now @ told.transpose(-1, -2) + actions[:, 1:, :3] - self.middle) / self.extent
+        ridden = (
+            away @ now @ told.transpose(-1, -2) + actions[:, 1:, :3] - self.middle
+        ) / self.extent
         outside = places.abs().amax(-1, keepdim=True) > 1.0
-        moved = torch.cat([torch.where(outside, ridden, future[:, :count, :3]), future[:, :count, 3:]], dim=-1)
+        moved = torch.cat(
+            [torch.where(outside, ridden, future[:, :count, :3]), future[:, :count, 3:]], dim=-1
+        )
         return torch.cat([moved, future[:, count:]], dim=1)
 
     def rollout(self, history: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Futures (B, H, K, D) and heads (B, H, 2) for actions (B, H + 1, 10) commanded now, one step later, ...."""
+        """Futures (B, H, K, D) and heads (B, H, 2) for actions (B, H + 1, 10) commanded now, one
+        step later, ....
+        """
         futures, heads = [], []
         for k in range(actions.shape[1] - 1):
             future, head = self.step(history, actions[:, k : k + 2])
@@ -196,8 +259,8 @@ class WorldModel(nn.Module):
         No action, fixed noise, and no past: a policy is asked at moments of its own choosing.
 
         Returns:
-            (B, K, D) the mean change over ``config.ahead`` steps, in its spreads; or, for ``ahead`` = 0,
-            (B, K, layers / 2 * d) what every second block leaves, each normalised.
+            (B, K, D) the mean change over ``config.ahead`` steps, in its spreads; or, for ``ahead``
+            = 0, (B, K, layers / 2 * d) what every second block leaves, each normalised.
         """
         B, c = z.shape[0], self.config
         history = z[:, None].expand(-1, c.context, -1, -1)
@@ -208,8 +271,12 @@ class WorldModel(nn.Module):
         change, _ = self.denoise(self.noise.expand(B, -1, -1) * sigma, sigma, described, layers)
         if c.ahead:
             return change / c.sigma_data
-        return torch.cat([nn.functional.layer_norm(known, known.shape[-1:]) for known in layers[1::2]], dim=-1)
+        return torch.cat(
+            [nn.functional.layer_norm(known, known.shape[-1:]) for known in layers[1::2]], dim=-1
+        )
 
     def foresight_loss(self, now: Tensor, later: Tensor) -> Tensor:
-        """Squared error of ``features`` of latents now (B, K, D), of which ``later`` is what came of them."""
+        """Squared error of ``features`` of latents now (B, K, D), of which ``later`` is what came
+        of them.
+        """
         return (self.features(now).float() - (later - now) / self.ahead_std).square().mean()

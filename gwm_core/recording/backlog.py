@@ -1,4 +1,6 @@
-"""What waits for a recorder's thread: in which order it is done, and what is left out so that it stays close."""
+"""What waits for a recorder's thread: in which order it is done, and what is left out so that it
+stays close.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ class WriteBacklog:
     Attributes:
         most_bytes: that may wait. most_seconds: that the waiting pictures may take.
         done: jobs so far. size: [bytes] that wait.
-        encoding, writing: running means [s] of what one picture takes, small messages and syncs between two included.
+        encoding, writing: running means [s] of what one picture takes, small messages and syncs
+            between two included.
     """
 
     most_bytes: int
@@ -38,7 +41,8 @@ class WriteBacklog:
     encoding: float = 0.0
     writing: float = 0.0
     _number: int = 0
-    _since: list[float] = field(default_factory=lambda: [0.0, 0.0])  # encoding, writing since the last picture
+    # encoding, writing since the last picture
+    _since: list[float] = field(default_factory=lambda: [0.0, 0.0])
     _pictures: deque[PendingWrite] = field(default_factory=deque)
     _others: deque[PendingWrite] = field(default_factory=deque)
 
@@ -66,7 +70,12 @@ class WriteBacklog:
         return ""
 
     def put(
-        self, work: Callable, size: int = 0, picture: bool = False, after_pictures: bool = False, future: Any = None
+        self,
+        work: Callable,
+        size: int = 0,
+        picture: bool = False,
+        after_pictures: bool = False,
+        future: Any = None,
     ) -> None:
         """Something begins to wait."""
         self._number += 1
@@ -77,7 +86,12 @@ class WriteBacklog:
     def next(self) -> PendingWrite | None:
         """What is to be done now, if anything; it waits no more, but for its bytes."""
         first = self._others[0] if self._others else None
-        held_up = first and first.after_pictures and self._pictures and self._pictures[0].number < first.number
+        held_up = (
+            first
+            and first.after_pictures
+            and self._pictures
+            and self._pictures[0].number < first.number
+        )
         lane = self._others if first and not held_up else self._pictures
         return lane.popleft() if lane else None
 
@@ -111,11 +125,14 @@ class Patience:
         self.left: int | None = None  # messages before the answer can come; None: not known yet
 
     def hear(self, done: int, waiting: int, now: float) -> None:
-        """A report of how much is done and how much waits; the first after the question sets what is waited for."""
+        """A report of how much is done and how much waits; the first after the question sets what
+        is waited for.
+        """
         if self._target is None:
             self._target = done + waiting
         left = self._target - done
-        if left >= 0 and (self.left is None or left < self.left):  # a restarted recorder counts anew: no progress
+        # a restarted recorder counts anew: no progress
+        if left >= 0 and (self.left is None or left < self.left):
             self.left = left
             self._since = now
 

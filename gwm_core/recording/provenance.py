@@ -19,19 +19,28 @@ _SALT = ".salt"  # in the folder of the episodes
 def about(site: Site, robot: str, task: str, policy: str, operator: str, record: Path) -> dict:
     """What every episode.json of a recorder says.
 
-    The policy stands in it by a salted code (``policy_code``): whoever rates an episode does not know whose it is.
+    The policy stands in it by a salted code (``policy_code``): whoever rates an episode does not
+    know whose it is.
     """
     cameras = {name: camera.to_dict() for name, camera in site.cameras.items()}
     code = policy_code(policy, record) if policy else "teleop"
     return {
-        "task": task, "robot": robot, "operator": operator, "policy": code, "unusable": [], "cameras": cameras,
+        "task": task,
+        "robot": robot,
+        "operator": operator,
+        "policy": code,
+        "unusable": [],
+        "cameras": cameras,
         "calibration": hashlib.sha256(to_json(cameras, sort_keys=True).encode()).hexdigest()[:16],
-        "versions": versions(), **(site.tasks[task].to_dict() if task in site.tasks else {}),
-    }  # fmt: skip
+        "versions": versions(),
+        **(site.tasks[task].to_dict() if task in site.tasks else {}),
+    }
 
 
 def policy_code(policy: str, record: Path) -> str:
-    """The same for the same policy in one folder of episodes, and different in another. Makes the folder's salt."""
+    """The same for the same policy in one folder of episodes, and different in another. Makes the
+    folder's salt.
+    """
     file = record / _SALT
     if not file.exists():
         record.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,6 @@
-"""What a recorder does with what comes: keeps the last seconds, writes an episode, minds the disk."""
+"""What a recorder does with what comes: keeps the last seconds, writes an episode, minds the
+disk.
+"""
 
 from __future__ import annotations
 
@@ -22,16 +24,20 @@ class DiskConfig:
     """What must be left. An episode begins only where there is room for two of ``episode_mb``."""
 
     episode_mb: int = 500
-    free: float = 0.05  # share of the disk below which recording stops and what was recorded is saved
+    # share of the disk below which recording stops and what was recorded is saved
+    free: float = 0.05
 
 
 @dataclass
 class Recorder:
-    """Episodes in ``parent``, and the last seconds of everything. For one thread alone, so that all comes in one order.
+    """Episodes in ``parent``, and the last seconds of everything. For one thread alone, so that all
+    comes in one order.
 
     Attributes:
-        about: what every episode.json says. saved: the last episode that is on disk. cut: why the last one ended early.
-        free: share of the disk, NaN where it cannot be told. kept: [s] at hand. counts: messages that are not in the
+        about: what every episode.json says. saved: the last episode that is on disk. cut: why the
+            last one ended early.
+        free: share of the disk, NaN where it cannot be told. kept: [s] at hand. counts: messages
+            that are not in the
         episode, by what became of them and topic.
     """
 
@@ -65,7 +71,8 @@ class Recorder:
         """Messages that are not in the episode: "dropped" here, or "lost" on the way."""
         if self._writer is not None:
             counts = self.counts.get(what, {})
-            self.counts = {**self.counts, what: {**counts, topic: counts.get(topic, 0) + count}}  # others may read it
+            # others may read it
+            self.counts = {**self.counts, what: {**counts, topic: counts.get(topic, 0) + count}}
 
     def result(self, info: dict) -> bool:
         """What the simulation says of the episode; False where none is recorded."""
@@ -74,13 +81,17 @@ class Recorder:
         return self._writer is not None
 
     def mark(self, info: dict) -> bool:
-        """What the operator says of the episode, which counts more; False where none is recorded."""
+        """What the operator says of the episode, which counts more; False where none is
+        recorded.
+        """
         if self._writer is not None:
             self._marks = self._marks | info
         return self._writer is not None
 
     def tick(self, now: float) -> None:
-        """Call often: looks at the disk and syncs when it is time, and saves when the disk is nearly full."""
+        """Call often: looks at the disk and syncs when it is time, and saves when the disk is
+        nearly full.
+        """
         if now - self._synced < SYNC:
             return
         self._synced = now
@@ -104,7 +115,9 @@ class Recorder:
         return usage.free / usage.total
 
     def _disk(self) -> Path:
-        return next(path for path in (self.parent, *self.parent.absolute().parents) if path.exists())
+        return next(
+            path for path in (self.parent, *self.parent.absolute().parents) if path.exists()
+        )
 
     def start(self, now: float = -math.inf) -> Path:
         """Begin an episode of what came from ``now`` [s] on.
@@ -116,8 +129,9 @@ class Recorder:
         usage, wanted = shutil.disk_usage(self._disk()), 2 * self.disk.episode_mb << 20
         if usage.free < max(wanted, self.disk.free * usage.total):
             raise InputError(
-                f"{usage.free >> 20} MB of {usage.total >> 20} are free where episodes go: {wanted >> 20} MB and "
-                f"{self.disk.free:.0%} are wanted; make room, or name another folder with record:="
+                f"{usage.free >> 20} MB of {usage.total >> 20} are free where episodes go:"
+                f" {wanted >> 20} MB and {self.disk.free:.0%} are wanted; make room, or name"
+                " another folder with record:="
             )
         self._writer, self.cut = EpisodeWriter(self._new("episode"), self.about), ""
         self._begun = now
@@ -127,13 +141,17 @@ class Recorder:
         return self._writer.folder
 
     def save(self, info: Mapping = MappingProxyType({})) -> Path:
-        """Close the episode; on disk when this returns. Raises InputError when none is recorded, or it cannot be.
+        """Close the episode; on disk when this returns. Raises InputError when none is recorded, or
+        it cannot be.
 
-        episode.json says what every one does, then what the simulation and the operator said, ``info``, and the counts.
+        episode.json says what every one does, then what the simulation and the operator said,
+        ``info``, and the counts.
         """
         writer = self._take_writer()
         try:
-            self.saved = str(writer.close({**self.about, **self._result, **self._marks, **info, **self.counts}))
+            self.saved = str(
+                writer.close({**self.about, **self._result, **self._marks, **info, **self.counts})
+            )
         except OSError as error:
             writer.abort()
             raise InputError(
@@ -142,7 +160,9 @@ class Recorder:
         return Path(self.saved)
 
     def discard(self) -> Path:
-        """Put the episode into the trash; returns where. Raises InputError when none is recorded."""
+        """Put the episode into the trash; returns where. Raises InputError when none is
+        recorded.
+        """
         return self._take_writer().discard()
 
     def keep(self) -> Path:
@@ -176,7 +196,9 @@ class Recorder:
         return writer
 
     def _guarded(self, write) -> None:
-        """Write; a disk that will not take it ends the recording, with what is there left to be recovered."""
+        """Write; a disk that will not take it ends the recording, with what is there left to be
+        recovered.
+        """
         try:
             write()
         except OSError as error:
@@ -186,6 +208,9 @@ class Recorder:
 
     def _new(self, kind: str) -> Path:
         """A folder that is not there, whole or not."""
-        taken = [path.name.removeprefix(f"{kind}_").partition(".")[0] for path in self.parent.glob(f"{kind}_[0-9]*")]
+        taken = [
+            path.name.removeprefix(f"{kind}_").partition(".")[0]
+            for path in self.parent.glob(f"{kind}_[0-9]*")
+        ]
         number = max((int(name) for name in taken if name.isdigit()), default=-1) + 1
         return self.parent / f"{kind}_{number:06d}"

@@ -14,7 +14,9 @@ class RingBuffer:
         self._kept: deque[tuple[float, int, tuple]] = deque()
 
     def add(self, now: float, item: tuple, size: int) -> None:
-        """Keep an item of ``size`` bytes that came at ``now`` [s], and forget what is too old or too much."""
+        """Keep an item of ``size`` bytes that came at ``now`` [s], and forget what is too old or
+        too much.
+        """
         self._kept.append((now, size, item))
         self._bytes += size
         while self._kept and (now - self._kept[0][0] > self._seconds or self._bytes > self._most):

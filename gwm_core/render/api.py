@@ -1,10 +1,13 @@
-"""Gaussians -> images. ``rasterize`` has the names, conventions and results of ``gsplat.rasterization`` (1.5.3).
+"""Gaussians -> images. ``rasterize`` has the names, conventions and results of
+``gsplat.rasterization`` (1.5.3).
 
-Of its arguments these are missing: tile_size, sparse_grad, absgrad, channel_chunk, distributed, camera_model,
-segmented, covars, with_ut, with_eval3d, lens distortion and rolling shutter. Shapes have no further batch dimensions.
+Of its arguments these are missing: tile_size, sparse_grad, absgrad, channel_chunk, distributed,
+camera_model, segmented, covars, with_ut, with_eval3d, lens distortion and rolling shutter. Shapes
+have no further batch dimensions.
 
-Backends: ``reference`` (plain torch, any float type: the truth), ``cpu`` (numba, float32), ``cuda`` (gsplat). Each is
-tested against the reference. Safe from several Python threads; a forked child renders on one core.
+Backends: ``reference`` (plain torch, any float type: the truth), ``cpu`` (numba, float32), ``cuda``
+(gsplat). Each is tested against the reference. Safe from several Python threads; a forked child
+renders on one core.
 """
 
 from __future__ import annotations
@@ -22,7 +25,9 @@ RASTERIZE_MODES = ("classic", "antialiased")
 
 
 def choose_backend(device: str = "cpu") -> str:
-    """The fastest backend that really works on ``device``: cuda when gsplat draws there, else cpu."""
+    """The fastest backend that really works on ``device``: cuda when gsplat draws there, else
+    cpu.
+    """
     return "cuda" if torch.device(device).type == "cuda" and cuda.works() else "cpu"
 
 
@@ -50,35 +55,58 @@ def rasterize(
     """Draw N Gaussians as C cameras see them.
 
     Args:
-        means: (N, 3) [m]; quats: (N, 4) wxyz of any length; scales: (N, 3) [m]; opacities: (N,) in [0, 1].
-        colors: (N, D) or (C, N, D); with ``sh_degree`` 0-3, SH coefficients (N, K, 3) or (C, N, K, 3).
+        means: (N, 3) [m]; quats: (N, 4) wxyz of any length; scales: (N, 3) [m]; opacities: (N,) in
+            [0, 1].
+        colors: (N, D) or (C, N, D); with ``sh_degree`` 0-3, SH coefficients (N, K, 3) or (C, N, K,
+            3).
         viewmats: (C, 4, 4) T_camera_world, OpenCV axes; Ks: (C, 3, 3) [pixels], not differentiable.
         near_plane, far_plane: [m]. radius_clip: [pixels] what reaches no farther is not drawn.
         eps2d: blur added to the image covariance [pixels^2].
-        packed: how gsplat lays out what it projects, and so what is in the dict; the image is the same.
-        backgrounds: (C, D), or (C, 3) with ``sh_degree``; seen where light is left over, not in D and ED.
-        render_mode: RGB, D (accumulated depth), ED (depth over alpha), RGB+D or RGB+ED; depth is the last channel.
-        rasterize_mode: classic, or antialiased: opacities lowered by as much as the blur widens what is small.
+        packed: how gsplat lays out what it projects, and so what is in the dict; the image is the
+            same.
+        backgrounds: (C, D), or (C, 3) with ``sh_degree``; seen where light is left over, not in D
+            and ED.
+        render_mode: RGB, D (accumulated depth), ED (depth over alpha), RGB+D or RGB+ED; depth is
+            the last channel.
+        rasterize_mode: classic, or antialiased: opacities lowered by as much as the blur widens
+            what is small.
         backend: auto, reference, cpu or cuda.
 
     Returns:
-        Image (C, H, W, X), alpha (C, H, W, 1), and a dict with means2d, conics, depths and radii where the backend
-        has them.
+        Image (C, H, W, X), alpha (C, H, W, 1), and a dict with means2d, conics, depths and radii
+        where the backend has them.
 
     Raises:
-        InputError: unknown modes or backend. ValueError: shapes that do not fit, or anything that is not finite.
+        InputError: unknown modes or backend. ValueError: shapes that do not fit, or anything that
+            is not finite.
     """
     one_of("render_mode", render_mode, MODES)
     one_of("rasterize_mode", rasterize_mode, RASTERIZE_MODES)
     if one_of("backend", backend, BACKENDS) == "auto":
         backend = choose_backend(means.device.type)
-    _check(means, quats, scales, opacities, colors, viewmats, Ks, width, height, sh_degree, backgrounds)
+    _check(
+        means, quats, scales, opacities, colors, viewmats, Ks, width, height, sh_degree, backgrounds
+    )
     if backend == "cuda":
         image, alpha, meta = cuda.rasterize(
-            means, quats, scales, opacities, colors, viewmats, Ks, width, height, near_plane=near_plane,
-            far_plane=far_plane, radius_clip=radius_clip, eps2d=eps2d, sh_degree=sh_degree, packed=packed,
-            render_mode=render_mode, rasterize_mode=rasterize_mode,
-        )  # fmt: skip
+            means,
+            quats,
+            scales,
+            opacities,
+            colors,
+            viewmats,
+            Ks,
+            width,
+            height,
+            near_plane=near_plane,
+            far_plane=far_plane,
+            radius_clip=radius_clip,
+            eps2d=eps2d,
+            sh_degree=sh_degree,
+            packed=packed,
+            render_mode=render_mode,
+            rasterize_mode=rasterize_mode,
+        )
         return _with_background(image, 1 - alpha, backgrounds, render_mode), alpha, meta
     if sh_degree is not None:
         colors = sh_colors(means, colors, viewmats, sh_degree)
@@ -88,13 +116,21 @@ def rasterize(
         colors = colors[..., :0]
     view = (viewmats, Ks, width, height, near_plane, far_plane, eps2d)
     rules = (radius_clip, rasterize_mode == "antialiased")
-    image, light, meta = _draw(backend, means, quats, scales, opacities, colors, render_mode != "RGB", view, rules)
+    image, light, meta = _draw(
+        backend, means, quats, scales, opacities, colors, render_mode != "RGB", view, rules
+    )
     light = light[..., None]
-    return _with_background(_with_depth(image, light, render_mode), light, backgrounds, render_mode), 1 - light, meta
+    return (
+        _with_background(_with_depth(image, light, render_mode), light, backgrounds, render_mode),
+        1 - light,
+        meta,
+    )
 
 
 def _draw(backend: str, means, quats, scales, opacities, colors, with_depth: bool, view, rules):
-    """Sums of weight * feature (C, H, W, D [+ 1]), light left over (C, H, W), and what was projected."""
+    """Sums of weight * feature (C, H, W, D [+ 1]), light left over (C, H, W), and what was
+    projected.
+    """
     inputs = (means, quats, scales, opacities, colors, view[0])
     wanted = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
     if backend == "cpu" and not wanted and rules == (0, False):
@@ -122,13 +158,14 @@ def _with_depth(image: Tensor, light: Tensor, mode: str) -> Tensor:
 def _with_background(image: Tensor, light: Tensor, backgrounds: Tensor | None, mode: str) -> Tensor:
     """The background where light (C, H, W, 1) is left over.
 
-    For all backends here: gsplat 1.5.3 wants backgrounds of another shape where it packs, which its own callers miss
-    (`rasterize_to_pixels` of its cuda/_wrapper.py).
+    For all backends here: gsplat 1.5.3 wants backgrounds of another shape where it packs, which its
+    own callers miss (`rasterize_to_pixels` of its cuda/_wrapper.py).
     """
     if backgrounds is None or "RGB" not in mode:
         return image
     depth = image.shape[-1] - backgrounds.shape[-1]
-    return image + light * torch.nn.functional.pad(backgrounds, (0, depth))[:, None, None]  # nothing is behind depth
+    # nothing is behind depth
+    return image + light * torch.nn.functional.pad(backgrounds, (0, depth))[:, None, None]
 
 
 def _finite(tensor: Tensor) -> bool:
@@ -137,26 +174,47 @@ def _finite(tensor: Tensor) -> bool:
     return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
 
 
-def _check(means, quats, scales, opacities, colors, viewmats, Ks, width, height, sh_degree, backgrounds) -> None:
+def _check(
+    means, quats, scales, opacities, colors, viewmats, Ks, width, height, sh_degree, backgrounds
+) -> None:
     n, c = len(means), len(viewmats)
     shapes = {
-        "means": (means, (n, 3)), "quats": (quats, (n, 4)), "scales": (scales, (n, 3)), "opacities": (opacities, (n,)),
-        "viewmats": (viewmats, (c, 4, 4)), "Ks": (Ks, (c, 3, 3)),
-    }  # fmt: skip
+        "means": (means, (n, 3)),
+        "quats": (quats, (n, 4)),
+        "scales": (scales, (n, 3)),
+        "opacities": (opacities, (n,)),
+        "viewmats": (viewmats, (c, 4, 4)),
+        "Ks": (Ks, (c, 3, 3)),
+    }
     for name, (tensor, shape) in shapes.items():
         if tuple(tensor.shape) != shape:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}, wanted {shape}")
     tail = ("D",) if sh_degree is None else ("K", 3)
-    if tuple(colors.shape[: -len(tail)]) not in ((n,), (c, n)) or (sh_degree is not None and colors.shape[-1] != 3):
+    if tuple(colors.shape[: -len(tail)]) not in ((n,), (c, n)) or (
+        sh_degree is not None and colors.shape[-1] != 3
+    ):
         wanted = ", ".join(map(str, tail))
-        raise ValueError(f"colors has shape {tuple(colors.shape)}, wanted ({n}, {wanted}) or ({c}, {n}, {wanted})")
-    if sh_degree is not None and not (0 <= sh_degree <= 3 and colors.shape[-2] >= (sh_degree + 1) ** 2):
-        raise ValueError(f"sh_degree {sh_degree} wants 0-3 and {(sh_degree + 1) ** 2} coefficients or more")
+        raise ValueError(
+            f"colors has shape {tuple(colors.shape)}, wanted ({n}, {wanted}) or ({c}, {n},"
+            f" {wanted})"
+        )
+    if sh_degree is not None and not (
+        0 <= sh_degree <= 3 and colors.shape[-2] >= (sh_degree + 1) ** 2
+    ):
+        raise ValueError(
+            f"sh_degree {sh_degree} wants 0-3 and {(sh_degree + 1) ** 2} coefficients or more"
+        )
     if backgrounds is not None and tuple(backgrounds.shape) != (c, colors.shape[-1]):
-        raise ValueError(f"backgrounds has shape {tuple(backgrounds.shape)}, wanted {(c, colors.shape[-1])}")
+        raise ValueError(
+            f"backgrounds has shape {tuple(backgrounds.shape)}, wanted {(c, colors.shape[-1])}"
+        )
     if width < 1 or height < 1 or width * height > 2**26:
         raise ValueError(f"image of {width}x{height} pixels: 1x1 up to {2**26} pixels are drawn")
-    for name, tensor in [*((k, v[0]) for k, v in shapes.items()), ("colors", colors), ("backgrounds", backgrounds)]:
+    for name, tensor in [
+        *((k, v[0]) for k, v in shapes.items()),
+        ("colors", colors),
+        ("backgrounds", backgrounds),
+    ]:
         if tensor is not None and not _finite(tensor):
             raise ValueError(f"{name} holds values that are not finite")
     if (Ks[:, 0, 0] <= 0).any() or (Ks[:, 1, 1] <= 0).any():

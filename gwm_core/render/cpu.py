@@ -1,4 +1,6 @@
-"""The CPU backend: numba kernels, float32, all cores; differentiable. Forward alone never touches autograd."""
+"""The CPU backend: numba kernels, float32, all cores; differentiable. Forward alone never touches
+autograd.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from gwm_core.render.reference import TILE
 
 
 def composite(ellipses: Ellipses, opacities: Tensor, features: Tensor, width: int, height: int):
-    """As ``reference.composite``: (C, H, W, D) and (C, H, W), with gradients to everything that has them there."""
+    """As ``reference.composite``: (C, H, W, D) and (C, H, W), with gradients to everything that has
+    them there.
+    """
     parts = [
         _Composite.apply(*(part[c] for part in ellipses), opacities[c], features[c], width, height)
         for c in range(len(features))
@@ -23,10 +27,23 @@ def composite(ellipses: Ellipses, opacities: Tensor, features: Tensor, width: in
 
 
 def render(
-    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor, depth_channel: bool,
-    viewmats: Tensor, Ks: Tensor, width: int, height: int, near_plane: float, far_plane: float, eps2d: float,
-):  # fmt: skip
-    """Forward only, projection included. ``colors`` (C, N, D), without channels where only depth is wanted."""
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    colors: Tensor,
+    depth_channel: bool,
+    viewmats: Tensor,
+    Ks: Tensor,
+    width: int,
+    height: int,
+    near_plane: float,
+    far_plane: float,
+    eps2d: float,
+):
+    """Forward only, projection included. ``colors`` (C, N, D), without channels where only depth is
+    wanted.
+    """
     run = kernels()
     m, q, s, o = (_array(x) for x in (means, quats, scales, opacities))
     images, lights = [], []
@@ -46,7 +63,14 @@ def _array(x: Tensor) -> np.ndarray:
     return np.ascontiguousarray(x.detach().numpy(), np.float32)
 
 
-def _rasterize(run: Kernels | Native, G: np.ndarray, key: np.ndarray, features: np.ndarray, width: int, height: int):
+def _rasterize(
+    run: Kernels | Native,
+    G: np.ndarray,
+    key: np.ndarray,
+    features: np.ndarray,
+    width: int,
+    height: int,
+):
     """Sort by depth, bin into tiles, blend."""
     order = _by_depth(key)
     tiles_x, tiles_y = -(-width // TILE), -(-height // TILE)
@@ -65,7 +89,9 @@ def _rasterize(run: Kernels | Native, G: np.ndarray, key: np.ndarray, features: 
 
 
 def _by_depth(key: np.ndarray) -> np.ndarray:
-    """Indices of what is drawn, nearest first. One sort of whole numbers is twice as fast as an argsort."""
+    """Indices of what is drawn, nearest first. One sort of whole numbers is twice as fast as an
+    argsort.
+    """
     drawn = np.flatnonzero(key)
     both = key.view(np.uint32)[drawn].astype(np.uint64) << np.uint64(32) | drawn.astype(np.uint64)
     both.sort()  # positive floats sort as their bits
@@ -76,8 +102,14 @@ def _fours(x: np.ndarray) -> list[np.ndarray]:
     """(..., D) in parts of ``CHANNELS``, at least one, the last filled up with zeros."""
     groups = max(1, -(-x.shape[-1] // CHANNELS))
     if x.shape[-1] != groups * CHANNELS:
-        x = np.concatenate([x, np.zeros((*x.shape[:-1], groups * CHANNELS - x.shape[-1]), np.float32)], axis=-1)
-    return [x] if groups == 1 else [np.ascontiguousarray(part) for part in np.split(x, groups, axis=-1)]
+        x = np.concatenate(
+            [x, np.zeros((*x.shape[:-1], groups * CHANNELS - x.shape[-1]), np.float32)], axis=-1
+        )
+    return (
+        [x]
+        if groups == 1
+        else [np.ascontiguousarray(part) for part in np.split(x, groups, axis=-1)]
+    )
 
 
 class _Composite(torch.autograd.Function):
@@ -87,22 +119,36 @@ class _Composite(torch.autograd.Function):
     def forward(ctx, means2d, conics, depths, radii, opacities, features, width, height):
         a, b, c = _array(conics).T
         drawn = radii.numpy().min(-1) > 0
-        G = np.stack([*_array(means2d).T, -0.5 * LOG2E * a, -LOG2E * b, -0.5 * LOG2E * c, _array(opacities),
-                      *_array(radii).T], axis=-1)  # fmt: skip
+        G = np.stack(
+            [
+                *_array(means2d).T,
+                -0.5 * LOG2E * a,
+                -LOG2E * b,
+                -0.5 * LOG2E * c,
+                _array(opacities),
+                *_array(radii).T,
+            ],
+            axis=-1,
+        )
         key = np.where(drawn, _array(depths), np.float32(0))
         f = _array(features)
         image, light, off, ids, last = _rasterize(kernels(), G, key, f, width, height)
         ctx.saved = G, f, off, ids, -(-width // TILE), image, light, last
         ctx.kinds = [x.dtype for x in (means2d, conics, opacities, features)]
-        return torch.from_numpy(image).to(features.dtype), torch.from_numpy(light).to(features.dtype)
+        return torch.from_numpy(image).to(features.dtype), torch.from_numpy(light).to(
+            features.dtype
+        )
 
     @staticmethod
     def backward(ctx, d_image, d_light):
         G, features, off, ids, tiles_x, image, light, last = ctx.saved
         d_light, moments, d_features = _array(d_light), 0.0, []
-        for part in zip(_fours(features), _fours(image), _fours(_array(d_image))):  # moments add up over the channels
+        # moments add up over the channels
+        for part in zip(_fours(features), _fours(image), _fours(_array(d_image))):
             sums = np.zeros((torch.get_num_threads(), len(G), 6 + CHANNELS), np.float32)
-            kernels().backward(G, part[0], off, ids, tiles_x, part[1], light, last, part[2], d_light, sums)
+            kernels().backward(
+                G, part[0], off, ids, tiles_x, part[1], light, last, part[2], d_light, sums
+            )
             total, d_light = sums.sum(0), np.zeros_like(d_light)
             moments = moments + total[:, :6]
             d_features.append(total[:, 6:])
@@ -111,6 +157,11 @@ class _Composite(torch.autograd.Function):
         d_means = np.stack([a * sx + b * sy, b * sx + c * sy], axis=-1)
         d_conics = np.stack([-0.5 * sxx, -sxy, -0.5 * syy], axis=-1)
         d_opacities = s0 / np.maximum(G[:, 5], 1e-12)
-        parts = (d_means, d_conics, d_opacities, np.concatenate(d_features, axis=1)[:, : features.shape[1]].copy())
+        parts = (
+            d_means,
+            d_conics,
+            d_opacities,
+            np.concatenate(d_features, axis=1)[:, : features.shape[1]].copy(),
+        )
         grads = [torch.from_numpy(g).to(k) for g, k in zip(parts, ctx.kinds)]
         return grads[0], grads[1], None, None, grads[2], grads[3], None, None

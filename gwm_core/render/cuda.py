@@ -8,7 +8,9 @@ import torch
 
 
 def rasterize(*args, **kwargs):
-    """``gsplat.rasterization`` on tensors that live on a GPU. Backgrounds are added by the caller."""
+    """``gsplat.rasterization`` on tensors that live on a GPU. Backgrounds are added by the
+    caller.
+    """
     import gsplat
 
     return gsplat.rasterization(*args, **kwargs)
@@ -16,7 +18,9 @@ def rasterize(*args, **kwargs):
 
 @functools.cache
 def works() -> bool:
-    """Whether gsplat really draws here, by drawing. Importing proves nothing: kernels are compiled on first use."""
+    """Whether gsplat really draws here, by drawing. Importing proves nothing: kernels are compiled
+    on first use.
+    """
     if not torch.cuda.is_available():
         return False
     try:

@@ -1,8 +1,10 @@
-"""numba kernels of the CPU rasteriser, float32. Each exists twice: over all cores, and serial for forked children.
+"""numba kernels of the CPU rasteriser, float32. Each exists twice: over all cores, and serial for
+forked children.
 
 Where a C compiler exists, its twins of them (native.py) are used instead.
 
-Tiles of 16x16 pixels; a row of 16 pixels is computed without branches, so that the compiler makes vectors of it.
+Tiles of 16x16 pixels; a row of 16 pixels is computed without branches, so that the compiler makes
+vectors of it.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from gwm_core.render.reference import ALPHA_MAX as _ALPHA_MAX
 from gwm_core.render.reference import T_STOP as _T_STOP
 from gwm_core.render.reference import TILE
 
-config.THREADING_LAYER = "omp"  # the default layer aborts the process when two Python threads render at once
+# the default layer aborts the process when two Python threads render at once
+config.THREADING_LAYER = "omp"
 
 LOG2E = np.float32(1.4426950408889634)
 ALPHA_MIN, ALPHA_MAX, T_STOP = np.float32(_ALPHA_MIN), np.float32(_ALPHA_MAX), np.float32(_T_STOP)
@@ -52,7 +55,9 @@ def _as_float(context, bits):
 
 @njit(fastmath=True, inline="always")
 def exp2(p):
-    """2^p for p in [-60, 0]: Chebyshev fit of degree 5 on (-1, 0], times the power of two set in the exponent bits."""
+    """2^p for p in [-60, 0]: Chebyshev fit of degree 5 on (-1, 0], times the power of two set in
+    the exponent bits.
+    """
     n = np.int32(p)
     f = p - np.float32(n)
     y = np.float32(0.00920626) + f * np.float32(0.00094719)
@@ -62,18 +67,26 @@ def exp2(p):
 
 
 def _project(means, quats, scales, opacities, view, camera, G, key):
-    """Ellipses G (N, 8) = mean, log2 conic, opacity, half extents; key (N,) = depth, 0 where not drawn.
+    """Ellipses G (N, 8) = mean, log2 conic, opacity, half extents; key (N,) = depth, 0 where not
+    drawn.
 
     ``camera`` (9,) = fx, fy, cx, cy, width, height, near, far, eps2d.
     """
     fx, fy, cx, cy, width, height, near, far, eps2d = camera
-    left, right = -cx / fx - MARGIN * HALF * width / fx, (width - cx) / fx + MARGIN * HALF * width / fx
-    top, bottom = -cy / fy - MARGIN * HALF * height / fy, (height - cy) / fy + MARGIN * HALF * height / fy
+    left, right = (
+        -cx / fx - MARGIN * HALF * width / fx,
+        (width - cx) / fx + MARGIN * HALF * width / fx,
+    )
+    top, bottom = (
+        -cy / fy - MARGIN * HALF * height / fy,
+        (height - cy) / fy + MARGIN * HALF * height / fy,
+    )
     for i in prange(len(means)):
         key[i] = ZERO
         px, py, pz = means[i, 0], means[i, 1], means[i, 2]
         row = np.float64(view[2, 0]), np.float64(view[2, 1]), np.float64(view[2, 2])
-        z = np.float32(row[0] * px + row[1] * py + row[2] * pz + view[2, 3])  # what is nearer never comes out farther
+        # what is nearer never comes out farther
+        z = np.float32(row[0] * px + row[1] * py + row[2] * pz + view[2, 3])
         o = opacities[i]
         if not (z > near and z < far and o >= ALPHA_MIN):
             continue
@@ -90,9 +103,21 @@ def _project(means, quats, scales, opacities, view, camera, G, key):
         u0, v0 = ax * view[0, 0] + bx * view[2, 0], ay * view[1, 0] + by * view[2, 0]
         u1, v1 = ax * view[0, 1] + bx * view[2, 1], ay * view[1, 1] + by * view[2, 1]
         u2, v2 = ax * view[0, 2] + bx * view[2, 2], ay * view[1, 2] + by * view[2, 2]
-        r00, r01, r02 = ONE - 2 * (qy * qy + qz * qz), 2 * (qx * qy - qw * qz), 2 * (qx * qz + qw * qy)
-        r10, r11, r12 = 2 * (qx * qy + qw * qz), ONE - 2 * (qx * qx + qz * qz), 2 * (qy * qz - qw * qx)
-        r20, r21, r22 = 2 * (qx * qz - qw * qy), 2 * (qy * qz + qw * qx), ONE - 2 * (qx * qx + qy * qy)
+        r00, r01, r02 = (
+            ONE - 2 * (qy * qy + qz * qz),
+            2 * (qx * qy - qw * qz),
+            2 * (qx * qz + qw * qy),
+        )
+        r10, r11, r12 = (
+            2 * (qx * qy + qw * qz),
+            ONE - 2 * (qx * qx + qz * qz),
+            2 * (qy * qz - qw * qx),
+        )
+        r20, r21, r22 = (
+            2 * (qx * qz - qw * qy),
+            2 * (qy * qz + qw * qx),
+            ONE - 2 * (qx * qx + qy * qy),
+        )
         s0, s1, s2 = scales[i, 0], scales[i, 1], scales[i, 2]
         p0, q0 = s0 * (u0 * r00 + u1 * r10 + u2 * r20), s0 * (v0 * r00 + v1 * r10 + v2 * r20)
         p1, q1 = s1 * (u0 * r01 + u1 * r11 + u2 * r21), s1 * (v0 * r01 + v1 * r11 + v2 * r21)
@@ -103,17 +128,27 @@ def _project(means, quats, scales, opacities, view, camera, G, key):
         if det <= 0:
             continue
         extent = min(EXTENT, math.sqrt(2 * math.log(max(o / ALPHA_MIN, ONE))))
-        mx, my, rx, ry = fx * x * iz + cx, fy * y * iz + cy, extent * math.sqrt(sxx), extent * math.sqrt(syy)
+        mx, my, rx, ry = (
+            fx * x * iz + cx,
+            fy * y * iz + cy,
+            extent * math.sqrt(sxx),
+            extent * math.sqrt(syy),
+        )
         if mx + rx <= 0 or my + ry <= 0 or mx - rx >= width or my - ry >= height:
             continue
         G[i, 0], G[i, 1] = mx, my
-        G[i, 2], G[i, 3], G[i, 4] = -HALF * LOG2E * syy / det, LOG2E * sxy / det, -HALF * LOG2E * sxx / det
+        G[i, 2], G[i, 3], G[i, 4] = (
+            -HALF * LOG2E * syy / det,
+            LOG2E * sxy / det,
+            -HALF * LOG2E * sxx / det,
+        )
         G[i, 5], G[i, 6], G[i, 7] = o, rx, ry
         key[i] = z
 
 
 def _bin(G, order, tiles_x, tiles_y, bands, first, ids, fill):
-    """Count (``fill`` False) or list (True) the Gaussians of every tile in depth order; each band of rows by itself.
+    """Count (``fill`` False) or list (True) the Gaussians of every tile in depth order; each band
+    of rows by itself.
 
     ``first`` (tiles,): counts go out, or the next free place in ``ids`` comes in.
     """
@@ -135,12 +170,18 @@ def _bin(G, order, tiles_x, tiles_y, bands, first, ids, fill):
 
 
 def _forward(G, features, off, ids, tiles_x, image, light, last):
-    """Blend: image (H, W, 4), light (H, W) left over, last (tiles,) = where a tile's list was left."""
+    """Blend: image (H, W, 4), light (H, W) left over, last (tiles,) = where a tile's list was
+    left.
+    """
     height, width, _ = image.shape
     for tile in prange(len(off) - 1):
         x0, y0 = (tile % tiles_x) * TILE, (tile // tiles_x) * TILE
         w, h = min(TILE, width - x0), min(TILE, height - y0)
-        T, live, weight = np.ones(SQUARE, np.float32), np.ones(SQUARE, np.float32), np.empty(TILE, np.float32)
+        T, live, weight = (
+            np.ones(SQUARE, np.float32),
+            np.ones(SQUARE, np.float32),
+            np.empty(TILE, np.float32),
+        )
         t0, t1 = (
             np.zeros(SQUARE, np.float32),
             np.zeros(SQUARE, np.float32),
@@ -186,20 +227,34 @@ def _forward(G, features, off, ids, tiles_x, image, light, last):
 
 
 def _backward(G, features, off, ids, tiles_x, image, light, last, d_image, d_light, sums):
-    """Walk every tile again, front to back. sums (threads, N, 6 + 4): moments of dL/dlog(alpha), then dL/dfeature.
+    """Walk every tile again, front to back. sums (threads, N, 6 + 4): moments of dL/dlog(alpha),
+    then dL/dfeature.
 
-    ``rest`` holds dL/d(everything still to come) per pixel: dL/dalpha = T <c, d> - rest / (1 - alpha).
+    ``rest`` holds dL/d(everything still to come) per pixel: dL/dalpha = T <c, d> - rest / (1 -
+    alpha).
     """
     height, width, _ = image.shape
     threads = len(sums)
     for thread in prange(threads):
         mine = sums[thread]
-        T, live, rest = np.empty(SQUARE, np.float32), np.empty(SQUARE, np.float32), np.empty(SQUARE, np.float32)
+        T, live, rest = (
+            np.empty(SQUARE, np.float32),
+            np.empty(SQUARE, np.float32),
+            np.empty(SQUARE, np.float32),
+        )
         d0, d1 = np.empty(SQUARE, np.float32), np.empty(SQUARE, np.float32)
         d2, d3 = np.empty(SQUARE, np.float32), np.empty(SQUARE, np.float32)
         slope, weight = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-        s0, sx, sy = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-        sxx, sxy, syy = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+        s0, sx, sy = (
+            np.empty(TILE, np.float32),
+            np.empty(TILE, np.float32),
+            np.empty(TILE, np.float32),
+        )
+        sxx, sxy, syy = (
+            np.empty(TILE, np.float32),
+            np.empty(TILE, np.float32),
+            np.empty(TILE, np.float32),
+        )
         g0, g1 = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
         g2, g3 = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
         for tile in range(thread, len(off) - 1, threads):
@@ -238,7 +293,13 @@ def _backward(G, features, off, ids, tiles_x, image, light, last, d_image, d_lig
                         wt = a * before if ok else ZERO
                         live[r, lane] = live[r, lane] if ok else ZERO
                         T[r, lane] = after if ok else before
-                        v = f0 * d0[r, lane] + f1 * d1[r, lane] + f2 * d2[r, lane] + f3 * d3[r, lane]  # <c, d>
+                        # <c, d>
+                        v = (
+                            f0 * d0[r, lane]
+                            + f1 * d1[r, lane]
+                            + f2 * d2[r, lane]
+                            + f3 * d3[r, lane]
+                        )
                         left = rest[r, lane] - wt * v
                         rest[r, lane] = left
                         s = a * (before * v - left / (ONE - a))
@@ -266,13 +327,17 @@ class Kernels:
 
     def __init__(self, parallel: bool):
         self.project, self.bin, self.forward, self.backward = (
-            cached_njit(parallel=parallel, fastmath=True, error_model="numpy")(_twin(function, parallel))
+            cached_njit(parallel=parallel, fastmath=True, error_model="numpy")(
+                _twin(function, parallel)
+            )
             for function in (_project, _bin, _forward, _backward)
         )
 
 
 def _twin(function, parallel: bool):
-    """The same function under a name of its own: numba's cache on disk does not tell parallel from serial."""
+    """The same function under a name of its own: numba's cache on disk does not tell parallel from
+    serial.
+    """
     twin = FunctionType(function.__code__, function.__globals__, function.__name__)
     twin.__qualname__ = f"{function.__name__}_{'parallel' if parallel else 'serial'}"
     return twin
@@ -305,7 +370,16 @@ def _fastest() -> Kernels | Native:
         return native
     try:
         none = np.zeros((0, 8), np.float32)
-        _parallel.bin(none, np.zeros(0, np.int64), 1, 1, 1, np.zeros(1, np.int64), np.zeros(0, np.int32), False)
+        _parallel.bin(
+            none,
+            np.zeros(0, np.int64),
+            1,
+            1,
+            1,
+            np.zeros(1, np.int64),
+            np.zeros(0, np.int32),
+            False,
+        )
     except ValueError as error:  # numba: no threading layer
         warnings.warn(f"rendering on one core: {error} (apt install libgomp1)", stacklevel=2)
         return _serial

@@ -1,4 +1,6 @@
-"""The C twins of the kernels, compiled on first use where a C compiler exists; elsewhere numba's do the work."""
+"""The C twins of the kernels, compiled on first use where a C compiler exists; elsewhere numba's do
+the work.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ FLAGS = (
     "-mprefer-vector-width=512",
     "-fPIC",
 )
-# without -ffast-math, by which GCC would have the whole process take subnormal numbers for zero once this is loaded
+# without -ffast-math, by which GCC would have the whole process take subnormal numbers for zero
+# once this is loaded
 LINK = ("-shared", "-fopenmp")
 OFF = "GWM_NO_NATIVE"  # set to anything: numba's kernels
 
@@ -40,10 +43,14 @@ def load() -> Native | None:
     try:
         if not _whole(path):
             _compile(compiler, path)
-        if path.stat().st_uid != os.getuid() or path.stat().st_mode & 0o022:  # others could have put code there
+        # others could have put code there
+        if path.stat().st_uid != os.getuid() or path.stat().st_mode & 0o022:
             return None
         return Native(ctypes.CDLL(str(path)))
-    except (OSError, subprocess.SubprocessError):  # a read-only home, or a compiler that lacks a flag
+    except (
+        OSError,
+        subprocess.SubprocessError,
+    ):  # a read-only home, or a compiler that lacks a flag
         return None
 
 
@@ -58,7 +65,8 @@ def _place(compiler: str) -> Path:
 def _whole(path: Path) -> bool:
     """Whether a library is there to its end, where the linker puts the table of sections (ELF-64).
 
-    A power loss cuts what was written last. Loading a library that was cut ends the process with SIGBUS.
+    A power loss cuts what was written last. Loading a library that was cut ends the process with
+    SIGBUS.
     """
     if not path.exists():
         return False
@@ -83,7 +91,10 @@ def _compile(compiler: str, path: Path) -> None:
     partial = path.with_suffix(f".{os.getpid()}.partial")
     compiled = partial.with_suffix(".o")
     try:
-        for command in (*FLAGS, "-c", "-o", compiled, SOURCE), (*LINK, "-o", partial, compiled, "-lm"):
+        for command in (
+            (*FLAGS, "-c", "-o", compiled, SOURCE),
+            (*LINK, "-o", partial, compiled, "-lm"),
+        ):
             subprocess.run([compiler, *command], check=True, capture_output=True, timeout=60)
         partial.chmod(0o700)
         with open(partial, "rb") as file:
@@ -110,12 +121,42 @@ class Native:
 
     def forward(self, G, features, off, ids, tiles_x, image, light, last) -> None:
         """Blend."""
-        self._call("forward", G, features, off, ids, len(last), tiles_x, *image.shape[1::-1], image, light, last)
+        self._call(
+            "forward",
+            G,
+            features,
+            off,
+            ids,
+            len(last),
+            tiles_x,
+            *image.shape[1::-1],
+            image,
+            light,
+            last,
+        )
 
-    def backward(self, G, features, off, ids, tiles_x, image, light, last, d_image, d_light, sums) -> None:
-        """Gradients; a thread adds to its own part of ``sums``, of which there must be one for each."""
+    def backward(
+        self, G, features, off, ids, tiles_x, image, light, last, d_image, d_light, sums
+    ) -> None:
+        """Gradients; a thread adds to its own part of ``sums``, of which there must be one for
+        each.
+        """
         sizes = len(G), len(last), tiles_x, *image.shape[1::-1]
-        self._call("backward", G, features, off, ids, *sizes, image, light, last, d_image, d_light, sums, len(sums))
+        self._call(
+            "backward",
+            G,
+            features,
+            off,
+            ids,
+            *sizes,
+            image,
+            light,
+            last,
+            d_image,
+            d_light,
+            sums,
+            len(sums),
+        )
 
     def _call(self, name: str, *arguments) -> None:
         getattr(self._library, name)(*map(_word, arguments))

@@ -1,4 +1,6 @@
-"""Compositing in plain torch, tile by tile: the truth the fast backends are held to. Any float type, differentiable."""
+"""Compositing in plain torch, tile by tile: the truth the fast backends are held to. Any float
+type, differentiable.
+"""
 
 from __future__ import annotations
 
@@ -47,10 +49,21 @@ def _composite_one(e: Ellipses, opacities: Tensor, features: Tensor, width: int,
     return image, light
 
 
-def _tile(e: Ellipses, opacities: Tensor, features: Tensor, chosen: Tensor, left: int, top: int, w: int, h: int):
+def _tile(
+    e: Ellipses,
+    opacities: Tensor,
+    features: Tensor,
+    chosen: Tensor,
+    left: int,
+    top: int,
+    w: int,
+    h: int,
+):
     """(h, w, D) and (h, w) of one tile; ``chosen`` are its Gaussians from front to back."""
     kind = {"dtype": features.dtype, "device": features.device}
-    ys, xs = torch.meshgrid(torch.arange(h, **kind) + top + 0.5, torch.arange(w, **kind) + left + 0.5, indexing="ij")
+    ys, xs = torch.meshgrid(
+        torch.arange(h, **kind) + top + 0.5, torch.arange(w, **kind) + left + 0.5, indexing="ij"
+    )
     pixels = torch.stack([xs, ys], dim=-1).reshape(-1, 1, 2)
     dx, dy = (pixels - e.means2d[chosen]).unbind(-1)  # (P, M)
     a, b, c = e.conics[chosen].unbind(-1)

@@ -1,1 +1,3 @@
-"""What runs beside the robot: planner, policy, world model, and the bundles they are loaded from."""
+"""What runs beside the robot: planner, policy, world model, and the bundles they are loaded
+from.
+"""

@@ -1,7 +1,8 @@
-"""The runtimes: each makes a compiled graph a function of named arrays. Precision and threads are always set.
+"""The runtimes: each makes a compiled graph a function of named arrays. Precision and threads are
+always set.
 
-Every class has the same call: named arrays in, named arrays out, the first axis of each is the batch. The libraries are
-loaded only where they are asked for.
+Every class has the same call: named arrays in, named arrays out, the first axis of each is the
+batch. The libraries are loaded only where they are asked for.
 """
 
 from __future__ import annotations
@@ -42,9 +43,17 @@ class Torch:
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
         """Run it."""
         with self._torch.inference_mode():
-            tensors = [self._torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in self._graph.inputs]
+            tensors = [
+                self._torch.from_numpy(np.ascontiguousarray(inputs[name]))
+                for name in self._graph.inputs
+            ]
             out = self._graph.module(*tensors)
-        return dict(zip(self._graph.outputs, (part.numpy() for part in (out if isinstance(out, tuple) else (out,)))))
+        return dict(
+            zip(
+                self._graph.outputs,
+                (part.numpy() for part in (out if isinstance(out, tuple) else (out,))),
+            )
+        )
 
 
 class OnnxRuntime:
@@ -58,7 +67,9 @@ class OnnxRuntime:
         options.log_severity_level = 3
         wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
         providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
-        self._session = onnxruntime.InferenceSession(whole_graph(file), options, providers=providers)
+        self._session = onnxruntime.InferenceSession(
+            whole_graph(file), options, providers=providers
+        )
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._invalid = onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument
 
@@ -91,7 +102,9 @@ class OpenVino:
 
 
 class TensorRT:
-    """A TensorRT engine on the first GPU. Its work is captured once for a shape and replayed as a CUDA graph."""
+    """A TensorRT engine on the first GPU. Its work is captured once for a shape and replayed as a
+    CUDA graph.
+    """
 
     def __init__(self, file: Path):
         import torch
@@ -99,22 +112,33 @@ class TensorRT:
         if not torch.cuda.is_available():
             raise InputError("TensorRT engines run on an NVIDIA GPU, and torch sees none")
         trt = tensorrt()
-        engine = trt.Runtime(trt.Logger(trt.Logger.ERROR)).deserialize_cuda_engine(file.read_bytes())
+        engine = trt.Runtime(trt.Logger(trt.Logger.ERROR)).deserialize_cuda_engine(
+            file.read_bytes()
+        )
         context = engine and engine.create_execution_context()
         if not context:  # both are None, without an exception, where this machine cannot run it
-            raise InputError(f"TensorRT does not take {file}: remove it, and `gwm compile` builds it anew")
+            raise InputError(
+                f"TensorRT does not take {file}: remove it, and `gwm compile` builds it anew"
+            )
         self._torch, self._engine, self._context = torch, engine, context
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-        self._inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+        self._inputs = [
+            name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
+        ]
         self._outputs = [name for name in names if name not in self._inputs]
         self._stream, self._graph, self._buffers = torch.cuda.Stream(), None, {}
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
         """Run it."""
         torch = self._torch
-        given = {name: torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in self._inputs}
+        given = {
+            name: torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in self._inputs
+        }
         with torch.cuda.stream(self._stream):
-            if any(name not in self._buffers or self._buffers[name].shape != given[name].shape for name in given):
+            if any(
+                name not in self._buffers or self._buffers[name].shape != given[name].shape
+                for name in given
+            ):
                 self._capture(given)
             for name, value in given.items():
                 self._buffers[name].copy_(value, non_blocking=True)
@@ -145,7 +169,9 @@ class TensorRT:
 
 
 def whole_graph(file: Path) -> bytes:
-    """ONNX whose weights are all inside. Raises InputError where some are in other files, wherever these are."""
+    """ONNX whose weights are all inside. Raises InputError where some are in other files, wherever
+    these are.
+    """
     import onnx
 
     data = file.read_bytes()
@@ -153,9 +179,15 @@ def whole_graph(file: Path) -> bytes:
         graph = onnx.load_model_from_string(data).graph
     except Exception as error:  # protobuf's, which is not the same class in all versions
         raise InputError(f"{file} is no ONNX: {error}") from None
-    tensors = [*graph.initializer, *(a.t for node in graph.node for a in node.attribute if a.HasField("t"))]
+    tensors = [
+        *graph.initializer,
+        *(a.t for node in graph.node for a in node.attribute if a.HasField("t")),
+    ]
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
-        raise InputError(f"{file} wants weights from other files, which are not taken: remove it, and it is built anew")
+        raise InputError(
+            f"{file} wants weights from other files, which are not taken: remove it, and it is"
+            " built anew"
+        )
     return data
 
 
@@ -183,7 +215,10 @@ def why_not(backend: str) -> str:
     if not version(backend):
         return f"not installed: pip install {backend}"
     if backend == "tensorrt" and not gpu_info.gpu():
-        return "no NVIDIA GPU (libcuda finds none); engines can be built for another machine with tensorrt-rtx"
+        return (
+            "no NVIDIA GPU (libcuda finds none); engines can be built for another machine with"
+            " tensorrt-rtx"
+        )
     return ""
 
 
@@ -192,16 +227,23 @@ def choose(backend: str, precision: str) -> tuple[str, str]:
 
     Args:
         backend: "auto" is the fastest that works here.
-        precision: "auto" is the runtime's default; "coarse", for what is only looked at, the lowest that is native.
+        precision: "auto" is the runtime's default; "coarse", for what is only looked at, the lowest
+            that is native.
     """
     if backend == "auto":
-        backend = next(name for name in ("tensorrt", "openvino", "onnxruntime", "torch") if not why_not(name))
+        backend = next(
+            name for name in ("tensorrt", "openvino", "onnxruntime", "torch") if not why_not(name)
+        )
     elif reason := why_not(backend):
         raise InputError(f"runtime {backend} does not run here: {reason}")
     choices = PRECISIONS[backend]
     if precision == "coarse":
         precision = "bf16" if backend == "openvino" and _bfloat16() else "auto"
-    return backend, choices[0] if precision == "auto" else one_of(f"precision for {backend}", precision, choices)
+    return backend, (
+        choices[0]
+        if precision == "auto"
+        else one_of(f"precision for {backend}", precision, choices)
+    )
 
 
 def _bfloat16() -> bool:

@@ -1,4 +1,6 @@
-"""From weights to functions: graphs are exported and engines built on this machine, once, and then loaded."""
+"""From weights to functions: graphs are exported and engines built on this machine, once, and then
+loaded.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,16 @@ from gwm_core import model
 from gwm_core.errors import InputError
 from gwm_core.model.weights_file import digest
 from gwm_core.runtime import gpu_info
-from gwm_core.runtime.backends import Call, OnnxRuntime, OpenVino, TensorRT, Torch, tensorrt, version, whole_graph
+from gwm_core.runtime.backends import (
+    Call,
+    OnnxRuntime,
+    OpenVino,
+    TensorRT,
+    Torch,
+    tensorrt,
+    version,
+    whole_graph,
+)
 from gwm_core.runtime.engine_cache import Key, cached, place
 
 _KINDS = ("policy", "vae", "world")
@@ -20,13 +31,19 @@ _SOURCES = [*sorted(Path(model.__file__).parent.glob("*.py")), *_HERE]
 
 
 def load(folder: Path, name: str, backend: str, precision: str, threads: int) -> Call:
-    """A graph of a checkpoint, ready to be called. ``backend`` and ``precision`` as ``runtimes.choose`` gives them."""
+    """A graph of a checkpoint, ready to be called. ``backend`` and ``precision`` as
+    ``runtimes.choose`` gives them.
+    """
     if backend == "torch":
         return Torch(folder, name, threads)
     if backend == "tensorrt":
         return TensorRT(engine_file(folder, name, precision))
     file = onnx_file(folder, name, _written(backend, precision))
-    return OnnxRuntime(file, threads) if backend == "onnxruntime" else OpenVino(file, precision, threads)
+    return (
+        OnnxRuntime(file, threads)
+        if backend == "onnxruntime"
+        else OpenVino(file, precision, threads)
+    )
 
 
 def compiled(folder: Path, name: str, backend: str, precision: str) -> bool:
@@ -62,14 +79,20 @@ def onnx_file(folder: Path, name: str, precision: str = "fp32") -> Path:
 
 
 def engine_file(folder: Path, name: str, precision: str) -> Path:
-    """The TensorRT engine for this machine's GPU, or for every GPU that tensorrt-rtx builds for without one."""
+    """The TensorRT engine for this machine's GPU, or for every GPU that tensorrt-rtx builds for
+    without one.
+    """
     source = onnx_file(folder, name, precision)
     key = _engine_key(folder, precision)
-    return cached(f"{name}-engine", "graph.engine", key, lambda file: file.write_bytes(build_engine(source)))
+    return cached(
+        f"{name}-engine", "graph.engine", key, lambda file: file.write_bytes(build_engine(source))
+    )
 
 
 def build_engine(file: Path) -> bytes:
-    """Parse ONNX and build a strongly typed engine for batches of 1 to 8. Raises InputError with the parser's words."""
+    """Parse ONNX and build a strongly typed engine for batches of 1 to 8. Raises InputError with
+    the parser's words.
+    """
     trt = tensorrt()
     builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -90,10 +113,18 @@ def build_engine(file: Path) -> bytes:
 
 def _onnx_key(folder: Path, precision: str) -> Key:
     code = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdigest()
-    weights = {path.name: digest(path) for path in sorted(Path(folder).glob("*.safetensors")) if path.stem in _KINDS}
+    weights = {
+        path.name: digest(path)
+        for path in sorted(Path(folder).glob("*.safetensors"))
+        if path.stem in _KINDS
+    }
     exporters = {name: importlib.metadata.version(name) for name in ("torch", "onnx", "onnxscript")}
     return {"code": code, "precision": precision, **weights, **exporters}
 
 
 def _engine_key(folder: Path, precision: str) -> Key:
-    return {**_onnx_key(folder, precision), "library": version("tensorrt"), "gpu": gpu_info.gpu() or "none"}
+    return {
+        **_onnx_key(folder, precision),
+        "library": version("tensorrt"),
+        "gpu": gpu_info.gpu() or "none",
+    }

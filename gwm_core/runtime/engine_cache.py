@@ -51,7 +51,9 @@ def cached(name: str, file: str, key: Key, build: Callable[[Path], None]) -> Pat
         raise InputError(f"{error}; {remedy}") from None
     if found != key:
         differ = [f"{k} '{found.get(k)}'" for k in key if found.get(k) != key[k]]
-        raise InputError(f"{folder} was built for {', '.join(differ) or 'something else'}: {remedy}")
+        raise InputError(
+            f"{folder} was built for {', '.join(differ) or 'something else'}: {remedy}"
+        )
     if not (folder / file).is_file():
         raise InputError(f"{folder} lacks {file}: {remedy}")
     return folder / file

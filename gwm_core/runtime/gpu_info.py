@@ -10,7 +10,9 @@ _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MIN
 
 @functools.cache
 def gpu() -> str:
-    """Name, architecture and driver of the first NVIDIA GPU, "" where there is none. Asks the driver itself."""
+    """Name, architecture and driver of the first NVIDIA GPU, "" where there is none. Asks the
+    driver itself.
+    """
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError:

@@ -1,4 +1,5 @@
-"""The pieces of the networks that run, each a function of named arrays: as torch modules, and as ONNX.
+"""The pieces of the networks that run, each a function of named arrays: as torch modules, and as
+ONNX.
 
     encode    patches, proprio, task [, features, places] -> x, modulation, keys, values    once for a plan
     denoise   x, proprio, modulation, keys, values -> x_next, rows                          once for a step
@@ -8,7 +9,8 @@
     step      history, actions -> latent, heads                                             one step of imagination
     decode    latent -> gaussians                                                           to look at it
 
-Inputs and outputs are metric; normalisation, noise and step sizes are inside. The first axis is always the batch.
+Inputs and outputs are metric; normalisation, noise and step sizes are inside. The first axis is
+always the batch.
 """
 
 from __future__ import annotations
@@ -58,8 +60,8 @@ class GraphFunction(nn.Module):
 def policy_graphs(policy: Policy, tokens: int = 0) -> dict[str, ExportableGraph]:
     """``encode`` and ``denoise``.
 
-    The scene is encoded once; its keys and values, and what the time of every step does to the blocks, are inputs of
-    ``denoise``.
+    The scene is encoded once; its keys and values, and what the time of every step does to the
+    blocks, are inputs of ``denoise``.
 
     Args:
         tokens: of the world model, where the policy sees its features.
@@ -69,7 +71,8 @@ def policy_graphs(policy: Policy, tokens: int = 0) -> dict[str, ExportableGraph]
 
     def encode(patches, proprio, task, *foresight):
         condition, kv = policy.encode(patches, proprio, task, *foresight)
-        modulation = torch.stack(policy.modulate(condition, times), dim=2)  # (B, steps, blocks, 6 d)
+        # (B, steps, blocks, 6 d)
+        modulation = torch.stack(policy.modulate(condition, times), dim=2)
         keys, values = (torch.stack(parts, dim=1) for parts in zip(*kv))
         return policy.noise.expand(patches.shape[0], -1, -1), modulation, keys, values
 
@@ -84,13 +87,27 @@ def policy_graphs(policy: Policy, tokens: int = 0) -> dict[str, ExportableGraph]
         "task": torch.zeros(2, dtype=torch.long),
     }
     if c.foresight:
-        inputs |= {"features": torch.rand(2, tokens, c.foresight), "places": torch.rand(2, tokens, 3)}
-    encoder = ExportableGraph(GraphFunction(policy, encode), inputs, ("x", "modulation", "keys", "values"))
+        inputs |= {
+            "features": torch.rand(2, tokens, c.foresight),
+            "places": torch.rand(2, tokens, 3),
+        }
+    encoder = ExportableGraph(
+        GraphFunction(policy, encode), inputs, ("x", "modulation", "keys", "values")
+    )
     with torch.no_grad():
         x, modulation, keys, values = encode(*inputs.values())
-    step = {"x": x, "proprio": inputs["proprio"], "modulation": modulation[:, 0], "keys": keys, "values": values}
+    step = {
+        "x": x,
+        "proprio": inputs["proprio"],
+        "modulation": modulation[:, 0],
+        "keys": keys,
+        "values": values,
+    }
     step = {name: value.clone() for name, value in step.items()}
-    return {"encode": encoder, "denoise": ExportableGraph(GraphFunction(policy, denoise), step, ("x_next", "rows"))}
+    return {
+        "encode": encoder,
+        "denoise": ExportableGraph(GraphFunction(policy, denoise), step, ("x_next", "rows")),
+    }
 
 
 def chunk_graph(policy: Policy, tokens: int = 0) -> ExportableGraph:
@@ -120,11 +137,16 @@ def world_graphs(world: WorldModel, vae: VAE) -> dict[str, ExportableGraph]:
             ("latent",),
         ),
         "features": ExportableGraph(
-            GraphFunction(both, lambda z: (world.features(z), vae.centers(z))), {"latent": z}, ("features", "places")
+            GraphFunction(both, lambda z: (world.features(z), vae.centers(z))),
+            {"latent": z},
+            ("features", "places"),
         ),
         "step": ExportableGraph(
             GraphFunction(world, world.step),
-            {"history": torch.rand(2, context, tokens, latent), "actions": torch.rand(2, 2, ACTION)},
+            {
+                "history": torch.rand(2, context, tokens, latent),
+                "actions": torch.rand(2, 2, ACTION),
+            },
             ("latent", "heads"),
         ),
         "decode": ExportableGraph(GraphFunction(vae, vae.decode), {"latent": z}, ("gaussians",)),
@@ -161,10 +183,16 @@ def _export(graph: ExportableGraph) -> onnx.ModelProto:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                graph.module.eval(), tuple(graph.inputs.values()), dynamo=True, external_data=False, verbose=False,
-                opset_version=OPSET, input_names=list(graph.inputs), output_names=list(graph.outputs),
+                graph.module.eval(),
+                tuple(graph.inputs.values()),
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+                opset_version=OPSET,
+                input_names=list(graph.inputs),
+                output_names=list(graph.outputs),
                 dynamic_shapes={"inputs": ({0: batch},) * len(graph.inputs)},
-            )  # fmt: skip
+            )
     finally:
         logging.disable(level)
     return program.model_proto
@@ -179,8 +207,16 @@ def chain(encode: onnx.ModelProto, denoise: onnx.ModelProto, steps: int) -> onnx
     for i in range(steps):
         index, modulation = f"{i}/index", f"{i}/modulation"
         graph.initializer.append(onnx.helper.make_tensor(index, onnx.TensorProto.INT64, [], [i]))
-        graph.node.append(onnx.helper.make_node("Gather", ["e/modulation", index], [modulation], axis=1))
-        known = {"x": x, "proprio": "proprio", "modulation": modulation, "keys": "e/keys", "values": "e/values"}
+        graph.node.append(
+            onnx.helper.make_node("Gather", ["e/modulation", index], [modulation], axis=1)
+        )
+        known = {
+            "x": x,
+            "proprio": "proprio",
+            "modulation": modulation,
+            "keys": "e/keys",
+            "values": "e/values",
+        }
         known |= {weight.name: weight.name for weight in denoise.graph.initializer}
         for node in denoise.graph.node:
             copy = graph.node.add()

@@ -1,7 +1,8 @@
-"""ONNX graphs in mixed precision, as TensorRT's strong typing wants them: the precision is in the graph.
+"""ONNX graphs in mixed precision, as TensorRT's strong typing wants them: the precision is in the
+graph.
 
-Products of matrices are taken in 16 bits, as autocast does; sums, norms, softmax and places stay in 32. So do products
-with few channels: what is to be denoised passes through them.
+Products of matrices are taken in 16 bits, as autocast does; sums, norms, softmax and places stay in
+32. So do products with few channels: what is to be denoised passes through them.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ def halved(model: ModelProto) -> ModelProto:
                     half = numpy_helper.to_array(weights[name]).astype(np.float16)
                     graph.initializer.append(numpy_helper.from_array(half, known[name]))
                 else:
-                    nodes.append(helper.make_node("Cast", [name], [known[name]], to=TensorProto.FLOAT16))
+                    nodes.append(
+                        helper.make_node("Cast", [name], [known[name]], to=TensorProto.FLOAT16)
+                    )
             node.input[i] = known[name]
         nodes.append(node)
         if product:
@@ -38,7 +41,9 @@ def halved(model: ModelProto) -> ModelProto:
             node.output[0] = f"{out}/wide"
             nodes.append(helper.make_node("Cast", [node.output[0]], [out], to=TensorProto.FLOAT))
     used = {name for node in nodes for name in node.input}
-    kept = [TensorProto.FromString(w.SerializeToString()) for w in graph.initializer if w.name in used]
+    kept = [
+        TensorProto.FromString(w.SerializeToString()) for w in graph.initializer if w.name in used
+    ]
     copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:], graph.initializer[:], graph.value_info[:]
     graph.node.extend(copies)

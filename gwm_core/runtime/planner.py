@@ -15,7 +15,9 @@ from gwm_core.types import ActionChunk, Decision, Observation
 
 
 class ScenePolicy(Protocol):
-    """Anything that turns a scene and an observation into pose rows. ``sees`` is "scene" or "objects"."""
+    """Anything that turns a scene and an observation into pose rows. ``sees`` is "scene" or
+    "objects".
+    """
 
     sees: str
 
@@ -27,26 +29,41 @@ class Planner:
     """Owns a policy and turns observations into decisions.
 
     Args:
-        clock: seconds, used only to report how long each stage took; none by default (float() is 0.0).
+        clock: seconds, used only to report how long each stage took; none by default (float() is
+            0.0).
     """
 
-    def __init__(self, policy: ScenePolicy, lift_config: LiftConfig = LiftConfig(), clock: Callable[[], float] = float):
+    def __init__(
+        self,
+        policy: ScenePolicy,
+        lift_config: LiftConfig = LiftConfig(),
+        clock: Callable[[], float] = float,
+    ):
         self.policy, self._lift_config, self.clock = policy, lift_config, clock
 
     def decide(self, observation: Observation) -> Decision:
-        """Lift, act, solve. A blind scene or an unreachable row gives no chunk, with the cause in ``reason``."""
+        """Lift, act, solve. A blind scene or an unreachable row gives no chunk, with the cause in
+        ``reason``.
+        """
         t0 = self.clock()
         scene, blind = None, {}
         if self.policy.sees == "scene":
             try:
-                scene, blind = lift_reporting(observation.frames, self._lift_config, observation.state.q)
+                scene, blind = lift_reporting(
+                    observation.frames, self._lift_config, observation.state.q
+                )
             except BlindError as error:
-                return Decision(observation.stamp, None, None, str(error), {"lift": 1e3 * (self.clock() - t0)})
+                return Decision(
+                    observation.stamp, None, None, str(error), {"lift": 1e3 * (self.clock() - t0)}
+                )
         t1 = self.clock()
         poses = self.policy.act(scene, observation)  # (H, 10)
         t2 = self.clock()
         try:
-            chunk, reason = ActionChunk(observation.stamp, solve(poses, observation.state.q), poses[:, 9]), ""
+            chunk, reason = (
+                ActionChunk(observation.stamp, solve(poses, observation.state.q), poses[:, 9]),
+                "",
+            )
         except Unreachable as error:
             chunk, reason = None, f"unreachable: {error}"
         t3 = self.clock()
@@ -55,7 +72,11 @@ class Planner:
 
 
 def trained_planner(
-    folder: str, threads: int = 1, backend: str = "auto", precision: str = "auto", gaussians: int = 0
+    folder: str,
+    threads: int = 1,
+    backend: str = "auto",
+    precision: str = "auto",
+    gaussians: int = 0,
 ) -> Planner:
     """The planner for a folder with a trained policy. Raises InputError for anything else.
 
@@ -65,4 +86,6 @@ def trained_planner(
     from gwm_core.runtime.policy_runner import PolicyRunner
 
     runner = PolicyRunner(Path(folder), threads, backend, precision)
-    return Planner(runner, replace(runner.lift_config, count=max(gaussians, runner.lift_config.count)))
+    return Planner(
+        runner, replace(runner.lift_config, count=max(gaussians, runner.lift_config.count))
+    )

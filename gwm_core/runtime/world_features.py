@@ -16,8 +16,8 @@ class WorldFeatures:
     """A VAE and a world model from one folder.
 
     Args:
-        graph: gives the functions ``latent`` and ``features`` of ``deploy.graphs`` by name; by default the networks
-            themselves, on as many threads as torch has.
+        graph: gives the functions ``latent`` and ``features`` of ``deploy.graphs`` by name; by
+            default the networks themselves, on as many threads as torch has.
 
     Attributes:
         channels: width of a token.
@@ -32,7 +32,9 @@ class WorldFeatures:
         self._latent, self._features = graph("latent"), graph("features")
 
     def __call__(self, scene: np.ndarray, T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Features (K, channels) and places (K, 3) [m] of a scene (N, 14), the gripper at pose T (4, 4)."""
+        """Features (K, channels) and places (K, 3) [m] of a scene (N, 14), the gripper at pose T
+        (4, 4).
+        """
         scene = np.ascontiguousarray(scene[None], np.float32)
         centers = follow_all(scene, T[None], self._riders, self._tokens)
         known = self._features(self._latent({"gaussians": scene, "centers": centers}))

@@ -77,16 +77,22 @@ class WorldRunner:
         backend, precision = choose(backend, precision)
         graph = partial(load, Path(folder), threads=threads, backend=backend, precision=precision)
         vae, world = read_weights(folder, "vae"), read_weights(folder, "world").config
-        self.lift_config, self._tokens, self.context = vae.config.lift, vae.config.tokens, world.context
+        self.lift_config, self._tokens, self.context = (
+            vae.config.lift,
+            vae.config.tokens,
+            world.context,
+        )
         known = load_tensors(vae.data)
         self.riders = known["riders"]  # (A, 3) [m] in the gripper's frame
         self._middle, self._extent = known["middle"], known["extent"]
         self._latent, self._step, self._decode = (graph(name) for name in GRAPHS)
 
     def encode(self, scene: np.ndarray, poses: np.ndarray) -> np.ndarray:
-        """History (context, K, D) up to a scene (N, 14), the gripper at poses (context, 4, 4) 0.1 s apart, now last.
+        """History (context, K, D) up to a scene (N, 14), the gripper at poses (context, 4, 4) 0.1 s
+        apart, now last.
 
-        Only the scene of now is seen. Before, what rides the gripper was where the gripper was, and the rest as it is.
+        Only the scene of now is seen. Before, what rides the gripper was where the gripper was, and
+        the rest as it is.
         """
         scene = np.ascontiguousarray(scene[None, : self.lift_config.count], np.float32)
         centers = follow_all(scene, poses[-1:], self.riders, self._tokens)
@@ -97,7 +103,9 @@ class WorldRunner:
         return history
 
     def places(self, latent: np.ndarray) -> np.ndarray:
-        """Where the tokens (..., K, 3) [m] of a latent (..., K, D) are, those that ride the gripper first."""
+        """Where the tokens (..., K, 3) [m] of a latent (..., K, D) are, those that ride the gripper
+        first.
+        """
         return latent[..., :3] * self._extent + self._middle
 
     def roll(self, history: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -135,7 +143,8 @@ class ExpectedScenes:
         views: Sequence[RenderedCamera],
         horizons: Sequence[int] = HORIZONS,
     ) -> dict[int, dict[str, float]]:
-        """The terms by horizon [steps]; empty where nothing was observed that long ago, or commands are missing.
+        """The terms by horizon [steps]; empty where nothing was observed that long ago, or commands
+        are missing.
 
         Args:
             sent: row (10,) that was commanded at a stamp [ns], or None where that is not known.
@@ -145,14 +154,22 @@ class ExpectedScenes:
         gaps = {}
         for horizon in horizons:
             begun = self._before(moment.stamp, horizon)
-            stamps = [] if begun is None else [begun.stamp + round(k * CHUNK_DT * 1e9) for k in range(horizon + 1)]
+            stamps = (
+                []
+                if begun is None
+                else [begun.stamp + round(k * CHUNK_DT * 1e9) for k in range(horizon + 1)]
+            )
             rows = [sent(stamp) for stamp in stamps]
             if not rows or any(row is None for row in rows):
                 continue
-            after = self._imagination.places(self._imagination.roll(begun.history, np.stack(rows))[0][-1])
+            after = self._imagination.places(
+                self._imagination.roll(begun.history, np.stack(rows))[0][-1]
+            )
             past = [m for m in self._known if m.stamp <= begun.stamp]
             self._imagination.rest()
-            gaps[horizon] = compare(begun, after, moment, past, len(self._imagination.riders), views)
+            gaps[horizon] = compare(
+                begun, after, moment, past, len(self._imagination.riders), views
+            )
         self._known.append(moment)
         return gaps
 
@@ -185,30 +202,45 @@ class PredictedFuture:
     scene: np.ndarray  # (N, 14) at the end
 
 
-def look(imagination: WorldRunner, watch: ExpectedScenes, task: PredictionRequest, site: Site) -> tuple[np.ndarray, dict]:
-    """History up to the task's scene, and how far that is from what was imagined before: terms by horizon [steps]."""
+def look(
+    imagination: WorldRunner, watch: ExpectedScenes, task: PredictionRequest, site: Site
+) -> tuple[np.ndarray, dict]:
+    """History up to the task's scene, and how far that is from what was imagined before: terms by
+    horizon [steps].
+    """
     stamp, dt = task.chunk.stamp, round(CHUNK_DT * 1e9)
     now = _now(task)
-    poses = [fk((joints_at(task.states, stamp - k * dt) or now).q) for k in range(imagination.context)]
+    poses = [
+        fk((joints_at(task.states, stamp - k * dt) or now).q) for k in range(imagination.context)
+    ]
     history = imagination.encode(task.scene, np.stack(poses[::-1]))
-    views = [RenderedCamera(name, task.Ks[name][0], c.place(now), *task.Ks[name][1:]) for name, c in site.cameras.items()]
+    views = [
+        RenderedCamera(name, task.Ks[name][0], c.place(now), *task.Ks[name][1:])
+        for name, c in site.cameras.items()
+    ]
     moment = ObservedLatent(stamp, history, imagination.places(history[-1]), task.scene)
     horizons = HORIZONS[:1] if task.shown else HORIZONS
     return history, watch.observe(moment, lambda at: _sent(task, at), views, horizons)
 
 
-def imagine(imagination: WorldRunner, task: PredictionRequest, site: Site, history: np.ndarray) -> PredictedFuture:
+def imagine(
+    imagination: WorldRunner, task: PredictionRequest, site: Site, history: np.ndarray
+) -> PredictedFuture:
     """Where a plan leads from a history (context, K, D)."""
     views, now, first = _views(site, task), _now(task), _sent(task, task.chunk.stamp)
     rows = [to_rows(fk(now.q), now.width) if first is None else first]
-    rows += [to_rows(fk(q), width) for q, width in zip(task.chunk.q[: topics.STEPS], task.chunk.width)]
+    rows += [
+        to_rows(fk(q), width) for q, width in zip(task.chunk.q[: topics.STEPS], task.chunk.width)
+    ]
     latents, heads = imagination.roll(history, np.stack(rows))
     pictures: dict[str, list[np.ndarray]] = {name: [] for name in views}
     for k, latent in enumerate(latents):
         scene = imagination.decode(latent)
         for name, steps in views.items():
             imagination.rest()
-            pictures[name].append(np.rint(255 * np.clip(steps[k].draw(scene), 0, 1)).astype(np.uint8))
+            pictures[name].append(
+                np.rint(255 * np.clip(steps[k].draw(scene), 0, 1)).astype(np.uint8)
+            )
     return PredictedFuture(task.chunk.stamp, pictures, float(heads[-1, 1]), scene)
 
 
@@ -223,10 +255,19 @@ def _sent(task: PredictionRequest, at: int) -> np.ndarray | None:
 
 
 def _views(site: Site, task: PredictionRequest) -> dict[str, list[RenderedCamera]]:
-    """For every camera, and from afar, a view for each step: one on the hand goes where the plan takes it."""
+    """For every camera, and from afar, a view for each step: one on the hand goes where the plan
+    takes it.
+    """
     K, width, height = next(iter(task.Ks.values()))
-    views = {topics.AFAR: [RenderedCamera(topics.AFAR, K, look_at(EYE, TARGET), width, height)] * topics.STEPS}
+    views = {
+        topics.AFAR: (
+            [RenderedCamera(topics.AFAR, K, look_at(EYE, TARGET), width, height)] * topics.STEPS
+        )
+    }
     for name, camera in site.cameras.items():
         states = [replace(task.states[-1], q=q) for q in task.chunk.q[: topics.STEPS]]
-        views[name] = [RenderedCamera(name, task.Ks[name][0], camera.place(s), *task.Ks[name][1:]) for s in states]
+        views[name] = [
+            RenderedCamera(name, task.Ks[name][0], camera.place(s), *task.Ks[name][1:])
+            for s in states
+        ]
     return {name: [view.resized(PIXELS, PIXELS) for view in steps] for name, steps in views.items()}

@@ -15,7 +15,13 @@ from gwm_core.scene.lift import LiftConfig
 from gwm_core.types import Frame
 
 EVERYWHERE = LiftConfig(
-    low=(-1e3,) * 3, high=(1e3,) * 3, count=0, footprint=0.6, opacity=0.4, free_space=0.03, voxel=0.002
+    low=(-1e3,) * 3,
+    high=(1e3,) * 3,
+    count=0,
+    footprint=0.6,
+    opacity=0.4,
+    free_space=0.03,
+    voxel=0.002,
 )
 COVERED = 0.5  # alpha above which a pixel counts as drawn
 
@@ -34,14 +40,29 @@ class HeldOutQuality:
     baseline_psnr_either: float
 
 
-def render_scene(scene: np.ndarray, K: np.ndarray, T_world_camera: np.ndarray, width: int, height: int, mode: str = "RGB"):
+def render_scene(
+    scene: np.ndarray,
+    K: np.ndarray,
+    T_world_camera: np.ndarray,
+    width: int,
+    height: int,
+    mode: str = "RGB",
+):
     """Image (H, W, X) and alpha (H, W) of a scene (N, 14), float32."""
     parts = torch.from_numpy(np.ascontiguousarray(scene, np.float32))
     view = torch.from_numpy(np.linalg.inv(T_world_camera)).float()
     image, alpha, _ = rasterize(
-        parts[:, MEANS], parts[:, QUATS], parts[:, SCALES], parts[:, OPACITY], parts[:, COLORS], view[None],
-        torch.from_numpy(K).float()[None], width, height, render_mode=mode,
-    )  # fmt: skip
+        parts[:, MEANS],
+        parts[:, QUATS],
+        parts[:, SCALES],
+        parts[:, OPACITY],
+        parts[:, COLORS],
+        view[None],
+        torch.from_numpy(K).float()[None],
+        width,
+        height,
+        render_mode=mode,
+    )
     return image[0].numpy(), alpha[0, ..., 0].numpy()
 
 
@@ -50,17 +71,22 @@ def compare(scene: np.ndarray, others: list[Frame], held_out: Frame) -> HeldOutQ
     height, width = held_out.depth.shape
     truth = held_out.color / np.float32(255)
     image, alpha = render_scene(scene, held_out.K, held_out.T_base_camera, width, height)
-    image = image / np.maximum(alpha, 1e-6)[..., None]  # colour of what is there, without the black behind it
+    # colour of what is there, without the black behind it
+    image = image / np.maximum(alpha, 1e-6)[..., None]
     mine = alpha > COVERED
     baseline, theirs = project_points(others, held_out)
     _, similarity = structural_similarity(truth, image, channel_axis=2, data_range=1.0, full=True)
     either = mine | theirs
     return HeldOutQuality(
-        coverage=float(mine.mean()), psnr=psnr(image, truth, mine), ssim=float(similarity[mine].mean()),
-        psnr_baseline_mask=psnr(image, truth, theirs), baseline_coverage=float(theirs.mean()),
+        coverage=float(mine.mean()),
+        psnr=psnr(image, truth, mine),
+        ssim=float(similarity[mine].mean()),
+        psnr_baseline_mask=psnr(image, truth, theirs),
+        baseline_coverage=float(theirs.mean()),
         baseline_psnr=psnr(baseline, truth, theirs),
-        psnr_either=psnr(image * mine[..., None], truth, either), baseline_psnr_either=psnr(baseline, truth, either),
-    )  # fmt: skip
+        psnr_either=psnr(image * mine[..., None], truth, either),
+        baseline_psnr_either=psnr(baseline, truth, either),
+    )
 
 
 def side_by_side(scene: np.ndarray, frame: Frame) -> np.ndarray:
@@ -71,7 +97,8 @@ def side_by_side(scene: np.ndarray, frame: Frame) -> np.ndarray:
 
 
 def project_points(frames: list[Frame], view: Frame) -> tuple[np.ndarray, np.ndarray]:
-    """The baseline: every depth pixel of ``frames`` as a point into ``view``, the nearest per pixel wins.
+    """The baseline: every depth pixel of ``frames`` as a point into ``view``, the nearest per pixel
+    wins.
 
     Returns the image (H, W, 3) and where it has one (H, W).
     """
@@ -86,7 +113,9 @@ def project_points(frames: list[Frame], view: Frame) -> tuple[np.ndarray, np.nda
         z = points[:, 2]
         front = z > 0.01
         points, colors, z = points[front], colors[front], z[front]
-        u, v = (np.floor(view.K[i, i] * points[:, i] / z + view.K[i, 2]).astype(int) for i in (0, 1))
+        u, v = (
+            np.floor(view.K[i, i] * points[:, i] / z + view.K[i, 2]).astype(int) for i in (0, 1)
+        )
         inside = (u >= 0) & (u < width) & (v >= 0) & (v < height)
         pixel, z, colors = (v * width + u)[inside], z[inside], colors[inside]
         far_first = np.argsort(-z)

@@ -1,9 +1,10 @@
-"""Where frames come from when there is no camera: a recorded episode, or a folder in the TUM RGB-D layout.
+"""Where frames come from when there is no camera: a recorded episode, or a folder in the TUM RGB-D
+layout.
 
-TUM RGB-D benchmark (Sturm et al. 2012): ``rgb/ depth/ groundtruth.txt`` with poses of the camera in the world (tx ty tz
-qx qy qz qw), ``associations.txt`` or ``rgb.txt`` and ``depth.txt``, and here ``intrinsics.json`` with fx, fy, cx, cy
-and depth_scale [units per metre]. Depth is 16 bit, 0 and 65535 mean that nothing was measured. Colour may be grey or
-have an alpha channel, which is ignored.
+TUM RGB-D benchmark (Sturm et al. 2012): ``rgb/ depth/ groundtruth.txt`` with poses of the camera in
+the world (tx ty tz qx qy qz qw), ``associations.txt`` or ``rgb.txt`` and ``depth.txt``, and here
+``intrinsics.json`` with fx, fy, cx, cy and depth_scale [units per metre]. Depth is 16 bit, 0 and
+65535 mean that nothing was measured. Colour may be grey or have an alpha channel, which is ignored.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from gwm_core.types import Frame
 
 FARTHEST = 20.0  # [m] median depth beyond which the unit must be wrong
 NEAREST = 0.02  # [m]
-APART = 0.02  # [s] the most between a colour image, its depth and its pose, as TUM's associate.py has it
+# [s] the most between a colour image, its depth and its pose, as TUM's associate.py has it
+APART = 0.02
 MISSED = 0.5  # share of images without depth or pose beyond which their stamps must be wrong
 SATURATED = 65535  # 16-bit depth that is no reading
 LARGEST = 4 << 30  # [bytes] of frames and what is lifted of them
@@ -41,8 +43,8 @@ def read_source(path: Path, stride: int = 1) -> FrameSource:
     """Frames of an episode's first moment, one per camera, or of a TUM folder every ``stride``-th.
 
     Raises:
-        InputError: neither of the two, too many frames for ``LARGEST``, too few with depth and pose, or frames that are
-            damaged, empty or in the wrong unit.
+        InputError: neither of the two, too many frames for ``LARGEST``, too few with depth and
+            pose, or frames that are damaged, empty or in the wrong unit.
     """
     path = Path(path)
     try:
@@ -51,7 +53,10 @@ def read_source(path: Path, stride: int = 1) -> FrameSource:
         elif (path / "groundtruth.txt").exists():
             source = _tum_source(path, stride)
         else:
-            raise InputError(f"{path} is neither an episode (episode.json) nor a TUM RGB-D folder (groundtruth.txt)")
+            raise InputError(
+                f"{path} is neither an episode (episode.json) nor a TUM RGB-D folder"
+                " (groundtruth.txt)"
+            )
         if not source.frames:
             raise ValueError("it lists no frames")
         for frame in source.frames:
@@ -68,8 +73,10 @@ def _check_depth(frame: Frame) -> None:
     if not np.isfinite(frame.depth).all() or seen.size < 0.001 * frame.depth.size:
         raise ValueError(f"frame {frame.camera} has no usable depth ({seen.size} readings)")
     if not NEAREST < np.median(seen) < FARTHEST:
-        raise ValueError(f"frame {frame.camera} has a median depth of {np.median(seen):.4g} m: its unit must be wrong "
-                         "(depth_scale in intrinsics.json is in units per metre)")  # fmt: skip
+        raise ValueError(
+            f"frame {frame.camera} has a median depth of {np.median(seen):.4g} m: its unit must be"
+            " wrong (depth_scale in intrinsics.json is in units per metre)"
+        )
 
 
 def episode_frames(episode: Episode) -> list[Frame]:
@@ -92,15 +99,21 @@ def _tum_source(path: Path, stride: int) -> FrameSource:
             whole.append((stamp, color, depth, near))
     skipped = len(listed) - len(whole)
     if skipped > MISSED * len(listed):
-        raise ValueError(f"{skipped} of {len(listed)} images have no depth or pose within {APART * 1e3:.0f} ms")
+        raise ValueError(
+            f"{skipped} of {len(listed)} images have no depth or pose within {APART * 1e3:.0f} ms"
+        )
     chosen = whole[::stride]
     _fits(path, chosen, len(whole))
     frames = []
     for stamp, color, depth, row in chosen:
         rgb, raw = read_color(path, color), read_image(path, depth, np.uint16)
-        metres = np.where(raw == SATURATED, 0, raw).astype(np.float32) / np.float32(c["depth_scale"])
+        metres = np.where(raw == SATURATED, 0, raw).astype(np.float32) / np.float32(
+            c["depth_scale"]
+        )
         x, y, z, qx, qy, qz, qw = poses[row]
-        frames.append(Frame(color, round(stamp * 1e9), rgb, metres, K, pose_matrix((x, y, z, qw, qx, qy, qz))))
+        frames.append(
+            Frame(color, round(stamp * 1e9), rgb, metres, K, pose_matrix((x, y, z, qw, qx, qy, qz)))
+        )
     return FrameSource(frames, skipped)
 
 
@@ -112,8 +125,13 @@ def _fits(path: Path, chosen: list[tuple], count: int) -> None:
     size = height * width * _PIXEL
     if len(chosen) * size > LARGEST:
         stride = -(-count // max(1, LARGEST // size))
-        needed = f"{len(chosen)} frames of {width}x{height} would take {len(chosen) * size / 1e9:.1f} GB"
-        raise InputError(f"{path}: {needed}, the most is {LARGEST / 1e9:.1f} GB: --stride {stride} leaves out the rest")
+        needed = (
+            f"{len(chosen)} frames of {width}x{height} would take {len(chosen) * size / 1e9:.1f} GB"
+        )
+        raise InputError(
+            f"{path}: {needed}, the most is {LARGEST / 1e9:.1f} GB: --stride {stride} leaves out"
+            " the rest"
+        )
 
 
 def _intrinsics(file: Path) -> dict[str, float]:
@@ -122,8 +140,12 @@ def _intrinsics(file: Path) -> dict[str, float]:
     if not isinstance(values, dict):
         raise ValueError(f"{file.name}: an object with fx, fy, cx, cy and depth_scale is wanted")
     for name in ("fx", "fy", "cx", "cy", "depth_scale"):
-        if type(values.get(name)) not in (int, float) or (name == "depth_scale" and not values[name] > 0):
-            raise ValueError(f"{file.name}: {name} is {str(values.get(name))[:40]}, a number is wanted")
+        if type(values.get(name)) not in (int, float) or (
+            name == "depth_scale" and not values[name] > 0
+        ):
+            raise ValueError(
+                f"{file.name}: {name} is {str(values.get(name))[:40]}, a number is wanted"
+            )
     return values
 
 
@@ -131,23 +153,33 @@ def _poses(file: Path) -> tuple[np.ndarray, np.ndarray]:
     """Stamps (P,) [s], sorted, and x y z [m] qx qy qz qw (P, 7)."""
     rows = _lines(file)
     if not rows or any(len(row) != 8 for row in rows):
-        raise ValueError(f"{file.name}: eight numbers a line are wanted, stamp tx ty tz qx qy qz qw")
+        raise ValueError(
+            f"{file.name}: eight numbers a line are wanted, stamp tx ty tz qx qy qz qw"
+        )
     values = np.array(rows, float)
     values = values[np.argsort(values[:, 0], kind="stable")]
     return values[:, 0], values[:, 1:]
 
 
 def _pairs(path: Path) -> list[tuple[float, str, float, str]]:
-    """Stamps [s] and names of colour images and of the depth to them, by ``associations.txt`` or by stamp."""
+    """Stamps [s] and names of colour images and of the depth to them, by ``associations.txt`` or by
+    stamp.
+    """
     if (path / "associations.txt").exists():
         rows = _lines(path / "associations.txt")
         if any(len(row) != 4 for row in rows):
-            raise ValueError("associations.txt: stamp, colour, stamp and depth are wanted in a line")
+            raise ValueError(
+                "associations.txt: stamp, colour, stamp and depth are wanted in a line"
+            )
         pairs = [(float(a), color, float(b), depth) for a, color, b, depth in rows]
         if pairs and _is_depth(path, pairs[0][1]):
-            pairs = [(b, depth, a, color) for a, color, b, depth in pairs]  # associate.py was given depth.txt first
+            # associate.py was given depth.txt first
+            pairs = [(b, depth, a, color) for a, color, b, depth in pairs]
         return pairs
-    colors, depths = ([(float(row[0]), row[1]) for row in _lines(path / name)] for name in ("rgb.txt", "depth.txt"))
+    colors, depths = (
+        [(float(row[0]), row[1]) for row in _lines(path / name)]
+        for name in ("rgb.txt", "depth.txt")
+    )
     if not depths:
         raise ValueError("depth.txt lists no images")
     depths.sort()
@@ -173,7 +205,9 @@ def _lines(path: Path) -> list[list[str]]:
 
 
 def read_color(folder: Path, name: str) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of any 8- or 16-bit image of ``folder``; alpha is dropped. Raises ValueError as below."""
+    """(H, W, 3) uint8 RGB of any 8- or 16-bit image of ``folder``; alpha is dropped. Raises
+    ValueError as below.
+    """
     image = cv2.imread(_inside(folder, name), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise ValueError(f"{name} is no image")
@@ -181,7 +215,9 @@ def read_color(folder: Path, name: str) -> np.ndarray:
 
 
 def read_image(folder: Path, name: str, kind) -> np.ndarray:
-    """An image of ``folder`` as OpenCV reads it. Raises ValueError when it is outside, absent or not of ``kind``."""
+    """An image of ``folder`` as OpenCV reads it. Raises ValueError when it is outside, absent or
+    not of ``kind``.
+    """
     image = cv2.imread(_inside(folder, name), cv2.IMREAD_UNCHANGED)
     if image is None or image.dtype != kind:
         raise ValueError(f"{name} is not a {np.dtype(kind).name} image")

@@ -14,7 +14,8 @@ _TREE_HEIGHT = 5  # of fpsample's bucket tree: best for a few thousand points
 
 
 def farthest_points(points: np.ndarray, count: int) -> np.ndarray:
-    """Indices (count,) of farthest-point sampling, in the order they were chosen, from points (N, 3), N >= 1.
+    """Indices (count,) of farthest-point sampling, in the order they were chosen, from points (N,
+    3), N >= 1.
 
     When there are fewer points than wanted the order starts again from its beginning.
     """
@@ -28,9 +29,11 @@ def farthest_points(points: np.ndarray, count: int) -> np.ndarray:
 
 
 def important_points(gaussians: np.ndarray, count: int) -> np.ndarray:
-    """Indices (count,) drawn evenly over surface: the chance of a Gaussian is its area times its opacity.
+    """Indices (count,) drawn evenly over surface: the chance of a Gaussian is its area times its
+    opacity.
 
-    Systematic resampling (Kitagawa 1996) at the middle of each of ``count`` equal shares: no randomness, one pass.
+    Systematic resampling (Kitagawa 1996) at the middle of each of ``count`` equal shares: no
+    randomness, one pass.
     """
     weight = gaussians[:, 3].astype(np.float64) * gaussians[:, 4] * gaussians[:, OPACITY]
     share = np.cumsum(weight)
@@ -38,7 +41,8 @@ def important_points(gaussians: np.ndarray, count: int) -> np.ndarray:
 
 
 def sample(gaussians: np.ndarray, count: int, how: str = "farthest") -> np.ndarray:
-    """Exactly ``count`` Gaussians (count, 14), farthest points first; an empty scene stays empty of meaning: zeros.
+    """Exactly ``count`` Gaussians (count, 14), farthest points first; an empty scene stays empty of
+    meaning: zeros.
 
     Of farthest points those that stay grow, so that they cover the area of those that go.
     """

@@ -1,4 +1,6 @@
-"""RGB-D frames -> one metric Gaussian scene: a surfel per pixel, fused over cameras and cropped to the workspace."""
+"""RGB-D frames -> one metric Gaussian scene: a surfel per pixel, fused over cameras and cropped to
+the workspace.
+"""
 
 from __future__ import annotations
 
@@ -19,22 +21,26 @@ THIN = 0.2  # thickness of a surfel over its radius
 
 @dataclass(frozen=True)
 class LiftConfig:
-    """Numbers of the lift. The crop leaves out the bare table (z below 12 mm) and most of the arm."""
+    """Numbers of the lift. The crop leaves out the bare table (z below 12 mm) and most of the
+    arm.
+    """
 
     low: tuple[float, float, float] = (0.28, -0.38, 0.012)  # [m] base frame
     high: tuple[float, float, float] = (0.76, 0.38, 0.24)
     count: int = 1024  # Gaussians in the scene; 0 keeps all
-    edge: float = 0.04  # drop pixels whose 3x3 neighbourhood spans more than this share of their depth
+    # drop pixels whose 3x3 neighbourhood spans more than this share of their depth
+    edge: float = 0.04
     footprint: float = 0.6  # surfel radius over pixel footprint
     opacity: float = 0.9
     arm_margin: float = 0.0  # [m] drop what is this near the robot's own body; 0 keeps it
     free_space: float = (
-        0.0  # drop what hides a surface that another camera sees this share of its depth behind; 0 keeps
+        # drop what hides a surface that another camera sees this share of its depth behind; 0 keeps
+        0.0
     )
     voxel: float = 0.0  # [m] surfels of one cell become one; 0 keeps all
     sampling: str = "farthest"  # or importance
-    # A camera with fewer surfels than this fraction of its pixels is blind. 120 simulated scenes of three tasks at
-    # 424x240: 0.0094 to 0.054, and at least 0.0017 without the arm.
+    # A camera with fewer surfels than this fraction of its pixels is blind. 120 simulated scenes of
+    # three tasks at 424x240: 0.0094 to 0.054, and at least 0.0017 without the arm.
     least_fraction: float = 0.001
 
 
@@ -49,8 +55,11 @@ class Lifted(NamedTuple):
     blind: dict[str, str]  # camera -> how little it sees
 
 
-def lift(frames: tuple[Frame, ...], config: LiftConfig = LiftConfig(), q: np.ndarray | None = None) -> np.ndarray:
-    """Scene (count, 14) from the frames of all cameras of one moment. Raises BlindError where none sees anything.
+def lift(
+    frames: tuple[Frame, ...], config: LiftConfig = LiftConfig(), q: np.ndarray | None = None
+) -> np.ndarray:
+    """Scene (count, 14) from the frames of all cameras of one moment. Raises BlindError where none
+    sees anything.
 
     Args:
         q: joints (7,) [rad], wanted where the robot's own body is to be left out.
@@ -64,7 +73,10 @@ def lift_reporting(
     """As ``lift``, with the cameras that are blind while another one sees."""
     parts = [lift_frame(frame, config) for frame in frames]
     if config.free_space:
-        parts = [part[~in_free_space(part[:, MEANS], frames, k, config.free_space)] for k, part in enumerate(parts)]
+        parts = [
+            part[~in_free_space(part[:, MEANS], frames, k, config.free_space)]
+            for k, part in enumerate(parts)
+        ]
     if config.arm_margin:
         parts = [part[~on_arm(part[:, MEANS], q, config.arm_margin)] for part in parts]
     blind = _blind(frames, parts, config)
@@ -76,32 +88,46 @@ def lift_reporting(
     return Lifted(sample(scene, config.count, config.sampling) if config.count else scene, blind)
 
 
-def _blind(frames: tuple[Frame, ...], parts: list[np.ndarray], config: LiftConfig) -> dict[str, str]:
+def _blind(
+    frames: tuple[Frame, ...], parts: list[np.ndarray], config: LiftConfig
+) -> dict[str, str]:
     """Cameras of which too little is left, and why."""
     blind = {}
     for frame, part in zip(frames, parts):
         least = max(1, round(config.least_fraction * frame.depth.size))
         if len(part) < least:
             readings = np.count_nonzero(frame.depth > 0) / frame.depth.size
-            why = "its depth is empty" if readings < config.least_fraction else "its depth lies elsewhere"
-            blind[frame.camera] = f"{frame.camera} sees {len(part)} points of the workspace, {least} wanted ({why})"
+            why = (
+                "its depth is empty"
+                if readings < config.least_fraction
+                else "its depth lies elsewhere"
+            )
+            blind[frame.camera] = (
+                f"{frame.camera} sees {len(part)} points of the workspace, {least} wanted ({why})"
+            )
     return blind
 
 
 def lift_frame(frame: Frame, config: LiftConfig = LiftConfig()) -> np.ndarray:
-    """Surfels (M, 14), M >= 0, of one frame inside the crop, without pixels at depth edges or with no reading."""
+    """Surfels (M, 14), M >= 0, of one frame inside the crop, without pixels at depth edges or with
+    no reading.
+    """
     K, T = frame.K, frame.T_base_camera.astype(np.float32)
     pinhole = np.array([K[0, 0], K[1, 1], K[0, 2], K[1, 2]], np.float32)
     crop = np.array([config.low, config.high], np.float32)
     out = np.empty((frame.depth.size, len(COLUMNS)), np.float32)
     numbers = np.float32(config.edge), np.float32(config.footprint), np.float32(config.opacity)
-    count = _surfels(frame.depth, frame.color, pinhole, T[:3, :3].copy(), T[:3, 3].copy(), crop, *numbers, out)
+    count = _surfels(
+        frame.depth, frame.color, pinhole, T[:3, :3].copy(), T[:3, 3].copy(), crop, *numbers, out
+    )
     return out[:count].copy()
 
 
 @cached_njit(error_model="numpy")
 def _surfels(depth, color, pinhole, R, t, crop, edge, footprint, opacity, out):
-    """Fill ``out`` and return how many rows. One pass; a pixel costs nothing more once it is ruled out."""
+    """Fill ``out`` and return how many rows. One pass; a pixel costs nothing more once it is ruled
+    out.
+    """
     fx, fy, cx, cy = pinhole
     half, one, count = np.float32(0.5), np.float32(1), 0
     for v in range(1, depth.shape[0] - 1):
@@ -124,12 +150,20 @@ def _surfels(depth, color, pinhole, R, t, crop, edge, footprint, opacity, out):
             out[count, 3] = out[count, 4] = radius
             out[count, 5] = np.float32(THIN) * radius
             # the shortest turn from z to the normal in the base frame
-            bx, by = R[0, 0] * nx + R[0, 1] * ny + R[0, 2] * nz, R[1, 0] * nx + R[1, 1] * ny + R[1, 2] * nz
+            bx, by = (
+                R[0, 0] * nx + R[0, 1] * ny + R[0, 2] * nz,
+                R[1, 0] * nx + R[1, 1] * ny + R[1, 2] * nz,
+            )
             w = one + R[2, 0] * nx + R[2, 1] * ny + R[2, 2] * nz
             if w < np.float32(1e-6):
                 w, bx, by = np.float32(0), np.float32(0), one
             norm = np.sqrt(w * w + bx * bx + by * by)
-            out[count, 6], out[count, 7], out[count, 8], out[count, 9] = w / norm, -by / norm, bx / norm, np.float32(0)
+            out[count, 6], out[count, 7], out[count, 8], out[count, 9] = (
+                w / norm,
+                -by / norm,
+                bx / norm,
+                np.float32(0),
+            )
             for i in range(3):
                 out[count, 10 + i] = np.float32(color[v, u, i]) / np.float32(255)
             out[count, 13] = opacity
@@ -151,7 +185,9 @@ def _smooth(depth, v, u, span):
 
 @cached_njit(error_model="numpy")
 def _normal(depth, v, u, fx, fy, cx, cy, rx, ry, rz):
-    """Unit normal towards the camera from the four neighbours; where one is missing, against the ray (rx, ry, rz)."""
+    """Unit normal towards the camera from the four neighbours; where one is missing, against the
+    ray (rx, ry, rz).
+    """
     a, b, c, d = depth[v, u + 1], depth[v, u - 1], depth[v + 1, u], depth[v - 1, u]
     if not (a > 0 and b > 0 and c > 0 and d > 0):
         return -rx, -ry, -rz

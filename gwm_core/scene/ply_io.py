@@ -1,6 +1,8 @@
-"""Scenes on disk: the PLY layout of 3D Gaussian Splatting, which every splat viewer opens, and our own safetensors.
+"""Scenes on disk: the PLY layout of 3D Gaussian Splatting, which every splat viewer opens, and our
+own safetensors.
 
-PLY after Kerbl et al. 2023: log scales, logit opacity, quaternion wxyz, colour as the 0th SH coefficient.
+PLY after Kerbl et al. 2023: log scales, logit opacity, quaternion wxyz, colour as the 0th SH
+coefficient.
 """
 
 from __future__ import annotations
@@ -24,13 +26,44 @@ FLAT = 0.01  # thickness of a surfel of 2DGS over its smaller scale; theirs have
 THINNEST = 1e-12  # [m] what is thinner would be 0 in 32 bits
 _END = re.compile(rb"end_header[ \t]*\r?\n")
 KINDS = {
-    "float": "<f4", "float32": "<f4", "double": "<f8", "float64": "<f8", "uchar": "u1", "uint8": "u1", "char": "i1",
-    "int8": "i1", "short": "<i2", "int16": "<i2", "ushort": "<u2", "uint16": "<u2", "int": "<i4", "int32": "<i4",
-    "uint": "<u4", "uint32": "<u4",
-}  # fmt: skip
-NAMES = ("x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity", "scale_0", "scale_1", "scale_2",
-         "rot_0", "rot_1", "rot_2", "rot_3")  # fmt: skip
-RGB = ("red", "green", "blue")  # bytes, which `ns-export` can write in the place of f_dc (UnityGaussianSplatting #176)
+    "float": "<f4",
+    "float32": "<f4",
+    "double": "<f8",
+    "float64": "<f8",
+    "uchar": "u1",
+    "uint8": "u1",
+    "char": "i1",
+    "int8": "i1",
+    "short": "<i2",
+    "int16": "<i2",
+    "ushort": "<u2",
+    "uint16": "<u2",
+    "int": "<i4",
+    "int32": "<i4",
+    "uint": "<u4",
+    "uint32": "<u4",
+}
+NAMES = (
+    "x",
+    "y",
+    "z",
+    "nx",
+    "ny",
+    "nz",
+    "f_dc_0",
+    "f_dc_1",
+    "f_dc_2",
+    "opacity",
+    "scale_0",
+    "scale_1",
+    "scale_2",
+    "rot_0",
+    "rot_1",
+    "rot_2",
+    "rot_3",
+)
+# bytes, which `ns-export` can write in the place of f_dc (UnityGaussianSplatting #176)
+RGB = ("red", "green", "blue")
 
 
 def check_ending(path: Path) -> None:
@@ -40,13 +73,18 @@ def check_ending(path: Path) -> None:
 
 
 def save_scene(path: Path, scene: np.ndarray) -> None:
-    """Write a scene (N, 14) as .ply or .safetensors, by the ending. Nothing half-written is left behind."""
+    """Write a scene (N, 14) as .ply or .safetensors, by the ending. Nothing half-written is left
+    behind.
+    """
     path = Path(path)
     check_ending(path)
     if path.suffix == ".ply":
         content = _to_ply(scene)
     else:
-        content = save({"gaussians": np.ascontiguousarray(scene, np.float32)}, metadata={"columns": " ".join(COLUMNS)})
+        content = save(
+            {"gaussians": np.ascontiguousarray(scene, np.float32)},
+            metadata={"columns": " ".join(COLUMNS)},
+        )
     partial = path.with_name(path.name + ".partial")
     try:
         partial.write_bytes(content)
@@ -59,16 +97,19 @@ def load_scene(path: Path, note: Callable[[str], None] = warnings.warn) -> np.nd
     """Read a scene (N, 14) float32.
 
     Args:
-        note: told in one line when Gaussians are left out because they cannot be drawn, or look as if they were stored
-            otherwise than 3DGS stores them.
+        note: told in one line when Gaussians are left out because they cannot be drawn, or look as
+            if they were stored otherwise than 3DGS stores them.
 
     Raises:
-        InputError: the file is missing, cut short, not a scene, or more than ``SPOILT`` of it cannot be drawn.
+        InputError: the file is missing, cut short, not a scene, or more than ``SPOILT`` of it
+            cannot be drawn.
     """
     path = Path(path)
     check_ending(path)
     try:
-        found = _from_ply(path, note) if path.suffix == ".ply" else load(path.read_bytes())["gaussians"]
+        found = (
+            _from_ply(path, note) if path.suffix == ".ply" else load(path.read_bytes())["gaussians"]
+        )
         scene, reasons = _drawable(found)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
@@ -77,7 +118,9 @@ def load_scene(path: Path, note: Callable[[str], None] = warnings.warn) -> np.nd
     lost = len(found) - len(scene)
     said = f"{lost} of {len(found)} Gaussians cannot be drawn ({', '.join(reasons)})"
     if lost > SPOILT * len(found):
-        raise InputError(f"{path} is not a Gaussian scene: {said}, at most {SPOILT:.0%} may be left out")
+        raise InputError(
+            f"{path} is not a Gaussian scene: {said}, at most {SPOILT:.0%} may be left out"
+        )
     if lost:
         note(f"{path}: {said} and are left out")
     return scene
@@ -102,8 +145,14 @@ def _drawable(scene: np.ndarray) -> tuple[np.ndarray, list[str]]:
 def _to_ply(scene: np.ndarray) -> bytes:
     rows = np.zeros(len(scene), [(name, "<f4") for name in NAMES])
     opacity = np.clip(scene[:, OPACITY].astype(float), 1e-6, 1 - 1e-6)
-    columns = [*scene[:, MEANS].T, *np.zeros((3, len(scene))), *((scene[:, COLORS] - 0.5) / SH_0).T,
-               np.log(opacity / (1 - opacity)), *np.log(scene[:, SCALES]).T, *scene[:, QUATS].T]  # fmt: skip
+    columns = [
+        *scene[:, MEANS].T,
+        *np.zeros((3, len(scene))),
+        *((scene[:, COLORS] - 0.5) / SH_0).T,
+        np.log(opacity / (1 - opacity)),
+        *np.log(scene[:, SCALES]).T,
+        *scene[:, QUATS].T,
+    ]
     for name, column in zip(NAMES, columns):
         rows[name] = column
     lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(scene)}"]
@@ -114,26 +163,31 @@ def _to_ply(scene: np.ndarray) -> bytes:
 def _from_ply(path: Path, note: Callable[[str], None]) -> np.ndarray:
     """Read what 3DGS and 2DGS tools write; higher SH coefficients are dropped.
 
-    Memory is bounded by the file's size. Surfels of 2DGS have two scales: the third is ``FLAT`` of the smaller one.
+    Memory is bounded by the file's size. Surfels of 2DGS have two scales: the third is ``FLAT`` of
+    the smaller one.
     """
     with open(path, "rb") as file:
         head = file.read(HEADER_LIMIT)
         end = _END.search(head)
         if not end or not head.startswith(b"ply"):
             raise ValueError("no PLY header in its first 64 KiB")
-        lines = head[: end.start()].decode("utf-8", "replace").splitlines()  # comments are in any encoding
+        # comments are in any encoding
+        lines = head[: end.start()].decode("utf-8", "replace").splitlines()
         before, count, kind = _vertices(lines[1:])
         begin, size = end.end() + before, path.stat().st_size
         if size - begin < count * kind.itemsize:
             raise ValueError(
-                f"its header promises {count} rows of {kind.itemsize} bytes, {max(0, size - begin)} follow"
+                f"its header promises {count} rows of {kind.itemsize} bytes, {max(0, size - begin)}"
+                " follow"
             )
         file.seek(begin)
         rows = np.frombuffer(file.read(count * kind.itemsize), kind)
     names = rows.dtype.names
     if "packed_position" in names:
         raise ValueError("it is compressed: export it as a plain PLY")
-    plain = "f_dc_0" not in names and all(rows.dtype.fields.get(name, ("",))[0] == np.uint8 for name in RGB)
+    plain = "f_dc_0" not in names and all(
+        rows.dtype.fields.get(name, ("",))[0] == np.uint8 for name in RGB
+    )
     spared = ("nx", "ny", "nz", "scale_2", *(("f_dc_0", "f_dc_1", "f_dc_2") if plain else ()))
     if missing := [name for name in NAMES if name not in names and name not in spared]:
         raise ValueError(f"properties {', '.join(missing)} are missing")
@@ -141,7 +195,10 @@ def _from_ply(path: Path, note: Callable[[str], None]) -> np.ndarray:
     def columns(*names: str) -> np.ndarray:
         return np.stack([rows[name].astype(np.float64) for name in names], axis=1)
 
-    logits, logs = rows["opacity"].astype(np.float64), columns(*(name for name in NAMES[10:13] if name in names))
+    logits, logs = (
+        rows["opacity"].astype(np.float64),
+        columns(*(name for name in NAMES[10:13] if name in names)),
+    )
     for text in _odd(logits, logs):
         note(f"{path}: {text}")
     colors = columns(*RGB) / 255 if plain else columns("f_dc_0", "f_dc_1", "f_dc_2") * SH_0 + 0.5
@@ -151,13 +208,19 @@ def _from_ply(path: Path, note: Callable[[str], None]) -> np.ndarray:
         if scales.shape[1] == 2:
             scales = np.hstack([scales, FLAT * scales.min(1, keepdims=True)])
         scales = np.where(scales > 0, np.maximum(scales, THINNEST), scales)
-        parts = [columns("x", "y", "z"), scales, columns("rot_0", "rot_1", "rot_2", "rot_3"),
-                 np.clip(colors, 0, 1), opacity[:, None]]  # fmt: skip
+        parts = [
+            columns("x", "y", "z"),
+            scales,
+            columns("rot_0", "rot_1", "rot_2", "rot_3"),
+            np.clip(colors, 0, 1),
+            opacity[:, None],
+        ]
         return np.concatenate(parts, axis=1).astype(np.float32)
 
 
 def _odd(logits: np.ndarray, logs: np.ndarray) -> list[str]:
-    """How opacities (N,) and scales (N, 3) look as if they were stored themselves, as some exporters do.
+    """How opacities (N,) and scales (N, 3) look as if they were stored themselves, as some
+    exporters do.
 
     Seen: supersplat #264, pixelsplat #115.
     """
@@ -165,14 +228,21 @@ def _odd(logits: np.ndarray, logs: np.ndarray) -> list[str]:
         return []
     told = []
     if (logs > 0).all():
-        told.append("all scales are above 1 m: lengths seem to be stored where their logarithms are wanted")
+        told.append(
+            "all scales are above 1 m: lengths seem to be stored where their logarithms are wanted"
+        )
     if ((logits >= 0) & (logits <= 1)).all() and np.ptp(logits):
-        told.append("all opacities are from 0.5 to 0.73: they seem to be stored where their logits are wanted")
+        told.append(
+            "all opacities are from 0.5 to 0.73: they seem to be stored where their logits are"
+            " wanted"
+        )
     return told
 
 
 def _vertices(lines: list[str]) -> tuple[int, int, np.dtype]:
-    """Bytes before the vertices, their number, and the layout of one. What comes behind them is not read."""
+    """Bytes before the vertices, their number, and the layout of one. What comes behind them is not
+    read.
+    """
     before = 0
     for words, fields in _elements(lines):
         if len(words) != 3 or not words[2].isdecimal():
@@ -180,7 +250,9 @@ def _vertices(lines: list[str]) -> tuple[int, int, np.dtype]:
         vertices, count = words[1] == "vertex", int(words[2])
         lists = [name for name, kind in fields if kind is None]
         if lists and (vertices or count):
-            raise ValueError(f"property '{lists[0]}' is not a plain number, in or before the vertices")
+            raise ValueError(
+                f"property '{lists[0]}' is not a plain number, in or before the vertices"
+            )
         kind = np.dtype([(name, kind) for name, kind in fields if kind])
         if vertices and fields:
             return before, count, kind

@@ -1,4 +1,6 @@
-"""What must hold before a camera's images are believed: new, together, as asked for, not empty. Pure, no clock."""
+"""What must hold before a camera's images are believed: new, together, as asked for, not empty.
+Pure, no clock.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ import numpy as np
 
 from gwm_core.sync import MS, SyncConfig
 
-WRONG, REPEATED, APART, EMPTY = "wrong format", "repeated", "desynchronised", "no depth"  # a pair's faults
+# a pair's faults
+WRONG, REPEATED, APART, EMPTY = "wrong format", "repeated", "desynchronised", "no depth"
 DROPPED, STALLED, LOST = "dropped", "stalled", "lost"  # a stream's
 ENCODINGS = {"color": ("rgb8", np.uint8), "depth": ("16UC1", np.uint16)}
 
@@ -47,16 +50,28 @@ class StreamMonitor:
         self.restart()
 
     def restart(self) -> None:
-        """Forget the last pair, not the counts: the camera was opened anew and may number from 0."""
+        """Forget the last pair, not the counts: the camera was opened anew and may number from
+        0.
+        """
         self._last: dict[str, CameraImage] = {}
         self._heard: float | None = None
         self._stalled = False
 
     def look(self, color: CameraImage, depth: CameraImage, now: float) -> tuple[str, ...]:
-        """The faults of a pair that came at ``now`` [s]; empty when it is good. Frames that never came are counted."""
+        """The faults of a pair that came at ``now`` [s]; empty when it is good. Frames that never
+        came are counted.
+        """
         self._heard, self._stalled = now, False
-        faults = [f"{WRONG} {s}" for s, p in (("color", color), ("depth", depth)) if not self._as_asked(s, p)]
-        faults += [f"{REPEATED} {s}" for s, p in (("color", color), ("depth", depth)) if self._is_repeated(s, p)]
+        faults = [
+            f"{WRONG} {s}"
+            for s, p in (("color", color), ("depth", depth))
+            if not self._as_asked(s, p)
+        ]
+        faults += [
+            f"{REPEATED} {s}"
+            for s, p in (("color", color), ("depth", depth))
+            if self._is_repeated(s, p)
+        ]
         if abs(color.stamp - depth.stamp) > self._config.skew:
             faults.append(APART)
         if not depth.content.any():
@@ -68,7 +83,9 @@ class StreamMonitor:
         return tuple(faults)
 
     def silence(self, now: float) -> float:
-        """Time without a pair [s], from the first call on when there was none; a stall is counted once."""
+        """Time without a pair [s], from the first call on when there was none; a stall is counted
+        once.
+        """
         if self._heard is None:
             self._heard = now
         silence = now - self._heard
@@ -89,7 +106,11 @@ class StreamMonitor:
     def _as_asked(self, stream: str, picture: CameraImage) -> bool:
         encoding, kind = ENCODINGS[stream]
         shape = (self._config.height, self._config.width) + (3,) * (stream == "color")
-        return (picture.encoding, picture.content.shape, picture.content.dtype) == (encoding, shape, kind)
+        return (picture.encoding, picture.content.shape, picture.content.dtype) == (
+            encoding,
+            shape,
+            kind,
+        )
 
     def _is_repeated(self, stream: str, picture: CameraImage) -> bool:
         last = self._last.get(stream)
@@ -97,18 +118,21 @@ class StreamMonitor:
             return False
         if picture.number <= last.number or picture.stamp <= last.stamp:
             return True
-        return np.array_equal(picture.content, last.content)  # of a real sensor no two images are alike
+        # of a real sensor no two images are alike
+        return np.array_equal(picture.content, last.content)
 
 
 class DeviceClock:
-    """A camera's clock -> host time, by the fastest transfer seen: it has the least (arrival - device time).
+    """A camera's clock -> host time, by the fastest transfer seen: it has the least (arrival -
+    device time).
 
-    The estimate lives on the host's steady clock, which is never set, so that a host clock that is set moves every
-    stamp from then on by as much. The delay of the fastest transfer stays in the stamps; it is constant, and part of a
-    measured stamp offset.
+    The estimate lives on the host's steady clock, which is never set, so that a host clock that is
+    set moves every stamp from then on by as much. The delay of the fastest transfer stays in the
+    stamps; it is constant, and part of a measured stamp offset.
     """
 
-    DRIFT = 1e-4  # a fast transfer is forgotten at this rate: twice what two quartz clocks differ by
+    # a fast transfer is forgotten at this rate: twice what two quartz clocks differ by
+    DRIFT = 1e-4
     RESET = 1000 * MS  # the camera restarted
 
     def __init__(self):
@@ -116,7 +140,9 @@ class DeviceClock:
         self._last = 0
 
     def __call__(self, device: int, steady: int, host: int) -> int:
-        """Host time [ns] of ``device`` [ns], which arrived at ``steady`` and ``host`` [ns] of the host's two clocks."""
+        """Host time [ns] of ``device`` [ns], which arrived at ``steady`` and ``host`` [ns] of the
+        host's two clocks.
+        """
         offset = steady - device
         if self._offset is None or abs(offset - self._offset) > self.RESET:
             self._offset = offset

@@ -1,8 +1,10 @@
-"""Where the tokens of a history are: each stands for the same piece of the world in every scene of it.
+"""Where the tokens of a history are: each stands for the same piece of the world in every scene of
+it.
 
-Some ride the gripper at places of its own frame, whatever is seen there. The others begin at the Gaussians farthest
-from these and each other, and from then on stay or go along with the gripper. No place is ever taken from what is seen
-later, so that how places change is what a world model can know.
+Some ride the gripper at places of its own frame, whatever is seen there. The others begin at the
+Gaussians farthest from these and each other, and from then on stay or go along with the gripper. No
+place is ever taken from what is seen later, so that how places change is what a world model can
+know.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ def follow_all(scenes: np.ndarray, poses: np.ndarray, riders: np.ndarray, count:
     """Places (T, count, 3) float32 [m], riders first, in scenes (T, N, 14) that follow each other.
 
     Args:
-        poses: (T, 4, 4) of the gripper in the base frame. riders: (A, 3) [m] in the gripper's frame, A < count.
+        poses: (T, 4, 4) of the gripper in the base frame. riders: (A, 3) [m] in the gripper's
+            frame, A < count.
     """
     ridden = riders @ poses[:, :3, :3].transpose(0, 2, 1) + poses[:, None, :3, 3]  # (T, A, 3)
     chosen = _farthest(scenes[0][:, MEANS], ridden[0], count - len(riders))
@@ -35,7 +38,11 @@ def follow_all(scenes: np.ndarray, poses: np.ndarray, riders: np.ndarray, count:
 
 
 def follow(
-    places: np.ndarray, colors: np.ndarray, T_before: np.ndarray, scene: np.ndarray, T_after: np.ndarray
+    places: np.ndarray,
+    colors: np.ndarray,
+    T_before: np.ndarray,
+    scene: np.ndarray,
+    T_after: np.ndarray,
 ) -> np.ndarray:
     """Where places (K, 3) of these colours (K, 3) are in the next scene (N, 14).
 
@@ -53,7 +60,8 @@ def follow(
 
 
 def find_riders(scenes: np.ndarray, poses: np.ndarray, count: int) -> np.ndarray:
-    """Places (count, 3) [m] in the gripper's frame where the hand itself is usually seen, by k-means.
+    """Places (count, 3) [m] in the gripper's frame where the hand itself is usually seen, by
+    k-means.
 
     Raises InputError where it is hardly seen at all.
 
@@ -61,16 +69,22 @@ def find_riders(scenes: np.ndarray, poses: np.ndarray, count: int) -> np.ndarray
         scenes: (S, N, 14). poses: (S, 4, 4), z points from the hand to its fingertips.
     """
     points = np.einsum("sni,sij->snj", scenes[..., MEANS] - poses[:, None, :3, 3], poses[:, :3, :3])
-    aside, behind = np.linalg.norm(points[..., :2], axis=-1), -points[..., 2]  # a hand widens behind its fingertips
+    # a hand widens behind its fingertips
+    aside, behind = np.linalg.norm(points[..., :2], axis=-1), -points[..., 2]
     hand = points[(behind > 0) & (aside < 0.05 + behind) & (np.hypot(aside, behind) < HAND)]
     if len(hand) < count:
-        raise InputError(f"the hand is seen at {len(hand)} points in {len(scenes)} scenes: {count} or more are wanted")
+        raise InputError(
+            f"the hand is seen at {len(hand)} points in {len(scenes)} scenes: {count} or more are"
+            " wanted"
+        )
     some = hand[np.random.default_rng(0).permutation(len(hand))[:_SOME]]
     return kmeans2(some.astype(np.float64), count, minit="++", seed=0)[0].astype(np.float32)
 
 
 def _farthest(points: np.ndarray, taken: np.ndarray, count: int) -> np.ndarray:
-    """Indices (count,) of points (N, 3), each the farthest from those before it and from ``taken`` (A, 3)."""
+    """Indices (count,) of points (N, 3), each the farthest from those before it and from ``taken``
+    (A, 3).
+    """
     apart, chosen = cKDTree(taken).query(points)[0], np.empty(count, np.int64)
     for k in range(count):
         chosen[k] = apart.argmax()

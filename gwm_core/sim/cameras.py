@@ -1,7 +1,8 @@
-"""Simulated RGB-D cameras: the best renderer the machine has, then the flaws of a real depth sensor.
+"""Simulated RGB-D cameras: the best renderer the machine has, then the flaws of a real depth
+sensor.
 
-Ladder: EGL, OSMesa, ray casting (needs no GL at all; exact depth, flat shading). A renderer must be used in the thread
-that made it.
+Ladder: EGL, OSMesa, ray casting (needs no GL at all; exact depth, flat shading). A renderer must be
+used in the thread that made it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ def choose_renderer(wish: str = "auto") -> str:
         return one_of("renderer", wish, RENDERERS)
     for name in RENDERERS[:2]:
         env = {**os.environ, "MUJOCO_GL": name, "PYOPENGL_PLATFORM": name}
-        child = subprocess.run([sys.executable, "-c", _PROBE], env=env, capture_output=True, check=False)
+        child = subprocess.run(
+            [sys.executable, "-c", _PROBE], env=env, capture_output=True, check=False
+        )
         if child.returncode == 0:
             return name
     return "raycast"
@@ -66,15 +69,21 @@ class SimCameras:
     """
 
     def __init__(self, width: int = 424, height: int = 240, renderer: str = "egl"):
-        self.width, self.height, self.renderer = width, height, one_of("renderer", renderer, RENDERERS)
+        self.width, self.height, self.renderer = (
+            width,
+            height,
+            one_of("renderer", renderer, RENDERERS),
+        )
         self.K = intrinsics(width, height, FOVY)
         self.T_base_camera = {name: look_at(*pose) for name, pose in CAMERAS.items()}
         self._model = build_model()
         self._data = mujoco.MjData(self._model)
         self._layout = None
-        self._draw = _RayCaster(self._model, self.K, width, height) if renderer == "raycast" else _Rasterizer(
-            self._model, width, height, renderer
-        )  # fmt: skip
+        self._draw = (
+            _RayCaster(self._model, self.K, width, height)
+            if renderer == "raycast"
+            else _Rasterizer(self._model, width, height, renderer)
+        )
 
     def close(self) -> None:
         """Release the GL context."""
@@ -105,35 +114,58 @@ class SimCameras:
         return SimImage(name, color, sensor_depth(depth, self.K, snapshot.layout.noise, rng))
 
 
-def sensor_depth(depth: np.ndarray, K: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
-    """Stereo-like depth (H, W) uint16 [mm] from true depth [m]: noise, quantised disparity, holes at edges.
+def sensor_depth(
+    depth: np.ndarray, K: np.ndarray, level: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Stereo-like depth (H, W) uint16 [mm] from true depth [m]: noise, quantised disparity, holes
+    at edges.
 
     Args:
         level: 1 is a good D435; more adds noise in proportion and, above 1, blotchy holes.
     """
     h, w = depth.shape
-    coarse = rng.standard_normal((h // 2, w // 2), dtype=np.float32)  # neighbouring pixels share a matching window
+    # neighbouring pixels share a matching window
+    coarse = rng.standard_normal((h // 2, w // 2), dtype=np.float32)
     noise = cv2.resize(coarse, (w, h), interpolation=cv2.INTER_LINEAR)
-    noisy = depth + (1.5 * NOISE * level) * depth * depth * noise  # 1.5: interpolation lowered the variance
+    # 1.5: interpolation lowered the variance
+    noisy = depth + (1.5 * NOISE * level) * depth * depth * noise
     baseline_f = 0.05 * K[0, 0]  # [m pixels] 50 mm baseline
     with np.errstate(divide="ignore"):
         noisy = baseline_f / (np.round(32 * baseline_f / noisy) / 32)  # 1/32 pixel disparity steps
     step = cv2.dilate(depth, np.ones((3, 3))) - cv2.erode(depth, np.ones((3, 3)))
     hole = (step > 0.03 * depth) & (rng.random((h, w), dtype=np.float32) < 0.6)
     if level > 1.0:
-        blotch = cv2.resize(rng.random((h // 8, w // 8), dtype=np.float32), (w, h), interpolation=cv2.INTER_LINEAR)
+        blotch = cv2.resize(
+            rng.random((h // 8, w // 8), dtype=np.float32), (w, h), interpolation=cv2.INTER_LINEAR
+        )
         hole |= blotch > 1.0 - 0.03 * level
     hole |= ~np.isfinite(noisy) | (noisy < MIN_DEPTH) | (noisy > MAX_DEPTH)
     return np.where(hole, 0, np.rint(np.where(hole, 0, noisy) * 1000)).astype(np.uint16)
 
 
 def cast_rays(model: mujoco.MjModel, data: mujoco.MjData, eye: np.ndarray, rays: np.ndarray):
-    """What unit rays (N, 3) from ``eye`` meet first: geom (N,), distance (N,) [m] or -1, surface normal (N, 3)."""
-    geom, distance, normal = np.empty(len(rays), np.int32), np.empty(len(rays)), np.empty((len(rays), 3))
+    """What unit rays (N, 3) from ``eye`` meet first: geom (N,), distance (N,) [m] or -1, surface
+    normal (N, 3).
+    """
+    geom, distance, normal = (
+        np.empty(len(rays), np.int32),
+        np.empty(len(rays)),
+        np.empty((len(rays), 3)),
+    )
     mujoco.mj_multiRay(
-        model, data, eye, np.ascontiguousarray(rays).reshape(-1), np.array([1, 1, 1, 0, 0, 0], np.uint8), 1, -1,
-        geom, distance, normal.reshape(-1), len(rays), 20.0,
-    )  # fmt: skip
+        model,
+        data,
+        eye,
+        np.ascontiguousarray(rays).reshape(-1),
+        np.array([1, 1, 1, 0, 0, 0], np.uint8),
+        1,
+        -1,
+        geom,
+        distance,
+        normal.reshape(-1),
+        len(rays),
+        20.0,
+    )
     return geom, distance, normal
 
 
@@ -142,8 +174,10 @@ class _Rasterizer:
 
     def __init__(self, model: mujoco.MjModel, width: int, height: int, renderer: str):
         os.environ["PYOPENGL_PLATFORM"] = renderer
-        os.environ.setdefault("LP_NUM_THREADS", "1")  # the software rasteriser must not take every core
-        platform = importlib.import_module(f"mujoco.{renderer}")  # loads the GL library, so only when it is wanted
+        # the software rasteriser must not take every core
+        os.environ.setdefault("LP_NUM_THREADS", "1")
+        # loads the GL library, so only when it is wanted
+        platform = importlib.import_module(f"mujoco.{renderer}")
         self._gl = platform.GLContext(width, height)
         self._gl.make_current()
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
@@ -154,14 +188,22 @@ class _Rasterizer:
         self._color = np.empty((height, width, 3), np.uint8)
         self._z = np.empty((height, width), np.float32)
         self._option, self._near, self._far = (
-            mujoco.MjvOption(), model.vis.map.znear * model.stat.extent, model.vis.map.zfar * model.stat.extent
-        )  # fmt: skip
+            mujoco.MjvOption(),
+            model.vis.map.znear * model.stat.extent,
+            model.vis.map.zfar * model.stat.extent,
+        )
 
     def __call__(self, data: mujoco.MjData, camera: str) -> tuple[np.ndarray, np.ndarray]:
         view = mujoco.MjvCamera()
         view.type, view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, self._model.camera(camera).id
         mujoco.mjv_updateScene(
-            self._model, data, self._option, None, view, mujoco.mjtCatBit.mjCAT_ALL.value, self._view
+            self._model,
+            data,
+            self._option,
+            None,
+            view,
+            mujoco.mjtCatBit.mjCAT_ALL.value,
+            self._view,
         )
         mujoco.mjr_render(self._rect, self._view, self._context)
         mujoco.mjr_readPixels(self._color, self._z, self._rect, self._context)
@@ -180,7 +222,9 @@ class _RayCaster:
     def __init__(self, model: mujoco.MjModel, K: np.ndarray, width: int, height: int):
         self._model = model
         v, u = np.mgrid[:height, :width] + 0.5
-        rays = np.stack([(u - K[0, 2]) / K[0, 0], -(v - K[1, 2]) / K[1, 1], -np.ones_like(u)], -1).reshape(-1, 3)
+        rays = np.stack(
+            [(u - K[0, 2]) / K[0, 0], -(v - K[1, 2]) / K[1, 1], -np.ones_like(u)], -1
+        ).reshape(-1, 3)
         self._length = np.linalg.norm(rays, axis=1)
         self._rays, self._shape = rays / self._length[:, None], (height, width)
 
@@ -191,9 +235,14 @@ class _RayCaster:
         hit = distance >= 0
         normal = normal * -np.sign(np.sum(normal * rays, axis=1, keepdims=True))
         light = -np.asarray(self._model.light("lamp").dir)
-        facing, lit = np.abs(np.sum(normal * rays, axis=1)), normal @ (light / np.linalg.norm(light))
+        facing, lit = (
+            np.abs(np.sum(normal * rays, axis=1)),
+            normal @ (light / np.linalg.norm(light)),
+        )
         material = self._model.geom_matid[geom]
-        rgba = np.where((material >= 0)[:, None], self._model.mat_rgba[material], self._model.geom_rgba[geom])
+        rgba = np.where(
+            (material >= 0)[:, None], self._model.mat_rgba[material], self._model.geom_rgba[geom]
+        )
         shade = 0.35 + 0.25 * facing + self._model.light("lamp").diffuse[0] * np.maximum(0.0, lit)
         color = np.where(hit[:, None], rgba[:, :3] * shade[:, None], 0.1)
         depth = np.where(hit, distance / self._length, 0.0)

@@ -1,7 +1,9 @@
-"""A scripted expert that looks at simulator ground truth. It exists to make demonstrations and to try the stack.
+"""A scripted expert that looks at simulator ground truth. It exists to make demonstrations and to
+try the stack.
 
-It has no clock: what it does next follows from where the hand and the objects are, so its demonstrations are nearly a
-function of the state. A chunk is made by playing the rule forward on a simple model of hand and cube.
+It has no clock: what it does next follows from where the hand and the objects are, so its
+demonstrations are nearly a function of the state. A chunk is made by playing the rule forward on a
+simple model of hand and cube.
 """
 
 from __future__ import annotations
@@ -35,7 +37,10 @@ class _HandState:
     def held(self) -> bool:
         near = np.abs(self.tcp - self.red[:3])
         return bool(
-            self.command < 0.04 and near[:2].max() < 0.022 and near[2] < 0.022 and self.width < self.red[4] + 0.006
+            self.command < 0.04
+            and near[:2].max() < 0.022
+            and near[2] < 0.022
+            and self.width < self.red[4] + 0.006
         )
 
 
@@ -47,7 +52,10 @@ class Expert:
     def act(self, scene: np.ndarray | None, observation: Observation) -> np.ndarray:
         """Pose rows (H, 10) for the observation's task; needs ``observation.objects``."""
         if observation.objects is None:
-            raise ValueError("the scripted expert needs ground truth (sim/objects), which only the simulation has")
+            raise ValueError(
+                "the scripted expert needs ground truth (sim/objects), which only the"
+                " simulation has"
+            )
         T = fk(observation.state.q)
         objects, red = observation.objects, observation.objects["red"]
         goal = None
@@ -57,9 +65,13 @@ class Expert:
             blue = objects["blue"]
             goal = np.array([*blue[:2], blue[2] + blue[4] / 2])
         world = _HandState(
-            T[:3, 3], float(np.arctan2(T[1, 0], T[0, 0])), observation.state.width, observation.state.width_command,
-            red, goal,
-        )  # fmt: skip
+            T[:3, 3],
+            float(np.arctan2(T[1, 0], T[0, 0])),
+            observation.state.width,
+            observation.state.width_command,
+            red,
+            goal,
+        )
         poses, yaws, widths = [], [], []
         for _ in range(CHUNK_ROWS):
             world = _imagine(world, *_next(world))
@@ -92,10 +104,12 @@ def _next(w: _HandState) -> tuple[np.ndarray, float, float]:
     above = grasp + np.array([0, 0, HOVER])
     at_grasp = away < 0.012 and w.tcp[2] < grasp[2] + 0.015
     if (w.command < 0.04 and not at_grasp) or (w.command > 0.04 and w.width < 0.07):
-        return np.array([w.tcp[0], w.tcp[1], max(w.tcp[2], above[2])]), w.yaw, OPEN_WIDTH  # closed on nothing: again
+        # closed on nothing: again
+        return np.array([w.tcp[0], w.tcp[1], max(w.tcp[2], above[2])]), w.yaw, OPEN_WIDTH
     aligned = away < 0.006 and abs(yaw - w.yaw) < 0.06
     if not aligned and w.tcp[2] < grasp[2] + 0.05 and away > 0.012:
-        return np.array([w.tcp[0], w.tcp[1], above[2]]), w.yaw, OPEN_WIDTH  # rise clear of the cubes first
+        # rise clear of the cubes first
+        return np.array([w.tcp[0], w.tcp[1], above[2]]), w.yaw, OPEN_WIDTH
     if not aligned and not (away < 0.012 and w.tcp[2] < grasp[2] + 0.05):
         return above, yaw, OPEN_WIDTH
     if w.tcp[2] > grasp[2] + 0.004 and w.command > 0.04:
@@ -123,11 +137,16 @@ def _carry(w: _HandState) -> tuple[np.ndarray, float, float]:
 
 def _on_goal(w: _HandState) -> bool:
     reach = 0.05 if w.goal[2] < 0.03 else 0.018
-    return bool(np.linalg.norm(w.red[:2] - w.goal[:2]) < reach and abs(w.red[2] - w.goal[2] - w.red[4] / 2) < 0.007)
+    return bool(
+        np.linalg.norm(w.red[:2] - w.goal[:2]) < reach
+        and abs(w.red[2] - w.goal[2] - w.red[4] / 2) < 0.007
+    )
 
 
 def nearest_symmetry(cube_yaw: float, hand_yaw: float) -> float:
-    """The hand yaw nearest to ``hand_yaw`` that grips a cube turned by ``cube_yaw``, kept within 50 degrees of 0."""
+    """The hand yaw nearest to ``hand_yaw`` that grips a cube turned by ``cube_yaw``, kept within 50
+    degrees of 0.
+    """
     quarter = np.pi / 2
     yaw = cube_yaw + quarter * np.round((hand_yaw - cube_yaw) / quarter)
     if abs(yaw) > np.deg2rad(50):
@@ -136,7 +155,9 @@ def nearest_symmetry(cube_yaw: float, hand_yaw: float) -> float:
 
 
 def _imagine(w: _HandState, goal: np.ndarray, yaw: float, command: float) -> _HandState:
-    """One row later: the hand moves at limited speed, the gripper closes on the cube, a held cube comes along."""
+    """One row later: the hand moves at limited speed, the gripper closes on the cube, a held cube
+    comes along.
+    """
     way = goal - w.tcp
     distance = np.linalg.norm(way)
     step = min(distance, float(np.clip(2.5 * distance + 0.02, 0.02, SPEED)) * CHUNK_DT)

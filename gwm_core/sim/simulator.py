@@ -1,10 +1,12 @@
-"""Physics of the simulated arm, driven as the real one is: streamed joint targets and a slow, blocking gripper.
+"""Physics of the simulated arm, driven as the real one is: streamed joint targets and a slow,
+blocking gripper.
 
-``command`` and ``reach`` are CRISP's joint and Cartesian impedance controllers: when commands stop, the last target is
-held for ever. ``follow`` is joint_trajectory_controller: it carries its trajectory to the end, and begins each one
-from the state it wished to be in or from the measured one, as it is configured. Either way whoever drives it must bring
-the arm to rest. The gripper behaves like the Franka hand: it moves at 0.1 m/s, obeys one command
-at a time and takes up the newest one when it is done.
+``command`` and ``reach`` are CRISP's joint and Cartesian impedance controllers: when commands stop,
+the last target is held for ever. ``follow`` is joint_trajectory_controller: it carries its
+trajectory to the end, and begins each one from the state it wished to be in or from the measured
+one, as it is configured. Either way whoever drives it must bring the arm to rest. The gripper
+behaves like the Franka hand: it moves at 0.1 m/s, obeys one command at a time and takes up the
+newest one when it is done.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from gwm_core.sim.trajectory_controller import Quintic
 from gwm_core.types import OPEN_WIDTH
 
 GRIPPER_SPEED = 0.1  # [m/s] Franka hand default
-COMMAND_HOLD = 0.02  # [s] a velocity feed-forward older than this is dropped; the position target stays
+# [s] a velocity feed-forward older than this is dropped; the position target stays
+COMMAND_HOLD = 0.02
 
 _STILL = np.zeros(7)
 
@@ -43,7 +46,9 @@ class Simulator:
         self.layout: Layout | None = None
         self._arm = [self.model.joint(f"arm_panda_joint{i + 1}").qposadr[0] for i in range(7)]
         self._arm_v = [self.model.joint(f"arm_panda_joint{i + 1}").dofadr[0] for i in range(7)]
-        self._fingers = [self.model.joint(f"arm_hand_panda_finger_joint{i}").qposadr[0] for i in (1, 2)]
+        self._fingers = [
+            self.model.joint(f"arm_hand_panda_finger_joint{i}").qposadr[0] for i in (1, 2)
+        ]
         self.teleport(HOME_Q)
 
     @property
@@ -75,10 +80,16 @@ class Simulator:
         mujoco.mj_forward(self.model, self.data)
 
     def teleport(self, q: np.ndarray, width: float = OPEN_WIDTH) -> None:
-        """Put the arm at rest at ``q`` with the gripper open to ``width``: for collecting from unusual starts."""
+        """Put the arm at rest at ``q`` with the gripper open to ``width``: for collecting from
+        unusual starts.
+        """
         self.data.qpos[self._arm], self.data.qpos[self._fingers] = q, width / 2
         self.data.qvel[:] = 0
-        self._q_target, self._dq_target, self._commanded_at = np.array(q, float), np.zeros(7), -np.inf
+        self._q_target, self._dq_target, self._commanded_at = (
+            np.array(q, float),
+            np.zeros(7),
+            -np.inf,
+        )
         self._path: Quintic | None = None
         self._grip_goal = self._grip_next = self._grip_now = width
         self._grip_done = -np.inf
@@ -86,7 +97,11 @@ class Simulator:
 
     def command(self, q: np.ndarray, dq: np.ndarray) -> None:
         """Stream a joint target [rad] with its velocity [rad/s]."""
-        self._q_target, self._dq_target, self._commanded_at = np.array(q, float), np.array(dq, float), self.time
+        self._q_target, self._dq_target, self._commanded_at = (
+            np.array(q, float),
+            np.array(dq, float),
+            self.time,
+        )
         self._path = None
 
     def reach(self, T: np.ndarray, q_null: np.ndarray) -> None:
@@ -97,13 +112,16 @@ class Simulator:
             q += J.T @ np.linalg.solve(J @ J.T + 1e-4 * np.eye(6), pose_error(T_now, T))
         self.command(q, np.zeros(7))
 
-    def follow(self, times: np.ndarray, q: np.ndarray, dq: np.ndarray, ddq: np.ndarray, from_desired: bool) -> None:
+    def follow(
+        self, times: np.ndarray, q: np.ndarray, dq: np.ndarray, ddq: np.ndarray, from_desired: bool
+    ) -> None:
         """Replace the trajectory. Raises ValueError as ``Quintic`` does.
 
         Args:
             times: (P,) [s] from now; points already due are passed over.
             q, dq, ddq: (P, 7) [rad], [rad/s], [rad/s2] at those times.
-            from_desired: the controller's ``interpolate_from_desired_state``; False: it begins where the arm is.
+            from_desired: the controller's ``interpolate_from_desired_state``; False: it begins
+                where the arm is.
         """
         start = np.stack(self.target) if from_desired else np.stack([self.q, self.dq, _STILL])
         self._path, self._commanded_at = Quintic(times, q, dq, ddq, start), self.time
@@ -141,12 +159,16 @@ class Simulator:
 
     def objects(self) -> dict[str, np.ndarray]:
         """Ground truth: name -> (x, y, z, yaw, size) of every object in play."""
-        result = {"plate": np.array([*self.data.mocap_pos[0], 0.0, 2 * self.model.geom("plate").size[0]])}
+        result = {
+            "plate": np.array([*self.data.mocap_pos[0], 0.0, 2 * self.model.geom("plate").size[0]])
+        }
         for name in CUBE_COLORS:
             if name in self.layout.cubes:
                 w, x, y, z = self.data.joint(name).qpos[3:]
                 yaw = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
-                result[name] = np.array([*self.data.joint(name).qpos[:3], yaw, self.layout.size(name)])
+                result[name] = np.array(
+                    [*self.data.joint(name).qpos[:3], yaw, self.layout.size(name)]
+                )
         return result
 
     def put(self, name: str, x: float, y: float) -> None:
@@ -157,10 +179,13 @@ class Simulator:
 
     def grease(self, name: str) -> None:
         """Take a cube's friction away until the table is laid anew: it slips out of any grip."""
-        self.model.geom(name).friction[0], self.model.geom(name).priority = 0.02, 1  # before that of what it touches
+        # before that of what it touches
+        self.model.geom(name).friction[0], self.model.geom(name).priority = 0.02, 1
 
     def shift_camera(self, name: str, twist: np.ndarray) -> None:
-        """Move a camera by a rotation vector (3,) [rad] and (3,) [m] in its own frame; nobody is told."""
+        """Move a camera by a rotation vector (3,) [rad] and (3,) [m] in its own frame; nobody is
+        told.
+        """
         error = self.layout.camera_error
         self.layout = replace(self.layout, camera_error=error | {name: error[name] + twist})
 

@@ -1,11 +1,13 @@
-"""The tasks: how an episode is laid out from its seed, and the geometric rule that says it succeeded.
+"""The tasks: how an episode is laid out from its seed, and the geometric rule that says it
+succeeded.
 
 lift        the red cube's centre is 50 mm or more above where it rests
 pick_place  the red cube rests on the plate (centre within 60 mm of the plate's, on its top to 8 mm), gripper open
             and 50 mm or more away from the cube
 stack       the red cube rests on the blue one (centres within 20 mm sideways, height right to 8 mm), gripper as above
 
-Each must hold for 0.5 s without a break. Cubes in centimetre-scale clutter keep 95 mm between centres.
+Each must hold for 0.5 s without a break. Cubes in centimetre-scale clutter keep 95 mm between
+centres.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ _EXTRINSIC_ERROR = np.deg2rad(0.5), 0.010  # hard: [rad], [m] per camera
 
 
 def sample_layout(task: str, seed: int, difficulty: str = "nominal") -> Layout:
-    """The layout of an episode: the same for the same task, seed and difficulty, on every machine."""
+    """The layout of an episode: the same for the same task, seed and difficulty, on every
+    machine.
+    """
     one_of("task", task, TASKS)
     one_of("difficulty", difficulty, DIFFICULTIES)
     if seed < 0:
@@ -35,7 +39,10 @@ def sample_layout(task: str, seed: int, difficulty: str = "nominal") -> Layout:
     rng = np.random.default_rng([seed, zlib.crc32(f"{task}/{difficulty}".encode())])
     distractors = int(rng.integers(3, 5)) if hard else 2
     others = [str(n) for n in rng.permutation([n for n in CUBE_COLORS if n not in ("red", "blue")])]
-    names = ["red", *(["blue", *others] if task == "stack" else ["blue", *others][int(rng.integers(2)) :])]
+    names = [
+        "red",
+        *(["blue", *others] if task == "stack" else ["blue", *others][int(rng.integers(2)) :]),
+    ]
     names = names[: 1 + distractors]
     plate, spots = _place(rng, len(names))
     size = rng.uniform(0.034, 0.046, len(names)) if hard else np.full(len(names), CUBE_SIZE)
@@ -44,11 +51,19 @@ def sample_layout(task: str, seed: int, difficulty: str = "nominal") -> Layout:
     yaw = rng.uniform(-np.pi / 4, np.pi / 4, len(names))
     base = {**CUBE_COLORS, "plate": (0.93, 0.93, 0.95), "table": (0.62, 0.56, 0.48)}
     shade = 0.10 if hard else 0.0
-    colors = {n: np.clip(np.array(c) * rng.uniform(1 - shade, 1 + shade) + rng.uniform(-shade, shade, 3) * 0.6, 0, 1)
-              for n, c in base.items()}  # fmt: skip
+    colors = {
+        n: np.clip(
+            np.array(c) * rng.uniform(1 - shade, 1 + shade) + rng.uniform(-shade, shade, 3) * 0.6,
+            0,
+            1,
+        )
+        for n, c in base.items()
+    }
     light = np.array([-0.3, 0.4, -1.0, 0.6, 0.3])
     if hard:
-        light = np.array([*rng.uniform(-0.8, 0.8, 2), -1.0, rng.uniform(0.35, 0.9), rng.uniform(0.2, 0.4)])
+        light = np.array(
+            [*rng.uniform(-0.8, 0.8, 2), -1.0, rng.uniform(0.35, 0.9), rng.uniform(0.2, 0.4)]
+        )
     return Layout(
         task=task,
         seed=seed,
@@ -73,7 +88,9 @@ def _place(rng: np.random.Generator, cubes: int) -> tuple[np.ndarray, np.ndarray
 def _extrinsic_error(rng: np.random.Generator) -> np.ndarray:
     turn, shift = rng.normal(size=3), rng.normal(size=3)
     angle, length = _EXTRINSIC_ERROR
-    return np.concatenate([turn / np.linalg.norm(turn) * angle, shift / np.linalg.norm(shift) * length])
+    return np.concatenate(
+        [turn / np.linalg.norm(turn) * angle, shift / np.linalg.norm(shift) * length]
+    )
 
 
 def reached(task: str, objects: dict[str, np.ndarray], tcp: np.ndarray, width: float) -> bool:

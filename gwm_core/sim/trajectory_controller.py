@@ -1,7 +1,9 @@
-"""What joint_trajectory_controller makes of a message: quintics through its points, then rest on the last one.
+"""What joint_trajectory_controller makes of a message: quintics through its points, then rest on
+the last one.
 
-As in ros2_controllers (trajectory.cpp): a new message replaces the old one at once, also when it is stamped for later.
-From the state in which the controller is, one segment leads to the first point; points already due are passed over.
+As in ros2_controllers (trajectory.cpp): a new message replaces the old one at once, also when it is
+stamped for later. From the state in which the controller is, one segment leads to the first point;
+points already due are passed over.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ import numpy as np
 
 
 class Quintic:
-    """Joint targets over time, from the state the controller was in through the points of a trajectory.
+    """Joint targets over time, from the state the controller was in through the points of a
+    trajectory.
 
     Args:
         times: (P,) [s] after the start, increasing, the last above 0.
@@ -18,23 +21,42 @@ class Quintic:
         start: the state (3, 7) at time 0.
     """
 
-    def __init__(self, times: np.ndarray, q: np.ndarray, dq: np.ndarray, ddq: np.ndarray, start: np.ndarray):
+    def __init__(
+        self, times: np.ndarray, q: np.ndarray, dq: np.ndarray, ddq: np.ndarray, start: np.ndarray
+    ):
         states = np.stack([q, dq, ddq], axis=1)
         ahead = times[0] > 0
         self._times = np.concatenate([[0.0], times]) if ahead else times
-        self._states = np.concatenate([start[None], states]) if ahead else states  # (P + 1 or P, 3, 7)
-        if not np.all(np.diff(self._times) > 0) or not np.all(np.isfinite(self._states)) or not times[-1] > 0:
-            raise ValueError("times must increase and end after the start, and every number be finite")
+        # (P + 1 or P, 3, 7)
+        self._states = np.concatenate([start[None], states]) if ahead else states
+        if (
+            not np.all(np.diff(self._times) > 0)
+            or not np.all(np.isfinite(self._states))
+            or not times[-1] > 0
+        ):
+            raise ValueError(
+                "times must increase and end after the start, and every number be finite"
+            )
 
     def at(self, t: float) -> np.ndarray:
-        """Position, velocity and acceleration (3, 7) at ``t`` [s]; at rest on the last point after it."""
+        """Position, velocity and acceleration (3, 7) at ``t`` [s]; at rest on the last point after
+        it.
+        """
         if t >= self._times[-1]:
             return np.stack([self._states[-1, 0], np.zeros(7), np.zeros(7)])
         i = int(np.searchsorted(self._times, t, side="right")) - 1
         T = self._times[i + 1] - self._times[i]
         (a, da, dda), (b, db, ddb) = self._states[i], self._states[i + 1]
-        gap, dgap, ddgap = b - a - da * T - dda * T**2 / 2, (db - da - dda * T) * T, (ddb - dda) * T**2
-        c3, c4, c5 = 10 * gap - 4 * dgap + ddgap / 2, -15 * gap + 7 * dgap - ddgap, 6 * gap - 3 * dgap + ddgap / 2
+        gap, dgap, ddgap = (
+            b - a - da * T - dda * T**2 / 2,
+            (db - da - dda * T) * T,
+            (ddb - dda) * T**2,
+        )
+        c3, c4, c5 = (
+            10 * gap - 4 * dgap + ddgap / 2,
+            -15 * gap + 7 * dgap - ddgap,
+            6 * gap - 3 * dgap + ddgap / 2,
+        )
         s = (t - self._times[i]) / T
         return np.stack(
             [

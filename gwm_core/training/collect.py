@@ -1,8 +1,9 @@
 """Demonstrations of the scripted expert, recorded without ROS in parallel processes.
 
-Labels are only ever the expert's: disturbances happen before the recording or are marked, never recorded as wishes.
-45 % of the episodes start from an unusual pose (near or low beside an object, 35 % of them with a closed gripper) and
-35 % get a push while carrying. ``episode.json`` lists the intervals in which the labels may be used.
+Labels are only ever the expert's: disturbances happen before the recording or are marked, never
+recorded as wishes. 45 % of the episodes start from an unusual pose (near or low beside an object,
+35 % of them with a closed gripper) and 35 % get a push while carrying. ``episode.json`` lists the
+intervals in which the labels may be used.
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ from gwm_core.training.play_data import SECONDS, PlayPolicy
 from gwm_core.types import CHUNK_ROWS, OPEN_WIDTH, RESERVED, Observation
 from gwm_core.worker_processes import workers
 
-CAMERA_PERIOD = 0.1  # [s] a sample every 0.1 s is as good for learning as one every 1/15 s and costs less
-LATENCY = (0.06, 0.14)  # [s] drawn evenly: the loop the demonstrations come from is as late as the real one
+# [s] a sample every 0.1 s is as good for learning as one every 1/15 s and costs less
+CAMERA_PERIOD = 0.1
+# [s] drawn evenly: the loop the demonstrations come from is as late as the real one
+LATENCY = (0.06, 0.14)
 KICK_TIME = 0.5  # [s]
 
 
@@ -54,7 +57,8 @@ class PerturbedExpert:
 
     def __init__(self, rng: np.random.Generator):
         self._expert, self._rng = Expert(), rng
-        self._kick_at = rng.integers(1, 8) if rng.random() < 0.35 else -1  # number of plans while carrying
+        # number of plans while carrying
+        self._kick_at = rng.integers(1, 8) if rng.random() < 0.35 else -1
         self._carried, self._until, self._goal = 0, 0, None
         self.window: list[int] = []  # [ns] from, to
 
@@ -85,18 +89,28 @@ class EpisodeObserver(Observer):
         self._next_image = 0.0
         for name in world.rig.T_base_camera:
             topic = topics.info(topics.prefix_of(name))
-            writer.write(topic, camera_info(1, name, world.rig.K, world.rig.width, world.rig.height), 1)
+            writer.write(
+                topic, camera_info(1, name, world.rig.K, world.rig.width, world.rig.height), 1
+            )
 
     def tick(self, state, command) -> None:
         """Joint states and command every 10 ms, images every CAMERA_PERIOD."""
         stamp, write = state.stamp, self._writer.write
         write(topics.JOINT_STATES, joint_state(stamp, topics.ARM_JOINTS, state.q, state.dq), stamp)
-        write(topics.GRIPPER_STATES, joint_state(stamp, topics.FINGER_JOINTS, [state.width / 2] * 2), stamp)
+        write(
+            topics.GRIPPER_STATES,
+            joint_state(stamp, topics.FINGER_JOINTS, [state.width / 2] * 2),
+            stamp,
+        )
         r = command.reference
         message = joint_state(
-            stamp, (*topics.ARM_JOINTS, topics.WIDTH), [*r.q, command.width], [*r.dq, 0], [*r.ddq, 0],
+            stamp,
+            (*topics.ARM_JOINTS, topics.WIDTH),
+            [*r.q, command.width],
+            [*r.dq, 0],
+            [*r.ddq, 0],
             "latched" if command.latched else "",
-        )  # fmt: skip
+        )
         write(topics.COMMAND, message, stamp)
         if stamp * 1e-9 >= self._next_image - 1e-6:
             self._next_image += CAMERA_PERIOD
@@ -116,7 +130,10 @@ def _unusual_start(rng: np.random.Generator, layout) -> tuple[np.ndarray, float]
     xy = near + rng.uniform(-0.09, 0.09, 2)
     # low only where no object stands
     spots = np.array([c[:2] for c in layout.cubes.values()])
-    clear = np.linalg.norm(spots - xy, axis=1).min() > 0.075 and np.linalg.norm(layout.plate - xy) > 0.11
+    clear = (
+        np.linalg.norm(spots - xy, axis=1).min() > 0.075
+        and np.linalg.norm(layout.plate - xy) > 0.11
+    )
     z = rng.uniform(0.03 if clear else 0.11, 0.28)
     yaw = rng.uniform(-0.8, 0.8)
     c, s = np.cos(yaw), np.sin(yaw)
@@ -132,10 +149,14 @@ _world: SimEnvironment | None = None
 
 
 def _record(job: tuple[CollectConfig, int]) -> bool:
-    """Collect one episode in this process; returns whether the expert succeeded (failures are not kept)."""
+    """Collect one episode in this process; returns whether the expert succeeded (failures are not
+    kept).
+    """
     global _world
     config, seed = job
-    folder = Path(config.out) / f"{'play_' * config.play}{config.task}_{config.difficulty}_{seed:06d}"
+    folder = (
+        Path(config.out) / f"{'play_' * config.play}{config.task}_{config.difficulty}_{seed:06d}"
+    )
     if folder.exists():
         return True  # an interrupted collection goes on where it stopped
     _world = _world or SimEnvironment(renderer=config.renderer)
@@ -143,37 +164,56 @@ def _record(job: tuple[CollectConfig, int]) -> bool:
     layout = sample_layout(config.task, seed, config.difficulty)
     expert = PlayPolicy(rng) if config.play else PerturbedExpert(rng)
     q, width = _unusual_start(rng, layout)
-    shutil.rmtree(folder.with_name(folder.name + PARTIAL), ignore_errors=True)  # of an interrupted run: made again
+    # of an interrupted run: made again
+    shutil.rmtree(folder.with_name(folder.name + PARTIAL), ignore_errors=True)
     cameras = {name: camera.to_dict() for name, camera in simulation_site().cameras.items()}
     policy = "play" if config.play else "expert"
-    info = {"task": config.task, "seed": seed, "difficulty": config.difficulty, "policy": policy, "robot": "sim"}
+    info = {
+        "task": config.task,
+        "seed": seed,
+        "difficulty": config.difficulty,
+        "policy": policy,
+        "robot": "sim",
+    }
     writer = EpisodeWriter(folder, info | {"cameras": cameras})
     observer = EpisodeObserver(writer, _world)
     limit = SECONDS if config.play else TIME_LIMIT
-    plan = RolloutConfig(latency=LATENCY, replan_every=2, camera_period=CAMERA_PERIOD, time_limit=limit)
-    trial = rollout(_world, Planner(expert), layout, plan, observer, lambda sim: sim.teleport(q, width))
+    plan = RolloutConfig(
+        latency=LATENCY, replan_every=2, camera_period=CAMERA_PERIOD, time_limit=limit
+    )
+    trial = rollout(
+        _world, Planner(expert), layout, plan, observer, lambda sim: sim.teleport(q, width)
+    )
     if not trial.success and not config.play:
         writer.abort()
         shutil.rmtree(writer.partial)
         return False
     window = [] if config.play else expert.window
-    info |= {"success": not config.play, "seconds": trial.seconds, "unusable": [window] if window else []}
+    info |= {
+        "success": not config.play,
+        "seconds": trial.seconds,
+        "unusable": [window] if window else [],
+    }
     writer.close(info | {"cameras": cameras, "trial": asdict(trial)})
     return True
 
 
-def collect(config: CollectConfig, processes: int, progress: Callable[[bool], None] = lambda ok: None) -> int:
-    """Collect ``episodes`` demonstrations on seeds from ``seed`` on; returns how many the expert failed.
+def collect(
+    config: CollectConfig, processes: int, progress: Callable[[bool], None] = lambda ok: None
+) -> int:
+    """Collect ``episodes`` demonstrations on seeds from ``seed`` on; returns how many the expert
+    failed.
 
     Seeds of 4000 and up are kept for choosing and reporting; no training takes them.
     """
     last = config.seed + config.episodes - 1
     if config.seed < 0 or config.seed < RESERVED <= last:
         raise InputError(
-            f"seeds {config.seed} to {last} will not do: 0-{RESERVED - 1} are for training, {RESERVED} and up for "
-            "choosing and reporting, and a folder holds one or the other"
+            f"seeds {config.seed} to {last} will not do: 0-{RESERVED - 1} are for training,"
+            f" {RESERVED} and up for choosing and reporting, and a folder holds one or the other"
         )
-    sample_layout(config.task, config.seed, config.difficulty)  # names checked before anything is made
+    # names checked before anything is made
+    sample_layout(config.task, config.seed, config.difficulty)
     jobs = [(config, config.seed + i) for i in range(config.episodes)]
     failed = 0
     with workers(processes, len(jobs)) as pool:

@@ -13,7 +13,9 @@ from torch import distributed
 
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[int]:
-    """Join the others when ``torchrun`` started this process (gloo on cpu, nccl on cuda); yields the rank."""
+    """Join the others when ``torchrun`` started this process (gloo on cpu, nccl on cuda); yields
+    the rank.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield 0
         return
@@ -25,4 +27,5 @@ def joined(device: str) -> Iterator[int]:
         distributed.barrier()  # nobody leaves while another still listens
     finally:
         distributed.destroy_process_group()
-        gc.collect()  # DDP holds the group in a cycle, and threads that outlive the interpreter abort the process
+        # DDP holds the group in a cycle, and threads that outlive the interpreter abort the process
+        gc.collect()

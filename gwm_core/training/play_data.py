@@ -1,4 +1,6 @@
-"""Motion without a purpose, for the world model: it should know what comes of any action, not only of an expert's."""
+"""Motion without a purpose, for the world model: it should know what comes of any action, not only
+of an expert's.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,15 @@ from gwm_core.types import CHUNK_DT, CHUNK_ROWS, OPEN_WIDTH, Observation
 SECONDS = 12.0  # [s] of an episode
 _LOW, _HIGH = (0.36, -0.28, 0.03), (0.66, 0.28, 0.36)  # [m] where the TCP wanders
 _SPEED = (0.03, 0.24)  # [m/s]
-_LAST = {"rest": (0.3, 1.5), "wander": (0.5, 2.5), "work": (0.5, 3.0)}  # [s] before something else is done
+# [s] before something else is done
+_LAST = {"rest": (0.3, 1.5), "wander": (0.5, 2.5), "work": (0.5, 3.0)}
 _SHARES = (0.3, 0.4, 0.3)
 
 
 class PlayPolicy:
-    """The policy's interface: rests, wanders to random poses, opens and closes, and works as the expert does."""
+    """The policy's interface: rests, wanders to random poses, opens and closes, and works as the
+    expert does.
+    """
 
     sees = "objects"
 

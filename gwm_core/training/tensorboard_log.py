@@ -26,7 +26,9 @@ class TensorBoardLog:
             self._writer.close()
 
     def __call__(self, done: int, network: nn.Module, figures: dict) -> None:
-        """Write the figures of iteration ``done``; arrays (H, W, 3) among them are pictures in [0, 1]."""
+        """Write the figures of iteration ``done``; arrays (H, W, 3) among them are pictures in [0,
+        1].
+        """
         if self._writer is None:
             return
         for name, value in figures.items():

@@ -1,4 +1,6 @@
-"""What is trained on what: the policy on samples, the VAE on scenes, the world model on the VAE's latents."""
+"""What is trained on what: the policy on samples, the VAE on scenes, the world model on the VAE's
+latents.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ from gwm_core.training.datasets.policy_samples import PolicySamples
 from gwm_core.training.training_loop import Batch, finish, fit
 
 Progress = Callable[[int, int, dict], None]
-TRACKED = 9  # moments that the VAE's tokens are followed for: as long as the world model is trained to imagine
+# moments that the VAE's tokens are followed for: as long as the world model is trained to imagine
+TRACKED = 9
 _STRIDE = 7  # of the moments that tell where the hand is seen
 JITTER = 0.1  # of the history of the world model, in spreads of a change
 IMAGINED = 3  # moments before the target that are imagined in training, at most
@@ -50,24 +53,31 @@ def held_out(episode: np.ndarray, share: float) -> np.ndarray:
     held = episode % every == every - 1
     if held.all() or not held.any():
         which = "nothing is left to train on" if held.all() else "nothing is held out"
-        raise InputError(f"{which}: only {len(np.unique(episode))} of {there} episodes are long enough; record more")
+        raise InputError(
+            f"{which}: only {len(np.unique(episode))} of {there} episodes are long enough; record"
+            " more"
+        )
     return held
 
 
 class Batches:
     """All samples on one device, drawn at random and augmented."""
 
-    def __init__(self, samples: PolicySamples, device: torch.device, config: TrainConfig, rows: int):
+    def __init__(
+        self, samples: PolicySamples, device: torch.device, config: TrainConfig, rows: int
+    ):
         self.device, self._draws, self._rows = device, config.draws, rows
         arrays = {name: getattr(samples, name) for name in samples.__annotations__}
-        self._arrays = {name: torch.from_numpy(a).to(device) for name, a in arrays.items() if a is not None}
+        self._arrays = {
+            name: torch.from_numpy(a).to(device) for name, a in arrays.items() if a is not None
+        }
         held = torch.from_numpy(held_out(samples.episode, config.held_out)).to(device)
         self.training, self.validation = (~held).nonzero()[:, 0], held.nonzero()[:, 0]
         for name, index in (("to train on", self.training), ("held out", self.validation)):
             if not self._arrays["valid"][index].any():
                 raise InputError(
-                    f"nothing is {name}: in none of these episodes did the arm follow the task; `gwm data verify` says "
-                    "which ones are fit to train on"
+                    f"nothing is {name}: in none of these episodes did the arm follow the task;"
+                    " `gwm data verify` says which ones are fit to train on"
                 )
 
     def take(self, index: Tensor) -> Batch:
@@ -76,8 +86,12 @@ class Batches:
         return a | {"points": a["points"].float(), "colors": a["colors"].float() / 255}
 
     def draw(self, count: int) -> Batch:
-        """An augmented training batch: jittered points, shifted clouds, other lighting, noisy proprioception."""
-        batch = self.take(self.training[torch.randint(len(self.training), (count,), device=self.device)])
+        """An augmented training batch: jittered points, shifted clouds, other lighting, noisy
+        proprioception.
+        """
+        batch = self.take(
+            self.training[torch.randint(len(self.training), (count,), device=self.device)]
+        )
 
         def normal(*shape, scale=1.0):
             return torch.randn(*shape, device=self.device) * scale
@@ -100,21 +114,34 @@ def validate_policy(policy: Policy, batches: Batches, limit: int = 1024) -> dict
     index = batches.validation[:: max(1, len(batches.validation) // limit)]
     for part in index.split(128):
         b = batches.take(part)
-        rows = policy(b["points"], b["colors"], b["proprio"], b["task"], b.get("features"), b.get("places"))
+        rows = policy(
+            b["points"], b["colors"], b["proprio"], b["task"], b.get("features"), b.get("places")
+        )
         errors.append((rows[..., :3] - b["rows"][..., :3]).norm(dim=-1)[b["valid"]])
     return {"position_mm": 1000 * float(torch.cat(errors).mean())}
 
 
 def train_policy(
-    samples: PolicySamples, policy_config: PolicyConfig, config: TrainConfig, out: Path, provenance: dict,
-    device: str = "cpu", progress: Progress = silent, record: Callable = silent, world: Path | None = None,
-) -> dict:  # fmt: skip
-    """Train a policy into ``out``; the figures have its validation error [mm]. ``world``: where features came from."""
+    samples: PolicySamples,
+    policy_config: PolicyConfig,
+    config: TrainConfig,
+    out: Path,
+    provenance: dict,
+    device: str = "cpu",
+    progress: Progress = silent,
+    record: Callable = silent,
+    world: Path | None = None,
+) -> dict:
+    """Train a policy into ``out``; the figures have its validation error [mm]. ``world``: where
+    features came from.
+    """
     torch.manual_seed(config.seed)
     batches = Batches(samples, torch.device(device), config, policy_config.rows)
     policy = Policy(policy_config).to(device)
     every = batches.take(batches.training[:: max(1, len(batches.training) // 20000)])
-    relative = torch.cat([every["rows"][..., :3] - every["proprio"][:, None, :3], every["rows"][..., 3:]], dim=-1)
+    relative = torch.cat(
+        [every["rows"][..., :3] - every["proprio"][:, None, :3], every["rows"][..., 3:]], dim=-1
+    )
     policy.set_normalization(relative)
     key = settings_key(policy_config, config, len(samples))
     average, figures = fit(
@@ -134,10 +161,18 @@ def train_policy(
 
 
 def train_vae(
-    clips: SceneClips, vae_config: VAEConfig, config: TrainConfig, out: Path, provenance: dict,
-    device: str = "cpu", progress: Progress = silent, record: Callable = silent, follow: Callable = silent,
-) -> dict:  # fmt: skip
-    """Train a VAE into ``out``; the figures are those of ``reconstruction.judge_vae`` on held-out episodes.
+    clips: SceneClips,
+    vae_config: VAEConfig,
+    config: TrainConfig,
+    out: Path,
+    provenance: dict,
+    device: str = "cpu",
+    progress: Progress = silent,
+    record: Callable = silent,
+    follow: Callable = silent,
+) -> dict:
+    """Train a VAE into ``out``; the figures are those of ``reconstruction.judge_vae`` on held-out
+    episodes.
 
     Args:
         follow: progress of following tokens through the clips, which comes first.
@@ -146,7 +181,9 @@ def train_vae(
     vae = VAE(vae_config).to(device)
     held = held_out(clips.episode, config.held_out)
     some = np.flatnonzero(~held)[::_STRIDE]
-    riders = find_riders(clips.scenes[some].astype(np.float32), from_rows(clips.poses[some]), vae_config.riders)
+    riders = find_riders(
+        clips.scenes[some].astype(np.float32), from_rows(clips.poses[some]), vae_config.riders
+    )
     vae.riders.copy_(torch.from_numpy(riders))
     moments, places = tracked(clips, riders, vae_config.tokens, TRACKED, follow)
     moments, places = moments[~held[moments]], places[~held[moments]]
@@ -157,36 +194,65 @@ def train_vae(
         chosen = torch.randint(len(moments), (count,)).numpy()
         index = moments[chosen]
         images, regions = clips.images[index] / np.float32(255), clips.regions[index]
-        behind = np.stack([[vae_reconstruction.background(*view) for view in zip(*both)] for both in zip(images, regions)])
+        behind = np.stack(
+            [
+                [vae_reconstruction.background(*view) for view in zip(*both)]
+                for both in zip(images, regions)
+            ]
+        )
         arrays = images, behind, regions, clips.viewmats[index], clips.Ks[index]
-        batch = dict(zip(("images", "behind", "regions", "viewmats", "Ks"), map(torch.from_numpy, arrays)))
+        batch = dict(
+            zip(("images", "behind", "regions", "viewmats", "Ks"), map(torch.from_numpy, arrays))
+        )
         batch["scenes"] = torch.from_numpy(clips.scenes[index].astype(np.float32))
         batch["centers"] = torch.from_numpy(places[chosen])
         batch["noise"] = torch.randn(count, vae_config.tokens, vae_config.latent)
         return {name: tensor.to(device) for name, tensor in batch.items()}
 
     def show(done: int, vae: VAE, figures: dict) -> None:
-        record(done, vae, figures | {"observed | rebuilt": vae_reconstruction.side_by_side(vae, clips, validation[:4])})
+        record(
+            done,
+            vae,
+            figures
+            | {"observed | rebuilt": vae_reconstruction.side_by_side(vae, clips, validation[:4])},
+        )
 
     average, figures = fit(
-        vae, vae_reconstruction.loss, draw, lambda v: vae_reconstruction.evaluate_vae(v, clips, validation), config, Path(out),
-        settings_key(vae_config, config, len(clips)), progress, show,
-    )  # fmt: skip
+        vae,
+        vae_reconstruction.loss,
+        draw,
+        lambda v: vae_reconstruction.evaluate_vae(v, clips, validation),
+        config,
+        Path(out),
+        settings_key(vae_config, config, len(clips)),
+        progress,
+        show,
+    )
     about = provenance | about_run(config, len(clips), device) | figures
     finish(out, lambda: save_vae(Path(out), average, about))
     return figures
 
 
 def train_world(
-    sequences: LatentSequences, episode: np.ndarray, vae_folder: Path, world_config: WorldModelConfig, config: TrainConfig,
-    out: Path, provenance: dict, device: str = "cpu", progress: Progress = silent, record: Callable = silent,
+    sequences: LatentSequences,
+    episode: np.ndarray,
+    vae_folder: Path,
+    world_config: WorldModelConfig,
+    config: TrainConfig,
+    out: Path,
+    provenance: dict,
+    device: str = "cpu",
+    progress: Progress = silent,
+    record: Callable = silent,
     begin: Path | None = None,
-) -> dict:  # fmt: skip
-    """Train a world model on latents of the VAE in ``vae_folder``; the figures are errors on held-out sequences.
+) -> dict:
+    """Train a world model on latents of the VAE in ``vae_folder``; the figures are errors on
+    held-out sequences.
 
     Args:
         episode: (S,) of every sequence.
-        begin: folder of a world model of the same VAE whose weights and normalisation are begun with.
+        begin: folder of a world model of the same VAE whose weights and normalisation are begun
+            with.
     """
     torch.manual_seed(config.seed)
     world = WorldModel(world_config, load_vae(vae_folder).config).to(device)
@@ -198,16 +264,26 @@ def train_world(
     world.set_normalization(
         known, known[:, 1:] - known[:, :-1], known[:, ahead:] - known[:, :-ahead] if ahead else None
     )
-    key = settings_key(world_config, config, len(episode)) + (Path(vae_folder) / "vae.json").read_text()
+    key = (
+        settings_key(world_config, config, len(episode))
+        + (Path(vae_folder) / "vae.json").read_text()
+    )
     if begin:
         world.load_state_dict(world.state_dict() | _begun(begin, vae_folder, world_config))
-        provenance, key = provenance | {"begun_from": digest(begin / "world.safetensors")}, key + str(begin)
+        provenance, key = (
+            provenance | {"begun_from": digest(begin / "world.safetensors")},
+            key + str(begin),
+        )
 
     def draw(count: int) -> Batch:
         index = torch.randint(len(training[0]), (count,)).numpy()
         length = context + 1 + int(torch.randint(IMAGINED + 1, ()))
         latents, actions, done = sequences.take(training[0][index], training[1][index], length)
-        batch = {"latents": latents, "actions": actions[:, context - 1 :], "done": done[:, -1]} | world.draw(count)
+        batch = {
+            "latents": latents,
+            "actions": actions[:, context - 1 :],
+            "done": done[:, -1],
+        } | world.draw(count)
         if ahead:
             index = torch.randint(len(pairs[0]), (count,)).numpy()
             latents, _, _ = sequences.take(pairs[0][index], pairs[1][index], ahead + 1)
@@ -218,9 +294,16 @@ def train_world(
         return model.loss(**batch, jitter=JITTER)
 
     average, figures = fit(
-        world, loss, draw, lambda w: evaluate_world_model(w, sequences, np.flatnonzero(held)), config, Path(out), key, progress,
+        world,
+        loss,
+        draw,
+        lambda w: evaluate_world_model(w, sequences, np.flatnonzero(held)),
+        config,
+        Path(out),
+        key,
+        progress,
         record,
-    )  # fmt: skip
+    )
     about = provenance | about_run(config, len(episode), device) | figures
     finish(out, lambda: save_world(Path(out), average, Path(vae_folder), about))
     return figures
@@ -231,23 +314,31 @@ def _begun(folder: Path, vae_folder: Path, config: WorldModelConfig) -> dict[str
     world, _ = load_world(folder, vae_folder)
     if replace(world.config, steps=config.steps, ahead=config.ahead) != config:
         raise InputError(
-            f"the world model in {folder} is of another configuration: begin from one of the same --config"
+            f"the world model in {folder} is of another configuration: begin from one of the same"
+            " --config"
         )
     anew = () if world.config.ahead == config.ahead else ("glance", "ahead_std")
     return {name: tensor for name, tensor in world.state_dict().items() if name not in anew}
 
 
 @torch.no_grad()
-def evaluate_world_model(world: WorldModel, sequences: LatentSequences, which: np.ndarray) -> dict[str, float]:
-    """Error of rollouts over the sequences ``which``, in spreads of one step's change, at the first and last step.
+def evaluate_world_model(
+    world: WorldModel, sequences: LatentSequences, which: np.ndarray
+) -> dict[str, float]:
+    """Error of rollouts over the sequences ``which``, in spreads of one step's change, at the first
+    and last step.
 
-    ``still`` is the same of a world in which nothing moves, ``done`` the share of moments judged rightly. ``foresight``
-    is the share of the change over ``ahead`` steps that features miss, if they look ahead.
+    ``still`` is the same of a world in which nothing moves, ``done`` the share of moments judged
+    rightly. ``foresight`` is the share of the change over ``ahead`` steps that features miss, if
+    they look ahead.
     """
     device, context = world.middle.device, world.config.context
     parts = []
     for part in np.array_split(which, max(1, len(which) // 32)):
-        z, actions, done = (x[part].float().to(device) for x in (sequences.latents, sequences.actions, sequences.done))
+        z, actions, done = (
+            x[part].float().to(device)
+            for x in (sequences.latents, sequences.actions, sequences.done)
+        )
         futures, heads = world.rollout(z[:, :context], actions[:, context - 1 :])
         truth, spread = z[:, context:], world.change_std
         error = ((futures - truth) / spread).square().mean((0, 2, 3))

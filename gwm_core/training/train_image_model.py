@@ -1,4 +1,6 @@
-"""How the baseline without Gaussians is trained: on the same moments and actions as VAE and world model."""
+"""How the baseline without Gaussians is trained: on the same moments and actions as VAE and world
+model.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def pictures(clips: SceneClips, index: np.ndarray, camera: np.ndarray) -> Tensor
 
 
 def take(clips: SceneClips, starts: np.ndarray, camera: np.ndarray) -> Batch:
-    """What ``loss`` wants, without noise, of the clips of three moments that begin at ``starts`` (B,)."""
+    """What ``loss`` wants, without noise, of the clips of three moments that begin at ``starts``
+    (B,).
+    """
     index, past = starts[:, None] + np.arange(CONTEXT + 1), CONTEXT - 1
     seen = pictures(clips, index, camera[:, None])
     parts = (clips.regions[index[:, -1], camera] & (ROBOT | CUBE)) > 0
@@ -47,29 +51,44 @@ def take(clips: SceneClips, starts: np.ndarray, camera: np.ndarray) -> Batch:
         "actions": torch.from_numpy(clips.actions[index[:, past:]]),
         "camera": torch.from_numpy(camera),
         "target": seen[:, -1],
-        "weight": torch.from_numpy(1 + (PIXEL_WEIGHT - 1) * parts.astype(np.float32))[:, None],  # as for the VAE
+        # as for the VAE
+        "weight": torch.from_numpy(1 + (PIXEL_WEIGHT - 1) * parts.astype(np.float32))[:, None],
     }
 
 
 @torch.no_grad()
-def evaluate_image_model(model: ImageModel, clips: SceneClips, starts: np.ndarray) -> dict[str, float]:
+def evaluate_image_model(
+    model: ImageModel, clips: SceneClips, starts: np.ndarray
+) -> dict[str, float]:
     """PSNR [dB] of the next picture over the workspace, and that of the last one repeated."""
     device, guess, still = model.leave.weight.device, [], []
     for camera in range(clips.images.shape[1]):
         for part in np.array_split(starts, max(1, len(starts) // 32)):
             b = take(clips, part, np.full(len(part), camera))
             here = torch.from_numpy(clips.regions[part + CONTEXT, camera] & WORKSPACE > 0)
-            next_ = model(*(b[name].to(device) for name in ("past", "actions", "camera"))).cpu().clamp(0, 1)
+            next_ = (
+                model(*(b[name].to(device) for name in ("past", "actions", "camera")))
+                .cpu()
+                .clamp(0, 1)
+            )
             guess.append(((next_ - b["target"]) ** 2).movedim(1, -1)[here].numpy())
             still.append(((b["past"][:, -1] - b["target"]) ** 2).movedim(1, -1)[here].numpy())
     return {"psnr": psnr(np.concatenate(guess)), "psnr_repeat_last": psnr(np.concatenate(still))}
 
 
 def train_image_model(
-    clips: SceneClips, model_config: ImageModelConfig, config: TrainConfig, out: Path, provenance: dict,
-    device: str = "cpu", progress: Progress = silent, record: Callable = silent,
-) -> dict:  # fmt: skip
-    """Train the baseline into ``out``; the figures are those of ``evaluate_image_model`` on held-out episodes."""
+    clips: SceneClips,
+    model_config: ImageModelConfig,
+    config: TrainConfig,
+    out: Path,
+    provenance: dict,
+    device: str = "cpu",
+    progress: Progress = silent,
+    record: Callable = silent,
+) -> dict:
+    """Train the baseline into ``out``; the figures are those of ``evaluate_image_model`` on
+    held-out episodes.
+    """
     torch.manual_seed(config.seed)
     model_config = replace(model_config, cameras=clips.images.shape[1])
     model = ImageModel(model_config).to(device)
@@ -87,9 +106,16 @@ def train_image_model(
         return {name: tensor.to(device) for name, tensor in batch.items()}
 
     average, figures = fit(
-        model, loss, draw, lambda m: evaluate_image_model(m, clips, validation), config, Path(out),
-        settings_key(model_config, config, len(clips)), progress, record,
-    )  # fmt: skip
+        model,
+        loss,
+        draw,
+        lambda m: evaluate_image_model(m, clips, validation),
+        config,
+        Path(out),
+        settings_key(model_config, config, len(clips)),
+        progress,
+        record,
+    )
     about = provenance | about_run(config, len(clips), device) | figures
     finish(out, lambda: save_image_model(Path(out), average, about))
     return figures

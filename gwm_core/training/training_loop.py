@@ -1,7 +1,8 @@
-"""The one training loop: resumable to the same losses, weights averaged (EMA), cosine schedule, gradients clipped.
+"""The one training loop: resumable to the same losses, weights averaged (EMA), cosine schedule,
+gradients clipped.
 
-Under ``torchrun`` every process takes its share of the same batch and gradients are averaged (DDP), so that losses are
-those of one process.
+Under ``torchrun`` every process takes its share of the same batch and gradients are averaged (DDP),
+so that losses are those of one process.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ def fit(
         The averaged network, and the last figures with ``loss`` and ``minutes``.
 
     Raises:
-        FloatingPointError: the loss is not finite. InputError: ``out`` holds a run with other settings.
+        FloatingPointError: the loss is not finite. InputError: ``out`` holds a run with other
+            settings.
     """
     average = copy.deepcopy(network)
     optimizers = make_optimizers(network, config)
@@ -76,7 +78,8 @@ def fit(
         step = nn.parallel.DistributedDataParallel(step)
     figures, begun = validate(average) if start == config.iterations else {}, time.monotonic()
     for iteration in range(start, config.iterations):
-        torch.manual_seed(config.seed * 1_000_003 + iteration)  # so a resumed run draws what the whole run would
+        # so a resumed run draws what the whole run would
+        torch.manual_seed(config.seed * 1_000_003 + iteration)
         batch = {name: tensor[rank::processes] for name, tensor in draw(config.batch).items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
             value = step(batch)
@@ -100,7 +103,8 @@ def fit(
 
 
 def make_optimizers(network: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """AdamW, and with ``config.muon`` Muon (Jordan 2024) for the matrices, its steps as large as those of AdamW.
+    """AdamW, and with ``config.muon`` Muon (Jordan 2024) for the matrices, its steps as large as
+    those of AdamW.
 
     Its share of the learning rate is that of arXiv 2502.16982, so that one rate serves both.
     """
@@ -110,7 +114,9 @@ def make_optimizers(network: nn.Module, config: TrainConfig) -> list[torch.optim
         matrices = [p for p in rest if p.ndim == 2 and min(p.shape) >= _MATRIX]
         rest = [p for p in rest if not (p.ndim == 2 and min(p.shape) >= _MATRIX)]
         optimizers.append(torch.optim.Muon(matrices, rate, decay, adjust_lr_fn="match_rms_adamw"))
-    optimizers.append(torch.optim.AdamW(rest, rate, betas=(0.9, 0.98), weight_decay=decay, fused=True))
+    optimizers.append(
+        torch.optim.AdamW(rest, rate, betas=(0.9, 0.98), weight_decay=decay, fused=True)
+    )
     return optimizers
 
 
@@ -126,7 +132,8 @@ def refuse_finished(out: Path, manifest: str) -> None:
     """Raise InputError where ``out`` holds a finished network, whose manifest has this name."""
     if (Path(out) / manifest).exists() and not (Path(out) / STATE).exists():
         raise InputError(
-            f"{out} holds a finished network ({manifest}), which would be lost: choose another --out or move it away"
+            f"{out} holds a finished network ({manifest}), which would be lost: choose another"
+            " --out or move it away"
         )
 
 
@@ -142,7 +149,9 @@ def finish(out: Path, save: Callable[[], None]) -> None:
         (Path(out) / STATE).unlink(missing_ok=True)
 
 
-def _descend(value: Tensor, network: nn.Module, optimizers: list, config: TrainConfig, iteration: int) -> None:
+def _descend(
+    value: Tensor, network: nn.Module, optimizers: list, config: TrainConfig, iteration: int
+) -> None:
     network.zero_grad(set_to_none=True)
     value.backward()
     nn.utils.clip_grad_norm_(network.parameters(), config.clip)
@@ -163,11 +172,15 @@ def _average(average: nn.Module, network: nn.Module, decay: float) -> None:
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
 
 
-def _save(out: Path, key: str, done: int, network: nn.Module, average: nn.Module, optimizers: list) -> None:
+def _save(
+    out: Path, key: str, done: int, network: nn.Module, average: nn.Module, optimizers: list
+) -> None:
     out.mkdir(parents=True, exist_ok=True)
     tensors = {f"network.{n}": t for n, t in network.state_dict().items()}
     tensors |= {f"average.{n}": t for n, t in average.state_dict().items()}
-    states = {parameter: state for optimizer in optimizers for parameter, state in optimizer.state.items()}
+    states = {
+        parameter: state for optimizer in optimizers for parameter, state in optimizer.state.items()
+    }
     for i, parameter in enumerate(network.parameters()):
         tensors |= {f"step.{i}.{n}": t for n, t in states[parameter].items()}
     tensors = {n: t.detach().cpu().clone() for n, t in tensors.items()}
@@ -183,9 +196,13 @@ def _resume(out: Path, key: str, network: nn.Module, average: nn.Module, optimiz
         with safe_open(out / STATE, framework="pt") as file:
             metadata = file.metadata() or {}
     except SafetensorError as error:
-        raise InputError(f"{out / STATE} is damaged ({error}): remove it, and the run begins anew") from None
+        raise InputError(
+            f"{out / STATE} is damaged ({error}): remove it, and the run begins anew"
+        ) from None
     if metadata.get("key") != key:
-        raise InputError(f"{out} holds an unfinished run with other settings: choose another --out or remove it")
+        raise InputError(
+            f"{out} holds an unfinished run with other settings: choose another --out or remove it"
+        )
     tensors = load_file(out / STATE)
 
     def under(prefix: str) -> dict[str, Tensor]:
@@ -197,5 +214,7 @@ def _resume(out: Path, key: str, network: nn.Module, average: nn.Module, optimiz
     for optimizer in optimizers:
         for parameter in (p for group in optimizer.param_groups for p in group["params"]):
             state = under(f"step.{numbers[parameter]}.")
-            optimizer.state[parameter] = {n: t.to(parameter.device) if n != "step" else t for n, t in state.items()}
+            optimizer.state[parameter] = {
+                n: t.to(parameter.device) if n != "step" else t for n, t in state.items()
+            }
     return int(metadata["done"])

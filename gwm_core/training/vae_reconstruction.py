@@ -1,4 +1,6 @@
-"""How well a VAE gives a scene back: the loss it is trained with, and the figures it is judged by."""
+"""How well a VAE gives a scene back: the loss it is trained with, and the figures it is judged
+by.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +20,28 @@ from gwm_core.training.datasets.clips import CUBE, ROBOT, SEEN, WORKSPACE, Scene
 PIXEL_WEIGHT = 3.0  # of what the robot and the cube cover: small, and what the task is about
 SQUARE_WEIGHT, ALPHA_WEIGHT = 3.0, 0.1
 CHAMFER_WEIGHT, LOOKS_WEIGHT = 10.0, 0.2  # per metre; per unit of colour, opacity and log scale
-BLUR = 0.1  # [pixels^2] an area average has 1/12; the renderer's usual 0.3 would wash out what is two pixels wide
+# [pixels^2] an area average has 1/12; the renderer's usual 0.3 would wash out what is two pixels
+# wide
+BLUR = 0.1
 _SOME = 256  # Gaussians of a scene that the Chamfer term looks at in a step
 
 
-def render(gaussians: Tensor, viewmat: Tensor, K: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
+def render(
+    gaussians: Tensor, viewmat: Tensor, K: Tensor, width: int, height: int
+) -> tuple[Tensor, Tensor]:
     """Image (H, W, 3) before black, and alpha (H, W), of a scene (N, 14)."""
     image, alpha, _ = rasterize(
-        gaussians[:, MEANS], gaussians[:, QUATS], gaussians[:, SCALES], gaussians[:, OPACITY], gaussians[:, COLORS],
-        viewmat[None], K[None], width, height, eps2d=BLUR,
-    )  # fmt: skip
+        gaussians[:, MEANS],
+        gaussians[:, QUATS],
+        gaussians[:, SCALES],
+        gaussians[:, OPACITY],
+        gaussians[:, COLORS],
+        viewmat[None],
+        K[None],
+        width,
+        height,
+        eps2d=BLUR,
+    )
     return image[0], alpha[0, ..., 0]
 
 
@@ -41,14 +55,25 @@ def loss(vae: VAE, scenes, centers, noise, images, behind, regions, viewmats, Ks
     """
     made, mean, log_variance = vae(scenes, centers, noise)
     with torch.autocast(scenes.device.type, enabled=False):  # millimetres do not survive 16 bits
-        views = [_render_loss(scene, *parts) for scene, *all_of in zip(made, images, behind, regions, viewmats, Ks)
-                 for parts in zip(*all_of)]  # fmt: skip
+        views = [
+            _render_loss(scene, *parts)
+            for scene, *all_of in zip(made, images, behind, regions, viewmats, Ks)
+            for parts in zip(*all_of)
+        ]
         seen = torch.stack(views).mean()
-        return seen + _shape_loss(made, scenes) + vae.config.kl * divergence(mean.float(), log_variance.float())
+        return (
+            seen
+            + _shape_loss(made, scenes)
+            + vae.config.kl * divergence(mean.float(), log_variance.float())
+        )
 
 
-def _render_loss(made: Tensor, image: Tensor, behind: Tensor, regions: Tensor, viewmat: Tensor, K: Tensor) -> Tensor:
-    """Absolute and squared error of the picture, per pixel of the workspace; what lies elsewhere is to stay clear."""
+def _render_loss(
+    made: Tensor, image: Tensor, behind: Tensor, regions: Tensor, viewmat: Tensor, K: Tensor
+) -> Tensor:
+    """Absolute and squared error of the picture, per pixel of the workspace; what lies elsewhere is
+    to stay clear.
+    """
     drawn, alpha = render(made, viewmat, K, image.shape[1], image.shape[0])
     here = ((regions & WORKSPACE) > 0).float()
     weight = ((regions & SEEN) > 0) * (1 + (PIXEL_WEIGHT - 1) * ((regions & (ROBOT | CUBE)) > 0))
@@ -73,13 +98,22 @@ def _shape_loss(made: Tensor, scenes: Tensor) -> Tensor:
 
 
 def _looks(g: Tensor) -> Tensor:
-    return torch.cat([g[..., COLORS], g[..., OPACITY, None], 0.2 * g[..., SCALES].clamp(min=1e-5).log()], dim=-1)
+    return torch.cat(
+        [g[..., COLORS], g[..., OPACITY, None], 0.2 * g[..., SCALES].clamp(min=1e-5).log()], dim=-1
+    )
 
 
 def background(image: np.ndarray, regions: np.ndarray) -> np.ndarray:
-    """The picture (H, W, 3) in [0, 1] without what stands in the workspace, filled from around (Telea 2004)."""
+    """The picture (H, W, 3) in [0, 1] without what stands in the workspace, filled from around
+    (Telea 2004).
+    """
     hidden = cv2.dilate((regions & WORKSPACE > 0).astype(np.uint8), np.ones((5, 5), np.uint8))
-    return cv2.inpaint(np.rint(image * 255).astype(np.uint8), hidden, 4, cv2.INPAINT_TELEA).astype(np.float32) / 255
+    return (
+        cv2.inpaint(np.rint(image * 255).astype(np.uint8), hidden, 4, cv2.INPAINT_TELEA).astype(
+            np.float32
+        )
+        / 255
+    )
 
 
 def picture(gaussians: Tensor, behind: np.ndarray, viewmat: Tensor, K: Tensor) -> np.ndarray:
@@ -89,24 +123,32 @@ def picture(gaussians: Tensor, behind: np.ndarray, viewmat: Tensor, K: Tensor) -
 
 
 def psnr(squares: np.ndarray) -> float:
-    """Peak signal to noise ratio [dB] of squared errors in [0, 1]; infinite where there are none."""
+    """Peak signal to noise ratio [dB] of squared errors in [0, 1]; infinite where there are
+    none.
+    """
     return float(-10 * np.log10(np.mean(squares))) if squares.size else float("nan")
 
 
 @torch.no_grad()
 def rebuild(vae: VAE, clips: SceneClips, i: int) -> tuple[Tensor, Tensor, list[np.ndarray]]:
-    """Moment ``i`` through the VAE: its scene and the decoded one (N, 14), and a picture (H, W, 3) for every camera."""
+    """Moment ``i`` through the VAE: its scene and the decoded one (N, 14), and a picture (H, W, 3)
+    for every camera.
+    """
     scene = clips.scenes[i].astype(np.float32)
     made = vae.decode(vae.observe(scene[None], from_rows(clips.poses[i])[None]))[0].cpu()
     pictures = []
-    for image, regions, viewmat, K in zip(clips.images[i], clips.regions[i], clips.viewmats[i], clips.Ks[i]):
+    for image, regions, viewmat, K in zip(
+        clips.images[i], clips.regions[i], clips.viewmats[i], clips.Ks[i]
+    ):
         behind = background(image / np.float32(255), regions)
         pictures.append(picture(made, behind, torch.from_numpy(viewmat), torch.from_numpy(K)))
     return torch.from_numpy(scene), made, pictures
 
 
 def evaluate_vae(vae: VAE, clips: SceneClips, index: Iterable[int]) -> dict[str, float]:
-    """Over the moments ``index``: PSNR [dB] of all workspace pixels and of cube and gripper, errors of shape [mm]."""
+    """Over the moments ``index``: PSNR [dB] of all workspace pixels and of cube and gripper, errors
+    of shape [mm].
+    """
     whole, part, apart, centroid = [], [], [], []
     for i in index:
         scene, made, pictures = rebuild(vae, clips, i)
@@ -125,19 +167,25 @@ def evaluate_vae(vae: VAE, clips: SceneClips, index: Iterable[int]) -> dict[str,
 
 
 def chamfer(a: Tensor, b: Tensor) -> float:
-    """Mean distance [m] from the centres of scene (N, 14) to the nearest of scene (M, 14), mean of both ways."""
+    """Mean distance [m] from the centres of scene (N, 14) to the nearest of scene (M, 14), mean of
+    both ways.
+    """
     distance = torch.cdist(a[:, MEANS], b[:, MEANS])
     return float(distance.min(0).values.mean() + distance.min(1).values.mean()) / 2
 
 
 def side_by_side(vae: VAE, clips: SceneClips, index: np.ndarray) -> np.ndarray:
-    """A row for every moment of ``index``: what each camera saw, then what the VAE shows of it, in [0, 1]."""
+    """A row for every moment of ``index``: what each camera saw, then what the VAE shows of it, in
+    [0, 1].
+    """
     rows = [[*(clips.images[i] / np.float32(255)), *rebuild(vae, clips, i)[2]] for i in index]
     return np.concatenate([np.concatenate(row, axis=1) for row in rows]).clip(0, 1)
 
 
 def red_centroid(gaussians: Tensor) -> Tensor:
-    """Mean place (3,) [m] of the saturated red Gaussians of a scene (N, 14), those of the cube; NaN without any."""
+    """Mean place (3,) [m] of the saturated red Gaussians of a scene (N, 14), those of the cube; NaN
+    without any.
+    """
     r, g, b = gaussians[:, COLORS].T
     red = (r > 0.35) & (r > 2.5 * g) & (r > 2.5 * b) & (gaussians[:, OPACITY] > 0.5)
     return gaussians[red][:, MEANS].mean(0)

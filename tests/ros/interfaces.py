@@ -1,4 +1,5 @@
-"""The messages of franka_ros2 and ros2_control, built from definitions, for machines that have neither.
+"""The messages of franka_ros2 and ros2_control, built from definitions, for machines that have
+neither.
 
 Only the fields that the gate reads or fills, under their real names and types, so that a fake
 driver can speak to the gate over real services, actions and topics. Sources: franka_ros2 3.4.0,
@@ -24,11 +25,12 @@ DEFINITIONS = {
         "msg/FrankaRobotState.msg": "uint8 robot_mode\n",
         "action/ErrorRecovery.action": "---\n---\n",
         "action/Grasp.action": (
-            "float64 width\nGraspEpsilon epsilon\nfloat64 speed\nfloat64 force\n---\nbool success\nstring error\n---\n"
-            "float64 current_width\n"
+            "float64 width\nGraspEpsilon epsilon\nfloat64 speed\nfloat64 force\n---\nbool"
+            " success\nstring error\n---\nfloat64 current_width\n"
         ),
         "action/Move.action": (
-            "float64 width\nfloat64 speed\n---\nbool success\nstring error\n---\nfloat64 current_width\n"
+            "float64 width\nfloat64 speed\n---\nbool success\nstring error\n---\nfloat64"
+            " current_width\n"
         ),
         "msg/GraspEpsilon.msg": "float64 inner\nfloat64 outer\n",
     },
@@ -36,11 +38,13 @@ DEFINITIONS = {
         "msg/ControllerState.msg": "string name\nstring state\n",
         "srv/ListControllers.srv": "---\ncontroller_manager_msgs/ControllerState[] controller\n",
         "srv/SetHardwareComponentState.srv": (
-            "string name\nlifecycle_msgs/State target_state\n---\nbool ok\nlifecycle_msgs/State state\n"
+            "string name\nlifecycle_msgs/State target_state\n---\nbool ok\nlifecycle_msgs/State"
+            " state\n"
         ),
         "srv/SwitchController.srv": (
-            "string[] activate_controllers\nstring[] deactivate_controllers\nint32 strictness\nint32 STRICT=2\n"
-            "builtin_interfaces/Duration timeout\n---\nbool ok\nstring message\n"
+            "string[] activate_controllers\nstring[] deactivate_controllers\nint32"
+            " strictness\nint32 STRICT=2\nbuiltin_interfaces/Duration timeout\n---\nbool ok\nstring"
+            " message\n"
         ),
     },
 }
@@ -55,7 +59,9 @@ NEEDED = (
 
 
 def provide(monkeypatch) -> None:
-    """Make both packages importable here and in processes that the test starts, where they are not installed."""
+    """Make both packages importable here and in processes that the test starts, where they are not
+    installed.
+    """
     import pytest
 
     # once imported from the built folder they are found without it, but not by the processes
@@ -74,7 +80,9 @@ def provide(monkeypatch) -> None:
 
 @functools.cache
 def build() -> Path:
-    """The folder with both packages, to be put on ``sys.path`` and PYTHONPATH; built on first use (a minute)."""
+    """The folder with both packages, to be put on ``sys.path`` and PYTHONPATH; built on first use
+    (a minute).
+    """
     key = hashlib.sha256((json.dumps(DEFINITIONS) + sys.version).encode()).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / f"gwm-test-interfaces-{os.getuid()}-{key}"
     if not folder.exists():
@@ -143,7 +151,9 @@ def _build(package: str, definitions: dict[str, str], folder: Path) -> None:
 
 
 def _compile(package: str, work: Path, here: Path, prefix: Path) -> None:
-    """One library with everything, and the Python extension, which loads it under the names it is looked for."""
+    """One library with everything, and the Python extension, which loads it under the names it is
+    looked for.
+    """
     import numpy
 
     headers = [

@@ -31,7 +31,9 @@ class Page:
         self.token = parse_qs(parts.query)["token"][0]
         cookie = {"Cookie": f"{cookie_name(OPERATOR, parts.netloc)}={self.token}"}
         self._socket = connect(
-            f"ws://{parts.netloc}/socket", origin=f"http://{parts.netloc}", additional_headers=cookie
+            f"ws://{parts.netloc}/socket",
+            origin=f"http://{parts.netloc}",
+            additional_headers=cookie,
         )
         self.state, self.pictures, self.answers, self._count = {}, set(), {}, 0
 
@@ -59,7 +61,9 @@ class Page:
         time.sleep(0.2)  # nothing was read for long: the next frame is of now
         self.read()
         self._count += 1
-        self._socket.send(json.dumps({"do": what, "id": self._count, "frame": self.state.get("frame"), **more}))
+        self._socket.send(
+            json.dumps({"do": what, "id": self._count, "frame": self.state.get("frame"), **more})
+        )
         return self._count
 
     def close(self):
@@ -72,13 +76,19 @@ def test_approve_stop_and_marks_through_the_page(operator, tmp_path):
     supervisor.start()
     poll, page = supervisor.poll, None
     try:
-        assert operator.wait("start", lambda: operator.ready, 90, poll), (tmp_path / "log").read_text()
+        assert operator.wait("start", lambda: operator.ready, 90, poll), (
+            tmp_path / "log"
+        ).read_text()
         file = tmp_path / "console.url"
         assert operator.wait("console", file.exists, 20, poll) and file.stat().st_mode & 0o077 == 0
         page = Page(file.read_text().split()[0])
 
         def gate(what, until, limit=20):
-            assert operator.wait(what, lambda: until(page.read()), limit, poll), (what, page.state, page.answers)
+            assert operator.wait(what, lambda: until(page.read()), limit, poll), (
+                what,
+                page.state,
+                page.answers,
+            )
             return page.state["gate"]
 
         def told(what, limit=20, **more):
@@ -98,18 +108,30 @@ def test_approve_stop_and_marks_through_the_page(operator, tmp_path):
         later = str(int(waiting["waiting"]) + 1)  # the same float64
         done, why = told("approve", plan=later, sha256=waiting["waiting_sha256"])
         assert not done and "of plan" in why and later in why
-        assert "hold first" not in page.state["refuses"].get("mode", "") and page.state["imagines"] is False
-        old = {"plan": waiting["waiting"], "sha256": waiting["waiting_sha256"], "expires": time.time_ns() - 1}
+        assert (
+            "hold first" not in page.state["refuses"].get("mode", "")
+            and page.state["imagines"] is False
+        )
+        old = {
+            "plan": waiting["waiting"],
+            "sha256": waiting["waiting_sha256"],
+            "expires": time.time_ns() - 1,
+        }
         said = operator.create_publisher(String, topics.APPROVE, 10)
         assert operator.wait("discovery", lambda: said.get_subscription_count() > 0, 10, poll)
         said.publish(String(data=json.dumps(old)))
         gate("refusal of one from before", lambda g: "expires" in g.get("answer", ""))
-        assert np.abs([c[1] for c in operator.commands[still:]]).max() < 1e-9, "it moved without approval"
+        assert np.abs([c[1] for c in operator.commands[still:]]).max() < 1e-9, (
+            "it moved without approval"
+        )
         page.say("approve", plan=waiting["waiting"], sha256=waiting["waiting_sha256"])
         gate("motion", lambda g: g["state"] == "RUNNING")
         ends = ("plan done", "policy silent")  # where the machine is busy, a beat may come late
         gate("the plan's end", lambda g: g["state"] == "HOLD" and g["cause"] in ends)
-        assert told("approve", plan=waiting["waiting"], sha256=waiting["waiting_sha256"])[0] is False  # once more
+        # once more
+        assert (
+            told("approve", plan=waiting["waiting"], sha256=waiting["waiting_sha256"])[0] is False
+        )
         gate("rest", lambda g: g["state"] == "HOLD")
         assert gate("one plan only", lambda g: True)["accepted"] == "1"
 
@@ -127,7 +149,9 @@ def test_approve_stop_and_marks_through_the_page(operator, tmp_path):
         saved = told("save", success=False, note="the cube slipped")
         assert saved[0], saved
         assert told("save", success=False) == (False, "not recording")
-        assert operator.wait("saved", lambda: list(tmp_path.glob("episode_000000/episode.json")), 15, poll)
+        assert operator.wait(
+            "saved", lambda: list(tmp_path.glob("episode_000000/episode.json")), 15, poll
+        )
     finally:
         if page:
             page.close()
@@ -136,27 +160,51 @@ def test_approve_stop_and_marks_through_the_page(operator, tmp_path):
     replay = read_replay(episode)
     assert replay.info["success"] is False and replay.info["note"] == "the cube slipped"
     kept = read_replay(*tmp_path.glob("kept_0*"))  # what the recording has as well, without its end
-    assert 0 < kept.info["kept"] <= 30 and len(kept.decisions) > 3 and kept.observed.keys() == replay.observed.keys()
+    assert (
+        0 < kept.info["kept"] <= 30
+        and len(kept.decisions) > 3
+        and kept.observed.keys() == replay.observed.keys()
+    )
     said = [decision["do"] for _, decision in replay.decisions]
     assert said.count("approve") >= 3 and {"arm", "mode", "stop", "save"} <= set(said)
-    assert {"HOLD", "RUNNING", "STOPPING", "DISARMED"} <= {values["state"] for _, values in replay.status}
-    audit = [json.loads(line) for line in (tmp_path / "console_audit.jsonl").read_text().splitlines()]
-    assert [entry["command"]["do"] for entry in audit if "command" in entry][:3] == ["lay", "start", "arm"]
+    assert {"HOLD", "RUNNING", "STOPPING", "DISARMED"} <= {
+        values["state"] for _, values in replay.status
+    }
+    audit = [
+        json.loads(line) for line in (tmp_path / "console_audit.jsonl").read_text().splitlines()
+    ]
+    assert [entry["command"]["do"] for entry in audit if "command" in entry][:3] == [
+        "lay",
+        "start",
+        "arm",
+    ]
 
 
-def test_the_console_outlives_what_it_cannot_read_and_its_page_outlives_the_console(operator, tmp_path):
-    """Messages that killed it are named on the page; after a kill the page's own address is good again."""
-    nodes = [node for node in graph(policy="expert", record=str(tmp_path), console=8660) if node.name == "console"]
+def test_the_console_outlives_what_it_cannot_read_and_its_page_outlives_the_console(
+    operator, tmp_path
+):
+    """Messages that killed it are named on the page; after a kill the page's own address is good
+    again.
+    """
+    nodes = [
+        node
+        for node in graph(policy="expert", record=str(tmp_path), console=8660)
+        if node.name == "console"
+    ]
     supervisor = Supervisor(nodes, log=open(tmp_path / "nodes.log", "w"))
     supervisor.start()
     poll, file, page = supervisor.poll, tmp_path / "console.url", None
     bad = {
-        topics.color(topics.prefix_of("front")): Image(height=2, width=2, step=8, encoding="yuv422", data=bytes(16)),
+        topics.color(topics.prefix_of("front")): Image(
+            height=2, width=2, step=8, encoding="yuv422", data=bytes(16)
+        ),
         topics.SIM_RESULT: String(data="[]"),
         topics.TRIAL: String(data='{"task": []}'),
         topics.DIAGNOSTICS: messages.diagnostics(1, "viewer", "showing", {"port": "none"}),
     }
-    said = {topic: operator.create_publisher(type(message), topic, 10) for topic, message in bad.items()}
+    said = {
+        topic: operator.create_publisher(type(message), topic, 10) for topic, message in bad.items()
+    }
     try:
         assert operator.wait("console", file.exists, 60, poll), (tmp_path / "nodes.log").read_text()
         page = Page(file.read_text().split()[0])
@@ -183,7 +231,9 @@ def test_the_console_outlives_what_it_cannot_read_and_its_page_outlives_the_cons
                 return False
             return True
 
-        assert operator.wait("the same address", back, 60, poll), (tmp_path / "nodes.log").read_text()
+        assert operator.wait("the same address", back, 60, poll), (
+            tmp_path / "nodes.log"
+        ).read_text()
         assert operator.wait("state", lambda: page.read() is not None and page.state, 10, poll)
     finally:
         if page:

@@ -24,18 +24,25 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 @pytest.mark.parametrize("controller", ["crisp_pose", "jtc", "forward"])
 def test_it_lifts_the_cube_and_the_judge_is_content(operator, tmp_path, controller):
-    # an arm that is told no velocity lags: at full speed the wrist's turn comes near the end of the leash
+    # an arm that is told no velocity lags: at full speed the wrist's turn comes near the end of the
+    # leash
     speed = 1.0 if controller == "jtc" else 0.5
-    nodes = graph(task="lift", policy="expert", controller=controller, speed=speed, record=str(tmp_path))
+    nodes = graph(
+        task="lift", policy="expert", controller=controller, speed=speed, record=str(tmp_path)
+    )
     supervisor = Supervisor(nodes, log=open(tmp_path / "log", "w"))
     supervisor.start()
     poll = supervisor.poll
     try:
-        assert operator.wait("start", lambda: operator.ready, 90, poll), (tmp_path / "log").read_text()
+        assert operator.wait("start", lambda: operator.ready, 90, poll), (
+            tmp_path / "log"
+        ).read_text()
         operator.lay("lift", 301, "nominal")
         assert operator.wait("layout", lambda: operator.result.get("seed") == 301, 10, poll)
         operator.arm(poll)
-        assert operator.wait("success", lambda: operator.result.get("success"), 40, poll), operator.status
+        assert operator.wait("success", lambda: operator.result.get("success"), 40, poll), (
+            operator.status
+        )
         operator.wish("gate/hold", poll)
         assert operator.wait("rest", lambda: operator.status["state"] == "HOLD", 5, poll)
         found = operator.verdict()
@@ -47,11 +54,15 @@ def test_it_lifts_the_cube_and_the_judge_is_content(operator, tmp_path, controll
 
 
 def nodes_topic(controller):
-    return {"crisp_pose": topics.TARGET_POSE, "jtc": topics.TRAJECTORY, "forward": topics.FORWARD}[controller]
+    return {"crisp_pose": topics.TARGET_POSE, "jtc": topics.TRAJECTORY, "forward": topics.FORWARD}[
+        controller
+    ]
 
 
 @pytest.mark.parametrize("controller", ["crisp", "jtc"])
-def test_an_arm_whose_gate_is_killed_comes_to_rest_where_it_was_sent(operator, tmp_path, controller):
+def test_an_arm_whose_gate_is_killed_comes_to_rest_where_it_was_sent(
+    operator, tmp_path, controller
+):
     nodes = graph(task="lift", policy="expert", controller=controller, record=str(tmp_path))
     supervisor = Supervisor(nodes, log=open(tmp_path / "log", "w"))
     measured = []
@@ -68,10 +79,12 @@ def test_an_arm_whose_gate_is_killed_comes_to_rest_where_it_was_sent(operator, t
         operator.wait("what is left", lambda: False, 1.0, lambda: "")
         _, dq, *_ = operator.commands[-1]
         last = np.array(operator.commands[-1][0])
-        stop = np.array(dq) ** 2 / (2 * 5.0) + 0.02 * np.abs(dq)  # at half of 10 rad/s2, and two periods
+        # at half of 10 rad/s2, and two periods
+        stop = np.array(dq) ** 2 / (2 * 5.0) + 0.02 * np.abs(dq)
         rest = np.array(measured[-1].position)
         assert np.abs(measured[-1].velocity).max() < 0.02
-        assert np.all(np.abs(rest - last) <= stop + 0.01), (rest - last, stop)  # 0.01: gravity on soft joints
+        # 0.01: gravity on soft joints
+        assert np.all(np.abs(rest - last) <= stop + 0.01), (rest - last, stop)
     finally:
         supervisor.stop()
 
@@ -85,7 +98,9 @@ KINDS = {
 
 @pytest.mark.parametrize("controller", ["crisp", "crisp_pose", "jtc"])
 def test_a_controller_is_told_to_rest_where_the_arm_is_before_it_is_activated(operator, controller):
-    """CRISP goes to the last target that it was sent while it was inactive; it must not be an old one."""
+    """CRISP goes to the last target that it was sent while it was inactive; it must not be an old
+    one.
+    """
     arm, heard = ArmAdapter(operator, controller, "forward", 0.01, simulated=False), {}
     for topic in arm.topics:
         take = lambda message, topic=topic: heard.__setitem__(topic, message)  # noqa: E731

@@ -1,4 +1,6 @@
-"""The demo as a person runs it, disturbed: whatever happens, it ends with its table and says what did."""
+"""The demo as a person runs it, disturbed: whatever happens, it ends with its table and says what
+did.
+"""
 
 import json
 import os
@@ -22,11 +24,23 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 def start(folder, *more):
-    command = [sys.executable, "-m", "gwm", "demo", "--policy", "expert", "--no-imagination", "--headless"]
+    command = [
+        sys.executable,
+        "-m",
+        "gwm",
+        "demo",
+        "--policy",
+        "expert",
+        "--no-imagination",
+        "--headless",
+    ]
     return subprocess.Popen(
-        [*command, "--out", str(folder), *more], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        [*command, "--out", str(folder), *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         process_group=0,
-    )  # fmt: skip
+    )
 
 
 def read_until(child, text):
@@ -44,7 +58,9 @@ def until_it_records(folder, child):
         os.sched_yield()
 
 
-def test_a_recorder_that_dies_costs_an_episode_and_a_simulation_that_dies_the_rest(domain, tmp_path):
+def test_a_recorder_that_dies_costs_an_episode_and_a_simulation_that_dies_the_rest(
+    domain, tmp_path
+):
     child = start(tmp_path, "--episodes", "3", "--json", str(tmp_path / "figures.json"))
     said = read_until(child, "ready: ")
     until_it_records(tmp_path, child)
@@ -57,7 +73,8 @@ def test_a_recorder_that_dies_costs_an_episode_and_a_simulation_that_dies_the_re
     said += rest
     assert child.returncode == 1 and "Traceback" not in said, said
     assert "judge" in rest and "0 violations" in rest and "of 3 ended; sim ended by SIGKILL" in rest
-    assert "seed 9000: " in rest and "recorder/" in rest, rest  # refused, or not answered by the one that died
+    # refused, or not answered by the one that died
+    assert "seed 9000: " in rest and "recorder/" in rest, rest
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["code"] == 1 and figures["rows"][0]["trouble"]
     assert "episode_000000.partial was not saved: `gwm data recover" in rest
@@ -81,9 +98,14 @@ def test_an_interrupted_demo_says_what_it_waits_for_and_what_it_leaves(domain, t
 
 def test_a_graph_of_which_nothing_was_heard_has_its_table_too(operator, capsys):
     args = SimpleNamespace(task="lift", difficulty="nominal", seed=9000, episodes=3)
-    figures = demo._figures(operator, args, demo.DemoEpisode(), {}) | {"trouble": "not ready after 180 s: gate, sim"}
+    figures = demo._figures(operator, args, demo.DemoEpisode(), {}) | {
+        "trouble": "not ready after 180 s: gate, sim"
+    }
     demo._table(figures)
     said = capsys.readouterr().out
-    assert "0 of 3 ended; not ready after 180 s: gate, sim" in said and "0 violations in 0 commands" in said
+    assert (
+        "0 of 3 ended; not ready after 180 s: gate, sim" in said
+        and "0 violations in 0 commands" in said
+    )
     json.loads(json.dumps(figures, allow_nan=False))
     assert latency._table([figures]) == {}

@@ -1,4 +1,6 @@
-"""The gate against drivers of a real robot that refuse, abort, hang and fall silent, as the real ones do."""
+"""The gate against drivers of a real robot that refuse, abort, hang and fall silent, as the real
+ones do.
+"""
 
 import interfaces
 import pytest
@@ -30,10 +32,10 @@ ARM = "fr3_arm_controller"
 class Driver(Node):
     """What franka_ros2 and ros2_control offer, apart from the joints, which the simulation brings.
 
-    ``hangs`` and ``aborts`` name actions and services that never answer or fail, ``stuck`` controllers that no
-    switch changes although it says so. A strict switch is
-    refused where a controller is already as wished, and the robot's state is told only while its
-    broadcaster is active.
+    ``hangs`` and ``aborts`` name actions and services that never answer or fail, ``stuck``
+    controllers that no switch changes although it says so. A strict switch is refused where a
+    controller is already as wished, and the robot's state is told only while its broadcaster is
+    active.
     """
 
     def __init__(self):
@@ -271,14 +273,18 @@ def test_a_recovery_that_aborts_or_hangs_can_be_tried_again(operator, driver, ro
     assert robot.trouble == "" and robot.node.placed == [1]
 
 
-def test_a_controller_that_is_not_active_after_its_switch_fails_the_recovery(operator, driver, robot):
+def test_a_controller_that_is_not_active_after_its_switch_fails_the_recovery(
+    operator, driver, robot
+):
     """The switch is called done, the controller is not running: franka_ros #232."""
     finished = []
     driver.reflex()
     driver.stuck = {ARM}
     assert robot.recover(lambda: finished.append(1)) == ""
     told = f"activate the controller: {ARM} still inactive after the switch"
-    assert operator.wait("recovery", lambda: robot.trouble.startswith(told), 10, lambda: ""), robot.trouble
+    assert operator.wait("recovery", lambda: robot.trouble.startswith(told), 10, lambda: ""), (
+        robot.trouble
+    )
     assert finished == []
     driver.stuck = set()
     assert robot.recover(lambda: finished.append(1)) == ""

@@ -21,7 +21,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 @pytest.fixture
 def operator(monkeypatch):
-    monkeypatch.setenv("ROS_DOMAIN_ID", os.environ.get("ROS_DOMAIN_ID") or str(random.SystemRandom().randint(1, 100)))
+    monkeypatch.setenv(
+        "ROS_DOMAIN_ID",
+        os.environ.get("ROS_DOMAIN_ID") or str(random.SystemRandom().randint(1, 100)),
+    )
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
     rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
@@ -38,10 +41,14 @@ def test_in_shadow_plans_are_judged_and_nothing_reaches_the_arm(operator, tmp_pa
     operator.create_subscription(JointState, topics.SHADOW, shadowed.append, 10)
     supervisor.start()
     try:
-        assert operator.wait("start", lambda: operator.ready, 90, supervisor.poll), (tmp_path / "log").read_text()
+        assert operator.wait("start", lambda: operator.ready, 90, supervisor.poll), (
+            tmp_path / "log"
+        ).read_text()
         operator.lay("lift", 300, "nominal")
         operator.arm(supervisor.poll)
-        assert operator.wait("shadow", lambda: operator.status["state"] == "SHADOW", 15, supervisor.poll)
+        assert operator.wait(
+            "shadow", lambda: operator.status["state"] == "SHADOW", 15, supervisor.poll
+        )
         moving = lambda: shadowed and np.abs(shadowed[-1].velocity).max() > 0.02  # noqa: E731
         assert operator.wait("motion that is not sent", moving, 15, supervisor.poll)
         assert not sent and not operator.commands and int(operator.status["accepted"]) > 0
@@ -54,7 +61,9 @@ def test_at_a_share_of_the_speed_nothing_is_faster(operator, tmp_path):
     supervisor = Supervisor(nodes, log=open(tmp_path / "log", "w"))
     supervisor.start()
     try:
-        assert operator.wait("start", lambda: operator.ready, 90, supervisor.poll), (tmp_path / "log").read_text()
+        assert operator.wait("start", lambda: operator.ready, 90, supervisor.poll), (
+            tmp_path / "log"
+        ).read_text()
         operator.lay("lift", 300, "nominal")
         operator.arm(supervisor.poll)
         moving = lambda: operator.commands and np.abs(operator.commands[-1][1]).max() > 0.02  # noqa: E731

@@ -1,4 +1,6 @@
-"""The launch files under the real launch; where it is not installed, tests/test_bringup.py has to do."""
+"""The launch files under the real launch; where it is not installed, tests/test_bringup.py has to
+do.
+"""
 
 import asyncio
 import sys
@@ -39,7 +41,11 @@ def refused(monkeypatch, capfd, file, *words):
         ("bringup.launch.py", ["supervision:=watch", "policy:=expert"], "has no world model"),
         ("bringup.launch.py", ["task:=pick"], "was not trained on task 'pick'"),
         ("bringup.launch.py", ["site:=/nowhere"], "no site file /nowhere"),
-        ("bringup.launch.py", ["robot:=fr3", f"site:={SITE}", "start_drivers:=true"], "start_drivers needs"),
+        (
+            "bringup.launch.py",
+            ["robot:=fr3", f"site:={SITE}", "start_drivers:=true"],
+            "start_drivers needs",
+        ),
         ("drivers.launch.py", ["robot:=pr2"], "unknown robot 'pr2': valid are fr3, sim"),
         ("drivers.launch.py", ["robott:=fr3"], "is robot meant"),
         ("drivers.launch.py", [f"site:={SITE}", "use_fake_hardware:=maybe"], "true"),
@@ -48,7 +54,9 @@ def refused(monkeypatch, capfd, file, *words):
         ("teleop.launch.py", ["device:=spacemouse"], "device:=spacemouse needs spacenav"),
     ],
 )
-def test_bad_words_are_refused_before_anything_starts(monkeypatch, capfd, tmp_path, file, words, named):
+def test_bad_words_are_refused_before_anything_starts(
+    monkeypatch, capfd, tmp_path, file, words, named
+):
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))  # no driver is installed
     assert named in refused(monkeypatch, capfd, file, *words)

@@ -1,4 +1,6 @@
-"""``gwm calibrate`` against running topics: a node that plays the arm and a camera which sees a board on the hand."""
+"""``gwm calibrate`` against running topics: a node that plays the arm and a camera which sees a
+board on the hand.
+"""
 
 import os
 import random
@@ -44,7 +46,9 @@ class ArmAndCamera:
         self._joints.publish(messages.joint_state(stamp, topics.ARM_JOINTS, q, np.zeros(7)))
         if self._ticks % 10 == 0:
             self._color.publish(messages.image(stamp, "front", self.view.color))
-            self._depth.publish(messages.image(stamp, "front", np.full((HEIGHT, WIDTH), 700, np.uint16)))
+            self._depth.publish(
+                messages.image(stamp, "front", np.full((HEIGHT, WIDTH), 700, np.uint16))
+            )
             self._info.publish(messages.camera_info(stamp, "front", K, WIDTH, HEIGHT))
         time.sleep(0.01)
 
@@ -65,8 +69,14 @@ def test_views_are_taken_at_rest_and_calibrate_the_camera(monkeypatch, tmp_path)
     rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     node = rclpy.create_node("arm_and_camera")
     words = ["calibrate", "--camera", "front", "--mount", "base", "--site", "site.yaml"]
-    command = subprocess.Popen([sys.executable, "-u", "-m", "gwm", *words], cwd=tmp_path, env=os.environ.copy(),
-                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)  # fmt: skip
+    command = subprocess.Popen(
+        [sys.executable, "-u", "-m", "gwm", *words],
+        cwd=tmp_path,
+        env=os.environ.copy(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        bufsize=0,
+    )
     try:
         arm = ArmAndCamera(node)
         arm.view, arm.drift = taken[0], 1e-4  # [rad] a tick: it creeps

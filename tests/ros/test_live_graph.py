@@ -29,7 +29,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 def real_robot_nodes(tmp_path):
-    """The graph of a real robot, with the simulation in the drivers' place: nothing may arm itself."""
+    """The graph of a real robot, with the simulation in the drivers' place: nothing may arm
+    itself.
+    """
     site = tmp_path / "site.yaml"
     cameras = {n: c.to_dict() for n, c in simulation_site().cameras.items()}
     site.write_text(yaml.safe_dump({"cameras": cameras}))
@@ -42,15 +44,21 @@ def speed(operator):
     return np.abs(operator.commands[-1][1]).max() if operator.commands else 0.0
 
 
-def test_a_dead_policy_means_ramp_hold_respawn_and_no_motion_until_the_operator_arms(operator, tmp_path):
+def test_a_dead_policy_means_ramp_hold_respawn_and_no_motion_until_the_operator_arms(
+    operator, tmp_path
+):
     supervisor = Supervisor(real_robot_nodes(tmp_path), log=open(tmp_path / "log", "w"))
     supervisor.start()
     poll = supervisor.poll
     try:
-        assert operator.wait("start", lambda: operator.ready, 90, poll), (tmp_path / "log").read_text()
+        assert operator.wait("start", lambda: operator.ready, 90, poll), (
+            tmp_path / "log"
+        ).read_text()
         operator.lay("pick_place", 300, "nominal")
         assert operator.wait("layout", lambda: operator.result.get("seed") == 300, 10, poll)
-        assert not operator.wait("motion", lambda: speed(operator) > 0.01, 2, poll), "it moved before it was armed"
+        assert not operator.wait("motion", lambda: speed(operator) > 0.01, 2, poll), (
+            "it moved before it was armed"
+        )
         operator.wish("recorder/start", poll)
         operator.arm(poll)
         assert operator.wait("motion", lambda: speed(operator) > 0.05, 15, poll)
@@ -65,11 +73,16 @@ def test_a_dead_policy_means_ramp_hold_respawn_and_no_motion_until_the_operator_
         assert operator.wait("respawn", lambda: supervisor.respawns.get("policy") == 1, 10, poll)
         operator.reports.pop("policy", None)
         planned = operator.wait(
-            "new policy", lambda: operator.reports.get("policy", {}).get("plans", "0") != "0", 60, poll
+            "new policy",
+            lambda: operator.reports.get("policy", {}).get("plans", "0") != "0",
+            60,
+            poll,
         )
         assert planned, (tmp_path / "log").read_text()
         resting = len(operator.commands)
-        assert not operator.wait("motion", lambda: speed(operator) > 1e-6, 3, poll), "it armed itself"
+        assert not operator.wait("motion", lambda: speed(operator) > 1e-6, 3, poll), (
+            "it armed itself"
+        )
         assert operator.status["armed"] == "False" and operator.status["state"] == "HOLD"
         assert len(operator.commands) > resting + 200  # it went on holding at its rate
 
@@ -98,8 +111,11 @@ def test_a_dead_policy_means_ramp_hold_respawn_and_no_motion_until_the_operator_
 def start_up(tmp_path):
     child = subprocess.Popen(
         [sys.executable, "-m", "gwm", "up", "policy:=expert", f"record:={tmp_path}"],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
     return child
 
 
@@ -126,7 +142,9 @@ def test_gwm_up_ends_cleanly_and_tells_how_it_ended(operator, tmp_path, end):
         if end == "interrupt":
             child.send_signal(signal.SIGINT)
         else:
-            os.kill(next(pid for pid, words in nodes.items() if "gate_node" in words), signal.SIGKILL)
+            os.kill(
+                next(pid for pid, words in nodes.items() if "gate_node" in words), signal.SIGKILL
+            )
         output, _ = child.communicate(timeout=30)
     finally:
         child.kill()  # its nodes end with it
@@ -138,27 +156,39 @@ def test_gwm_up_ends_cleanly_and_tells_how_it_ended(operator, tmp_path, end):
 
 
 def test_malformed_messages_and_a_second_graph_do_no_harm(operator, tmp_path):
-    nodes = [replace(n) for n in graph(policy="expert", record=str(tmp_path)) if n.name in ("sim", "gate")]
+    nodes = [
+        replace(n)
+        for n in graph(policy="expert", record=str(tmp_path))
+        if n.name in ("sim", "gate")
+    ]
     supervisor = Supervisor(nodes, log=open(tmp_path / "log", "w"))
     supervisor.start()
     try:
-        assert operator.wait("start", lambda: operator.status and "sim" in operator.reports, 60, supervisor.poll)
+        assert operator.wait(
+            "start", lambda: operator.status and "sim" in operator.reports, 60, supervisor.poll
+        )
         for text in ("nonsense", '{"task": "juggle", "seed": 1}', '{"seed": 1}', "[]"):
             operator._episode.publish(String(data=text))
         gripper = operator.create_publisher(Float64MultiArray, topics.GRIPPER_COMMAND, 10)
         for data in ([], [float("nan")], [0.0, 0.0]):
             gripper.publish(Float64MultiArray(data=data))
         operator.lay("stack", 7, "hard")
-        assert operator.wait("layout", lambda: operator.result.get("seed") == 7, 10, supervisor.poll)
+        assert operator.wait(
+            "layout", lambda: operator.result.get("seed") == 7, 10, supervisor.poll
+        )
 
-        second = subprocess.run(command(nodes[-1]), capture_output=True, text=True, timeout=60, check=False)
+        second = subprocess.run(
+            command(nodes[-1]), capture_output=True, text=True, timeout=60, check=False
+        )
         assert second.returncode == 2 and "target_joint has a publisher" in second.stderr, second
         with pytest.raises(InputError, match="ROS_DOMAIN_ID"):
             Supervisor(nodes).start()
 
         operator.arm(supervisor.poll)
         rival = operator.create_publisher(JointState, topics.TARGET_JOINT, 10)
-        assert operator.wait("fault", lambda: operator.status["state"] == "FAULT", 5, supervisor.poll)
+        assert operator.wait(
+            "fault", lambda: operator.status["state"] == "FAULT", 5, supervisor.poll
+        )
         assert operator.status["cause"].startswith("second publisher")
         operator.destroy_publisher(rival)
         assert supervisor.poll() == ""
@@ -174,22 +204,32 @@ def test_futures_and_divergence_come_beside_a_running_policy(operator, tmp_path)
         take = lambda m, key=(view, step): got["pictures"].add((key, bytes(m.data[:3])))  # noqa: E731
         operator.create_subscription(CompressedImage, topics.imagined(view, step), take, 10)
     operator.create_subscription(
-        Float64MultiArray, topics.DIVERGENCE, lambda m: got["gaps"].append(messages.read_numbers(m)), 10
+        Float64MultiArray,
+        topics.DIVERGENCE,
+        lambda m: got["gaps"].append(messages.read_numbers(m)),
+        10,
     )
     supervisor = Supervisor(graph(record=str(tmp_path / "record")), log=open(tmp_path / "log", "w"))
     supervisor.start()
     poll = supervisor.poll
     try:
-        ready = lambda: operator.ready and operator.reports.get("imagination", {}).get("ready") == "True"  # noqa: E731
+
+        def ready():
+            return operator.ready and operator.reports.get("imagination", {}).get("ready") == "True"
+
         assert operator.wait("start", ready, 200, poll), (tmp_path / "log").read_text()
         operator.lay("pick_place", 4000, "nominal")
         assert operator.wait("layout", lambda: operator.result.get("seed") == 4000, 10, poll)
         operator.arm(poll)
-        assert operator.wait("futures", lambda: len(operator.futures) > 2 and len(got["gaps"]) > 2, 40, poll)
+        assert operator.wait(
+            "futures", lambda: len(operator.futures) > 2 and len(got["gaps"]) > 2, 40, poll
+        )
         assert operator.wait("pictures", lambda: len(got["pictures"]) == len(names), 20, poll)
     finally:
         supervisor.stop()
     assert {head for _, head in got["pictures"]} == {b"\xff\xd8\xff"}  # JPEG
     plans = set(operator.stages)
-    assert all(plan in plans and future["horizon"] == 8 for plan, future in operator.futures.items())
+    assert all(
+        plan in plans and future["horizon"] == 8 for plan, future in operator.futures.items()
+    )
     assert all(np.isfinite(list(gap.values())).all() and "h4 image" in gap for gap in got["gaps"])

@@ -26,7 +26,9 @@ spin(Bad, lambda node: print("at rest", flush=True))
 
 def test_an_exception_in_a_callback_ends_the_process_after_the_last_wish(domain):
     """Of the gate that is a ramp to rest."""
-    done = subprocess.run([sys.executable, "-c", BAD], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", BAD], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 1 and "at rest" in done.stdout and "RuntimeError: boom" in done.stderr
 
 
@@ -74,14 +76,21 @@ def test_a_parameter_that_is_read_once_says_so_when_it_is_set(domain):
 @pytest.mark.parametrize("file", [False, True])
 def test_a_parameter_that_the_node_does_not_have_is_refused(domain, tmp_path, file):
     (tmp_path / "p.yaml").write_text("still:\n  ros__parameters:\n    rate: 50.0\n")
-    done = run_still(*(("--params-file", str(tmp_path / "p.yaml")) if file else ("-p", "rate:=50.0")))
-    assert done.returncode == 2 and "gwm: still has no parameter 'rate': valid are rate_hz" in done.stderr
+    done = run_still(
+        *(("--params-file", str(tmp_path / "p.yaml")) if file else ("-p", "rate:=50.0"))
+    )
+    assert (
+        done.returncode == 2
+        and "gwm: still has no parameter 'rate': valid are rate_hz" in done.stderr
+    )
 
 
 def test_a_node_that_is_told_to_end_while_it_imports_ends_without_a_word():
     code = "import sys, time; sys.orig_argv.append('gwm.slow_node'); import gwm; "
     code += "print('up', flush=True); time.sleep(60)"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline() == "up\n"
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=30) == ("", "") and process.returncode == 0

@@ -1,4 +1,6 @@
-"""What stands where a person would: it asks again where it is refused for a moment, and waits for what gets on."""
+"""What stands where a person would: it asks again where it is refused for a moment, and waits for
+what gets on.
+"""
 
 import threading
 
@@ -24,7 +26,9 @@ pytestmark = pytest.mark.timeout(120)
 
 
 class Troubled(rclpy.node.Node):
-    """A gate and a recorder on a busy machine: refusals that pass, homing that stops, an episode slow to write."""
+    """A gate and a recorder on a busy machine: refusals that pass, homing that stops, an episode
+    slow to write.
+    """
 
     def __init__(self):
         super().__init__("troubled")
@@ -42,14 +46,24 @@ class Troubled(rclpy.node.Node):
             self.create_service(Trigger, name, self._serve(name), callback_group=group)
 
     def _tell(self):
-        values = {"state": self.state, "cause": self.cause, "plan": 0, "latency_ms": 0, "answer": ""}
-        self._status.publish(messages.diagnostics(now_ns(self), "gate", f"{self.state}: {self.cause}", values))
+        values = {
+            "state": self.state,
+            "cause": self.cause,
+            "plan": 0,
+            "latency_ms": 0,
+            "answer": "",
+        }
+        self._status.publish(
+            messages.diagnostics(now_ns(self), "gate", f"{self.state}: {self.cause}", values)
+        )
         if self.writes and self.waiting:
             self.done, self.waiting = self.done + 1, self.waiting - 1
             if not self.waiting:
                 self.written.set()
         values = {"done": self.done, "waiting": self.waiting}
-        self._diagnostics.publish(messages.diagnostics(now_ns(self), "recorder", "recording", values))
+        self._diagnostics.publish(
+            messages.diagnostics(now_ns(self), "recorder", "recording", values)
+        )
 
     def _serve(self, name):
         def serve(request, response):
@@ -129,9 +143,12 @@ def test_what_is_refused_for_good_is_trouble_with_its_reason(troubled, monkeypat
 
 def test_a_save_is_waited_for_while_it_gets_on_and_not_for_ever(troubled, monkeypatch):
     node, own = troubled
-    monkeypatch.setattr(operator_client, "PATIENCE", 1.2)  # [s]; writing takes two, a message every 50 ms
+    # [s]; writing takes two, a message every 50 ms
+    monkeypatch.setattr(operator_client, "PATIENCE", 1.2)
     own.wish("recorder/save", go_on)
-    assert node.waiting == 0 and any("messages are to be written before it" in text for text in own.said)
+    assert node.waiting == 0 and any(
+        "messages are to be written before it" in text for text in own.said
+    )
     node.written.clear()
     node.waiting, node.writes = 7, False
     with pytest.raises(RequestFailed, match="with 7 messages to be written before it"):
@@ -164,13 +181,16 @@ def test_all_that_waits_is_taken_in_one_turn(domain):
         context.shutdown()
 
 
-@pytest.mark.parametrize("error, code, text", [
-    (RequestFailed("no answer"), 1, "no answer"),
-    (GraphEnded("sim ended"), 1, "sim ended"),
-    (InputError("another graph"), 2, "another graph"),
-    (OSError("disk"), 2, "disk"),
-    (KeyboardInterrupt(), INTERRUPTED, "interrupted"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "error, code, text",
+    [
+        (RequestFailed("no answer"), 1, "no answer"),
+        (GraphEnded("sim ended"), 1, "sim ended"),
+        (InputError("another graph"), 2, "another graph"),
+        (OSError("disk"), 2, "disk"),
+        (KeyboardInterrupt(), INTERRUPTED, "interrupted"),
+    ],
+)
 def test_what_ends_a_run_early_leaves_its_table(error, code, text):
     with ending() as end:
         raise error

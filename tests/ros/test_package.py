@@ -15,9 +15,14 @@ ROOT = Path(__file__).parents[2]
 def colcon(*words, cwd):
     keep = {k: v for k, v in os.environ.items() if not k.startswith("COLCON")}
     return subprocess.run(
-        [sys.executable, "-m", "colcon", "--log-base", str(cwd / "log"), *words], cwd=cwd, env=keep,
-        capture_output=True, text=True, check=False, timeout=170,
-    )  # fmt: skip
+        [sys.executable, "-m", "colcon", "--log-base", str(cwd / "log"), *words],
+        cwd=cwd,
+        env=keep,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=170,
+    )
 
 
 def test_it_is_an_ament_python_package(tmp_path):
@@ -27,19 +32,29 @@ def test_it_is_an_ament_python_package(tmp_path):
 
 @pytest.mark.slow
 def test_it_builds_and_installs_launch_files_and_weights(tmp_path):
-    shutil.copytree(ROOT / "ros2_ws/src/gwm", tmp_path / "src/gwm", symlinks=False,
-                    ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))  # fmt: skip
+    shutil.copytree(
+        ROOT / "ros2_ws/src/gwm",
+        tmp_path / "src/gwm",
+        symlinks=False,
+        ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"),
+    )
     done = colcon("build", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     share = tmp_path / "install/gwm/share"
-    for name in ("gwm/launch/bringup.launch.py", "gwm/launch/fastdds.xml", "gwm/models/demo/manifest.json",
-                 "ament_index/resource_index/packages/gwm"):  # fmt: skip
+    for name in (
+        "gwm/launch/bringup.launch.py",
+        "gwm/launch/fastdds.xml",
+        "gwm/models/demo/manifest.json",
+        "ament_index/resource_index/packages/gwm",
+    ):
         assert (share / name).exists(), name
     assert (tmp_path / "install/gwm/lib/gwm/gate_node").exists()
     assert (tmp_path / "install/setup.bash").exists()
     (package,) = (tmp_path / "install/gwm/lib").glob("python3*/site-packages")
     code = f"import sys; sys.path.insert(0, {str(package)!r}); import gwm.graph.process_list"
-    alone = subprocess.run([sys.executable, "-S", "-I", "-c", code], capture_output=True, text=True, check=False)
+    alone = subprocess.run(
+        [sys.executable, "-S", "-I", "-c", code], capture_output=True, text=True, check=False
+    )
     assert "gwm was built without gwm_core" in alone.stderr and "--symlink-install" in alone.stderr
 
 

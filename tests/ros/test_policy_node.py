@@ -1,4 +1,6 @@
-"""The policy's process on streams as broken drivers publish them: it says what is wrong and plans again afterwards."""
+"""The policy's process on streams as broken drivers publish them: it says what is wrong and plans
+again afterwards.
+"""
 
 import subprocess
 import sys
@@ -23,13 +25,21 @@ pytestmark = pytest.mark.slow
 MODEL = Path(__file__).parents[2] / "models/demo"
 K = intrinsics(424, 240, 42.5)
 GOOD = {
-    "names": topics.ARM_JOINTS, "joints_off": 0, "gripper": True, "images_off": 0, "info": (K, 424, 240),
-    "encoding": "rgb8", "blind": (), "near": 900,
-}  # fmt: skip
+    "names": topics.ARM_JOINTS,
+    "joints_off": 0,
+    "gripper": True,
+    "images_off": 0,
+    "info": (K, 424, 240),
+    "encoding": "rgb8",
+    "blind": (),
+    "near": 900,
+}
 
 
 class Drivers:
-    """A robot at rest and two cameras, published from the operator's node; ``now`` holds what is wrong with them."""
+    """A robot at rest and two cameras, published from the operator's node; ``now`` holds what is
+    wrong with them.
+    """
 
     def __init__(self, node):
         self._node, self.now, self._ticks = node, dict(GOOD), 0
@@ -38,7 +48,11 @@ class Drivers:
         self._images = {
             name: [
                 node.create_publisher(kind, topic(topics.prefix_of(name)), RELIABLE)
-                for kind, topic in ((Image, topics.color), (Image, topics.depth), (CameraInfo, topics.info))
+                for kind, topic in (
+                    (Image, topics.color),
+                    (Image, topics.depth),
+                    (CameraInfo, topics.info),
+                )
             ]
             for name in CAMERAS
         }
@@ -46,7 +60,9 @@ class Drivers:
 
     def _tick(self) -> None:
         stamp, wrong = now_ns(self._node), self.now
-        self._joints.publish(messages.joint_state(stamp + wrong["joints_off"], wrong["names"], HOME_Q, np.zeros(7)))
+        self._joints.publish(
+            messages.joint_state(stamp + wrong["joints_off"], wrong["names"], HOME_Q, np.zeros(7))
+        )
         if wrong["gripper"]:
             self._gripper.publish(messages.joint_state(stamp, topics.FINGER_JOINTS, [0.04, 0.04]))
         self._ticks += 1
@@ -63,7 +79,14 @@ class Drivers:
 
 
 def test_what_keeps_a_policy_from_planning_is_named(operator):
-    command = [sys.executable, "-m", "gwm.nodes.policy_node", "--ros-args", "-p", f"policy:={MODEL}"]
+    command = [
+        sys.executable,
+        "-m",
+        "gwm.nodes.policy_node",
+        "--ros-args",
+        "-p",
+        f"policy:={MODEL}",
+    ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     drivers = Drivers(operator)
 
@@ -71,7 +94,12 @@ def test_what_keeps_a_policy_from_planning_is_named(operator):
         return operator.reports.get("policy", {})
 
     def await_(what, until):
-        operator.need(what, until, 90.0, lambda: "" if process.poll() is None else f"policy ended, {process.poll()}")
+        operator.need(
+            what,
+            until,
+            90.0,
+            lambda: "" if process.poll() is None else f"policy ended, {process.poll()}",
+        )
 
     def plans() -> int:
         return int(report().get("plans", 0))
@@ -79,13 +107,25 @@ def test_what_keeps_a_policy_from_planning_is_named(operator):
     try:
         await_("plans", lambda: plans() > 2)
         cases = [
-            ({"names": [f"panda_joint{i}" for i in range(1, 8)]}, "joint states", "names: no fr3_joint1 in"),
+            (
+                {"names": [f"panda_joint{i}" for i in range(1, 8)]},
+                "joint states",
+                "names: no fr3_joint1 in",
+            ),
             ({"joints_off": 1000 * MS}, "joint states", "clocks: a joint state is stamped"),
-            ({"joints_off": -400 * MS}, "joint states", "gripper: its state is 0.4 s newer than the joints"),
+            (
+                {"joints_off": -400 * MS},
+                "joint states",
+                "gripper: its state is 0.4 s newer than the joints",
+            ),
             ({"gripper": False}, "joint states", "gripper: its state is"),
             ({"images_off": 135 * MS}, "front color", "clocks: an image is stamped"),
             ({"images_off": -400 * MS}, "moments", "age: images and joints were"),
-            ({"info": (K, 848, 480)}, "no plan", "camera_info: front's is of 848x480 pixels, its images are 424x240"),
+            (
+                {"info": (K, 848, 480)},
+                "no plan",
+                "camera_info: front's is of 848x480 pixels, its images are 424x240",
+            ),
             ({"info": (0 * K, 424, 240)}, "side info", "has no focal length"),
             ({"encoding": "mono8"}, "side color", "encoding: mono8 was published"),
             ({"blind": tuple(CAMERAS)}, "no plan", "blind: front sees 0 points"),
@@ -101,7 +141,10 @@ def test_what_keeps_a_policy_from_planning_is_named(operator):
             await_(f"plans after {wrong}", lambda: plans() > before + 2)  # noqa: B023
             await_("no reason", lambda: f"reason {subject}" not in report())  # noqa: B023
         drivers.now = GOOD | {"blind": ("side",)}
-        await_("one blind", lambda: "side sees 0 points" in report().get("reason side in the scene", ""))
+        await_(
+            "one blind",
+            lambda: "side sees 0 points" in report().get("reason side in the scene", ""),
+        )
         before = plans()
         await_("plans by one camera", lambda: plans() > before + 2)
         assert "reason front in the scene" not in report() and "reason no plan" not in report()

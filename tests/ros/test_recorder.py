@@ -1,4 +1,6 @@
-"""The recorder's process in the live graph: killed in the middle of an episode, and what it says of itself."""
+"""The recorder's process in the live graph: killed in the middle of an episode, and what it says of
+itself.
+"""
 
 import json
 import os
@@ -22,7 +24,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 def unreadable(path):
     """What is wrong but for frames that a busy machine did not deliver."""
-    return [line for line in problems(path) if "gaps" not in line and "before the others" not in line]
+    return [
+        line for line in problems(path) if "gaps" not in line and "before the others" not in line
+    ]
 
 
 def test_killed_in_mid_episode_it_comes_back_and_what_it_had_is_recovered(operator, tmp_path):
@@ -32,7 +36,9 @@ def test_killed_in_mid_episode_it_comes_back_and_what_it_had_is_recovered(operat
     supervisor.start()
     poll = supervisor.poll
     try:
-        assert operator.wait("start", lambda: operator.ready, 90, poll), (tmp_path / "log").read_text()
+        assert operator.wait("start", lambda: operator.ready, 90, poll), (
+            tmp_path / "log"
+        ).read_text()
         operator.lay("pick_place", 301, "nominal")
         operator.wish("recorder/start", poll)
         operator.arm(poll)
@@ -44,10 +50,18 @@ def test_killed_in_mid_episode_it_comes_back_and_what_it_had_is_recovered(operat
 
         made, count, seconds = recover(record / "episode_000000.partial")
         assert not unreadable(made) and seconds > 2 and count > 300
-        last = max(stamp for topic, _, _, stamp in salvaged(made / "bag") if topic == topics.COMMAND) * 1e-9
+        last = (
+            max(stamp for topic, _, _, stamp in salvaged(made / "bag") if topic == topics.COMMAND)
+            * 1e-9
+        )
         assert killed - last < 1.0
         info = json.loads((made / INFO).read_text())
-        assert info["recovered"] and info["operator"] == "Ada" and info["versions"]["gwm"] and info["calibration"]
+        assert (
+            info["recovered"]
+            and info["operator"] == "Ada"
+            and info["versions"]["gwm"]
+            and info["calibration"]
+        )
         assert {check["what"] for check in info["doctor"]} >= {"python", "disk"}
 
         assert operator.wait("recorder", lambda: "recorder" in operator.reports, 30, poll)
@@ -58,7 +72,9 @@ def test_killed_in_mid_episode_it_comes_back_and_what_it_had_is_recovered(operat
         operator.wish("recorder/start", poll)
         operator.wish("recorder/discard", poll)
         said = operator.reports["recorder"]
-        assert said["recording"] in ("True", "False") and float(said["free"]) > 0 and said["cut"] == ""
+        assert (
+            said["recording"] in ("True", "False") and float(said["free"]) > 0 and said["cut"] == ""
+        )
         assert not [key for key in said if key.startswith("dropped") and int(said[key])]
     finally:
         supervisor.stop()

@@ -1,4 +1,6 @@
-"""What `gwm up` does when one of its processes ends: real processes, short ones in the place of nodes."""
+"""What `gwm up` does when one of its processes ends: real processes, short ones in the place of
+nodes.
+"""
 
 import os
 import signal
@@ -15,14 +17,24 @@ from gwm.graph.process_list import END_WITH_PARENT, NodeSpec
 from gwm.process import supervisor as supervise
 from gwm.process.supervisor import Supervisor, open_log
 
-SLEEPS = "import signal, time; signal.signal(signal.SIGINT, lambda *_: exit()); print('up', flush=True); time.sleep(60)"
-CODES = {"gate": SLEEPS, "fails": "exit(1)", "refused": "exit(2)", "deaf": SLEEPS.replace("exit()", "None")}
+SLEEPS = (
+    "import signal, time; signal.signal(signal.SIGINT, lambda *_: exit()); print('up', flush=True);"
+    " time.sleep(60)"
+)
+CODES = {
+    "gate": SLEEPS,
+    "fails": "exit(1)",
+    "refused": "exit(2)",
+    "deaf": SLEEPS.replace("exit()", "None"),
+}
 
 
 @pytest.fixture
 def started(monkeypatch, tmp_path):
     """Starts processes by name, as a supervisor of a graph would; gate is essential."""
-    monkeypatch.setattr(supervise, "command", lambda node: [sys.executable, "-c", CODES[node.module]])
+    monkeypatch.setattr(
+        supervise, "command", lambda node: [sys.executable, "-c", CODES[node.module]]
+    )
     supervisors = []
 
     def start(*modules, essential=("gate",)):
@@ -51,7 +63,10 @@ def test_a_process_that_fails_and_one_with_bad_input_leave_the_graph_running(sta
     assert supervisor.respawns == {"fails": 3} and supervisor.processes["gate"].poll() is None
     said = log.read_text()
     assert said.count("gwm: fails ended with exit code 1: started again in ") >= 3
-    assert said.count("gwm: refused ended with exit code 2") == 1 and "the graph goes on without it" in said
+    assert (
+        said.count("gwm: refused ended with exit code 2") == 1
+        and "the graph goes on without it" in said
+    )
     assert "refused" in supervisor.poll_all()
 
 
@@ -69,8 +84,13 @@ def test_a_stop_says_what_it_waits_for_and_the_gate_is_the_last(started, monkeyp
     assert until(supervisor, lambda: log.read_text().count("up") == 2) == ""
     supervisor.stop()
     lines = [line for line in log.read_text().splitlines() if line.startswith("gwm:")]
-    assert lines[0].startswith("gwm: still waiting for deaf") and lines[-1].endswith("within 1 s: killed")
-    assert supervisor.processes["deaf"].returncode == -signal.SIGKILL and supervisor.processes["gate"].returncode == 0
+    assert lines[0].startswith("gwm: still waiting for deaf") and lines[-1].endswith(
+        "within 1 s: killed"
+    )
+    assert (
+        supervisor.processes["deaf"].returncode == -signal.SIGKILL
+        and supervisor.processes["gate"].returncode == 0
+    )
 
 
 def test_a_log_that_nobody_reads_any_more_keeps_no_stop_from_its_end(started, monkeypatch):
@@ -83,7 +103,10 @@ def test_a_log_that_nobody_reads_any_more_keeps_no_stop_from_its_end(started, mo
     os.close(reads)
     supervisor._log = os.fdopen(writes, "w")
     supervisor.stop()
-    assert supervisor.processes["deaf"].returncode == -signal.SIGKILL and supervisor.processes["gate"].returncode == 0
+    assert (
+        supervisor.processes["deaf"].returncode == -signal.SIGKILL
+        and supervisor.processes["gate"].returncode == 0
+    )
 
 
 def test_a_log_is_its_owners_alone_even_where_it_was_everyones(tmp_path):
@@ -113,5 +136,8 @@ subprocess.Popen([sys.executable, "-c", child],
 def test_a_process_whose_starter_is_gone_before_it_could_look_ends_before_it_imports(tmp_path):
     """Launch may be killed in the seconds in which torch is loaded."""
     code = LAUNCHES.replace("NAME", repr(END_WITH_PARENT))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    assert "goes on" not in done.stdout and "gone already" in done.stderr  # run() waits until the pipes are closed
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    # run() waits until the pipes are closed
+    assert "goes on" not in done.stdout and "gone already" in done.stderr

@@ -16,7 +16,8 @@ from gwm_core import topics
 from gwm_core.control.devices import DEVICES
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
-LATE = {"plan stale", "policy silent", "joint state stale"}  # what a busy machine, and an open clutch, may cause
+# what a busy machine, and an open clutch, may cause
+LATE = {"plan stale", "policy silent", "joint state stale"}
 CLUTCH, GIVE_BACK = DEVICES["gamepad"].clutch, DEVICES["gamepad"].give_back
 
 
@@ -29,7 +30,8 @@ class Gamepad:
     def play(self, joys, poll, until=lambda: False):
         begin = time.monotonic()
         for k, (axes, buttons) in enumerate(joys):
-            due = begin + (k + 1) * JOY_PERIOD  # late once is not late for ever: positions are integrals of this
+            # late once is not late for ever: positions are integrals of this
+            due = begin + (k + 1) * JOY_PERIOD
             self._publisher.publish(Joy(axes=axes, buttons=buttons))
             while time.monotonic() < due:
                 self._operator.wait("joy", lambda: True, 1, poll)
@@ -49,7 +51,9 @@ class Gamepad:
         self.play([(axes, pressed), (trembling, pressed)] * round(seconds / JOY_PERIOD / 2), poll)
 
     def push(self, poll, until, **motion):
-        """Take the clutch and push until something holds; on a busy machine a gap may have opened the clutch."""
+        """Take the clutch and push until something holds; on a busy machine a gap may have opened
+        the clutch.
+        """
         for _ in range(5):
             self.hold(0.2, [], poll)
             for _ in range(40):
@@ -64,10 +68,17 @@ def moving(operator):
 
 
 def start(operator, tmp_path, **arguments):
-    supervisor = Supervisor(graph(record=str(tmp_path), **arguments), log=open(tmp_path / "log", "w"))
+    supervisor = Supervisor(
+        graph(record=str(tmp_path), **arguments), log=open(tmp_path / "log", "w")
+    )
     supervisor.start()
     names = {"sim", "teleop"} | ({"policy"} if arguments["mode"] == "shared" else set())
-    ready = lambda: operator.status and all(operator.reports.get(n, {}).get("ready") == "True" for n in names)  # noqa: E731
+
+    def ready():
+        return operator.status and all(
+            operator.reports.get(n, {}).get("ready") == "True" for n in names
+        )
+
     assert operator.wait("start", ready, 90, supervisor.poll), (tmp_path / "log").read_text()
     return supervisor
 
@@ -85,7 +96,9 @@ def test_a_recorded_joy_stream_lifts_the_cube(operator, tmp_path):
         assert operator.wait("layout", lambda: operator.result.get("seed") == SEED, 10, poll)
         operator.arm(poll)
         gamepad = Gamepad(operator)
-        assert gamepad.play(read_recording(), poll, lambda: operator.result.get("success")), operator.status
+        assert gamepad.play(read_recording(), poll, lambda: operator.result.get("success")), (
+            operator.status
+        )
         content(operator)
     finally:
         supervisor.stop()
@@ -110,8 +123,12 @@ def test_a_take_over_in_mid_chunk_and_the_way_back_have_no_violation(operator, t
             assert np.abs(rest).max() < 0.02, "it moves without the clutch"
             gamepad.hold(0.1, [GIVE_BACK], poll)
             assert operator.wait("policy", lambda: teleop()["holder"] == "policy", 2, poll)
-        assert operator.wait("success", lambda: operator.result.get("success"), 60, poll), operator.status
-        stops = {name.removeprefix("stops ") for name in operator.status if name.startswith("stops ")}
+        assert operator.wait("success", lambda: operator.result.get("success"), 60, poll), (
+            operator.status
+        )
+        stops = {
+            name.removeprefix("stops ") for name in operator.status if name.startswith("stops ")
+        }
         assert stops <= LATE, operator.status
         content(operator)
     finally:

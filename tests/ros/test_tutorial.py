@@ -15,8 +15,13 @@ from gwm.tools.calibrate import run_calibrate
 from gwm_core.errors import InputError
 
 ROOT = Path(__file__).parents[2]
-SMALLER = {"--episodes 40": "--episodes 4", "--iterations 800": "--iterations 4", "--iterations 400": "--iterations 2",
-           "trials: 50": "trials: 1", "--seed 0 --out data": "--seed 0 --processes 2 --out data"}  # fmt: skip
+SMALLER = {
+    "--episodes 40": "--episodes 4",
+    "--iterations 800": "--iterations 4",
+    "--iterations 400": "--iterations 2",
+    "trials: 50": "trials: 1",
+    "--seed 0 --out data": "--seed 0 --processes 2 --out data",
+}
 
 
 def commands(page):
@@ -38,7 +43,11 @@ def test_the_command_line_knows_every_command_of_a_page(page):
 @pytest.mark.parametrize("page", ["tutorial.md", "calibration.md"])
 def test_calibration_as_printed_gets_as_far_as_the_camera(page, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    found = [words for words in commands(page) if words[0] == "calibrate" and "--print-board" not in words]
+    found = [
+        words
+        for words in commands(page)
+        if words[0] == "calibrate" and "--print-board" not in words
+    ]
     assert found
     for words in found:
         with pytest.raises(InputError, match=f"cannot read (site file )?.*{tmp_path}"):
@@ -60,10 +69,16 @@ def test_the_commands_of_the_tutorial_run_to_its_end(tmp_path):
     script = "set -e\n" + re.sub(r"\./gwm doctor.*", "true", script).replace("./gwm", gwm)
     variables = os.environ | {"ROS_DOMAIN_ID": str(random.SystemRandom().randint(1, 100))}
     done = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, env=variables, capture_output=True, text=True, check=False
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
-    assert done.returncode == 0 and "longer training" in (tmp_path / "runs/tutorial/report.html").read_text(), (
-        done.stdout[-2000:] + done.stderr[-2000:]
-    )
+    assert (
+        done.returncode == 0
+        and "longer training" in (tmp_path / "runs/tutorial/report.html").read_text()
+    ), done.stdout[-2000:] + done.stderr[-2000:]
     assert "episode 1/1" in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]

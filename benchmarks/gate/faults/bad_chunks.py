@@ -21,14 +21,17 @@ from gwm_core.types import ActionChunk
 
 
 def policy_slow(rng) -> FaultOutcome:
-    """14: it beats and plans no more; seconds since the plan was taken, before the last row's time."""
+    """14: it beats and plans no more; seconds since the plan was taken, before the last row's
+    time.
+    """
     rig = moving(rng)
     rig.run(0.1)
     taken, late = rig.now, []
     give_plan(rng, rig)
     while rig.gate.state is State.RUNNING:
         rig.tick()
-        late.append(rig.offer(rig.chunk(HOME_Q, age=0.6), 0.6))  # what it made of an old observation
+        # what it made of an old observation
+        late.append(rig.offer(rig.chunk(HOME_Q, age=0.6), 0.6))
     seconds = rig.now - taken
     held = {reason.partition(":")[0] for reason in late} <= {"age", "state"}
     return FaultOutcome(seconds, held and stopped(rig, "plan stale"))
@@ -49,9 +52,12 @@ def first_plan_late(rng) -> FaultOutcome:
     seconds = rig.now - at
     rig.run(0.3)
     q = columns(rig.sent)[0]
-    behind = np.abs(q[-1] - HOME_Q).max() <= np.abs(goal - HOME_Q).max() * 5 / 16  # three rows on, none skipped
+    # three rows on, none skipped
+    behind = np.abs(q[-1] - HOME_Q).max() <= np.abs(goal - HOME_Q).max() * 5 / 16
     smooth = np.abs(np.diff(q, 2, axis=0)).max() <= 1e-3  # 10 rad/s2
-    return FaultOutcome(seconds, bool(refused and still and taken and behind and smooth) and clean(rig))
+    return FaultOutcome(
+        seconds, bool(refused and still and taken and behind and smooth) and clean(rig)
+    )
 
 
 def bad_chunk(rng) -> FaultOutcome:
@@ -61,7 +67,12 @@ def bad_chunk(rng) -> FaultOutcome:
 
 def far_chunk(rng) -> FaultOutcome:
     """17: rows of 1000 rad, or metres where radians belong."""
-    return _twice(rng, lambda rig: replace(rig.chunk(HOME_Q), q=rng.choice([1e3, 10.0]) * rng.normal(size=(16, 7))))
+    return _twice(
+        rng,
+        lambda rig: replace(
+            rig.chunk(HOME_Q), q=rng.choice([1e3, 10.0]) * rng.normal(size=(16, 7))
+        ),
+    )
 
 
 def _twice(rng, make: Callable[[SimulatedArm], ActionChunk]) -> FaultOutcome:
@@ -77,10 +88,17 @@ def _twice(rng, make: Callable[[SimulatedArm], ActionChunk]) -> FaultOutcome:
 
 
 def jumping_chunk(rng) -> FaultOutcome:
-    """18: a jump between any two rows; above the threshold refused, below it followed within every limit."""
+    """18: a jump between any two rows; above the threshold refused, below it followed within every
+    limit.
+    """
     rig = moving(rng)
-    small, large = (rng.choice([-1, 1], (16, 7)) * rng.uniform(0.3, 1.0, (16, 7)) * size for size in (0.05, 1.0))
-    refused = rig.offer(replace(rig.chunk(rig.q), q=rig.q + large)).partition(":")[0] in ("jump", "joint limit")
+    small, large = (
+        rng.choice([-1, 1], (16, 7)) * rng.uniform(0.3, 1.0, (16, 7)) * size for size in (0.05, 1.0)
+    )
+    refused = rig.offer(replace(rig.chunk(rig.q), q=rig.q + large)).partition(":")[0] in (
+        "jump",
+        "joint limit",
+    )
     rig.offer(replace(rig.chunk(rig.q), q=rig.q + small))
     rig.run(1.0)
     return FaultOutcome(0.0, refused and clean(rig))
@@ -104,7 +122,9 @@ def spoilt(plans: list[ActionChunk]) -> Callable[[np.random.Generator], FaultOut
 
 
 def into_the_way(rng) -> FaultOutcome:
-    """20: again and again towards a wall, the table or the arm itself, as near as the gate allows."""
+    """20: again and again towards a wall, the table or the arm itself, as near as the gate
+    allows.
+    """
     rig = SimulatedArm()
     rig.q = postures(rng, FR3)[rng.integers(40)].copy()
     rig.start()
@@ -124,7 +144,9 @@ def elbow_flip(rng) -> FaultOutcome:
     rig.q = HOME_Q + rng.uniform(-0.2, 0.2, 7)
     rig.start()
     for _ in range(12):
-        goal = rig.q + np.clip([0, 0.1, 0, -0.467 - rig.q[3], 0, rng.uniform(-0.1, 0.1), 0], -0.3, 0.3)
+        goal = rig.q + np.clip(
+            [0, 0.1, 0, -0.467 - rig.q[3], 0, rng.uniform(-0.1, 0.1), 0], -0.3, 0.3
+        )
         for share in 0.6 ** np.arange(8):
             if rig.offer(rig.chunk(rig.q + share * (goal - rig.q))) == "":
                 break
@@ -145,4 +167,6 @@ def wrong_order(rng) -> FaultOutcome:
     rig.run(0.2)
     again += [rig.offer(chunk, age) for chunk, age in ((first, 0.42), (older, 0.47))]
     executed = {command.plan for command in rig.sent}
-    return FaultOutcome(0.0, taken and all(r.startswith("order") for r in again) and older.stamp not in executed)
+    return FaultOutcome(
+        0.0, taken and all(r.startswith("order") for r in again) and older.stamp not in executed
+    )

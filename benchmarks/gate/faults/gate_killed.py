@@ -1,7 +1,8 @@
 """The gate's process dies in mid-motion: what the arm does then, as each controller would have it.
 
-A trajectory controller carries out the stop tail that goes with every command. An impedance controller such as CRISP's
-holds the last target for ever; the physics simulation, driven by positions alone, shows how the arm comes to rest.
+A trajectory controller carries out the stop tail that goes with every command. An impedance
+controller such as CRISP's holds the last target for ever; the physics simulation, driven by
+positions alone, shows how the arm comes to rest.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 from benchmarks.gate.faults.table import run
 from benchmarks.gate.simulated_arm import SimulatedArm
 from benchmarks.gate.trials import FAST, FaultOutcome, Scenario, moving
-from gwm_core.control.command_checker import columns, check_commands, check_states
+from gwm_core.control.command_checker import check_commands, check_states, columns
 from gwm_core.control.gate.gate import Command
 from gwm_core.control.loop_timing import TRAJECTORY_DELAY
 from gwm_core.control.stop_trajectory import StopPlanner
@@ -28,7 +29,9 @@ LIMIT = 0.100  # [s] until it slows down
 
 
 class GateKilled:
-    """Stages kills and keeps how far [m] the TCP went after each, and how long [s] until it rested."""
+    """Stages kills and keeps how far [m] the TCP went after each, and how long [s] until it
+    rested.
+    """
 
     def __init__(self):
         self.travel: list[float] = []
@@ -37,19 +40,29 @@ class GateKilled:
         self._sim.reset(sample_layout("lift", 0))
 
     def trajectory_controller(self, rng) -> FaultOutcome:
-        """The tail went out with the last command, as gwm.hardware.arm_adapters sends it, which is due after a delay and a period."""
+        """The tail went out with the last command, as gwm.hardware.arm_adapters sends it, which is
+        due after a delay and a period.
+        """
         rig = moving(rng)
         last = rig.sent[-1]
-        tail = [Command(state, last.width, last.plan) for state in StopPlanner(rig.dt).tail(last.reference)]
+        tail = [
+            Command(state, last.width, last.plan)
+            for state in StopPlanner(rig.dt).tail(last.reference)
+        ]
         q, dq, ddq, latched = columns([*rig.sent, *tail])
-        now = len(rig.sent) - 1 - round(TRAJECTORY_DELAY / rig.dt)  # the first that the arm has not reached
+        # the first that the arm has not reached
+        now = len(rig.sent) - 1 - round(TRAJECTORY_DELAY / rig.dt)
         after = np.abs(dq[now:]).max(axis=1)
         self._note(q[now - 1 :], rig.dt * np.arange(1, 1 + len(after)), after)
         return FaultOutcome(_slows(after, rig.dt), check_commands(q, dq, ddq, latched).total == 0)
 
     def holding_controller(self, rng) -> FaultOutcome:
         """CRISP's law on positions: stiffness times error, less damping times speed."""
-        rig, sim, states = SimulatedArm(phases=(rng.uniform(0, 0.02), rng.uniform(0, 0.01))), self._sim, []
+        rig, sim, states = (
+            SimulatedArm(phases=(rng.uniform(0, 0.02), rng.uniform(0, 0.01))),
+            self._sim,
+            [],
+        )
         rig.obeys = False  # the physics does it
         sim.teleport(rig.q)
 
@@ -77,7 +90,10 @@ class GateKilled:
         times, q, dq = (np.array(part) for part in zip(*states))
         after = np.abs(dq[killed:]).max(axis=1)
         self._note(q[killed - 1 :], times[killed:] - times[killed - 1], after)
-        return FaultOutcome(_slows(after, TIMESTEP), bool(after[-1] < REST) and check_states(times, q, dq).total == 0)
+        return FaultOutcome(
+            _slows(after, TIMESTEP),
+            bool(after[-1] < REST) and check_states(times, q, dq).total == 0,
+        )
 
     def _note(self, q: np.ndarray, times: np.ndarray, speed: np.ndarray) -> None:
         tcp = fk(q)[:, :3, 3]
@@ -100,10 +116,19 @@ def rows(seed: int, injections: int) -> list[dict]:
     ):
         killed = GateKilled()
         row = run(
-            Scenario(24, f"gate killed, {name}: until it slows", LIMIT, partial(stage, killed), injections),
+            Scenario(
+                24,
+                f"gate killed, {name}: until it slows",
+                LIMIT,
+                partial(stage, killed),
+                injections,
+            ),
             seed,
             least=1,
         )
-        figures = {"travel_mm": round(1e3 * max(killed.travel), 2), "rest_ms": round(1e3 * max(killed.resting))}
+        figures = {
+            "travel_mm": round(1e3 * max(killed.travel), 2),
+            "rest_ms": round(1e3 * max(killed.resting)),
+        }
         result.append(row | figures)
     return result

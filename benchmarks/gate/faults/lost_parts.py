@@ -59,11 +59,20 @@ class _Straight:
 
 
 def blind_cameras(rng) -> FaultOutcome:
-    """61: depth without readings: no plan is made of it, and the arm stops when the last one ends."""
+    """61: depth without readings: no plan is made of it, and the arm stops when the last one
+    ends.
+    """
     rig = moving(rng)
     rig.offer(rig.chunk(rig.q + 0.3 * (HOME_Q - rig.q)))
     planner, taken, plans = Planner(_Straight()), rig.now, 0
-    frame = Frame("front", 1, np.zeros((24, 32, 3), np.uint8), np.zeros((24, 32), np.float32), np.eye(3), np.eye(4))
+    frame = Frame(
+        "front",
+        1,
+        np.zeros((24, 32, 3), np.uint8),
+        np.zeros((24, 32), np.float32),
+        np.eye(3),
+        np.eye(4),
+    )
     while rig.gate.state is State.RUNNING:
         rig.run(0.1)
         state = ArmState(rig.stamp(), rig.q, np.zeros(7), OPEN_WIDTH)
@@ -73,7 +82,9 @@ def blind_cameras(rng) -> FaultOutcome:
 
 
 def lost_cycles(rng) -> FaultOutcome:
-    """25: the robot's 1 kHz loop misses cycles: up to 19 are nothing, 20 stop it, and it says so."""
+    """25: the robot's 1 kHz loop misses cycles: up to 19 are nothing, 20 stop it, and it says
+    so.
+    """
     rig = moving(rng)
     few, many = int(rng.integers(1, DROPS)), int(rng.integers(DROPS, 200))
     _miss(rig, few)
@@ -85,12 +96,18 @@ def lost_cycles(rng) -> FaultOutcome:
     rig.run_until(lambda: rig.now >= told)
     rig.gate.fault(DROPS_CAUSE)
     rig.tick()
-    latched = rig.gate.state is State.FAULT and rig.log[-1].latched and rig.gate.counts.stops == {"robot": 1}
+    latched = (
+        rig.gate.state is State.FAULT
+        and rig.log[-1].latched
+        and rig.gate.counts.stops == {"robot": 1}
+    )
     return FaultOutcome(rig.now - fault, tolerated and not rig.obeys and latched and clean(rig))
 
 
 def _miss(rig: SimulatedArm, cycles: int) -> None:
-    """The consumer holds its target through ``cycles`` [ms]; from the twentieth on it has stopped."""
+    """The consumer holds its target through ``cycles`` [ms]; from the twentieth on it has
+    stopped.
+    """
     held = rig.q.copy()
     rig.run(1e-3 * min(cycles, DROPS))
     rig.q = held if cycles >= DROPS else rig.sent[-1].reference.q
@@ -98,7 +115,9 @@ def _miss(rig: SimulatedArm, cycles: int) -> None:
 
 
 def rival(rng) -> FaultOutcome:
-    """26: another publisher on the arm's topic, known to discovery at a random phase of the gate's look-out."""
+    """26: another publisher on the arm's topic, known to discovery at a random phase of the gate's
+    look-out.
+    """
     rig = moving(rng)
     wait = rng.uniform(0, LOOK_FOR_RIVALS)
     fault = rig.now
@@ -106,12 +125,16 @@ def rival(rng) -> FaultOutcome:
     rig.gate.fault("second publisher: another process writes to target_joint")
     latched = rig.gate.state is State.FAULT and rig.gate.counts.stops == {"second publisher": 1}
     rig.tick()
-    refused = rig.offer(rig.chunk(HOME_Q)).startswith("state") and "reset first" in rig.gate.arm(rig.now)
+    refused = rig.offer(rig.chunk(HOME_Q)).startswith("state") and "reset first" in rig.gate.arm(
+        rig.now
+    )
     return FaultOutcome(wait, latched and refused and rig.tick() is None and clean(rig))
 
 
 def user_stop(rng) -> FaultOutcome:
-    """33: the robot stops and says so; after reset and arming the first step is from where it is."""
+    """33: the robot stops and says so; after reset and arming the first step is from where it
+    is.
+    """
     rig = moving(rng)
     fault = rig.now + rng.uniform(0, 0.01)
     rig.obeys = False
@@ -125,7 +148,9 @@ def user_stop(rng) -> FaultOutcome:
 
 
 def leash_alone(rng) -> FaultOutcome:
-    """33 without franka_msgs: the arm does not follow; seconds from where the leash is at its end."""
+    """33 without franka_msgs: the arm does not follow; seconds from where the leash is at its
+    end.
+    """
     rig = moving(rng)
     rig.obeys = False
     for _ in range(60):
@@ -146,12 +171,19 @@ def _plan_ahead(rig: SimulatedArm) -> None:
     away = np.sign(reference.q - rig.q + 1e-9) * 0.2
     share = np.linspace(1 / 16, 1, 16)[:, None]
     rig.offer(
-        ActionChunk(rig.stamp(0.001), np.clip(reference.q + share * away, FR3.q_low, FR3.q_high), np.full(16, 0.08)), 0.001
+        ActionChunk(
+            rig.stamp(0.001),
+            np.clip(reference.q + share * away, FR3.q_low, FR3.q_high),
+            np.full(16, 0.08),
+        ),
+        0.001,
     )
 
 
 def _comes_back(rng, rig: SimulatedArm) -> bool:
-    """Reset and armed: plans from before count for nothing, and the first step is at most 1 mrad."""
+    """Reset and armed: plans from before count for nothing, and the first step is at most 1
+    mrad.
+    """
     old = rig.chunk(HOME_Q)
     rig.q = rig.q + rng.uniform(-0.02, 0.02, 7)  # somebody moved it meanwhile
     rig.run(0.1)

@@ -1,4 +1,6 @@
-"""Faults of the robot behind the gate: silence, recoveries that hang or fail, a controller set up otherwise."""
+"""Faults of the robot behind the gate: silence, recoveries that hang or fail, a controller set up
+otherwise.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +92,9 @@ class Drivers:
             answer("")
 
     def switch(self, names: list[str]) -> str:
-        """Activate controllers strictly: one that is active already is refused, as by controller_manager."""
+        """Activate controllers strictly: one that is active already is refused, as by
+        controller_manager.
+        """
         active = [name for name in names if self.states[name] == "active"]
         if not active:
             self.states |= dict.fromkeys(names, "active")
@@ -113,7 +117,9 @@ class RecoveringArm:
         return self.drivers.watch.trouble(self.rig.now)
 
     def until(self, done: Callable[[], bool], limit: float) -> float:
-        """Periods until ``done()``; the time they took [s], inf when it does not come true within ``limit``."""
+        """Periods until ``done()``; the time they took [s], inf when it does not come true within
+        ``limit``.
+        """
 
         def over() -> bool:
             self.drivers.step(self.rig.now)
@@ -134,7 +140,9 @@ class RecoveringArm:
         return self.drivers.reset(self.rig.now, self.rig.gate.reset)
 
     def comes_back(self, rng: np.random.Generator) -> bool:
-        """Pushed by hand, recovered and armed: all is active, and the first command is where the arm is."""
+        """Pushed by hand, recovered and armed: all is active, and the first command is where the
+        arm is.
+        """
         rig = self.rig
         rig.q = rig.q + rng.uniform(-0.02, 0.02, 7)
         if self.reset() or not np.isfinite(
@@ -172,7 +180,9 @@ def silent(rng) -> FaultOutcome:
 
 
 def recovery_hangs(rng) -> FaultOutcome:
-    """34: a step of the recovery is never answered: it is named, and the next gate/reset recovers."""
+    """34: a step of the recovery is never answered: it is named, and the next gate/reset
+    recovers.
+    """
     robot, step = RecoveringArm(rng), str(rng.choice([CLEAR, HARDWARE, SENSE, CONTROL]))
     ready = robot.reflex()
     robot.drivers.hangs = {step}
@@ -196,8 +206,8 @@ def recovery_fails(rng) -> FaultOutcome:
 
 
 def from_measured(rng) -> FaultOutcome:
-    """25: a trajectory controller without ``interpolate_from_desired_state``: seconds of motion until it asks for more
-    acceleration than the robot allows, which it never does with it.
+    """25: a trajectory controller without ``interpolate_from_desired_state``: seconds of motion
+    until it asks for more acceleration than the robot allows, which it never does with it.
     """
     rig = moving(rng)
     rig.run(0.3)
@@ -209,7 +219,9 @@ def from_measured(rng) -> FaultOutcome:
 
 
 def _too_hard(references: list[Reference], late: np.ndarray, from_desired: bool) -> float:
-    """When [s] the simulated trajectory controller first asks for more than FR3's acceleration; inf: never."""
+    """When [s] the simulated trajectory controller first asks for more than FR3's acceleration;
+    inf: never.
+    """
     sim, dt = Simulator(), 0.01
     brake, schedule, step = StopPlanner(dt), CommandSchedule(dt), sim.model.opt.timestep
     sim.teleport(references[0].q)

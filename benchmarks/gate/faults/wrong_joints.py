@@ -1,4 +1,6 @@
-"""Joint states that are finite and wrong, or end while the arm is held; divergence whose scores stop coming."""
+"""Joint states that are finite and wrong, or end while the arm is held; divergence whose scores
+stop coming.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,12 @@ def _faulted(rig: SimulatedArm, cause: str, sent: np.ndarray) -> bool:
     """Whether the gate has latched that fault, with the arm left where it was sent last."""
     last = rig.sent[-1]
     there = last.latched and np.abs(last.reference.q - sent).max() < 1e-9
-    return rig.gate.state is State.FAULT and rig.gate.cause.startswith(cause) and bool(there) and clean(rig)
+    return (
+        rig.gate.state is State.FAULT
+        and rig.gate.cause.startswith(cause)
+        and bool(there)
+        and clean(rig)
+    )
 
 
 def foreign_after_stall(rng) -> FaultOutcome:
@@ -50,7 +57,9 @@ def fault_after_stall(rng) -> FaultOutcome:
 
 
 def one_wrong_state(rng) -> FaultOutcome:
-    """55: one joint state is wrong, after a stall or without: it moves nothing, and the next plan is followed."""
+    """55: one joint state is wrong, after a stall or without: it moves nothing, and the next plan
+    is followed.
+    """
     rig = moving(rng)
     if rng.random() < 0.7:
         rig.stall(rng.uniform(0.15, 0.6), _elsewhere(rng, rig.q))
@@ -69,7 +78,9 @@ def one_wrong_state(rng) -> FaultOutcome:
 
 
 def two_arms(rng) -> FaultOutcome:
-    """56: joint states of two arms in turn; the leash takes its time, and the arm is left where it was sent."""
+    """56: joint states of two arms in turn; the leash takes its time, and the arm is left where it
+    was sent.
+    """
     rig = moving(rng)
     other, turn = _elsewhere(rng, rig.q), rng.integers(2)
 
@@ -102,7 +113,9 @@ def arming_between_two(rng) -> FaultOutcome:
 
 
 def blind_while_held(rng) -> FaultOutcome:
-    """58: joint states end while the arm is held, as after a reflex that took their broadcaster along."""
+    """58: joint states end while the arm is held, as after a reflex that took their broadcaster
+    along.
+    """
     rig = SimulatedArm(phases=(rng.uniform(0, 0.02), rng.uniform(0, 0.01)))
     rig.start()
     rig.obeys, begin = False, rig.now
@@ -112,7 +125,9 @@ def blind_while_held(rng) -> FaultOutcome:
 
 
 def led_away(rng) -> FaultOutcome:
-    """59: somebody leads the held arm away by hand: the last command comes after it by the leash."""
+    """59: somebody leads the held arm away by hand: the last command comes after it by the
+    leash.
+    """
     rig = SimulatedArm(phases=(rng.uniform(0, 0.02), rng.uniform(0, 0.01)))
     rig.start()
     rig.obeys = False
@@ -130,7 +145,9 @@ def led_away(rng) -> FaultOutcome:
 
 def scores_end(rng) -> FaultOutcome:
     """60: watched, and the imagination falls silent in mid-motion."""
-    rig = SimulatedArm(GateConfig(mode="watch"), phases=(rng.uniform(0, 0.02), rng.uniform(0, 0.01)))
+    rig = SimulatedArm(
+        GateConfig(mode="watch"), phases=(rng.uniform(0, 0.02), rng.uniform(0, 0.01))
+    )
     rig.start()
     rig.score = rng.uniform(0.1, 0.9)
     for period in range(2000):
@@ -144,5 +161,9 @@ def scores_end(rng) -> FaultOutcome:
             break
     seconds = rig.now - begin
     rig.run(0.4)
-    held = rig.gate.counts.stops == {"no score": 1} and not rig.gate.armed and rig.gate.state is State.HOLD
+    held = (
+        rig.gate.counts.stops == {"no score": 1}
+        and not rig.gate.armed
+        and rig.gate.state is State.HOLD
+    )
     return FaultOutcome(seconds, watched and held and clean(rig))

@@ -1,4 +1,5 @@
-"""Why a plan is refused for what is in it: malformed, implausible, or leading where the arm may not go.
+"""Why a plan is refused for what is in it: malformed, implausible, or leading where the arm may not
+go.
 
 Every reason starts with its kind and a colon; the kind is what is counted.
 """
@@ -14,7 +15,8 @@ from gwm_core.geometry.limits import ArmLimits, Workspace
 from gwm_core.types import ActionChunk
 
 MOST_ROWS = 256
-MOST_JUMP, MOST_TCP_JUMP = 0.35, 0.12  # [rad], [m] twice what trained policies and the expert do (0.19 rad, 0.05 m)
+# [rad], [m] twice what trained policies and the expert do (0.19 rad, 0.05 m)
+MOST_JUMP, MOST_TCP_JUMP = 0.35, 0.12
 MOST_TCP_SPEED = 1.0  # [m/s] between rows, whatever the profile; 0.55 seen
 
 
@@ -22,7 +24,9 @@ def malformed(chunk: ActionChunk) -> str:
     """Why these are no rows of numbers, or ""."""
     q, width = chunk.q, chunk.width
     if q.ndim != 2 or q.shape[1] != 7 or not 2 <= len(q) <= MOST_ROWS or width.shape != q.shape[:1]:
-        return f"shape: {q.shape} and {width.shape}, (H, 7) and (H,) with 2 <= H <= {MOST_ROWS} wanted"
+        return (
+            f"shape: {q.shape} and {width.shape}, (H, 7) and (H,) with 2 <= H <= {MOST_ROWS} wanted"
+        )
     if q.dtype.kind != "f" or width.dtype.kind != "f":
         return f"shape: {q.dtype} and {width.dtype}, floating point wanted"
     if not (np.all(np.isfinite(q)) and np.all(np.isfinite(width)) and np.isfinite(chunk.dt)):
@@ -32,7 +36,9 @@ def malformed(chunk: ActionChunk) -> str:
     return ""
 
 
-def implausible(chunk: ActionChunk, due: int, q_now: np.ndarray, arm: ArmLimits, tcp_speed: float) -> str:
+def implausible(
+    chunk: ActionChunk, due: int, q_now: np.ndarray, arm: ArmLimits, tcp_speed: float
+) -> str:
     """Why nothing that was trained on this arm would say so, or "".
 
     Args:
@@ -45,7 +51,9 @@ def implausible(chunk: ActionChunk, due: int, q_now: np.ndarray, arm: ArmLimits,
     outside = (chunk.q < arm.q_low) | (chunk.q > arm.q_high)
     if outside.any():
         row, joint = np.argwhere(outside)[0]
-        return f"joint limit: {chunk.q[row, joint]:.2f} rad for joint {joint + 1}" + _guess(chunk.q[due], q_now)
+        return f"joint limit: {chunk.q[row, joint]:.2f} rad for joint {joint + 1}" + _guess(
+            chunk.q[due], q_now
+        )
     step = np.abs(np.diff(chunk.q, axis=0)).max(axis=0)
     if np.any(step > np.minimum(MOST_JUMP, arm.dq_max * chunk.dt)):
         return f"jump: {step.max():.2f} rad between rows"
@@ -86,15 +94,23 @@ def _guess(q: np.ndarray, q_now: np.ndarray) -> str:
 
 
 def out_of_bounds(path: np.ndarray, workspace: Workspace) -> str:
-    """Why postures (S, 7) [rad] leave the workspace, come too near to the table or the arm itself, or are singular."""
+    """Why postures (S, 7) [rad] leave the workspace, come too near to the table or the arm itself,
+    or are singular.
+    """
     T, jacobian = fk_jacobian(path)
     if not workspace.holds(T[:, :3, 3]):
         return "workspace: the tool would leave its box"
     gaps = clearance(path)
     if gaps[..., -1].min() < LEAST_CLEARANCE:
-        return f"table: {1e3 * gaps[..., -1].min():.1f} mm between arm and table, {1e3 * LEAST_CLEARANCE:.1f} wanted"
+        return (
+            f"table: {1e3 * gaps[..., -1].min():.1f} mm between arm and table,"
+            f" {1e3 * LEAST_CLEARANCE:.1f} wanted"
+        )
     if gaps.min() < LEAST_CLEARANCE:
-        return f"self-collision: {1e3 * gaps.min():.1f} mm between two links, {1e3 * LEAST_CLEARANCE:.1f} wanted"
+        return (
+            f"self-collision: {1e3 * gaps.min():.1f} mm between two links,"
+            f" {1e3 * LEAST_CLEARANCE:.1f} wanted"
+        )
     worst = float(condition(jacobian).max())
     if worst > SINGULAR_STOP:
         return f"singularity: condition number {worst:.0f}, at most {SINGULAR_STOP:.0f} wanted"

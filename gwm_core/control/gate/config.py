@@ -10,8 +10,10 @@ from gwm_core.errors import InputError, one_of
 
 State = Enum("State", "DISARMED HOLD RUNNING SHADOW STOPPING FAULT")
 MOVING = (State.RUNNING, State.SHADOW)
-INSANE = ("shape", "not finite", "row spacing", "names", "joint limit", "jump")  # refusals that no sane policy earns
-NOT_BY_ITSELF = ("bad plans", "button let go", "singularity", "diverged", "no score")  # the operator arms again
+# refusals that no sane policy earns
+INSANE = ("shape", "not finite", "row spacing", "names", "joint limit", "jump")
+# the operator arms again
+NOT_BY_ITSELF = ("bad plans", "button let go", "singularity", "diverged", "no score")
 NEVER_BY_ITSELF = ("diverged", "no score")  # not in simulation either
 
 
@@ -21,8 +23,10 @@ class GateConfig:
 
     rate_hz: float = 100.0
     state_timeout: float = 0.04  # measured joints older than this stop the arm
-    settle_time: float = 0.1  # joint states must have been one unbroken run for this long to set the reference
-    blind_timeout: float = 1.0  # no joint state to be believed for this long is a fault: the arm's driver has gone
+    # joint states must have been one unbroken run for this long to set the reference
+    settle_time: float = 0.1
+    # no joint state to be believed for this long is a fault: the arm's driver has gone
+    blind_timeout: float = 1.0
     alive_timeout: float = 0.05  # policy beats at 50 Hz
     dead_after: float = 1.0  # a policy silent this long counts as dead: arm again
     plan_timeout: float = 1.2  # no newer plan accepted for this long while running
@@ -39,13 +43,17 @@ class GateConfig:
     heartbeat_timeout: float = 0.2  # hold_to_run: the operator's device beats every 0.05 s
     mode: str = "auto"  # to begin with: see gwm_core.control.gate.supervision
     approval_time: float = 20.0  # a plan waits this long for a person
-    score_timeout: float = 3.0  # watch: motion without a score of divergence for this long (7 plans or so) stops
-    divergence_time: float = 0.0  # watch, approve: scores above 1 for this long stop the arm; they come every 0.4 s
+    # watch: motion without a score of divergence for this long (7 plans or so) stops
+    score_timeout: float = 3.0
+    # watch, approve: scores above 1 for this long stop the arm; they come every 0.4 s
+    divergence_time: float = 0.0
     auto_arm: bool = False
 
     def __post_init__(self):
         one_of("mode", self.mode, MODES)
         for name, value in asdict(self).items():
             least_is_zero = name == "divergence_time"
-            if not isinstance(value, (bool, str)) and not (0 < value < 1000 or (least_is_zero and value == 0)):
+            if not isinstance(value, (bool, str)) and not (
+                0 < value < 1000 or (least_is_zero and value == 0)
+            ):
                 raise InputError(f"gate parameter {name} must be a positive number, got {value}")

@@ -1,10 +1,11 @@
 """The gate: the one place that decides what the arm is told. It owns no thread and reads no clock.
 
-DISARMED sends nothing. HOLD streams a resting reference. RUNNING follows the accepted plan. SHADOW does the same with
-nothing sent. STOPPING is a jerk-limited ramp to HOLD. FAULT is latched until ``reset``. Every stop has one named cause,
-and is counted under it. Only staleness recovers by itself; a policy that died, restarted or sent nonsense needs ``arm``
-again (``auto_arm`` is for the simulation alone), and so do a hand taken off the button and the end of a homing move.
-What is checked, in which order and with which numbers: docs/safety.md. This is not a safety-rated function.
+DISARMED sends nothing. HOLD streams a resting reference. RUNNING follows the accepted plan. SHADOW
+does the same with nothing sent. STOPPING is a jerk-limited ramp to HOLD. FAULT is latched until
+``reset``. Every stop has one named cause, and is counted under it. Only staleness recovers by
+itself; a policy that died, restarted or sent nonsense needs ``arm`` again (``auto_arm`` is for the
+simulation alone), and so do a hand taken off the button and the end of a homing move. What is
+checked, in which order and with which numbers: docs/safety.md. This is not a safety-rated function.
 """
 
 from __future__ import annotations
@@ -14,9 +15,22 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gwm_core.control.gate.chunk_checks import implausible, malformed, out_of_bounds, stands_badly
-from gwm_core.control.gate.config import INSANE, MOVING, NEVER_BY_ITSELF, NOT_BY_ITSELF, GateConfig, State
+from gwm_core.control.gate.config import (
+    INSANE,
+    MOVING,
+    NEVER_BY_ITSELF,
+    NOT_BY_ITSELF,
+    GateConfig,
+    State,
+)
 from gwm_core.control.gate.inputs import Inputs
-from gwm_core.control.gate.supervision import HOLDS_ON_SURPRISE, MODES, Approval, DivergenceMonitor, PendingChunk
+from gwm_core.control.gate.supervision import (
+    HOLDS_ON_SURPRISE,
+    MODES,
+    Approval,
+    DivergenceMonitor,
+    PendingChunk,
+)
 from gwm_core.control.reference_follower import Follower, Reference
 from gwm_core.control.targets import BlendTarget, ChunkTarget, MoveTarget, PostureTarget, Target
 from gwm_core.errors import one_of
@@ -34,8 +48,8 @@ CLOCK_SET = 10**9  # [ns] joints this much older than the last plan: the host's 
 class Command:
     """What goes to the arm this period.
 
-    ``latched``: the reference was set anew, at rest: to the measured joints, or where they cannot be believed to what
-    was sent last.
+    ``latched``: the reference was set anew, at rest: to the measured joints, or where they cannot
+    be believed to what was sent last.
     """
 
     reference: Reference
@@ -64,7 +78,13 @@ class Gate:
         arm: ArmLimits = FR3,
         home_q: np.ndarray = HOME_Q,
     ):
-        self.config, self.profile, self.workspace, self.limits, self.home_q = config, profile, workspace, arm, home_q
+        self.config, self.profile, self.workspace, self.limits, self.home_q = (
+            config,
+            profile,
+            workspace,
+            arm,
+            home_q,
+        )
         self.state, self.cause, self.armed = State.DISARMED, "not armed yet", False
         self.counts = Counts()
         self.mode = config.mode
@@ -81,24 +101,31 @@ class Gate:
         self._plan, self._width = 0, OPEN_WIDTH
         self._homing = self._latched = self._disarm_at_rest = False
         self._lost = False  # where the arm is: nothing is sent until fresh joints tell
-        self._fault_due = False  # its last command is still to be made, by the time at which it goes out
+        # its last command is still to be made, by the time at which it goes out
+        self._fault_due = False
         self._doubtful = False  # the joints may be another's while it is
         self._own_run = 0  # run of joint states in which the arm was last seen near the reference
-        self._seen_at = -np.inf  # [s] joints to be believed; or the end of a pause, in which nothing could be seen
+        # [s] joints to be believed; or the end of a pause, in which nothing could be seen
+        self._seen_at = -np.inf
         self._scored_at = np.inf  # [s] the last score, or the begin of the motion
         self._gripper_known = False
         self._stretched_since: float | None = None
 
-    # ---- what comes in -------------------------------------------------------------------------------------------
+    # ---- what comes in
+    # ------------------------------------------------------------------------------
 
     def measure(self, state: ArmState, now: float) -> None:
-        """Take measured joints. A non-finite, misshapen or repeated state is dropped, so it soon counts as stale."""
+        """Take measured joints. A non-finite, misshapen or repeated state is dropped, so it soon
+        counts as stale.
+        """
         self._in.measure(state, now)
 
     def beat(self, last_plan: int, now: float) -> None:
         """Take a beat of the policy; an id that went back means it was restarted."""
         known = np.isfinite(self._in.beat_at)
-        if known and (last_plan < self._in.last_beat or now - self._in.beat_at > self.config.dead_after):
+        if known and (
+            last_plan < self._in.last_beat or now - self._in.beat_at > self.config.dead_after
+        ):
             self._policy_died("policy restarted")
         self._in.last_beat, self._in.beat_at = last_plan, now
 
@@ -107,9 +134,11 @@ class Gate:
         self._in.heartbeat_at = now
 
     def accept(self, chunk: ActionChunk, age: float, now: float, sha256: str = "") -> str:
-        """Take or refuse a plan observed ``age`` seconds ago. Returns "" when accepted, else the reason.
+        """Take or refuse a plan observed ``age`` seconds ago. Returns "" when accepted, else the
+        reason.
 
-        In mode "approve" a plan that would be taken becomes ``waiting`` instead, under the hash of its message.
+        In mode "approve" a plan that would be taken becomes ``waiting`` instead, under the hash of
+        its message.
         """
         target, reason = self._examine(chunk, age, now)
         if reason:
@@ -122,13 +151,16 @@ class Gate:
         return ""
 
     def approve(self, approval: Approval, left: float, now: float) -> str:
-        """Follow the plan that waits, by an approval valid for ``left`` more seconds. Returns "" or why not."""
+        """Follow the plan that waits, by an approval valid for ``left`` more seconds. Returns "" or
+        why not.
+        """
         plan = self.waiting
         if plan is None:
             return self.refuse("approval: no plan waits")
         if reason := plan.refuses(approval, left):
             return self.refuse(reason)
-        self.waiting, self._last_plan = None, plan.chunk.stamp - 1  # it was taken before, and is looked at once more
+        # it was taken before, and is looked at once more
+        self.waiting, self._last_plan = None, plan.chunk.stamp - 1
         target, reason = self._examine(plan.chunk, plan.age + now - plan.since, now, plan)
         if reason:
             return self.refuse(reason)
@@ -142,21 +174,33 @@ class Gate:
             if self.mode == "shadow":  # the arm did not follow the last plan
                 self._follower.reset(self._in.measured.q)
             old = PostureTarget(self._follower.reference.q, self._width)
-        self._target, self._last_row_at = BlendTarget(old, target, now, self.config.blend), target.end - chunk.dt
+        self._target, self._last_row_at = (
+            BlendTarget(old, target, now, self.config.blend),
+            target.end - chunk.dt,
+        )
         self._plan = self._last_plan = chunk.stamp
         self._accepted_at, self._bad_plans = now, 0
         if self.state not in MOVING:
             self._scored_at = now
         self.counts.accepted += 1
-        self.state, self.cause = State.SHADOW if self.mode == "shadow" else State.RUNNING, "following plans"
+        self.state, self.cause = (
+            State.SHADOW if self.mode == "shadow" else State.RUNNING,
+            "following plans",
+        )
 
     def refuse(self, reason: str) -> str:
-        """Count a plan that is not taken, under the part of ``reason`` before a colon; returns ``reason``."""
+        """Count a plan that is not taken, under the part of ``reason`` before a colon; returns
+        ``reason``.
+        """
         kind = reason.partition(":")[0]
         self.counts.refused[kind] = self.counts.refused.get(kind, 0) + 1
         if kind in INSANE:
             self._bad_plans += 1
-            if self._bad_plans >= self.config.most_bad_plans and self.state in MOVING and not self._homing:
+            if (
+                self._bad_plans >= self.config.most_bad_plans
+                and self.state in MOVING
+                and not self._homing
+            ):
                 self._stop("bad plans")
         return reason
 
@@ -164,7 +208,11 @@ class Gate:
         self, chunk: ActionChunk, age: float, now: float, waited: PendingChunk | None = None
     ) -> tuple[ChunkTarget | None, str]:
         """The plan, which may have ``waited``, as a target and "", or why it is not taken."""
-        q_now = self._in.measured.q if self.mode == "shadow" and self._in.measured else self._follower.reference.q
+        q_now = (
+            self._in.measured.q
+            if self.mode == "shadow" and self._in.measured
+            else self._follower.reference.q
+        )
         running = self.state is State.RUNNING
         oldest = self.config.max_plan_age + (self.config.approval_time if waited else 0.0)
         reason = malformed(chunk) or self._untimely(chunk, age, now, oldest)
@@ -172,7 +220,9 @@ class Gate:
             due = min(int(max(age, 0.0) / chunk.dt), len(chunk.q) - 1) if running else 0
             reason = implausible(chunk, due, q_now, self.limits, self.profile.tcp_speed)
         if not reason and not running:
-            moved = self._in.moved_since(chunk.stamp) if waited is None else self._in.apart(waited.q)
+            moved = (
+                self._in.moved_since(chunk.stamp) if waited is None else self._in.apart(waited.q)
+            )
             if moved is None:
                 reason = "moved: no joint state near the observation"
             elif moved > self.config.hold_moved:
@@ -187,7 +237,10 @@ class Gate:
         if self.state not in (State.HOLD, *MOVING) or not self.armed or self._homing:
             return f"state: {self.state.name}{'' if self.armed else ', not armed'}"
         if self.mode == "approve" and (self.waiting or self.state is not State.HOLD):
-            return f"state: {'a plan waits for approval' if self.waiting else 'the approved plan is followed'}"
+            return (
+                "state:"
+                f" {'a plan waits for approval' if self.waiting else 'the approved plan is followed'}"
+            )
         if self._lost:
             return "state: no joints since the gate was late"
         if self._let_go(now):
@@ -202,7 +255,8 @@ class Gate:
             return f"too soon: {1e3 * (now - self._accepted_at):.0f} ms after another"
         return ""
 
-    # ---- what the operator wants -----------------------------------------------------------------------------------
+    # ---- what the operator wants
+    # ------------------------------------------------------------------------------
 
     def arm(self, now: float) -> str:
         """Allow plans. Returns "" or why not."""
@@ -216,7 +270,9 @@ class Gate:
         return ""
 
     def _wake(self, now: float) -> str:
-        """From DISARMED to HOLD, where the arm is. Returns "" or why an arm that is to move may not."""
+        """From DISARMED to HOLD, where the arm is. Returns "" or why an arm that is to move may
+        not.
+        """
         if self.state is State.FAULT:
             return f"in FAULT ({self.cause}): reset first"
         if self.state is State.STOPPING:
@@ -231,8 +287,9 @@ class Gate:
                 return f"{reason}: move the arm by hand first"
             if self._in.unbroken(now) < self.config.settle_time:
                 return (
-                    f"joint states jump or pause: unbroken for {max(0.0, self._in.unbroken(now)):.2f} s, "
-                    f"{self.config.settle_time:.2f} s wanted"
+                    "joint states jump or pause: unbroken for"
+                    f" {max(0.0, self._in.unbroken(now)):.2f} s, {self.config.settle_time:.2f} s"
+                    " wanted"
                 )
             self._latch(self._in.measured.q)
             self.state, self._disarm_at_rest, self._seen_at = State.HOLD, False, now
@@ -249,7 +306,9 @@ class Gate:
         return ""
 
     def diverged(self, score: float, now: float) -> None:
-        """Take how far what is seen is from what was imagined; 1 is the most that is normal. The arm may hold."""
+        """Take how far what is seen is from what was imagined; 1 is the most that is normal. The
+        arm may hold.
+        """
         lasting = self.surprise.take(score, now)
         self._scored_at = now
         lasts = lasting is not None and lasting >= self.config.divergence_time
@@ -276,7 +335,8 @@ class Gate:
         return ""
 
     def fault(self, cause: str, doubtful: bool = False) -> None:
-        """Latch a fault while the arm is commanded; the last command is the measured joints, at rest.
+        """Latch a fault while the arm is commanded; the last command is the measured joints, at
+        rest.
 
         That command is made by the next ``step``, which knows how old the joints are.
 
@@ -298,7 +358,9 @@ class Gate:
         return ""
 
     def home(self, now: float) -> str:
-        """Move to ``home_q`` from rest with the gripper open; plans need ``arm`` afterwards. Returns "" or why not."""
+        """Move to ``home_q`` from rest with the gripper open; plans need ``arm`` afterwards.
+        Returns "" or why not.
+        """
         if self.state not in (State.HOLD, State.DISARMED) or self.mode == "shadow":
             state = "shadow" if self.mode == "shadow" else self.state.name
             return f"home starts from HOLD or DISARMED, not from {state}"
@@ -308,23 +370,28 @@ class Gate:
             return reason
         if self._lost:
             return "no joints since the gate was late"
-        self._target = MoveTarget(self._follower.reference.q, self.home_q, now, OPEN_WIDTH, self.profile, self.limits)
+        self._target = MoveTarget(
+            self._follower.reference.q, self.home_q, now, OPEN_WIDTH, self.profile, self.limits
+        )
         self._homing, self._plan, self.armed = True, 0, False
         self.state, self.cause = State.RUNNING, "going home"
         return ""
 
     def resting_place(self, now: float) -> np.ndarray | None:
-        """The measured joints (7,) [rad] where they are to be believed and nothing is streamed; else None."""
+        """The measured joints (7,) [rad] where they are to be believed and nothing is streamed;
+        else None.
+        """
         silent = self.state in (State.DISARMED, State.FAULT)
         return self._in.measured.q if silent and self._settled(now) else None
 
-    # ---- every period ----------------------------------------------------------------------------------------------
+    # ---- every period
+    # ------------------------------------------------------------------------------
 
     def step(self, now: float) -> Command | None:
         """The command of this period, or None while nothing may be sent (``shadow``: ever).
 
-        A fault ends with one command, the measured joints at rest: an arm that holds its last target must not go on
-        pushing towards it.
+        A fault ends with one command, the measured joints at rest: an arm that holds its last
+        target must not go on pushing towards it.
         """
         self._watch(now)
         self._stepped_at = now
@@ -354,7 +421,9 @@ class Gate:
                 self._disarm_at_rest = False
         else:
             reference = self._follower.stop()
-        command = Command(reference, self._width, self._plan if self.state in MOVING else 0, latched)
+        command = Command(
+            reference, self._width, self._plan if self.state in MOVING else 0, latched
+        )
         self.shadowed = command if self.mode == "shadow" else None
         return None if self.mode == "shadow" else command
 
@@ -365,7 +434,8 @@ class Gate:
             self._seen_at = now
         if late and self.state in (*MOVING, State.STOPPING):
             self._count_stop("gate late")
-            self._lost, self._homing, self._plan = True, False, 0  # joints from before the gap tell nothing
+            # joints from before the gap tell nothing
+            self._lost, self._homing, self._plan = True, False, 0
             self.state, self.cause = State.HOLD, "gate late"
             if self._disarm_at_rest:
                 self.state, self._disarm_at_rest = State.DISARMED, False
@@ -374,8 +444,14 @@ class Gate:
         if self.state in (State.HOLD, State.RUNNING, State.STOPPING) and self.mode != "shadow":
             self._leash(now)
             if now - self._seen_at > c.blind_timeout:
-                wrong = "out of range, or jumping" if self._fresh(now) else "the arm's driver may have stopped"
-                self.fault(f"no joint states: none to be believed for {c.blind_timeout:g} s: {wrong}")
+                wrong = (
+                    "out of range, or jumping"
+                    if self._fresh(now)
+                    else "the arm's driver may have stopped"
+                )
+                self.fault(
+                    f"no joint states: none to be believed for {c.blind_timeout:g} s: {wrong}"
+                )
         if self.waiting and (not self.armed or now - self.waiting.since > c.approval_time):
             self.waiting = None
         if self.state in MOVING:
@@ -396,14 +472,19 @@ class Gate:
             return "policy silent"
         if self.mode == "approve" and now > self._last_row_at:
             return "plan done"
-        if now > self._last_row_at or (self.mode != "approve" and now - self._accepted_at > c.plan_timeout):
+        if now > self._last_row_at or (
+            self.mode != "approve" and now - self._accepted_at > c.plan_timeout
+        ):
             return "plan stale"
         if self.mode == "watch" and now - self._scored_at > c.score_timeout:
             return "no score"
         return "singularity" if self._follower.into_singularity else ""
 
     def _let_go(self, now: float) -> bool:
-        return self.mode == "hold_to_run" and now - self._in.heartbeat_at > self.config.heartbeat_timeout
+        return (
+            self.mode == "hold_to_run"
+            and now - self._in.heartbeat_at > self.config.heartbeat_timeout
+        )
 
     def _fresh(self, now: float) -> bool:
         return now - self._in.measured_at <= self.config.state_timeout
@@ -431,14 +512,18 @@ class Gate:
         self.cause = cause
 
     def _settled(self, now: float) -> bool:
-        """Whether the joints are fresh, within their range and one unbroken run, so no single wrong state counts."""
+        """Whether the joints are fresh, within their range and one unbroken run, so no single wrong
+        state counts.
+        """
         if not self._fresh(now) or self._in.unbroken(now) < self.config.settle_time:
             return False
         q = self._in.measured.q
         return bool(np.all(q >= self.limits.q_min) and np.all(q <= self.limits.q_max))
 
     def _near(self) -> bool:
-        """Whether these are joints of the arm that was sent the reference: near it, or led away from it unbroken."""
+        """Whether these are joints of the arm that was sent the reference: near it, or led away
+        from it unbroken.
+        """
         apart = self._in.apart(self._follower.reference.q)
         return apart <= self.config.leash or self._in.run == self._own_run
 
@@ -450,12 +535,17 @@ class Gate:
             self._lost = False  # nothing is sent any more
         elif self.state is State.HOLD:
             apart = self._in.apart(self._follower.reference.q)
-            self.fault(f"joints elsewhere: {apart:.2f} rad from what was sent last, after a pause", doubtful=True)
+            self.fault(
+                f"joints elsewhere: {apart:.2f} rad from what was sent last, after a pause",
+                doubtful=True,
+            )
 
     def _rest_at(self, now: float) -> np.ndarray:
-        """Joints (7,) [rad] to rest at: where the arm is, no farther than the leash from where it was sent last.
+        """Joints (7,) [rad] to rest at: where the arm is, no farther than the leash from where it
+        was sent last.
 
-        Where the joints cannot be believed, or the arm may not be sent there, it is where it was sent last.
+        Where the joints cannot be believed, or the arm may not be sent there, it is where it was
+        sent last.
         """
         sent = self._follower.reference.q
         if not (self._settled(now) and self._near()):
@@ -464,13 +554,23 @@ class Gate:
         return q if clearance(q).min() >= LEAST_CLEARANCE else sent
 
     def _latch(self, q: np.ndarray) -> None:
-        """Set the reference at rest at ``q`` (7,) [rad]: where the arm is, or where it was last sent."""
+        """Set the reference at rest at ``q`` (7,) [rad]: where the arm is, or where it was last
+        sent.
+        """
         self._follower.reset(q)
         if not self._gripper_known and np.isfinite(self._in.measured.width):
-            self._width = OPEN_WIDTH if self._in.measured.width > self.config.open_above else 0.0  # as found
-            self._gripper_known = True  # from here on as last told: what it holds may be as wide as open fingers
+            # as found
+            self._width = OPEN_WIDTH if self._in.measured.width > self.config.open_above else 0.0
+            # from here on as last told: what it holds may be as wide as open fingers
+            self._gripper_known = True
         self._own_run = self._in.run
-        self._stretched_since, self._latched, self._lost, self._homing, self._plan = None, True, False, False, 0
+        self._stretched_since, self._latched, self._lost, self._homing, self._plan = (
+            None,
+            True,
+            False,
+            False,
+            0,
+        )
 
     def _stop(self, cause: str) -> None:
         self._follower.into_singularity = False

@@ -1,4 +1,5 @@
-"""How a person watches over the motion: the modes, the plan that waits for approval, and surprise at what is seen.
+"""How a person watches over the motion: the modes, the plan that waits for approval, and surprise
+at what is seen.
 
 auto         plans are followed as they come
 watch        the same, and the gate holds when what is seen leaves what was imagined
@@ -20,7 +21,8 @@ from gwm_core.types import ActionChunk
 MODES = ("auto", "watch", "approve", "hold_to_run", "shadow")
 HOLDS_ON_SURPRISE = ("watch", "approve")
 VALID = 3.0  # [s] the console has an approval be, from the click on
-LONGEST_VALIDITY = 5.0  # [s] an approval may be valid for: a message that was kept longer is not a person's wish now
+# [s] an approval may be valid for: a message that was kept longer is not a person's wish now
+LONGEST_VALIDITY = 5.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,9 @@ class PendingChunk:
     q: np.ndarray  # (7,) [rad] measured then
 
     def refuses(self, approval: Approval, left: float) -> str:
-        """Why an approval that is valid for ``left`` more seconds is not one of this plan, or ""."""
+        """Why an approval that is valid for ``left`` more seconds is not one of this plan, or
+        "".
+        """
         if approval.plan != self.chunk.stamp:
             return f"approval: of plan {approval.plan}, but {self.chunk.stamp} waits"
         if not hmac.compare_digest(approval.sha256.encode(), self.sha256.encode()):
@@ -61,7 +65,9 @@ class DivergenceMonitor:
         self._since: float | None = None  # [s] the first score above
 
     def take(self, score: float, now: float) -> float | None:
-        """Take a score; for how long [s] all have been above, None: this one is not. NaN counts as above."""
+        """Take a score; for how long [s] all have been above, None: this one is not. NaN counts as
+        above.
+        """
         self.score = score if math.isfinite(score) else math.inf
         if self.score <= 1.0:
             self._since = None

@@ -1,4 +1,6 @@
-"""Is the table laid as it was for the first policy? The live picture held against the one that was kept."""
+"""Is the table laid as it was for the first policy? The live picture held against the one that was
+kept.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,15 @@ _EDGES = 60, 160  # thresholds of cv2.Canny, of 0-255
 
 
 def alignment(first: np.ndarray, live: np.ndarray) -> tuple[float, np.ndarray]:
-    """How much alike two pictures (H, W, 3) uint8 RGB of a camera are, 0 to 1; and outlines of the first on the second.
+    """How much alike two pictures (H, W, 3) uint8 RGB of a camera are, 0 to 1; and outlines of the
+    first on the second.
 
     Raises ValueError for pictures of different sizes.
     """
     if first.shape != live.shape:
-        raise ValueError(f"pictures of one camera are of one size, not {first.shape} and {live.shape}")
+        raise ValueError(
+            f"pictures of one camera are of one size, not {first.shape} and {live.shape}"
+        )
     apart = np.abs(_evened(first) - _evened(live)).mean(-1)  # (h, w)
     blocks = cv2.blur(apart, (_BLOCK, _BLOCK))
     overlay = live.copy()
@@ -28,7 +33,9 @@ def alignment(first: np.ndarray, live: np.ndarray) -> tuple[float, np.ndarray]:
 def _evened(picture: np.ndarray) -> np.ndarray:
     """Small, smooth, and without the difference that the light makes to all of it."""
     small = cv2.resize(
-        picture, (round(_SIDE * picture.shape[1] / picture.shape[0]), _SIDE), interpolation=cv2.INTER_AREA
+        picture,
+        (round(_SIDE * picture.shape[1] / picture.shape[0]), _SIDE),
+        interpolation=cv2.INTER_AREA,
     )
     small = cv2.GaussianBlur(small, (5, 5), 0).astype(np.float32) / 255
     return small / np.maximum(small.mean((0, 1)), 1e-3) * 0.5

@@ -1,4 +1,5 @@
-"""A comparison of policies, fixed before its first trial: what is tried, in which order, and when it ends.
+"""A comparison of policies, fixed before its first trial: what is tried, in which order, and when
+it ends.
 
     name: stacking, with and without features
     policies: {with: runs/with, without: runs/without}     # name -> bundle or checkpoint
@@ -8,7 +9,8 @@
     stop: fixed          # or sequential: two policies on one task, ended as soon as the evidence suffices
     alpha: 0.05
 
-Policies have codes (A, B, ...) dealt by a secret; nothing but ``key.json`` says whose is whose until the end.
+Policies have codes (A, B, ...) dealt by a secret; nothing but ``key.json`` says whose is whose
+until the end.
 """
 
 from __future__ import annotations
@@ -72,16 +74,26 @@ class Protocol:
         _whole("trials", self.trials, 1, MOST_TRIALS)
         _whole("seed", self.seed, RESERVED, MOST_SEED)  # below it policies are trained
         one_of("stop", text("stop", self.stop), STOPS)
-        if isinstance(self.alpha, bool) or not isinstance(self.alpha, int | float) or not 0 < self.alpha < 0.5:
-            raise InputError(f"alpha: a number between 0 and 0.5 is wanted, such as 0.05, not {self.alpha!r}")
+        if (
+            isinstance(self.alpha, bool)
+            or not isinstance(self.alpha, int | float)
+            or not 0 < self.alpha < 0.5
+        ):
+            raise InputError(
+                f"alpha: a number between 0 and 0.5 is wanted, such as 0.05, not {self.alpha!r}"
+            )
         if not 2 <= len(self.policies) <= len(string.ascii_uppercase):
             raise InputError(f"a protocol compares 2 to 26 policies, not {len(self.policies)}")
         if not self.tasks:
             raise InputError("a protocol has tasks, at least one")
         if twice := [str(task) for task, count in Counter(self.tasks).items() if count > 1]:
-            raise InputError(f"tasks: {twice[0]} is there twice, trials says how often each is tried")
+            raise InputError(
+                f"tasks: {twice[0]} is there twice, trials says how often each is tried"
+            )
         if self.stop == "sequential" and (len(self.policies), len(self.tasks)) != (2, 1):
-            raise InputError("stop: sequential is for two policies on one task; fixed compares more")
+            raise InputError(
+                "stop: sequential is for two policies on one task; fixed compares more"
+            )
 
 
 _KNOWN = set(Protocol.__dataclass_fields__)
@@ -90,7 +102,10 @@ _NEEDED = {"name", "policies", "tasks", "trials"}
 
 def _whole(key: str, value, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise InputError(f"{key}: a whole number from {low} to {high} is wanted, such as {max(low, 50)}, not {value!r}")
+        raise InputError(
+            f"{key}: a whole number from {low} to {high} is wanted, such as {max(low, 50)}, not"
+            f" {value!r}"
+        )
 
 
 def read_protocol(file: Path) -> Protocol:
@@ -102,7 +117,9 @@ def read_protocol(file: Path) -> Protocol:
             raise InputError(f"a protocol says {needed}, and may say {other}; nothing else")
         if not isinstance(values["policies"], dict):
             raise InputError("policies: lines of NAME: FOLDER are wanted")
-        policies = {name: text(f"policies: {name}", folder) for name, folder in values["policies"].items()}
+        policies = {
+            name: text(f"policies: {name}", folder) for name, folder in values["policies"].items()
+        }
         if not isinstance(values["tasks"], list):
             raise InputError("tasks: a list is wanted, such as [lift, stack]")
         tasks = tuple(_task(k, task) for k, task in enumerate(values["tasks"], 1))
@@ -116,7 +133,10 @@ def _task(number: int, values) -> TrialTask:
     if not isinstance(values, dict):
         return TrialTask(text(key, values))
     if not {"task"} <= set(values) <= {"task", "difficulty"}:
-        raise InputError(f"{key}: task is wanted, and difficulty may be said, not {', '.join(values) or 'nothing'}")
+        raise InputError(
+            f"{key}: task is wanted, and difficulty may be said, not"
+            f" {', '.join(values) or 'nothing'}"
+        )
     return TrialTask(**{name: text(f"{key}: {name}", value) for name, value in values.items()})
 
 
@@ -125,7 +145,8 @@ class TrialOrder:
     """A protocol under way: its slots in order, under codes.
 
     Attributes:
-        sha256: of everything that was decided, weights included. sealed: of the key, which cannot be swapped later.
+        sha256: of everything that was decided, weights included. sealed: of the key, which cannot
+            be swapped later.
     """
 
     protocol: Protocol
@@ -136,7 +157,8 @@ class TrialOrder:
 
 
 def begin(protocol: Protocol, weights: dict[str, str], folder: Path) -> TrialOrder:
-    """Fix a protocol in ``folder``, or go on with the one there. Raises InputError where that one is another.
+    """Fix a protocol in ``folder``, or go on with the one there. Raises InputError where that one
+    is another.
 
     Args:
         weights: by name, SHA-256 of each policy.
@@ -144,8 +166,13 @@ def begin(protocol: Protocol, weights: dict[str, str], folder: Path) -> TrialOrd
     file, decided = Path(folder) / PLAN, {"protocol": asdict(protocol), "weights": weights}
     if file.exists():
         plan = open_plan(folder)
-        if _canonical(decided) != _canonical({"protocol": asdict(plan.protocol), "weights": plan.weights}):
-            raise InputError(f"{folder} holds another protocol, or its weights have changed: choose another folder")
+        if _canonical(decided) != _canonical(
+            {"protocol": asdict(plan.protocol), "weights": plan.weights}
+        ):
+            raise InputError(
+                f"{folder} holds another protocol, or its weights have changed: choose another"
+                " folder"
+            )
         return plan
     names = list(protocol.policies)
     secrets.SystemRandom().shuffle(names)
@@ -157,7 +184,9 @@ def begin(protocol: Protocol, weights: dict[str, str], folder: Path) -> TrialOrd
         write_json(Path(folder) / KEY, key)
         write_json(file, decided)
     except OSError as error:
-        raise InputError(f"cannot write {folder}: {error.strerror}; choose another folder") from None
+        raise InputError(
+            f"cannot write {folder}: {error.strerror}; choose another folder"
+        ) from None
     return open_plan(folder)
 
 
@@ -167,25 +196,42 @@ def open_plan(folder: Path) -> TrialOrder:
         decided = json.loads((Path(folder) / PLAN).read_text())
         digest = decided.pop("sha256")
         if hashlib.sha256(_canonical(decided)).hexdigest() != digest:
-            raise InputError(f"{Path(folder) / PLAN} was changed after it was fixed: start anew in another folder")
+            raise InputError(
+                f"{Path(folder) / PLAN} was changed after it was fixed: start anew in another"
+                " folder"
+            )
         values = decided["protocol"]
-        protocol = Protocol(**values | {"tasks": tuple(TrialTask(**task) for task in values["tasks"])})
+        protocol = Protocol(
+            **values | {"tasks": tuple(TrialTask(**task) for task in values["tasks"])}
+        )
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"no protocol in {folder} ({error})") from None
-    return TrialOrder(protocol, decided["weights"], decided["sealed"], _slots(protocol, digest), digest)
+    return TrialOrder(
+        protocol, decided["weights"], decided["sealed"], _slots(protocol, digest), digest
+    )
 
 
 def _slots(protocol: Protocol, digest: str) -> tuple[TrialSlot, ...]:
-    """Initial conditions in random order, and for each the policies in random order: drawn from the hash."""
+    """Initial conditions in random order, and for each the policies in random order: drawn from the
+    hash.
+    """
     rng = np.random.default_rng(int(digest[:16], 16))
-    conditions = [(task, protocol.seed + k) for k in range(protocol.trials) for task in protocol.tasks]
+    conditions = [
+        (task, protocol.seed + k) for k in range(protocol.trials) for task in protocol.tasks
+    ]
     codes = list(string.ascii_uppercase[: len(protocol.policies)])
-    drawn = [(str(code), *conditions[k]) for k in rng.permutation(len(conditions)) for code in rng.permutation(codes)]
+    drawn = [
+        (str(code), *conditions[k])
+        for k in rng.permutation(len(conditions))
+        for code in rng.permutation(codes)
+    ]
     return tuple(TrialSlot(number, *slot) for number, slot in enumerate(drawn))
 
 
 def read_key(plan: TrialOrder, folder: Path) -> dict[str, str]:
-    """Code -> name of every policy. Raises InputError where the key is not the one that was sealed."""
+    """Code -> name of every policy. Raises InputError where the key is not the one that was
+    sealed.
+    """
     try:
         key = json.loads((Path(folder) / KEY).read_text())
         codes = dict(key["codes"])
@@ -194,7 +240,9 @@ def read_key(plan: TrialOrder, folder: Path) -> dict[str, str]:
             f"the key of {folder} cannot be read ({error}): nobody can say whose codes these are"
         ) from None
     if hashlib.sha256(_canonical(key)).hexdigest() != plan.sealed:
-        raise InputError(f"{Path(folder) / KEY} is not the key that was sealed before the first trial")
+        raise InputError(
+            f"{Path(folder) / KEY} is not the key that was sealed before the first trial"
+        )
     return codes
 
 

@@ -1,4 +1,6 @@
-"""What came of every trial: a line each, on disk before the next begins, with the hash of the line before."""
+"""What came of every trial: a line each, on disk before the next begins, with the hash of the line
+before.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from gwm_core.files.json_files import to_json
 
 FILE = "trials.jsonl"
 EPISODES = "episodes"  # folder beside it, of what was recorded over the live graph
-CAUSES = ("", *topics.ABORTS)  # of an abort: the policy's own is a failure, the hardware's is repeated
+# of an abort: the policy's own is a failure, the hardware's is repeated
+CAUSES = ("", *topics.ABORTS)
 
 
 @dataclass(frozen=True)
@@ -24,9 +27,12 @@ class TrialOutcome:
     """Of one trial.
 
     Attributes:
-        score: partial credit, 0 to 1. note: how it failed, or what was seen. aborted: one of ``CAUSES``.
-        interventions: how often a person had the arm hold or stop. violations: of the arm's limits, in what was sent.
-        latency_ms: median from frame to command. episode: its folder in ``EPISODES``. Both of live trials alone.
+        score: partial credit, 0 to 1. note: how it failed, or what was seen. aborted: one of
+            ``CAUSES``.
+        interventions: how often a person had the arm hold or stop. violations: of the arm's limits,
+            in what was sent.
+        latency_ms: median from frame to command. episode: its folder in ``EPISODES``. Both of live
+            trials alone.
     """
 
     success: bool
@@ -49,7 +55,8 @@ class JournalEntry:
 
 
 class Journal:
-    """The trials of a plan in ``folder``; one that was cut short by a crash goes on after its last whole line.
+    """The trials of a plan in ``folder``; one that was cut short by a crash goes on after its last
+    whole line.
 
     Raises InputError for a line that was changed, removed, moved or belongs to no slot.
     """
@@ -75,18 +82,30 @@ class Journal:
             self.entries.append(JournalEntry(slot, TrialOutcome(**values["outcome"])))
         except (ValueError, LookupError, TypeError) as error:
             where = f"{self._file}: line {number}"
-            raise InputError(f"{where} was changed, or lines were removed or moved ({error})") from None
+            raise InputError(
+                f"{where} was changed, or lines were removed or moved ({error})"
+            ) from None
         self._last = hashlib.sha256(line).hexdigest()
 
     def add(self, slot: TrialSlot, outcome: TrialOutcome) -> None:
-        """Write a trial down; on disk when this returns. Raises InputError where another process wrote one too."""
-        values = {"before": self._last, "number": slot.number, "code": slot.code, "seed": slot.seed,
-                  "task": str(slot.task), "outcome": asdict(outcome)}  # fmt: skip
+        """Write a trial down; on disk when this returns. Raises InputError where another process
+        wrote one too.
+        """
+        values = {
+            "before": self._last,
+            "number": slot.number,
+            "code": slot.code,
+            "seed": slot.seed,
+            "task": str(slot.task),
+            "outcome": asdict(outcome),
+        }
         line = to_json(values).encode()
         with open(self._file, "ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if file.seek(0, os.SEEK_END) != self._size:
-                raise InputError(f"{self._file}: another process makes these trials too; one alone may")
+                raise InputError(
+                    f"{self._file}: another process makes these trials too; one alone may"
+                )
             self._size += file.write(line + b"\n")
             file.flush()
             os.fsync(file.fileno())
@@ -100,5 +119,9 @@ class Journal:
 
     def counted(self) -> list[JournalEntry]:
         """The trials that count: of every slot the last, without those that the hardware spoilt."""
-        last = {entry.slot.number: entry for entry in self.entries if entry.outcome.aborted != "hardware"}
+        last = {
+            entry.slot.number: entry
+            for entry in self.entries
+            if entry.outcome.aborted != "hardware"
+        }
         return [last[number] for number in sorted(last)]

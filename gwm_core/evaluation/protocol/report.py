@@ -1,4 +1,6 @@
-"""What a protocol found, in numbers: rates with intervals, differences with corrected tests, and how far they go."""
+"""What a protocol found, in numbers: rates with intervals, differences with corrected tests, and
+how far they go.
+"""
 
 from __future__ import annotations
 
@@ -26,18 +28,23 @@ from gwm_core.evaluation.stats.success_rates import (
     power,
 )
 
-SHARE = 0.8  # of comparisons in which a difference of the size that is named before the start is found
+# of comparisons in which a difference of the size that is named before the start is found
+SHARE = 0.8
 
 
 def foreseen(trials: int, alpha: float) -> list[tuple[float, float]]:
-    """Before the first trial: for some rates of one policy, the least rate of a better one found in 80 % of the cases.
+    """Before the first trial: for some rates of one policy, the least rate of a better one found in
+    80 % of the cases.
 
-    Rates for which none is are left out. Independent outcomes assumed; of starts that differ less is enough.
+    Rates for which none is are left out. Independent outcomes assumed; of starts that differ less
+    is enough.
     """
     found = []
     for rate in (0.1, 0.3, 0.5, 0.7, 0.9):
         others = np.arange(round(100 * rate) + 1, 101) / 100
-        enough = [other for other in others if power(rate, float(other), trials, alpha=alpha) >= SHARE]
+        enough = [
+            other for other in others if power(rate, float(other), trials, alpha=alpha) >= SHARE
+        ]
         found += [(rate, float(enough[0]))] if enough else []
     return found
 
@@ -54,14 +61,25 @@ def summarize(plan: TrialOrder, journal: Journal, names: dict[str, str]) -> dict
     for pair, corrected in zip(pairs, holm([pair["p"] for pair in pairs]) if pairs else ()):
         pair["p_holm"] = float(corrected)
     found = {
-        "name": plan.protocol.name, "sha256": plan.sha256, "stop": plan.protocol.stop, "alpha": plan.protocol.alpha,
-        "planned": len(plan.slots), "made": len(counted),
+        "name": plan.protocol.name,
+        "sha256": plan.sha256,
+        "stop": plan.protocol.stop,
+        "alpha": plan.protocol.alpha,
+        "planned": len(plan.slots),
+        "made": len(counted),
         "repeated": sum(entry.outcome.aborted == "hardware" for entry in journal.entries),
-        "tasks": {task: _rates(entries, names) for task, entries in tasks.items()}, "pairs": pairs,
-    }  # fmt: skip
+        "tasks": {task: _rates(entries, names) for task, entries in tasks.items()},
+        "pairs": pairs,
+    }
     for task, rows in found["tasks"].items():
-        apart = [(p["a"], p["b"]) for p in pairs if p["task"] == task and p["p_holm"] <= plan.protocol.alpha]
-        best_first = sorted(rows, key=lambda name: -rows[name]["successes"] / max(rows[name]["trials"], 1))
+        apart = [
+            (p["a"], p["b"])
+            for p in pairs
+            if p["task"] == task and p["p_holm"] <= plan.protocol.alpha
+        ]
+        best_first = sorted(
+            rows, key=lambda name: -rows[name]["successes"] / max(rows[name]["trials"], 1)
+        )
         for name, letter in letters(best_first, apart).items():
             rows[name]["letters"] = letter
     if plan.protocol.stop == "sequential":
@@ -78,19 +96,25 @@ def _rates(entries: list[JournalEntry], names: dict[str, str]) -> dict[str, dict
         latencies = [outcome.latency_ms for outcome in own if outcome.latency_ms is not None]
         times = [outcome.seconds for outcome in own if outcome.success]
         rows[name] = {
-            "trials": len(own), "successes": won, "ci95": list(interval(won, len(own))),
-            "posterior": [mean, low, high], "score": float(np.mean([o.score for o in own])) if own else None,
+            "trials": len(own),
+            "successes": won,
+            "ci95": list(interval(won, len(own))),
+            "posterior": [mean, low, high],
+            "score": float(np.mean([o.score for o in own])) if own else None,
             "seconds": float(np.median(times)) if times else None,
-            "interventions": sum(o.interventions for o in own), "violations": sum(o.violations for o in own),
+            "interventions": sum(o.interventions for o in own),
+            "violations": sum(o.violations for o in own),
             "latency_ms": float(np.median(latencies)) if latencies else None,
             "aborted": sum(o.aborted == "policy" for o in own),
             "failures": dict(Counter(o.note for o in own if not o.success).most_common()),
-        }  # fmt: skip
+        }
     return rows
 
 
 def paired(entries: list[JournalEntry], a: str, b: str) -> tuple[np.ndarray, np.ndarray]:
-    """Outcomes (T,) of codes a and b from the starts that both had, in the order in which the second was made."""
+    """Outcomes (T,) of codes a and b from the starts that both had, in the order in which the
+    second was made.
+    """
     won: dict[int, dict[str, bool]] = {}
     order = []
     for entry in entries:
@@ -107,11 +131,19 @@ def _pairs(task: str, entries: list[JournalEntry], names: dict[str, str]) -> lis
         won_a, won_b = paired(entries, a, b)
         if not len(won_a):
             continue
-        rows.append({
-            "task": task, "a": names[a], "b": names[b], "trials": len(won_a), "differ": int((won_a != won_b).sum()),
-            "difference": float(won_a.mean() - won_b.mean()), "ci95": list(difference_interval(won_a, won_b)),
-            "p": mcnemar(won_a, won_b), "a_better": better(int(won_a.sum()), len(won_a), int(won_b.sum()), len(won_b)),
-        })  # fmt: skip
+        rows.append(
+            {
+                "task": task,
+                "a": names[a],
+                "b": names[b],
+                "trials": len(won_a),
+                "differ": int((won_a != won_b).sum()),
+                "difference": float(won_a.mean() - won_b.mean()),
+                "ci95": list(difference_interval(won_a, won_b)),
+                "p": mcnemar(won_a, won_b),
+                "a_better": better(int(won_a.sum()), len(won_a), int(won_b.sum()), len(won_b)),
+            }
+        )
     return rows
 
 
@@ -120,20 +152,35 @@ def look(plan: TrialOrder, journal: Journal, names: dict[str, str]) -> dict:
     a, b = sorted(names, key=names.get)
     outcomes = paired(journal.counted(), a, b)
     seen = SequentialTest(plan.protocol.trials, plan.protocol.alpha).look(*outcomes)
-    decided = {"a": f"{names[a]} is better", "b": f"{names[b]} is better"}.get(seen.decision, seen.decision)
-    return {"decision": decided, "over": seen.decision != "go on", "trials": seen.trials, "p": seen.p}
+    decided = {"a": f"{names[a]} is better", "b": f"{names[b]} is better"}.get(
+        seen.decision, seen.decision
+    )
+    return {
+        "decision": decided,
+        "over": seen.decision != "go on",
+        "trials": seen.trials,
+        "p": seen.p,
+    }
 
 
 def against_imagined(found: dict, imagined: dict[str, dict[str, float]]) -> dict:
-    """Rates that were imagined beside those that came, and how they go together over policies and tasks.
+    """Rates that were imagined beside those that came, and how they go together over policies and
+    tasks.
 
     Args:
         found: as of ``summarize``. imagined: task -> policy -> rate.
     """
     points = [
-        {"task": task, "policy": name, "imagined": imagined[task][name], "real": row["successes"] / row["trials"]}
-        for task, rows in found["tasks"].items() for name, row in rows.items() if row["trials"]
-    ]  # fmt: skip
+        {
+            "task": task,
+            "policy": name,
+            "imagined": imagined[task][name],
+            "real": row["successes"] / row["trials"],
+        }
+        for task, rows in found["tasks"].items()
+        for name, row in rows.items()
+        if row["trials"]
+    ]
     x, y = (np.array([point[key] for point in points]) for key in ("imagined", "real"))
     seen = {"points": points}
     if len(points) >= 4 and np.ptp(x) > 0 and np.ptp(y) > 0:
@@ -142,9 +189,11 @@ def against_imagined(found: dict, imagined: dict[str, dict[str, float]]) -> dict
 
 
 def second_rating(journal: Journal, file: Path) -> dict:
-    """Kappa with a second rater's CSV of columns number and success, in UTF-8, as spreadsheets write it.
+    """Kappa with a second rater's CSV of columns number and success, in UTF-8, as spreadsheets
+    write it.
 
-    Raises InputError naming the line that is no rating of a trial that was made, or contradicts another.
+    Raises InputError naming the line that is no rating of a trial that was made, or contradicts
+    another.
     """
     won = {entry.slot.number: entry.outcome.success for entry in journal.counted()}
     rated: dict[int, tuple[bool, int]] = {}  # number -> verdict and the line it is from
@@ -153,12 +202,19 @@ def second_rating(journal: Journal, file: Path) -> dict:
             raise InputError(f"{file}: line {line}: trial {number} was not made, or does not count")
         before, earlier = rated.setdefault(number, (verdict, line))
         if before != verdict:
-            raise InputError(f"{file}: lines {earlier} and {line} contradict each other about trial {number}")
+            raise InputError(
+                f"{file}: lines {earlier} and {line} contradict each other about trial {number}"
+            )
     if not rated:
         raise InputError(f"{file} rates no trial: columns number and success (1 or 0) are wanted")
     first = np.array([won[number] for number in rated], bool)
     value, low, high = kappa(first, np.array([verdict for verdict, _ in rated.values()], bool))
-    return {"rated": len(rated), "share": len(rated) / max(len(won), 1), "kappa": value, "ci95": [low, high]}
+    return {
+        "rated": len(rated),
+        "share": len(rated) / max(len(won), 1),
+        "kappa": value,
+        "ci95": [low, high],
+    }
 
 
 def _ratings(file: Path) -> Iterator[tuple[int, int, bool]]:
@@ -173,7 +229,10 @@ def _ratings(file: Path) -> Iterator[tuple[int, int, bool]]:
     rows = csv.reader(lines, delimiter=";" if semicolons else ",")
     head = [name.strip().lower() for name in next(rows, [])]
     if not {"number", "success"} <= set(head):
-        raise InputError(f"{file}: columns number and success are wanted in its first line, not {', '.join(head)}")
+        raise InputError(
+            f"{file}: columns number and success are wanted in its first line, not"
+            f" {', '.join(head)}"
+        )
     places = head.index("number"), head.index("success")
     for row in rows:
         cells = [cell.strip() for cell in row]
@@ -181,6 +240,8 @@ def _ratings(file: Path) -> Iterator[tuple[int, int, bool]]:
             continue
         number, success = (cells[k] if k < len(cells) else "" for k in places)
         if not number.isdecimal() or success not in ("0", "1"):
-            raise InputError(f"{file}: line {rows.line_num}: a trial's number and success (1 or 0) are wanted in "
-                             f"columns number and success, not '{number}' and '{success}'")  # fmt: skip
+            raise InputError(
+                f"{file}: line {rows.line_num}: a trial's number and success (1 or 0) are wanted in"
+                f" columns number and success, not '{number}' and '{success}'"
+            )
         yield rows.line_num, int(number), success == "1"

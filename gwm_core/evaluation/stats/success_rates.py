@@ -25,10 +25,12 @@ def interval(successes: int, trials: int) -> tuple[float, float]:
 
 
 def posterior(successes: int, trials: int) -> tuple[float, float, float]:
-    """Mean of the posterior of a success rate under Jeffreys' prior, Beta(1/2, 1/2), and its 95 % interval.
+    """Mean of the posterior of a success rate under Jeffreys' prior, Beta(1/2, 1/2), and its 95 %
+    interval.
 
-    Equal-tailed, but down to 0 where nothing succeeded and up to 1 where everything did: Brown, Cai & DasGupta,
-    Statistical Science 16 (2001) 101. Unlike ``interval`` it covers 95 % only on average over rates.
+    Equal-tailed, but down to 0 where nothing succeeded and up to 1 where everything did: Brown, Cai
+    & DasGupta, Statistical Science 16 (2001) 101. Unlike ``interval`` it covers 95 % only on
+    average over rates.
     """
     _refuse_counts(successes, trials)
     rate = beta(successes + 0.5, trials - successes + 0.5)
@@ -40,8 +42,9 @@ def posterior(successes: int, trials: int) -> tuple[float, float, float]:
 def better(k_a: int, n_a: int, k_b: int, n_b: int) -> float:
     """Posterior probability that rate a is above rate b, after k_a of n_a and k_b of n_b successes.
 
-    Jeffreys' priors, independent policies: the mean, over the quantiles of one, of the other's distribution function.
-    By the trapezoidal rule in probits, over the one with more trials, so that what is summed is smooth.
+    Jeffreys' priors, independent policies: the mean, over the quantiles of one, of the other's
+    distribution function. By the trapezoidal rule in probits, over the one with more trials, so
+    that what is summed is smooth.
     """
     _refuse_counts(k_a, n_a)
     _refuse_counts(k_b, n_b)
@@ -52,10 +55,13 @@ def better(k_a: int, n_a: int, k_b: int, n_b: int) -> float:
     return float(np.average(betainc(k_b + 0.5, n_b - k_b + 0.5, rates), weights=norm.pdf(z)))
 
 
-def paired_interval(a: np.ndarray, b: np.ndarray, draws: int = 10_000) -> tuple[float, float, float]:
+def paired_interval(
+    a: np.ndarray, b: np.ndarray, draws: int = 10_000
+) -> tuple[float, float, float]:
     """Mean of a - b and its 95 % interval, for outcomes (S, T) of S trainings on the same T trials.
 
-    Percentile bootstrap over trainings and trials at once (crossed, Owen 2007): neither is the last word.
+    Percentile bootstrap over trainings and trials at once (crossed, Owen 2007): neither is the last
+    word.
     """
     rng, apart = np.random.default_rng(0), a - b
     trainings, trials = apart.shape
@@ -66,17 +72,21 @@ def paired_interval(a: np.ndarray, b: np.ndarray, draws: int = 10_000) -> tuple[
 
 
 def mcnemar(a: np.ndarray, b: np.ndarray) -> float:
-    """P value of McNemar's exact test that outcomes a and b (T,) of the same trials have the same rate."""
+    """P value of McNemar's exact test that outcomes a and b (T,) of the same trials have the same
+    rate.
+    """
     only_a, only_b = int(np.sum(a & ~b)), int(np.sum(b & ~a))
     return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 
 
 def unpaired(k_a: int, n_a: int, k_b: int, n_b: int) -> float:
-    """P value of Barnard's exact test that k_a of n_a and k_b of n_b trials, not the same ones, have the same rate.
+    """P value of Barnard's exact test that k_a of n_a and k_b of n_b trials, not the same ones,
+    have the same rate.
 
-    Barnard, Biometrika 34 (1947) 123: two-sided, pooled z, the largest p over the unknown common rate. Boschloo's test
-    holds its level too, but scipy's doubles the smaller side, so it finds less, and it is slower from 100 trials on.
-    Fixed n only: for trials that begin alike use ``mcnemar``, to look while they come in ``sequential.Sequential``.
+    Barnard, Biometrika 34 (1947) 123: two-sided, pooled z, the largest p over the unknown common
+    rate. Boschloo's test holds its level too, but scipy's doubles the smaller side, so it finds
+    less, and it is slower from 100 trials on. Fixed n only: for trials that begin alike use
+    ``mcnemar``, to look while they come in ``sequential.Sequential``.
     """
     _refuse_counts(k_a, n_a)
     _refuse_counts(k_b, n_b)
@@ -88,14 +98,16 @@ def unpaired(k_a: int, n_a: int, k_b: int, n_b: int) -> float:
 def difference_interval(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     """95 % score interval of the difference in rate of outcomes a and b (T,) of the same trials.
 
-    Tango, Statistics in Medicine 17 (1998) 891: holds its level where hardly a trial, or none, differs.
+    Tango, Statistics in Medicine 17 (1998) 891: holds its level where hardly a trial, or none,
+    differs.
     """
     trials, only_a, only_b = len(a), int(np.sum(a & ~b)), int(np.sum(b & ~a))
 
     def score(delta: float) -> float:
         linear = -only_a - only_b + (2 * trials - only_a + only_b) * delta
         root = np.sqrt(linear**2 + 8 * trials * only_b * delta * (1 - delta))
-        q = (root - linear) / (4 * trials)  # likeliest rate of trials that only b wins, were the difference delta
+        # likeliest rate of trials that only b wins, were the difference delta
+        q = (root - linear) / (4 * trials)
         return (only_a - only_b - trials * delta) / np.sqrt(trials * (2 * q + delta * (1 - delta)))
 
     middle, z, edge = (only_a - only_b) / trials, norm.ppf(0.975), 1 - 1e-9
@@ -105,26 +117,33 @@ def difference_interval(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
 
 
 def discordant(p_a: float, p_b: float, rho: float = 0.0) -> tuple[float, float]:
-    """Chances that only a and that only b succeeds in a trial, for their rates and the correlation of their outcomes.
+    """Chances that only a and that only b succeeds in a trial, for their rates and the correlation
+    of their outcomes.
 
-    rho = 0: independent within a pair, so the same start of a trial makes nothing more alike; above 0 it does.
-    Raises InputError for rates outside 0-1, and for a correlation that no such pair can have.
+    rho = 0: independent within a pair, so the same start of a trial makes nothing more alike; above
+    0 it does. Raises InputError for rates outside 0-1, and for a correlation that no such pair can
+    have.
     """
     if not (0 <= p_a <= 1 and 0 <= p_b <= 1):
         raise InputError(f"success rates are within 0-1: {p_a}, {p_b}")
     both = p_a * p_b + rho * np.sqrt(p_a * (1 - p_a) * p_b * (1 - p_b))
     if not max(0.0, p_a + p_b - 1) - 1e-12 <= both <= min(p_a, p_b) + 1e-12:
-        raise InputError(f"outcomes with rates {p_a} and {p_b} cannot have correlation {rho}: nearer to 0 is valid")
+        raise InputError(
+            f"outcomes with rates {p_a} and {p_b} cannot have correlation {rho}: nearer to 0 is"
+            " valid"
+        )
     return max(0.0, float(p_a - both)), max(0.0, float(p_b - both))
 
 
 def power(p_a: float, p_b: float, n: int, rho: float = 0.0, alpha: float = 0.05) -> float:
-    """Chance that ``mcnemar`` of n trials of both policies is at most alpha, for their true rates; exact.
+    """Chance that ``mcnemar`` of n trials of both policies is at most alpha, for their true rates;
+    exact.
 
-    The number of trials that differ is binomial, and so is, of those, the number that a wins. ``rho``: correlation of
-    a pair's outcomes; 0 takes them as independent, which is cautious where the same starts are hard for both policies.
-    At equal rates this is the type-I error. Divide alpha by the number of comparisons to plan for ``holm``.
-    Raises InputError for n outside 1-100000, alpha outside 0-1, and as ``discordant``.
+    The number of trials that differ is binomial, and so is, of those, the number that a wins.
+    ``rho``: correlation of a pair's outcomes; 0 takes them as independent, which is cautious where
+    the same starts are hard for both policies. At equal rates this is the type-I error. Divide
+    alpha by the number of comparisons to plan for ``holm``. Raises InputError for n outside
+    1-100000, alpha outside 0-1, and as ``discordant``.
     """
     if not 1 <= n <= _MOST or n != int(n):
         raise InputError(f"trials are a whole number, 1-{_MOST}: {n}")
@@ -135,28 +154,36 @@ def power(p_a: float, p_b: float, n: int, rho: float = 0.0, alpha: float = 0.05)
     if differ == 0:
         return 0.0
     m = np.arange(n + 1)
-    fewest = binom.ppf(alpha / 2, m, 0.5)  # wins of the loser, of m that differ, that are significant
+    # wins of the loser, of m that differ, that are significant
+    fewest = binom.ppf(alpha / 2, m, 0.5)
     fewest -= binom.cdf(fewest, m, 0.5) > alpha / 2
     found = binom.cdf(fewest, m, only_a / differ) + binom.cdf(fewest, m, only_b / differ)
     return float(min(1.0, binom.pmf(m, n, differ) @ found))
 
 
-def trials_for(p_a: float, p_b: float, power: float = 0.8, rho: float = 0.0, alpha: float = 0.05) -> int:
-    """Trials of each policy with which ``mcnemar`` finds a difference of true rates with this chance (one fewer: not).
+def trials_for(
+    p_a: float, p_b: float, power: float = 0.8, rho: float = 0.0, alpha: float = 0.05
+) -> int:
+    """Trials of each policy with which ``mcnemar`` finds a difference of true rates with this
+    chance (one fewer: not).
 
-    By bisection: the power of an exact test grows with n but for small teeth. Raises InputError where the rates are
-    equal or too near for 100000 trials, and as ``power``.
+    By bisection: the power of an exact test grows with n but for small teeth. Raises InputError
+    where the rates are equal or too near for 100000 trials, and as ``power``.
     """
     if not 0 < power < 1:
         raise InputError(f"power is between 0 and 1: {power}")
     few, enough = 0, 1
     while _power(p_a, p_b, enough, rho, alpha) < power:
         if p_a == p_b or enough == _MOST:
-            raise InputError(f"rates {p_a} and {p_b} are too near for {_MOST} trials: wider apart is valid")
+            raise InputError(
+                f"rates {p_a} and {p_b} are too near for {_MOST} trials: wider apart is valid"
+            )
         few, enough = enough, min(2 * enough, _MOST)
     while enough - few > 1:
         middle = (few + enough) // 2
-        few, enough = (few, middle) if _power(p_a, p_b, middle, rho, alpha) >= power else (middle, enough)
+        few, enough = (
+            (few, middle) if _power(p_a, p_b, middle, rho, alpha) >= power else (middle, enough)
+        )
     return enough
 
 
@@ -164,9 +191,11 @@ _power = power  # where an argument has the name
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
-    """P values (K,) of K comparisons, corrected so that all together err with 5 % where those up to 0.05 are believed.
+    """P values (K,) of K comparisons, corrected so that all together err with 5 % where those up to
+    0.05 are believed.
 
-    Holm, Scandinavian Journal of Statistics 6 (1979) 65: whatever their dependence. Raises InputError outside 0-1.
+    Holm, Scandinavian Journal of Statistics 6 (1979) 65: whatever their dependence. Raises
+    InputError outside 0-1.
     """
     p = np.asarray(p, float)
     if p.ndim != 1 or not np.all((p >= 0) & (p <= 1)):
@@ -179,10 +208,12 @@ def holm(p: Sequence[float]) -> np.ndarray:
 
 
 def letters(names: Sequence[str], significant: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Compact letter display: two policies share a letter if and only if they are not a significant pair.
+    """Compact letter display: two policies share a letter if and only if they are not a significant
+    pair.
 
-    Insert and absorb, Piepho, Journal of Computational and Graphical Statistics 13 (2004) 456. Letters begin with the
-    first name: give the names best first. Raises InputError for names twice, pairs of others, or more than 52 letters.
+    Insert and absorb, Piepho, Journal of Computational and Graphical Statistics 13 (2004) 456.
+    Letters begin with the first name: give the names best first. Raises InputError for names twice,
+    pairs of others, or more than 52 letters.
     """
     if len(set(names)) != len(names):
         raise InputError(f"every name once: {', '.join(names)}")
@@ -190,14 +221,26 @@ def letters(names: Sequence[str], significant: Iterable[tuple[str, str]]) -> dic
     for one, other in significant:
         if one == other or not {one, other} <= set(names):
             raise InputError(f"a pair is two of {', '.join(names)}: not {one}, {other}")
-        split = {group - {gone} if {one, other} <= group else group for group in groups for gone in (one, other)}
+        split = {
+            group - {gone} if {one, other} <= group else group
+            for group in groups
+            for gone in (one, other)
+        }
         groups = [group for group in split if not any(group < wider for wider in split)]
     if len(groups) > len(ascii_letters):
-        raise InputError(f"{len(groups)} groups: up to {len(ascii_letters)} have a letter, compare fewer policies")
+        raise InputError(
+            f"{len(groups)} groups: up to {len(ascii_letters)} have a letter, compare fewer"
+            " policies"
+        )
     groups.sort(key=lambda group: [i for i, name in enumerate(names) if name in group])
-    return {name: "".join(c for c, group in zip(ascii_letters, groups) if name in group) for name in names}
+    return {
+        name: "".join(c for c, group in zip(ascii_letters, groups) if name in group)
+        for name in names
+    }
 
 
 def _refuse_counts(successes: int, trials: int) -> None:
-    if not (0 <= successes <= trials and float(successes).is_integer() and float(trials).is_integer()):
+    if not (
+        0 <= successes <= trials and float(successes).is_integer() and float(trials).is_integer()
+    ):
         raise InputError(f"successes are a whole number of the trials, 0-{trials}: {successes}")

@@ -1,7 +1,8 @@
-"""Arrays made from episodes, kept beside them: made once, never whole in memory, read as they are needed.
+"""Arrays made from episodes, kept beside them: made once, never whole in memory, read as they are
+needed.
 
-A folder ``<name>-<key>`` holds one ``.npy`` for each array. The key is of the episodes, the configuration and the
-source of what makes the arrays.
+A folder ``<name>-<key>`` holds one ``.npy`` for each array. The key is of the episodes, the
+configuration and the source of what makes the arrays.
 """
 
 from __future__ import annotations
@@ -28,10 +29,24 @@ Rows = Iterable[dict[str, np.ndarray]]
 PARTIAL, _LOCK = ".partial", ".gwm-cache"
 _ROOT = Path(__file__).parents[2]
 _MADE_BY = (
-    "address.py", "data", "errors.py", "files", "geometry", "joint_states.py", "model", "numba_cache.py",
-    "runtime/world_features.py", "scene", "site.py", "sync.py", "task_spec.py", "topics.py",
-    "training/datasets", "types.py", "worker_processes.py",
-)  # fmt: skip
+    "address.py",
+    "data",
+    "errors.py",
+    "files",
+    "geometry",
+    "joint_states.py",
+    "model",
+    "numba_cache.py",
+    "runtime/world_features.py",
+    "scene",
+    "site.py",
+    "sync.py",
+    "task_spec.py",
+    "topics.py",
+    "training/datasets",
+    "types.py",
+    "worker_processes.py",
+)
 
 
 def stacked(rows: Rows) -> dict[str, np.ndarray]:
@@ -44,7 +59,9 @@ def stacked(rows: Rows) -> dict[str, np.ndarray]:
 
 
 def numbered(episode: np.ndarray) -> np.ndarray:
-    """Episodes (S,) numbered anew, without those that gave no row: of the others, some are held out."""
+    """Episodes (S,) numbered anew, without those that gave no row: of the others, some are held
+    out.
+    """
     return np.unique(episode, return_inverse=True)[1]
 
 
@@ -60,7 +77,9 @@ def source(root: Path = _ROOT) -> str:
 def sources(root: Path = _ROOT) -> list[Path]:
     """The files of ``source``."""
     named = [root / name for name in _MADE_BY]
-    return sorted({file for path in named for file in ([path] if path.is_file() else path.rglob("*.py"))})
+    return sorted(
+        {file for path in named for file in ([path] if path.is_file() else path.rglob("*.py"))}
+    )
 
 
 @dataclass(frozen=True)
@@ -78,7 +97,8 @@ class ArrayCache:
         processes: int,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> dict[str, np.ndarray]:
-        """The rows that ``work`` makes of every episode, in order, and ``episode`` (S,), numbers in ``paths``.
+        """The rows that ``work`` makes of every episode, in order, and ``episode`` (S,), numbers in
+        ``paths``.
 
         Raises InputError where the folder cannot be written, or no episode gives a row.
         """
@@ -98,7 +118,9 @@ class ArrayCache:
     def _key(self, paths: list[Path]) -> str:
         digest = hashlib.sha256(f"{source()} {self.config}".encode())
         for path in paths:  # episode.json holds the hash of the bag
-            digest.update(f"{path.name} {hashlib.sha256((path / INFO).read_bytes()).hexdigest()}".encode())
+            digest.update(
+                f"{path.name} {hashlib.sha256((path / INFO).read_bytes()).hexdigest()}".encode()
+            )
         return digest.hexdigest()[:16]
 
     def _make(self, folder: Path, paths: list[Path], work, processes: int, progress) -> None:
@@ -112,20 +134,31 @@ class ArrayCache:
         parts = [part for (_, part), count in zip(jobs, counts) if count]
         if not parts:
             shutil.rmtree(folder)
-            raise InputError(f"no moment of {len(paths)} episodes can be used: `gwm data verify` says why")
+            raise InputError(
+                f"no moment of {len(paths)} episodes can be used: `gwm data verify` says why"
+            )
         kinds = json.loads((parts[0] / "kinds.json").read_text())
         for part in parts[1:]:
             if json.loads((part / "kinds.json").read_text()) != kinds:
-                raise InputError(f"{paths[int(part.name)]} has other images than {paths[int(parts[0].name)]}")
+                raise InputError(
+                    f"{paths[int(part.name)]} has other images than {paths[int(parts[0].name)]}"
+                )
         for name, (kind, shape) in kinds.items():
-            _join([part / name for part in parts], folder / f"{name}.npy", np.dtype(kind), (sum(counts), *shape))
+            _join(
+                [part / name for part in parts],
+                folder / f"{name}.npy",
+                np.dtype(kind),
+                (sum(counts), *shape),
+            )
         np.save(folder / "episode.npy", np.repeat(np.arange(len(paths)), counts))
         for part in parts:
             part.rmdir() if not any(part.iterdir()) else shutil.rmtree(part)
 
 
 def _write_rows(work: Callable[[Path], Rows], job: tuple[Path, Path]) -> int:
-    """Write the rows of one episode as they are made, a file for each name; returns how many there are."""
+    """Write the rows of one episode as they are made, a file for each name; returns how many there
+    are.
+    """
     path, folder = job
     kinds: dict[str, tuple[str, list[int]]] = {}
     count = 0
@@ -140,7 +173,9 @@ def _write_rows(work: Callable[[Path], Rows], job: tuple[Path, Path]) -> int:
                 if (value.dtype.str, list(value.shape)) != kinds[name]:
                     raise InputError(f"{path}: images of several sizes")
                 if value.dtype.kind == "f" and not np.isfinite(value).all():
-                    raise InputError(f"{path}: {name} not finite: `gwm data verify` says what; move it elsewhere")
+                    raise InputError(
+                        f"{path}: {name} not finite: `gwm data verify` says what; move it elsewhere"
+                    )
                 files[name].write(np.ascontiguousarray(value).data)
             count += 1
     if count:
@@ -161,7 +196,10 @@ def _join(parts: list[Path], file: Path, kind: np.dtype, shape: tuple[int, ...])
 
 def _load(folder: Path) -> dict[str, np.ndarray]:
     """Arrays that are read from the disk as they are needed, and may be written to in memory."""
-    return {file.stem: np.load(file, mmap_mode="c") for file in [folder / "episode.npy", *sorted(folder.glob("*.npy"))]}
+    return {
+        file.stem: np.load(file, mmap_mode="c")
+        for file in [folder / "episode.npy", *sorted(folder.glob("*.npy"))]
+    }
 
 
 @contextlib.contextmanager
@@ -173,6 +211,6 @@ def _alone(folder: Path) -> Iterator[None]:
             yield
     except OSError as error:
         raise InputError(
-            f"cannot write {folder}: {error.strerror or error}; what is made of episodes is kept beside them: "
-            "make room there, or copy them to where you may write"
+            f"cannot write {folder}: {error.strerror or error}; what is made of episodes is kept"
+            " beside them: make room there, or copy them to where you may write"
         ) from None

@@ -1,4 +1,5 @@
-"""Episodes -> what a world model learns from: scenes, arm and images on one grid of time, and which pixels count.
+"""Episodes -> what a world model learns from: scenes, arm and images on one grid of time, and which
+pixels count.
 
 Truth for every picture is the camera's colour, averaged over areas to ``SIDE`` x ``SIDE`` pixels.
 """
@@ -31,7 +32,9 @@ _DONE = 0.5  # [s] at the end of a successful episode, in which the task counts 
 
 @dataclass
 class SceneClips:
-    """Arrays of S moments of some episodes, on a grid of 0.1 s that breaks off where moments are missing; C cameras."""
+    """Arrays of S moments of some episodes, on a grid of 0.1 s that breaks off where moments are
+    missing; C cameras.
+    """
 
     scenes: np.ndarray  # (S, N, 14) float16, farthest points first
     poses: np.ndarray  # (S, 10) float32: measured TCP row and finger width
@@ -43,13 +46,16 @@ class SceneClips:
     Ks: np.ndarray  # (S, C, 3, 3) float32, of the small images
     stamps: np.ndarray  # (S,) int64 [ns]
     episode: np.ndarray  # (S,) int64
-    rate: np.ndarray | None = None  # (S, 3) float32: of the episode's cameras, as ``grid.StreamRate``
+    # (S, 3) float32: of the episode's cameras, as ``grid.StreamRate``
+    rate: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.scenes)
 
     def starts(self, length: int) -> np.ndarray:
-        """Indices at which ``length`` moments of one episode follow each other, every one 0.1 s after the last."""
+        """Indices at which ``length`` moments of one episode follow each other, every one 0.1 s
+        after the last.
+        """
         if len(self) < length:
             return np.zeros(0, np.int64)
         broken = np.concatenate([[0], np.cumsum(~self._follows())])
@@ -62,7 +68,11 @@ class SceneClips:
 
     def refuse(self, length: int) -> InputError:
         """What to raise where no episode goes on for ``length`` moments."""
-        ends = np.flatnonzero(np.concatenate([~self._follows(), [True]])) if len(self) else np.zeros(0, int)
+        ends = (
+            np.flatnonzero(np.concatenate([~self._follows(), [True]]))
+            if len(self)
+            else np.zeros(0, int)
+        )
         longest = int(np.diff(ends, prepend=-1).max(initial=0))
         slowest = None
         if self.rate is not None and len(self):
@@ -71,9 +81,14 @@ class SceneClips:
 
 
 def load_clips(
-    folders: list[Path], config: LiftConfig, processes: int, progress: Callable[[int, int], None] = lambda *_: None
+    folders: list[Path],
+    config: LiftConfig,
+    processes: int,
+    progress: Callable[[int, int], None] = lambda *_: None,
 ) -> SceneClips:
-    """Clips of all episodes below ``folders``, failed ones too: the world goes on when a task does not."""
+    """Clips of all episodes below ``folders``, failed ones too: the world goes on when a task does
+    not.
+    """
     paths = [path for folder in folders for path in list_episodes(folder)]
     refuse_mixed(paths)
     cache = ArrayCache(Path(folders[0]), "clips", f"3 {config} {SIDE}")
@@ -86,25 +101,32 @@ def _clips(path: Path, config: LiftConfig) -> Iterator[dict[str, np.ndarray]]:
 
 
 def episode_clips(episode: Episode, config: LiftConfig) -> dict[str, np.ndarray]:
-    """The arrays of ``SceneClips`` for one episode, without its number. Raises InputError where it has no moment."""
+    """The arrays of ``SceneClips`` for one episode, without its number. Raises InputError where it
+    has no moment.
+    """
     arrays = stacked(clip_rows(episode, config))
     if not arrays:
-        raise InputError(f"episode {episode.path} holds no moment that is whole and at which the gate sent commands")
+        raise InputError(
+            f"episode {episode.path} holds no moment that is whole and at which the gate sent"
+            " commands"
+        )
     return arrays
 
 
 def clip_rows(episode: Episode, config: LiftConfig) -> Iterator[dict[str, np.ndarray]]:
     """The moments of one episode, one by one.
 
-    A moment at which the gate was silent is missing: nobody knows what the arm was told to do then. Homing, stops and
-    ramps are kept, since what was sent is what was done.
+    A moment at which the gate was silent is missing: nobody knows what the arm was told to do then.
+    Homing, stops and ramps are kept, since what was sent is what was done.
     """
     found = list(moments(episode))
     stamps = np.array([stamp for stamp, _, _ in found], np.int64)
     standing = episode.standing(stamps)
     done_from = stamps[-1] - _DONE * 1e9 if found and episode.info.get("success") else np.inf
     measured = np.array(rate(stamps), np.float32)
-    for k, frames, scene in lift_moments(episode, found, [k for k in on_grid(stamps) if standing.known[k]], config):
+    for k, frames, scene in lift_moments(
+        episode, found, [k for k in on_grid(stamps) if standing.known[k]], config
+    ):
         stamp, _, state = found[k]
         small = [shrink(frame) for frame in frames]
         sent = standing.commands[k]
@@ -114,8 +136,12 @@ def clip_rows(episode: Episode, config: LiftConfig) -> Iterator[dict[str, np.nda
             "actions": np.asarray(to_rows(fk(sent[:7]), sent[7]), np.float32),
             "done": np.bool_(stamp > done_from),
             "images": np.array([frame.color for frame in small], np.uint8),
-            "regions": np.array([find_regions(frame, state.q, state.width, config) for frame in small], np.uint8),
-            "viewmats": np.array([np.linalg.inv(frame.T_base_camera) for frame in small], np.float32),
+            "regions": np.array(
+                [find_regions(frame, state.q, state.width, config) for frame in small], np.uint8
+            ),
+            "viewmats": np.array(
+                [np.linalg.inv(frame.T_base_camera) for frame in small], np.float32
+            ),
             "Ks": np.array([frame.K for frame in small], np.float32),
             "stamps": np.int64(stamp),
             "rate": measured,
@@ -123,7 +149,9 @@ def clip_rows(episode: Episode, config: LiftConfig) -> Iterator[dict[str, np.nda
 
 
 def shrink(frame: Frame, side: int = SIDE) -> Frame:
-    """The frame at ``side`` x ``side`` pixels: colour averaged over areas, depth of the nearest pixel."""
+    """The frame at ``side`` x ``side`` pixels: colour averaged over areas, depth of the nearest
+    pixel.
+    """
     height, width = frame.depth.shape
     K = np.diag([side / width, side / height, 1.0]) @ frame.K
     color = cv2.resize(frame.color, (side, side), interpolation=cv2.INTER_AREA)
@@ -132,9 +160,14 @@ def shrink(frame: Frame, side: int = SIDE) -> Frame:
 
 
 def find_regions(frame: Frame, q: np.ndarray, width: float, config: LiftConfig) -> np.ndarray:
-    """Bits (H, W) uint8: the pixel's surface lies in the workspace, on the robot, on the red cube; it has a depth."""
+    """Bits (H, W) uint8: the pixel's surface lies in the workspace, on the robot, on the red cube;
+    it has a depth.
+    """
     bits = np.where(frame.depth > 0, SEEN, 0).astype(np.uint8)
-    points = back_project(frame.depth, frame.K) @ frame.T_base_camera[:3, :3].T + frame.T_base_camera[:3, 3]
+    points = (
+        back_project(frame.depth, frame.K) @ frame.T_base_camera[:3, :3].T
+        + frame.T_base_camera[:3, 3]
+    )
     inside = (frame.depth > 0) & np.all((points > config.low) & (points < config.high), axis=-1)
     bits[inside] |= WORKSPACE
     points, color = points[inside], frame.color[inside].astype(int)

@@ -1,4 +1,6 @@
-"""Clips -> sequences of latents whose tokens are aligned: what the world model is trained on and judged by."""
+"""Clips -> sequences of latents whose tokens are aligned: what the world model is trained on and
+judged by.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ class LatentSequences:
     """S sequences of L moments, 0.1 s apart, each tracked from its first moment on.
 
     Attributes:
-        latents: (S, L, K, D) float16. actions: (S, L, 10) commanded at the moment. done: (S, L) float.
+        latents: (S, L, K, D) float16. actions: (S, L, 10) commanded at the moment. done: (S, L)
+            float.
         starts: (S,) index of the first moment in the clips.
     """
 
@@ -35,25 +38,36 @@ class LatentSequences:
         self.done = torch.from_numpy(clips.done[index]).float()
 
     def windows(self, length: int, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """All windows of ``length`` moments of the sequences ``which``: number of the sequence, and first moment."""
+        """All windows of ``length`` moments of the sequences ``which``: number of the sequence, and
+        first moment.
+        """
         offsets = np.arange(self.latents.shape[1] - length + 1)
         return np.repeat(which, len(offsets)), np.tile(offsets, len(which))
 
-    def take(self, sequence: np.ndarray, first: np.ndarray, length: int) -> tuple[Tensor, Tensor, Tensor]:
+    def take(
+        self, sequence: np.ndarray, first: np.ndarray, length: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Latents (B, length, K, D), actions (B, length, 10) and done (B, length) of windows."""
         moments = first[:, None] + np.arange(length)
         rows = sequence[:, None]
-        return self.latents[rows, moments].float(), self.actions[rows, moments], self.done[rows, moments]
+        return (
+            self.latents[rows, moments].float(),
+            self.actions[rows, moments],
+            self.done[rows, moments],
+        )
 
 
-def encode_sequences(vae: VAE, clips: SceneClips, length: int, stride: int, progress: Progress = silent) -> LatentSequences:
+def encode_sequences(
+    vae: VAE, clips: SceneClips, length: int, stride: int, progress: Progress = silent
+) -> LatentSequences:
     """Sequences of ``length`` moments, one from about every ``stride``-th moment on."""
     starts = spread_starts(clips, length, stride)
     return LatentSequences(encode_clips(vae, clips, starts, length, progress), clips, starts)
 
 
 def spread_starts(clips: SceneClips, length: int, stride: int) -> np.ndarray:
-    """About every ``stride``-th of the moments (S,) from which an episode goes on for ``length`` moments.
+    """About every ``stride``-th of the moments (S,) from which an episode goes on for ``length``
+    moments.
 
     Raises InputError where there are none.
     """
@@ -70,22 +84,32 @@ def spread_starts(clips: SceneClips, length: int, stride: int) -> np.ndarray:
 def tracked(
     clips: SceneClips, riders: np.ndarray, count: int, length: int, progress: Progress = silent
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Moments (M,) and where tokens (M, count, 3) [m] are in them, up to ``length`` moments after they were chosen."""
+    """Moments (M,) and where tokens (M, count, 3) [m] are in them, up to ``length`` moments after
+    they were chosen.
+    """
     starts = spread_starts(clips, length, length - 1)
     index = starts[:, None] + np.arange(length)
     places = []
     for done, i in enumerate(index):
-        places.append(follow_all(clips.scenes[i].astype(np.float32), from_rows(clips.poses[i]), riders, count))
+        places.append(
+            follow_all(clips.scenes[i].astype(np.float32), from_rows(clips.poses[i]), riders, count)
+        )
         progress(done + 1, len(index))
     return index.ravel(), np.concatenate(places)
 
 
-def encode_clips(vae: VAE, clips: SceneClips, starts: np.ndarray, length: int, progress: Progress = silent) -> Tensor:
-    """Latents (S, length, K, D) float16 of what follows the moments ``starts`` (S,), their tokens aligned."""
+def encode_clips(
+    vae: VAE, clips: SceneClips, starts: np.ndarray, length: int, progress: Progress = silent
+) -> Tensor:
+    """Latents (S, length, K, D) float16 of what follows the moments ``starts`` (S,), their tokens
+    aligned.
+    """
     latents = []
     progress(0, len(starts))
     for done, start in enumerate(starts):
         scenes = clips.scenes[start : start + length].astype(np.float32)
-        latents.append(vae.observe(scenes, from_rows(clips.poses[start : start + length])).half().cpu())
+        latents.append(
+            vae.observe(scenes, from_rows(clips.poses[start : start + length])).half().cpu()
+        )
         progress(done + 1, len(starts))
     return torch.stack(latents)

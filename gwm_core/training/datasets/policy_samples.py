@@ -1,7 +1,9 @@
-"""Episodes -> training samples: the same sync and lift as on the robot, labels from what the gate really sent.
+"""Episodes -> training samples: the same sync and lift as on the robot, labels from what the gate
+really sent.
 
-A sample is one moment: the scene, the proprioception, and the pose rows that forward kinematics gives for the commands
-sent 0.1 ... 1.6 s later. Rows that fall into an interval marked unusable are masked.
+A sample is one moment: the scene, the proprioception, and the pose rows that forward kinematics
+gives for the commands sent 0.1 ... 1.6 s later. Rows that fall into an interval marked unusable are
+masked.
 """
 
 from __future__ import annotations
@@ -44,20 +46,24 @@ class PolicySamples:
         return len(self.points)
 
 
-Foresee = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]  # ``WorldFeatures``, which needs torch
+# ``WorldFeatures``, which needs torch
+Foresee = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def lift_moments(
     episode: Episode, found: list, numbers: list[int], config: LiftConfig
 ) -> Iterator[tuple[int, tuple[Frame, ...], np.ndarray]]:
-    """Number, frames and scene (N, 14) of those of the ``found`` moments at which a camera sees something.
+    """Number, frames and scene (N, 14) of those of the ``found`` moments at which a camera sees
+    something.
 
     Warns of moments that are left out. Raises InputError where all of them are.
     """
     blind = []
     for number in numbers:
         _, pairs, state = found[number]
-        frames = tuple(episode.frame(camera, s, color, depth) for camera, (s, color, depth) in pairs.items())
+        frames = tuple(
+            episode.frame(camera, s, color, depth) for camera, (s, color, depth) in pairs.items()
+        )
         try:
             scene = lift(frames, config, state.q)
         except BlindError as error:
@@ -65,14 +71,21 @@ def lift_moments(
             continue
         yield number, frames, scene
     if blind and len(blind) == len(numbers):
-        raise InputError(f"episode {episode.path}: at none of its {len(blind)} moments is anything seen: {blind[0]}")
+        raise InputError(
+            f"episode {episode.path}: at none of its {len(blind)} moments is anything seen:"
+            f" {blind[0]}"
+        )
     if blind:
         left = f"{len(blind)} of {len(numbers)} moments left out"
         warnings.warn(f"episode {episode.path}: {left}: {blind[0]}", stacklevel=2)
 
 
-def episode_samples(episode: Episode, lift_config: LiftConfig, foresee: Foresee | None = None) -> dict[str, np.ndarray]:
-    """Samples of one episode, without task and episode numbers; empty where no moment may be learnt from."""
+def episode_samples(
+    episode: Episode, lift_config: LiftConfig, foresee: Foresee | None = None
+) -> dict[str, np.ndarray]:
+    """Samples of one episode, without task and episode numbers; empty where no moment may be learnt
+    from.
+    """
     return stacked(sample_rows(episode, lift_config, foresee))
 
 
@@ -82,7 +95,9 @@ def sample_rows(
     """The samples of one episode, one by one."""
     found, unusable = list(moments(episode)), episode.unusable
     stamps = np.array([stamp for stamp, _, _ in found], np.int64)
-    kept = [k for k in on_grid(stamps) if not any(begin <= stamps[k] <= end for begin, end in unusable)]
+    kept = [
+        k for k in on_grid(stamps) if not any(begin <= stamps[k] <= end for begin, end in unusable)
+    ]
     for number, _, scene in lift_moments(episode, found, kept, lift_config):
         stamp, _, state = found[number]
         due = stamp + (np.arange(1, CHUNK_ROWS + 1) * CHUNK_DT * 1e9).astype(np.int64)
@@ -99,7 +114,10 @@ def sample_rows(
         }
         if foresee:
             known, where = foresee(scene, fk(state.q))
-            row |= {"features": np.asarray(known, np.float16), "places": np.asarray(where, np.float16)}
+            row |= {
+                "features": np.asarray(known, np.float16),
+                "places": np.asarray(where, np.float16),
+            }
         yield row
 
 
@@ -113,7 +131,9 @@ def _foresight(folder: Path) -> Foresee:
     return WorldFeatures(folder)
 
 
-def _samples(path: Path, lift_config: LiftConfig, world: Path | None) -> Iterator[dict[str, np.ndarray]]:
+def _samples(
+    path: Path, lift_config: LiftConfig, world: Path | None
+) -> Iterator[dict[str, np.ndarray]]:
     return sample_rows(read_episode(path), lift_config, _foresight(world) if world else None)
 
 
@@ -125,23 +145,32 @@ def load_samples(
     progress: Callable[[int, int], None] = lambda done, total: None,
     world: Path | None = None,
 ) -> PolicySamples:
-    """Samples of all successful episodes below ``folders``, with the features of the model in ``world`` if named."""
+    """Samples of all successful episodes below ``folders``, with the features of the model in
+    ``world`` if named.
+    """
     infos = demonstrations(folders)
     indices = [_task_index(path, info["task"], tasks) for path, info in infos.items()]
     refuse_mixed(list(infos))
     config = f"{lift_config} {CHUNK_ROWS}" + ((world / "world.json").read_text() if world else "")
     work = partial(_samples, lift_config=lift_config, world=world)
-    arrays = ArrayCache(Path(folders[0]), "samples", config).arrays(list(infos), work, processes, progress)
+    arrays = ArrayCache(Path(folders[0]), "samples", config).arrays(
+        list(infos), work, processes, progress
+    )
     task = np.array(indices)[arrays["episode"]]
     return PolicySamples(**arrays | {"episode": numbered(arrays["episode"])}, task=task)
 
 
 def demonstrations(folders: list[Path]) -> dict[Path, dict]:
-    """episode.json of the episodes below ``folders`` that did not fail. Raises InputError where there are none."""
+    """episode.json of the episodes below ``folders`` that did not fail. Raises InputError where
+    there are none.
+    """
     infos = read_infos(path for folder in folders for path in list_episodes(folder))
     usable = {path: info for path, info in infos.items() if info.get("success") is not False}
     if not usable:
-        raise InputError(f"no demonstrations in {', '.join(map(str, folders))}: episodes there failed, or are play")
+        raise InputError(
+            f"no demonstrations in {', '.join(map(str, folders))}: episodes there failed, or are"
+            " play"
+        )
     return usable
 
 
@@ -156,22 +185,31 @@ def refuse_mixed(paths: list[Path]) -> None:
 
 
 def tasks_of(folders: list[Path], usual: tuple[str, ...]) -> tuple[str, ...]:
-    """The tasks of the demonstrations below ``folders``: those of ``usual`` in its order, then the others, sorted."""
+    """The tasks of the demonstrations below ``folders``: those of ``usual`` in its order, then the
+    others, sorted.
+    """
     found = {info["task"] for info in demonstrations(folders).values()}
     return (*(task for task in usual if task in found), *sorted(found - set(usual)))
 
 
 def refuse_reserved(folders: list[Path]) -> None:
-    """Raise InputError where an episode below ``folders`` has a seed that is kept for choosing and reporting."""
-    for path, info in read_infos(path for folder in folders for path in list_episodes(folder)).items():
+    """Raise InputError where an episode below ``folders`` has a seed that is kept for choosing and
+    reporting.
+    """
+    for path, info in read_infos(
+        path for folder in folders for path in list_episodes(folder)
+    ).items():
         seed = info.get("seed")
         if seed is not None and seed >= RESERVED:
             raise InputError(
-                f"nothing is trained on {path}: its seed is {seed}; {RESERVED} and up are for choosing and reporting"
+                f"nothing is trained on {path}: its seed is {seed}; {RESERVED} and up are for"
+                " choosing and reporting"
             )
 
 
 def _task_index(path: Path, task: str, tasks: tuple[str, ...]) -> int:
     if task not in tasks:
-        raise InputError(f"episode {path} is of task '{task}'; this policy knows {', '.join(tasks)}")
+        raise InputError(
+            f"episode {path} is of task '{task}'; this policy knows {', '.join(tasks)}"
+        )
     return tasks.index(task)

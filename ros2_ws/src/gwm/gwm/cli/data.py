@@ -19,38 +19,83 @@ IMPORTS = ("lerobot", "robomimic")
 
 def add(verbs) -> None:
     """Declare the verbs."""
-    kinds = verb(verbs, "data", "Episodes: what there is, whether it is whole, rescue, exports.",
-                 "gwm data info runs", None).add_subparsers(metavar="WHAT", required=True)  # fmt: skip
+    kinds = verb(
+        verbs,
+        "data",
+        "Episodes: what there is, whether it is whole, rescue, exports.",
+        "gwm data info runs",
+        None,
+    ).add_subparsers(metavar="WHAT", required=True)
     p = verb(kinds, "info", "What a folder of episodes holds.", "gwm data info runs", info)
     _folder(p)
-    p = verb(kinds, "verify", "Check every episode: is it whole, and fit to train on? Exit 1 where one has errors.",
-             "gwm data verify runs", verify)  # fmt: skip
+    p = verb(
+        kinds,
+        "verify",
+        "Check every episode: is it whole, and fit to train on? Exit 1 where one has errors.",
+        "gwm data verify runs",
+        verify,
+    )
     _folder(p)
     p.add_argument("--processes", type=int, default=cores())
-    p = verb(kinds, "recover", "Make whole what a crash or power loss left unfinished, up to its last half second.",
-             "gwm data recover runs", recover)  # fmt: skip
+    p = verb(
+        kinds,
+        "recover",
+        "Make whole what a crash or power loss left unfinished, up to its last half second.",
+        "gwm data recover runs",
+        recover,
+    )
     p.add_argument("folder", help="of episodes, or one .partial")
-    p = verb(kinds, "stats", "Ranges of states and actions over all episodes.", "gwm data stats runs", stats)
+    p = verb(
+        kinds,
+        "stats",
+        "Ranges of states and actions over all episodes.",
+        "gwm data stats runs",
+        stats,
+    )
     _folder(p)
     p.add_argument("--processes", type=int, default=cores())
-    p = verb(kinds, "view", "A contact sheet: a row of pictures for every episode.", "gwm data view runs", view)
+    p = verb(
+        kinds,
+        "view",
+        "A contact sheet: a row of pictures for every episode.",
+        "gwm data view runs",
+        view,
+    )
     p.add_argument("folder", help="of episodes")
     p.add_argument("--camera", default="", help="default: the first of the first episode")
-    p = verb(kinds, "export", "Episodes as a dataset of another library, depth and calibration included.",
-             "gwm data export lerobot runs data/mine_lerobot", export)  # fmt: skip
+    p = verb(
+        kinds,
+        "export",
+        "Episodes as a dataset of another library, depth and calibration included.",
+        "gwm data export lerobot runs data/mine_lerobot",
+        export,
+    )
     p.add_argument("kind", help=", ".join(EXPORTS))
     p.add_argument("folder", help="of episodes")
     p.add_argument("out", help="folder (lerobot) or file (robomimic) to make")
     p.add_argument("--fps", type=int, default=10, help="rows per second (default 10, the policy's)")
-    p.add_argument("--images", action="store_true", help="lerobot: pictures as recorded, not as video: exact, larger")
+    p.add_argument(
+        "--images",
+        action="store_true",
+        help="lerobot: pictures as recorded, not as video: exact, larger",
+    )
     p.add_argument("--all", action="store_true", help="failed episodes too")
-    p = verb(kinds, "import", "A dataset of another library as episodes.",
-             "gwm data import lerobot data/theirs data/mine", import_)  # fmt: skip
+    p = verb(
+        kinds,
+        "import",
+        "A dataset of another library as episodes.",
+        "gwm data import lerobot data/theirs data/mine",
+        import_,
+    )
     p.add_argument("kind", help=" or ".join(IMPORTS))
     p.add_argument("source", help="folder (lerobot) or file (robomimic)")
     p.add_argument("out", help="folder for the episodes; those that it has already are left alone")
-    p.add_argument("--joint-unit", default="rad", help="lerobot: of joints and velocities, rad or degrees")
-    p.add_argument("--gripper-unit", default="m", help="lerobot: of the opening, m, mm or fraction (1 is open)")
+    p.add_argument(
+        "--joint-unit", default="rad", help="lerobot: of joints and velocities, rad or degrees"
+    )
+    p.add_argument(
+        "--gripper-unit", default="m", help="lerobot: of the opening, m, mm or fraction (1 is open)"
+    )
 
 
 def _folder(p) -> None:
@@ -71,17 +116,23 @@ def info(args) -> int:
     print(f"{'task':20}{'outcome':10}{'episodes':>9}{'MB':>10}{'minutes':>9}")
     for group in found.groups:
         minutes = group.seconds / 60
-        print(f"{group.task:20}{group.outcome:10}{group.episodes:9}{group.megabytes:10.0f}{minutes:9.1f}")
+        print(
+            f"{group.task:20}{group.outcome:10}{group.episodes:9}{group.megabytes:10.0f}{minutes:9.1f}"
+        )
     for path, why in found.broken.items():
         print(f"broken: {path}: {why}")
     for path in found.unfinished:
         print(f"unfinished: {path} (`gwm data recover {args.folder}`)")
     print(f"{found.trash} in the trash")
-    _write(args.json, {
-        "groups": [asdict(group) for group in found.groups], "trash": found.trash,
-        "broken": {str(path): why for path, why in found.broken.items()},
-        "unfinished": [str(path) for path in found.unfinished],
-    })  # fmt: skip
+    _write(
+        args.json,
+        {
+            "groups": [asdict(group) for group in found.groups],
+            "trash": found.trash,
+            "broken": {str(path): why for path, why in found.broken.items()},
+            "unfinished": [str(path) for path in found.unfinished],
+        },
+    )
     return 0
 
 
@@ -94,22 +145,40 @@ def verify(args) -> int:
     paths, found = list_episodes(Path(args.folder)), {}
     for path, of_one in zip(paths, _each(findings, paths, args.processes, "verify")):
         found[str(path)] = of_one
-        told = [f"error: {text}" for text in of_one.errors] + [f"warning: {text}" for text in of_one.warnings]
+        told = [f"error: {text}" for text in of_one.errors] + [
+            f"warning: {text}" for text in of_one.warnings
+        ]
         print(f"{path}: " + "; ".join([*told, of_one.fit]))
-    notes = [f"{path} was never finished: `gwm data recover {args.folder}`" for path in unfinished(Path(args.folder))]
+    notes = [
+        f"{path} was never finished: `gwm data recover {args.folder}`"
+        for path in unfinished(Path(args.folder))
+    ]
     notes += numbering(paths)
     whole = [of_one for of_one in found.values() if not of_one.errors]
     fit = {kind: sum(not getattr(of_one, kind) for of_one in whole) for kind in ("policy", "world")}
     print(*notes, sep="\n", end="\n" * bool(notes))
-    print(f"{len(whole)} of {len(paths)} episodes are whole; {fit['policy']} are fit to train a policy on, "
-          f"{fit['world']} a world model")  # fmt: skip
-    _write(args.json, {
-        "episodes": len(paths), "errors": {path: of_one.errors for path, of_one in found.items() if of_one.errors},
-        "warnings": {path: of_one.warnings for path, of_one in found.items() if of_one.warnings},
-        "fit": {path: {"policy": not (of_one.errors or of_one.policy), "world": not (of_one.errors or of_one.world)}
-                for path, of_one in found.items()},
-        "notes": notes,
-    })  # fmt: skip
+    print(
+        f"{len(whole)} of {len(paths)} episodes are whole; {fit['policy']} are fit to train a"
+        f" policy on, {fit['world']} a world model"
+    )
+    _write(
+        args.json,
+        {
+            "episodes": len(paths),
+            "errors": {path: of_one.errors for path, of_one in found.items() if of_one.errors},
+            "warnings": {
+                path: of_one.warnings for path, of_one in found.items() if of_one.warnings
+            },
+            "fit": {
+                path: {
+                    "policy": not (of_one.errors or of_one.policy),
+                    "world": not (of_one.errors or of_one.world),
+                }
+                for path, of_one in found.items()
+            },
+            "notes": notes,
+        },
+    )
     return int(len(whole) < len(paths))
 
 
@@ -150,7 +219,9 @@ def _tables(path: Path, fps: int) -> list:
 
     episode = read_episode(path)
     made = tables(episode, fps)
-    breaks = [f"rows break off {len(made) - 1} times: {len(made)} episodes are made of it"] * (len(made) > 1)
+    breaks = [f"rows break off {len(made) - 1} times: {len(made)} episodes are made of it"] * (
+        len(made) > 1
+    )
     for note in (*episode.notes, *breaks):
         print(f"{path}: {note}", file=sys.stderr)
     return made
@@ -166,7 +237,9 @@ def stats(args) -> int:
     found = statistics([table for tables in read for table in tables])
     for column, values in found.items():
         print(f"{column}\n{'':4}{'':20}{'min':>10}{'mean':>10}{'max':>10}{'std':>10}")
-        for row in zip(values["names"], values["min"], values["mean"], values["max"], values["std"]):
+        for row in zip(
+            values["names"], values["min"], values["mean"], values["max"], values["std"]
+        ):
             print(f"{'':4}{row[0]:20}" + "".join(f"{value:10.3f}" for value in row[1:]))
     _write(args.json, found)
     return 0
@@ -230,7 +303,10 @@ def import_(args) -> int:
     if one_of("kind", args.kind, IMPORTS) == "lerobot":
         tables = import_lerobot(source, *units)
     elif units != ("rad", "m"):
-        raise InputError("--joint-unit and --gripper-unit are for lerobot: robomimic files of ours are in rad and m")
+        raise InputError(
+            "--joint-unit and --gripper-unit are for lerobot: robomimic files of ours are in rad"
+            " and m"
+        )
     else:
         tables = import_robomimic(source)
     found = import_tables(tables, source, Path(args.out))

@@ -7,20 +7,36 @@ from pathlib import Path
 from gwm.tools.terminal import renderer, say_next, shipped, verb, writable, writable_folder
 from gwm_core.files.json_files import write_json
 
-GOLDEN, GOLDEN_SEED = 8, 4000  # moments kept in a bundle, and the first simulated episode they are from
+# moments kept in a bundle, and the first simulated episode they are from
+GOLDEN, GOLDEN_SEED = 8, 4000
 
 
 def add(verbs) -> None:
     """Declare the verb."""
-    p = verb(verbs, "compile", "Make a bundle of a checkpoint, compile it for this machine, and check that it is the "
-             "trained network. Without --out: compile a bundle that is there.",
-             "gwm compile models/mine --out bundles/mine", compile_)  # fmt: skip
+    p = verb(
+        verbs,
+        "compile",
+        "Make a bundle of a checkpoint, compile it for this machine, and check that it is the "
+        "trained network. Without --out: compile a bundle that is there.",
+        "gwm compile models/mine --out bundles/mine",
+        compile_,
+    )
     p.add_argument("source", nargs="?", help="folder of a checkpoint or bundle (default: shipped)")
     p.add_argument("--out", metavar="BUNDLE", help="folder to make for the bundle")
-    p.add_argument("--data", metavar="DIR", help="episodes for the golden inputs (default: simulated ones)")
-    p.add_argument("--backend", default="auto", help="auto, tensorrt, openvino, onnxruntime or torch")
-    p.add_argument("--precision", default="auto", help="auto, fp32, bf16 (openvino) or fp16 (tensorrt, onnxruntime)")
-    p.add_argument("--json", metavar="FILE", help="write what was found to FILE (- writes it to stdout)")
+    p.add_argument(
+        "--data", metavar="DIR", help="episodes for the golden inputs (default: simulated ones)"
+    )
+    p.add_argument(
+        "--backend", default="auto", help="auto, tensorrt, openvino, onnxruntime or torch"
+    )
+    p.add_argument(
+        "--precision",
+        default="auto",
+        help="auto, fp32, bf16 (openvino) or fp16 (tensorrt, onnxruntime)",
+    )
+    p.add_argument(
+        "--json", metavar="FILE", help="write what was found to FILE (- writes it to stdout)"
+    )
 
 
 def compile_(args) -> int:
@@ -39,11 +55,21 @@ def compile_(args) -> int:
     bundle = open_bundle(folder)
     actor = PolicyRunner(folder, backend=args.backend, precision=args.precision)
     far, tasks = actor.drift, ", ".join(bundle.contract["tasks"])
-    print(f"{folder}: {tasks} by {actor.backend} in {actor.precision}; golden rows within {far.normalized:.1e} of "
-          f"their spread, {far.mm:.3f} mm, {far.degrees:.3f} degrees")  # fmt: skip
+    print(
+        f"{folder}: {tasks} by {actor.backend} in {actor.precision}; golden rows within"
+        f" {far.normalized:.1e} of their spread, {far.mm:.3f} mm, {far.degrees:.3f} degrees"
+    )
     if args.json:
-        found = {"tasks": list(bundle.contract["tasks"]), "backend": actor.backend, "precision": actor.precision}
-        drift = {"normalized": float(far.normalized), "mm": float(far.mm), "degrees": float(far.degrees)}
+        found = {
+            "tasks": list(bundle.contract["tasks"]),
+            "backend": actor.backend,
+            "precision": actor.precision,
+        }
+        drift = {
+            "normalized": float(far.normalized),
+            "mm": float(far.mm),
+            "degrees": float(far.degrees),
+        }
         write_json(args.json, {"bundle": str(folder), **found, "drift": drift})
     say_next(f"gwm up policy:={folder}")
     return 0
@@ -66,8 +92,13 @@ def _bundle(source: Path, out: Path, data: str | None) -> None:
         found = recorded(actor, GOLDEN, Path(data))
         cameras = len(read_episode(list_episodes(Path(data))[0]).cameras)
     else:
-        found, cameras = simulated(actor, GOLDEN, GOLDEN_SEED, renderer()), len(simulation_site().cameras)
-    golden = dict(zip(("scene", "proprio", "pose", "task"), (np.stack(part) for part in zip(*found))))
+        found, cameras = (
+            simulated(actor, GOLDEN, GOLDEN_SEED, renderer()),
+            len(simulation_site().cameras),
+        )
+    golden = dict(
+        zip(("scene", "proprio", "pose", "task"), (np.stack(part) for part in zip(*found)))
+    )
     golden["rows"] = np.stack([actor.rows(*moment) for moment in found])
     golden["spread"] = load(read_weights(source, "policy").data)["std"]
     make_bundle(source, out, golden, cameras)

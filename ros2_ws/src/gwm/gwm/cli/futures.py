@@ -1,4 +1,6 @@
-"""``gwm imagine``, ``gwm eval world`` and ``gwm eval features``: futures seen, measured and put to use."""
+"""``gwm imagine``, ``gwm eval world`` and ``gwm eval features``: futures seen, measured and put to
+use.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,16 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from gwm.tools.terminal import TASKS, DeferredProgressBar, cores, positive, renderer, shipped, verb, writable
+from gwm.tools.terminal import (
+    TASKS,
+    DeferredProgressBar,
+    cores,
+    positive,
+    renderer,
+    shipped,
+    verb,
+    writable,
+)
 from gwm_core.errors import InputError
 from gwm_core.files.json_files import write_json
 
@@ -15,48 +26,99 @@ MODEL = "folder of world model and VAE (default: shipped)"
 
 def add(verbs) -> None:
     """Declare ``gwm imagine`` and ``gwm replay``."""
-    p = verb(verbs, "imagine", "Show what the world model imagines of an episode beside what was seen.",
-             "gwm imagine data/held_out/pick_place_nominal_005000 --horizon 16 --out film", show)  # fmt: skip
+    p = verb(
+        verbs,
+        "imagine",
+        "Show what the world model imagines of an episode beside what was seen.",
+        "gwm imagine data/held_out/pick_place_nominal_005000 --horizon 16 --out film",
+        show,
+    )
     p.add_argument("episode", help="folder of an episode")
     p.add_argument("--model", metavar="DIR", help=MODEL)
-    p.add_argument("--out", required=True, metavar="DIR", help="for imagine.png, imagine.mp4 and imagine.json")
+    p.add_argument(
+        "--out", required=True, metavar="DIR", help="for imagine.png, imagine.mp4 and imagine.json"
+    )
     p.add_argument("--horizon", type=int, default=16, help="steps of 0.1 s (default 16)")
     p.add_argument("--camera", help="default: the first of the episode")
-    p.add_argument("--start", type=float, metavar="SECONDS", help="last moment observed (default: mid-way)")
+    p.add_argument(
+        "--start", type=float, metavar="SECONDS", help="last moment observed (default: mid-way)"
+    )
 
-    p = verb(verbs, "replay", "A recorded run as one page with a slider of time: seen, imagined, divergence, decisions",
-             "gwm replay runs/20261124-230205 --html replay.html", replay)  # fmt: skip
+    p = verb(
+        verbs,
+        "replay",
+        "A recorded run as one page with a slider of time: seen, imagined, divergence, decisions",
+        "gwm replay runs/20261124-230205 --html replay.html",
+        replay,
+    )
     p.add_argument("folder", help="folder of a run, or of one of its episodes")
     p.add_argument("--html", metavar="FILE", help="default: replay.html in that folder")
 
 
 def add_eval(kinds) -> None:
     """Declare ``gwm eval world`` and ``gwm eval features``."""
-    p = verb(kinds, "world", "Imagined futures of episodes against what was seen, beside simpler predictions.",
-             "gwm eval world --data data/held_out --json world.json", evaluate_world)  # fmt: skip
-    p.add_argument("--data", required=True, metavar="DIR", help="episodes that nothing was trained on, seeds 5000 up")
+    p = verb(
+        kinds,
+        "world",
+        "Imagined futures of episodes against what was seen, beside simpler predictions.",
+        "gwm eval world --data data/held_out --json world.json",
+        evaluate_world,
+    )
+    p.add_argument(
+        "--data",
+        required=True,
+        metavar="DIR",
+        help="episodes that nothing was trained on, seeds 5000 up",
+    )
     p.add_argument("--model", metavar="DIR", help=MODEL)
-    p.add_argument("--image-model", metavar="DIR", help="compare with this one of `gwm train image`")
+    p.add_argument(
+        "--image-model", metavar="DIR", help="compare with this one of `gwm train image`"
+    )
     p.add_argument("--horizon", type=int, default=8, help="steps of 0.1 s (default 8)")
-    p.add_argument("--stride", type=int, default=5, help="moments from one window to the next (default 5)")
-    p.add_argument("--actions", action="store_true", help="also whether the gripper goes where it is commanded")
+    p.add_argument(
+        "--stride", type=int, default=5, help="moments from one window to the next (default 5)"
+    )
+    p.add_argument(
+        "--actions", action="store_true", help="also whether the gripper goes where it is commanded"
+    )
     p.add_argument("--probe-data", metavar="DIR", help="training episodes, for --actions")
     p.add_argument("--processes", type=int, default=cores(), help="for lifting the images")
     p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
 
-    p = verb(kinds, "features", "Policies with and without the world model's features, from equally few episodes.",
-             "gwm eval features --task stack --data data/stack --world models/demo --out runs/features",
-             evaluate_features)  # fmt: skip
+    p = verb(
+        kinds,
+        "features",
+        "Policies with and without the world model's features, from equally few episodes.",
+        "gwm eval features --task stack --data data/stack --world models/demo --out runs/features",
+        evaluate_features,
+    )
     p.add_argument("--task", required=True, help=TASKS)
-    p.add_argument("--data", required=True, metavar="DIR", help="episodes of the task, one more than --demos")
+    p.add_argument(
+        "--data", required=True, metavar="DIR", help="episodes of the task, one more than --demos"
+    )
     p.add_argument("--world", required=True, metavar="DIR", help="folder of world model and VAE")
-    p.add_argument("--out", required=True, metavar="DIR", help="for the policies; an interrupted study goes on")
+    p.add_argument(
+        "--out", required=True, metavar="DIR", help="for the policies; an interrupted study goes on"
+    )
     p.add_argument("--difficulty", default="nominal", help="of the trials: nominal or hard")
-    p.add_argument("--demos", type=int, nargs="+", default=[10, 25, 50], help="episodes to learn from (10 25 50)")
+    p.add_argument(
+        "--demos",
+        type=int,
+        nargs="+",
+        default=[10, 25, 50],
+        help="episodes to learn from (10 25 50)",
+    )
     p.add_argument("--seeds", type=int, default=3, help="trainings of each kind (default 3)")
     p.add_argument("--iterations", type=int, default=800, help="of every training (default 800)")
-    p.add_argument("--trials", type=int, default=100, help="of every policy, the same for all (default 100)")
-    p.add_argument("--seed", type=int, default=5000, help="of the first trial; 4000-4099 choose, 5000 and up report")
+    p.add_argument(
+        "--trials", type=int, default=100, help="of every policy, the same for all (default 100)"
+    )
+    p.add_argument(
+        "--seed",
+        type=int,
+        default=5000,
+        help="of the first trial; 4000-4099 choose, 5000 and up report",
+    )
     p.add_argument("--processes", type=int, default=cores())
     p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
 
@@ -71,7 +133,9 @@ def evaluate_world(args) -> int:
 
     writable(args.json)
     if args.actions != bool(args.probe_data):
-        raise InputError("--actions needs --probe-data, episodes the probe learns from, and nothing else does")
+        raise InputError(
+            "--actions needs --probe-data, episodes the probe learns from, and nothing else does"
+        )
     horizon, stride = positive("horizon", args.horizon), positive("stride", args.stride)
     positive("processes", args.processes)
     args.model = args.model or shipped()
@@ -79,14 +143,21 @@ def evaluate_world(args) -> int:
     image_model = load_image_model(Path(args.image_model)) if args.image_model else None
     load = partial(load_clips, config=vae.config.lift, processes=args.processes)
     clips = load([Path(args.data)], progress=DeferredProgressBar("lift"))
-    figures = evaluate(world, vae, clips, horizon, stride, image_model, DeferredProgressBar("imagine"))
+    figures = evaluate(
+        world, vae, clips, horizon, stride, image_model, DeferredProgressBar("imagine")
+    )
     figures["vae"] = evaluate_vae(vae, clips, range(0, len(clips), stride))
     if args.actions:
         refuse_reserved([Path(args.probe_data)])
         known = load([Path(args.probe_data)], progress=DeferredProgressBar("lift"))
-        figures["actions"] = action_test(world, vae, clips, known, horizon, stride, DeferredProgressBar("actions"))
+        figures["actions"] = action_test(
+            world, vae, clips, known, horizon, stride, DeferredProgressBar("actions")
+        )
     if args.json:
-        write_json(args.json, {"data": args.data, "model": args.model, "image_model": args.image_model} | figures)
+        write_json(
+            args.json,
+            {"data": args.data, "model": args.model, "image_model": args.image_model} | figures,
+        )
     print(_table(figures))
     return 0
 
@@ -96,19 +167,34 @@ def evaluate_features(args) -> int:
     from gwm_core.model.config import POLICIES
 
     writable(args.json)
-    counts = {name: positive(name, getattr(args, name)) for name in ("seeds", "iterations", "trials", "processes")}
+    counts = {
+        name: positive(name, getattr(args, name))
+        for name in ("seeds", "iterations", "trials", "processes")
+    }
     demos = tuple(sorted({positive("demos", n) for n in args.demos}))
     policy, train = POLICIES["demo"]
     study = FeatureStudy(
-        Path(args.data), Path(args.world), Path(args.out), args.task, args.difficulty, demos, counts["seeds"],
-        counts["trials"], args.seed, policy, replace(train, iterations=counts["iterations"]), counts["processes"],
+        Path(args.data),
+        Path(args.world),
+        Path(args.out),
+        args.task,
+        args.difficulty,
+        demos,
+        counts["seeds"],
+        counts["trials"],
+        args.seed,
+        policy,
+        replace(train, iterations=counts["iterations"]),
+        counts["processes"],
         renderer(),
-    )  # fmt: skip
+    )
     rows = compare(study, DeferredProgressBar("policies"))
     for row in rows:
         low, high = row["ci95"]
-        print(f"{row['demos']:4} episodes: {row['with']:.3f} with, {row['without']:.3f} without features, "
-              f"difference {row['difference']:+.3f} [{low:+.3f}, {high:+.3f}] 95 %")  # fmt: skip
+        print(
+            f"{row['demos']:4} episodes: {row['with']:.3f} with, {row['without']:.3f} without"
+            f" features, difference {row['difference']:+.3f} [{low:+.3f}, {high:+.3f}] 95 %"
+        )
     if args.json:
         names = ("task", "difficulty", "data", "world", "seeds", "iterations", "trials", "seed")
         write_json(args.json, {name: getattr(args, name) for name in names} | {"rows": rows})
@@ -116,7 +202,13 @@ def evaluate_features(args) -> int:
 
 
 def show(args) -> int:
-    from gwm_core.evaluation.rollout_video import camera_index, choose_start, film, read_clips, write_film
+    from gwm_core.evaluation.rollout_video import (
+        camera_index,
+        choose_start,
+        film,
+        read_clips,
+        write_film,
+    )
     from gwm_core.model.checkpoint import load_world
 
     args.model = args.model or shipped()
@@ -132,7 +224,8 @@ def show(args) -> int:
         raise InputError(f"cannot write {out}: {error.strerror}; choose another --out") from None
     sheet, video = write_film(made, out)
     write_json(
-        out / "imagine.json", {"episode": args.episode, "model": args.model, "camera": cameras[camera]} | made.figures
+        out / "imagine.json",
+        {"episode": args.episode, "model": args.model, "camera": cameras[camera]} | made.figures,
     )
     print(f"{cameras[camera]}, from {made.figures['start_s']:.1f} s on")
     print(_table(made.figures))
@@ -147,7 +240,10 @@ def replay(args) -> int:
     out = Path(args.html or run / "replay.html")
     writable(str(out))
     count = write_page(run, out)
-    print(f"{count} episodes, {out.stat().st_size / 1e6:.1f} MB; open it in a browser: {out.resolve().as_uri()}")
+    print(
+        f"{count} episodes, {out.stat().st_size / 1e6:.1f} MB; open it in a browser:"
+        f" {out.resolve().as_uri()}"
+    )
     return 0
 
 
@@ -171,13 +267,21 @@ def _table(figures: dict) -> str:
                     row(f"{what}, {unit}, {name}", figures[region][kind + ending], digits)
     row("Chamfer [mm]", figures["chamfer_mm"], 2)
     if "vae" in figures:
-        lines.append("observed scenes through the VAE: {psnr:.1f} dB, cube and robot {psnr_parts:.1f} dB, Chamfer "
-                     "{chamfer_mm:.1f} mm, cube {cube_mm:.1f} mm".format(**figures["vae"]))  # fmt: skip
-    for name, what in (("imagined", "imagined"), ("excess", "over the probe's own"), ("shuffled", "other actions")):
+        lines.append(
+            "observed scenes through the VAE: {psnr:.1f} dB, cube and robot {psnr_parts:.1f} dB,"
+            " Chamfer {chamfer_mm:.1f} mm, cube {cube_mm:.1f} mm".format(**figures["vae"])
+        )
+    for name, what in (
+        ("imagined", "imagined"),
+        ("excess", "over the probe's own"),
+        ("shuffled", "other actions"),
+    ):
         if "actions" in figures:
             row(f"gripper [mm], {what}", figures["actions"][f"{name}_mm"], 1)
     for name, what in (("repeat_last", "the last repeated"), ("image_model", "the image model")):
         if f"gain_{name}_ci95" in figures:
             low, high = figures[f"gain_{name}_ci95"]
-            lines.append(f"gain where things move over {what}, last step: 95 % [{low:.2f}, {high:.2f}] dB")
+            lines.append(
+                f"gain where things move over {what}, last step: 95 % [{low:.2f}, {high:.2f}] dB"
+            )
     return "\n".join(lines)

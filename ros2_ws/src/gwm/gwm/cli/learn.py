@@ -29,53 +29,118 @@ SEQUENCE = 8  # moments that a sequence of latents goes on after its context
 
 def add(verbs) -> None:
     """Declare the verbs."""
-    p = verb(verbs, "collect", "Record demonstrations of the scripted expert in simulation, without ROS.",
-              "gwm collect --task pick_place --episodes 200 --out data/pick --seed 0", collect)  # fmt: skip
+    p = verb(
+        verbs,
+        "collect",
+        "Record demonstrations of the scripted expert in simulation, without ROS.",
+        "gwm collect --task pick_place --episodes 200 --out data/pick --seed 0",
+        collect,
+    )
     p.add_argument("--task", required=True, help=TASKS)
     p.add_argument("--episodes", type=int, default=200)
-    p.add_argument("--out", required=True, help="folder for the episodes; an interrupted collection goes on")
-    p.add_argument("--seed", type=int, default=0, help="first seed; 0-3999 train, 4000 and up are judged on")
+    p.add_argument(
+        "--out", required=True, help="folder for the episodes; an interrupted collection goes on"
+    )
+    p.add_argument(
+        "--seed", type=int, default=0, help="first seed; 0-3999 train, 4000 and up are judged on"
+    )
     p.add_argument("--difficulty", default="nominal", help="nominal or hard")
-    p.add_argument("--play", action="store_true", help="motion without a purpose, for the world model alone")
+    p.add_argument(
+        "--play", action="store_true", help="motion without a purpose, for the world model alone"
+    )
     p.add_argument("--processes", type=int, default=cores())
 
-    kinds = verb(verbs, "train", "Train a network.", "gwm train policy --data data/pick --out models/mine", None)
+    kinds = verb(
+        verbs,
+        "train",
+        "Train a network.",
+        "gwm train policy --data data/pick --out models/mine",
+        None,
+    )
     kinds = kinds.add_subparsers(metavar="WHAT", required=True)
-    p = verb(kinds, "policy", "Train a policy on recorded episodes; an interrupted run goes on.",
-              "gwm train policy --data data --config demo --out models/mine", train_policy)  # fmt: skip
+    p = verb(
+        kinds,
+        "policy",
+        "Train a policy on recorded episodes; an interrupted run goes on.",
+        "gwm train policy --data data --config demo --out models/mine",
+        train_policy,
+    )
     _training(p, "demo or tiny")
-    p.add_argument("--world", metavar="DIR", help="condition the policy on the features of this world model")
-    p = verb(kinds, "vae", "Train the 3D VAE on the scenes of recorded episodes; an interrupted run goes on.",
-              "gwm train vae --data data/pick --out models/mine", train_vae)  # fmt: skip
+    p.add_argument(
+        "--world", metavar="DIR", help="condition the policy on the features of this world model"
+    )
+    p = verb(
+        kinds,
+        "vae",
+        "Train the 3D VAE on the scenes of recorded episodes; an interrupted run goes on.",
+        "gwm train vae --data data/pick --out models/mine",
+        train_vae,
+    )
     _training(p, "demo, paper or tiny")
-    p = verb(kinds, "world", "Train the world model on the latents of a VAE; an interrupted run goes on.",
-              "gwm train world --data data/pick --vae models/mine --out models/mine", train_world)  # fmt: skip
+    p = verb(
+        kinds,
+        "world",
+        "Train the world model on the latents of a VAE; an interrupted run goes on.",
+        "gwm train world --data data/pick --vae models/mine --out models/mine",
+        train_world,
+    )
     _training(p, "demo, paper or tiny")
     p.add_argument("--vae", help="folder of the VAE (default: --out)")
-    p.add_argument("--begin", metavar="DIR", help="go on from the weights of this world model, on other episodes")
-    p.add_argument("--ahead", type=int, default=0, metavar="STEPS",
-                   help=f"its features are the change expected so many steps of 0.1 s later, 1-{SEQUENCE} (default: "
-                   "what its blocks know of the next step)")  # fmt: skip
-    p = verb(kinds, "image", "Train the baseline without Gaussians, pictures to pictures; an interrupted run goes on.",
-              "gwm train image --data data/pick --out models/image", train_image)  # fmt: skip
+    p.add_argument(
+        "--begin",
+        metavar="DIR",
+        help="go on from the weights of this world model, on other episodes",
+    )
+    p.add_argument(
+        "--ahead",
+        type=int,
+        default=0,
+        metavar="STEPS",
+        help=(
+            f"its features are the change expected so many steps of 0.1 s later, 1-{SEQUENCE}"
+            " (default: what its blocks know of the next step)"
+        ),
+    )
+    p = verb(
+        kinds,
+        "image",
+        "Train the baseline without Gaussians, pictures to pictures; an interrupted run goes on.",
+        "gwm train image --data data/pick --out models/image",
+        train_image,
+    )
     _training(p, "demo or tiny")
 
-    kinds = verb(verbs, "eval", "Measure a network.", "gwm eval policy --task lift --trials 20", None)
+    kinds = verb(
+        verbs, "eval", "Measure a network.", "gwm eval policy --task lift --trials 20", None
+    )
     kinds = kinds.add_subparsers(metavar="WHAT", required=True)
     futures.add_eval(kinds)
     protocols.add_eval(kinds)
-    p = verb(kinds, "policy", "Success rate in simulation without ROS, deterministic for a seed.",
-              "gwm eval policy --task pick_place --trials 100 --seed 5000", evaluate_policy)  # fmt: skip
+    p = verb(
+        kinds,
+        "policy",
+        "Success rate in simulation without ROS, deterministic for a seed.",
+        "gwm eval policy --task pick_place --trials 100 --seed 5000",
+        evaluate_policy,
+    )
     p.add_argument("--task", required=True, help=TASKS)
     p.add_argument("--trials", type=int, default=100)
-    p.add_argument("--seed", type=int, default=5000, help="first seed; 4000-4099 choose, 5000 and up report")
+    p.add_argument(
+        "--seed", type=int, default=5000, help="first seed; 4000-4099 choose, 5000 and up report"
+    )
     p.add_argument("--difficulty", default="nominal", help="nominal or hard")
     p.add_argument("--policy", default=None, help="policy folder, or expert (default: shipped)")
     p.add_argument("--latency", default="measured", help="milliseconds, or measured (default)")
-    p.add_argument("--backend", default="auto", help="runtime: auto, tensorrt, openvino, onnxruntime or torch")
+    p.add_argument(
+        "--backend", default="auto", help="runtime: auto, tensorrt, openvino, onnxruntime or torch"
+    )
     p.add_argument("--precision", default="auto", help="of the runtime: auto, fp32, bf16 or fp16")
-    p.add_argument("--against", metavar="BACKEND", help="run the same trials by this runtime too, and compare")
-    p.add_argument("--replan-every", type=int, default=4, help="rows between observations (default 4)")
+    p.add_argument(
+        "--against", metavar="BACKEND", help="run the same trials by this runtime too, and compare"
+    )
+    p.add_argument(
+        "--replan-every", type=int, default=4, help="rows between observations (default 4)"
+    )
     p.add_argument("--processes", type=int, default=cores())
     p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
 
@@ -84,13 +149,21 @@ def collect(args) -> int:
     from gwm_core.training.collect import CollectConfig, collect
 
     config = CollectConfig(
-        args.task, Path(args.out), positive("episodes", args.episodes), args.seed, args.difficulty, renderer(),
+        args.task,
+        Path(args.out),
+        positive("episodes", args.episodes),
+        args.seed,
+        args.difficulty,
+        renderer(),
         args.play,
-    )  # fmt: skip
+    )
     writable_folder(args.out)
     bar = ProgressBar(args.episodes, f"collect {args.task}")
     failed = collect(config, positive("processes", args.processes), lambda ok: bar.step())
-    print(f"{args.episodes - failed} episodes in {args.out}" + f", {failed} left out: the expert failed" * (failed > 0))
+    print(
+        f"{args.episodes - failed} episodes in {args.out}"
+        + f", {failed} left out: the expert failed" * (failed > 0)
+    )
     return 0
 
 
@@ -121,7 +194,9 @@ def train_policy(args) -> int:
         network = replace(network, foresight=foresight.channels, lift=foresight.lift_config)
     folders = _folders(args)
     network = replace(network, tasks=tasks_of(folders, network.tasks))
-    samples = load_samples(folders, network.tasks, network.lift, args.processes, DeferredProgressBar("lift"), world)
+    samples = load_samples(
+        folders, network.tasks, network.lift, args.processes, DeferredProgressBar("lift"), world
+    )
     figures = _train(args, config, partial(train_policy, samples, network, world=world))
     print(f"{args.out}: held-out position error {figures['position_mm']:.1f} mm")
     return 0
@@ -134,10 +209,14 @@ def train_vae(args) -> int:
 
     network, config = _configs(args, VAES, "vae")
     clips = load_clips(_folders(args), network.lift, args.processes, DeferredProgressBar("lift"))
-    figures = _train(args, config, partial(train_vae, clips, network, follow=DeferredProgressBar("follow")))
-    print(f"{args.out}: held-out scenes {figures['psnr']:.1f} dB, cube and gripper {figures['psnr_parts']:.1f} dB, "
-          f"Chamfer {figures['chamfer_mm']:.1f} mm, cube {figures['cube_mm']:.1f} mm".replace("nan mm", "not seen")
-          .replace("nan dB", "not seen"))  # fmt: skip
+    figures = _train(
+        args, config, partial(train_vae, clips, network, follow=DeferredProgressBar("follow"))
+    )
+    print(
+        f"{args.out}: held-out scenes {figures['psnr']:.1f} dB, cube and gripper"
+        f" {figures['psnr_parts']:.1f} dB, Chamfer {figures['chamfer_mm']:.1f} mm, cube"
+        f" {figures['cube_mm']:.1f} mm".replace("nan mm", "not seen").replace("nan dB", "not seen")
+    )
     return 0
 
 
@@ -150,7 +229,9 @@ def train_world(args) -> int:
 
     network, config = _configs(args, WORLDS, "world")
     if not 0 <= args.ahead <= SEQUENCE:
-        raise InputError(f"--ahead must lie in 1-{SEQUENCE} (0: features do not look ahead), got {args.ahead}")
+        raise InputError(
+            f"--ahead must lie in 1-{SEQUENCE} (0: features do not look ahead), got {args.ahead}"
+        )
     network = replace(network, ahead=args.ahead)
     folder = Path(args.vae or args.out)
     refuse_others(folder, Path(args.out), "vae")
@@ -158,14 +239,23 @@ def train_world(args) -> int:
     clips = load_clips(_folders(args), vae.config.lift, args.processes, DeferredProgressBar("lift"))
     length = network.context + SEQUENCE
     stride = CLOSE if network.ahead else SEQUENCE
-    sequences = encode_sequences(vae.to(args.device), clips, length, stride, DeferredProgressBar("encode"))
+    sequences = encode_sequences(
+        vae.to(args.device), clips, length, stride, DeferredProgressBar("encode")
+    )
     episode, begin = clips.episode[sequences.starts], Path(args.begin) if args.begin else None
-    figures = _train(args, config, partial(train_world, sequences, episode, folder, network, begin=begin))
-    print(f"{args.out}: held-out error after 0.1 s {figures['error_first']:.2f} (nothing moves: "
-          f"{figures['still_first']:.2f}), after {SEQUENCE / 10} s {figures['error_last']:.2f} "
-          f"({figures['still_last']:.2f})"
-          + (f"; features miss {figures['foresight']:.0%} of what changes in {network.ahead / 10} s"
-             if network.ahead else ""))  # fmt: skip
+    figures = _train(
+        args, config, partial(train_world, sequences, episode, folder, network, begin=begin)
+    )
+    print(
+        f"{args.out}: held-out error after 0.1 s {figures['error_first']:.2f} (nothing moves: "
+        f"{figures['still_first']:.2f}), after {SEQUENCE / 10} s {figures['error_last']:.2f} "
+        f"({figures['still_last']:.2f})"
+        + (
+            f"; features miss {figures['foresight']:.0%} of what changes in {network.ahead / 10} s"
+            if network.ahead
+            else ""
+        )
+    )
     return 0
 
 
@@ -175,11 +265,14 @@ def train_image(args) -> int:
     from gwm_core.training.train_image_model import train_image_model
 
     network, config = _configs(args, IMAGE_MODELS, "image")
-    lift = VAES[args.config][0].lift  # the cached clips of the VAE of the same name; of scenes nothing is used
+    # the cached clips of the VAE of the same name; of scenes nothing is used
+    lift = VAES[args.config][0].lift
     clips = load_clips(_folders(args), lift, args.processes, DeferredProgressBar("lift"))
     figures = _train(args, config, partial(train_image_model, clips, network))
-    print(f"{args.out}: next picture of held-out episodes {figures['psnr']:.1f} dB (the last one repeated: "
-          f"{figures['psnr_repeat_last']:.1f} dB)")  # fmt: skip
+    print(
+        f"{args.out}: next picture of held-out episodes {figures['psnr']:.1f} dB (the last one"
+        f" repeated: {figures['psnr_repeat_last']:.1f} dB)"
+    )
     return 0
 
 
@@ -194,15 +287,22 @@ def _folders(args) -> list[Path]:
 
 
 def _configs(args, among: dict, kind: str) -> tuple:
-    """The named configurations with what the flags change, and a folder to write to that holds no other ``kind``."""
+    """The named configurations with what the flags change, and a folder to write to that holds no
+    other ``kind``.
+    """
     import torch
 
     from gwm_core.model.config import named_config
     from gwm_core.model.weights_file import MANIFESTS
     from gwm_core.training.training_loop import refuse_finished
 
-    if args.device not in ("cpu", "cuda") or (args.device == "cuda" and not torch.cuda.is_available()):
-        raise InputError(f"device '{args.device}' is not there: valid are cpu{', cuda' * torch.cuda.is_available()}")
+    if args.device not in ("cpu", "cuda") or (
+        args.device == "cuda" and not torch.cuda.is_available()
+    ):
+        raise InputError(
+            f"device '{args.device}' is not there: valid are"
+            f" cpu{', cuda' * torch.cuda.is_available()}"
+        )
     network, config = named_config(args.config, among)
     given = {name: getattr(args, name) for name in ("iterations", "batch")}
     changes = {name: positive(name, value) for name, value in given.items() if value is not None}
@@ -212,7 +312,9 @@ def _configs(args, among: dict, kind: str) -> tuple:
 
 
 def _train(args, config, train) -> dict:
-    """Run a training with a bar and a TensorBoard log, as one of several processes under ``torchrun``."""
+    """Run a training with a bar and a TensorBoard log, as one of several processes under
+    ``torchrun``.
+    """
     from gwm_core.training.distributed import joined
     from gwm_core.training.tensorboard_log import TensorBoardLog
 
@@ -223,7 +325,10 @@ def _train(args, config, train) -> dict:
         bar.to(done, " ".join(f"{name} {value:.4g}" for name, value in figures.items()))
 
     command = "gwm " + " ".join(sys.argv[1:])
-    with joined(args.device) as rank, TensorBoardLog(Path(args.out) / "log" if rank == 0 else None) as log:
+    with (
+        joined(args.device) as rank,
+        TensorBoardLog(Path(args.out) / "log" if rank == 0 else None) as log,
+    ):
         return train(config, Path(args.out), {"command": command}, args.device, learned, log)
 
 
@@ -240,24 +345,45 @@ def evaluate_policy(args) -> int:
         try:
             latency = (float(args.latency) / 1000,)
         except ValueError:
-            raise InputError(f"--latency takes milliseconds or 'measured', got '{args.latency}'") from None
+            raise InputError(
+                f"--latency takes milliseconds or 'measured', got '{args.latency}'"
+            ) from None
         if not 0 <= latency[0] <= 0.45:
             raise InputError(f"--latency must lie in 0-450 ms, got {args.latency}")
     config = EvalConfig(
-        args.task, args.policy or shipped(), positive("trials", args.trials), args.seed, args.difficulty,
-        latency, positive("replan-every", args.replan_every), renderer(), args.backend, args.precision,
-    )  # fmt: skip
+        args.task,
+        args.policy or shipped(),
+        positive("trials", args.trials),
+        args.seed,
+        args.difficulty,
+        latency,
+        positive("replan-every", args.replan_every),
+        renderer(),
+        args.backend,
+        args.precision,
+    )
     begun, trials = time.monotonic(), _trials(config, args)
     won, seconds = [t.success for t in trials], (time.monotonic() - begun) / len(trials)
     low, high = interval(sum(won), len(won))
     figures = {
-        "task": args.task, "difficulty": args.difficulty, "policy": config.policy, "backend": args.backend,
-        "seed": args.seed, "trials": len(won), "successes": sum(won), "ci95": [low, high], "seconds_per_trial": seconds,
-        "violations": sum(t.violations for t in trials), "failed_seeds": [t.seed for t in trials if not t.success],
+        "task": args.task,
+        "difficulty": args.difficulty,
+        "policy": config.policy,
+        "backend": args.backend,
+        "seed": args.seed,
+        "trials": len(won),
+        "successes": sum(won),
+        "ci95": [low, high],
+        "seconds_per_trial": seconds,
+        "violations": sum(t.violations for t in trials),
+        "failed_seeds": [t.seed for t in trials if not t.success],
         "trials_hash": trials_hash(trials),
-    }  # fmt: skip
-    print(f"{args.task} {args.difficulty}: {sum(won)}/{len(won)} = {sum(won) / len(won):.3f} [{low:.3f}, {high:.3f}] "
-          f"95 %, {seconds:.1f} s per trial, {figures['violations']} judge violations")  # fmt: skip
+    }
+    print(
+        f"{args.task} {args.difficulty}: {sum(won)}/{len(won)} = {sum(won) / len(won):.3f}"
+        f" [{low:.3f}, {high:.3f}] 95 %, {seconds:.1f} s per trial, {figures['violations']} judge"
+        " violations"
+    )
     if args.against:
         others = _trials(replace(config, backend=args.against, precision="auto"), args)
         figures["against"] = _compare(won, [t.success for t in others], args.against)
@@ -287,6 +413,14 @@ def _compare(won: list[bool], others: list[bool], backend: str) -> dict:
     a, b = np.array(won, bool), np.array(others, bool)
     (low, high), p = difference_interval(a, b), mcnemar(a, b)
     apart, differ = 100 * (a.mean() - b.mean()), int((a != b).sum())
-    print(f"by {backend}: {b.sum()}/{len(b)}; {differ} trials differ, difference {apart:+.1f} points "
-          f"[{100 * low:+.1f}, {100 * high:+.1f}] 95 %, McNemar p = {p:.2f}")  # fmt: skip
-    return {"backend": backend, "successes": int(b.sum()), "differ": differ, "ci95": [low, high], "p": p}
+    print(
+        f"by {backend}: {b.sum()}/{len(b)}; {differ} trials differ, difference {apart:+.1f} points "
+        f"[{100 * low:+.1f}, {100 * high:+.1f}] 95 %, McNemar p = {p:.2f}"
+    )
+    return {
+        "backend": backend,
+        "successes": int(b.sum()),
+        "differ": differ,
+        "ci95": [low, high],
+        "p": p,
+    }

@@ -1,4 +1,6 @@
-"""The ``gwm`` command. Bad input is one line on stderr and exit 2; everything else is in ``gwm.cli``."""
+"""The ``gwm`` command. Bad input is one line on stderr and exit 2; everything else is in
+``gwm.cli``.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ WORDS = {  # of all verbs alike, looked at before imports that take seconds
 
 def _parser() -> Parser:
     parser = Parser(
-        prog=as_called("gwm"), description="Gaussian World Models on a Franka arm: simulate, collect, train, run."
+        prog=as_called("gwm"),
+        description="Gaussian World Models on a Franka arm: simulate, collect, train, run.",
     )
     parser.add_argument("--version", action="version", version=f"gwm {version('gwm')}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
@@ -58,7 +61,8 @@ def main() -> int:
             sys.stdout.flush()
             return code
     except BrokenPipeError:  # who reads it has enough, as `head` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # which Python flushes at its end
+        # which Python flushes at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
         return 128 + signal.SIGPIPE
     except InputError as error:
         print(f"gwm: {as_called(without_number(str(error)))}", file=sys.stderr)

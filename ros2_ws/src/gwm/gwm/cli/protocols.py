@@ -1,4 +1,6 @@
-"""``gwm eval protocol`` and ``gwm eval imagined``: comparisons that were fixed before their first trial."""
+"""``gwm eval protocol`` and ``gwm eval imagined``: comparisons that were fixed before their first
+trial.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +14,52 @@ from gwm_core.errors import InputError
 
 def add_eval(kinds) -> None:
     """Declare them."""
-    p = verb(kinds, "protocol", "Compare policies by a protocol that is fixed before its first trial: blind, in random "
-             "order, from the same starts; an interrupted one goes on.",
-             "gwm eval protocol compare.yaml --out runs/compare", evaluate_protocol)  # fmt: skip
-    p.add_argument("source", help="protocol file (docs/evaluation.md), or the folder of one that has begun")
-    p.add_argument("--out", metavar="DIR", help="folder of the protocol (default: the file's name without its ending)")
-    p.add_argument("--report", action="store_true", help="no trials, only the report of those that are made")
-    p.add_argument("--blind", action="store_true", help="keep to codes in the report; --report tells the names later")
-    p.add_argument("--live", nargs="*", metavar="NAME:=VALUE", help="over the live graph, with these arguments of it")
-    p.add_argument("--by-hand", action="store_true", help="with --live: lay and rate at the console in simulation too")
-    p.add_argument("--second", metavar="CSV", help="a second rater's columns number, success: adds kappa")
+    p = verb(
+        kinds,
+        "protocol",
+        "Compare policies by a protocol that is fixed before its first trial: blind, in random "
+        "order, from the same starts; an interrupted one goes on.",
+        "gwm eval protocol compare.yaml --out runs/compare",
+        evaluate_protocol,
+    )
+    p.add_argument(
+        "source", help="protocol file (docs/evaluation.md), or the folder of one that has begun"
+    )
+    p.add_argument(
+        "--out",
+        metavar="DIR",
+        help="folder of the protocol (default: the file's name without its ending)",
+    )
+    p.add_argument(
+        "--report", action="store_true", help="no trials, only the report of those that are made"
+    )
+    p.add_argument(
+        "--blind",
+        action="store_true",
+        help="keep to codes in the report; --report tells the names later",
+    )
+    p.add_argument(
+        "--live",
+        nargs="*",
+        metavar="NAME:=VALUE",
+        help="over the live graph, with these arguments of it",
+    )
+    p.add_argument(
+        "--by-hand",
+        action="store_true",
+        help="with --live: lay and rate at the console in simulation too",
+    )
+    p.add_argument(
+        "--second", metavar="CSV", help="a second rater's columns number, success: adds kappa"
+    )
     p.add_argument("--processes", type=int, default=cores())
-    p = verb(kinds, "imagined", "The trials of a protocol inside the world model, before or beside the real ones.",
-             "gwm eval imagined runs/compare", evaluate_imagined)  # fmt: skip
+    p = verb(
+        kinds,
+        "imagined",
+        "The trials of a protocol inside the world model, before or beside the real ones.",
+        "gwm eval imagined runs/compare",
+        evaluate_imagined,
+    )
     p.add_argument("folder", help="of a protocol that has begun")
     p.add_argument("--model", metavar="DIR", help=MODEL)
     p.add_argument("--processes", type=int, default=cores())
@@ -56,5 +91,10 @@ def evaluate_protocol(args) -> int:
 def evaluate_imagined(args) -> int:
     from gwm.tools import protocol
 
-    protocol.imagine(Path(args.folder), args.model or shipped(), positive("processes", args.processes), renderer())
+    protocol.imagine(
+        Path(args.folder),
+        args.model or shipped(),
+        positive("processes", args.processes),
+        renderer(),
+    )
     return 0

@@ -6,38 +6,86 @@ import argparse
 import os
 import textwrap
 
-from gwm.tools.terminal import CALLED, TASKS, natural, positive, shipped, verb, writable, writable_folder
+from gwm.tools.terminal import (
+    CALLED,
+    TASKS,
+    natural,
+    positive,
+    shipped,
+    verb,
+    writable,
+    writable_folder,
+)
 from gwm_core.files.json_files import STDOUT
 
 
 def add(verbs) -> None:
     """Declare the verbs."""
-    p = verb(verbs, "demo", "Run the whole stack against the simulation over ROS 2 and print a table.",
-              "gwm demo --episodes 5", demo)  # fmt: skip
+    p = verb(
+        verbs,
+        "demo",
+        "Run the whole stack against the simulation over ROS 2 and print a table.",
+        "gwm demo --episodes 5",
+        demo,
+    )
     p.add_argument("--episodes", type=int, default=5, help="episodes to run (default 5)")
     p.add_argument("--task", default="pick_place", help=f"{TASKS} (default pick_place)")
     p.add_argument("--difficulty", default="nominal", help="nominal or hard")
     p.add_argument("--seed", type=int, default=9000, help="first seed (default 9000)")
-    p.add_argument("--policy", default=None, help="policy folder, or expert for the scripted one (default: shipped)")
     p.add_argument(
-        "--no-imagination", dest="imagination", action="store_false", help="do not imagine what plans lead to"
+        "--policy",
+        default=None,
+        help="policy folder, or expert for the scripted one (default: shipped)",
+    )
+    p.add_argument(
+        "--no-imagination",
+        dest="imagination",
+        action="store_false",
+        help="do not imagine what plans lead to",
     )
     p.add_argument("--headless", action="store_true", help="plain lines, no live status line")
     p.add_argument("--out", default="runs", help="folder for logs (default runs)")
     p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
 
-    p = verb(verbs, "up", "Start the graph and leave it running until Ctrl-C.", "gwm up robot:=sim", up)
-    p.formatter_class, p.usage = argparse.RawDescriptionHelpFormatter, "%(prog)s [-h] [NAME:=VALUE ...]"
+    p = verb(
+        verbs, "up", "Start the graph and leave it running until Ctrl-C.", "gwm up robot:=sim", up
+    )
+    p.formatter_class, p.usage = (
+        argparse.RawDescriptionHelpFormatter,
+        "%(prog)s [-h] [NAME:=VALUE ...]",
+    )
     p.description += f"\n\n{_arguments()}"
-    p.add_argument("arguments", nargs="*", metavar="NAME:=VALUE", help="as above, and as of bringup.launch.py")
+    p.add_argument(
+        "arguments", nargs="*", metavar="NAME:=VALUE", help="as above, and as of bringup.launch.py"
+    )
 
-    verb(verbs, "teleop", "Move the arm with this terminal's keyboard, beside `gwm up mode:=teleop device:=keyboard`.",
-         "gwm teleop", teleop)  # fmt: skip
+    verb(
+        verbs,
+        "teleop",
+        "Move the arm with this terminal's keyboard, beside `gwm up mode:=teleop"
+        " device:=keyboard`.",
+        "gwm teleop",
+        teleop,
+    )
 
-    p = verb(verbs, "doctor", "Say what works on this machine and how to mend what does not.", "gwm doctor", doctor)
-    p.add_argument("--json", nargs="?", const=STDOUT, metavar="FILE", help="JSON alone, to FILE or stdout")
+    p = verb(
+        verbs,
+        "doctor",
+        "Say what works on this machine and how to mend what does not.",
+        "gwm doctor",
+        doctor,
+    )
+    p.add_argument(
+        "--json", nargs="?", const=STDOUT, metavar="FILE", help="JSON alone, to FILE or stdout"
+    )
 
-    verb(verbs, "test", "Run the tests; what follows is passed on to pytest.", "gwm test -k gate", test)
+    verb(
+        verbs,
+        "test",
+        "Run the tests; what follows is passed on to pytest.",
+        "gwm test -k gate",
+        test,
+    )
 
 
 def _arguments() -> str:
@@ -48,7 +96,9 @@ def _arguments() -> str:
     lines = []
     for name, value in values.items():
         shown = str(value).lower() if isinstance(value, bool) else value
-        lines += textwrap.wrap(f"{name}:={shown}  {texts[name]}", 100, initial_indent="  ", subsequent_indent=" " * 6)
+        lines += textwrap.wrap(
+            f"{name}:={shown}  {texts[name]}", 100, initial_indent="  ", subsequent_indent=" " * 6
+        )
     return "arguments and their defaults:\n" + "\n".join(lines)
 
 
@@ -105,7 +155,8 @@ def test(args) -> int:
     if args.passed_on:
         return int(pytest.main(args.passed_on))
     live = "tests/ros"  # runs in real time, and so alone
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process for each core, not a process's threads
+    # a process for each core, not a process's threads
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     brief = ["-m", "not long"]
     parallel = [*brief, "--ignore", live, "--numprocesses", "auto", "--dist", "loadfile"]
     return int(pytest.main(parallel)) or int(pytest.main([*brief, live]))

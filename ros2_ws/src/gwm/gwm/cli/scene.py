@@ -15,29 +15,75 @@ from gwm_core.files.json_files import write_json
 
 def add(verbs) -> None:
     """Declare the verbs."""
-    kinds = verb(verbs, "scene", "Build and draw Gaussian scenes.", "gwm scene build data/desk --out desk.ply", None)
+    kinds = verb(
+        verbs,
+        "scene",
+        "Build and draw Gaussian scenes.",
+        "gwm scene build data/desk --out desk.ply",
+        None,
+    )
     kinds = kinds.add_subparsers(metavar="WHAT", required=True)
-    p = verb(kinds, "build", "One scene from an episode's first moment or from a folder in the TUM RGB-D layout.",
-             "gwm scene build data/desk --holdout 3 --out desk.ply --picture desk.png", build)  # fmt: skip
-    p.add_argument("source", help="an episode, or a folder with rgb/, depth/, groundtruth.txt and intrinsics.json")
-    p.add_argument("--out", required=True, help="scene.ply (opens in any splat viewer) or scene.safetensors")
-    p.add_argument("--stride", type=int, default=1, metavar="N",
-                   help="every Nth frame of a TUM folder; those taken are in memory at once")  # fmt: skip
-    p.add_argument("--holdout", type=int, metavar="K", help="leave frame K (from 0) out, draw it and compare")
-    p.add_argument("--refine", type=int, default=0, metavar="N", help="N steps of photometric refinement")
-    p.add_argument("--picture", metavar="FILE", help="with --holdout: what the camera saw beside what the scene shows")
+    p = verb(
+        kinds,
+        "build",
+        "One scene from an episode's first moment or from a folder in the TUM RGB-D layout.",
+        "gwm scene build data/desk --holdout 3 --out desk.ply --picture desk.png",
+        build,
+    )
+    p.add_argument(
+        "source",
+        help="an episode, or a folder with rgb/, depth/, groundtruth.txt and intrinsics.json",
+    )
+    p.add_argument(
+        "--out", required=True, help="scene.ply (opens in any splat viewer) or scene.safetensors"
+    )
+    p.add_argument(
+        "--stride",
+        type=int,
+        default=1,
+        metavar="N",
+        help="every Nth frame of a TUM folder; those taken are in memory at once",
+    )
+    p.add_argument(
+        "--holdout", type=int, metavar="K", help="leave frame K (from 0) out, draw it and compare"
+    )
+    p.add_argument(
+        "--refine", type=int, default=0, metavar="N", help="N steps of photometric refinement"
+    )
+    p.add_argument(
+        "--picture",
+        metavar="FILE",
+        help="with --holdout: what the camera saw beside what the scene shows",
+    )
     p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
 
-    p = verb(kinds, "render", "Draw a scene from anywhere.",
-             "gwm scene render desk.ply --look 1.2 -0.5 0.8 0.5 0 0 --out view.png", render)  # fmt: skip
+    p = verb(
+        kinds,
+        "render",
+        "Draw a scene from anywhere.",
+        "gwm scene render desk.ply --look 1.2 -0.5 0.8 0.5 0 0 --out view.png",
+        render,
+    )
     p.add_argument("scene", help="a .ply or .safetensors scene")
     where = p.add_mutually_exclusive_group(required=True)
-    where.add_argument("--pose", type=float, nargs=7, metavar=("X", "Y", "Z", "QW", "QX", "QY", "QZ"),
-                       help="of the camera in the world: z forward, y down")  # fmt: skip
-    where.add_argument("--look", type=float, nargs=6, metavar=("X", "Y", "Z", "TX", "TY", "TZ"),
-                       help="from X Y Z towards TX TY TZ, z up")  # fmt: skip
+    where.add_argument(
+        "--pose",
+        type=float,
+        nargs=7,
+        metavar=("X", "Y", "Z", "QW", "QX", "QY", "QZ"),
+        help="of the camera in the world: z forward, y down",
+    )
+    where.add_argument(
+        "--look",
+        type=float,
+        nargs=6,
+        metavar=("X", "Y", "Z", "TX", "TY", "TZ"),
+        help="from X Y Z towards TX TY TZ, z up",
+    )
     p.add_argument("--size", default="640x480", help="WIDTHxHEIGHT (default 640x480)")
-    p.add_argument("--fov", type=float, default=45.0, help="vertical field of view in degrees (default 45)")
+    p.add_argument(
+        "--fov", type=float, default=45.0, help="vertical field of view in degrees (default 45)"
+    )
     p.add_argument("--out", required=True, help="a .png or .jpg file")
 
 
@@ -58,20 +104,31 @@ def build(args) -> int:
     source = read_source(Path(args.source), positive("stride", args.stride))
     frames = source.frames
     if source.skipped:
-        print(f"{args.source}: {source.skipped} images have no depth or pose at their stamp and are left out")
+        print(
+            f"{args.source}: {source.skipped} images have no depth or pose at their stamp and are"
+            " left out"
+        )
     held = _held_out(frames, args.holdout)
     used = tuple(frame for frame in frames if frame is not held)
     lift(used, EVERYWHERE)  # compiles
     begun = time.perf_counter()
     scene = lift(used, EVERYWHERE)
-    figures = {"gaussians": len(scene), "ms": 1e3 * (time.perf_counter() - begun), "frames": len(used)}
+    figures = {
+        "gaussians": len(scene),
+        "ms": 1e3 * (time.perf_counter() - begun),
+        "frames": len(used),
+    }
     figures["skipped"] = source.skipped
     if len(scene) == 0:
-        raise InputError(f"{args.source}: no surface was left to build from: depth is all holes and edges")
+        raise InputError(
+            f"{args.source}: no surface was left to build from: depth is all holes and edges"
+        )
     figures |= _compared(scene, used, held, compare)
     if args.refine:
         before, bar = dict(figures), ProgressBar(args.refine, "refine")
-        scene = refine(scene, used, args.refine, lambda step, loss: bar.to(step, f"loss {loss:.4f}"))
+        scene = refine(
+            scene, used, args.refine, lambda step, loss: bar.to(step, f"loss {loss:.4f}")
+        )
         figures |= _compared(scene, used, held, compare)
         figures["before_refinement"] = {k: v for k, v in before.items() if figures[k] != v}
     save_scene(args.out, scene)
@@ -82,8 +139,11 @@ def build(args) -> int:
     print(f"{args.out}: {len(scene)} Gaussians from {len(used)} frames in {figures['ms']:.0f} ms")
     if held is not None:
         f = figures
-        print(f"frame {args.holdout}, left out: {f['psnr']:.2f} dB PSNR, {f['ssim']:.3f} SSIM on {f['coverage']:.0%}; "
-              f"where points would be {f['psnr_baseline_mask']:.2f} dB, theirs {f['baseline_psnr']:.2f}")  # fmt: skip
+        print(
+            f"frame {args.holdout}, left out: {f['psnr']:.2f} dB PSNR, {f['ssim']:.3f} SSIM on"
+            f" {f['coverage']:.0%}; where points would be {f['psnr_baseline_mask']:.2f} dB, theirs"
+            f" {f['baseline_psnr']:.2f}"
+        )
     return 0
 
 
@@ -92,7 +152,8 @@ def _held_out(frames: list, k: int | None):
         return None
     if len(frames) < 2 or not 0 <= k < len(frames):
         raise InputError(
-            f"--holdout {k}: the source has frames 0 to {len(frames) - 1}, and one must be left to build from"
+            f"--holdout {k}: the source has frames 0 to {len(frames) - 1}, and one must be left to"
+            " build from"
         )
     return frames[k]
 
@@ -100,7 +161,9 @@ def _held_out(frames: list, k: int | None):
 def _compared(scene: np.ndarray, used: tuple, held, compare) -> dict:
     """Figures of the frame left out, and the mean PSNR over the frames that were used."""
     own = float(np.mean([compare(scene, used, frame).psnr for frame in used]))
-    return {"psnr_used_frames": own} | (asdict(compare(scene, used, held)) if held is not None else {})
+    return {"psnr_used_frames": own} | (
+        asdict(compare(scene, used, held)) if held is not None else {}
+    )
 
 
 def render(args) -> int:
@@ -112,11 +175,15 @@ def render(args) -> int:
     try:
         width, height = (int(word) for word in args.size.split("x"))
     except ValueError:
-        raise InputError(f"--size {args.size}: WIDTHxHEIGHT in pixels is wanted, such as 640x480") from None
+        raise InputError(
+            f"--size {args.size}: WIDTHxHEIGHT in pixels is wanted, such as 640x480"
+        ) from None
     if not 1 <= args.fov <= 170 or not (1 <= width <= 8192 and 1 <= height <= 8192):
         raise InputError("a view of 1 to 170 degrees and of 1 to 8192 pixels a side can be drawn")
     T = look_at(args.look[:3], args.look[3:]) if args.look else pose_matrix(args.pose)
-    image, _ = render_scene(load_scene(Path(args.scene), print), intrinsics(width, height, args.fov), T, width, height)
+    image, _ = render_scene(
+        load_scene(Path(args.scene), print), intrinsics(width, height, args.fov), T, width, height
+    )
     _write_image(args.out, image)
     return 0
 

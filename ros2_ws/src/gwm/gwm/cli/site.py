@@ -11,14 +11,34 @@ from gwm_core.files.json_files import write_json
 
 def add(verbs) -> None:
     """Declare the verbs."""
-    kinds = verb(verbs, "site", "Check a lab's site file.", "gwm site check ~/.config/gwm/site.yaml", None)
+    kinds = verb(
+        verbs, "site", "Check a lab's site file.", "gwm site check ~/.config/gwm/site.yaml", None
+    )
     kinds = kinds.add_subparsers(metavar="WHAT", required=True)
-    p = verb(kinds, "check", "Say what is in a site file; exit 2 and the reason when it is refused.",
-             "gwm site check ~/.config/gwm/site.yaml", check)  # fmt: skip
-    p.add_argument("file", nargs="?", default="", help="the site file (default ~/.config/gwm/site.yaml; "
-                   "launch/site.example.yaml is one, with comments)")  # fmt: skip
-    p.add_argument("--robot", default="fr3", help="fr3, or sim: without a file the simulation's own site (default fr3)")
-    p.add_argument("--json", metavar="FILE", help="write what was found to FILE (- writes it to stdout)")
+    p = verb(
+        kinds,
+        "check",
+        "Say what is in a site file; exit 2 and the reason when it is refused.",
+        "gwm site check ~/.config/gwm/site.yaml",
+        check,
+    )
+    p.add_argument(
+        "file",
+        nargs="?",
+        default="",
+        help=(
+            "the site file (default ~/.config/gwm/site.yaml; "
+            "launch/site.example.yaml is one, with comments)"
+        ),
+    )
+    p.add_argument(
+        "--robot",
+        default="fr3",
+        help="fr3, or sim: without a file the simulation's own site (default fr3)",
+    )
+    p.add_argument(
+        "--json", metavar="FILE", help="write what was found to FILE (- writes it to stdout)"
+    )
 
 
 def check(args) -> int:
@@ -53,7 +73,10 @@ def check(args) -> int:
     for name, camera in site.cameras.items():
         place = "TCP" if camera.moving else "base"
         xyz = [round(float(x), 3) for x in camera.T[:3, 3]]
-        print(f"camera     {name}: {camera.prefix}, serial {camera.serial or '(none)'}, at {xyz} m in the {place}")
+        print(
+            f"camera     {name}: {camera.prefix}, serial {camera.serial or '(none)'}, at {xyz} m in"
+            f" the {place}"
+        )
     for remark in found["remarks"]:
         print(f"note       {remark}")
     if args.file:
@@ -69,9 +92,14 @@ def _remarks(site) -> list[str]:
     for name, camera in site.cameras.items():
         reach = float((camera.T[:3, 3] ** 2).sum() ** 0.5)
         if not camera.serial and len(site.cameras) > 1:
-            remarks.append(f"cameras.{name} has no serial: with two cameras a driver takes whichever it finds first")
+            remarks.append(
+                f"cameras.{name} has no serial: with two cameras a driver takes whichever it finds"
+                " first"
+            )
         if reach > (0.5 if camera.moving else 3.0):
-            remarks.append(f"cameras.{name} is {reach:.1f} m from its frame: metres, not millimetres?")
+            remarks.append(
+                f"cameras.{name} is {reach:.1f} m from its frame: metres, not millimetres?"
+            )
         if reason := misses(site, name):
             remarks.append(f"cameras.{name} {reason}")
     return remarks

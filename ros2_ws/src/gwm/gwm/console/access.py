@@ -1,7 +1,9 @@
-"""Who may tell the arm what through the console: tokens, where a request comes from, how much of it, and the one lease.
+"""Who may tell the arm what through the console: tokens, where a request comes from, how much of
+it, and the one lease.
 
-Being on this machine is no proof of anything: any page in the operator's browser can open a socket to 127.0.0.1, and a
-name that its author controls can be made to point there (facts and sources: docs/console.md). So all of it is checked.
+Being on this machine is no proof of anything: any page in the operator's browser can open a socket
+to 127.0.0.1, and a name that its author controls can be made to point there (facts and sources:
+docs/console.md). So all of it is checked.
 """
 
 from __future__ import annotations
@@ -11,12 +13,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 OPERATOR, VIEWER = "operator", "viewer"
-LATE = 1.0  # [s] the state a command answers to may be old: a link that froze must not deliver it afterwards
+# [s] the state a command answers to may be old: a link that froze must not deliver it afterwards
+LATE = 1.0
 LEASE_TIME = 2.0  # [s] without a word from the operator, after which another may take over
 
 
 def cookie_name(role: str, host: str) -> str:
-    """Of a role at a console's "address:port": cookies know no ports, and one browser may be let in twice."""
+    """Of a role at a console's "address:port": cookies know no ports, and one browser may be let in
+    twice.
+    """
     return f"gwm_{role}_{host.rpartition(':')[2]}"
 
 
@@ -46,11 +51,18 @@ class Access:
         """HTTP status and reason for refusing a request; (0, "") where it is in order.
 
         Args:
-            origin: of the page that made it. Pages always send one with a socket, and with nothing a form could send.
+            origin: of the page that made it. Pages always send one with a socket, and with nothing
+                a form could send.
             socket: whether a socket is to be opened.
         """
         if host not in self.hosts:
-            return 421, f"Host {host[:80]!r} is not this console, {self.origins[0]} is (through ssh -L: the same port)"
+            return (
+                421,
+                (
+                    f"Host {host[:80]!r} is not this console, {self.origins[0]} is (through ssh -L:"
+                    " the same port)"
+                ),
+            )
         if (origin is None and socket) or (origin is not None and origin not in self.origins):
             return 403, f"Origin {origin and origin[:80]!r} is not this console"
         if not self.role(token):
@@ -81,7 +93,9 @@ class RateLimit:
 
 
 class OperatorLease:
-    """One operator at a time: the first to speak has it, until nothing was heard of them for ``LEASE_TIME``."""
+    """One operator at a time: the first to speak has it, until nothing was heard of them for
+    ``LEASE_TIME``.
+    """
 
     def __init__(self):
         self.holder = 0  # id of a client, 0 = nobody

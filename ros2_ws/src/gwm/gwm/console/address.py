@@ -1,7 +1,7 @@
 """Where a console is found: its port, its tokens, and the file that keeps both for its owner alone.
 
-A console that is started again by the same starter takes up the address it had, so that a page that is open goes on.
-Tokens are on no command line and in no log.
+A console that is started again by the same starter takes up the address it had, so that a page that
+is open goes on. Tokens are on no command line and in no log.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class ConsoleAddress:
 
 
 def address(file: Path, host: str, port: int, starter: str) -> ConsoleAddress:
-    """The address kept in ``file`` where this ``starter`` made it, else a new one on a free port from ``port`` on.
+    """The address kept in ``file`` where this ``starter`` made it, else a new one on a free port
+    from ``port`` on.
 
     Raises InputError where no port is free.
     """
@@ -44,7 +45,9 @@ def address(file: Path, host: str, port: int, starter: str) -> ConsoleAddress:
             return ConsoleAddress(socket.create_server((host, number)), number, tokens)
         except OSError as error:
             reason = error.strerror
-    raise InputError(f"the console cannot listen on {host}, ports {port} to {port + PORTS - 1}: {reason}")
+    raise InputError(
+        f"the console cannot listen on {host}, ports {port} to {port + PORTS - 1}: {reason}"
+    )
 
 
 def keep(file: Path, origin: str, tokens: dict[str, str], starter: str) -> list[str]:
@@ -57,12 +60,16 @@ def keep(file: Path, origin: str, tokens: dict[str, str], starter: str) -> list[
 
 
 def to_say(file: Path) -> str:
-    """The operator's address where a person reads it, else the file that holds it: a token is for no log."""
+    """The operator's address where a person reads it, else the file that holds it: a token is for
+    no log.
+    """
     return file.read_text().split()[0] if sys.stdout.isatty() else f"the address in {file}"
 
 
 def starter_of(parent: int) -> str:
-    """The process that started this one: its id and when it was started, in ticks since boot (proc(5))."""
+    """The process that started this one: its id and when it was started, in ticks since boot
+    (proc(5)).
+    """
     fields = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()
     return f"started by {parent} at {fields[19]}"
 
@@ -78,4 +85,6 @@ def _kept(file: Path, starter: str) -> tuple[int, dict[str, str]] | None:
     if not private or len(lines) != 3 or lines[2] != starter:
         return None
     urls = [urlsplit(line) for line in lines[:2]]
-    return urls[0].port, {parse_qs(url.query)["token"][0]: role for url, role in zip(urls, (OPERATOR, VIEWER))}
+    return urls[0].port, {
+        parse_qs(url.query)["token"][0]: role for url, role in zip(urls, (OPERATOR, VIEWER))
+    }

@@ -1,7 +1,8 @@
-"""What a command of the operator would be refused for, from what gate and recorder last said of themselves.
+"""What a command of the operator would be refused for, from what gate and recorder last said of
+themselves.
 
-The page shows it beside its buttons. The gate and the recorder decide for themselves; commands that go to a topic,
-which gives no answer, are refused by it.
+The page shows it beside its buttons. The gate and the recorder decide for themselves; commands that
+go to a topic, which gives no answer, are refused by it.
 """
 
 from __future__ import annotations
@@ -58,14 +59,18 @@ def _no_approval(mode: str, waiting: str, future: str | None) -> str:
 
 
 def _away(gate: Mapping[str, str]) -> str:
-    """The simulation puts the arm home with the table; an arm that is held elsewhere would be in FAULT."""
+    """The simulation puts the arm home with the table; an arm that is held elsewhere would be in
+    FAULT.
+    """
     held = gate.get("state") == "HOLD" and gate.get("cause") != "at home"
     return "the arm is held: home or stop first" if held else ""
 
 
 def _of_the_recorder(recorder: Mapping[str, str], trial: bool) -> dict[str, str]:
     if not recorder:
-        return dict.fromkeys(("start", "save", "discard", "redo", "keep", "mark"), "the recorder is silent")
+        return dict.fromkeys(
+            ("start", "save", "discard", "redo", "keep", "mark"), "the recorder is silent"
+        )
     on = recorder.get("recording") == "True"
     off = "" if on else "not recording"
     told = "" if on or trial else "not recording"

@@ -1,4 +1,6 @@
-"""What a page may wish for beside services: the message it becomes, and how the topics tell what came of it."""
+"""What a page may wish for beside services: the message it becomes, and how the topics tell what
+came of it.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,19 @@ SERVICES = {
 
 
 def wish_of(command: dict, task: str, simulated: bool, now: int) -> tuple[str, dict]:
-    """The topic and the JSON of a command that is no service, at ``now`` [ns]. Raises ValueError for what is none."""
+    """The topic and the JSON of a command that is no service, at ``now`` [ns]. Raises ValueError
+    for what is none.
+    """
     what, given = command["do"], {key: value for key, value in command.items() if key != "do"}
     kinds = {key: type(value) for key, value in given.items()}
     marks = all(messages.is_mark(*item) for item in given.items())
     if what == "mode" and kinds == {"mode": str}:
         return topics.MODE, given
-    if what == "approve" and kinds == {"plan": str, "sha256": str} and messages.is_plan(given["plan"]):
+    if (
+        what == "approve"
+        and kinds == {"plan": str, "sha256": str}
+        and messages.is_plan(given["plan"])
+    ):
         return topics.APPROVE, given | {"expires": now + round(VALID * 1e9)}
     if what == "mark" and given.keys() in ({"success"}, {"note"}) and marks:
         return topics.MARK, given

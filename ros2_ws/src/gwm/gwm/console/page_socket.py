@@ -1,9 +1,10 @@
 """What pages and the desk behind the console say to each other. It knows nothing of ROS.
 
-The socket carries JSON both ways, and pictures as a name, a stamp, a zero byte and a JPEG. A frame is a few pictures
-and the state; the next one goes when the page has said that this one was seen, so a slow page misses some and shows the
-present. Commands are numbered, name the frame they answer to, and are answered. STOP and HOLD pass before every limit,
-however old the frame, and whoever has the lease.
+The socket carries JSON both ways, and pictures as a name, a stamp, a zero byte and a JPEG. A frame
+is a few pictures and the state; the next one goes when the page has said that this one was seen, so
+a slow page misses some and shows the present. Commands are numbered, name the frame they answer to,
+and are answered. STOP and HOLD pass before every limit, however old the frame, and whoever has the
+lease.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from gwm_core.files.json_files import to_json
 ANYONE = ("stop", "hold")  # whoever sees danger
 FREQUENT = ("here", "beat", "joy")  # not written down, not answered; here: a frame was seen
 BIGGEST = 4096  # [bytes] of a message
-COMMANDS, BEATS, URGENT = (20.0, 40.0), (80.0, 160.0), (200.0, 400.0)  # a second, at once: clicks; beats, sticks; stops
+# a second, at once: clicks; beats, sticks; stops
+COMMANDS, BEATS, URGENT = (20.0, 40.0), (80.0, 160.0), (200.0, 400.0)
 PERIOD = 0.1  # [s] between frames, at least
 MOST_PICTURES = 6  # of a frame, the live ones first
 Answer = Callable[[bool, str], None]  # whether it was done, and what there is to say
@@ -41,7 +43,8 @@ class ConsoleBackend(Protocol):
         """What the page shows; "now" [ms] is the time by the clock of the stamps."""
 
     def act(self, command: dict, answer: Answer) -> None:
-        """Do what the operator wants; ``answer`` is called, from any thread, once it is known what came of it.
+        """Do what the operator wants; ``answer`` is called, from any thread, once it is known what
+        came of it.
 
         Raises ValueError for what is no command, or is refused.
         """
@@ -55,7 +58,8 @@ class OpenPage:
     socket: WebSocket
     role: str
     frame: int = 0  # the last that was sent
-    taken: dict[int, float] = field(default_factory=dict)  # [s] when the state of the last two frames was taken
+    # [s] when the state of the last two frames was taken
+    taken: dict[int, float] = field(default_factory=dict)
     seen: asyncio.Event = field(default_factory=asyncio.Event)  # the last one was
     answers: asyncio.Queue = field(default_factory=asyncio.Queue)
 
@@ -73,7 +77,9 @@ class PageSockets:
         await socket.accept()
         page = OpenPage(next(self._ids), socket, role)
         self.clients += 1
-        self._log({"client": page.id, "event": "connected", "role": role, "address": socket.client.host})
+        self._log(
+            {"client": page.id, "event": "connected", "role": role, "address": socket.client.host}
+        )
         jobs = [asyncio.create_task(job(page)) for job in (self._receive, self._show, self._tell)]
         reason = None
         try:
@@ -87,7 +93,9 @@ class PageSockets:
                 job.cancel()
             self.clients -= 1
             self._lease.give(page.id)
-            self._log({"client": page.id, "event": "left"} | ({"dropped": reason} if reason else {}))
+            self._log(
+                {"client": page.id, "event": "left"} | ({"dropped": reason} if reason else {})
+            )
         if reason:
             await socket.close(1008, reason)
 
@@ -126,7 +134,9 @@ class PageSockets:
             except ValueError as error:
                 reason = str(error)
         if what not in FREQUENT:
-            self._log({"client": page.id, "command": command} | ({"refused": reason} if reason else {}))
+            self._log(
+                {"client": page.id, "command": command} | ({"refused": reason} if reason else {})
+            )
             if reason:
                 page.answers.put_nowait({"answer": number, "ok": False, "text": reason})
 
@@ -152,15 +162,26 @@ class PageSockets:
             await page.socket.send_text(to_json(await page.answers.get()))
 
     async def _show(self, page: OpenPage) -> None:
-        """Frames, each when the one before was seen: what is not sent yet can still be the newest."""
+        """Frames, each when the one before was seen: what is not sent yet can still be the
+        newest.
+        """
         shown: dict[str, int] = {}
         while True:
             begun = time.monotonic()
             for name, stamp, jpeg in self._news(shown):
                 await page.socket.send_bytes(f"{name} {stamp}".encode() + b"\0" + jpeg)
-            control = "view" if page.role != OPERATOR else "yours" if self._lease.holder in (0, page.id) else "other"
+            control = (
+                "view"
+                if page.role != OPERATOR
+                else "yours"
+                if self._lease.holder in (0, page.id)
+                else "other"
+            )
             page.frame += 1
-            page.taken = {page.frame - 1: page.taken.get(page.frame - 1, -math.inf), page.frame: time.monotonic()}
+            page.taken = {
+                page.frame - 1: page.taken.get(page.frame - 1, -math.inf),
+                page.frame: time.monotonic(),
+            }
             page.seen.clear()
             state = self._desk.state() | {"control": control, "frame": page.frame}
             await page.socket.send_text(to_json(state))
@@ -170,7 +191,9 @@ class PageSockets:
     def _news(self, shown: dict[str, int]) -> list[tuple[str, int, bytes]]:
         """Pictures of the next frame: name, stamp, JPEG."""
         new = [
-            (name, stamp, jpeg) for name, (stamp, jpeg) in list(self._desk.pictures.items()) if shown.get(name) != stamp
+            (name, stamp, jpeg)
+            for name, (stamp, jpeg) in list(self._desk.pictures.items())
+            if shown.get(name) != stamp
         ]
         new = sorted(new, key=lambda picture: not picture[0].startswith("live/"))[:MOST_PICTURES]
         shown |= {name: stamp for name, stamp, _ in new}

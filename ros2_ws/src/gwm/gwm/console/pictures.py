@@ -1,4 +1,6 @@
-"""The newest pictures for the console's page: live ones, imagined ones, and a protocol's outlines."""
+"""The newest pictures for the console's page: live ones, imagined ones, and a protocol's
+outlines.
+"""
 
 from __future__ import annotations
 
@@ -28,19 +30,27 @@ class LatestImages:
         newest: name -> stamp [ns], JPEG.
     """
 
-    def __init__(self, node: Node, cameras: Mapping[str, Camera], heard: Callable[[str, Callable], Callable]):
+    def __init__(
+        self, node: Node, cameras: Mapping[str, Camera], heard: Callable[[str, Callable], Callable]
+    ):
         self.newest: dict[str, tuple[int, bytes]] = {}
         self._node, self._heard, self._drawn = node, heard, {}
-        self._costly = [(Image, topics.color(c.prefix), self._live(name), SENSOR) for name, c in cameras.items()]
+        self._costly = [
+            (Image, topics.color(c.prefix), self._live(name), SENSOR) for name, c in cameras.items()
+        ]
         self._costly += [
-            (CompressedImage, topics.overlay(name), self._shown(f"overlay/{name}"), NEWEST) for name in cameras
+            (CompressedImage, topics.overlay(name), self._shown(f"overlay/{name}"), NEWEST)
+            for name in cameras
         ]
         self._watched = []  # subscriptions to these, while a page is open
-        # small, and shown to a page that opens after they came: it may be asked to approve their plan
+        # small, and shown to a page that opens after they came: it may be asked to approve their
+        # plan
         for name in (*cameras, topics.AFAR):
             for step in range(1, topics.STEPS + 1):
                 topic = topics.imagined(name, step)
-                node.create_subscription(CompressedImage, topic, heard(topic, self._shown(f"h{step}/{name}")), NEWEST)
+                node.create_subscription(
+                    CompressedImage, topic, heard(topic, self._shown(f"h{step}/{name}")), NEWEST
+                )
 
     def watch(self, wanted: bool) -> None:
         """Ask for live pictures, or no longer."""

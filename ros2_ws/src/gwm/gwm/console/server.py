@@ -1,4 +1,6 @@
-"""The console's web server: one page, its sockets, and the checks before either. It knows nothing of ROS."""
+"""The console's web server: one page, its sockets, and the checks before either. It knows nothing
+of ROS.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,13 @@ from pathlib import Path
 import uvicorn
 import websockets
 from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
-from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from fastapi.responses import (
+    FileResponse,
+    HTMLResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+)
 
 from gwm.console.access import OPERATOR, VIEWER, Access, RateLimit, cookie_name
 from gwm.console.page_socket import BIGGEST, ConsoleBackend, PageSockets
@@ -25,8 +33,10 @@ LOOK = "/look"  # the page of those who only look on; it has a cookie of its own
 MOST_CLIENTS = 8
 REFUSALS = (5.0, 50.0)  # a second, at once, that are written down
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+        "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
@@ -41,9 +51,12 @@ line is the operator's, the second is for looking on. It is made anew with every
 """
 
 
-VIEWER_PAGE = Path(find_spec("viser").origin).parent / "client/build/index.html"  # its code is not needed here
+# its code is not needed here
+VIEWER_PAGE = Path(find_spec("viser").origin).parent / "client/build/index.html"
 VIEWER_HEADERS = {  # its script is unpacked by the page itself, which only inline code can do
-    "Content-Security-Policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' blob: data:; frame-ancestors 'none'",
+    "Content-Security-Policy": (
+        "default-src 'self' 'unsafe-inline' 'unsafe-eval' blob: data:; frame-ancestors 'none'"
+    )
 }
 
 
@@ -55,7 +68,13 @@ class ConsoleServer:
         where: the file that holds the addresses with their tokens.
     """
 
-    def __init__(self, desk: ConsoleBackend, access: Access, log: Callable[[dict], None], where: str = "console.url"):
+    def __init__(
+        self,
+        desk: ConsoleBackend,
+        access: Access,
+        log: Callable[[dict], None],
+        where: str = "console.url",
+    ):
         self._desk, self._access, self._log, self._where = desk, access, log, where
         self._talk, self._refusals = PageSockets(desk, log), RateLimit(*REFUSALS)
         self._scenes = 0  # sockets that are open
@@ -69,10 +88,16 @@ class ConsoleServer:
         self.app.websocket(f"{LOOK}/socket")(self._looks_on)
         self.app.websocket("/scene")(self._viewer_socket)  # without the slash: viser asks so
 
-    def _token(self, visit: Request | WebSocket, roles: tuple[str, ...] = (OPERATOR, VIEWER)) -> str:
+    def _token(
+        self, visit: Request | WebSocket, roles: tuple[str, ...] = (OPERATOR, VIEWER)
+    ) -> str:
         """A valid token in the visitor's cookies, the first of these roles, or ""."""
-        cookies = [visit.cookies.get(cookie_name(role, self._access.hosts[0]), "") for role in roles]
-        return next((token for token, role in zip(cookies, roles) if self._access.role(token) == role), "")
+        cookies = [
+            visit.cookies.get(cookie_name(role, self._access.hosts[0]), "") for role in roles
+        ]
+        return next(
+            (token for token, role in zip(cookies, roles) if self._access.role(token) == role), ""
+        )
 
     async def _check(self, request: Request, call) -> Response:
         token = request.query_params.get("token") or self._token(request)
@@ -94,7 +119,8 @@ class ConsoleServer:
                 return RedirectResponse(LOOK, 303)
             return FileResponse(PAGE / "console.html", media_type="text/html")
         role = self._access.role(token)
-        # out of the address bar, history and screenshots; a look-on page leaves the operator's cookie alone
+        # out of the address bar, history and screenshots; a look-on page leaves the operator's
+        # cookie alone
         response = RedirectResponse("/" if role == OPERATOR else LOOK, 303)
         name, secure = cookie_name(role, self._access.hosts[0]), self._access.scheme == "https"
         response.set_cookie(name, token, httponly=True, samesite="strict", secure=secure)
@@ -111,7 +137,9 @@ class ConsoleServer:
 
     async def _viewer_socket(self, socket: WebSocket) -> None:
         """What the 3D scene's page and its server say to each other, passed on."""
-        if not self._desk.viewer_port or not await self._admitted(socket, self._token(socket), self._scenes):
+        if not self._desk.viewer_port or not await self._admitted(
+            socket, self._token(socket), self._scenes
+        ):
             return await socket.close(1008)
         spoken = socket.scope["subprotocols"]
         address = f"ws://127.0.0.1:{self._desk.viewer_port}"
@@ -181,13 +209,26 @@ class Server:
 
     def __init__(self, console: ConsoleServer, sock, certificate: str = "", key: str = ""):
         config = uvicorn.Config(
-            console.app, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
-            ws="websockets-sansio", ws_max_size=16 * BIGGEST, ws_max_queue=16, ws_per_message_deflate=False,
-            timeout_keep_alive=5, timeout_graceful_shutdown=1, h11_max_incomplete_event_size=16384,
-            limit_concurrency=64, ssl_certfile=certificate or None, ssl_keyfile=key or None,
-        )  # fmt: skip
+            console.app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            ws="websockets-sansio",
+            ws_max_size=16 * BIGGEST,
+            ws_max_queue=16,
+            ws_per_message_deflate=False,
+            timeout_keep_alive=5,
+            timeout_graceful_shutdown=1,
+            h11_max_incomplete_event_size=16384,
+            limit_concurrency=64,
+            ssl_certfile=certificate or None,
+            ssl_keyfile=key or None,
+        )
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=lambda: self._server.run([sock]), name="console", daemon=True)
+        self._thread = threading.Thread(
+            target=lambda: self._server.run([sock]), name="console", daemon=True
+        )
 
     def start(self) -> None:
         """Begin to serve."""

@@ -1,4 +1,6 @@
-"""``gwm doctor``: what works on this machine, and how to mend what does not. Exit 0 fine, 1 limited, 2 broken."""
+"""``gwm doctor``: what works on this machine, and how to mend what does not. Exit 0 fine, 1
+limited, 2 broken.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ class DoctorCheck(NamedTuple):
 def _python() -> Iterator[DoctorCheck]:
     version = ".".join(map(str, sys.version_info[:3]))
     fits = (3, 11) <= sys.version_info[:2] <= (3, 12)
-    yield DoctorCheck(OK if fits else BROKEN, "python", version, "" if fits else "install Python 3.11 or 3.12")
+    yield DoctorCheck(
+        OK if fits else BROKEN, "python", version, "" if fits else "install Python 3.11 or 3.12"
+    )
 
 
 def _packages() -> Iterator[DoctorCheck]:
@@ -60,7 +64,9 @@ def _packages() -> Iterator[DoctorCheck]:
     try:
         yield DoctorCheck(OK, "panda meshes", importlib.metadata.version("dm-robotics-panda"))
     except importlib.metadata.PackageNotFoundError:
-        yield DoctorCheck(LIMITED, "panda meshes", "absent", "pip install --no-deps dm-robotics-panda==0.4.8")
+        yield DoctorCheck(
+            LIMITED, "panda meshes", "absent", "pip install --no-deps dm-robotics-panda==0.4.8"
+        )
 
 
 def _ros() -> Iterator[DoctorCheck]:
@@ -69,11 +75,18 @@ def _ros() -> Iterator[DoctorCheck]:
         import rclpy  # noqa: F401
 
         sourced = os.environ.get("ROS_DISTRO")
-        yield DoctorCheck(OK, "ros", f"system ROS 2 {sourced}" if sourced else "rclpy from PyPI wheels")
+        yield DoctorCheck(
+            OK, "ros", f"system ROS 2 {sourced}" if sourced else "rclpy from PyPI wheels"
+        )
     except InputError as error:
         yield DoctorCheck(BROKEN, "ros", "mixed", str(error))
     except ImportError as error:
-        yield DoctorCheck(BROKEN, "ros", str(error), "source /opt/ros/jazzy/setup.bash, or remove .venv and run ./gwm again")
+        yield DoctorCheck(
+            BROKEN,
+            "ros",
+            str(error),
+            "source /opt/ros/jazzy/setup.bash, or remove .venv and run ./gwm again",
+        )
 
 
 def _renderer() -> Iterator[DoctorCheck]:
@@ -81,7 +94,9 @@ def _renderer() -> Iterator[DoctorCheck]:
 
     name = choose_renderer()
     slow = "sudo apt install libegl1 libgl1 (ray casting draws about 8 frames a second)"
-    yield DoctorCheck(OK if name != "raycast" else LIMITED, "renderer", name, slow if name == "raycast" else "")
+    yield DoctorCheck(
+        OK if name != "raycast" else LIMITED, "renderer", name, slow if name == "raycast" else ""
+    )
 
 
 def _runtime() -> Iterator[DoctorCheck]:
@@ -91,11 +106,20 @@ def _runtime() -> Iterator[DoctorCheck]:
     default = choose("auto", "auto")[0]
     for name in PRECISIONS:
         reason = why_not(name)
-        found = f"{version(name)}{', default' * (name == default)}" if not reason else f"does not run here: {reason}"
+        found = (
+            f"{version(name)}{', default' * (name == default)}"
+            if not reason
+            else f"does not run here: {reason}"
+        )
         yield DoctorCheck(OK, f"runtime {name}", found)
     yield DoctorCheck(OK, "gpu", gpu() or "none: everything runs on the CPU")
     cores = len(os.sched_getaffinity(0))
-    yield DoctorCheck(OK if cores >= 2 else LIMITED, "cores", str(cores), "" if cores >= 2 else "two or more are wanted")
+    yield DoctorCheck(
+        OK if cores >= 2 else LIMITED,
+        "cores",
+        str(cores),
+        "" if cores >= 2 else "two or more are wanted",
+    )
 
 
 def _cameras() -> Iterator[DoctorCheck]:
@@ -105,18 +129,32 @@ def _cameras() -> Iterator[DoctorCheck]:
     try:
         there = [describe(device) for device in devices()]
     except InputError as error:
-        yield DoctorCheck(LIMITED if serials else OK, "realsense", "not usable, needed for our camera node alone", str(error))
+        yield DoctorCheck(
+            LIMITED if serials else OK,
+            "realsense",
+            "not usable, needed for our camera node alone",
+            str(error),
+        )
         return
     version = importlib.metadata.version("pyrealsense2")
-    yield DoctorCheck(OK, "realsense", f"pyrealsense2 {version}, connected: {', '.join(there) or 'none'}")
+    yield DoctorCheck(
+        OK, "realsense", f"pyrealsense2 {version}, connected: {', '.join(there) or 'none'}"
+    )
     for name, serial in serials.items():
         found = next((text for text in there if text.startswith(serial)), "")
         if not found:
-            remedy = "try another cable; if `lsusb -d 8086:` lists it, install librealsense's udev rules"
+            remedy = (
+                "try another cable; if `lsusb -d 8086:` lists it, install librealsense's udev rules"
+            )
             yield DoctorCheck(LIMITED, f"camera {name}", f"{serial} is not connected", remedy)
         else:
             slow = "USB 2" in found
-            yield DoctorCheck(LIMITED if slow else OK, f"camera {name}", found, "use a USB 3 port and cable" if slow else "")
+            yield DoctorCheck(
+                LIMITED if slow else OK,
+                f"camera {name}",
+                found,
+                "use a USB 3 port and cable" if slow else "",
+            )
 
 
 def _weights() -> Iterator[DoctorCheck]:
@@ -124,7 +162,11 @@ def _weights() -> Iterator[DoctorCheck]:
 
     try:
         folder = share("models/demo")
-        yield DoctorCheck(OK, "demo weights", f"{folder}, verified, tasks {', '.join(open_bundle(folder).contract['tasks'])}")
+        yield DoctorCheck(
+            OK,
+            "demo weights",
+            f"{folder}, verified, tasks {', '.join(open_bundle(folder).contract['tasks'])}",
+        )
     except InputError as error:
         yield DoctorCheck(BROKEN, "demo weights", str(error), "git checkout models/demo")
 
@@ -134,19 +176,28 @@ def _disk() -> Iterator[DoctorCheck]:
         try:
             free = shutil.disk_usage(path).free / 1e9
         except OSError as error:
-            yield DoctorCheck(LIMITED, what, str(error), "shared memory carries the images: mount /dev/shm")
+            yield DoctorCheck(
+                LIMITED, what, str(error), "shared memory carries the images: mount /dev/shm"
+            )
             continue
         remedy = {
             "disk": "free some space: an episode takes 10 MB",
             "shared memory": "fastdds shm clean; docker: --shm-size=512m",
         }
-        yield DoctorCheck(OK if free > least else LIMITED, what, f"{free:.1f} GB free", "" if free > least else remedy[what])
+        yield DoctorCheck(
+            OK if free > least else LIMITED,
+            what,
+            f"{free:.1f} GB free",
+            "" if free > least else remedy[what],
+        )
 
 
 def _ports() -> Iterator[DoctorCheck]:
     text = os.environ.get("ROS_DOMAIN_ID", "0")
     if not (text.isdecimal() and int(text) <= 232):
-        yield DoctorCheck(BROKEN, "dds ports", f"ROS_DOMAIN_ID={text}", "set ROS_DOMAIN_ID to 0-101 (232 at most)")
+        yield DoctorCheck(
+            BROKEN, "dds ports", f"ROS_DOMAIN_ID={text}", "set ROS_DOMAIN_ID to 0-101 (232 at most)"
+        )
         return
     domain = int(text)
     first = 7400 + 250 * domain + 10  # DDS: unicast discovery port of participant 0
@@ -159,7 +210,9 @@ def _ports() -> Iterator[DoctorCheck]:
                 busy += 1
     level = OK if busy < 10 else LIMITED
     remedy = "another graph runs in this domain: stop it or set ROS_DOMAIN_ID" if level else ""
-    yield DoctorCheck(level, "dds ports", f"domain {domain}, {busy} of 20 participants' ports in use", remedy)
+    yield DoctorCheck(
+        level, "dds ports", f"domain {domain}, {busy} of 20 participants' ports in use", remedy
+    )
 
 
 def _site() -> Site:
@@ -173,7 +226,9 @@ def _graph() -> Iterator[DoctorCheck]:
     rclpy.init(args=[])
     node = rclpy.create_node("gwm_doctor")
     time.sleep(2.0)
-    published = {name for name, _ in node.get_topic_names_and_types() if node.count_publishers(name)}
+    published = {
+        name for name, _ in node.get_topic_names_and_types() if node.count_publishers(name)
+    }
     published = {name.lstrip("/") for name in published}
     listeners = {name for name in published if node.count_subscribers(name)}
     node.destroy_node()
@@ -189,11 +244,16 @@ def _topics(published: set[str], heard: set[str], site: Site) -> Iterator[Doctor
         "franka_ros2 (or robot:=sim)": [topics.JOINT_STATES],
         "franka_gripper": [topics.GRIPPER_STATES],
         "realsense2_camera with align_depth.enable:=true": [
-            make(prefix) for prefix in prefixes for make in (topics.color, topics.depth, topics.info)
+            make(prefix)
+            for prefix in prefixes
+            for make in (topics.color, topics.depth, topics.info)
         ],
         "gwm up": [topics.CHUNK, topics.COMMAND],
     }
-    count, found = sum(map(len, wanted.values())), published & {name for names in wanted.values() for name in names}
+    count, found = (
+        sum(map(len, wanted.values())),
+        published & {name for names in wanted.values() for name in names},
+    )
     if not running and not found:
         yield DoctorCheck(OK, "graph", "not running (gwm up starts it)")
         return
@@ -205,10 +265,26 @@ def _topics(published: set[str], heard: set[str], site: Site) -> Iterator[Doctor
         if name in published and name not in heard:
             remedies.append(f"nobody listens to {name}: is that controller active?")
     state = "running" if running else "not running, but drivers are"
-    yield DoctorCheck(LIMITED if remedies else OK, "graph", f"{state}, {len(found)}/{count} topics", "; ".join(remedies))
+    yield DoctorCheck(
+        LIMITED if remedies else OK,
+        "graph",
+        f"{state}, {len(found)}/{count} topics",
+        "; ".join(remedies),
+    )
 
 
-EVERYTHING = (_python, _packages, _ros, _renderer, _runtime, _cameras, _weights, _disk, _ports, _graph)
+EVERYTHING = (
+    _python,
+    _packages,
+    _ros,
+    _renderer,
+    _runtime,
+    _cameras,
+    _weights,
+    _disk,
+    _ports,
+    _graph,
+)
 QUICK = (_python, _ros, _weights, _disk)  # and load nothing
 
 
@@ -216,13 +292,21 @@ def examine(groups=EVERYTHING) -> list[DoctorCheck]:
     """Some groups of checks."""
     checks: list[DoctorCheck] = []
     for group in groups:
-        if group is _graph and any(c.level == BROKEN for c in checks if c.what in ("ros", "dds ports")):
+        if group is _graph and any(
+            c.level == BROKEN for c in checks if c.what in ("ros", "dds ports")
+        ):
             continue
         try:
             checks.extend(group())
-        except Exception as error:  # the doctor speaks even where nothing works: what broke is a finding
+        except (
+            Exception
+        ) as error:  # the doctor speaks even where nothing works: what broke is a finding
             name = group.__name__.lstrip("_")
-            checks.append(DoctorCheck(BROKEN, name, f"{type(error).__name__}: {error}", "mend the lines above first"))
+            checks.append(
+                DoctorCheck(
+                    BROKEN, name, f"{type(error).__name__}: {error}", "mend the lines above first"
+                )
+            )
     return checks
 
 

@@ -1,1 +1,3 @@
-"""The list of processes, its arguments, and when a process is started again. Standard library only."""
+"""The list of processes, its arguments, and when a process is started again. Standard library
+only.
+"""

@@ -1,6 +1,8 @@
-"""The arguments of the graph as words on a command line: what they mean, what they say, what is refused.
+"""The arguments of the graph as words on a command line: what they mean, what they say, what is
+refused.
 
-`gwm up` and the launch files read them here. Standard library only, like ``gwm.graph.process_list``.
+`gwm up` and the launch files read them here. Standard library only, like
+``gwm.graph.process_list``.
 """
 
 from __future__ import annotations
@@ -19,18 +21,24 @@ from gwm.graph.process_list import ROOT, TASKS, VENV, graph, interpreter, refuse
 from gwm_core.errors import InputError, one_of
 from gwm_core.files import checksums
 
-PATHS = ("policy", "site", "record", "console_certificate", "console_key")  # arguments that may begin with ~
+# arguments that may begin with ~
+PATHS = ("policy", "site", "record", "console_certificate", "console_key")
 FILES = ("bringup.launch.py", "teleop.launch.py", "drivers.launch.py")
 DRIVERS = {  # further arguments of the launch files: default, meaning
     "start_drivers": ("false", "start the drivers of the robot and its cameras as well"),
     "robot_ip": ("", "of the control box, for the drivers; empty: robot.ip of the site file"),
-    "use_fake_hardware": ("false", "ros2_control's stand-in for the arm, for the drivers (efforts do not move it)"),
+    "use_fake_hardware": (
+        "false",
+        "ros2_control's stand-in for the arm, for the drivers (efforts do not move it)",
+    ),
 }
 
 
 def defaults() -> dict[str, object]:
     """Each argument's default, whose type is the argument's."""
-    return {name: parameter.default for name, parameter in inspect.signature(graph).parameters.items()}
+    return {
+        name: parameter.default for name, parameter in inspect.signature(graph).parameters.items()
+    }
 
 
 def described() -> dict[str, str]:
@@ -47,21 +55,26 @@ def described() -> dict[str, str]:
 
 
 def refuse_unknown(names: Iterable[str], known: Collection[str], strict: bool = True) -> None:
-    """Raise InputError for an argument that nobody reads: a misspelt one would start with its default.
+    """Raise InputError for an argument that nobody reads: a misspelt one would start with its
+    default.
 
     Args:
-        strict: refuse all of them; else those alone that look like one of ours, as a lab's own launch file, which
-            includes ours, may have more.
+        strict: refuse all of them; else those alone that look like one of ours, as a lab's own
+            launch file, which includes ours, may have more.
     """
     for name in names:
         near = difflib.get_close_matches(name, known, 1, 0.7)
         if name not in known and (strict or near):
             hint = f": is {near[0]} meant?" if near else ":"
-            raise InputError(f"unknown argument '{name}'{hint} valid are {', '.join(sorted(known))}")
+            raise InputError(
+                f"unknown argument '{name}'{hint} valid are {', '.join(sorted(known))}"
+            )
 
 
 def parse(words: list[str]) -> dict[str, object]:
-    """``name:=value`` words -> keyword arguments of ``graph``, each of its default's type, ~ in paths expanded."""
+    """``name:=value`` words -> keyword arguments of ``graph``, each of its default's type, ~ in
+    paths expanded.
+    """
     known, values = defaults(), {}
     for word in words:
         name, separator, text = word.partition(":=")
@@ -83,7 +96,8 @@ def parse(words: list[str]) -> dict[str, object]:
 
 
 def read_site(robot: str, path: str) -> dict:
-    """What `gwm site check --json` says, run by the Python that has our packages: this one may have none of them.
+    """What `gwm site check --json` says, run by the Python that has our packages: this one may have
+    none of them.
 
     Raises InputError with its reason.
     """
@@ -100,8 +114,8 @@ def launched(given: Iterable[str], command: list[str]) -> None:
     """Raise InputError for launch arguments that our launch files do not have.
 
     Args:
-        given: all launch configurations. command: the words of the process; where they name no launch file of ours, one
-            of the lab's includes it, and may have arguments of its own.
+        given: all launch configurations. command: the words of the process; where they name no
+            launch file of ours, one of the lab's includes it, and may have arguments of its own.
     """
     ours = any(Path(word).name in FILES for word in command)
     typed = {word.partition(":=")[0] for word in command if ":=" in word}
@@ -110,14 +124,18 @@ def launched(given: Iterable[str], command: list[str]) -> None:
 
 
 def check(values: dict[str, object]) -> None:
-    """Raise InputError for what can be known of ``parse``'s values before anything starts, and ``graph`` cannot see."""
+    """Raise InputError for what can be known of ``parse``'s values before anything starts, and
+    ``graph`` cannot see.
+    """
     given = defaults() | values
     robot, site, mode, task, policy, record = (
         str(given[name]) for name in ("robot", "site", "mode", "task", "policy", "record")
     )
     refuse_mixed_ros()
     if not (VENV / "gwm-complete").exists() and importlib.util.find_spec("torch") is None:
-        raise InputError(f"{sys.executable} has none of gwm's packages: run `./gwm doctor` in {ROOT} once")
+        raise InputError(
+            f"{sys.executable} has none of gwm's packages: run `./gwm doctor` in {ROOT} once"
+        )
     own = read_site(robot, site)["tasks"] if site or robot != "sim" else ()
     if mode == "teleop":
         one_of("task", task, (*TASKS, *own))
@@ -126,4 +144,6 @@ def check(values: dict[str, object]) -> None:
     try:
         Path(record).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot write {record}: {error.strerror}; choose another record:=") from None
+        raise InputError(
+            f"cannot write {record}: {error.strerror}; choose another record:="
+        ) from None

@@ -1,4 +1,5 @@
-"""What becomes of the graph when one of its processes ends. `gwm up` and `ros2 launch` both ask here.
+"""What becomes of the graph when one of its processes ends. `gwm up` and `ros2 launch` both ask
+here.
 
 Standard library only, like ``gwm.graph.process_list``.
 """
@@ -17,7 +18,9 @@ BAD_INPUT = 2  # exit code of a process that says in one line what a person has 
 
 @dataclass(frozen=True)
 class ProcessEnd:
-    """What follows from the end of a process: the graph is ``over``, or it starts again after ``delay``, or neither."""
+    """What follows from the end of a process: the graph is ``over``, or it starts again after
+    ``delay``, or neither.
+    """
 
     text: str  # for the operator
     over: bool = False
@@ -25,11 +28,14 @@ class ProcessEnd:
 
 
 class Restarts:
-    """Decides for one run of the graph. Only an essential process ends it; there is no limit that does."""
+    """Decides for one run of the graph. Only an essential process ends it; there is no limit that
+    does.
+    """
 
     def __init__(self):
         self._early: dict[str, int] = {}  # ends in a row before SETTLED, by process
-        self._proven: set[str] = set()  # processes that ran with these words: what they then refuse may pass
+        # processes that ran with these words: what they then refuse may pass
+        self._proven: set[str] = set()
         self.refused: dict[str, str] = {}  # processes that are not started again: why
 
     def ended(self, node: NodeSpec, code: int, lived: float) -> ProcessEnd:
@@ -40,7 +46,10 @@ class Restarts:
         if lived >= SETTLED:
             self._proven.add(node.name)
         if code == BAD_INPUT and node.name not in self._proven:
-            text = f"{how}, for the reason it has just given: not started again, the graph goes on without it"
+            text = (
+                f"{how}, for the reason it has just given: not started again, the graph goes on"
+                " without it"
+            )
             self.refused[node.name] = text
             return ProcessEnd(text)
         early = self._early[node.name] = self._early.get(node.name, 0) + 1 if lived < SETTLED else 0
@@ -54,8 +63,12 @@ class Restarts:
         self.refused.pop(name, None)
 
     def missing(self, early: int = 3) -> str:
-        """Which processes are not to be counted on: refused, or ended early so many times in a row. "" = none."""
-        failing = [f"{name} ended {n} times in a row" for name, n in self._early.items() if n >= early]
+        """Which processes are not to be counted on: refused, or ended early so many times in a row.
+        "" = none.
+        """
+        failing = [
+            f"{name} ended {n} times in a row" for name, n in self._early.items() if n >= early
+        ]
         return "; ".join([*self.refused.values(), *failing])
 
 

@@ -1,14 +1,17 @@
 """The gate's only way to the arm: what one command becomes for each controller and each gripper.
 
 crisp       CRISP joint impedance. Positions alone: it would keep a velocity for ever, and with it push the arm past
-            the last target by damping / stiffness * velocity. (The simulation drops it, and is sent it.)
+            the last target by damping / stiffness * velocity. (The simulation drops it, and is sent
+            it.)
 crisp_pose  CRISP Cartesian impedance: the pose of the TCP, and the joints for its null space.
 jtc         joint_trajectory_controller: the next state, due in 30 ms, and the stop from there, so a gate that is gone
-            means a stop. It must interpolate from the state it wished itself to be in (launch/controllers.yaml).
+            means a stop. It must interpolate from the state it wished itself to be in
+            (launch/controllers.yaml).
 forward     forward_command_controller on positions. For simulated arms: 100 Hz steps break the FCI's conditions.
 
-CRISP and forward hold the last target for ever. It is the reference, from which the gate made sure of a stop: an arm
-that is left alone comes to rest there, within one stopping distance of where it was.
+CRISP and forward hold the last target for ever. It is the reference, from which the gate made sure
+of a stop: an arm that is left alone comes to rest there, within one stopping distance of where it
+was.
 """
 
 from __future__ import annotations
@@ -45,7 +48,9 @@ GRIPPER_REPEAT = 50  # commands: a late subscriber hears it too
 
 
 class CrispJointAdapter:
-    """``target_joint``. CRISP takes the values in the order of its joints and does not look at the names."""
+    """``target_joint``. CRISP takes the values in the order of its joints and does not look at the
+    names.
+    """
 
     def __init__(self, node: Node, feed_forward: bool):
         self._feed_forward = feed_forward
@@ -54,7 +59,9 @@ class CrispJointAdapter:
     def send(self, reference: Reference, stamp: int) -> None:
         """Publish it."""
         velocity = reference.dq if self._feed_forward else ()
-        self._publisher.publish(messages.joint_state(stamp, topics.ARM_JOINTS, reference.q, velocity))
+        self._publisher.publish(
+            messages.joint_state(stamp, topics.ARM_JOINTS, reference.q, velocity)
+        )
 
 
 class CrispPoseAdapter:
@@ -74,13 +81,21 @@ class TrajectoryAdapter:
     """``<controller>/joint_trajectory``: each message replaces the last and ends at rest."""
 
     def __init__(self, node: Node, dt: float, profile: Profile, limits: ArmLimits):
-        self._dt, self._brake, self._schedule = dt, StopPlanner(dt, profile, limits), CommandSchedule(dt)
+        self._dt, self._brake, self._schedule = (
+            dt,
+            StopPlanner(dt, profile, limits),
+            CommandSchedule(dt),
+        )
         self._publisher = node.create_publisher(JointTrajectory, topics.TRAJECTORY, NEWEST)
 
     def send(self, reference: Reference, stamp: int) -> None:
-        """Publish the reference, due one period after the scheduled time, and the stop from there."""
+        """Publish the reference, due one period after the scheduled time, and the stop from
+        there.
+        """
         states = [reference, *self._brake.tail(reference)]
-        self._publisher.publish(messages.joint_trajectory(states, self._dt, self._schedule.next(stamp)))
+        self._publisher.publish(
+            messages.joint_trajectory(states, self._dt, self._schedule.next(stamp))
+        )
 
 
 class ForwardAdapter:
@@ -112,7 +127,9 @@ class ForwardGripper:
 
 
 class ActionGripper:
-    """A gripper with actions. ``start(goal, hand)`` sends a goal and tells the hand once what came of it."""
+    """A gripper with actions. ``start(goal, hand)`` sends a goal and tells the hand once what came
+    of it.
+    """
 
     def __init__(self, start):
         self._hand, self._start = GripperGoals(), start
@@ -168,14 +185,17 @@ class ArmAdapter:
         self.sent = 0
 
     def send(self, command: Command, stamp: int) -> Command:
-        """Send a command at ``stamp`` [ns]; returns it with the width the gripper was really told."""
+        """Send a command at ``stamp`` [ns]; returns it with the width the gripper was really
+        told.
+        """
         self._controller.send(command.reference, stamp)
         self.sent += 1
         self.gripper.send(command.width)
         return replace(command, width=self.gripper.told)
 
     def place(self, q: np.ndarray, stamp: int) -> None:
-        """Tell an inactive controller that its target is to rest at ``q`` (7,) [rad], where the arm is.
+        """Tell an inactive controller that its target is to rest at ``q`` (7,) [rad], where the arm
+        is.
 
         CRISP takes targets while it is inactive, and goes to the last one as soon as it is active.
         """

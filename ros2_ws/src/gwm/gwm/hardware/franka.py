@@ -49,7 +49,9 @@ def _need(package: str, otherwise: str) -> None:
 
 
 def _run(client: ActionClient, goal, ended, refused, closing: bool = False) -> None:
-    """Send an action goal; ``ended(success, error)`` or ``refused(error)`` is called once, from the executor."""
+    """Send an action goal; ``ended(success, error)`` or ``refused(error)`` is called once, from the
+    executor.
+    """
     if not client.server_is_ready():
         refused(f"no action server for {type(goal).__qualname__}")
         return
@@ -251,7 +253,9 @@ class FrankaRobot:
         self._call(LIST, lambda wish: None, answer, listed)
 
     def _call(self, name: str, fill, failed, answered) -> None:
-        """Send a request that ``fill`` has filled; ``answered(response)`` or ``failed(error)`` is called."""
+        """Send a request that ``fill`` has filled; ``answered(response)`` or ``failed(error)`` is
+        called.
+        """
         client, kind = self._manager[name]
         if not client.service_is_ready():
             failed(f"no service controller_manager/{name}")

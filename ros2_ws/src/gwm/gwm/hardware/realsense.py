@@ -1,6 +1,8 @@
-"""RealSense cameras through pyrealsense2: one that is plugged in, a recording, or any device a caller finds.
+"""RealSense cameras through pyrealsense2: one that is plugged in, a recording, or any device a
+caller finds.
 
-The SDK's types stay in here. It is imported when it is first needed, since a machine with realsense-ros lacks it.
+The SDK's types stay in here. It is imported when it is first needed, since a machine with
+realsense-ros lacks it.
 """
 
 from __future__ import annotations
@@ -41,20 +43,25 @@ class AlignedPair(NamedTuple):
 def sdk():
     """The module pyrealsense2. Raises InputError when it does not load."""
     try:
-        if ctypes.util.find_library("usb-1.0") is None:  # the system's own hears of plugging and unplugging
+        # the system's own hears of plugging and unplugging
+        if ctypes.util.find_library("usb-1.0") is None:
             import libusb_package
 
             ctypes.CDLL(str(libusb_package.get_library_path()), mode=ctypes.RTLD_GLOBAL)
         import pyrealsense2
     except ImportError as error:
-        raise InputError(f"pyrealsense2 does not load ({error}): pip install pyrealsense2 "
-                         "libusb-package, or use realsense-ros (docs/cameras.md)") from None  # fmt: skip
+        raise InputError(
+            f"pyrealsense2 does not load ({error}): pip install pyrealsense2 "
+            "libusb-package, or use realsense-ros (docs/cameras.md)"
+        ) from None
     return pyrealsense2
 
 
 @cache
 def _context():
-    """The SDK's view of the USB bus; one for all cameras, for it starts threads and keeps what it found."""
+    """The SDK's view of the USB bus; one for all cameras, for it starts threads and keeps what it
+    found.
+    """
     return sdk().context()
 
 
@@ -83,7 +90,9 @@ def connected(serial: str, among: Callable[[], Iterable] = devices):
 
 
 def recording(path: Path):
-    """A recorded device, which plays when it is opened. Raises InputError when there is no such file."""
+    """A recorded device, which plays when it is opened. Raises InputError when there is no such
+    file.
+    """
     if not Path(path).is_file():
         raise InputError(f"no recording {path}")
     try:
@@ -98,10 +107,13 @@ class RealSense:
     Args:
         find: gives the device, or raises DeviceGone.
         config: size and rate, for colour and depth alike.
-        record: file (.db3) to record to; one that exists is never written over, a number is put behind the name.
+        record: file (.db3) to record to; one that exists is never written over, a number is put
+            behind the name.
     """
 
-    def __init__(self, find: Callable[[], object], config: StreamConfig, record: Path | None = None):
+    def __init__(
+        self, find: Callable[[], object], config: StreamConfig, record: Path | None = None
+    ):
         self._find, self._config, self._record = find, config, record
         self._device = self._pipeline = None
 
@@ -109,15 +121,21 @@ class RealSense:
         """Start both streams and wait for the first pair. Raises DeviceGone with the reason."""
         rs, config = sdk(), self._config
         self._device = self._find()
-        self._clock, self._align = DeviceClock(), rs.align(rs.stream.color)  # None: nothing to align
+        # None: nothing to align
+        self._clock, self._align = DeviceClock(), rs.align(rs.stream.color)
         wish = rs.config()
-        wish.enable_stream(rs.stream.color, config.width, config.height, rs.format.rgb8, round(config.hz))
-        wish.enable_stream(rs.stream.depth, config.width, config.height, rs.format.z16, round(config.hz))
+        wish.enable_stream(
+            rs.stream.color, config.width, config.height, rs.format.rgb8, round(config.hz)
+        )
+        wish.enable_stream(
+            rs.stream.depth, config.width, config.height, rs.format.z16, round(config.hz)
+        )
         if self._record is not None:
             wish.enable_record_to_file(str(_unused(self._record)))
         try:
             for sensor in self._device.query_sensors():
-                if sensor.supports(rs.option.global_time_enabled):  # it hides a delay that varies: librealsense #8003
+                # it hides a delay that varies: librealsense #8003
+                if sensor.supports(rs.option.global_time_enabled):
                     sensor.set_option(rs.option.global_time_enabled, 0)
             pipeline = rs.pipeline()
             pipeline.set_device(self._device)
@@ -129,20 +147,26 @@ class RealSense:
         except RuntimeError as error:
             raise DeviceGone(_why_not(self._device, config, error)) from None
         if not came:
-            raise DeviceGone(f"{describe(self._device)} was started but gave no pair in {FIRST_FRAME:g} s: try another "
-                             "USB 3 port and cable, and see that no other process has it")  # fmt: skip
+            raise DeviceGone(
+                f"{describe(self._device)} was started but gave no pair in {FIRST_FRAME:g} s: try"
+                " another USB 3 port and cable, and see that no other process has it"
+            )
 
     def wait(self) -> AlignedPair | None:
         """The next pair, or None when none came in time. Raises DeviceGone."""
         try:
-            came, frames = self._pipeline.try_wait_for_frames(round(1000 * self._config.patience / self._config.hz))
+            came, frames = self._pipeline.try_wait_for_frames(
+                round(1000 * self._config.patience / self._config.hz)
+            )
             arrival = time.monotonic_ns(), time.time_ns()
             if not came and self._has_ended():
                 raise DeviceGone("the recording has ended")
             if not came and not self._device.is_connected():
                 raise DeviceGone("it was unplugged")
             return self._shot(frames, arrival) if came else None
-        except RuntimeError as error:  # the SDK has no other kind, for a device that leaves in the middle of a call
+        except (
+            RuntimeError
+        ) as error:  # the SDK has no other kind, for a device that leaves in the middle of a call
             raise DeviceGone(str(error)) from None
 
     def close(self) -> None:
@@ -165,14 +189,18 @@ class RealSense:
             depth = self._align.process(frames).get_depth_frame()
         pictures = [
             CameraImage(frame.get_frame_number(), stamp, _encoding(frame), content)
-            for frame, stamp, content in zip((color, depth), stamps, (np.array(color.get_data()), _millimetres(depth)))
+            for frame, stamp, content in zip(
+                (color, depth), stamps, (np.array(color.get_data()), _millimetres(depth))
+            )
         ]
         i = color.profile.as_video_stream_profile().get_intrinsics()
         K = from_opencv([[i.fx, 0, i.ppx], [0, i.fy, i.ppy], [0, 0, 1]])
         return AlignedPair(*pictures, K, tuple(i.coeffs))
 
     def _stamps(self, frames, arrival: tuple[int, int]) -> list[int]:
-        """Host time [ns] at the middle of each exposure, of frames that arrived at steady and host time [ns]."""
+        """Host time [ns] at the middle of each exposure, of frames that arrived at steady and host
+        time [ns].
+        """
         times = [_mid_exposure(frame) for frame in frames]
         hardware = sdk().timestamp_domain.hardware_clock
         if frames[0].get_frame_timestamp_domain() != hardware and not self._device.is_playback():
@@ -183,22 +211,33 @@ class RealSense:
 
 
 def _coincide(depth, color) -> bool:
-    """Whether depth is on the colour camera's pixels already. Then rs.align must not run: it rounds pixel corners that
-    fall on corners, and of random depths 4 % went wrong or missing (measured with pyrealsense2 2.59.1).
+    """Whether depth is on the colour camera's pixels already. Then rs.align must not run: it rounds
+    pixel corners that fall on corners, and of random depths 4 % went wrong or missing (measured
+    with pyrealsense2 2.59.1).
     """
     cameras = [stream.as_video_stream_profile().get_intrinsics() for stream in (depth, color)]
     d, c = ((i.width, i.height, i.fx, i.fy, i.ppx, i.ppy, *i.coeffs) for i in cameras)
     way = depth.get_extrinsics_to(color)
-    return np.allclose(d, c, atol=1e-6) and np.allclose([*way.rotation, *way.translation], _IDENTITY, atol=1e-6)
+    return np.allclose(d, c, atol=1e-6) and np.allclose(
+        [*way.rotation, *way.translation], _IDENTITY, atol=1e-6
+    )
 
 
 def _mid_exposure(frame) -> int:
-    """[ns] on the frame's own clock: its stamp is that of the readout, and the metadata tell how long before it was."""
+    """[ns] on the frame's own clock: its stamp is that of the readout, and the metadata tell how
+    long before it was.
+    """
     value = sdk().frame_metadata_value
     stamp = round(frame.get_timestamp() * 1e6)
-    if not all(frame.supports_frame_metadata(v) for v in (value.frame_timestamp, value.sensor_timestamp)):
-        return stamp  # without metadata half the exposure and the transfer stay in the measured offset
-    readout, middle = (frame.get_frame_metadata(v) for v in (value.frame_timestamp, value.sensor_timestamp))  # [us]
+    if not all(
+        frame.supports_frame_metadata(v) for v in (value.frame_timestamp, value.sensor_timestamp)
+    ):
+        # without metadata half the exposure and the transfer stay in the measured offset
+        return stamp
+    # [us]
+    readout, middle = (
+        frame.get_frame_metadata(v) for v in (value.frame_timestamp, value.sensor_timestamp)
+    )
     return stamp - 1000 * (readout - middle)
 
 
@@ -208,17 +247,29 @@ def _encoding(frame) -> str:
 
 
 def _millimetres(depth) -> np.ndarray:
-    """A copy in millimetres, whatever the camera's unit (a D405 counts tenths); the SDK reuses its buffers."""
+    """A copy in millimetres, whatever the camera's unit (a D405 counts tenths); the SDK reuses its
+    buffers.
+    """
     raw, scale = np.array(depth.get_data()), depth.get_units() / MILLIMETRE
-    return raw if abs(scale - 1) < 1e-3 else np.minimum(np.rint(raw * scale), 65535).astype(np.uint16)
+    return (
+        raw if abs(scale - 1) < 1e-3 else np.minimum(np.rint(raw * scale), 65535).astype(np.uint16)
+    )
 
 
 def _why_not(device, config: StreamConfig, error: RuntimeError) -> str:
-    """Why a device does not start: it lacks what was asked for, or it offers that and something else is wrong."""
+    """Why a device does not start: it lacks what was asked for, or it offers that and something
+    else is wrong.
+    """
     wish, offers = f"{config.width}x{config.height} at {config.hz:g}", _offers(device)
     if wish in offers:
-        return f"{describe(device)} offers {wish} Hz but does not start ({error}): does another process have it?"
-    return f"{describe(device)} does not stream {wish} Hz ({error}); it offers {', '.join(offers) or 'nothing shared'}"
+        return (
+            f"{describe(device)} offers {wish} Hz but does not start ({error}): does another"
+            " process have it?"
+        )
+    return (
+        f"{describe(device)} does not stream {wish} Hz ({error}); it offers"
+        f" {', '.join(offers) or 'nothing shared'}"
+    )
 
 
 def _offers(device) -> list[str]:

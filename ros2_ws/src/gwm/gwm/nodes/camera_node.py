@@ -1,7 +1,9 @@
-"""RealSense cameras without realsense-ros: the same topics, encodings and frame ids, each pair looked at first.
+"""RealSense cameras without realsense-ros: the same topics, encodings and frame ids, each pair
+looked at first.
 
-One process for all cameras, one capture thread for each. Two processes that search the USB bus while a camera starts
-disturb it, and the list of processes, which has no YAML reader, needs no list of cameras.
+One process for all cameras, one capture thread for each. Two processes that search the USB bus
+while a camera starts disturb it, and the list of processes, which has no YAML reader, needs no list
+of cameras.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ from gwm_core.site import DEFAULT_FILE, Camera, load_site
 
 @dataclass(frozen=True)
 class CameraParameters:
-    """Parameters of the node. Beside them there is ``offset_ms.<camera>``, added to the stamps of that camera [ms]."""
+    """Parameters of the node. Beside them there is ``offset_ms.<camera>``, added to the stamps of
+    that camera [ms].
+    """
 
     site: str = ""
     width: int = 424
@@ -44,7 +48,9 @@ class CameraParameters:
 
 
 class PairSource(Protocol):
-    """What brings the pairs; RealSense is one. ``open`` and ``wait`` block, in the camera's own thread."""
+    """What brings the pairs; RealSense is one. ``open`` and ``wait`` block, in the camera's own
+    thread.
+    """
 
     def open(self) -> None:
         """Start. Raises DeviceGone."""
@@ -58,14 +64,26 @@ class PairSource(Protocol):
 
 def realsense(name: str, camera: Camera, p: CameraParameters, config: StreamConfig) -> RealSense:
     """The source of a camera of the site."""
-    find = partial(recording, _file(p.playback, name)) if p.playback else partial(connected, camera.serial)
+    find = (
+        partial(recording, _file(p.playback, name))
+        if p.playback
+        else partial(connected, camera.serial)
+    )
     return RealSense(find, config, _file(p.record, name) if p.record else None)
 
 
 class CameraStream:
     """One camera: its thread, its watch, its publishers. Only good pairs are published."""
 
-    def __init__(self, node: Node, name: str, prefix: str, source: PairSource, config: StreamConfig, restart_after: float):
+    def __init__(
+        self,
+        node: Node,
+        name: str,
+        prefix: str,
+        source: PairSource,
+        config: StreamConfig,
+        restart_after: float,
+    ):
         self._node, self._name, self._prefix, self._source = node, name, prefix, source
         self._restart_after = restart_after
         self._offset = round(1e6 * node.declare_parameter(f"offset_ms.{name}", 0.0).value)  # [ns]
@@ -75,14 +93,19 @@ class CameraStream:
         self._sent, self._reported = 0, (0, time.monotonic())
         self._color = node.create_publisher(Image, topics.color(prefix), RELIABLE)
         self._depth = node.create_publisher(Image, topics.depth(prefix), RELIABLE)
-        self._infos = [node.create_publisher(CameraInfo, t(prefix), RELIABLE) for t in (topics.info, topics.depth_info)]
+        self._infos = [
+            node.create_publisher(CameraInfo, t(prefix), RELIABLE)
+            for t in (topics.info, topics.depth_info)
+        ]
         self._worker = LatestWorker(node, self._build, self._deliver)
         self._worker.put(False)
 
     def _build(self):
         try:
             self._source.open()
-        except DeviceGone as gone:  # it was never there: that is a mistake in the site file or the wiring
+        except (
+            DeviceGone
+        ) as gone:  # it was never there: that is a mistake in the site file or the wiring
             raise InputError(f"camera {self._name}: {gone}") from None
         return self._step
 
@@ -103,7 +126,8 @@ class CameraStream:
         elif result is None and self._watch.silence(now) > self._restart_after:
             self._lose(f"no pair for {self._watch.silence(now):.1f} s", now)
         else:
-            self._worker.put(False)  # the thread waits for the next pair while this one is looked at
+            # the thread waits for the next pair while this one is looked at
+            self._worker.put(False)
             if result is not None:
                 self._take(result, now)
             elif self._watch.stalled:
@@ -138,13 +162,17 @@ class CameraStream:
         self._color.publish(messages.image(color, self._name, shot.color.content))
         self._depth.publish(messages.image(depth, self._name, shot.depth.content))
         for publisher, stamp in zip(self._infos, (color, depth)):
-            publisher.publish(messages.camera_info(stamp, self._name, shot.K, width, height, shot.distortion))
+            publisher.publish(
+                messages.camera_info(stamp, self._name, shot.K, width, height, shot.distortion)
+            )
         self._sent += 1
 
     def report(self) -> DiagnosticArray:
         """State and counts since the start."""
         now, (sent, then) = time.monotonic(), self._reported
-        state = f"absent: {self._absent}" if self._absent else "stalled" if self._watch.stalled else ""
+        state = (
+            f"absent: {self._absent}" if self._absent else "stalled" if self._watch.stalled else ""
+        )
         state = state or ", ".join(sorted(self._recent)) or "streaming"
         values = {
             "hz": f"{(self._sent - sent) / max(now - then, 1e-3):.1f}",
@@ -153,7 +181,9 @@ class CameraStream:
         }
         self._reported, self._recent = (self._sent, now), set()
         name = f"camera {self._name}"
-        return messages.diagnostics(now_ns(self._node), name, state, values, ok=state == "streaming")
+        return messages.diagnostics(
+            now_ns(self._node), name, state, values, ok=state == "streaming"
+        )
 
     def close(self) -> None:
         """End the thread, then the source, so that a recording is whole."""
@@ -164,14 +194,21 @@ class CameraStream:
 class CameraNode(Node):
     """All cameras of the site that have a serial number, or a recording."""
 
-    def __init__(self, make_source: Callable[[str, Camera, CameraParameters, StreamConfig], PairSource] = realsense):
+    def __init__(
+        self,
+        make_source: Callable[
+            [str, Camera, CameraParameters, StreamConfig], PairSource
+        ] = realsense,
+    ):
         super().__init__("cameras")
         self._streams: list[CameraStream] = []
         p = declare(self, CameraParameters)
         config = StreamConfig(p.width, p.height, p.camera_hz)
         for name, camera in _chosen(p).items():
             source = make_source(name, camera, p, config)
-            self._streams.append(CameraStream(self, name, camera.prefix, source, config, p.restart_after))
+            self._streams.append(
+                CameraStream(self, name, camera.prefix, source, config, p.restart_after)
+            )
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
         self.create_timer(0.1, self._retry, clock=STEADY)
         self.create_timer(0.5, self._report, clock=STEADY)
@@ -195,20 +232,28 @@ def _file(folder: str, camera: str) -> Path:
 
 
 def _chosen(p: CameraParameters) -> dict[str, Camera]:
-    """The cameras to run, by name. Raises InputError when there is none, or for parameters that contradict."""
+    """The cameras to run, by name. Raises InputError when there is none, or for parameters that
+    contradict.
+    """
     site = p.site or DEFAULT_FILE
     cameras = load_site(site).cameras
     if p.record and p.playback:
         raise InputError("record and playback exclude each other")
     if p.playback:
-        chosen = {name: camera for name, camera in cameras.items() if _file(p.playback, name).is_file()}
+        chosen = {
+            name: camera for name, camera in cameras.items() if _file(p.playback, name).is_file()
+        }
         if not chosen:
-            raise InputError(f"no recording in {p.playback}: looked for {', '.join(f'{n}.db3' for n in cameras)}")
+            raise InputError(
+                f"no recording in {p.playback}: looked for {', '.join(f'{n}.db3' for n in cameras)}"
+            )
         return chosen
     chosen = {name: camera for name, camera in cameras.items() if camera.serial}
     if not chosen:
-        raise InputError(f"no camera in {site} has a serial (of {', '.join(cameras)}): add serial: \"...\", "
-                         "or use realsense-ros")  # fmt: skip
+        raise InputError(
+            f'no camera in {site} has a serial (of {", ".join(cameras)}): add serial: "...", '
+            "or use realsense-ros"
+        )
     if p.record:
         try:
             Path(p.record).expanduser().mkdir(parents=True, exist_ok=True)
@@ -218,7 +263,9 @@ def _chosen(p: CameraParameters) -> dict[str, Camera]:
 
 
 def main() -> int:
-    """Entry point. Started by hand it must not lack what a starter sets: without it large images are lost."""
+    """Entry point. Started by hand it must not lack what a starter sets: without it large images
+    are lost.
+    """
     for name, value in environment().items():
         os.environ.setdefault(name, value)
     return spin(CameraNode)

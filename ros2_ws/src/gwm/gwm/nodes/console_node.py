@@ -21,7 +21,15 @@ from std_srvs.srv import Trigger
 from gwm.console.access import Access
 from gwm.console.address import FILE, address, keep, starter_of, to_say
 from gwm.console.command_checks import refusals
-from gwm.console.commands import SERVICES, Outcome, gate_said, object_of, recorder_saved, table_laid, wish_of
+from gwm.console.commands import (
+    SERVICES,
+    Outcome,
+    gate_said,
+    object_of,
+    recorder_saved,
+    table_laid,
+    wish_of,
+)
 from gwm.console.page_socket import Answer
 from gwm.console.pictures import LatestImages
 from gwm.console.server import ConsoleServer, Server
@@ -34,7 +42,8 @@ from gwm_core.files.json_files import to_json
 from gwm_core.site import site_of
 from gwm_core.types import CHUNK_DT, CHUNK_ROWS
 
-SILENT = {"gate": 1.0, "recorder": 5.0, "imagination": 20.0}  # [s] without a word, after which nothing is known of it
+# [s] without a word, after which nothing is known of it
+SILENT = {"gate": 1.0, "recorder": 5.0, "imagination": 20.0}
 TOLD = 2.0  # [s] a trial is one, after it was last spoken of
 DRIVES = 2.0  # [s] a page does, after the last of its sticks
 AWAITED = 16  # answers that come by a topic, at most; the oldest is given up
@@ -55,7 +64,9 @@ class ConsoleParameters:
 
 
 class ConsoleNode(Node):
-    """Subscribes to what is to be seen, publishes and calls what the operator wants, keeps the audit log."""
+    """Subscribes to what is to be seen, publishes and calls what the operator wants, keeps the
+    audit log.
+    """
 
     def __init__(self):
         super().__init__("console")
@@ -68,14 +79,23 @@ class ConsoleNode(Node):
         self._gate_ms: float | None = None  # [ms] stamp of the gate's status
         self._awaited: list[tuple[Callable[[], Outcome | None], Answer]] = []
         self._settling = threading.Lock()  # pages have a thread of their own
-        self._wishes = {name: self.create_client(Trigger, topic) for name, topic in SERVICES.items()}
+        self._wishes = {
+            name: self.create_client(Trigger, topic) for name, topic in SERVICES.items()
+        }
         self._says = {
             topic: self.create_publisher(String, topic, RELIABLE)
-            for topic in (topics.APPROVE, topics.MODE, topics.MARK, topics.DECISION, topics.SIM_EPISODE)
+            for topic in (
+                topics.APPROVE,
+                topics.MODE,
+                topics.MARK,
+                topics.DECISION,
+                topics.SIM_EPISODE,
+            )
         }
         self._beat = self.create_publisher(Header, topics.HEARTBEAT, SENSOR)
         self._driving = threading.Lock()
-        self._joy, self._joy_at = None, 0.0  # a publisher while the page drives: two are rivals to the operator's node
+        # a publisher while the page drives: two are rivals to the operator's node
+        self._joy, self._joy_at = None, 0.0
         self._trial, self._trial_at = {}, 0.0
         heard = {
             topics.STATUS: (DiagnosticArray, self._on_status, NEWEST),
@@ -95,11 +115,18 @@ class ConsoleNode(Node):
     def _serve(self) -> tuple[ConsoleServer, Server]:
         p = self._settings
         if p.host != "127.0.0.1" and not (p.certificate and p.key):
-            raise InputError(f"the console listens on {p.host} with a certificate and a key alone, or on 127.0.0.1")
+            raise InputError(
+                f"the console listens on {p.host} with a certificate and a key alone, or on"
+                " 127.0.0.1"
+            )
         file, starter = Path(p.record) / FILE, starter_of(os.getppid())
         found = address(file, p.host, p.port, starter)
         names = ("127.0.0.1", "localhost") if p.host == "127.0.0.1" else (p.host,)
-        access = Access(found.tokens, tuple(f"{name}:{found.port}" for name in names), "https" if p.key else "http")
+        access = Access(
+            found.tokens,
+            tuple(f"{name}:{found.port}" for name in names),
+            "https" if p.key else "http",
+        )
         console = ConsoleServer(self, access, self._log, str(file))
         server = Server(console, found.sock, p.certificate, p.key)
         server.start()
@@ -109,10 +136,13 @@ class ConsoleNode(Node):
             print(f"to look on only: {urls[1]}", flush=True)
         return console, server
 
-    # ---- from the graph --------------------------------------------------------------------------------------------
+    # ---- from the graph
+    # ------------------------------------------------------------------------------
 
     def _heard(self, topic: str, take: Callable) -> Callable:
-        """A callback that refuses a message which it cannot read, and says so: the console outlives it."""
+        """A callback that refuses a message which it cannot read, and says so: the console outlives
+        it.
+        """
 
         def guarded(message) -> None:
             try:
@@ -174,7 +204,8 @@ class ConsoleNode(Node):
         silent = time.monotonic() - self._at.get(name, -math.inf) > SILENT[name]
         return {} if silent else self._reports[name]
 
-    # ---- for the page ----------------------------------------------------------------------------------------------
+    # ---- for the page
+    # ------------------------------------------------------------------------------
 
     @property
     def pictures(self) -> dict[str, tuple[int, bytes]]:
@@ -188,19 +219,34 @@ class ConsoleNode(Node):
 
     def state(self) -> dict:
         """What the page shows beside pictures. Ids are text: JavaScript's numbers are too short."""
-        future = self._future | {"plan": str(self._future["plan"])} if "plan" in self._future else {}
+        future = (
+            self._future | {"plan": str(self._future["plan"])} if "plan" in self._future else {}
+        )
         trial = self._trial_now()
         own = self._site.tasks.get(trial.get("task", self._settings.task))
         divergence = {k: v for k, v in self._divergence.items() if k != "plan"}
         return {
-            "now": now_ns(self) * 1e-6, "gate": self._reports.get("gate", {}), "gate_ms": self._gate_ms,
-            "future": future, "imagines": bool(self._last("imagination")), "divergence": divergence,
-            "refuses": self._refusals(), "unread": list(self._unread.values()),
-            "recorder": self._reports.get("recorder", {}), "result": self._result,
-            "cameras": list(self._site.cameras), "modes": MODES, "steps": topics.STEPS,
-            "plan_ms": 1e3 * CHUNK_ROWS * CHUNK_DT, "robot": self._settings.robot, "viewer": self.viewer_port > 0,
-            "task": self._settings.task, "trial": trial, "rubric": own.rubric if own else {}, "causes": topics.ABORTS,
-        }  # fmt: skip
+            "now": now_ns(self) * 1e-6,
+            "gate": self._reports.get("gate", {}),
+            "gate_ms": self._gate_ms,
+            "future": future,
+            "imagines": bool(self._last("imagination")),
+            "divergence": divergence,
+            "refuses": self._refusals(),
+            "unread": list(self._unread.values()),
+            "recorder": self._reports.get("recorder", {}),
+            "result": self._result,
+            "cameras": list(self._site.cameras),
+            "modes": MODES,
+            "steps": topics.STEPS,
+            "plan_ms": 1e3 * CHUNK_ROWS * CHUNK_DT,
+            "robot": self._settings.robot,
+            "viewer": self.viewer_port > 0,
+            "task": self._settings.task,
+            "trial": trial,
+            "rubric": own.rubric if own else {},
+            "causes": topics.ABORTS,
+        }
 
     def _trial_now(self) -> dict:
         return self._trial if time.monotonic() - self._trial_at < TOLD else {}
@@ -223,11 +269,15 @@ class ConsoleNode(Node):
         else:
             self._say(what, command, answer)
         if what not in ("beat", "joy"):
-            self._says[topics.DECISION].publish(String(data=to_json({"time": now_ns(self), **command})))
+            self._says[topics.DECISION].publish(
+                String(data=to_json({"time": now_ns(self), **command}))
+            )
 
     def _say(self, what: str, command: dict, answer: Answer) -> None:
         """Publish what is no service. What came of it, the topics tell."""
-        topic, wish = wish_of(command, self._settings.task, self._settings.robot == "sim", now_ns(self))
+        topic, wish = wish_of(
+            command, self._settings.task, self._settings.robot == "sim", now_ns(self)
+        )
         if reason := self._refusals().get(what):
             raise ValueError(reason)
         publisher = self._says[topic]
@@ -253,7 +303,9 @@ class ConsoleNode(Node):
         return None
 
     def _wish(self, what: str, answer: Answer, then: str = "") -> None:
-        """Call a service, and ``then`` another one when it was done: two at once may come in any order."""
+        """Call a service, and ``then`` another one when it was done: two at once may come in any
+        order.
+        """
         client = self._wishes[what]
         if not client.service_is_ready():
             raise ValueError(f"nobody answers to {SERVICES[what]}")
@@ -271,8 +323,15 @@ class ConsoleNode(Node):
 
     def _publish_joy(self, command: dict) -> None:
         axes, buttons = command.get("axes"), command.get("buttons")
-        lists = isinstance(axes, list) and isinstance(buttons, list) and len(axes) <= 16 and len(buttons) <= 32
-        if not lists or not all(isinstance(x, int | float) and abs(x) <= 1 for x in (*axes, *buttons)):
+        lists = (
+            isinstance(axes, list)
+            and isinstance(buttons, list)
+            and len(axes) <= 16
+            and len(buttons) <= 32
+        )
+        if not lists or not all(
+            isinstance(x, int | float) and abs(x) <= 1 for x in (*axes, *buttons)
+        ):
             raise ValueError("joy: axes and buttons are lists of numbers from -1 to 1")
         message = Joy(axes=[float(a) for a in axes], buttons=[int(b) for b in buttons])
         self._stamped(message.header)
@@ -298,7 +357,9 @@ def _made(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot write {folder}: {error.strerror}; choose another record:=") from None
+        raise InputError(
+            f"cannot write {folder}: {error.strerror}; choose another record:="
+        ) from None
     return folder
 
 

@@ -1,4 +1,6 @@
-"""The gate's process: the only one that writes to the arm. No torch, no images, no garbage-collector pauses."""
+"""The gate's process: the only one that writes to the arm. No torch, no images, no
+garbage-collector pauses.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,17 @@ from trajectory_msgs.msg import JointTrajectory
 from gwm.hardware.arm_adapters import ArmAdapter
 from gwm.hardware.franka import FrankaRobot, best_gripper, has
 from gwm.ros import messages
-from gwm.ros.node import GATE_PRIORITY, RELIABLE, SENSOR, STEADY, declare, now_ns, prioritize, spin, wait_to_be_alone
+from gwm.ros.node import (
+    GATE_PRIORITY,
+    RELIABLE,
+    SENSOR,
+    STEADY,
+    declare,
+    now_ns,
+    prioritize,
+    spin,
+    wait_to_be_alone,
+)
 from gwm_core import topics
 from gwm_core.control.gate.gate import Command, Gate, GateConfig, State
 from gwm_core.control.loop_timing import PeriodMonitor
@@ -40,10 +52,13 @@ def real_time() -> str:
 
 
 class GateNode(Node):
-    """Subscribes to plans, beats and joints; steps the gate at its rate; publishes what was sent."""
+    """Subscribes to plans, beats and joints; steps the gate at its rate; publishes what was
+    sent.
+    """
 
     def __init__(self):
-        prioritize(GATE_PRIORITY)  # before DDS starts its threads, which inherit it: a lock they hold is waited for
+        # before DDS starts its threads, which inherit it: a lock they hold is waited for
+        prioritize(GATE_PRIORITY)
         super().__init__("gate")
         config = declare(self, GateConfig)
         robot = self.declare_parameter("robot", "sim").value
@@ -51,27 +66,40 @@ class GateNode(Node):
         controller = self.declare_parameter("controller", "crisp").value
         gripper = self.declare_parameter("gripper", "auto").value
         if config.auto_arm and robot != "sim":
-            raise InputError("auto_arm is for robot:=sim alone: a real arm is armed by its operator")
+            raise InputError(
+                "auto_arm is for robot:=sim alone: a real arm is armed by its operator"
+            )
         profile = site.profile_called(self.declare_parameter("profile", "").value)
         profile = profile.slowed(self.declare_parameter("speed", 1.0).value)
         self._gate = Gate(config, profile, site.workspace, site.limits, np.array(site.home))
         self._pace, self._reader = PeriodMonitor(1.0 / config.rate_hz), ArmReader()
         self._reasons = Reasons(self.get_logger().warn)
-        self._beats, self._joints = PeriodMonitor(0.02, config.alive_timeout), PeriodMonitor(0.01, config.state_timeout)
+        self._beats, self._joints = (
+            PeriodMonitor(0.02, config.alive_timeout),
+            PeriodMonitor(0.01, config.state_timeout),
+        )
         self._plan, self._latency_ms, self._told = 0, 0.0, self._gate.state
         self._costs = deque([0.0], maxlen=1000)  # [ms] of a period's work, the last ten seconds
         self._command = self.create_publisher(JointState, topics.COMMAND, RELIABLE)
         if gripper == "auto":
             gripper = "forward" if robot == "sim" else best_gripper()
-        self._arm = ArmAdapter(self, controller, gripper, 1.0 / config.rate_hz, robot == "sim", profile, site.limits)
+        self._arm = ArmAdapter(
+            self, controller, gripper, 1.0 / config.rate_hz, robot == "sim", profile, site.limits
+        )
         for topic in self._arm.topics:
             wait_to_be_alone(self, topic, own=1)  # only one process may write to the arm
         watched = robot != "sim" and has("franka_msgs")
-        self._robot = FrankaRobot(self, self._arm.controller_name, self._gate.fault, self._place) if watched else None
+        self._robot = (
+            FrankaRobot(self, self._arm.controller_name, self._gate.fault, self._place)
+            if watched
+            else None
+        )
         if watched:
             self.create_timer(0.1, self._robot.tick, clock=STEADY)
         elif robot != "sim":
-            self.get_logger().warn("franka_msgs is not installed: reflexes show by stale joints and the leash alone")
+            self.get_logger().warn(
+                "franka_msgs is not installed: reflexes show by stale joints and the leash alone"
+            )
         self._status = self.create_publisher(DiagnosticArray, topics.STATUS, RELIABLE)
         self.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, SENSOR)
         self.create_subscription(JointState, topics.GRIPPER_STATES, self._on_gripper, SENSOR)
@@ -80,9 +108,12 @@ class GateNode(Node):
         self.create_subscription(Header, topics.HEARTBEAT, self._on_heartbeat, SENSOR)
         self.create_subscription(String, topics.APPROVE, self._wish(self._approve), RELIABLE)
         self.create_subscription(String, topics.MODE, self._wish(self._supervise), RELIABLE)
-        self.create_subscription(Float64MultiArray, topics.DIVERGENCE, self._on_divergence, RELIABLE)
+        self.create_subscription(
+            Float64MultiArray, topics.DIVERGENCE, self._on_divergence, RELIABLE
+        )
         self._shadow = self.create_publisher(JointState, topics.SHADOW, RELIABLE)
-        self._answer, self._answered = "", 0  # to the last approval or change of mode, and how many there were
+        # to the last approval or change of mode, and how many there were
+        self._answer, self._answered = "", 0
         for name, wish in {
             "arm": lambda: self._forbids() or self._explained(self._gate.arm(time.monotonic())),
             "hold": self._gate.hold,
@@ -119,21 +150,28 @@ class GateNode(Node):
 
     def _approve(self, message) -> str:
         approval = messages.approval_of(message)
-        return self._gate.approve(approval, (approval.expires - now_ns(self)) * 1e-9, time.monotonic())
+        return self._gate.approve(
+            approval, (approval.expires - now_ns(self)) * 1e-9, time.monotonic()
+        )
 
     def _supervise(self, message) -> str:
         return self._gate.supervise(messages.mode_of(message))
 
     def _on_divergence(self, message) -> None:
         score, now = messages.read_numbers(message).get("score"), time.monotonic()
-        self._reasons.note(topics.DIVERGENCE, "" if score is not None else "names: no 'score' among them", now)
+        self._reasons.note(
+            topics.DIVERGENCE, "" if score is not None else "names: no 'score' among them", now
+        )
         if score is not None:
             self._gate.diverged(score, now)
 
     def _forbids(self) -> str:
         """Why the arm may not be moved, as far as the gate itself cannot know."""
         if self.count_publishers(topics.JOINT_STATES) > 1:
-            return f"two processes write to {topics.JOINT_STATES}: a simulation beside a real arm, or a recording"
+            return (
+                f"two processes write to {topics.JOINT_STATES}: a simulation beside a real arm, or"
+                " a recording"
+            )
         return self._robot.trouble if self._robot else ""
 
     def _explained(self, reason: str) -> str:
@@ -148,7 +186,9 @@ class GateNode(Node):
         return self._gate.reset()
 
     def _place(self) -> str:
-        """Tell the controller that is to be activated to stay where the arm is; returns "" or why that is not known."""
+        """Tell the controller that is to be activated to stay where the arm is; returns "" or why
+        that is not known.
+        """
         q = self._gate.resting_place(time.monotonic())
         if q is None:
             return "no fresh joint state"
@@ -180,11 +220,14 @@ class GateNode(Node):
             reason = self._gate.refuse(f"names: not {wanted}")
             self.get_logger().warn(f"plan refused: {reason}", throttle_duration_sec=1.0)
             return
-        age = (now_ns(self) - chunk.stamp) * 1e-9  # on receipt, once; from here on the monotonic clock alone
+        # on receipt, once; from here on the monotonic clock alone
+        age = (now_ns(self) - chunk.stamp) * 1e-9
         sha256 = messages.sha256(message) if self._gate.mode == "approve" else ""
         reason = self._gate.accept(chunk, age, time.monotonic(), sha256)
         if reason and self._gate.armed:
-            self.get_logger().warn(f"plan {chunk.stamp} refused: {reason}", throttle_duration_sec=1.0)
+            self.get_logger().warn(
+                f"plan {chunk.stamp} refused: {reason}", throttle_duration_sec=1.0
+            )
 
     def _step(self) -> None:
         now = time.monotonic()
@@ -205,7 +248,11 @@ class GateNode(Node):
         q, dq, ddq = command.reference
         latched = "latched" if command.latched else ""
         names = (*topics.ARM_JOINTS, topics.WIDTH)
-        self._command.publish(messages.joint_state(stamp, names, [*q, command.width], [*dq, 0.0], [*ddq, 0.0], latched))
+        self._command.publish(
+            messages.joint_state(
+                stamp, names, [*q, command.width], [*dq, 0.0], [*ddq, 0.0], latched
+            )
+        )
         if command.plan not in (0, self._plan):
             self._latency_ms = (stamp - command.plan) * 1e-6
         self._plan = command.plan
@@ -217,30 +264,56 @@ class GateNode(Node):
             if self.count_publishers(topic) > 1:
                 gate.fault(f"second publisher: another process writes to {topic}")
         if self.count_publishers(topics.JOINT_STATES) > 1:
-            gate.fault(f"second publisher: another process writes to {topics.JOINT_STATES}", doubtful=True)
+            gate.fault(
+                f"second publisher: another process writes to {topics.JOINT_STATES}", doubtful=True
+            )
         values = {
-            "state": gate.state.name, "cause": gate.cause, "armed": gate.armed, "plan": self._plan,
-            "mode": gate.mode, "surprise": f"{gate.surprise.score:.2f}", "answer": self._answer, **self._waits(),
+            "state": gate.state.name,
+            "cause": gate.cause,
+            "armed": gate.armed,
+            "plan": self._plan,
+            "mode": gate.mode,
+            "surprise": f"{gate.surprise.score:.2f}",
+            "answer": self._answer,
+            **self._waits(),
             "answered": self._answered,
-            "latency_ms": f"{self._latency_ms:.2f}", "sent": self._arm.sent, "rate_hz": f"{pace.rate_hz:.3f}",
-            "periods": pace.periods, "late": pace.late, "longest_ms": f"{1e3 * pace.longest:.1f}",
-            "step_ms_p99": f"{np.percentile(self._costs, 99):.2f}", "joints_hz": f"{self._joints.rate_hz:.0f}",
-            "joints_late": self._joints.late, "joints_longest_ms": f"{1e3 * self._joints.longest:.1f}",
-            "beats_late": self._beats.late, "beats_longest_ms": f"{1e3 * self._beats.longest:.1f}",
-            "accepted": gate.counts.accepted, **self._reasons.values(),
-            "trouble": "; ".join(filter(None, [self._robot.trouble if self._robot else "", self._arm.gripper.trouble])),
+            "latency_ms": f"{self._latency_ms:.2f}",
+            "sent": self._arm.sent,
+            "rate_hz": f"{pace.rate_hz:.3f}",
+            "periods": pace.periods,
+            "late": pace.late,
+            "longest_ms": f"{1e3 * pace.longest:.1f}",
+            "step_ms_p99": f"{np.percentile(self._costs, 99):.2f}",
+            "joints_hz": f"{self._joints.rate_hz:.0f}",
+            "joints_late": self._joints.late,
+            "joints_longest_ms": f"{1e3 * self._joints.longest:.1f}",
+            "beats_late": self._beats.late,
+            "beats_longest_ms": f"{1e3 * self._beats.longest:.1f}",
+            "accepted": gate.counts.accepted,
+            **self._reasons.values(),
+            "trouble": "; ".join(
+                filter(
+                    None, [self._robot.trouble if self._robot else "", self._arm.gripper.trouble]
+                )
+            ),
             **{f"refused {k}": v for k, v in gate.counts.refused.items()},
             **{f"stops {k}": v for k, v in gate.counts.stops.items()},
-        }  # fmt: skip
+        }
         text = f"{gate.state.name}: {gate.cause}"
-        self._status.publish(messages.diagnostics(now_ns(self), "gate", text, values, gate.state is not State.FAULT))
+        self._status.publish(
+            messages.diagnostics(now_ns(self), "gate", text, values, gate.state is not State.FAULT)
+        )
 
     def _waits(self) -> dict:
         waiting = self._gate.waiting
         if waiting is None:
             return {}
         left = self._gate.config.approval_time - (time.monotonic() - waiting.since)
-        return {"waiting": waiting.chunk.stamp, "waiting_sha256": waiting.sha256, "waiting_s": f"{left:.1f}"}
+        return {
+            "waiting": waiting.chunk.stamp,
+            "waiting_sha256": waiting.sha256,
+            "waiting_s": f"{left:.1f}",
+        }
 
     def rest(self) -> None:
         """Ramp to rest before the process ends."""

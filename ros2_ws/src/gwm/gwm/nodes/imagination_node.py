@@ -1,6 +1,8 @@
-"""What the plan will lead to: rolls the world model over it, in the slack after it was published, and shows it.
+"""What the plan will lead to: rolls the world model over it, in the slack after it was published,
+and shows it.
 
-It may lag or die: nothing waits for it. The newest plan wins; rate and age say how far behind it is.
+It may lag or die: nothing waits for it. The newest plan wins; rate and age say how far behind it
+is.
 """
 
 from __future__ import annotations
@@ -29,12 +31,20 @@ from gwm_core.geometry.camera_info import read_camera_info
 from gwm_core.joint_states import ArmReader, by_name
 from gwm_core.reasons import Reasons
 from gwm_core.runtime.divergence import load_limits
-from gwm_core.runtime.world_runner import ExpectedScenes, PredictedFuture, PredictionRequest, WorldRunner, imagine, look
+from gwm_core.runtime.world_runner import (
+    ExpectedScenes,
+    PredictedFuture,
+    PredictionRequest,
+    WorldRunner,
+    imagine,
+    look,
+)
 from gwm_core.site import site_of
 from gwm_core.types import CHUNK_DT, ActionChunk, ArmState
 
 KEPT = 500  # joint states and commands, five seconds of them
-EARLY, LATE = 0.02, 0.15  # [s] before the next plan's images are due, and after: nothing is imagined while it is made
+# [s] before the next plan's images are due, and after: nothing is imagined while it is made
+EARLY, LATE = 0.02, 0.15
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,8 @@ class ImaginationParameters:
     site: str = ""
     policy: str = ""
     threads: int = 1
-    every: int = 2  # plans to a future that is shown; the others are compared over a longer time instead
+    # plans to a future that is shown; the others are compared over a longer time instead
+    every: int = 2
 
 
 @dataclass(frozen=True)
@@ -66,17 +77,22 @@ class ShownFuture:
 
 
 class ImaginationNode(Node):
-    """Puts scenes and plans together, hands them to the world model, publishes pictures and divergence."""
+    """Puts scenes and plans together, hands them to the world model, publishes pictures and
+    divergence.
+    """
 
     def __init__(self):
-        # before any thread is started: whoever else wakes up takes the core at once, which nice alone does not grant
+        # before any thread is started: whoever else wakes up takes the core at once, which nice
+        # alone does not grant
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         super().__init__("imagination")
         self._settings = p = declare(self, ImaginationParameters)
         self._site = site_of(p.robot, p.site)
         self._chunks: deque[ActionChunk] = deque(maxlen=8)
-        self._seen: deque[tuple[ActionChunk, np.ndarray]] = deque(maxlen=8)  # plans and the scenes they were made from
-        self._waiting = self._shown = 0  # plans: the one that waits for approval, and the last whose future was shown
+        # plans and the scenes they were made from
+        self._seen: deque[tuple[ActionChunk, np.ndarray]] = deque(maxlen=8)
+        # plans: the one that waits for approval, and the last whose future was shown
+        self._waiting = self._shown = 0
         self._planned = threading.Condition()
         self._due = np.inf  # [s] ROS time at which the next plan's images are
         self._states: deque[ArmState] = deque(maxlen=KEPT)
@@ -89,11 +105,16 @@ class ImaginationNode(Node):
         self._divergence = self.create_publisher(Float64MultiArray, topics.DIVERGENCE, RELIABLE)
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
         self._pictures = {
-            (name, step): self.create_publisher(CompressedImage, topics.imagined(name, step), RELIABLE)
-            for name in (*self._site.cameras, topics.AFAR) for step in range(1, topics.STEPS + 1)
-        }  # fmt: skip
+            (name, step): self.create_publisher(
+                CompressedImage, topics.imagined(name, step), RELIABLE
+            )
+            for name in (*self._site.cameras, topics.AFAR)
+            for step in range(1, topics.STEPS + 1)
+        }
         for name, camera in self._site.cameras.items():
-            self.create_subscription(CameraInfo, topics.info(camera.prefix), self._info(name), SENSOR)
+            self.create_subscription(
+                CameraInfo, topics.info(camera.prefix), self._info(name), SENSOR
+            )
         self.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, SENSOR)
         self.create_subscription(JointState, topics.GRIPPER_STATES, self._on_gripper, SENSOR)
         self.create_subscription(JointState, topics.COMMAND, self._on_command, EVERY)
@@ -104,21 +125,30 @@ class ImaginationNode(Node):
         self.create_timer(0.5, self._report, clock=STEADY)
 
     def _build(self):
-        imagination = WorldRunner(Path(self._settings.policy), self._settings.threads, rest=self._rest)
+        imagination = WorldRunner(
+            Path(self._settings.policy), self._settings.threads, rest=self._rest
+        )
         limits = load_limits(Path(self._settings.policy))
         watch = ExpectedScenes(imagination)
 
         def run(task: PredictionRequest) -> Iterator[ComparedScene | ShownFuture]:
             begun = time.monotonic()
             history, gaps = look(imagination, watch, task, self._site)
-            yield ComparedScene(task.chunk.stamp, gaps, limits.score(gaps) if limits and gaps else None)
+            yield ComparedScene(
+                task.chunk.stamp, gaps, limits.score(gaps) if limits and gaps else None
+            )
             if task.shown:
-                yield ShownFuture(imagine(imagination, task, self._site, history), 1e3 * (time.monotonic() - begun))
+                yield ShownFuture(
+                    imagine(imagination, task, self._site, history),
+                    1e3 * (time.monotonic() - begun),
+                )
 
         return run
 
     def _rest(self) -> None:
-        """Wait, in the worker's thread, while a plan is made: even with a core of its own imagination slows it down."""
+        """Wait, in the worker's thread, while a plan is made: even with a core of its own
+        imagination slows it down.
+        """
         with self._planned:
             due, after = self._due, now_ns(self) * 1e-9 - self._due
             if -EARLY < after < LATE:
@@ -164,7 +194,9 @@ class ImaginationNode(Node):
         self._chunks.append(chunk)
 
     def _on_scene(self, message) -> None:
-        """The scene comes after its plan: now both are there. One that waits for approval goes before the newest."""
+        """The scene comes after its plan: now both are there. One that waits for approval goes
+        before the newest.
+        """
         stamp = messages.stamp_ns(message.header.stamp)
         chunk = next((c for c in self._chunks if c.stamp == stamp), None)
         if chunk is None or not self._planner.ready:
@@ -200,19 +232,27 @@ class ImaginationNode(Node):
 
     def _ask(self, chunk: ActionChunk, scene: np.ndarray, shown: bool) -> None:
         self._asked += 1
-        self._planner.put(PredictionRequest(chunk, scene, tuple(self._states), tuple(self._sent), dict(self._Ks), shown))
+        self._planner.put(
+            PredictionRequest(
+                chunk, scene, tuple(self._states), tuple(self._sent), dict(self._Ks), shown
+            )
+        )
 
     def _publish(self, done: ComparedScene | ShownFuture) -> None:
         self._judge(done) if isinstance(done, ComparedScene) else self._show(done.future, done.ms)
 
     def _judge(self, seen: ComparedScene) -> None:
-        gaps = {f"h{h} {term}": value for h, terms in seen.gaps.items() for term, value in terms.items()}
+        gaps = {
+            f"h{h} {term}": value for h, terms in seen.gaps.items() for term, value in terms.items()
+        }
         if seen.score is not None:
             gaps["score"] = seen.score
         if gaps:
             self._divergence.publish(messages.numbers(("plan", *gaps), (seen.plan, *gaps.values())))
             age = (now_ns(self) - seen.plan) * 1e-6
-            self._report_of |= {"judged_age_ms": f"{age:.0f}"} | {name: f"{value:.3f}" for name, value in gaps.items()}
+            self._report_of |= {"judged_age_ms": f"{age:.0f}"} | {
+                name: f"{value:.3f}" for name, value in gaps.items()
+            }
 
     def _show(self, future: PredictedFuture, ms: float) -> None:
         age = (now_ns(self) - future.plan) * 1e-6
@@ -234,9 +274,16 @@ class ImaginationNode(Node):
         self._plan.publish(messages.numbers(values, values.values()))
 
     def _report(self) -> None:
-        values = {"ready": self._planner.ready, "asked": self._asked, "imagined": self._done, **self._report_of}
+        values = {
+            "ready": self._planner.ready,
+            "asked": self._asked,
+            "imagined": self._done,
+            **self._report_of,
+        }
         values |= self._reasons.values()
-        self._diagnostics.publish(messages.diagnostics(now_ns(self), "imagination", "running", values))
+        self._diagnostics.publish(
+            messages.diagnostics(now_ns(self), "imagination", "running", values)
+        )
 
     def close(self) -> None:
         """End the worker thread."""

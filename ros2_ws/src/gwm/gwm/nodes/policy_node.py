@@ -1,4 +1,6 @@
-"""The policy's process: images and joints in, plans out. The planner runs in one worker thread, newest moment first."""
+"""The policy's process: images and joints in, plans out. The planner runs in one worker thread,
+newest moment first.
+"""
 
 from __future__ import annotations
 
@@ -61,13 +63,17 @@ class PlanRequest:
 
 
 class PolicyNode(Node):
-    """Pairs what arrives, asks the planner when a new plan is due, publishes the plan and a beat at 50 Hz."""
+    """Pairs what arrives, asks the planner when a new plan is due, publishes the plan and a beat at
+    50 Hz.
+    """
 
     def __init__(self):
         super().__init__("policy")
         self._settings = p = declare(self, PolicyParameters)
         self._site = site_of(p.robot, p.site)
-        self._observations = Observations(tuple(self._site.cameras), round(p.replan_every * CHUNK_DT * 1e9))
+        self._observations = Observations(
+            tuple(self._site.cameras), round(p.replan_every * CHUNK_DT * 1e9)
+        )
         self._models: dict[str, CameraModel] = {}
         self._received: dict[str, int] = {}
         self._reasons = Reasons(self.get_logger().warn)
@@ -77,12 +83,16 @@ class PolicyNode(Node):
         self._chunk = self.create_publisher(JointTrajectory, topics.CHUNK, RELIABLE)
         self._alive = self.create_publisher(UInt64, topics.ALIVE, SENSOR)
         self._times = self.create_publisher(Float64MultiArray, topics.STAGES, RELIABLE)
-        self._scene = self.create_publisher(PointCloud2, topics.SCENE, RELIABLE) if p.imagine else None
+        self._scene = (
+            self.create_publisher(PointCloud2, topics.SCENE, RELIABLE) if p.imagine else None
+        )
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
         for name, camera in self._site.cameras.items():
             self._subscribe(Image, topics.color(camera.prefix), self._image(name, "color"))
             self._subscribe(Image, topics.depth(camera.prefix), self._image(name, "depth"))
-            self.create_subscription(CameraInfo, topics.info(camera.prefix), self._info(name), SENSOR)
+            self.create_subscription(
+                CameraInfo, topics.info(camera.prefix), self._info(name), SENSOR
+            )
         self.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, SENSOR)
         self.create_subscription(JointState, topics.GRIPPER_STATES, self._on_gripper, SENSOR)
         self.create_subscription(JointState, topics.COMMAND, self._on_command, SENSOR)
@@ -90,7 +100,8 @@ class PolicyNode(Node):
         self._planner = LatestWorker(self, self._build, self._publish)
         self.create_timer(0.02, self._beat, clock=STEADY)
         self.create_timer(0.5, self._report, clock=STEADY)
-        self.get_logger().info(f"policy: beats with {prioritize(BEAT_PRIORITY)}")  # not the worker, which runs already
+        # not the worker, which runs already
+        self.get_logger().info(f"policy: beats with {prioritize(BEAT_PRIORITY)}")
 
     def _build(self):
         p = self._settings
@@ -130,7 +141,10 @@ class PolicyNode(Node):
                 self._note(f"{camera} {kind}", str(error))
                 return
             stamp = messages.stamp_ns(message.header.stamp)
-            self._note(f"{camera} {kind}", self._observations.image(camera, kind, stamp, content, now_ns(self)))
+            self._note(
+                f"{camera} {kind}",
+                self._observations.image(camera, kind, stamp, content, now_ns(self)),
+            )
             self._note(f"{camera} clock", self._observations.drifting(camera))
             self._try(sent)
 
@@ -169,10 +183,13 @@ class PolicyNode(Node):
         self._objects = {name: np.array(pose) for name, pose in json.loads(message.data).items()}
 
     def _try(self, sent: int) -> None:
-        """Ask the planner when a plan is due and a new, whole, fresh moment is there, its last image ``sent`` at [ns]."""
+        """Ask the planner when a plan is due and a new, whole, fresh moment is there, its last
+        image ``sent`` at [ns].
+        """
         if not self._planner.ready or len(self._models) < len(self._site.cameras):
             return
-        if self._settings.policy == "expert" and self._objects is None:  # may be heard after the cameras
+        # may be heard after the cameras
+        if self._settings.policy == "expert" and self._objects is None:
             return
         moment = self._observations.take(now_ns(self))
         if moment is None:
@@ -202,7 +219,11 @@ class PolicyNode(Node):
             return
         self._chunk.publish(messages.trajectory(decision.chunk))
         self._last_plan, self._plans = decision.chunk.stamp, self._plans + 1
-        self._times.publish(messages.numbers(("plan", *self._stages), [decision.chunk.stamp, *self._stages.values()]))
+        self._times.publish(
+            messages.numbers(
+                ("plan", *self._stages), [decision.chunk.stamp, *self._stages.values()]
+            )
+        )
         if self._scene is not None:
             self._scene.publish(scene_messages.scene(decision.stamp, decision.scene))
 
@@ -213,15 +234,23 @@ class PolicyNode(Node):
     def _report(self) -> None:
         self._note("moments", self._why())
         values = {
-            "policy": self._settings.policy, "ready": self._planner.ready,
-            "plans": self._plans, "rejected": self._rejected,
+            "policy": self._settings.policy,
+            "ready": self._planner.ready,
+            "plans": self._plans,
+            "rejected": self._rejected,
             **{f"received {topic}": n for topic, n in self._received.items()},
             **{f"{name}_ms": f"{value:.1f}" for name, value in self._stages.items()},
             **self._reasons.values(),
-        }  # fmt: skip
+        }
         current = self._reasons.current
-        text = f"{PLAN}: {current[PLAN]}" if PLAN in current else current.get("moments", self._settings.policy)
-        self._diagnostics.publish(messages.diagnostics(now_ns(self), "policy", text, values, not current))
+        text = (
+            f"{PLAN}: {current[PLAN]}"
+            if PLAN in current
+            else current.get("moments", self._settings.policy)
+        )
+        self._diagnostics.publish(
+            messages.diagnostics(now_ns(self), "policy", text, values, not current)
+        )
 
     def _why(self) -> str:
         """Why no moment came to the planner, or ""."""
@@ -240,14 +269,18 @@ class PolicyNode(Node):
 
 
 def _expert() -> Planner:
-    from gwm_core.sim.planners import EXPERT, make_planner  # needs MuJoCo, which a robot's machine may lack
+    # needs MuJoCo, which a robot's machine may lack
+    from gwm_core.sim.planners import EXPERT, make_planner
 
     return make_planner(EXPERT)
 
 
 def _stages(asked: PlanRequest, decision: Decision, now: int) -> dict[str, float]:
     """Where the time of a plan went [ms]."""
-    received = {"capture": (asked.sent - asked.observation.stamp) * 1e-6, "receive": (asked.put - asked.sent) * 1e-6}
+    received = {
+        "capture": (asked.sent - asked.observation.stamp) * 1e-6,
+        "receive": (asked.put - asked.sent) * 1e-6,
+    }
     handed = (now - asked.put) * 1e-6 - sum(decision.stages_ms.values())  # to the planner and back
     return received | decision.stages_ms | {"handover": handed}
 
@@ -257,7 +290,9 @@ def _plain_observation(cameras: tuple[str, ...], task: str) -> Observation:
     K, T = intrinsics(424, 240, 42.5), look_at((1.15, 0.0, 0.62), (0.5, 0.0, 0.0))
     state = ArmState(1, HOME_Q, np.zeros(7), OPEN_WIDTH)
     color, depth = np.zeros((240, 424, 3), np.uint8), np.full((240, 424), 0.9, np.float32)
-    return Observation(1, tuple(Frame(name, 1, color, depth, K, T) for name in cameras), state, task)
+    return Observation(
+        1, tuple(Frame(name, 1, color, depth, K, T) for name in cameras), state, task
+    )
 
 
 def main() -> int:

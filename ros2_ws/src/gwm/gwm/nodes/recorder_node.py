@@ -1,4 +1,6 @@
-"""Records episodes of the live graph in the format of ``gwm collect``: start, then save or discard."""
+"""Records episodes of the live graph in the format of ``gwm collect``: start, then save or
+discard.
+"""
 
 from __future__ import annotations
 
@@ -38,10 +40,14 @@ from gwm_core.recording.ring_buffer import RingBuffer
 from gwm_core.site import site_of
 
 READERS = {topics.JOINT_STATES: read_joint_state, topics.GRIPPER_STATES: read_gripper_state}
-OFTEN = dict.fromkeys((topics.JOINT_STATES, topics.GRIPPER_STATES, topics.COMMAND, topics.STATUS), EVERY)
+OFTEN = dict.fromkeys(
+    (topics.JOINT_STATES, topics.GRIPPER_STATES, topics.COMMAND, topics.STATUS), EVERY
+)
 OFTEN[topics.ALIVE] = QoSProfile(depth=EVERY.depth, reliability=SENSOR.reliability)
-BURST, BEHIND = 256 << 20, 3.0  # [bytes], and [s] it would take to write them, that may wait for the writing thread
-SETTLE = 0.5  # [s] between a mark that says save and saving: what was said before it comes over other topics
+# [bytes], and [s] it would take to write them, that may wait for the writing thread
+BURST, BEHIND = 256 << 20, 3.0
+# [s] between a mark that says save and saving: what was said before it comes over other topics
+SETTLE = 0.5
 
 
 @dataclass(frozen=True)
@@ -60,9 +66,11 @@ class RecorderParameters(DiskConfig):
 
 
 class RecorderNode(Node):
-    """Everything small is written as received; images are compressed first, depth without loss. A thread writes.
+    """Everything small is written as received; images are compressed first, depth without loss. A
+    thread writes.
 
-    That thread alone has to do with the episode: whatever is said, counted or asked goes through its backlog.
+    That thread alone has to do with the episode: whatever is said, counted or asked goes through
+    its backlog.
     """
 
     def __init__(self):
@@ -80,26 +88,41 @@ class RecorderNode(Node):
         self._saving = self.create_timer(SETTLE, self._settled, clock=STEADY, autostart=False)
         self._subscribe_all()
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
-        aside = ReentrantCallbackGroup()  # what waits for the thread must not keep others from running
+        # what waits for the thread must not keep others from running
+        aside = ReentrantCallbackGroup()
         kept = self._recording
         for name, act, after_pictures in (
-            ("start", kept.start, False), ("save", lambda _: kept.save(), True),
-            ("discard", lambda _: kept.discard(), False), ("keep", lambda _: kept.keep(), True),
-        ):  # fmt: skip
+            ("start", kept.start, False),
+            ("save", lambda _: kept.save(), True),
+            ("discard", lambda _: kept.discard(), False),
+            ("keep", lambda _: kept.keep(), True),
+        ):
             serve = self._service(act, after_pictures)
             self.create_service(Trigger, f"recorder/{name}", serve, callback_group=aside)
         self.create_timer(0.5, self._report, clock=STEADY)
 
     def _subscribe_all(self) -> None:
         kinds = {
-            topics.JOINT_STATES: JointState, topics.GRIPPER_STATES: JointState, topics.COMMAND: JointState,
-            topics.CHUNK: JointTrajectory, topics.ALIVE: UInt64, topics.STATUS: DiagnosticArray,
-            topics.SIM_RESULT: String, topics.MARK: String, topics.DECISION: String, topics.APPROVE: String,
-            topics.MODE: String, topics.IMAGINED: Float64MultiArray, topics.DIVERGENCE: Float64MultiArray,
-            topics.SCENE: PointCloud2, topics.IMAGINED_SCENE: PointCloud2,
-        }  # fmt: skip
+            topics.JOINT_STATES: JointState,
+            topics.GRIPPER_STATES: JointState,
+            topics.COMMAND: JointState,
+            topics.CHUNK: JointTrajectory,
+            topics.ALIVE: UInt64,
+            topics.STATUS: DiagnosticArray,
+            topics.SIM_RESULT: String,
+            topics.MARK: String,
+            topics.DECISION: String,
+            topics.APPROVE: String,
+            topics.MODE: String,
+            topics.IMAGINED: Float64MultiArray,
+            topics.DIVERGENCE: Float64MultiArray,
+            topics.SCENE: PointCloud2,
+            topics.IMAGINED_SCENE: PointCloud2,
+        }
         for view in (*self._site.cameras, topics.AFAR):
-            kinds |= {topics.imagined(view, step): CompressedImage for step in range(1, topics.STEPS + 1)}
+            kinds |= {
+                topics.imagined(view, step): CompressedImage for step in range(1, topics.STEPS + 1)
+            }
         for topic, kind in kinds.items():
             self._subscribe(kind, topic, OFTEN.get(topic, RELIABLE))
         for name, camera in self._site.cameras.items():
@@ -113,9 +136,13 @@ class RecorderNode(Node):
             self._subscribe(CameraInfo, topics.info(camera.prefix), SENSOR)
 
     def _subscribe(self, kind, topic: str, qos, write: Callable | None = None) -> None:
-        """Have the thread write what comes, as it came; count what came, was refused, and never arrived."""
+        """Have the thread write what comes, as it came; count what came, was refused, and never
+        arrived.
+        """
         self._received[topic] = 0
-        write = write or partial(self._plain, f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}", kind)
+        write = write or partial(
+            self._plain, f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}", kind
+        )
 
         def take(content: bytes) -> None:
             self._received[topic] += 1
@@ -123,7 +150,8 @@ class RecorderNode(Node):
             if reason := self._jobs.offer(job, len(content), kind is Image):
                 self._jobs.tell(partial(self._recording.miss, "dropped", topic))
                 self.get_logger().error(f"{topic} dropped: {reason}", throttle_duration_sec=2.0)
-            if topic in READERS:  # recorded as it came, but no episode can be made of what cannot be read
+            # recorded as it came, but no episode can be made of what cannot be read
+            if topic in READERS:
                 reason = READERS[topic](deserialize_message(content, kind))[1]
                 self._reasons.note(topic, reason, time.monotonic())
             if topic in (topics.SIM_RESULT, topics.MARK):
@@ -139,13 +167,19 @@ class RecorderNode(Node):
         stamp = messages.stamp_of(content) if messages.has_header(kind) else logged
         self._recording.take(came, topic, name, content, stamp)
 
-    def _picture(self, camera, kind, ending, compress, topic: str, came: float, logged: int, content: bytes) -> float:
-        """In the thread: a malformed picture is refused, anything else that goes wrong is a fault of ours."""
+    def _picture(
+        self, camera, kind, ending, compress, topic: str, came: float, logged: int, content: bytes
+    ) -> float:
+        """In the thread: a malformed picture is refused, anything else that goes wrong is a fault
+        of ours.
+        """
         begun = time.monotonic()
         message = deserialize_message(content, Image)
         stamp = messages.stamp_ns(message.header.stamp)
         try:
-            encoded = serialized(topic + ending, compress(stamp, camera, messages.pixels(message, kind)), stamp)
+            encoded = serialized(
+                topic + ending, compress(stamp, camera, messages.pixels(message, kind)), stamp
+            )
         except (ValueError, TypeError) as error:
             self.get_logger().error(f"{topic} not recorded: {error}", throttle_duration_sec=2.0)
             return time.monotonic() - begun
@@ -154,7 +188,9 @@ class RecorderNode(Node):
         return encoding
 
     def _listen(self, topic: str, message) -> None:
-        """Keep what is said of the episode, and save it where the operator says so: after their last word on it."""
+        """Keep what is said of the episode, and save it where the operator says so: after their
+        last word on it.
+        """
         try:
             if topic == topics.SIM_RESULT:
                 self._jobs.tell(partial(self._recording.result, dict(json.loads(message.data))))
@@ -170,7 +206,9 @@ class RecorderNode(Node):
 
     def _mark(self, marks: dict) -> None:
         if not self._recording.mark(marks):
-            self.get_logger().error(f"{topics.MARK} refused: no episode is recorded, {marks} is said of none")
+            self.get_logger().error(
+                f"{topics.MARK} refused: no episode is recorded, {marks} is said of none"
+            )
 
     def _settled(self) -> None:
         if not self._saving.is_canceled():
@@ -183,13 +221,18 @@ class RecorderNode(Node):
             self.get_logger().error(str(error))
 
     def _service(self, act: Callable, after_pictures: bool):
-        """Serve ``act``, which is given when it was asked for [s]; the answer tells what came of it."""
+        """Serve ``act``, which is given when it was asked for [s]; the answer tells what came of
+        it.
+        """
 
         async def serve(request, response):
             self._settled()  # what was wished first is done first
             work = partial(act, time.monotonic())
             try:
-                response.message, response.success = str(await self._jobs.ask(work, after_pictures)), True
+                response.message, response.success = (
+                    str(await self._jobs.ask(work, after_pictures)),
+                    True,
+                )
             except (InputError, OSError) as error:
                 response.message, response.success = str(error), False
             return response
@@ -198,25 +241,43 @@ class RecorderNode(Node):
 
     def _examine(self) -> None:
         """Have the doctor's quick findings in every episode."""
-        self._recording.about["doctor"] = [check._asdict() for check in checks.examine(checks.QUICK)]
+        self._recording.about["doctor"] = [
+            check._asdict() for check in checks.examine(checks.QUICK)
+        ]
 
     def _report(self) -> None:
         kept, behind = self._recording, self._backlog
-        values = {"recording": kept.on, "saved": kept.saved, "cut": kept.cut, "kept_s": f"{kept.kept:.0f}"}
+        values = {
+            "recording": kept.on,
+            "saved": kept.saved,
+            "cut": kept.cut,
+            "kept_s": f"{kept.kept:.0f}",
+        }
         values |= {"free": f"{kept.free:.3f}", "waiting_mb": f"{behind.size / 1e6:.1f}"}
-        values |= {"waiting": behind.waiting, "done": behind.done, "behind_s": f"{behind.seconds:.1f}"}
-        values |= {"picture_ms": f"{1e3 * (behind.encoding + behind.writing):.1f}", "slower": behind.slow}
+        values |= {
+            "waiting": behind.waiting,
+            "done": behind.done,
+            "behind_s": f"{behind.seconds:.1f}",
+        }
+        values |= {
+            "picture_ms": f"{1e3 * (behind.encoding + behind.writing):.1f}",
+            "slower": behind.slow,
+        }
         for what, counts in {"received": self._received, **kept.counts}.items():
             values |= {f"{what} {topic}": count for topic, count in counts.items()}
         values |= self._reasons.values()
-        self._diagnostics.publish(messages.diagnostics(now_ns(self), "recorder", "recording", values))
+        self._diagnostics.publish(
+            messages.diagnostics(now_ns(self), "recorder", "recording", values)
+        )
 
     def close(self) -> None:
         """An unfinished episode stays behind as .partial."""
         self._settled()
         self._jobs.close()
         if partial_folder := self._recording.abandon():
-            self.get_logger().warn(f"{partial_folder} was not saved: `gwm data recover {partial_folder}`")
+            self.get_logger().warn(
+                f"{partial_folder} was not saved: `gwm data recover {partial_folder}`"
+            )
 
 
 def main() -> int:

@@ -32,7 +32,8 @@ from gwm_core.sim.simulator import Simulator
 from gwm_core.sim.tasks import Success, sample_layout
 
 TICK = 0.01  # [s] joint states at 100 Hz
-MOST_CATCH_UP = 0.05  # [s] physics it makes up for in one tick; beyond that simulated time slips, and says so
+# [s] physics it makes up for in one tick; beyond that simulated time slips, and says so
+MOST_CATCH_UP = 0.05
 
 
 def _configured(controller: str) -> dict:
@@ -52,11 +53,14 @@ class SimParameters:
     publish_objects: bool = False
     controller: str = "crisp"
     camera_offset_ms: float = 0.0  # by which the cameras' clock is ahead of the host's at the start
-    camera_drift_ppm: float = 0.0  # and gains from then on, as a RealSense's does without global time
+    # and gains from then on, as a RealSense's does without global time
+    camera_drift_ppm: float = 0.0
 
 
 class SimNode(Node):
-    """Physics in the executor's thread in real time; drawing in a thread of its own, which physics never waits for."""
+    """Physics in the executor's thread in real time; drawing in a thread of its own, which physics
+    never waits for.
+    """
 
     def __init__(self):
         super().__init__("sim")
@@ -81,7 +85,8 @@ class SimNode(Node):
         self._results = self.create_publisher(String, topics.SIM_RESULT, RELIABLE)
         self._objects = self.create_publisher(String, topics.SIM_OBJECTS, NEWEST)
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
-        self._from_desired = _configured("jtc").get("interpolate_from_desired_state", False)  # its default
+        # its default
+        self._from_desired = _configured("jtc").get("interpolate_from_desired_state", False)
         self._command_topic = self._subscribe_as(self._settings.controller)
         self.create_subscription(Float64MultiArray, topics.GRIPPER_COMMAND, self._on_grip, RELIABLE)
         self.create_subscription(String, topics.SIM_EPISODE, self._on_episode, RELIABLE)
@@ -91,7 +96,9 @@ class SimNode(Node):
         self.create_timer(TICK, self._tick, clock=STEADY)
         self.create_timer(0.1, self._report_result, clock=STEADY)
         self.create_timer(0.5, self._report, clock=STEADY)
-        self.get_logger().info(f"simulation: renderer {self._renderer}; Panda meshes with FR3 limits")
+        self.get_logger().info(
+            f"simulation: renderer {self._renderer}; Panda meshes with FR3 limits"
+        )
 
     def _build_rig(self):
         os.setpriority(os.PRIO_PROCESS, 0, 10)  # this thread only: drawing gives way to physics
@@ -120,7 +127,8 @@ class SimNode(Node):
             else:
                 self.get_logger().error(f"{topic} ignored: malformed", throttle_duration_sec=2.0)
 
-        subscribe_to_all(self, kind, topic, take, RELIABLE)  # a backlog on a busy machine is over in one turn
+        # a backlog on a busy machine is over in one turn
+        subscribe_to_all(self, kind, topic, take, RELIABLE)
         if controller == "crisp_pose":
             self.create_subscription(JointState, topics.TARGET_JOINT, self._on_null_space, RELIABLE)
         return topic
@@ -151,12 +159,15 @@ class SimNode(Node):
 
     def _on_trajectory(self, message) -> bool:
         stamp = messages.stamp_ns(message.header.stamp)  # 0: it starts now
-        late = time.monotonic() - self._origin - self._sim.time  # of the simulation, which is stepped every 10 ms
+        # of the simulation, which is stepped every 10 ms
+        late = time.monotonic() - self._origin - self._sim.time
         start = late + (stamp - now_ns(self)) * 1e-9 if stamp else 0.0
         try:
             times, *states = messages.joint_states_of(message)
             if times[-1] + start <= 0:  # refused by the real controller too
-                reason = f"a trajectory came {-start:.3f} s after its stamp, when it was over: ignored"
+                reason = (
+                    f"a trajectory came {-start:.3f} s after its stamp, when it was over: ignored"
+                )
                 self.get_logger().warn(reason, throttle_duration_sec=2.0)
                 return True
             self._sim.follow(times + start, *states, self._from_desired)
@@ -168,7 +179,9 @@ class SimNode(Node):
         if len(message.data) == 1 and math.isfinite(message.data[0]):
             self._sim.grip(message.data[0])
         else:
-            self.get_logger().error(f"{topics.GRIPPER_COMMAND} ignored: one finite width wanted, got {message.data}")
+            self.get_logger().error(
+                f"{topics.GRIPPER_COMMAND} ignored: one finite width wanted, got {message.data}"
+            )
 
     def _on_episode(self, message) -> None:
         try:
@@ -176,7 +189,9 @@ class SimNode(Node):
             if "cameras" in wish:
                 self._filming = bool(wish["cameras"])
                 return
-            layout = sample_layout(wish["task"], int(wish["seed"]), wish.get("difficulty", "nominal"))
+            layout = sample_layout(
+                wish["task"], int(wish["seed"]), wish.get("difficulty", "nominal")
+            )
         except (ValueError, KeyError, TypeError, OverflowError, InputError) as error:
             self.get_logger().error(f"{topics.SIM_EPISODE} ignored: {error}")
             return
@@ -201,12 +216,18 @@ class SimNode(Node):
         self._joints.publish(messages.joint_state(stamp, topics.ARM_JOINTS, sim.q, sim.dq))
         self._ticks += 1
         if self._ticks % 3 == 0:
-            self._gripper.publish(messages.joint_state(stamp, topics.FINGER_JOINTS, [sim.width / 2] * 2))
+            self._gripper.publish(
+                messages.joint_state(stamp, topics.FINGER_JOINTS, [sim.width / 2] * 2)
+            )
         if sim.time >= self._next_image and self._cameras.ready and self._filming:
             self._frames_due += 1
-            self._next_image = max(self._next_image + 1.0 / self._settings.camera_hz, sim.time - TICK)
+            self._next_image = max(
+                self._next_image + 1.0 / self._settings.camera_hz, sim.time - TICK
+            )
             p, seconds = self._settings, time.monotonic() - self._begun
-            self._cameras.put((by_clock(stamp, seconds, p.camera_offset_ms, p.camera_drift_ppm), sim.snapshot()))
+            self._cameras.put(
+                (by_clock(stamp, seconds, p.camera_offset_ms, p.camera_drift_ppm), sim.snapshot())
+            )
         if self._result and not self._result["success"] and self._ticks % 2 == 0:
             done = self._success.update(sim.time, sim.objects(), fk(sim.q)[:3, 3], sim.width)
             self._result |= {"success": done, "seconds": round(sim.time - self._result["began"], 3)}
@@ -231,12 +252,20 @@ class SimNode(Node):
 
     def _report(self) -> None:
         prefixes = [topics.prefix_of(name) for name in CAMERAS]
-        sent = {f"sent {kind(p)}": self._frames_sent for p in prefixes for kind in (topics.color, topics.depth)}
+        sent = {
+            f"sent {kind(p)}": self._frames_sent
+            for p in prefixes
+            for kind in (topics.color, topics.depth)
+        }
         values = {
-            "renderer": self._renderer, "ready": self._cameras.ready, "slipped_s": f"{self._slipped:.3f}",
-            f"received {self._command_topic}": self._commands, **sent,
-            "frames_due": self._frames_due, "frames_drawn": self._frames_sent,
-        }  # fmt: skip
+            "renderer": self._renderer,
+            "ready": self._cameras.ready,
+            "slipped_s": f"{self._slipped:.3f}",
+            f"received {self._command_topic}": self._commands,
+            **sent,
+            "frames_due": self._frames_due,
+            "frames_drawn": self._frames_sent,
+        }
         self._diagnostics.publish(messages.diagnostics(now_ns(self), "sim", "running", values))
 
     def close(self) -> None:

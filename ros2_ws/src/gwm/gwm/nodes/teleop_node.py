@@ -1,4 +1,6 @@
-"""The operator's process: a device in, plans out. With a policy beside it, it passes on the plans of whoever leads."""
+"""The operator's process: a device in, plans out. With a policy beside it, it passes on the plans
+of whoever leads.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ class TeleopParameters:
 
 
 class TeleopNode(Node):
-    """Subscribes to the device and to what the gate sent; publishes plans and beats in the policy's place."""
+    """Subscribes to the device and to what the gate sent; publishes plans and beats in the policy's
+    place.
+    """
 
     def __init__(self):
         super().__init__("teleop")
@@ -120,7 +124,8 @@ class TeleopNode(Node):
 
     def _plan(self) -> None:
         self._teleop.rivals(self.count_publishers(self._input))
-        chunk = self._teleop.plan(now_ns(self), time.monotonic())  # whoever leads: it notices a device gone silent
+        # whoever leads: it notices a device gone silent
+        chunk = self._teleop.plan(now_ns(self), time.monotonic())
         if chunk is not None and self._authority.passes("operator", chunk.stamp, now_ns(self)):
             self._chunk.publish(messages.trajectory(chunk))
             self._plans += 1
@@ -130,9 +135,16 @@ class TeleopNode(Node):
         if teleop.trouble not in ("", self._logged):
             self.get_logger().warn(teleop.trouble, throttle_duration_sec=1.0)
         self._logged = teleop.trouble
-        values = {"holder": self._authority.holder, "engaged": teleop.engaged, "plans": self._plans, "ready": True}
+        values = {
+            "holder": self._authority.holder,
+            "engaged": teleop.engaged,
+            "plans": self._plans,
+            "ready": True,
+        }
         text = teleop.trouble or ("moving" if teleop.engaged else "clutch not held")
-        self._diagnostics.publish(messages.diagnostics(now_ns(self), "teleop", text, values, teleop.trouble == ""))
+        self._diagnostics.publish(
+            messages.diagnostics(now_ns(self), "teleop", text, values, teleop.trouble == "")
+        )
 
 
 def main() -> int:

@@ -1,6 +1,8 @@
-"""The 3D scene: what is seen and what is imagined, with the arm as it is and as it will be. It shows and takes nothing.
+"""The 3D scene: what is seen and what is imagined, with the arm as it is and as it will be. It
+shows and takes nothing.
 
-The console passes it on behind its own token; see docs/console.md for why nothing that matters may be pressed here.
+The console passes it on behind its own token; see docs/console.md for why nothing that matters may
+be pressed here.
 """
 
 from __future__ import annotations
@@ -47,11 +49,18 @@ class ViewerNode(Node):
     def __init__(self):
         super().__init__("viewer")
         with redirect_stdout(io.StringIO()):  # its address is of no use: the console passes it on
-            self._server = viser.ViserServer(host="127.0.0.1", port=declare(self, ViewerParameters).port)
+            self._server = viser.ViserServer(
+                host="127.0.0.1", port=declare(self, ViewerParameters).port
+            )
         self._server.gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False)
         self._server.scene.set_up_direction("+z")
-        self._server.scene.add_grid("/table", width=1.2, height=1.2, position=(0.5, 0.0, 0.0), cell_size=0.1)
-        self._server.initial_camera.position, self._server.initial_camera.look_at = (1.4, 0.8, 0.8), (0.45, 0.0, 0.2)
+        self._server.scene.add_grid(
+            "/table", width=1.2, height=1.2, position=(0.5, 0.0, 0.0), cell_size=0.1
+        )
+        self._server.initial_camera.position, self._server.initial_camera.look_at = (
+            (1.4, 0.8, 0.8),
+            (0.45, 0.0, 0.2),
+        )
         self._arms = {
             "/arm": _arm(self._server, "/arm", None),
             "/arm_to_come": _arm(self._server, "/arm_to_come", GHOST),
@@ -64,14 +73,17 @@ class ViewerNode(Node):
         self.create_subscription(JointState, topics.GRIPPER_STATES, self._on_gripper, SENSOR)
         self.create_subscription(JointTrajectory, topics.CHUNK, self._on_chunk, NEWEST)
         self.create_subscription(PointCloud2, topics.SCENE, self._scene("/seen"), NEWEST)
-        self.create_subscription(PointCloud2, topics.IMAGINED_SCENE, self._scene("/imagined"), NEWEST)
+        self.create_subscription(
+            PointCloud2, topics.IMAGINED_SCENE, self._scene("/imagined"), NEWEST
+        )
         self.create_timer(PERIOD, self._show, clock=STEADY)
         self.create_timer(1.0, self._report, clock=STEADY)
 
     def _on_joints(self, message) -> None:
         state, reason = self._arm.joints(message, velocity=False)
         self._reasons.note("joint states", reason, time.monotonic())
-        if state is not None:  # the arm is shown with its gripper closed where its opening is not known
+        # the arm is shown with its gripper closed where its opening is not known
+        if state is not None:
             self._new["/arm"] = np.append(state.q, np.nan_to_num(state.width) / 2)
 
     def _on_gripper(self, message) -> None:
@@ -106,9 +118,11 @@ class ViewerNode(Node):
     def _draw(self, name: str, gaussians: np.ndarray) -> None:
         fade = FADE if name == "/imagined" else 1.0
         splats = {
-            "centers": gaussians[:, MEANS], "covariances": covariances(gaussians),
-            "rgbs": gaussians[:, COLORS].clip(0, 1), "opacities": fade * gaussians[:, OPACITY : OPACITY + 1],
-        }  # fmt: skip
+            "centers": gaussians[:, MEANS],
+            "covariances": covariances(gaussians),
+            "rgbs": gaussians[:, COLORS].clip(0, 1),
+            "opacities": fade * gaussians[:, OPACITY : OPACITY + 1],
+        }
         if name in self._splats:
             self._splats[name].set_gaussians(**splats)
         else:
@@ -127,7 +141,10 @@ class ViewerNode(Node):
 
 def covariances(gaussians: np.ndarray) -> np.ndarray:
     """Covariance matrices (N, 3, 3) [m^2] of Gaussians (N, 14)."""
-    axes = Rotation.from_quat(gaussians[:, QUATS], scalar_first=True).as_matrix() * gaussians[:, None, SCALES]
+    axes = (
+        Rotation.from_quat(gaussians[:, QUATS], scalar_first=True).as_matrix()
+        * gaussians[:, None, SCALES]
+    )
     return axes @ axes.transpose(0, 2, 1)
 
 

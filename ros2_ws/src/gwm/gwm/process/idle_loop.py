@@ -1,4 +1,6 @@
-"""An idle 100 Hz loop: what the machine alone does to a period. Prints its figures as JSON when told to end."""
+"""An idle 100 Hz loop: what the machine alone does to a period. Prints its figures as JSON when
+told to end.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,11 @@ def main() -> None:
         pace.tick(time.monotonic())
         due = max(due + pace.period, time.monotonic() - pace.period)
         time.sleep(max(0.0, due - time.monotonic()))
-    figures = {"rate_hz": pace.rate_hz, "late_fraction": pace.late_fraction, "periods": pace.periods}
+    figures = {
+        "rate_hz": pace.rate_hz,
+        "late_fraction": pace.late_fraction,
+        "periods": pace.periods,
+    }
     print(to_json(figures | {"longest_ms": 1e3 * pace.longest}))
 
 

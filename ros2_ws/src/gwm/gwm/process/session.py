@@ -1,4 +1,6 @@
-"""The graph for as long as somebody drives it: what starts is ended in order, whatever happens on the way."""
+"""The graph for as long as somebody drives it: what starts is ended in order, whatever happens on
+the way.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ def live(
     nodes: list[NodeSpec], log: Path, make: Callable[[], OperatorClient] = OperatorClient
 ) -> Iterator[tuple[OperatorClient, Supervisor]]:
     """Run ``nodes`` with a node beside them that ``make`` builds. Their output goes to ``log``."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
+    # a shell has its background jobs ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update(environment())
     rclpy.init(args=[], signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     operator = make()
@@ -40,7 +43,9 @@ def live(
             except GraphEnded as error:
                 raise GraphEnded(f"{error}; {_last_words(log)}") from None
             except KeyboardInterrupt:
-                names = ", ".join(name for name, process in supervisor.processes.items() if process.poll() is None)
+                names = ", ".join(
+                    name for name, process in supervisor.processes.items() if process.poll() is None
+                )
                 wait = f"waiting for {names or 'nothing'} to end, {2 * STOP_TIME:.0f} s at most"
                 print(f"\ngwm: interrupted; {wait}", file=sys.stderr, flush=True)
                 raise
@@ -63,12 +68,18 @@ class SessionEnd:
 
 @contextmanager
 def ending() -> Iterator[SessionEnd]:
-    """Around what is to be followed by a table in any case: trouble and Ctrl-C end the block, and nothing more."""
+    """Around what is to be followed by a table in any case: trouble and Ctrl-C end the block, and
+    nothing more.
+    """
     end = SessionEnd()
     try:
         yield end
     except (RequestFailed, InputError, OSError) as error:
-        end.trouble, end.code, end.error = str(error), 1 if isinstance(error, RequestFailed) else 2, error
+        end.trouble, end.code, end.error = (
+            str(error),
+            1 if isinstance(error, RequestFailed) else 2,
+            error,
+        )
     except KeyboardInterrupt as error:
         end.trouble, end.code, end.error = "interrupted", INTERRUPTED, error
 
@@ -90,11 +101,15 @@ def uninterrupted() -> Iterator[None]:
 
 
 class IdleLoop:
-    """An idle 100 Hz loop beside the graph; its ``figures`` when it is over tell what the machine alone did."""
+    """An idle 100 Hz loop beside the graph; its ``figures`` when it is over tell what the machine
+    alone did.
+    """
 
     def __enter__(self) -> IdleLoop:
         command = [sys.executable, "-m", "gwm.process.idle_loop"]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0)
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, process_group=0
+        )
         self.figures: dict[str, float] = {}
         return self
 

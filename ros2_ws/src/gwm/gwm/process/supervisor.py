@@ -26,7 +26,9 @@ def refuse_second_graph() -> None:
     """Raise InputError when another gate is in this ROS domain."""
     os.environ.update(environment())
     context = Context()
-    rclpy.init(args=[], context=context, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+    rclpy.init(
+        args=[], context=context, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO
+    )
     node = rclpy.create_node("gwm_starter", context=context)
     try:
         wait_to_be_alone(node, topics.STATUS, own=0)
@@ -36,16 +38,22 @@ def refuse_second_graph() -> None:
 
 
 def open_log(path: Path, mode: str = "w"):
-    """A log file that nobody but its owner can read: what processes print may hold the console's token."""
+    """A log file that nobody but its owner can read: what processes print may hold the console's
+    token.
+    """
     file = open(path, mode, opener=lambda name, flags: os.open(name, flags, 0o600))  # noqa: SIM115
     os.fchmod(file.fileno(), 0o600)  # one that was there already too
     return file
 
 
 class Supervisor:
-    """Runs a list of processes. Call ``poll`` often; it starts again what ended and tells when the graph is over."""
+    """Runs a list of processes. Call ``poll`` often; it starts again what ended and tells when the
+    graph is over.
+    """
 
-    def __init__(self, nodes: list[NodeSpec], log=None, extra_environment: dict[str, str] | None = None):
+    def __init__(
+        self, nodes: list[NodeSpec], log=None, extra_environment: dict[str, str] | None = None
+    ):
         refuse_mixed_ros()
         self._nodes = {node.name: node for node in nodes}
         self._environment = {**os.environ, **environment(), **(extra_environment or {})}
@@ -63,7 +71,9 @@ class Supervisor:
         self.change(list(self._nodes.values()))
 
     def change(self, nodes: list[NodeSpec]) -> None:
-        """Run these processes from now on: those that stay as they are go on, the others end first."""
+        """Run these processes from now on: those that stay as they are go on, the others end
+        first.
+        """
         wanted = {node.name: node for node in nodes}
         gone = [name for name in self.processes if self._nodes[name] != wanted.get(name)]
         self._end(gone)
@@ -76,7 +86,8 @@ class Supervisor:
             self._spawn(name)
 
     def _spawn(self, name: str) -> None:
-        # a session of their own, so that Ctrl-C reaches only the supervisor, which stops them in order
+        # a session of their own, so that Ctrl-C reaches only the supervisor, which stops them in
+        # order
         self.processes[name] = subprocess.Popen(
             command(self._nodes[name]),
             env=self._environment | self._nodes[name].environment,
@@ -93,7 +104,9 @@ class Supervisor:
             if process.poll() is None or name in self._restarts.refused:
                 continue
             if name not in self._due:
-                ending = self._restarts.ended(self._nodes[name], process.returncode, now - self._born[name])
+                ending = self._restarts.ended(
+                    self._nodes[name], process.returncode, now - self._born[name]
+                )
                 if ending.over:
                     self.code = 2 if process.returncode == BAD_INPUT else 1
                     return ending.text
@@ -107,16 +120,22 @@ class Supervisor:
         return ""
 
     def poll_all(self) -> str:
-        """As ``poll``, for a run that needs every process: it is over as well when one does not come back."""
+        """As ``poll``, for a run that needs every process: it is over as well when one does not
+        come back.
+        """
         return self.poll() or self._restarts.missing()
 
     def stop(self) -> None:
-        """SIGINT to all but the gate, then to the gate, which ramps to rest first; kill what does not end."""
+        """SIGINT to all but the gate, then to the gate, which ramps to rest first; kill what does
+        not end.
+        """
         self._end([name for name in self.processes if name != "gate"])
         self._end([name for name in self.processes if name == "gate"])
 
     def _end(self, names: list[str]) -> None:
-        group = {name: self.processes[name] for name in names if self.processes[name].poll() is None}
+        group = {
+            name: self.processes[name] for name in names if self.processes[name].poll() is None
+        }
         for process in group.values():
             process.send_signal(signal.SIGINT)
         begun = now = time.monotonic()
@@ -127,15 +146,18 @@ class Supervisor:
             group = {name: process for name, process in group.items() if process.poll() is None}
             if group and now - told > PATIENCE:
                 told = now
-                self.say(f"still waiting for {', '.join(group)}; what does not end is killed in "
-                          f"{STOP_TIME - (now - begun):.0f} s")  # fmt: skip
+                self.say(
+                    f"still waiting for {', '.join(group)}; what does not end is killed in "
+                    f"{STOP_TIME - (now - begun):.0f} s"
+                )
         for name, process in group.items():
             self.say(f"{name} did not end within {STOP_TIME:.0f} s: killed")
             process.kill()
             process.wait()
 
     def say(self, text: str, before: str = "") -> None:
-        """Write a line to the log, or to stderr; nothing is to fail because nobody can read it, the stop least of all.
+        """Write a line to the log, or to stderr; nothing is to fail because nobody can read it, the
+        stop least of all.
 
         Ctrl-C ends the reader of `gwm up | tee` first; a disk may be full.
         """
@@ -144,8 +166,11 @@ class Supervisor:
 
 
 def up(nodes: list[NodeSpec]) -> int:
-    """Run the graph until Ctrl-C (exit 0) or until an essential process dies (exit 1, or 2 on bad input)."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell has its background jobs ignore it
+    """Run the graph until Ctrl-C (exit 0) or until an essential process dies (exit 1, or 2 on bad
+    input).
+    """
+    # SIGINT too: a shell has its background jobs ignore it
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     supervisor = Supervisor(nodes)
     try:
@@ -155,7 +180,9 @@ def up(nodes: list[NodeSpec]) -> int:
         supervisor.say(over)
         return supervisor.code
     except KeyboardInterrupt:
-        supervisor.say("stopping the graph, the gate last, which brings the arm to rest", before="\n")
+        supervisor.say(
+            "stopping the graph, the gate last, which brings the arm to rest", before="\n"
+        )
         return 0
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -35,7 +35,9 @@ class JobQueue:
         self._thread.start()
 
     def offer(self, work: Callable[[], float], size: int, picture: bool = False) -> str:
-        """Write a message of ``size`` bytes; a picture's work returns how long it encoded [s]. "" or why not."""
+        """Write a message of ``size`` bytes; a picture's work returns how long it encoded [s]. ""
+        or why not.
+        """
         with self._changed:
             if reason := self._backlog.refuses(size, picture):
                 return reason
@@ -50,7 +52,9 @@ class JobQueue:
             self._changed.notify()
 
     def ask(self, work: Callable[[], Any], after_pictures: bool = True) -> Future:
-        """Do something after all that came before, or all but pictures; what it returns or raises is the future's."""
+        """Do something after all that came before, or all but pictures; what it returns or raises
+        is the future's.
+        """
         future = Future()
         with self._changed:
             self._backlog.put(work, after_pictures=after_pictures, future=future)
@@ -78,7 +82,9 @@ class JobQueue:
                 self._tick()
                 with self._changed:
                     self._backlog.spend(0.0, time.monotonic() - begun)
-        except BaseException as error:  # whatever it is, it is raised again in the executor's thread
+        except (
+            BaseException
+        ) as error:  # whatever it is, it is raised again in the executor's thread
             self._send(None, None, error)
 
     def _do(self, job: PendingWrite) -> None:
@@ -90,7 +96,8 @@ class JobQueue:
                 raise
             error = raised
         encoding = result if job.picture else 0.0
-        writing = time.monotonic() - begun - encoding if future is None else 0.0  # what was asked for is no message
+        # what was asked for is no message
+        writing = time.monotonic() - begun - encoding if future is None else 0.0
         with self._changed:
             self._backlog.finish(job, encoding, writing)
         if future is not None:

@@ -1,4 +1,6 @@
-"""ROS messages <-> core records. Reading uses attributes only, so any object with the fields will do."""
+"""ROS messages <-> core records. Reading uses attributes only, so any object with the fields will
+do.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ from gwm_core.joint_states import by_name
 from gwm_core.types import ActionChunk
 
 LONGEST_ID = 19  # digits of 2^63 - 1
-NOTE, LONGEST_MARK = 500, 4000  # characters: of a note, and of what is said of an episode, each written as \\uXXXX
+# characters: of a note, and of what is said of an episode, each written as \\uXXXX
+NOTE, LONGEST_MARK = 500, 4000
 MOST_NUMBERS = 1000  # names in a message of named numbers: we send up to a hundred
 
 
@@ -35,11 +38,16 @@ def stamp_ns(stamp) -> int:
 
 def has_header(kind) -> bool:
     """Whether messages of a type begin with a std_msgs/Header."""
-    return next(iter(kind.get_fields_and_field_types().items()), None) == ("header", "std_msgs/Header")
+    return next(iter(kind.get_fields_and_field_types().items()), None) == (
+        "header",
+        "std_msgs/Header",
+    )
 
 
 def stamp_of(content: bytes) -> int:
-    """Stamp [ns] of a serialised message that begins with a header; byte 1 of CDR tells the order of the others."""
+    """Stamp [ns] of a serialised message that begins with a header; byte 1 of CDR tells the order
+    of the others.
+    """
     seconds, nanoseconds = struct.unpack_from("<iI" if content[1] & 1 else ">iI", content, 4)
     return seconds * 10**9 + nanoseconds
 
@@ -85,21 +93,33 @@ def joint_trajectory(states, dt: float, stamp: int = 0) -> JointTrajectory:
     message = JointTrajectory(joint_names=list(topics.ARM_JOINTS))
     set_stamp(message.header, stamp)
     for k, (q, dq, ddq) in enumerate(states, start=1):
-        point = JointTrajectoryPoint(positions=q.tolist(), velocities=dq.tolist(), accelerations=ddq.tolist())
+        point = JointTrajectoryPoint(
+            positions=q.tolist(), velocities=dq.tolist(), accelerations=ddq.tolist()
+        )
         nanoseconds = round(k * dt * 1e9)
-        point.time_from_start.sec, point.time_from_start.nanosec = nanoseconds // 10**9, nanoseconds % 10**9
+        point.time_from_start.sec, point.time_from_start.nanosec = (
+            nanoseconds // 10**9,
+            nanoseconds % 10**9,
+        )
         message.points.append(point)
     return message
 
 
 def joint_states_of(message) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Back from ``joint_trajectory``: times (P,) [s] and states, (P, 7) each. Raises ValueError where it is no such."""
+    """Back from ``joint_trajectory``: times (P,) [s] and states, (P, 7) each. Raises ValueError
+    where it is no such.
+    """
     if not message.points:
         raise ValueError("a trajectory without points")
-    times = np.array([p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in message.points])
+    times = np.array(
+        [p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in message.points]
+    )
     columns = []
     for field in ("positions", "velocities", "accelerations"):
-        rows = [by_name(message.joint_names, getattr(p, field), topics.ARM_JOINTS) for p in message.points]
+        rows = [
+            by_name(message.joint_names, getattr(p, field), topics.ARM_JOINTS)
+            for p in message.points
+        ]
         if any(row is None for row in rows):
             raise ValueError(f"{field} of the seven joints are wanted at every point")
         columns.append(np.array(rows))
@@ -107,20 +127,26 @@ def joint_states_of(message) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
 
 
 def trajectory(chunk: ActionChunk) -> JointTrajectory:
-    """A chunk as policy/chunk: seven joints and the finger width, row k at k * dt from the stamp."""
+    """A chunk as policy/chunk: seven joints and the finger width, row k at k * dt from the
+    stamp.
+    """
     message = JointTrajectory(joint_names=[*topics.ARM_JOINTS, topics.WIDTH])
     set_stamp(message.header, chunk.stamp)
     for k, (q, width) in enumerate(zip(chunk.q, chunk.width), start=1):
         point = JointTrajectoryPoint(positions=[*(float(x) for x in q), float(width)])
         nanoseconds = round(k * chunk.dt * 1e9)
-        point.time_from_start.sec, point.time_from_start.nanosec = nanoseconds // 10**9, nanoseconds % 10**9
+        point.time_from_start.sec, point.time_from_start.nanosec = (
+            nanoseconds // 10**9,
+            nanoseconds % 10**9,
+        )
         message.points.append(point)
     return message
 
 
 def chunk_of(message) -> ActionChunk | None:
-    """policy/chunk as a chunk; None unless the names are exactly ours, in any order, and there are 2 to ``MOST_ROWS``
-    evenly spaced rows. Sizes are checked before anything is built: the gate has no time for 20 000 rows.
+    """policy/chunk as a chunk; None unless the names are exactly ours, in any order, and there are
+    2 to ``MOST_ROWS`` evenly spaced rows. Sizes are checked before anything is built: the gate has
+    no time for 20 000 rows.
     """
     names, points, ours = message.joint_names, message.points, (*topics.ARM_JOINTS, topics.WIDTH)
     if len(names) != len(ours) or set(names) != set(ours) or not 2 <= len(points) <= MOST_ROWS:
@@ -147,27 +173,38 @@ def image(stamp: int, camera: str, content: np.ndarray) -> Image:
     return message
 
 
-ENCODINGS = {  # stream -> encoding -> type and channels; REP 118: 16-bit depth is in millimetres, 32FC1 in metres
+# stream -> encoding -> type and channels; REP 118: 16-bit depth is in millimetres, 32FC1 in metres
+ENCODINGS = {
     "color": {"rgb8": ("u1", 3), "bgr8": ("u1", 3), "rgba8": ("u1", 4), "bgra8": ("u1", 4)},
     "depth": {"16UC1": ("u2", 1), "mono16": ("u2", 1), "32FC1": ("f4", 1)},
 }
 
 
 def pixels(message, stream: str) -> np.ndarray:
-    """Image of a "color" stream -> (H, W, 3) uint8 RGB, of a "depth" stream -> (H, W) uint16 [mm], 0 = no reading.
+    """Image of a "color" stream -> (H, W, 3) uint8 RGB, of a "depth" stream -> (H, W) uint16 [mm],
+    0 = no reading.
 
     Raises ValueError for any other encoding, a wrong size or an empty image.
     """
     valid = ENCODINGS[stream]
     if message.encoding not in valid:
         *others, last = valid
-        raise ValueError(f"encoding: {message.encoding} was published; {', '.join(others)} or {last} is wanted")
+        raise ValueError(
+            f"encoding: {message.encoding} was published; {', '.join(others)} or {last} is wanted"
+        )
     kind, channels = valid[message.encoding]
     kind = np.dtype(kind).newbyteorder(">" if message.is_bigendian else "<")
     width = message.width * channels * kind.itemsize
     data = np.frombuffer(message.data, np.uint8)
-    if width == 0 or message.height == 0 or message.step < width or data.size != message.step * message.height:
-        raise ValueError(f"size: {data.size} bytes do not make {message.height} rows of {message.step}")
+    if (
+        width == 0
+        or message.height == 0
+        or message.step < width
+        or data.size != message.step * message.height
+    ):
+        raise ValueError(
+            f"size: {data.size} bytes do not make {message.height} rows of {message.step}"
+        )
     rows = data.reshape(message.height, message.step)[:, :width]
     content = np.ascontiguousarray(rows).view(kind)
     if message.encoding == "32FC1":
@@ -175,18 +212,28 @@ def pixels(message, stream: str) -> np.ndarray:
     if channels == 1:
         return content.astype(np.uint16, copy=False)
     content = content.reshape(message.height, message.width, channels)[..., :3]
-    return np.ascontiguousarray(content[..., ::-1] if message.encoding.startswith("bgr") else content)
+    return np.ascontiguousarray(
+        content[..., ::-1] if message.encoding.startswith("bgr") else content
+    )
 
 
 def _millimetres(metres: np.ndarray) -> np.ndarray:
-    """Depth (H, W) [m] as uint16 [mm]; what is not finite, negative or beyond 65 m is no reading."""
+    """Depth (H, W) [m] as uint16 [mm]; what is not finite, negative or beyond 65 m is no
+    reading.
+    """
     mm = np.rint(np.nan_to_num(metres, nan=0.0, posinf=0.0, neginf=0.0) * 1000.0)
     return np.where((mm > 0) & (mm < 65536), mm, 0).astype(np.uint16)
 
 
-def camera_info(stamp: int, camera: str, K: np.ndarray, width: int, height: int, distortion=(0.0,) * 5) -> CameraInfo:
-    """CameraInfo of a pinhole camera: ``K`` (3, 3) in our convention, on the wire in OpenCV's, as drivers send it."""
-    message = CameraInfo(height=height, width=width, distortion_model="plumb_bob", d=[float(x) for x in distortion])
+def camera_info(
+    stamp: int, camera: str, K: np.ndarray, width: int, height: int, distortion=(0.0,) * 5
+) -> CameraInfo:
+    """CameraInfo of a pinhole camera: ``K`` (3, 3) in our convention, on the wire in OpenCV's, as
+    drivers send it.
+    """
+    message = CameraInfo(
+        height=height, width=width, distortion_model="plumb_bob", d=[float(x) for x in distortion]
+    )
     set_stamp(message.header, stamp, f"{camera}_color_optical_frame")
     K = to_opencv(K)
     message.k, message.r = K.flatten().tolist(), np.eye(3).flatten().tolist()
@@ -203,7 +250,9 @@ def approval_of(message) -> Approval:
     """Approval of a String with JSON. Raises ValueError for anything else."""
     wish = _wish(message, {"plan": str, "sha256": str, "expires": int})
     if not is_plan(wish["plan"]):
-        raise ValueError(f"plan {wish['plan'][:40]!r}: the decimal digits of an id are wanted, as text")
+        raise ValueError(
+            f"plan {wish['plan'][:40]!r}: the decimal digits of an id are wanted, as text"
+        )
     return Approval(int(wish["plan"]), wish["sha256"], wish["expires"])
 
 
@@ -213,7 +262,9 @@ def is_plan(text: str) -> bool:
 
 
 def mark_of(message) -> dict:
-    """What an operator says of an episode, of a String with JSON. Raises ValueError for anything else."""
+    """What an operator says of an episode, of a String with JSON. Raises ValueError for anything
+    else.
+    """
     wish = _parsed(message.data, LONGEST_MARK)
     if not isinstance(wish, dict) or not all(is_mark(key, value) for key, value in wish.items()):
         raise ValueError(
@@ -246,7 +297,10 @@ def _wish(message, kinds: dict[str, type]) -> dict:
     """A JSON object of exactly these keys and types. Raises ValueError for another one."""
     wish = _parsed(message.data, 1000)
     if not isinstance(wish, dict) or {key: type(value) for key, value in wish.items()} != kinds:
-        raise ValueError(f"no JSON object of {', '.join(f'{key} ({kind.__name__})' for key, kind in kinds.items())}")
+        raise ValueError(
+            "no JSON object of"
+            f" {', '.join(f'{key} ({kind.__name__})' for key, kind in kinds.items())}"
+        )
     for key, value in wish.items():
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise ValueError(f"{key}: a number of 64 bits is wanted")
@@ -254,7 +308,9 @@ def _wish(message, kinds: dict[str, type]) -> dict:
 
 
 def _parsed(text: str, longest: int):
-    """The value of a JSON text; None where it has more than ``longest`` characters. Raises ValueError for no JSON."""
+    """The value of a JSON text; None where it has more than ``longest`` characters. Raises
+    ValueError for no JSON.
+    """
     try:
         return json.loads(text) if len(text) <= longest else None
     except RecursionError:
@@ -263,7 +319,9 @@ def _parsed(text: str, longest: int):
 
 def diagnostics(stamp: int, name: str, text: str, values: dict, ok: bool = True) -> DiagnosticArray:
     """One status with named values."""
-    status = DiagnosticStatus(name=name, message=text, level=DiagnosticStatus.OK if ok else DiagnosticStatus.WARN)
+    status = DiagnosticStatus(
+        name=name, message=text, level=DiagnosticStatus.OK if ok else DiagnosticStatus.WARN
+    )
     status.values = [KeyValue(key=str(k), value=str(v)) for k, v in values.items()]
     message = DiagnosticArray(status=[status])
     set_stamp(message.header, stamp)
@@ -272,20 +330,28 @@ def diagnostics(stamp: int, name: str, text: str, values: dict, ok: bool = True)
 
 def read_diagnostics(message) -> dict[str, dict[str, str]]:
     """{status name: {"message": ..., key: value, ...}}."""
-    return {s.name: {"message": s.message, **{v.key: v.value for v in s.values}} for s in message.status}
+    return {
+        s.name: {"message": s.message, **{v.key: v.value for v in s.values}} for s in message.status
+    }
 
 
 def numbers(names, values) -> Float64MultiArray:
-    """Named numbers, to plot: the names are the labels of the layout. "plan" is an id [ns] and goes as two numbers."""
+    """Named numbers, to plot: the names are the labels of the layout. "plan" is an id [ns] and goes
+    as two numbers.
+    """
     named = dict(zip(names, values))
     if "plan" in named:
         named = topics.plan_parts(named.pop("plan")) | named
-    layout = MultiArrayLayout(dim=[MultiArrayDimension(label=name, size=1, stride=1) for name in named])
+    layout = MultiArrayLayout(
+        dim=[MultiArrayDimension(label=name, size=1, stride=1) for name in named]
+    )
     return Float64MultiArray(layout=layout, data=[float(value) for value in named.values()])
 
 
 def read_numbers(message) -> dict[str, float]:
-    """{name: number}; "plan" is an int. Nothing of a message with more than ``MOST_NUMBERS`` names."""
+    """{name: number}; "plan" is an int. Nothing of a message with more than ``MOST_NUMBERS``
+    names.
+    """
     if len(message.layout.dim) > MOST_NUMBERS:
         return {}
     return topics.named_numbers((dim.label for dim in message.layout.dim), message.data)

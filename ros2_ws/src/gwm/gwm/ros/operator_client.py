@@ -50,12 +50,14 @@ class OperatorClient(Node):
         self.status: dict[str, str] = {}
         self.last_status: dict[str, str] = {}  # the same, also when a newer one is waited for
         self._status_from = 0  # [ns] of a status that counts
-        self.changes: list[tuple[int, str]] = []  # stamp [ns] of a status, and the gate's state in it
+        # stamp [ns] of a status, and the gate's state in it
+        self.changes: list[tuple[int, str]] = []
         self.reports: dict[str, dict[str, str]] = {}
         self.result: dict = {}
         self.latencies: dict[int, float] = {}  # [ms] from frame to first command, by plan
         self.stages: dict[int, dict[str, float]] = {}  # [ms] of it, by plan
-        # joints, velocities, accelerations, latched, stamp [s], and joints measured last: NaN where they are not known
+        # joints, velocities, accelerations, latched, stamp [s], and joints measured last: NaN where
+        # they are not known
         self.commands: list[tuple] = []
         self._measured = (np.nan,) * 7
         self.waits_for = ("sim", "policy")  # nodes that say when they are ready
@@ -75,7 +77,10 @@ class OperatorClient(Node):
         self._executor.add_node(self)
 
     def _on_status(self, message) -> None:
-        stamp, status = messages.stamp_ns(message.header.stamp), messages.read_diagnostics(message)["gate"]
+        stamp, status = (
+            messages.stamp_ns(message.header.stamp),
+            messages.read_diagnostics(message)["gate"],
+        )
         self.last_status = status
         self.changes.append((stamp, status["state"]))
         plan, latency = int(status["plan"]), float(status["latency_ms"])
@@ -101,26 +106,36 @@ class OperatorClient(Node):
     def _on_command(self, m) -> None:
         stamp = messages.stamp_ns(m.header.stamp) * 1e-9
         latched = m.header.frame_id == "latched"
-        self.commands.append((m.position[:7], m.velocity[:7], m.effort[:7], latched, stamp, self._measured))
+        self.commands.append(
+            (m.position[:7], m.velocity[:7], m.effort[:7], latched, stamp, self._measured)
+        )
 
     def _on_joints(self, message) -> None:
         state, _ = read_joint_state(message)
         self._measured = (np.nan,) * 7 if state is None else tuple(state.q)
 
     def verdict(self, **limits) -> CheckResult:
-        """The judge's, on all commands that came; ``limits`` are arguments of ``check_commands``."""
+        """The judge's, on all commands that came; ``limits`` are arguments of
+        ``check_commands``.
+        """
         if not self.commands:
             return CheckResult()
         q, dq, ddq, latched, stamps, measured = (np.array(column) for column in zip(*self.commands))
         return check_commands(q, dq, ddq, latched, stamps=stamps, measured=measured, **limits)
 
     def need(self, what: str, until, limit: float, poll) -> None:
-        """Spin until ``until()`` holds. Raises Trouble when it does not within ``limit`` seconds."""
+        """Spin until ``until()`` holds. Raises Trouble when it does not within ``limit``
+        seconds.
+        """
         if not self.wait(what, until, limit, poll):
-            raise RequestFailed(f"no {what} within {limit:.0f} s; the gate says {self.last_status.get('message')}")
+            raise RequestFailed(
+                f"no {what} within {limit:.0f} s; the gate says {self.last_status.get('message')}"
+            )
 
     def wait(self, what: str, until, limit: float, poll) -> bool:
-        """Spin until ``until()`` holds; False after ``limit`` seconds. Raises GraphOver when the graph ends."""
+        """Spin until ``until()`` holds; False after ``limit`` seconds. Raises GraphOver when the
+        graph ends.
+        """
         deadline = time.monotonic() + limit
         while not until():
             self._executor.spin_once(timeout_sec=0.05)
@@ -131,9 +146,11 @@ class OperatorClient(Node):
         return True
 
     def wish(self, name: str, poll) -> None:
-        """Call a Trigger service and wait for a gate status from after it. Raises Refused with its reason.
+        """Call a Trigger service and wait for a gate status from after it. Raises Refused with its
+        reason.
 
-        The recorder answers when what came before is on disk: it is waited for as long as it gets on.
+        The recorder answers when what came before is on disk: it is waited for as long as it gets
+        on.
         """
         client = self._wishes[name]
         self.need(name, client.service_is_ready, GRANTED, poll)
@@ -155,7 +172,9 @@ class OperatorClient(Node):
             self.need(f"answer from {name}", future.done, PATIENCE, poll)
 
     def need_written(self, what: str, until, poll) -> None:
-        """``need`` what the recorder does after all it has to write: for as long as that gets less."""
+        """``need`` what the recorder does after all it has to write: for as long as that gets
+        less.
+        """
         asked, patience = self.reports.get("recorder"), Patience(PATIENCE, time.monotonic())
         while not self.wait(what, until, 1.0, poll):
             report = self.reports.get("recorder")
@@ -165,11 +184,17 @@ class OperatorClient(Node):
                 if patience.left:
                     self.say(f"{what}: {patience.left} messages are to be written before it")
             if patience.over(time.monotonic()):
-                left = f", with {patience.left} messages to be written before it" if patience.left else ""
+                left = (
+                    f", with {patience.left} messages to be written before it"
+                    if patience.left
+                    else ""
+                )
                 raise RequestFailed(f"no {what} within {PATIENCE:.0f} s{left}")
 
     def insist(self, name: str, poll) -> None:
-        """``wish``, again while it is refused: what a busy machine refuses now it grants in a moment."""
+        """``wish``, again while it is refused: what a busy machine refuses now it grants in a
+        moment.
+        """
         deadline = time.monotonic() + GRANTED
         while True:
             try:
@@ -197,7 +222,9 @@ class OperatorClient(Node):
             self.need("rest", lambda: self.status.get("state") in AT_REST, GRANTED, poll)
             if self.status["state"] == "HOLD":
                 return
-        raise RequestFailed(f"the arm does not hold after {TRIES} tries: {self.last_status['message']}")
+        raise RequestFailed(
+            f"the arm does not hold after {TRIES} tries: {self.last_status['message']}"
+        )
 
     def home(self, poll) -> None:
         """Home; again when it was stopped on the way, as a busy machine has the gate do."""
@@ -236,8 +263,14 @@ class OperatorClient(Node):
     @property
     def missing(self) -> list[str]:
         """Processes that are not up, or not warm."""
-        cold = [name for name in self.waits_for if self.reports.get(name, {}).get("ready") != "True"]
-        return ["gate"] * (not self.last_status) + cold + ["recorder"] * ("recorder" not in self.reports)
+        cold = [
+            name for name in self.waits_for if self.reports.get(name, {}).get("ready") != "True"
+        ]
+        return (
+            ["gate"] * (not self.last_status)
+            + cold
+            + ["recorder"] * ("recorder" not in self.reports)
+        )
 
     @property
     def ready(self) -> bool:

@@ -1,4 +1,6 @@
-"""Scenes and pictures <-> ROS messages: apart from ``messages``, because the gate loads no image library."""
+"""Scenes and pictures <-> ROS messages: apart from ``messages``, because the gate loads no image
+library.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,21 @@ from gwm_core.scene.gaussians import COLUMNS
 
 
 def scene(stamp: int, gaussians: np.ndarray, frame: str = "fr3_link0") -> PointCloud2:
-    """Gaussians (N, 14) as a cloud whose fields are ``gaussians.COLUMNS``; x, y, z first, as viewers want them."""
-    fields = [PointField(name=n, offset=4 * i, datatype=PointField.FLOAT32, count=1) for i, n in enumerate(COLUMNS)]
+    """Gaussians (N, 14) as a cloud whose fields are ``gaussians.COLUMNS``; x, y, z first, as
+    viewers want them.
+    """
+    fields = [
+        PointField(name=n, offset=4 * i, datatype=PointField.FLOAT32, count=1)
+        for i, n in enumerate(COLUMNS)
+    ]
     step = 4 * len(COLUMNS)
     cloud = PointCloud2(
-        height=1, width=len(gaussians), fields=fields, point_step=step, row_step=step * len(gaussians), is_dense=True
+        height=1,
+        width=len(gaussians),
+        fields=fields,
+        point_step=step,
+        row_step=step * len(gaussians),
+        is_dense=True,
     )
     set_stamp(cloud.header, stamp, frame)
     cloud.data = array.array("B", np.ascontiguousarray(gaussians, "<f4").tobytes())
@@ -25,7 +37,9 @@ def scene(stamp: int, gaussians: np.ndarray, frame: str = "fr3_link0") -> PointC
 
 
 def gaussians_of(message) -> np.ndarray:
-    """A cloud as ``scene`` makes it -> (N, 14). Raises ValueError for any other, or one that is not finite."""
+    """A cloud as ``scene`` makes it -> (N, 14). Raises ValueError for any other, or one that is not
+    finite.
+    """
     if [f.name for f in message.fields] != list(COLUMNS) or message.point_step != 4 * len(COLUMNS):
         raise ValueError(f"a cloud of {', '.join(COLUMNS)} as float32 is wanted")
     values = np.frombuffer(message.data, "<f4")

@@ -1,7 +1,8 @@
 """A one-slot mailbox in front of one long-lived thread: the newest item wins, nothing queues up.
 
-The thread builds what it works with (a model, a GL context) and is the only one to touch it. Results come back in the
-executor's thread; so does an exception, which ends the node instead of vanishing.
+The thread builds what it works with (a model, a GL context) and is the only one to touch it.
+Results come back in the executor's thread; so does an exception, which ends the node instead of
+vanishing.
 """
 
 from __future__ import annotations
@@ -23,7 +24,12 @@ class LatestWorker:
         deliver: called in the executor's thread with each result.
     """
 
-    def __init__(self, node: Node, build: Callable[[], Callable[[Any], Iterable]], deliver: Callable[[Any], None]):
+    def __init__(
+        self,
+        node: Node,
+        build: Callable[[], Callable[[Any], Iterable]],
+        deliver: Callable[[Any], None],
+    ):
         self._deliver, self._build = deliver, build
         self._changed, self._item, self._closed = threading.Condition(), None, False
         self._results: deque = deque()
@@ -57,7 +63,9 @@ class LatestWorker:
                     item, self._item = self._item, None
                 for result in step(item):
                     self._send((result, None))
-        except BaseException as error:  # whatever it is, it is raised again in the executor's thread
+        except (
+            BaseException
+        ) as error:  # whatever it is, it is raised again in the executor's thread
             self._send((None, error))
 
     def _send(self, result: tuple[Any, BaseException | None]) -> None:

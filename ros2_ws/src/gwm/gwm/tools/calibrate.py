@@ -1,4 +1,6 @@
-"""``gwm calibrate``: views from a folder or from the running cameras, then the core's calibration or check."""
+"""``gwm calibrate``: views from a folder or from the running cameras, then the core's calibration
+or check.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def run_calibrate(args) -> int:
     board = Board.parse(args.board)
     if args.print_board:
         print_board(board, Path(args.print_board))
-        print(f"{args.print_board}: print it at 100 %, measure a square, stick it on something flat")
+        print(
+            f"{args.print_board}: print it at 100 %, measure a square, stick it on something flat"
+        )
         return 0
     if not args.camera:
         raise InputError("--camera NAME is wanted (or --print-board FILE.png)")
@@ -51,7 +55,9 @@ def _camera(site: Path, name: str) -> Camera:
     return cameras[one_of("camera", name, cameras)]
 
 
-def _calibrate(args, board, folder: Path, site: Path, known: Camera | None, prefix: str, moving: bool) -> int:
+def _calibrate(
+    args, board, folder: Path, site: Path, known: Camera | None, prefix: str, moving: bool
+) -> int:
     K, views = read_views(folder)
     seen = core.find_board(views, K, board)
     found, lens = core.calibrate(seen, K, moving), core.check_intrinsics(seen, K)
@@ -59,19 +65,45 @@ def _calibrate(args, board, folder: Path, site: Path, known: Camera | None, pref
     record = found.record(board, now)
     if not cv2.imwrite(str(folder / PICTURE), core.picture(seen, K, found)[..., ::-1]):
         raise InputError(f"cannot write {folder / PICTURE}")
-    backup = write_camera(site, args.camera, Camera(prefix, found.T, moving, calibrated=record), now.replace(":", "-"))
-    _save(args.json, {"camera": args.camera, "prefix": prefix, "moving": moving, "T": found.T.tolist(), **record,
-                      "scale": found.scale, "given_px": lens.given_px, "fitted_px": lens.fitted_px,
-                      "fitted_K": lens.K.tolist(), "warning": lens.warning,
-                      "per_view": {s.view.name: row.tolist() for s, row in zip(seen, found.per_view)}})  # fmt: skip
+    backup = write_camera(
+        site, args.camera, Camera(prefix, found.T, moving, calibrated=record), now.replace(":", "-")
+    )
+    _save(
+        args.json,
+        {
+            "camera": args.camera,
+            "prefix": prefix,
+            "moving": moving,
+            "T": found.T.tolist(),
+            **record,
+            "scale": found.scale,
+            "given_px": lens.given_px,
+            "fitted_px": lens.fitted_px,
+            "fitted_K": lens.K.tolist(),
+            "warning": lens.warning,
+            "per_view": {s.view.name: row.tolist() for s, row in zip(seen, found.per_view)},
+        },
+    )
     for s, (px, mm, deg) in zip(seen, found.per_view):
-        print(f"  {s.view.name:12} {len(s.corners.points):3d} corners  {px:6.2f} px {mm:6.2f} mm {deg:6.3f} degrees")
-    print(f"{args.camera}: {len(seen)} of {len(views)} views, RMS {record['residual_px']:.2f} px, "
-          f"{record['residual_mm']:.2f} mm, {record['residual_deg']:.3f} degrees; the camera's place is certain to "
-          f"{found.spread[0]:.2f} mm, {found.spread[1]:.3f} degrees (1 sigma)")  # fmt: skip
+        print(
+            f"  {s.view.name:12} {len(s.corners.points):3d} corners  {px:6.2f} px {mm:6.2f} mm"
+            f" {deg:6.3f} degrees"
+        )
+    print(
+        f"{args.camera}: {len(seen)} of {len(views)} views, RMS {record['residual_px']:.2f} px,"
+        f" {record['residual_mm']:.2f} mm, {record['residual_deg']:.3f} degrees; the camera's place"
+        f" is certain to {found.spread[0]:.2f} mm, {found.spread[1]:.3f} degrees (1 sigma)"
+    )
     if known is not None and known.moving == moving:
-        print("it was {:.1f} mm and {:.2f} degrees elsewhere before".format(*core.difference(known.T, found.T)))
-    print(f"intrinsics: {lens.given_px:.2f} px with the driver's, {lens.fitted_px:.2f} px with fitted ones")
+        print(
+            "it was {:.1f} mm and {:.2f} degrees elsewhere before".format(
+                *core.difference(known.T, found.T)
+            )
+        )
+    print(
+        f"intrinsics: {lens.given_px:.2f} px with the driver's, {lens.fitted_px:.2f} px with fitted"
+        " ones"
+    )
     if lens.warning:
         print(f"gwm: warning: {lens.warning}", file=sys.stderr)
     print(f"{folder / PICTURE}\n{site}" + (f" (the old one is {backup.name})" if backup else ""))
@@ -87,16 +119,24 @@ def _check(args, board: Board, camera: Camera) -> int:
         place = _board_place(args.board_pose, camera, view)
         how, verdict = f"board {board}", core.check_board(view, K, board, place, claimed)
     elif camera.moving:
-        raise InputError(f"{args.camera} is on the hand and does not see the arm: give --board-pose")
+        raise InputError(
+            f"{args.camera} is on the hand and does not see the arm: give --board-pose"
+        )
     else:
-        from gwm_core.calibration.check_by_arm import check_body  # needs mujoco, which a real robot's machine may lack
+        # needs mujoco, which a real robot's machine may lack
+        from gwm_core.calibration.check_by_arm import check_body
 
         how, verdict = "the arm's own body", check_body(view, K, claimed)
     ok = verdict.accepted
-    _save(args.json, {"camera": args.camera, "by": how, "view": view.name, **verdict._asdict(), "accepted": ok})
-    print(f"{args.camera}: {'accepted' if ok else 'REFUSED'} by {how}: {verdict.mm:.1f} mm and {verdict.deg:.2f} "
-          f"degrees from its claimed place (at most {core.OFF_MM:g} and {core.OFF_DEG:g}), {100 * verdict.seen:.0f} % "
-          "of what should be in view is there")  # fmt: skip
+    _save(
+        args.json,
+        {"camera": args.camera, "by": how, "view": view.name, **verdict._asdict(), "accepted": ok},
+    )
+    print(
+        f"{args.camera}: {'accepted' if ok else 'REFUSED'} by {how}: {verdict.mm:.1f} mm and"
+        f" {verdict.deg:.2f} degrees from its claimed place (at most {core.OFF_MM:g} and"
+        f" {core.OFF_DEG:g}), {100 * verdict.seen:.0f} % of what should be in view is there"
+    )
     if not ok:
         mount = "hand" if camera.moving else "base"
         print(f"calibrate it again: gwm calibrate --camera {args.camera} --mount {mount}")
@@ -115,11 +155,16 @@ def _board_place(text: str, camera: Camera, view: CalibrationView) -> np.ndarray
     try:
         x, y, z, *angles = (float(word) for word in text.split(","))
         T = np.eye(4)
-        T[:3, :3], T[:3, 3] = Rotation.from_euler("xyz", np.reshape(angles, 3), degrees=True).as_matrix(), (x, y, z)
+        T[:3, :3], T[:3, 3] = (
+            Rotation.from_euler("xyz", np.reshape(angles, 3), degrees=True).as_matrix(),
+            (x, y, z),
+        )
     except ValueError:
         T = np.full((4, 4), np.nan)
     if not np.isfinite(T).all():
-        raise InputError(f"--board-pose '{text}' is neither 'stored' nor x,y,z,roll,pitch,yaw [m, degrees]") from None
+        raise InputError(
+            f"--board-pose '{text}' is neither 'stored' nor x,y,z,roll,pitch,yaw [m, degrees]"
+        ) from None
     return T
 
 
@@ -129,7 +174,9 @@ def _save(path: str | None, figures: dict) -> None:
 
 
 def _collect(camera: str, prefix: str, board: Board | None) -> Path:
-    """Take views of the running camera into a new folder: one for each Enter, or with no board a single one at once."""
+    """Take views of the running camera into a new folder: one for each Enter, or with no board a
+    single one at once.
+    """
     from gwm.tools.calibration_views import ViewTaker
 
     folder = Path("runs") / f"calibrate-{camera}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -137,7 +184,10 @@ def _collect(camera: str, prefix: str, board: Board | None) -> Path:
         if board is None:
             add_view(folder, *taker.take("00.png"))
             return folder
-        print(f"views go to {folder}. Move the arm, let it rest, press Enter for a view; q and Enter ends.")
+        print(
+            f"views go to {folder}. Move the arm, let it rest, press Enter for a view; q and Enter"
+            " ends."
+        )
         count = 0
         while _asked(taker):
             try:
@@ -147,7 +197,10 @@ def _collect(camera: str, prefix: str, board: Board | None) -> Path:
                 continue
             corners = board.detect(view.color)
             if corners is None:
-                print("  not taken: the board is not seen (whole, sharp, not too far, not too slanted)")
+                print(
+                    "  not taken: the board is not seen (whole, sharp, not too far, not too"
+                    " slanted)"
+                )
                 continue
             add_view(folder, K, view)
             count += 1
@@ -158,7 +211,9 @@ def _collect(camera: str, prefix: str, board: Board | None) -> Path:
 
 
 def _asked(taker) -> bool:
-    """Whether Enter was pressed for another view, rather than q; the topics are read while waiting."""
+    """Whether Enter was pressed for another view, rather than q; the topics are read while
+    waiting.
+    """
     while not select.select([sys.stdin], [], [], 0)[0]:
         taker.spin(0.05)
     line = sys.stdin.readline()

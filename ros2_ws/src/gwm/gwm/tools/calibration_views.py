@@ -27,7 +27,9 @@ PATIENCE = 5.0  # [s]
 
 
 class ViewTaker(Node):
-    """Pairs images and joints by stamp. Use it in a ``with``; ``take`` and ``spin`` read the topics."""
+    """Pairs images and joints by stamp. Use it in a ``with``; ``take`` and ``spin`` read the
+    topics.
+    """
 
     def __init__(self, camera: str, prefix: str):
         refuse_mixed_ros()
@@ -38,13 +40,16 @@ class ViewTaker(Node):
         self._model: CameraModel | None = None
         self._last: dict[str, str] = {}  # topic -> what is wrong with it
         wanted = [
-            (Image, topics.color(prefix), self._image("color")), (Image, topics.depth(prefix), self._image("depth")),
-            (CameraInfo, topics.info(prefix), self._on_info), (JointState, topics.JOINT_STATES, self._on_joints),
-        ]  # fmt: skip
+            (Image, topics.color(prefix), self._image("color")),
+            (Image, topics.depth(prefix), self._image("depth")),
+            (CameraInfo, topics.info(prefix), self._on_info),
+            (JointState, topics.JOINT_STATES, self._on_joints),
+        ]
         for kind, topic, callback in wanted:
             self._last[topic] = "no message"
             self.create_subscription(kind, topic, self._noting(topic, callback), SENSOR)
-        gripper = self._noting(topics.GRIPPER_STATES, self._on_gripper)  # not asked for: an arm may have none
+        # not asked for: an arm may have none
+        gripper = self._noting(topics.GRIPPER_STATES, self._on_gripper)
         self.create_subscription(JointState, topics.GRIPPER_STATES, gripper, SENSOR)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
@@ -92,7 +97,9 @@ class ViewTaker(Node):
         self._executor.spin_once(timeout_sec=seconds)
 
     def take(self, name: str) -> tuple[np.ndarray, CalibrationView]:
-        """K (3, 3) and a view from after this call. Raises InputError when the arm moves or topics are missing."""
+        """K (3, 3) and a view from after this call. Raises InputError when the arm moves or topics
+        are missing.
+        """
         begun, deadline = now_ns(self), time.monotonic() + PATIENCE
         rest = None
         while time.monotonic() < deadline:
@@ -108,9 +115,19 @@ class ViewTaker(Node):
                     frame = self._model.frame(self._camera, stamp, color, depth, np.eye(4))
                 except ValueError as error:
                     raise InputError(str(error)) from None
-                width = float(np.clip(state.width, 0.0, OPEN_WIDTH)) if np.isfinite(state.width) else OPEN_WIDTH
+                width = (
+                    float(np.clip(state.width, 0.0, OPEN_WIDTH))
+                    if np.isfinite(state.width)
+                    else OPEN_WIDTH
+                )
                 return frame.K, CalibrationView(name, color, state.q, frame.depth, width)
         if rest is False:
             raise InputError("the arm moves: let it rest")
-        what = "; ".join(f"{topic}: {why}" for topic, why in self._last.items()) or self._sync.why() or "no new images"
-        raise InputError(f"no view within {PATIENCE:g} s ({what}): are the robot and the camera running?")
+        what = (
+            "; ".join(f"{topic}: {why}" for topic, why in self._last.items())
+            or self._sync.why()
+            or "no new images"
+        )
+        raise InputError(
+            f"no view within {PATIENCE:g} s ({what}): are the robot and the camera running?"
+        )

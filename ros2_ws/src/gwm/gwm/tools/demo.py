@@ -1,4 +1,6 @@
-"""``gwm demo``: the whole stack over live ROS 2 topics, a few episodes, and a table of what happened."""
+"""``gwm demo``: the whole stack over live ROS 2 topics, a few episodes, and a table of what
+happened.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ class DemoEpisode:
 
     Attributes:
         before, after: messages sent and received by topic, while nothing ran.
-        rows: of every episode that was begun: seed, success (None: it came to no end), seconds, why, and whether that
+        rows: of every episode that was begun: seed, success (None: it came to no end), seconds,
+            why, and whether that
         is trouble of the graph and not of the policy.
     """
 
@@ -49,7 +52,9 @@ class DemoEpisode:
 
 
 def run_demo(args, policy: str) -> int:
-    """Run the demo as the command line asks; 0 where every episode came to an end and nothing was violated."""
+    """Run the demo as the command line asks; 0 where every episode came to an end and nothing was
+    violated.
+    """
     figures, out = drive(args, policy)
     if args.json:
         write_json(args.json, figures)
@@ -64,7 +69,8 @@ def run_demo(args, policy: str) -> int:
 
 
 def drive(args, policy: str) -> tuple[dict, Path]:
-    """Start the graph, run the episodes, end it: figures, also in ``summary.json`` of the folder returned.
+    """Start the graph, run the episodes, end it: figures, also in ``summary.json`` of the folder
+    returned.
 
     Whatever goes wrong on the way is in them: ``trouble``, ``rows`` and the exit ``code``.
     """
@@ -76,7 +82,9 @@ def drive(args, policy: str) -> tuple[dict, Path]:
     try:
         out.mkdir(parents=True)
     except OSError as error:
-        raise InputError(f"cannot write to {args.out}: {error.strerror}; choose another --out") from None
+        raise InputError(
+            f"cannot write to {args.out}: {error.strerror}; choose another --out"
+        ) from None
     nodes = graph(task=args.task, policy=policy, record=str(out), imagination=args.imagination)
     run, idle = DemoEpisode(), IdleLoop()
     with ending() as end, idle, live(nodes, out / "nodes.log") as (operator, supervisor):
@@ -85,16 +93,23 @@ def drive(args, policy: str) -> tuple[dict, Path]:
         _episodes(run, operator, supervisor.poll_all, args, out / "console.url")
     if not run.begun:
         raise end.error
-    figures = _figures(operator, args, run, idle.figures) | {"trouble": end.trouble, "respawns": supervisor.respawns}
+    figures = _figures(operator, args, run, idle.figures) | {
+        "trouble": end.trouble,
+        "respawns": supervisor.respawns,
+    }
     all_ended = figures["episodes"] == args.episodes and not any(row["trouble"] for row in run.rows)
     well = all_ended and not figures["gate"]["violations"]
-    figures["code"] = INTERRUPTED if end.code == INTERRUPTED else supervisor.code or end.code or int(not well)
+    figures["code"] = (
+        INTERRUPTED if end.code == INTERRUPTED else supervisor.code or end.code or int(not well)
+    )
     write_json(out / "summary.json", figures)
     return figures, out
 
 
 def _check_policy(policy: str, task: str, graphs: tuple[str, ...]) -> None:
-    """Raise InputError where it cannot do the task, and compile it where that was not done before."""
+    """Raise InputError where it cannot do the task, and compile it where that was not done
+    before.
+    """
     if policy == "expert":
         return
     folder = Path(policy)
@@ -119,14 +134,20 @@ def _episodes(run: DemoEpisode, operator: OperatorClient, poll, args, page: Path
     _say(args, "starting simulation, policy, gate and recorder ...")
     if not operator.wait("start", lambda: operator.ready, START_TIME, poll):
         raise RequestFailed(f"not ready after {START_TIME:.0f} s: {', '.join(operator.missing)}")
-    _say(args, f"ready: renderer {operator.reports['sim']['renderer']}, policy {operator.reports['policy']['policy']}")
+    _say(
+        args,
+        f"ready: renderer {operator.reports['sim']['renderer']}, policy"
+        f" {operator.reports['policy']['policy']}",
+    )
     if page.exists():
         _say(args, f"watch, hold and stop it at {to_say(page)}")
     run.before = _rest_and_count(operator, poll)
     for number in range(args.episodes):
         seed = args.seed + number
         label = f"episode {number + 1}/{args.episodes} seed {seed}"
-        run.rows.append({"seed": seed, "success": None, "seconds": None, "why": "interrupted", "trouble": False})
+        run.rows.append(
+            {"seed": seed, "success": None, "seconds": None, "why": "interrupted", "trouble": False}
+        )
         try:
             _episode(run.rows[-1], operator, args, label, poll)
         except RequestFailed as error:
@@ -146,7 +167,9 @@ def _outcome(row: dict) -> str:
 
 
 def _rest_and_count(operator: OperatorClient, poll) -> dict[str, dict[str, int]]:
-    """With the gate disarmed and the cameras off nothing is on its way, so sent and received may be compared."""
+    """With the gate disarmed and the cameras off nothing is on its way, so sent and received may be
+    compared.
+    """
     operator.film(False)
     operator.wait("the last counts", lambda: False, 1.5, poll)
     counts = _counts(operator)
@@ -155,7 +178,9 @@ def _rest_and_count(operator: OperatorClient, poll) -> dict[str, dict[str, int]]
 
 
 def _episode(row: dict, operator: OperatorClient, args, label: str, poll) -> None:
-    """Home, lay the table, record, run until success or the time is up, hold, save. Fills ``row`` on the way."""
+    """Home, lay the table, record, run until success or the time is up, hold, save. Fills ``row``
+    on the way.
+    """
     operator.home(poll)
     operator.lay(args.task, row["seed"], args.difficulty)
     operator.need("layout", lambda: operator.result.get("seed") == row["seed"], 5.0, poll)
@@ -164,14 +189,24 @@ def _episode(row: dict, operator: OperatorClient, args, label: str, poll) -> Non
 
     def over() -> bool:
         seconds, status = operator.result["seconds"], operator.status
-        _say(args, f"{label} {status['state']} {seconds:.1f} s, latency {status['latency_ms']} ms", end="")
+        _say(
+            args,
+            f"{label} {status['state']} {seconds:.1f} s, latency {status['latency_ms']} ms",
+            end="",
+        )
         return operator.result["success"] or seconds > TIME_LIMIT or status["state"] == "FAULT"
 
     operator.need("end of the episode", over, 3 * TIME_LIMIT, poll)
     fault = operator.status["state"] == "FAULT"
     row["success"] = operator.result["success"] and not fault
     row["seconds"] = operator.result["seconds"]
-    row["why"] = f"fault: {operator.status['cause']}" if fault else "" if row["success"] else "not done in time"
+    row["why"] = (
+        f"fault: {operator.status['cause']}"
+        if fault
+        else ""
+        if row["success"]
+        else "not done in time"
+    )
     operator.hold(poll)
     operator.wish("recorder/save", poll)
 
@@ -185,35 +220,52 @@ def _counts(operator: OperatorClient) -> dict[str, dict[str, int]]:
         if key.startswith("sent ")
     }
     sent = int(operator.last_status["sent"])
-    counts[topics.TARGET_JOINT] = {"sent": sent, "received": int(sim[f"received {topics.TARGET_JOINT}"])}
+    counts[topics.TARGET_JOINT] = {
+        "sent": sent,
+        "received": int(sim[f"received {topics.TARGET_JOINT}"]),
+    }
     counts[topics.COMMAND] = {"sent": sent, "received": len(operator.commands)}
     return counts
 
 
 def _figures(operator: OperatorClient, args, run: DemoEpisode, idle: dict) -> dict:
-    """Of what there was: parts that a graph which never came up cannot tell are zero, empty or None."""
+    """Of what there was: parts that a graph which never came up cannot tell are zero, empty or
+    None.
+    """
     broken = operator.verdict()
-    ended, latency = [r for r in run.rows if r["success"] is not None], sorted(operator.latencies.values())
+    ended, latency = (
+        [r for r in run.rows if r["success"] is not None],
+        sorted(operator.latencies.values()),
+    )
     won, status = sum(r["success"] for r in ended), operator.last_status
     sim, policy = operator.reports.get("sim", {}), operator.reports.get("policy", {})
     return {
-        "task": args.task, "difficulty": args.difficulty, "seed": args.seed,
-        "policy": policy.get("policy", "not started"), "renderer": sim.get("renderer", "not started"),
-        "rows": run.rows, "wanted": args.episodes, "episodes": len(ended), "successes": won,
+        "task": args.task,
+        "difficulty": args.difficulty,
+        "seed": args.seed,
+        "policy": policy.get("policy", "not started"),
+        "renderer": sim.get("renderer", "not started"),
+        "rows": run.rows,
+        "wanted": args.episodes,
+        "episodes": len(ended),
+        "successes": won,
         "ci95": list(interval(won, len(ended))) if ended else None,
         "seconds": [r["seconds"] for r in ended],
         "failed_seeds": [r["seed"] for r in ended if not r["success"]],
-        "latency_ms": {
-            **_percentiles(latency), "plans": len(latency),
-        },
+        "latency_ms": {**_percentiles(latency), "plans": len(latency)},
         "stages_ms": _stages(operator),
         "imagination": _imagined(operator),
         "gate": {
             "rate_hz": float(status.get("rate_hz", 0)),
             "late_fraction": int(status.get("late", 0)) / max(int(status.get("periods", 0)), 1),
             "idle_late_fraction": idle.get("late_fraction", 0.0),
-            **{k: float(v) for k, v in status.items() if k.startswith(("joints_", "beats_", "step_"))},
-            "violations": broken.total, "samples": broken.samples,
+            **{
+                k: float(v)
+                for k, v in status.items()
+                if k.startswith(("joints_", "beats_", "step_"))
+            },
+            "violations": broken.total,
+            "samples": broken.samples,
             "latches": broken.latches,
             "broken": {k: n for k, n in broken.violations.items() if n},
             "limit_use": {k: round(v, 3) for k, v in broken.use.items()},
@@ -224,11 +276,14 @@ def _figures(operator: OperatorClient, args, run: DemoEpisode, idle: dict) -> di
         "sim_slipped_s": float(sim.get("slipped_s", 0)),
         "frames_not_drawn": int(sim.get("frames_due", 0)) - int(sim.get("frames_drawn", 0)),
         "plans_rejected": int(policy.get("rejected", 0)),
-    }  # fmt: skip
+    }
 
 
 def _passed(before: dict, after: dict) -> dict[str, dict[str, int]]:
-    return {t: {k: n - before.get(t, {}).get(k, 0) for k, n in counts.items()} for t, counts in after.items()}
+    return {
+        t: {k: n - before.get(t, {}).get(k, 0) for k, n in counts.items()}
+        for t, counts in after.items()
+    }
 
 
 def _imagined(operator: OperatorClient) -> dict[str, float]:
@@ -244,43 +299,83 @@ def _imagined(operator: OperatorClient) -> dict[str, float]:
 
 
 def _stages(operator: OperatorClient) -> dict[str, dict[str, float]]:
-    """Where the time from frame to command went, over the plans that were followed: p50 and p99 [ms] of each part."""
+    """Where the time from frame to command went, over the plans that were followed: p50 and p99
+    [ms] of each part.
+    """
     whole = operator.latencies
     parts: dict[str, list[float]] = {}
     for plan in whole.keys() & operator.stages.keys():
         stages = operator.stages[plan]
-        rest = {"gate": whole[plan] - sum(stages.values()), "all but capture": whole[plan] - stages["capture"]}
+        rest = {
+            "gate": whole[plan] - sum(stages.values()),
+            "all but capture": whole[plan] - stages["capture"],
+        }
         for name, value in (stages | rest).items():
             parts.setdefault(name, []).append(value)
-    return {name: dict(zip(("p50", "p99"), np.percentile(v, [50, 99]).round(2).tolist())) for name, v in parts.items()}
+    return {
+        name: dict(zip(("p50", "p99"), np.percentile(v, [50, 99]).round(2).tolist()))
+        for name, v in parts.items()
+    }
 
 
 def _percentiles(latency: list[float]) -> dict:
     """Of the accepted plans [ms]; null where there were none."""
     if not latency:
         return {"p50": None, "p99": None, "deciles": None}
-    p50, p99, *deciles = (round(float(x), 2) for x in np.percentile(latency, [50, 99, *range(0, 101, 10)]))
+    p50, p99, *deciles = (
+        round(float(x), 2) for x in np.percentile(latency, [50, 99, *range(0, 101, 10)])
+    )
     return {"p50": p50, "p99": p99, "deciles": deciles}
 
 
 def _table(f: dict) -> None:
     gate, latency, stages = f["gate"], f["latency_ms"], f["stages_ms"].get("all but capture")
-    timing = f"p50 {latency['p50']:.0f} ms, p99 {latency['p99']:.0f} ms" if latency["plans"] else "no plan was accepted"
+    timing = (
+        f"p50 {latency['p50']:.0f} ms, p99 {latency['p99']:.0f} ms"
+        if latency["plans"]
+        else "no plan was accepted"
+    )
     low, high = f["ci95"] or (0.0, 1.0)
     lines = [
-        ("episodes", f"{f['episodes']} of {f['wanted']} ended" + (f"; {f['trouble']}" if f["trouble"] else "")),
+        (
+            "episodes",
+            f"{f['episodes']} of {f['wanted']} ended"
+            + (f"; {f['trouble']}" if f["trouble"] else ""),
+        ),
         ("successes", f"{f['successes']}/{f['episodes']}  [{low:.2f}, {high:.2f}] 95 %"),
         ("latency, frame to command", timing),
-        *([("without capture", "p50 {p50:.0f} ms, p99 {p99:.0f} ms".format(**stages))] if stages else []),
-        ("plans", f"{latency['plans']} followed, {sum(gate['refused'].values())} refused by the gate "
-                  f"({', '.join(gate['refused']) or 'none'}), {f['plans_rejected']} out of reach"),
-        ("gate", f"{gate['rate_hz']:.2f} Hz, {100 * gate['late_fraction']:.2f} % of periods over 15 ms "
-                 f"(idle loop beside it: {100 * gate['idle_late_fraction']:.2f} %)"),
+        *(
+            [("without capture", "p50 {p50:.0f} ms, p99 {p99:.0f} ms".format(**stages))]
+            if stages
+            else []
+        ),
+        (
+            "plans",
+            (
+                f"{latency['plans']} followed, {sum(gate['refused'].values())} refused by the gate "
+                f"({', '.join(gate['refused']) or 'none'}), {f['plans_rejected']} out of reach"
+            ),
+        ),
+        (
+            "gate",
+            (
+                f"{gate['rate_hz']:.2f} Hz, {100 * gate['late_fraction']:.2f} % of periods over 15"
+                f" ms (idle loop beside it: {100 * gate['idle_late_fraction']:.2f} %)"
+            ),
+        ),
         ("judge", f"{gate['violations']} violations in {gate['samples']} commands"),
         ("stops", ", ".join(f"{k} {v}" for k, v in gate["stops"].items()) or "none"),
-        ("simulation", f"{f['sim_slipped_s']:.1f} s behind real time, {f['frames_not_drawn']} frames not drawn"),
-    ]  # fmt: skip
-    lines += [(t, f"{n['sent'] - n['received']} lost of {n['sent']}") for t, n in f["topics"].items()]
+        (
+            "simulation",
+            (
+                f"{f['sim_slipped_s']:.1f} s behind real time, {f['frames_not_drawn']} frames not"
+                " drawn"
+            ),
+        ),
+    ]
+    lines += [
+        (t, f"{n['sent'] - n['received']} lost of {n['sent']}") for t, n in f["topics"].items()
+    ]
     width = max(len(name) for name, _ in lines)
     print(f"\n{f['task']} ({f['difficulty']}), policy {f['policy']}, simulation")
     print("\n".join(f"  {name:<{width}}  {text}" for name, text in lines))

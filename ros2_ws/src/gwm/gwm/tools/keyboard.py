@@ -55,7 +55,9 @@ def drive() -> int:
             messages.set_stamp(message.header, now_ns(node))
             publisher.publish(message)
             rclpy.spin_once(node, timeout_sec=PERIOD)
-            texts = [shown.get(name, {}).get("message", f"no {name}") for name in ("gate", "teleop")]
+            texts = [
+                shown.get(name, {}).get("message", f"no {name}") for name in ("gate", "teleop")
+            ]
             print(f"\r\033[K{' | '.join(texts)}", end="", flush=True)
     finally:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)

@@ -1,9 +1,10 @@
 """The trials of a protocol over the live graph, one after the other, as on a robot.
 
-The policy runs under its letter: it is started by a link of that name, and nothing on screen says more; what does not
-depend on it, the operator's page too, goes on from trial to trial. In simulation the table lays itself and the rule of
-the task rates. On a robot a person does both, on the console: lay the table (by the outlines of the first policy's),
-Start, Arm, and Save as success or failure, with what the rubric gives for it, or why the trial was broken off.
+The policy runs under its letter: it is started by a link of that name, and nothing on screen says
+more; what does not depend on it, the operator's page too, goes on from trial to trial. In
+simulation the table lays itself and the rule of the task rates. On a robot a person does both, on
+the console: lay the table (by the outlines of the first policy's), Start, Arm, and Save as success
+or failure, with what the rubric gives for it, or why the trial was broken off.
 """
 
 from __future__ import annotations
@@ -34,7 +35,14 @@ START_TIME, PERSON = 180.0, 1800.0  # [s] for everything to come up; a person to
 STARTS, POLICIES = "starts", "policies"  # folders beside the journal
 
 
-def run_live(plan: TrialOrder, journal: Journal, folder: Path, arguments: dict, by_hand: bool = False, say=print) -> None:
+def run_live(
+    plan: TrialOrder,
+    journal: Journal,
+    folder: Path,
+    arguments: dict,
+    by_hand: bool = False,
+    say=print,
+) -> None:
     """Make the trials that have no outcome yet; a sequential protocol ends when it is decided.
 
     A trial that comes to no end is written down as the hardware's, and the next one is made.
@@ -43,20 +51,31 @@ def run_live(plan: TrialOrder, journal: Journal, folder: Path, arguments: dict, 
         Trouble: the graph ended, or trials are still to be made.
 
     Args:
-        arguments: of the graph: robot, site, supervision and so on. by_hand: a person lays and rates in simulation too.
+        arguments: of the graph: robot, site, supervision and so on. by_hand: a person lays and
+            rates in simulation too.
     """
     names = read_key(plan, folder)
     links = _links(plan, names, folder)
-    arguments = {"robot": "sim", "site": "", "profile": ""} | arguments | {
-        "record": str(folder / EPISODES), "publish_objects": "expert" in plan.protocol.policies.values(),
-    }  # fmt: skip
-    live = LiveTrials(plan, folder, site_of(arguments["robot"], arguments["site"]), arguments, by_hand, say)
+    arguments = (
+        {"robot": "sim", "site": "", "profile": ""}
+        | arguments
+        | {
+            "record": str(folder / EPISODES),
+            "publish_objects": "expert" in plan.protocol.policies.values(),
+        }
+    )
+    live = LiveTrials(
+        plan, folder, site_of(arguments["robot"], arguments["site"]), arguments, by_hand, say
+    )
     os.environ.update(environment())
     with open_log(folder / "nodes.log", "a") as log:
         supervisor = None
         try:
             for slot in journal.waiting():
-                say(f"trial {slot.number + 1} of {len(plan.slots)}: {slot.code} on {slot.task}, start {slot.seed}")
+                say(
+                    f"trial {slot.number + 1} of {len(plan.slots)}: {slot.code} on {slot.task},"
+                    f" start {slot.seed}"
+                )
                 nodes = live.nodes(slot, links[slot.code])
                 if supervisor is None:
                     supervisor = Supervisor(nodes, log)
@@ -66,11 +85,16 @@ def run_live(plan: TrialOrder, journal: Journal, folder: Path, arguments: dict, 
                 try:
                     outcome = live.trial(slot, supervisor.poll_all)
                 except GraphEnded as error:
-                    raise GraphEnded(f"{error} ({folder / 'nodes.log'}): the same command goes on") from None
+                    raise GraphEnded(
+                        f"{error} ({folder / 'nodes.log'}): the same command goes on"
+                    ) from None
                 except RequestFailed as error:
                     outcome = TrialOutcome(False, 0.0, 0.0, str(error), "hardware")
                 journal.add(slot, outcome)
-                say(f"  {outcome.aborted or ('success' if outcome.success else 'failure')} {outcome.note}".rstrip())
+                say(
+                    f"  {outcome.aborted or ('success' if outcome.success else 'failure')}"
+                    f" {outcome.note}".rstrip()
+                )
                 if plan.protocol.stop == "sequential" and look(plan, journal, names)["over"]:
                     return
         finally:
@@ -99,7 +123,9 @@ def _links(plan: TrialOrder, names: dict[str, str], folder: Path) -> dict[str, s
 
 @dataclass(frozen=True)
 class LiveTrials:
-    """How the trials of a protocol are made: ``arguments`` of the graph, ``by_hand`` or by the simulation alone."""
+    """How the trials of a protocol are made: ``arguments`` of the graph, ``by_hand`` or by the
+    simulation alone.
+    """
 
     plan: TrialOrder
     folder: Path
@@ -112,7 +138,10 @@ class LiveTrials:
         """Of a trial. The console is the same for all of them: its page stays open."""
         nodes = graph(**self.arguments, task=slot.task.task, policy=str(link))
         of_all = {"task": self.plan.protocol.tasks[0].task}
-        return [replace(n, parameters=n.parameters | of_all) if n.name == "console" else n for n in nodes]
+        return [
+            replace(n, parameters=n.parameters | of_all) if n.name == "console" else n
+            for n in nodes
+        ]
 
     def trial(self, slot: TrialSlot, poll: Callable[[], str]) -> TrialOutcome:
         """Watch one, with a node of its own: what the one before has heard is nothing to it."""
@@ -122,14 +151,23 @@ class LiveTrials:
         try:
             referee.need("start", lambda: referee.ready, START_TIME, poll)
             referee.told = {
-                "trial": slot.number + 1, "of": len(self.plan.slots), "policy": slot.code, "task": slot.task.task,
-                "start": slot.seed, "seconds": own.seconds if own else TIME_LIMIT,
-                "instruction": own.instruction if own else "", "phase": LAY,
-            }  # fmt: skip
+                "trial": slot.number + 1,
+                "of": len(self.plan.slots),
+                "policy": slot.code,
+                "task": slot.task.task,
+                "start": slot.seed,
+                "seconds": own.seconds if own else TIME_LIMIT,
+                "instruction": own.instruction if own else "",
+                "phase": LAY,
+            }
             before = referee.saved
-            outcome = (self._by_hand if self.by_hand or not simulated else self._simulated)(referee, slot, poll)
+            outcome = (self._by_hand if self.by_hand or not simulated else self._simulated)(
+                referee, slot, poll
+            )
             try:
-                referee.need_written("saved episode", lambda: referee.saved not in ("", before), poll)
+                referee.need_written(
+                    "saved episode", lambda: referee.saved not in ("", before), poll
+                )
                 outcome = replace(outcome, episode=Path(referee.saved).name)
             except GraphEnded:
                 raise
@@ -149,7 +187,12 @@ class LiveTrials:
         referee.record(poll)
         referee.arm(poll)
         limit = referee.told["seconds"]
-        referee.need("end", lambda: referee.result["success"] or referee.result["seconds"] > limit, 3 * limit, poll)
+        referee.need(
+            "end",
+            lambda: referee.result["success"] or referee.result["seconds"] > limit,
+            3 * limit,
+            poll,
+        )
         result = dict(referee.result)
         referee.hold(poll)
         try:
@@ -157,12 +200,18 @@ class LiveTrials:
         except RequestRefused as error:  # the verdict counts all the same
             self.say(f"  {error}")
         note = "" if result["success"] else "not done in time"
-        return TrialOutcome(bool(result["success"]), float(result["seconds"]), float(result["success"]), note)
+        return TrialOutcome(
+            bool(result["success"]), float(result["seconds"]), float(result["success"]), note
+        )
 
     def _by_hand(self, referee: TrialMonitor, slot: TrialSlot, poll) -> TrialOutcome:
-        """By a person at the console. The arm is disarmed until they arm it, and after their verdict."""
+        """By a person at the console. The arm is disarmed until they arm it, and after their
+        verdict.
+        """
         page = self.folder / EPISODES / "console.url"
-        if self.arguments.get("console") != 0 and referee.wait("console", page.exists, START_TIME, poll):
+        if self.arguments.get("console") != 0 and referee.wait(
+            "console", page.exists, START_TIME, poll
+        ):
             self.say(f"  on {to_say(page)}")
         referee.wish("gate/stop", poll)
         stopped = referee.stopped()
@@ -172,16 +221,28 @@ class LiveTrials:
         referee.need("verdict", lambda: "success" in referee.mark, PERSON, poll)
         ended, interventions = now_ns(referee), referee.stopped() - stopped
         referee.wish("gate/stop", poll)
-        moved = next((at for at, state in referee.changes if state == "RUNNING" and at >= begun), begun)
-        return replace(verdict(referee.mark, (ended - moved) * 1e-9, alike), interventions=interventions)
+        moved = next(
+            (at for at, state in referee.changes if state == "RUNNING" and at >= begun), begun
+        )
+        return replace(
+            verdict(referee.mark, (ended - moved) * 1e-9, alike), interventions=interventions
+        )
 
-    def _same_start(self, referee: TrialMonitor, slot: TrialSlot, poll, laid: Callable[[], bool]) -> float | None:
-        """Keep the pictures of the first policy's start; for the others show them until ``laid()``. How much alike."""
+    def _same_start(
+        self, referee: TrialMonitor, slot: TrialSlot, poll, laid: Callable[[], bool]
+    ) -> float | None:
+        """Keep the pictures of the first policy's start; for the others show them until ``laid()``.
+        How much alike.
+        """
         referee.look()
-        referee.need("pictures", lambda: len(referee.pictures) == len(self.site.cameras), 10.0, poll)
+        referee.need(
+            "pictures", lambda: len(referee.pictures) == len(self.site.cameras), 10.0, poll
+        )
         name = f"{slot.task.task}_{slot.seed}_{{}}.png".format
         files = {camera: self.folder / STARTS / name(camera) for camera in referee.pictures}
-        referee.first = {c: cv2.imread(str(file))[..., ::-1] for c, file in files.items() if file.exists()}
+        referee.first = {
+            c: cv2.imread(str(file))[..., ::-1] for c, file in files.items() if file.exists()
+        }
         said = -1.0
 
         def over() -> bool:

@@ -1,4 +1,6 @@
-"""What the verbs share: how one is declared, checks that come before long work, and a progress bar."""
+"""What the verbs share: how one is declared, checks that come before long work, and a progress
+bar.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +28,17 @@ class Parser(argparse.ArgumentParser):
 
 def verb(verbs, name: str, help_: str, example: str, run):
     """Declare a verb; ``run`` takes the parsed arguments and returns the exit code."""
-    parser = verbs.add_parser(name, help=help_, description=help_, epilog=f"example: {as_called(example)}")
+    parser = verbs.add_parser(
+        name, help=help_, description=help_, epilog=f"example: {as_called(example)}"
+    )
     parser.set_defaults(run=run)
     return parser
 
 
 def as_called(text: str) -> str:
-    """``text`` with the command as it was called, ``./gwm`` say, wherever a line to type in begins with gwm."""
+    """``text`` with the command as it was called, ``./gwm`` say, wherever a line to type in begins
+    with gwm.
+    """
     command = os.environ.get(CALLED, "gwm")
     return re.sub(r"(^|`)gwm(?= |$)", rf"\1{command}", text)
 
@@ -54,7 +60,9 @@ def said_by_system(error: OSError) -> str:
 
 
 def escape_names() -> None:
-    """Write what a terminal cannot show, as in the name of a file from elsewhere, as an escape instead of failing."""
+    """Write what a terminal cannot show, as in the name of a file from elsewhere, as an escape
+    instead of failing.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
@@ -107,7 +115,9 @@ def writable(path: str | None) -> None:
 
 
 def writable_folder(path: str) -> None:
-    """Make a folder, or raise InputError now, before the work, where nothing can be written into it."""
+    """Make a folder, or raise InputError now, before the work, where nothing can be written into
+    it.
+    """
     import tempfile
 
     try:
@@ -134,7 +144,9 @@ class ProgressBar:
 
     def to(self, done: int, note: str = "") -> None:
         """Show ``done`` of the total."""
-        if self._plain and (done * 10 // self._total > self._done * 10 // self._total or done == self._total):
+        if self._plain and (
+            done * 10 // self._total > self._done * 10 // self._total or done == self._total
+        ):
             print(f"{self._what}: {done}/{self._total} {note}", file=sys.stderr, flush=True)
         self._bar.update(done - self._done)
         self._bar.set_postfix_str(note)

@@ -1,4 +1,6 @@
-"""The node that watches a protocol's trial: how the table lies, what a person says of it, and what it took."""
+"""The node that watches a protocol's trial: how the table lies, what a person says of it, and what
+it took.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ class TrialMonitor(OperatorClient):
         if not simulated:
             self.waits_for = ("policy",)
         self.told: dict = {}  # what everybody is told of the trial
-        self.first: dict[str, np.ndarray] = {}  # pictures of the same start, of the policy that had it first
+        # pictures of the same start, of the policy that had it first
+        self.first: dict[str, np.ndarray] = {}
         self.alike: float | None = None  # how much the table is as it was then; None: not looked at
         self.mark: dict = {}
         self.discards = 0
@@ -44,8 +47,12 @@ class TrialMonitor(OperatorClient):
         self.create_subscription(String, topics.MARK, self._on_mark, RELIABLE)
         self.create_subscription(String, topics.DECISION, self._on_decision, RELIABLE)
         for name, camera in site.cameras.items():
-            self.create_subscription(Image, topics.color(camera.prefix), self._picture(name), SENSOR)
-            self._overlays[name] = self.create_publisher(CompressedImage, topics.overlay(name), RELIABLE)
+            self.create_subscription(
+                Image, topics.color(camera.prefix), self._picture(name), SENSOR
+            )
+            self._overlays[name] = self.create_publisher(
+                CompressedImage, topics.overlay(name), RELIABLE
+            )
         self.create_timer(PERIOD, self._tell, clock=STEADY)
 
     def _on_mark(self, message) -> None:
@@ -64,7 +71,9 @@ class TrialMonitor(OperatorClient):
             try:
                 self.pictures[name] = messages.pixels(message, "color")
             except ValueError as error:
-                self.get_logger().error(f"image of {name} refused: {error}", throttle_duration_sec=10.0)
+                self.get_logger().error(
+                    f"image of {name} refused: {error}", throttle_duration_sec=10.0
+                )
 
         return take
 
@@ -103,10 +112,15 @@ class TrialMonitor(OperatorClient):
     def complete(self, outcome: TrialOutcome, profile: Profile) -> TrialOutcome:
         """With what was seen on the way."""
         site, latencies = self._site, sorted(self.latencies.values())
-        # without commands in shadow mode, or where the trial was broken off before the arm was armed
-        broken = self.verdict(tcp_speed=profile.tcp_speed, workspace=site.workspace, arm=site.limits).total
+        # without commands in shadow mode, or where the trial was broken off before the arm was
+        # armed
+        broken = self.verdict(
+            tcp_speed=profile.tcp_speed, workspace=site.workspace, arm=site.limits
+        ).total
         anew = f" (recorded anew {self.discards} times)" if self.discards else ""
         return replace(
-            outcome, note=(outcome.note + anew).strip(), violations=broken,
+            outcome,
+            note=(outcome.note + anew).strip(),
+            violations=broken,
             latency_ms=latencies[len(latencies) // 2] if latencies else None,
-        )  # fmt: skip
+        )
