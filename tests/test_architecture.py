@@ -60,7 +60,9 @@ def test_a_robots_processes_and_a_trained_policy_need_no_simulation():
     nodes = ("policy", "imagination", "camera", "recorder", "console", "viewer", "teleop", "gate")
     code = "import sys; sys.modules |= dict.fromkeys(('mujoco', 'fast_simplification'))\n"
     code += "".join(f"import gwm.nodes.{name}_node\n" for name in nodes)
-    code += "from gwm_core.sim.planners import make_planner; from gwm_core.site import site_of\n"
+    code += (
+        "from gwm_core.runtime.planner import trained_planner; from gwm_core.site import site_of\n"
+    )
     code += (
         f"site_of('sim', ''); print(trained_planner({str(ROOT / 'models/demo')!r}).policy.tasks)"
     )

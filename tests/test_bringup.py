@@ -135,16 +135,18 @@ def test_launch_files_need_no_more_than_ros_own_python_has(file):
     """It has neither scipy nor fast_simplification: what needs them runs in a process of the
     environment.
     """
-    code = (
-        f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'ros2_ws/src/gwm')!r}]\nimport"
-        f" ast; tree = ast.parse(open({str(ROOT / 'launch' / file)!r}).read())\nfor node in"
-        " ast.walk(tree):\n    name = getattr(node, 'module', '') or (node.names[0].name if"
-        " isinstance(node, ast.Import) else '')\n    if name.partition('.')[0] in ('gwm',"
-        " 'gwm_core'):\n        exec(compile(ast.Module([node], []), 'launch', 'exec'))\nfrom gwm"
-        " import arguments,"
-        " graph\ngraph.graph(**arguments.parse(['policy:=expert']))\nprint('gwm.graph.arguments'"
-        " in sys.modules, 'numpy' in sys.modules)"
-    )
+    code = f"""
+import ast, sys
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "ros2_ws/src/gwm")!r}]
+for node in ast.walk(ast.parse(open({str(ROOT / "launch" / file)!r}).read())):
+    module = getattr(node, "module", "") or ""
+    name = node.names[0].name if isinstance(node, ast.Import) else module
+    if name.partition(".")[0] in ("gwm", "gwm_core"):
+        exec(compile(ast.Module([node], []), "launch", "exec"))
+from gwm.graph import arguments, process_list
+process_list.graph(**arguments.parse(["policy:=expert"]))
+print("gwm.graph.arguments" in sys.modules, "numpy" in sys.modules)
+"""
     done = subprocess.run(
         [sys.executable, "-S", "-I", "-c", code], capture_output=True, text=True, check=False
     )

@@ -73,7 +73,7 @@ def test_without_its_extras_only_exports_are_missing(tmp_path):
     code = (
         "import sys; from pathlib import Path; from gwm_core.errors import InputError\nout ="
         f" Path({str(tmp_path / 'out')!r}); missing = ('pyarrow', 'av', 'h5py')\nsys.modules |="
-        " dict.fromkeys(missing)\nfrom gwm_core.data import lerobot, robomimic\nfor name in"
+        " dict.fromkeys(missing)\nfrom gwm_core.interop import lerobot, robomimic\nfor name in"
         " missing:\n    try: (robomimic.export_robomimic if name == 'h5py' else"
         " lerobot.export_lerobot)([], out)\n    except InputError as error: print(error)\n    del"
         " sys.modules[name]"

@@ -95,4 +95,4 @@ def _listed(folder: Path) -> dict[str, str]:
 def sha256(path: Path) -> str:
     """Hex digest of a file. Raises OSError when it cannot be read."""
     with open(path, "rb") as file:
-        return hashlib.filesha256(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
