@@ -91,7 +91,7 @@ def run(sim: Simulator, joy, seconds: float = 25.0) -> tuple[bool, list, list]:
         now = k * TICK
         stamp = 1 + round(now * 1e9)
         gate.measure(ArmState(stamp, sim.q, sim.dq, sim.width), now)
-        gate.beat(1, now)
+        gate.receive_policy_heartbeat(1, now)
         if k == 0:
             gate.arm(now)
         if k % 2 == 0:

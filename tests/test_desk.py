@@ -82,7 +82,7 @@ def test_the_page_and_the_gate_agree(state):
     arm.gate.state, arm.gate.armed = state, False
     told = refusals({"state": state.name, "mode": "auto", "armed": "False"}, IDLE, None)
     for command, act in {
-        "mode": lambda: arm.gate.supervise("watch"),
+        "mode": lambda: arm.gate.set_mode("watch"),
         "home": lambda: arm.gate.home(arm.now),
         "arm": lambda: arm.gate.arm(arm.now),
     }.items():

@@ -22,7 +22,7 @@ def ready(config=GateConfig(), q=HOME_Q):
     arm = SimulatedArm(config)
     arm.q = np.array(q, float)
     arm.run(0.2)
-    arm.gate.heartbeat(arm.now)
+    arm.gate.receive_deadman(arm.now)
     assert arm.gate.arm(arm.now) == ""
     arm.run(0.4)
     return arm
@@ -49,7 +49,7 @@ def leash(arm):
 
 
 def singular(arm):
-    arm.gate._follower.into_singularity = True  # how it comes to that: see below
+    arm.gate._motion.follower.into_singularity = True  # how it comes to that: see below
 
 
 def late(arm):
@@ -81,7 +81,11 @@ STOPS = {
     "joint state stale": (stale, State.HOLD, True),
     "plan stale": (lambda arm: arm.run(1.5), State.HOLD, True),
     "gate late": (late, State.HOLD, True),
-    "policy restarted": (lambda arm: arm.gate.beat(0, arm.now), State.HOLD, False),
+    "policy restarted": (
+        lambda arm: arm.gate.receive_policy_heartbeat(0, arm.now),
+        State.HOLD,
+        False,
+    ),
     "singularity": (singular, State.HOLD, False),
     "bad plans": (nonsense, State.HOLD, False),
     "held by operator": (lambda arm: arm.gate.hold(), State.HOLD, False),
@@ -136,7 +140,7 @@ def test_a_fault_told_during_a_stall_does_not_send_the_joints_from_before_it():
     arm.gate.fault("robot: reflex")
     last = arm.tick()
     assert (
-        last.latched
+        last.reference_reset
         and np.abs(last.reference.q - sent).max() < 0.03
         and np.abs(last.reference.q - old).max() > 0
     )
@@ -219,10 +223,10 @@ def test_the_ramp_begins_before_the_last_row():
 
 def test_letting_go_of_the_button_stops_and_pressing_it_again_is_not_enough():
     arm = ready(GateConfig(mode="hold_to_run"))
-    arm.gate.heartbeat(arm.now)
+    arm.gate.receive_deadman(arm.now)
     assert arm.offer(arm.chunk(AWAY)) == ""
     for _ in range(10):
-        arm.gate.heartbeat(arm.now)
+        arm.gate.receive_deadman(arm.now)
         arm.run(0.05)
     assert arm.gate.state is State.RUNNING
     gone = arm.now
@@ -230,7 +234,7 @@ def test_letting_go_of_the_button_stops_and_pressing_it_again_is_not_enough():
         arm.run(DT)
     assert arm.now - gone <= 0.25 and arm.gate.counts.stops == {"button let go": 1}
     arm.run(0.5)
-    arm.gate.heartbeat(arm.now)
+    arm.gate.receive_deadman(arm.now)
     assert "not armed" in arm.offer(arm.chunk(AWAY))
     assert violations(arm) == 0
 
@@ -254,7 +258,10 @@ def test_in_shadow_everything_is_judged_and_nothing_is_sent():
         assert arm.offer(arm.chunk(AWAY)) == ""
         assert arm.gate.state is State.SHADOW
         arm.run(0.3)
-        assert arm.gate.shadowed.plan > 0 and np.abs(arm.gate.shadowed.reference.dq).max() > 0.02
+        assert (
+            arm.gate.shadow_command.chunk_id > 0
+            and np.abs(arm.gate.shadow_command.reference.dq).max() > 0.02
+        )
         arm.q = arm.q + 0.001 * turn  # somebody leads the arm by hand
         arm.run(0.15)
     assert all(command is None for command in arm.log) and arm.gate.counts.accepted == 6
@@ -263,7 +270,8 @@ def test_in_shadow_everything_is_judged_and_nothing_is_sent():
     arm.beats = False
     arm.run(0.6)
     assert (
-        arm.gate.counts.stops == {"policy silent": 1} and arm.gate.shadowed.reference.dq.max() == 0
+        arm.gate.counts.stops == {"policy silent": 1}
+        and arm.gate.shadow_command.reference.dq.max() == 0
     )
 
 
@@ -281,10 +289,10 @@ def test_it_does_not_arm_where_the_arm_touches_itself():
 def test_on_the_way_into_a_singularity_it_slows_down_and_stops_with_that_cause():
     """A plan within bounds whose blend from another leads through the elbow's stretched posture."""
     arm = ready(q=[0.0, 0.5, 0.0, -1.45, 0.0, 1.95, 0.785])
-    arm.gate._follower._low[:] = -2.0  # the box is not what is tested
-    arm.gate._follower._high[:] = 2.0
+    arm.gate._motion.follower._low[:] = -2.0  # the box is not what is tested
+    arm.gate._motion.follower._high[:] = 2.0
     stretched = arm.q + np.array([0.0, 0.35, 0.0, 1.1, 0.0, 0.0, 0.0])
-    follower, conditions, speeds = arm.gate._follower, [], []
+    follower, conditions, speeds = arm.gate._motion.follower, [], []
     for _ in range(1200):
         reference = follower.step(stretched, np.zeros(7), np.zeros(7))
         conditions.append(float(condition(fk_jacobian(reference.q)[1])))
@@ -325,7 +333,7 @@ def test_from_standstill_no_row_is_skipped_however_late_the_plan():
         arm = ready()
         assert arm.offer(arm.chunk(AWAY, age), age) == ""
         arm.run(DT)
-        first = arm.gate._target.at(arm.now + 0.2).q  # two rows on, as of now
+        first = arm.gate._motion.target.at(arm.now + 0.2).q  # two rows on, as of now
         np.testing.assert_allclose(first, HOME_Q + 3 / 16 * (AWAY - HOME_Q), atol=0.01)
     assert ready().offer(arm.chunk(AWAY, 0.7), 0.7).startswith("age")
 
@@ -347,14 +355,14 @@ def test_old_joints_neither_trip_the_leash_nor_become_a_command():
     target[6] += 2.0
     arm.gate.home_q = target
     assert arm.gate.home(arm.now) == ""
-    while np.abs(arm.gate._follower.reference.dq).max() < 1.2:
+    while np.abs(arm.gate.reference.dq).max() < 1.2:
         arm.run(DT)
     arm.measures = False
     arm.run(1.0)
     assert arm.gate.counts.stops == {"joint state stale": 1} and arm.gate.state is State.HOLD
-    assert violations(arm) == 0 and not any(command.latched for command in arm.sent[-100:])
+    assert violations(arm) == 0 and not any(command.reference_reset for command in arm.sent[-100:])
     # it would have tripped
-    assert np.abs(arm.gate._follower.reference.q - arm.gate._in.measured.q).max() > 0.15
+    assert np.abs(arm.gate.reference.q - arm.gate._joints.measured.q).max() > 0.15
 
 
 def test_after_a_gap_nothing_is_sent_before_fresh_joints_tell_where_the_arm_is():
@@ -372,7 +380,7 @@ def test_after_a_gap_nothing_is_sent_before_fresh_joints_tell_where_the_arm_is()
     assert arm.log[-1] is None
     arm.run(0.04)
     command = next(command for command in arm.log[-4:] if command is not None)
-    assert command.latched and not command.reference.dq.any()
+    assert command.reference_reset and not command.reference.dq.any()
     np.testing.assert_array_equal(command.reference.q, stands)
 
 
@@ -390,7 +398,7 @@ def test_a_fault_whose_joints_cannot_be_believed_ends_where_the_arm_was_sent(how
         sent = arm.q.copy()
     arm.gate.fault("second publisher: of the joints", doubtful=how == "another's")
     command = arm.gate.step(arm.now + DT)
-    assert command.latched and not command.reference.dq.any()
+    assert command.reference_reset and not command.reference.dq.any()
     np.testing.assert_allclose(command.reference.q, sent, atol=0.01)
 
 
@@ -398,7 +406,7 @@ def test_a_stop_keeps_the_gripper_as_it_was_told():
     """What it holds may be as wide as open fingers: a latch must not drop it."""
     arm = ready()
     start_moving(arm)
-    arm.gate._width = 0.0
+    arm.gate._motion.width = 0.0
     arm.gate.measure(ArmState(arm.stamp(), arm.q, np.zeros(7), 0.06), arm.now)
     arm.gate.fault("robot: reflex")
     assert arm.gate.step(arm.now + DT).width == 0.0

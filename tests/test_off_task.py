@@ -30,11 +30,11 @@ class Recorded(SimulatedArm):
         command = super().tick(length)
         if command is not None:
             self.stamps.append(self.stamp())
-            self.plans.append(command.plan)
+            self.plans.append(command.chunk_id)
         gate = self.gate
         if gate.state is not self.told or len(self.log) % 10 == 0:
             self.told = gate.state
-            plan = command.plan if command is not None else 0
+            plan = command.chunk_id if command is not None else 0
             values = {"state": gate.state.name, "cause": gate.cause, "plan": str(plan)}
             self.statuses.append((self.stamp() + 300_000, values))
         return command
@@ -42,7 +42,7 @@ class Recorded(SimulatedArm):
     def follow(self, seconds):
         for k in range(round(seconds / self.dt)):
             if k % 20 == 0:
-                last = self.gate._follower.reference.q
+                last = self.gate.reference.q
                 self.offer(
                     ActionChunk(
                         self.stamp(0.02),

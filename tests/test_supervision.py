@@ -106,15 +106,15 @@ def test_a_surprise_that_lasts_holds_in_watch_and_needs_the_operator_even_in_sim
     arm = ready(GateConfig(mode="watch", auto_arm=True, divergence_time=0.3))
     assert arm.offer(arm.chunk(AWAY)) == ""
     arm.run(0.1)
-    arm.gate.diverged(1.3, arm.now)
+    arm.gate.receive_divergence(1.3, arm.now)
     arm.run(0.2)
-    arm.gate.diverged(0.9, arm.now)  # it was a moment
-    arm.gate.diverged(1.3, arm.now)
+    arm.gate.receive_divergence(0.9, arm.now)  # it was a moment
+    arm.gate.receive_divergence(1.3, arm.now)
     arm.run(0.2)
     assert arm.gate.state is State.RUNNING
     assert arm.offer(arm.chunk(AWAY)) == ""
     arm.run(0.2)
-    arm.gate.diverged(float("nan"), arm.now)
+    arm.gate.receive_divergence(float("nan"), arm.now)
     assert arm.gate.state is State.STOPPING and arm.gate.cause == "diverged"
     arm.run_until(lambda: arm.gate.state is State.HOLD)
     assert "not armed" in arm.offer(arm.chunk(AWAY)) and violations(arm) == 0
@@ -125,29 +125,29 @@ def test_by_default_the_first_score_above_what_is_normal_holds():
     arm = ready(GateConfig(mode="watch", auto_arm=True))
     assert arm.offer(arm.chunk(AWAY)) == ""
     arm.run(0.1)
-    arm.gate.diverged(1.0, arm.now)
+    arm.gate.receive_divergence(1.0, arm.now)
     assert arm.gate.state is State.RUNNING
-    arm.gate.diverged(1.01, arm.now)
+    arm.gate.receive_divergence(1.01, arm.now)
     assert arm.gate.state is State.STOPPING and arm.gate.cause == "diverged"
 
 
 def test_a_surprise_voids_what_waits_and_changes_nothing_in_auto():
     arm, approval = waiting()
     for _ in range(2):
-        arm.gate.diverged(2.0, arm.now)
+        arm.gate.receive_divergence(2.0, arm.now)
         arm.run(0.4)
     assert approve(arm, approval) == "approval: no plan waits" and not arm.gate.armed
     arm = ready(GateConfig())
     assert arm.offer(arm.chunk(AWAY)) == ""
     for _ in range(3):
-        arm.gate.diverged(9.0, arm.now)
+        arm.gate.receive_divergence(9.0, arm.now)
         arm.run(0.2)
-    assert arm.gate.state is State.RUNNING and arm.gate.surprise.score == 9.0
+    assert arm.gate.state is State.RUNNING and arm.gate.divergence.score == 9.0
 
 
 def test_surprise_lasts_from_the_first_score_above():
     surprise = DivergenceMonitor()
-    assert [surprise.take(s, t) for t, s in enumerate((1.0, 1.1, 5.0, 0.2, 2.0))] == [
+    assert [surprise.update(s, t) for t, s in enumerate((1.0, 1.1, 5.0, 0.2, 2.0))] == [
         None,
         0,
         1,
@@ -159,20 +159,20 @@ def test_surprise_lasts_from_the_first_score_above():
 def test_modes_change_at_rest_and_shadow_disarmed():
     arm = ready(GateConfig())
     for mode in MODES:
-        refused = arm.gate.supervise(mode)
+        refused = arm.gate.set_mode(mode)
         assert ("disarmed" in refused) == (mode == "shadow") and (refused or arm.gate.mode == mode)
-    assert arm.gate.supervise("auto") == ""
-    assert arm.offer(arm.chunk(AWAY)) == "" and "at rest" in arm.gate.supervise("approve")
+    assert arm.gate.set_mode("auto") == ""
+    assert arm.offer(arm.chunk(AWAY)) == "" and "at rest" in arm.gate.set_mode("approve")
     arm.gate.stop()
     arm.run_until(lambda: arm.gate.state is State.DISARMED)
-    assert arm.gate.supervise("shadow") == ""
+    assert arm.gate.set_mode("shadow") == ""
     with pytest.raises(InputError, match="valid are approve, auto, hold_to_run, shadow, watch"):
-        arm.gate.supervise("careless")
+        arm.gate.set_mode("careless")
     with pytest.raises(InputError, match="unknown mode"):
         GateConfig(mode="careless")
 
 
 def test_a_new_mode_voids_what_waits():
     arm, approval = waiting()
-    assert arm.gate.supervise("approve") == ""
+    assert arm.gate.set_mode("approve") == ""
     assert approve(arm, approval) == "approval: no plan waits"

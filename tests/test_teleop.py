@@ -378,5 +378,5 @@ def test_a_recorded_joy_stream_lifts_the_cube_and_the_judge_is_content(simulator
     lifted, log, _ = run(simulator, lambda sim, now: next(recording))
     assert lifted
     q, dq, ddq = (np.array(part) for part in zip(*(command.reference for command in log)))
-    verdict = check_commands(q, dq, ddq, np.array([command.latched for command in log]))
+    verdict = check_commands(q, dq, ddq, np.array([command.reference_reset for command in log]))
     assert verdict.total == 0, verdict.violations

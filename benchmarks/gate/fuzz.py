@@ -178,7 +178,7 @@ def _offer(
     age = (rig.stamp() - chunk.stamp) * 1e-9
     if rng.random() < 0.02:
         bad, age = True, float(rng.choice([-1.0, 0.6, 3.0, np.nan, np.inf]))
-    before = rig.gate._target
+    before = rig.gate._motion.target
     reason = rig.gate.accept(chunk, age, rig.now)
     for _ in range(6):  # as near to whatever is in the way as it may
         if bad or reason.partition(":")[0] not in IN_THE_WAY:
@@ -187,7 +187,7 @@ def _offer(
         reason = rig.gate.accept(chunk, age, rig.now)
     taken = reason == ""
     report.plans += 1
-    report.partial += (taken and bad) or (not taken and rig.gate._target is not before)
+    report.partial += (taken and bad) or (not taken and rig.gate._motion.target is not before)
     if taken:
         seen.append(chunk)
         del seen[:-8]
@@ -229,7 +229,7 @@ def _judge(report: FuzzReport, rig: SimulatedArm) -> None:
     gaps = np.array([clearance(part).min() for part in np.array_split(q, max(1, len(q) // 500))])
     near = int(np.sum(gaps < LEAST_CLEARANCE - 1e-9))
     report.violations += verdict.total + near
-    report.resets += verdict.latches
+    report.resets += verdict.resets
     report.nonfinite += int(np.sum(~np.isfinite(np.concatenate([q, dq, ddq], axis=1))))
     report.moving += int(np.sum(np.abs(dq).max(axis=1) > 1e-6))
     report.accepted += rig.gate.counts.accepted

@@ -50,7 +50,7 @@ def _fails(rng, rig: SimulatedArm) -> None:
     elif kind == 6:
         gate.fault("second publisher: of the fuzzer")
     elif kind == 7:
-        gate.beat(0, rig.now)  # a restarted policy
+        gate.receive_policy_heartbeat(0, rig.now)  # a restarted policy
     elif kind == 8:
         rig.clock_offset += rng.choice([-3600.0, 1.0, 3600.0])
     elif kind == 9:

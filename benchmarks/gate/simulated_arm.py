@@ -60,10 +60,10 @@ class SimulatedArm:
             self._next_joints += JOINTS
         while self._next_beat <= self.now + 1e-9:
             if self.beats and self._next_beat < self.silent_from:
-                self.gate.beat(1, self._next_beat)
+                self.gate.receive_policy_heartbeat(1, self._next_beat)
             self._next_beat += BEAT
         if self.score is not None and self.now - self.scored_at >= SCORE:
-            self.gate.diverged(self.score, self.now)
+            self.gate.receive_divergence(self.score, self.now)
             self.scored_at = self.now
         command = self.gate.step(self.now)
         self.log.append(command)
@@ -92,7 +92,7 @@ class SimulatedArm:
         """For how long [s] a plan has been followed without a score."""
         return (
             self.now - max(self.scored_at, self._still_at)
-            if self.log[-1] and self.log[-1].plan
+            if self.log[-1] and self.log[-1].chunk_id
             else 0.0
         )
 

@@ -30,7 +30,7 @@ class CheckResult:
     """
 
     samples: int = 0
-    latches: int = 0
+    resets: int = 0
     violations: dict[str, int] = field(default_factory=dict)
     use: dict[str, float] = field(default_factory=dict)
 
@@ -63,7 +63,7 @@ def columns(commands: list) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
         states[:, 0],
         states[:, 1],
         states[:, 2],
-        np.array([command.latched for command in commands], bool),
+        np.array([command.reference_reset for command in commands], bool),
     )
 
 
@@ -71,7 +71,7 @@ def check_commands(
     q: np.ndarray,
     dq: np.ndarray,
     ddq: np.ndarray,
-    latched: np.ndarray,
+    resets: np.ndarray,
     *,
     stamps: np.ndarray | None = None,
     measured: np.ndarray | None = None,
@@ -84,7 +84,7 @@ def check_commands(
 
     Args:
         q, dq, ddq: (S, 7) [rad], [rad/s], [rad/s2] as sent.
-        latched: (S,) bool, True where the reference was set anew at rest; differences do not cross
+        resets: (S,) bool, True where the reference was set anew at rest; differences do not cross
             it.
         stamps: (S,) [s] when each was sent. Where given, motion that goes on after a pause without
             a latch is a violation; periods that are merely uneven are not.
@@ -98,16 +98,16 @@ def check_commands(
     """
     if len(q) == 0:
         return CheckResult()
-    verdict = CheckResult(samples=len(q), latches=int(np.sum(latched)))
+    verdict = CheckResult(samples=len(q), resets=int(np.sum(resets)))
     verdict.check(
-        "latch at rest",
-        np.where(np.abs(dq[latched]).max(1) + np.abs(ddq[latched]).max(1) > 0, 2.0, 0.0),
+        "reset at rest",
+        np.where(np.abs(dq[resets]).max(1) + np.abs(ddq[resets]).max(1) > 0, 2.0, 0.0),
     )
-    _check_resets(verdict, q, latched, stamps, measured)
+    _check_resets(verdict, q, resets, stamps, measured)
     if stamps is not None:
-        moving = (np.abs(dq[1:]).max(1) > 1e-6) & ~latched[1:]
+        moving = (np.abs(dq[1:]).max(1) > 1e-6) & ~resets[1:]
         verdict.check("pause", np.where(moving, np.diff(stamps) / _LONGEST, 0.0))
-    starts = np.flatnonzero(np.r_[True, latched[1:]])
+    starts = np.flatnonzero(np.r_[True, resets[1:]])
     for start, end in zip(starts, [*starts[1:], len(q)]):
         _judge_segment(verdict, q[start:end], dq[start:end], ddq[start:end], dt, tcp_speed, arm)
         tcp = _tcp(q[start:end])
@@ -163,9 +163,9 @@ def check_states(
     return verdict
 
 
-def _check_resets(verdict: CheckResult, q, latched, stamps, measured) -> None:
+def _check_resets(verdict: CheckResult, q, resets, stamps, measured) -> None:
     """A reset may not carry the arm anywhere: it is where the arm was sent, or where it is."""
-    resets = np.flatnonzero(latched)
+    at = np.flatnonzero(resets)
     jump = np.abs(q[resets] - q[np.maximum(resets - 1, 0)]).max(1) / LEASH
     paused = resets == 0
     if stamps is not None:

@@ -152,7 +152,7 @@ def rollout(
         now = tick * TICK
         state = world.state(width)
         gate.measure(state, now)
-        gate.beat(1, now)
+        gate.receive_policy_heartbeat(1, now)
         if tick == 0 and (reason := gate.arm(now)):
             raise InputError(f"episode {layout.seed} cannot begin where the arm stands: {reason}")
         if pending is not None and now >= pending[0]:

@@ -48,7 +48,7 @@ def first_plan_late(rng) -> FaultOutcome:
     age = rng.uniform(0.05, 0.45)
     chunk = rig.chunk(goal, age)
     taken, at = rig.offer(chunk, age) == "", rig.now
-    rig.run_until(lambda: rig.log[-1].plan == chunk.stamp)
+    rig.run_until(lambda: rig.log[-1].chunk_id == chunk.stamp)
     seconds = rig.now - at
     rig.run(0.3)
     q = columns(rig.sent)[0]
@@ -77,10 +77,10 @@ def far_chunk(rng) -> FaultOutcome:
 
 def _twice(rng, make: Callable[[SimulatedArm], ActionChunk]) -> FaultOutcome:
     rig = moving(rng)
-    target = rig.gate._target
+    target = rig.gate._motion.target
     first = rig.offer(make(rig))
     rig.tick()
-    on = first != "" and rig.gate.state is State.RUNNING and rig.gate._target is target
+    on = first != "" and rig.gate.state is State.RUNNING and rig.gate._motion.target is target
     rig.offer(make(rig))
     fault = rig.now
     rig.tick()
@@ -166,7 +166,7 @@ def wrong_order(rng) -> FaultOutcome:
     again = [rig.offer(chunk, age) for chunk, age in ((first, 0.22), (older, 0.27))]
     rig.run(0.2)
     again += [rig.offer(chunk, age) for chunk, age in ((first, 0.42), (older, 0.47))]
-    executed = {command.plan for command in rig.sent}
+    executed = {command.chunk_id for command in rig.sent}
     return FaultOutcome(
         0.0, taken and all(r.startswith("order") for r in again) and older.stamp not in executed
     )

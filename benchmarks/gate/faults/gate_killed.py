@@ -46,7 +46,7 @@ class GateKilled:
         rig = moving(rng)
         last = rig.sent[-1]
         tail = [
-            Command(state, last.width, last.plan)
+            Command(state, last.width, last.chunk_id)
             for state in StopPlanner(rig.dt).tail(last.reference)
         ]
         q, dq, ddq, latched = columns([*rig.sent, *tail])

@@ -34,7 +34,7 @@ def joints_lost(kind: str) -> Callable[[np.random.Generator], FaultOutcome]:
     def stage(rng) -> FaultOutcome:
         rig = moving(rng)
         fault = rig.blind_from = rig.now + rng.uniform(0, 0.01)
-        frozen = ArmState(rig.gate._in.measured.stamp, rig.q, np.zeros(7), 0.08)
+        frozen = ArmState(rig.gate._joints.measured.stamp, rig.q, np.zeros(7), 0.08)
         while rig.gate.state is State.RUNNING and rig.now - fault < 1.0:
             if kind == "frozen" and rig.now > fault:
                 rig.gate.measure(frozen, rig.now)
@@ -98,7 +98,7 @@ def lost_cycles(rng) -> FaultOutcome:
     rig.tick()
     latched = (
         rig.gate.state is State.FAULT
-        and rig.log[-1].latched
+        and rig.log[-1].reference_reset
         and rig.gate.counts.stops == {"robot": 1}
     )
     return FaultOutcome(rig.now - fault, tolerated and not rig.obeys and latched and clean(rig))
@@ -155,7 +155,7 @@ def leash_alone(rng) -> FaultOutcome:
     rig.obeys = False
     for _ in range(60):
         _plan_ahead(rig)
-        gap = np.abs(rig.gate._follower.reference.q - rig.q).max()
+        gap = np.abs(rig.gate.reference.q - rig.q).max()
         if gap > rig.gate.config.leash:
             break
         rig.run(0.06)
@@ -167,7 +167,7 @@ def leash_alone(rng) -> FaultOutcome:
 
 def _plan_ahead(rig: SimulatedArm) -> None:
     """A plan that goes on in the direction of the motion."""
-    reference = rig.gate._follower.reference
+    reference = rig.gate.reference
     away = np.sign(reference.q - rig.q + 1e-9) * 0.2
     share = np.linspace(1 / 16, 1, 16)[:, None]
     rig.offer(
@@ -197,4 +197,4 @@ def _comes_back(rng, rig: SimulatedArm) -> bool:
     new = rig.offer(rig.chunk(HOME_Q + 0.05)) == ""
     rig.run(0.2)
     step = np.abs(first.reference.q - before).max()
-    return bool(armed and void and first.latched and step <= 1e-3 and new) and clean(rig)
+    return bool(armed and void and first.reference_reset and step <= 1e-3 and new) and clean(rig)

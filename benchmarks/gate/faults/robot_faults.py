@@ -155,14 +155,14 @@ class RecoveringArm:
         first = rig.tick()
         return bool(
             armed
-            and first.latched
+            and first.reference_reset
             and np.abs(first.reference.q - where).max() <= 1e-3
             and clean(rig)
         )
 
     def _place(self) -> str:
         return (
-            "" if self.rig.gate.resting_place(self.rig.now) is not None else "no fresh joint state"
+            "" if self.rig.gate.rest_position(self.rig.now) is not None else "no fresh joint state"
         )
 
 
@@ -174,7 +174,7 @@ def silent(rng) -> FaultOutcome:
     robot.drivers.states[STATE] = "inactive"
     robot.until(lambda: robot.rig.gate.state is State.FAULT, 2.0)
     robot.rig.tick()
-    latched = robot.rig.log[-1] is not None and robot.rig.log[-1].latched
+    latched = robot.rig.log[-1] is not None and robot.rig.log[-1].reference_reset
     named = robot.rig.gate.cause.startswith("robot: silent") and "silent" in robot.trouble
     return FaultOutcome(robot.rig.now - fault, latched and named and clean(robot.rig))
 

@@ -24,7 +24,7 @@ def _elsewhere(rng, q: np.ndarray) -> np.ndarray:
 def _faulted(rig: SimulatedArm, cause: str, sent: np.ndarray) -> bool:
     """Whether the gate has latched that fault, with the arm left where it was sent last."""
     last = rig.sent[-1]
-    there = last.latched and np.abs(last.reference.q - sent).max() < 1e-9
+    there = last.reference_reset and np.abs(last.reference.q - sent).max() < 1e-9
     return (
         rig.gate.state is State.FAULT
         and rig.gate.cause.startswith(cause)
@@ -109,7 +109,7 @@ def arming_between_two(rng) -> FaultOutcome:
     rig.run_until(lambda: rig.gate.arm(rig.now) == "")
     seconds = rig.now - begin
     rig.tick()
-    return FaultOutcome(seconds, refused and rig.sent[0].latched and clean(rig))
+    return FaultOutcome(seconds, refused and rig.sent[0].reference_reset and clean(rig))
 
 
 def blind_while_held(rng) -> FaultOutcome:
@@ -139,7 +139,7 @@ def led_away(rng) -> FaultOutcome:
         rig.tick()
     before, after = (np.abs(command.reference.q - rig.q).max() for command in rig.sent[-2:])
     near = after < before - 0.9 * rig.gate.config.leash
-    leash = rig.gate.cause.startswith("leash") and rig.sent[-1].latched
+    leash = rig.gate.cause.startswith("leash") and rig.sent[-1].reference_reset
     return FaultOutcome(rig.now - taut, bool(near) and leash and clean(rig))
 
 

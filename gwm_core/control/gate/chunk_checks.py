@@ -1,4 +1,4 @@
-"""Why a plan is refused for what is in it: malformed, implausible, or leading where the arm may not
+"""Why a plan is refused for what is in it: check_format, check_plausibility, or leading where the arm may not
 go.
 
 Every reason starts with its kind and a colon; the kind is what is counted.
@@ -14,19 +14,22 @@ from gwm_core.geometry.kinematics import condition, fk, fk_jacobian
 from gwm_core.geometry.limits import ArmLimits, Workspace
 from gwm_core.types import ActionChunk
 
-MOST_ROWS = 256
+MAX_WAYPOINTS = 256
 # [rad], [m] twice what trained policies and the expert do (0.19 rad, 0.05 m)
-MOST_JUMP, MOST_TCP_JUMP = 0.35, 0.12
-MOST_TCP_SPEED = 1.0  # [m/s] between rows, whatever the profile; 0.55 seen
+MAX_JUMP, MAX_TCP_JUMP = 0.35, 0.12
+MAX_TCP_SPEED = 1.0  # [m/s] between rows, whatever the profile; 0.55 seen
 
 
-def malformed(chunk: ActionChunk) -> str:
+def check_format(chunk: ActionChunk) -> str:
     """Why these are no rows of numbers, or ""."""
     q, width = chunk.q, chunk.width
-    if q.ndim != 2 or q.shape[1] != 7 or not 2 <= len(q) <= MOST_ROWS or width.shape != q.shape[:1]:
-        return (
-            f"shape: {q.shape} and {width.shape}, (H, 7) and (H,) with 2 <= H <= {MOST_ROWS} wanted"
-        )
+    if (
+        q.ndim != 2
+        or q.shape[1] != 7
+        or not 2 <= len(q) <= MAX_WAYPOINTS
+        or width.shape != q.shape[:1]
+    ):
+        return f"shape: {q.shape} and {width.shape}, (H, 7) and (H,) with 2 <= H <= {MAX_WAYPOINTS} wanted"
     if q.dtype.kind != "f" or width.dtype.kind != "f":
         return f"shape: {q.dtype} and {width.dtype}, floating point wanted"
     if not (np.all(np.isfinite(q)) and np.all(np.isfinite(width)) and np.isfinite(chunk.dt)):
@@ -36,7 +39,7 @@ def malformed(chunk: ActionChunk) -> str:
     return ""
 
 
-def implausible(
+def check_plausibility(
     chunk: ActionChunk, due: int, q_now: np.ndarray, arm: ArmLimits, tcp_speed: float
 ) -> str:
     """Why nothing that was trained on this arm would say so, or "".
@@ -55,22 +58,22 @@ def implausible(
             chunk.q[due], q_now
         )
     step = np.abs(np.diff(chunk.q, axis=0)).max(axis=0)
-    if np.any(step > np.minimum(MOST_JUMP, arm.dq_max * chunk.dt)):
+    if np.any(step > np.minimum(MAX_JUMP, arm.dq_max * chunk.dt)):
         return f"jump: {step.max():.2f} rad between rows"
     jump = float(np.abs(chunk.q[due] - q_now).max())
-    if jump > MOST_JUMP:
+    if jump > MAX_JUMP:
         return f"jump: {jump:.2f} rad from the reference" + _guess(chunk.q[due], q_now)
     tcp = fk(np.concatenate([chunk.q, q_now[None]]))[:, :3, 3]
     speed = float(np.linalg.norm(np.diff(tcp[:-1], axis=0), axis=1).max()) / chunk.dt
-    if speed > max(MOST_TCP_SPEED, 1.5 * tcp_speed):
+    if speed > max(MAX_TCP_SPEED, 1.5 * tcp_speed):
         return f"jump: {speed:.1f} m/s between rows"
     jump = float(np.linalg.norm(tcp[due] - tcp[-1]))
-    if jump > MOST_TCP_JUMP:
+    if jump > MAX_TCP_JUMP:
         return f"jump: {jump:.2f} m from the reference" + _guess(chunk.q[due], q_now)
     return ""
 
 
-def stands_badly(q: np.ndarray, arm: ArmLimits, workspace: Workspace) -> str:
+def check_posture(q: np.ndarray, arm: ArmLimits, workspace: Workspace) -> str:
     """Why the arm at joints (7,) [rad] is not to be moved by itself, or ""."""
     if np.any(q < arm.q_low) or np.any(q > arm.q_high):
         return "a joint is within the margin of its limit"
@@ -93,7 +96,7 @@ def _guess(q: np.ndarray, q_now: np.ndarray) -> str:
     return ""
 
 
-def out_of_bounds(path: np.ndarray, workspace: Workspace) -> str:
+def check_path(path: np.ndarray, workspace: Workspace) -> str:
     """Why postures (S, 7) [rad] leave the workspace, come too near to the table or the arm itself,
     or are singular.
     """

@@ -19,7 +19,7 @@ import numpy as np
 from gwm_core.types import ActionChunk
 
 MODES = ("auto", "watch", "approve", "hold_to_run", "shadow")
-HOLDS_ON_SURPRISE = ("watch", "approve")
+STOP_ON_DIVERGENCE = ("watch", "approve")
 VALID = 3.0  # [s] the console has an approval be, from the click on
 # [s] an approval may be valid for: a message that was kept longer is not a person's wish now
 LONGEST_VALIDITY = 5.0
@@ -64,7 +64,7 @@ class DivergenceMonitor:
         self.score = 0.0
         self._since: float | None = None  # [s] the first score above
 
-    def take(self, score: float, now: float) -> float | None:
+    def update(self, score: float, now: float) -> float | None:
         """Take a score; for how long [s] all have been above, None: this one is not. NaN counts as
         above.
         """

@@ -155,7 +155,7 @@ class GateNode(Node):
         )
 
     def _supervise(self, message) -> str:
-        return self._gate.supervise(messages.mode_of(message))
+        return self._gate.set_mode(messages.mode_of(message))
 
     def _on_divergence(self, message) -> None:
         score, now = messages.read_numbers(message).get("score"), time.monotonic()
@@ -163,7 +163,7 @@ class GateNode(Node):
             topics.DIVERGENCE, "" if score is not None else "names: no 'score' among them", now
         )
         if score is not None:
-            self._gate.diverged(score, now)
+            self._gate.receive_divergence(score, now)
 
     def _forbids(self) -> str:
         """Why the arm may not be moved, as far as the gate itself cannot know."""
@@ -189,7 +189,7 @@ class GateNode(Node):
         """Tell the controller that is to be activated to stay where the arm is; returns "" or why
         that is not known.
         """
-        q = self._gate.resting_place(time.monotonic())
+        q = self._gate.rest_position(time.monotonic())
         if q is None:
             return "no fresh joint state"
         self._arm.place(q, now_ns(self))
@@ -207,11 +207,11 @@ class GateNode(Node):
         self._reasons.note(topics.GRIPPER_STATES, self._reader.gripper(message), time.monotonic())
 
     def _on_heartbeat(self, message) -> None:
-        self._gate.heartbeat(time.monotonic())
+        self._gate.receive_deadman(time.monotonic())
 
     def _on_alive(self, message) -> None:
         self._beats.tick(time.monotonic())
-        self._gate.beat(message.data, time.monotonic())
+        self._gate.receive_policy_heartbeat(message.data, time.monotonic())
 
     def _on_chunk(self, message) -> None:
         chunk = messages.chunk_of(message)
@@ -235,8 +235,8 @@ class GateNode(Node):
         command = self._gate.step(now)
         if command is not None:
             self._send(command)
-        elif self._gate.shadowed is not None:
-            reference = self._gate.shadowed.reference
+        elif self._gate.shadow_command is not None:
+            reference = self._gate.shadow_command.reference
             self._shadow.publish(messages.joint_state(now_ns(self), topics.ARM_JOINTS, *reference))
         self._costs.append(1e3 * (time.monotonic() - now))
         if self._gate.state is not self._told:
@@ -246,16 +246,16 @@ class GateNode(Node):
         stamp = now_ns(self)
         command = self._arm.send(command, stamp)  # as it really went out
         q, dq, ddq = command.reference
-        latched = "latched" if command.latched else ""
+        latched = "latched" if command.reference_reset else ""
         names = (*topics.ARM_JOINTS, topics.WIDTH)
         self._command.publish(
             messages.joint_state(
                 stamp, names, [*q, command.width], [*dq, 0.0], [*ddq, 0.0], latched
             )
         )
-        if command.plan not in (0, self._plan):
-            self._latency_ms = (stamp - command.plan) * 1e-6
-        self._plan = command.plan
+        if command.chunk_id not in (0, self._plan):
+            self._latency_ms = (stamp - command.chunk_id) * 1e-6
+        self._plan = command.chunk_id
 
     def _report(self) -> None:
         gate, pace = self._gate, self._pace
@@ -273,7 +273,7 @@ class GateNode(Node):
             "armed": gate.armed,
             "plan": self._plan,
             "mode": gate.mode,
-            "surprise": f"{gate.surprise.score:.2f}",
+            "surprise": f"{gate.divergence.score:.2f}",
             "answer": self._answer,
             **self._waits(),
             "answered": self._answered,

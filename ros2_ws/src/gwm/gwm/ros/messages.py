@@ -19,7 +19,7 @@ from std_msgs.msg import Float64MultiArray, MultiArrayDimension, MultiArrayLayou
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from gwm_core import topics
-from gwm_core.control.gate.chunk_checks import MOST_ROWS
+from gwm_core.control.gate.chunk_checks import MAX_WAYPOINTS
 from gwm_core.control.gate.supervision import Approval
 from gwm_core.geometry.camera import to_opencv
 from gwm_core.joint_states import by_name
@@ -145,11 +145,11 @@ def trajectory(chunk: ActionChunk) -> JointTrajectory:
 
 def chunk_of(message) -> ActionChunk | None:
     """policy/chunk as a chunk; None unless the names are exactly ours, in any order, and there are
-    2 to ``MOST_ROWS`` evenly spaced rows. Sizes are checked before anything is built: the gate has
+    2 to ``MAX_WAYPOINTS`` evenly spaced rows. Sizes are checked before anything is built: the gate has
     no time for 20 000 rows.
     """
     names, points, ours = message.joint_names, message.points, (*topics.ARM_JOINTS, topics.WIDTH)
-    if len(names) != len(ours) or set(names) != set(ours) or not 2 <= len(points) <= MOST_ROWS:
+    if len(names) != len(ours) or set(names) != set(ours) or not 2 <= len(points) <= MAX_WAYPOINTS:
         return None
     if any(len(p.positions) < len(ours) for p in points):
         return None
