@@ -29,6 +29,7 @@ PROPOSAL_ALIVE = "policy/proposal_alive"
 JOY = "joy"
 LEADER = "leader/joint_states"
 COMMAND = "gate/command"
+RESET_FRAME = "latched"  # frame_id of a gate/command whose reference was reset
 STATUS = "gate/status"
 # JSON to the gate: {"plan": "id", "sha256": of the plan's message, "expires": host time [ns]}
 APPROVE = "gate/approve"

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from gwm_core.control.devices import DEVICES
-from gwm_core.control.gate.gate import Gate, GateConfig
+from gwm_core.control.gate.config import GateConfig
+from gwm_core.control.gate.gate import Gate
 from gwm_core.control.teleop import Teleop, TeleopConfig
 from gwm_core.geometry.kinematics import HOME_Q, fk
 from gwm_core.sim.expert import nearest_symmetry

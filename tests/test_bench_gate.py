@@ -12,7 +12,8 @@ from benchmarks.gate.faults.table import ELSEWHERE, HARDWARE, STAGED, run, scena
 from benchmarks.gate.fuzz import fuzz
 from benchmarks.gate.simulated_arm import SimulatedArm
 from gwm_core.control.gate import gate as gate_module
-from gwm_core.control.gate.gate import Gate, GateConfig
+from gwm_core.control.gate.config import GateConfig
+from gwm_core.control.gate.gate import Gate
 from gwm_core.control.reference_follower import Follower, Reference
 from gwm_core.geometry.capsules import Clearance
 from gwm_core.geometry.kinematics import HOME_Q

@@ -13,7 +13,8 @@ from gwm.console.access import cookie_name
 from gwm.console.command_checks import refusals
 from test_gate_stops import ready
 
-from gwm_core.control.gate.gate import GateConfig, State
+from gwm_core.control.gate.config import GateConfig
+from gwm_core.gate_status import State
 
 HOLD = {"state": "HOLD", "mode": "auto", "armed": "False", "cause": "at home"}
 IDLE = {"recording": "False"}

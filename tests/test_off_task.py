@@ -8,10 +8,10 @@ from test_recording import ABOUT, record
 
 from benchmarks.gate.simulated_arm import SimulatedArm
 from gwm_core import topics
-from gwm_core.control.gate.gate import State
 from gwm_core.data.episode import read_episode
 from gwm_core.data.off_task import SILENT, off_task_intervals
 from gwm_core.data.ros_messages import STORE
+from gwm_core.gate_status import State
 from gwm_core.types import ActionChunk
 
 SECOND = 1_000_000_000

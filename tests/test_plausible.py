@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gwm_core.control.gate.chunk_checks import check_plausibility, check_format, check_path
+from gwm_core.control.gate.chunk_checks import check_format, check_path, check_plausibility
 from gwm_core.control.targets import ChunkTarget
 from gwm_core.geometry.kinematics import HOME_Q
 from gwm_core.geometry.limits import DESK, FR3, Workspace

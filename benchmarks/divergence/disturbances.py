@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gwm_core.control.gate.gate import Command
+from gwm_core.control.gate.state_machine import Command
 from gwm_core.geometry.kinematics import fk
 from gwm_core.runtime.divergence import DivergenceLimits
 from gwm_core.runtime.world_runner import ExpectedScenes, PredictionRequest, WorldRunner, look

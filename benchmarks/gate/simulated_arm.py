@@ -9,7 +9,10 @@ from collections.abc import Callable
 import numpy as np
 
 from gwm_core.control.command_checker import CheckResult, check_commands, columns
-from gwm_core.control.gate.gate import Command, Gate, GateConfig, State
+from gwm_core.control.gate.config import GateConfig
+from gwm_core.control.gate.gate import Gate
+from gwm_core.control.gate.state_machine import Command
+from gwm_core.gate_status import State
 from gwm_core.geometry.kinematics import HOME_Q
 from gwm_core.types import OPEN_WIDTH, ActionChunk, ArmState
 

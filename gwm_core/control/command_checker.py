@@ -166,17 +166,18 @@ def check_states(
 def _check_resets(verdict: CheckResult, q, resets, stamps, measured) -> None:
     """A reset may not carry the arm anywhere: it is where the arm was sent, or where it is."""
     at = np.flatnonzero(resets)
-    jump = np.abs(q[resets] - q[np.maximum(resets - 1, 0)]).max(1) / LEASH
-    paused = resets == 0
+    before = np.maximum(at - 1, 0)
+    jump = np.abs(q[at] - q[before]).max(1) / LEASH
+    paused = at == 0
     if stamps is not None:
         # the arm may have been led elsewhere
-        paused |= stamps[resets] - stamps[np.maximum(resets - 1, 0)] > _LONGEST
+        paused |= stamps[at] - stamps[before] > _LONGEST
     off = (
-        np.full(len(resets), np.nan)
+        np.full(len(at), np.nan)
         if measured is None
-        else np.abs(q[resets] - measured[resets]).max(1) / AT_ARM
+        else np.abs(q[at] - measured[at]).max(1) / AT_ARM
     )
-    use = np.where(resets == 0, off, np.fmin(jump, off))
+    use = np.where(at == 0, off, np.fmin(jump, off))
     use = np.where(paused & np.isnan(off), 0.0, use)
     verdict.check("reset", use)
 

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gwm_core.gate_status import GateStatus
+
 # [ns] that a status holds for; the gate publishes it every 100 ms, and at each change
 SILENT = 500_000_000
 GAP = 50_000_000  # [ns] between two commands; the gate sends one every 10 ms
@@ -84,12 +86,6 @@ def _begin(stamp: int, command_stamps: np.ndarray) -> int:
 
 
 def _why(values: Mapping[str, str]) -> str:
-    """Why the arm does not follow the task, or "". A plan is followed where the gate names one and
-    moves.
-    """
-    following = values["cause"] == "following plans" or values["plan"] != "0"
-    return (
-        ""
-        if values["state"] == "RUNNING" and following
-        else f"{values['state']}: {values['cause']}"
-    )
+    """Why the arm does not follow the task, or ""."""
+    status = GateStatus.from_fields(values)
+    return "" if status.follows_chunk else f"{status.state.name}: {status.cause}"

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from gwm_core.control.command_checker import check_commands, columns
-from gwm_core.control.gate.gate import Command, Gate, GateConfig
+from gwm_core.control.gate.config import GateConfig
+from gwm_core.control.gate.gate import Gate
+from gwm_core.control.gate.state_machine import Command
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q, fk
 from gwm_core.runtime.planner import Planner

@@ -109,7 +109,7 @@ class EpisodeObserver(Observer):
             [*r.q, command.width],
             [*r.dq, 0],
             [*r.ddq, 0],
-            "latched" if command.reference_reset else "",
+            topics.RESET_FRAME if command.reference_reset else "",
         )
         write(topics.COMMAND, message, stamp)
         if stamp * 1e-9 >= self._next_image - 1e-6:

@@ -12,8 +12,8 @@ from benchmarks.gate.fuzz_events import postures
 from benchmarks.gate.simulated_arm import SimulatedArm
 from benchmarks.gate.trials import FaultOutcome, clean, give_plan, moving, stopped
 from gwm_core.control.command_checker import columns
-from gwm_core.control.gate.gate import State
 from gwm_core.control.reference_follower import SINGULAR_STOP
+from gwm_core.gate_status import State
 from gwm_core.geometry.capsules import LEAST_CLEARANCE, clearance
 from gwm_core.geometry.kinematics import HOME_Q, condition, fk_jacobian
 from gwm_core.geometry.limits import FR3

@@ -15,7 +15,7 @@ from benchmarks.gate.faults.table import run
 from benchmarks.gate.simulated_arm import SimulatedArm
 from benchmarks.gate.trials import FAST, FaultOutcome, Scenario, moving
 from gwm_core.control.command_checker import check_commands, check_states, columns
-from gwm_core.control.gate.gate import Command
+from gwm_core.control.gate.state_machine import Command
 from gwm_core.control.loop_timing import TRAJECTORY_DELAY
 from gwm_core.control.stop_trajectory import StopPlanner
 from gwm_core.geometry.kinematics import fk

@@ -9,7 +9,6 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks.gate.trials import FaultOutcome, Scenario, clean, give_plan, moving
-from gwm_core.control.gate.gate import State
 from gwm_core.control.loop_timing import CommandSchedule
 from gwm_core.control.recovery import (
     BROADCASTERS,
@@ -25,6 +24,7 @@ from gwm_core.control.recovery import (
     to_switch,
 )
 from gwm_core.control.stop_trajectory import Reference, StopPlanner
+from gwm_core.gate_status import State
 from gwm_core.geometry.limits import FR3
 from gwm_core.sim.simulator import Simulator
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from benchmarks.gate.simulated_arm import SimulatedArm
 from benchmarks.gate.trials import FaultOutcome, clean, moving
-from gwm_core.control.gate.gate import GateConfig, State
+from gwm_core.control.gate.config import GateConfig
+from gwm_core.gate_status import State
 from gwm_core.geometry.kinematics import HOME_Q
 from gwm_core.geometry.limits import FR3
 

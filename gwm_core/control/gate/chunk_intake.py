@@ -13,9 +13,10 @@ from gwm_core.control.gate.chunk_checks import check_format, check_path, check_p
 from gwm_core.control.gate.config import GateConfig
 from gwm_core.control.gate.joint_monitor import JointMonitor
 from gwm_core.control.gate.life_signs import LifeSigns
-from gwm_core.control.gate.states import MOVING, Phase, State
+from gwm_core.control.gate.states import MOVING, Phase
 from gwm_core.control.gate.supervision import PendingChunk
 from gwm_core.control.targets import ChunkTarget
+from gwm_core.gate_status import State
 from gwm_core.geometry.limits import ArmLimits, Profile, Workspace
 from gwm_core.types import ActionChunk
 

@@ -1,19 +1,10 @@
-"""The states that others are told (``State``) and the finer ones the gate works with (``Phase``)."""
+"""The phases the gate works with: finer than the states it publishes."""
 
 from __future__ import annotations
 
 from enum import Enum, auto
 
-
-class State(Enum):
-    """A state as ``gate/status`` publishes it and recordings keep it."""
-
-    DISARMED = auto()  # sends nothing
-    HOLD = auto()  # streams a reference at rest
-    RUNNING = auto()  # follows a chunk, or moves home
-    SHADOW = auto()  # follows a chunk and sends nothing
-    STOPPING = auto()  # ramps to rest
-    FAULT = auto()  # sends nothing until ``reset``
+from gwm_core.gate_status import State
 
 
 class Phase(Enum):

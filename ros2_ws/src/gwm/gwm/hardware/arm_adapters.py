@@ -30,7 +30,7 @@ from gwm.graph.process_list import CONTROLLERS
 from gwm.ros import messages
 from gwm.ros.node import NEWEST
 from gwm_core import topics
-from gwm_core.control.gate.gate import Command
+from gwm_core.control.gate.state_machine import Command
 from gwm_core.control.gripper_goals import GripperGoal, GripperGoals
 from gwm_core.control.loop_timing import CommandSchedule
 from gwm_core.control.stop_trajectory import Reference, StopPlanner
@@ -193,9 +193,8 @@ class ArmAdapter:
         self.gripper.send(command.width)
         return replace(command, width=self.gripper.told)
 
-    def place(self, q: np.ndarray, stamp: int) -> None:
-        """Tell an inactive controller that its target is to rest at ``q`` (7,) [rad], where the arm
-        is.
+    def set_target(self, q: np.ndarray, stamp: int) -> None:
+        """Set the target of an inactive controller to rest at ``q`` (7,) [rad], where the arm is.
 
         CRISP takes targets while it is inactive, and goes to the last one as soon as it is active.
         """
