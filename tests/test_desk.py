@@ -14,6 +14,7 @@ from gwm.console.command_checks import refusals
 from test_gate_stops import ready
 
 from gwm_core.control.gate.config import GateConfig
+from gwm_core.control.gate.states import Phase
 from gwm_core.gate_status import State
 
 HOLD = {"state": "HOLD", "mode": "auto", "armed": "False", "cause": "at home"}
@@ -80,7 +81,7 @@ def test_the_recorders_buttons_and_silence():
 def test_the_page_and_the_gate_agree(state):
     """What the page lets through the gate obeys, and the other way round."""
     arm = ready(GateConfig())
-    arm.gate.state, arm.gate.armed = state, False
+    arm.gate._phase, arm.gate.armed = Phase[state.name], False
     told = refusals({"state": state.name, "mode": "auto", "armed": "False"}, IDLE, None)
     for command, act in {
         "mode": lambda: arm.gate.set_mode("watch"),
@@ -90,7 +91,7 @@ def test_the_page_and_the_gate_agree(state):
         refused = bool(act())
         if not (command == "arm" and state is State.RUNNING):  # of no use, but harmless
             assert refused == (command in told), command
-        arm.gate.state, arm.gate.armed, arm.gate.mode = state, False, "auto"
+        arm.gate._phase, arm.gate.armed, arm.gate.mode = Phase[state.name], False, "auto"
 
 
 def test_cookies_of_two_consoles_or_two_roles_are_different():

@@ -223,7 +223,8 @@ class ImaginationNode(Node):
             self._ask(chunk, scene, shown=False)
 
     def _on_status(self, message) -> None:
-        waiting = int(messages.read_diagnostics(message)["gate"].get("waiting", 0))
+        pending = messages.gate_status_of(message).waiting
+        waiting = int(pending.chunk_id) if pending else 0
         if waiting != self._waiting:
             self._waiting = waiting
             for chunk, scene in self._seen:
