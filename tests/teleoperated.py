@@ -98,7 +98,7 @@ def run(sim: Simulator, joy, seconds: float = 25.0) -> tuple[bool, list, list]:
         if k % 2 == 0:
             joys.append(joy(sim, now))
             teleop.joy(*joys[-1], now)
-        if k % period == 0 and (chunk := teleop.plan(stamp, now)) is not None:
+        if k % period == 0 and (chunk := teleop.make_chunk(stamp, now)) is not None:
             gate.accept(chunk, 0.0, now)
         command = gate.step(now)
         log.append(command)

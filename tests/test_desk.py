@@ -159,7 +159,7 @@ def test_what_a_command_becomes(command, topic):
     assert found == topic
     message = SimpleNamespace(data=json.dumps(wish, ensure_ascii=False))
     if topic == "gate/approve":
-        assert messages.approval_of(message).plan == 1795617706349959571
+        assert messages.approval_of(message).chunk_id == 1795617706349959571
     if topic == "recorder/mark":
         # the recorder takes all that the page does
         assert messages.mark_of(message)["note"] == command["note"]

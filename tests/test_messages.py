@@ -454,7 +454,7 @@ def test_an_approvals_plan_is_text_of_decimal_digits(plan):
             String(data=json.dumps({"plan": plan, "sha256": "ab", "expires": 1}))
         )
 
-    assert approval("1795617706349959571").plan == 1795617706349959571
+    assert approval("1795617706349959571").chunk_id == 1795617706349959571
     with pytest.raises(ValueError, match="plan"):
         approval(plan)
 

@@ -49,7 +49,7 @@ def test_a_plan_waits_and_only_the_approved_one_is_followed_to_its_end():
 @pytest.mark.parametrize(
     "wrong, left, why",
     [
-        ({"plan": 7}, 2.0, "of plan 7"),
+        ({"chunk_id": 7}, 2.0, "of plan 7"),
         ({"sha256": "cd" * 32}, 2.0, "hash"),
         ({"sha256": ""}, 2.0, "hash"),
         ({"sha256": "é"}, 2.0, "hash"),

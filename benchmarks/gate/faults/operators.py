@@ -94,7 +94,7 @@ class OperatedArm:
             teleop.leader(self.leader, None, rig.now)
         while self._next_plan <= rig.now:
             teleop.rivals(len(self.hands))  # as the node does before each plan
-            chunk = teleop.plan(rig.stamp(rig.now - self._next_plan), self._next_plan)
+            chunk = teleop.make_chunk(rig.stamp(rig.now - self._next_plan), self._next_plan)
             rig.offer(chunk, rig.now - self._next_plan)
             self._next_plan += teleop.config.period
 

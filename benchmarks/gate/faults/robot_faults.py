@@ -49,7 +49,8 @@ class Drivers:
     ):
         self.states = dict.fromkeys((JOINTS, STATE, ARM), "active")
         self.mode, self.hangs, self.fails, self.log = MODES.index("move"), set(), set(), []
-        self.watch, self.finished = RobotMonitor(self._carry_out, stopped), 0
+        self.monitor = RobotMonitor(self._carry_out, stopped)
+        self.finished = 0
         self._place, self._tell_at, self._look_at = place, 0.0, phase
 
     def reflex(self) -> None:
@@ -61,10 +62,10 @@ class Drivers:
         """Tell the robot's state and look after it, when that is due."""
         if now >= self._tell_at and self.states[STATE] == "active":
             self._tell_at = now + TELLS
-            self.watch.heard(self.mode, now)
+            self.monitor.receive(self.mode, now)
         if now >= self._look_at:
             self._look_at = now + LOOKS
-            self.watch.tick(now)
+            self.monitor.tick(now)
 
     def reset(self, now: float, finished: Callable[[], object] = lambda: None) -> str:
         """What gate/reset does; returns "" or why not."""
@@ -73,7 +74,7 @@ class Drivers:
             self.finished += 1
             finished()
 
-        return self.watch.recover(now, over)
+        return self.monitor.recover(now, over)
 
     def _carry_out(self, step: str, answer: Callable[[str], None]) -> None:
         self.log.append(step)
@@ -114,7 +115,7 @@ class RecoveringArm:
     @property
     def trouble(self) -> str:
         """What gate/status says of the robot."""
-        return self.drivers.watch.trouble(self.rig.now)
+        return self.drivers.monitor.trouble(self.rig.now)
 
     def until(self, done: Callable[[], bool], limit: float) -> float:
         """Periods until ``done()``; the time they took [s], inf when it does not come true within

@@ -1,7 +1,7 @@
-"""Why a plan is refused for what is in it: check_format, check_plausibility, or leading where the arm may not
-go.
+"""Checks of a chunk's content: its format, its plausibility, and the path it describes.
 
-Every reason starts with its kind and a colon; the kind is what is counted.
+Each check returns "" or the reason why the chunk is refused. A reason starts with its kind and a
+colon; refusals are counted by kind.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from gwm_core.geometry.limits import ArmLimits, Workspace
 from gwm_core.types import ActionChunk
 
 MAX_WAYPOINTS = 256
-# [rad], [m] twice what trained policies and the expert do (0.19 rad, 0.05 m)
-MAX_JUMP, MAX_TCP_JUMP = 0.35, 0.12
-MAX_TCP_SPEED = 1.0  # [m/s] between rows, whatever the profile; 0.55 seen
+# twice what trained policies and the expert do (0.19 rad, 0.05 m)
+MAX_JUMP = 0.35  # [rad]
+MAX_TCP_JUMP = 0.12  # [m]
+MAX_TCP_SPEED = 1.0  # [m/s] between waypoints, whatever the profile; the largest seen is 0.55
+_HINT_TOLERANCE = 0.2  # [rad] between a waypoint with its mistake undone and the reference
 
 
 def check_format(chunk: ActionChunk) -> str:
-    """Why these are no rows of numbers, or ""."""
+    """Check shapes, types and spacing, and that all numbers are finite."""
     q, width = chunk.q, chunk.width
     if (
         q.ndim != 2
@@ -29,7 +31,10 @@ def check_format(chunk: ActionChunk) -> str:
         or not 2 <= len(q) <= MAX_WAYPOINTS
         or width.shape != q.shape[:1]
     ):
-        return f"shape: {q.shape} and {width.shape}, (H, 7) and (H,) with 2 <= H <= {MAX_WAYPOINTS} wanted"
+        return (
+            f"shape: {q.shape} and {width.shape},"
+            f" (H, 7) and (H,) with 2 <= H <= {MAX_WAYPOINTS} wanted"
+        )
     if q.dtype.kind != "f" or width.dtype.kind != "f":
         return f"shape: {q.dtype} and {width.dtype}, floating point wanted"
     if not (np.all(np.isfinite(q)) and np.all(np.isfinite(width)) and np.isfinite(chunk.dt)):
@@ -42,19 +47,19 @@ def check_format(chunk: ActionChunk) -> str:
 def check_plausibility(
     chunk: ActionChunk, due: int, q_now: np.ndarray, arm: ArmLimits, tcp_speed: float
 ) -> str:
-    """Why nothing that was trained on this arm would say so, or "".
+    """Check for joint limits and jumps that no policy trained on this arm would produce.
 
     Args:
-        chunk: well-formed.
-        due: index of the row that is due now.
+        chunk: passes ``check_format``.
+        due: index of the waypoint that is due now.
         q_now: the reference (7,) [rad].
-        arm: whose position and velocity limits count.
+        arm: the arm whose position and velocity limits count.
         tcp_speed: of the profile [m/s].
     """
     outside = (chunk.q < arm.q_low) | (chunk.q > arm.q_high)
     if outside.any():
         row, joint = np.argwhere(outside)[0]
-        return f"joint limit: {chunk.q[row, joint]:.2f} rad for joint {joint + 1}" + _guess(
+        return f"joint limit: {chunk.q[row, joint]:.2f} rad for joint {joint + 1}" + _hint(
             chunk.q[due], q_now
         )
     step = np.abs(np.diff(chunk.q, axis=0)).max(axis=0)
@@ -62,19 +67,19 @@ def check_plausibility(
         return f"jump: {step.max():.2f} rad between rows"
     jump = float(np.abs(chunk.q[due] - q_now).max())
     if jump > MAX_JUMP:
-        return f"jump: {jump:.2f} rad from the reference" + _guess(chunk.q[due], q_now)
+        return f"jump: {jump:.2f} rad from the reference" + _hint(chunk.q[due], q_now)
     tcp = fk(np.concatenate([chunk.q, q_now[None]]))[:, :3, 3]
     speed = float(np.linalg.norm(np.diff(tcp[:-1], axis=0), axis=1).max()) / chunk.dt
     if speed > max(MAX_TCP_SPEED, 1.5 * tcp_speed):
         return f"jump: {speed:.1f} m/s between rows"
     jump = float(np.linalg.norm(tcp[due] - tcp[-1]))
     if jump > MAX_TCP_JUMP:
-        return f"jump: {jump:.2f} m from the reference" + _guess(chunk.q[due], q_now)
+        return f"jump: {jump:.2f} m from the reference" + _hint(chunk.q[due], q_now)
     return ""
 
 
 def check_posture(q: np.ndarray, arm: ArmLimits, workspace: Workspace) -> str:
-    """Why the arm at joints (7,) [rad] is not to be moved by itself, or ""."""
+    """Why the arm at joints ``q`` (7,) [rad] may not be moved by commands, or ""."""
     if np.any(q < arm.q_low) or np.any(q > arm.q_high):
         return "a joint is within the margin of its limit"
     if not workspace.holds(fk(q)[:3, 3]):
@@ -84,9 +89,9 @@ def check_posture(q: np.ndarray, arm: ArmLimits, workspace: Workspace) -> str:
     return ""
 
 
-def _guess(q: np.ndarray, q_now: np.ndarray) -> str:
-    """What mistake would explain a row, where one does."""
-    near = 0.2  # [rad]
+def _hint(q: np.ndarray, q_now: np.ndarray) -> str:
+    """The mistake in the conversion of joints that would explain waypoint ``q``, or ""."""
+    near = _HINT_TOLERANCE
     if np.abs(np.radians(q) - q_now).max() < near:
         return "; degrees for radians?"
     if np.abs(-q - q_now).max() < near:
@@ -97,9 +102,7 @@ def _guess(q: np.ndarray, q_now: np.ndarray) -> str:
 
 
 def check_path(path: np.ndarray, workspace: Workspace) -> str:
-    """Why postures (S, 7) [rad] leave the workspace, come too near to the table or the arm itself,
-    or are singular.
-    """
+    """Check postures (S, 7) [rad] for the workspace, clearance and singularities."""
     T, jacobian = fk_jacobian(path)
     if not workspace.holds(T[:, :3, 3]):
         return "workspace: the tool would leave its box"
