@@ -17,7 +17,7 @@ AWAY = HOME_Q + np.array([0.15, 0.1, 0.0, -0.1, 0.0, 0.1, 0.2])
 
 
 def violations(arm):
-    return arm.verdict.total
+    return arm.check_result.total
 
 
 def start_moving(arm):
@@ -72,12 +72,12 @@ def test_new_plans_are_spliced_without_breaking_a_limit(arm, latency_rows):
 
 def test_a_silent_policy_means_a_ramp_to_hold_and_a_plan_later_goes_on(arm):
     start_moving(arm)
-    arm.beats = False
+    arm.sends_heartbeats = False
     arm.run(0.06)
     assert arm.gate.state is State.STOPPING and arm.gate.cause == "policy silent"
     arm.run(0.4)
     assert arm.gate.state is State.HOLD and np.abs(arm.log[-1].reference.dq).max() < 1e-6
-    arm.beats = True
+    arm.sends_heartbeats = True
     arm.run(0.05)
     assert arm.offer(arm.chunk(AWAY)) == ""  # staleness alone recovers by itself
     assert violations(arm) == 0
@@ -85,9 +85,9 @@ def test_a_silent_policy_means_a_ramp_to_hold_and_a_plan_later_goes_on(arm):
 
 def test_a_dead_policy_needs_the_operator(arm):
     start_moving(arm)
-    arm.beats = False
+    arm.sends_heartbeats = False
     arm.run(1.5)
-    arm.beats = True
+    arm.sends_heartbeats = True
     arm.run(0.2)
     assert "not armed" in arm.offer(arm.chunk(AWAY))
     assert arm.gate.arm(arm.now) == ""
@@ -106,16 +106,16 @@ def test_only_the_simulation_may_arm_itself():
     arm.gate.arm(arm.now)
     arm.run(0.2)
     start_moving(arm)
-    arm.beats = False
+    arm.sends_heartbeats = False
     arm.run(1.5)
-    arm.beats = True
+    arm.sends_heartbeats = True
     arm.run(0.2)
     assert arm.offer(arm.chunk(AWAY)) == ""
 
 
 def test_stale_joints_stop_the_arm(arm):
     start_moving(arm)
-    arm.measures = False
+    arm.sends_joints = False
     arm.run(0.05)
     assert arm.gate.cause == "joint state stale" and arm.gate.state is State.STOPPING
     arm.run(0.4)
@@ -125,7 +125,7 @@ def test_stale_joints_stop_the_arm(arm):
 
 def test_non_finite_joints_count_as_stale(arm):
     start_moving(arm)
-    arm.measures = False
+    arm.sends_joints = False
     for _ in range(15):
         arm.gate.measure(ArmState(arm.stamp(), np.full(7, np.nan), np.zeros(7), 0.08), arm.now)
         arm.run(0.01)
@@ -134,8 +134,8 @@ def test_non_finite_joints_count_as_stale(arm):
 
 def test_the_leash_is_a_latched_fault(arm):
     start_moving(arm)
-    arm.measures = False
-    arm.obeys, held = False, arm.q
+    arm.sends_joints = False
+    arm.follows, held = False, arm.q
     for _ in range(40):
         # something pushes the arm away, at 1 rad/s
         held = held + 0.01 * (arm.gate.state is not State.FAULT)
@@ -304,7 +304,7 @@ def test_stop_disarms_whatever_is_wished_during_the_ramp(arm):
 
 def test_a_driver_that_repeats_one_state_counts_as_stale(arm):
     start_moving(arm)
-    arm.measures = False
+    arm.sends_joints = False
     frozen = ArmState(arm.stamp(), arm.q, np.zeros(7), 0.08)
     for _ in range(15):
         arm.gate.measure(frozen, arm.now)

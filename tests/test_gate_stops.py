@@ -31,11 +31,11 @@ def ready(config=GateConfig(), q=HOME_Q):
 
 
 def silence(arm):
-    arm.beats = False
+    arm.sends_heartbeats = False
 
 
 def stale(arm):
-    arm.measures = False
+    arm.sends_joints = False
 
 
 def nonsense(arm):
@@ -44,7 +44,7 @@ def nonsense(arm):
 
 
 def leash(arm):
-    arm.obeys = False
+    arm.follows = False
     for _ in range(50):
         arm.q = arm.q + 0.01 * (arm.gate.state is State.RUNNING)
         arm.run(DT)
@@ -60,14 +60,14 @@ def late(arm):
 
 def elsewhere(arm):
     arm.stall(0.2)
-    arm.lie = lambda q: HOME_Q + 0.4 * np.array([1, 0, 0, 0, 0, 0, 1])
+    arm.false_joints = lambda q: HOME_Q + 0.4 * np.array([1, 0, 0, 0, 0, 0, 1])
 
 
 def blind(arm):
     arm.gate.hold()
     arm.run(0.5)
     arm.gate.counts.stops.clear()
-    arm.measures = False
+    arm.sends_joints = False
     arm.run(1.1)
 
 
@@ -113,7 +113,7 @@ def test_each_stop_has_one_cause_and_only_staleness_goes_on_by_itself(cause):
     assert arm.gate.state is after and arm.gate.counts.stops == {cause: 1}
     assert arm.gate.cause.partition(":")[0] == cause
     assert violations(arm) == 0
-    arm.beats = arm.measures = True
+    arm.sends_heartbeats = arm.sends_joints = True
     arm.run(0.1)
     assert (arm.offer(arm.chunk(AWAY, age=0.05), 0.05) == "") is goes_on
 
@@ -136,7 +136,7 @@ def test_a_fault_told_during_a_stall_does_not_send_the_joints_from_before_it():
     arm = ready()
     start_moving(arm)
     old, sent = arm.q, arm.sent[-1].reference.q
-    arm.obeys = False
+    arm.follows = False
     arm.run(0.05)
     arm.stall(0.28)
     arm.gate.fault("robot: reflex")
@@ -169,13 +169,13 @@ def test_it_arms_only_after_joint_states_that_are_one_arm_s(wrong):
         arm.run(DT)
     elif wrong == "in turn":
         turn = iter(range(1000))
-        arm.lie = lambda q: q - 0.3 * (next(turn) % 2)
+        arm.false_joints = lambda q: q - 0.3 * (next(turn) % 2)
         arm.run(0.2)
     else:
         arm.now += 0.2
         arm.run(DT)
     assert arm.gate.arm(arm.now).startswith("joint states jump or pause")
-    arm.lie = None
+    arm.false_joints = None
     arm.run(0.12)
     assert arm.gate.arm(arm.now) == ""
 
@@ -193,7 +193,7 @@ def test_one_bad_plan_costs_nothing_and_a_good_one_in_between_forgives():
 
 def test_a_plan_of_a_silent_policy_is_refused():
     arm = ready()
-    arm.beats = False
+    arm.sends_heartbeats = False
     arm.run(0.1)
     assert arm.offer(arm.chunk(AWAY)).startswith("alive")
 
@@ -205,7 +205,7 @@ def test_a_stop_before_arming_does_not_disarm_a_later_motion():
     assert arm.gate.arm(arm.now) == ""
     arm.run(0.1)
     start_moving(arm)
-    arm.beats = False
+    arm.sends_heartbeats = False
     arm.run(0.6)
     assert arm.gate.state is State.HOLD
 
@@ -269,7 +269,7 @@ def test_in_shadow_everything_is_judged_and_nothing_is_sent():
     assert all(command is None for command in arm.log) and arm.gate.counts.accepted == 6
     assert arm.offer(replace(arm.chunk(AWAY), q=arm.chunk(AWAY).q * 10)).startswith("joint limit")
     assert "shadow" in arm.gate.home(arm.now)
-    arm.beats = False
+    arm.sends_heartbeats = False
     arm.run(0.6)
     assert (
         arm.gate.counts.stops == {"policy silent": 1}
@@ -359,7 +359,7 @@ def test_old_joints_neither_trip_the_leash_nor_become_a_command():
     assert arm.gate.home(arm.now) == ""
     while np.abs(arm.gate.reference.dq).max() < 1.2:
         arm.run(DT)
-    arm.measures = False
+    arm.sends_joints = False
     arm.run(1.0)
     assert arm.gate.counts.stops == {"joint state stale": 1} and arm.gate.state is State.HOLD
     assert violations(arm) == 0 and not any(command.reference_reset for command in arm.sent[-100:])
@@ -370,14 +370,14 @@ def test_old_joints_neither_trip_the_leash_nor_become_a_command():
 def test_after_a_gap_nothing_is_sent_before_fresh_joints_tell_where_the_arm_is():
     arm = ready()
     start_moving(arm)
-    arm.measures = False
+    arm.sends_joints = False
     arm.now += 0.3
     arm.q = arm.q + 0.03  # a trajectory controller has carried out its stop meanwhile
     for _ in range(3):
         arm.now += DT
         assert arm.gate.step(arm.now) is None
     assert "no joints" in arm.gate.home(arm.now) and "no joints" in arm.offer(arm.chunk(AWAY))
-    arm.measures, stands = True, arm.q
+    arm.sends_joints, stands = True, arm.q
     arm.run(0.08)
     assert arm.log[-1] is None
     arm.run(0.04)
@@ -395,7 +395,7 @@ def test_a_fault_whose_joints_cannot_be_believed_ends_where_the_arm_was_sent(how
         wrong = np.array(HOME_Q) + (9.0 if how == "out of range" else 0.4)
         arm.gate.measure(ArmState(arm.stamp(), wrong, np.zeros(7), 0.08), arm.now)
     else:
-        arm.measures = False
+        arm.sends_joints = False
         arm.run(0.1)
         sent = arm.q.copy()
     arm.gate.fault("second publisher: of the joints", doubtful=how == "another's")

@@ -76,9 +76,9 @@ def eventful():
     # said again: nothing changes
     assert arm.gate.arm(arm.now) == "" and arm.gate.state is State.RUNNING
     arm.follow(0.5)
-    arm.beats = False
+    arm.sends_heartbeats = False
     arm.run(1.0)
-    arm.beats = True
+    arm.sends_heartbeats = True
     arm.gate.fault("reflex")
     arm.run(0.5)
     assert arm.gate.reset() == "" and arm.gate.arm(arm.now) == ""

@@ -92,10 +92,10 @@ def test_what_waits_is_void_once_the_arm_is_held_the_policy_dies_or_the_arm_is_m
         if change == "hold":
             arm.gate.hold()
         elif change == "death":
-            arm.beats = False
+            arm.sends_heartbeats = False
             arm.run(1.2)
         else:
-            arm.obeys, arm.q = False, arm.q + 0.03
+            arm.follows, arm.q = False, arm.q + 0.03
         arm.run(0.05)
         assert approve(arm, approval).startswith(
             "moved" if change == "moved" else "approval: no plan waits"
