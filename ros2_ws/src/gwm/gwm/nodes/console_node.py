@@ -155,7 +155,7 @@ class ConsoleNode(Node):
         return guarded
 
     def _on_status(self, message) -> None:
-        self._take({"gate": messages.gate_status_of(message).to_fields()})
+        self._take({"gate": messages.read_diagnostics(message)["gate"]})
         self._gate_ms = messages.stamp_ns(message.header.stamp) * 1e-6
 
     def _on_report(self, message) -> None:

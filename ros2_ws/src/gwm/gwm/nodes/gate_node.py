@@ -22,7 +22,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from gwm.hardware.arm_adapters import ArmAdapter
 from gwm.hardware.franka import FrankaRobot, best_gripper, has
-from gwm.ros import messages
+from gwm.ros import gate_messages, messages
 from gwm.ros.node import (
     GATE_PRIORITY,
     RELIABLE,
@@ -277,7 +277,7 @@ class GateNode(Node):
     def _send(self, command: Command) -> None:
         stamp = now_ns(self)
         command = self._arm.send(command, stamp)  # as it really went out
-        self._command.publish(messages.gate_command(stamp, command))
+        self._command.publish(gate_messages.command_message(stamp, command))
         if command.chunk_id not in (0, self._chunk_id):
             self._latency_ms = (stamp - command.chunk_id) * 1e-6
         self._chunk_id = command.chunk_id
@@ -292,7 +292,7 @@ class GateNode(Node):
             gate.fault(
                 f"second publisher: another process writes to {topics.JOINT_STATES}", doubtful=True
             )
-        self._status.publish(messages.gate_status(now_ns(self), self._gate_status()))
+        self._status.publish(gate_messages.status_message(now_ns(self), self._gate_status()))
 
     def _gate_status(self) -> GateStatus:
         gate, loop = self._gate, self._loop_monitor

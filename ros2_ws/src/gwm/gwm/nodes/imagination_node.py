@@ -23,7 +23,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, JointState, PointCloud2
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
-from gwm.ros import messages, scene_messages
+from gwm.ros import gate_messages, messages, scene_messages
 from gwm.ros.node import EVERY, NEWEST, RELIABLE, SENSOR, STEADY, declare, now_ns, spin
 from gwm.ros.worker import LatestWorker
 from gwm_core import topics
@@ -223,7 +223,7 @@ class ImaginationNode(Node):
             self._ask(chunk, scene, shown=False)
 
     def _on_status(self, message) -> None:
-        pending = messages.gate_status_of(message).waiting
+        pending = gate_messages.status_of(message).waiting
         waiting = int(pending.chunk_id) if pending else 0
         if waiting != self._waiting:
             self._waiting = waiting

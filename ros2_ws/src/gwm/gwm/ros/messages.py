@@ -20,14 +20,11 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from gwm_core import topics
 from gwm_core.control.gate.chunk_checks import MAX_WAYPOINTS
-from gwm_core.control.gate.state_machine import Command
 from gwm_core.control.gate.supervision import Approval
-from gwm_core.gate_status import GateStatus, State
 from gwm_core.geometry.camera import to_opencv
 from gwm_core.joint_states import by_name
 from gwm_core.types import ActionChunk
 
-GATE = "gate"  # name of its status in diagnostics
 LONGEST_ID = 19  # digits of 2^63 - 1
 # characters: of a note, and of what is said of an episode, each written as \\uXXXX
 NOTE, LONGEST_MARK = 500, 4000
@@ -68,14 +65,6 @@ def joint_state(stamp: int, names, position, velocity=(), effort=(), frame: str 
     message.velocity = [float(x) for x in velocity]
     message.effort = [float(x) for x in effort]
     return message
-
-
-def gate_command(stamp: int, command: Command) -> JointState:
-    """The gate's command as gate/command: the arm's joints, and the width as one more joint."""
-    q, dq, ddq = command.reference
-    names = (*topics.ARM_JOINTS, topics.WIDTH)
-    frame = topics.RESET_FRAME if command.reference_reset else ""
-    return joint_state(stamp, names, [*q, command.width], [*dq, 0.0], [*ddq, 0.0], frame)
 
 
 def pose(stamp: int, T: np.ndarray, frame: str) -> PoseStamped:
@@ -156,8 +145,8 @@ def trajectory(chunk: ActionChunk) -> JointTrajectory:
 
 def chunk_of(message) -> ActionChunk | None:
     """policy/chunk as a chunk; None unless the names are exactly ours, in any order, and there are
-    2 to ``MAX_WAYPOINTS`` evenly spaced rows. Sizes are checked before anything is built: the gate has
-    no time for 20 000 rows.
+    2 to ``MAX_WAYPOINTS`` evenly spaced rows. Sizes are checked before anything is built: the gate
+    has no time for 20 000 rows.
     """
     names, points, ours = message.joint_names, message.points, (*topics.ARM_JOINTS, topics.WIDTH)
     if len(names) != len(ours) or set(names) != set(ours) or not 2 <= len(points) <= MAX_WAYPOINTS:
@@ -337,21 +326,6 @@ def diagnostics(stamp: int, name: str, text: str, values: dict, ok: bool = True)
     message = DiagnosticArray(status=[status])
     set_stamp(message.header, stamp)
     return message
-
-
-def gate_status(stamp: int, status: GateStatus) -> DiagnosticArray:
-    """The gate's status as gate/status."""
-    text = f"{status.state.name}: {status.cause}"
-    ok = status.state is not State.FAULT
-    return diagnostics(stamp, GATE, text, status.to_fields(), ok)
-
-
-def gate_status_of(message) -> GateStatus:
-    """The gate's status of gate/status. Raises ValueError for anything else."""
-    found = read_diagnostics(message)
-    if GATE not in found:
-        raise ValueError(f"no status of the gate, but of {', '.join(found) or 'nobody'}")
-    return GateStatus.from_fields(found[GATE])
 
 
 def read_diagnostics(message) -> dict[str, dict[str, str]]:
