@@ -105,7 +105,7 @@ class OperatorClient(Node):
 
     def _on_command(self, m) -> None:
         stamp = messages.stamp_ns(m.header.stamp) * 1e-9
-        latched = m.header.frame_id == topics.RESET_FRAME
+        latched = m.header.frame_id == "latched"
         self.commands.append(
             (m.position[:7], m.velocity[:7], m.effort[:7], latched, stamp, self._measured)
         )
