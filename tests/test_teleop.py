@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from teleoperated import TREMOR, read_recording, run
 
+from gwm_core.control.authority import Authority
 from gwm_core.control.command_checker import check_commands
 from gwm_core.control.devices import DEVICES, KEY_TIME, KEYS, Keyboard
-from gwm_core.control.teleop import Authority, Teleop, TeleopConfig
+from gwm_core.control.teleop import Teleop, TeleopConfig
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q, fk
 from gwm_core.geometry.limits import Workspace

@@ -9,7 +9,6 @@ import ctypes
 import gc
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
 
 import numpy as np
@@ -22,6 +21,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from gwm.hardware.arm_adapters import ArmAdapter
 from gwm.hardware.franka import FrankaRobot, best_gripper, has
+from gwm.nodes.gate_monitor import GateMonitor
 from gwm.ros import gate_messages, messages
 from gwm.ros.node import (
     GATE_PRIORITY,
@@ -38,9 +38,8 @@ from gwm_core import topics
 from gwm_core.control.gate.config import GateConfig
 from gwm_core.control.gate.gate import Gate
 from gwm_core.control.gate.state_machine import Command
-from gwm_core.control.loop_timing import PeriodMonitor
 from gwm_core.errors import InputError
-from gwm_core.gate_status import GateStatus, State, WaitingChunk
+from gwm_core.gate_status import State
 from gwm_core.geometry.limits import ArmLimits, Profile
 from gwm_core.joint_states import ArmReader
 from gwm_core.reasons import Reasons
@@ -76,16 +75,8 @@ class GateNode(Node):
         self._gate = Gate(config, profile, site.workspace, site.limits, np.array(site.home))
         self._reader = ArmReader()
         self._reasons = Reasons(self.get_logger().warn)
-        self._loop_monitor = PeriodMonitor(1.0 / config.rate_hz)
-        self._heartbeat_monitor = PeriodMonitor(0.02, config.alive_timeout)
-        self._joint_monitor = PeriodMonitor(0.01, config.state_timeout)
-        self._step_ms = deque([0.0], maxlen=1000)  # of the last ten seconds' periods
+        self._monitor = GateMonitor(config)
         self._reported_state = self._gate.state
-        self._chunk_id = 0  # [ns] of the chunk that is followed
-        self._latency_ms = 0.0
-        # to the last approval or change of mode, and how many there were
-        self._answer = ""
-        self._answered = 0
         self._arm = self._arm_adapter(robot, config, profile, site.limits)
         self._robot = self._franka(robot)
         self._command = self.create_publisher(JointState, topics.COMMAND, RELIABLE)
@@ -165,12 +156,12 @@ class GateNode(Node):
 
         def receive(message):
             try:
-                self._answer = act(message)
+                answer = act(message)
             except ValueError as error:
-                self._answer = str(error)
-            self._answered += 1
-            if self._answer:
-                self.get_logger().warn(f"refused: {self._answer}", throttle_duration_sec=1.0)
+                answer = str(error)
+            self._monitor.answer(answer)
+            if answer:
+                self.get_logger().warn(f"refused: {answer}", throttle_duration_sec=1.0)
 
         return receive
 
@@ -232,7 +223,7 @@ class GateNode(Node):
         state, reason = self._reader.joints(message)
         self._reasons.note(topics.JOINT_STATES, reason, now)
         if state is not None:
-            self._joint_monitor.tick(now)
+            self._monitor.joints.tick(now)
             self._gate.measure(state, now)
 
     def _on_gripper(self, message) -> None:
@@ -242,7 +233,7 @@ class GateNode(Node):
         self._gate.receive_deadman(time.monotonic())
 
     def _on_policy_heartbeat(self, message) -> None:
-        self._heartbeat_monitor.tick(time.monotonic())
+        self._monitor.heartbeats.tick(time.monotonic())
         self._gate.receive_policy_heartbeat(message.data, time.monotonic())
 
     def _on_chunk(self, message) -> None:
@@ -263,14 +254,14 @@ class GateNode(Node):
 
     def _step(self) -> None:
         now = time.monotonic()
-        self._loop_monitor.tick(now)
+        self._monitor.loop.tick(now)
         command = self._gate.step(now)
         if command is not None:
             self._send(command)
         elif self._gate.shadow_command is not None:
             reference = self._gate.shadow_command.reference
             self._shadow.publish(messages.joint_state(now_ns(self), topics.ARM_JOINTS, *reference))
-        self._step_ms.append(1e3 * (time.monotonic() - now))
+        self._monitor.worked(time.monotonic() - now)
         if self._gate.state is not self._reported_state:
             self._report()
 
@@ -278,9 +269,7 @@ class GateNode(Node):
         stamp = now_ns(self)
         command = self._arm.send(command, stamp)  # as it really went out
         self._command.publish(gate_messages.command_message(stamp, command))
-        if command.chunk_id not in (0, self._chunk_id):
-            self._latency_ms = (stamp - command.chunk_id) * 1e-6
-        self._chunk_id = command.chunk_id
+        self._monitor.sent(command.chunk_id, stamp)
 
     def _report(self) -> None:
         gate = self._gate
@@ -292,47 +281,12 @@ class GateNode(Node):
             gate.fault(
                 f"second publisher: another process writes to {topics.JOINT_STATES}", doubtful=True
             )
-        self._status.publish(gate_messages.status_message(now_ns(self), self._gate_status()))
-
-    def _gate_status(self) -> GateStatus:
-        gate, loop = self._gate, self._loop_monitor
-        joints, heartbeats = self._joint_monitor, self._heartbeat_monitor
         robot_trouble = self._robot.trouble if self._robot else ""
-        return GateStatus(
-            state=gate.state,
-            cause=gate.cause,
-            armed=gate.armed,
-            chunk_id=str(self._chunk_id),
-            mode=gate.mode,
-            divergence=gate.divergence.score,
-            answer=self._answer,
-            answered=self._answered,
-            waiting=self._waiting_chunk(),
-            latency_ms=self._latency_ms,
-            sent=self._arm.sent,
-            rate_hz=loop.rate_hz,
-            periods=loop.periods,
-            late=loop.late,
-            longest_ms=1e3 * loop.longest,
-            step_ms_p99=float(np.percentile(self._step_ms, 99)),
-            joints_hz=joints.rate_hz,
-            joints_late=joints.late,
-            joints_longest_ms=1e3 * joints.longest,
-            heartbeats_late=heartbeats.late,
-            heartbeats_longest_ms=1e3 * heartbeats.longest,
-            accepted=gate.counts.accepted,
-            refused=self._reasons.counts | gate.counts.refused,
-            reasons=dict(self._reasons.current),
-            trouble="; ".join(filter(None, [robot_trouble, self._arm.gripper.trouble])),
-            stops=gate.counts.stops,
+        trouble = "; ".join(filter(None, [robot_trouble, self._arm.gripper.trouble]))
+        status = self._monitor.status(
+            gate, time.monotonic(), self._arm.sent, self._reasons, trouble
         )
-
-    def _waiting_chunk(self) -> WaitingChunk | None:
-        pending = self._gate.waiting
-        if pending is None:
-            return None
-        left = self._gate.config.approval_time - (time.monotonic() - pending.since)
-        return WaitingChunk(str(pending.chunk.stamp), pending.sha256, left)
+        self._status.publish(gate_messages.status_message(now_ns(self), status))
 
     def rest(self) -> None:
         """Ramp to rest before the process ends."""

@@ -20,8 +20,9 @@ from trajectory_msgs.msg import JointTrajectory
 from gwm.ros import messages
 from gwm.ros.node import RELIABLE, SENSOR, STEADY, declare, now_ns, spin
 from gwm_core import topics
+from gwm_core.control.authority import Authority
 from gwm_core.control.devices import DEVICES
-from gwm_core.control.teleop import Authority, Teleop, TeleopConfig
+from gwm_core.control.teleop import Teleop, TeleopConfig
 from gwm_core.errors import one_of
 from gwm_core.site import motion_site
 
