@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gwm_core.gate_status import GateStatus
+from gwm_core.files.gate_status import GateStatus
 
 # [ns] that a status holds for; the gate publishes it every 100 ms, and at each change
 SILENT = 500_000_000
