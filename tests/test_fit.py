@@ -28,7 +28,9 @@ from gwm_core.training.datasets.clips import CUBE, ROBOT, SEEN, WORKSPACE, Scene
 from gwm_core.training.datasets.latents import LatentSequences, encode_sequences
 from gwm_core.training.datasets.policy_samples import PolicySamples
 from gwm_core.training.tensorboard_log import TensorBoardLog
-from gwm_core.training.train import train_policy, train_vae, train_world
+from gwm_core.training.train_policy import train_policy
+from gwm_core.training.train_vae import train_vae
+from gwm_core.training.train_world_model import train_world
 from gwm_core.training.training_loop import STATE, fit, make_optimizers, schedule
 from gwm_core.types import ArmState, Observation
 
@@ -173,7 +175,6 @@ PROCESS = """
 import json, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from gwm_core.training.datasets.policy_samples import Samples
 from gwm_core.training.training_loop import first
 from gwm_core.training.distributed import joined
 from test_fit import CONFIG, line, slope

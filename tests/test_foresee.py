@@ -23,7 +23,9 @@ from gwm_core.model.world_model import WorldModel
 from gwm_core.training import train_image_model
 from gwm_core.training.datasets.clips import CUBE, ROBOT, WORKSPACE, SceneClips, load_clips
 from gwm_core.training.datasets.latents import encode_sequences
-from gwm_core.training.train import parameters, train_vae, train_world
+from gwm_core.training.train_vae import train_vae
+from gwm_core.training.train_world_model import train_world
+from gwm_core.training.training_run import count_parameters
 
 CONFIG = named_config("tiny", IMAGE_MODELS)[0]
 
@@ -174,8 +176,8 @@ def test_windows_need_an_episode_that_is_long_enough(clips):
 
 def test_the_image_model_is_as_large_as_what_it_is_compared_with():
     vae, world = named_config("demo", VAES)[0], named_config("demo", WORLDS)[0]
-    both = parameters(VAE(vae)) + parameters(WorldModel(world, vae))
-    assert parameters(ImageModel(named_config("demo", IMAGE_MODELS)[0])) == pytest.approx(
+    both = count_parameters(VAE(vae)) + count_parameters(WorldModel(world, vae))
+    assert count_parameters(ImageModel(named_config("demo", IMAGE_MODELS)[0])) == pytest.approx(
         both, rel=0.05
     )
 

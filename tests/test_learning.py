@@ -26,8 +26,9 @@ from gwm_core.training.datasets.policy_samples import (
     refuse_reserved,
     tasks_of,
 )
-from gwm_core.training.train import held_out, train_policy
+from gwm_core.training.train_policy import train_policy
 from gwm_core.training.training_loop import STATE
+from gwm_core.training.training_run import held_out
 from gwm_core.types import Observation
 
 POLICY, TRAIN = named_config("tiny")

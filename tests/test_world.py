@@ -17,8 +17,8 @@ from gwm_core.model.vae import VAE
 from gwm_core.model.world_model import WorldModel
 from gwm_core.scene.gaussians import MEANS, sample
 from gwm_core.scene.token_tracking import find_riders, follow, follow_all
-from gwm_core.training.train import parameters
 from gwm_core.training.training_loop import make_optimizers
+from gwm_core.training.training_run import count_parameters
 
 VAE_CONFIG, WORLD_CONFIG = named_config("tiny", VAES)[0], named_config("tiny", WORLDS)[0]
 
@@ -333,7 +333,7 @@ def test_pose_rows_turn_into_poses_for_tracking():
 def test_the_paper_sizes_take_a_step_and_roll_out():
     vae_config, world_config, train = named_config("paper", VAES)[0], *named_config("paper", WORLDS)
     vae, world = VAE(vae_config), WorldModel(world_config, vae_config)
-    assert 33e6 < parameters(world) < 50e6  # the published code's DiT-S has 33.2 million
+    assert 33e6 < count_parameters(world) < 50e6  # the published code's DiT-S has 33.2 million
     g = scenes(3, n=vae_config.lift.count)
     z = vae.encode(g, places(g, 512))[0]
     assert z.shape == (3, 512, 64)

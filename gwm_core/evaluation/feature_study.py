@@ -18,7 +18,7 @@ from gwm_core.files.json_files import to_json
 from gwm_core.model.config import PolicyConfig, TrainConfig
 from gwm_core.runtime.world_features import WorldFeatures
 from gwm_core.training.datasets.policy_samples import PolicySamples, load_samples, refuse_reserved
-from gwm_core.training.train import train_policy
+from gwm_core.training.train_policy import train_policy
 
 WITH, WITHOUT = "with", "without"
 

@@ -95,7 +95,7 @@ def compare(
     still = (hand.query(expected[:, MEANS])[0] > _NEAR) & (token >= riders)
     return {
         "image": max(
-            worst_block(np.abs(view.draw(expected) - view.draw(now.scene)).mean(-1))
+            worst_block(np.abs(view.render(expected) - view.render(now.scene)).mean(-1))
             for view in views
         ),
         "unseen_mm": _worst(unseen[aside > _FAR]),

@@ -37,7 +37,7 @@ SIDE = 96  # [pixels] of the pictures that are compared
 
 @dataclass(frozen=True)
 class RenderedCamera:
-    """A camera to draw for."""
+    """A camera to render for."""
 
     name: str
     K: np.ndarray  # (3, 3) [pixels]
@@ -45,7 +45,7 @@ class RenderedCamera:
     width: int
     height: int
 
-    def render_scene(self, scene: np.ndarray) -> np.ndarray:
+    def render(self, scene: np.ndarray) -> np.ndarray:
         """Picture (H, W, 3) in [0, 1] of a scene (N, 14) on black."""
         return render_scene(scene, self.K, self.T_base_camera, self.width, self.height)[0]
 
@@ -239,7 +239,7 @@ def imagine(
         for name, steps in views.items():
             imagination.rest()
             pictures[name].append(
-                np.rint(255 * np.clip(steps[k].draw(scene), 0, 1)).astype(np.uint8)
+                np.rint(255 * np.clip(steps[k].render(scene), 0, 1)).astype(np.uint8)
             )
     return PredictedFuture(task.chunk.stamp, pictures, float(heads[-1, 1]), scene)
 

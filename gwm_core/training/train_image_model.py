@@ -16,8 +16,8 @@ from gwm_core.model.checkpoint import save_image_model
 from gwm_core.model.config import ImageModelConfig, TrainConfig
 from gwm_core.model.image_model import CONTEXT, ImageModel
 from gwm_core.training.datasets.clips import CUBE, ROBOT, WORKSPACE, SceneClips
-from gwm_core.training.train import Progress, about_run, held_out, settings_key, silent
 from gwm_core.training.training_loop import Batch, finish, fit
+from gwm_core.training.training_run import Progress, held_out, provenance_of, settings_key, silent
 from gwm_core.training.vae_reconstruction import PIXEL_WEIGHT, psnr
 
 JITTER = 0.02  # of the past pictures: like the world model it must live with its own errors
@@ -116,6 +116,6 @@ def train_image_model(
         progress,
         record,
     )
-    about = provenance | about_run(config, len(clips), device) | figures
-    finish(out, lambda: save_image_model(Path(out), average, about))
+    provenance = provenance | provenance_of(config, len(clips), device) | figures
+    finish(out, lambda: save_image_model(Path(out), average, provenance))
     return figures

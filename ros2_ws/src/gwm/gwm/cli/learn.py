@@ -181,7 +181,7 @@ def _training(p, configs: str) -> None:
 def train_policy(args) -> int:
     from gwm_core.model.config import POLICIES
     from gwm_core.training.datasets.policy_samples import load_samples, tasks_of
-    from gwm_core.training.train import train_policy
+    from gwm_core.training.train_policy import train_policy
 
     network, config = _configs(args, POLICIES, "policy")
     world = Path(args.world) if args.world else None
@@ -205,7 +205,7 @@ def train_policy(args) -> int:
 def train_vae(args) -> int:
     from gwm_core.model.config import VAES
     from gwm_core.training.datasets.clips import load_clips
-    from gwm_core.training.train import train_vae
+    from gwm_core.training.train_vae import train_vae
 
     network, config = _configs(args, VAES, "vae")
     clips = load_clips(_folders(args), network.lift, args.processes, DeferredProgressBar("lift"))
@@ -225,7 +225,7 @@ def train_world(args) -> int:
     from gwm_core.model.config import WORLDS
     from gwm_core.training.datasets.clips import load_clips
     from gwm_core.training.datasets.latents import encode_sequences
-    from gwm_core.training.train import train_world
+    from gwm_core.training.train_world_model import train_world
 
     network, config = _configs(args, WORLDS, "world")
     if not 0 <= args.ahead <= SEQUENCE:
