@@ -87,10 +87,12 @@ class EpisodeObserver(Observer):
     def __init__(self, writer: EpisodeWriter, world: SimEnvironment):
         self._writer, self._world = writer, world
         self._next_image = 0.0
-        for name in world.rig.T_base_camera:
+        for name in world.cameras.T_base_camera:
             topic = topics.info(topics.prefix_of(name))
             writer.write(
-                topic, camera_info(1, name, world.rig.K, world.rig.width, world.rig.height), 1
+                topic,
+                camera_info(1, name, world.cameras.K, world.cameras.width, world.cameras.height),
+                1,
             )
 
     def tick(self, state, command) -> None:
@@ -114,7 +116,7 @@ class EpisodeObserver(Observer):
         write(topics.COMMAND, message, stamp)
         if stamp * 1e-9 >= self._next_image - 1e-6:
             self._next_image += CAMERA_PERIOD
-            for image in self._world.rig(self._world.sim.snapshot()):
+            for image in self._world.cameras(self._world.sim.snapshot()):
                 prefix = topics.prefix_of(image.camera)
                 color = compressed_color(stamp, image.camera, image.color)
                 depth = compressed_depth(stamp, image.camera, image.depth_mm)
