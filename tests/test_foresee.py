@@ -274,7 +274,7 @@ class Obedient(WorldModel):
     def step(self, history, actions):
         moved = history[:, -1].clone()
         moved[..., :3] += ((actions[:, 1, :3] - actions[:, 0, :3]) / self.extent)[:, None]
-        return moved, torch.zeros(len(history), 2)
+        return moved, torch.zeros(len(history))
 
 
 class Rigid(VAE):
@@ -282,7 +282,7 @@ class Rigid(VAE):
     the gripper.
     """
 
-    def encode(self, gaussians, centers):
+    def encode(self, gaussians, anchors):
         place = (gaussians[:, :1, :3] - self.middle) / self.extent
         z = torch.zeros(len(gaussians), self.config.tokens, self.config.latent)
         z[..., :3] = place

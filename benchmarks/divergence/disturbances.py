@@ -19,7 +19,12 @@ import numpy as np
 from gwm_core.control.gate.gate import Command
 from gwm_core.geometry.kinematics import fk
 from gwm_core.runtime.divergence import DivergenceLimits
-from gwm_core.runtime.world_runner import ExpectedScenes, PredictionRequest, WorldRunner, look
+from gwm_core.runtime.world_runner import (
+    ExpectedScenes,
+    PredictionRequest,
+    WorldRunner,
+    compare_with_predictions,
+)
 from gwm_core.sim.planners import make_planner
 from gwm_core.sim.rollout import Observer, RolloutConfig, SimEnvironment, rollout
 from gwm_core.sim.scene import CAMERAS
@@ -129,9 +134,14 @@ class DivergenceObserver(Observer):
             return
         Ks = {frame.camera: (frame.K, *frame.depth.shape[::-1]) for frame in observation.frames}
         task = PredictionRequest(
-            decision.chunk, decision.scene, tuple(self._states), tuple(self._sent), Ks, shown=False
+            decision.chunk,
+            decision.scene,
+            tuple(self._states),
+            tuple(self._sent),
+            Ks,
+            with_images=False,
         )
-        _, gaps = look(self.imagination, self.watch, task, self.site)
+        _, gaps = compare_with_predictions(self.imagination, self.watch, task, self.site)
         self.rows.append((observation.stamp * 1e-9, gaps))
 
 

@@ -54,10 +54,10 @@ def compare(
     InputError where another study is kept there, or episodes have seeds that nothing is trained on.
     """
     refuse_reserved([study.data])
-    foresight = WorldFeatures(study.world)
+    features = WorldFeatures(study.world)
     _keep(study)
-    seen = replace(study.policy, lift=foresight.lift_config)
-    configs = {WITHOUT: seen, WITH: replace(seen, foresight=foresight.channels)}
+    policy = replace(study.policy, lift=features.lift_config)
+    configs = {WITHOUT: policy, WITH: replace(policy, world_features=features.channels)}
     jobs = [
         (name, demos, seed)
         for demos in study.demos
@@ -118,7 +118,7 @@ def _successes(
     if file.exists():
         return json.loads(file.read_text())
     if not (folder / "manifest.json").exists():
-        world = study.world if config.foresight else None
+        world = study.world if config.world_features else None
         if name not in samples:
             samples[name] = load_samples(
                 [study.data], config.tasks, config.lift, study.processes, world=world

@@ -78,10 +78,10 @@ class WorldModelEnvironment:
                     np.repeat(row[None], REPLAN, axis=0),
                     np.repeat(state.q[None], REPLAN, axis=0),
                 )
-            latents, heads = imagine.roll(history, np.float32(np.vstack([row, rows])))
+            latents, probabilities = imagine.predict(history, np.float32(np.vstack([row, rows])))
             history = np.concatenate([history, latents])[-imagine.context :]
             scene, row = imagine.decode(latents[-1]), rows[-1]
-            done += heads[:, 1].tolist()
+            done += probabilities.tolist()
             width = gripped(scene, fk(q[-1]), float(row[9]))
             stamp = state.stamp + round(len(rows) * CHUNK_DT * 1e9)
             state = ArmState(stamp, q[-1], np.zeros(7), width, float(row[9]))

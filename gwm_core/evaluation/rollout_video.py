@@ -97,7 +97,7 @@ def film(
     figures = {"start_s": float(clips.stamps[now] - clips.stamps[0]) * 1e-9, "horizon": horizon}
     figures |= {
         "seconds": [round((h + 1) * CHUNK_DT, 3) for h in range(horizon)],
-        "done": futures.heads[0, :, 1].tolist(),
+        "done": futures.done[0].tolist(),
     }
     return RolloutVideo(np.array(tiles), figures | scores.figures(WORLD) | {"chamfer_mm": apart})
 

@@ -33,7 +33,7 @@ class FutureScores:
 
     now: np.ndarray  # (B,) index of the last moment that was observed
     latents: Tensor  # (B, H, K, D)
-    heads: Tensor  # (B, H, 2): reward, and probability that the task is done
+    done: Tensor  # (B, H): probability that the task is done
     scenes: Tensor  # (B, H, N, 14)
     rebuilt: Tensor  # (B, N, 14): the observed moment through the VAE, not rolled
 
@@ -47,9 +47,9 @@ def imagine(
     """
     context = world.config.context
     history = encode_clips(vae, clips, starts, context).float()
-    latents, heads = world.rollout(history, torch.from_numpy(actions))
+    latents, done = world.rollout(history, torch.from_numpy(actions))
     scenes = vae.decode(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
-    return FutureScores(starts + context - 1, latents, heads, scenes, vae.decode(history[:, -1]))
+    return FutureScores(starts + context - 1, latents, done, scenes, vae.decode(history[:, -1]))
 
 
 def windows(clips: SceneClips, context: int, horizon: int, stride: int) -> np.ndarray:

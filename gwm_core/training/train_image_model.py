@@ -61,7 +61,7 @@ def evaluate_image_model(
     model: ImageModel, clips: SceneClips, starts: np.ndarray
 ) -> dict[str, float]:
     """PSNR [dB] of the next picture over the workspace, and that of the last one repeated."""
-    device, guess, still = model.leave.weight.device, [], []
+    device, guess, still = model.image_out.weight.device, [], []
     for camera in range(clips.images.shape[1]):
         for part in np.array_split(starts, max(1, len(starts) // 32)):
             b = take(clips, part, np.full(len(part), camera))

@@ -25,7 +25,7 @@ class PolicyBatches:
         self, samples: PolicySamples, device: torch.device, config: TrainConfig, rows: int
     ):
         self.device = device
-        self._draws = config.draws
+        self._noise_samples = config.noise_samples
         self._rows = rows
         arrays = {name: getattr(samples, name) for name in samples.__annotations__}
         self._arrays = {
@@ -63,8 +63,8 @@ class PolicyBatches:
         batch["points"], batch["colors"] = points, (batch["colors"] * gain).clamp(0, 1)
         spread = torch.tensor([0.002] * 3 + [0.01] * 6 + [0.001, 0.0], device=self.device)
         batch["proprio"] = batch["proprio"] + normal(count, 11) * spread  # the rows stay absolute
-        batch["noise"] = normal(count, self._draws, self._rows, ACTION)
-        batch["times"] = sample_times((count, self._draws, 1, 1), self.device)
+        batch["noise"] = normal(count, self._noise_samples, self._rows, ACTION)
+        batch["times"] = sample_times((count, self._noise_samples, 1, 1), self.device)
         return batch
 
     def relative_rows(self, limit: int = 20_000) -> Tensor:
@@ -81,7 +81,7 @@ def validate_policy(policy: Policy, batches: PolicyBatches, limit: int = 1024) -
     for part in index.split(128):
         b = batches.take(part)
         rows = policy(
-            b["points"], b["colors"], b["proprio"], b["task"], b.get("features"), b.get("places")
+            b["points"], b["colors"], b["proprio"], b["task"], b.get("features"), b.get("anchors")
         )
         errors.append((rows[..., :3] - b["rows"][..., :3]).norm(dim=-1)[b["valid"]])
     return {"position_mm": 1000 * float(torch.cat(errors).mean())}

@@ -64,7 +64,7 @@ class VAEBatches:
             "viewmats": clips.viewmats[index],
             "Ks": clips.Ks[index],
             "scenes": clips.scenes[index].astype(np.float32),
-            "centers": self._anchors[chosen],
+            "anchors": self._anchors[chosen],
         }
         batch = {name: torch.from_numpy(array) for name, array in arrays.items()}
         batch["noise"] = torch.randn(count, config.tokens, config.latent)
@@ -93,9 +93,11 @@ def train_vae(
     held = held_out(clips.episode, config.held_out)
     some = np.flatnonzero(~held)[::_STRIDE]
     gripper_tokens = find_riders(
-        clips.scenes[some].astype(np.float32), from_rows(clips.poses[some]), vae_config.riders
+        clips.scenes[some].astype(np.float32),
+        from_rows(clips.poses[some]),
+        vae_config.gripper_tokens,
     )
-    vae.riders.copy_(torch.from_numpy(gripper_tokens))
+    vae.gripper_tokens.copy_(torch.from_numpy(gripper_tokens))
     batches = VAEBatches(clips, vae_config, ~held, gripper_tokens, device, follow)
     validation = np.flatnonzero(held)
     validation = validation[:: max(1, len(validation) // _VALIDATION)]

@@ -34,9 +34,9 @@ class WorldModelBatches:
         self._world = world
         self._device = device
         self._context = world.config.context
-        self._ahead = world.config.ahead
+        self._lookahead = world.config.lookahead
         self._windows = sequences.windows(self._context + 1 + IMAGINED, which)
-        self._pairs = sequences.windows(self._ahead + 1, which)
+        self._pairs = sequences.windows(self._lookahead + 1, which)
 
     def sample_batch(self, count: int) -> Batch:
         """A training batch, as ``WorldModel.loss`` takes it."""
@@ -47,10 +47,12 @@ class WorldModelBatches:
             "latents": latents,
             "actions": actions[:, self._context - 1 :],
             "done": done[:, -1],
-        } | self._world.draw(count)
-        if self._ahead:
+        } | self._world.sample_noise(count)
+        if self._lookahead:
             index = torch.randint(len(self._pairs[0]), (count,)).numpy()
-            latents, _, _ = self._sequences.take(*(p[index] for p in self._pairs), self._ahead + 1)
+            latents, _, _ = self._sequences.take(
+                *(p[index] for p in self._pairs), self._lookahead + 1
+            )
             batch |= {"now": latents[:, 0], "later": latents[:, -1]}
         return {name: tensor.to(self._device) for name, tensor in batch.items()}
 
@@ -113,24 +115,25 @@ def train_world(
 
 def _set_normalization(world: WorldModel, latents: Tensor) -> None:
     """Measure the spreads that ``world`` normalises by on training latents (S, L, K, D)."""
-    ahead = world.config.ahead
+    steps = world.config.lookahead
     world.set_normalization(
         latents,
         latents[:, 1:] - latents[:, :-1],
-        latents[:, ahead:] - latents[:, :-ahead] if ahead else None,
+        latents[:, steps:] - latents[:, :-steps] if steps else None,
     )
 
 
 def _initial_weights(folder: Path, vae_folder: Path, config: WorldModelConfig) -> dict[str, Tensor]:
     """The tensors that a world model of ``config`` can take over from the one in ``folder``."""
     world, _ = load_world(folder, vae_folder)
-    if replace(world.config, steps=config.steps, ahead=config.ahead) != config:
+    if replace(world.config, steps=config.steps, lookahead=config.lookahead) != config:
         raise InputError(
             f"the world model in {folder} is of another configuration: begin from one of the same"
             " --config"
         )
-    anew = () if world.config.ahead == config.ahead else ("glance", "ahead_std")
-    return {name: tensor for name, tensor in world.state_dict().items() if name not in anew}
+    same = world.config.lookahead == config.lookahead
+    new = () if same else ("lookahead_action", "lookahead_std")
+    return {name: tensor for name, tensor in world.state_dict().items() if name not in new}
 
 
 @torch.no_grad()
@@ -141,9 +144,9 @@ def evaluate_world_model(
 
     Returns:
         error_first, error_last: mean squared error at the first and at the last step.
-        still_first, still_last: the same of a prediction in which nothing moves.
-        done: fraction of moments at which the predicted success is right.
-        foresight: fraction of the change over ``ahead`` steps that features miss, with ``ahead``.
+        static_first, static_last: the same of a prediction in which nothing moves.
+        done: fraction of steps at which the predicted success is right.
+        lookahead: fraction of the change over ``lookahead`` steps that features miss, if any.
     """
     device, context = world.middle.device, world.config.context
     parts = []
@@ -152,14 +155,14 @@ def evaluate_world_model(
             x[part].float().to(device)
             for x in (sequences.latents, sequences.actions, sequences.done)
         )
-        futures, heads = world.rollout(z[:, :context], actions[:, context - 1 :])
+        futures, success = world.rollout(z[:, :context], actions[:, context - 1 :])
         truth, spread = z[:, context:], world.change_std
         error = ((futures - truth) / spread).square().mean((0, 2, 3))
-        still = ((z[:, context - 1 : context] - truth) / spread).square().mean((0, 2, 3))
-        right = ((heads[..., 1] > 0.5) == (done[:, context:] > 0.5)).float().mean()
-        parts.append([error[0], error[-1], still[0], still[-1], right])
-        if ahead := world.config.ahead:
-            change = (z[:, ahead] - z[:, 0]) / world.ahead_std
-            parts[-1].append(world.foresight_loss(z[:, 0], z[:, ahead]) / change.square().mean())
-    names = ("error_first", "error_last", "still_first", "still_last", "done", "foresight")
+        static = ((z[:, context - 1 : context] - truth) / spread).square().mean((0, 2, 3))
+        right = ((success > 0.5) == (done[:, context:] > 0.5)).float().mean()
+        parts.append([error[0], error[-1], static[0], static[-1], right])
+        if steps := world.config.lookahead:
+            change = (z[:, steps] - z[:, 0]) / world.lookahead_std
+            parts[-1].append(world.lookahead_loss(z[:, 0], z[:, steps]) / change.square().mean())
+    names = ("error_first", "error_last", "static_first", "static_last", "done", "lookahead")
     return dict(zip(names, torch.tensor(parts).mean(0).tolist()))

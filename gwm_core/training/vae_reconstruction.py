@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gwm_core.geometry.kinematics import from_rows
-from gwm_core.model.vae import VAE, distances, divergence
+from gwm_core.model.vae import VAE, distances, kl_divergence
 from gwm_core.render.api import rasterize
 from gwm_core.scene.gaussians import COLORS, MEANS, OPACITY, QUATS, SCALES
 from gwm_core.training.datasets.clips import CUBE, ROBOT, SEEN, WORKSPACE, SceneClips
@@ -45,15 +45,15 @@ def render(
     return image[0], alpha[0, ..., 0]
 
 
-def loss(vae: VAE, scenes, centers, noise, images, behind, regions, viewmats, Ks) -> Tensor:
+def loss(vae: VAE, scenes, anchors, noise, images, behind, regions, viewmats, Ks) -> Tensor:
     """Rendered L1 + Chamfer on centres + looks of nearest pairs + KL.
 
     Args:
-        scenes: (B, N, 14); centers: (B, K, 3) [m] of the tokens; noise: (B, K, D).
+        scenes: (B, N, 14); anchors: (B, K, 3) [m] of the tokens; noise: (B, K, D).
         images, behind: (B, C, H, W, 3) in [0, 1], with and without what stands in the workspace;
             regions: (B, C, H, W) bits. viewmats: (B, C, 4, 4); Ks: (B, C, 3, 3).
     """
-    made, mean, log_variance = vae(scenes, centers, noise)
+    made, mean, log_variance = vae(scenes, anchors, noise)
     with torch.autocast(scenes.device.type, enabled=False):  # millimetres do not survive 16 bits
         views = [
             _render_loss(scene, *parts)
@@ -64,7 +64,7 @@ def loss(vae: VAE, scenes, centers, noise, images, behind, regions, viewmats, Ks
         return (
             seen
             + _shape_loss(made, scenes)
-            + vae.config.kl * divergence(mean.float(), log_variance.float())
+            + vae.config.kl * kl_divergence(mean.float(), log_variance.float())
         )
 
 

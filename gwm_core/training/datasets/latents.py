@@ -82,20 +82,27 @@ def spread_starts(clips: SceneClips, length: int, stride: int) -> np.ndarray:
 
 
 def tracked(
-    clips: SceneClips, riders: np.ndarray, count: int, length: int, progress: Progress = silent
+    clips: SceneClips,
+    gripper_tokens: np.ndarray,
+    count: int,
+    length: int,
+    progress: Progress = silent,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Moments (M,) and where tokens (M, count, 3) [m] are in them, up to ``length`` moments after
-    they were chosen.
+    """Moments (M,) and the anchors (M, count, 3) [m] of tokens in them.
+
+    Tokens are chosen anew every ``length - 1`` moments and tracked in between.
     """
     starts = spread_starts(clips, length, length - 1)
     index = starts[:, None] + np.arange(length)
-    places = []
+    anchors = []
     for done, i in enumerate(index):
-        places.append(
-            follow_all(clips.scenes[i].astype(np.float32), from_rows(clips.poses[i]), riders, count)
+        anchors.append(
+            follow_all(
+                clips.scenes[i].astype(np.float32), from_rows(clips.poses[i]), gripper_tokens, count
+            )
         )
         progress(done + 1, len(index))
-    return index.ravel(), np.concatenate(places)
+    return index.ravel(), np.concatenate(anchors)
 
 
 def encode_clips(

@@ -40,14 +40,14 @@ class PolicySamples:
     task: np.ndarray  # (S,) int64
     episode: np.ndarray  # (S,) int64
     features: np.ndarray | None = None  # (S, K, F) float16, of the world model
-    places: np.ndarray | None = None  # (S, K, 3) float16 [m], of these features
+    anchors: np.ndarray | None = None  # (S, K, 3) float16 [m], of these features
 
     def __len__(self) -> int:
         return len(self.points)
 
 
 # ``WorldFeatures``, which needs torch
-Foresee = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+FeatureFunction = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def lift_moments(
@@ -81,16 +81,16 @@ def lift_moments(
 
 
 def episode_samples(
-    episode: Episode, lift_config: LiftConfig, foresee: Foresee | None = None
+    episode: Episode, lift_config: LiftConfig, world_features: FeatureFunction | None = None
 ) -> dict[str, np.ndarray]:
     """Samples of one episode, without task and episode numbers; empty where no moment may be learnt
     from.
     """
-    return stacked(sample_rows(episode, lift_config, foresee))
+    return stacked(sample_rows(episode, lift_config, world_features))
 
 
 def sample_rows(
-    episode: Episode, lift_config: LiftConfig, foresee: Foresee | None = None
+    episode: Episode, lift_config: LiftConfig, world_features: FeatureFunction | None = None
 ) -> Iterator[dict[str, np.ndarray]]:
     """The samples of one episode, one by one."""
     found, unusable = list(moments(episode)), episode.unusable
@@ -112,17 +112,17 @@ def sample_rows(
             "rows": np.asarray(to_rows(fk(sent.commands[:, :7]), sent.commands[:, 7]), np.float32),
             "valid": valid,
         }
-        if foresee:
-            known, where = foresee(scene, fk(state.q))
+        if world_features:
+            features, anchors = world_features(scene, fk(state.q))
             row |= {
-                "features": np.asarray(known, np.float16),
-                "places": np.asarray(where, np.float16),
+                "features": np.asarray(features, np.float16),
+                "anchors": np.asarray(anchors, np.float16),
             }
         yield row
 
 
 @functools.cache  # once in every process
-def _foresight(folder: Path) -> Foresee:
+def _world_features(folder: Path) -> FeatureFunction:
     import torch
 
     from gwm_core.runtime.world_features import WorldFeatures
@@ -134,7 +134,7 @@ def _foresight(folder: Path) -> Foresee:
 def _samples(
     path: Path, lift_config: LiftConfig, world: Path | None
 ) -> Iterator[dict[str, np.ndarray]]:
-    return sample_rows(read_episode(path), lift_config, _foresight(world) if world else None)
+    return sample_rows(read_episode(path), lift_config, _world_features(world) if world else None)
 
 
 def load_samples(
