@@ -22,7 +22,7 @@ from gwm_core.evaluation.stats.sequential_test import (
     decide,
 )
 from gwm_core.evaluation.stats.success_rates import (
-    better,
+    probability_better,
     discordant,
     holm,
     interval,
@@ -97,14 +97,18 @@ def test_the_posterior_turns_with_the_outcome_and_lies_within_the_exact_interval
 
 
 def test_better_is_a_probability_with_its_symmetries():
-    assert better(7, 10, 7, 10) == pytest.approx(0.5) and better(0, 0, 0, 0) == pytest.approx(0.5)
+    assert probability_better(7, 10, 7, 10) == pytest.approx(0.5) and probability_better(
+        0, 0, 0, 0
+    ) == pytest.approx(0.5)
     for args in ((10, 10, 9, 10), (3, 20, 5, 11), (100, 200, 101, 200), (0, 500, 500, 500)):
         k_a, n_a, k_b, n_b = args
-        assert better(*args) + better(k_b, n_b, k_a, n_a) == pytest.approx(1, abs=1e-12)
-        assert better(*args) == pytest.approx(
-            better(n_b - k_b, n_b, n_a - k_a, n_a), abs=1e-6
+        assert probability_better(*args) + probability_better(k_b, n_b, k_a, n_a) == pytest.approx(
+            1, abs=1e-12
+        )
+        assert probability_better(*args) == pytest.approx(
+            probability_better(n_b - k_b, n_b, n_a - k_a, n_a), abs=1e-6
         )  # failures, the other way
-    chances = [better(k, 20, 10, 20) for k in range(21)]
+    chances = [probability_better(k, 20, 10, 20) for k in range(21)]
     assert np.all(np.diff(chances) > 0) and chances[0] < 1e-4 and chances[-1] > 1 - 1e-4
 
 
@@ -121,7 +125,7 @@ def test_better_is_the_integral_over_both_posteriors(args):
         / 40_000
     )
     below = beta.cdf(np.sin(angle) ** 2, k_b + 0.5, n_b - k_b + 0.5)
-    assert better(*args) == pytest.approx(density @ below, abs=1e-6)
+    assert probability_better(*args) == pytest.approx(density @ below, abs=1e-6)
 
 
 @cache
@@ -470,7 +474,7 @@ def test_intervals_of_correlations_cover(n):
         lambda: interval(3, 2),
         lambda: posterior(-1, 5),
         lambda: posterior(1.5, 5),
-        lambda: better(6, 5, 1, 5),
+        lambda: probability_better(6, 5, 1, 5),
         lambda: unpaired(1, 5, 6, 5),
         lambda: power(0.5, 1.2, 10),
         lambda: power(0.5, np.nan, 10),

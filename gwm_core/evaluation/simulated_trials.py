@@ -14,7 +14,7 @@ from gwm_core.errors import InputError
 from gwm_core.evaluation.policy_eval import EvalConfig, run_trials
 from gwm_core.evaluation.protocol.definition import Protocol, TrialOrder, TrialSlot, read_key
 from gwm_core.evaluation.protocol.journal import Journal, JournalEntry, TrialOutcome
-from gwm_core.evaluation.protocol.report import look
+from gwm_core.evaluation.protocol.report import interim_result
 from gwm_core.model.weights_file import digest
 from gwm_core.runtime.planner import Planner
 from gwm_core.sim.planners import make_planner
@@ -57,13 +57,13 @@ def run(
     """
     names, waiting = read_key(plan, folder), journal.waiting()
     sequential = plan.protocol.stop == "sequential"
-    if not waiting or (sequential and look(plan, journal, names)["over"]):
+    if not waiting or (sequential and interim_result(plan, journal, names)["over"]):
         return
     jobs = [(_config(plan, slot, names, renderer), slot.seed) for slot in waiting]
     for slot, trial in zip(waiting, run_trials(jobs, processes)):
         journal.add(slot, _outcome(trial))
         progress()
-        if sequential and look(plan, journal, names)["over"]:
+        if sequential and interim_result(plan, journal, names)["over"]:
             return
 
 
@@ -99,7 +99,7 @@ class AskedImages(Observer):
             self.frames.append(observation.frames[0].color)
 
 
-def film(
+def trial_images(
     plan: TrialOrder, entry: JournalEntry, names: dict[str, str], renderer: str, pictures: int = 5
 ) -> list[bytes]:
     """Run a trial again, which gives the same, and return pictures (JPEG) evenly from begin to

@@ -39,7 +39,7 @@ class FutureScores:
 
 
 @torch.no_grad()
-def imagine(
+def predict_futures(
     world: WorldModel, vae: VAE, clips: SceneClips, starts: np.ndarray, actions: np.ndarray
 ) -> FutureScores:
     """Observe ``context`` moments from ``starts`` (B,), and roll out actions (B, H + 1, 10)
@@ -70,7 +70,7 @@ def commanded(clips: SceneClips, now: np.ndarray, horizon: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def predicted(
+def baseline_images(
     model: ImageModel, clips: SceneClips, now: np.ndarray, horizon: int, camera: int
 ) -> np.ndarray:
     """Pictures (B, H, S, S, 3) that the baseline imagines of one camera."""
@@ -80,7 +80,7 @@ def predicted(
     return model.rollout(past, actions, torch.from_numpy(cameras)).movedim(2, -1).numpy()
 
 
-def rendered(
+def rendered_futures(
     futures: FutureScores, clips: SceneClips, b: int, camera: int, guess: np.ndarray | None = None
 ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]]:
     """For every step of window ``b``: the picture of each method by name, the truth (S, S, 3),
@@ -142,14 +142,14 @@ def evaluate(
     scores, apart = ImageScores(len(episodes), horizon, methods), []
     for part in np.array_split(starts, -(-len(starts) // _SOME)):
         now = part + world.config.context - 1
-        futures = imagine(world, vae, clips, part, commanded(clips, now, horizon))
+        futures = predict_futures(world, vae, clips, part, commanded(clips, now, horizon))
         for camera in range(clips.images.shape[1]):
             guesses = [None] * len(now)
             if image_model is not None:
-                guesses = predicted(image_model, clips, now, horizon, camera)
+                guesses = baseline_images(image_model, clips, now, horizon, camera)
             for b, guess in enumerate(guesses):
                 for h, (images, truth, mask) in enumerate(
-                    rendered(futures, clips, b, camera, guess)
+                    rendered_futures(futures, clips, b, camera, guess)
                 ):
                     scores.add(episodes.index(clips.episode[now[b]]), h, images, truth, mask)
         seen = torch.from_numpy(

@@ -39,7 +39,7 @@ def posterior(successes: int, trials: int) -> tuple[float, float, float]:
     return float(rate.mean()), float(low), float(high)
 
 
-def better(k_a: int, n_a: int, k_b: int, n_b: int) -> float:
+def probability_better(k_a: int, n_a: int, k_b: int, n_b: int) -> float:
     """Posterior probability that rate a is above rate b, after k_a of n_a and k_b of n_b successes.
 
     Jeffreys' priors, independent policies: the mean, over the quantiles of one, of the other's
@@ -49,7 +49,7 @@ def better(k_a: int, n_a: int, k_b: int, n_b: int) -> float:
     _refuse_counts(k_a, n_a)
     _refuse_counts(k_b, n_b)
     if n_a < n_b:
-        return 1 - better(k_b, n_b, k_a, n_a)
+        return 1 - probability_better(k_b, n_b, k_a, n_a)
     z = np.linspace(-8, 8, 2001)
     rates = betaincinv(k_a + 0.5, n_a - k_a + 0.5, norm.cdf(z))
     return float(np.average(betainc(k_b + 0.5, n_b - k_b + 0.5, rates), weights=norm.pdf(z)))
