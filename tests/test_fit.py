@@ -175,12 +175,12 @@ PROCESS = """
 import json, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from gwm_core.training.training_loop import first
+from gwm_core.training.training_loop import is_main_process
 from gwm_core.training.distributed import joined
 from test_fit import CONFIG, line, slope
 with joined("cpu"):
     network, figures = line(Path(sys.argv[1]), CONFIG)
-    if first():
+    if is_main_process():
         Path(sys.argv[1], "figures.json").write_text(json.dumps([figures["loss"], slope(network)]))
 """
 

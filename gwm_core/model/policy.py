@@ -150,7 +150,7 @@ class Policy(nn.Module):
     def loss(
         self, points, colors, proprio, task, rows, valid, noise, times, features=None, anchors=None
     ) -> Tensor:
-        """Flow-matching loss over the valid rows. A scene is encoded once, with some tokens dropped.
+        """Flow-matching loss over the valid rows. A scene is encoded once, some tokens dropped.
 
         Args:
             points: (B, N, 3) [m] base frame, farthest-point order; colors: (B, N, 3) in [0, 1].

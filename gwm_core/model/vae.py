@@ -2,8 +2,8 @@
 
 The encoder starts from anchors (``scene.token_tracking``): those of the gripper tokens move with
 the gripper, the others are spread over the rest of the scene. A token attends to the Gaussians
-around its anchor, then to a sample of all Gaussians, weighted by distance. The decoder sees only the
-latent: each token emits N / K Gaussians around its anchor.
+around its anchor, then to a sample of all Gaussians, weighted by distance. The decoder sees only
+the latent: each token emits N / K Gaussians around its anchor.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Divergence between predicted and observed scenes, and its limits.
 
-The predicted scene is an earlier observed scene: each Gaussian moves with its nearest token to where
-the world model predicts that token. Both scenes are lifted from images, so reconstruction errors of
+The predicted scene is an earlier observed scene: each Gaussian moves with its nearest token to
+where the world model predicts that token. Both scenes are lifted from images, so reconstruction errors of
 the VAE are in neither.
 """
 
@@ -80,8 +80,8 @@ def compare(
 
     Returns:
         image: worst block of the difference between the two images, over the views [0-1].
-        unseen_mm, unseen_near_mm: distance of the farthest observed Gaussians from all predicted and
-            earlier ones; far from the gripper and near it, not above it.
+        unseen_mm, unseen_near_mm: distance of the farthest observed Gaussians from all predicted
+            and earlier ones; far from the gripper and near it, not above it.
         shifted_mm: its 95 % quantile: a camera that moved shifts all of them.
         gone_mm: distance of the farthest predicted Gaussians from all observed ones.
         effector_mm: between the predicted and the observed gripper.
