@@ -1,8 +1,8 @@
 """Divergence between predicted and observed scenes, and its limits.
 
 The predicted scene is an earlier observed scene: each Gaussian moves with its nearest token to
-where the world model predicts that token. Both scenes are lifted from images, so reconstruction errors of
-the VAE are in neither.
+where the world model predicts that token. Both scenes are lifted from images, so reconstruction
+errors of the VAE are in neither.
 """
 
 from __future__ import annotations
