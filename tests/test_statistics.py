@@ -301,7 +301,7 @@ def test_one_comparison_is_as_many_and_a_decision_is_not_taken_back():
         assert decisions[: stop[run]] == [GO_ON] * stop[run] and decisions[stop[run] :] == [
             last.decision
         ] * (51 - stop[run])
-        assert last.apart == won(a, b)[run, : stop[run]].sum()
+        assert last.lead == won(a, b)[run, : stop[run]].sum()
 
 
 def test_nobody_undecided_is_further_apart_than_is_kept(monkeypatch):
@@ -331,7 +331,7 @@ def test_whether_both_succeed_or_both_fail_is_the_same():
 def test_nothing_that_differs_is_no_difference_and_no_evidence():
     alike = np.ones(30, bool)
     look = SequentialTest(30).look(alike, alike)
-    assert (look.decision, look.trials, look.apart, look.p) == (NO_DIFFERENCE, 30, 0, 1.0)
+    assert (look.decision, look.trials, look.lead, look.p) == (NO_DIFFERENCE, 30, 0, 1.0)
     assert SequentialTest(30).look(alike[:0], alike[:0]).decision == GO_ON
 
 

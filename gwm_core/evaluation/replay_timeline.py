@@ -1,4 +1,4 @@
-"""What was seen, imagined, decided and sent in a recorded episode, on one axis of time."""
+"""Observations, predictions, decisions and commands of a recorded episode, on one time axis."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _WANTED = (
 
 @dataclass
 class ReplayTimeline:
-    """An episode to look at. Times in seconds since its first frame.
+    """An episode to display. Times in seconds since its first frame.
 
     Attributes:
         observed: camera -> (time, JPEG), in order.
@@ -110,7 +110,7 @@ def _streams(bag: Path) -> dict[str, list]:
 def _imagined(
     streams: dict[str, list], views: tuple[str, ...], begun: int
 ) -> list[tuple[float, dict]]:
-    """The futures of which every picture was recorded."""
+    """The predicted futures of which every image was recorded."""
     plans: dict[int, dict[str, dict[int, bytes]]] = {}
     for view in views:
         for step in range(1, topics.STEPS + 1):
@@ -119,8 +119,8 @@ def _imagined(
                 plans.setdefault(plan, {}).setdefault(view, {})[step] = bytes(message.data)
     whole = [
         plan
-        for plan, seen in plans.items()
-        if all(len(seen.get(view, ())) == topics.STEPS for view in views)
+        for plan, jpegs in plans.items()
+        if all(len(jpegs.get(view, ())) == topics.STEPS for view in views)
     ]
     return [
         (
@@ -132,7 +132,7 @@ def _imagined(
 
 
 def _thinned(frames) -> list[tuple[float, bytes]]:
-    """Frames at most every ``PERIOD``, small."""
+    """Small frames, at most one every ``PERIOD``."""
     kept: list[tuple[float, bytes]] = []
     for time, data in frames:
         if kept and time - kept[-1][0] < PERIOD - 0.01:
@@ -150,7 +150,7 @@ def _thinned(frames) -> list[tuple[float, bytes]]:
 
 
 def page_data(replays: dict[str, ReplayTimeline]) -> str:
-    """JSON of episodes by name, for the page: pictures as base64, times rounded to milliseconds."""
+    """JSON of episodes by name, for the page: images as base64, times rounded to milliseconds."""
 
     def jpeg(data: bytes) -> str:
         return base64.b64encode(data).decode()
