@@ -99,7 +99,7 @@ class Disturbance:
         hand, things = fk(sim.q)[:3, 3], sim.objects()
         for name, thing in things.items():
             if name != "plate" and thing[2] > 0.06 and np.linalg.norm(thing[:3] - hand) < 0.04:
-                sim.grease(name)
+                sim.remove_friction(name)
                 return True
         return False
 

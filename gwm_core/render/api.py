@@ -1,13 +1,13 @@
 """Gaussians -> images. ``rasterize`` has the names, conventions and results of
 ``gsplat.rasterization`` (1.5.3).
 
-Of its arguments these are missing: tile_size, sparse_grad, absgrad, channel_chunk, distributed,
+These arguments are missing: tile_size, sparse_grad, absgrad, channel_chunk, distributed,
 camera_model, segmented, covars, with_ut, with_eval3d, lens distortion and rolling shutter. Shapes
 have no further batch dimensions.
 
-Backends: ``reference`` (plain torch, any float type: the truth), ``cpu`` (numba, float32), ``cuda``
-(gsplat). Each is tested against the reference. Safe from several Python threads; a forked child
-renders on one core.
+Backends: ``reference`` (plain torch, any float type), ``cpu`` (C or numba kernels, float32) and
+``cuda`` (gsplat). Tests compare each with the reference. Several Python threads may render at once;
+a forked child renders on one core.
 """
 
 from __future__ import annotations
@@ -27,9 +27,7 @@ RASTERIZE_MODES = ("classic", "antialiased")
 
 
 def choose_backend(device: str = "cpu") -> str:
-    """The fastest backend that really works on ``device``: cuda when gsplat draws there, else
-    cpu.
-    """
+    """The fastest backend on ``device``: cuda where gsplat renders, else cpu."""
     return "cuda" if torch.device(device).type == "cuda" and cuda.works() else "cpu"
 
 
@@ -164,27 +162,27 @@ def _composite(backend: str, splats: Splats, views: Views, options: Options, wit
 
 
 def _with_depth(image: Tensor, light: Tensor, mode: str) -> Tensor:
-    """Depth over alpha, where that is wanted."""
+    """Divide depth by alpha in the modes ED."""
     if not mode.endswith("ED"):
         return image
     return torch.cat([image[..., :-1], image[..., -1:] / (1 - light).clamp(min=1e-10)], dim=-1)
 
 
 def _with_background(image: Tensor, light: Tensor, backgrounds: Tensor | None, mode: str) -> Tensor:
-    """The background where light (C, H, W, 1) is left over.
+    """Add the background where transmittance (C, H, W, 1) is left over.
 
-    For all backends here: gsplat 1.5.3 wants backgrounds of another shape where it packs, which its
-    own callers miss (`rasterize_to_pixels` of its cuda/_wrapper.py).
+    Done here for all backends: gsplat 1.5.3 takes backgrounds of another shape when it packs
+    (`rasterize_to_pixels` of its cuda/_wrapper.py).
     """
     if backgrounds is None or "RGB" not in mode:
         return image
     depth = image.shape[-1] - backgrounds.shape[-1]
-    # nothing is behind depth
+    # depth has no background
     return image + light * torch.nn.functional.pad(backgrounds, (0, depth))[:, None, None]
 
 
 def _finite(tensor: Tensor) -> bool:
-    """A finite sum proves it at a tenth of the cost; one that overflowed proves nothing."""
+    """Whether all values are finite. A finite sum proves it at a tenth of the cost."""
     tensor = tensor.detach()
     return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
 

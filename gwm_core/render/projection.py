@@ -1,8 +1,8 @@
-"""Gaussians -> ellipses in the image, in plain torch: differentiable, any float type. Shared by
-reference and cpu.
+"""Projection of Gaussians to ellipses, in plain torch: differentiable, any float type.
 
-The rules are those of gsplat 1.5.3 (ProjectionEWA3DGSFused.cu): EWA splatting with a clamped
-Jacobian and a blur of ``eps2d``, extents that end where alpha falls below 1/255.
+The backends reference and cpu share it. The rules are those of gsplat 1.5.3
+(ProjectionEWA3DGSFused.cu): EWA splatting with a clamped Jacobian and a blur of ``eps2d``, extents
+that end where alpha falls below 1/255.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from torch import Tensor
 
 ALPHA_MIN = 1.0 / 255.0
 EXTENT = 3.33  # sigmas at which a Gaussian of opacity 1 falls below ALPHA_MIN
-# of the tangent of half the field of view: how far outside the image the Jacobian is not clamped
+# of the tangent of half the field of view: the Jacobian is clamped beyond it
 MARGIN = 0.3
 
 
 class Ellipses(NamedTuple):
-    """Projected Gaussians of C cameras. ``radii`` are 0 where a Gaussian is not drawn."""
+    """Projected Gaussians of C cameras. ``radii`` are 0 where a Gaussian is not visible."""
 
     means2d: Tensor  # (C, N, 2) pixels
     conics: Tensor  # (C, N, 3) inverse covariance a, b, c of a x^2 + 2 b x y + c y^2
@@ -59,14 +59,14 @@ def project(
     radius_clip: float = 0.0,
     antialiased: bool = False,
 ) -> tuple[Ellipses, Tensor]:
-    """Project N Gaussians into C cameras, shapes as in ``rasterize``; also returns opacities (C, N)
-    to draw with.
+    """Project N Gaussians into C cameras, shapes as of ``rasterize``; also returns the opacities
+    (C, N) to render with.
     """
     R, t = viewmats[:, :3, :3], viewmats[:, :3, 3]
     local = means @ R.mT + t[:, None]  # (C, N, 3)
     x, y, z = local.unbind(-1)
     drawn = (z > near_plane) & (z < far_plane)
-    # keeps what is not drawn finite, in the gradient too
+    # keeps invisible Gaussians finite, in the gradient too
     z = torch.where(drawn, z, torch.ones_like(z))
     fx, fy, cx, cy = (Ks[:, i, j, None] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))  # (C, 1)
     margin_x, margin_y = MARGIN * 0.5 * width / fx, MARGIN * 0.5 * height / fy
@@ -106,7 +106,7 @@ def project(
 
 
 def _sqrt(x: Tensor) -> Tensor:
-    """Square root whose gradient at 0 is 0, not infinite."""
+    """Square root with gradient 0 at 0."""
     positive = x > 0
     return torch.where(
         positive, torch.where(positive, x, torch.ones_like(x)).sqrt(), torch.zeros_like(x)

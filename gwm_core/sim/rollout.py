@@ -1,5 +1,7 @@
-"""The closed loop without ROS: the same planner, gate and simulation in one process, faster than
-real time.
+"""The closed loop without ROS: planner, gate and simulation in one process, faster than real time.
+
+Every 10 ms: measure -> hand a chunk to the gate, if one is due -> step the gate -> command the arm
+-> observe and plan, if that is due -> step the simulation.
 """
 
 from __future__ import annotations
@@ -22,8 +24,7 @@ from gwm_core.sim.simulator import Simulator
 from gwm_core.sim.tasks import TIME_LIMIT, Success, reached
 from gwm_core.types import CHUNK_DT, ActionChunk, ArmState, Decision, Frame, Observation
 
-# Quantiles 0, 10, ..., 100 % of the latency of `gwm demo` on 2 CPU cores [s]; docs/benchmarks.md
-# has the run.
+# [s] quantiles 0, 10, ..., 100 % of the latency of `gwm demo` on 2 CPU cores (docs/benchmarks.md)
 MEASURED_LATENCY = (0.086, 0.106, 0.116, 0.116, 0.126, 0.126, 0.126, 0.136, 0.136, 0.146, 0.206)
 TICK = 0.01  # [s] period of the gate
 
@@ -33,14 +34,14 @@ class RolloutConfig:
     """How the loop is closed. Times in seconds."""
 
     latency: tuple[float, ...] = MEASURED_LATENCY  # quantiles; one number = constant
-    replan_every: int = 4  # rows between observations
+    replan_every: int = 4  # waypoints between observations
     camera_period: float = 1 / 15
     time_limit: float = TIME_LIMIT
 
 
 @dataclass
 class Trial:
-    """What came of one episode."""
+    """The outcome of one episode."""
 
     seed: int
     success: bool
@@ -49,12 +50,12 @@ class Trial:
     violations: int
     lifted: bool = False  # the red cube, at any moment
     stops: dict[str, int] = field(default_factory=dict)
-    # plans by the gate; why none was made; why it stays unarmed
+    # cause -> count: chunks that the gate refused, and chunks that the planner could not make
     refused: dict[str, int] = field(default_factory=dict)
 
 
 def trials_hash(trials: Iterable[Trial]) -> str:
-    """SHA-256 over outcomes and final poses (to 10 micrometres): equal for equal runs."""
+    """SHA-256 over outcomes and final poses (to 10 micrometres); equal runs have equal hashes."""
     digest = hashlib.sha256()
     for t in trials:
         pose = {k: [round(x, 5) for x in v] for k, v in sorted(t.final.items())}
@@ -63,7 +64,7 @@ def trials_hash(trials: Iterable[Trial]) -> str:
 
 
 class SimEnvironment:
-    """Simulator and cameras, built once and used for many episodes."""
+    """Simulator and cameras, built once for many episodes."""
 
     def __init__(
         self, width: int = 424, height: int = 240, renderer: str = "egl", cameras: bool = True
@@ -78,7 +79,7 @@ class SimEnvironment:
         )
 
     def frames(self) -> tuple[Frame, ...]:
-        """What all cameras see now."""
+        """The frames of all cameras now."""
         stamp = stamp_of(self.sim.time)
         return tuple(
             Frame(
@@ -99,21 +100,21 @@ def stamp_of(seconds: float) -> int:
 
 
 class Observer:
-    """Sees everything a rollout does and cannot change it. The default does nothing."""
+    """Receives every step of a rollout and cannot change it. The default does nothing."""
 
     def tick(self, state: ArmState, command: Command | None) -> None:
         """Every 10 ms."""
 
     def observation(self, observation: Observation) -> None:
-        """Every time the planner is asked."""
+        """Before the planner decides."""
 
     def decision(self, observation: Observation, decision: Decision) -> None:
-        """Every time the planner has answered."""
+        """After the planner has decided."""
 
 
 def measure_at_rest(gate: Gate, state: ArmState) -> None:
-    """Tell a gate that the arm has stood at ``state`` until time 0, for as long as it asks for
-    before it arms.
+    """Give a gate measurements of an arm at rest at ``state`` until time 0, as many as it needs to
+    arm.
     """
     for tick in range(-round(gate.config.settle_time / TICK), 0):
         gate.measure(replace(state, stamp=state.stamp + round(tick * TICK * 1e9)), tick * TICK)

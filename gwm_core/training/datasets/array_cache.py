@@ -94,7 +94,7 @@ class ArrayCache:
         processes: int,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> dict[str, np.ndarray]:
-        """The rows that ``work`` makes of every episode, in order, and ``episode`` (S,), their index
+        """The rows that ``work`` makes of every episode, and ``episode`` (S,), their index
         in ``paths``.
 
         Raises InputError where the folder cannot be written, or no episode gives a row.
