@@ -8,7 +8,7 @@ from gwm_core.evaluation.policy_eval_in_world_model import (
     LASTS,
     WorldModelEnvironment,
     gripped,
-    imagine_trials,
+    run_trials_in_world_model,
 )
 from gwm_core.evaluation.protocol.report import compare_with_predicted_rates
 from gwm_core.geometry.kinematics import HOME_Q, fk
@@ -58,8 +58,8 @@ def test_rates_that_were_imagined_are_held_against_those_that_came():
 def test_the_shipped_policy_does_its_task_in_its_world_model_and_a_still_arm_does_not(renderer):
     demo = str(share("models/demo"))
     jobs = [(demo, demo, "pick_place", "nominal", seed, renderer) for seed in range(4000, 4004)]
-    trials = imagine_trials(jobs, 2)
-    assert sum(trial.success for trial in trials) >= 3 and trials == imagine_trials(jobs, 1)
+    trials = run_trials_in_world_model(jobs, 2)
+    assert sum(trial.success for trial in trials) >= 3 and trials == run_trials_in_world_model(jobs, 1)
     assert all(min(trial.done[-LASTS:]) > 0.5 for trial in trials if trial.success)
 
     dream = WorldModelEnvironment(share("models/demo"), renderer)

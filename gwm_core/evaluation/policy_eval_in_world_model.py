@@ -100,7 +100,7 @@ def _trial(job: Job) -> ImaginedTrial:
     return _environments[model].trial(_planners[model, policy], task, seed, difficulty)
 
 
-def imagine_trials(
+def run_trials_in_world_model(
     jobs: list[Job], processes: int, progress: Callable[[], None] = lambda: None
 ) -> list[ImaginedTrial]:
     """Run them, in order."""

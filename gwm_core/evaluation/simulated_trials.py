@@ -96,7 +96,7 @@ class AskedImages(Observer):
 
 
 def trial_images(
-    plan: TrialOrder, entry: JournalEntry, names: dict[str, str], renderer: str, pictures: int = 5
+    plan: TrialOrder, entry: JournalEntry, names: dict[str, str], renderer: str, count: int = 5
 ) -> list[bytes]:
     """Run a trial again, with the same result, and return images (JPEG) evenly over its time."""
     config = _config(plan, entry.slot, names, renderer)
@@ -105,7 +105,7 @@ def trial_images(
     layout = sample_layout(config.task, entry.slot.seed, config.difficulty)
     rollout(SimEnvironment(renderer=renderer), planner, layout, observer=observer)
     chosen = (
-        np.linspace(0, len(observer.frames) - 1, min(pictures, len(observer.frames)))
+        np.linspace(0, len(observer.frames) - 1, min(count, len(observer.frames)))
         .round()
         .astype(int)
     )

@@ -19,7 +19,7 @@ from gwm_core.model.world_model import WorldModel
 from gwm_core.training.datasets.clips import SceneClips
 from gwm_core.training.datasets.latents import encode_clips
 from gwm_core.training.train_image_model import images_of
-from gwm_core.training.vae_reconstruction import background, chamfer, picture
+from gwm_core.training.vae_reconstruction import background, chamfer, image_over
 
 WORLD = "world"
 _SOME = 16  # windows rolled out at once
@@ -93,7 +93,7 @@ def rendered_futures(
     last, regions = clips.images[now, camera] / np.float32(255), clips.regions[now, camera]
     behind = background(last, regions)  # that of the future is unknown
     view = torch.from_numpy(clips.viewmats[now, camera]), torch.from_numpy(clips.Ks[now, camera])
-    rebuilt = picture(futures.rebuilt[b], behind, *view)
+    rebuilt = image_over(futures.rebuilt[b], behind, *view)
     for h, scene in enumerate(futures.scenes[b]):
         then = now + 1 + h
         truth = clips.images[then, camera] / np.float32(255)
@@ -101,7 +101,11 @@ def rendered_futures(
             torch.from_numpy(clips.viewmats[then, camera]),
             torch.from_numpy(clips.Ks[then, camera]),
         )
-        images = {WORLD: picture(scene, behind, *view), "repeat_last": last, "round_trip": rebuilt}
+        images = {
+            WORLD: image_over(scene, behind, *view),
+            "repeat_last": last,
+            "round_trip": rebuilt,
+        }
         if baseline is not None:
             images["image_model"] = baseline[h]
         yield images, truth, masks(last, regions, truth, clips.regions[then, camera])

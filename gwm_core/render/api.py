@@ -223,7 +223,7 @@ def _check(splats: Splats, views: Views, sh_degree: int | None, backgrounds) -> 
             f"backgrounds has shape {tuple(backgrounds.shape)}, wanted {(c, colors.shape[-1])}"
         )
     if width < 1 or height < 1 or width * height > 2**26:
-        raise ValueError(f"image of {width}x{height} pixels: 1x1 up to {2**26} pixels are drawn")
+        raise ValueError(f"image of {width}x{height} pixels: 1x1 up to {2**26} pixels are rendered")
     for name, tensor in [
         *((k, v[0]) for k, v in shapes.items()),
         ("colors", colors),

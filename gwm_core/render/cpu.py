@@ -92,8 +92,10 @@ def _rasterize(
 
 def _by_depth(key: np.ndarray) -> np.ndarray:
     """Visible Gaussians, nearest first; an integer sort is twice as fast as argsort."""
-    drawn = np.flatnonzero(key)
-    both = key.view(np.uint32)[drawn].astype(np.uint64) << np.uint64(32) | drawn.astype(np.uint64)
+    visible = np.flatnonzero(key)
+    both = key.view(np.uint32)[visible].astype(np.uint64) << np.uint64(32) | visible.astype(
+        np.uint64
+    )
     both.sort()  # positive floats sort as their bits
     return (both & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
@@ -118,7 +120,7 @@ class _Composite(torch.autograd.Function):
     @staticmethod
     def forward(ctx, means2d, conics, depths, radii, opacities, features, width, height):
         a, b, c = _array(conics).T
-        drawn = radii.numpy().min(-1) > 0
+        visible = radii.numpy().min(-1) > 0
         G = np.stack(
             [
                 *_array(means2d).T,
@@ -130,7 +132,7 @@ class _Composite(torch.autograd.Function):
             ],
             axis=-1,
         )
-        key = np.where(drawn, _array(depths), np.float32(0))
+        key = np.where(visible, _array(depths), np.float32(0))
         f = _array(features)
         image, light, off, ids, last = _rasterize(kernels(), G, key, f, width, height)
         ctx.saved = G, f, off, ids, -(-width // TILE), image, light, last

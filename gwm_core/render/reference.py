@@ -73,7 +73,7 @@ def _tile(
     alpha = torch.where((sigma < 0) | (alpha < ALPHA_MIN), torch.zeros_like(alpha), alpha)
     after = torch.cumprod(1 - alpha, dim=1)  # transmittance behind each Gaussian
     before = torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], dim=1)
-    drawn = after > T_STOP
-    weights = torch.where(drawn, alpha * before, torch.zeros_like(alpha))
-    light = torch.where(drawn, 1 - alpha, torch.ones_like(alpha)).prod(dim=1)
+    kept = after > T_STOP
+    weights = torch.where(kept, alpha * before, torch.zeros_like(alpha))
+    light = torch.where(kept, 1 - alpha, torch.ones_like(alpha)).prod(dim=1)
     return (weights @ features[chosen]).reshape(h, w, -1), light.reshape(h, w)

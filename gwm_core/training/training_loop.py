@@ -76,7 +76,8 @@ def fit(
     step = Loss(network, loss)
     if processes > 1:
         step = nn.parallel.DistributedDataParallel(step)
-    figures, begun = validate(average) if start == config.iterations else {}, time.monotonic()
+    figures = validate(average) if start == config.iterations else {}
+    start_time = time.monotonic()
     for iteration in range(start, config.iterations):
         # a resumed run samples what the whole run would
         torch.manual_seed(config.seed * 1_000_003 + iteration)
@@ -95,7 +96,7 @@ def fit(
                 record(done, average, figures)
         if rank == 0 and (done % 20 == 0 or done == config.iterations):
             progress(done, config.iterations, figures | {"loss": number})
-    return average.eval(), figures | {"minutes": round((time.monotonic() - begun) / 60, 1)}
+    return average.eval(), figures | {"minutes": round((time.monotonic() - start_time) / 60, 1)}
 
 
 def make_optimizers(network: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:

@@ -113,7 +113,7 @@ def background(image: np.ndarray, regions: np.ndarray) -> np.ndarray:
     )
 
 
-def picture(gaussians: Tensor, behind: np.ndarray, viewmat: Tensor, K: Tensor) -> np.ndarray:
+def image_over(gaussians: Tensor, behind: np.ndarray, viewmat: Tensor, K: Tensor) -> np.ndarray:
     """Image (H, W, 3) of a scene (N, 14) before a background."""
     rendered, alpha = render(gaussians, viewmat, K, behind.shape[1], behind.shape[0])
     return rendered.numpy() + (1 - alpha.numpy())[..., None] * behind
@@ -131,13 +131,13 @@ def rebuild(vae: VAE, clips: SceneClips, i: int) -> tuple[Tensor, Tensor, list[n
     """
     scene = clips.scenes[i].astype(np.float32)
     made = vae.decode(vae.observe(scene[None], from_rows(clips.poses[i])[None]))[0].cpu()
-    pictures = []
+    images = []
     for image, regions, viewmat, K in zip(
         clips.images[i], clips.regions[i], clips.viewmats[i], clips.Ks[i]
     ):
         behind = background(image / np.float32(255), regions)
-        pictures.append(picture(made, behind, torch.from_numpy(viewmat), torch.from_numpy(K)))
-    return torch.from_numpy(scene), made, pictures
+        images.append(image_over(made, behind, torch.from_numpy(viewmat), torch.from_numpy(K)))
+    return torch.from_numpy(scene), made, images
 
 
 def evaluate_vae(vae: VAE, clips: SceneClips, index: Iterable[int]) -> dict[str, float]:
@@ -146,8 +146,8 @@ def evaluate_vae(vae: VAE, clips: SceneClips, index: Iterable[int]) -> dict[str,
     """
     whole, part, distance, centroid = [], [], [], []
     for i in index:
-        scene, made, pictures = rebuild(vae, clips, i)
-        squares = (np.stack(pictures) - clips.images[i] / np.float32(255)) ** 2
+        scene, made, images = rebuild(vae, clips, i)
+        squares = (np.stack(images) - clips.images[i] / np.float32(255)) ** 2
         whole.append(squares[clips.regions[i] & WORKSPACE > 0])
         part.append(squares[clips.regions[i] & (ROBOT | CUBE) > 0])
         distance.append(chamfer(made, scene))

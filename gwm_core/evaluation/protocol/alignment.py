@@ -19,7 +19,7 @@ def alignment(first: np.ndarray, live: np.ndarray) -> tuple[float, np.ndarray]:
     """
     if first.shape != live.shape:
         raise ValueError(
-            f"pictures of one camera are of one size, not {first.shape} and {live.shape}"
+            f"images of one camera are of one size, not {first.shape} and {live.shape}"
         )
     error = np.abs(_normalized(first) - _normalized(live)).mean(-1)  # (h, w)
     blocks = cv2.blur(error, (_BLOCK, _BLOCK))

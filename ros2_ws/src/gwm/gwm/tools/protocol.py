@@ -120,7 +120,7 @@ def imagine(folder: Path, model: str, processes: int, renderer: str) -> dict:
     """The same trials inside the world model: rates beside those of the trials that were made;
     writes imagined.json.
     """
-    from gwm_core.evaluation.policy_eval_in_world_model import imagine_trials
+    from gwm_core.evaluation.policy_eval_in_world_model import run_trials_in_world_model
 
     plan = open_plan(folder)
     journal, key = Journal(plan, folder), read_key(plan, folder)
@@ -137,7 +137,7 @@ def imagine(folder: Path, model: str, processes: int, renderer: str) -> dict:
         for s in plan.slots
     ]
     bar = ProgressBar(len(jobs), "imagine")
-    trials = imagine_trials(jobs, processes, bar.step)
+    trials = run_trials_in_world_model(jobs, processes, bar.step)
     won: dict[str, dict[str, list[bool]]] = {}
     for slot, trial in zip(plan.slots, trials):
         name = key[slot.code] if told else slot.code
