@@ -22,7 +22,6 @@ from gwm_core.evaluation.stats.sequential_test import (
     decide,
 )
 from gwm_core.evaluation.stats.success_rates import (
-    probability_better,
     discordant,
     holm,
     interval,
@@ -30,6 +29,7 @@ from gwm_core.evaluation.stats.success_rates import (
     mcnemar,
     posterior,
     power,
+    probability_better,
     trials_for,
     unpaired,
 )

@@ -237,9 +237,7 @@ def test_features_that_look_ahead_are_asked_for_by_a_token_of_their_own():
 
 @torch.no_grad()
 def test_tokens_are_a_set(world):
-    """What order they come in does not matter to any of them, but for the gripper tokens, which are known
-    one by one.
-    """
+    """Their order does not matter, but for that of the gripper tokens."""
     z, actions, riders = history(), rows(2), VAE_CONFIG.gripper_tokens
     order = torch.cat([torch.arange(riders), riders + torch.randperm(VAE_CONFIG.tokens - riders)])
     future, _ = world.step(z, actions)

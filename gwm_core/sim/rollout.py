@@ -184,13 +184,12 @@ def rollout(
     start: Callable[[Simulator], None] = lambda sim: sim.teleport(HOME_Q),
     disturb: Callable[[Simulator, float], None] = lambda sim, now: None,
 ) -> Trial:
-    """Run one episode. Deterministic for the same arguments.
+    """Run one episode, deterministic for the same arguments.
 
     Raises InputError where the arm may not move from its start.
 
     Args:
-        start: puts the arm where it begins.
-        disturb: called every 10 ms with the time [s]; may change the simulation.
+        start: puts the arm where it begins. disturb: called every 10 ms with the time [s].
     """
     sim, gate, success = world.sim, Gate(GateConfig(auto_arm=True)), Success(layout.task)
     sim.data.time = 0.0
