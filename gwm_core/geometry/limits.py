@@ -1,7 +1,7 @@
 """Published limits of the Franka arms, and the margins and profiles we keep inside them.
 
 A robot's limits are an argument everywhere (FR3 by default): joint 6 of FR3 and Panda have
-different ranges, so no table is shared. A URDF or a site file may narrow them, never widen them.
+different ranges, so no table is shared. A site file may narrow them, never widen them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
-from xml.etree import ElementTree  # document types are refused below: no entity can be declared
 
 import numpy as np
 
@@ -22,7 +21,6 @@ UNITS = {
     "ddq_max": "rad/s2",
     "dddq_max": "rad/s3",
 }
-MOST_URDF = 2_000_000  # characters
 
 
 def _row(*values: float) -> np.ndarray:
@@ -120,26 +118,6 @@ class ArmLimits:
             )
         return result
 
-    def within_urdf(self, text: str) -> ArmLimits:
-        """The stricter of these limits and those of a URDF's joints ``<name>_joint1`` to ``7``.
-
-        A URDF may name any published position limit (the tables differ between system images).
-        Raises InputError when a joint or a number is missing and when a limit is wider than every
-        published one.
-        """
-        found = _urdf_limits(text, self.name)
-        widest = {
-            "q_min": np.min([self.q_min, *(b.q_min for b in self.braking)], axis=0),
-            "q_max": np.max([self.q_max, *(b.q_max for b in self.braking)], axis=0),
-            "dq_max": self.dq_max,
-        }
-        replace(self, **widest).narrowed("URDF", **found)
-        stricter = {
-            k: (np.maximum if k == "q_min" else np.minimum)(getattr(self, k), v)
-            for k, v in found.items()
-        }
-        return self.narrowed("URDF", **stricter)
-
 
 def _seven(source: str, key: str, values) -> np.ndarray:
     if key not in UNITS:
@@ -157,32 +135,6 @@ def _seven(source: str, key: str, values) -> np.ndarray:
             f"{source}: {key} needs seven finite numbers in {UNITS[key]}, got {values}"
         )
     return row
-
-
-def _urdf_limits(text: str, name: str) -> dict[str, np.ndarray]:
-    """Position and velocity limits of the seven joints of a URDF."""
-    if len(text) > MOST_URDF or "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise InputError(
-            f"URDF: a document type, entities and more than {MOST_URDF} characters are refused"
-        )
-    try:
-        joints = {
-            joint.get("name"): joint.find("limit")
-            for joint in ElementTree.fromstring(text).iter("joint")  # noqa: S314
-        }
-    except ElementTree.ParseError as error:
-        raise InputError(f"URDF: {error}; expand a xacro first") from None
-    rows: dict[str, list] = {"q_min": [], "q_max": [], "dq_max": []}
-    for joint in (f"{name}_joint{i}" for i in range(1, 8)):
-        limit = joints.get(joint)
-        for key, attribute in zip(rows, ("lower", "upper", "velocity")):
-            try:
-                rows[key].append(float(limit.get(attribute)))
-            except (AttributeError, TypeError, ValueError):
-                raise InputError(
-                    f"URDF: joint {joint} needs a <limit> with a number as {attribute}"
-                ) from None
-    return {key: np.array(row) for key, row in rows.items()}
 
 
 # Positions: the stricter of the 5.9.0 table and franka_description 1.0.1 (2025-07). Velocity

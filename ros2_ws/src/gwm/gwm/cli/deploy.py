@@ -41,7 +41,7 @@ def add(verbs) -> None:
 
 def compile_(args) -> int:
     from gwm_core.runtime.backends import choose
-    from gwm_core.runtime.bundle import check_place, open_bundle
+    from gwm_core.runtime.bundle import check_destination, open_bundle
     from gwm_core.runtime.policy_runner import PolicyRunner
 
     choose(args.backend, args.precision)
@@ -49,7 +49,7 @@ def compile_(args) -> int:
     source = Path(args.source or shipped())
     folder = Path(args.out or source)
     if args.out:
-        check_place(source, folder)
+        check_destination(source, folder)
         writable_folder(str(folder.absolute().parent))
         _bundle(source, folder, args.data)
     bundle = open_bundle(folder)
