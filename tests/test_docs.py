@@ -45,7 +45,9 @@ def test_named_functions_are_in_the_linked_file(name):
     """A link to code may be followed by names: [file](path) `Name`, `Class.method`."""
     page = ROOT / "docs" / name
     missing = []
-    for path, names in re.findall(r"\]\((\.\./[\w./-]+\.(?:py|c))\)((?:,? ?`[\w.]+`)+)", text_of(page)):
+    for path, names in re.findall(
+        r"\]\((\.\./[\w./-]+\.(?:py|c))\)((?:,? ?`[\w.]+`)+)", text_of(page)
+    ):
         code = (page.parent / path).read_text()
         for part in re.findall(r"[\w]+", " ".join(re.findall(r"`([\w.]+)`", names))):
             if not re.search(rf"\b{part}\b", code):
@@ -60,7 +62,10 @@ def test_every_page_is_reachable_from_the_readme():
         if page in seen or page.suffix != ".md" or not page.exists():
             continue
         seen.add(page)
-        todo += [page.parent / link for link in re.findall(r"\]\(([\w./-]+)(?:#[\w-]+)?\)", page.read_text())]
+        todo += [
+            page.parent / link
+            for link in re.findall(r"\]\(([\w./-]+)(?:#[\w-]+)?\)", page.read_text())
+        ]
     assert not set(DOCS) - seen
 
 

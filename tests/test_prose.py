@@ -17,8 +17,8 @@ LINE = 100  # columns; tables, code and links may be longer
 WORDS = 32  # in a sentence
 PASSIVE = 0.25  # of a page's sentences, at most
 IRREGULAR = (
-    "built bound brought caught chosen cut done drawn driven found given gone held hidden kept known"
-    " laid led left lost made meant met moved paid put read run said seen sent set shown shut spent"
+    "built bound brought caught chosen cut drawn driven found given gone held hidden kept known"
+    " done laid led left lost made meant met moved paid put read run said seen sent set shown shut spent"
     " sped spoken stood struck stuck taken taught thrown told understood won written worn"
 )
 PARTICIPLE = re.compile(
