@@ -13,6 +13,7 @@ from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LOG = "benchmarks.md"  # figures as they were measured: sentence length and voice are free
 LINE = 100  # columns; tables, code and links may be longer
 WORDS = 32  # in a sentence
 PASSIVE = 0.25  # of a page's sentences, at most
@@ -43,7 +44,7 @@ def sentences(page: Path) -> Iterator[tuple[int, str]]:
             continue
         parts = []
         for child in token.children:
-            text = {"code_inline": "code", "softbreak": " ", "hardbreak": " "}.get(child.type)
+            text = {"code_inline": "Code", "softbreak": " ", "hardbreak": " "}.get(child.type)
             parts.append(text or (child.content if child.type == "text" else ""))
         text = ABBREVIATION.sub(r"\1", "".join(parts))
         for sentence in re.split(r"(?<=[.!?:;])\s+(?=[A-Z0-9`*(])", text):
@@ -56,13 +57,14 @@ def test_prose(page):
     for line, sentence in sentences(page):
         where = f"{page.relative_to(ROOT)}:{line}: "
         total += 1
-        if (count := len(re.findall(r"[\w'%.-]*\w", sentence))) > WORDS:
+        count = len(re.findall(r"[\w'%.-]*\w", sentence))
+        if count > WORDS and page.name != LOG:
             found.append(f"{where}sentence length ({count} words): {sentence}")
         if banned := BANNED.search(sentence):
             found.append(f"{where}word ({banned.group()}): {sentence}")
         if PARTICIPLE.search(sentence):
             passive.append(f"{where}passive voice: {sentence}")
-    if len(passive) > max(1, PASSIVE * total):
+    if len(passive) > max(1, PASSIVE * total) and page.name != LOG:
         found += [f"{len(passive)} of {total} sentences are passive", *passive]
     code = False
     for number, line in enumerate(page.read_text().splitlines(), 1):
