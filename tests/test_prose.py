@@ -16,7 +16,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 LOG = "benchmarks.md"  # figures as they were measured: sentence length and voice are free
 LINE = 100  # columns; tables, code and links may be longer
 WORDS = 32  # in a sentence
-PASSIVE = 0.25  # of a page's sentences, at most
+PASSIVE = 0.15  # of a page's sentences, at most
 IRREGULAR = (
     "built bound brought caught chosen cut drawn driven found given gone held hidden kept known"
     " done laid led left lost made meant met moved paid put read run said seen sent set shown shut spent"
@@ -69,6 +69,7 @@ def test_prose(page):
     code = False
     for number, line in enumerate(page.read_text().splitlines(), 1):
         code ^= line.lstrip().startswith("```")
-        if len(line) > LINE and not code and not line.startswith("|") and "](" not in line:
+        long = len(line) > LINE and not code and not line.startswith("|") and "](" not in line
+        if long and not re.fullmatch(r"\s*`[^`]+`[.,:]?", line):
             found.append(f"{page.relative_to(ROOT)}:{number}: line length ({len(line)}): {line}")
     assert not found, "\n".join(found)
