@@ -1,9 +1,12 @@
 """What the pages say of the repository is there: links, anchors, files, commands and pictures."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
+from file_checks import end_of_file, large_files
 from gwm.cli.main import _parser
 
 ROOT = Path(__file__).parents[1]
@@ -86,3 +89,16 @@ def test_the_changelog_has_the_version_of_the_package():
     version = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.M).group(1)
     text = (ROOT / "CHANGELOG.md").read_text()
     assert "## [Unreleased]" in text and f"## [{version}]" in text
+
+
+def test_files_pass_the_checks_of_the_pre_commit_hooks():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert all(repo["repo"] == "local" for repo in hooks)  # nothing is downloaded
+    listed = subprocess.run(
+        ["git", "ls-files"], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    paths = [ROOT / name for name in listed.stdout.split()]
+    texts = (".py", ".md", ".yaml", ".xml", ".js", ".css", ".html", ".toml", ".c", ".csv")
+    paths = [path for path in paths if path.is_file() and not path.is_symlink()]
+    assert not [path for path in paths if path.suffix in texts and not end_of_file(path)]
+    assert not [p for p in paths if ROOT / "models" not in p.parents and not large_files(p)]
