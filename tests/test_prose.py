@@ -19,8 +19,8 @@ WORDS = 32  # in a sentence
 PASSIVE = 0.15  # of a page's sentences, at most
 IRREGULAR = (
     "built bound brought caught chosen cut drawn driven found given gone held hidden kept known"
-    " done laid led left lost made meant met moved paid put read run said seen sent set shown shut spent"
-    " sped spoken stood struck stuck taken taught thrown told understood won written worn"
+    " done laid led left lost made meant met moved paid put read run said seen sent set shown shut"
+    " spent sped spoken stood struck stuck taken taught thrown told understood won written worn"
 )
 PARTICIPLE = re.compile(
     r"\b(is|are|was|were|be|been|being) (not |also |then |only |never |\w+ly )?"
