@@ -22,7 +22,8 @@ from importlib import import_module
 
 _MODULES = {
     "gwm_core.control.command_checker": ("check_commands", "columns"),
-    "gwm_core.control.gate.gate": ("Gate", "GateConfig", "State"),
+    "gwm_core.control.gate.config": ("GateConfig",),
+    "gwm_core.control.gate.gate": ("Gate", "State"),
     "gwm_core.data.episode": ("list_episodes", "read_episode"),
     "gwm_core.errors": ("InputError",),
     "gwm_core.geometry.camera": ("intrinsics", "look_at"),
