@@ -19,11 +19,12 @@ from gwm_core.calibration.charuco import Board, board_pose, print_board, project
 from gwm_core.calibration.hand_eye import calibrate
 from gwm_core.calibration.intrinsics import check_intrinsics
 from gwm_core.calibration.pose_check import check_board
+from gwm_core.calibration.site_writer import write_camera
 from gwm_core.calibration.views import INDEX, CalibrationView, add_view, at_rest, read_views
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q, fk, solve, to_rows
 from gwm_core.geometry.transforms import pose_difference, small_transform
-from gwm_core.site import Camera, load_site, simulation_site, write_camera
+from gwm_core.site import Camera, load_site, simulation_site
 from gwm_core.sync import MS, Sync
 from gwm_core.types import ArmState
 

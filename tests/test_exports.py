@@ -19,12 +19,14 @@ from gwm.cli.main import main
 from PIL import Image
 
 from benchmarks.data.hostile_data import samples
-from gwm_core.data.episode import list_episodes, read_episode, read_info
-from gwm_core.data.resampled_episode import COLUMNS, tabulate, write_table
+from gwm_core.data.episode import read_episode
+from gwm_core.data.episode_info import list_episodes, read_info
+from gwm_core.data.resampled_episode import COLUMNS, resample_longest, write_resampled
 from gwm_core.errors import InputError
 from gwm_core.interop.lerobot import export_lerobot, import_lerobot
 from gwm_core.interop.lerobot_video import from_codes, to_codes
-from gwm_core.interop.robomimic import export_robomimic, import_robomimic
+from gwm_core.interop.robomimic import export_robomimic
+from gwm_core.interop.robomimic_read import import_robomimic
 from gwm_core.interop.untrusted import digest, png
 
 FPS, ROWS, SIZE = 10, 8, (24, 32)
@@ -432,7 +434,7 @@ def test_robomimic_comes_back_exactly(made, tables):
 
 def test_what_comes_back_is_an_episode_again(made, tables, tmp_path):
     table = next(import_lerobot(made / "v3.0-images"))
-    again = tabulate(read_episode(write_table(table, tmp_path / "episode")))
+    again = resample_longest(read_episode(write_resampled(table, tmp_path / "episode")))
     for name in ("observation.state", "observation.velocity", "action.joints"):
         np.testing.assert_array_equal(again.columns[name], table.columns[name])
     assert again.color == tables[0].color
@@ -700,7 +702,7 @@ def test_an_import_does_not_write_into_what_it_reads_or_beside_episodes_of_unkno
     for out in (root, root / "data"):
         code, said = gwm(monkeypatch, capsys, "import", "lerobot", root, out)
         assert code == 2 and "lies in, " in said and sorted(root.rglob("*")) == before
-    write_table(samples(1, ROWS)[0], tmp_path / "mine/imported_000000")  # of an older version
+    write_resampled(samples(1, ROWS)[0], tmp_path / "mine/imported_000000")  # of an older version
     code, said = gwm(monkeypatch, capsys, "import", "lerobot", root, tmp_path / "mine")
     assert (
         code == 2

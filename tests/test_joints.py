@@ -5,7 +5,8 @@ import pytest
 
 from gwm_core import topics
 from gwm_core.data import ros_messages
-from gwm_core.data.episode import EpisodeWriter, moments, read_episode
+from gwm_core.data.episode import read_episode, synced_observations
+from gwm_core.data.episode_writer import EpisodeWriter
 from gwm_core.geometry.camera import intrinsics
 from gwm_core.joint_states import (
     AHEAD,
@@ -179,4 +180,11 @@ def test_a_recorded_opening_goes_stale_as_on_the_robot(tmp_path):
     episode = read_episode(path)
     widths = [state.width for state in episode.states]
     assert widths[:51] == [0.04] * 51 and np.isnan(widths[51:]).all()
-    assert [(stamp - S) // MS for stamp, _, _ in moments(episode)] == [0, 100, 200, 300, 400, 500]
+    assert [(stamp - S) // MS for stamp, _, _ in synced_observations(episode)] == [
+        0,
+        100,
+        200,
+        300,
+        400,
+        500,
+    ]

@@ -22,12 +22,14 @@ from gwm_core import topics
 from gwm_core.data import ros_messages
 from gwm_core.data.bag import files
 from gwm_core.data.checks import numbering, problems
-from gwm_core.data.episode import INFO, EpisodeWriter, list_episodes, read_episode
-from gwm_core.data.episode_recovery import recover, salvaged, unfinished
-from gwm_core.data.resampled_episode import COLUMNS, tabulate, write_table
+from gwm_core.data.episode import read_episode
+from gwm_core.data.episode_info import INFO, list_episodes, list_unfinished
+from gwm_core.data.episode_writer import EpisodeWriter
+from gwm_core.data.resampled_episode import COLUMNS, resample_longest, write_resampled
 from gwm_core.errors import InputError
 from gwm_core.geometry.camera import intrinsics
 from gwm_core.recording.backlog import Patience, WriteBacklog
+from gwm_core.recording.episode_recovery import recover, salvage_messages
 from gwm_core.recording.provenance import about, policy_code
 from gwm_core.recording.recorder import SYNC, DiskConfig, Recorder
 from gwm_core.recording.ring_buffer import RingBuffer
@@ -110,11 +112,11 @@ def test_an_episode_holds_what_came_between_start_and_save(recording):
         recording.take(k * 0.01, *message(k))
         if k == 19:
             assert recording.save({"success": True}) == folder and recording.saved == str(folder)
-    assert [stamp for _, _, _, stamp in salvaged(folder / "bag")] == list(range(10, 20))
+    assert [stamp for _, _, _, stamp in salvage_messages(folder / "bag")] == list(range(10, 20))
     info = json.loads((folder / INFO).read_text())
     assert info["success"] and info["task"] == "lift"
     kept = recording.keep()
-    assert [stamp for _, _, _, stamp in salvaged(kept / "bag")] == list(range(1, 30))
+    assert [stamp for _, _, _, stamp in salvage_messages(kept / "bag")] == list(range(1, 30))
 
 
 def test_calls_out_of_order_are_refused(recording):
@@ -131,7 +133,9 @@ def test_what_is_discarded_is_in_the_trash_and_nobody_reads_it(recording):
     recording.take(0.0, *message(1))
     trashed = recording.discard()
     assert (
-        trashed.parent.name == "trash" and trashed.is_dir() and unfinished(recording.parent) == []
+        trashed.parent.name == "trash"
+        and trashed.is_dir()
+        and list_unfinished(recording.parent) == []
     )
     recording.start()
     recording.take(0.0, *message(2))
@@ -228,7 +232,7 @@ def test_a_full_disk_on_which_closing_fails_too_ends_the_episode_and_not_the_rec
         recording.start()
     small_files(1 << 20)
     recording.take(3.0, *message(200))
-    assert unfinished(recording.parent) == [folder]  # nothing else was left behind
+    assert list_unfinished(recording.parent) == [folder]  # nothing else was left behind
     assert recover(partial)[1] == 100
     recording.start()
     assert recording.save().name == "episode_000001"
@@ -339,7 +343,7 @@ def test_an_episode_begins_when_it_was_asked_for_whatever_waited_then(recording)
     for k in range(1, 30):
         recording.take(0.1 * k, *message(k))
     recording.save()
-    assert [stamp for _, _, _, stamp in salvaged(folder / "bag")] == list(range(10, 30))
+    assert [stamp for _, _, _, stamp in salvage_messages(folder / "bag")] == list(range(10, 30))
 
 
 def test_one_waits_as_long_as_less_is_left():
@@ -369,7 +373,7 @@ def test_a_crash_takes_what_came_after_the_last_sync(recording):
     copy = recording.parent / "other" / partial.name
     shutil.copytree(partial, copy)  # the files as they are, buffers lost
     made, count, _ = recover(copy)
-    assert 50 <= count <= 100 and [s for _, _, _, s in salvaged(made / "bag")] == list(
+    assert 50 <= count <= 100 and [s for _, _, _, s in salvage_messages(made / "bag")] == list(
         range(1, count + 1)
     )
     with pytest.raises(InputError, match="was never finished: `gwm data recover"):
@@ -395,9 +399,9 @@ def test_a_file_cut_anywhere_gives_its_begin(tmp_path_factory, share):
     except InputError as error:
         assert "nothing of" in str(error) and share < 0.3
         return
-    assert [s for _, _, _, s in salvaged(made / "bag")] == list(range(1, count + 1))
+    assert [s for _, _, _, s in salvage_messages(made / "bag")] == list(range(1, count + 1))
     assert count >= 10 * int(share * 4 - 0.2) and json.loads((made / INFO).read_text())["recovered"]
-    assert not writer.partial.exists() and unfinished(folder.parent) == []
+    assert not writer.partial.exists() and list_unfinished(folder.parent) == []
 
 
 def chunked(folder, *, packed):
@@ -453,7 +457,7 @@ def test_a_damaged_chunk_in_the_middle_costs_only_itself_and_is_said(
     assert "1 of 4 chunks are damaged: left out" in capsys.readouterr().out
     kept = [*range(1, 11), *range(21, 41)]
     assert [
-        stamp for *_, stamp in salvaged(tmp_path / "episode" / "bag")
+        stamp for *_, stamp in salvage_messages(tmp_path / "episode" / "bag")
     ] == kept and not partial.exists()
 
 
@@ -561,9 +565,9 @@ def test_rows_written_as_an_episode_are_the_same_rows(tmp_path, fps):
     made = record(tmp_path / "episode", 2.0).close(
         ABOUT | {"unusable": [[5_400_000_000, 5_700_000_000]]}
     )
-    table = tabulate(read_episode(made), fps)
+    table = resample_longest(read_episode(made), fps)
     assert len(table) == 2 * fps + 1 and table.usable.sum() in (len(table) - 4, len(table) - 2)
-    back = tabulate(read_episode(write_table(table, tmp_path / "again")), fps)
+    back = resample_longest(read_episode(write_resampled(table, tmp_path / "again")), fps)
     assert (
         back.color == table.color
         and back.depth == table.depth
@@ -576,7 +580,7 @@ def test_rows_written_as_an_episode_are_the_same_rows(tmp_path, fps):
 
 
 def test_an_action_is_what_was_sent_a_row_later(tmp_path):
-    table = tabulate(read_episode(record(tmp_path / "episode").close(ABOUT)))
+    table = resample_longest(read_episode(record(tmp_path / "episode").close(ABOUT)))
     width = table.columns["action.joints"][:, 7]
     np.testing.assert_allclose(width[:-1], 0.08 - 0.0004 * 10 * np.arange(1, len(width)), atol=1e-6)
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from gwm_core.calibration.coverage import WIDEST, misses
-from gwm_core.data.episode import list_episodes, read_episode
+from gwm_core.data.episode import read_episode
+from gwm_core.data.episode_info import list_episodes
 from gwm_core.data.ros_messages import DEPTH_HEADER
 from gwm_core.errors import InputError
 from gwm_core.geometry.camera import back_project, intrinsics, look_at
@@ -220,7 +221,7 @@ def test_a_wrist_camera_on_the_move_sees_a_world_that_stands_still(world):
     # the table's top alone
     config = LiftConfig(low=(0.3, -0.3, -0.02), high=(0.7, 0.3, 0.01), count=0)
     for stamp, image, true, _ in images[:50]:
-        place = mount.place(joints_at(states, stamp))
+        place = mount.pose_at(joints_at(states, stamp))
         assert np.linalg.norm(place[:3, 3] - (true @ mount.T)[:3, 3]) < 1e-3
         frame = Frame(
             "wrist", stamp, image.color, image.depth_mm * np.float32(1e-3), world.rig.K, place

@@ -25,8 +25,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from gwm_core.data.episode import INFO
-from gwm_core.data.resampled_episode import ResampledEpisode, tabulate, write_table
+from gwm_core.data.episode_info import INFO
+from gwm_core.data.resampled_episode import ResampledEpisode, resample_longest, write_resampled
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q, fk, to_rows
 from gwm_core.interop.untrusted import checked, digest, png
@@ -107,19 +107,19 @@ def prepare(folder: Path) -> dict[str, str]:
     """Make a small dataset of each of ``KINDS`` in ``folder``; kind -> digest of what reading it
     gives.
     """
-    from gwm_core.data.episode import EpisodeWriter
-    from gwm_core.data.episode_recovery import salvaged
+    from gwm_core.data.episode_writer import EpisodeWriter
     from gwm_core.interop.lerobot import export_lerobot
     from gwm_core.interop.robomimic import export_robomimic
+    from gwm_core.recording.episode_recovery import salvage_messages
 
     tables = samples()
     export_lerobot(tables, folder / "v3-images", "v3.0", video=False)
     export_lerobot(tables, folder / "v3-video", "v3.0", video=True)
     export_lerobot(tables, folder / "v2.1", "v2.1", video=True)
     export_robomimic(tables, folder / "robomimic")
-    write_table(tables[0], folder / "episode")
+    write_resampled(tables[0], folder / "episode")
     writer = EpisodeWriter(folder / "begun", tables[0].info)
-    for k, (topic, message, content, stamp) in enumerate(salvaged(folder / "episode")):
+    for k, (topic, message, content, stamp) in enumerate(salvage_messages(folder / "episode")):
         writer.write_cdr(topic, message, content, stamp)
         if k % 15 == 14:  # small chunks
             writer.sync()
@@ -133,10 +133,10 @@ def read(kind: str, path: Path, work: Path) -> list[str]:
     episode.
     """
     from gwm_core.data.episode import read_episode
-    from gwm_core.data.episode_recovery import recover
     from gwm_core.files.atomic_write import PARTIAL
     from gwm_core.interop.lerobot import import_lerobot
-    from gwm_core.interop.robomimic import import_robomimic
+    from gwm_core.interop.robomimic_read import import_robomimic
+    from gwm_core.recording.episode_recovery import recover
 
     if kind == "robomimic":
         return [digest(table) for table in import_robomimic(path)]
@@ -145,22 +145,23 @@ def read(kind: str, path: Path, work: Path) -> list[str]:
         shutil.copytree(path, work / f"recovered{PARTIAL}", symlinks=True, dirs_exist_ok=True)
         path = recover(work / "recovered")[0]
     if kind in ("episode", "partial"):
-        return [digest(checked(path, tabulate(read_episode(path))))]
+        return [digest(checked(path, resample_longest(read_episode(path))))]
     return [digest(table) for table in import_lerobot(path)]
 
 
 def spoil(rng, kind: str, path: Path) -> tuple[str, bool]:
     """Spoil a dataset; returns what was done, and whether its hashes were made to fit."""
     from benchmarks.data import hostile_attacks as attacks
+    from benchmarks.data import hostile_lerobot as lerobot
     from benchmarks.data.hostile_hdf5 import ROBOMIMIC
 
     known = {
         "robomimic": ROBOMIMIC,
         "episode": attacks.EPISODE,
         "partial": {},
-        "v2.1": attacks.LEROBOT | attacks.V21,
-        "v3-video": attacks.LEROBOT | attacks.V3,
-        "v3-images": attacks.LEROBOT | attacks.V3 | attacks.IMAGES,
+        "v2.1": lerobot.LEROBOT | lerobot.V21,
+        "v3-video": lerobot.LEROBOT | lerobot.V3,
+        "v3-images": lerobot.LEROBOT | lerobot.V3 | lerobot.IMAGES,
     }[kind]
     choice = rng.random()
     if choice < 0.4 and known:

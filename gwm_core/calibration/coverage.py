@@ -47,7 +47,7 @@ def misses(
         view: K (3, 3), width and height [pixels]; the widest there is where they are not known.
     """
     q = np.array(site.home)
-    T = site.cameras[camera].place(ArmState(0, q, np.zeros(7), np.nan))
+    T = site.cameras[camera].pose_at(ArmState(0, q, np.zeros(7), np.nan))
     seen = coverage(T, *view, config.low, config.high)
     if seen >= LEAST:
         return ""

@@ -12,9 +12,10 @@ from PIL import Image, UnidentifiedImageError
 
 from gwm_core import topics
 from gwm_core.data.bag import ImageStream
-from gwm_core.data.episode import Episode, broken, moments, read_episode
+from gwm_core.data.episode import Episode, read_episode, synced_observations
+from gwm_core.data.episode_info import info_problem
 from gwm_core.data.ros_messages import DEPTH_HEADER
-from gwm_core.data.time_grid import on_grid, rate, stretches
+from gwm_core.data.time_grid import on_grid, stream_rate, stretches
 from gwm_core.errors import InputError
 
 _GAP = 3, 50_000_000  # times the usual spacing, and [ns] on top: what may pass without a message
@@ -56,7 +57,7 @@ def problems(path: Path) -> list[str]:
 
 def findings(path: Path) -> Findings:
     """Errors: hashes, streams, NaN, images. Warnings: gaps, time. Whether it is fit to train on."""
-    if why := broken(path):
+    if why := info_problem(path):
         return Findings([why])
     try:
         episode = read_episode(path)
@@ -77,7 +78,7 @@ def findings(path: Path) -> Findings:
     ]
     for (camera, kind), stream in episode.images.items():
         errors += _pictures(f"{camera} {kind}", stream, len(DEPTH_HEADER) * (kind == "depth"))
-    stamps = np.array([stamp for stamp, _, _ in moments(episode)], np.int64)
+    stamps = np.array([stamp for stamp, _, _ in synced_observations(episode)], np.int64)
     if not errors and not len(stamps):
         errors.append("no moment at which colour, depth and joints of every camera are there")
     return Findings(errors, warnings, *(_unfit(episode, stamps) if not errors else ("", "")))
@@ -92,9 +93,9 @@ def _unfit(episode: Episode, stamps: np.ndarray) -> tuple[str, str]:
     policy = "" if wished.any() else "at no moment did the arm follow the task"
     if episode.info.get("success") is False:
         policy = "it failed"
-    at = at[episode.standing(at).known]
+    at = at[episode.last_commands(at).valid]
     longest = max((part.stop - part.start for part in stretches(at)), default=0)
-    world = f"{longest} moments 0.1 s apart at most, {_WINDOW} are wanted; {rate(stamps)}"
+    world = f"{longest} moments 0.1 s apart at most, {_WINDOW} are wanted; {stream_rate(stamps)}"
     return policy, "" if longest >= _WINDOW else world
 
 

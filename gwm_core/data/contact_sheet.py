@@ -7,7 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from gwm_core.data.episode import Episode, list_episodes, read_episode
+from gwm_core.data.episode import Episode, read_episode
+from gwm_core.data.episode_info import list_episodes
 from gwm_core.errors import InputError
 
 COLUMNS, WIDTH, STRIP, ROWS = 6, 240, 20, 20  # [pixels] but the first and the last

@@ -16,7 +16,8 @@ import numpy as np
 
 from gwm_core import topics
 from gwm_core.data.bag import StreamImage
-from gwm_core.data.episode import Episode, EpisodeWriter, moments
+from gwm_core.data.episode import Episode, synced_observations
+from gwm_core.data.episode_writer import EpisodeWriter
 from gwm_core.data.ros_messages import (
     DEPTH_HEADER,
     camera_info,
@@ -24,7 +25,7 @@ from gwm_core.data.ros_messages import (
     encoded_depth,
     joint_state,
 )
-from gwm_core.data.time_grid import on_grid, rate, stretches
+from gwm_core.data.time_grid import on_grid, stream_rate, stretches
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import fk, to_rows
 from gwm_core.types import CHUNK_DT
@@ -85,12 +86,12 @@ class ImageColumn(Sequence):
     __hash__ = None
 
 
-def tabulate(episode: Episode, fps: int = round(1 / CHUNK_DT)) -> ResampledEpisode:
-    """The longest of the tables of an episode. Raises as ``tables``."""
-    return max(tables(episode, fps), key=len)
+def resample_longest(episode: Episode, fps: int = round(1 / CHUNK_DT)) -> ResampledEpisode:
+    """The longest of the tables of an episode. Raises as ``resample``."""
+    return max(resample(episode, fps), key=len)
 
 
-def tables(episode: Episode, fps: int = round(1 / CHUNK_DT)) -> list[ResampledEpisode]:
+def resample(episode: Episode, fps: int = round(1 / CHUNK_DT)) -> list[ResampledEpisode]:
     """The rows of an episode at ``fps``, a table for each stretch in which one follows another.
 
     A row that no other follows or goes before stays behind, where there are others.
@@ -98,7 +99,7 @@ def tables(episode: Episode, fps: int = round(1 / CHUNK_DT)) -> list[ResampledEp
     Raises:
         InputError: there are no moments or no commands, or the cameras were slower than ``fps``.
     """
-    found = list(moments(episode))
+    found = list(synced_observations(episode))
     if not found or not len(episode.commands):
         raise InputError(f"episode {episode.path} holds no moment that is whole, or no command")
     stamps, step = np.array([stamp for stamp, _, _ in found]), round(1e9 / fps)
@@ -106,7 +107,7 @@ def tables(episode: Episode, fps: int = round(1 / CHUNK_DT)) -> list[ResampledEp
     parts = stretches(stamps[chosen], step)
     if len(found) > 1 and max(part.stop - part.start for part in parts) < 2:
         raise InputError(
-            f"episode {episode.path}: no two rows are 1/{fps} s apart, {rate(stamps)}: a lower"
+            f"episode {episode.path}: no two rows are 1/{fps} s apart, {stream_rate(stamps)}: a lower"
             " --fps"
         )
     parts = [part for part in parts if part.stop - part.start > 1] or parts
@@ -131,7 +132,7 @@ def _of_stretch(info: dict, k: int, count: int) -> dict:
 
 def _table(episode: Episode, fps: int, info: dict, rows: list[tuple]) -> ResampledEpisode:
     at = np.array([stamp for stamp, _, _ in rows])
-    sent = episode.sent(at + round(1e9 / fps))
+    sent = episode.next_commands(at + round(1e9 / fps))
     states = [state for _, _, state in rows]
     width = np.array([[state.width, state.width_command] for state in states])
     q = np.array([state.q for state in states])
@@ -143,7 +144,7 @@ def _table(episode: Episode, fps: int, info: dict, rows: list[tuple]) -> Resampl
         "action.joints": sent.commands,
     }
     spoilt = [(at >= begin) & (at <= end) for begin, end in episode.unusable]
-    usable = sent.known & ~np.any([np.zeros(len(at), bool), *spoilt], axis=0)
+    usable = sent.valid & ~np.any([np.zeros(len(at), bool), *spoilt], axis=0)
     pairs = {camera: [pairs[camera] for _, pairs, _ in rows] for camera in episode.cameras}
     return ResampledEpisode(
         fps,
@@ -159,8 +160,8 @@ def _table(episode: Episode, fps: int, info: dict, rows: list[tuple]) -> Resampl
     )
 
 
-def write_table(table: ResampledEpisode, folder: Path) -> Path:
-    """Write rows as an episode that reads as any other; the rows of ``tabulate`` at the same rate
+def write_resampled(table: ResampledEpisode, folder: Path) -> Path:
+    """Write rows as an episode that reads as any other; the rows of ``resample_longest`` at the same rate
     are these.
     """
     writer, step = EpisodeWriter(folder, table.info), round(1e9 / table.fps)

@@ -8,8 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from gwm_core.data.episode import TRASH, broken, list_episodes, read_info
-from gwm_core.data.episode_recovery import unfinished
+from gwm_core.data.episode_info import (
+    TRASH,
+    info_problem,
+    list_episodes,
+    list_unfinished,
+    read_info,
+)
 from gwm_core.data.resampled_episode import COLUMNS, ResampledEpisode
 
 
@@ -44,7 +49,7 @@ def overview(folder: Path) -> DatasetSummary:
     groups: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     wrong = {}
     for path in list_episodes(folder):
-        if why := broken(path):
+        if why := info_problem(path):
             wrong[path] = why
             continue
         info = read_info(path)
@@ -58,7 +63,7 @@ def overview(folder: Path) -> DatasetSummary:
         for key, found in sorted(groups.items())
     ]
     trash = sum(1 for path in Path(folder).rglob(TRASH) if path.is_dir() for _ in path.iterdir())
-    return DatasetSummary(rows, wrong, unfinished(folder), trash)
+    return DatasetSummary(rows, wrong, list_unfinished(folder), trash)
 
 
 def statistics(tables: list[ResampledEpisode]) -> dict[str, dict[str, list[float]]]:

@@ -91,7 +91,7 @@ class StreamRate(NamedTuple):
         )
 
 
-def rate(stamps: np.ndarray) -> StreamRate:
+def stream_rate(stamps: np.ndarray) -> StreamRate:
     """Of moments (M,) [ns]. A gap is longer than one and a half of the usual distance."""
     apart = np.diff(stamps) * 1e-9
     if not len(apart):
@@ -101,7 +101,7 @@ def rate(stamps: np.ndarray) -> StreamRate:
     return StreamRate(1 / max(usual, 1e-9), len(gaps), float(gaps.max(initial=0.0)))
 
 
-def refuse_short(
+def short_stretch_error(
     what: str, length: int, longest: int, measured: StreamRate | None = None
 ) -> InputError:
     """What to raise where nothing goes on for ``length`` moments, ``longest`` at most: why, and

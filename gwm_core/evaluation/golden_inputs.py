@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gwm_core.data.episode import list_episodes, moments, read_episode
+from gwm_core.data.episode import read_episode, synced_observations
+from gwm_core.data.episode_info import list_episodes
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import fk
 from gwm_core.model.inputs import proprioception
@@ -75,7 +76,7 @@ def recorded(actor: PolicyRunner, count: int, folder: Path) -> list[GoldenInput]
         episode = read_episode(path)
         if episode.info["task"] in actor.tasks:
             task = actor.tasks.index(episode.info["task"])
-            seen = list(moments(episode))
+            seen = list(synced_observations(episode))
             for number, _, scene in lift_moments(
                 episode, seen, list(range(len(seen))), actor.lift_config
             ):

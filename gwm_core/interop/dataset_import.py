@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gwm_core.data.episode import INFO, read_info
-from gwm_core.data.resampled_episode import ResampledEpisode, write_table
+from gwm_core.data.episode_info import INFO, read_info
+from gwm_core.data.resampled_episode import ResampledEpisode, write_resampled
 from gwm_core.errors import InputError
 from gwm_core.files.atomic_write import PARTIAL, refuse_inside
 from gwm_core.files.json_files import to_json
@@ -56,7 +56,7 @@ def import_tables(tables: Iterable[ResampledEpisode], source: Path, out: Path) -
         folder = out / NAME.format(number)
         _clear(folder)
         origin = {"dataset": source.resolve().name, "episode": index, "sha256": digest}
-        write_table(replace(table, info=table.info | {ORIGIN: origin}), folder)
+        write_resampled(replace(table, info=table.info | {ORIGIN: origin}), folder)
         known[folder] = digest
         added += 1
     return Imported(added, skipped)

@@ -215,7 +215,7 @@ def look(
     ]
     history = imagination.encode(task.scene, np.stack(poses[::-1]))
     views = [
-        RenderedCamera(name, task.Ks[name][0], c.place(now), *task.Ks[name][1:])
+        RenderedCamera(name, task.Ks[name][0], c.pose_at(now), *task.Ks[name][1:])
         for name, c in site.cameras.items()
     ]
     moment = ObservedLatent(stamp, history, imagination.places(history[-1]), task.scene)
@@ -267,7 +267,7 @@ def _views(site: Site, task: PredictionRequest) -> dict[str, list[RenderedCamera
     for name, camera in site.cameras.items():
         states = [replace(task.states[-1], q=q) for q in task.chunk.q[: topics.STEPS]]
         views[name] = [
-            RenderedCamera(name, task.Ks[name][0], camera.place(s), *task.Ks[name][1:])
+            RenderedCamera(name, task.Ks[name][0], camera.pose_at(s), *task.Ks[name][1:])
             for s in states
         ]
     return {name: [view.resized(PIXELS, PIXELS) for view in steps] for name, steps in views.items()}

@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from gwm_core.data.episode import Episode, moments, read_episode
+from gwm_core.data.episode import Episode, read_episode, synced_observations
 from gwm_core.errors import InputError
 from gwm_core.geometry.camera import from_opencv, pose_matrix
 from gwm_core.types import Frame
@@ -81,7 +81,7 @@ def _check_depth(frame: Frame) -> None:
 
 def episode_frames(episode: Episode) -> list[Frame]:
     """The first moment, paired by stamp as on the robot. Raises ValueError when there is none."""
-    found = next(moments(episode), None)
+    found = next(synced_observations(episode), None)
     if found is None:
         raise ValueError("no images of all cameras, depth and joints have the same stamp")
     return [episode.frame(camera, *pair) for camera, pair in found[1].items()]

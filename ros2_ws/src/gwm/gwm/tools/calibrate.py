@@ -20,12 +20,13 @@ from gwm_core.calibration.board_views import find_board
 from gwm_core.calibration.charuco import Board, print_board
 from gwm_core.calibration.hand_eye import calibrate, residual_picture
 from gwm_core.calibration.intrinsics import check_intrinsics
+from gwm_core.calibration.site_writer import refuse_installed, write_camera
 from gwm_core.calibration.views import CalibrationView, add_view, read_views
 from gwm_core.errors import InputError, one_of
 from gwm_core.files.json_files import write_json
 from gwm_core.geometry.kinematics import fk
 from gwm_core.geometry.transforms import pose_difference
-from gwm_core.site import DEFAULT_FILE, Camera, load_site, refuse_installed, write_camera
+from gwm_core.site import DEFAULT_FILE, Camera, load_site
 
 PICTURE = "calibration.png"
 

@@ -12,20 +12,12 @@ from mcap.records import Channel, Chunk, McapRecord, Message, Schema
 from mcap.stream_reader import StreamReader
 
 from gwm_core.data.bag import DAMAGE, files, records_of
-from gwm_core.data.episode import BROKEN, INFO, EpisodeWriter, read_info, throw_away
+from gwm_core.data.episode_info import BROKEN, INFO, read_info
+from gwm_core.data.episode_writer import EpisodeWriter, move_to_trash
 from gwm_core.errors import InputError
 from gwm_core.files.atomic_write import PARTIAL
 
 _LARGEST = 64 << 20  # [bytes] of a record; a longer one is a damaged length
-
-
-def unfinished(folder: Path) -> list[Path]:
-    """Episodes in and below ``folder`` that were never closed, or not recovered to the end; its
-    trash left out.
-    """
-    found = {path.with_suffix("") for path in Path(folder).rglob(f"*{BROKEN}")}
-    found |= {path.with_suffix("") for path in Path(folder).rglob(f"*{PARTIAL}") if path.is_dir()}
-    return sorted(path for path in found if "trash" not in path.relative_to(folder).parts)
 
 
 def recover(folder: Path, note: Callable[[str], None] = warnings.warn) -> tuple[Path, int, float]:
@@ -55,7 +47,7 @@ def recover(folder: Path, note: Callable[[str], None] = warnings.warn) -> tuple[
     info = _begun(broken)
     files(broken)  # raises before anything is written
     writer, stamps = EpisodeWriter(folder, info), []
-    for topic, kind, content, stamp in salvaged(broken, note):
+    for topic, kind, content, stamp in salvage_messages(broken, note):
         writer.write_cdr(topic, kind, content, stamp)
         stamps.append(stamp)
     if not stamps:
@@ -67,7 +59,7 @@ def recover(folder: Path, note: Callable[[str], None] = warnings.warn) -> tuple[
             " wanted"
         )
     writer.close(info | {"recovered": True})
-    throw_away(broken)
+    move_to_trash(broken)
     return folder, len(stamps), (max(stamps) - min(stamps)) * 1e-9
 
 
@@ -82,7 +74,7 @@ def _begun(broken: Path) -> dict:
         ) from None
 
 
-def salvaged(
+def salvage_messages(
     bag: Path, note: Callable[[str], None] = warnings.warn
 ) -> Iterator[tuple[str, str, bytes, int]]:
     """Topic, type, content and log time [ns] of every message below ``bag`` that can be read.
