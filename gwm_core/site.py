@@ -258,7 +258,7 @@ def _home(source: str, entry, workspace: Workspace, limits: ArmLimits) -> tuple[
             f" rad{hint}"
         )
     tcp = fk(q)[:3, 3]
-    if not workspace.holds(tcp):
+    if not workspace.contains(tcp):
         raise InputError(
             f"{source}: puts the TCP at {tcp.round(3).tolist()} m, outside the workspace"
         )

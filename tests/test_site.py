@@ -108,7 +108,7 @@ def nan(v):
         ),
         (
             lambda v: v.update(tasks={"sort": {"instruction": "x", "rubric": {"a": -1}}}),
-            "criteria with a share each",
+            "criteria with a weight each",
         ),
         (lambda v: v.update(profile={"jerk": float("nan")}), r"profile\.jerk"),
         (lambda v: v.update(profile={"velocity": True}), r"profile\.velocity"),

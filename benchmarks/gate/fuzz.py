@@ -16,7 +16,7 @@ from benchmarks.gate.fuzz_events import happen, mend, postures
 from benchmarks.gate.simulated_arm import SimulatedArm
 from gwm_core.control.command_checker import columns
 from gwm_core.control.gate.gate import GateConfig, State
-from gwm_core.geometry.capsules import LEAST_CLEARANCE, clearance
+from gwm_core.geometry.capsules import MINIMUM_CLEARANCE, clearance
 from gwm_core.geometry.kinematics import HOME_Q
 from gwm_core.geometry.limits import DESK, FR3, FULL, LAB, PANDA
 from gwm_core.types import ActionChunk
@@ -227,7 +227,7 @@ def _judge(report: FuzzReport, rig: SimulatedArm) -> None:
     q, dq, ddq, _ = columns(rig.sent)
     verdict = rig.verdict
     gaps = np.array([clearance(part).min() for part in np.array_split(q, max(1, len(q) // 500))])
-    near = int(np.sum(gaps < LEAST_CLEARANCE - 1e-9))
+    near = int(np.sum(gaps < MINIMUM_CLEARANCE - 1e-9))
     report.violations += verdict.total + near
     report.resets += verdict.latches
     report.nonfinite += int(np.sum(~np.isfinite(np.concatenate([q, dq, ddq], axis=1))))

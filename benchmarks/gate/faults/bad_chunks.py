@@ -14,7 +14,7 @@ from benchmarks.gate.trials import FaultOutcome, clean, give_plan, moving, stopp
 from gwm_core.control.command_checker import columns
 from gwm_core.control.gate.gate import State
 from gwm_core.control.reference_follower import SINGULAR_STOP
-from gwm_core.geometry.capsules import LEAST_CLEARANCE, clearance
+from gwm_core.geometry.capsules import MINIMUM_CLEARANCE, clearance
 from gwm_core.geometry.kinematics import HOME_Q, condition, fk_jacobian
 from gwm_core.geometry.limits import FR3
 from gwm_core.types import ActionChunk
@@ -135,7 +135,7 @@ def into_the_way(rng) -> FaultOutcome:
                 break
         rig.run(0.3)
     gaps = np.array([clearance(command.reference.q).min() for command in rig.sent])
-    return FaultOutcome(0.0, bool(gaps.min() >= LEAST_CLEARANCE - 1e-9) and clean(rig))
+    return FaultOutcome(0.0, bool(gaps.min() >= MINIMUM_CLEARANCE - 1e-9) and clean(rig))
 
 
 def elbow_flip(rng) -> FaultOutcome:

@@ -34,7 +34,7 @@ from gwm_core.control.gate.supervision import (
 from gwm_core.control.reference_follower import Follower, Reference
 from gwm_core.control.targets import BlendTarget, ChunkTarget, MoveTarget, PostureTarget, Target
 from gwm_core.errors import one_of
-from gwm_core.geometry.capsules import LEAST_CLEARANCE, clearance
+from gwm_core.geometry.capsules import MINIMUM_CLEARANCE, clearance
 from gwm_core.geometry.kinematics import HOME_Q
 from gwm_core.geometry.limits import DESK, FR3, ArmLimits, Profile, Workspace
 from gwm_core.types import OPEN_WIDTH, ActionChunk, ArmState
@@ -551,7 +551,7 @@ class Gate:
         if not (self._settled(now) and self._near()):
             return sent
         q = sent + np.clip(self._in.measured.q - sent, -self.config.leash, self.config.leash)
-        return q if clearance(q).min() >= LEAST_CLEARANCE else sent
+        return q if clearance(q).min() >= MINIMUM_CLEARANCE else sent
 
     def _latch(self, q: np.ndarray) -> None:
         """Set the reference at rest at ``q`` (7,) [rad]: where the arm is, or where it was last
