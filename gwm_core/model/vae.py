@@ -26,7 +26,7 @@ from gwm_core.model.transformer import (
 )
 from gwm_core.render.projection import rotation_matrices
 from gwm_core.scene.gaussians import COLORS, MEANS, OPACITY, QUATS, SCALES
-from gwm_core.scene.token_tracking import follow_all
+from gwm_core.scene.token_tracking import track_tokens
 
 FEATURES = 3 + 9 + 3 + 1  # log scales, rotation, colour, opacity
 _POINT_SCALE = 30.0  # 1 / (about 3 cm)
@@ -115,7 +115,7 @@ class VAE(nn.Module):
         """Latents (T, K, D) of scenes (T, N, 14) that follow each other, while the gripper is at
         poses (T, 4, 4).
         """
-        places = follow_all(scenes, poses, self.riders.cpu().numpy(), self.config.tokens)
+        places = track_tokens(scenes, poses, self.riders.cpu().numpy(), self.config.tokens)
         arrays = (
             torch.from_numpy(np.ascontiguousarray(a)).to(self.middle.device)
             for a in (scenes, places)

@@ -9,7 +9,7 @@ import numpy as np
 from safetensors.numpy import load
 
 from gwm_core.model.weights_file import read_weights
-from gwm_core.scene.token_tracking import follow_all
+from gwm_core.scene.token_tracking import track_tokens
 
 
 class WorldFeatures:
@@ -36,7 +36,7 @@ class WorldFeatures:
         (4, 4).
         """
         scene = np.ascontiguousarray(scene[None], np.float32)
-        centers = follow_all(scene, T[None], self._riders, self._tokens)
+        centers = track_tokens(scene, T[None], self._riders, self._tokens)
         known = self._features(self._latent({"gaussians": scene, "centers": centers}))
         return known["features"][0], known["places"][0]
 

@@ -22,7 +22,7 @@ from gwm_core.model.policy import ACTION, Policy
 from gwm_core.model.vae import VAE
 from gwm_core.model.weights_file import digest
 from gwm_core.model.world_model import WorldModel
-from gwm_core.scene.token_tracking import find_riders
+from gwm_core.scene.token_tracking import find_gripper_tokens
 from gwm_core.training import vae_reconstruction
 from gwm_core.training.datasets.clips import SceneClips
 from gwm_core.training.datasets.latents import LatentSequences, tracked
@@ -181,7 +181,7 @@ def train_vae(
     vae = VAE(vae_config).to(device)
     held = held_out(clips.episode, config.held_out)
     some = np.flatnonzero(~held)[::_STRIDE]
-    riders = find_riders(
+    riders = find_gripper_tokens(
         clips.scenes[some].astype(np.float32), from_rows(clips.poses[some]), vae_config.riders
     )
     vae.riders.copy_(torch.from_numpy(riders))
