@@ -103,7 +103,7 @@ class Camera:
 
 
 def rigid(name: str, values) -> np.ndarray:
-    """A rigid transform (4, 4) from nested lists. Raises ValueError naming one that is not rigid."""
+    """A rigid transform (4, 4) from nested lists. Raises ValueError naming a wrong one."""
     try:
         T = numbers(values)
     except ValueError as error:

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.data.hostile_data import samples
 from gwm_core.data.bag import ImageStream
-from gwm_core.data.contact_sheet import pictures
+from gwm_core.data.contact_sheet import sample_images
 from gwm_core.data.episode import read_episode
 from gwm_core.data.resampled_episode import write_resampled
 from gwm_core.errors import InputError
@@ -378,14 +378,14 @@ def test_pictures_of_an_episode_are_even_in_time_whatever_became_of_its_depth(tm
     keep(episode, "front", "color", [0, 4, 5, 6, 7])
     keep(episode, "front", "depth", [0, 1])
     # 4 is nearest to the middle
-    for picture, k in zip(pictures(episode, "front", 3), (0, 4, 7), strict=True):
+    for picture, k in zip(sample_images(episode, "front", 3), (0, 4, 7), strict=True):
         rgb = cv2.imdecode(shown[k], cv2.IMREAD_COLOR)[..., ::-1]
         np.testing.assert_array_equal(
             picture, cv2.resize(rgb, picture.shape[1::-1], interpolation=cv2.INTER_AREA)
         )
     keep(episode, "front", "color", [])
     with pytest.raises(InputError, match="no pictures of camera front"):
-        pictures(episode, "front", 3)
+        sample_images(episode, "front", 3)
 
 
 @pytest.mark.parametrize(

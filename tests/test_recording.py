@@ -10,6 +10,7 @@ import zlib
 import numpy as np
 import pytest
 import zstandard
+from episode_problems import problems
 from gwm.cli.main import main
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,16 +22,16 @@ from benchmarks.live import recorder
 from gwm_core import topics
 from gwm_core.data import ros_messages
 from gwm_core.data.bag import files
-from gwm_core.data.checks import numbering, problems
+from gwm_core.data.checks import numbering
 from gwm_core.data.episode import read_episode
 from gwm_core.data.episode_info import INFO, list_episodes, list_unfinished
 from gwm_core.data.episode_writer import EpisodeWriter
 from gwm_core.data.resampled_episode import COLUMNS, resample_longest, write_resampled
 from gwm_core.errors import InputError
 from gwm_core.geometry.camera import intrinsics
-from gwm_core.recording.backlog import Patience, WriteBacklog
+from gwm_core.recording.backlog import ProgressTimeout, WriteBacklog
 from gwm_core.recording.episode_recovery import recover, salvage_messages
-from gwm_core.recording.provenance import about, policy_code
+from gwm_core.recording.provenance import policy_code, provenance
 from gwm_core.recording.recorder import SYNC, DiskConfig, Recorder
 from gwm_core.recording.ring_buffer import RingBuffer
 from gwm_core.site import simulation_site
@@ -155,7 +156,7 @@ def test_without_room_nothing_is_started_and_a_disk_that_fills_up_ends_an_episod
     recording.tick(SYNC)
     info = json.loads((folder / INFO).read_text())
     assert (
-        not recording.on
+        not recording.is_recording
         and "saved and stopped" in recording.cut
         and info["cut"]
         and info["seen"] == 1
@@ -171,13 +172,13 @@ def test_counts_and_what_is_said_belong_to_the_episode_in_which_they_came(record
     said = []
     for number in range(2):
         assert not recording.mark({"note": "before"}) and not recording.result({"success": False})
-        recording.miss("dropped", "a")
+        recording.count_missing("dropped", "a")
         recording.start()
         recording.take(0.0, *message(1))
         if number == 0:
-            recording.miss("dropped", "a", 2)
-            recording.miss("dropped", "b")
-            recording.miss("lost", "a")
+            recording.count_missing("dropped", "a", 2)
+            recording.count_missing("dropped", "b")
+            recording.count_missing("lost", "a")
             assert recording.mark({"success": True, "note": "well"})
             # the operator's word counts more
             assert recording.result({"success": False, "seconds": 2.0})
@@ -221,7 +222,7 @@ def test_a_full_disk_on_which_closing_fails_too_ends_the_episode_and_not_the_rec
     recording.disk = DiskConfig(0, 1.0)  # nearly full: it saves by itself
     small_files(file.stat().st_size + 10)
     recording.tick(2 * SYNC)
-    assert not recording.on and f"gwm data recover {partial}" in recording.cut
+    assert not recording.is_recording and f"gwm data recover {partial}" in recording.cut
     recording.disk = NONE
     with pytest.raises(InputError, match="gwm data recover"):
         recording.save()
@@ -242,7 +243,7 @@ def test_a_disk_that_cannot_be_asked_is_no_end(recording, tmp_path):
     recording.start()
     recording.parent = tmp_path / ("x" * 300) / "runs"  # no such name is possible
     recording.tick(SYNC)
-    assert recording.on and np.isnan(recording.free)
+    assert recording.is_recording and np.isnan(recording.free)
 
 
 def work_off(backlog, count, encoding, writing):
@@ -251,51 +252,51 @@ def work_off(backlog, count, encoding, writing):
 
 
 def test_pictures_give_way_by_the_time_they_would_take_and_everything_by_memory():
-    backlog = WriteBacklog(most_bytes=1000, most_seconds=2.0)
+    backlog = WriteBacklog(maximum_bytes=1000, maximum_seconds=2.0)
     # 50 ms to encode, and 10 ms to write with a small message that came between
     for _ in range(300):
         backlog.put(print, 10)
         work_off(backlog, 1, 0.0, 0.004)
-        backlog.put(print, 20, picture=True)
+        backlog.put(print, 20, is_image=True)
         work_off(backlog, 1, 0.05, 0.006)
     assert (backlog.waiting, backlog.size, backlog.seconds, backlog.done) == (0, 0, 0.0, 600)
     assert backlog.encoding == pytest.approx(0.05, rel=0.01) and backlog.writing == pytest.approx(
         0.01, rel=0.01
     )
-    while not (reason := backlog.refuses(5, True)):
-        backlog.put(print, 5, picture=True)
+    while not (reason := backlog.refusal(5, True)):
+        backlog.put(print, 5, is_image=True)
     assert (
         backlog.waiting == 34
         and backlog.seconds == pytest.approx(2.04, rel=0.01)
         and "encoder" in reason
     )
-    assert backlog.refuses(5, False) == "" and "MB wait" in backlog.refuses(
+    assert backlog.refusal(5, False) == "" and "MB wait" in backlog.refusal(
         1000 - 34 * 5 + 1, False
     )
     work_off(backlog, 30, 0.01, 0.2)
-    assert backlog.refuses(5, True) == ""
+    assert backlog.refusal(5, True) == ""
     for _ in range(30):
-        backlog.put(print, 5, picture=True)
-    assert "disk" in backlog.refuses(5, True)
+        backlog.put(print, 5, is_image=True)
+    assert "disk" in backlog.refusal(5, True)
 
 
 def test_a_stall_of_the_disk_costs_few_pictures():
     """What waited for it is written at once afterwards: its one long write does not count for
     long.
     """
-    backlog = WriteBacklog(most_bytes=1 << 30, most_seconds=3.0)
+    backlog = WriteBacklog(maximum_bytes=1 << 30, maximum_seconds=3.0)
     for _ in range(100):
-        backlog.put(print, 1, picture=True)
+        backlog.put(print, 1, is_image=True)
         work_off(backlog, 1, 0.004, 0.001)
     for _ in range(300):  # five seconds at 60 a second: all of them may wait
-        assert backlog.refuses(1, True) == ""
-        backlog.put(print, 1, picture=True)
+        assert backlog.refusal(1, True) == ""
+        backlog.put(print, 1, is_image=True)
     backlog.spend(0.0, 5.0)
     refused = 0
     for _ in range(300):
         work_off(backlog, 1, 0.004, 0.001)
-        refused += bool(backlog.refuses(1, True))
-    assert refused < 80 and backlog.refuses(1, True) == ""
+        refused += bool(backlog.refusal(1, True))
+    assert refused < 80 and backlog.refusal(1, True) == ""
 
 
 @settings(max_examples=200, deadline=None)
@@ -311,7 +312,7 @@ def test_messages_overtake_pictures_and_nothing_overtakes_what_was_asked_before_
                 done.append(job.work)
                 backlog.finish(job, 0.0, 0.0)
             continue
-        backlog.put((number, step), picture=step == "picture", after_pictures=step == "ask")
+        backlog.put((number, step), is_image=step == "picture", after_images=step == "ask")
         begun.append((number, step))
         if step == "ask":
             asked.append(number)
@@ -328,12 +329,12 @@ def test_messages_overtake_pictures_and_nothing_overtakes_what_was_asked_before_
 def test_a_message_does_not_wait_for_pictures():
     backlog = WriteBacklog(1 << 30, 1e9)
     for number in range(3):
-        backlog.put(number, picture=True)
+        backlog.put(number, is_image=True)
     backlog.put("small")
     assert [backlog.next().work for _ in range(4)] == ["small", 0, 1, 2]
-    backlog.put(4, picture=True)
-    backlog.put("save", after_pictures=True)
-    backlog.put(5, picture=True)
+    backlog.put(4, is_image=True)
+    backlog.put("save", after_images=True)
+    backlog.put(5, is_image=True)
     backlog.put("start")
     assert [backlog.next().work for _ in range(4)] == [4, "save", "start", 5]
 
@@ -347,21 +348,21 @@ def test_an_episode_begins_when_it_was_asked_for_whatever_waited_then(recording)
 
 
 def test_one_waits_as_long_as_less_is_left():
-    patience = Patience(10.0, now=0.0)
-    assert patience.left is None and not patience.over(10.0) and patience.over(10.1)
+    timeout = ProgressTimeout(10.0, now=0.0)
+    assert timeout.left is None and not timeout.expired(10.0) and timeout.expired(10.1)
     # 3 a second are done while 5 come: all from before the question are at 58
     for second in range(1, 60):
-        patience.hear(1000 + 3 * second, 170 + 2 * second, float(second))
-        assert patience.left == (175 - 3 * second if second <= 58 else 1)
-        assert not patience.over(min(second, 58) + 10.0)
-    assert patience.over(58 + 10.1)
-    stuck = Patience(10.0, now=0.0)
+        timeout.report(1000 + 3 * second, 170 + 2 * second, float(second))
+        assert timeout.left == (175 - 3 * second if second <= 58 else 1)
+        assert not timeout.expired(min(second, 58) + 10.0)
+    assert timeout.expired(58 + 10.1)
+    stuck = ProgressTimeout(10.0, now=0.0)
     for second in range(1, 30):
-        stuck.hear(500, 80 + second, float(second))
-    assert stuck.left == 81 and stuck.over(11.1) and not stuck.over(10.9)
+        stuck.report(500, 80 + second, float(second))
+    assert stuck.left == 81 and stuck.expired(11.1) and not stuck.expired(10.9)
     for second in range(30, 40):
-        stuck.hear(second - 30, 5, float(second))  # started anew: it will never answer
-    assert stuck.over(40.0)
+        stuck.report(second - 30, 5, float(second))  # started anew: it will never answer
+    assert stuck.expired(40.0)
 
 
 def test_a_crash_takes_what_came_after_the_last_sync(recording):
@@ -590,7 +591,7 @@ def test_a_policy_is_known_by_a_code_that_tells_nothing_and_differs_from_lab_to_
     here, there = tmp_path / "here", tmp_path / "there"
     codes = [policy_code(policy, folder) for folder in (here, there) for policy in policies]
     assert len(set(codes)) == 4 and codes[:2] == [policy_code(policy, here) for policy in policies]
-    known = about(simulation_site(), "sim", "lift", policies[0], "Ada", here)
+    known = provenance(simulation_site(), "sim", "lift", policies[0], "Ada", here)
     assert (
         known["policy"] == codes[0]
         and known["operator"] == "Ada"

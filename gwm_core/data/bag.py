@@ -1,7 +1,7 @@
 """Read the messages of a bag (MCAP) in the order in which they were written.
 
-A bag may be larger than the memory: one pass reads the small messages and notes the positions of the
-images, which are read on access.
+A bag may be larger than the memory. One pass reads the small messages and notes the positions of
+the images, which are read on access.
 """
 
 from __future__ import annotations

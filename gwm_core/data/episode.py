@@ -72,7 +72,7 @@ class Episode:
         return sorted(marked + [(begin, end) for begin, end, _ in self.off_task])
 
     def next_commands(self, stamps: np.ndarray) -> SentCommands:
-        """The first command at or after each stamp (T,) [ns]; past the end the last, which holds."""
+        """The first command at or after each stamp (T,) [ns]; past the end the last one."""
         sent = self.command_stamps
         index = np.minimum(np.searchsorted(sent, stamps), len(sent) - 1)
         return SentCommands(self.commands[index], sent[index] - stamps <= self._longest_gap())

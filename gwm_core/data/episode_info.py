@@ -29,7 +29,7 @@ def _windows(value) -> bool:
     )
 
 
-_KNOWN = {  # name: what it is, and whether a value is that
+_FIELDS = {  # name: its type in words, and a check
     "task": ("a text", lambda value: isinstance(value, str)),
     "seed": ("a whole number", lambda value: value is None or type(value) is int),
     "success": ("true or false", lambda value: value is None or isinstance(value, bool)),
@@ -41,17 +41,17 @@ _KNOWN = {  # name: what it is, and whether a value is that
 
 
 def checked(info) -> dict:
-    """``info`` if all that is known by name is of its type. Raises ValueError."""
+    """Return ``info`` if every known field has its type. Raises ValueError."""
     if not isinstance(info, dict):
         raise ValueError("it is no JSON object")
-    for name, (what, right) in _KNOWN.items():
-        if name in info and not right(info[name]):
+    for name, (what, is_valid) in _FIELDS.items():
+        if name in info and not is_valid(info[name]):
             raise ValueError(f"'{name}' is {str(info[name])[:40]!r}, {what} is wanted")
     return info
 
 
 def read_info(folder: Path) -> dict:
-    """episode.json. Raises OSError, ValueError or RecursionError for a file that is none."""
+    """Read episode.json. Raises OSError, ValueError or RecursionError where it is damaged."""
     file = Path(folder) / INFO
     if file.stat().st_size > _MAXIMUM_INFO:
         raise ValueError(f"{file.stat().st_size} bytes of {INFO}")
@@ -68,7 +68,7 @@ def info_problem(folder: Path) -> str:
 
 
 def read_infos(paths: Iterable[Path]) -> dict[Path, dict]:
-    """episode.json of every episode. Raises InputError that names those it cannot be read of."""
+    """Read episode.json of every episode. Raises InputError that names the damaged ones."""
     paths = list(paths)
     if wrong := [f"{path} ({why})" for path in paths if (why := info_problem(path))]:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
@@ -80,8 +80,9 @@ def read_infos(paths: Iterable[Path]) -> dict[Path, dict]:
 
 
 def list_episodes(folder: Path) -> list[Path]:
-    """Finished episodes in and below ``folder``, sorted, but for its trash. Raises InputError when
-    there are none.
+    """Finished episodes in and below ``folder``, sorted, without its trash.
+
+    Raises InputError when there are none.
     """
     paths = [
         path.parent
@@ -95,9 +96,7 @@ def list_episodes(folder: Path) -> list[Path]:
 
 
 def list_unfinished(folder: Path) -> list[Path]:
-    """Episodes in and below ``folder`` that were never closed, or not recovered to the end; its
-    trash left out.
-    """
+    """Episodes in and below ``folder`` that were not closed, or not fully recovered."""
     found = {path.with_suffix("") for path in Path(folder).rglob(f"*{BROKEN}")}
     found |= {path.with_suffix("") for path in Path(folder).rglob(f"*{PARTIAL}") if path.is_dir()}
     return sorted(path for path in found if TRASH not in path.relative_to(folder).parts)

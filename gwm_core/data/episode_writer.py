@@ -1,7 +1,7 @@
 """Write one episode: a folder with ``bag/`` (rosbag2, MCAP) and ``episode.json``.
 
-The folder ends in ``.partial`` until it is whole and on disk. A crash leaves a ``.partial``, of which
-``gwm_core.recording.episode_recovery`` keeps what had been synced.
+The name of the folder ends in ``.partial`` until it is complete and on disk. A crash leaves a
+``.partial``, of which ``gwm_core.recording.episode_recovery`` keeps all that was synced.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class EpisodeWriter:
     """Writes ``<folder>.partial`` and renames it when closed.
 
     Args:
-        info: what is known of the episode when it begins, for one who has to recover it.
+        folder: of the finished episode.
+        info: episode.json as far as it is known at the begin, for a recovery.
 
     Raises:
         InputError: the folder exists, finished or not, or cannot be made.
@@ -57,7 +58,7 @@ class EpisodeWriter:
         self._connections: dict[str, object] = {}
 
     def write(self, topic: str, message, stamp: int) -> None:
-        """Write a message made by the functions above. ``stamp`` [ns] is the log time."""
+        """Write a message of ``ros_messages``. ``stamp`` [ns] is the log time."""
         self.write_cdr(*serialized(topic, message, stamp))
 
     def write_cdr(self, topic: str, kind: str, content, stamp: int) -> None:
@@ -67,7 +68,7 @@ class EpisodeWriter:
         self._bag.write(self._connections[topic], stamp, content)
 
     def sync(self) -> None:
-        """Put on disk what was written so far: whatever happens now, this much can be recovered."""
+        """Put all messages so far on disk, where a recovery finds them."""
         storage = self._bag.storage
         if storage.chunk.msgs:
             storage.close_chunk()
@@ -75,9 +76,7 @@ class EpisodeWriter:
         os.fsync(storage.bio.fileno())
 
     def close(self, info: dict) -> Path:
-        """Finish with ``info`` and the bag's hash as episode.json; returns the folder, on disk from
-        here on.
-        """
+        """Write episode.json with ``info`` and the bag's hash; returns the finished folder."""
         self._bag.close()
         hashes = {
             str(p.relative_to(self.partial)): sha256(p)
@@ -91,18 +90,18 @@ class EpisodeWriter:
         return self.folder
 
     def abort(self) -> None:
-        """Leave it unfinished, as a crash would."""
+        """Leave the episode unfinished, as a crash would."""
         with contextlib.suppress(OSError):  # a full disk takes the last bytes no better now
             self._bag.abort()
 
     def discard(self) -> Path:
-        """Leave it unfinished in the trash, where nobody reads it; returns where."""
+        """Move the unfinished episode to the trash; returns its new path."""
         self.abort()
         return move_to_trash(self.partial)
 
 
 def move_to_trash(path: Path) -> Path:
-    """Move a folder into ``trash`` beside it, under a name of its own; returns where."""
+    """Move a folder into ``trash`` beside it, under a unique name; returns its new path."""
     trash = path.parent / TRASH
     trash.mkdir(exist_ok=True)
     return path.rename(trash / f"{path.name}-{time.time_ns()}")

@@ -1,4 +1,4 @@
-"""What a folder of episodes holds, and what its numbers are like."""
+"""Summary of a folder of episodes, and statistics of their rows."""
 
 from __future__ import annotations
 
@@ -26,26 +26,21 @@ class TaskGroup:
     outcome: str  # success, failed or unrated
     episodes: int
     megabytes: float
-    seconds: float  # as far as the episodes say
+    seconds: float  # of the episodes that state it
 
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """Of the episodes in and below a folder.
+    """The episodes in and below a folder."""
 
-    Attributes:
-        groups: of the finished ones. broken: path -> why its episode.json cannot be read.
-        unfinished: those that were never closed. trash: how many are in the trash.
-    """
-
-    groups: list[TaskGroup]
-    broken: dict[Path, str]
-    unfinished: list[Path]
-    trash: int
+    groups: list[TaskGroup]  # of the finished ones
+    broken: dict[Path, str]  # path -> why its episode.json cannot be read
+    unfinished: list[Path]  # never closed
+    trash: int  # number of episodes in the trash
 
 
-def overview(folder: Path) -> DatasetSummary:
-    """What there is in and below ``folder``."""
+def summarize(folder: Path) -> DatasetSummary:
+    """Summarize the episodes in and below ``folder``."""
     groups: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     wrong = {}
     for path in list_episodes(folder):
@@ -67,9 +62,7 @@ def overview(folder: Path) -> DatasetSummary:
 
 
 def statistics(tables: list[ResampledEpisode]) -> dict[str, dict[str, list[float]]]:
-    """Column -> least, greatest, mean and standard deviation of every number, over all rows of some
-    episodes.
-    """
+    """Column -> names, minimum, maximum, mean and standard deviation, over all rows of episodes."""
     found = {}
     for column, names in COLUMNS.items():
         rows = np.concatenate([table.columns[column] for table in tables]).astype(np.float64)

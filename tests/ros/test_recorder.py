@@ -11,11 +11,11 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from episode_problems import problems
 from gwm.graph.process_list import graph
 from gwm.process.supervisor import Supervisor
 
 from gwm_core import topics
-from gwm_core.data.checks import problems
 from gwm_core.data.episode_info import INFO
 from gwm_core.recording.episode_recovery import recover, salvage_messages
 

@@ -109,10 +109,10 @@ def _write(file: str | None, found) -> None:
 
 
 def info(args) -> int:
-    from gwm_core.data.summary import overview
+    from gwm_core.data.summary import summarize
 
     writable(args.json)
-    found = overview(Path(args.folder))
+    found = summarize(Path(args.folder))
     print(f"{'task':20}{'outcome':10}{'episodes':>9}{'MB':>10}{'minutes':>9}")
     for group in found.groups:
         minutes = group.seconds / 60
