@@ -115,7 +115,7 @@ class Observations:
             return ""
         order = "older" if drift > 0 else "newer"
         return (
-            f"drift: images arrive {abs(drift) / MS:.0f} ms {order} than at first, so they are paired"
-            " with joints of another moment; is the camera's clock the host's (realsense-ros:"
+            f"drift: images arrive {abs(drift) / MS:.0f} ms {order} than at first, so they are"
+            " paired with joints of another moment; is the camera's clock the host's (realsense-ros:"
             " global_time_enabled)?"
         )

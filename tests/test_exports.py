@@ -27,7 +27,7 @@ from gwm_core.interop.lerobot import export_lerobot, import_lerobot
 from gwm_core.interop.lerobot_video import from_codes, to_codes
 from gwm_core.interop.robomimic import export_robomimic
 from gwm_core.interop.robomimic_read import import_robomimic
-from gwm_core.interop.untrusted import digest, png
+from gwm_core.interop.untrusted import digest, encode_png
 
 FPS, ROWS, SIZE = 10, 8, (24, 32)
 CAMERAS = ("front", "wrist")
@@ -528,7 +528,7 @@ def depth_as_png(info, data):
             found.append(
                 row
                 | {
-                    "bytes": png(
+                    "bytes": encode_png(
                         cv2.imdecode(np.frombuffer(row["bytes"], np.uint8), cv2.IMREAD_UNCHANGED)
                     )
                 }
@@ -731,7 +731,9 @@ def test_what_cannot_be_exported_leaves_nothing(tmp_path, tables, export, name):
     bad.append(
         replace(
             tables[1],
-            depth={c: [png(np.ones((4, 4), np.uint16))] * k for c, k in zip(CAMERAS, (8, 7))},
+            depth={
+                c: [encode_png(np.ones((4, 4), np.uint16))] * k for c, k in zip(CAMERAS, (8, 7))
+            },
         )
     )
     bad.append(replace(tables[1], info={"cameras": {"../x": {}}}))
@@ -814,11 +816,17 @@ for root in sys.argv[1:]:
     item, last = data[11], data[15]
     batch = next(iter(torch.utils.data.DataLoader(data, batch_size=8)))
     found.append({
-        "counts": [data.num_episodes, data.num_frames, data.fps], "cameras": sorted(data.meta.camera_keys),
-        "depths": sorted(data.meta.depth_keys), "state": item["observation.state"].tolist(), "task": item["task"],
-        "depth": item["observation.depth.front"].squeeze().tolist(), "time": item["timestamp"].item(),
-        "color": list(item["observation.images.front"].shape), "batch": list(batch["action"].shape),
-        "success": [bool(data[k]["next.success"]) for k in (7, 15)], "pad": last["action_is_pad"].tolist(),
+        "counts": [data.num_episodes, data.num_frames, data.fps],
+        "cameras": sorted(data.meta.camera_keys),
+        "depths": sorted(data.meta.depth_keys),
+        "state": item["observation.state"].tolist(),
+        "task": item["task"],
+        "depth": item["observation.depth.front"].squeeze().tolist(),
+        "time": item["timestamp"].item(),
+        "color": list(item["observation.images.front"].shape),
+        "batch": list(batch["action"].shape),
+        "success": [bool(data[k]["next.success"]) for k in (7, 15)],
+        "pad": last["action_is_pad"].tolist(),
     })
 print(json.dumps(found))
 """

@@ -308,12 +308,12 @@ def test_a_policy_that_sees_nothing_makes_no_plan_and_one_blind_camera_is_named(
     policy = Recorder()
     planner = Planner(policy)
     decision = planner.decide(Observation(state.stamp, frames, state, "pick_place"))
-    assert decision.chunk is not None and decision.blind == {} and len(policy.scenes) == 1
+    assert decision.chunk is not None and decision.blind_cameras == {} and len(policy.scenes) == 1
     decision = planner.decide(
         Observation(state.stamp, (spoil(frames[0]), frames[1]), state, "pick_place")
     )
-    assert decision.chunk is not None and list(decision.blind) == ["front"]
-    assert ("its depth is empty" in decision.blind["front"]) == (how == "no depth")
+    assert decision.chunk is not None and list(decision.blind_cameras) == ["front"]
+    assert ("its depth is empty" in decision.blind_cameras["front"]) == (how == "no depth")
     decision = planner.decide(
         Observation(state.stamp, tuple(map(spoil, frames)), state, "pick_place")
     )

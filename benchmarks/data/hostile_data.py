@@ -29,7 +29,7 @@ from gwm_core.data.episode_info import INFO
 from gwm_core.data.resampled_episode import ResampledEpisode, resample_longest, write_resampled
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q, fk, to_rows
-from gwm_core.interop.untrusted import checked, digest, png
+from gwm_core.interop.untrusted import check_table, digest, encode_png
 
 KINDS = ("v3-images", "v3-video", "v2.1", "robomimic", "episode", "partial")
 PATIENCE = 30.0  # [s] until a child hangs
@@ -81,8 +81,8 @@ def samples(
             mm = rng.integers(300, 1300, (rows, *size)).astype(np.uint16) * (
                 rng.random((rows, *size)) > 0.1
             )
-            depth[name] = [png(image.astype(np.uint16)) for image in mm]
-        color["wrist"] = [png(image) for image in images]
+            depth[name] = [encode_png(image.astype(np.uint16)) for image in mm]
+        color["wrist"] = [encode_png(image) for image in images]
         eye = np.eye(4).tolist()
         cameras = {
             "front": {"prefix": "camera/front", "T_base_camera": eye},
@@ -145,7 +145,7 @@ def read(kind: str, path: Path, work: Path) -> list[str]:
         shutil.copytree(path, work / f"recovered{PARTIAL}", symlinks=True, dirs_exist_ok=True)
         path = recover(work / "recovered")[0]
     if kind in ("episode", "partial"):
-        return [digest(checked(path, resample_longest(read_episode(path))))]
+        return [digest(check_table(path, resample_longest(read_episode(path))))]
     return [digest(table) for table in import_lerobot(path)]
 
 

@@ -11,7 +11,7 @@ _HALF_A_PIXEL = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
 
 
 def intrinsics(width: int, height: int, fovy_degrees: float) -> np.ndarray:
-    """K (3, 3) [pixels] for square pixels and a centred principal point (pixel centres at + 0.5)."""
+    """K (3, 3) [pixels] for square pixels and a centred principal point, pixel centres at + 0.5."""
     f = 0.5 * height / np.tan(np.deg2rad(fovy_degrees) / 2)
     return np.array([[f, 0, width / 2], [0, f, height / 2], [0, 0, 1.0]])
 

@@ -48,9 +48,9 @@ class CameraModel:
     def remark(self) -> str:
         """How far the distortion displaces the image, or "" where it is negligible.
 
-        The distortion is ignored, not corrected: the coefficients of a D455 and a D405 are published
-        as plumb_bob, while the SDK calls the same numbers inverse Brown-Conrady (realsense-ros
-        #2458, librealsense #9551). So either direction may be wrong.
+        The distortion is ignored, not corrected. The coefficients of a D455 and a D405 are
+        published as plumb_bob, while the SDK calls the same numbers inverse Brown-Conrady
+        (realsense-ros #2458, librealsense #9551). So either direction may be wrong.
         """
         if not any(self.distortion):
             return ""

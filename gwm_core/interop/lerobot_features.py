@@ -5,11 +5,11 @@ from __future__ import annotations
 from gwm_core.data.resampled_episode import COLUMNS
 from gwm_core.errors import InputError
 from gwm_core.interop import lerobot_meta as meta
-from gwm_core.interop.untrusted import MOST_PIXELS, named
+from gwm_core.interop.untrusted import MAXIMUM_PIXELS, named
 
 
 def read_features(where, features) -> tuple[dict[str, dict], dict[str, tuple[str, str]]]:
-    """The features that are read, their shapes checked; and ``LeRobotDataset.cameras``."""
+    """The features that are read, after a check of their shapes, and ``LeRobotDataset.cameras``."""
     if not isinstance(features, dict) or len(features) > 1000:
         raise InputError(f"{where}: features are missing")
     kinds, streams = {}, {True: {}, False: {}}  # of depth, of colour: camera -> feature
@@ -38,7 +38,7 @@ def read_features(where, features) -> tuple[dict[str, dict], dict[str, tuple[str
 
 
 def _image_shape(where, name: str, kind: dict) -> list[int]:
-    """[height, width, channels] of an image feature, which may say channels first by its names."""
+    """[height, width, channels] of an image feature, whose names may put channels first."""
     shape, names = kind["shape"], kind.get("names")
     if (
         len(shape) == 3
@@ -51,16 +51,17 @@ def _image_shape(where, name: str, kind: dict) -> list[int]:
         raise InputError(
             f"{where}: the shape of {name} is {shape}, [height, width, 3] or 1 for depth is wanted"
         )
-    if shape[0] * shape[1] > MOST_PIXELS:
+    if shape[0] * shape[1] > MAXIMUM_PIXELS:
         raise InputError(
-            f"{where}: {name} has {shape[1]}x{shape[0]} pixels: at most {MOST_PIXELS} are read"
+            f"{where}: {name} has {shape[1]}x{shape[0]} pixels: at most {MAXIMUM_PIXELS} are read"
         )
     return shape
 
 
 def _stream(name: str, shape: list[int]) -> tuple[str, bool]:
-    """Camera of an image feature, and whether it is depth: by our key, or by lerobot-record's,
-    ``front_depth``.
+    """The camera of an image feature, and whether it is depth.
+
+    Depth has our key, or that of lerobot-record, ``front_depth``.
     """
     if name.startswith(meta.DEPTH_KEY):
         return name.removeprefix(meta.DEPTH_KEY), True
@@ -72,7 +73,7 @@ def _stream(name: str, shape: list[int]) -> tuple[str, bool]:
 def _mappable(
     where, kinds: dict[str, dict], depths: dict, colors: dict
 ) -> dict[str, tuple[str, str]]:
-    """``LeRobotDataset.cameras``, or InputError naming what a table needs and the dataset lacks."""
+    """``LeRobotDataset.cameras``. Raises InputError that names a missing feature."""
     for name in ("timestamp", *meta.INDICES, "observation.state"):
         if name not in kinds:
             raise InputError(f"{where}: feature {name} is missing")

@@ -1,4 +1,4 @@
-"""What a LeRobot dataset says of itself, believed only where it is consistent and can be mapped."""
+"""The index of a LeRobot dataset: its episodes and features, checked for consistency."""
 
 from __future__ import annotations
 
@@ -10,48 +10,52 @@ from gwm_core.errors import InputError
 from gwm_core.interop import lerobot_meta as meta
 from gwm_core.interop.lerobot_features import read_features
 from gwm_core.interop.lerobot_parquet import read_small
-from gwm_core.interop.untrusted import MOST_EPISODES, MOST_ROWS, UntrustedFolder, described, whole
+from gwm_core.interop.untrusted import (
+    MAXIMUM_EPISODES,
+    MAXIMUM_ROWS,
+    UntrustedFolder,
+    parse_record,
+    whole,
+)
 
 
 @dataclass(frozen=True)
 class LeRobotEpisode:
-    """Where an episode is."""
+    """The position of an episode in a dataset."""
 
     index: int
     length: int
-    start: int  # of its rows in the dataset
+    start: int  # first of its rows in the dataset
     task: str | None  # None: that of its first row, by ``LeRobotDataset.tasks``
     data: str  # file
-    films: dict[str, tuple[str, int]]  # stream -> file and first frame
+    videos: dict[str, tuple[str, int]]  # stream -> file and first frame
     info: dict
     intrinsics: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class LeRobotDataset:
-    """What is read of a dataset."""
+    """The index of a dataset."""
 
     fps: int
-    kinds: dict[str, dict]  # features that are read
+    features: dict[str, dict]  # those that are read
     cameras: dict[str, tuple[str, str]]  # camera -> features of its colour and its depth
     episodes: list[LeRobotEpisode]
-    tasks: dict[int, str]  # by task_index; only where an episode does not say its own
+    tasks: dict[int, str]  # by task_index; empty where all episodes have their own
 
     @property
-    def filmed(self) -> list[str]:
-        """Features that are videos."""
-        return [name for name, kind in self.kinds.items() if kind["dtype"] == "video"]
+    def video_features(self) -> list[str]:
+        """Names of the features that are videos."""
+        return [name for name, kind in self.features.items() if kind["dtype"] == "video"]
 
     @property
-    def depths(self) -> set[str]:
-        """Features that are depth."""
+    def depth_features(self) -> set[str]:
+        """Names of the features that are depth."""
         return {depth for _, depth in self.cameras.values()}
 
 
 def read_index(source: UntrustedFolder) -> LeRobotDataset:
-    """The ``meta`` folder. Raises InputError when it contradicts itself or a table cannot be made
-    of it.
-    """
+    """Read the ``meta`` folder. Raises InputError when it is inconsistent or cannot be mapped."""
     where, info = source.root / "meta/info.json", source.json("meta/info.json")
     if not isinstance(info, dict) or info.get("codebase_version") not in meta.VERSIONS:
         version = info.get("codebase_version") if isinstance(info, dict) else None
@@ -69,7 +73,7 @@ def read_index(source: UntrustedFolder) -> LeRobotDataset:
                 f"{where}: {key} is {str(info.get(key))[:80]!r}, read is {known[version]!r}"
             )
     chunk = whole(f"{where}: chunks_size", info.get("chunks_size"), 1, 10**6)
-    count = whole(f"{where}: total_episodes", info.get("total_episodes"), 1, MOST_EPISODES)
+    count = whole(f"{where}: total_episodes", info.get("total_episodes"), 1, MAXIMUM_EPISODES)
     kinds, cameras = read_features(where, info.get("features"))
     found = _episodes(
         source,
@@ -106,7 +110,7 @@ def _episodes(
                 f"{source.root / 'meta'}: episode {entry['index']} where {k} is due: missing or"
                 " twice"
             )
-        whole(f"{source.root / 'meta'}: length of episode {k}", entry["length"], 1, MOST_ROWS)
+        whole(f"{source.root / 'meta'}: length of episode {k}", entry["length"], 1, MAXIMUM_ROWS)
         if entry.setdefault("start", start) != start:
             raise InputError(
                 f"{source.root / 'meta'}: episode {k} begins at {entry['start']}, not at {start}"
@@ -127,11 +131,12 @@ def _episodes_30(source: UntrustedFolder, chunk: int, filmed: list[str], fps: in
     parts = ("chunk_index", "file_index", "from_timestamp")
     keys += [f"videos/{name}/{part}" for name in filmed for part in parts]
     found, files = [], sorted(source.root.glob("meta/episodes/chunk-*/file-*.parquet"))
-    for path in files[:MOST_EPISODES]:
+    for path in files[:MAXIMUM_EPISODES]:
         found += read_small(source, str(path.relative_to(source.root)), keys, ["tasks"])
     entries = []
     for row in sorted(found, key=lambda row: row["episode_index"]):
-        where, films = f"{source.root / 'meta/episodes'}, episode {row['episode_index']}", {}
+        where = f"{source.root / 'meta/episodes'}, episode {row['episode_index']}"
+        videos = {}
         numbers = {
             key: whole(f"{where}: {key}", row[key], 0, 10**9)
             for key in keys
@@ -153,7 +158,7 @@ def _episodes_30(source: UntrustedFolder, chunk: int, filmed: list[str], fps: in
                 or abs(begin * fps - round(begin * fps)) > 0.1
             ):
                 raise InputError(f"{where}: from_timestamp of {name} is {str(begin)[:30]}")
-            films[name] = (
+            videos[name] = (
                 meta.VIDEO_PATH["v3.0"].format(video_key=name, **place),
                 round(begin * fps),
             )
@@ -167,7 +172,7 @@ def _episodes_30(source: UntrustedFolder, chunk: int, filmed: list[str], fps: in
                 "start": row["dataset_from_index"],
                 "task": _task(where, row),
                 "data": data,
-                "films": films,
+                "videos": videos,
             }
         )
     return entries
@@ -179,27 +184,27 @@ def _episodes_21(source: UntrustedFolder, chunk: int, filmed: list[str], fps: in
         where = f"{source.root / 'meta/episodes.jsonl'}, line {k + 1}"
         if not isinstance(row, dict):
             raise InputError(f"{where}: no object")
-        index = whole(f"{where}: episode_index", row.get("episode_index"), 0, MOST_EPISODES)
+        index = whole(f"{where}: episode_index", row.get("episode_index"), 0, MAXIMUM_EPISODES)
         place = {"episode_chunk": index // chunk, "episode_index": index}
-        films = {
+        videos = {
             name: (meta.VIDEO_PATH["v2.1"].format(video_key=name, **place), 0) for name in filmed
         }
         data = meta.DATA_PATH["v2.1"].format(**place)
-        length = whole(f"{where}: length", row.get("length"), 1, MOST_ROWS)
+        length = whole(f"{where}: length", row.get("length"), 1, MAXIMUM_ROWS)
         entries.append(
             {
                 "index": index,
                 "length": length,
                 "task": _task(where, row),
                 "data": data,
-                "films": films,
+                "videos": videos,
             }
         )
     return sorted(entries, key=lambda entry: entry["index"])
 
 
 def _task(where, row: dict) -> str | None:
-    """The task of an episode that says one; of several LeRobot keeps no order."""
+    """The task of an episode; None for none or several, as LeRobot keeps no order of them."""
     if "tasks" not in row:
         return None
     tasks = row["tasks"]
@@ -209,9 +214,7 @@ def _task(where, row: dict) -> str | None:
 
 
 def _tasks(source: UntrustedFolder, version: str) -> dict[int, str]:
-    """Tasks by their index; pandas calls the column of texts by the name of its index, or as
-    below.
-    """
+    """Tasks by their index. pandas names the column of texts after its index, or as below."""
     name, text = (
         ("meta/tasks.parquet", "task") if version == "v3.0" else ("meta/tasks.jsonl", "task")
     )
@@ -241,5 +244,5 @@ def _sidecar(source: UntrustedFolder, count: int) -> list[dict]:
     records = about.get("episodes", [about.get("all")] * count) if isinstance(about, dict) else None
     if not isinstance(records, list) or len(records) != count:
         raise InputError(f"{where}: {count} 'episodes', or 'all', are wanted")
-    found = [described(f"{where}, episode {k}", record) for k, record in enumerate(records)]
+    found = [parse_record(f"{where}, episode {k}", record) for k, record in enumerate(records)]
     return [{"info": info, "intrinsics": intrinsics} for info, intrinsics in found]

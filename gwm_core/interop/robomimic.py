@@ -22,7 +22,7 @@ from gwm_core.data.resampled_episode import ResampledEpisode
 from gwm_core.errors import InputError
 from gwm_core.files import atomic_write
 from gwm_core.files.json_files import to_json
-from gwm_core.interop.untrusted import checked, decoded, described, needed
+from gwm_core.interop.untrusted import check_table, decode_image, needed, parse_record
 
 NAMES = {
     "observation.state": "obs/state",
@@ -96,13 +96,13 @@ def _finish(file, first: ResampledEpisode, lengths: list[int], seed: int) -> Non
 
 
 def _write_demo(demo, table: ResampledEpisode, where: str, next_obs: bool) -> None:
-    rows = len(checked(where, table))
+    rows = len(check_table(where, table))
     info = {key: value for key, value in table.info.items() if key != "sha256"}
     record = {
         "info": info,
         "intrinsics": {name: np.asarray(K).tolist() for name, K in table.intrinsics.items()},
     }
-    described(where, record)
+    parse_record(where, record)
     text = to_json(record | {"fps": table.fps}).encode()
     ended = np.zeros(rows, np.uint8)
     ended[-1] = 1
@@ -130,7 +130,7 @@ def _write_demo(demo, table: ResampledEpisode, where: str, next_obs: bool) -> No
 
 
 def _write_images(demo, name: str, images: list[bytes], where: str, total) -> None:
-    depth, size = name.endswith("_depth"), decoded(where, images[0]).shape[:2]
+    depth, size = name.endswith("_depth"), decode_image(where, images[0]).shape[:2]
     shape = (len(images), *size, 1 if depth else 3)
     made = demo.create_dataset(
         name,
@@ -143,7 +143,7 @@ def _write_images(demo, name: str, images: list[bytes], where: str, total) -> No
         fletcher32=True,
     )
     for k, data in enumerate(images):
-        image = decoded(where, data, size)
+        image = decode_image(where, data, size)
         if (image.ndim == 2) != depth:
             raise InputError(f"{where}: colour and depth are exchanged")
         image = image[..., None] if depth else np.ascontiguousarray(image[..., ::-1])

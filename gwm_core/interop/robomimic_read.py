@@ -16,45 +16,55 @@ from gwm_core.data.resampled_episode import ResampledEpisode
 from gwm_core.errors import InputError
 from gwm_core.interop.robomimic import NAMES
 from gwm_core.interop.untrusted import (
-    LARGEST_EPISODE,
-    LARGEST_JSON,
-    MOST_EPISODES,
-    MOST_PIXELS,
-    MOST_ROWS,
-    bounded,
-    checked,
-    described,
+    MAXIMUM_EPISODE_BYTES,
+    MAXIMUM_EPISODES,
+    MAXIMUM_JSON_BYTES,
+    MAXIMUM_PIXELS,
+    MAXIMUM_ROWS,
+    check_table,
+    damage_as_input_error,
+    encode_png,
     needed,
-    parsed,
-    png,
+    parse_json,
+    parse_record,
+    require_bounded,
     whole,
 )
 
 _WIDTHS = {"obs/state": 9, "obs/velocity": 7, "obs/pose": 10, "actions": 10, "actions_joints": 8}
+_ERRORS = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    MemoryError,
+    OverflowError,
+    AttributeError,
+)
 _FILTERS = {1, 2, 3}  # deflate, shuffle, fletcher32: nothing that would load a plug-in
-_LARGEST_CHUNK = 64 << 20  # [bytes]
-_DEFLATED = 1100  # times smaller than its content a chunk may be; deflate reaches 1032
+_MAXIMUM_CHUNK = 64 << 20  # [bytes]
+_MAXIMUM_RATIO = 1100  # of a chunk's size to its stored bytes; deflate reaches 1032
 
 
 def import_robomimic(src: Path) -> Iterator[ResampledEpisode]:
-    """The episodes of an HDF5 file that ``export_robomimic`` wrote, one in memory at a time.
+    """Read the episodes of a file of ``export_robomimic``, one in memory at a time.
 
-    Columns and depth are exact, colour is the stored pixels as PNG.
+    Columns and depth are exact; colour is the stored pixels as PNG. A process of its own reads the
+    file, as libhdf5 crashes on some damaged blocks.
 
-    Raises InputError for whatever is damaged, inconsistent or unsafe (links to elsewhere, external
-    or virtual storage, filters other than deflate, shuffle and checksums), or naming what is
-    missing in files of others.
-
-    Read in a process of its own, as libhdf5 crashes on some damaged blocks.
+    Raises:
+        InputError: anything is damaged, inconsistent or unsafe (links to other files, external or
+            virtual storage, filters other than deflate, shuffle and checksums), or missing.
     """
     path, rows = Path(src), 0
     if not path.is_file():
         raise InputError(f"no file {path}")
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as aside:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as reader:
         try:
-            episodes, total = aside.submit(_overview, path).result()
+            episodes, total = reader.submit(_overview, path).result()
             for k in range(episodes):
-                table = aside.submit(_episode, path, k).result()
+                table = reader.submit(_episode, path, k).result()
                 rows += len(table)
                 if k + 1 == episodes and total != rows:
                     raise InputError(f"{path}: total is {total}, the demos have {rows} rows")
@@ -64,14 +74,14 @@ def import_robomimic(src: Path) -> Iterator[ResampledEpisode]:
 
 
 def _overview(path: Path) -> tuple[int, int]:
-    """How many episodes a file has, and how many rows it says they have."""
+    """The numbers of episodes and of rows by the file's own account."""
     h5py = needed("h5py")
     with _guarded(path), h5py.File(path, "r") as file:
         data = _child(path, file, "data", h5py.Group)
         names = list(data)
         if (
             not names
-            or len(names) > MOST_EPISODES
+            or len(names) > MAXIMUM_EPISODES
             or set(names) != {f"demo_{k}" for k in range(len(names))}
         ):
             raise InputError(
@@ -89,31 +99,9 @@ def _episode(path: Path, k: int) -> ResampledEpisode:
         )
 
 
-class _guarded:
-    """h5py's errors as InputError: all mean that the file is damaged."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace) -> None:
-        known = (
-            OSError,
-            RuntimeError,
-            ValueError,
-            TypeError,
-            LookupError,
-            MemoryError,
-            OverflowError,
-            AttributeError,
-        )
-        if isinstance(error, known) and not isinstance(error, InputError):
-            reason = (str(error).splitlines() or [""])[0][:80]
-            raise InputError(
-                f"{self.path} cannot be read ({type(error).__name__}: {reason})"
-            ) from None
+def _guarded(path: Path):
+    """The errors of h5py as InputError."""
+    return damage_as_input_error(path, _ERRORS)
 
 
 def _child(path: Path, group, name: str, kind: type):
@@ -134,8 +122,9 @@ def _child(path: Path, group, name: str, kind: type):
 
 
 def _array(path: Path, demo, name: str, dtype, shape: tuple):
-    """A dataset of exactly this type and shape (None: any length), stored here and no larger than
-    it can be.
+    """A dataset of this type and shape (None: any length), stored in this file.
+
+    Its size must be possible for the number of its stored bytes.
     """
     found = _child(path, demo, name, needed("h5py").Dataset)
     if found.dtype != np.dtype(dtype) or found.ndim != len(shape):
@@ -154,13 +143,17 @@ def _array(path: Path, demo, name: str, dtype, shape: tuple):
         int(np.prod(found.chunks or (1,), dtype=object)) * found.dtype.itemsize,
     )
     size = int(np.prod(found.shape, dtype=object)) * found.dtype.itemsize
-    if not 0 < stored <= path.stat().st_size or size > stored * _DEFLATED or chunk > _LARGEST_CHUNK:
+    if (
+        not 0 < stored <= path.stat().st_size
+        or size > stored * _MAXIMUM_RATIO
+        or chunk > _MAXIMUM_CHUNK
+    ):
         raise InputError(f"{path}: {found.name} says {size} bytes, of which {stored} are stored")
     return found
 
 
 def _read_demo(path: Path, demo, where: str) -> ResampledEpisode:
-    rows = whole(f"{where}: num_samples", demo.attrs["num_samples"], 1, MOST_ROWS)
+    rows = whole(f"{where}: num_samples", demo.attrs["num_samples"], 1, MAXIMUM_ROWS)
     arrays = {
         name: _array(path, demo, name, np.float32, (rows, width))[()]
         for name, width in _WIDTHS.items()
@@ -171,21 +164,23 @@ def _read_demo(path: Path, demo, where: str) -> ResampledEpisode:
         name: _array(path, demo, name, np.uint8, (rows,))[()] for name in ("dones", "usable")
     }
     text = _array(path, demo, "gwm", np.uint8, (None,))
-    if text.size > LARGEST_JSON:
-        raise InputError(f"{where}: gwm has {text.size} bytes: at most {LARGEST_JSON} are read")
+    if text.size > MAXIMUM_JSON_BYTES:
+        raise InputError(
+            f"{where}: gwm has {text.size} bytes: at most {MAXIMUM_JSON_BYTES} are read"
+        )
     arrays["gwm"] = text[()]
     total = hashlib.sha256()
     for name in sorted(arrays):
         total.update(np.ascontiguousarray(arrays[name]))
     text = arrays["gwm"].tobytes().decode()
-    bounded(where, text)
-    record = parsed(f"{where}: gwm", text)
-    info, intrinsics = described(where, record)
+    require_bounded(where, text)
+    record = parse_json(f"{where}: gwm", text)
+    info, intrinsics = parse_record(where, record)
     fps, color, depth, budget = (
         whole(f"{where}: fps", record.get("fps"), 1, 1000),
         {},
         {},
-        [LARGEST_EPISODE],
+        [MAXIMUM_EPISODE_BYTES],
     )
     for camera in sorted(info["cameras"]):
         color[camera] = _images(path, demo, f"obs/{camera}_image", rows, total, budget)
@@ -197,7 +192,7 @@ def _read_demo(path: Path, demo, where: str) -> ResampledEpisode:
         raise InputError(f"{where} is not what was exported: copy the file again")
     columns = {column: arrays[name] for column, name in NAMES.items()}
     ordered = [{name: made[name] for name in info["cameras"]} for made in (color, depth)]
-    return checked(
+    return check_table(
         where, ResampledEpisode(fps, info, intrinsics, columns, arrays["usable"] != 0, *ordered)
     )
 
@@ -207,7 +202,7 @@ def _images(path: Path, demo, name: str, rows: int, total, budget: list[int]) ->
     found = _array(
         path, demo, name, np.uint16 if depth else np.uint8, (rows, None, None, 1 if depth else 3)
     )
-    if not 0 < found.shape[1] * found.shape[2] <= MOST_PIXELS:
+    if not 0 < found.shape[1] * found.shape[2] <= MAXIMUM_PIXELS:
         raise InputError(
             f"{path}: {found.name} has images of {found.shape[2]}x{found.shape[1]} pixels"
         )
@@ -215,8 +210,10 @@ def _images(path: Path, demo, name: str, rows: int, total, budget: list[int]) ->
     for k in range(rows):
         image = found[k]
         total.update(image)
-        kept.append(png(image[..., 0] if depth else image[..., ::-1]))
+        kept.append(encode_png(image[..., 0] if depth else image[..., ::-1]))
         budget[0] -= len(kept[-1])
         if budget[0] < 0:
-            raise InputError(f"{path}: {demo.name} has more than {LARGEST_EPISODE} bytes of images")
+            raise InputError(
+                f"{path}: {demo.name} has more than {MAXIMUM_EPISODE_BYTES} bytes of images"
+            )
     return kept

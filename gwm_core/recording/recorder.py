@@ -152,7 +152,7 @@ class Recorder:
         return Path(self.saved)
 
     def discard(self) -> Path:
-        """Move the episode to the trash; returns its path. Raises InputError if none is recorded."""
+        """Move the episode to the trash; returns its path. Raises InputError if there is none."""
         return self._take_writer().discard()
 
     def keep(self) -> Path:

@@ -75,8 +75,8 @@ def _check_depth(frame: Frame) -> None:
         raise ValueError(f"frame {frame.camera} has no usable depth ({readings.size} readings)")
     if not NEAREST < np.median(readings) < FARTHEST:
         raise ValueError(
-            f"frame {frame.camera} has a median depth of {np.median(readings):.4g} m: its unit must be"
-            " wrong (depth_scale in intrinsics.json is in units per metre)"
+            f"frame {frame.camera} has a median depth of {np.median(readings):.4g} m: its unit must"
+            " be wrong (depth_scale in intrinsics.json is in units per metre)"
         )
 
 
@@ -103,7 +103,8 @@ def _tum_source(path: Path, stride: int) -> FrameSource:
     skipped = len(listed) - len(paired)
     if skipped > MAXIMUM_UNPAIRED * len(listed):
         raise ValueError(
-            f"{skipped} of {len(listed)} images have no depth or pose within {MAXIMUM_SKEW * 1e3:.0f} ms"
+            f"{skipped} of {len(listed)} images have no depth or pose within"
+            f" {MAXIMUM_SKEW * 1e3:.0f} ms"
         )
     chosen = paired[::stride]
     _require_memory(path, chosen, len(paired))

@@ -95,7 +95,7 @@ def find_gripper_tokens(scenes: np.ndarray, poses: np.ndarray, count: int) -> np
 
 
 def _farthest(points: np.ndarray, taken: np.ndarray, count: int) -> np.ndarray:
-    """Indices (count,) of points (N, 3), each farthest from the earlier ones and ``taken`` (A, 3)."""
+    """Indices (count,) of points (N, 3), each farthest from the earlier ones and ``taken``."""
     distances = cKDTree(taken).query(points)[0]
     chosen = np.empty(count, np.int64)
     for k in range(count):

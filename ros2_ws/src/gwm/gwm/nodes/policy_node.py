@@ -213,7 +213,7 @@ class PolicyNode(Node):
         self._stages = _stages(asked, decision, now_ns(self))
         self._note(PLAN, decision.reason)
         for camera in self._site.cameras:
-            self._note(f"{camera} in the scene", decision.blind.get(camera, ""))
+            self._note(f"{camera} in the scene", decision.blind_cameras.get(camera, ""))
         if decision.chunk is None:
             self._rejected += 1
             return
