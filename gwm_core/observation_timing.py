@@ -116,6 +116,6 @@ class Observations:
         order = "older" if drift > 0 else "newer"
         return (
             f"drift: images arrive {abs(drift) / MS:.0f} ms {order} than at first, so they are"
-            " paired with joints of another moment; is the camera's clock the host's (realsense-ros:"
-            " global_time_enabled)?"
+            " paired with joints of another moment; is the camera's clock the host's"
+            " (realsense-ros: global_time_enabled)?"
         )

@@ -16,7 +16,7 @@ from gwm_core.joint_states import (
     read_gripper_state,
     read_joint_state,
 )
-from gwm_core.reasons import AGAIN, Reasons
+from gwm_core.reasons import REPEAT, Reasons
 from gwm_core.sync import MS
 
 S = 10**9
@@ -135,8 +135,8 @@ def test_a_reason_is_told_once_and_again_after_it_was_away():
     reasons.note("joints", "names: soon", 4.0)
     reasons.note("joints", "", 4.1)
     assert len(told) == 2
-    reasons.note("joints", "names: late", 4.0 + AGAIN)
-    reasons.note("depth", "names: late", 4.0 + AGAIN)
+    reasons.note("joints", "names: late", 4.0 + REPEAT)
+    reasons.note("depth", "names: late", 4.0 + REPEAT)
     assert told[2:] == ["joints: names: late", "depth: names: late"]
 
 
