@@ -22,7 +22,7 @@ _BODY_TO_OPTICAL = np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 
 
 
 def coverage(T: np.ndarray, K: np.ndarray, width: int, height: int, low, high) -> float:
-    """Fraction [0-1] of the box ``low`` to ``high`` (3,) [m] in view of a camera at T_base_camera."""
+    """Fraction [0-1] of the box ``low`` to ``high`` (3,) [m] in view of a camera at ``T``."""
     axes = [np.linspace(a, b, _GRID) for a, b in zip(low, high)]
     points = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 3)
     x, y, z = ((points - T[:3, 3]) @ T[:3, :3]).T
