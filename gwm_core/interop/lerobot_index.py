@@ -145,7 +145,7 @@ def _episodes_30(source: UntrustedFolder, chunk: int, filmed: list[str], fps: in
         if row["dataset_to_index"] - row["dataset_from_index"] != row["length"]:
             raise InputError(f"{where}: length is not from dataset_from_index to dataset_to_index")
         for name in filmed:
-            place = dict(
+            position = dict(
                 zip(
                     ("chunk_index", "file_index"),
                     (numbers[f"videos/{name}/{part}"] for part in parts[:2]),
@@ -159,7 +159,7 @@ def _episodes_30(source: UntrustedFolder, chunk: int, filmed: list[str], fps: in
             ):
                 raise InputError(f"{where}: from_timestamp of {name} is {str(begin)[:30]}")
             videos[name] = (
-                meta.VIDEO_PATH["v3.0"].format(video_key=name, **place),
+                meta.VIDEO_PATH["v3.0"].format(video_key=name, **position),
                 round(begin * fps),
             )
         data = meta.DATA_PATH["v3.0"].format(
@@ -185,11 +185,11 @@ def _episodes_21(source: UntrustedFolder, chunk: int, filmed: list[str], fps: in
         if not isinstance(row, dict):
             raise InputError(f"{where}: no object")
         index = whole(f"{where}: episode_index", row.get("episode_index"), 0, MAXIMUM_EPISODES)
-        place = {"episode_chunk": index // chunk, "episode_index": index}
+        position = {"episode_chunk": index // chunk, "episode_index": index}
         videos = {
-            name: (meta.VIDEO_PATH["v2.1"].format(video_key=name, **place), 0) for name in filmed
+            name: (meta.VIDEO_PATH["v2.1"].format(video_key=name, **position), 0) for name in filmed
         }
-        data = meta.DATA_PATH["v2.1"].format(**place)
+        data = meta.DATA_PATH["v2.1"].format(**position)
         length = whole(f"{where}: length", row.get("length"), 1, MAXIMUM_ROWS)
         entries.append(
             {

@@ -186,7 +186,7 @@ def _mapped(
             columns.get("action.joints", columns.get("action")),
         )
     )
-    if state.shape[1] == 8:  # what was commanded before is what the row before wished
+    if state.shape[1] == 8:  # the command before is the action of the row before
         state = np.hstack([state, np.vstack([state[:1, 7:], joints[:-1, 7:]])])
     if "observation.velocity" in columns:
         velocity = columns["observation.velocity"] * JOINT_UNITS[joint_unit]

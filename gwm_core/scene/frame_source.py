@@ -132,7 +132,7 @@ def _require_memory(path: Path, chosen: list[tuple], count: int) -> None:
             f"{len(chosen)} frames of {width}x{height} would take {len(chosen) * size / 1e9:.1f} GB"
         )
         raise InputError(
-            f"{path}: {needed}, the most is {LARGEST / 1e9:.1f} GB: --stride {stride} leaves out"
+            f"{path}: {needed}, the maximum is {LARGEST / 1e9:.1f} GB: --stride {stride} leaves out"
             " the rest"
         )
 
