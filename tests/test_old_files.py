@@ -1,4 +1,4 @@
-"""Files of an older version still load, with the numbers that its code printed (``tests/data/old``)."""
+"""Files of an older version still load, with the numbers that its code printed for them."""
 
 import json
 from pathlib import Path

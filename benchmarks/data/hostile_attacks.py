@@ -43,7 +43,7 @@ VALUES = (
 
 
 def sign(root: Path) -> None:
-    """Make the hashes those of the files, as whoever spoils them on purpose would."""
+    """Update the hashes to the current files, as an attacker would."""
     if (root / SUMS).is_file():
         names = [
             line.partition("  ")[2]
@@ -63,13 +63,13 @@ def sign(root: Path) -> None:
 
 
 def damage(rng, root: Path) -> str:
-    """Spoil one file at random; returns what was done."""
+    """Damage one file at random; returns a description."""
     files = sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else [root]
     path = files[rng.integers(len(files))]
     data = bytearray(path.read_bytes())
     kind, size = int(rng.integers(9)), len(data)
     at = int(rng.integers(max(size, 1)))
-    if rng.random() < 0.5:  # heads and footers are where the structure is
+    if rng.random() < 0.5:  # most structure is in headers and footers
         at = min(at % 512, size) if rng.random() < 0.5 else max(size - 1 - at % 2048, 0)
     if kind <= 2 and size:
         for _ in range((1, 3, 30)[kind]):

@@ -1,4 +1,4 @@
-"""Attacks on a LeRobot dataset: paths, links, counts that are lies, other types, large images."""
+"""Attacks on a LeRobot dataset: paths, links, false counts, other types, large images."""
 
 from __future__ import annotations
 

@@ -42,7 +42,8 @@ def import_tables(tables: Iterable[ResampledEpisode], source: Path, out: Path) -
     source, out = Path(source), Path(out)
     refuse_inside(source, out)
     known = _known(out)
-    number, added, skipped = len(known), 0, 0
+    number = len(known)
+    added = skipped = 0
     for index, table in enumerate(tables):
         digest = fingerprint(table)
         if digest in known.values():

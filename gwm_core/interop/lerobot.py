@@ -76,9 +76,13 @@ class _Writer:
     """A dataset while it is written, with an open Parquet file and an open video per stream."""
 
     def __init__(self, folder: Path, version: str, video: bool):
-        self.folder, self.version, self.video = folder, version, video
+        self.folder = folder
+        self.version = version
+        self.video = video
         self.lengths: list[int] = []
-        self._fps, self._sizes, self._kinds = 0, {}, {}
+        self._fps = 0
+        self._sizes: dict[str, tuple[int, int]] = {}  # camera -> (H, W)
+        self._features: dict[str, dict] = {}
         self._tasks: dict[str, int] = {}
         self._episodes: list[dict] = []  # meta/episodes
         self._stats = meta.FeatureStats()
@@ -136,7 +140,7 @@ class _Writer:
             )
         if not self.lengths:
             self._fps, self._sizes = table.fps, sizes
-            self._kinds = meta.features(table, sizes, self.version, self.video)
+            self._features = meta.features(table, sizes, self.version, self.video)
             if self.video and any(height % 2 or width % 2 for height, width in sizes.values()):
                 raise InputError(
                     f"H.264 wants even heights and widths, not {sizes}: export images instead"
@@ -171,18 +175,20 @@ class _Writer:
             if self._rows is not None:
                 self._rows.close()
             path.parent.mkdir(parents=True, exist_ok=True)
-            images = [name for name, kind in self._kinds.items() if kind["dtype"] == "image"]
+            images = [name for name, kind in self._features.items() if kind["dtype"] == "image"]
             plain = [
-                name for name in meta.schema(self._kinds, self.version).names if name not in images
+                name
+                for name in meta.schema(self._features, self.version).names
+                if name not in images
             ]
             self._rows = pq.ParquetWriter(
                 path,
-                meta.schema(self._kinds, self.version),
+                meta.schema(self._features, self.version),
                 compression="snappy",
                 use_dictionary=plain,
             )
         entry["data/chunk_index"], entry["data/file_index"] = self._positions["data"]
-        for name, kind in self._kinds.items():
+        for name, kind in self._features.items():
             if kind["dtype"] != "video":
                 continue
             path = self._next_file(name, meta.VIDEO_PATH, meta.VIDEO_MB, episode)
@@ -227,9 +233,9 @@ class _Writer:
         self, table: ResampledEpisode, columns: dict[str, np.ndarray], stats: meta.FeatureStats
     ) -> None:
         pa = needed("pyarrow")
-        schema = meta.schema(self._kinds, self.version)
+        schema = meta.schema(self._features, self.version)
         heavy = sum(
-            np.prod(kind["shape"]) for kind in self._kinds.values() if kind["dtype"] == "image"
+            np.prod(kind["shape"]) for kind in self._features.values() if kind["dtype"] == "image"
         )
         block = int(np.clip(_GROUP // max(2 * heavy, 1), 1, len(table))) if heavy else len(table)
         for start in range(0, len(table), block):
@@ -250,7 +256,7 @@ class _Writer:
         self, name: str, images: list[bytes], start: int, stats: meta.FeatureStats
     ) -> list[dict]:
         """Write images to their video, or return their entries of the Parquet file."""
-        kind, kept = self._kinds[name], []
+        kind, kept = self._features[name], []
         for k, data in enumerate(images, start):
             image = decode_image(name, data, kind["shape"][:2])
             if (image.ndim == 2) != (kind["shape"][2] == 1):
@@ -280,7 +286,7 @@ class _Writer:
         folder = self.folder / "meta"
         folder.mkdir()
         tasks, about = list(self._tasks), {"format": 1, "episodes": self._records}
-        info = meta.info_json(self.version, self._fps, self._kinds, self.lengths, len(tasks))
+        info = meta.info_json(self.version, self._fps, self._features, self.lengths, len(tasks))
         write_json(folder / "info.json", info)
         write_json(self.folder / meta.SIDECAR, about)
         if self.version == "v3.0":

@@ -124,7 +124,9 @@ class ParquetRows:
         self._source = source
         self._kinds = {name: kind for name, kind in kinds.items() if kind["dtype"] != "video"}
         self._images = [name for name, kind in self._kinds.items() if kind["dtype"] == "image"]
-        self._name, self._batches, self._left = "", iter(()), None
+        self._name = ""
+        self._batches: Iterator = iter(())
+        self._remainder = None  # of a batch
 
     def take(
         self, where, name: str, episode: int, start: int, length: int, fps: int
@@ -134,20 +136,20 @@ class ParquetRows:
         Raises InputError unless their indices and times are those of the episode.
         """
         if name != self._name:
-            self._name, self._batches, self._left = name, self._read(name), None
-        parts, budget = (
-            {key: [] for key in self._kinds if key not in self._images},
-            MAXIMUM_EPISODE_BYTES,
-        )
+            self._name = name
+            self._batches = self._read(name)
+            self._remainder = None
+        parts = {key: [] for key in self._kinds if key not in self._images}
+        budget = MAXIMUM_EPISODE_BYTES
         images = {key: [] for key in self._images}
         while length > sum(len(block) for block in parts["index"]):
-            batch = self._left if self._left is not None else next(self._batches, None)
+            batch = self._remainder if self._remainder is not None else next(self._batches, None)
             if batch is None:
                 raise InputError(
                     f"{self._source.root / name} ends before {where.rpartition(', ')[2]} does"
                 )
             wanted = length - sum(len(block) for block in parts["index"])
-            self._left = batch.slice(wanted) if len(batch) > wanted else None
+            self._remainder = batch.slice(wanted) if len(batch) > wanted else None
             part = batch.slice(0, wanted)
             with _guarded(self._source.root / name):
                 for key, blocks in parts.items():

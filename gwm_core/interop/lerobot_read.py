@@ -70,17 +70,21 @@ class _VideoReader:
     """Frames of one stream in the order of the episodes; each file is decoded once."""
 
     def __init__(self, source: UntrustedFolder, dataset: LeRobotDataset, name: str):
-        self._source, self._fps, self._kind = source, dataset.fps, dataset.features[name]
+        self._source = source
+        self._fps = dataset.fps
+        self._feature = dataset.features[name]
         self._depth = name in dataset.depth_features
-        self._name, self._at, self._frames = "", 0, iter(())
-        self._scale = _scale(name, self._kind) if self._depth else ()
+        self._name = ""
+        self._at = 0  # number of the next frame
+        self._frames: Iterator = iter(())
+        self._scale = _scale(name, self._feature) if self._depth else ()
 
     def take(self, name: str, first: int, count: int) -> Iterator[bytes]:
         """``count`` frames of the file ``name`` from ``first`` on, as PNG."""
         path = self._source.file(name) if name != self._name else self._source.root / name
         if name != self._name or first != self._at:
             self._name, self._at = name, 0
-            self._frames = frames(path, tuple(self._kind["shape"][:2]), self._fps, self._depth)
+            self._frames = frames(path, tuple(self._feature["shape"][:2]), self._fps, self._depth)
         while self._at < first + count:
             image = next(self._frames, None)
             if image is None:
@@ -119,7 +123,9 @@ def _table(
     columns, stored = rows.take(
         where, episode.data, episode.index, episode.start, episode.length, dataset.fps
     )
-    color, depth, budget = {}, {}, MAXIMUM_EPISODE_BYTES
+    color: dict[str, list[bytes]] = {}
+    depth: dict[str, list[bytes]] = {}
+    budget = MAXIMUM_EPISODE_BYTES
     for camera in episode.info["cameras"]:
         for name, images in zip(dataset.cameras[camera], (color, depth)):
             kept = []

@@ -54,7 +54,9 @@ def export_robomimic(
         InputError: ``out`` exists or cannot be written, nothing to export, episodes that do not fit
             each other, or h5py missing.
     """
-    h5py, lengths, first = needed("h5py"), [], None
+    h5py = needed("h5py")
+    lengths: list[int] = []
+    first = None
     with atomic_write.file(out) as path:
         with h5py.File(path, "w", locking=False) as file:
             data = file.create_group("data")

@@ -138,10 +138,8 @@ def _array(path: Path, demo, name: str, dtype, shape: tuple):
     made = found.id.get_create_plist()
     if not {made.get_filter(k)[0] for k in range(made.get_nfilters())} <= _FILTERS:
         raise InputError(f"{path}: {found.name} is packed in a way that is not read")
-    stored, chunk = (
-        found.id.get_storage_size(),
-        int(np.prod(found.chunks or (1,), dtype=object)) * found.dtype.itemsize,
-    )
+    stored = found.id.get_storage_size()
+    chunk = int(np.prod(found.chunks or (1,), dtype=object)) * found.dtype.itemsize
     size = int(np.prod(found.shape, dtype=object)) * found.dtype.itemsize
     if (
         not 0 < stored <= path.stat().st_size
@@ -176,12 +174,10 @@ def _read_demo(path: Path, demo, where: str) -> ResampledEpisode:
     require_bounded(where, text)
     record = parse_json(f"{where}: gwm", text)
     info, intrinsics = parse_record(where, record)
-    fps, color, depth, budget = (
-        whole(f"{where}: fps", record.get("fps"), 1, 1000),
-        {},
-        {},
-        [MAXIMUM_EPISODE_BYTES],
-    )
+    fps = whole(f"{where}: fps", record.get("fps"), 1, 1000)
+    color: dict[str, list[bytes]] = {}
+    depth: dict[str, list[bytes]] = {}
+    budget = [MAXIMUM_EPISODE_BYTES]
     for camera in sorted(info["cameras"]):
         color[camera] = _images(path, demo, f"obs/{camera}_image", rows, total, budget)
         depth[camera] = _images(path, demo, f"obs/{camera}_depth", rows, total, budget)
