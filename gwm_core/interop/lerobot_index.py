@@ -128,40 +128,20 @@ def _episodes_30(source: UntrustedFolder, chunk: int, filmed: list[str], fps: in
         "data/chunk_index",
         "data/file_index",
     ]
-    parts = ("chunk_index", "file_index", "from_timestamp")
-    keys += [f"videos/{name}/{part}" for name in filmed for part in parts]
-    found, files = [], sorted(source.root.glob("meta/episodes/chunk-*/file-*.parquet"))
+    for name in filmed:
+        keys += [f"videos/{name}/{part}" for part in ("chunk_index", "file_index")]
+    times = [f"videos/{name}/from_timestamp" for name in filmed]
+    rows = []
+    files = sorted(source.root.glob("meta/episodes/chunk-*/file-*.parquet"))
     for path in files[:MAXIMUM_EPISODES]:
-        found += read_small(source, str(path.relative_to(source.root)), keys, ["tasks"])
+        rows += read_small(source, str(path.relative_to(source.root)), [*keys, *times], ["tasks"])
     entries = []
-    for row in sorted(found, key=lambda row: row["episode_index"]):
+    for row in sorted(rows, key=lambda row: row["episode_index"]):
         where = f"{source.root / 'meta/episodes'}, episode {row['episode_index']}"
-        videos = {}
-        numbers = {
-            key: whole(f"{where}: {key}", row[key], 0, 10**9)
-            for key in keys
-            if not key.endswith("timestamp")
-        }
+        for key in keys:
+            whole(f"{where}: {key}", row[key], 0, 10**9)
         if row["dataset_to_index"] - row["dataset_from_index"] != row["length"]:
             raise InputError(f"{where}: length is not from dataset_from_index to dataset_to_index")
-        for name in filmed:
-            position = dict(
-                zip(
-                    ("chunk_index", "file_index"),
-                    (numbers[f"videos/{name}/{part}"] for part in parts[:2]),
-                )
-            )
-            begin = row[f"videos/{name}/from_timestamp"]
-            if (
-                not isinstance(begin, float)
-                or not 0 <= begin < 1e6
-                or abs(begin * fps - round(begin * fps)) > 0.1
-            ):
-                raise InputError(f"{where}: from_timestamp of {name} is {str(begin)[:30]}")
-            videos[name] = (
-                meta.VIDEO_PATH["v3.0"].format(video_key=name, **position),
-                round(begin * fps),
-            )
         data = meta.DATA_PATH["v3.0"].format(
             chunk_index=row["data/chunk_index"], file_index=row["data/file_index"]
         )
@@ -172,10 +152,27 @@ def _episodes_30(source: UntrustedFolder, chunk: int, filmed: list[str], fps: in
                 "start": row["dataset_from_index"],
                 "task": _task(where, row),
                 "data": data,
-                "videos": videos,
+                "videos": {name: _video_30(where, row, name, fps) for name in filmed},
             }
         )
     return entries
+
+
+def _video_30(where: str, row: dict, name: str, fps: int) -> tuple[str, int]:
+    """File and first frame of an episode's video."""
+    begin = row[f"videos/{name}/from_timestamp"]
+    if (
+        not isinstance(begin, float)
+        or not 0 <= begin < 1e6
+        or abs(begin * fps - round(begin * fps)) > 0.1
+    ):
+        raise InputError(f"{where}: from_timestamp of {name} is {str(begin)[:30]}")
+    file = meta.VIDEO_PATH["v3.0"].format(
+        video_key=name,
+        chunk_index=row[f"videos/{name}/chunk_index"],
+        file_index=row[f"videos/{name}/file_index"],
+    )
+    return file, round(begin * fps)
 
 
 def _episodes_21(source: UntrustedFolder, chunk: int, filmed: list[str], fps: int) -> list[dict]:
