@@ -11,7 +11,7 @@ import pytest
 import torch
 from gwm.cli.main import main
 
-from gwm_core.data.episode import list_episodes
+from gwm_core.data.episode_info import list_episodes
 from gwm_core.errors import InputError
 from gwm_core.evaluation import gripper_probe, world_model_eval
 from gwm_core.evaluation.image_metrics import ImageScores, masks

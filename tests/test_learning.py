@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from gwm_core.data.episode import list_episodes, read_episode
+from gwm_core.data.episode import read_episode
+from gwm_core.data.episode_info import list_episodes
 from gwm_core.errors import InputError
 from gwm_core.evaluation.policy_eval import EvalConfig, evaluate
 from gwm_core.geometry.kinematics import fk

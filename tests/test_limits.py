@@ -93,6 +93,6 @@ def test_a_profile_can_be_slowed_for_the_first_day():
     first = DESK.slowed(0.05)
     assert first.tcp_speed == pytest.approx(0.0125) and first.velocity == pytest.approx(0.045)
     assert first.acceleration == DESK.acceleration
-    for share in (0.0, 1.01, np.nan, -1.0):
-        with pytest.raises(InputError, match="speed share"):
-            DESK.slowed(share)
+    for fraction in (0.0, 1.01, np.nan, -1.0):
+        with pytest.raises(InputError, match="speed fraction"):
+            DESK.slowed(fraction)

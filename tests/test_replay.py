@@ -11,8 +11,8 @@ import pytest
 from gwm.tools.replay import write_page
 
 from gwm_core import topics
-from gwm_core.data import episode as bag
 from gwm_core.data import ros_messages
+from gwm_core.data.episode_writer import EpisodeWriter
 from gwm_core.errors import InputError
 from gwm_core.evaluation.replay_timeline import read_replay
 
@@ -32,7 +32,7 @@ def record(folder, said='{"do": "hold", "time": 1}', plan=("plan",)):
     """Three seconds: a frame each 50 ms whose grey is its number, a future at 0.5 s, half of one at
     1.5 s.
     """
-    writer = bag.EpisodeWriter(folder, {})
+    writer = EpisodeWriter(folder, {})
     for k in range(60):
         stamp = T0 + k * STEP // 2
         writer.write(

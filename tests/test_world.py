@@ -16,7 +16,7 @@ from gwm_core.model.transformer import rotary, rotate
 from gwm_core.model.vae import VAE
 from gwm_core.model.world_model import WorldModel
 from gwm_core.scene.gaussians import MEANS, sample
-from gwm_core.scene.token_tracking import find_riders, follow, follow_all
+from gwm_core.scene.token_tracking import find_gripper_tokens, move_tokens, track_tokens
 from gwm_core.training.training_loop import make_optimizers
 from gwm_core.training.training_run import count_parameters
 
@@ -263,10 +263,10 @@ def test_a_still_scene_keeps_its_tokens_and_the_gripper_takes_along_what_it_hold
     scene = np.concatenate([table, held])
     moved = scene.copy()
     moved[60:, :3] += [0.04, 0.0, 0.03]
-    found = follow(scene[:, :3], scene[:, 10:13], before, moved[rng.permutation(120)], after)
+    found = move_tokens(scene[:, :3], scene[:, 10:13], before, moved[rng.permutation(120)], after)
     np.testing.assert_allclose(found, moved[:, :3], atol=1e-6)
     riders = rng.uniform(-0.01, 0.01, (8, 3))
-    chain = follow_all(
+    chain = track_tokens(
         np.stack([scene, moved, moved]), np.stack([before, after, after]), riders, 40
     )
     assert chain.shape == (3, 40, 3)
@@ -286,7 +286,7 @@ def test_tokens_are_as_far_from_riders_and_each_other_as_they_can_be():
     scene = np.zeros((500, 14), np.float32)
     scene[:, :3] = rng.uniform(0, 1, (500, 3))
     riders = scene[:5, :3].astype(np.float64)
-    found = follow_all(scene[None], np.eye(4)[None], riders, 25)[0]
+    found = track_tokens(scene[None], np.eye(4)[None], riders, 25)[0]
     apart = np.linalg.norm(found[:, None] - found[None], axis=-1) + 9 * np.eye(25)
     uncovered = np.linalg.norm(scene[:, None, :3] - found, axis=-1).min(1).max()
     assert apart[5:].min() >= uncovered  # what was chosen last was the farthest there was
@@ -303,12 +303,12 @@ def test_riders_are_found_where_the_hand_is_and_not_what_it_passes_over():
     for scene, T in zip(scenes, poses):
         T[:3, 3] = rng.uniform([0.35, -0.3, 0.06], [0.65, 0.3, 0.2])
         scene[:, :3] = np.concatenate([hand @ T[:3, :3].T + T[:3, 3], table])
-    found = find_riders(scenes, poses, 12)
+    found = find_gripper_tokens(scenes, poses, 12)
     assert found.shape == (12, 3)
     assert np.all((found > [-0.02, -0.09, -0.12]) & (found < [0.02, 0.09, -0.06]))
     poses[:, 2, 3] += 1.0  # above the workspace, of which nothing but the table is seen
     with pytest.raises(InputError, match="the hand is seen at 0 points in 40 scenes: 12 or more"):
-        find_riders(scenes[:, 300:], poses, 12)
+        find_gripper_tokens(scenes[:, 300:], poses, 12)
 
 
 def test_fewer_gaussians_cover_the_same_area():

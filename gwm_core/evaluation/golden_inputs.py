@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gwm_core.data.episode import list_episodes, moments, read_episode
+from gwm_core.data.episode import read_episode, synced_observations
+from gwm_core.data.episode_info import list_episodes
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import fk
 from gwm_core.model.inputs import proprioception
@@ -74,12 +75,12 @@ def recorded(runner: PolicyRunner, count: int, folder: Path) -> list[GoldenInput
         episode = read_episode(path)
         if episode.info["task"] in runner.tasks:
             task = runner.tasks.index(episode.info["task"])
-            episode_moments = list(moments(episode))
-            numbers = list(range(len(episode_moments)))
+            observations = list(synced_observations(episode))
+            numbers = list(range(len(observations)))
             for number, _, scene in lift_moments(
-                episode, episode_moments, numbers, runner.lift_config
+                episode, observations, numbers, runner.lift_config
             ):
-                found.append(_golden_input(scene, episode_moments[number][2], task))
+                found.append(_golden_input(scene, observations[number][2], task))
         if len(found) >= 4 * count:
             break
     if len(found) < count:

@@ -14,7 +14,7 @@ from rosbags.rosbag2 import Reader, ReaderError
 from rosbags.typesys.store import SerdeError
 
 from gwm_core import topics
-from gwm_core.data.episode import INFO
+from gwm_core.data.episode_info import INFO
 from gwm_core.data.ros_messages import deserialize
 from gwm_core.errors import InputError
 from gwm_core.files.json_files import to_json

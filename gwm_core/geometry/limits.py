@@ -1,4 +1,4 @@
-"""Published limits of the Franka arms, and the margins and profiles we keep inside them.
+"""Published limits of the Franka arms, and the margins and profiles inside them.
 
 A robot's limits are an argument everywhere (FR3 by default): joint 6 of FR3 and Panda have
 different ranges, so no table is shared. A site file may narrow them, never widen them.
@@ -30,23 +30,20 @@ def _row(*values: float) -> np.ndarray:
 
 
 class BrakingLimit(NamedTuple):
-    """A published position-dependent velocity limit: |dq| <= sqrt(twice_deceleration * distance to
-    the end) - offset.
+    """A published velocity limit that depends on the position, (7,) each.
 
-    Each (7,): ends of the range [rad], offset [rad/s], twice the deceleration [rad/s2].
+    |dq| <= sqrt(twice_deceleration * distance to the end of the range) - offset
     """
 
-    q_min: np.ndarray
-    q_max: np.ndarray
-    offset: np.ndarray
-    twice_deceleration: np.ndarray
+    q_min: np.ndarray  # [rad]
+    q_max: np.ndarray  # [rad]
+    offset: np.ndarray  # [rad/s]
+    twice_deceleration: np.ndarray  # [rad/s2]
 
 
 @dataclass(frozen=True, eq=False)
 class ArmLimits:
-    """Limits of one robot, (7,) each; ``margin`` [rad] is how far inside the position limits the
-    gate stays.
-    """
+    """Limits of one robot, (7,) each."""
 
     name: str  # prefix of its joints
     q_min: np.ndarray  # [rad]
@@ -55,7 +52,7 @@ class ArmLimits:
     ddq_max: np.ndarray  # [rad/s2]
     dddq_max: np.ndarray  # [rad/s3]
     braking: tuple[BrakingLimit, ...] = ()  # the strictest counts
-    margin: float = 0.1
+    margin: float = 0.1  # [rad] the gate stays this far inside the position limits
 
     @cached_property
     def q_low(self) -> np.ndarray:
@@ -80,26 +77,22 @@ class ArmLimits:
         return ends, *(part.reshape(-1, 7) for part in rest)
 
     def velocity_bounds(self, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Lowest and highest joint velocity [rad/s] allowed at ``q`` (..., 7): the strictest
-        published formula.
-        """
+        """Lowest and highest joint velocity [rad/s] at ``q`` (..., 7), by the strictest formula."""
         ends, offset, factor = self._braking
-        # (..., 2, B, 7)
-        room = (
-            ends - np.multiply.outer(np.asarray(q), (1.0, -1.0)).swapaxes(-1, -2)[..., :, None, :]
-        )
-        bound = np.sqrt(np.maximum(factor * room, 0.0)) - offset
+        signed = np.multiply.outer(np.asarray(q), (1.0, -1.0)).swapaxes(-1, -2)  # (..., 2, 7)
+        distance = ends - signed[..., :, None, :]  # (..., 2, B, 7)
+        bound = np.sqrt(np.maximum(factor * distance, 0.0)) - offset
         bound = np.minimum(np.maximum(bound.min(axis=-2, initial=np.inf), 0.0), self.dq_max)
         return -bound[..., 1, :], bound[..., 0, :]
 
-    def narrowed(self, source: str, **wished: list[float]) -> ArmLimits:
+    def narrowed(self, source: str, **stricter: list[float]) -> ArmLimits:
         """These limits with some replaced by stricter ones, seven numbers each.
 
-        Raises InputError, with ``source`` in its message, for a name, a count or a number that will
-        not do, and for whatever would widen a limit.
+        Raises InputError, with ``source`` in its message, for an unknown name, a wrong count or
+        number, and a wider limit.
         """
         changed = {}
-        for key, values in wished.items():
+        for key, values in stricter.items():
             row = _seven(source, key, values)
             own = getattr(self, key)
             wider = row < own if key == "q_min" else row > own
@@ -177,21 +170,21 @@ PANDA = ArmLimits(
 
 @dataclass(frozen=True)
 class Profile:
-    """How much of the limits the gate uses."""
+    """The fraction of the limits that the gate uses."""
 
     tcp_speed: float = 0.25  # [m/s]
-    velocity: float = 0.90  # share of velocity_bounds(q)
-    acceleration: float = 0.50  # share of ddq_max
-    jerk: float = 0.20  # share of dddq_max
+    velocity: float = 0.90  # fraction of velocity_bounds(q)
+    acceleration: float = 0.50  # fraction of ddq_max
+    jerk: float = 0.20  # fraction of dddq_max
 
-    def slowed(self, share: float) -> Profile:
-        """The same accelerations at ``share`` (0 to 1] of the speeds. Raises InputError."""
-        if not 0 < share <= 1:
-            raise InputError(f"a speed share is above 0 and at most 1, got {share}")
-        return replace(self, tcp_speed=share * self.tcp_speed, velocity=share * self.velocity)
+    def slowed(self, fraction: float) -> Profile:
+        """The same accelerations at a fraction (0 to 1] of the speeds. Raises InputError."""
+        if not 0 < fraction <= 1:
+            raise InputError(f"a speed fraction is above 0 and at most 1, got {fraction}")
+        return replace(self, tcp_speed=fraction * self.tcp_speed, velocity=fraction * self.velocity)
 
     def within(self, other: Profile) -> Profile:
-        """The stricter of the two, number by number."""
+        """The smaller of the two profiles, number by number."""
         return Profile(*(min(pair) for pair in zip(astuple(self), astuple(other))))
 
 
@@ -204,11 +197,11 @@ PROFILES = {"desk": DESK, "lab": LAB, "full": FULL}
 
 @dataclass(frozen=True)
 class Workspace:
-    """Box the TCP may move in, base frame, table top at z = 0."""
+    """The box that the TCP may move in, base frame; the table top is at z = 0."""
 
     low: tuple[float, float, float] = (0.22, -0.45, 0.005)  # [m]
     high: tuple[float, float, float] = (0.80, 0.45, 0.70)  # [m]
 
-    def holds(self, tcp: np.ndarray) -> bool:
+    def contains(self, tcp: np.ndarray) -> bool:
         """Whether all points (..., 3) [m] are inside."""
         return bool(np.all((tcp >= self.low) & (tcp <= self.high)))

@@ -26,7 +26,7 @@ from gwm_core.model.transformer import (
 )
 from gwm_core.render.projection import rotation_matrices
 from gwm_core.scene.gaussians import COLORS, MEANS, OPACITY, QUATS, SCALES
-from gwm_core.scene.token_tracking import follow_all
+from gwm_core.scene.token_tracking import track_tokens
 
 FEATURES = 3 + 9 + 3 + 1  # log scales, rotation, colour, opacity
 _POINT_SCALE = 30.0  # 1 / (about 3 cm)
@@ -110,7 +110,7 @@ class VAE(nn.Module):
     def observe(self, scenes: np.ndarray, poses: np.ndarray) -> Tensor:
         """Latents (T, K, D) of consecutive scenes (T, N, 14), the gripper at poses (T, 4, 4)."""
         gripper_tokens = self.gripper_tokens.cpu().numpy()
-        anchors = follow_all(scenes, poses, gripper_tokens, self.config.tokens)
+        anchors = track_tokens(scenes, poses, gripper_tokens, self.config.tokens)
         arrays = (
             torch.from_numpy(np.ascontiguousarray(a)).to(self.middle.device)
             for a in (scenes, anchors)

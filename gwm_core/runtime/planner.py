@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from gwm_core.geometry.kinematics import Unreachable, solve
-from gwm_core.scene.lift import BlindError, LiftConfig, lift_reporting
+from gwm_core.scene.lift import BlindError, LiftConfig, lift_with_report
 from gwm_core.types import ActionChunk, Decision, Observation
 
 
@@ -50,7 +50,7 @@ class Planner:
         scene, blind = None, {}
         if self.policy.sees == "scene":
             try:
-                scene, blind = lift_reporting(
+                scene, blind = lift_with_report(
                     observation.frames, self._lift_config, observation.state.q
                 )
             except BlindError as error:

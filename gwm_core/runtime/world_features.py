@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from gwm_core.model.weights_file import read_weights
-from gwm_core.scene.token_tracking import follow_all
+from gwm_core.scene.token_tracking import track_tokens
 
 
 class WorldFeatures:
@@ -39,7 +39,7 @@ class WorldFeatures:
         (4, 4).
         """
         scene = np.ascontiguousarray(scene[None], np.float32)
-        anchors = follow_all(scene, T[None], self._gripper_tokens, self._tokens)
+        anchors = track_tokens(scene, T[None], self._gripper_tokens, self._tokens)
         latent = self._latent({"gaussians": scene, "anchors": anchors})
         out = self._features(latent)
         return out["features"][0], out["anchors"][0]

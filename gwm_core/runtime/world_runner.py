@@ -24,7 +24,7 @@ from gwm_core.runtime.backends import choose
 from gwm_core.runtime.compile import load
 from gwm_core.runtime.divergence import ObservedLatent, compare
 from gwm_core.scene.build import render_scene
-from gwm_core.scene.token_tracking import follow_all
+from gwm_core.scene.token_tracking import track_tokens
 from gwm_core.site import Site
 from gwm_core.sync import joints_at
 from gwm_core.types import CHUNK_DT, ActionChunk, ArmState
@@ -98,7 +98,7 @@ class WorldRunner:
             poses: (context, 4, 4) of the gripper, 0.1 s apart, the present one last.
         """
         scene = np.ascontiguousarray(scene[None, : self.lift_config.count], np.float32)
-        anchors = follow_all(scene, poses[-1:], self.gripper_tokens, self._tokens)
+        anchors = track_tokens(scene, poses[-1:], self.gripper_tokens, self._tokens)
         latent = self._latent({"gaussians": scene, "anchors": anchors})["latent"]
         history = np.repeat(latent, len(poses), axis=0)
         moved = self.gripper_tokens @ poses[:, :3, :3].transpose(0, 2, 1) + poses[:, None, :3, 3]

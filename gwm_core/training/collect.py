@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from gwm_core import topics
-from gwm_core.data.episode import EpisodeWriter
+from gwm_core.data.episode_writer import EpisodeWriter
 from gwm_core.data.ros_messages import camera_info, compressed_color, compressed_depth, joint_state
 from gwm_core.errors import InputError
 from gwm_core.files.atomic_write import PARTIAL

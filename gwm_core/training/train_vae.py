@@ -12,7 +12,7 @@ from gwm_core.geometry.kinematics import from_rows
 from gwm_core.model.checkpoint import save_vae
 from gwm_core.model.config import TrainConfig, VAEConfig
 from gwm_core.model.vae import VAE
-from gwm_core.scene.token_tracking import find_riders
+from gwm_core.scene.token_tracking import find_gripper_tokens
 from gwm_core.training import vae_reconstruction
 from gwm_core.training.datasets.clips import SceneClips
 from gwm_core.training.datasets.latents import tracked
@@ -92,7 +92,7 @@ def train_vae(
     vae = VAE(vae_config).to(device)
     held = held_out(clips.episode, config.held_out)
     some = np.flatnonzero(~held)[::_STRIDE]
-    gripper_tokens = find_riders(
+    gripper_tokens = find_gripper_tokens(
         clips.scenes[some].astype(np.float32),
         from_rows(clips.poses[some]),
         vae_config.gripper_tokens,

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gwm_core.data.episode import INFO
+from gwm_core.data.episode_info import INFO
 from gwm_core.errors import InputError
 from gwm_core.files.json_files import write_json
 from gwm_core.worker_processes import workers

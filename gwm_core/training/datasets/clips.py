@@ -13,8 +13,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from gwm_core.data.episode import Episode, list_episodes, moments, read_episode
-from gwm_core.data.time_grid import StreamRate, on_grid, rate, refuse_short, steps
+from gwm_core.data.episode import Episode, read_episode, synced_observations
+from gwm_core.data.episode_info import list_episodes
+from gwm_core.data.time_grid import StreamRate, on_grid, short_stretch_error, steps, stream_rate
 from gwm_core.errors import InputError
 from gwm_core.geometry.camera import back_project
 from gwm_core.geometry.capsules import distance_to_arm
@@ -72,7 +73,7 @@ class SceneClips:
         slowest = None
         if self.rate is not None and len(self):
             slowest = StreamRate(*self.rate[np.argmin(self.rate[:, 0])].tolist())
-        return refuse_short("no episode", length, longest, slowest)
+        return short_stretch_error("no episode", length, longest, slowest)
 
 
 def load_clips(
@@ -113,13 +114,13 @@ def clip_rows(episode: Episode, config: LiftConfig) -> Iterator[dict[str, np.nda
     Moments without a command of the gate are left out, since their action is unknown. Homing, stops
     and ramps are kept: their commands were recorded.
     """
-    found = list(moments(episode))
+    found = list(synced_observations(episode))
     stamps = np.array([stamp for stamp, _, _ in found], np.int64)
-    standing = episode.standing(stamps)
+    standing = episode.last_commands(stamps)
     done_from = stamps[-1] - _DONE * 1e9 if found and episode.info.get("success") else np.inf
-    measured = np.array(rate(stamps), np.float32)
+    measured = np.array(stream_rate(stamps), np.float32)
     for k, frames, scene in lift_moments(
-        episode, found, [k for k in on_grid(stamps) if standing.known[k]], config
+        episode, found, [k for k in on_grid(stamps) if standing.valid[k]], config
     ):
         stamp, _, state = found[k]
         small = [shrink(frame) for frame in frames]

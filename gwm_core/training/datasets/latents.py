@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gwm_core.geometry.kinematics import from_rows
 from gwm_core.model.vae import VAE
-from gwm_core.scene.token_tracking import follow_all
+from gwm_core.scene.token_tracking import track_tokens
 from gwm_core.training.datasets.clips import SceneClips
 
 Progress = Callable[[int, int], None]
@@ -92,7 +92,7 @@ def tracked(
     anchors = []
     for done, i in enumerate(index):
         anchors.append(
-            follow_all(
+            track_tokens(
                 clips.scenes[i].astype(np.float32), from_rows(clips.poses[i]), gripper_tokens, count
             )
         )

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gwm_core.data.episode import Episode, list_episodes, moments, read_episode, read_infos
+from gwm_core.data.episode import Episode, read_episode, synced_observations
+from gwm_core.data.episode_info import list_episodes, read_infos
 from gwm_core.data.time_grid import on_grid
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import fk, to_rows
@@ -92,7 +93,7 @@ def sample_rows(
     episode: Episode, lift_config: LiftConfig, world_features: FeatureFunction | None = None
 ) -> Iterator[dict[str, np.ndarray]]:
     """The samples of one episode, one by one."""
-    found, unusable = list(moments(episode)), episode.unusable
+    found, unusable = list(synced_observations(episode)), episode.unusable
     stamps = np.array([stamp for stamp, _, _ in found], np.int64)
     kept = [
         k for k in on_grid(stamps) if not any(begin <= stamps[k] <= end for begin, end in unusable)
@@ -100,8 +101,8 @@ def sample_rows(
     for number, _, scene in lift_moments(episode, found, kept, lift_config):
         stamp, _, state = found[number]
         due = stamp + (np.arange(1, CHUNK_ROWS + 1) * CHUNK_DT * 1e9).astype(np.int64)
-        sent = episode.sent(due)  # past the end: the last pose, held
-        valid = np.logical_and.accumulate(sent.known)
+        sent = episode.next_commands(due)  # past the end: the last pose, held
+        valid = np.logical_and.accumulate(sent.valid)
         for begin, _ in unusable:
             valid &= (due < begin) | (stamp > begin)
         row = {

@@ -79,7 +79,8 @@ def _bundle(source: Path, out: Path, data: str | None) -> None:
     import numpy as np
     from safetensors.numpy import load
 
-    from gwm_core.data.episode import list_episodes, read_episode
+    from gwm_core.data.episode import read_episode
+    from gwm_core.data.episode_info import list_episodes
     from gwm_core.evaluation.golden_inputs import recorded, simulated
     from gwm_core.model.weights_file import read_weights
     from gwm_core.runtime.bundle import make_bundle

@@ -176,7 +176,7 @@ class LiveTrials:
                 raise
             except RequestFailed as error:  # the verdict counts all the same
                 outcome = replace(outcome, note=f"{outcome.note} (not recorded: {error})".strip())
-            return referee.complete(outcome, self.site.profile_called(self.arguments["profile"]))
+            return referee.complete(outcome, self.site.named_profile(self.arguments["profile"]))
         finally:
             referee.destroy_node()
             rclpy.try_shutdown()
