@@ -263,7 +263,7 @@ class RecorderNode(Node):
         }
         values |= {
             "picture_ms": f"{1e3 * (behind.encoding + behind.writing):.1f}",
-            "slower": behind.slow,
+            "slower": behind.bottleneck,
         }
         for what, counts in {"received": self._received, **kept.counts}.items():
             values |= {f"{what} {topic}": count for topic, count in counts.items()}
