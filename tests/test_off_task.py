@@ -9,7 +9,7 @@ from test_recording import ABOUT, record
 from benchmarks.gate.simulated_arm import SimulatedArm
 from gwm_core import topics
 from gwm_core.data.episode import read_episode
-from gwm_core.data.off_task import SILENT, off_task_intervals
+from gwm_core.data.off_task import STATUS_TIMEOUT, off_task_intervals
 from gwm_core.data.ros_messages import STORE
 from gwm_core.files.gate_status import State
 from gwm_core.types import ActionChunk
@@ -115,8 +115,12 @@ def test_a_gate_that_was_not_heard_is_taken_for_none_that_followed():
     commands = np.arange(SECOND, 6 * SECOND, SECOND // 100)
     assert off_task_intervals(statuses, commands, (SECOND, 6 * SECOND)) == [
         (SECOND, 2 * SECOND - 1, "gate not heard"),
-        (2 * SECOND + SILENT, 5 * SECOND - 1, "gate not heard"),
-        (5 * SECOND + SILENT, 6 * SECOND, "gate not heard"),  # the last two belong to one period
+        (2 * SECOND + STATUS_TIMEOUT, 5 * SECOND - 1, "gate not heard"),
+        (
+            5 * SECOND + STATUS_TIMEOUT,
+            6 * SECOND,
+            "gate not heard",
+        ),  # the last two belong to one period
     ]
     # `gwm collect` has no such process
     assert off_task_intervals([], np.array([SECOND]), (SECOND, 2 * SECOND)) == []

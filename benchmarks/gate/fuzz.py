@@ -17,7 +17,7 @@ from benchmarks.gate.simulated_arm import SimulatedArm
 from gwm_core.control.command_checker import columns
 from gwm_core.control.gate.config import GateConfig
 from gwm_core.files.gate_status import State
-from gwm_core.geometry.capsules import LEAST_CLEARANCE, clearance
+from gwm_core.geometry.capsules import MINIMUM_CLEARANCE, clearance
 from gwm_core.geometry.kinematics import HOME_Q
 from gwm_core.geometry.limits import DESK, FR3, FULL, LAB, PANDA
 from gwm_core.types import ActionChunk
@@ -233,7 +233,7 @@ def _check(report: FuzzReport, arm: SimulatedArm) -> None:
     q, dq, ddq, _ = columns(arm.sent)
     check_result = arm.check_result
     gaps = np.array([clearance(part).min() for part in np.array_split(q, max(1, len(q) // 500))])
-    near = int(np.sum(gaps < LEAST_CLEARANCE - 1e-9))
+    near = int(np.sum(gaps < MINIMUM_CLEARANCE - 1e-9))
     report.violations += check_result.total + near
     report.resets += check_result.resets
     report.nonfinite += int(np.sum(~np.isfinite(np.concatenate([q, dq, ddq], axis=1))))

@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks.gate.simulated_arm import SimulatedArm
 from gwm_core.control.reference_follower import SINGULAR_STOP
 from gwm_core.files.gate_status import State
-from gwm_core.geometry.capsules import LEAST_CLEARANCE, clearance
+from gwm_core.geometry.capsules import MINIMUM_CLEARANCE, clearance
 from gwm_core.geometry.kinematics import condition, fk_jacobian
 from gwm_core.geometry.limits import ArmLimits, Workspace
 from gwm_core.types import ArmState
@@ -19,7 +19,7 @@ def postures(rng, limits: ArmLimits) -> np.ndarray:
     T, jacobian = fk_jacobian(q)
     box, gaps = Workspace(), clearance(q).min(axis=(1, 2))
     good = np.all((T[:, :3, 3] > box.low) & (T[:, :3, 3] < box.high), axis=1)
-    good &= (gaps > LEAST_CLEARANCE) & (condition(jacobian) < SINGULAR_STOP)
+    good &= (gaps > MINIMUM_CLEARANCE) & (condition(jacobian) < SINGULAR_STOP)
     return q[good][np.argsort(gaps[good])][:100]
 
 

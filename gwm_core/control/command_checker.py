@@ -109,7 +109,7 @@ def check_commands(
     for start, end in zip(starts, [*starts[1:], len(q)]):
         _check_segment(result, q[start:end], dq[start:end], ddq[start:end], dt, tcp_speed, arm)
         tcp = _tcp(q[start:end])
-        if workspace.holds(tcp[0]):
+        if workspace.contains(tcp[0]):
             outside = np.maximum(np.array(workspace.low) - tcp, tcp - np.array(workspace.high)).max(
                 1
             )

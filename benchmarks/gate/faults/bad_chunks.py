@@ -14,7 +14,7 @@ from benchmarks.gate.trials import FaultOutcome, give_chunk, moving_arm, no_viol
 from gwm_core.control.command_checker import columns
 from gwm_core.control.reference_follower import SINGULAR_STOP
 from gwm_core.files.gate_status import State
-from gwm_core.geometry.capsules import LEAST_CLEARANCE, clearance
+from gwm_core.geometry.capsules import MINIMUM_CLEARANCE, clearance
 from gwm_core.geometry.kinematics import HOME_Q, condition, fk_jacobian
 from gwm_core.geometry.limits import FR3
 from gwm_core.types import ActionChunk
@@ -129,7 +129,7 @@ def into_the_way(rng) -> FaultOutcome:
                 break
         arm.run(0.3)
     gaps = np.array([clearance(command.reference.q).min() for command in arm.sent])
-    return FaultOutcome(0.0, bool(gaps.min() >= LEAST_CLEARANCE - 1e-9) and no_violations(arm))
+    return FaultOutcome(0.0, bool(gaps.min() >= MINIMUM_CLEARANCE - 1e-9) and no_violations(arm))
 
 
 def elbow_flip(rng) -> FaultOutcome:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from gwm_core.control.reference_follower import SINGULAR_STOP
-from gwm_core.geometry.capsules import LEAST_CLEARANCE, clearance
+from gwm_core.geometry.capsules import MINIMUM_CLEARANCE, clearance
 from gwm_core.geometry.kinematics import condition, fk, fk_jacobian
 from gwm_core.geometry.limits import ArmLimits, Workspace
 from gwm_core.types import ActionChunk
@@ -82,9 +82,9 @@ def check_posture(q: np.ndarray, arm: ArmLimits, workspace: Workspace) -> str:
     """Why the arm at joints ``q`` (7,) [rad] may not be moved by commands, or ""."""
     if np.any(q < arm.q_low) or np.any(q > arm.q_high):
         return "a joint is within the margin of its limit"
-    if not workspace.holds(fk(q)[:3, 3]):
+    if not workspace.contains(fk(q)[:3, 3]):
         return "the tool is outside the workspace"
-    if clearance(q).min() < LEAST_CLEARANCE:
+    if clearance(q).min() < MINIMUM_CLEARANCE:
         return "the arm is too near to the table or to itself"
     return ""
 
@@ -104,18 +104,18 @@ def _hint(q: np.ndarray, q_now: np.ndarray) -> str:
 def check_path(path: np.ndarray, workspace: Workspace) -> str:
     """Check postures (S, 7) [rad] for the workspace, clearance and singularities."""
     T, jacobian = fk_jacobian(path)
-    if not workspace.holds(T[:, :3, 3]):
+    if not workspace.contains(T[:, :3, 3]):
         return "workspace: the tool would leave its box"
     gaps = clearance(path)
-    if gaps[..., -1].min() < LEAST_CLEARANCE:
+    if gaps[..., -1].min() < MINIMUM_CLEARANCE:
         return (
             f"table: {1e3 * gaps[..., -1].min():.1f} mm between arm and table,"
-            f" {1e3 * LEAST_CLEARANCE:.1f} wanted"
+            f" {1e3 * MINIMUM_CLEARANCE:.1f} wanted"
         )
-    if gaps.min() < LEAST_CLEARANCE:
+    if gaps.min() < MINIMUM_CLEARANCE:
         return (
             f"self-collision: {1e3 * gaps.min():.1f} mm between two links,"
-            f" {1e3 * LEAST_CLEARANCE:.1f} wanted"
+            f" {1e3 * MINIMUM_CLEARANCE:.1f} wanted"
         )
     worst = float(condition(jacobian).max())
     if worst > SINGULAR_STOP:

@@ -12,7 +12,7 @@ from collections import deque
 import numpy as np
 
 from gwm_core.control.gate.config import GateConfig
-from gwm_core.geometry.capsules import LEAST_CLEARANCE, clearance
+from gwm_core.geometry.capsules import MINIMUM_CLEARANCE, clearance
 from gwm_core.geometry.limits import ArmLimits
 from gwm_core.types import ArmState
 
@@ -133,7 +133,7 @@ class JointMonitor:
             return sent
         leash = self._config.leash
         q = sent + np.clip(self.measured.q - sent, -leash, leash)
-        return q if clearance(q).min() >= LEAST_CLEARANCE else sent
+        return q if clearance(q).min() >= MINIMUM_CLEARANCE else sent
 
     # ---- supervision, every period ------------------------------------------
 

@@ -88,7 +88,7 @@ class CameraStream:
         self._restart_after = restart_after
         self._offset = round(1e6 * node.declare_parameter(f"offset_ms.{name}", 0.0).value)  # [ns]
         self._log = node.get_logger().get_child(name)  # a child throttles by itself
-        self._watch, self._backoff = StreamMonitor(config), Backoff()
+        self._monitor, self._backoff = StreamMonitor(config), Backoff()
         self._absent, self._retry_at, self._recent = "not opened yet", None, set()
         self._sent, self._reported = 0, (0, time.monotonic())
         self._color = node.create_publisher(Image, topics.color(prefix), RELIABLE)
@@ -123,19 +123,19 @@ class CameraStream:
         now = time.monotonic()
         if isinstance(result, DeviceGone):
             self._lose(str(result), now)
-        elif result is None and self._watch.silence(now) > self._restart_after:
-            self._lose(f"no pair for {self._watch.silence(now):.1f} s", now)
+        elif result is None and self._monitor.silence(now) > self._restart_after:
+            self._lose(f"no pair for {self._monitor.silence(now):.1f} s", now)
         else:
             # the thread waits for the next pair while this one is looked at
             self._worker.put(False)
             if result is not None:
                 self._take(result, now)
-            elif self._watch.stalled:
+            elif self._monitor.stalled:
                 self._log.error("stalled: it is there but sends nothing", throttle_duration_sec=2.0)
 
     def _lose(self, reason: str, now: float) -> None:
         if not self._absent:
-            self._watch.lost()
+            self._monitor.count_loss()
         wait = self._backoff.wait()
         self._absent, self._retry_at = reason, now + wait
         self._log.error(f"{reason}; next try in {wait:g} s")
@@ -144,7 +144,7 @@ class CameraStream:
         """Open the camera again when it is time to."""
         if self._retry_at is not None and time.monotonic() >= self._retry_at:
             self._retry_at = None
-            self._watch.restart()
+            self._monitor.restart()
             self._worker.put(True)
 
     def _take(self, shot: AlignedPair, now: float) -> None:
@@ -152,7 +152,7 @@ class CameraStream:
             self._log.info("streaming")
             self._absent = ""
             self._backoff.reset()
-        faults = self._watch.look(shot.color, shot.depth, now)
+        faults = self._monitor.check(shot.color, shot.depth, now)
         if faults:
             self._recent.update(faults)
             self._log.warn(f"pair not published: {', '.join(faults)}", throttle_duration_sec=2.0)
@@ -171,13 +171,17 @@ class CameraStream:
         """State and counts since the start."""
         now, (sent, then) = time.monotonic(), self._reported
         state = (
-            f"absent: {self._absent}" if self._absent else "stalled" if self._watch.stalled else ""
+            f"absent: {self._absent}"
+            if self._absent
+            else "stalled"
+            if self._monitor.stalled
+            else ""
         )
         state = state or ", ".join(sorted(self._recent)) or "streaming"
         values = {
             "hz": f"{(self._sent - sent) / max(now - then, 1e-3):.1f}",
             **{f"sent {kind(self._prefix)}": self._sent for kind in (topics.color, topics.depth)},
-            **self._watch.counts,
+            **self._monitor.counts,
         }
         self._reported, self._recent = (self._sent, now), set()
         name = f"camera {self._name}"

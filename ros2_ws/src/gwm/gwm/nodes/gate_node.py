@@ -70,7 +70,7 @@ class GateNode(Node):
             raise InputError(
                 "auto_arm is for robot:=sim alone: a real arm is armed by its operator"
             )
-        profile = site.profile_called(self.declare_parameter("profile", "").value)
+        profile = site.named_profile(self.declare_parameter("profile", "").value)
         profile = profile.slowed(self.declare_parameter("speed", 1.0).value)
         self._gate = Gate(config, profile, site.workspace, site.limits, np.array(site.home))
         self._reader = ArmReader()

@@ -145,7 +145,7 @@ class PolicyNode(Node):
                 f"{camera} {kind}",
                 self._observations.image(camera, kind, stamp, content, now_ns(self)),
             )
-            self._note(f"{camera} clock", self._observations.drifting(camera))
+            self._note(f"{camera} clock", self._observations.drift_reason(camera))
             self._try(sent)
 
         return take
@@ -205,7 +205,7 @@ class PolicyNode(Node):
 
     def _frame(self, camera: str, stamp: int, color: np.ndarray, depth: np.ndarray) -> Frame:
         """The frame of a pair, its camera placed where it was at its own stamp."""
-        place = self._site.cameras[camera].place(self._observations.joints_at(stamp))
+        place = self._site.cameras[camera].pose_at(self._observations.joints_at(stamp))
         return self._models[camera].frame(camera, stamp, color, depth, place)
 
     def _publish(self, done: tuple[PlanRequest, Decision]) -> None:
@@ -213,7 +213,7 @@ class PolicyNode(Node):
         self._stages = _stages(asked, decision, now_ns(self))
         self._note(PLAN, decision.reason)
         for camera in self._site.cameras:
-            self._note(f"{camera} in the scene", decision.blind.get(camera, ""))
+            self._note(f"{camera} in the scene", decision.blind_cameras.get(camera, ""))
         if decision.chunk is None:
             self._rejected += 1
             return
@@ -261,7 +261,7 @@ class PolicyNode(Node):
             return f"camera_info: none that can be used of {', '.join(missing)}"
         if self._settings.policy == "expert" and self._objects is None:
             return f"objects: none yet on {topics.SIM_OBJECTS}, which the scripted expert looks at"
-        return self._observations.why()
+        return self._observations.reason()
 
     def close(self) -> None:
         """End the worker thread."""

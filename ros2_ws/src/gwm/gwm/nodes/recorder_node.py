@@ -34,7 +34,7 @@ from gwm_core.errors import InputError
 from gwm_core.joint_states import read_gripper_state, read_joint_state
 from gwm_core.reasons import Reasons
 from gwm_core.recording.backlog import WriteBacklog
-from gwm_core.recording.provenance import about
+from gwm_core.recording.provenance import provenance
 from gwm_core.recording.recorder import DiskConfig, Recorder
 from gwm_core.recording.ring_buffer import RingBuffer
 from gwm_core.site import site_of
@@ -77,7 +77,7 @@ class RecorderNode(Node):
         super().__init__("recorder")
         self._settings = p = declare(self, RecorderParameters)
         self._site = site_of(p.robot, p.site)
-        known = about(self._site, p.robot, p.task, p.policy, p.operator, Path(p.record))
+        known = provenance(self._site, p.robot, p.task, p.policy, p.operator, Path(p.record))
         disk = DiskConfig(**{field.name: getattr(p, field.name) for field in fields(DiskConfig)})
         self._recording = Recorder(Path(p.record), known, RingBuffer(p.keep, p.keep_mb << 20), disk)
         self._reasons = Reasons(self.get_logger().warn)
@@ -148,7 +148,7 @@ class RecorderNode(Node):
             self._received[topic] += 1
             job = partial(write, topic, time.monotonic(), now_ns(self), content)
             if reason := self._jobs.offer(job, len(content), kind is Image):
-                self._jobs.tell(partial(self._recording.miss, "dropped", topic))
+                self._jobs.tell(partial(self._recording.count_missing, "dropped", topic))
                 self.get_logger().error(f"{topic} dropped: {reason}", throttle_duration_sec=2.0)
             # recorded as it came, but no episode can be made of what cannot be read
             if topic in READERS:
@@ -158,7 +158,9 @@ class RecorderNode(Node):
                 self._listen(topic, deserialize_message(content, String))
 
         def missed(event) -> None:
-            self._jobs.tell(partial(self._recording.miss, "lost", topic, event.total_count_change))
+            self._jobs.tell(
+                partial(self._recording.count_missing, "lost", topic, event.total_count_change)
+            )
 
         events = SubscriptionEventCallbacks(message_lost=missed)
         subscribe_to_all(self, kind, topic, take, qos, event_callbacks=events, raw=True)
@@ -248,10 +250,10 @@ class RecorderNode(Node):
     def _report(self) -> None:
         kept, behind = self._recording, self._backlog
         values = {
-            "recording": kept.on,
+            "recording": kept.is_recording,
             "saved": kept.saved,
             "cut": kept.cut,
-            "kept_s": f"{kept.kept:.0f}",
+            "kept_s": f"{kept.buffered:.0f}",
         }
         values |= {"free": f"{kept.free:.3f}", "waiting_mb": f"{behind.size / 1e6:.1f}"}
         values |= {
@@ -261,7 +263,7 @@ class RecorderNode(Node):
         }
         values |= {
             "picture_ms": f"{1e3 * (behind.encoding + behind.writing):.1f}",
-            "slower": behind.slow,
+            "slower": behind.bottleneck,
         }
         for what, counts in {"received": self._received, **kept.counts}.items():
             values |= {f"{what} {topic}": count for topic, count in counts.items()}

@@ -39,7 +39,7 @@ class JobQueue:
         or why not.
         """
         with self._changed:
-            if reason := self._backlog.refuses(size, picture):
+            if reason := self._backlog.refusal(size, picture):
                 return reason
             self._backlog.put(work, size, picture)
             self._changed.notify()
@@ -57,7 +57,7 @@ class JobQueue:
         """
         future = Future()
         with self._changed:
-            self._backlog.put(work, after_pictures=after_pictures, future=future)
+            self._backlog.put(work, after_images=after_pictures, future=future)
             self._changed.notify()
         return future
 
@@ -95,7 +95,7 @@ class JobQueue:
             if future is None:
                 raise
             error = raised
-        encoding = result if job.picture else 0.0
+        encoding = result if job.is_image else 0.0
         # what was asked for is no message
         writing = time.monotonic() - begun - encoding if future is None else 0.0
         with self._changed:

@@ -21,7 +21,7 @@ from gwm_core import topics
 from gwm_core.control.command_checker import CheckResult, check_commands
 from gwm_core.files.json_files import to_json
 from gwm_core.joint_states import read_joint_state
-from gwm_core.recording.backlog import Patience
+from gwm_core.recording.backlog import ProgressTimeout
 
 TRIES = 8  # to bring the arm where it is to be, on a machine that is busy elsewhere
 PATIENCE = 15.0  # [s] for an answer; for the recorder's: for one more message to be written
@@ -175,15 +175,15 @@ class OperatorClient(Node):
         """``need`` what the recorder does after all it has to write: for as long as that gets
         less.
         """
-        asked, patience = self.reports.get("recorder"), Patience(PATIENCE, time.monotonic())
+        asked, patience = self.reports.get("recorder"), ProgressTimeout(PATIENCE, time.monotonic())
         while not self.wait(what, until, 1.0, poll):
             report = self.reports.get("recorder")
             if report and report is not asked:
                 asked = report
-                patience.hear(int(report["done"]), int(report["waiting"]), time.monotonic())
+                patience.report(int(report["done"]), int(report["waiting"]), time.monotonic())
                 if patience.left:
                     self.say(f"{what}: {patience.left} messages are to be written before it")
-            if patience.over(time.monotonic()):
+            if patience.expired(time.monotonic()):
                 left = (
                     f", with {patience.left} messages to be written before it"
                     if patience.left

@@ -15,13 +15,18 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from gwm_core import topics
-from gwm_core.calibration import hand_eye as core
+from gwm_core.calibration import pose_check
+from gwm_core.calibration.board_views import find_board
 from gwm_core.calibration.charuco import Board, print_board
+from gwm_core.calibration.hand_eye import calibrate, residual_picture
+from gwm_core.calibration.intrinsics import check_intrinsics
+from gwm_core.calibration.site_writer import refuse_installed, write_camera
 from gwm_core.calibration.views import CalibrationView, add_view, read_views
 from gwm_core.errors import InputError, one_of
 from gwm_core.files.json_files import write_json
 from gwm_core.geometry.kinematics import fk
-from gwm_core.site import DEFAULT_FILE, Camera, load_site, refuse_installed, write_camera
+from gwm_core.geometry.transforms import pose_difference
+from gwm_core.site import DEFAULT_FILE, Camera, load_site
 
 PICTURE = "calibration.png"
 
@@ -59,11 +64,11 @@ def _calibrate(
     args, board, folder: Path, site: Path, known: Camera | None, prefix: str, moving: bool
 ) -> int:
     K, views = read_views(folder)
-    seen = core.find_board(views, K, board)
-    found, lens = core.calibrate(seen, K, moving), core.check_intrinsics(seen, K)
+    seen = find_board(views, K, board)
+    found, lens = calibrate(seen, K, moving), check_intrinsics(seen, K)
     now = datetime.now().isoformat(timespec="seconds")
     record = found.record(board, now)
-    if not cv2.imwrite(str(folder / PICTURE), core.picture(seen, K, found)[..., ::-1]):
+    if not cv2.imwrite(str(folder / PICTURE), residual_picture(seen, K, found)[..., ::-1]):
         raise InputError(f"cannot write {folder / PICTURE}")
     backup = write_camera(
         site, args.camera, Camera(prefix, found.T, moving, calibrated=record), now.replace(":", "-")
@@ -97,7 +102,7 @@ def _calibrate(
     if known is not None and known.moving == moving:
         print(
             "it was {:.1f} mm and {:.2f} degrees elsewhere before".format(
-                *core.difference(known.T, found.T)
+                *pose_difference(known.T, found.T)
             )
         )
     print(
@@ -117,7 +122,7 @@ def _check(args, board: Board, camera: Camera) -> int:
     claimed = camera.T if not camera.moving else fk(view.q) @ camera.T
     if args.board_pose:
         place = _board_place(args.board_pose, camera, view)
-        how, verdict = f"board {board}", core.check_board(view, K, board, place, claimed)
+        how, verdict = f"board {board}", pose_check.check_board(view, K, board, place, claimed)
     elif camera.moving:
         raise InputError(
             f"{args.camera} is on the hand and does not see the arm: give --board-pose"
@@ -130,12 +135,21 @@ def _check(args, board: Board, camera: Camera) -> int:
     ok = verdict.accepted
     _save(
         args.json,
-        {"camera": args.camera, "by": how, "view": view.name, **verdict._asdict(), "accepted": ok},
+        {
+            "camera": args.camera,
+            "by": how,
+            "view": view.name,
+            "mm": verdict.mm,
+            "deg": verdict.deg,
+            "seen": verdict.visible,
+            "accepted": ok,
+        },
     )
     print(
         f"{args.camera}: {'accepted' if ok else 'REFUSED'} by {how}: {verdict.mm:.1f} mm and"
-        f" {verdict.deg:.2f} degrees from its claimed place (at most {core.OFF_MM:g} and"
-        f" {core.OFF_DEG:g}), {100 * verdict.seen:.0f} % of what should be in view is there"
+        f" {verdict.deg:.2f} degrees from its claimed place (at most"
+        f" {pose_check.MAXIMUM_OFFSET_MM:g} and {pose_check.MAXIMUM_OFFSET_DEG:g}),"
+        f" {100 * verdict.visible:.0f} % of what should be in view is there"
     )
     if not ok:
         mount = "hand" if camera.moving else "base"

@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from string import Template
 
-from gwm_core.data.episode import INFO, list_episodes
+from gwm_core.data.episode_info import INFO, list_episodes
 from gwm_core.errors import InputError
 from gwm_core.evaluation.replay_timeline import page_data, read_replay
 
