@@ -43,7 +43,7 @@ def main() -> None:
         state = environment.state(simulator.width)
         state = replace(state, stamp=state.stamp + 10**9)
         gate.measure(state, now)
-        gate.receive_policy_heartbeat(1, now)
+        gate.receive_policy_heartbeat(1, now)  # says that the policy is alive
         if tick == 1:
             chunk = ActionChunk(state.stamp, q, np.full(16, 0.08))
             print("chunk:", gate.accept(chunk, age=0.0, now=now) or "accepted")

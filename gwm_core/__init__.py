@@ -24,7 +24,8 @@ _MODULES = {
     "gwm_core.control.command_checker": ("check_commands", "columns"),
     "gwm_core.control.gate.config": ("GateConfig",),
     "gwm_core.control.gate.gate": ("Gate",),
-    "gwm_core.data.episode": ("list_episodes", "read_episode"),
+    "gwm_core.data.episode": ("read_episode",),
+    "gwm_core.data.episode_info": ("list_episodes",),
     "gwm_core.errors": ("InputError",),
     "gwm_core.files.gate_status": ("GateStatus", "State"),
     "gwm_core.geometry.camera": ("intrinsics", "look_at"),
@@ -44,7 +45,7 @@ _MODULES = {
     "gwm_core.sim.tasks": ("sample_layout",),
     "gwm_core.training.collect": ("CollectConfig", "collect"),
     "gwm_core.training.datasets.policy_samples": ("load_samples",),
-    "gwm_core.training.train": ("train_policy",),
+    "gwm_core.training.train_policy": ("train_policy",),
     "gwm_core.types": ("ActionChunk", "ArmState", "Decision", "Frame", "Observation"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
