@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import rclpy
-from gwm.graph.process_list import environment, graph
+from gwm.graph.config import GraphConfig
+from gwm.graph.environment import process_environment
+from gwm.graph.process_list import processes
 from gwm.process.supervisor import Supervisor
 from gwm.ros import messages
 from gwm.ros.operator_client import OperatorClient
@@ -77,16 +79,18 @@ def teach(eyes: Eyes, poll, seed: int) -> bool:
 
 def main(count: int, out: Path) -> None:
     os.environ.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 100)))
-    os.environ.update(environment())
+    os.environ.update(process_environment())
     rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     eyes = Eyes()
-    nodes = graph(
-        mode="teleop",
-        task="lift",
-        record=str(out),
-        operator="gamepad",
-        publish_objects=True,
-        console=0,
+    nodes = processes(
+        GraphConfig(
+            mode="teleop",
+            task="lift",
+            record=str(out),
+            operator="gamepad",
+            publish_objects=True,
+            console=0,
+        )
     )
     out.mkdir(parents=True, exist_ok=True)
     supervisor = Supervisor(nodes, open(out / "nodes.log", "w"))

@@ -2,14 +2,15 @@
 ends.
 """
 
-import inspect
 import os
 import signal
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 from gwm.graph import arguments
-from gwm.graph.process_list import NodeSpec, graph
+from gwm.graph.config import GraphConfig
+from gwm.graph.process_list import NodeSpec
 from gwm.graph.restart import FIRST, LONGEST, SETTLED, Restarts
 
 from gwm_core.errors import InputError
@@ -18,17 +19,12 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_each_argument_has_one_line_that_says_what_it_means():
-    described = arguments.described()
-    assert set(described) == set(inspect.signature(graph).parameters)
-    assert all(
-        text and "\n" not in text and not text.startswith(" ") for text in described.values()
-    )
-    # two lines in the docstring
-    assert described["profile"].endswith("Empty: the site file's, or desk.")
-    assert (
-        "start_cameras" not in described["console_key"]
-        and described["shadow"] == described["hold_to_run"]
-    )
+    texts = arguments.descriptions()
+    assert list(texts) == [field.name for field in fields(GraphConfig)]
+    for text in texts.values():
+        assert text.endswith(".") and "\n" not in text and not text.startswith(" ")
+    assert texts["profile"].endswith("Empty: the site file's, or desk.")
+    assert texts["shadow"] == texts["hold_to_run"]
 
 
 @pytest.mark.parametrize(
@@ -52,9 +48,8 @@ def test_a_word_that_is_not_understood_is_refused(words, named):
 def test_the_home_folder_is_found_in_every_path_and_nowhere_else(monkeypatch):
     monkeypatch.setenv("HOME", "/home/someone")
     words = [f"{name}:=~/x" for name in arguments.PATHS] + ["operator:=~/x"]
-    assert arguments.parse(words) == dict.fromkeys(arguments.PATHS, "/home/someone/x") | {
-        "operator": "~/x"
-    }
+    expanded = dict.fromkeys(arguments.PATHS, "/home/someone/x")
+    assert arguments.parse(words) == GraphConfig(**expanded, operator="~/x")
 
 
 def test_ros2_launch_refuses_what_gwm_up_refuses():
@@ -64,44 +59,44 @@ def test_ros2_launch_refuses_what_gwm_up_refuses():
     )
     known = dict.fromkeys([*arguments.defaults(), *arguments.DRIVERS])
     for command in (ours, theirs):
-        arguments.launched(known, [*command, "speed:=0.1"])
+        arguments.check_launch_arguments(known, [*command, "speed:=0.1"])
         for wrong in ("shadw", "sped", "supervison", "robot_pi"):
             with pytest.raises(InputError, match=f"unknown argument '{wrong}': is .* meant"):
-                arguments.launched([*known, wrong], [*command, f"{wrong}:=true"])
-    arguments.launched([*known, "colour"], [*theirs, "colour:=red"])  # the lab's own
+                arguments.check_launch_arguments([*known, wrong], [*command, f"{wrong}:=true"])
+    arguments.check_launch_arguments([*known, "colour"], [*theirs, "colour:=red"])  # the lab's own
     with pytest.raises(InputError, match="unknown argument 'colour'"):
-        arguments.launched([*known, "colour"], [*ours, "colour:=red"])
+        arguments.check_launch_arguments([*known, "colour"], [*ours, "colour:=red"])
 
 
 def test_what_can_be_known_is_refused_before_anything_starts(tmp_path):
     sites = {"wrong": "cameras: {}\n", "good": (ROOT / "launch/site.example.yaml").read_text()}
     for name, text in sites.items():
         (tmp_path / f"{name}.yaml").write_text(text)
-    given = {"record": str(tmp_path / "runs")}
-    arguments.check(given)
+    given = GraphConfig(record=str(tmp_path / "runs"))
+    arguments.preflight(given)
     assert (tmp_path / "runs").is_dir()
     with pytest.raises(InputError, match=r"^site file .*wrong\.yaml: cameras: at least one"):
-        arguments.check(given | {"site": str(tmp_path / "wrong.yaml")})
-    own = given | {"site": str(tmp_path / "good.yaml"), "robot": "fr3", "mode": "teleop"}
-    arguments.check(own | {"task": "sort_screws"})
+        arguments.preflight(replace(given, site=str(tmp_path / "wrong.yaml")))
+    own = replace(given, site=str(tmp_path / "good.yaml"), robot="fr3", mode="teleop")
+    arguments.preflight(replace(own, task="sort_screws"))
     with pytest.raises(
         InputError,
         match="unknown task 'sort_screw': valid are lift, pick_place, sort_screws, stack",
     ):
-        arguments.check(own | {"task": "sort_screw"})
+        arguments.preflight(replace(own, task="sort_screw"))
     with pytest.raises(InputError, match="cannot write /proc/nothing"):
-        arguments.check({"record": "/proc/nothing"})
+        arguments.preflight(GraphConfig(record="/proc/nothing"))
 
 
 def test_a_damaged_bundle_is_refused_before_anything_starts(tmp_path):
     import shutil
 
     shutil.copytree(ROOT / "models/demo", tmp_path / "p")
-    given = {"record": str(tmp_path / "runs"), "policy": str(tmp_path / "p")}
-    arguments.check(given)
+    given = GraphConfig(record=str(tmp_path / "runs"), policy=str(tmp_path / "p"))
+    arguments.preflight(given)
     (tmp_path / "p/vae.json").write_text("{}")
     with pytest.raises(InputError, match=r"vae\.json does not match"):
-        arguments.check(given)
+        arguments.preflight(given)
 
 
 def test_a_site_is_read_by_the_environments_python(tmp_path):
@@ -164,6 +159,6 @@ def test_a_run_that_needs_all_is_told_what_keeps_ending():
 
 
 def test_processes_know_who_started_them():
-    from gwm.graph.process_list import END_WITH_PARENT, environment
+    from gwm.graph.environment import END_WITH_PARENT, process_environment
 
-    assert environment()[END_WITH_PARENT] == str(os.getpid())
+    assert process_environment()[END_WITH_PARENT] == str(os.getpid())

@@ -20,7 +20,8 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import websockets
 from gwm.console.access import OPERATOR, cookie_name
-from gwm.graph.process_list import graph
+from gwm.graph.config import GraphConfig
+from gwm.graph.process_list import processes
 from gwm.process.session import ending, live
 from gwm.process.supervisor import Supervisor
 from gwm.ros.operator_client import OperatorClient
@@ -66,7 +67,7 @@ class RunningConsole:
 def running(policy: str, **more):
     """The graph against the simulation, with a console."""
     out = Path(tempfile.mkdtemp(prefix="gwm_console_"))
-    nodes = graph(policy=policy, record=str(out), **more)
+    nodes = processes(GraphConfig(policy=policy, record=str(out), **more))
     try:
         with live(nodes, out / "nodes.log") as (operator, supervisor):
             operator.need("start", lambda: operator.ready, START_TIME, supervisor.poll_all)

@@ -18,7 +18,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from gwm.graph.process_list import graph
+from gwm.graph.config import GraphConfig
+from gwm.graph.process_list import processes
 from gwm.process.session import IdleLoop, ending, live
 from gwm.ros import messages
 from gwm.ros.node import NEWEST, RELIABLE, SENSOR, STEADY, now_ns, spin
@@ -111,7 +112,7 @@ def bench_kill(kills: int, joint_hz: float, path: str | None) -> int:
     """
     done: list[tuple[float, float]] = []
     idle, begun = IdleLoop(), False
-    (gate,) = (node for node in graph(policy="expert") if node.name == "gate")
+    (gate,) = (node for node in processes(GraphConfig(policy="expert")) if node.name == "gate")
     with tempfile.TemporaryDirectory() as folder:
         plans, log = Path(folder) / "plans.npz", Path(folder) / "log"
         np.savez(

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-from gwm.graph.process_list import END_WITH_PARENT, end_with_parent
+from gwm.graph.environment import END_WITH_PARENT, end_with_parent
 from gwm.tools.terminal import ProgressBar
 
 from gwm_core import topics

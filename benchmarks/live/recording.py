@@ -13,7 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from gwm.graph.process_list import graph
+from gwm.graph.config import GraphConfig
+from gwm.graph.process_list import processes
 from gwm.process.session import ending, live
 from gwm.ros import messages
 from gwm.ros.node import SENSOR, STEADY, now_ns, spin
@@ -83,7 +84,9 @@ def bench_recording(width: int, height: int, hz: int, seconds: int, file: str | 
     episode.
     """
     out = Path(tempfile.mkdtemp(prefix="gwm_recording_"))
-    nodes = graph(policy="expert", publish_objects=True, record=str(out), console=0)
+    nodes = processes(
+        GraphConfig(policy="expert", publish_objects=True, record=str(out), console=0)
+    )
     rows: dict[str, dict[str, int]] = {}
     try:
         with ending() as end, live(nodes, out / "nodes.log") as (operator, supervisor):

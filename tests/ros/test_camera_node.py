@@ -16,7 +16,7 @@ import yaml
 rclpy = pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray
-from gwm.graph.process_list import environment
+from gwm.graph.environment import process_environment
 from gwm.hardware.realsense import AlignedPair, DeviceGone, RealSense, recording
 from gwm.nodes.camera_node import CameraNode
 from gwm.ros import messages
@@ -116,7 +116,7 @@ def site(tmp_path, monkeypatch):
         "ROS_DOMAIN_ID",
         os.environ.get("ROS_DOMAIN_ID") or str(random.SystemRandom().randint(1, 100)),
     )
-    for name, value in environment().items():
+    for name, value in process_environment().items():
         monkeypatch.setenv(name, value)
     site = Site(tmp_path)
     yield site

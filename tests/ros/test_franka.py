@@ -8,7 +8,8 @@ import yaml
 
 pytest.importorskip("rclpy")
 
-from gwm.graph.process_list import graph
+from gwm.graph.config import GraphConfig
+from gwm.graph.process_list import processes
 from gwm.hardware.franka import ERROR_RECOVERY
 from gwm.process.supervisor import Supervisor
 from rclpy.action import ActionServer
@@ -130,10 +131,14 @@ def supervisor(operator, driver, tmp_path):
     site.write_text(
         yaml.safe_dump({"cameras": {n: c.to_dict() for n, c in simulation_site().cameras.items()}})
     )
-    (sim,) = (n for n in graph(controller="jtc") if n.name == "sim")
+    (sim,) = (n for n in processes(GraphConfig(controller="jtc")) if n.name == "sim")
     nodes = [
         sim,
-        *graph(robot="fr3", site=str(site), controller="jtc", mode="teleop", record=str(tmp_path)),
+        *processes(
+            GraphConfig(
+                robot="fr3", site=str(site), controller="jtc", mode="teleop", record=str(tmp_path)
+            )
+        ),
     ]
     supervisor = Supervisor(nodes, log=open(tmp_path / "log", "w"))
     supervisor.start()

@@ -17,7 +17,7 @@ rclpy = pytest.importorskip("rclpy")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from boards import HEIGHT, WIDTH, K, views
-from gwm.graph.process_list import environment
+from gwm.graph.environment import process_environment
 from gwm.ros import messages
 from gwm.ros.node import RELIABLE, now_ns
 from sensor_msgs.msg import CameraInfo, Image, JointState
@@ -63,7 +63,7 @@ class ArmAndCamera:
 
 def test_views_are_taken_at_rest_and_calibrate_the_camera(monkeypatch, tmp_path):
     monkeypatch.setenv("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 100)))
-    for name, value in environment().items():
+    for name, value in process_environment().items():
         monkeypatch.setenv(name, value)
     X, _, taken = views(False, 1, count=12)
     rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)

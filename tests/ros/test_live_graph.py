@@ -14,7 +14,8 @@ import yaml
 
 pytest.importorskip("rclpy")
 
-from gwm.graph.process_list import command, graph
+from gwm.graph.config import GraphConfig
+from gwm.graph.process_list import command, processes
 from gwm.process.supervisor import Supervisor
 from gwm.ros import messages
 from sensor_msgs.msg import CompressedImage, JointState
@@ -35,8 +36,10 @@ def real_robot_nodes(tmp_path):
     site = tmp_path / "site.yaml"
     cameras = {n: c.to_dict() for n, c in simulation_site().cameras.items()}
     site.write_text(yaml.safe_dump({"cameras": cameras}))
-    nodes = graph(policy="expert", record=str(tmp_path / "record"))
-    (own_gate,) = (n for n in graph(robot="fr3", site=str(site)) if n.name == "gate")
+    nodes = processes(GraphConfig(policy="expert", record=str(tmp_path / "record")))
+    (own_gate,) = (
+        n for n in processes(GraphConfig(robot="fr3", site=str(site))) if n.name == "gate"
+    )
     return [own_gate if n.name == "gate" else n for n in nodes]
 
 
@@ -138,7 +141,7 @@ def test_gwm_up_ends_cleanly_and_tells_how_it_ended(operator, tmp_path, end):
     try:
         assert operator.wait("start", lambda: operator.ready, 90, lambda: "")
         nodes = children_of(child.pid)
-        assert len(nodes) == len(graph(policy="expert"))
+        assert len(nodes) == len(processes(GraphConfig(policy="expert")))
         if end == "interrupt":
             child.send_signal(signal.SIGINT)
         else:
@@ -158,7 +161,7 @@ def test_gwm_up_ends_cleanly_and_tells_how_it_ended(operator, tmp_path, end):
 def test_malformed_messages_and_a_second_graph_do_no_harm(operator, tmp_path):
     nodes = [
         replace(n)
-        for n in graph(policy="expert", record=str(tmp_path))
+        for n in processes(GraphConfig(policy="expert", record=str(tmp_path)))
         if n.name in ("sim", "gate")
     ]
     supervisor = Supervisor(nodes, log=open(tmp_path / "log", "w"))
@@ -209,7 +212,9 @@ def test_futures_and_divergence_come_beside_a_running_policy(operator, tmp_path)
         lambda m: got["gaps"].append(messages.read_numbers(m)),
         10,
     )
-    supervisor = Supervisor(graph(record=str(tmp_path / "record")), log=open(tmp_path / "log", "w"))
+    supervisor = Supervisor(
+        processes(GraphConfig(record=str(tmp_path / "record"))), log=open(tmp_path / "log", "w")
+    )
     supervisor.start()
     poll = supervisor.poll
     try:

@@ -11,7 +11,8 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from gwm.graph.process_list import graph
+from gwm.graph.config import GraphConfig
+from gwm.graph.process_list import processes
 from gwm.process.supervisor import Supervisor
 
 from gwm_core import topics
@@ -31,7 +32,11 @@ def unreadable(path):
 
 def test_killed_in_mid_episode_it_comes_back_and_what_it_had_is_recovered(operator, tmp_path):
     record = tmp_path / "record"
-    nodes = graph(policy="expert", record=str(record), operator="Ada", console=0, imagination=False)
+    nodes = processes(
+        GraphConfig(
+            policy="expert", record=str(record), operator="Ada", console=0, imagination=False
+        )
+    )
     supervisor = Supervisor(nodes, log=open(tmp_path / "log", "w"))
     supervisor.start()
     poll = supervisor.poll

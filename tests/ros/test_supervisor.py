@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("rclpy")
-from gwm.graph.process_list import END_WITH_PARENT, NodeSpec
+from gwm.graph.environment import END_WITH_PARENT
+from gwm.graph.process_list import NodeSpec
 from gwm.process import supervisor as supervise
 from gwm.process.supervisor import Supervisor, open_log
 

@@ -7,7 +7,8 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from gwm.graph.process_list import graph
+from gwm.graph.config import GraphConfig
+from gwm.graph.process_list import processes
 from gwm.process.supervisor import Supervisor
 from sensor_msgs.msg import Joy
 from teleoperated import AXES, BUTTONS, JOY_PERIOD, SEED, TREMOR, read_recording
@@ -69,7 +70,7 @@ def moving(operator):
 
 def start(operator, tmp_path, **arguments):
     supervisor = Supervisor(
-        graph(record=str(tmp_path), **arguments), log=open(tmp_path / "log", "w")
+        processes(GraphConfig(record=str(tmp_path), **arguments)), log=open(tmp_path / "log", "w")
     )
     supervisor.start()
     names = {"sim", "teleop"} | ({"policy"} if arguments["mode"] == "shared" else set())

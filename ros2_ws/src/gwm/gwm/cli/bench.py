@@ -227,7 +227,7 @@ def _bench(kinds, name: str, help_: str, example: str, run):
 
 def _in_repository(run, args) -> int:
     """Run a benchmark, which no wheel contains. Raises InputError outside the repository."""
-    from gwm.graph.process_list import ROOT
+    from gwm.graph.environment import ROOT
 
     if not (ROOT / "benchmarks" / "__init__.py").is_file():
         raise InputError(
@@ -278,7 +278,7 @@ def bench_faults(args) -> int:
 
 
 def bench_kill(args) -> int:
-    from gwm.graph.process_list import refuse_mixed_ros
+    from gwm.graph.environment import refuse_mixed_ros
 
     refuse_mixed_ros()
     writable(args.json)
@@ -301,7 +301,7 @@ def bench_policy(args) -> int:
 
 
 def bench_e2e(args) -> int:
-    from gwm.graph.process_list import refuse_mixed_ros
+    from gwm.graph.environment import refuse_mixed_ros
 
     refuse_mixed_ros()
     positive("episodes", args.episodes)
@@ -324,7 +324,7 @@ def bench_bundle(args) -> int:
 
 
 def bench_console(args) -> int:
-    from gwm.graph.process_list import refuse_mixed_ros
+    from gwm.graph.environment import refuse_mixed_ros
 
     refuse_mixed_ros()
     writable(args.json)

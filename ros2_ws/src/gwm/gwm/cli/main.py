@@ -11,7 +11,7 @@ from contextlib import nullcontext, redirect_stdout
 from importlib.metadata import version
 
 from gwm.cli import bench, calibrate, data, deploy, futures, learn, run, scene, site
-from gwm.graph.process_list import PRECISIONS, RUNTIMES, TASKS
+from gwm.graph.config import PRECISIONS, RUNTIMES, TASKS
 from gwm.tools.terminal import Parser, as_called, escape_names, said_by_system, without_number
 from gwm_core.errors import InputError, one_of
 from gwm_core.files.json_files import STDOUT

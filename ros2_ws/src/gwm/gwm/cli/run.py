@@ -90,11 +90,11 @@ def add(verbs) -> None:
 
 def _arguments() -> str:
     """The arguments of the graph: name, default, meaning."""
-    from gwm.graph.arguments import defaults, described
+    from gwm.graph.arguments import defaults, descriptions
 
-    texts, values = described(), defaults()
+    texts = descriptions()
     lines = []
-    for name, value in values.items():
+    for name, value in defaults().items():
         shown = str(value).lower() if isinstance(value, bool) else value
         lines += textwrap.wrap(
             f"{name}:={shown}  {texts[name]}", 100, initial_indent="  ", subsequent_indent=" " * 6
@@ -103,14 +103,16 @@ def _arguments() -> str:
 
 
 def demo(args) -> int:
-    from gwm.graph.process_list import graph, refuse_mixed_ros
+    from gwm.graph.config import GraphConfig
+    from gwm.graph.environment import refuse_mixed_ros
+    from gwm.graph.process_list import processes
 
     refuse_mixed_ros()
     positive("episodes", args.episodes)
     natural("seed", args.seed)
     writable(args.json)
     policy = args.policy or shipped()
-    graph(task=args.task, policy=policy)
+    processes(GraphConfig(task=args.task, policy=policy))
     writable_folder(args.out)
     from gwm.tools.demo import run_demo
 
@@ -118,19 +120,19 @@ def demo(args) -> int:
 
 
 def up(args) -> int:
-    from gwm.graph.arguments import check, parse
-    from gwm.graph.process_list import graph
+    from gwm.graph.arguments import parse, preflight
+    from gwm.graph.process_list import processes
 
-    values = parse(args.arguments)
-    nodes = graph(**values)
-    check(values)
+    config = parse(args.arguments)
+    nodes = processes(config)
+    preflight(config)
     from gwm.process.supervisor import up
 
     return up(nodes)
 
 
 def teleop(args) -> int:
-    from gwm.graph.process_list import refuse_mixed_ros
+    from gwm.graph.environment import refuse_mixed_ros
 
     refuse_mixed_ros()
     from gwm.tools.keyboard import drive
@@ -148,7 +150,7 @@ def doctor(args) -> int:
 def test(args) -> int:
     import pytest
 
-    from gwm.graph.process_list import ROOT
+    from gwm.graph.environment import ROOT
 
     os.chdir(ROOT)
     os.environ.pop(CALLED, None)  # what the tests read says gwm, however they were started

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from gwm.graph.process_list import ROOT, environment, refuse_mixed_ros, share
+from gwm.graph.environment import ROOT, process_environment, refuse_mixed_ros, resource
 from gwm_core import topics
 from gwm_core.errors import InputError
 from gwm_core.files.json_files import write_json
@@ -161,7 +161,7 @@ def _weights() -> Iterator[DoctorCheck]:
     from gwm_core.runtime.bundle import open_bundle
 
     try:
-        folder = share("models/demo")
+        folder = resource("models/demo")
         yield DoctorCheck(
             OK,
             "demo weights",
@@ -222,7 +222,7 @@ def _site() -> Site:
 def _graph() -> Iterator[DoctorCheck]:
     import rclpy
 
-    os.environ.update(environment())
+    os.environ.update(process_environment())
     rclpy.init(args=[])
     node = rclpy.create_node("gwm_doctor")
     time.sleep(2.0)

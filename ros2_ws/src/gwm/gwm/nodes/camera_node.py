@@ -21,7 +21,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 
-from gwm.graph.process_list import environment
+from gwm.graph.environment import process_environment
 from gwm.hardware.realsense import AlignedPair, DeviceGone, RealSense, connected, recording
 from gwm.ros import messages
 from gwm.ros.node import RELIABLE, STEADY, declare, now_ns, spin
@@ -266,7 +266,7 @@ def main() -> int:
     """Entry point. Started by hand it must not lack what a starter sets: without it large images
     are lost.
     """
-    for name, value in environment().items():
+    for name, value in process_environment().items():
         os.environ.setdefault(name, value)
     return spin(CameraNode)
 

@@ -18,7 +18,8 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory
 
-from gwm.graph.process_list import CONTROLLERS, share
+from gwm.graph.config import CONTROLLERS
+from gwm.graph.environment import resource
 from gwm.ros import messages
 from gwm.ros.node import NEWEST, RELIABLE, STEADY, declare, now_ns, spin, subscribe_to_all
 from gwm.ros.worker import LatestWorker
@@ -38,7 +39,7 @@ MOST_CATCH_UP = 0.05
 
 def _configured(controller: str) -> dict:
     """The parameters of a real controller, which the simulated one behaves by."""
-    text = share("launch/controllers.yaml").read_text()
+    text = resource("launch/controllers.yaml").read_text()
     return yaml.safe_load(text)["/**"][CONTROLLERS[controller]]["ros__parameters"]
 
 

@@ -23,7 +23,7 @@ from sensor_msgs.msg import JointState, PointCloud2
 from trajectory_msgs.msg import JointTrajectory
 from viser.extras import ViserUrdf
 
-from gwm.graph.process_list import share
+from gwm.graph.environment import resource
 from gwm.ros import messages, scene_messages
 from gwm.ros.node import NEWEST, RELIABLE, SENSOR, STEADY, declare, now_ns, spin
 from gwm_core import topics
@@ -150,7 +150,7 @@ def covariances(gaussians: np.ndarray) -> np.ndarray:
 
 def _arm(server: viser.ViserServer, name: str, color: tuple | None) -> ViserUrdf:
     """The arm of our URDF."""
-    urdf = yourdfpy.URDF.load(str(share("urdf/fr3.urdf")))
+    urdf = yourdfpy.URDF.load(str(resource("urdf/fr3.urdf")))
     return ViserUrdf(server, urdf, root_node_name=name, mesh_color_override=color)
 
 

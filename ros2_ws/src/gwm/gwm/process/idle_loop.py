@@ -7,7 +7,7 @@ from __future__ import annotations
 import signal
 import time
 
-from gwm.graph.process_list import end_with_parent
+from gwm.graph.environment import end_with_parent
 from gwm_core.control.loop_timing import PeriodMonitor
 from gwm_core.files.json_files import to_json
 

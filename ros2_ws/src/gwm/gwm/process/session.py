@@ -16,7 +16,8 @@ from pathlib import Path
 
 import rclpy
 
-from gwm.graph.process_list import NodeSpec, environment
+from gwm.graph.environment import process_environment
+from gwm.graph.process_list import NodeSpec
 from gwm.process.supervisor import STOP_TIME, Supervisor, open_log
 from gwm.ros.operator_client import GraphEnded, OperatorClient, RequestFailed
 from gwm_core.errors import InputError
@@ -31,7 +32,7 @@ def live(
     """Run ``nodes`` with a node beside them that ``make`` builds. Their output goes to ``log``."""
     # a shell has its background jobs ignore it
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.environ.update(environment())
+    os.environ.update(process_environment())
     rclpy.init(args=[], signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     operator = make()
     try:

@@ -13,7 +13,8 @@ from pathlib import Path
 import rclpy
 from rclpy.context import Context
 
-from gwm.graph.process_list import NodeSpec, command, environment, refuse_mixed_ros
+from gwm.graph.environment import process_environment, refuse_mixed_ros
+from gwm.graph.process_list import NodeSpec, command
 from gwm.graph.restart import BAD_INPUT, Restarts
 from gwm.ros.node import wait_to_be_alone
 from gwm_core import topics
@@ -24,7 +25,7 @@ PATIENCE = 2.0  # [s] of a stop until it says again what is waited for
 
 def refuse_second_graph() -> None:
     """Raise InputError when another gate is in this ROS domain."""
-    os.environ.update(environment())
+    os.environ.update(process_environment())
     context = Context()
     rclpy.init(
         args=[], context=context, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO
@@ -56,7 +57,7 @@ class Supervisor:
     ):
         refuse_mixed_ros()
         self._nodes = {node.name: node for node in nodes}
-        self._environment = {**os.environ, **environment(), **(extra_environment or {})}
+        self._environment = {**os.environ, **process_environment(), **(extra_environment or {})}
         self._log = log
         self.processes: dict[str, subprocess.Popen] = {}
         self.respawns: dict[str, int] = {}

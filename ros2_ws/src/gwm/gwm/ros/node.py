@@ -19,7 +19,7 @@ from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
-from gwm.graph.process_list import end_with_parent
+from gwm.graph.environment import end_with_parent
 from gwm_core.errors import InputError
 
 SENSOR = QoSProfile(

@@ -12,7 +12,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image, JointState
 
-from gwm.graph.process_list import environment, refuse_mixed_ros
+from gwm.graph.environment import process_environment, refuse_mixed_ros
 from gwm.ros import messages
 from gwm.ros.node import SENSOR, now_ns
 from gwm_core import topics
@@ -33,7 +33,7 @@ class ViewTaker(Node):
 
     def __init__(self, camera: str, prefix: str):
         refuse_mixed_ros()
-        os.environ.update(environment())
+        os.environ.update(process_environment())
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         super().__init__("calibrate")
         self._camera, self._sync, self._arm = camera, Sync((camera,)), ArmReader()

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from gwm.console.address import to_say
-from gwm.graph.process_list import graph
+from gwm.graph.config import GraphConfig
+from gwm.graph.process_list import processes
 from gwm.process.session import INTERRUPTED, IdleLoop, ending, live
 from gwm.ros.operator_client import GraphEnded, OperatorClient, RequestFailed
 from gwm.tools.terminal import say_next
@@ -75,7 +76,7 @@ def drive(args, policy: str) -> tuple[dict, Path]:
     Whatever goes wrong on the way is in them: ``trouble``, ``rows`` and the exit ``code``.
     """
     sample_layout(args.task, args.seed, args.difficulty)
-    nodes = graph(task=args.task, policy=policy, imagination=args.imagination)
+    nodes = processes(GraphConfig(task=args.task, policy=policy, imagination=args.imagination))
     imagine = any(node.name == "imagination" for node in nodes)
     _check_policy(policy, args.task, ("chunk", *(GRAPHS if imagine else ())))
     out = Path(args.out) / time.strftime("%Y%m%d-%H%M%S")
@@ -85,7 +86,9 @@ def drive(args, policy: str) -> tuple[dict, Path]:
         raise InputError(
             f"cannot write to {args.out}: {error.strerror}; choose another --out"
         ) from None
-    nodes = graph(task=args.task, policy=policy, record=str(out), imagination=args.imagination)
+    nodes = processes(
+        GraphConfig(task=args.task, policy=policy, record=str(out), imagination=args.imagination)
+    )
     run, idle = DemoEpisode(), IdleLoop()
     with ending() as end, idle, live(nodes, out / "nodes.log") as (operator, supervisor):
         run.begun = True

@@ -13,7 +13,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import Joy
 
-from gwm.graph.process_list import environment
+from gwm.graph.environment import process_environment
 from gwm.ros import messages
 from gwm.ros.node import RELIABLE, SENSOR, now_ns
 from gwm_core import topics
@@ -30,7 +30,7 @@ def drive() -> int:
     """Publish the keyboard until q or Ctrl-C."""
     if not sys.stdin.isatty():
         raise InputError("gwm teleop reads keys from a terminal, and this input is none")
-    os.environ.update(environment())
+    os.environ.update(process_environment())
     rclpy.init(args=[])
     node = rclpy.create_node("keyboard")
     publisher, keyboard, shown = node.create_publisher(Joy, topics.JOY, SENSOR), Keyboard(), {}

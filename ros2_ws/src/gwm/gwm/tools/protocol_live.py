@@ -19,7 +19,9 @@ import numpy as np
 import rclpy
 
 from gwm.console.address import to_say
-from gwm.graph.process_list import NodeSpec, environment, graph
+from gwm.graph.config import GraphConfig
+from gwm.graph.environment import process_environment
+from gwm.graph.process_list import NodeSpec, processes
 from gwm.process.session import uninterrupted
 from gwm.process.supervisor import Supervisor, open_log
 from gwm.ros.node import now_ns
@@ -39,7 +41,7 @@ def run_live(
     plan: TrialOrder,
     journal: Journal,
     folder: Path,
-    arguments: dict,
+    config: GraphConfig,
     by_hand: bool = False,
     say=print,
 ) -> None:
@@ -56,18 +58,13 @@ def run_live(
     """
     names = read_key(plan, folder)
     links = _links(plan, names, folder)
-    arguments = (
-        {"robot": "sim", "site": "", "profile": ""}
-        | arguments
-        | {
-            "record": str(folder / EPISODES),
-            "publish_objects": "expert" in plan.protocol.policies.values(),
-        }
+    config = replace(
+        config,
+        record=str(folder / EPISODES),
+        publish_objects="expert" in plan.protocol.policies.values(),
     )
-    live = LiveTrials(
-        plan, folder, site_of(arguments["robot"], arguments["site"]), arguments, by_hand, say
-    )
-    os.environ.update(environment())
+    live = LiveTrials(plan, folder, site_of(config.robot, config.site), config, by_hand, say)
+    os.environ.update(process_environment())
     with open_log(folder / "nodes.log", "a") as log:
         supervisor = None
         try:
@@ -130,13 +127,13 @@ class LiveTrials:
     plan: TrialOrder
     folder: Path
     site: Site
-    arguments: dict
+    config: GraphConfig
     by_hand: bool
     say: Callable[[str], None]
 
     def nodes(self, slot: TrialSlot, link: str | Path) -> list[NodeSpec]:
         """Of a trial. The console is the same for all of them: its page stays open."""
-        nodes = graph(**self.arguments, task=slot.task.task, policy=str(link))
+        nodes = processes(replace(self.config, task=slot.task.task, policy=str(link)))
         of_all = {"task": self.plan.protocol.tasks[0].task}
         return [
             replace(n, parameters=n.parameters | of_all) if n.name == "console" else n
@@ -145,7 +142,7 @@ class LiveTrials:
 
     def trial(self, slot: TrialSlot, poll: Callable[[], str]) -> TrialOutcome:
         """Watch one, with a node of its own: what the one before has heard is nothing to it."""
-        simulated, own = self.arguments["robot"] == "sim", self.site.tasks.get(slot.task.task)
+        simulated, own = self.config.robot == "sim", self.site.tasks.get(slot.task.task)
         rclpy.init(args=[], signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
         referee = TrialMonitor(self.site, simulated)
         try:
@@ -173,7 +170,7 @@ class LiveTrials:
                 raise
             except RequestFailed as error:  # the verdict counts all the same
                 outcome = replace(outcome, note=f"{outcome.note} (not recorded: {error})".strip())
-            return referee.complete(outcome, self.site.profile_called(self.arguments["profile"]))
+            return referee.complete(outcome, self.site.profile_called(self.config.profile))
         finally:
             referee.destroy_node()
             rclpy.try_shutdown()
@@ -209,9 +206,7 @@ class LiveTrials:
         verdict.
         """
         page = self.folder / EPISODES / "console.url"
-        if self.arguments.get("console") != 0 and referee.wait(
-            "console", page.exists, START_TIME, poll
-        ):
+        if self.config.console and referee.wait("console", page.exists, START_TIME, poll):
             self.say(f"  on {to_say(page)}")
         referee.wish("gate/stop", poll)
         stopped = referee.stopped()

@@ -75,9 +75,9 @@ def cores() -> int:
 
 def shipped() -> str:
     """Folder of the demo weights."""
-    from gwm.graph.process_list import share
+    from gwm.graph.environment import resource
 
-    return str(share("models/demo"))
+    return str(resource("models/demo"))
 
 
 def renderer() -> str:
