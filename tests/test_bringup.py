@@ -268,7 +268,7 @@ def test_only_what_moves_the_arm_is_essential():
 
 def test_the_doctor_finds_a_cameras_topics_whatever_slash_its_prefix_has(tmp_path):
     pytest.importorskip("rclpy")
-    from gwm.doctor.checks import _topics
+    from gwm.doctor.live_graph import check_topics
 
     from gwm_core.site import load_site
 
@@ -281,21 +281,22 @@ def test_the_doctor_finds_a_cameras_topics_whatever_slash_its_prefix_has(tmp_pat
         *(make("camera/front") for make in (topics.color, topics.depth, topics.info)),
     }
     files = tmp_path / "site.yaml", ROOT / "launch/site.example.yaml"
-    (slash,), (plain,) = (_topics(published, set(), load_site(file)) for file in files)
+    (slash,), (plain,) = (check_topics(published, set(), load_site(file)) for file in files)
     assert slash == plain and "camera/front" not in slash.remedy and "camera/wrist" in slash.remedy
 
 
 def test_the_doctor_names_what_is_missing_and_who_would_bring_it():
     pytest.importorskip("rclpy")
-    from gwm.doctor.checks import LIMITED, OK, _topics
+    from gwm.doctor.check import LIMITED, OK
+    from gwm.doctor.live_graph import check_topics
 
     from gwm_core.site import simulation_site
 
     site = simulation_site()
-    (silent,) = _topics(set(), set(), site)
+    (silent,) = check_topics(set(), set(), site)
     assert silent.level == OK and "not running" in silent.found
     ours = {topics.STATUS, topics.CHUNK, topics.COMMAND, topics.TARGET_JOINT}
-    (check,) = _topics(ours, {topics.TARGET_JOINT}, site)
+    (check,) = check_topics(ours, {topics.TARGET_JOINT}, site)
     assert check.level == LIMITED
     for words in (
         topics.JOINT_STATES,
@@ -310,9 +311,9 @@ def test_the_doctor_names_what_is_missing_and_who_would_bring_it():
         for camera in site.cameras.values()
         for make in (topics.color, topics.depth, topics.info)
     }
-    (check,) = _topics(ours | drivers, {topics.TARGET_JOINT}, site)
+    (check,) = check_topics(ours | drivers, {topics.TARGET_JOINT}, site)
     assert check.level == OK and check.remedy == ""
-    (check,) = _topics(ours | drivers, set(), site)
+    (check,) = check_topics(ours | drivers, set(), site)
     assert check.remedy == "nobody listens to target_joint: is that controller active?"
-    (check,) = _topics(drivers, set(), site)
+    (check,) = check_topics(drivers, set(), site)
     assert "gwm up" in check.remedy and "drivers are" in check.found

@@ -142,7 +142,7 @@ def teleop(args) -> int:
 
 def doctor(args) -> int:
     writable(args.json)
-    from gwm.doctor.checks import report
+    from gwm.doctor.report import report
 
     return report(args.json)
 

@@ -24,7 +24,7 @@ from std_msgs.msg import Float64MultiArray, String, UInt64
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from gwm.doctor import checks
+from gwm.doctor.report import QUICK, run_checks
 from gwm.ros import messages
 from gwm.ros.job_queue import JobQueue
 from gwm.ros.node import EVERY, RELIABLE, SENSOR, STEADY, declare, now_ns, spin, subscribe_to_all
@@ -241,9 +241,7 @@ class RecorderNode(Node):
 
     def _examine(self) -> None:
         """Have the doctor's quick findings in every episode."""
-        self._recording.about["doctor"] = [
-            check._asdict() for check in checks.examine(checks.QUICK)
-        ]
+        self._recording.about["doctor"] = [check._asdict() for check in run_checks(QUICK)]
 
     def _report(self) -> None:
         kept, behind = self._recording, self._backlog
