@@ -16,7 +16,7 @@ from pathlib import Path
 from gwm.graph.config import GraphConfig
 from gwm.graph.process_list import processes
 from gwm.process.session import ending, live
-from gwm.ros import messages
+from gwm.ros import image_messages
 from gwm.ros.node import SENSOR, STEADY, now_ns, spin
 from gwm.ros.operator_client import OperatorClient, RequestFailed
 from rclpy.node import Node
@@ -67,10 +67,10 @@ class SyntheticCamera(Node):
         stamp = now_ns(self)
         for item in self._frames[self.sent % SCENES]:
             color, depth, info = self._out[item.camera]
-            color.publish(messages.image(stamp, item.camera, item.color))
-            depth.publish(messages.image(stamp, item.camera, item.depth_mm))
+            color.publish(image_messages.image(stamp, item.camera, item.color))
+            depth.publish(image_messages.image(stamp, item.camera, item.depth_mm))
             info.publish(
-                messages.camera_info(stamp, item.camera, self._K, self._width, self._height)
+                image_messages.camera_info(stamp, item.camera, self._K, self._width, self._height)
             )
         self.sent += 1
 

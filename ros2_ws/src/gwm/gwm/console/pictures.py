@@ -11,7 +11,7 @@ import cv2
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 
-from gwm.ros import messages
+from gwm.ros import image_messages, messages
 from gwm.ros.node import NEWEST, SENSOR
 from gwm_core import topics
 from gwm_core.site import Camera
@@ -70,7 +70,7 @@ class LatestImages:
             if now - self._drawn.get(camera, 0.0) < PERIOD:
                 return
             self._drawn[camera] = now
-            picture = messages.pixels(message, "color")
+            picture = image_messages.pixels(message, "color")
             ok, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
             if not ok:
                 raise ValueError("no JPEG can be made of it")

@@ -23,7 +23,7 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from gwm.graph.environment import process_environment
 from gwm.hardware.realsense import AlignedPair, DeviceGone, RealSense, connected, recording
-from gwm.ros import messages
+from gwm.ros import image_messages, messages
 from gwm.ros.node import RELIABLE, STEADY, declare, now_ns, spin
 from gwm.ros.worker import LatestWorker
 from gwm_core import topics
@@ -159,11 +159,13 @@ class CameraStream:
             return
         color, depth = shot.color.stamp + self._offset, shot.depth.stamp + self._offset
         height, width = shot.depth.content.shape
-        self._color.publish(messages.image(color, self._name, shot.color.content))
-        self._depth.publish(messages.image(depth, self._name, shot.depth.content))
+        self._color.publish(image_messages.image(color, self._name, shot.color.content))
+        self._depth.publish(image_messages.image(depth, self._name, shot.depth.content))
         for publisher, stamp in zip(self._infos, (color, depth)):
             publisher.publish(
-                messages.camera_info(stamp, self._name, shot.K, width, height, shot.distortion)
+                image_messages.camera_info(
+                    stamp, self._name, shot.K, width, height, shot.distortion
+                )
             )
         self._sent += 1
 

@@ -18,7 +18,7 @@ from sensor_msgs.msg import CameraInfo, Image, JointState, PointCloud2
 from std_msgs.msg import Float64MultiArray, String, UInt64
 from trajectory_msgs.msg import JointTrajectory
 
-from gwm.ros import messages, scene_messages
+from gwm.ros import image_messages, messages, scene_messages
 from gwm.ros.node import BEAT_PRIORITY, RELIABLE, SENSOR, STEADY, declare, now_ns, prioritize, spin
 from gwm.ros.worker import LatestWorker
 from gwm_core import topics
@@ -136,7 +136,7 @@ class PolicyNode(Node):
     def _image(self, camera: str, kind: str):
         def take(message, sent: int):
             try:
-                content = messages.pixels(message, kind)
+                content = image_messages.pixels(message, kind)
             except ValueError as error:
                 self._note(f"{camera} {kind}", str(error))
                 return

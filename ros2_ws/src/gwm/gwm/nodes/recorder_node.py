@@ -25,7 +25,7 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from gwm.doctor.report import QUICK, run_checks
-from gwm.ros import messages
+from gwm.ros import image_messages, messages
 from gwm.ros.job_queue import JobQueue
 from gwm.ros.node import EVERY, RELIABLE, SENSOR, STEADY, declare, now_ns, spin, subscribe_to_all
 from gwm_core import topics
@@ -178,7 +178,7 @@ class RecorderNode(Node):
         stamp = messages.stamp_ns(message.header.stamp)
         try:
             encoded = serialized(
-                topic + ending, compress(stamp, camera, messages.pixels(message, kind)), stamp
+                topic + ending, compress(stamp, camera, image_messages.pixels(message, kind)), stamp
             )
         except (ValueError, TypeError) as error:
             self.get_logger().error(f"{topic} not recorded: {error}", throttle_duration_sec=2.0)

@@ -20,7 +20,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from gwm.graph.config import CONTROLLERS
 from gwm.graph.environment import resource
-from gwm.ros import messages
+from gwm.ros import image_messages, messages
 from gwm.ros.node import NEWEST, RELIABLE, STEADY, declare, now_ns, spin, subscribe_to_all
 from gwm.ros.worker import LatestWorker
 from gwm_core import topics
@@ -239,9 +239,11 @@ class SimNode(Node):
         stamp, rig, images = drawn
         for item in images:
             color, depth, info = self._images[item.camera]
-            color.publish(messages.image(stamp, item.camera, item.color))
-            depth.publish(messages.image(stamp, item.camera, item.depth_mm))
-            info.publish(messages.camera_info(stamp, item.camera, rig.K, rig.width, rig.height))
+            color.publish(image_messages.image(stamp, item.camera, item.color))
+            depth.publish(image_messages.image(stamp, item.camera, item.depth_mm))
+            info.publish(
+                image_messages.camera_info(stamp, item.camera, rig.K, rig.width, rig.height)
+            )
         self._frames_sent += 1
 
     def _report_result(self) -> None:

@@ -4,7 +4,6 @@ do.
 
 from __future__ import annotations
 
-import array
 import hashlib
 import json
 import struct
@@ -14,14 +13,13 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseStamped
 from rclpy.serialization import serialize_message
 from scipy.spatial.transform import Rotation
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, MultiArrayDimension, MultiArrayLayout
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from gwm_core import topics
 from gwm_core.control.gate.chunk_checks import MOST_ROWS
 from gwm_core.control.gate.supervision import Approval
-from gwm_core.geometry.camera import to_opencv
 from gwm_core.joint_states import by_name
 from gwm_core.types import ActionChunk
 
@@ -53,8 +51,15 @@ def stamp_of(content: bytes) -> int:
 
 
 def set_stamp(header, stamp: int, frame: str = "") -> None:
-    """Fill a header."""
-    header.stamp.sec, header.stamp.nanosec, header.frame_id = stamp // 10**9, stamp % 10**9, frame
+    """Fill a header. The stamp is in ns."""
+    _set_time(header.stamp, stamp)
+    header.frame_id = frame
+
+
+def _set_time(time, nanoseconds: int) -> None:
+    """Fill a builtin_interfaces Time or Duration."""
+    time.sec = nanoseconds // 10**9
+    time.nanosec = nanoseconds % 10**9
 
 
 def joint_state(stamp: int, names, position, velocity=(), effort=(), frame: str = "") -> JointState:
@@ -96,13 +101,13 @@ def joint_trajectory(states, dt: float, stamp: int = 0) -> JointTrajectory:
         point = JointTrajectoryPoint(
             positions=q.tolist(), velocities=dq.tolist(), accelerations=ddq.tolist()
         )
-        nanoseconds = round(k * dt * 1e9)
-        point.time_from_start.sec, point.time_from_start.nanosec = (
-            nanoseconds // 10**9,
-            nanoseconds % 10**9,
-        )
+        _set_time(point.time_from_start, round(k * dt * 1e9))
         message.points.append(point)
     return message
+
+
+def _seconds(duration) -> float:
+    return duration.sec + duration.nanosec * 1e-9
 
 
 def joint_states_of(message) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -111,9 +116,7 @@ def joint_states_of(message) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
     """
     if not message.points:
         raise ValueError("a trajectory without points")
-    times = np.array(
-        [p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in message.points]
-    )
+    times = np.array([_seconds(p.time_from_start) for p in message.points])
     columns = []
     for field in ("positions", "velocities", "accelerations"):
         rows = [
@@ -134,11 +137,7 @@ def trajectory(chunk: ActionChunk) -> JointTrajectory:
     set_stamp(message.header, chunk.stamp)
     for k, (q, width) in enumerate(zip(chunk.q, chunk.width), start=1):
         point = JointTrajectoryPoint(positions=[*(float(x) for x in q), float(width)])
-        nanoseconds = round(k * chunk.dt * 1e9)
-        point.time_from_start.sec, point.time_from_start.nanosec = (
-            nanoseconds // 10**9,
-            nanoseconds % 10**9,
-        )
+        _set_time(point.time_from_start, round(k * chunk.dt * 1e9))
         message.points.append(point)
     return message
 
@@ -155,90 +154,10 @@ def chunk_of(message) -> ActionChunk | None:
         return None
     order = [names.index(name) for name in ours]
     rows = np.array([[p.positions[i] for i in order] for p in points], float)
-    times = np.array([p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in points])
+    times = np.array([_seconds(p.time_from_start) for p in points])
     if not np.allclose(np.diff(times), times[0], atol=1e-6):
         return None
     return ActionChunk(stamp_ns(message.header.stamp), rows[:, :7], rows[:, 7], float(times[0]))
-
-
-def image(stamp: int, camera: str, content: np.ndarray) -> Image:
-    """(H, W, 3) uint8 -> rgb8, (H, W) uint16 millimetres -> 16UC1."""
-    message = Image(height=content.shape[0], width=content.shape[1], is_bigendian=0)
-    set_stamp(message.header, stamp, f"{camera}_color_optical_frame")
-    message.encoding = "rgb8" if content.ndim == 3 else "16UC1"
-    message.step = content.strides[0]
-    data = array.array("B")
-    data.frombytes(memoryview(np.ascontiguousarray(content)).cast("B"))
-    message.data = data
-    return message
-
-
-# stream -> encoding -> type and channels; REP 118: 16-bit depth is in millimetres, 32FC1 in metres
-ENCODINGS = {
-    "color": {"rgb8": ("u1", 3), "bgr8": ("u1", 3), "rgba8": ("u1", 4), "bgra8": ("u1", 4)},
-    "depth": {"16UC1": ("u2", 1), "mono16": ("u2", 1), "32FC1": ("f4", 1)},
-}
-
-
-def pixels(message, stream: str) -> np.ndarray:
-    """Image of a "color" stream -> (H, W, 3) uint8 RGB, of a "depth" stream -> (H, W) uint16 [mm],
-    0 = no reading.
-
-    Raises ValueError for any other encoding, a wrong size or an empty image.
-    """
-    valid = ENCODINGS[stream]
-    if message.encoding not in valid:
-        *others, last = valid
-        raise ValueError(
-            f"encoding: {message.encoding} was published; {', '.join(others)} or {last} is wanted"
-        )
-    kind, channels = valid[message.encoding]
-    kind = np.dtype(kind).newbyteorder(">" if message.is_bigendian else "<")
-    width = message.width * channels * kind.itemsize
-    data = np.frombuffer(message.data, np.uint8)
-    if (
-        width == 0
-        or message.height == 0
-        or message.step < width
-        or data.size != message.step * message.height
-    ):
-        raise ValueError(
-            f"size: {data.size} bytes do not make {message.height} rows of {message.step}"
-        )
-    rows = data.reshape(message.height, message.step)[:, :width]
-    content = np.ascontiguousarray(rows).view(kind)
-    if message.encoding == "32FC1":
-        return _millimetres(content)
-    if channels == 1:
-        return content.astype(np.uint16, copy=False)
-    content = content.reshape(message.height, message.width, channels)[..., :3]
-    return np.ascontiguousarray(
-        content[..., ::-1] if message.encoding.startswith("bgr") else content
-    )
-
-
-def _millimetres(metres: np.ndarray) -> np.ndarray:
-    """Depth (H, W) [m] as uint16 [mm]; what is not finite, negative or beyond 65 m is no
-    reading.
-    """
-    mm = np.rint(np.nan_to_num(metres, nan=0.0, posinf=0.0, neginf=0.0) * 1000.0)
-    return np.where((mm > 0) & (mm < 65536), mm, 0).astype(np.uint16)
-
-
-def camera_info(
-    stamp: int, camera: str, K: np.ndarray, width: int, height: int, distortion=(0.0,) * 5
-) -> CameraInfo:
-    """CameraInfo of a pinhole camera: ``K`` (3, 3) in our convention, on the wire in OpenCV's, as
-    drivers send it.
-    """
-    message = CameraInfo(
-        height=height, width=width, distortion_model="plumb_bob", d=[float(x) for x in distortion]
-    )
-    set_stamp(message.header, stamp, f"{camera}_color_optical_frame")
-    K = to_opencv(K)
-    message.k, message.r = K.flatten().tolist(), np.eye(3).flatten().tolist()
-    message.p = np.hstack([K, np.zeros((3, 1))]).flatten().tolist()
-    return message
 
 
 def sha256(message) -> str:

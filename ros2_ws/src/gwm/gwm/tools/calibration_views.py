@@ -13,7 +13,7 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image, JointState
 
 from gwm.graph.environment import process_environment, refuse_mixed_ros
-from gwm.ros import messages
+from gwm.ros import image_messages, messages
 from gwm.ros.node import SENSOR, now_ns
 from gwm_core import topics
 from gwm_core.calibration.views import CalibrationView, at_rest
@@ -75,7 +75,7 @@ class ViewTaker(Node):
     def _image(self, kind: str):
         def take(message):
             stamp = messages.stamp_ns(message.header.stamp)
-            self._sync.image(self._camera, kind, stamp, messages.pixels(message, kind))
+            self._sync.image(self._camera, kind, stamp, image_messages.pixels(message, kind))
 
         return take
 

@@ -11,7 +11,7 @@ import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
-from gwm.ros import messages, scene_messages
+from gwm.ros import image_messages, messages, scene_messages
 from gwm.ros.node import RELIABLE, SENSOR, STEADY, now_ns
 from gwm.ros.operator_client import OperatorClient
 from gwm_core import topics
@@ -69,7 +69,7 @@ class TrialMonitor(OperatorClient):
             if messages.stamp_ns(message.header.stamp) < self._since:
                 return
             try:
-                self.pictures[name] = messages.pixels(message, "color")
+                self.pictures[name] = image_messages.pixels(message, "color")
             except ValueError as error:
                 self.get_logger().error(
                     f"image of {name} refused: {error}", throttle_duration_sec=10.0
