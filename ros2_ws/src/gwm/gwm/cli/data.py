@@ -26,6 +26,12 @@ def add(verbs) -> None:
         "gwm data info runs",
         None,
     ).add_subparsers(metavar="WHAT", required=True)
+    _add_checks(kinds)
+    _add_views(kinds)
+    _add_exchange(kinds)
+
+
+def _add_checks(kinds) -> None:
     p = verb(kinds, "info", "What a folder of episodes holds.", "gwm data info runs", info)
     _folder(p)
     p = verb(
@@ -45,6 +51,9 @@ def add(verbs) -> None:
         recover,
     )
     p.add_argument("folder", help="of episodes, or one .partial")
+
+
+def _add_views(kinds) -> None:
     p = verb(
         kinds,
         "stats",
@@ -63,6 +72,9 @@ def add(verbs) -> None:
     )
     p.add_argument("folder", help="of episodes")
     p.add_argument("--camera", default="", help="default: the first of the first episode")
+
+
+def _add_exchange(kinds) -> None:
     p = verb(
         kinds,
         "export",

@@ -57,6 +57,11 @@ def add(verbs) -> None:
 
 def add_eval(kinds) -> None:
     """Declare ``gwm eval world`` and ``gwm eval features``."""
+    _add_world(kinds)
+    _add_features(kinds)
+
+
+def _add_world(kinds) -> None:
     p = verb(
         kinds,
         "world",
@@ -85,6 +90,8 @@ def add_eval(kinds) -> None:
     p.add_argument("--processes", type=int, default=cores(), help="for lifting the images")
     p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
 
+
+def _add_features(kinds) -> None:
     p = verb(
         kinds,
         "features",

@@ -21,6 +21,12 @@ from gwm_core.files.json_files import STDOUT
 
 def add(verbs) -> None:
     """Declare the verbs."""
+    _add_demo(verbs)
+    _add_up(verbs)
+    _add_others(verbs)
+
+
+def _add_demo(verbs) -> None:
     p = verb(
         verbs,
         "demo",
@@ -47,6 +53,8 @@ def add(verbs) -> None:
     p.add_argument("--out", default="runs", help="folder for logs (default runs)")
     p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
 
+
+def _add_up(verbs) -> None:
     p = verb(
         verbs, "up", "Start the graph and leave it running until Ctrl-C.", "gwm up robot:=sim", up
     )
@@ -59,6 +67,8 @@ def add(verbs) -> None:
         "arguments", nargs="*", metavar="NAME:=VALUE", help="as above, and as of bringup.launch.py"
     )
 
+
+def _add_others(verbs) -> None:
     verb(
         verbs,
         "teleop",

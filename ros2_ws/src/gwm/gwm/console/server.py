@@ -44,8 +44,9 @@ HEADERS = {
 STRANGER = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>gwm console: no entry</title>
 <h1>This page lets in who has its address</h1>
-<p>The address ends in <code>?token=...</code>. It is in the file <code>{where}</code> on the robot's machine: the first
-line is the operator's, the second is for looking on. It is made anew with every start of the graph.</p>
+<p>The address ends in <code>?token=...</code>. It is in the file <code>{where}</code> on the robot's machine:
+the first line is the operator's, the second is for looking on.
+It is made anew with every start of the graph.</p>
 <p>In danger use the robot's own emergency stop.</p>
 </html>
 """

@@ -20,7 +20,7 @@ END_WITH_PARENT = "GWM_END_WITH_PARENT"
 
 
 def resource(name: str) -> Path:
-    """Return a file or folder of launch/, urdf/ or models/: in the repository, else as installed."""
+    """Return a path of launch/, urdf/ or models/: in the repository, else as installed."""
     for base in (ROOT, *Path(__file__).resolve().parents):
         for path in (base / name, base / "share" / "gwm" / name):
             if path.exists():
@@ -29,7 +29,7 @@ def resource(name: str) -> Path:
 
 
 def interpreter() -> str:
-    """Return the Python that has our packages: of the environment that ./gwm made, else this one."""
+    """Return the Python that has our packages: that of .venv, else this one."""
     return str(VENV / "bin" / "python") if (VENV / "gwm-complete").exists() else sys.executable
 
 
@@ -81,7 +81,7 @@ def _alive(process: str) -> bool:
 
 
 def refuse_mixed_ros() -> None:
-    """Raise InputError where a system ROS is sourced and the environment has the PyPI wheels too."""
+    """Raise InputError where a system ROS is sourced beside the wheels from PyPI."""
     sourced = "ROS_DISTRO" in os.environ or "/opt/ros" in os.environ.get("AMENT_PREFIX_PATH", "")
     wheels = list(
         Path(interpreter()).parents[1].glob("lib/python3*/site-packages/ros_rclpy-*.dist-info")

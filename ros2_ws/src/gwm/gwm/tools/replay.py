@@ -23,7 +23,8 @@ def write_page(run: Path, out: Path) -> int:
     paths = [run] if (run / INFO).is_file() else list_episodes(run)
     if len(paths) > MAX_EPISODES:
         raise InputError(
-            f"{len(paths)} episodes in {run}: {MAX_EPISODES} are the most for one page; name one of them"
+            f"{len(paths)} episodes in {run}: {MAX_EPISODES} are the most for one page; name one of"
+            " them"
         )
     data = page_data({str(path.relative_to(run.parent)): read_replay(path) for path in paths})
     css = CSS.read_text()
