@@ -153,7 +153,7 @@ def test_what_a_command_becomes(command, topic):
         pytest.importorskip("gwm.console.commands"),
         pytest.importorskip("gwm.ros.messages"),
     )
-    found, wish = wishes.wish_of(command, "lift", True, 10**18)
+    found, wish = wishes.request_of(command, "lift", True, 10**18)
     assert found == topic
     message = SimpleNamespace(data=json.dumps(wish, ensure_ascii=False))
     if topic == "gate/approve":
@@ -182,7 +182,7 @@ def test_what_a_command_becomes(command, topic):
 def test_what_is_no_command(command):
     wishes = pytest.importorskip("gwm.console.commands")
     with pytest.raises(ValueError, match="no such command"):
-        wishes.wish_of(command, "lift", True, 0)
+        wishes.request_of(command, "lift", True, 0)
 
 
 def test_what_the_topics_tell_came_of_a_wish():
