@@ -55,14 +55,14 @@ class Eyes(OperatorClient):
 
 def teach(eyes: Eyes, poll, seed: int) -> bool:
     """One episode: home, lay, record, lift, and save or discard."""
-    eyes.wish("gate/arm", poll)
+    eyes.request("gate/arm", poll)
     eyes.hold(poll)
     eyes.home(poll)
     eyes.result = {}
-    eyes.lay("lift", seed, "nominal")
-    eyes.need("layout", lambda: eyes.result.get("seed") == seed, 10.0, poll)
-    eyes.wish("recorder/start", poll)
-    eyes.wish("gate/arm", poll)
+    eyes.reset_simulation("lift", seed, "nominal")
+    eyes.require("layout", lambda: eyes.result.get("seed") == seed, 10.0, poll)
+    eyes.request("recorder/start", poll)
+    eyes.request("gate/arm", poll)
     hand, begun = Hand(), time.monotonic()
     for k in range(round(LIMIT / JOY_PERIOD)):
         eyes.deflect(*hand.joy(eyes, time.monotonic() - begun))
@@ -73,7 +73,7 @@ def teach(eyes: Eyes, poll, seed: int) -> bool:
             break
     eyes.deflect(np.zeros(AXES), np.zeros(BUTTONS, int))
     won = bool(eyes.result.get("success"))
-    eyes.wish("recorder/save" if won else "recorder/discard", poll)
+    eyes.request("recorder/save" if won else "recorder/discard", poll)
     return won
 
 
@@ -102,7 +102,7 @@ def main(count: int, out: Path) -> None:
                 eyes.reports.get(n, {}).get("ready") == "True" for n in ("sim", "teleop")
             )
 
-        eyes.need("start", ready, 90.0, supervisor.poll)
+        eyes.require("start", ready, 90.0, supervisor.poll)
         taught = tried = 0
         while taught < count:
             taught += teach(eyes, supervisor.poll, FIRST + tried)

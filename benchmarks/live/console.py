@@ -70,8 +70,10 @@ def running(policy: str, **more):
     nodes = processes(GraphConfig(policy=policy, record=str(out), **more))
     try:
         with live(nodes, out / "nodes.log") as (operator, supervisor):
-            operator.need("start", lambda: operator.ready, START_TIME, supervisor.poll_all)
-            operator.need("console", (out / "console.url").exists, START_TIME, supervisor.poll_all)
+            operator.require("start", lambda: operator.ready, START_TIME, supervisor.poll_all)
+            operator.require(
+                "console", (out / "console.url").exists, START_TIME, supervisor.poll_all
+            )
             url = urlsplit((out / "console.url").read_text().split()[0])
             yield RunningConsole(operator, supervisor, url.netloc, parse_qs(url.query)["token"][0])
     finally:
@@ -136,7 +138,7 @@ def _stop(run: RunningConsole, page, rng: random.Random, seed: int) -> float:
     """
     operator = run.operator
     operator.home(run.supervisor.poll_all)
-    operator.lay("pick_place", 9000 + seed % 1000, "nominal")
+    operator.reset_simulation("pick_place", 9000 + seed % 1000, "nominal")
     operator.arm(run.supervisor.poll_all)
     operator.commands.clear()
     run.need(
@@ -144,18 +146,22 @@ def _stop(run: RunningConsole, page, rng: random.Random, seed: int) -> float:
     )
     run.pass_time(rng.uniform(0.0, 1.5))
     button = page.locator("#stop").bounding_box()
-    operator.changes.clear()
+    operator.state_changes.clear()
     begun = time.time_ns()
     page.mouse.move(button["x"] + button["width"] / 2, button["y"] + button["height"] / 2)
     page.mouse.down()
     run.need(
-        "ramp", lambda: any(state in ("STOPPING", "DISARMED") for _, state in operator.changes), 5.0
+        "ramp",
+        lambda: any(state in ("STOPPING", "DISARMED") for _, state in operator.state_changes),
+        5.0,
     )
     page.mouse.up()
     run.need("rest", lambda: operator.status.get("state") == "DISARMED", 5.0)
     return (
         next(
-            stamp - begun for stamp, state in operator.changes if state in ("STOPPING", "DISARMED")
+            stamp - begun
+            for stamp, state in operator.state_changes
+            if state in ("STOPPING", "DISARMED")
         )
         * 1e-6
     )

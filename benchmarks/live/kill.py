@@ -124,7 +124,7 @@ def bench_kill(kills: int, joint_hz: float, path: str | None) -> int:
             live([gate], log, lambda: ReplayedArm(joint_hz)) as (arm, supervisor),
         ):
             begun = True
-            arm.need("gate", lambda: arm.status, 30.0, supervisor.poll_all)
+            arm.require("gate", lambda: arm.status, 30.0, supervisor.poll_all)
             arm.arm(supervisor.poll_all)
             _kills(done, arm, supervisor.poll_all, plans, kills)
     if not begun:
@@ -143,7 +143,7 @@ def _figures(done: list[tuple[float, float]], arm: ReplayedArm) -> dict:
     delays, rests = np.array(done).reshape(-1, 2).T
     figures = {
         "kills": len(done),
-        "violations": arm.verdict().total,
+        "violations": arm.command_check().total,
         "within_60_ms": int(np.sum(delays <= SOON)),
         "within_120_ms": int(np.sum(delays <= AT_LAST)),
         "gate": {k: float(arm.last_status[k]) for k in GATE if k in arm.last_status},
@@ -172,13 +172,15 @@ def _kills(
             process, waiting = waiting, _spawn(plans)
             process.stdin.write("\n")
             process.stdin.flush()
-            arm.need("motion", lambda: arm.speed() > MOVING, 15.0, poll)
+            arm.require("motion", lambda: arm.speed() > MOVING, 15.0, poll)
             arm.wait("a moment", lambda: False, random.uniform(0.05, 0.6), poll)
-            arm.need("motion", lambda: arm.speed() > MOVING, 15.0, poll)
+            arm.require("motion", lambda: arm.speed() > MOVING, 15.0, poll)
             killed = time.time()
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
-            arm.need("rest", lambda: arm.speed() < 1e-6 and arm.commands[-1][4] > killed, 3.0, poll)  # noqa: B023
+            arm.require(
+                "rest", lambda: arm.speed() < 1e-6 and arm.commands[-1][4] > killed, 3.0, poll
+            )  # noqa: B023
             newest = arm.commands[-400:]
             after = [
                 (at - killed, np.array(dq), np.array(ddq))

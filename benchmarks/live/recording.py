@@ -90,7 +90,7 @@ def bench_recording(width: int, height: int, hz: int, seconds: int, file: str | 
     rows: dict[str, dict[str, int]] = {}
     try:
         with ending() as end, live(nodes, out / "nodes.log") as (operator, supervisor):
-            operator.need("start", lambda: operator.ready, START_TIME, supervisor.poll_all)
+            operator.require("start", lambda: operator.ready, START_TIME, supervisor.poll_all)
             _record(rows, operator, supervisor.poll_all, (width, height, hz), seconds, out)
     finally:
         shutil.rmtree(out)
@@ -126,7 +126,7 @@ def _record(
     out: Path,
 ) -> None:
     """Fill ``rows``, by topic."""
-    operator.film(False)
+    operator.enable_cameras(False)
     command = [sys.executable, "-m", __spec__.name, *map(str, shape)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -134,8 +134,8 @@ def _record(
         try:
             if source.stdout.readline().strip() != "ready":
                 raise RequestFailed("the source of frames did not start")
-            operator.lay("pick_place", SEED, "nominal")
-            operator.wish("recorder/start", poll)
+            operator.reset_simulation("pick_place", SEED, "nominal")
+            operator.request("recorder/start", poll)
             operator.arm(poll)
             source.stdin.write("\n")
             source.stdin.flush()
@@ -144,9 +144,9 @@ def _record(
             source.terminate()
         sent = int(source.stdout.read().split()[-1])
     operator.wait("the last frames", lambda: False, 1.0, poll)
-    operator.wish("recorder/save", poll)
+    operator.request("recorder/save", poll)
     operator.reports.pop("recorder")
-    operator.need("counts", lambda: "recorder" in operator.reports, 10.0, poll)
+    operator.require("counts", lambda: "recorder" in operator.reports, 10.0, poll)
     said = operator.reports["recorder"]
     episode = read_episode(next(out.glob("episode_*[0-9]")))
     for (camera, kind), stream in episode.images.items():

@@ -40,15 +40,15 @@ def test_it_lifts_the_cube_and_the_judge_is_content(operator, tmp_path, controll
         assert operator.wait("start", lambda: operator.ready, 90, poll), (
             tmp_path / "log"
         ).read_text()
-        operator.lay("lift", 301, "nominal")
+        operator.reset_simulation("lift", 301, "nominal")
         assert operator.wait("layout", lambda: operator.result.get("seed") == 301, 10, poll)
         operator.arm(poll)
         assert operator.wait("success", lambda: operator.result.get("success"), 40, poll), (
             operator.status
         )
-        operator.wish("gate/hold", poll)
+        operator.request("gate/hold", poll)
         assert operator.wait("rest", lambda: operator.status["state"] == "HOLD", 5, poll)
-        found = operator.verdict()
+        found = operator.command_check()
         assert found.total == 0, found.violations
         assert int(operator.reports["sim"][f"received {nodes_topic(controller)}"]) > 300
     finally:
@@ -76,7 +76,7 @@ def test_an_arm_whose_gate_is_killed_comes_to_rest_where_it_was_sent(
     poll = supervisor.poll
     try:
         assert operator.wait("start", lambda: operator.ready, 90, poll)
-        operator.lay("lift", 302, "nominal")
+        operator.reset_simulation("lift", 302, "nominal")
         operator.arm(poll)
         moving = lambda: operator.commands and np.abs(operator.commands[-1][1]).max() > 0.2  # noqa: E731
         assert operator.wait("motion", moving, 15, poll)

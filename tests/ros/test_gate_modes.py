@@ -46,7 +46,7 @@ def test_in_shadow_plans_are_judged_and_nothing_reaches_the_arm(operator, tmp_pa
         assert operator.wait("start", lambda: operator.ready, 90, supervisor.poll), (
             tmp_path / "log"
         ).read_text()
-        operator.lay("lift", 300, "nominal")
+        operator.reset_simulation("lift", 300, "nominal")
         operator.arm(supervisor.poll)
         assert operator.wait(
             "shadow", lambda: operator.status["state"] == "SHADOW", 15, supervisor.poll
@@ -66,12 +66,12 @@ def test_at_a_share_of_the_speed_nothing_is_faster(operator, tmp_path):
         assert operator.wait("start", lambda: operator.ready, 90, supervisor.poll), (
             tmp_path / "log"
         ).read_text()
-        operator.lay("lift", 300, "nominal")
+        operator.reset_simulation("lift", 300, "nominal")
         operator.arm(supervisor.poll)
         moving = lambda: operator.commands and np.abs(operator.commands[-1][1]).max() > 0.02  # noqa: E731
         assert operator.wait("motion", moving, 15, supervisor.poll)
         operator.wait("some of it", lambda: False, 4.0, supervisor.poll)
-        found = operator.verdict(tcp_speed=0.05)
+        found = operator.command_check(tcp_speed=0.05)
         assert found.total == 0 and found.use["stream tcp speed"] > 0.5, json.dumps(found.use)
     finally:
         supervisor.stop()

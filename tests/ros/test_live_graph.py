@@ -57,12 +57,12 @@ def test_a_dead_policy_means_ramp_hold_respawn_and_no_motion_until_the_operator_
         assert operator.wait("start", lambda: operator.ready, 90, poll), (
             tmp_path / "log"
         ).read_text()
-        operator.lay("pick_place", 300, "nominal")
+        operator.reset_simulation("pick_place", 300, "nominal")
         assert operator.wait("layout", lambda: operator.result.get("seed") == 300, 10, poll)
         assert not operator.wait("motion", lambda: speed(operator) > 0.01, 2, poll), (
             "it moved before it was armed"
         )
-        operator.wish("recorder/start", poll)
+        operator.request("recorder/start", poll)
         operator.arm(poll)
         assert operator.wait("motion", lambda: speed(operator) > 0.05, 15, poll)
 
@@ -92,10 +92,10 @@ def test_a_dead_policy_means_ramp_hold_respawn_and_no_motion_until_the_operator_
         operator.arm(poll)
         assert operator.wait("motion", lambda: speed(operator) > 0.05, 15, poll)
         assert operator.wait("success", lambda: operator.result.get("success"), 40, poll)
-        operator.wish("gate/hold", poll)
+        operator.request("gate/hold", poll)
         assert operator.wait("rest", lambda: operator.status["state"] == "HOLD", 5, poll)
-        operator.wish("recorder/save", poll)
-        found = operator.verdict()
+        operator.request("recorder/save", poll)
+        found = operator.command_check()
         assert found.total == 0, found.violations
 
         episode = read_episode(next((tmp_path / "record").glob("episode_*")))
@@ -175,7 +175,7 @@ def test_malformed_messages_and_a_second_graph_do_no_harm(operator, tmp_path):
         gripper = operator.create_publisher(Float64MultiArray, topics.GRIPPER_COMMAND, 10)
         for data in ([], [float("nan")], [0.0, 0.0]):
             gripper.publish(Float64MultiArray(data=data))
-        operator.lay("stack", 7, "hard")
+        operator.reset_simulation("stack", 7, "hard")
         assert operator.wait(
             "layout", lambda: operator.result.get("seed") == 7, 10, supervisor.poll
         )
@@ -223,7 +223,7 @@ def test_futures_and_divergence_come_beside_a_running_policy(operator, tmp_path)
             return operator.ready and operator.reports.get("imagination", {}).get("ready") == "True"
 
         assert operator.wait("start", ready, 200, poll), (tmp_path / "log").read_text()
-        operator.lay("pick_place", 4000, "nominal")
+        operator.reset_simulation("pick_place", 4000, "nominal")
         assert operator.wait("layout", lambda: operator.result.get("seed") == 4000, 10, poll)
         operator.arm(poll)
         assert operator.wait(

@@ -94,7 +94,7 @@ def test_what_keeps_a_policy_from_planning_is_named(operator):
         return operator.reports.get("policy", {})
 
     def await_(what, until):
-        operator.need(
+        operator.require(
             what,
             until,
             90.0,

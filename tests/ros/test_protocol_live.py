@@ -13,7 +13,7 @@ pytest.importorskip("rclpy")
 
 from gwm.graph.config import GraphConfig
 from gwm.graph.environment import resource
-from gwm.tools.protocol_live import POLICIES, STARTS, run_live, verdict
+from gwm.tools.protocol_live import POLICIES, STARTS, rated_outcome, run_live
 from gwm.tools.trial_monitor import TrialMonitor
 from test_console import Page
 
@@ -87,12 +87,14 @@ def test_a_person_lays_the_table_and_rates_at_one_page_for_all_trials(domain, tm
 
 
 def test_a_trial_broken_off_before_anything_was_sent_keeps_its_verdict(operator):
-    referee = TrialMonitor(simulation_site(), simulated=False)
+    monitor = TrialMonitor(simulation_site(), simulated=False)
     try:
-        spoilt = verdict({"success": False, "cause": "hardware", "note": "no camera"}, 3.0, None)
-        assert referee.complete(spoilt, DESK) == spoilt
+        spoilt = rated_outcome(
+            {"success": False, "cause": "hardware", "note": "no camera"}, 3.0, None
+        )
+        assert monitor.complete(spoilt, DESK) == spoilt
     finally:
-        referee.destroy_node()
+        monitor.destroy_node()
 
 
 class Person(threading.Thread):
@@ -175,7 +177,7 @@ class Person(threading.Thread):
     ],
 )
 def test_what_a_person_says(mark, alike, success, score, aborted):
-    found = verdict(mark, 7.5, alike)
+    found = rated_outcome(mark, 7.5, alike)
     assert (found.success, found.score, found.aborted, found.seconds) == (
         success,
         score,

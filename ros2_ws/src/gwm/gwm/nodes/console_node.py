@@ -69,7 +69,7 @@ class ConsoleNode(Node):
         self._pending_lock = threading.Lock()  # pages have a thread of their own
         self._graph = GraphState(self, self._answer_pending)
         self._pictures = LatestImages(self, self._site.cameras, self._graph.guarded)
-        self._services = {
+        self._service_clients = {
             name: self.create_client(Trigger, topic) for name, topic in SERVICES.items()
         }
         self._request_publishers = {
@@ -233,7 +233,7 @@ class ConsoleNode(Node):
 
         Two calls at once may be served in any order.
         """
-        client = self._services[what]
+        client = self._service_clients[what]
         if not client.service_is_ready():
             raise ValueError(f"nobody answers to {SERVICES[what]}")
 

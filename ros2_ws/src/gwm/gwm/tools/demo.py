@@ -135,8 +135,8 @@ def _episodes(run: DemoRun, operator: OperatorClient, poll, args, page: Path) ->
             if isinstance(error, GraphEnded):
                 raise
         _say(args, f"{label}: {outcome_text(run.rows[-1])}")
-    operator.wish("gate/stop", poll)
-    operator.need("rest", lambda: operator.status.get("state") == "DISARMED", 5.0, poll)
+    operator.request("gate/stop", poll)
+    operator.require("rest", lambda: operator.status.get("state") == "DISARMED", 5.0, poll)
     run.after = _rest_and_count(operator, poll)
 
 
@@ -144,10 +144,10 @@ def _rest_and_count(operator: OperatorClient, poll) -> dict[str, dict[str, int]]
     """With the gate disarmed and the cameras off nothing is on its way, so sent and received may be
     compared.
     """
-    operator.film(False)
+    operator.enable_cameras(False)
     operator.wait("the last counts", lambda: False, 1.5, poll)
     counts = message_counts(operator)
-    operator.film(True)
+    operator.enable_cameras(True)
     return counts
 
 
@@ -156,8 +156,8 @@ def _episode(row: dict, operator: OperatorClient, args, label: str, poll) -> Non
     on the way.
     """
     operator.home(poll)
-    operator.lay(args.task, row["seed"], args.difficulty)
-    operator.need("layout", lambda: operator.result.get("seed") == row["seed"], 5.0, poll)
+    operator.reset_simulation(args.task, row["seed"], args.difficulty)
+    operator.require("layout", lambda: operator.result.get("seed") == row["seed"], 5.0, poll)
     operator.record(poll)
     operator.arm(poll)
 
@@ -170,7 +170,7 @@ def _episode(row: dict, operator: OperatorClient, args, label: str, poll) -> Non
         )
         return operator.result["success"] or seconds > TIME_LIMIT or status["state"] == "FAULT"
 
-    operator.need("end of the episode", over, 3 * TIME_LIMIT, poll)
+    operator.require("end of the episode", over, 3 * TIME_LIMIT, poll)
     fault = operator.status["state"] == "FAULT"
     row["success"] = operator.result["success"] and not fault
     row["seconds"] = operator.result["seconds"]
@@ -182,4 +182,4 @@ def _episode(row: dict, operator: OperatorClient, args, label: str, poll) -> Non
         else "not done in time"
     )
     operator.hold(poll)
-    operator.wish("recorder/save", poll)
+    operator.request("recorder/save", poll)

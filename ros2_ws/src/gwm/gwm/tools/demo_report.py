@@ -88,7 +88,7 @@ def demo_figures(operator: OperatorClient, args, run: DemoRun, idle: dict) -> di
 
 def _gate_figures(operator: OperatorClient, idle: dict) -> dict:
     """Return rates, violations, stops and refusals of the gate."""
-    status, broken = operator.last_status, operator.verdict()
+    status, broken = operator.last_status, operator.command_check()
     return {
         "rate_hz": float(status.get("rate_hz", 0)),
         "late_fraction": int(status.get("late", 0)) / max(int(status.get("periods", 0)), 1),
