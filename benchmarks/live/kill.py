@@ -178,9 +178,11 @@ def _kills(
             killed = time.time()
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
-            arm.require(
-                "rest", lambda: arm.speed() < 1e-6 and arm.commands[-1][4] > killed, 3.0, poll
-            )  # noqa: B023
+
+            def rests(killed=killed) -> bool:
+                return arm.speed() < 1e-6 and arm.commands[-1][4] > killed
+
+            arm.require("rest", rests, 3.0, poll)
             newest = arm.commands[-400:]
             after = [
                 (at - killed, np.array(dq), np.array(ddq))
