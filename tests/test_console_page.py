@@ -109,7 +109,7 @@ def browser():
 @pytest.fixture
 def site():
     site = Site()
-    site.desk = site.console._desk = site.console._talk._desk = Whole()
+    site.desk = site.console._backend = site.console._pages._backend = Whole()
     yield site
     site.server.stop()
 
@@ -299,7 +299,7 @@ sys.path[:0] = {paths!r}
 from test_console_page import Whole
 from test_console_web import Site
 site = Site()
-site.desk = site.console._talk._desk = site.console._desk = Whole()
+site.desk = site.console._pages._backend = site.console._backend = Whole()
 print(site.port, flush=True)
 while True:
     time.sleep(0.01)
@@ -403,7 +403,7 @@ def test_what_is_pressed_without_a_connection_is_dropped_and_said_but_stop_goes_
     page.tap("#stop")
     line(page, "stop: not sent yet")
     again = Site(site.port)  # what a respawned console is: the same address
-    again.desk = again.console._desk = again.console._talk._desk = Whole()
+    again.desk = again.console._backend = again.console._pages._backend = Whole()
     try:
         line(page, "stop: done")
         calm(page)

@@ -12,7 +12,7 @@ import pytest
 import websockets
 from gwm.console.access import LATE, OPERATOR, VIEWER, Access, cookie_name
 from gwm.console.page_socket import BIGGEST
-from gwm.console.server import FILES, MOST_CLIENTS, PAGE, ConsoleServer, Server
+from gwm.console.server import FILES, MAX_CLIENTS, PAGE, ConsoleServer, Server
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -375,7 +375,7 @@ def test_a_huge_frame_is_refused_before_it_is_read(site):
 
 
 def test_too_many_pages_are_refused(site):
-    pages = [site.open() for _ in range(MOST_CLIENTS)]
+    pages = [site.open() for _ in range(MAX_CLIENTS)]
     with pytest.raises(websockets.InvalidStatus):
         site.open()
     for page in pages:

@@ -12,7 +12,7 @@ from gwm_core.geometry.camera import to_opencv
 
 
 def image(stamp: int, camera: str, content: np.ndarray) -> Image:
-    """(H, W, 3) uint8 -> rgb8, (H, W) uint16 millimetres -> 16UC1."""
+    """Return (H, W, 3) uint8 as rgb8, (H, W) uint16 [mm] as 16UC1."""
     message = Image(height=content.shape[0], width=content.shape[1], is_bigendian=0)
     set_stamp(message.header, stamp, f"{camera}_color_optical_frame")
     message.encoding = "rgb8" if content.ndim == 3 else "16UC1"
@@ -23,7 +23,7 @@ def image(stamp: int, camera: str, content: np.ndarray) -> Image:
     return message
 
 
-# stream -> encoding -> type and channels; REP 118: 16-bit depth is in millimetres, 32FC1 in metres
+# Stream -> encoding -> type and channels. REP 118: 16-bit depth is in mm, 32FC1 in m.
 ENCODINGS = {
     "color": {"rgb8": ("u1", 3), "bgr8": ("u1", 3), "rgba8": ("u1", 4), "bgra8": ("u1", 4)},
     "depth": {"16UC1": ("u2", 1), "mono16": ("u2", 1), "32FC1": ("f4", 1)},
@@ -31,10 +31,12 @@ ENCODINGS = {
 
 
 def pixels(message, stream: str) -> np.ndarray:
-    """Image of a "color" stream -> (H, W, 3) uint8 RGB, of a "depth" stream -> (H, W) uint16 [mm],
-    0 = no reading.
+    """Read an image of a "color" stream as (H, W, 3) uint8 RGB, of "depth" as (H, W) uint16 [mm].
 
-    Raises ValueError for any other encoding, a wrong size or an empty image.
+    A depth of 0 means no reading.
+
+    Raises:
+        ValueError: another encoding, a wrong size or an empty image.
     """
     valid = ENCODINGS[stream]
     if message.encoding not in valid:
@@ -68,8 +70,9 @@ def pixels(message, stream: str) -> np.ndarray:
 
 
 def _millimetres(metres: np.ndarray) -> np.ndarray:
-    """Depth (H, W) [m] as uint16 [mm]; what is not finite, negative or beyond 65 m is no
-    reading.
+    """Return depth (H, W) [m] as uint16 [mm].
+
+    Values that are not finite, negative or beyond 65 m become 0, no reading.
     """
     mm = np.rint(np.nan_to_num(metres, nan=0.0, posinf=0.0, neginf=0.0) * 1000.0)
     return np.where((mm > 0) & (mm < 65536), mm, 0).astype(np.uint16)
@@ -78,8 +81,9 @@ def _millimetres(metres: np.ndarray) -> np.ndarray:
 def camera_info(
     stamp: int, camera: str, K: np.ndarray, width: int, height: int, distortion=(0.0,) * 5
 ) -> CameraInfo:
-    """CameraInfo of a pinhole camera: ``K`` (3, 3) in our convention, on the wire in OpenCV's, as
-    drivers send it.
+    """Return CameraInfo of a pinhole camera.
+
+    ``K`` (3, 3) is in our convention; the message has OpenCV's, as drivers send it.
     """
     message = CameraInfo(
         height=height, width=width, distortion_model="plumb_bob", d=[float(x) for x in distortion]

@@ -1,6 +1,4 @@
-"""ROS messages <-> core records. Reading uses attributes only, so any object with the fields will
-do.
-"""
+"""ROS messages <-> core records. Readers need any object with the message's attributes."""
 
 from __future__ import annotations
 
@@ -23,10 +21,10 @@ from gwm_core.control.gate.supervision import Approval
 from gwm_core.joint_states import by_name
 from gwm_core.types import ActionChunk
 
-LONGEST_ID = 19  # digits of 2^63 - 1
-# characters: of a note, and of what is said of an episode, each written as \\uXXXX
-NOTE, LONGEST_MARK = 500, 4000
-MOST_NUMBERS = 1000  # names in a message of named numbers: we send up to a hundred
+MAX_ID_DIGITS = 19  # of 2^63 - 1
+MAX_NOTE = 500  # characters
+MAX_MARK = 4000  # characters, with each one of the note written as \\uXXXX
+MAX_NUMBERS = 1000  # names in a message of named numbers; ours have up to a hundred
 
 
 def stamp_ns(stamp) -> int:
@@ -35,7 +33,7 @@ def stamp_ns(stamp) -> int:
 
 
 def has_header(kind) -> bool:
-    """Whether messages of a type begin with a std_msgs/Header."""
+    """Return whether messages of a type begin with a std_msgs/Header."""
     return next(iter(kind.get_fields_and_field_types().items()), None) == (
         "header",
         "std_msgs/Header",
@@ -43,8 +41,9 @@ def has_header(kind) -> bool:
 
 
 def stamp_of(content: bytes) -> int:
-    """Stamp [ns] of a serialised message that begins with a header; byte 1 of CDR tells the order
-    of the others.
+    """Return the stamp [ns] of a serialised message that begins with a header.
+
+    Byte 1 of CDR tells the byte order.
     """
     seconds, nanoseconds = struct.unpack_from("<iI" if content[1] & 1 else ">iI", content, 4)
     return seconds * 10**9 + nanoseconds
@@ -63,7 +62,7 @@ def _set_time(time, nanoseconds: int) -> None:
 
 
 def joint_state(stamp: int, names, position, velocity=(), effort=(), frame: str = "") -> JointState:
-    """JointState from sequences."""
+    """Return a JointState of sequences."""
     message = JointState(name=list(names))
     set_stamp(message.header, stamp, frame)
     message.position = [float(x) for x in position]
@@ -73,12 +72,14 @@ def joint_state(stamp: int, names, position, velocity=(), effort=(), frame: str 
 
 
 def pose(stamp: int, T: np.ndarray, frame: str) -> PoseStamped:
-    """PoseStamped from a (4, 4) transform."""
+    """Return a PoseStamped of a (4, 4) transform."""
     message = PoseStamped()
     set_stamp(message.header, stamp, frame)
-    to, turn = message.pose.position, message.pose.orientation
-    to.x, to.y, to.z = T[:3, 3].tolist()
-    turn.x, turn.y, turn.z, turn.w = Rotation.from_matrix(T[:3, :3]).as_quat().tolist()
+    position, rotation = message.pose.position, message.pose.orientation
+    position.x, position.y, position.z = T[:3, 3].tolist()
+    rotation.x, rotation.y, rotation.z, rotation.w = (
+        Rotation.from_matrix(T[:3, :3]).as_quat().tolist()
+    )
     return message
 
 
@@ -91,9 +92,9 @@ def transform(pose) -> np.ndarray:
 
 
 def joint_trajectory(states, dt: float, stamp: int = 0) -> JointTrajectory:
-    """State k = 1, 2, ... (position, velocity, acceleration) is due k * ``dt`` [s] after ``stamp``.
+    """Return a trajectory of states (position, velocity, acceleration).
 
-    The stamp is in ns; 0: when the message is received.
+    State k = 1, 2, ... is due k * ``dt`` [s] after ``stamp`` [ns]; stamp 0 means on receipt.
     """
     message = JointTrajectory(joint_names=list(topics.ARM_JOINTS))
     set_stamp(message.header, stamp)
@@ -111,8 +112,10 @@ def _seconds(duration) -> float:
 
 
 def joint_states_of(message) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Back from ``joint_trajectory``: times (P,) [s] and states, (P, 7) each. Raises ValueError
-    where it is no such.
+    """Read a ``joint_trajectory``: times (P,) [s] and three arrays of states (P, 7).
+
+    Raises:
+        ValueError: it has no points, or a joint is missing at one.
     """
     if not message.points:
         raise ValueError("a trajectory without points")
@@ -130,9 +133,7 @@ def joint_states_of(message) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
 
 
 def trajectory(chunk: ActionChunk) -> JointTrajectory:
-    """A chunk as policy/chunk: seven joints and the finger width, row k at k * dt from the
-    stamp.
-    """
+    """Return a chunk as policy/chunk: joints and finger width, waypoint k due after k * dt."""
     message = JointTrajectory(joint_names=[*topics.ARM_JOINTS, topics.WIDTH])
     set_stamp(message.header, chunk.stamp)
     for k, (q, width) in enumerate(zip(chunk.q, chunk.width), start=1):
@@ -143,9 +144,10 @@ def trajectory(chunk: ActionChunk) -> JointTrajectory:
 
 
 def chunk_of(message) -> ActionChunk | None:
-    """policy/chunk as a chunk; None unless the names are exactly ours, in any order, and there are
-    2 to ``MOST_ROWS`` evenly spaced rows. Sizes are checked before anything is built: the gate has
-    no time for 20 000 rows.
+    """Read policy/chunk; None for a malformed one.
+
+    Its names must be exactly ours, in any order, with 2 to ``MOST_ROWS`` evenly spaced waypoints.
+    Sizes are checked before anything is built: the gate has no time for 20 000 waypoints.
     """
     names, points, ours = message.joint_names, message.points, (*topics.ARM_JOINTS, topics.WIDTH)
     if len(names) != len(ours) or set(names) != set(ours) or not 2 <= len(points) <= MOST_ROWS:
@@ -161,45 +163,49 @@ def chunk_of(message) -> ActionChunk | None:
 
 
 def sha256(message) -> str:
-    """Hash of a message as it is serialised."""
+    """Return the hash of a serialised message."""
     return hashlib.sha256(serialize_message(message)).hexdigest()
 
 
 def approval_of(message) -> Approval:
-    """Approval of a String with JSON. Raises ValueError for anything else."""
-    wish = _wish(message, {"plan": str, "sha256": str, "expires": int})
-    if not is_plan(wish["plan"]):
+    """Read the approval in a String with JSON. Raises ValueError for anything else."""
+    request = _request(message, {"plan": str, "sha256": str, "expires": int})
+    if not is_plan(request["plan"]):
         raise ValueError(
-            f"plan {wish['plan'][:40]!r}: the decimal digits of an id are wanted, as text"
+            f"plan {request['plan'][:40]!r}: the decimal digits of an id are wanted, as text"
         )
-    return Approval(int(wish["plan"]), wish["sha256"], wish["expires"])
+    return Approval(int(request["plan"]), request["sha256"], request["expires"])
 
 
 def is_plan(text: str) -> bool:
-    """Whether a text is a plan's id."""
-    return text.isascii() and text.isdecimal() and len(text) <= LONGEST_ID
+    """Return whether a text is the id of a chunk."""
+    return text.isascii() and text.isdecimal() and len(text) <= MAX_ID_DIGITS
 
 
 def mark_of(message) -> dict:
-    """What an operator says of an episode, of a String with JSON. Raises ValueError for anything
-    else.
+    """Read an operator's mark of an episode in a String with JSON.
+
+    Raises:
+        ValueError: it is something else.
     """
-    wish = _parsed(message.data, LONGEST_MARK)
-    if not isinstance(wish, dict) or not all(is_mark(key, value) for key, value in wish.items()):
+    request = _parsed(message.data, MAX_MARK)
+    if not isinstance(request, dict) or not all(
+        is_mark(key, value) for key, value in request.items()
+    ):
         raise ValueError(
             'no JSON object of "success" (bool), "note" (str), "score" (0 to 1), "cause" '
             f'({" or ".join(topics.ABORTS)}), "save" (bool), or some of them'
         )
-    return wish
+    return request
 
 
 def is_mark(key: str, value) -> bool:
-    """Whether this may be said of an episode."""
+    """Return whether a mark of an episode may have this entry."""
     match key:
         case "success" | "save":
             return isinstance(value, bool)
         case "note":
-            return isinstance(value, str) and len(value) <= NOTE
+            return isinstance(value, str) and len(value) <= MAX_NOTE
         case "score":
             return type(value) in (int, float) and 0 <= value <= 1
         case "cause":
@@ -208,27 +214,32 @@ def is_mark(key: str, value) -> bool:
 
 
 def mode_of(message) -> str:
-    """Mode of a String with JSON. Raises ValueError for anything else."""
-    return _wish(message, {"mode": str})["mode"]
+    """Read the mode in a String with JSON. Raises ValueError for anything else."""
+    return _request(message, {"mode": str})["mode"]
 
 
-def _wish(message, kinds: dict[str, type]) -> dict:
-    """A JSON object of exactly these keys and types. Raises ValueError for another one."""
-    wish = _parsed(message.data, 1000)
-    if not isinstance(wish, dict) or {key: type(value) for key, value in wish.items()} != kinds:
+def _request(message, kinds: dict[str, type]) -> dict:
+    """Read a JSON object of exactly these keys and types. Raises ValueError for another one."""
+    request = _parsed(message.data, 1000)
+    if (
+        not isinstance(request, dict)
+        or {key: type(value) for key, value in request.items()} != kinds
+    ):
         raise ValueError(
             "no JSON object of"
             f" {', '.join(f'{key} ({kind.__name__})' for key, kind in kinds.items())}"
         )
-    for key, value in wish.items():
+    for key, value in request.items():
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise ValueError(f"{key}: a number of 64 bits is wanted")
-    return wish
+    return request
 
 
 def _parsed(text: str, longest: int):
-    """The value of a JSON text; None where it has more than ``longest`` characters. Raises
-    ValueError for no JSON.
+    """Read a JSON text; None where it has more than ``longest`` characters.
+
+    Raises:
+        ValueError: it is no JSON, or nested too deeply.
     """
     try:
         return json.loads(text) if len(text) <= longest else None
@@ -237,7 +248,7 @@ def _parsed(text: str, longest: int):
 
 
 def diagnostics(stamp: int, name: str, text: str, values: dict, ok: bool = True) -> DiagnosticArray:
-    """One status with named values."""
+    """Return diagnostics of one status with named values."""
     status = DiagnosticStatus(
         name=name, message=text, level=DiagnosticStatus.OK if ok else DiagnosticStatus.WARN
     )
@@ -248,15 +259,16 @@ def diagnostics(stamp: int, name: str, text: str, values: dict, ok: bool = True)
 
 
 def read_diagnostics(message) -> dict[str, dict[str, str]]:
-    """{status name: {"message": ..., key: value, ...}}."""
+    """Read diagnostics as {status name: {"message": ..., key: value, ...}}."""
     return {
         s.name: {"message": s.message, **{v.key: v.value for v in s.values}} for s in message.status
     }
 
 
 def numbers(names, values) -> Float64MultiArray:
-    """Named numbers, to plot: the names are the labels of the layout. "plan" is an id [ns] and goes
-    as two numbers.
+    """Return named numbers, which plot tools can show: names are the labels of the layout.
+
+    "plan" is the id of a chunk [ns] and is sent as two numbers.
     """
     named = dict(zip(names, values))
     if "plan" in named:
@@ -268,9 +280,7 @@ def numbers(names, values) -> Float64MultiArray:
 
 
 def read_numbers(message) -> dict[str, float]:
-    """{name: number}; "plan" is an int. Nothing of a message with more than ``MOST_NUMBERS``
-    names.
-    """
-    if len(message.layout.dim) > MOST_NUMBERS:
+    """Read {name: number}; "plan" is an int. Empty for more than ``MAX_NUMBERS`` names."""
+    if len(message.layout.dim) > MAX_NUMBERS:
         return {}
     return topics.named_numbers((dim.label for dim in message.layout.dim), message.data)

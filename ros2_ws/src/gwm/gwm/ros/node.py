@@ -40,7 +40,7 @@ NEWEST = QoSProfile(
 
 
 def declare(node: Node, kind: type):
-    """Declare a parameter for every field of a dataclass, and return the dataclass of the values."""
+    """Declare a parameter for every field of a dataclass, and return their values in one."""
     values = {
         field.name: node.declare_parameter(field.name, field.default).value
         for field in fields(kind)
