@@ -174,7 +174,7 @@ def test_up_lists_its_arguments_and_the_version_is_known():
 
     done = gwm("up", "--help")
     words = " ".join(done.stdout.split())
-    for name, text in described().items():
+    for name, text in descriptions().items():
         assert f" {name}:=" in words and text in words
     assert gwm("--version").stdout.startswith("gwm 0.")
 

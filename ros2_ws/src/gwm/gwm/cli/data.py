@@ -1,4 +1,4 @@
-"""``gwm data``: episodes looked at, checked, rescued and taken elsewhere."""
+"""``gwm data``: inspect, check, recover and convert episodes."""
 
 from __future__ import annotations
 
@@ -155,19 +155,20 @@ def verify(args) -> int:
 
     writable(args.json)
     paths, found = list_episodes(Path(args.folder)), {}
-    for path, of_one in zip(paths, _each(findings, paths, args.processes, "verify")):
-        found[str(path)] = of_one
-        told = [f"error: {text}" for text in of_one.errors] + [
-            f"warning: {text}" for text in of_one.warnings
-        ]
-        print(f"{path}: " + "; ".join([*told, of_one.fit]))
+    for path, finding in zip(paths, _each(findings, paths, args.processes, "verify")):
+        found[str(path)] = finding
+        lines = [f"error: {text}" for text in finding.errors]
+        lines += [f"warning: {text}" for text in finding.warnings]
+        print(f"{path}: " + "; ".join([*lines, finding.fit]))
     notes = [
         f"{path} was never finished: `gwm data recover {args.folder}`"
         for path in unfinished(Path(args.folder))
     ]
     notes += numbering(paths)
-    whole = [of_one for of_one in found.values() if not of_one.errors]
-    fit = {kind: sum(not getattr(of_one, kind) for of_one in whole) for kind in ("policy", "world")}
+    whole = [finding for finding in found.values() if not finding.errors]
+    fit = {
+        kind: sum(not getattr(finding, kind) for finding in whole) for kind in ("policy", "world")
+    }
     print(*notes, sep="\n", end="\n" * bool(notes))
     print(
         f"{len(whole)} of {len(paths)} episodes are whole; {fit['policy']} are fit to train a"
@@ -177,16 +178,16 @@ def verify(args) -> int:
         args.json,
         {
             "episodes": len(paths),
-            "errors": {path: of_one.errors for path, of_one in found.items() if of_one.errors},
+            "errors": {path: finding.errors for path, finding in found.items() if finding.errors},
             "warnings": {
-                path: of_one.warnings for path, of_one in found.items() if of_one.warnings
+                path: finding.warnings for path, finding in found.items() if finding.warnings
             },
             "fit": {
                 path: {
-                    "policy": not (of_one.errors or of_one.policy),
-                    "world": not (of_one.errors or of_one.world),
+                    "policy": not (finding.errors or finding.policy),
+                    "world": not (finding.errors or finding.world),
                 }
-                for path, of_one in found.items()
+                for path, finding in found.items()
             },
             "notes": notes,
         },
@@ -195,7 +196,7 @@ def verify(args) -> int:
 
 
 def _each(work, items: list, processes: int, what: str) -> Iterator:
-    """What ``work`` makes of every item, in order, by several processes, behind a bar."""
+    """Yield ``work(item)`` of every item in order, by several processes, with a bar."""
     bar = ProgressBar(len(items), what)
     with workers(positive("processes", processes), len(items)) as pool:
         for result in pool.imap(work, items):
@@ -225,7 +226,7 @@ def recover(args) -> int:
 
 
 def _tables(path: Path, fps: int) -> list:
-    """The tables of an episode; what was left out of it is said."""
+    """Return the tables of an episode, and print what they leave out."""
     from gwm_core.data.episode import read_episode
     from gwm_core.data.resampled_episode import tables
 
@@ -258,7 +259,7 @@ def stats(args) -> int:
 
 
 def _numbers(path: Path, fps: int) -> list:
-    """Tables without their pictures, which need not travel between processes."""
+    """Return tables without pictures, which need not travel between processes."""
     from dataclasses import replace
 
     return [replace(table, color={}, depth={}) for table in _tables(path, fps)]
@@ -299,7 +300,7 @@ def export(args) -> int:
 
 
 def _all_tables(paths: list[Path], fps: int) -> Iterator:
-    """The tables of all episodes, behind a bar."""
+    """Yield the tables of all episodes, with a bar."""
     bar = ProgressBar(len(paths), "export")
     for path in paths:
         yield from _tables(path, fps)

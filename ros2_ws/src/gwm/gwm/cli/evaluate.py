@@ -133,17 +133,18 @@ def _trials(config, args) -> list:
 
 
 def _compare(won: list[bool], others: list[bool], backend: str) -> dict:
-    """The same trials by another runtime."""
+    """Compare with the same trials of another runtime."""
     import numpy as np
 
     from gwm_core.evaluation.stats.success_rates import difference_interval, mcnemar
 
     a, b = np.array(won, bool), np.array(others, bool)
     (low, high), p = difference_interval(a, b), mcnemar(a, b)
-    apart, differ = 100 * (a.mean() - b.mean()), int((a != b).sum())
+    difference = 100 * (a.mean() - b.mean())
+    differ = int((a != b).sum())
     print(
-        f"by {backend}: {b.sum()}/{len(b)}; {differ} trials differ, difference {apart:+.1f} points "
-        f"[{100 * low:+.1f}, {100 * high:+.1f}] 95 %, McNemar p = {p:.2f}"
+        f"by {backend}: {b.sum()}/{len(b)}; {differ} trials differ, difference"
+        f" {difference:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}] 95 %, McNemar p = {p:.2f}"
     )
     return {
         "backend": backend,

@@ -1,6 +1,4 @@
-"""``gwm eval protocol`` and ``gwm eval imagined``: comparisons that were fixed before their first
-trial.
-"""
+"""``gwm eval protocol`` and ``gwm eval imagined``: comparisons fixed before their first trial."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from gwm_core.errors import InputError
 
 
 def add_eval(kinds) -> None:
-    """Declare them."""
+    """Declare the verbs."""
     p = verb(
         kinds,
         "protocol",

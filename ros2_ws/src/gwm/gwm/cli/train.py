@@ -251,7 +251,7 @@ def train_image(args) -> int:
     from gwm_core.training.train_image_model import train_image_model
 
     network, config = _configs(args, IMAGE_MODELS, "image")
-    # the cached clips of the VAE of the same name; of scenes nothing is used
+    # The clips are cached for the VAE of the same name; their scenes are not used here.
     lift = VAES[args.config][0].lift
     clips = load_clips(_folders(args), lift, args.processes, DeferredProgressBar("lift"))
     figures = _train(args, config, partial(train_image_model, clips, network))
@@ -263,7 +263,7 @@ def train_image(args) -> int:
 
 
 def _folders(args) -> list[Path]:
-    """The episodes' folders, none of them with seeds that are kept for reporting."""
+    """Return the episodes' folders. Raises InputError for seeds that are kept for reports."""
     from gwm_core.training.datasets.policy_samples import refuse_reserved
 
     positive("processes", args.processes)
@@ -273,8 +273,9 @@ def _folders(args) -> list[Path]:
 
 
 def _configs(args, among: dict, kind: str) -> tuple:
-    """The named configurations with what the flags change, and a folder to write to that holds no
-    other ``kind``.
+    """Return the named configurations with the flags' changes.
+
+    It also checks that the output folder is writable and holds no finished network of ``kind``.
     """
     import torch
 
@@ -298,9 +299,7 @@ def _configs(args, among: dict, kind: str) -> tuple:
 
 
 def _train(args, config, train) -> dict:
-    """Run a training with a bar and a TensorBoard log, as one of several processes under
-    ``torchrun``.
-    """
+    """Run a training with a bar and a TensorBoard log, also as a process of ``torchrun``."""
     from gwm_core.training.distributed import joined
     from gwm_core.training.tensorboard_log import TensorBoardLog
 

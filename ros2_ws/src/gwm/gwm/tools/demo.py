@@ -1,6 +1,4 @@
-"""``gwm demo``: the whole stack over live ROS 2 topics, a few episodes, and a table of what
-happened.
-"""
+"""``gwm demo``: run a few episodes of the whole stack over live ROS 2 topics, and print a table."""
 
 from __future__ import annotations
 
@@ -30,9 +28,7 @@ START_TIME = 180.0  # [s] for everything to come up on a slow machine
 
 
 def run_demo(args, policy: str) -> int:
-    """Run the demo as the command line asks; 0 where every episode came to an end and nothing was
-    violated.
-    """
+    """Run the demo. Returns 0 where every episode ended and no limit was violated."""
     figures, out = drive(args, policy)
     if args.json:
         write_json(args.json, figures)
@@ -47,10 +43,11 @@ def run_demo(args, policy: str) -> int:
 
 
 def drive(args, policy: str) -> tuple[dict, Path]:
-    """Start the graph, run the episodes, end it: figures, also in ``summary.json`` of the folder
-    returned.
+    """Start the graph, run the episodes and end the graph.
 
-    Whatever goes wrong on the way is in them: ``trouble``, ``rows`` and the exit ``code``.
+    Returns:
+        the figures, and the folder with them in ``summary.json``. Failures are in ``trouble``,
+        ``rows`` and the exit ``code``.
     """
     sample_layout(args.task, args.seed, args.difficulty)
     nodes = processes(GraphConfig(task=args.task, policy=policy, imagination=args.imagination))
@@ -87,9 +84,7 @@ def drive(args, policy: str) -> tuple[dict, Path]:
 
 
 def _check_policy(policy: str, task: str, graphs: tuple[str, ...]) -> None:
-    """Raise InputError where it cannot do the task, and compile it where that was not done
-    before.
-    """
+    """Raise InputError where the policy lacks the task; compile what is not compiled yet."""
     if policy == "expert":
         return
     folder = Path(policy)
@@ -110,7 +105,7 @@ def _say(args, text: str, end: str = "\n") -> None:
 
 
 def _episodes(run: DemoRun, operator: OperatorClient, poll, args, page: Path) -> None:
-    """All episodes, and the message counts around them. Raises Trouble when no more can be run."""
+    """Run all episodes and count messages around them. Raises RequestFailed at the graph's end."""
     _say(args, "starting simulation, policy, gate and recorder ...")
     if not operator.wait("start", lambda: operator.ready, START_TIME, poll):
         raise RequestFailed(f"not ready after {START_TIME:.0f} s: {', '.join(operator.missing)}")
@@ -141,9 +136,7 @@ def _episodes(run: DemoRun, operator: OperatorClient, poll, args, page: Path) ->
 
 
 def _rest_and_count(operator: OperatorClient, poll) -> dict[str, dict[str, int]]:
-    """With the gate disarmed and the cameras off nothing is on its way, so sent and received may be
-    compared.
-    """
+    """Count messages with the gate disarmed and the cameras off, when none is on its way."""
     operator.enable_cameras(False)
     operator.wait("the last counts", lambda: False, 1.5, poll)
     counts = message_counts(operator)
@@ -152,8 +145,9 @@ def _rest_and_count(operator: OperatorClient, poll) -> dict[str, dict[str, int]]
 
 
 def _episode(row: dict, operator: OperatorClient, args, label: str, poll) -> None:
-    """Home, lay the table, record, run until success or the time is up, hold, save. Fills ``row``
-    on the way.
+    """Home, place the objects, record, run until success or the time limit, hold, save.
+
+    It fills ``row`` as it proceeds.
     """
     operator.home(poll)
     operator.reset_simulation(args.task, row["seed"], args.difficulty)

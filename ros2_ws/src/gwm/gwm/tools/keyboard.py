@@ -1,4 +1,4 @@
-"""``gwm teleop``: this terminal's keyboard as a Joy."""
+"""``gwm teleop``: publish this terminal's keyboard as a Joy."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def drive() -> int:
     os.environ.update(process_environment())
     rclpy.init(args=[])
     node = rclpy.create_node("keyboard")
-    publisher, keyboard, shown = node.create_publisher(Joy, topics.JOY, SENSOR), Keyboard(), {}
+    publisher = node.create_publisher(Joy, topics.JOY, SENSOR)
+    keyboard = Keyboard()
+    shown = {}
 
     def show(message) -> None:
         shown.update(messages.read_diagnostics(message))

@@ -1,11 +1,10 @@
-"""``gwm eval protocol``: a comparison that was fixed before its first trial, and its report as one
-page.
-"""
+"""``gwm eval protocol``: a comparison fixed before its first trial, and its report."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from gwm.graph.config import GraphConfig
 from gwm.tools.protocol_page import failure_pictures, number, report_page
 from gwm.tools.terminal import ProgressBar
 from gwm_core.errors import InputError
@@ -27,18 +26,21 @@ def run(
     out: Path | None,
     processes: int,
     renderer: str,
-    live: dict | None = None,
+    live: GraphConfig | None = None,
     by_hand: bool = False,
 ) -> tuple[Path, str, int]:
-    """Begin a protocol, or go on with one, and make its trials: in simulation, or over the live
-    graph.
+    """Begin or continue a protocol, and run its trials in simulation or over the live graph.
 
     Args:
-        live: arguments of the graph. by_hand: a person lays and rates, in simulation too.
+        source: the protocol's file, or the folder of one that has begun.
+        out: folder for a new one; None: named like the file.
+        processes: for simulated trials.
+        renderer: for simulated trials.
+        live: configuration of the live graph; None: without ROS.
+        by_hand: a person places the objects and rates, in simulation too.
 
     Returns:
-        the folder of the protocol, what went wrong with the live graph ("" for nothing), and the
-        exit code.
+        the folder of the protocol, the trouble of the live graph ("" for none), and the exit code.
     """
     from gwm_core.evaluation.simulated_trials import check_tasks, weights_of
     from gwm_core.evaluation.simulated_trials import run as make
@@ -85,7 +87,10 @@ def _announce(plan: TrialOrder, journal: Journal, folder: Path) -> None:
 
 
 def report(folder: Path, unblind: bool, second: Path | None, renderer: str) -> dict:
-    """Write report.json and report.html into the folder, under codes or names; prints the table."""
+    """Write report.json and report.html into the folder, and print the table.
+
+    Policies have codes, or names where ``unblind``.
+    """
     plan = open_plan(folder)
     journal, key = Journal(plan, folder), read_key(plan, folder)
     found = summarize(plan, journal, key if unblind else {code: code for code in key})
@@ -106,14 +111,15 @@ def report(folder: Path, unblind: bool, second: Path | None, renderer: str) -> d
 
 
 def imagine(folder: Path, model: str, processes: int, renderer: str) -> dict:
-    """The same trials inside the world model: rates beside those of the trials that were made;
-    writes imagined.json.
+    """Run the same trials inside the world model, and write imagined.json.
+
+    The rates stand beside those of the trials so far.
     """
     from gwm_core.evaluation.policy_eval_in_world_model import imagine_trials
 
     plan = open_plan(folder)
     journal, key = Journal(plan, folder), read_key(plan, folder)
-    told = not journal.waiting()
+    named = not journal.waiting()  # codes are kept until all trials are made
     jobs = [
         (
             model,
@@ -129,13 +135,13 @@ def imagine(folder: Path, model: str, processes: int, renderer: str) -> dict:
     trials = imagine_trials(jobs, processes, bar.step)
     won: dict[str, dict[str, list[bool]]] = {}
     for slot, trial in zip(plan.slots, trials):
-        name = key[slot.code] if told else slot.code
+        name = key[slot.code] if named else slot.code
         won.setdefault(str(slot.task), {}).setdefault(name, []).append(trial.success)
     rates = {
         task: {name: sum(w) / len(w) for name, w in rows.items()} for task, rows in won.items()
     }
     found = against_imagined(
-        summarize(plan, journal, key if told else {code: code for code in key}), rates
+        summarize(plan, journal, key if named else {code: code for code in key}), rates
     )
     found |= {"model": model, "rates": rates}
     for task, rows in rates.items():

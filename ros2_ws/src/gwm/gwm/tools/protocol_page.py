@@ -36,8 +36,9 @@ def report_page(found: dict, pictures: list[tuple[str, list[bytes]]]) -> str:
 def failure_pictures(
     plan: TrialOrder, journal: Journal, folder: Path, key: dict, unblind: bool, renderer: str
 ) -> list[tuple[str, list[bytes]]]:
-    """Captions and pictures of the first failures of every policy on every task: as recorded, or as
-    simulated again.
+    """Return captions and images of each policy's first failures on each task.
+
+    The images are recorded ones, or those of a repeated simulation.
     """
     from gwm_core.data.contact_sheet import stills
     from gwm_core.evaluation.simulated_trials import film
@@ -153,7 +154,7 @@ def _pair_table(pairs: list[dict]) -> Table:
 
 
 def number(value: float | None, width: int, digits: int) -> str:
-    """A figure, or blanks where it is undefined."""
+    """Return a figure, or blanks where it is undefined."""
     return f"{'' if value is None else format(value, f'.{digits}f'):>{width}}"
 
 
