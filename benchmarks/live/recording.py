@@ -1,8 +1,6 @@
-"""``gwm bench recording``: cameras at a given size and rate beside the running graph; what of it is
-in the episode.
+"""``gwm bench recording``: record cameras of a given size and rate, and count lost frames.
 
-The simulated cameras rest. In their place a process of its own replays simulated frames, drawn and
-disturbed before.
+The simulated cameras are off. A separate process publishes frames that were rendered before.
 """
 
 from __future__ import annotations
@@ -29,17 +27,19 @@ from gwm_core.sim.cameras import SimCameras, choose_renderer
 from gwm_core.sim.simulator import Simulator
 from gwm_core.sim.tasks import sample_layout
 
-START_TIME, SEED, SCENES = 180.0, 9000, 6  # [s], layout, pictures of each camera
+START_TIME = 180.0  # [s]
+SEED = 9000  # of the layout
+SCENES = 6  # frames of each camera
 
 
 class SyntheticCamera(Node):
-    """Both cameras, at a steady rate."""
+    """Publishes both cameras at a steady rate."""
 
     def __init__(self):
         super().__init__("source")
         self._width, self._height, hz = (int(word) for word in sys.argv[1:4])
-        self._frames, self.sent = self._draw(), 0
-        self._K = self._rig.K
+        self._frames, self.sent = self._render(), 0
+        self._K = self._cameras.K
         self._out = {
             name: [
                 self.create_publisher(kind, topic(topics.prefix_of(name)), SENSOR)
@@ -49,18 +49,18 @@ class SyntheticCamera(Node):
                     (CameraInfo, topics.info),
                 )
             ]
-            for name in self._rig.T_base_camera
+            for name in self._cameras.T_base_camera
         }
         print("ready", flush=True)
         sys.stdin.readline()
         self.create_timer(1 / hz, self._send, clock=STEADY)
 
-    def _draw(self) -> list:
-        sim, self._rig = Simulator(), SimCameras(self._width, self._height, choose_renderer())
+    def _render(self) -> list:
+        sim, self._cameras = Simulator(), SimCameras(self._width, self._height, choose_renderer())
         scenes = []
         for k in range(SCENES):
             sim.reset(sample_layout("pick_place", SEED + k))
-            scenes.append(self._rig(sim.snapshot()))
+            scenes.append(self._cameras(sim.snapshot()))
         return scenes
 
     def _send(self) -> None:
@@ -75,14 +75,12 @@ class SyntheticCamera(Node):
         self.sent += 1
 
     def close(self) -> None:
-        """Say how many frames each camera sent."""
+        """Print how many frames each camera sent."""
         print(f"sent {self.sent}", flush=True)
 
 
 def bench_recording(width: int, height: int, hz: int, seconds: int, file: str | None) -> int:
-    """Record so long; a line for each topic: sent, lost, dropped by the recorder, in the
-    episode.
-    """
+    """Record for ``seconds``. Prints what each topic sent, lost, dropped and recorded."""
     out = Path(tempfile.mkdtemp(prefix="gwm_recording_"))
     nodes = processes(
         GraphConfig(policy="expert", publish_objects=True, record=str(out), console=0)
@@ -147,19 +145,19 @@ def _record(
     operator.request("recorder/save", poll)
     operator.reports.pop("recorder")
     operator.require("counts", lambda: "recorder" in operator.reports, 10.0, poll)
-    said = operator.reports["recorder"]
+    report = operator.reports["recorder"]
     episode = read_episode(next(out.glob("episode_*[0-9]")))
     for (camera, kind), stream in episode.images.items():
         prefix = topics.prefix_of(camera)
         topic = topics.color(prefix) if kind == "color" else topics.depth(prefix)
-        dropped, recorded = int(said.get(f"dropped {topic}", 0)), len(stream)
+        dropped, recorded = int(report.get(f"dropped {topic}", 0)), len(stream)
         rows[topic] = {
             "sent": sent,
             "lost": sent - dropped - recorded,
             "dropped": dropped,
             "recorded": recorded,
         }
-    lost, dropped = (int(said.get(f"{what} {topics.COMMAND}", 0)) for what in ("lost", "dropped"))
+    lost, dropped = (int(report.get(f"{what} {topics.COMMAND}", 0)) for what in ("lost", "dropped"))
     recorded = len(episode.commands)
     rows[topics.COMMAND] = {
         "sent": recorded + lost + dropped,

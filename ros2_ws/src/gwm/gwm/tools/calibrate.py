@@ -90,8 +90,8 @@ def _calibrate(
         )
     print(
         f"{args.camera}: {len(detections)} of {len(views)} views, RMS {record['residual_px']:.2f}"
-        f" px, {record['residual_mm']:.2f} mm, {record['residual_deg']:.3f} degrees; the camera's place"
-        f" is certain to {found.spread[0]:.2f} mm, {found.spread[1]:.3f} degrees (1 sigma)"
+        f" px, {record['residual_mm']:.2f} mm, {record['residual_deg']:.3f} degrees; the camera's"
+        f" place is certain to {found.spread[0]:.2f} mm, {found.spread[1]:.3f} degrees (1 sigma)"
     )
     if known is not None and known.moving == moving:
         print(
