@@ -11,7 +11,7 @@ import pytest
 from gwm.graph import arguments
 from gwm.graph.config import GraphConfig
 from gwm.graph.process_list import NodeSpec
-from gwm.graph.restart import FIRST, LONGEST, SETTLED, Restarts
+from gwm.graph.restart import FIRST_DELAY, MAX_DELAY, SETTLED, Restarts
 
 from gwm_core.errors import InputError
 
@@ -24,7 +24,6 @@ def test_each_argument_has_one_line_that_says_what_it_means():
     for text in texts.values():
         assert text.endswith(".") and "\n" not in text and not text.startswith(" ")
     assert texts["profile"].endswith("Empty: the site file's, or desk.")
-    assert texts["shadow"] == texts["hold_to_run"]
 
 
 @pytest.mark.parametrize(
@@ -123,13 +122,15 @@ def test_another_process_is_started_again_ever_later_without_an_end():
         restarts.ended(VIEWER, code, 1.0) for code in (1, 0, -signal.SIGSEGV, 1, 1, 1, 1, 1, 1, 1)
     ]
     delays = [ending.delay for ending in endings]
-    assert delays[:3] == [FIRST, 2 * FIRST, 4 * FIRST] and delays[-1] == LONGEST == max(delays)
+    assert delays[:3] == [FIRST_DELAY, 2 * FIRST_DELAY, 4 * FIRST_DELAY] and delays[
+        -1
+    ] == MAX_DELAY == max(delays)
     assert not any(ending.over for ending in endings)
     assert (
         "by SIGSEGV" in endings[2].text
         and "with exit code 1: started again in 0.5 s" in endings[0].text
     )
-    assert restarts.ended(VIEWER, 1, SETTLED).delay == FIRST  # it had recovered
+    assert restarts.ended(VIEWER, 1, SETTLED).delay == FIRST_DELAY  # it had recovered
 
 
 def test_bad_input_is_told_and_not_tried_again_and_the_graph_goes_on():
@@ -144,8 +145,12 @@ def test_bad_input_is_told_and_not_tried_again_and_the_graph_goes_on():
 def test_what_a_process_refuses_that_ran_before_may_pass():
     """A camera that was unplugged: its node ends, does not find it, and finds it again later."""
     restarts = Restarts()
-    assert restarts.ended(VIEWER, 1, SETTLED).delay == FIRST
-    assert [restarts.ended(VIEWER, 2, 3.0).delay for _ in range(3)] == [FIRST, 2 * FIRST, 4 * FIRST]
+    assert restarts.ended(VIEWER, 1, SETTLED).delay == FIRST_DELAY
+    assert [restarts.ended(VIEWER, 2, 3.0).delay for _ in range(3)] == [
+        FIRST_DELAY,
+        2 * FIRST_DELAY,
+        4 * FIRST_DELAY,
+    ]
     restarts.forget("viewer")
     assert restarts.ended(VIEWER, 2, 3.0).delay is None
 

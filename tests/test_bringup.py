@@ -198,7 +198,7 @@ def test_each_mode_has_its_planners_and_one_way_to_the_gate():
         ({"gripper": "suction"}, "franka"),
         ({"mode": "both"}, "shared"),
         ({"device": "mouse"}, "spacemouse"),
-        ({"speed": 1.5}, "speed:=1.5: a share of the profile's speeds"),
+        ({"speed": 1.5}, "speed:=1.5: a fraction of the profile's speeds"),
         ({"speed": 0.0}, "above 0 to 1"),
         ({"console": 70000}, "a port is wanted"),
         ({"task": "pick"}, "was not trained on task 'pick': valid are lift, pick_place, stack"),

@@ -27,10 +27,6 @@ RUNTIMES = ("auto", "tensorrt", "openvino", "onnxruntime", "torch")  # gwm_core.
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 RENDERERS = ("auto", "egl", "osmesa", "raycast")
 
-_SHORT = "short for supervision:=shadow and supervision:=hold_to_run."
-_CAMERA = "of the simulated cameras, or of those that are started."
-_ADDRESS = "another address than this machine's own, with TLS alone (PEM)."
-
 
 def _argument(default, text: str, choices: Iterable[str] = (), path: bool = False):
     """A field with its help text, its valid values (empty: any), and whether it is a path."""
@@ -40,15 +36,15 @@ def _argument(default, text: str, choices: Iterable[str] = (), path: bool = Fals
 
 @dataclass(frozen=True)
 class GraphConfig:
-    """What one run of the graph is asked to be. The fields are the arguments of both starters."""
+    """The configuration of one run. Its fields are the arguments of both starters."""
 
     robot: str = _argument(
-        "sim", "sim or fr3. Only sim may arm itself; fr3 expects the drivers' topics.", ROBOTS
+        "sim", "sim or fr3. Only sim arms itself; fr3 needs the drivers' topics.", ROBOTS
     )
     task: str = _argument(
         "pick_place",
-        "lift, pick_place or stack, or another that the policy was trained on; to teach one, of"
-        " the site file.",
+        "lift, pick_place or stack, or another task the policy was trained on; with mode:=teleop"
+        " also one of the site file.",
     )
     policy: str = _argument(
         "",
@@ -60,38 +56,42 @@ class GraphConfig:
         "file with cameras and workspace. Empty: ~/.config/gwm/site.yaml, or the simulation's own.",
         path=True,
     )
-    record: str = _argument("runs", "folder the recorder writes episodes to when asked.", path=True)
-    operator: str = _argument("", "who teaches or evaluates, for the episodes' files.")
+    record: str = _argument("runs", "folder the recorder writes episodes to.", path=True)
+    operator: str = _argument(
+        "", "name of the person who teaches or evaluates; stored in the episodes."
+    )
     profile: str = _argument(
         "",
-        "desk (0.25 m/s), lab or full: how much of the arm's limits the gate uses, never more than"
-        " the site file's profile. Empty: the site file's, or desk.",
+        "desk (0.25 m/s), lab or full: how much of the arm's limits the gate uses, at most the site"
+        " file's profile. Empty: the site file's, or desk.",
         ("", *PROFILES),
     )
-    speed: float = _argument(1.0, "share of the profile's speeds, above 0 to 1.")
+    speed: float = _argument(1.0, "fraction of the profile's speeds, above 0 to 1.")
     supervision: str = _argument(
         "auto",
-        "auto; watch (the gate holds when what is seen leaves what was imagined, which takes a"
-        " policy with a world model); approve (each plan waits for a person); hold_to_run (only"
-        " while operator/heartbeat beats); shadow (everything but sending).",
+        "auto; watch (the gate holds when observations diverge from predictions; needs a policy with"
+        " a world model); approve (each chunk waits for a person); hold_to_run (the arm moves"
+        " only while messages arrive on operator/heartbeat); shadow (everything but sending).",
         SUPERVISION,
     )
-    shadow: bool = _argument(False, _SHORT)
-    hold_to_run: bool = _argument(False, _SHORT)
+    shadow: bool = _argument(False, "short for supervision:=shadow.")
+    hold_to_run: bool = _argument(False, "short for supervision:=hold_to_run.")
     renderer: str = _argument("auto", "auto, egl, osmesa or raycast.", RENDERERS)
-    camera_width: int = _argument(424, _CAMERA)  # [pixels]
-    camera_height: int = _argument(240, _CAMERA)  # [pixels]
-    camera_hz: float = _argument(15.0, _CAMERA)
+    camera_width: int = _argument(
+        424, "of the images [pixels], of simulated cameras and of those of start_cameras."
+    )
+    camera_height: int = _argument(240, "as camera_width.")
+    camera_hz: float = _argument(15.0, "rate of the same cameras [Hz].")
     publish_objects: bool = _argument(
-        False, "let the simulation tell where its objects are (the scripted expert needs it)."
+        False, "let the simulation publish where its objects are (the scripted expert needs it)."
     )
     start_cameras: bool = _argument(
         False,
-        "drive the RealSense cameras that have a serial in the site file; else realsense-ros does.",
+        "drive the RealSense cameras with a serial in the site file; else realsense-ros must.",
     )
     controller: str = _argument(
         "crisp",
-        "that moves the arm: crisp, crisp_pose, jtc, or forward (simulated arms alone).",
+        "controller of the arm: crisp, crisp_pose, jtc, or forward (simulated arms only).",
         CONTROLLERS,
     )
     gripper: str = _argument(
@@ -107,7 +107,9 @@ class GraphConfig:
         MODES,
     )
     device: str = _argument(
-        "gamepad", "of the operator: spacemouse, gamepad, keyboard (gwm teleop) or leader.", DEVICES
+        "gamepad",
+        "device of the operator: spacemouse, gamepad, keyboard (gwm teleop) or leader.",
+        DEVICES,
     )
     backend: str = _argument(
         "auto",
@@ -117,18 +119,20 @@ class GraphConfig:
     )
     precision: str = _argument(
         "auto",
-        "of the runtime: fp32, bf16 or fp16; auto: fp16 for tensorrt, else fp32.",
+        "precision of the runtime: fp32, bf16 or fp16; auto: fp16 for tensorrt, else fp32.",
         PRECISIONS,
     )
     imagination: bool = _argument(
-        True, "show what plans will lead to, where the policy's folder has a world model."
+        True, "show the predicted outcome of chunks, where the policy's folder has a world model."
     )
     console: int = _argument(
         8600,
-        "port of the operator's page (the next free one where it is taken), whose address is"
-        " printed; 0: none.",
+        "port of the operator's page (else the next free one), whose address is printed; 0: no"
+        " page.",
     )
     viewer: bool = _argument(True, "the 3D scene on that page.")
-    console_host: str = _argument("127.0.0.1", _ADDRESS)
-    console_certificate: str = _argument("", _ADDRESS, path=True)
-    console_key: str = _argument("", _ADDRESS, path=True)
+    console_host: str = _argument(
+        "127.0.0.1", "address of that page; another than this machine's own needs TLS."
+    )
+    console_certificate: str = _argument("", "certificate for TLS (PEM file).", path=True)
+    console_key: str = _argument("", "key for TLS (PEM file).", path=True)

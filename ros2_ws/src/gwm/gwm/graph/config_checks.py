@@ -49,7 +49,7 @@ def _check_choices(config: GraphConfig) -> None:
 def _check_numbers(config: GraphConfig) -> None:
     if not 0 < config.speed <= 1:
         raise InputError(
-            f"speed:={config.speed:g}: a share of the profile's speeds is wanted, above 0 to 1"
+            f"speed:={config.speed:g}: a fraction of the profile's speeds is wanted, above 0 to 1"
         )
     if not 0 <= config.console <= 65535:
         raise InputError(f"console:={config.console}: a port is wanted, or 0 for none")
@@ -123,12 +123,12 @@ def _check_watch(config: GraphConfig) -> None:
         )
     elif not _has(policy, "divergence.json"):
         missing = (
-            f"{policy} has no divergence.json, which says what is normal: `gwm bench divergence`"
-            " measures it"
+            f"{policy} has no divergence.json, which has the limits: `gwm bench divergence`"
+            " measures them"
         )
     if missing:
         raise InputError(
-            f"supervision:=watch holds when what is seen leaves what was imagined, and {missing}"
+            f"supervision:=watch holds when observations diverge from predictions, and {missing}"
         )
 
 
