@@ -69,8 +69,8 @@ class GraphConfig:
     speed: float = _argument(1.0, "fraction of the profile's speeds, above 0 to 1.")
     supervision: str = _argument(
         "auto",
-        "auto; watch (the gate holds when observations diverge from predictions; needs a policy with"
-        " a world model); approve (each chunk waits for a person); hold_to_run (the arm moves"
+        "auto; watch (the gate holds when observations diverge from predictions; needs a policy"
+        " with a world model); approve (each chunk waits for a person); hold_to_run (the arm moves"
         " only while messages arrive on operator/heartbeat); shadow (everything but sending).",
         SUPERVISION,
     )
