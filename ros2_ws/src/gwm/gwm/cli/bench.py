@@ -26,7 +26,7 @@ def add(verbs) -> None:
     kinds = verb(
         verbs,
         "bench",
-        "Measure speed, and put the gate to the test.",
+        "Measure speed, and test the gate and the data formats.",
         "gwm bench render --json FILE",
         None,
     )
@@ -54,7 +54,7 @@ def add_render(kinds) -> None:
     p = benchmark(
         kinds,
         "render",
-        "Every renderer that works here against the plain torch one, forward and backward.",
+        "Time every renderer that works here against plain torch, forward and backward.",
         "gwm bench render --json render.json",
         bench_render,
     )
@@ -77,7 +77,7 @@ def add_lift(kinds) -> None:
     p = benchmark(
         kinds,
         "lift",
-        "RGB-D frames of two simulated cameras to one scene, milliseconds.",
+        "Time the lift of two simulated RGB-D cameras to one scene [ms].",
         "gwm bench lift --json lift.json",
         bench_lift,
     )
@@ -95,7 +95,7 @@ def add_scene(kinds) -> None:
     p = benchmark(
         kinds,
         "scene",
-        "A simulated camera that the scene was not built from, against projected points.",
+        "Compare a held-out simulated camera with the scene, and with projected points.",
         "gwm bench scene --seed 4000 --scenes 20",
         bench_scene,
     )
@@ -116,7 +116,7 @@ def add_gate(kinds) -> None:
     p = benchmark(
         kinds,
         "gate",
-        "Fuzz the gate: an action is one of its 100 Hz steps, and everything sent is judged.",
+        "Fuzz the gate: an action is one of its 100 Hz steps, and every command is checked.",
         "gwm bench gate --actions 100000 --seed 7 --json gate.json",
         bench_gate,
     )
@@ -143,7 +143,7 @@ def add_faults(kinds) -> None:
     p = benchmark(
         kinds,
         "faults",
-        "Stage every fault that needs no hardware, each at many random moments.",
+        "Inject every fault that needs no hardware, each at many random times.",
         "gwm bench faults --json faults.json",
         bench_faults,
     )
@@ -161,25 +161,21 @@ def add_policy(kinds) -> None:
     p = benchmark(
         kinds,
         "policy",
-        "Every runtime that works here against the trained network in torch: speed and parity.",
+        "Compare every runtime that works here with the network in torch: speed and parity.",
         "gwm bench policy --json policy.json",
         bench_policy,
     )
     p.add_argument("--policy", metavar="BUNDLE", help="default: shipped")
-    p.add_argument(
-        "--moments", type=int, default=100, help="observations they are compared on (default 100)"
-    )
+    p.add_argument("--moments", type=int, default=100, help="number of observations (default 100)")
     p.add_argument(
         "--seed", type=int, default=5000, help="of the first simulated episode (default 5000)"
     )
-    p.add_argument(
-        "--data", metavar="DIR", help="take the observations from these episodes instead"
-    )
+    p.add_argument("--data", metavar="DIR", help="take the observations from these episodes")
     p.add_argument(
         "--threads",
         type=int,
         default=1,
-        help="of every runtime, torch too (default 1, as in the graph)",
+        help="threads of every runtime (default 1, as in the graph)",
     )
 
 
@@ -198,7 +194,7 @@ def add_bundle(kinds) -> None:
     p = benchmark(
         kinds,
         "bundle",
-        "Damage a bundle, a bit or a piece at a time: everything has to be refused.",
+        "Damage a bundle, a bit or a part at a time: each one must be refused.",
         "gwm bench bundle --flips 10000 --json bundle.json",
         bench_bundle,
     )
@@ -222,7 +218,7 @@ def add_data(kinds) -> None:
     p = benchmark(
         kinds,
         "data",
-        "Datasets damaged and forged in every format: refused in one line, or unharmed.",
+        "Damage and forge datasets of every format: each is refused in one line, or unharmed.",
         "gwm bench data --cases 2000 --json data.json",
         bench_data,
     )
@@ -250,13 +246,15 @@ def add_divergence(kinds) -> None:
     p = benchmark(
         kinds,
         "divergence",
-        "Things happen that no plan expected: is it noticed, and how often for nothing.",
+        "Cause unexpected events: how many are detected, and how many false alarms there are.",
         "gwm bench divergence --json divergence.json",
         bench_divergence,
     )
     p.add_argument("--policy", metavar="BUNDLE", help="default: shipped")
-    p.add_argument("--cases", type=int, default=50, help="of every kind (default 50)")
-    p.add_argument("--normal", type=int, default=100, help="episodes without any (default 100)")
+    p.add_argument("--cases", type=int, default=50, help="cases of every kind (default 50)")
+    p.add_argument(
+        "--normal", type=int, default=100, help="episodes without an event (default 100)"
+    )
     p.add_argument("--task", default="pick_place", help=f"{TASKS} (default pick_place)")
     p.add_argument(
         "--seed", type=int, default=5000, help="first seed (default 5000; with --fit 4000)"

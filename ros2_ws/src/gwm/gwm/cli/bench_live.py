@@ -32,7 +32,7 @@ def add_kill(kinds) -> None:
     p = benchmark(
         kinds,
         "kill",
-        "Kill a policy's process in mid-motion, over live topics: how soon the arm slows down.",
+        "Kill a policy's process during motion, over live topics: when does the arm slow down?",
         "gwm bench kill --kills 200 --json kill.json",
         bench_kill,
     )
@@ -42,7 +42,7 @@ def add_kill(kinds) -> None:
         type=int,
         default=100,
         metavar="HZ",
-        help="of the arm's joint states (default 100)",
+        help="rate of the arm's joint states (default 100)",
     )
 
 
@@ -62,7 +62,7 @@ def add_e2e(kinds) -> None:
     p = benchmark(
         kinds,
         "e2e",
-        "Where the time from a frame to its first command goes, over the live graph.",
+        "Measure the parts of the time from a frame to its first command, over the live graph.",
         "gwm bench e2e --json e2e.json",
         bench_e2e,
     )
@@ -71,7 +71,7 @@ def add_e2e(kinds) -> None:
     p.add_argument("--seed", type=int, default=9000, help="of the first episode (default 9000)")
     p.add_argument("--policy", metavar="BUNDLE", help="default: shipped")
     p.add_argument(
-        "--rounds", type=int, default=2, help="with imagination and without, in turns (default 2)"
+        "--rounds", type=int, default=2, help="rounds with and without imagination (default 2)"
     )
     p.add_argument("--out", default="runs", help="folder for logs (default runs)")
 
@@ -93,7 +93,7 @@ def add_console(kinds) -> None:
     p = benchmark(
         kinds,
         "console",
-        "STOP pressed in a browser while everything streams; the console under attack.",
+        "Press STOP in a browser under full load, and attack the console.",
         "gwm bench console --stops 50 --json console.json",
         bench_console,
     )
@@ -119,7 +119,7 @@ def add_recorder(kinds) -> None:
     p = benchmark(
         kinds,
         "recorder",
-        "Kill the recorder, and fill its disk, at random moments: is anything lost?",
+        "Kill the recorder, and fill its disk, at random times: is anything lost?",
         "gwm bench recorder --kills 500 --full 100 --json recorder.json",
         bench_recorder,
     )
@@ -142,7 +142,7 @@ def add_recording(kinds) -> None:
     p = benchmark(
         kinds,
         "recording",
-        "Two cameras beside the graph: what was sent, and what is in the episode.",
+        "Record two cameras beside the graph: what was sent, and what the episode has.",
         "gwm bench recording --hz 30 --json recording.json",
         bench_recording,
     )

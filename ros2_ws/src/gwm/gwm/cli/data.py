@@ -20,11 +20,7 @@ IMPORTS = ("lerobot", "robomimic")
 def add(verbs) -> None:
     """Declare the verbs."""
     kinds = verb(
-        verbs,
-        "data",
-        "Episodes: what there is, whether it is whole, rescue, exports.",
-        "gwm data info runs",
-        None,
+        verbs, "data", "Inspect, check, recover and convert episodes.", "gwm data info runs", None
     ).add_subparsers(metavar="WHAT", required=True)
     _add_checks(kinds)
     _add_views(kinds)
@@ -37,7 +33,7 @@ def _add_checks(kinds) -> None:
     p = verb(
         kinds,
         "verify",
-        "Check every episode: is it whole, and fit to train on? Exit 1 where one has errors.",
+        "Check whether every episode is complete and fit for training. Exit 1 for errors.",
         "gwm data verify runs",
         verify,
     )
@@ -46,7 +42,7 @@ def _add_checks(kinds) -> None:
     p = verb(
         kinds,
         "recover",
-        "Make whole what a crash or power loss left unfinished, up to its last half second.",
+        "Recover what a crash or power loss left unfinished, up to its last half second.",
         "gwm data recover runs",
         recover,
     )
@@ -71,14 +67,14 @@ def _add_views(kinds) -> None:
         view,
     )
     p.add_argument("folder", help="of episodes")
-    p.add_argument("--camera", default="", help="default: the first of the first episode")
+    p.add_argument("--camera", default="", help="default: the first one of the first episode")
 
 
 def _add_exchange(kinds) -> None:
     p = verb(
         kinds,
         "export",
-        "Episodes as a dataset of another library, depth and calibration included.",
+        "Export episodes as a dataset of another library, with depth and calibration.",
         "gwm data export lerobot runs data/mine_lerobot",
         export,
     )
@@ -89,24 +85,26 @@ def _add_exchange(kinds) -> None:
     p.add_argument(
         "--images",
         action="store_true",
-        help="lerobot: pictures as recorded, not as video: exact, larger",
+        help="lerobot: images as recorded instead of video: exact, larger",
     )
     p.add_argument("--all", action="store_true", help="failed episodes too")
     p = verb(
         kinds,
         "import",
-        "A dataset of another library as episodes.",
+        "Import a dataset of another library as episodes.",
         "gwm data import lerobot data/theirs data/mine",
         import_,
     )
     p.add_argument("kind", help=" or ".join(IMPORTS))
     p.add_argument("source", help="folder (lerobot) or file (robomimic)")
-    p.add_argument("out", help="folder for the episodes; those that it has already are left alone")
+    p.add_argument("out", help="folder for the episodes; existing ones are kept")
     p.add_argument(
-        "--joint-unit", default="rad", help="lerobot: of joints and velocities, rad or degrees"
+        "--joint-unit", default="rad", help="lerobot: unit of joints and velocities, rad or degrees"
     )
     p.add_argument(
-        "--gripper-unit", default="m", help="lerobot: of the opening, m, mm or fraction (1 is open)"
+        "--gripper-unit",
+        default="m",
+        help="lerobot: unit of the finger opening, m, mm or fraction (1 is open)",
     )
 
 

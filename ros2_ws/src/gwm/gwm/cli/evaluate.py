@@ -41,7 +41,10 @@ def _add_policy(kinds) -> None:
     p.add_argument("--task", required=True, help=TASKS)
     p.add_argument("--trials", type=int, default=100)
     p.add_argument(
-        "--seed", type=int, default=5000, help="first seed; 4000-4099 choose, 5000 and up report"
+        "--seed",
+        type=int,
+        default=5000,
+        help="first seed; 4000-4099 for choices, 5000 and up for reports",
     )
     p.add_argument("--difficulty", default="nominal", help="nominal or hard")
     p.add_argument("--policy", default=None, help="policy folder, or expert (default: shipped)")
@@ -49,12 +52,16 @@ def _add_policy(kinds) -> None:
     p.add_argument(
         "--backend", default="auto", help="runtime: auto, tensorrt, openvino, onnxruntime or torch"
     )
-    p.add_argument("--precision", default="auto", help="of the runtime: auto, fp32, bf16 or fp16")
     p.add_argument(
-        "--against", metavar="BACKEND", help="run the same trials by this runtime too, and compare"
+        "--precision", default="auto", help="precision of the runtime: auto, fp32, bf16 or fp16"
     )
     p.add_argument(
-        "--replan-every", type=int, default=4, help="rows between observations (default 4)"
+        "--against",
+        metavar="BACKEND",
+        help="run the same trials with this runtime too, and compare",
+    )
+    p.add_argument(
+        "--replan-every", type=int, default=4, help="waypoints between observations (default 4)"
     )
     p.add_argument("--processes", type=int, default=cores())
     p.add_argument("--json", metavar="FILE", help="write the figures to FILE")

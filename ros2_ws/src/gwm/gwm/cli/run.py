@@ -30,7 +30,7 @@ def _add_demo(verbs) -> None:
     p = verb(
         verbs,
         "demo",
-        "Run the whole stack against the simulation over ROS 2 and print a table.",
+        "Run the whole stack against the simulation over ROS 2, and print a table.",
         "gwm demo --episodes 5",
         demo,
     )
@@ -47,7 +47,7 @@ def _add_demo(verbs) -> None:
         "--no-imagination",
         dest="imagination",
         action="store_false",
-        help="do not imagine what plans lead to",
+        help="do not predict the outcome of chunks",
     )
     p.add_argument("--headless", action="store_true", help="plain lines, no live status line")
     p.add_argument("--out", default="runs", help="folder for logs (default runs)")
@@ -64,7 +64,10 @@ def _add_up(verbs) -> None:
     )
     p.description += f"\n\n{_arguments()}"
     p.add_argument(
-        "arguments", nargs="*", metavar="NAME:=VALUE", help="as above, and as of bringup.launch.py"
+        "arguments",
+        nargs="*",
+        metavar="NAME:=VALUE",
+        help="as above; bringup.launch.py has the same",
     )
 
 
@@ -81,7 +84,7 @@ def _add_others(verbs) -> None:
     p = verb(
         verbs,
         "doctor",
-        "Say what works on this machine and how to mend what does not.",
+        "Report what works on this machine, and how to mend what does not.",
         "gwm doctor",
         doctor,
     )
@@ -89,13 +92,7 @@ def _add_others(verbs) -> None:
         "--json", nargs="?", const=STDOUT, metavar="FILE", help="JSON alone, to FILE or stdout"
     )
 
-    verb(
-        verbs,
-        "test",
-        "Run the tests; what follows is passed on to pytest.",
-        "gwm test -k gate",
-        test,
-    )
+    verb(verbs, "test", "Run the tests; further arguments go to pytest.", "gwm test -k gate", test)
 
 
 def _arguments() -> str:
@@ -163,11 +160,11 @@ def test(args) -> int:
     from gwm.graph.environment import ROOT
 
     os.chdir(ROOT)
-    os.environ.pop(CALLED, None)  # what the tests read says gwm, however they were started
+    os.environ.pop(CALLED, None)  # tests expect output that says gwm
     if args.passed_on:
         return int(pytest.main(args.passed_on))
-    live = "tests/ros"  # runs in real time, and so alone
-    # a process for each core, not a process's threads
+    live = "tests/ros"  # in real time, and therefore alone
+    # One process per core, with one thread each.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     brief = ["-m", "not long"]
     parallel = [*brief, "--ignore", live, "--numprocesses", "auto", "--dist", "loadfile"]

@@ -41,15 +41,16 @@ def _add_collect(verbs) -> None:
     p.add_argument("--task", required=True, help=TASKS)
     p.add_argument("--episodes", type=int, default=200)
     p.add_argument(
-        "--out", required=True, help="folder for the episodes; an interrupted collection goes on"
+        "--out", required=True, help="folder for the episodes; an interrupted collection is resumed"
     )
     p.add_argument(
-        "--seed", type=int, default=0, help="first seed; 0-3999 train, 4000 and up are judged on"
+        "--seed",
+        type=int,
+        default=0,
+        help="first seed; 0-3999 train, 4000 and up are for evaluation",
     )
     p.add_argument("--difficulty", default="nominal", help="nominal or hard")
-    p.add_argument(
-        "--play", action="store_true", help="motion without a purpose, for the world model alone"
-    )
+    p.add_argument("--play", action="store_true", help="random motion, for the world model only")
     p.add_argument("--processes", type=int, default=cores())
 
 
@@ -72,13 +73,13 @@ def _add_policy(kinds) -> None:
     p = verb(
         kinds,
         "policy",
-        "Train a policy on recorded episodes; an interrupted run goes on.",
+        "Train a policy on recorded episodes; an interrupted run is resumed.",
         "gwm train policy --data data --config demo --out models/mine",
         train_policy,
     )
     _training(p, "demo or tiny")
     p.add_argument(
-        "--world", metavar="DIR", help="condition the policy on the features of this world model"
+        "--world", metavar="DIR", help="condition the policy on features of this world model"
     )
 
 
@@ -86,7 +87,7 @@ def _add_vae(kinds) -> None:
     p = verb(
         kinds,
         "vae",
-        "Train the 3D VAE on the scenes of recorded episodes; an interrupted run goes on.",
+        "Train the 3D VAE on the scenes of recorded episodes; an interrupted run is resumed.",
         "gwm train vae --data data/pick --out models/mine",
         train_vae,
     )
@@ -97,7 +98,7 @@ def _add_world(kinds) -> None:
     p = verb(
         kinds,
         "world",
-        "Train the world model on the latents of a VAE; an interrupted run goes on.",
+        "Train the world model on the latents of a VAE; an interrupted run is resumed.",
         "gwm train world --data data/pick --vae models/mine --out models/mine",
         train_world,
     )
@@ -106,7 +107,7 @@ def _add_world(kinds) -> None:
     p.add_argument(
         "--begin",
         metavar="DIR",
-        help="go on from the weights of this world model, on other episodes",
+        help="start from the weights of this world model, on other episodes",
     )
     p.add_argument(
         "--ahead",
@@ -114,8 +115,8 @@ def _add_world(kinds) -> None:
         default=0,
         metavar="STEPS",
         help=(
-            f"its features are the change expected so many steps of 0.1 s later, 1-{SEQUENCE}"
-            " (default: what its blocks know of the next step)"
+            f"its features predict the change so many steps of 0.1 s later, 1-{SEQUENCE}"
+            " (default: features of its blocks at the next step)"
         ),
     )
 
@@ -124,7 +125,7 @@ def _add_image(kinds) -> None:
     p = verb(
         kinds,
         "image",
-        "Train the baseline without Gaussians, pictures to pictures; an interrupted run goes on.",
+        "Train the baseline without Gaussians, images to images; an interrupted run is resumed.",
         "gwm train image --data data/pick --out models/image",
         train_image,
     )
@@ -157,8 +158,8 @@ def _training(p, configs: str) -> None:
     p.add_argument("--data", nargs="+", required=True, help="folders with episodes")
     p.add_argument("--out", required=True, help="folder for the trained network")
     p.add_argument("--config", default="demo", help=configs)
-    p.add_argument("--iterations", type=int, help="instead of the configuration's")
-    p.add_argument("--batch", type=int, help="instead of the configuration's")
+    p.add_argument("--iterations", type=int, help="default: the configuration's")
+    p.add_argument("--batch", type=int, help="default: the configuration's")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--device", default="cpu", help="cpu or cuda")
     p.add_argument("--processes", type=int, default=cores(), help="for lifting the images")
