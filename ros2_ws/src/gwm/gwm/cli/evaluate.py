@@ -116,7 +116,7 @@ def evaluate_policy(args) -> int:
     }
     print(
         f"{args.task} {args.difficulty}: {sum(won)}/{len(won)} = {sum(won) / len(won):.3f}"
-        f" [{low:.3f}, {high:.3f}] 95 %, {seconds:.1f} s per trial, {figures['violations']} judge"
+        f" [{low:.3f}, {high:.3f}] 95 %, {seconds:.1f} s per trial, {figures['violations']} limit"
         " violations"
     )
     if args.against:

@@ -42,8 +42,8 @@ class Access:
     def role(self, token: str) -> str:
         """Return the role of a token, or "". It takes the same time for every wrong token."""
         given, role = token.encode(), ""
-        for known, its_role in self.tokens.items():
-            if hmac.compare_digest(known.encode(), given):
+        for valid, its_role in self.tokens.items():
+            if hmac.compare_digest(valid.encode(), given):
                 role = its_role
         return role
 

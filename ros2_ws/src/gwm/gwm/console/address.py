@@ -1,4 +1,4 @@
-"""The console's address: its port, its tokens, and the file that keeps both for its owner alone.
+"""The console's address: its port, its tokens, and the file that stores both for its owner.
 
 A console that the same starter restarts keeps its address, so that open pages keep working. Tokens
 are on no command line and in no log.
@@ -39,10 +39,12 @@ def address(file: Path, host: str, port: int, starter: str) -> ConsoleAddress:
     Raises:
         InputError: no port is free.
     """
-    kept = _kept(file, starter)
-    tokens = kept[1] if kept else {secrets.token_urlsafe(32): role for role in (OPERATOR, VIEWER)}
+    stored = _read_address(file, starter)
+    tokens = (
+        stored[1] if stored else {secrets.token_urlsafe(32): role for role in (OPERATOR, VIEWER)}
+    )
     reason = ""
-    for number in dict.fromkeys([*(kept[:1] if kept else ()), *range(port, port + PORTS)]):
+    for number in dict.fromkeys([*(stored[:1] if stored else ()), *range(port, port + PORTS)]):
         try:
             return ConsoleAddress(socket.create_server((host, number)), number, tokens)
         except OSError as error:
@@ -78,7 +80,7 @@ def starter_of(parent: int) -> str:
     return f"started by {parent} at {fields[19]}"
 
 
-def _kept(file: Path, starter: str) -> tuple[int, dict[str, str]] | None:
+def _read_address(file: Path, starter: str) -> tuple[int, dict[str, str]] | None:
     """Return port and tokens of a file that only we can read and that this starter wrote."""
     try:
         with os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW)) as source:

@@ -72,8 +72,8 @@ def _of_the_recorder(recorder: Mapping[str, str], trial: bool) -> dict[str, str]
         return dict.fromkeys(
             ("start", "save", "discard", "redo", "keep", "mark"), "the recorder is silent"
         )
-    on = recorder.get("recording") == "True"
-    off = "" if on else "not recording"
-    told = "" if on or trial else "not recording"
-    start = "recording already" if on else ""
-    return {"start": start, "discard": off, "redo": off, "save": told, "mark": told}
+    recording = recorder.get("recording") == "True"
+    off = "" if recording else "not recording"
+    mark = "" if recording or trial else "not recording"
+    start = "recording already" if recording else ""
+    return {"start": start, "discard": off, "redo": off, "save": mark, "mark": mark}

@@ -43,35 +43,35 @@ def descriptions() -> dict[str, str]:
     return {argument.name: argument.metadata["help"] for argument in fields(GraphConfig)}
 
 
-def refuse_unknown(names: Iterable[str], known: Collection[str], strict: bool = True) -> None:
+def refuse_unknown(names: Iterable[str], valid: Collection[str], strict: bool = True) -> None:
     """Raise InputError for an argument that nobody reads. A misspelt one would keep its default.
 
     Args:
         names: the arguments given.
-        known: the valid ones.
+        valid: the arguments there are.
         strict: refuse every unknown argument. Otherwise only those that look like one of ours: a
             lab's own launch file, which includes ours, may have more.
     """
     for name in names:
-        near = difflib.get_close_matches(name, known, 1, 0.7)
-        if name not in known and (strict or near):
+        near = difflib.get_close_matches(name, valid, 1, 0.7)
+        if name not in valid and (strict or near):
             hint = f": is {near[0]} meant?" if near else ":"
             raise InputError(
-                f"unknown argument '{name}'{hint} valid are {', '.join(sorted(known))}"
+                f"unknown argument '{name}'{hint} valid are {', '.join(sorted(valid))}"
             )
 
 
 def parse(words: Iterable[str]) -> GraphConfig:
     """Read ``name:=value`` words. Values get their default's type, and ~ in paths is expanded."""
-    known, values = defaults(), {}
+    valid, values = defaults(), {}
     for word in words:
         name, separator, text = word.partition(":=")
         if not separator:
             raise InputError(f"'{word}' is not NAME:=VALUE")
-        refuse_unknown([name], known)
+        refuse_unknown([name], valid)
         if name in values:
             raise InputError(f"{name} is given twice")
-        values[name] = _convert(name, text, type(known[name]))
+        values[name] = _convert(name, text, type(valid[name]))
     return GraphConfig(**values)
 
 
@@ -81,8 +81,8 @@ def _convert(name: str, text: str, kind: type) -> object:
             return {"true": True, "false": False}[text.lower()]
         return kind(os.path.expanduser(text) if name in PATHS else text)
     except (ValueError, KeyError):
-        valid = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
-        raise InputError(f"{name}:={text}: {valid} is wanted") from None
+        wanted = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+        raise InputError(f"{name}:={text}: {wanted} is wanted") from None
 
 
 def read_site(robot: str, path: str) -> dict:

@@ -139,10 +139,10 @@ class RealSense:
             self._pipeline = pipeline
             if _coincide(streams.get_stream(rs.stream.depth), streams.get_stream(rs.stream.color)):
                 self._align = None
-            came, _ = pipeline.try_wait_for_frames(round(FIRST_FRAME * 1000))
+            arrived, _ = pipeline.try_wait_for_frames(round(FIRST_FRAME * 1000))
         except RuntimeError as error:
             raise DeviceGone(_why_not(self._device, config, error)) from None
-        if not came:
+        if not arrived:
             raise DeviceGone(
                 f"{describe(self._device)} was started but gave no pair in {FIRST_FRAME:g} s: try"
                 " another USB 3 port and cable, and see that no other process has it"

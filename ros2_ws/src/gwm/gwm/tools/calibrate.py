@@ -42,10 +42,10 @@ def run_calibrate(args) -> int:
         raise InputError("--board-pose goes with --check")
     moving = one_of("mount", args.mount or "none", ("base", "hand")) == "hand"
     refuse_installed(site)
-    known = load_site(site).cameras.get(args.camera) if site.exists() else None
-    prefix = args.prefix or (known.prefix if known else topics.prefix_of(args.camera))
+    previous = load_site(site).cameras.get(args.camera) if site.exists() else None
+    prefix = args.prefix or (previous.prefix if previous else topics.prefix_of(args.camera))
     folder = Path(args.views) if args.views else _collect(args.camera, prefix, board)
-    return _calibrate(args, board, folder, site, known, prefix, moving)
+    return _calibrate(args, board, folder, site, previous, prefix, moving)
 
 
 def _camera(site: Path, name: str) -> Camera:
@@ -54,7 +54,7 @@ def _camera(site: Path, name: str) -> Camera:
 
 
 def _calibrate(
-    args, board, folder: Path, site: Path, known: Camera | None, prefix: str, moving: bool
+    args, board, folder: Path, site: Path, previous: Camera | None, prefix: str, moving: bool
 ) -> int:
     K, views = read_views(folder)
     detections = core.find_board(views, K, board)
@@ -91,12 +91,12 @@ def _calibrate(
     print(
         f"{args.camera}: {len(detections)} of {len(views)} views, RMS {record['residual_px']:.2f}"
         f" px, {record['residual_mm']:.2f} mm, {record['residual_deg']:.3f} degrees; the camera's"
-        f" place is certain to {found.spread[0]:.2f} mm, {found.spread[1]:.3f} degrees (1 sigma)"
+        f" pose is certain to {found.spread[0]:.2f} mm, {found.spread[1]:.3f} degrees (1 sigma)"
     )
-    if known is not None and known.moving == moving:
+    if previous is not None and previous.moving == moving:
         print(
             "it was {:.1f} mm and {:.2f} degrees elsewhere before".format(
-                *core.difference(known.T, found.T)
+                *core.difference(previous.T, found.T)
             )
         )
     print(
@@ -135,7 +135,7 @@ def _check(args, board: Board, camera: Camera) -> int:
     )
     print(
         f"{args.camera}: {'accepted' if ok else 'REFUSED'} by {how}: {verdict.mm:.1f} mm and"
-        f" {verdict.deg:.2f} degrees from its claimed place (at most {core.OFF_MM:g} and"
+        f" {verdict.deg:.2f} degrees from its claimed pose (at most {core.OFF_MM:g} and"
         f" {core.OFF_DEG:g}), {100 * verdict.seen:.0f} % of what should be in view is there"
     )
     if not ok:
@@ -147,11 +147,11 @@ def _check(args, board: Board, camera: Camera) -> int:
 def _board_pose(text: str, camera: Camera, view: CalibrationView) -> np.ndarray:
     """Return T_base_board (4, 4)."""
     if text == "stored":
-        known = camera.calibrated or {}
-        if "T_base_board" in known:
-            return np.array(known["T_base_board"])
-        if "T_tcp_board" in known:
-            return fk(view.q) @ np.array(known["T_tcp_board"])
+        calibrated = camera.calibrated or {}
+        if "T_base_board" in calibrated:
+            return np.array(calibrated["T_base_board"])
+        if "T_tcp_board" in calibrated:
+            return fk(view.q) @ np.array(calibrated["T_tcp_board"])
         raise InputError("the site file has no calibration with a board: give x,y,z,roll,pitch,yaw")
     try:
         x, y, z, *angles = (float(word) for word in text.split(","))

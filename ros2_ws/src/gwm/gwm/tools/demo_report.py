@@ -190,7 +190,7 @@ def print_table(f: dict) -> None:
                 f" ms (idle loop beside it: {100 * gate['idle_late_fraction']:.2f} %)"
             ),
         ),
-        ("judge", f"{gate['violations']} violations in {gate['samples']} commands"),
+        ("command check", f"{gate['violations']} violations in {gate['samples']} commands"),
         ("stops", ", ".join(f"{k} {v}" for k, v in gate["stops"].items()) or "none"),
         (
             "simulation",

@@ -180,8 +180,8 @@ def _text(found: dict) -> str:
             f"[{100 * low:+.1f}, {100 * high:+.1f}] 95 %, p = {pair['p_holm']:.3f} (corrected)"
         )
     if "sequential" in found:
-        seen = found["sequential"]
-        lines.append(f"sequential: {seen['decision']} after {seen['trials']} starts")
+        test = found["sequential"]
+        lines.append(f"sequential: {test['decision']} after {test['trials']} starts")
     if "second_rater" in found:
         second = found["second_rater"]
         lines.append(

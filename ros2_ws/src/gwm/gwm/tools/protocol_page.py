@@ -81,8 +81,8 @@ def _facts(found: dict) -> str:
             f" alpha {found['alpha']}"
         ),
     ]
-    if seen := found.get("sequential"):
-        lines.append(f"sequential test: {seen['decision']} after {seen['trials']} starts")
+    if test := found.get("sequential"):
+        lines.append(f"sequential test: {test['decision']} after {test['trials']} starts")
     if second := found.get("second_rater"):
         lines.append(f"second rater: kappa {second['kappa']:.2f}, {second['rated']} trials")
     return "\n".join(lines)
@@ -105,14 +105,14 @@ def _task_table(rows: dict[str, dict]) -> Table:
     )
     body = []
     for name, row in rows.items():
-        (low, high), (mean, least, most) = row["ci95"], row["posterior"]
+        (low, high), (mean, lower, upper) = row["ci95"], row["posterior"]
         failures = "; ".join(f"{count}x {note}" for note, count in row["failures"].items())
         body.append(
             (
                 name,
                 f"{row['successes']}/{row['trials']}",
                 f"{low:.3f}-{high:.3f}",
-                f"{mean:.3f} [{least:.3f}, {most:.3f}]",
+                f"{mean:.3f} [{lower:.3f}, {upper:.3f}]",
                 number(row["score"], 0, 2),
                 number(row["seconds"], 0, 1),
                 row["letters"],
