@@ -1,7 +1,8 @@
-"""An operator at a gamepad in front of the live graph: records episodes of their own as a person
-would.
+"""An operator with a gamepad at the live graph: records episodes as a person would.
 
-python tests/teleoperated_live.py 20 runs/taught     episodes of `lift`, seeds 320 up, saved only where they succeed
+    python tests/teleoperated_live.py 20 runs/taught
+
+records 20 episodes of `lift` from seed 320 up, and saves those that succeed.
 """
 
 import json

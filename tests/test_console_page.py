@@ -487,8 +487,12 @@ def test_a_slow_page_shows_the_present(site, page):
             page.evaluate("""() => {
                 const cause = document.getElementById("cause");
                 window.seen = [];
-                new MutationObserver(() => seen.push(cause.textContent)).observe(cause, { childList: true });
-                setTimeout(() => { const end = performance.now() + 2000; while (performance.now() < end); });
+                new MutationObserver(() => seen.push(cause.textContent))
+                    .observe(cause, { childList: true });
+                setTimeout(() => {
+                    const end = performance.now() + 2000;
+                    while (performance.now() < end);
+                });
             }""")
         time.sleep(0.1)
     page.wait_for_function("() => document.getElementById('cause').textContent === 'cause 29'")

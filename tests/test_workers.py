@@ -15,7 +15,8 @@ def work(number):
     time.sleep(0 if number < 2 else 60)
     return number
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
+    # A shell has its background jobs ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with workers(2, 9) as pool:
             for number in pool.imap(work, range(9)):

@@ -19,6 +19,7 @@ from sensor_msgs.msg import CameraInfo, Image, JointState, PointCloud2
 from std_msgs.msg import Float64MultiArray, String, UInt64
 from trajectory_msgs.msg import JointTrajectory
 
+from gwm.nodes.policy_worker import EXPERT, PlanRequest, make_planner, prepare, stages
 from gwm.ros import image_messages, messages, scene_messages
 from gwm.ros.node import (
     HEARTBEAT_PRIORITY,
@@ -33,17 +34,13 @@ from gwm.ros.node import (
 from gwm.ros.worker import LatestWorker
 from gwm_core import topics
 from gwm_core.calibration.coverage import misses
-from gwm_core.errors import one_of
-from gwm_core.geometry.camera import intrinsics, look_at
 from gwm_core.geometry.camera_info import CameraModel, read_camera_info
-from gwm_core.geometry.kinematics import HOME_Q
 from gwm_core.joint_states import ArmReader, read_command
 from gwm_core.model.weights_file import read_weights
 from gwm_core.observation_timing import Observations
 from gwm_core.reasons import Reasons
-from gwm_core.runtime.planner import Planner, trained_planner
 from gwm_core.site import site_of
-from gwm_core.types import CHUNK_DT, OPEN_WIDTH, ArmState, Decision, Frame, Observation
+from gwm_core.types import CHUNK_DT, Decision, Frame, Observation
 
 NO_PLAN = "no plan"  # subject of a reason, see gwm_core.reasons
 
@@ -54,22 +51,13 @@ class PolicyParameters:
 
     robot: str = "sim"
     site: str = ""
-    policy: str = "expert"
+    policy: str = EXPERT
     task: str = "pick_place"
     replan_every: int = 4  # waypoints between observations
     threads: int = 1
     backend: str = "auto"
     precision: str = "auto"
     imagine: bool = False  # publish scenes, of the world model's size
-
-
-@dataclass(frozen=True)
-class PlanRequest:
-    """An observation for the planner, with ROS times [ns]."""
-
-    observation: Observation
-    sent: int  # when its last image was published
-    put: int  # when the request was made
 
 
 class PolicyNode(Node):
@@ -118,19 +106,10 @@ class PolicyNode(Node):
         self.get_logger().info(f"policy: heartbeat with {prioritize(HEARTBEAT_PRIORITY)}")
 
     def _build(self):
-        p = self._settings
+        p, cameras = self._settings, tuple(self._site.cameras)
         gaussians = read_weights(Path(p.policy), "vae").config.lift.count if p.imagine else 0
-        if p.policy == "expert":
-            planner = _expert()
-        else:
-            planner = trained_planner(p.policy, p.threads, p.backend, p.precision, gaussians)
-        planner.clock = time.monotonic
-        one_of("task", p.task, getattr(planner.policy, "tasks", (p.task,)))
-        if bundle := getattr(planner.policy, "bundle", None):
-            bundle.check_site(len(self._site.cameras))
-        if planner.policy.sees == "scene":
-            for _ in range(3):  # compile and warm up before the gate may be armed
-                planner.decide(_warm_up_observation(tuple(self._site.cameras), self._settings.task))
+        planner = make_planner(p.policy, p.threads, p.backend, p.precision, gaussians)
+        prepare(planner, cameras, p.task)
         gc.collect()
         gc.freeze()  # a full collection could delay the heartbeat beyond the gate's timeout
         return lambda request: [(request, planner.decide(request.observation))]
@@ -205,7 +184,7 @@ class PolicyNode(Node):
         if not self._planner.ready or len(self._models) < len(self._site.cameras):
             return
         # Objects may arrive later than images.
-        if self._settings.policy == "expert" and self._objects is None:
+        if self._settings.policy == EXPERT and self._objects is None:
             return
         matched = self._observations.take(now_ns(self))
         if matched is None:
@@ -226,7 +205,7 @@ class PolicyNode(Node):
 
     def _publish(self, done: tuple[PlanRequest, Decision]) -> None:
         request, decision = done
-        self._stages = _stages(request, decision, now_ns(self))
+        self._stages = stages(request, decision, now_ns(self))
         self._note(NO_PLAN, decision.reason)
         for camera in self._site.cameras:
             self._note(f"{camera} in the scene", decision.blind.get(camera, ""))
@@ -276,41 +255,13 @@ class PolicyNode(Node):
             return ""
         if missing := [name for name in self._site.cameras if name not in self._models]:
             return f"camera_info: none that can be used of {', '.join(missing)}"
-        if self._settings.policy == "expert" and self._objects is None:
+        if self._settings.policy == EXPERT and self._objects is None:
             return f"objects: none yet on {topics.SIM_OBJECTS}, which the scripted expert needs"
         return self._observations.why()
 
     def close(self) -> None:
         """End the worker thread."""
         self._planner.close()
-
-
-def _expert() -> Planner:
-    # This needs MuJoCo, which a robot's machine may lack.
-    from gwm_core.sim.planners import EXPERT, make_planner
-
-    return make_planner(EXPERT)
-
-
-def _stages(request: PlanRequest, decision: Decision, now: int) -> dict[str, float]:
-    """Return the parts of the time from capture to chunk [ms]."""
-    received = {
-        "capture": (request.sent - request.observation.stamp) * 1e-6,
-        "receive": (request.put - request.sent) * 1e-6,
-    }
-    # To the planner's thread and back.
-    handover = (now - request.put) * 1e-6 - sum(decision.stages_ms.values())
-    return received | decision.stages_ms | {"handover": handover}
-
-
-def _warm_up_observation(cameras: tuple[str, ...], task: str) -> Observation:
-    """Return an observation of a plane that every camera sees."""
-    K, T = intrinsics(424, 240, 42.5), look_at((1.15, 0.0, 0.62), (0.5, 0.0, 0.0))
-    state = ArmState(1, HOME_Q, np.zeros(7), OPEN_WIDTH)
-    color, depth = np.zeros((240, 424, 3), np.uint8), np.full((240, 424), 0.9, np.float32)
-    return Observation(
-        1, tuple(Frame(name, 1, color, depth, K, T) for name in cameras), state, task
-    )
 
 
 def main() -> int:
