@@ -490,7 +490,7 @@ def test_a_goal_that_was_aborted_has_failed_whatever_its_result_says():
 
 def test_the_times_of_a_plan_that_outlasts_its_period_are_its_own():
     """Two are asked before the first is answered: each plan's stages add up to its own age."""
-    from gwm.nodes.policy_node import PlanRequest, _stages
+    from gwm.nodes.policy_worker import PlanRequest, stages
 
     from gwm_core.types import ArmState, Decision, Observation
 
@@ -500,9 +500,9 @@ def test_the_times_of_a_plan_that_outlasts_its_period_are_its_own():
         for stamp in (400_000_000, 800_000_000)
     ]
     for one, now in zip(asked, (1_000_000_000, 1_300_000_000)):
-        stages = _stages(
+        times = stages(
             one, Decision(one.observation.stamp, None, None, "", {"lift": 5.0, "act": 400.0}), now
         )
-        assert (stages["capture"], stages["receive"]) == pytest.approx((50.0, 2.0))
-        assert sum(stages.values()) == pytest.approx((now - one.observation.stamp) * 1e-6)
-        assert stages["handover"] > 0
+        assert (times["capture"], times["receive"]) == pytest.approx((50.0, 2.0))
+        assert sum(times.values()) == pytest.approx((now - one.observation.stamp) * 1e-6)
+        assert times["handover"] > 0
