@@ -1,6 +1,4 @@
-"""The one error that means "the caller can fix this": the command line prints it as a line and
-exits 2.
-"""
+"""The error that a user can fix. The command line prints it as one line and exits with 2."""
 
 
 class InputError(ValueError):

@@ -1,26 +1,27 @@
-"""Joint and gripper states as drivers send them: read by name, or refused with the reason. Pure: no
-clock, no ROS.
+"""Decode joint and gripper states: live messages one by one, recorded ones all at once.
 
-A message is anything with the fields of sensor_msgs/JointState. Every reason starts with its kind
-and a colon.
+Joints are read by name. A message that cannot be used is refused with the reason, which starts with
+its kind and a colon. A message is anything with the fields of sensor_msgs/JointState. Pure: no
+clock, no ROS.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from gwm_core import topics
 from gwm_core.types import OPEN_WIDTH, ArmState
 
-# [ns] from the joints beyond which a measured opening says nothing of the gripper
+# [ns] between joints and gripper state beyond which the gripper's opening counts as unknown
 GRIPPER_TIMEOUT = 300_000_000
-# [ns] that a message may be stamped after it came: what two hosts' clocks may differ by
+# [ns] a stamp may lie after the arrival: the clocks of two hosts may differ by this much
 AHEAD = 20_000_000
-LARGEST_ANGLE = 2 * np.pi  # [rad] no joint of an FR3 turns further (its datasheet: 4.6 at most)
-LARGEST_WIDTH = 0.12  # [m] Franka hand: 0.08
+MAXIMUM_ANGLE = 2 * np.pi  # [rad] no joint of an FR3 turns further (its datasheet: 4.6 at most)
+MAXIMUM_WIDTH = 0.12  # [m] Franka hand: 0.08
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class GripperState:
 def by_name(
     names: Sequence[str], values: Sequence[float], wanted: Sequence[str]
 ) -> np.ndarray | None:
-    """Values in the order of ``wanted``; None when one is missing."""
+    """Return the values in the order of ``wanted``; None when one is missing."""
     index = {name: i for i, name in enumerate(names)}
     if any(name not in index or index[name] >= len(values) for name in wanted):
         return None
@@ -44,56 +45,42 @@ def by_name(
 def read_joint_state(
     message, width: float = np.nan, width_command: float = OPEN_WIDTH, velocity: bool = True
 ) -> tuple[ArmState | None, str]:
-    """The arm's joints in a JointState.
+    """Read the arm's joints from a JointState.
 
     Args:
-        width: measured finger opening [m], NaN = unknown. width_command: the last one commanded
-            [m].
-        velocity: whether a message without velocities is refused; else they count as 0.
+        width: measured finger opening [m], NaN = unknown.
+        width_command: last commanded opening [m].
+        velocity: refuse a message without velocities; otherwise they count as 0.
 
     Returns:
         (ArmState, "") or (None, why the message cannot be used).
     """
-    reason = _unfit(message, topics.ARM_JOINTS)
+    reason = _refusal(message, topics.ARM_JOINTS)
     if reason:
         return None, reason
     q = by_name(message.name, message.position, topics.ARM_JOINTS)
     largest = int(np.argmax(np.abs(q)))
-    if abs(q[largest]) > LARGEST_ANGLE:
-        return (
-            None,
-            (
-                f"unit: {topics.ARM_JOINTS[largest]} is at {q[largest]:.1f}; radians are wanted,"
-                " not degrees"
-            ),
-        )
+    if abs(q[largest]) > MAXIMUM_ANGLE:
+        name = topics.ARM_JOINTS[largest]
+        return None, f"unit: {name} is at {q[largest]:.1f}; radians are wanted, not degrees"
     dq = by_name(message.name, message.velocity, topics.ARM_JOINTS)
     if dq is None and velocity:
-        return (
-            None,
-            (
-                f"velocity: {len(message.velocity)} given; one of each of the seven joints is"
-                " wanted [rad/s]"
-            ),
-        )
+        count = len(message.velocity)
+        return None, f"velocity: {count} given; one of each of the seven joints is wanted [rad/s]"
     dq = np.zeros(7) if dq is None else dq
     if not np.isfinite(dq).all():
-        return (
-            None,
-            f"not finite: the velocity of {topics.ARM_JOINTS[int(np.argmin(np.isfinite(dq)))]}",
-        )
+        name = topics.ARM_JOINTS[int(np.argmin(np.isfinite(dq)))]
+        return None, f"not finite: the velocity of {name}"
     return ArmState(_stamp(message), q, dq, width, width_command), ""
 
 
 def read_gripper_state(message) -> tuple[GripperState | None, str]:
-    """(GripperState, "") of a JointState with both fingers [m], or (None, why it cannot be
-    used).
-    """
-    reason = _unfit(message, topics.FINGER_JOINTS)
+    """Read both fingers [m] from a JointState: (GripperState, "") or (None, why it is refused)."""
+    reason = _refusal(message, topics.FINGER_JOINTS)
     if reason:
         return None, reason
     width = float(by_name(message.name, message.position, topics.FINGER_JOINTS).sum())
-    if not -0.01 <= width <= LARGEST_WIDTH:
+    if not -0.01 <= width <= MAXIMUM_WIDTH:
         return None, f"unit: an opening of {width:.3g}; metres from 0 to {OPEN_WIDTH} are wanted"
     return GripperState(_stamp(message), width), ""
 
@@ -110,10 +97,10 @@ def read_command(message) -> ArmState | None:
 
 
 class ArmReader:
-    """Joint states completed with the gripper's opening, as long as that is known.
+    """Completes live joint states with the newest opening of the gripper.
 
     Attributes:
-        width_command: the last finger opening commanded [m].
+        width_command: last commanded opening [m].
     """
 
     def __init__(self):
@@ -121,16 +108,14 @@ class ArmReader:
         self._gripper: GripperState | None = None
 
     def gripper(self, message) -> str:
-        """Take a gripper state. Returns "" or why it cannot be used."""
+        """Take a gripper state. Returns "" or why it is refused."""
         state, reason = read_gripper_state(message)
         if state is not None:
             self._gripper = state
         return reason
 
     def joints(self, message, velocity: bool = True) -> tuple[ArmState | None, str]:
-        """(ArmState, "") or (None, reason). Its width is NaN where the gripper's opening is
-        unknown.
-        """
+        """(ArmState, "") or (None, reason). The width is NaN where the opening is unknown."""
         state, reason = read_joint_state(message, velocity=velocity)
         if state is None:
             return None, reason
@@ -139,9 +124,7 @@ class ArmReader:
         return ArmState(state.stamp, state.q, state.dq, width, self.width_command), ""
 
     def complete(self, message, now: int, velocity: bool = True) -> tuple[ArmState | None, str]:
-        """As ``joints``; refused where it is stamped after ``now`` [ns] of the host, or the opening
-        is unknown.
-        """
+        """As ``joints``; refused for an unknown opening or a stamp after ``now`` [ns]."""
         state, reason = self.joints(message, velocity)
         if state is None:
             return None, reason
@@ -149,26 +132,26 @@ class ArmReader:
         return (None, reason) if reason else (state, "")
 
     def unknown_width(self, stamp: int) -> str:
-        """Why the opening at ``stamp`` [ns] is not known, or ""."""
+        """Why the opening at ``stamp`` [ns] is unknown, or ""."""
         return unknown_width(self._gripper, stamp)
 
 
 def unknown_width(gripper: GripperState | None, stamp: int) -> str:
-    """Why a gripper state does not tell the opening at ``stamp`` [ns], or ""."""
+    """Why the opening at ``stamp`` [ns] is unknown by a gripper state, or ""."""
     if gripper is None:
         return f"gripper: no usable state yet on {topics.GRIPPER_STATES}"
-    late = stamp - gripper.stamp
-    if abs(late) <= GRIPPER_TIMEOUT:
+    age = stamp - gripper.stamp
+    if abs(age) <= GRIPPER_TIMEOUT:
         return ""
-    way = "older" if late > 0 else "newer"
+    order = "older" if age > 0 else "newer"
     return (
-        f"gripper: its state is {abs(late) * 1e-9:.1f} s {way} than the joints;"
+        f"gripper: its state is {abs(age) * 1e-9:.1f} s {order} than the joints;"
         f" {GRIPPER_TIMEOUT * 1e-9:g} s at most"
     )
 
 
 def ahead(what: str, stamp: int, now: int) -> str:
-    """Why a stamp [ns] of what came at ``now`` [ns] is of another clock than the host's, or ""."""
+    """Why a stamp [ns] cannot be of the host's clock, or "". ``now`` [ns] is the arrival."""
     if stamp - now <= AHEAD:
         return ""
     return (
@@ -177,18 +160,69 @@ def ahead(what: str, stamp: int, now: int) -> str:
     )
 
 
+class RecordedJoints(NamedTuple):
+    """One recorded JointState."""
+
+    names: tuple[str, ...]
+    position: np.ndarray
+    velocity: np.ndarray  # may be empty
+
+
+def joint_columns(
+    rows: Sequence[RecordedJoints], wanted: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions and velocities (S, len(wanted)) of recorded states; velocity 0 where not recorded.
+
+    Raises ValueError where a wanted joint is missing.
+    """
+    position, velocity = np.zeros((2, len(rows), len(wanted)))
+    orders: dict[tuple[str, ...], list[int]] = {}
+    for k, row in enumerate(rows):
+        if row.names not in orders:
+            orders[row.names] = [row.names.index(name) for name in wanted]
+        position[k] = row.position[orders[row.names]]
+        if len(row.velocity):
+            velocity[k] = row.velocity[orders[row.names]]
+    return position, velocity
+
+
+def recorded_states(
+    joints: tuple[np.ndarray, np.ndarray, np.ndarray],
+    gripper: tuple[np.ndarray, np.ndarray],
+    commands: tuple[np.ndarray, np.ndarray],
+) -> list[ArmState]:
+    """Arm states from recorded streams, completed as ``ArmReader`` completes live ones.
+
+    Args:
+        joints: stamps (S,) [ns], positions and velocities (S, 7).
+        gripper: stamps (G,) [ns] and measured openings (G,) [m].
+        commands: stamps (C,) [ns] and commanded openings (C,) [m].
+    """
+    stamps, q, dq = joints
+    gripper_stamps, openings = gripper
+    newest = np.maximum(np.searchsorted(gripper_stamps, stamps, "right") - 1, 0)
+    in_time = np.abs(stamps - gripper_stamps[newest]) <= GRIPPER_TIMEOUT
+    widths = np.where(in_time, openings[newest], np.nan)
+    command_stamps, commanded = commands
+    # strictly before: what was commanded when the joints were measured
+    last = np.searchsorted(command_stamps, stamps) - 1
+    width_commands = np.where(last < 0, OPEN_WIDTH, commanded[np.maximum(last, 0)])
+    columns = zip(stamps.tolist(), q, dq, widths.tolist(), width_commands.tolist())
+    return [ArmState(*row) for row in columns]
+
+
 def _stamp(message) -> int:
     return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
 
 
-def _unfit(message, wanted: tuple[str, ...]) -> str:
+def _refusal(message, wanted: tuple[str, ...]) -> str:
     """Why the positions of ``wanted`` joints cannot be read, or ""."""
     missing = [name for name in wanted if name not in message.name]
     if missing:
         given = ", ".join(list(message.name)[:3]) + (", ..." if len(message.name) > 3 else "")
         return (
             f"names: no {missing[0]} in [{given}]; {wanted[0]} to {wanted[-1]} are"
-            f" wanted{_prefix(message, missing)}"
+            f" wanted{_prefix_hint(message, missing)}"
         )
     position = by_name(message.name, message.position, wanted)
     if position is None:
@@ -200,8 +234,8 @@ def _unfit(message, wanted: tuple[str, ...]) -> str:
     return ""
 
 
-def _prefix(message, missing: list[str]) -> str:
-    """A hint where the joints are there under another robot's name."""
+def _prefix_hint(message, missing: list[str]) -> str:
+    """A hint where the joints have the prefix of another robot."""
     ending = missing[0].removeprefix("fr3")
     other = next(
         (str(name).removesuffix(ending) for name in message.name if str(name).endswith(ending)),

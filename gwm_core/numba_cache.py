@@ -1,8 +1,7 @@
-"""numba's compiler with its cache on disk, the loss of which costs time and nothing else.
+"""numba's compiler with a cache on disk whose failures only cost time.
 
-numba itself raises where a power loss cut a file of the cache (numba #10434), where the disk is
-full, and where it finds no folder to write to, as in a container that is run as another user (numba
-#5566).
+numba itself raises an error for a cache file that a power loss cut (numba #10434), for a full disk,
+and without a writable folder, as in a container that runs as another user (numba #5566).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ def cached_njit(**options):
 
     def compiled(function):
         dispatcher = numba.njit(**options)(function)
-        # no folder can be written to: compiled anew in every process
+        # without a writable folder every process compiles it again
         with contextlib.suppress(RuntimeError):
             dispatcher._cache = _Cache(function)  # what its enable_caching() does
         return dispatcher
@@ -28,17 +27,15 @@ def cached_njit(**options):
 
 class _Cache(FunctionCache):
     def load_overload(self, sig, target_context):
-        """The compiled function, or None where it has to be compiled."""
+        """The compiled function, or None where the cache does not have it."""
         try:
             return super().load_overload(sig, target_context)
-        except (
-            Exception
-        ):  # of many kinds, by how the file is damaged; what is wrong otherwise the compiler says
+        except Exception:  # of many kinds; the compiler raises the errors of the function itself
             with contextlib.suppress(OSError):
-                self.flush()  # else saving reads the damaged index again
+                self.flush()  # otherwise saving reads the damaged index again
             return None
 
     def save_overload(self, sig, data):
-        """Keep what was compiled, where there is room."""
+        """Save a compiled function, where the disk has space."""
         with contextlib.suppress(OSError):
             super().save_overload(sig, data)

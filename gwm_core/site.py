@@ -1,5 +1,6 @@
-"""A lab's own numbers: where its cameras are and where the arm may go. One YAML file,
-``~/.config/gwm/site.yaml``.
+"""The site file of a lab: poses of its cameras, its workspace, robot, limits and tasks.
+
+It is one YAML file, ``~/.config/gwm/site.yaml``:
 
     cameras:
       front: {prefix: camera/front, serial: "048322070450", T_base_camera: [[...], [...], [...], [0,
@@ -12,17 +13,15 @@
     limits: {dq_max: [1, 1, 1, 1, 2, 2, 2]}
     tasks: {sort_screws: {instruction: put every screw into the box}}   # gwm_core/task_spec.py
 
-``gwm calibrate`` writes a camera's place, and beside it ``calibrated``: when, and how well the
-views agreed. All but the cameras may be left out; ``launch/site.example.yaml`` says what each
-means. Limits may be narrowed here, never widened. What is not understood, or said twice, is
-refused. Without a file the simulation's site is used; a real robot needs one.
+``gwm calibrate`` writes the pose of a camera, and beside it ``calibrated``: when, and how well the
+views agreed. Only the cameras are required; ``launch/site.example.yaml`` explains every entry.
+Limits may be narrowed here, never widened. Unknown and repeated entries are refused. Without a file
+the simulation's site is used; a real robot needs one.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -36,7 +35,7 @@ from gwm_core.files.yaml_files import known_keys, numbers, read_yaml, text
 from gwm_core.geometry.camera import look_at
 from gwm_core.geometry.kinematics import HOME_Q, fk
 from gwm_core.geometry.limits import DESK, FR3, PROFILES, UNITS, ArmLimits, Profile, Workspace
-from gwm_core.task_spec import TaskSpec, own_tasks
+from gwm_core.task_spec import TaskSpec, parse_tasks
 from gwm_core.types import ArmState
 
 DEFAULT_FILE = Path("~/.config/gwm/site.yaml")
@@ -49,21 +48,21 @@ _NAME = r"[A-Za-z][A-Za-z0-9_]*"
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera's topic prefix and place: in the base frame, or on the hand (``moving``) in the
-    frame of the TCP.
+    """A camera's topic prefix and pose: in the base frame, or in that of the TCP (``moving``).
 
-    One with a ``serial`` can be driven by our own camera node.
+    Our own camera node can drive one with a ``serial``.
     """
 
     prefix: str
-    T: np.ndarray  # (4, 4) T_base_camera, or T_tcp_camera of one on the hand
+    T: np.ndarray  # (4, 4) T_base_camera (fixed) or T_tcp_camera (moving)
     moving: bool = False
     serial: str = ""  # of the RealSense
-    calibrated: dict | None = None  # as gwm_core.calibration.hand_eye.Calibration.record makes it
+    calibrated: dict | None = None  # as ``Calibration.record`` makes it
 
-    def place(self, state: ArmState | None) -> np.ndarray:
-        """T_base_camera (4, 4) at the moment of ``state``. Raises ValueError when a moving camera
-        has none.
+    def pose_at(self, state: ArmState | None) -> np.ndarray:
+        """T_base_camera (4, 4) with the arm at ``state``.
+
+        Raises ValueError when a moving camera has no state.
         """
         if not self.moving:
             return self.T
@@ -73,13 +72,17 @@ class Camera:
 
     def to_dict(self) -> dict:
         """As in a site file and in episode.json."""
-        serial = {"serial": self.serial} if self.serial else {}
-        known = {} if self.calibrated is None else {"calibrated": self.calibrated}
-        return {"prefix": self.prefix, **serial, MOUNTS[self.moving]: self.T.tolist(), **known}
+        entry: dict = {"prefix": self.prefix}
+        if self.serial:
+            entry["serial"] = self.serial
+        entry[MOUNTS[self.moving]] = self.T.tolist()
+        if self.calibrated is not None:
+            entry["calibrated"] = self.calibrated
+        return entry
 
     @staticmethod
     def from_dict(values: dict) -> Camera:
-        """Back from ``to_dict``. Raises ValueError with what is wrong."""
+        """The inverse of ``to_dict``. Raises ValueError with what is wrong."""
         if (
             not isinstance(values, dict)
             or "prefix" not in values
@@ -100,7 +103,7 @@ class Camera:
 
 
 def rigid(name: str, values) -> np.ndarray:
-    """A rigid transform (4, 4) from nested lists. Raises ValueError naming it when it is none."""
+    """A rigid transform (4, 4) from nested lists. Raises ValueError naming a wrong one."""
     try:
         T = numbers(values)
     except ValueError as error:
@@ -117,26 +120,27 @@ def rigid(name: str, values) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Site:
-    """Cameras by name, the workspace, and what else is a lab's own of its robot."""
+    """The content of a site file."""
 
     cameras: dict[str, Camera]
     workspace: Workspace = field(default_factory=Workspace)
     robot: str = "fr3"
     robot_ip: str = ""
     home: tuple[float, ...] = tuple(HOME_Q.tolist())  # (7,) [rad]
-    # the most that this site allows; None: whatever profile is asked for
+    # upper bound of every profile at this site; None: no bound
     profile: Profile | None = None
     limits: ArmLimits = FR3
     tasks: dict[str, TaskSpec] = field(default_factory=dict)
 
-    def profile_called(self, name: str) -> Profile:
-        """One of PROFILES within this site's own. "": the site's own, or desk. Raises
-        InputError.
+    def named_profile(self, name: str) -> Profile:
+        """One of PROFILES, bounded by this site's own; for "" the site's own, or desk.
+
+        Raises InputError for an unknown name.
         """
         if not name:
             return self.profile or DESK
-        asked = PROFILES[one_of("profile", name, PROFILES)]
-        return asked if self.profile is None else asked.within(self.profile)
+        requested = PROFILES[one_of("profile", name, PROFILES)]
+        return requested if self.profile is None else requested.within(self.profile)
 
 
 def simulation_site() -> Site:
@@ -149,12 +153,12 @@ def simulation_site() -> Site:
 
 
 def site_of(robot: str, path: str) -> Site:
-    """The site file, or the simulation's own site when none was given."""
+    """The site of a path; without one the simulation's, or for a robot that of ``DEFAULT_FILE``."""
     return simulation_site() if robot == "sim" and not path else load_site(path or DEFAULT_FILE)
 
 
 def motion_site(robot: str, path: str) -> Site:
-    """The site for a process that needs no cameras, and must not load the simulation for them."""
+    """As ``site_of``, without the simulation's cameras: for a process that needs none."""
     return Site({}) if robot == "sim" and not path else load_site(path or DEFAULT_FILE)
 
 
@@ -164,7 +168,7 @@ def load_site(path: Path) -> Site:
     values = known_keys(source, read_yaml(path, "site file"), KEYS)
 
     def section(name: str, check):
-        """What ``check`` makes of a section; one that is not there is empty."""
+        """Read a section by ``check``; a missing one is empty."""
         return check(f"{source}: {name}", values.get(name, {}))
 
     workspace = section("workspace", _workspace)
@@ -172,8 +176,17 @@ def load_site(path: Path) -> Site:
     limits = section("limits", _limits)
     home = _home(f"{source}: home", values.get("home", HOME_Q.tolist()), workspace, limits)
     profile = _profile(f"{source}: profile", values["profile"]) if "profile" in values else None
-    tasks = section("tasks", own_tasks)
-    return Site(section("cameras", _cameras), workspace, robot, ip, home, profile, limits, tasks)
+    tasks = section("tasks", parse_tasks)
+    return Site(
+        cameras=section("cameras", _cameras),
+        workspace=workspace,
+        robot=robot,
+        robot_ip=ip,
+        home=home,
+        profile=profile,
+        limits=limits,
+        tasks=tasks,
+    )
 
 
 def _cameras(source: str, entry) -> dict[str, Camera]:
@@ -182,13 +195,13 @@ def _cameras(source: str, entry) -> dict[str, Camera]:
             f"{source}: at least one is wanted: a name, and under it {', '.join(CAMERA_KEYS)}"
         )
     cameras = {name: _camera(f"{source}.{name}", name, values) for name, values in entry.items()}
-    for what in ("prefix", "serial"):
+    for key in ("prefix", "serial"):
         owners: dict[str, str] = {}
         for name, camera in cameras.items():
-            value = getattr(camera, what)
+            value = getattr(camera, key)
             if value and owners.setdefault(value, name) != name:
                 raise InputError(
-                    f"{source}.{name}: {what} {value} is that of {owners[value]}: each camera has"
+                    f"{source}.{name}: {key} {value} is that of {owners[value]}: each camera has"
                     " its own"
                 )
     return cameras
@@ -245,7 +258,7 @@ def _home(source: str, entry, workspace: Workspace, limits: ArmLimits) -> tuple[
             f" rad{hint}"
         )
     tcp = fk(q)[:3, 3]
-    if not workspace.holds(tcp):
+    if not workspace.contains(tcp):
         raise InputError(
             f"{source}: puts the TCP at {tcp.round(3).tolist()} m, outside the workspace"
         )
@@ -267,10 +280,8 @@ def _profile(source: str, entry) -> Profile:
     name = entry.get("name", "desk")
     if not isinstance(name, str) or name not in PROFILES:
         raise InputError(f"{source}.name: '{name}' is none of {', '.join(PROFILES)}")
-    widest, narrower = (
-        asdict(PROFILES[name]),
-        {key: value for key, value in entry.items() if key != "name"},
-    )
+    widest = asdict(PROFILES[name])
+    narrower = {key: value for key, value in entry.items() if key != "name"}
     for key, value in narrower.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise InputError(f"{source}.{key}: a number is wanted, got {value!r}")
@@ -288,10 +299,8 @@ def _limits(source: str, entry) -> ArmLimits:
     return FR3.narrowed(source, **rows)
 
 
-def mounts(site: Site) -> str:
-    """The cameras as the ``cameras`` argument of urdf/fr3.urdf.xacro. Raises InputError when two
-    share a frame.
-    """
+def xacro_mounts(site: Site) -> str:
+    """The argument ``cameras`` of urdf/fr3.urdf.xacro. Raises InputError when two share a frame."""
     lines, frames = [], set()
     for name, camera in site.cameras.items():
         # realsense2_camera's camera_name, which names its frames
@@ -303,14 +312,15 @@ def mounts(site: Site) -> str:
             )
         frames.add(frame)
         roll, pitch, yaw = Rotation.from_matrix(camera.T[:3, :3]).as_euler("xyz")
-        numbers = [*camera.T[:3, 3], roll, pitch, yaw]
+        pose = [*camera.T[:3, 3], roll, pitch, yaw]
         parent = "fr3_hand_tcp" if camera.moving else "fr3_link0"
-        lines.append(" ".join([frame, parent, *(f"{x:.9f}" for x in numbers)]))
+        lines.append(" ".join([frame, parent, *(f"{x:.9f}" for x in pose)]))
     return "; ".join(lines)
 
 
 def _workspace(source: str, box) -> Workspace:
-    widest, box = Workspace(), known_keys(source, box, ("low", "high"))
+    widest = Workspace()
+    box = known_keys(source, box, ("low", "high"))
     if not box:
         return widest
     if len(box) < 2:
@@ -321,63 +331,3 @@ def _workspace(source: str, box) -> Workspace:
     if not np.all(low < high) or np.any(low < widest.low) or np.any(high > widest.high):
         raise InputError(f"{source} may only narrow {widest.low} to {widest.high}")
     return Workspace(tuple(low.tolist()), tuple(high.tolist()))
-
-
-def refuse_installed(path: Path) -> None:
-    """Raise InputError when ``path`` lies in an installed package: a lab's numbers have their own
-    file.
-    """
-    path = Path(path).expanduser().resolve()
-    ament = [
-        Path(p).resolve() for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p
-    ]
-    if {"site-packages", "dist-packages"} & set(path.parts) or any(
-        p in path.parents for p in ament
-    ):
-        raise InputError(
-            f"{path} belongs to an installed package: copy it to {DEFAULT_FILE} and leave out"
-            " --site"
-        )
-
-
-def write_camera(path: Path, name: str, camera: Camera, now: str) -> Path | None:
-    """Put a camera into a site file; all else in it stays, comments included. Nothing half-written
-    is left behind.
-
-    Args:
-        now: for the name of the old file's copy.
-
-    Returns:
-        The copy of the old file, ``<path>.bak-<now>``; None when there was none.
-    """
-    from ruamel.yaml import YAML, YAMLError  # keeps comments, which PyYAML drops
-
-    refuse_installed(path)
-    path = Path(path).expanduser().resolve()  # a link stays a link
-    yaml_file, existed = YAML(typ="rt"), path.exists()
-    yaml_file.default_flow_style, yaml_file.width = None, 120
-    partial, backup = (path.with_name(path.name + ending) for ending in (".partial", f".bak-{now}"))
-    if existed:
-        read_yaml(path, "site file")  # says in one line what is wrong with it
-    try:
-        values = (yaml_file.load(path.read_text()) if existed else None) or {}
-        entry = values.setdefault("cameras", {}).setdefault(name, {})
-        for key in (*MOUNTS, "calibrated"):
-            entry.pop(key, None)
-        entry.update(camera.to_dict())
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "w") as file:
-            yaml_file.dump(values, file)
-            file.flush()
-            os.fsync(file.fileno())
-        load_site(partial)
-        if existed:
-            shutil.copy2(path, backup)
-        os.replace(partial, path)
-    except (AttributeError, TypeError, YAMLError) as error:
-        raise InputError(f"site file {path} is not one: {error}") from None
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        partial.unlink(missing_ok=True)
-    return backup if existed else None

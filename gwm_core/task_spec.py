@@ -1,5 +1,4 @@
-"""A lab's own task, as its site file says it: what is to be done, and by which rule a person rates
-it.
+"""A lab's own tasks, from its site file: an instruction, and the rubric a person rates by.
 
     tasks:
       sort_screws:
@@ -7,7 +6,7 @@ it.
         seconds: 40
         rubric: {a screw is in the air: 0.3, a screw is in the box: 0.4, all of them are: 0.3}
 
-It goes into every episode of the task; a person rates by it.
+The recorder copies the task into its episodes.
 """
 
 from __future__ import annotations
@@ -20,25 +19,23 @@ from gwm_core.errors import InputError
 from gwm_core.files.yaml_files import known_keys, text
 
 KEYS = ("instruction", "seconds", "rubric")
-_LONGEST = 300.0  # [s]
+_MAXIMUM_SECONDS = 300.0  # [s]
 
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """What is to be done, in how many seconds, and what counts for how much: criterion -> share, 1
-    in all.
-    """
+    """A task that a person rates."""
 
     instruction: str
-    seconds: float
-    rubric: dict[str, float]
+    seconds: float  # time limit [s]
+    rubric: dict[str, float]  # criterion -> weight; the weights add up to 1
 
     def to_dict(self) -> dict:
         """As in a site file and in episode.json."""
         return {"instruction": self.instruction, "seconds": self.seconds, "rubric": self.rubric}
 
 
-def own_tasks(source: str, entry) -> dict[str, TaskSpec]:
+def parse_tasks(source: str, entry) -> dict[str, TaskSpec]:
     """The tasks of a site file. Raises InputError that begins with ``source``."""
     if not isinstance(entry, dict):
         given = "nothing stands there" if entry is None else f"got {entry!r}"
@@ -51,13 +48,13 @@ def _named_task(source: str, name: str, values) -> TaskSpec:
     if "instruction" in values:
         text(f"{source}.instruction", values["instruction"])
     try:
-        return own_task(name, values)
+        return _parse_task(name, values)
     except ValueError as error:
         raise InputError(f"{source}: {error}") from None
 
 
-def own_task(name: str, values) -> TaskSpec:
-    """From a site file. Raises ValueError with what is wrong."""
+def _parse_task(name: str, values) -> TaskSpec:
+    """Raises ValueError with what is wrong."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", str(name)):
         raise ValueError("a name is small letters, digits and underscores")
     if (
@@ -66,21 +63,22 @@ def own_task(name: str, values) -> TaskSpec:
         or not isinstance(values.get("instruction"), str)
     ):
         raise ValueError(f"valid keys are {', '.join(KEYS)}; instruction is a sentence")
-    seconds, rubric = values.get("seconds", 25.0), values.get("rubric", {"success": 1.0})
+    seconds = values.get("seconds", 25.0)
+    rubric = values.get("rubric", {"success": 1.0})
     if (
         isinstance(seconds, bool)
         or not isinstance(seconds, int | float)
-        or not 0 < seconds <= _LONGEST
+        or not 0 < seconds <= _MAXIMUM_SECONDS
     ):
-        raise ValueError(f"seconds: up to {_LONGEST:.0f} are allowed, got {seconds}")
+        raise ValueError(f"seconds: up to {_MAXIMUM_SECONDS:.0f} are allowed, got {seconds}")
     if (
         not isinstance(rubric, dict)
         or not rubric
-        or not all(_share(value) for value in rubric.values())
+        or not all(_is_weight(value) for value in rubric.values())
     ):
-        raise ValueError("rubric: criteria with a share each, above 0")
+        raise ValueError("rubric: criteria with a weight each, above 0")
     if not isclose(sum(rubric.values()), 1.0, abs_tol=1e-6):
-        raise ValueError(f"rubric: shares add up to 1, not to {sum(rubric.values()):g}")
+        raise ValueError(f"rubric: weights add up to 1, not to {sum(rubric.values()):g}")
     return TaskSpec(
         values["instruction"],
         float(seconds),
@@ -88,5 +86,5 @@ def own_task(name: str, values) -> TaskSpec:
     )
 
 
-def _share(value) -> bool:
+def _is_weight(value) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1

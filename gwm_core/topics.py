@@ -1,5 +1,6 @@
-"""Names on the wire, shared by nodes, recorder and dataset reader. Relative, so a namespace can be
-put before them.
+"""Names of topics and joints, shared by nodes, recorder and dataset reader.
+
+Topics are relative, so a namespace can be put before them.
 """
 
 import math
@@ -13,32 +14,37 @@ JOINT_STATES = "franka/joint_states"
 GRIPPER_STATES = "franka_gripper/joint_states"
 CHUNK = "policy/chunk"
 ALIVE = "policy/alive"
-SCENE = "policy/scene"  # what a plan was made from, stamped with its id
+SCENE = "policy/scene"  # the scene of a chunk, stamped with its id
 AFAR = "afar"  # the view that no camera has
-STEPS = 8  # of 0.1 s that are imagined of a plan
-# named numbers: of plan PLAN, horizon, success, [ms] it took, [ms] old
+STEPS = 8  # of 0.1 s that are imagined of a chunk
+# named numbers: id PLAN of the chunk, horizon, success, [ms] duration, [ms] age
 IMAGINED = "imagination/plan"
-IMAGINED_SCENE = "imagination/scene"  # the last of the steps, stamped with the time it is of
-DIVERGENCE = "imagination/divergence"  # named numbers: of plan PLAN, then the terms by horizon
-STAGES = "policy/stages"  # named numbers: of plan PLAN, then where its time went [ms]
-# a plan's id in named numbers: one float64 would round it to 256 ns
+IMAGINED_SCENE = (
+    "imagination/scene"  # the last of the steps, stamped with the time that it predicts
+)
+DIVERGENCE = (
+    "imagination/divergence"  # named numbers: id PLAN of the chunk, then the terms by horizon
+)
+STAGES = "policy/stages"  # named numbers: id PLAN of the chunk, then the duration of stages [ms]
+# the id of a chunk in named numbers: one float64 would round it to 256 ns
 PLAN = ("plan_sec", "plan_nanosec")
-# a policy's plans where an operator may take over; teleop passes them on
+# chunks of a policy where an operator may take over; teleop passes them on
 PROPOSAL = "policy/proposal"
 PROPOSAL_ALIVE = "policy/proposal_alive"
 JOY = "joy"
 LEADER = "leader/joint_states"
 COMMAND = "gate/command"
+RESET_FRAME = "latched"  # frame_id of a gate/command whose reference was reset
 STATUS = "gate/status"
-# JSON to the gate: {"plan": "id", "sha256": of the plan's message, "expires": host time [ns]}
+# JSON to the gate: {"plan": "id", "sha256": of the chunk's message, "expires": host time [ns]}
 APPROVE = "gate/approve"
 MODE = "gate/mode"  # JSON to the gate: {"mode": one of gwm_core.control.gate.supervision.MODES}
-SHADOW = "gate/shadow"  # what the gate would have sent, in shadow mode
-DECISION = "operator/decision"  # JSON of what an operator told the console
+SHADOW = "gate/shadow"  # the command that the gate would send, in shadow mode
+DECISION = "operator/decision"  # JSON of the operator's decisions at the console
 # JSON to the recorder, kept with the episode: "success", "note", "score", "cause", "save"
 MARK = "recorder/mark"
 ABORTS = ("policy", "hardware")  # the causes of an abort in it
-# JSON of a protocol under way: which trial, and how much the table is as it first was
+# JSON of a running protocol: the trial, and how well the table matches its first layout
 TRIAL = "protocol/trial"
 HEARTBEAT = "operator/heartbeat"  # every 50 ms while the operator holds the button (hold_to_run)
 TARGET_JOINT = "target_joint"  # CRISP controllers' input
@@ -81,27 +87,24 @@ def prefix_of(camera: str) -> str:
 
 
 def overlay(camera: str) -> str:
-    """Outlines of how the table was laid for the first policy, on what a camera sees now."""
+    """Outlines of the table's layout for the first policy, over the current image of a camera."""
     return f"protocol/{camera}/overlay"
 
 
 def imagined(camera: str, step: int) -> str:
-    """What a camera is imagined to see ``step`` * 0.1 s after the images that a plan was made
-    from.
-    """
+    """The imagined image of a camera, ``step`` * 0.1 s after the observation of a chunk."""
     return f"imagination/{camera}/h{step}/image"
 
 
 def plan_parts(plan: int) -> dict[str, int]:
-    """A plan's id [ns] as two numbers that a float64 holds."""
+    """The id of a chunk [ns] as two numbers that a float64 represents."""
     return dict(zip(PLAN, divmod(plan, 10**9)))
 
 
 def named_numbers(names: Iterable[str], values: Iterable[float]) -> dict[str, float]:
-    """Named numbers off the wire, with the plan's id [ns] as one int under "plan", where they have
-    one.
+    """Named numbers of a message, with the id of the chunk [ns], if any, as one int under "plan".
 
-    Recordings made before the id had two parts hold it as one float64, rounded to 256 ns.
+    Older recordings have the id as one float64, rounded to 256 ns.
     """
     numbers = dict(zip(names, map(float, values)))
     parts = [numbers.pop(part, math.nan) for part in PLAN]

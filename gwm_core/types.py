@@ -1,5 +1,6 @@
-"""The few records that travel through the system. Arrays are numpy; see the package docstring for
-conventions.
+"""The records that travel through the system.
+
+Arrays are numpy; the docstring of the package has the conventions.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 CHUNK_ROWS = 16
-CHUNK_DT = 0.1  # [s] between rows; design: H = 16 rows at 10 Hz
-# first of the seeds that nothing is trained on: from there on policies are chosen and judged
+CHUNK_DT = 0.1  # [s] between rows; a chunk has H = 16 rows at 10 Hz
+# seeds from here on are for choosing and evaluating policies; nothing is trained on them
 RESERVED = 4000
 OPEN_WIDTH = 0.08  # [m] Franka hand, fully open
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One RGB-D image pair of one camera, placed in the base frame. Raises ValueError when its
-    parts do not fit.
+    """One RGB-D image pair of one camera, with its pose in the base frame.
+
+    Raises ValueError when its parts do not fit together.
     """
 
     camera: str
@@ -43,7 +45,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class ArmState:
-    """Measured joints and gripper, plus the last gripper width the gate commanded."""
+    """Measured joints and gripper, and the last gripper width that the gate commanded."""
 
     stamp: int  # [ns]
     q: np.ndarray  # (7,) [rad]
@@ -54,29 +56,28 @@ class ArmState:
 
 @dataclass(frozen=True)
 class Observation:
-    """What a policy may look at. ``objects`` is simulator ground truth, filled only for the
-    scripted expert.
-    """
+    """The input of a policy."""
 
-    stamp: int  # [ns] newest frame; the id of the plan made from it
+    stamp: int  # [ns] of the newest frame; the id of the chunk made from it
     frames: tuple[Frame, ...]
     state: ArmState
     task: str
-    objects: dict[str, np.ndarray] | None = None  # name -> (x, y, z, yaw, size)
+    # ground truth for the scripted expert alone: name -> (x, y, z, yaw, size)
+    objects: dict[str, np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
 class ActionChunk:
-    """A plan: row k (from 1) is due at ``stamp`` + k * dt."""
+    """The output of a policy: row k (from 1) is due at ``stamp`` + k * dt."""
 
-    stamp: int  # [ns] observation time = plan id
+    stamp: int  # [ns] of the observation; the id of the chunk
     q: np.ndarray  # (H, 7) [rad]
     width: np.ndarray  # (H,) [m]
     dt: float = CHUNK_DT
 
     @property
     def sha256(self) -> str:
-        """Hash over id, spacing and every row."""
+        """Hash over the id, the spacing and every row."""
         digest = hashlib.sha256(f"{self.stamp} {self.dt!r} {self.q.shape}".encode())
         digest.update(np.ascontiguousarray(self.q, np.float64).tobytes())
         digest.update(np.ascontiguousarray(self.width, np.float64).tobytes())
@@ -85,13 +86,13 @@ class ActionChunk:
 
 @dataclass(frozen=True)
 class Decision:
-    """What the planner made of one observation: a chunk, or the reason why there is none."""
+    """The planner's answer to one observation: a chunk, or the reason why there is none."""
 
     stamp: int  # [ns]
     chunk: ActionChunk | None
-    poses: np.ndarray | None  # (H, 10)
+    poses: np.ndarray | None  # (H, 10) pose rows of the policy
     reason: str = ""
     stages_ms: dict[str, float] = field(default_factory=dict)
-    scene: np.ndarray | None = None  # (N, 14) that it was made from
-    # camera that adds nothing to the scene -> why
-    blind: dict[str, str] = field(default_factory=dict)
+    scene: np.ndarray | None = None  # (N, 14) input of the policy
+    # camera that adds nothing to the scene -> reason
+    blind_cameras: dict[str, str] = field(default_factory=dict)

@@ -14,8 +14,8 @@ from multiprocessing.pool import Pool
 def workers(processes: int, jobs: int) -> Iterator[Pool]:
     """A pool of at most ``processes`` for ``jobs`` jobs; an exception in the block ends it at once.
 
-    Spawned: a fork hangs once a GL context exists. The signal is blocked while they start, which
-    they inherit, so an interrupted run prints no traceback of theirs.
+    The processes are spawned, as a fork hangs once a GL context exists. They inherit a blocked
+    SIGINT, so they print no traceback when the run is interrupted.
     """
     resource_tracker.ensure_running()  # unblocks the signal when it starts
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -7,10 +7,10 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from gwm_core.calibration.charuco import Board, project
-from gwm_core.calibration.hand_eye import small_transform
 from gwm_core.calibration.views import CalibrationView
 from gwm_core.geometry.camera import intrinsics, look_at
 from gwm_core.geometry.kinematics import HOME_Q, fk
+from gwm_core.geometry.transforms import small_transform
 
 BOARD = Board()
 WIDTH, HEIGHT = 640, 480

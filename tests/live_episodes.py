@@ -69,8 +69,8 @@ class Live(Observer):
         sent = joint_state(stamp + 1, names, [*r.q, command.width], [*r.dq, 0], [*r.ddq, 0])
         self.write(topics.COMMAND, sent, stamp + 1)
         if self._ticks % 10 == 0:
-            follows = ("RUNNING", "following plans") if command.plan else ("HOLD", "armed")
-            self.write(topics.STATUS, status(stamp + 2, *follows, command.plan), stamp + 2)
+            follows = ("RUNNING", "following plans") if command.chunk_id else ("HOLD", "armed")
+            self.write(topics.STATUS, status(stamp + 2, *follows, command.chunk_id), stamp + 2)
         if state.stamp * 1e-9 >= self._pictures / self._hz:
             self._pictures += 1
             self._see(stamp)

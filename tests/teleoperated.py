@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from gwm_core.control.devices import DEVICES
-from gwm_core.control.gate.gate import Gate, GateConfig
+from gwm_core.control.gate.config import GateConfig
+from gwm_core.control.gate.gate import Gate
 from gwm_core.control.teleop import Teleop, TeleopConfig
 from gwm_core.geometry.kinematics import HOME_Q, fk
 from gwm_core.sim.expert import nearest_symmetry
@@ -91,13 +92,13 @@ def run(sim: Simulator, joy, seconds: float = 25.0) -> tuple[bool, list, list]:
         now = k * TICK
         stamp = 1 + round(now * 1e9)
         gate.measure(ArmState(stamp, sim.q, sim.dq, sim.width), now)
-        gate.beat(1, now)
+        gate.receive_policy_heartbeat(1, now)
         if k == 0:
             gate.arm(now)
         if k % 2 == 0:
             joys.append(joy(sim, now))
             teleop.joy(*joys[-1], now)
-        if k % period == 0 and (chunk := teleop.plan(stamp, now)) is not None:
+        if k % period == 0 and (chunk := teleop.make_chunk(stamp, now)) is not None:
             gate.accept(chunk, 0.0, now)
         command = gate.step(now)
         log.append(command)

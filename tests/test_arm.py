@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gwm_core.control.command_checker import check_commands
-from gwm_core.control.gripper_goals import PATIENCE, GripperGoals
+from gwm_core.control.gripper_goals import GOAL_TIMEOUT, GripperGoals
 from gwm_core.control.loop_timing import TRAJECTORY_DELAY, CommandSchedule
 from gwm_core.control.reference_follower import Follower
 from gwm_core.control.stop_trajectory import Reference, StopPlanner
@@ -184,57 +184,63 @@ def test_a_schedule_keeps_the_period_and_comes_back_to_its_delay():
 
 def test_the_hand_gets_one_goal_an_edge_and_one_at_a_time():
     hand = GripperGoals()
-    assert hand.wish(0.08, 0.0) is None and hand.told == 0.08  # as found: nothing moves
-    goal = hand.wish(0.0, 0.1)
+    assert hand.request(0.08, 0.0) is None and hand.requested == 0.08  # as found: nothing moves
+    goal = hand.request(0.0, 0.1)
     assert goal.grasp and goal.width == 0.0
-    assert all(hand.wish(width, 0.2) is None for width in (0.0, 0.08, 0.0, 0.08))  # still under way
-    hand.answered(goal, True)
-    goal = hand.wish(0.08, 0.9)
+    assert all(
+        hand.request(width, 0.2) is None for width in (0.0, 0.08, 0.0, 0.08)
+    )  # still under way
+    hand.ended(goal, True)
+    goal = hand.request(0.08, 0.9)
     assert not goal.grasp and goal.width == 0.08
-    hand.answered(goal, True)
-    assert hand.wish(0.08, 1.0) is None and hand.trouble == ""
+    hand.ended(goal, True)
+    assert hand.request(0.08, 1.0) is None and hand.trouble == ""
 
 
 def test_a_hand_that_fails_does_not_count_as_closed_and_is_asked_again():
     hand = GripperGoals()
-    hand.wish(0.08, 0.0)
-    hand.answered(hand.wish(0.0, 0.0), False, "command failed")
-    assert hand.trouble == "gripper: command failed" and hand.told == 0.08
-    assert hand.wish(0.0, PATIENCE) is None
-    again = hand.wish(0.0, PATIENCE + 0.1)
-    assert again.grasp and hand.told == 0.0
-    hand.answered(again, False)
+    hand.request(0.08, 0.0)
+    hand.ended(hand.request(0.0, 0.0), False, "command failed")
+    assert hand.trouble == "gripper: command failed" and hand.requested == 0.08
+    assert hand.request(0.0, GOAL_TIMEOUT) is None
+    again = hand.request(0.0, GOAL_TIMEOUT + 0.1)
+    assert again.grasp and hand.requested == 0.0
+    hand.ended(again, False)
     # the fingers may be anywhere: opening is asked for at once
-    opening = hand.wish(0.08, PATIENCE + 0.2)
+    opening = hand.request(0.08, GOAL_TIMEOUT + 0.2)
     assert not opening.grasp and opening.width == 0.08
-    hand.answered(opening, False)
+    hand.ended(opening, False)
     # closing is a grasp, whatever went before
-    assert hand.told == 0.08 and hand.wish(0.0, PATIENCE + 0.3).grasp
+    assert hand.requested == 0.08 and hand.request(0.0, GOAL_TIMEOUT + 0.3).grasp
 
 
 def test_a_hand_that_never_answers_is_named_and_its_late_answer_counts_for_nothing():
     hand = GripperGoals()
-    hand.wish(0.08, 0.0)
-    lost = hand.wish(0.0, 1.0)
-    assert hand.wish(0.08, 1.0 + PATIENCE - 0.1) is None
-    opening = hand.wish(0.08, 1.1 + PATIENCE)
+    hand.request(0.08, 0.0)
+    lost = hand.request(0.0, 1.0)
+    assert hand.request(0.08, 1.0 + GOAL_TIMEOUT - 0.1) is None
+    opening = hand.request(0.08, 1.1 + GOAL_TIMEOUT)
     assert not opening.grasp and "no answer" in hand.trouble
-    hand.answered(lost, True)
-    assert "no answer" in hand.trouble and hand.wish(0.0, 1.2 + PATIENCE) is None
-    hand.answered(opening, True)
+    hand.ended(lost, True)
+    assert "no answer" in hand.trouble and hand.request(0.0, 1.2 + GOAL_TIMEOUT) is None
+    hand.ended(opening, True)
     assert hand.trouble == ""
 
 
 def test_a_goal_that_was_not_taken_is_asked_for_again():
     """Else the hand would count as closed for ever, and stay open."""
     hand = GripperGoals()
-    hand.wish(0.08, 0.0)
-    goal = hand.wish(0.0, 0.0)
+    hand.request(0.08, 0.0)
+    goal = hand.request(0.0, 0.0)
     assert goal.grasp
     hand.refused(goal, "no action server for Grasp.Goal")
-    assert hand.told == 0.08 and hand.wish(0.0, 0.1) is None and "no action server" in hand.trouble
-    assert hand.wish(0.08, 0.2) is None  # as it is
-    again = hand.wish(0.0, PATIENCE + 0.1)
-    assert again.grasp and hand.told == 0.0
-    hand.answered(again, True)
-    assert hand.trouble == "" and hand.wish(0.0, PATIENCE + 0.2) is None
+    assert (
+        hand.requested == 0.08
+        and hand.request(0.0, 0.1) is None
+        and "no action server" in hand.trouble
+    )
+    assert hand.request(0.08, 0.2) is None  # as it is
+    again = hand.request(0.0, GOAL_TIMEOUT + 0.1)
+    assert again.grasp and hand.requested == 0.0
+    hand.ended(again, True)
+    assert hand.trouble == "" and hand.request(0.0, GOAL_TIMEOUT + 0.2) is None

@@ -8,11 +8,13 @@ import pytest
 from benchmarks.gate import trials
 from benchmarks.gate.faults import bad_chunks, lost_parts
 from benchmarks.gate.faults.gate_killed import rows
-from benchmarks.gate.faults.table import ELSEWHERE, HARDWARE, STAGED, run, scenarios
+from benchmarks.gate.faults.table import ELSEWHERE, HARDWARE, INJECTED, run, scenarios
 from benchmarks.gate.fuzz import fuzz
 from benchmarks.gate.simulated_arm import SimulatedArm
-from gwm_core.control.gate import gate as gate_module
-from gwm_core.control.gate.gate import Gate, GateConfig
+from gwm_core.control.gate import chunk_intake
+from gwm_core.control.gate.chunk_intake import ChunkIntake
+from gwm_core.control.gate.config import GateConfig
+from gwm_core.control.gate.joint_monitor import JointMonitor
 from gwm_core.control.reference_follower import Follower, Reference
 from gwm_core.geometry.capsules import Clearance
 from gwm_core.geometry.kinematics import HOME_Q
@@ -72,17 +74,19 @@ def test_fuzzing_finds_a_follower_without_limits(plans, monkeypatch):
 
 def test_fuzzing_finds_a_gate_that_takes_plans_again_and_late(plans, monkeypatch):
     monkeypatch.setattr(
-        Gate,
-        "_untimely",
-        lambda self, chunk, age, now, oldest: "" if self.armed and np.isfinite(age) else "age",
+        ChunkIntake,
+        "_check_time",
+        lambda self, chunk, age, now, max_age, situation: (
+            "" if situation.armed and np.isfinite(age) else "age"
+        ),
     )
     assert fuzz(4000, 1, plans).partial > 0
 
 
 def test_fuzzing_finds_a_gate_that_believes_any_joints(plans, monkeypatch):
-    monkeypatch.setattr(Gate, "_settled", Gate._fresh)
-    monkeypatch.setattr(Gate, "_near", lambda self: True)
-    monkeypatch.setattr(Gate, "_rest_at", lambda self, now: self._in.measured.q)
+    monkeypatch.setattr(JointMonitor, "is_settled", JointMonitor.is_fresh)
+    monkeypatch.setattr(JointMonitor, "is_this_arm", lambda self, sent: True)
+    monkeypatch.setattr(JointMonitor, "rest_position", lambda self, *args: self.measured.q)
     assert fuzz(30_000, 1, plans).broken["reset"] > 0
 
 
@@ -93,24 +97,27 @@ def test_fuzzing_finds_a_gate_that_does_not_watch(plans, monkeypatch):
 
 def test_fuzzing_finds_an_arm_that_may_touch_itself(plans, monkeypatch):
     monkeypatch.setattr(Clearance, "holds", lambda self, q: True)
-    monkeypatch.setattr(gate_module, "out_of_bounds", lambda path, workspace: "")
+    monkeypatch.setattr(chunk_intake, "check_path", lambda path, workspace: "")
     assert fuzz(9_000, 1, plans).broken["clearance"] > 0
 
 
-def test_every_staged_fault_passes(plans):
+def test_every_injected_fault_passes(plans):
     for scenario in scenarios(plans):
         row = run(replace(scenario, injections=3), seed=1, least=3)
         assert row["passed"] == row["injected"] == 3, row
         assert row["worst_ms"] <= row["limit_ms"]
-    assert {s.id for s in scenarios(plans)} | {24} == STAGED
+    assert {s.id for s in scenarios(plans)} | {24} == INJECTED
     assert (
-        not STAGED & {*HARDWARE, *ELSEWHERE} and len(STAGED) + len(HARDWARE) + len(ELSEWHERE) == 61
+        not INJECTED & {*HARDWARE, *ELSEWHERE}
+        and len(INJECTED) + len(HARDWARE) + len(ELSEWHERE) == 61
     )
 
 
 def test_a_gate_that_notices_late_fails_its_row(monkeypatch):
     slow = GateConfig(alive_timeout=0.12, state_timeout=0.12)
-    monkeypatch.setattr(trials, "Rig", lambda config=None, **more: SimulatedArm(slow, **more))
+    monkeypatch.setattr(
+        trials, "SimulatedArm", lambda config=None, **more: SimulatedArm(slow, **more)
+    )
     late = run(trials.Scenario(12, "late", 0.060, lost_parts.policy_killed), seed=1)
     assert late["passed"] == 0 and not late["ok"] and late["worst_ms"] > 100
     blind = run(trials.Scenario(23, "late", 0.050, lost_parts.joints_lost("stale")), seed=1)
@@ -118,7 +125,7 @@ def test_a_gate_that_notices_late_fails_its_row(monkeypatch):
 
 
 def test_a_gate_that_believes_any_plan_fails_its_row(plans, monkeypatch):
-    monkeypatch.setattr(gate_module, "implausible", lambda *args: "")
+    monkeypatch.setattr(chunk_intake, "check_plausibility", lambda *args: "")
     assert not run(trials.Scenario(19, "spoilt", 0.2, bad_chunks.spoilt(plans)), seed=1)["ok"]
 
 

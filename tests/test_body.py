@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from gwm_core.geometry.capsules import (
-    _REACH,
+    _RATE_BOUNDS,
     CAPSULES,
-    LEAST_CLEARANCE,
+    MINIMUM_CLEARANCE,
     Clearance,
     clearance,
     distance_to_arm,
@@ -48,7 +48,7 @@ def meshes():
 
 
 def test_every_link_lies_within_its_own_capsules(meshes):
-    assert LEAST_CLEARANCE - 2 * STICKS_OUT >= 0.010  # which is what is promised
+    assert MINIMUM_CLEARANCE - 2 * STICKS_OUT >= 0.010  # which is what is promised
     assert sorted(meshes) == list(range(8)) and sum(map(len, meshes.values())) > 50_000
     for link, vertices in meshes.items():
         nearest = np.full(len(vertices), np.inf)
@@ -85,7 +85,7 @@ def test_pairs_that_are_left_out_never_come_near_inside_the_limits(arm):
             for first, r in points[a]:
                 for second, s in points[b]:
                     gap = np.linalg.norm(first[:, None] - second[None], axis=-1).min() - r - s
-                    assert gap > LEAST_CLEARANCE, (a, b, gap)
+                    assert gap > MINIMUM_CLEARANCE, (a, b, gap)
 
 
 def test_clearance_is_what_the_capsules_surfaces_say():
@@ -118,9 +118,11 @@ def test_no_distance_changes_faster_than_the_reach_says():
     q = rng.uniform(FR3.q_min, FR3.q_max, (4000, 7))
     step = rng.normal(size=q.shape) * 0.02 * (rng.random(q.shape) < 0.4)
     change = np.abs(clearance(q + step) - clearance(q))
-    assert np.all(change <= np.einsum("ikj,sj->sik", _REACH, np.abs(step)) + 1e-12)
+    assert np.all(change <= np.einsum("ikj,sj->sik", _RATE_BOUNDS, np.abs(step)) + 1e-12)
     # and is no fantasy
-    assert (change / np.maximum(np.einsum("ikj,sj->sik", _REACH, np.abs(step)), 1e-9)).max() > 0.5
+    assert (
+        change / np.maximum(np.einsum("ikj,sj->sik", _RATE_BOUNDS, np.abs(step)), 1e-9)
+    ).max() > 0.5
 
 
 def test_what_the_watch_lets_through_is_clear_and_most_is_not_measured():
@@ -130,7 +132,7 @@ def test_what_the_watch_lets_through_is_clear_and_most_is_not_measured():
         path = begin + np.linspace(0, 1, 200)[:, None] * (end - begin)
         for piece in np.array_split(path, 40):
             before = watch._q
-            assert watch.holds(piece) == bool(clearance(piece).min() >= LEAST_CLEARANCE)
+            assert watch.holds(piece) == bool(clearance(piece).min() >= MINIMUM_CLEARANCE)
             measured += watch._q is not before
     assert measured < 60 * 40
     at_home = HOME_Q + 0.01 * rng.normal(size=(50, 7))

@@ -12,9 +12,9 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.data.hostile_data import samples
 from gwm_core.data.bag import ImageStream
-from gwm_core.data.contact_sheet import pictures
+from gwm_core.data.contact_sheet import sample_images
 from gwm_core.data.episode import read_episode
-from gwm_core.data.resampled_episode import write_table
+from gwm_core.data.resampled_episode import write_resampled
 from gwm_core.errors import InputError
 from gwm_core.geometry.camera import look_at, pose_matrix
 from gwm_core.scene.build import EVERYWHERE, compare, project_points, render_scene
@@ -355,7 +355,7 @@ def test_an_episodes_colour_and_depth_are_of_one_moment(tmp_path):
     depth of another.
     """
     (table,) = samples(1, 6)
-    episode = read_episode(write_table(table, tmp_path / "episode"))
+    episode = read_episode(write_resampled(table, tmp_path / "episode"))
     whole = dict(episode.images)
     for camera in episode.cameras:
         keep(episode, camera, "color", list(range(1, 6)))
@@ -373,19 +373,19 @@ def test_an_episodes_colour_and_depth_are_of_one_moment(tmp_path):
 
 def test_pictures_of_an_episode_are_even_in_time_whatever_became_of_its_depth(tmp_path):
     (table,) = samples(1, 8)
-    episode = read_episode(write_table(table, tmp_path / "episode"))
+    episode = read_episode(write_resampled(table, tmp_path / "episode"))
     shown = [color for _, color in episode.images["front", "color"]]
     keep(episode, "front", "color", [0, 4, 5, 6, 7])
     keep(episode, "front", "depth", [0, 1])
     # 4 is nearest to the middle
-    for picture, k in zip(pictures(episode, "front", 3), (0, 4, 7), strict=True):
+    for picture, k in zip(sample_images(episode, "front", 3), (0, 4, 7), strict=True):
         rgb = cv2.imdecode(shown[k], cv2.IMREAD_COLOR)[..., ::-1]
         np.testing.assert_array_equal(
             picture, cv2.resize(rgb, picture.shape[1::-1], interpolation=cv2.INTER_AREA)
         )
     keep(episode, "front", "color", [])
     with pytest.raises(InputError, match="no pictures of camera front"):
-        pictures(episode, "front", 3)
+        sample_images(episode, "front", 3)
 
 
 @pytest.mark.parametrize(

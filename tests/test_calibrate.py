@@ -14,19 +14,17 @@ from gwm.cli.main import _parser
 from gwm.tools.calibrate import run_calibrate
 from PIL import Image
 
+from gwm_core.calibration.board_views import find_board
 from gwm_core.calibration.charuco import Board, board_pose, print_board, project
-from gwm_core.calibration.hand_eye import (
-    calibrate,
-    check_board,
-    check_intrinsics,
-    difference,
-    find_board,
-    small_transform,
-)
+from gwm_core.calibration.hand_eye import calibrate
+from gwm_core.calibration.intrinsics import check_intrinsics
+from gwm_core.calibration.pose_check import check_board
+from gwm_core.calibration.site_writer import write_camera
 from gwm_core.calibration.views import INDEX, CalibrationView, add_view, at_rest, read_views
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q, fk, solve, to_rows
-from gwm_core.site import Camera, load_site, simulation_site, write_camera
+from gwm_core.geometry.transforms import pose_difference, small_transform
+from gwm_core.site import Camera, load_site, simulation_site
 from gwm_core.sync import MS, Sync
 from gwm_core.types import ArmState
 
@@ -61,7 +59,7 @@ def test_corners_and_pose_of_one_view_are_unbiased():
         T, corners = where(X, Z, view.q, True), BOARD.detect(view.color)
         assert len(corners.points) == 24
         errors.append(corners.pixels - project(corners.points, T, K))
-        mm, deg = difference(board_pose(corners, K), T)
+        mm, deg = pose_difference(board_pose(corners, K), T)
         assert mm < 1.5 and deg < 0.3
     assert np.abs(np.mean(np.concatenate(errors), axis=0)).max() < 0.05
 
@@ -73,7 +71,7 @@ def test_calibration_reaches_a_millimetre_and_a_tenth_of_a_degree(moving, seed):
     seen = find_board(taken, K, BOARD)
     found = calibrate(seen, K, moving)
     for truth, T in ((X, found.T), (Z, found.T_board)):
-        mm, deg = difference(truth, T)
+        mm, deg = pose_difference(truth, T)
         assert mm <= 1.0 and deg <= 0.1
     assert found.residuals[0] < 0.5 and found.spread[0] < 1.0 and abs(found.scale - 1) < 2e-3
     assert not check_intrinsics(seen, K).warning
@@ -90,7 +88,7 @@ def test_a_view_in_which_the_arm_was_elsewhere_is_named_and_a_little_is_borne(ca
             calibrate(wrong, K, case.moving)
         return
     found = calibrate(wrong, K, case.moving)
-    mm, deg = difference(case.X, found.T)
+    mm, deg = pose_difference(case.X, found.T)
     assert mm < 1.0 and deg < 0.1 and np.argmax(found.per_view[:, 0]) == 4
 
 
@@ -129,7 +127,7 @@ def test_a_board_of_the_older_pattern_is_found_and_calibrates(spec):
     printed._opencv.setLegacyPattern(True)
     X, _, taken = views(True, 3, count=10, board=printed)
     seen = find_board(taken, K, Board.parse(spec))
-    mm, deg = difference(X, calibrate(seen, K, True).T)
+    mm, deg = pose_difference(X, calibrate(seen, K, True).T)
     assert len(seen) == 10 and mm < 1.0 and deg < 0.1
 
 
@@ -425,7 +423,7 @@ def test_the_verb_writes_place_and_residuals_into_the_site_file_and_the_check_ac
     text = site.read_text()
     assert "# our lab" in text and "# the good one" in text and "serial: '0123'" in text
     camera = load_site(site).cameras["front"]
-    mm, deg = difference(case.X, camera.T)
+    mm, deg = pose_difference(case.X, camera.T)
     assert (
         mm < 1.0
         and deg < 0.1

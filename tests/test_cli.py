@@ -257,7 +257,7 @@ def test_paired_intervals_cover_the_truth_as_often_as_they_say():
     rng, held = np.random.default_rng(1), 0
     for _ in range(100):
         a, b = rng.random((20, 100)) < 0.6, rng.random((20, 100)) < 0.5
-        _, low, high = paired_interval(a.astype(float), b.astype(float), draws=500)
+        _, low, high = paired_interval(a.astype(float), b.astype(float), samples=500)
         held += low < 0.1 < high
     assert held >= 90
 

@@ -68,7 +68,7 @@ def checkpoint(tmp_path_factory):
     config = replace(
         named_config("tiny")[0],
         lift=vae.config.lift,
-        foresight=world.config.layers // 2 * world.config.width,
+        world_features=world.config.layers // 2 * world.config.width,
     )
     save_policy(folder, shaken(Policy(config)), {"command": "none"}, folder)
     return folder
@@ -98,9 +98,9 @@ def copy(bundle, tmp_path):
 def ahead(checkpoint, tmp_path_factory):
     """The same with features that look ahead."""
     folder = shutil.copytree(checkpoint, tmp_path_factory.mktemp("checkpoint") / "ahead")
-    world = shaken(WorldModel(replace(WORLDS["tiny"][0], ahead=3), VAES["tiny"][0]))
+    world = shaken(WorldModel(replace(WORLDS["tiny"][0], lookahead=3), VAES["tiny"][0]))
     save_world(folder, world, folder, {})
-    config = replace(load_policy(checkpoint).config, foresight=VAES["tiny"][0].latent)
+    config = replace(load_policy(checkpoint).config, world_features=VAES["tiny"][0].latent)
     save_policy(folder, shaken(Policy(config)), {"command": "none"}, folder)
     return folder
 
@@ -133,7 +133,7 @@ def test_a_plan_in_one_call_is_the_sampler_of_the_trained_policy(checkpoint):
     policy = load_policy(checkpoint)
     points, colors = torch.rand(2, 128, 3), torch.rand(2, 128, 3)
     inputs = torch_graph(checkpoint, "chunk").inputs
-    rest = [inputs[name] for name in ("proprio", "task", "features", "places")]
+    rest = [inputs[name] for name in ("proprio", "task", "features", "anchors")]
     with torch.no_grad():
         known = policy(points, colors, *rest)
         made = torch_graph(checkpoint, "chunk").module(policy.gather(points, colors), *rest)

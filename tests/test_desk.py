@@ -13,7 +13,9 @@ from gwm.console.access import cookie_name
 from gwm.console.command_checks import refusals
 from test_gate_stops import ready
 
-from gwm_core.control.gate.gate import GateConfig, State
+from gwm_core.control.gate.config import GateConfig
+from gwm_core.control.gate.states import Phase
+from gwm_core.gate_status import State
 
 HOLD = {"state": "HOLD", "mode": "auto", "armed": "False", "cause": "at home"}
 IDLE = {"recording": "False"}
@@ -79,17 +81,17 @@ def test_the_recorders_buttons_and_silence():
 def test_the_page_and_the_gate_agree(state):
     """What the page lets through the gate obeys, and the other way round."""
     arm = ready(GateConfig())
-    arm.gate.state, arm.gate.armed = state, False
+    arm.gate._phase, arm.gate.armed = Phase[state.name], False
     told = refusals({"state": state.name, "mode": "auto", "armed": "False"}, IDLE, None)
     for command, act in {
-        "mode": lambda: arm.gate.supervise("watch"),
+        "mode": lambda: arm.gate.set_mode("watch"),
         "home": lambda: arm.gate.home(arm.now),
         "arm": lambda: arm.gate.arm(arm.now),
     }.items():
         refused = bool(act())
         if not (command == "arm" and state is State.RUNNING):  # of no use, but harmless
             assert refused == (command in told), command
-        arm.gate.state, arm.gate.armed, arm.gate.mode = state, False, "auto"
+        arm.gate._phase, arm.gate.armed, arm.gate.mode = Phase[state.name], False, "auto"
 
 
 def test_cookies_of_two_consoles_or_two_roles_are_different():
@@ -157,7 +159,7 @@ def test_what_a_command_becomes(command, topic):
     assert found == topic
     message = SimpleNamespace(data=json.dumps(request, ensure_ascii=False))
     if topic == "gate/approve":
-        assert messages.approval_of(message).plan == 1795617706349959571
+        assert messages.approval_of(message).chunk_id == 1795617706349959571
     if topic == "recorder/mark":
         # the recorder takes all that the page does
         assert messages.mark_of(message)["note"] == command["note"]

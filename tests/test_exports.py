@@ -19,13 +19,15 @@ from gwm.cli.main import main
 from PIL import Image
 
 from benchmarks.data.hostile_data import samples
-from gwm_core.data.episode import list_episodes, read_episode, read_info
-from gwm_core.data.resampled_episode import COLUMNS, tabulate, write_table
+from gwm_core.data.episode import read_episode
+from gwm_core.data.episode_info import list_episodes, read_info
+from gwm_core.data.resampled_episode import COLUMNS, resample_longest, write_resampled
 from gwm_core.errors import InputError
 from gwm_core.interop.lerobot import export_lerobot, import_lerobot
 from gwm_core.interop.lerobot_video import from_codes, to_codes
-from gwm_core.interop.robomimic import export_robomimic, import_robomimic
-from gwm_core.interop.untrusted import digest, png
+from gwm_core.interop.robomimic import export_robomimic
+from gwm_core.interop.robomimic_read import import_robomimic
+from gwm_core.interop.untrusted import digest, encode_png
 
 FPS, ROWS, SIZE = 10, 8, (24, 32)
 CAMERAS = ("front", "wrist")
@@ -432,7 +434,7 @@ def test_robomimic_comes_back_exactly(made, tables):
 
 def test_what_comes_back_is_an_episode_again(made, tables, tmp_path):
     table = next(import_lerobot(made / "v3.0-images"))
-    again = tabulate(read_episode(write_table(table, tmp_path / "episode")))
+    again = resample_longest(read_episode(write_resampled(table, tmp_path / "episode")))
     for name in ("observation.state", "observation.velocity", "action.joints"):
         np.testing.assert_array_equal(again.columns[name], table.columns[name])
     assert again.color == tables[0].color
@@ -526,7 +528,7 @@ def depth_as_png(info, data):
             found.append(
                 row
                 | {
-                    "bytes": png(
+                    "bytes": encode_png(
                         cv2.imdecode(np.frombuffer(row["bytes"], np.uint8), cv2.IMREAD_UNCHANGED)
                     )
                 }
@@ -700,7 +702,7 @@ def test_an_import_does_not_write_into_what_it_reads_or_beside_episodes_of_unkno
     for out in (root, root / "data"):
         code, said = gwm(monkeypatch, capsys, "import", "lerobot", root, out)
         assert code == 2 and "lies in, " in said and sorted(root.rglob("*")) == before
-    write_table(samples(1, ROWS)[0], tmp_path / "mine/imported_000000")  # of an older version
+    write_resampled(samples(1, ROWS)[0], tmp_path / "mine/imported_000000")  # of an older version
     code, said = gwm(monkeypatch, capsys, "import", "lerobot", root, tmp_path / "mine")
     assert (
         code == 2
@@ -729,7 +731,9 @@ def test_what_cannot_be_exported_leaves_nothing(tmp_path, tables, export, name):
     bad.append(
         replace(
             tables[1],
-            depth={c: [png(np.ones((4, 4), np.uint16))] * k for c, k in zip(CAMERAS, (8, 7))},
+            depth={
+                c: [encode_png(np.ones((4, 4), np.uint16))] * k for c, k in zip(CAMERAS, (8, 7))
+            },
         )
     )
     bad.append(replace(tables[1], info={"cameras": {"../x": {}}}))
@@ -812,11 +816,17 @@ for root in sys.argv[1:]:
     item, last = data[11], data[15]
     batch = next(iter(torch.utils.data.DataLoader(data, batch_size=8)))
     found.append({
-        "counts": [data.num_episodes, data.num_frames, data.fps], "cameras": sorted(data.meta.camera_keys),
-        "depths": sorted(data.meta.depth_keys), "state": item["observation.state"].tolist(), "task": item["task"],
-        "depth": item["observation.depth.front"].squeeze().tolist(), "time": item["timestamp"].item(),
-        "color": list(item["observation.images.front"].shape), "batch": list(batch["action"].shape),
-        "success": [bool(data[k]["next.success"]) for k in (7, 15)], "pad": last["action_is_pad"].tolist(),
+        "counts": [data.num_episodes, data.num_frames, data.fps],
+        "cameras": sorted(data.meta.camera_keys),
+        "depths": sorted(data.meta.depth_keys),
+        "state": item["observation.state"].tolist(),
+        "task": item["task"],
+        "depth": item["observation.depth.front"].squeeze().tolist(),
+        "time": item["timestamp"].item(),
+        "color": list(item["observation.images.front"].shape),
+        "batch": list(batch["action"].shape),
+        "success": [bool(data[k]["next.success"]) for k in (7, 15)],
+        "pad": last["action_is_pad"].tolist(),
     })
 print(json.dumps(found))
 """

@@ -28,7 +28,9 @@ from gwm_core.training.datasets.clips import CUBE, ROBOT, SEEN, WORKSPACE, Scene
 from gwm_core.training.datasets.latents import LatentSequences, encode_sequences
 from gwm_core.training.datasets.policy_samples import PolicySamples
 from gwm_core.training.tensorboard_log import TensorBoardLog
-from gwm_core.training.train import train_policy, train_vae, train_world
+from gwm_core.training.train_policy import train_policy
+from gwm_core.training.train_vae import train_vae
+from gwm_core.training.train_world_model import train_world
 from gwm_core.training.training_loop import STATE, fit, make_optimizers, schedule
 from gwm_core.types import ArmState, Observation
 
@@ -173,13 +175,12 @@ PROCESS = """
 import json, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from gwm_core.training.datasets.policy_samples import Samples
-from gwm_core.training.training_loop import first
+from gwm_core.training.training_loop import is_main_process
 from gwm_core.training.distributed import joined
 from test_fit import CONFIG, line, slope
 with joined("cpu"):
     network, figures = line(Path(sys.argv[1]), CONFIG)
-    if first():
+    if is_main_process():
         Path(sys.argv[1], "figures.json").write_text(json.dumps([figures["loss"], slope(network)]))
 """
 
@@ -301,14 +302,14 @@ class Drifting:
 
 def test_features_that_look_ahead_learn_what_comes_of_itself(trained, tmp_path):
     config, train = (
-        replace(WORLD_CONFIG, ahead=4),
+        replace(WORLD_CONFIG, lookahead=4),
         replace(WORLD_TRAIN, iterations=300, batch=16, validate_every=300),
     )
     episode = np.arange(48) // 4
     figures = train_world(
         Drifting(), episode, trained, config, train, tmp_path / "ahead", {}, begin=trained
     )
-    assert figures["foresight"] < 0.4  # 1 is a world in which nothing is expected to move
+    assert figures["lookahead"] < 0.4  # 1 is a world in which nothing is expected to move
     world, _ = load_world(tmp_path / "ahead", trained)
     assert torch.equal(world.latent_std, load_world(trained)[0].latent_std)
     few = replace(train, iterations=1, learning_rate=1e-6)
@@ -316,8 +317,8 @@ def test_features_that_look_ahead_learn_what_comes_of_itself(trained, tmp_path):
         Drifting(), episode, trained, config, few, tmp_path / "more", {}, begin=tmp_path / "ahead"
     )
     more, _ = load_world(tmp_path / "more", trained)
-    assert torch.allclose(more.glance, world.glance, atol=1e-4) and torch.equal(
-        more.ahead_std, world.ahead_std
+    assert torch.allclose(more.lookahead_action, world.lookahead_action, atol=1e-4) and torch.equal(
+        more.lookahead_std, world.lookahead_std
     )
     train_world(
         Drifting(),
@@ -329,7 +330,7 @@ def test_features_that_look_ahead_learn_what_comes_of_itself(trained, tmp_path):
         {},
         begin=tmp_path / "ahead",
     )
-    assert load_world(tmp_path / "back", trained)[0].config.ahead == 0
+    assert load_world(tmp_path / "back", trained)[0].config.lookahead == 0
 
 
 @pytest.mark.parametrize("ahead", [0, 3])
@@ -337,16 +338,23 @@ def test_a_policy_may_see_what_the_world_model_foresees(clips, trained, tmp_path
     """It trains on the features, carries its world model along, acts, and refuses another."""
     if ahead:
         trained = shutil.copytree(trained, tmp_path / "ahead")
-        save_world(trained, WorldModel(replace(WORLD_CONFIG, ahead=ahead), VAE_CONFIG), trained, {})
-    foresight = WorldFeatures(trained)
+        save_world(
+            trained, WorldModel(replace(WORLD_CONFIG, lookahead=ahead), VAE_CONFIG), trained, {}
+        )
+    world_features = WorldFeatures(trained)
     scene = clips.scenes[0].astype(np.float32)
     poses = from_rows(clips.poses)
-    features, places = foresight(scene, poses[0])
-    assert features.shape == (VAE_CONFIG.tokens, foresight.channels) and np.isfinite(features).all()
+    features, anchors = world_features(scene, poses[0])
+    assert (
+        features.shape == (VAE_CONFIG.tokens, world_features.channels)
+        and np.isfinite(features).all()
+    )
     config, train = named_config("tiny")
-    config = replace(config, foresight=foresight.channels, lift=foresight.lift_config, centers=16)
+    config = replace(
+        config, world_features=world_features.channels, lift=world_features.lift_config, centers=16
+    )
     n, rng = 24, np.random.default_rng(0)
-    known = [foresight(s.astype(np.float32), T) for s, T in zip(clips.scenes[:n], poses)]
+    known = [world_features(s.astype(np.float32), T) for s, T in zip(clips.scenes[:n], poses)]
     samples = PolicySamples(
         points=clips.scenes[:n, :, :3],
         colors=np.rint(clips.scenes[:n, :, 10:13] * 255).astype(np.uint8),
@@ -356,7 +364,7 @@ def test_a_policy_may_see_what_the_world_model_foresees(clips, trained, tmp_path
         task=np.zeros(n, np.int64),
         episode=np.arange(n) % 3,
         features=np.array([k[0] for k in known], np.float16),
-        places=np.array([k[1] for k in known], np.float16),
+        anchors=np.array([k[1] for k in known], np.float16),
     )
     train_policy(
         samples, config, replace(train, iterations=4, validate_every=4), tmp_path, {}, world=trained
@@ -372,11 +380,11 @@ def test_a_policy_may_see_what_the_world_model_foresees(clips, trained, tmp_path
         "task": torch.zeros(1, dtype=torch.long),
     }
     with torch.no_grad():
-        b["places"] = torch.from_numpy(places[None])
+        b["anchors"] = torch.from_numpy(anchors[None])
         seen = [policy(**b, features=sign * torch.from_numpy(features[None])) for sign in (1, -1)]
     assert not torch.equal(*seen)
     world, _ = load_world(tmp_path)
-    world.null.data += 1
+    world.hidden_action.data += 1
     save_world(tmp_path, world, tmp_path, {})
     with pytest.raises(InputError, match="another world model"):
         load_policy(tmp_path)

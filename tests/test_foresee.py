@@ -11,7 +11,7 @@ import pytest
 import torch
 from gwm.cli.main import main
 
-from gwm_core.data.episode import list_episodes
+from gwm_core.data.episode_info import list_episodes
 from gwm_core.errors import InputError
 from gwm_core.evaluation import gripper_probe, world_model_eval
 from gwm_core.evaluation.image_metrics import ImageScores, masks
@@ -23,7 +23,9 @@ from gwm_core.model.world_model import WorldModel
 from gwm_core.training import train_image_model
 from gwm_core.training.datasets.clips import CUBE, ROBOT, WORKSPACE, SceneClips, load_clips
 from gwm_core.training.datasets.latents import encode_sequences
-from gwm_core.training.train import parameters, train_vae, train_world
+from gwm_core.training.train_vae import train_vae
+from gwm_core.training.train_world_model import train_world
+from gwm_core.training.training_run import count_parameters
 
 CONFIG = named_config("tiny", IMAGE_MODELS)[0]
 
@@ -174,8 +176,8 @@ def test_windows_need_an_episode_that_is_long_enough(clips):
 
 def test_the_image_model_is_as_large_as_what_it_is_compared_with():
     vae, world = named_config("demo", VAES)[0], named_config("demo", WORLDS)[0]
-    both = parameters(VAE(vae)) + parameters(WorldModel(world, vae))
-    assert parameters(ImageModel(named_config("demo", IMAGE_MODELS)[0])) == pytest.approx(
+    both = count_parameters(VAE(vae)) + count_parameters(WorldModel(world, vae))
+    assert count_parameters(ImageModel(named_config("demo", IMAGE_MODELS)[0])) == pytest.approx(
         both, rel=0.05
     )
 
@@ -272,7 +274,7 @@ class Obedient(WorldModel):
     def step(self, history, actions):
         moved = history[:, -1].clone()
         moved[..., :3] += ((actions[:, 1, :3] - actions[:, 0, :3]) / self.extent)[:, None]
-        return moved, torch.zeros(len(history), 2)
+        return moved, torch.zeros(len(history))
 
 
 class Rigid(VAE):
@@ -280,7 +282,7 @@ class Rigid(VAE):
     the gripper.
     """
 
-    def encode(self, gaussians, centers):
+    def encode(self, gaussians, anchors):
         place = (gaussians[:, :1, :3] - self.middle) / self.extent
         z = torch.zeros(len(gaussians), self.config.tokens, self.config.latent)
         z[..., :3] = place

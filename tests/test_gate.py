@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from benchmarks.gate.simulated_arm import SimulatedArm
-from gwm_core.control.gate.gate import Gate, GateConfig, State
+from gwm_core.control.gate.config import GateConfig
+from gwm_core.control.gate.gate import Gate
 from gwm_core.errors import InputError
+from gwm_core.gate_status import State
 from gwm_core.geometry.kinematics import HOME_Q
 from gwm_core.geometry.limits import FR3, Workspace
 from gwm_core.types import ActionChunk, ArmState
@@ -15,7 +17,7 @@ AWAY = HOME_Q + np.array([0.15, 0.1, 0.0, -0.1, 0.0, 0.1, 0.2])
 
 
 def violations(arm):
-    return arm.verdict.total
+    return arm.check_result.total
 
 
 def start_moving(arm):
@@ -38,7 +40,7 @@ def test_a_plan_accepted_in_the_period_of_arming_waits_for_the_latch():
     assert arm.gate.arm(arm.now) == "" and arm.offer(arm.chunk(AWAY)) == ""
     arm.run(0.01)
     first = arm.log[-1]
-    assert first.latched and not first.reference.dq.any() and not first.reference.ddq.any()
+    assert first.reference_reset and not first.reference.dq.any() and not first.reference.ddq.any()
     arm.run(0.5)
     assert np.abs(arm.log[-1].reference.dq).max() > 0.02 and violations(arm) == 0
 
@@ -70,12 +72,12 @@ def test_new_plans_are_spliced_without_breaking_a_limit(arm, latency_rows):
 
 def test_a_silent_policy_means_a_ramp_to_hold_and_a_plan_later_goes_on(arm):
     start_moving(arm)
-    arm.beats = False
+    arm.sends_heartbeats = False
     arm.run(0.06)
     assert arm.gate.state is State.STOPPING and arm.gate.cause == "policy silent"
     arm.run(0.4)
     assert arm.gate.state is State.HOLD and np.abs(arm.log[-1].reference.dq).max() < 1e-6
-    arm.beats = True
+    arm.sends_heartbeats = True
     arm.run(0.05)
     assert arm.offer(arm.chunk(AWAY)) == ""  # staleness alone recovers by itself
     assert violations(arm) == 0
@@ -83,9 +85,9 @@ def test_a_silent_policy_means_a_ramp_to_hold_and_a_plan_later_goes_on(arm):
 
 def test_a_dead_policy_needs_the_operator(arm):
     start_moving(arm)
-    arm.beats = False
+    arm.sends_heartbeats = False
     arm.run(1.5)
-    arm.beats = True
+    arm.sends_heartbeats = True
     arm.run(0.2)
     assert "not armed" in arm.offer(arm.chunk(AWAY))
     assert arm.gate.arm(arm.now) == ""
@@ -94,7 +96,7 @@ def test_a_dead_policy_needs_the_operator(arm):
 
 def test_a_restarted_policy_needs_the_operator(arm):
     start_moving(arm)
-    arm.gate.beat(0, arm.now)  # its last id went back
+    arm.gate.receive_policy_heartbeat(0, arm.now)  # its last id went back
     assert arm.gate.state is State.STOPPING and not arm.gate.armed
 
 
@@ -104,16 +106,16 @@ def test_only_the_simulation_may_arm_itself():
     arm.gate.arm(arm.now)
     arm.run(0.2)
     start_moving(arm)
-    arm.beats = False
+    arm.sends_heartbeats = False
     arm.run(1.5)
-    arm.beats = True
+    arm.sends_heartbeats = True
     arm.run(0.2)
     assert arm.offer(arm.chunk(AWAY)) == ""
 
 
 def test_stale_joints_stop_the_arm(arm):
     start_moving(arm)
-    arm.measures = False
+    arm.sends_joints = False
     arm.run(0.05)
     assert arm.gate.cause == "joint state stale" and arm.gate.state is State.STOPPING
     arm.run(0.4)
@@ -123,7 +125,7 @@ def test_stale_joints_stop_the_arm(arm):
 
 def test_non_finite_joints_count_as_stale(arm):
     start_moving(arm)
-    arm.measures = False
+    arm.sends_joints = False
     for _ in range(15):
         arm.gate.measure(ArmState(arm.stamp(), np.full(7, np.nan), np.zeros(7), 0.08), arm.now)
         arm.run(0.01)
@@ -132,8 +134,8 @@ def test_non_finite_joints_count_as_stale(arm):
 
 def test_the_leash_is_a_latched_fault(arm):
     start_moving(arm)
-    arm.measures = False
-    arm.obeys, held = False, arm.q
+    arm.sends_joints = False
+    arm.follows, held = False, arm.q
     for _ in range(40):
         # something pushes the arm away, at 1 rad/s
         held = held + 0.01 * (arm.gate.state is not State.FAULT)
@@ -145,13 +147,13 @@ def test_the_leash_is_a_latched_fault(arm):
     # an arm that holds its last target must not push on
     last = next(c for c in reversed(arm.log) if c is not None)
     left = np.abs(last.reference.q - held).max()  # of about 0.25 rad
-    assert last.latched and left < 0.13 and not last.reference.dq.any()
+    assert last.reference_reset and left < 0.13 and not last.reference.dq.any()
     assert "reset first" in arm.gate.arm(arm.now) and violations(arm) == 0
     arm.gate.reset()
     arm.measure(held)
     assert arm.gate.arm(arm.now) == ""
     command = arm.gate.step(arm.now)
-    assert command.latched and np.abs(command.reference.q - held).max() < 1e-3
+    assert command.reference_reset and np.abs(command.reference.q - held).max() < 1e-3
 
 
 def bad_chunks(arm):
@@ -199,7 +201,7 @@ def test_old_future_repeated_and_reordered_plans_are_refused(arm):
 def test_from_hold_a_plan_made_before_the_arm_moved_is_refused(arm):
     chunk = arm.chunk(AWAY, age=0.2)
     arm.q = arm.q + 0.03
-    arm.gate._follower.reset(arm.q)
+    arm.gate._motion.follower.reset(arm.q)
     arm.run(0.02)
     assert arm.offer(chunk, age=0.22).startswith("moved")
 
@@ -239,7 +241,9 @@ def test_home_starts_from_disarmed_too_and_no_plan_moves_the_arm_before_it_is_ar
     arm.run(0.1)
     assert arm.gate.home(arm.now) == ""
     arm.run(0.02)
-    assert next(c for c in arm.log[::-1] if c.latched).latched and violations(arm) == 0
+    assert (
+        next(c for c in arm.log[::-1] if c.reference_reset).reference_reset and violations(arm) == 0
+    )
     assert "not armed" in arm.offer(arm.chunk(AWAY, age=0.05), 0.05)
     arm.run(4.0)
     assert arm.gate.cause == "at home" and not arm.gate.armed
@@ -249,7 +253,7 @@ def test_home_starts_from_disarmed_too_and_no_plan_moves_the_arm_before_it_is_ar
 def test_a_home_that_is_refused_leaves_the_arm_disarmed():
     arm = SimulatedArm()
     arm.run(0.2)
-    assert arm.gate.supervise("hold_to_run") == ""
+    assert arm.gate.set_mode("hold_to_run") == ""
     assert arm.gate.home(arm.now) == "nobody holds the button" and arm.gate.state is State.DISARMED
 
 
@@ -300,7 +304,7 @@ def test_stop_disarms_whatever_is_wished_during_the_ramp(arm):
 
 def test_a_driver_that_repeats_one_state_counts_as_stale(arm):
     start_moving(arm)
-    arm.measures = False
+    arm.sends_joints = False
     frozen = ArmState(arm.stamp(), arm.q, np.zeros(7), 0.08)
     for _ in range(15):
         arm.gate.measure(frozen, arm.now)
@@ -317,7 +321,7 @@ def test_after_a_freeze_it_begins_anew_from_the_measured_joints(arm):
     assert arm.log[-1] is None  # one joint state could be anybody's
     arm.run(0.05)
     first = next(c for c in arm.log[-5:] if c is not None)
-    assert first.latched and not first.reference.dq.any()
+    assert first.reference_reset and not first.reference.dq.any()
     arm.run(0.15)
     assert arm.offer(arm.chunk(AWAY)) == ""
     assert violations(arm) == 0

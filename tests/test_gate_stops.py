@@ -9,8 +9,10 @@ import pytest
 from test_gate import AWAY, start_moving, violations
 
 from benchmarks.gate.simulated_arm import SimulatedArm
-from gwm_core.control.gate.gate import Gate, GateConfig, State
+from gwm_core.control.gate.config import GateConfig
+from gwm_core.control.gate.gate import Gate
 from gwm_core.errors import InputError
+from gwm_core.gate_status import State
 from gwm_core.geometry.kinematics import HOME_Q, condition, fk_jacobian
 from gwm_core.geometry.limits import DESK, Workspace
 from gwm_core.types import ActionChunk, ArmState
@@ -22,18 +24,18 @@ def ready(config=GateConfig(), q=HOME_Q):
     arm = SimulatedArm(config)
     arm.q = np.array(q, float)
     arm.run(0.2)
-    arm.gate.heartbeat(arm.now)
+    arm.gate.receive_deadman(arm.now)
     assert arm.gate.arm(arm.now) == ""
     arm.run(0.4)
     return arm
 
 
 def silence(arm):
-    arm.beats = False
+    arm.sends_heartbeats = False
 
 
 def stale(arm):
-    arm.measures = False
+    arm.sends_joints = False
 
 
 def nonsense(arm):
@@ -42,14 +44,14 @@ def nonsense(arm):
 
 
 def leash(arm):
-    arm.obeys = False
+    arm.follows = False
     for _ in range(50):
         arm.q = arm.q + 0.01 * (arm.gate.state is State.RUNNING)
         arm.run(DT)
 
 
 def singular(arm):
-    arm.gate._follower.into_singularity = True  # how it comes to that: see below
+    arm.gate._motion.follower.into_singularity = True  # how it comes to that: see below
 
 
 def late(arm):
@@ -58,14 +60,14 @@ def late(arm):
 
 def elsewhere(arm):
     arm.stall(0.2)
-    arm.lie = lambda q: HOME_Q + 0.4 * np.array([1, 0, 0, 0, 0, 0, 1])
+    arm.false_joints = lambda q: HOME_Q + 0.4 * np.array([1, 0, 0, 0, 0, 0, 1])
 
 
 def blind(arm):
     arm.gate.hold()
     arm.run(0.5)
     arm.gate.counts.stops.clear()
-    arm.measures = False
+    arm.sends_joints = False
     arm.run(1.1)
 
 
@@ -81,7 +83,11 @@ STOPS = {
     "joint state stale": (stale, State.HOLD, True),
     "plan stale": (lambda arm: arm.run(1.5), State.HOLD, True),
     "gate late": (late, State.HOLD, True),
-    "policy restarted": (lambda arm: arm.gate.beat(0, arm.now), State.HOLD, False),
+    "policy restarted": (
+        lambda arm: arm.gate.receive_policy_heartbeat(0, arm.now),
+        State.HOLD,
+        False,
+    ),
     "singularity": (singular, State.HOLD, False),
     "bad plans": (nonsense, State.HOLD, False),
     "held by operator": (lambda arm: arm.gate.hold(), State.HOLD, False),
@@ -107,7 +113,7 @@ def test_each_stop_has_one_cause_and_only_staleness_goes_on_by_itself(cause):
     assert arm.gate.state is after and arm.gate.counts.stops == {cause: 1}
     assert arm.gate.cause.partition(":")[0] == cause
     assert violations(arm) == 0
-    arm.beats = arm.measures = True
+    arm.sends_heartbeats = arm.sends_joints = True
     arm.run(0.1)
     assert (arm.offer(arm.chunk(AWAY, age=0.05), 0.05) == "") is goes_on
 
@@ -130,13 +136,13 @@ def test_a_fault_told_during_a_stall_does_not_send_the_joints_from_before_it():
     arm = ready()
     start_moving(arm)
     old, sent = arm.q, arm.sent[-1].reference.q
-    arm.obeys = False
+    arm.follows = False
     arm.run(0.05)
     arm.stall(0.28)
     arm.gate.fault("robot: reflex")
     last = arm.tick()
     assert (
-        last.latched
+        last.reference_reset
         and np.abs(last.reference.q - sent).max() < 0.03
         and np.abs(last.reference.q - old).max() > 0
     )
@@ -163,13 +169,13 @@ def test_it_arms_only_after_joint_states_that_are_one_arm_s(wrong):
         arm.run(DT)
     elif wrong == "in turn":
         turn = iter(range(1000))
-        arm.lie = lambda q: q - 0.3 * (next(turn) % 2)
+        arm.false_joints = lambda q: q - 0.3 * (next(turn) % 2)
         arm.run(0.2)
     else:
         arm.now += 0.2
         arm.run(DT)
     assert arm.gate.arm(arm.now).startswith("joint states jump or pause")
-    arm.lie = None
+    arm.false_joints = None
     arm.run(0.12)
     assert arm.gate.arm(arm.now) == ""
 
@@ -187,7 +193,7 @@ def test_one_bad_plan_costs_nothing_and_a_good_one_in_between_forgives():
 
 def test_a_plan_of_a_silent_policy_is_refused():
     arm = ready()
-    arm.beats = False
+    arm.sends_heartbeats = False
     arm.run(0.1)
     assert arm.offer(arm.chunk(AWAY)).startswith("alive")
 
@@ -199,7 +205,7 @@ def test_a_stop_before_arming_does_not_disarm_a_later_motion():
     assert arm.gate.arm(arm.now) == ""
     arm.run(0.1)
     start_moving(arm)
-    arm.beats = False
+    arm.sends_heartbeats = False
     arm.run(0.6)
     assert arm.gate.state is State.HOLD
 
@@ -219,10 +225,10 @@ def test_the_ramp_begins_before_the_last_row():
 
 def test_letting_go_of_the_button_stops_and_pressing_it_again_is_not_enough():
     arm = ready(GateConfig(mode="hold_to_run"))
-    arm.gate.heartbeat(arm.now)
+    arm.gate.receive_deadman(arm.now)
     assert arm.offer(arm.chunk(AWAY)) == ""
     for _ in range(10):
-        arm.gate.heartbeat(arm.now)
+        arm.gate.receive_deadman(arm.now)
         arm.run(0.05)
     assert arm.gate.state is State.RUNNING
     gone = arm.now
@@ -230,7 +236,7 @@ def test_letting_go_of_the_button_stops_and_pressing_it_again_is_not_enough():
         arm.run(DT)
     assert arm.now - gone <= 0.25 and arm.gate.counts.stops == {"button let go": 1}
     arm.run(0.5)
-    arm.gate.heartbeat(arm.now)
+    arm.gate.receive_deadman(arm.now)
     assert "not armed" in arm.offer(arm.chunk(AWAY))
     assert violations(arm) == 0
 
@@ -254,16 +260,20 @@ def test_in_shadow_everything_is_judged_and_nothing_is_sent():
         assert arm.offer(arm.chunk(AWAY)) == ""
         assert arm.gate.state is State.SHADOW
         arm.run(0.3)
-        assert arm.gate.shadowed.plan > 0 and np.abs(arm.gate.shadowed.reference.dq).max() > 0.02
+        assert (
+            arm.gate.shadow_command.chunk_id > 0
+            and np.abs(arm.gate.shadow_command.reference.dq).max() > 0.02
+        )
         arm.q = arm.q + 0.001 * turn  # somebody leads the arm by hand
         arm.run(0.15)
     assert all(command is None for command in arm.log) and arm.gate.counts.accepted == 6
     assert arm.offer(replace(arm.chunk(AWAY), q=arm.chunk(AWAY).q * 10)).startswith("joint limit")
     assert "shadow" in arm.gate.home(arm.now)
-    arm.beats = False
+    arm.sends_heartbeats = False
     arm.run(0.6)
     assert (
-        arm.gate.counts.stops == {"policy silent": 1} and arm.gate.shadowed.reference.dq.max() == 0
+        arm.gate.counts.stops == {"policy silent": 1}
+        and arm.gate.shadow_command.reference.dq.max() == 0
     )
 
 
@@ -281,10 +291,10 @@ def test_it_does_not_arm_where_the_arm_touches_itself():
 def test_on_the_way_into_a_singularity_it_slows_down_and_stops_with_that_cause():
     """A plan within bounds whose blend from another leads through the elbow's stretched posture."""
     arm = ready(q=[0.0, 0.5, 0.0, -1.45, 0.0, 1.95, 0.785])
-    arm.gate._follower._low[:] = -2.0  # the box is not what is tested
-    arm.gate._follower._high[:] = 2.0
+    arm.gate._motion.follower._low[:] = -2.0  # the box is not what is tested
+    arm.gate._motion.follower._high[:] = 2.0
     stretched = arm.q + np.array([0.0, 0.35, 0.0, 1.1, 0.0, 0.0, 0.0])
-    follower, conditions, speeds = arm.gate._follower, [], []
+    follower, conditions, speeds = arm.gate._motion.follower, [], []
     for _ in range(1200):
         reference = follower.step(stretched, np.zeros(7), np.zeros(7))
         conditions.append(float(condition(fk_jacobian(reference.q)[1])))
@@ -325,7 +335,7 @@ def test_from_standstill_no_row_is_skipped_however_late_the_plan():
         arm = ready()
         assert arm.offer(arm.chunk(AWAY, age), age) == ""
         arm.run(DT)
-        first = arm.gate._target.at(arm.now + 0.2).q  # two rows on, as of now
+        first = arm.gate._motion.target.at(arm.now + 0.2).q  # two rows on, as of now
         np.testing.assert_allclose(first, HOME_Q + 3 / 16 * (AWAY - HOME_Q), atol=0.01)
     assert ready().offer(arm.chunk(AWAY, 0.7), 0.7).startswith("age")
 
@@ -347,32 +357,32 @@ def test_old_joints_neither_trip_the_leash_nor_become_a_command():
     target[6] += 2.0
     arm.gate.home_q = target
     assert arm.gate.home(arm.now) == ""
-    while np.abs(arm.gate._follower.reference.dq).max() < 1.2:
+    while np.abs(arm.gate.reference.dq).max() < 1.2:
         arm.run(DT)
-    arm.measures = False
+    arm.sends_joints = False
     arm.run(1.0)
     assert arm.gate.counts.stops == {"joint state stale": 1} and arm.gate.state is State.HOLD
-    assert violations(arm) == 0 and not any(command.latched for command in arm.sent[-100:])
+    assert violations(arm) == 0 and not any(command.reference_reset for command in arm.sent[-100:])
     # it would have tripped
-    assert np.abs(arm.gate._follower.reference.q - arm.gate._in.measured.q).max() > 0.15
+    assert np.abs(arm.gate.reference.q - arm.gate._joints.measured.q).max() > 0.15
 
 
 def test_after_a_gap_nothing_is_sent_before_fresh_joints_tell_where_the_arm_is():
     arm = ready()
     start_moving(arm)
-    arm.measures = False
+    arm.sends_joints = False
     arm.now += 0.3
     arm.q = arm.q + 0.03  # a trajectory controller has carried out its stop meanwhile
     for _ in range(3):
         arm.now += DT
         assert arm.gate.step(arm.now) is None
     assert "no joints" in arm.gate.home(arm.now) and "no joints" in arm.offer(arm.chunk(AWAY))
-    arm.measures, stands = True, arm.q
+    arm.sends_joints, stands = True, arm.q
     arm.run(0.08)
     assert arm.log[-1] is None
     arm.run(0.04)
     command = next(command for command in arm.log[-4:] if command is not None)
-    assert command.latched and not command.reference.dq.any()
+    assert command.reference_reset and not command.reference.dq.any()
     np.testing.assert_array_equal(command.reference.q, stands)
 
 
@@ -385,12 +395,12 @@ def test_a_fault_whose_joints_cannot_be_believed_ends_where_the_arm_was_sent(how
         wrong = np.array(HOME_Q) + (9.0 if how == "out of range" else 0.4)
         arm.gate.measure(ArmState(arm.stamp(), wrong, np.zeros(7), 0.08), arm.now)
     else:
-        arm.measures = False
+        arm.sends_joints = False
         arm.run(0.1)
         sent = arm.q.copy()
     arm.gate.fault("second publisher: of the joints", doubtful=how == "another's")
     command = arm.gate.step(arm.now + DT)
-    assert command.latched and not command.reference.dq.any()
+    assert command.reference_reset and not command.reference.dq.any()
     np.testing.assert_allclose(command.reference.q, sent, atol=0.01)
 
 
@@ -398,7 +408,7 @@ def test_a_stop_keeps_the_gripper_as_it_was_told():
     """What it holds may be as wide as open fingers: a latch must not drop it."""
     arm = ready()
     start_moving(arm)
-    arm.gate._width = 0.0
+    arm.gate._motion.width = 0.0
     arm.gate.measure(ArmState(arm.stamp(), arm.q, np.zeros(7), 0.06), arm.now)
     arm.gate.fault("robot: reflex")
     assert arm.gate.step(arm.now + DT).width == 0.0

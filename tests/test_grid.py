@@ -20,9 +20,11 @@ from test_recording import ABOUT, record
 
 from gwm_core import topics
 from gwm_core.data.checks import findings
-from gwm_core.data.episode import EpisodeWriter, list_episodes, moments, read_episode
-from gwm_core.data.resampled_episode import tables, tabulate
-from gwm_core.data.time_grid import STEP, on_grid, rate, steps, stretches
+from gwm_core.data.episode import read_episode, synced_observations
+from gwm_core.data.episode_info import list_episodes
+from gwm_core.data.episode_writer import EpisodeWriter
+from gwm_core.data.resampled_episode import resample, resample_longest
+from gwm_core.data.time_grid import STEP, on_grid, steps, stream_rate, stretches
 from gwm_core.errors import InputError
 from gwm_core.model.config import named_config
 from gwm_core.scene.lift import LiftConfig
@@ -67,7 +69,7 @@ def test_slow_cameras_give_moments_but_no_stretch(hz):
         len(chosen) == len(stamps)
         and max(part.stop - part.start for part in stretches(stamps)) == 1
     )
-    assert str(rate(stamps)) == f"the cameras ran at {hz}.0 Hz"
+    assert str(stream_rate(stamps)) == f"the cameras ran at {hz}.0 Hz"
 
 
 def test_moments_exactly_a_tenth_apart_are_all_taken(episodes):
@@ -76,7 +78,7 @@ def test_moments_exactly_a_tenth_apart_are_all_taken(episodes):
     """
     for path in list_episodes(episodes):
         episode = read_episode(path)
-        stamps = np.array([stamp for stamp, _, _ in moments(episode)])
+        stamps = np.array([stamp for stamp, _, _ in synced_observations(episode)])
         assert set(np.diff(stamps)) == {STEP}
         np.testing.assert_array_equal(on_grid(stamps), np.arange(len(stamps)))
         assert len(stretches(stamps)) == 1 and len(stamps) > 20
@@ -140,7 +142,7 @@ def test_live_recordings_train_everything_without_a_word(live, tmp_path, monkeyp
 def test_exports_clips_and_samples_take_the_same_moments_of_a_live_recording(live):
     episode = read_episode(list_episodes(live)[0])
     clips = episode_clips(episode, LiftConfig(count=64))
-    (table,) = tables(episode)
+    (table,) = resample(episode)
     assert len(table) == len(clips["stamps"]) > 30
     apart = np.diff(clips["stamps"])
     assert np.abs(apart - STEP).max() <= STEP / 2 and abs(apart.mean() - STEP) < 0.03 * STEP
@@ -160,7 +162,7 @@ def test_holds_and_ramps_are_never_labels_but_the_world_model_sees_them(live):
     before = int(((stamps >= begin) & (stamps <= end)).sum())
     samples = episode_samples(episode, LiftConfig(count=64))
     assert before > 0 and len(samples["rows"]) <= len(stamps) - before
-    (table,) = tables(episode)
+    (table,) = resample(episode)
     np.testing.assert_array_equal(table.usable[:before], False)
 
 
@@ -199,7 +201,7 @@ def test_a_silent_gate_gives_neither_labels_nor_clips(tmp_path):
     assert not ((stamps > 6.1 * SECOND) & (stamps < 6.9 * SECOND)).any() and len(stamps) > 30
     valid = episode_samples(episode, LiftConfig(count=16))["valid"]
     assert not valid[11].any() and valid[5].sum() == 5 and valid[20].all()
-    assert not tabulate(episode).usable[11:18].any()
+    assert not resample_longest(episode).usable[11:18].any()
 
 
 def slow(folder, every):
@@ -225,8 +227,8 @@ def test_where_there_is_no_window_the_cameras_rate_is_named(tmp_path):
     with pytest.raises(
         InputError, match=r"no two rows are 1/10 s apart, the cameras ran at 5\.0 Hz"
     ):
-        tables(read_episode(path))
-    assert len(tabulate(read_episode(path), 5)) == 21
+        resample(read_episode(path))
+    assert len(resample_longest(read_episode(path), 5)) == 21
     found = findings(path)
     assert found.errors == [] and not found.policy and "5.0 Hz" in found.world
     assert len(load_samples([tmp_path / "data"], ("lift",), LiftConfig(count=16), 1)) == 21
@@ -243,7 +245,7 @@ def test_an_export_breaks_off_where_pictures_are_missing(tmp_path, monkeypatch, 
 
     record(tmp_path / "data" / "episode", 4.0, lose).close(ABOUT | {"success": True})
     episode = read_episode(tmp_path / "data" / "episode")
-    first, second = tables(episode)
+    first, second = resample(episode)
     assert (len(first), len(second)) == (20, 11)
     assert (
         first.info["success"] is None
@@ -296,7 +298,7 @@ def test_a_clock_set_back_leaves_the_longest_stretch_and_is_said(
     assert found.errors == [] and any(
         "the clock was set back by" in warning for warning in found.warnings
     )
-    table = tabulate(read_episode(path))
+    table = resample_longest(read_episode(path))
     assert 20 <= len(table) <= 21
     moved = np.abs(np.diff(table.columns["observation.state"][:, :7], axis=0)).max(1)
     assert (moved > 0).all()  # no row twice
@@ -324,12 +326,12 @@ def test_one_stamp_that_rolled_over_at_an_end_costs_its_message_alone(tmp_path, 
     assert found.errors == [] and found.warnings == [
         f"{topic}: 1 stamps far from those before and after, left out"
     ]
-    assert len(tables(episode, 10)) == 1
+    assert len(resample(episode, 10)) == 1
 
 
 def test_a_clock_set_ahead_makes_no_rows_of_nothing(tmp_path):
     path = set_clock(tmp_path / "episode", 30)
-    assert [len(table) for table in tables(read_episode(path))] == [20, 21]
+    assert [len(table) for table in resample(read_episode(path))] == [20, 21]
     assert any("set ahead by 30.0 s" in warning for warning in findings(path).warnings)
     assert not episode_samples(read_episode(path), LiftConfig(count=16))["valid"][19].any()
 
@@ -385,7 +387,7 @@ def test_a_stamp_that_comes_twice_counts_once(tmp_path, monkeypatch, part):
     assert found.errors == [] and any(
         "have the stamp of another" in warning for warning in found.warnings
     )
-    assert len(tabulate(read_episode(path))) == 11
+    assert len(resample_longest(read_episode(path))) == 11
     assert len(episode_samples(read_episode(path), LiftConfig(count=16))["rows"]) == 11
 
 

@@ -9,16 +9,17 @@ import sys
 import pytest
 
 from benchmarks.data import hostile_attacks as attacks
+from benchmarks.data import hostile_lerobot as lerobot
 from benchmarks.data.hostile_data import Reader, fuzz, prepare
 from benchmarks.data.hostile_hdf5 import ROBOMIMIC
 
 NAMED = (
     [
         ("v3-images", name, attack)
-        for name, attack in (attacks.LEROBOT | attacks.V3 | attacks.IMAGES).items()
+        for name, attack in (lerobot.LEROBOT | lerobot.V3 | lerobot.IMAGES).items()
     ]
-    + [("v3-video", name, attack) for name, attack in attacks.LEROBOT.items() if "video" in name]
-    + [("v2.1", name, attack) for name, attack in (attacks.LEROBOT | attacks.V21).items()]
+    + [("v3-video", name, attack) for name, attack in lerobot.LEROBOT.items() if "video" in name]
+    + [("v2.1", name, attack) for name, attack in (lerobot.LEROBOT | lerobot.V21).items()]
     + [("robomimic", name, attack) for name, attack in ROBOMIMIC.items()]
     + [("episode", name, attack) for name, attack in attacks.EPISODE.items()]
 )

@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
     torch.manual_seed(0)
     vae = VAE(VAES["tiny"][0])
-    vae.riders.copy_(0.05 * torch.randn_like(vae.riders))
+    vae.gripper_tokens.copy_(0.05 * torch.randn_like(vae.gripper_tokens))
     save_vae(folder, vae, {})
     world = WorldModel(WORLDS["tiny"][0], vae.config)
     for parameter in world.parameters():
@@ -67,8 +67,8 @@ def poses(away=0.02):
 
 def test_what_rides_the_gripper_was_where_the_gripper_was(imagination):
     history = imagination.encode(scene(), poses())
-    places = imagination.places(history)
-    riders = len(imagination.riders)
+    places = imagination.anchors(history)
+    riders = len(imagination.gripper_tokens)
     np.testing.assert_allclose((places[1] - places[0])[:riders], 0.02, atol=1e-6)
     np.testing.assert_array_equal(history[0, riders:], history[1, riders:])
     np.testing.assert_array_equal(history[0, :, 3:], history[1, :, 3:])
@@ -79,15 +79,15 @@ def test_rolling_step_by_step_is_the_world_models_rollout(imagination, folder):
     history, rows = imagination.encode(scene(), poses()), np.stack([ROW] * 5).astype(np.float32)
     rows[:, 2] -= 0.01 * np.arange(5)
     with torch.no_grad():
-        known, heads = world.rollout(torch.from_numpy(history[None]), torch.from_numpy(rows[None]))
-    made, made_heads = imagination.roll(history, rows)
+        known, done = world.rollout(torch.from_numpy(history[None]), torch.from_numpy(rows[None]))
+    made, made_done = imagination.predict(history, rows)
     np.testing.assert_allclose(made, known[0].numpy(), atol=1e-5)
-    np.testing.assert_allclose(made_heads, heads[0].numpy(), atol=1e-5)
+    np.testing.assert_allclose(made_done, done[0].numpy(), atol=1e-5)
 
 
 def moment(imagination, stamp, history, known=None):
     return ObservedLatent(
-        stamp, history, imagination.places(history[-1]), scene() if known is None else known
+        stamp, history, imagination.anchors(history[-1]), scene() if known is None else known
     )
 
 
@@ -99,8 +99,8 @@ def test_nothing_diverges_when_what_was_expected_comes_and_something_does_when_i
     imagination,
 ):
     start, (h, _) = imagination.encode(scene(), poses()), HORIZONS
-    expected = imagination.roll(start, np.stack([ROW] * (h + 1)))[0]
-    carried, _ = carry(scene(), imagination.places(start[-1]), imagination.places(expected[-1]))
+    expected = imagination.predict(start, np.stack([ROW] * (h + 1)))[0]
+    carried, _ = carry(scene(), imagination.anchors(start[-1]), imagination.anchors(expected[-1]))
     for came, what, limit in ((expected[-2:], carried, 1e-6), (start, scene(1), None)):
         watch = ExpectedScenes(imagination)
         assert observed(imagination, watch, start, 0) == {}
@@ -219,8 +219,8 @@ def test_riders_outside_of_the_workspace_go_where_the_gripper_goes(imagination):
     before = [fk(HOME_Q + 0.02 * k) for k in range(5)]
     rows = np.stack([to_rows(T, 0.08) for T in before])
     history = imagination.encode(scene(), np.stack([before[0]] * 2))
-    riders = len(imagination.riders)
-    expected = [imagination.riders @ T[:3, :3].T + T[:3, 3] for T in before[1:]]
+    riders = len(imagination.gripper_tokens)
+    expected = [imagination.gripper_tokens @ T[:3, :3].T + T[:3, 3] for T in before[1:]]
     assert np.min(expected, axis=(0, 1))[2] > imagination.lift_config.high[2]
-    made = imagination.places(imagination.roll(history, rows)[0])[:, :riders]
+    made = imagination.anchors(imagination.predict(history, rows)[0])[:, :riders]
     np.testing.assert_allclose(made, expected, atol=1e-4)

@@ -8,9 +8,9 @@ from gwm_core.evaluation.policy_eval_in_world_model import (
     LASTS,
     WorldModelEnvironment,
     gripped,
-    imagine_trials,
+    run_trials_in_world_model,
 )
-from gwm_core.evaluation.protocol.report import against_imagined
+from gwm_core.evaluation.protocol.report import compare_with_predicted_rates
 from gwm_core.geometry.kinematics import HOME_Q, fk
 
 
@@ -42,12 +42,15 @@ def test_rates_that_were_imagined_are_held_against_those_that_came():
         }
     }
     same = {"lift": {name: n / 10 for name, n in zip("abcdef", (0, 2, 4, 6, 8, 10))}}
-    found = against_imagined({"tasks": real}, same)
+    found = compare_with_predicted_rates({"tasks": real}, same)
     assert found["pearson"][0] == pytest.approx(1) and found["spearman"][0] == pytest.approx(1)
     turned = {"lift": {name: 1 - rate for name, rate in same["lift"].items()}}
-    assert against_imagined({"tasks": real}, turned)["spearman"][0] == pytest.approx(-1)
+    assert compare_with_predicted_rates({"tasks": real}, turned)["spearman"][0] == pytest.approx(-1)
     flat = {"lift": dict.fromkeys("abcdef", 0.5)}
-    assert "pearson" not in against_imagined({"tasks": real}, flat) and len(found["points"]) == 6
+    assert (
+        "pearson" not in compare_with_predicted_rates({"tasks": real}, flat)
+        and len(found["points"]) == 6
+    )
 
 
 @pytest.mark.long
@@ -55,8 +58,9 @@ def test_rates_that_were_imagined_are_held_against_those_that_came():
 def test_the_shipped_policy_does_its_task_in_its_world_model_and_a_still_arm_does_not(renderer):
     demo = str(resource("models/demo"))
     jobs = [(demo, demo, "pick_place", "nominal", seed, renderer) for seed in range(4000, 4004)]
-    trials = imagine_trials(jobs, 2)
-    assert sum(trial.success for trial in trials) >= 3 and trials == imagine_trials(jobs, 1)
+    trials = run_trials_in_world_model(jobs, 2)
+    assert sum(trial.success for trial in trials) >= 3
+    assert trials == run_trials_in_world_model(jobs, 1)
     assert all(min(trial.done[-LASTS:]) > 0.5 for trial in trials if trial.success)
 
     dream = WorldModelEnvironment(resource("models/demo"), renderer)

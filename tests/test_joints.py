@@ -5,7 +5,8 @@ import pytest
 
 from gwm_core import topics
 from gwm_core.data import ros_messages
-from gwm_core.data.episode import EpisodeWriter, moments, read_episode
+from gwm_core.data.episode import read_episode, synced_observations
+from gwm_core.data.episode_writer import EpisodeWriter
 from gwm_core.geometry.camera import intrinsics
 from gwm_core.joint_states import (
     AHEAD,
@@ -15,7 +16,7 @@ from gwm_core.joint_states import (
     read_gripper_state,
     read_joint_state,
 )
-from gwm_core.reasons import AGAIN, Reasons
+from gwm_core.reasons import REPEAT, Reasons
 from gwm_core.sync import MS
 
 S = 10**9
@@ -134,8 +135,8 @@ def test_a_reason_is_told_once_and_again_after_it_was_away():
     reasons.note("joints", "names: soon", 4.0)
     reasons.note("joints", "", 4.1)
     assert len(told) == 2
-    reasons.note("joints", "names: late", 4.0 + AGAIN)
-    reasons.note("depth", "names: late", 4.0 + AGAIN)
+    reasons.note("joints", "names: late", 4.0 + REPEAT)
+    reasons.note("depth", "names: late", 4.0 + REPEAT)
     assert told[2:] == ["joints: names: late", "depth: names: late"]
 
 
@@ -179,4 +180,11 @@ def test_a_recorded_opening_goes_stale_as_on_the_robot(tmp_path):
     episode = read_episode(path)
     widths = [state.width for state in episode.states]
     assert widths[:51] == [0.04] * 51 and np.isnan(widths[51:]).all()
-    assert [(stamp - S) // MS for stamp, _, _ in moments(episode)] == [0, 100, 200, 300, 400, 500]
+    assert [(stamp - S) // MS for stamp, _, _ in synced_observations(episode)] == [
+        0,
+        100,
+        200,
+        300,
+        400,
+        500,
+    ]

@@ -17,8 +17,8 @@ def log():
     ]
 
 
-def total(q, dq, ddq, latched=None):
-    return check_commands(q, dq, ddq, np.zeros(len(q), bool) if latched is None else latched)
+def total(q, dq, ddq, resets=None):
+    return check_commands(q, dq, ddq, np.zeros(len(q), bool) if resets is None else resets)
 
 
 def test_what_the_follower_sends_passes(log):
@@ -74,10 +74,10 @@ def test_motion_that_goes_on_after_a_pause_is_found_and_jitter_is_not(log):
     assert check_commands(*log, never, stamps=frozen).violations["pause"] == 1
 
 
-def test_a_latch_in_motion_is_found(log):
-    latched = np.arange(len(log[0])) == 60
+def test_a_reset_in_motion_is_found(log):
+    resets = np.arange(len(log[0])) == 60
     assert np.abs(log[1][60]).max() > 0.01
-    assert check_commands(*log, latched).violations["latch at rest"] == 1
+    assert check_commands(*log, resets).violations["reset at rest"] == 1
 
 
 def test_leaving_the_workspace_is_found(log):
@@ -94,11 +94,11 @@ def led_away(log, gap=0.3):
     return [np.r_[q, q[-1:] + gap], np.r_[dq, dq[-1:] * 0], np.r_[ddq, ddq[-1:] * 0]]
 
 
-def test_a_latch_separates_segments_and_only_a_latch_does(log):
+def test_a_reset_separates_segments_and_only_a_reset_does(log):
     moved = led_away(log)
-    latched = np.arange(len(moved[0])) == len(moved[0]) - 1
+    resets = np.arange(len(moved[0])) == len(moved[0]) - 1
     assert total(*moved).total > 0
-    assert check_commands(*moved, latched, measured=moved[0]).total == 0
+    assert check_commands(*moved, resets, measured=moved[0]).total == 0
 
 
 @pytest.mark.parametrize(
@@ -118,15 +118,15 @@ def test_a_latch_separates_segments_and_only_a_latch_does(log):
 def test_a_reset_is_near_what_was_sent_or_near_the_arm(log, gap, pause, arm_at, bad):
     moved = led_away(log, gap)
     count = len(moved[0])
-    latched = np.arange(count) == count - 1
-    stamps = np.arange(count) * 0.01 + (pause - 0.01) * latched
+    resets = np.arange(count) == count - 1
+    stamps = np.arange(count) * 0.01 + (pause - 0.01) * resets
     measured = {
-        "sent": moved[0] - gap * latched[:, None],
+        "sent": moved[0] - gap * resets[:, None],
         "reset": moved[0],
         None: moved[0] * np.nan,
     }[arm_at]
     assert (
-        check_commands(*moved, latched, stamps=stamps, measured=measured).violations["reset"] == bad
+        check_commands(*moved, resets, stamps=stamps, measured=measured).violations["reset"] == bad
     )
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from gwm_core.data.episode import list_episodes, read_episode
+from gwm_core.data.episode import read_episode
+from gwm_core.data.episode_info import list_episodes
 from gwm_core.errors import InputError
 from gwm_core.evaluation.policy_eval import EvalConfig, evaluate
 from gwm_core.geometry.kinematics import fk
@@ -26,8 +27,9 @@ from gwm_core.training.datasets.policy_samples import (
     refuse_reserved,
     tasks_of,
 )
-from gwm_core.training.train import held_out, train_policy
+from gwm_core.training.train_policy import train_policy
 from gwm_core.training.training_loop import STATE
+from gwm_core.training.training_run import held_out
 from gwm_core.types import Observation
 
 POLICY, TRAIN = named_config("tiny")
@@ -133,7 +135,13 @@ def test_overfitting_a_few_moments_makes_the_plan_right(samples, tmp_path):
     )
     bigger = replace(POLICY, width=64, steps=8)
     config = replace(
-        TRAIN, iterations=400, batch=16, draws=4, learning_rate=2e-3, validate_every=400, ema=0.98
+        TRAIN,
+        iterations=400,
+        batch=16,
+        noise_samples=4,
+        learning_rate=2e-3,
+        validate_every=400,
+        ema=0.98,
     )
     figures = train_policy(few, bigger, config, tmp_path, {})
     # held-out moments of the same few seconds; untrained it is over 100

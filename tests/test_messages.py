@@ -13,8 +13,10 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Float64MultiArray, String, UInt64
 
 from gwm_core import topics
-from gwm_core.data import episode as bag
 from gwm_core.data import ros_messages
+from gwm_core.data.episode import read_episode
+from gwm_core.data.episode_info import INFO
+from gwm_core.data.episode_writer import EpisodeWriter
 from gwm_core.data.ros_messages import STORE, deserialize
 from gwm_core.geometry.camera import back_project, from_opencv, intrinsics
 from gwm_core.geometry.camera_info import read_camera_info
@@ -370,7 +372,7 @@ def test_distortion_is_told_with_its_size_where_it_matters():
 def test_an_episode_gives_the_camera_matrix_back(tmp_path, by_rclpy):
     from rclpy.serialization import serialize_message
 
-    writer = bag.EpisodeWriter(tmp_path / "episode", {})
+    writer = EpisodeWriter(tmp_path / "episode", {})
     if by_rclpy:
         content = serialize_message(image_messages.camera_info(1, "front", K, 8, 6))
         writer.write_cdr(topics.info("camera/front"), "sensor_msgs/msg/CameraInfo", content, 1)
@@ -396,12 +398,12 @@ def test_an_episode_gives_the_camera_matrix_back(tmp_path, by_rclpy):
     path = writer.close(
         {"cameras": {"front": {"prefix": "camera/front", "T_base_camera": np.eye(4).tolist()}}}
     )
-    np.testing.assert_array_equal(bag.read_episode(path).intrinsics["front"], K)
+    np.testing.assert_array_equal(read_episode(path).intrinsics["front"], K)
 
-    values = json.loads((path / bag.INFO).read_text())
+    values = json.loads((path / INFO).read_text())
     assert values.pop("format") == 2
-    (path / bag.INFO).write_text(json.dumps(values))  # one of before: it held our own K
-    old = bag.read_episode(path).intrinsics["front"]
+    (path / INFO).write_text(json.dumps(values))  # one of before: it held our own K
+    old = read_episode(path).intrinsics["front"]
     np.testing.assert_array_equal(
         old, np.reshape(image_messages.camera_info(1, "front", K, 8, 6).k, (3, 3))
     )
@@ -454,7 +456,7 @@ def test_an_approvals_plan_is_text_of_decimal_digits(plan):
             String(data=json.dumps({"plan": plan, "sha256": "ab", "expires": 1}))
         )
 
-    assert approval("1795617706349959571").plan == 1795617706349959571
+    assert approval("1795617706349959571").chunk_id == 1795617706349959571
     with pytest.raises(ValueError, match="plan"):
         approval(plan)
 

@@ -41,7 +41,7 @@ def run(
     errors, single, why = [], set(), []
     for now, kind, t, stamp in sorted(events, key=lambda event: event[0]):
         if kind == "ask":
-            why.append(observations.why())
+            why.append(observations.reason())
             continue
         if kind == "joints":
             state = ArmState(T0 + stamp, np.full(7, t / S), np.zeros(7), 0.08)
@@ -65,7 +65,7 @@ def test_all_is_well():
         and count in (49, 50)
         and not single
         and not any(why)
-        and not observations.drifting("front")
+        and not observations.drift_reason("front")
     )
 
 
@@ -101,7 +101,7 @@ def test_a_clock_that_drifts_is_named_before_images_are_paired_wrongly(ppm):
         # ahead on arrival: later than it was
         assert single == {"clocks"} and why[-1] and error < AHEAD + 32 * MS
     else:
-        assert "older than at first" in observations.drifting("front")
+        assert "older than at first" in observations.drift_reason("front")
 
 
 @pytest.mark.parametrize("off, kind", [(1000, "clocks"), (50, "clocks")])
@@ -154,7 +154,7 @@ def test_one_stamp_from_the_future_costs_no_more_than_its_moment(stream, ahead):
 
 def test_nothing_is_said_of_streams_that_never_came():
     assert (
-        Observations(("front", "side"), PERIOD).why()
+        Observations(("front", "side"), PERIOD).reason()
         == "images: no color image of front that can be used"
     )
     assert MAX_AGE > PERIOD / 2

@@ -8,10 +8,10 @@ from test_recording import ABOUT, record
 
 from benchmarks.gate.simulated_arm import SimulatedArm
 from gwm_core import topics
-from gwm_core.control.gate.gate import State
 from gwm_core.data.episode import read_episode
-from gwm_core.data.off_task import SILENT, off_task_intervals
+from gwm_core.data.off_task import STATUS_TIMEOUT, off_task_intervals
 from gwm_core.data.ros_messages import STORE
+from gwm_core.gate_status import State
 from gwm_core.types import ActionChunk
 
 SECOND = 1_000_000_000
@@ -30,11 +30,11 @@ class Recorded(SimulatedArm):
         command = super().tick(length)
         if command is not None:
             self.stamps.append(self.stamp())
-            self.plans.append(command.plan)
+            self.plans.append(command.chunk_id)
         gate = self.gate
         if gate.state is not self.told or len(self.log) % 10 == 0:
             self.told = gate.state
-            plan = command.plan if command is not None else 0
+            plan = command.chunk_id if command is not None else 0
             values = {"state": gate.state.name, "cause": gate.cause, "plan": str(plan)}
             self.statuses.append((self.stamp() + 300_000, values))
         return command
@@ -42,7 +42,7 @@ class Recorded(SimulatedArm):
     def follow(self, seconds):
         for k in range(round(seconds / self.dt)):
             if k % 20 == 0:
-                last = self.gate._follower.reference.q
+                last = self.gate.reference.q
                 self.offer(
                     ActionChunk(
                         self.stamp(0.02),
@@ -76,9 +76,9 @@ def eventful():
     # said again: nothing changes
     assert arm.gate.arm(arm.now) == "" and arm.gate.state is State.RUNNING
     arm.follow(0.5)
-    arm.beats = False
+    arm.sends_heartbeats = False
     arm.run(1.0)
-    arm.beats = True
+    arm.sends_heartbeats = True
     arm.gate.fault("reflex")
     arm.run(0.5)
     assert arm.gate.reset() == "" and arm.gate.arm(arm.now) == ""
@@ -115,8 +115,12 @@ def test_a_gate_that_was_not_heard_is_taken_for_none_that_followed():
     commands = np.arange(SECOND, 6 * SECOND, SECOND // 100)
     assert off_task_intervals(statuses, commands, (SECOND, 6 * SECOND)) == [
         (SECOND, 2 * SECOND - 1, "gate not heard"),
-        (2 * SECOND + SILENT, 5 * SECOND - 1, "gate not heard"),
-        (5 * SECOND + SILENT, 6 * SECOND, "gate not heard"),  # the last two belong to one period
+        (2 * SECOND + STATUS_TIMEOUT, 5 * SECOND - 1, "gate not heard"),
+        (
+            5 * SECOND + STATUS_TIMEOUT,
+            6 * SECOND,
+            "gate not heard",
+        ),  # the last two belong to one period
     ]
     # `gwm collect` has no such process
     assert off_task_intervals([], np.array([SECOND]), (SECOND, 2 * SECOND)) == []

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gwm_core.control.gate.chunk_checks import implausible, malformed, out_of_bounds
+from gwm_core.control.gate.chunk_checks import check_format, check_path, check_plausibility
 from gwm_core.control.targets import ChunkTarget
 from gwm_core.geometry.kinematics import HOME_Q
 from gwm_core.geometry.limits import DESK, FR3, Workspace
@@ -17,12 +17,12 @@ GOOD = HOME_Q + np.linspace(0.01, 0.15, 16)[:, None] * np.array(
 
 def said(q, width=WIDTH, dt=0.1):
     chunk = ActionChunk(1, q, width, dt)
-    return malformed(chunk) or implausible(chunk, 0, HOME_Q, FR3, DESK.tcp_speed)
+    return check_format(chunk) or check_plausibility(chunk, 0, HOME_Q, FR3, DESK.tcp_speed)
 
 
 def test_a_plan_like_those_of_the_expert_is_taken():
     assert said(GOOD) == ""
-    assert out_of_bounds(ChunkTarget(ActionChunk(1, GOOD, WIDTH), 0.0).path(64), Workspace()) == ""
+    assert check_path(ChunkTarget(ActionChunk(1, GOOD, WIDTH), 0.0).path(64), Workspace()) == ""
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,6 @@ def test_rows_so_close_in_time_that_no_arm_can_follow_are_a_jump():
     ],
 )
 def test_where_it_may_not_go_is_named(q, kind):
-    reason = out_of_bounds(np.array([HOME_Q, q]), Workspace())
+    reason = check_path(np.array([HOME_Q, q]), Workspace())
     assert reason.startswith(kind), reason
-    assert out_of_bounds(HOME_Q[None], Workspace()) == ""
+    assert check_path(HOME_Q[None], Workspace()) == ""

@@ -1,14 +1,29 @@
+import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from gwm_core.errors import InputError
-from gwm_core.model.checkpoint import MANIFEST, WEIGHTS, load_policy, save_policy
-from gwm_core.model.config import named_config
+from gwm_core.model import weights_file
+from gwm_core.model.checkpoint import (
+    MANIFEST,
+    WEIGHTS,
+    load_policy,
+    load_world,
+    save_policy,
+    save_vae,
+    save_world,
+)
+from gwm_core.model.config import VAES, WORLDS, named_config
 from gwm_core.model.flow_matching import euler, noised
 from gwm_core.model.policy import Policy
+from gwm_core.model.vae import VAE
+from gwm_core.model.world_model import WorldModel
 from gwm_core.runtime.policy_runner import PolicyRunner
 from gwm_core.types import ArmState, Observation
 
@@ -116,6 +131,50 @@ def test_a_checkpoint_loads_to_the_same_function(policy, tmp_path):
     assert loaded.config == CONFIG
     with torch.no_grad():
         torch.testing.assert_close(loaded(*inputs()), policy(*inputs()), atol=0, rtol=0)
+
+
+def rename_as_before(folder, kind):
+    """Rewrite a network with the names of version 0.1; returns all names."""
+    file, manifest_file = folder / f"{kind}.safetensors", folder / weights_file.MANIFESTS[kind]
+    tensors_before = {new: old for old, new in weights_file._RENAMED_TENSORS[kind].items()}
+    fields_before = {new: old for old, new in weights_file._RENAMED_FIELDS[kind].items()}
+    with safe_open(file, framework="pt") as opened:
+        config = json.loads(opened.metadata()["config"])
+    config = {fields_before.get(name, name): value for name, value in config.items()}
+    tensors = {}
+    for name, tensor in load_file(file).items():
+        first, dot, rest = name.partition(".")
+        tensors[tensors_before.get(first, first) + dot + rest] = tensor
+    save_file(tensors, file, metadata={"config": json.dumps(config)})
+    manifest = json.loads(manifest_file.read_text())
+    manifest["sha256"][file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    manifest_file.write_text(json.dumps(manifest))
+    return set(tensors) | set(config)
+
+
+def test_networks_of_an_earlier_version_load(tmp_path):
+    torch.manual_seed(0)
+    vae = VAE(VAES["tiny"][0])
+    world = WorldModel(replace(WORLDS["tiny"][0], lookahead=3), vae.config)
+    policy = Policy(replace(CONFIG, world_features=vae.config.latent))
+    vae.gripper_tokens.normal_()
+    save_vae(tmp_path, vae, {})
+    assert {"riders", "part", "shown"} <= rename_as_before(tmp_path, "vae")
+    save_world(tmp_path, world, tmp_path, {})
+    names = rename_as_before(tmp_path, "world")
+    assert {"glance", "null", "ahead", "ahead_std", "still", "heads.weight"} <= names
+    save_policy(tmp_path, policy, {}, tmp_path)
+    assert {"foresight", "foresight.weight", "place.bias"} <= rename_as_before(tmp_path, "policy")
+    loaded_world, loaded_vae = load_world(tmp_path)
+    for loaded, saved in (
+        (loaded_vae, vae),
+        (loaded_world, world),
+        (load_policy(tmp_path), policy),
+    ):
+        assert loaded.config == saved.config
+        torch.testing.assert_close(loaded.state_dict(), saved.state_dict(), atol=0, rtol=0)
+    arrays = weights_file.read_weights(tmp_path, "vae").arrays()
+    np.testing.assert_array_equal(arrays["gripper_tokens"], vae.gripper_tokens.numpy())
 
 
 def damage_weights(folder):

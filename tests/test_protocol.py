@@ -25,7 +25,13 @@ from gwm_core.evaluation.protocol.definition import (
     read_protocol,
 )
 from gwm_core.evaluation.protocol.journal import FILE, Journal, TrialOutcome
-from gwm_core.evaluation.protocol.report import foreseen, look, paired, second_rating, summarize
+from gwm_core.evaluation.protocol.report import (
+    detectable_differences,
+    interim_result,
+    paired,
+    summarize,
+)
+from gwm_core.evaluation.protocol.second_rating import second_rating
 
 PROTOCOL = Protocol(
     "ours",
@@ -187,13 +193,13 @@ def test_a_sequential_protocol_ends_when_it_is_decided(tmp_path):
     while True:
         plan, journal, names = fill(tmp_path / "run", lambda name, slot: name == "new", 1)
         made += 1
-        if look(plan, journal, names)["over"]:
+        if interim_result(plan, journal, names)["over"]:
             break
-    assert made < 40 and look(plan, journal, names)["decision"] == "new is better"
+    assert made < 40 and interim_result(plan, journal, names)["decision"] == "new is better"
 
 
 def test_before_the_start_it_is_said_what_can_be_found():
-    few, many = dict(foreseen(20, 0.05)), dict(foreseen(200, 0.05))
+    few, many = dict(detectable_differences(20, 0.05)), dict(detectable_differences(200, 0.05))
     assert all(many[rate] <= few[rate] for rate in few if rate in many) and len(many) >= len(few)
     assert 0.6 < many[0.5] < 0.7 < few[0.5]
 

@@ -121,7 +121,7 @@ def test_what_was_recorded_plays_back_bit_for_bit_and_a_recording_is_not_written
                 time.sleep(1 / HZ)
                 shots.append(running.shoot())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["front.db3", "front_1.db3"]
-    source, watch, found, begun = (
+    source, monitor, found, begun = (
         RealSense(lambda: recording(tmp_path / "front_1.db3"), CONFIG),
         StreamMonitor(CONFIG),
         0,
@@ -137,7 +137,7 @@ def test_what_was_recorded_plays_back_bit_for_bit_and_a_recording_is_not_written
             color, depth, _, _ = shots[shot.color.number - 101]
             np.testing.assert_array_equal(shot.color.content, color)
             np.testing.assert_array_equal(shot.depth.content, depth)
-            assert watch.look(shot.color, shot.depth, 0.0) == ()
+            assert monitor.check(shot.color, shot.depth, 0.0) == ()
             assert begun - 1e9 < shot.color.stamp < time.time_ns()  # now, not when it was recorded
             found += 1
     source.close()

@@ -10,6 +10,7 @@ import zlib
 import numpy as np
 import pytest
 import zstandard
+from episode_problems import problems
 from gwm.cli.main import main
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,14 +22,16 @@ from benchmarks.live import recorder
 from gwm_core import topics
 from gwm_core.data import ros_messages
 from gwm_core.data.bag import files
-from gwm_core.data.checks import numbering, problems
-from gwm_core.data.episode import INFO, EpisodeWriter, list_episodes, read_episode
-from gwm_core.data.episode_recovery import recover, salvaged, unfinished
-from gwm_core.data.resampled_episode import COLUMNS, tabulate, write_table
+from gwm_core.data.checks import numbering
+from gwm_core.data.episode import read_episode
+from gwm_core.data.episode_info import INFO, list_episodes, list_unfinished
+from gwm_core.data.episode_writer import EpisodeWriter
+from gwm_core.data.resampled_episode import COLUMNS, resample_longest, write_resampled
 from gwm_core.errors import InputError
 from gwm_core.geometry.camera import intrinsics
-from gwm_core.recording.backlog import Patience, WriteBacklog
-from gwm_core.recording.provenance import about, policy_code
+from gwm_core.recording.backlog import ProgressTimeout, WriteBacklog
+from gwm_core.recording.episode_recovery import recover, salvage_messages
+from gwm_core.recording.provenance import policy_code, provenance
 from gwm_core.recording.recorder import SYNC, DiskConfig, Recorder
 from gwm_core.recording.ring_buffer import RingBuffer
 from gwm_core.site import simulation_site
@@ -110,11 +113,11 @@ def test_an_episode_holds_what_came_between_start_and_save(recording):
         recording.take(k * 0.01, *message(k))
         if k == 19:
             assert recording.save({"success": True}) == folder and recording.saved == str(folder)
-    assert [stamp for _, _, _, stamp in salvaged(folder / "bag")] == list(range(10, 20))
+    assert [stamp for _, _, _, stamp in salvage_messages(folder / "bag")] == list(range(10, 20))
     info = json.loads((folder / INFO).read_text())
     assert info["success"] and info["task"] == "lift"
     kept = recording.keep()
-    assert [stamp for _, _, _, stamp in salvaged(kept / "bag")] == list(range(1, 30))
+    assert [stamp for _, _, _, stamp in salvage_messages(kept / "bag")] == list(range(1, 30))
 
 
 def test_calls_out_of_order_are_refused(recording):
@@ -131,7 +134,9 @@ def test_what_is_discarded_is_in_the_trash_and_nobody_reads_it(recording):
     recording.take(0.0, *message(1))
     trashed = recording.discard()
     assert (
-        trashed.parent.name == "trash" and trashed.is_dir() and unfinished(recording.parent) == []
+        trashed.parent.name == "trash"
+        and trashed.is_dir()
+        and list_unfinished(recording.parent) == []
     )
     recording.start()
     recording.take(0.0, *message(2))
@@ -151,7 +156,7 @@ def test_without_room_nothing_is_started_and_a_disk_that_fills_up_ends_an_episod
     recording.tick(SYNC)
     info = json.loads((folder / INFO).read_text())
     assert (
-        not recording.on
+        not recording.is_recording
         and "saved and stopped" in recording.cut
         and info["cut"]
         and info["seen"] == 1
@@ -167,13 +172,13 @@ def test_counts_and_what_is_said_belong_to_the_episode_in_which_they_came(record
     said = []
     for number in range(2):
         assert not recording.mark({"note": "before"}) and not recording.result({"success": False})
-        recording.miss("dropped", "a")
+        recording.count_missing("dropped", "a")
         recording.start()
         recording.take(0.0, *message(1))
         if number == 0:
-            recording.miss("dropped", "a", 2)
-            recording.miss("dropped", "b")
-            recording.miss("lost", "a")
+            recording.count_missing("dropped", "a", 2)
+            recording.count_missing("dropped", "b")
+            recording.count_missing("lost", "a")
             assert recording.mark({"success": True, "note": "well"})
             # the operator's word counts more
             assert recording.result({"success": False, "seconds": 2.0})
@@ -217,7 +222,7 @@ def test_a_full_disk_on_which_closing_fails_too_ends_the_episode_and_not_the_rec
     recording.disk = DiskConfig(0, 1.0)  # nearly full: it saves by itself
     small_files(file.stat().st_size + 10)
     recording.tick(2 * SYNC)
-    assert not recording.on and f"gwm data recover {partial}" in recording.cut
+    assert not recording.is_recording and f"gwm data recover {partial}" in recording.cut
     recording.disk = NONE
     with pytest.raises(InputError, match="gwm data recover"):
         recording.save()
@@ -228,7 +233,7 @@ def test_a_full_disk_on_which_closing_fails_too_ends_the_episode_and_not_the_rec
         recording.start()
     small_files(1 << 20)
     recording.take(3.0, *message(200))
-    assert unfinished(recording.parent) == [folder]  # nothing else was left behind
+    assert list_unfinished(recording.parent) == [folder]  # nothing else was left behind
     assert recover(partial)[1] == 100
     recording.start()
     assert recording.save().name == "episode_000001"
@@ -238,7 +243,7 @@ def test_a_disk_that_cannot_be_asked_is_no_end(recording, tmp_path):
     recording.start()
     recording.parent = tmp_path / ("x" * 300) / "runs"  # no such name is possible
     recording.tick(SYNC)
-    assert recording.on and np.isnan(recording.free)
+    assert recording.is_recording and np.isnan(recording.free)
 
 
 def work_off(backlog, count, encoding, writing):
@@ -247,51 +252,51 @@ def work_off(backlog, count, encoding, writing):
 
 
 def test_pictures_give_way_by_the_time_they_would_take_and_everything_by_memory():
-    backlog = WriteBacklog(most_bytes=1000, most_seconds=2.0)
+    backlog = WriteBacklog(maximum_bytes=1000, maximum_seconds=2.0)
     # 50 ms to encode, and 10 ms to write with a small message that came between
     for _ in range(300):
         backlog.put(print, 10)
         work_off(backlog, 1, 0.0, 0.004)
-        backlog.put(print, 20, picture=True)
+        backlog.put(print, 20, is_image=True)
         work_off(backlog, 1, 0.05, 0.006)
     assert (backlog.waiting, backlog.size, backlog.seconds, backlog.done) == (0, 0, 0.0, 600)
     assert backlog.encoding == pytest.approx(0.05, rel=0.01) and backlog.writing == pytest.approx(
         0.01, rel=0.01
     )
-    while not (reason := backlog.refuses(5, True)):
-        backlog.put(print, 5, picture=True)
+    while not (reason := backlog.refusal(5, True)):
+        backlog.put(print, 5, is_image=True)
     assert (
         backlog.waiting == 34
         and backlog.seconds == pytest.approx(2.04, rel=0.01)
         and "encoder" in reason
     )
-    assert backlog.refuses(5, False) == "" and "MB wait" in backlog.refuses(
+    assert backlog.refusal(5, False) == "" and "MB wait" in backlog.refusal(
         1000 - 34 * 5 + 1, False
     )
     work_off(backlog, 30, 0.01, 0.2)
-    assert backlog.refuses(5, True) == ""
+    assert backlog.refusal(5, True) == ""
     for _ in range(30):
-        backlog.put(print, 5, picture=True)
-    assert "disk" in backlog.refuses(5, True)
+        backlog.put(print, 5, is_image=True)
+    assert "disk" in backlog.refusal(5, True)
 
 
 def test_a_stall_of_the_disk_costs_few_pictures():
     """What waited for it is written at once afterwards: its one long write does not count for
     long.
     """
-    backlog = WriteBacklog(most_bytes=1 << 30, most_seconds=3.0)
+    backlog = WriteBacklog(maximum_bytes=1 << 30, maximum_seconds=3.0)
     for _ in range(100):
-        backlog.put(print, 1, picture=True)
+        backlog.put(print, 1, is_image=True)
         work_off(backlog, 1, 0.004, 0.001)
     for _ in range(300):  # five seconds at 60 a second: all of them may wait
-        assert backlog.refuses(1, True) == ""
-        backlog.put(print, 1, picture=True)
+        assert backlog.refusal(1, True) == ""
+        backlog.put(print, 1, is_image=True)
     backlog.spend(0.0, 5.0)
     refused = 0
     for _ in range(300):
         work_off(backlog, 1, 0.004, 0.001)
-        refused += bool(backlog.refuses(1, True))
-    assert refused < 80 and backlog.refuses(1, True) == ""
+        refused += bool(backlog.refusal(1, True))
+    assert refused < 80 and backlog.refusal(1, True) == ""
 
 
 @settings(max_examples=200, deadline=None)
@@ -307,7 +312,7 @@ def test_messages_overtake_pictures_and_nothing_overtakes_what_was_asked_before_
                 done.append(job.work)
                 backlog.finish(job, 0.0, 0.0)
             continue
-        backlog.put((number, step), picture=step == "picture", after_pictures=step == "ask")
+        backlog.put((number, step), is_image=step == "picture", after_images=step == "ask")
         begun.append((number, step))
         if step == "ask":
             asked.append(number)
@@ -324,12 +329,12 @@ def test_messages_overtake_pictures_and_nothing_overtakes_what_was_asked_before_
 def test_a_message_does_not_wait_for_pictures():
     backlog = WriteBacklog(1 << 30, 1e9)
     for number in range(3):
-        backlog.put(number, picture=True)
+        backlog.put(number, is_image=True)
     backlog.put("small")
     assert [backlog.next().work for _ in range(4)] == ["small", 0, 1, 2]
-    backlog.put(4, picture=True)
-    backlog.put("save", after_pictures=True)
-    backlog.put(5, picture=True)
+    backlog.put(4, is_image=True)
+    backlog.put("save", after_images=True)
+    backlog.put(5, is_image=True)
     backlog.put("start")
     assert [backlog.next().work for _ in range(4)] == [4, "save", "start", 5]
 
@@ -339,25 +344,25 @@ def test_an_episode_begins_when_it_was_asked_for_whatever_waited_then(recording)
     for k in range(1, 30):
         recording.take(0.1 * k, *message(k))
     recording.save()
-    assert [stamp for _, _, _, stamp in salvaged(folder / "bag")] == list(range(10, 30))
+    assert [stamp for _, _, _, stamp in salvage_messages(folder / "bag")] == list(range(10, 30))
 
 
 def test_one_waits_as_long_as_less_is_left():
-    patience = Patience(10.0, now=0.0)
-    assert patience.left is None and not patience.over(10.0) and patience.over(10.1)
+    timeout = ProgressTimeout(10.0, now=0.0)
+    assert timeout.left is None and not timeout.expired(10.0) and timeout.expired(10.1)
     # 3 a second are done while 5 come: all from before the question are at 58
     for second in range(1, 60):
-        patience.hear(1000 + 3 * second, 170 + 2 * second, float(second))
-        assert patience.left == (175 - 3 * second if second <= 58 else 1)
-        assert not patience.over(min(second, 58) + 10.0)
-    assert patience.over(58 + 10.1)
-    stuck = Patience(10.0, now=0.0)
+        timeout.report(1000 + 3 * second, 170 + 2 * second, float(second))
+        assert timeout.left == (175 - 3 * second if second <= 58 else 1)
+        assert not timeout.expired(min(second, 58) + 10.0)
+    assert timeout.expired(58 + 10.1)
+    stuck = ProgressTimeout(10.0, now=0.0)
     for second in range(1, 30):
-        stuck.hear(500, 80 + second, float(second))
-    assert stuck.left == 81 and stuck.over(11.1) and not stuck.over(10.9)
+        stuck.report(500, 80 + second, float(second))
+    assert stuck.left == 81 and stuck.expired(11.1) and not stuck.expired(10.9)
     for second in range(30, 40):
-        stuck.hear(second - 30, 5, float(second))  # started anew: it will never answer
-    assert stuck.over(40.0)
+        stuck.report(second - 30, 5, float(second))  # started anew: it will never answer
+    assert stuck.expired(40.0)
 
 
 def test_a_crash_takes_what_came_after_the_last_sync(recording):
@@ -369,7 +374,7 @@ def test_a_crash_takes_what_came_after_the_last_sync(recording):
     copy = recording.parent / "other" / partial.name
     shutil.copytree(partial, copy)  # the files as they are, buffers lost
     made, count, _ = recover(copy)
-    assert 50 <= count <= 100 and [s for _, _, _, s in salvaged(made / "bag")] == list(
+    assert 50 <= count <= 100 and [s for _, _, _, s in salvage_messages(made / "bag")] == list(
         range(1, count + 1)
     )
     with pytest.raises(InputError, match="was never finished: `gwm data recover"):
@@ -395,9 +400,9 @@ def test_a_file_cut_anywhere_gives_its_begin(tmp_path_factory, share):
     except InputError as error:
         assert "nothing of" in str(error) and share < 0.3
         return
-    assert [s for _, _, _, s in salvaged(made / "bag")] == list(range(1, count + 1))
+    assert [s for _, _, _, s in salvage_messages(made / "bag")] == list(range(1, count + 1))
     assert count >= 10 * int(share * 4 - 0.2) and json.loads((made / INFO).read_text())["recovered"]
-    assert not writer.partial.exists() and unfinished(folder.parent) == []
+    assert not writer.partial.exists() and list_unfinished(folder.parent) == []
 
 
 def chunked(folder, *, packed):
@@ -453,7 +458,7 @@ def test_a_damaged_chunk_in_the_middle_costs_only_itself_and_is_said(
     assert "1 of 4 chunks are damaged: left out" in capsys.readouterr().out
     kept = [*range(1, 11), *range(21, 41)]
     assert [
-        stamp for *_, stamp in salvaged(tmp_path / "episode" / "bag")
+        stamp for *_, stamp in salvage_messages(tmp_path / "episode" / "bag")
     ] == kept and not partial.exists()
 
 
@@ -561,9 +566,9 @@ def test_rows_written_as_an_episode_are_the_same_rows(tmp_path, fps):
     made = record(tmp_path / "episode", 2.0).close(
         ABOUT | {"unusable": [[5_400_000_000, 5_700_000_000]]}
     )
-    table = tabulate(read_episode(made), fps)
+    table = resample_longest(read_episode(made), fps)
     assert len(table) == 2 * fps + 1 and table.usable.sum() in (len(table) - 4, len(table) - 2)
-    back = tabulate(read_episode(write_table(table, tmp_path / "again")), fps)
+    back = resample_longest(read_episode(write_resampled(table, tmp_path / "again")), fps)
     assert (
         back.color == table.color
         and back.depth == table.depth
@@ -576,7 +581,7 @@ def test_rows_written_as_an_episode_are_the_same_rows(tmp_path, fps):
 
 
 def test_an_action_is_what_was_sent_a_row_later(tmp_path):
-    table = tabulate(read_episode(record(tmp_path / "episode").close(ABOUT)))
+    table = resample_longest(read_episode(record(tmp_path / "episode").close(ABOUT)))
     width = table.columns["action.joints"][:, 7]
     np.testing.assert_allclose(width[:-1], 0.08 - 0.0004 * 10 * np.arange(1, len(width)), atol=1e-6)
 
@@ -586,7 +591,7 @@ def test_a_policy_is_known_by_a_code_that_tells_nothing_and_differs_from_lab_to_
     here, there = tmp_path / "here", tmp_path / "there"
     codes = [policy_code(policy, folder) for folder in (here, there) for policy in policies]
     assert len(set(codes)) == 4 and codes[:2] == [policy_code(policy, here) for policy in policies]
-    known = about(simulation_site(), "sim", "lift", policies[0], "Ada", here)
+    known = provenance(simulation_site(), "sim", "lift", policies[0], "Ada", here)
     assert (
         known["policy"] == codes[0]
         and known["operator"] == "Ada"

@@ -48,16 +48,16 @@ def test_only_controllers_that_are_not_as_wished_are_switched():
 @pytest.mark.parametrize("steps", [STEPS, HUMBLE_STEPS])
 def test_recovery_keeps_its_order(steps):
     recovery = Recovery(steps)
-    assert recovery.turn is None
+    assert recovery.current is None
     assert "release it" in recovery.begin(MODES.index("user stopped"), 0.0)
     assert recovery.begin(REFLEX, 0.0) == ""
     with pytest.raises(ValueError, match="out of order"):
-        recovery.ended(RecoveryStep(1, CONTROL), "", 0.0)
+        recovery.end(RecoveryStep(1, CONTROL), "", 0.0)
     for step in steps:
-        assert recovery.turn == RecoveryStep(1, step)
+        assert recovery.current == RecoveryStep(1, step)
         assert "still at" in recovery.begin(REFLEX, 0.0)
-        recovery.ended(recovery.turn, "", 0.0)
-    assert recovery.turn is None and recovery.failure == ""
+        recovery.end(recovery.current, "", 0.0)
+    assert recovery.current is None and recovery.failure == ""
 
 
 def test_a_controller_is_placed_after_the_broadcasters_and_before_it_is_activated():
@@ -68,16 +68,16 @@ def test_a_controller_is_placed_after_the_broadcasters_and_before_it_is_activate
 def test_an_answer_after_the_time_is_over_counts_for_nothing():
     recovery = Recovery()
     recovery.begin(REFLEX, 0.0)
-    late = recovery.turn
-    recovery.watch(STEP_TIME, "no answer")
-    assert recovery.turn == late
-    recovery.watch(STEP_TIME + 0.1, "no answer")
-    assert recovery.turn is None and recovery.failure.startswith(f"{CLEAR}: no answer")
-    recovery.ended(late, "", STEP_TIME + 1)
+    late = recovery.current
+    recovery.check_time(STEP_TIME, "no answer")
+    assert recovery.current == late
+    recovery.check_time(STEP_TIME + 0.1, "no answer")
+    assert recovery.current is None and recovery.failure.startswith(f"{CLEAR}: no answer")
+    recovery.end(late, "", STEP_TIME + 1)
     assert recovery.failure
     assert recovery.begin(REFLEX, 20.0) == "" and recovery.failure == ""
-    recovery.ended(late, "", 20.1)
-    assert recovery.turn == RecoveryStep(2, CLEAR)
+    recovery.end(late, "", 20.1)
+    assert recovery.current == RecoveryStep(2, CLEAR)
 
 
 class Robot:
@@ -102,7 +102,7 @@ class Robot:
 
     @property
     def trouble(self):
-        return self.drivers.watch.trouble(self.now)
+        return self.drivers.monitor.trouble(self.now)
 
     @property
     def active(self):
@@ -110,8 +110,8 @@ class Robot:
 
 
 def test_a_robot_that_was_never_heard_is_in_trouble():
-    watch = Drivers(lambda: "", lambda cause: None).watch
-    assert "nothing heard" in watch.trouble(0.0)
+    monitor = Drivers(lambda: "", lambda cause: None).monitor
+    assert "nothing heard" in monitor.trouble(0.0)
 
 
 def test_a_robot_that_falls_silent_is_in_trouble_and_stops_the_arm():
@@ -170,7 +170,7 @@ def test_an_arm_that_does_not_follow_and_says_idle_is_recovered(mode, cause, nee
     robot = Robot()
     robot.drivers.mode = MODES.index(mode)
     robot.run(0.1)
-    assert robot.drivers.watch.needed(cause, robot.now) is needed
+    assert robot.drivers.monitor.needs_recovery(cause, robot.now) is needed
     assert robot.reset() == ""
     robot.run(2.0)
     assert robot.drivers.finished == 1 and robot.drivers.log[0] == CLEAR

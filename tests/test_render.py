@@ -98,7 +98,7 @@ def test_the_kernels_of_numba_and_of_c_agree(monkeypatch):
         pytest.skip("no compiler")
     scene = double(surfel_scene(3000, 160, 120, 1))
     results = []
-    for own in (kernels.kernels(), kernels.Kernels(True)):
+    for own in (kernels.kernels(), kernels.NumbaKernels(True)):
         monkeypatch.setattr(cpu, "kernels", lambda own=own: own)
         leaves = {name: scene[name].clone().requires_grad_() for name in LEAVES}
         image, alpha, _ = rasterize(**(scene | leaves), render_mode="RGB+D", backend="cpu")

@@ -11,8 +11,8 @@ import pytest
 from gwm.tools.replay import write_page
 
 from gwm_core import topics
-from gwm_core.data import episode as bag
 from gwm_core.data import ros_messages
+from gwm_core.data.episode_writer import EpisodeWriter
 from gwm_core.errors import InputError
 from gwm_core.evaluation.replay_timeline import read_replay
 
@@ -32,7 +32,7 @@ def record(folder, said='{"do": "hold", "time": 1}', plan=("plan",)):
     """Three seconds: a frame each 50 ms whose grey is its number, a future at 0.5 s, half of one at
     1.5 s.
     """
-    writer = bag.EpisodeWriter(folder, {})
+    writer = EpisodeWriter(folder, {})
     for k in range(60):
         stamp = T0 + k * STEP // 2
         writer.write(
@@ -74,9 +74,9 @@ def test_everything_lies_where_it_happened(tmp_path, plan):
     replay = read_replay(record(tmp_path / "episode_000000", plan=plan))
     times = [time for time, _ in replay.observed["front"]]
     assert times[0] == 0 and np.allclose(np.diff(times), 0.1)  # thinned
-    assert shade(replay.seen("front", 1.04)) == pytest.approx(80, abs=3)
-    assert shade(replay.seen("front", -1.0)) == pytest.approx(0, abs=3)
-    ((time, views),) = replay.imagined  # half a future is none
+    assert shade(replay.frame_at("front", 1.04)) == pytest.approx(80, abs=3)
+    assert shade(replay.frame_at("front", -1.0)) == pytest.approx(0, abs=3)
+    ((time, views),) = replay.predicted  # half a future is none
     assert time == pytest.approx(0.5) and set(views) == set(VIEWS)
     assert [shade(data) for data in views["front"]] == pytest.approx(
         [20 * k for k in range(1, 9)], abs=3

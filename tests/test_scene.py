@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from gwm_core.calibration.coverage import WIDEST, misses
-from gwm_core.data.episode import list_episodes, read_episode
+from gwm_core.data.episode import read_episode
+from gwm_core.data.episode_info import list_episodes
 from gwm_core.data.ros_messages import DEPTH_HEADER
 from gwm_core.errors import InputError
 from gwm_core.geometry.camera import back_project, intrinsics, look_at
@@ -220,7 +221,7 @@ def test_a_wrist_camera_on_the_move_sees_a_world_that_stands_still(world):
     # the table's top alone
     config = LiftConfig(low=(0.3, -0.3, -0.02), high=(0.7, 0.3, 0.01), count=0)
     for stamp, image, true, _ in images[:50]:
-        place = mount.place(joints_at(states, stamp))
+        place = mount.pose_at(joints_at(states, stamp))
         assert np.linalg.norm(place[:3, 3] - (true @ mount.T)[:3, 3]) < 1e-3
         frame = Frame(
             "wrist", stamp, image.color, image.depth_mm * np.float32(1e-3), world.rig.K, place
@@ -307,12 +308,12 @@ def test_a_policy_that_sees_nothing_makes_no_plan_and_one_blind_camera_is_named(
     policy = Recorder()
     planner = Planner(policy)
     decision = planner.decide(Observation(state.stamp, frames, state, "pick_place"))
-    assert decision.chunk is not None and decision.blind == {} and len(policy.scenes) == 1
+    assert decision.chunk is not None and decision.blind_cameras == {} and len(policy.scenes) == 1
     decision = planner.decide(
         Observation(state.stamp, (spoil(frames[0]), frames[1]), state, "pick_place")
     )
-    assert decision.chunk is not None and list(decision.blind) == ["front"]
-    assert ("its depth is empty" in decision.blind["front"]) == (how == "no depth")
+    assert decision.chunk is not None and list(decision.blind_cameras) == ["front"]
+    assert ("its depth is empty" in decision.blind_cameras["front"]) == (how == "no depth")
     decision = planner.decide(
         Observation(state.stamp, tuple(map(spoil, frames)), state, "pick_place")
     )

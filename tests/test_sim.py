@@ -117,7 +117,7 @@ def test_the_renderer_agrees_with_exact_rays(simulator, renderer):
     for name in (renderer, "raycast"):
         rig = SimCameras(212, 120, name)
         rig(snapshot)
-        depths.append([rig._draw(rig._data, camera)[1] for camera in CAMERAS])
+        depths.append([rig._renderer(rig._data, camera)[1] for camera in CAMERAS])
         rig.close()
     for gl, rays in zip(*depths):
         seen = (rays > 0) & (rays < 5)

@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q, fk
 from gwm_core.geometry.limits import DESK, FR3, LAB, PROFILES
-from gwm_core.site import Camera, address, load_site, motion_site, mounts, simulation_site
+from gwm_core.site import Camera, address, load_site, motion_site, simulation_site, xacro_mounts
 from gwm_core.types import ArmState
 
 
@@ -108,7 +108,7 @@ def nan(v):
         ),
         (
             lambda v: v.update(tasks={"sort": {"instruction": "x", "rubric": {"a": -1}}}),
-            "criteria with a share each",
+            "criteria with a weight each",
         ),
         (lambda v: v.update(profile={"jerk": float("nan")}), r"profile\.jerk"),
         (lambda v: v.update(profile={"velocity": True}), r"profile\.velocity"),
@@ -217,13 +217,13 @@ def test_a_sites_numbers_are_never_exceeded_whatever_profile_is_asked_for(tmp_pa
     }
     site = load_site(write(tmp_path, values))
     for name in ("", *PROFILES):
-        found = site.profile_called(name)
+        found = site.named_profile(name)
         assert found.jerk == 0.1 and found.tcp_speed == min(0.5, PROFILES[name or "lab"].tcp_speed)
     assert site.limits.dq_max.tolist() == [0.5] * 7 and site.limits.ddq_max is FR3.ddq_max
     free = load_site(write(tmp_path, site_dict()))
-    assert free.profile_called("") == DESK and free.profile_called("lab") == LAB
+    assert free.named_profile("") == DESK and free.named_profile("lab") == LAB
     with pytest.raises(InputError, match="valid are desk, full, lab"):
-        site.profile_called("fast")
+        site.named_profile("fast")
 
 
 def test_a_camera_on_the_hand_moves_with_it(tmp_path):
@@ -233,9 +233,9 @@ def test_a_camera_on_the_hand_moves_with_it(tmp_path):
     values["cameras"]["wrist"] = {"prefix": "camera/wrist", "T_tcp_camera": T.tolist()}
     wrist = load_site(write(tmp_path, values)).cameras["wrist"]
     for q in (HOME_Q, HOME_Q + 0.1):
-        np.testing.assert_allclose(wrist.place(ArmState(1, q, np.zeros(7), 0.08)), fk(q) @ T)
+        np.testing.assert_allclose(wrist.pose_at(ArmState(1, q, np.zeros(7), 0.08)), fk(q) @ T)
     with pytest.raises(ValueError, match="no joint states"):
-        wrist.place(None)
+        wrist.pose_at(None)
     values["cameras"]["wrist"]["T_base_camera"] = T.tolist()
     with pytest.raises(InputError, match=r"cameras\.wrist: prefix and one of"):
         load_site(write(tmp_path, values))
@@ -277,15 +277,13 @@ def test_the_example_loads_and_says_what_it_says():
         and site.profile.jerk == DESK.jerk
     )
     for camera in (site.cameras["front"], site.cameras["wrist"]):
-        T = camera.place(ArmState(1, np.array(site.home), np.zeros(7), 0.08))
+        T = camera.pose_at(ArmState(1, np.array(site.home), np.zeros(7), 0.08))
         aim = T[:3, 3] - T[:3, 2] * T[2, 3] / T[2, 2]  # where its axis meets the table
         assert np.all(aim[:2] > [0.2, -0.3]) and np.all(aim[:2] < [0.8, 0.3]), aim
 
 
 def test_a_process_without_cameras_gets_the_rest(tmp_path):
-    assert (
-        motion_site("sim", "").cameras == {} and motion_site("sim", "").profile_called("") == DESK
-    )
+    assert motion_site("sim", "").cameras == {} and motion_site("sim", "").named_profile("") == DESK
     assert motion_site("fr3", str(write(tmp_path, site_dict()))).workspace.low == (0.3, -0.3, 0.01)
 
 
@@ -295,7 +293,7 @@ def test_mounts_are_the_cameras_places_in_words_a_shell_leaves_alone(tmp_path):
     T[:3, :3] = Rotation.from_euler("xyz", [0.4, -0.9, 2.5]).as_matrix()
     values["cameras"]["wrist"] = {"prefix": "camera/on_hand", "T_tcp_camera": T.tolist()}
     site = load_site(write(tmp_path, values))
-    for mount, camera in zip(mounts(site).split("; "), site.cameras.values(), strict=True):
+    for mount, camera in zip(xacro_mounts(site).split("; "), site.cameras.values(), strict=True):
         frame, parent, x, y, z, *angles = mount.split()
         assert parent == (
             "fr3_hand_tcp" if camera.moving else "fr3_link0"
@@ -306,7 +304,7 @@ def test_mounts_are_the_cameras_places_in_words_a_shell_leaves_alone(tmp_path):
     for prefix in ("other/front", 'camera/x"; reboot; "', "camera/${exit()}"):
         values["cameras"]["wrist"]["prefix"] = prefix
         with pytest.raises(InputError, match=r"cameras\.wrist.*names its frames"):
-            mounts(load_site(write(tmp_path, values)))
+            xacro_mounts(load_site(write(tmp_path, values)))
 
 
 def test_site_check_says_which_camera_misses_the_workspace(tmp_path, monkeypatch, capsys):

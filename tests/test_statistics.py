@@ -22,7 +22,6 @@ from gwm_core.evaluation.stats.sequential_test import (
     decide,
 )
 from gwm_core.evaluation.stats.success_rates import (
-    better,
     discordant,
     holm,
     interval,
@@ -30,6 +29,7 @@ from gwm_core.evaluation.stats.success_rates import (
     mcnemar,
     posterior,
     power,
+    probability_better,
     trials_for,
     unpaired,
 )
@@ -97,14 +97,18 @@ def test_the_posterior_turns_with_the_outcome_and_lies_within_the_exact_interval
 
 
 def test_better_is_a_probability_with_its_symmetries():
-    assert better(7, 10, 7, 10) == pytest.approx(0.5) and better(0, 0, 0, 0) == pytest.approx(0.5)
+    assert probability_better(7, 10, 7, 10) == pytest.approx(0.5) and probability_better(
+        0, 0, 0, 0
+    ) == pytest.approx(0.5)
     for args in ((10, 10, 9, 10), (3, 20, 5, 11), (100, 200, 101, 200), (0, 500, 500, 500)):
         k_a, n_a, k_b, n_b = args
-        assert better(*args) + better(k_b, n_b, k_a, n_a) == pytest.approx(1, abs=1e-12)
-        assert better(*args) == pytest.approx(
-            better(n_b - k_b, n_b, n_a - k_a, n_a), abs=1e-6
+        assert probability_better(*args) + probability_better(k_b, n_b, k_a, n_a) == pytest.approx(
+            1, abs=1e-12
+        )
+        assert probability_better(*args) == pytest.approx(
+            probability_better(n_b - k_b, n_b, n_a - k_a, n_a), abs=1e-6
         )  # failures, the other way
-    chances = [better(k, 20, 10, 20) for k in range(21)]
+    chances = [probability_better(k, 20, 10, 20) for k in range(21)]
     assert np.all(np.diff(chances) > 0) and chances[0] < 1e-4 and chances[-1] > 1 - 1e-4
 
 
@@ -121,7 +125,7 @@ def test_better_is_the_integral_over_both_posteriors(args):
         / 40_000
     )
     below = beta.cdf(np.sin(angle) ** 2, k_b + 0.5, n_b - k_b + 0.5)
-    assert better(*args) == pytest.approx(density @ below, abs=1e-6)
+    assert probability_better(*args) == pytest.approx(density @ below, abs=1e-6)
 
 
 @cache
@@ -297,7 +301,7 @@ def test_one_comparison_is_as_many_and_a_decision_is_not_taken_back():
         assert decisions[: stop[run]] == [GO_ON] * stop[run] and decisions[stop[run] :] == [
             last.decision
         ] * (51 - stop[run])
-        assert last.apart == won(a, b)[run, : stop[run]].sum()
+        assert last.lead == won(a, b)[run, : stop[run]].sum()
 
 
 def test_nobody_undecided_is_further_apart_than_is_kept(monkeypatch):
@@ -327,7 +331,7 @@ def test_whether_both_succeed_or_both_fail_is_the_same():
 def test_nothing_that_differs_is_no_difference_and_no_evidence():
     alike = np.ones(30, bool)
     look = SequentialTest(30).look(alike, alike)
-    assert (look.decision, look.trials, look.apart, look.p) == (NO_DIFFERENCE, 30, 0, 1.0)
+    assert (look.decision, look.trials, look.lead, look.p) == (NO_DIFFERENCE, 30, 0, 1.0)
     assert SequentialTest(30).look(alike[:0], alike[:0]).decision == GO_ON
 
 
@@ -470,7 +474,7 @@ def test_intervals_of_correlations_cover(n):
         lambda: interval(3, 2),
         lambda: posterior(-1, 5),
         lambda: posterior(1.5, 5),
-        lambda: better(6, 5, 1, 5),
+        lambda: probability_better(6, 5, 1, 5),
         lambda: unpaired(1, 5, 6, 5),
         lambda: power(0.5, 1.2, 10),
         lambda: power(0.5, np.nan, 10),

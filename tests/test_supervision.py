@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from test_gate_stops import AWAY, ready, violations
 
-from gwm_core.control.gate.gate import GateConfig, State
+from gwm_core.control.gate.config import GateConfig
 from gwm_core.control.gate.supervision import LONGEST_VALIDITY, MODES, Approval, DivergenceMonitor
 from gwm_core.errors import InputError
+from gwm_core.gate_status import State
 
 HASH = "ab" * 32
 
@@ -48,7 +49,7 @@ def test_a_plan_waits_and_only_the_approved_one_is_followed_to_its_end():
 @pytest.mark.parametrize(
     "wrong, left, why",
     [
-        ({"plan": 7}, 2.0, "of plan 7"),
+        ({"chunk_id": 7}, 2.0, "of plan 7"),
         ({"sha256": "cd" * 32}, 2.0, "hash"),
         ({"sha256": ""}, 2.0, "hash"),
         ({"sha256": "é"}, 2.0, "hash"),
@@ -91,10 +92,10 @@ def test_what_waits_is_void_once_the_arm_is_held_the_policy_dies_or_the_arm_is_m
         if change == "hold":
             arm.gate.hold()
         elif change == "death":
-            arm.beats = False
+            arm.sends_heartbeats = False
             arm.run(1.2)
         else:
-            arm.obeys, arm.q = False, arm.q + 0.03
+            arm.follows, arm.q = False, arm.q + 0.03
         arm.run(0.05)
         assert approve(arm, approval).startswith(
             "moved" if change == "moved" else "approval: no plan waits"
@@ -106,15 +107,15 @@ def test_a_surprise_that_lasts_holds_in_watch_and_needs_the_operator_even_in_sim
     arm = ready(GateConfig(mode="watch", auto_arm=True, divergence_time=0.3))
     assert arm.offer(arm.chunk(AWAY)) == ""
     arm.run(0.1)
-    arm.gate.diverged(1.3, arm.now)
+    arm.gate.receive_divergence(1.3, arm.now)
     arm.run(0.2)
-    arm.gate.diverged(0.9, arm.now)  # it was a moment
-    arm.gate.diverged(1.3, arm.now)
+    arm.gate.receive_divergence(0.9, arm.now)  # it was a moment
+    arm.gate.receive_divergence(1.3, arm.now)
     arm.run(0.2)
     assert arm.gate.state is State.RUNNING
     assert arm.offer(arm.chunk(AWAY)) == ""
     arm.run(0.2)
-    arm.gate.diverged(float("nan"), arm.now)
+    arm.gate.receive_divergence(float("nan"), arm.now)
     assert arm.gate.state is State.STOPPING and arm.gate.cause == "diverged"
     arm.run_until(lambda: arm.gate.state is State.HOLD)
     assert "not armed" in arm.offer(arm.chunk(AWAY)) and violations(arm) == 0
@@ -125,29 +126,29 @@ def test_by_default_the_first_score_above_what_is_normal_holds():
     arm = ready(GateConfig(mode="watch", auto_arm=True))
     assert arm.offer(arm.chunk(AWAY)) == ""
     arm.run(0.1)
-    arm.gate.diverged(1.0, arm.now)
+    arm.gate.receive_divergence(1.0, arm.now)
     assert arm.gate.state is State.RUNNING
-    arm.gate.diverged(1.01, arm.now)
+    arm.gate.receive_divergence(1.01, arm.now)
     assert arm.gate.state is State.STOPPING and arm.gate.cause == "diverged"
 
 
 def test_a_surprise_voids_what_waits_and_changes_nothing_in_auto():
     arm, approval = waiting()
     for _ in range(2):
-        arm.gate.diverged(2.0, arm.now)
+        arm.gate.receive_divergence(2.0, arm.now)
         arm.run(0.4)
     assert approve(arm, approval) == "approval: no plan waits" and not arm.gate.armed
     arm = ready(GateConfig())
     assert arm.offer(arm.chunk(AWAY)) == ""
     for _ in range(3):
-        arm.gate.diverged(9.0, arm.now)
+        arm.gate.receive_divergence(9.0, arm.now)
         arm.run(0.2)
-    assert arm.gate.state is State.RUNNING and arm.gate.surprise.score == 9.0
+    assert arm.gate.state is State.RUNNING and arm.gate.divergence.score == 9.0
 
 
 def test_surprise_lasts_from_the_first_score_above():
     surprise = DivergenceMonitor()
-    assert [surprise.take(s, t) for t, s in enumerate((1.0, 1.1, 5.0, 0.2, 2.0))] == [
+    assert [surprise.update(s, t) for t, s in enumerate((1.0, 1.1, 5.0, 0.2, 2.0))] == [
         None,
         0,
         1,
@@ -159,20 +160,20 @@ def test_surprise_lasts_from_the_first_score_above():
 def test_modes_change_at_rest_and_shadow_disarmed():
     arm = ready(GateConfig())
     for mode in MODES:
-        refused = arm.gate.supervise(mode)
+        refused = arm.gate.set_mode(mode)
         assert ("disarmed" in refused) == (mode == "shadow") and (refused or arm.gate.mode == mode)
-    assert arm.gate.supervise("auto") == ""
-    assert arm.offer(arm.chunk(AWAY)) == "" and "at rest" in arm.gate.supervise("approve")
+    assert arm.gate.set_mode("auto") == ""
+    assert arm.offer(arm.chunk(AWAY)) == "" and "at rest" in arm.gate.set_mode("approve")
     arm.gate.stop()
     arm.run_until(lambda: arm.gate.state is State.DISARMED)
-    assert arm.gate.supervise("shadow") == ""
+    assert arm.gate.set_mode("shadow") == ""
     with pytest.raises(InputError, match="valid are approve, auto, hold_to_run, shadow, watch"):
-        arm.gate.supervise("careless")
+        arm.gate.set_mode("careless")
     with pytest.raises(InputError, match="unknown mode"):
         GateConfig(mode="careless")
 
 
 def test_a_new_mode_voids_what_waits():
     arm, approval = waiting()
-    assert arm.gate.supervise("approve") == ""
+    assert arm.gate.set_mode("approve") == ""
     assert approve(arm, approval) == "approval: no plan waits"

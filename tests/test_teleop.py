@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from teleoperated import TREMOR, read_recording, run
 
+from gwm_core.control.authority import Authority
 from gwm_core.control.command_checker import check_commands
 from gwm_core.control.devices import DEVICES, KEY_TIME, KEYS, Keyboard
-from gwm_core.control.teleop import Authority, Teleop, TeleopConfig
+from gwm_core.control.teleop import Teleop, TeleopConfig
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q, fk
 from gwm_core.geometry.limits import Workspace
@@ -50,7 +51,7 @@ class Desk:
                 axes[0] += tremor * (k % 2)
                 self.teleop.joy(axes, pressed, self.now)
             if k % 4 == 3:
-                chunk = self.teleop.plan(round(self.now * 1e9), self.now)
+                chunk = self.teleop.make_chunk(round(self.now * 1e9), self.now)
                 # it is between the first two rows when the next plan is made
                 share = 4 * PERIOD / chunk.dt - 1
                 self.q = chunk.q[0] + share * (chunk.q[1] - chunk.q[0])
@@ -153,7 +154,7 @@ def test_the_target_stays_in_the_workspace_and_within_its_lead():
         stuck.now += C.period
         stuck.teleop.joy(*joy("gamepad", {0: 1.0}, ("clutch",)), stuck.now)
         stuck.teleop.reference(HOME_Q, OPEN_WIDTH)
-        chunk = stuck.teleop.plan(1, stuck.now)
+        chunk = stuck.teleop.make_chunk(1, stuck.now)
     assert (
         np.linalg.norm(fk(chunk.q[0])[:3, 3] - fk(HOME_Q)[:3, 3]) < C.most_lead + C.speed * 2 * C.dt
     )
@@ -183,7 +184,7 @@ def test_axes_that_rest_elsewhere_move_nothing_and_are_named(resting, end):
     for _ in range(100):
         desk.now += PERIOD
         desk.teleop.joy(axes, pressed, desk.now)
-        chunk = desk.teleop.plan(round(desk.now * 1e9), desk.now)
+        chunk = desk.teleop.make_chunk(round(desk.now * 1e9), desk.now)
         assert (chunk.q == HOME_Q).all() and not desk.teleop.engaged
     named = next(i for i, _ in DEVICES["gamepad"].axes if i in resting)
     assert (
@@ -273,14 +274,14 @@ def test_a_leader_arm_is_followed_at_limited_speed_and_dropped_when_silent():
         now += C.period
         teleop.leader(goal, 0.0, now)
         teleop.engage(True)
-        chunk = teleop.plan(1, now)
+        chunk = teleop.make_chunk(1, now)
         assert np.abs(np.diff(chunk.q, axis=0)).max() <= C.leader_speed * C.dt + 1e-12
         q = q + (chunk.q[0] - q) * C.period / C.dt
         teleop.reference(q, chunk.width[-1])
     np.testing.assert_allclose(q, goal, atol=0.01)
     assert chunk.width[-1] == 0.0
     teleop.leader(HOME_Q, 0.0, now)
-    chunk = teleop.plan(1, now + C.timeout + 0.01)
+    chunk = teleop.make_chunk(1, now + C.timeout + 0.01)
     assert teleop.trouble == "input stale" and (chunk.q == q).all()
     teleop.leader(np.full(7, np.nan), None, now)
     assert "seven finite" in teleop.trouble
@@ -313,7 +314,7 @@ def test_a_leader_arm_beyond_the_limits_or_far_off_is_refused_by_name(q, named):
     for k in range(20):
         teleop.leader(q, None, 10 + 0.04 * k)
         assert re.search(named, teleop.engage(True)) and not teleop.engaged
-        assert (teleop.plan(1, 10 + 0.04 * k).q == HOME_Q).all()
+        assert (teleop.make_chunk(1, 10 + 0.04 * k).q == HOME_Q).all()
 
 
 def test_a_leader_arm_that_leaps_while_it_is_followed_is_let_go_of_until_it_is_taken_again():
@@ -322,12 +323,12 @@ def test_a_leader_arm_that_leaps_while_it_is_followed_is_let_go_of_until_it_is_t
     teleop.leader(HOME_Q, None, now)
     assert teleop.engage(True) == "" and teleop.engaged
     teleop.leader(HOME_Q + 0.5, None, now)  # it runs ahead of a slow arm
-    assert teleop.engaged and not (teleop.plan(1, now).q == HOME_Q).all()
+    assert teleop.engaged and not (teleop.make_chunk(1, now).q == HOME_Q).all()
     teleop.leader(HOME_Q + TURN * np.eye(7)[3], None, now)
-    assert "joint 4" in teleop.trouble and (teleop.plan(1, now).q == HOME_Q).all()
+    assert "joint 4" in teleop.trouble and (teleop.make_chunk(1, now).q == HOME_Q).all()
     teleop.leader(HOME_Q + 0.1, None, now)
-    assert not teleop.engaged and (teleop.plan(1, now).q == HOME_Q).all()
-    assert teleop.engage(True) == "" and not (teleop.plan(1, now).q == HOME_Q).all()
+    assert not teleop.engaged and (teleop.make_chunk(1, now).q == HOME_Q).all()
+    assert teleop.engage(True) == "" and not (teleop.make_chunk(1, now).q == HOME_Q).all()
 
 
 @pytest.mark.parametrize("width", [1.0, -0.5, np.nan])
@@ -378,5 +379,5 @@ def test_a_recorded_joy_stream_lifts_the_cube_and_the_judge_is_content(simulator
     lifted, log, _ = run(simulator, lambda sim, now: next(recording))
     assert lifted
     q, dq, ddq = (np.array(part) for part in zip(*(command.reference for command in log)))
-    verdict = check_commands(q, dq, ddq, np.array([command.latched for command in log]))
+    verdict = check_commands(q, dq, ddq, np.array([command.reference_reset for command in log]))
     assert verdict.total == 0, verdict.violations

@@ -12,13 +12,13 @@ from torch import nn
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import from_rows
 from gwm_core.model.config import VAES, WORLDS, named_config
-from gwm_core.model.transformer import rotary, turn
+from gwm_core.model.transformer import rotary, rotate
 from gwm_core.model.vae import VAE
 from gwm_core.model.world_model import WorldModel
 from gwm_core.scene.gaussians import MEANS, sample
-from gwm_core.scene.token_tracking import find_riders, follow, follow_all
-from gwm_core.training.train import parameters
+from gwm_core.scene.token_tracking import find_gripper_tokens, move_tokens, track_tokens
 from gwm_core.training.training_loop import make_optimizers
+from gwm_core.training.training_run import count_parameters
 
 VAE_CONFIG, WORLD_CONFIG = named_config("tiny", VAES)[0], named_config("tiny", WORLDS)[0]
 
@@ -107,7 +107,7 @@ def test_metric_values_are_neither_clamped_nor_quantised():
     vae = VAE(replace(VAE_CONFIG, lift=lift))
     z = torch.zeros(1, VAE_CONFIG.tokens, VAE_CONFIG.latent)
     z[..., 0] = 1.0
-    np.testing.assert_allclose(vae.centers(z)[0, 0], [2.5, 2.0, 2.0])
+    np.testing.assert_allclose(vae.anchors(z)[0, 0], [2.5, 2.0, 2.0])
     step = z.clone()
     step[..., 0] += 1e-4
     moved = (vae.decode(step) - vae.decode(z))[..., 0].mean()
@@ -124,9 +124,9 @@ def test_attention_depends_on_how_places_differ():
     products = []
     for shift in (0.0, 0.37):
         rotation = rotary(places + shift, 24)
-        products.append(turn(q, rotation) @ turn(k, rotation).transpose(-1, -2))
+        products.append(rotate(q, rotation) @ rotate(k, rotation).transpose(-1, -2))
     torch.testing.assert_close(*products, atol=1e-4, rtol=1e-4)
-    still = turn(q, rotary(places, 24))
+    still = rotate(q, rotary(places, 24))
     torch.testing.assert_close(still.norm(dim=-1), q.norm(dim=-1))
 
 
@@ -150,8 +150,8 @@ def test_what_never_changed_in_training_stands_still(world):
     """
     world.change_std[3:] = 0.0
     z = history()
-    future, heads = world.rollout(z, rows(4))
-    assert future.shape == (2, 3, VAE_CONFIG.tokens, VAE_CONFIG.latent) and heads.shape == (2, 3, 2)
+    future, done = world.rollout(z, rows(4))
+    assert future.shape == (2, 3, VAE_CONFIG.tokens, VAE_CONFIG.latent) and done.shape == (2, 3)
     assert torch.equal(future[..., 3:], z[:, -1:, :, 3:].expand_as(future[..., 3:]))
     assert not torch.equal(future[..., :3], z[:, -1:, :, :3].expand_as(future[..., :3]))
 
@@ -172,9 +172,9 @@ def test_what_is_imagined_on_the_way_leaves_every_weight_its_gradient(world, six
     """
     z = torch.cat([history(), history(7)], dim=1)  # context, one to be imagined, target
     torch.manual_seed(0)
-    batch = world.draw(2) | {
+    batch = world.sample_noise(2) | {
         "hidden": torch.tensor([False, True]),
-        "still": torch.tensor([False, False]),
+        "hidden_past": torch.tensor([False, False]),
     }
     with torch.autocast("cpu", torch.bfloat16, enabled=sixteen):
         value = world.loss(z, rows(3), torch.zeros(2), **batch)
@@ -217,30 +217,28 @@ def test_features_that_look_ahead_are_asked_for_by_a_token_of_their_own():
     other way round.
     """
     torch.manual_seed(1)
-    world = WorldModel(replace(WORLD_CONFIG, ahead=3), VAE_CONFIG)
+    world = WorldModel(replace(WORLD_CONFIG, lookahead=3), VAE_CONFIG)
     with torch.no_grad():
         for parameter in world.parameters():
             parameter += 0.05 * torch.randn_like(parameter)
     now, later = history().unbind(1)
     before = world.features(now)
     assert before.shape == now.shape and torch.equal(before, world.features(now))
-    world.foresight_loss(now, later).backward()
-    assert bool(world.glance.grad.any()) and world.null.grad is None
+    world.lookahead_loss(now, later).backward()
+    assert bool(world.lookahead_action.grad.any()) and world.hidden_action.grad is None
     with torch.no_grad():
-        world.null += 1
+        world.hidden_action += 1
         assert torch.equal(world.features(now), before)
-        world.glance += 1
+        world.lookahead_action += 1
         assert not torch.equal(world.features(now), before)
         # metric, not normalised
-        assert world.foresight_loss(now, now + world.features(now) * world.ahead_std) < 1e-9
+        assert world.lookahead_loss(now, now + world.features(now) * world.lookahead_std) < 1e-9
 
 
 @torch.no_grad()
 def test_tokens_are_a_set(world):
-    """What order they come in does not matter to any of them, but for the riders, which are known
-    one by one.
-    """
-    z, actions, riders = history(), rows(2), VAE_CONFIG.riders
+    """Their order does not matter, but for that of the gripper tokens."""
+    z, actions, riders = history(), rows(2), VAE_CONFIG.gripper_tokens
     order = torch.cat([torch.arange(riders), riders + torch.randperm(VAE_CONFIG.tokens - riders)])
     future, _ = world.step(z, actions)
     world.noise.copy_(world.noise[order])
@@ -265,10 +263,10 @@ def test_a_still_scene_keeps_its_tokens_and_the_gripper_takes_along_what_it_hold
     scene = np.concatenate([table, held])
     moved = scene.copy()
     moved[60:, :3] += [0.04, 0.0, 0.03]
-    found = follow(scene[:, :3], scene[:, 10:13], before, moved[rng.permutation(120)], after)
+    found = move_tokens(scene[:, :3], scene[:, 10:13], before, moved[rng.permutation(120)], after)
     np.testing.assert_allclose(found, moved[:, :3], atol=1e-6)
     riders = rng.uniform(-0.01, 0.01, (8, 3))
-    chain = follow_all(
+    chain = track_tokens(
         np.stack([scene, moved, moved]), np.stack([before, after, after]), riders, 40
     )
     assert chain.shape == (3, 40, 3)
@@ -288,7 +286,7 @@ def test_tokens_are_as_far_from_riders_and_each_other_as_they_can_be():
     scene = np.zeros((500, 14), np.float32)
     scene[:, :3] = rng.uniform(0, 1, (500, 3))
     riders = scene[:5, :3].astype(np.float64)
-    found = follow_all(scene[None], np.eye(4)[None], riders, 25)[0]
+    found = track_tokens(scene[None], np.eye(4)[None], riders, 25)[0]
     apart = np.linalg.norm(found[:, None] - found[None], axis=-1) + 9 * np.eye(25)
     uncovered = np.linalg.norm(scene[:, None, :3] - found, axis=-1).min(1).max()
     assert apart[5:].min() >= uncovered  # what was chosen last was the farthest there was
@@ -305,12 +303,12 @@ def test_riders_are_found_where_the_hand_is_and_not_what_it_passes_over():
     for scene, T in zip(scenes, poses):
         T[:3, 3] = rng.uniform([0.35, -0.3, 0.06], [0.65, 0.3, 0.2])
         scene[:, :3] = np.concatenate([hand @ T[:3, :3].T + T[:3, 3], table])
-    found = find_riders(scenes, poses, 12)
+    found = find_gripper_tokens(scenes, poses, 12)
     assert found.shape == (12, 3)
     assert np.all((found > [-0.02, -0.09, -0.12]) & (found < [0.02, 0.09, -0.06]))
     poses[:, 2, 3] += 1.0  # above the workspace, of which nothing but the table is seen
     with pytest.raises(InputError, match="the hand is seen at 0 points in 40 scenes: 12 or more"):
-        find_riders(scenes[:, 300:], poses, 12)
+        find_gripper_tokens(scenes[:, 300:], poses, 12)
 
 
 def test_fewer_gaussians_cover_the_same_area():
@@ -333,24 +331,22 @@ def test_pose_rows_turn_into_poses_for_tracking():
 def test_the_paper_sizes_take_a_step_and_roll_out():
     vae_config, world_config, train = named_config("paper", VAES)[0], *named_config("paper", WORLDS)
     vae, world = VAE(vae_config), WorldModel(world_config, vae_config)
-    assert 33e6 < parameters(world) < 50e6  # the published code's DiT-S has 33.2 million
+    assert 33e6 < count_parameters(world) < 50e6  # the published code's DiT-S has 33.2 million
     g = scenes(3, n=vae_config.lift.count)
     z = vae.encode(g, places(g, 512))[0]
     assert z.shape == (3, 512, 64)
     history, actions, done = z[None, :-1].detach(), rows(4)[:1], torch.zeros(1)
     world.set_normalization(z.detach(), torch.diff(z.detach(), dim=0))
     before = {name: p.clone() for name, p in world.named_parameters()}
-    world.loss(z[None].detach(), actions[:, :2], done, **world.draw(1)).backward()
+    world.loss(z[None].detach(), actions[:, :2], done, **world.sample_noise(1)).backward()
     nn.utils.clip_grad_norm_(world.parameters(), train.clip)
     for optimizer in make_optimizers(world, train):
         optimizer.step()
     assert any(not torch.equal(p, before[name]) for name, p in world.named_parameters())
     with torch.no_grad():
-        futures, heads = world.eval().rollout(history, actions)
+        futures, done = world.eval().rollout(history, actions)
         scene = vae.decode(futures[:, -1])
     assert (
-        futures.shape == (1, 3, 512, 64)
-        and heads.shape == (1, 3, 2)
-        and scene.shape == (1, 2048, 14)
+        futures.shape == (1, 3, 512, 64) and done.shape == (1, 3) and scene.shape == (1, 2048, 14)
     )
-    assert all(bool(torch.isfinite(x).all()) for x in (futures, heads, scene))
+    assert all(bool(torch.isfinite(x).all()) for x in (futures, done, scene))

@@ -1,4 +1,4 @@
-"""A bundle damaged in many ways: each has to be refused before anything is made of it."""
+"""Damage a bundle in many ways. Every damaged bundle must be refused before it is used."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from gwm_core.runtime.bundle import open_bundle
 def damaged(
     folder: Path, flips: int, cuts: int, seed: int, step: Callable[[], None] = lambda: None
 ) -> dict:
-    """Flip single bits and cut files of a copy of a bundle, each put right again.
+    """Flip single bits and cut files of a copy of a bundle; each damage is undone again.
 
-    Half of the flips are spread over files evenly, so that small ones get their share; the others
-    over bytes. "taken" lists what was not refused, as file and bit or length.
+    Half of the flips are spread evenly over files, the others over bytes. "taken" lists the damage
+    that was not refused.
     """
-    rng, taken, refused = np.random.default_rng(seed), [], {"flips": 0, "cuts": 0}
+    rng = np.random.default_rng(seed)
+    taken = []
+    refused = {"flips": 0, "cuts": 0}
     files = sorted(path for path in Path(folder).iterdir())
     sizes = np.array([path.stat().st_size for path in files])
-    shares = np.full(len(files), 1 / len(files)), sizes / sizes.sum()
+    weights = np.full(len(files), 1 / len(files)), sizes / sizes.sum()
     for k in range(flips + cuts):
         kind = "flips" if k < flips else "cuts"
-        file = files[rng.choice(len(files), p=shares[k % 2])]
+        file = files[rng.choice(len(files), p=weights[k % 2])]
         at = int(rng.integers(file.stat().st_size))
         whole = _flip(file, at, int(rng.integers(8))) if kind == "flips" else _cut(file, at)
         try:

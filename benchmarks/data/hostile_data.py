@@ -1,9 +1,8 @@
-"""Datasets spoilt in many ways, given to their readers in a child process: each has to be refused
-or come out unharmed.
+"""Give corrupted datasets to their readers in a child process. Each must be refused or unharmed.
 
-Small datasets of every kind are made once; a case is a copy of one, damaged at random or as an
-attacker would, half of the time with hashes that fit again. The child reports what the reader said;
-a child that dies, hangs or raises anything but a one-line InputError is a crash.
+Small datasets of every kind are made once. A case is a copy of one with random damage or an attack,
+half of them with matching hashes. The child reports the answer of the reader. A child that dies,
+hangs or raises anything but a one-line InputError is a crash.
 """
 
 from __future__ import annotations
@@ -25,47 +24,41 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from gwm_core.data.episode import INFO
-from gwm_core.data.resampled_episode import ResampledEpisode, tabulate, write_table
+from gwm_core.data.episode_info import INFO
+from gwm_core.data.resampled_episode import ResampledEpisode, resample_longest, write_resampled
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q, fk, to_rows
-from gwm_core.interop.untrusted import checked, digest, png
+from gwm_core.interop.untrusted import check_table, digest, encode_png
 
 KINDS = ("v3-images", "v3-video", "v2.1", "robomimic", "episode", "partial")
-PATIENCE = 30.0  # [s] until a child hangs
-MEMORY = 6 << 30  # [bytes] of address space for a child, so that what goes wrong stays there
+TIMEOUT = 30.0  # [s] for an answer of the child
+MEMORY = 6 << 30  # [bytes] of address space for the child
 
 
 @dataclass
 class HostileReport:
-    """What came of it.
-
-    ``altered``: accepted and not what was stored, though its hashes were left alone; ``reasons``:
-    how often each kind was refused; seconds are of processor time, memory is the largest a child
-    ever had, its libraries included.
-    """
+    """The result of a fuzz run."""
 
     cases: int = 0
     refused: int = 0
     accepted_unharmed: int = 0
     crashes: list[str] = field(default_factory=list)
+    # accepted with other content than was stored, although the hashes were not changed
     altered: list[str] = field(default_factory=list)
-    worst_seconds: float = 0.0
+    worst_seconds: float = 0.0  # of processor time
     worst_case: str = ""
-    worst_rss_mb: float = 0.0
+    worst_rss_mb: float = 0.0  # of a child, with its libraries
 
 
 def samples(
     count: int = 2, rows: int = 8, seed: int = 0, size: tuple[int, int] = (24, 32)
 ) -> list[ResampledEpisode]:
-    """Small made-up episodes with two cameras; the depth of "front" is 0.3 to 1.3 m with holes."""
+    """Small random episodes with two cameras; the depth of "front" is 0.3 to 1.3 m with holes."""
     rng, made = np.random.default_rng(seed), []
     for k in range(count):
         q = np.float32(HOME_Q + np.cumsum(rng.normal(0, 0.01, (rows, 7)), 0))
-        sent, width = (
-            np.float32(q + rng.normal(0, 0.01, q.shape)),
-            np.float32(rng.uniform(0, 0.08, (3, rows))),
-        )
+        sent = np.float32(q + rng.normal(0, 0.01, q.shape))
+        width = np.float32(rng.uniform(0, 0.08, (3, rows)))
         columns = {
             "observation.state": np.column_stack([q, width[0], width[1]]),
             "observation.velocity": np.float32(rng.normal(0, 0.1, (rows, 7))),
@@ -81,8 +74,8 @@ def samples(
             mm = rng.integers(300, 1300, (rows, *size)).astype(np.uint16) * (
                 rng.random((rows, *size)) > 0.1
             )
-            depth[name] = [png(image.astype(np.uint16)) for image in mm]
-        color["wrist"] = [png(image) for image in images]
+            depth[name] = [encode_png(image.astype(np.uint16)) for image in mm]
+        color["wrist"] = [encode_png(image) for image in images]
         eye = np.eye(4).tolist()
         cameras = {
             "front": {"prefix": "camera/front", "T_base_camera": eye},
@@ -104,22 +97,20 @@ def samples(
 
 
 def prepare(folder: Path) -> dict[str, str]:
-    """Make a small dataset of each of ``KINDS`` in ``folder``; kind -> digest of what reading it
-    gives.
-    """
-    from gwm_core.data.episode import EpisodeWriter
-    from gwm_core.data.episode_recovery import salvaged
+    """Make a small dataset of each of ``KINDS`` in ``folder``; returns kind -> digest."""
+    from gwm_core.data.episode_writer import EpisodeWriter
     from gwm_core.interop.lerobot import export_lerobot
     from gwm_core.interop.robomimic import export_robomimic
+    from gwm_core.recording.episode_recovery import salvage_messages
 
     tables = samples()
     export_lerobot(tables, folder / "v3-images", "v3.0", video=False)
     export_lerobot(tables, folder / "v3-video", "v3.0", video=True)
     export_lerobot(tables, folder / "v2.1", "v2.1", video=True)
     export_robomimic(tables, folder / "robomimic")
-    write_table(tables[0], folder / "episode")
+    write_resampled(tables[0], folder / "episode")
     writer = EpisodeWriter(folder / "begun", tables[0].info)
-    for k, (topic, message, content, stamp) in enumerate(salvaged(folder / "episode")):
+    for k, (topic, message, content, stamp) in enumerate(salvage_messages(folder / "episode")):
         writer.write_cdr(topic, message, content, stamp)
         if k % 15 == 14:  # small chunks
             writer.sync()
@@ -129,14 +120,12 @@ def prepare(folder: Path) -> dict[str, str]:
 
 
 def read(kind: str, path: Path, work: Path) -> list[str]:
-    """Digests of the episodes of a dataset, by the reader of its kind; ``work`` is for a recovered
-    episode.
-    """
+    """Digests of the episodes of a dataset. ``work`` is a folder for a recovered episode."""
     from gwm_core.data.episode import read_episode
-    from gwm_core.data.episode_recovery import recover
     from gwm_core.files.atomic_write import PARTIAL
     from gwm_core.interop.lerobot import import_lerobot
-    from gwm_core.interop.robomimic import import_robomimic
+    from gwm_core.interop.robomimic_read import import_robomimic
+    from gwm_core.recording.episode_recovery import recover
 
     if kind == "robomimic":
         return [digest(table) for table in import_robomimic(path)]
@@ -145,22 +134,23 @@ def read(kind: str, path: Path, work: Path) -> list[str]:
         shutil.copytree(path, work / f"recovered{PARTIAL}", symlinks=True, dirs_exist_ok=True)
         path = recover(work / "recovered")[0]
     if kind in ("episode", "partial"):
-        return [digest(checked(path, tabulate(read_episode(path))))]
+        return [digest(check_table(path, resample_longest(read_episode(path))))]
     return [digest(table) for table in import_lerobot(path)]
 
 
-def spoil(rng, kind: str, path: Path) -> tuple[str, bool]:
-    """Spoil a dataset; returns what was done, and whether its hashes were made to fit."""
+def corrupt(rng, kind: str, path: Path) -> tuple[str, bool]:
+    """Corrupt a dataset; returns a description, and whether its hashes were updated."""
     from benchmarks.data import hostile_attacks as attacks
+    from benchmarks.data import hostile_lerobot as lerobot
     from benchmarks.data.hostile_hdf5 import ROBOMIMIC
 
     known = {
         "robomimic": ROBOMIMIC,
         "episode": attacks.EPISODE,
         "partial": {},
-        "v2.1": attacks.LEROBOT | attacks.V21,
-        "v3-video": attacks.LEROBOT | attacks.V3,
-        "v3-images": attacks.LEROBOT | attacks.V3 | attacks.IMAGES,
+        "v2.1": lerobot.LEROBOT | lerobot.V21,
+        "v3-video": lerobot.LEROBOT | lerobot.V3,
+        "v3-images": lerobot.LEROBOT | lerobot.V3 | lerobot.IMAGES,
     }[kind]
     choice = rng.random()
     if choice < 0.4 and known:
@@ -181,7 +171,7 @@ def spoil(rng, kind: str, path: Path) -> tuple[str, bool]:
 def fuzz(
     count: int = 2000, seed: int = 0, step: Callable[[], None] = lambda: None
 ) -> HostileReport:
-    """``count`` spoilt datasets, the kinds in turn; ``step`` is called after each."""
+    """Read ``count`` corrupted datasets, the kinds in turn; ``step`` is called after each."""
     rng, report = np.random.default_rng(seed), HostileReport()
     with tempfile.TemporaryDirectory(prefix="gwm-hostile-") as name:
         folder = Path(name)
@@ -191,7 +181,7 @@ def fuzz(
                 kind, path = KINDS[k % len(KINDS)], folder / f"case{k}" / "data"
                 path.parent.mkdir()
                 (shutil.copytree if (folder / kind).is_dir() else shutil.copy)(folder / kind, path)
-                what, signed = spoil(rng, kind, path)
+                what, signed = corrupt(rng, kind, path)
                 answer = reader.ask(kind, path)
                 _count(
                     report,
@@ -222,15 +212,13 @@ def _count(report: HostileReport, what: str, answer: dict, fine: bool) -> None:
 
 
 class Reader:
-    """A child that reads datasets, one at a time; a new one where it died."""
+    """A child that reads datasets, one at a time; it is started again after its death."""
 
     def __init__(self):
         self._child = None
 
     def ask(self, kind: str, path: Path) -> dict:
-        """What reading came to: "refused", "digest" or "crash"; "seconds", "rss_mb" unless it
-        died.
-        """
+        """The answer: "refused", "digest" or "crash"; "seconds" and "rss_mb" unless it died."""
         if self._child is None:
             self._child = subprocess.Popen(
                 [sys.executable, "-m", __name__],
@@ -241,9 +229,9 @@ class Reader:
             )
         self._child.stdin.write(json.dumps([kind, str(path)]) + "\n")
         self._child.stdin.flush()
-        if not select.select([self._child.stdout], [], [], PATIENCE)[0]:
+        if not select.select([self._child.stdout], [], [], TIMEOUT)[0]:
             self.close()
-            return {"crash": f"no answer in {PATIENCE} s"}
+            return {"crash": f"no answer in {TIMEOUT} s"}
         line = self._child.stdout.readline()
         if not line:
             code = self._child.wait()
@@ -266,24 +254,26 @@ def serve() -> None:
     for line in sys.stdin:
         kind, path = json.loads(line)
         before = time.process_time() + _children()
-        answer = _tried(kind, Path(path))
+        answer = _try_read(kind, Path(path))
         spent = time.process_time() + _children() - before
         print(
-            json.dumps(answer | {"seconds": spent, "rss_mb": _most_memory()}), file=out, flush=True
+            json.dumps(answer | {"seconds": spent, "rss_mb": _maximum_memory()}),
+            file=out,
+            flush=True,
         )
 
 
 def _children() -> float:
-    """[s] of CPU that the children of this process took, those that have ended."""
+    """CPU time [s] of the finished children of this process."""
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     return spent.ru_utime + spent.ru_stime
 
 
-def _most_memory() -> float:
-    """[MB] resident, ever, of this program (``ru_maxrss`` would begin with what the parent had) or
-    of its children.
+def _maximum_memory() -> float:
+    """The largest resident memory [MB] so far, of this program or of its children.
 
-    A child's begins with what this program had: it is not less than what it used.
+    ``ru_maxrss`` of this program would include the parent's; that of a child includes this
+    program's, so it is an upper bound.
     """
     (line,) = (
         line
@@ -293,7 +283,7 @@ def _most_memory() -> float:
     return max(int(line.split()[1]), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024
 
 
-def _tried(kind: str, path: Path) -> dict:
+def _try_read(kind: str, path: Path) -> dict:
     try:
         return {"digest": " ".join(read(kind, path, path.parent))}
     except InputError as error:
@@ -303,7 +293,7 @@ def _tried(kind: str, path: Path) -> dict:
             if text and "\n" not in text
             else {"crash": f"not one line: {text[:200]!r}"}
         )
-    except Exception:  # whatever it is, it is the finding
+    except Exception:  # any exception is a finding
         return {"crash": " | ".join(traceback.format_exc().strip().splitlines()[-3:])[:400]}
 
 

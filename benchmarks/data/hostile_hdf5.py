@@ -1,6 +1,4 @@
-"""What an attacker would try with a robomimic file: links, storage elsewhere, sizes that are lies,
-other types.
-"""
+"""Attacks on a robomimic file: links, storage in other files, false sizes, other types."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Whether the world model notices what no plan expected."""
+"""Whether the divergence detects disturbances."""

@@ -1,9 +1,9 @@
-"""Is a disturbance noticed? Episodes in which something happens that no plan expected, beside
-episodes as ever.
+"""Episodes with and without a disturbance, and the divergence that the world model reports.
 
-In one process, faster than real time, with the plans' delays of the live graph.
+Each runs in one process, faster than real time, with the latency of the live graph.
 
-cube     a cube is moved by 5 to 8 cm        camera   one is shifted by 3 cm or turned by 3 degrees
+cube     a cube is moved by 5 to 8 cm
+camera   a camera is shifted by 3 cm or rotated by 3 degrees
 slip     the cube in the gripper loses its friction
 """
 
@@ -16,10 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
-from gwm_core.control.gate.gate import Command
+from gwm_core.control.gate.state_machine import Command
 from gwm_core.geometry.kinematics import fk
 from gwm_core.runtime.divergence import DivergenceLimits
-from gwm_core.runtime.world_runner import ExpectedScenes, PredictionRequest, WorldRunner, look
+from gwm_core.runtime.world_runner import (
+    ExpectedScenes,
+    PredictionRequest,
+    WorldRunner,
+    compare_with_predictions,
+)
 from gwm_core.sim.planners import make_planner
 from gwm_core.sim.rollout import Observer, RolloutConfig, SimEnvironment, rollout
 from gwm_core.sim.scene import CAMERAS
@@ -30,24 +35,22 @@ from gwm_core.types import ArmState, Decision, Observation
 from gwm_core.worker_processes import workers
 
 KINDS = ("none", "cube", "camera", "slip")
-SHIFT, TURN = 0.03, np.radians(3.0)  # [m], [rad] of a camera
+SHIFT, ROTATION = 0.03, np.radians(3.0)  # [m], [rad] of a camera
 MOVED = (0.05, 0.08)  # [m] of a cube
-_APART = 0.06  # [m] from other things on the table
-_REACH = (0.36, 0.64), (-0.28, 0.28)  # [m] where cubes are put
+_CLEARANCE = 0.06  # [m] from other objects and the gripper
+_REACH = (0.36, 0.64), (-0.28, 0.28)  # [m] where cubes are moved to
 DELAY = 0.25  # [s] from an observation to its score; assumed, not measured
-_KEPT = 300  # states and commands at hand: 3 s
+_KEPT = 300  # states and commands: 3 s
 
 
 @dataclass
 class Disturbance:
-    """Happens once, at ``due`` [s] or, for a slip, when a cube has been carried for a while after
-    that.
-    """
+    """Happens once: at ``due`` [s], or for a slip when a cube is carried after that."""
 
     kind: str
     seed: int
     due: float = 0.0
-    happened: float = np.inf  # [s]
+    time: float = np.inf  # [s] at which it happened
 
     def __post_init__(self):
         self._rng = np.random.default_rng([self.seed, 0xD157])
@@ -55,83 +58,88 @@ class Disturbance:
 
     def __call__(self, sim: Simulator, now: float) -> None:
         """Called every 10 ms."""
-        if self.kind == "none" or now < self.due or np.isfinite(self.happened):
+        if self.kind == "none" or now < self.due or np.isfinite(self.time):
             return
         if getattr(self, f"_{self.kind}")(sim):
-            self.happened = now
+            self.time = now
 
     def _cube(self, sim: Simulator) -> bool:
-        hand, things = fk(sim.q)[:3, 3], sim.objects()
-        loose = [
-            n for n in things if n != "plate" and np.linalg.norm(things[n][:3] - hand) > _APART
+        gripper, objects = fk(sim.q)[:3, 3], sim.objects()
+        free = [
+            n
+            for n in objects
+            if n != "plate" and np.linalg.norm(objects[n][:3] - gripper) > _CLEARANCE
         ]
-        name, (low, high) = self._rng.choice(loose), np.array(_REACH).T
+        name, (low, high) = self._rng.choice(free), np.array(_REACH).T
         for _ in range(1000):
-            angle, far = self._rng.uniform(0, 2 * np.pi), self._rng.uniform(*MOVED)
-            place = things[name][:2] + far * np.array([np.cos(angle), np.sin(angle)])
-            others = [thing[:2] for other, thing in things.items() if other != name] + [hand[:2]]
+            angle, distance = self._rng.uniform(0, 2 * np.pi), self._rng.uniform(*MOVED)
+            position = objects[name][:2] + distance * np.array([np.cos(angle), np.sin(angle)])
+            others = [p[:2] for other, p in objects.items() if other != name] + [gripper[:2]]
             if (
-                (place > low).all()
-                and (place < high).all()
-                and min(np.linalg.norm(np.array(others) - place, axis=1)) > _APART
+                (position > low).all()
+                and (position < high).all()
+                and min(np.linalg.norm(np.array(others) - position, axis=1)) > _CLEARANCE
             ):
-                sim.put(name, *place)
+                sim.put(name, *position)
                 return True
-        return False  # no room: again in 10 ms
+        return False  # no room: try again in 10 ms
 
     def _camera(self, sim: Simulator) -> bool:
-        way = self._rng.normal(size=3)
-        way /= np.linalg.norm(way)
-        still = np.zeros(3)
-        turn = self._rng.random() < 0.5
+        axis = self._rng.normal(size=3)
+        axis /= np.linalg.norm(axis)
+        zero = np.zeros(3)
+        rotate = self._rng.random() < 0.5
         sim.shift_camera(
             str(self._rng.choice(list(CAMERAS))),
-            np.r_[TURN * way, still] if turn else np.r_[still, SHIFT * way],
+            np.r_[ROTATION * axis, zero] if rotate else np.r_[zero, SHIFT * axis],
         )
         return True
 
     def _slip(self, sim: Simulator) -> bool:
-        hand, things = fk(sim.q)[:3, 3], sim.objects()
-        for name, thing in things.items():
-            if name != "plate" and thing[2] > 0.06 and np.linalg.norm(thing[:3] - hand) < 0.04:
-                sim.grease(name)
+        gripper, objects = fk(sim.q)[:3, 3], sim.objects()
+        for name, pose in objects.items():
+            if name != "plate" and pose[2] > 0.06 and np.linalg.norm(pose[:3] - gripper) < 0.04:
+                sim.remove_friction(name)
                 return True
         return False
 
 
 @dataclass
 class DivergenceObserver(Observer):
-    """Notes for every plan how far what was seen was from what had been imagined, as the
-    imagination node does.
-    """
+    """Computes the divergence of every chunk's scene, as the imagination node does."""
 
-    imagination: WorldRunner
-    watch: ExpectedScenes
+    world: WorldRunner
+    expected: ExpectedScenes
     site: Site
     # time [s] of the observation, terms by horizon
     rows: list[tuple[float, dict]] = field(default_factory=list)
 
     def __post_init__(self):
         self._states: deque[ArmState] = deque(maxlen=_KEPT)
-        self._sent: deque[ArmState] = deque(maxlen=_KEPT)
+        self._commands: deque[ArmState] = deque(maxlen=_KEPT)
 
     def tick(self, state: ArmState, command: Command | None) -> None:
-        """Keep what was measured and sent."""
+        """Keep the state and the command."""
         self._states.append(state)
         if command is not None:
-            self._sent.append(
+            self._commands.append(
                 ArmState(state.stamp, command.reference.q, np.zeros(7), command.width)
             )
 
     def decision(self, observation: Observation, decision: Decision) -> None:
-        """Hold what is seen against what was imagined."""
+        """Compare the scene with earlier predictions."""
         if decision.chunk is None:
             return
         Ks = {frame.camera: (frame.K, *frame.depth.shape[::-1]) for frame in observation.frames}
-        task = PredictionRequest(
-            decision.chunk, decision.scene, tuple(self._states), tuple(self._sent), Ks, shown=False
+        request = PredictionRequest(
+            decision.chunk,
+            decision.scene,
+            tuple(self._states),
+            tuple(self._commands),
+            Ks,
+            with_images=False,
         )
-        _, gaps = look(self.imagination, self.watch, task, self.site)
+        _, gaps = compare_with_predictions(self.world, self.expected, request, self.site)
         self.rows.append((observation.stamp * 1e-9, gaps))
 
 
@@ -148,53 +156,49 @@ class DisturbedEpisode:
 
 @dataclass(frozen=True)
 class DisturbedOutcome:
-    """What came of it."""
+    """Its outcome."""
 
     case: DisturbedEpisode
-    happened: float  # [s], infinite where nothing happened
+    disturbed: float  # [s] time of the disturbance, infinite without one
     success: bool
     # time [s] of an observation, terms by horizon
     rows: list[tuple[float, dict[int, dict[str, float]]]]
 
-    def noticed(self, limits: DivergenceLimits) -> float:
-        """When [s] the score first was above 1 after it happened; where nothing happened, when it
-        ever was.
-        """
-        begun = self.happened if np.isfinite(self.happened) else -np.inf
+    def detected(self, limits: DivergenceLimits) -> float:
+        """Time [s] of the first score above 1 after the disturbance, or at all without one."""
+        start = self.disturbed if np.isfinite(self.disturbed) else -np.inf
         return min(
-            (t + DELAY for t, gaps in self.rows if t > begun and limits.score(gaps) > 1),
+            (t + DELAY for t, gaps in self.rows if t > start and limits.score(gaps) > 1),
             default=np.inf,
         )
 
     def largest(self, limits: DivergenceLimits, until: float = np.inf) -> float:
-        """The largest score after it happened, known within ``until`` [s] of it."""
-        begun, end = (
-            (self.happened, self.happened + until - DELAY)
-            if np.isfinite(self.happened)
+        """The largest score that is known within ``until`` [s] after the disturbance."""
+        start, end = (
+            (self.disturbed, self.disturbed + until - DELAY)
+            if np.isfinite(self.disturbed)
             else (-1.0, np.inf)
         )
         return max(
-            (limits.score(gaps) for t, gaps in self.rows if gaps and begun < t <= end), default=0.0
+            (limits.score(gaps) for t, gaps in self.rows if gaps and start < t <= end), default=0.0
         )
 
 
-_kit: tuple | None = None
+_tools: tuple | None = None  # of this process
 
 
 def _run(case: DisturbedEpisode) -> DisturbedOutcome:
-    global _kit
-    if _kit is None:
-        imagination = WorldRunner(Path(case.policy))
-        planner = make_planner(case.policy, gaussians=imagination.lift_config.count)
-        _kit = imagination, planner, SimEnvironment(renderer=case.renderer), simulation_site()
-    imagination, planner, world, site = _kit
-    disturbance, watcher = (
-        Disturbance(case.kind, case.seed),
-        DivergenceObserver(imagination, ExpectedScenes(imagination), site),
-    )
+    global _tools
+    if _tools is None:
+        world = WorldRunner(Path(case.policy))
+        planner = make_planner(case.policy, gaussians=world.lift_config.count)
+        _tools = world, planner, SimEnvironment(renderer=case.renderer), simulation_site()
+    world, planner, environment, site = _tools
+    disturbance = Disturbance(case.kind, case.seed)
+    observer = DivergenceObserver(world, ExpectedScenes(world), site)
     layout = sample_layout(case.task, case.seed, "nominal")
-    trial = rollout(world, planner, layout, RolloutConfig(), watcher, disturb=disturbance)
-    return DisturbedOutcome(case, disturbance.happened, trial.success, watcher.rows)
+    trial = rollout(environment, planner, layout, RolloutConfig(), observer, disturb=disturbance)
+    return DisturbedOutcome(case, disturbance.time, trial.success, observer.rows)
 
 
 def run_all(
@@ -202,7 +206,7 @@ def run_all(
     processes: int,
     progress: Callable[[DisturbedOutcome], None] = lambda o: None,
 ) -> list[DisturbedOutcome]:
-    """Run them, in order."""
+    """Run the episodes, in order."""
     done = []
     with workers(processes, len(cases)) as pool:
         for outcome in pool.imap(_run, cases):

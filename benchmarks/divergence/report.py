@@ -1,4 +1,4 @@
-"""``gwm bench divergence``: what the imagination notices, and how often it cries wolf."""
+"""``gwm bench divergence``: detected disturbances, and false alarms."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gwm_core.files.json_files import write_json
 from gwm_core.runtime.divergence import DivergenceLimits, fit_limits, load_limits
 
 WITHIN = 1.0  # [s]
-SHARES = np.round(np.geomspace(0.4, 2.5, 12), 2)  # of the limits, for the curve
+FRACTIONS = np.round(np.geomspace(0.4, 2.5, 12), 2)  # of the limits, for the curve
 
 
 def _outcomes(policy: str, kind: str, task: str, seeds: range, renderer: str) -> list:
@@ -28,7 +28,7 @@ def _outcomes(policy: str, kind: str, task: str, seeds: range, renderer: str) ->
 
 
 def fit(policy: str, task: str, seeds: range, renderer: str) -> int:
-    """Write the limits of what is normal into the folder of the world model."""
+    """Fit the limits to normal episodes, and write them into the folder of the world model."""
     found = _outcomes(policy, "none", task, seeds, renderer)
     rows = [gaps for outcome in found for _, gaps in outcome.rows]
     limits = fit_limits(
@@ -46,8 +46,9 @@ def fit(policy: str, task: str, seeds: range, renderer: str) -> int:
 def bench_divergence(
     policy: str, task: str, seeds: range, normal: range, renderer: str, file: str | None
 ) -> int:
-    """Detection within a second of every kind of disturbance, and false holds without one; of those
-    done by Ctrl-C.
+    """Detections within a second of every kind of disturbance, and false holds without one.
+
+    Ctrl-C ends with the kinds that are done.
     """
     limits = load_limits(Path(policy))
     if limits is None:
@@ -64,7 +65,7 @@ def bench_divergence(
     curve = [
         {"share": float(s)}
         | {k: float(np.mean([top > s for top in row["largest"]])) for k, row in figures.items()}
-        for s in SHARES
+        for s in FRACTIONS
     ]
     print("share of the limits   " + "  ".join(f"{kind:>7}" for kind in figures))
     for point in curve:
@@ -85,9 +86,10 @@ def bench_divergence(
 
 
 def _figures(kind: str, outcomes: list, limits: DivergenceLimits) -> dict:
+    """Figures of one kind of disturbance."""
     quiet = kind == "none"
-    cases = outcomes if quiet else [o for o in outcomes if np.isfinite(o.happened)]
-    after = np.array([o.noticed(limits) - (0.0 if quiet else o.happened) for o in cases])
+    cases = outcomes if quiet else [o for o in outcomes if np.isfinite(o.disturbed)]
+    after = np.array([o.detected(limits) - (0.0 if quiet else o.disturbed) for o in cases])
     hits = int(np.isfinite(after).sum() if quiet else (after <= WITHIN).sum())
     low, high = interval(hits, len(cases))
     what = "false holds" if quiet else f"noticed within {WITHIN:g} s"

@@ -1,4 +1,4 @@
-"""Plans as they come in practice, for replaying and for spoiling."""
+"""Chunks as they come in practice, to replay and to mutate."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from gwm_core.types import ActionChunk
 
 
 class _RecordingPlanner(Planner):
-    """A planner that keeps every plan it makes."""
+    """A planner that keeps every chunk it makes."""
 
     def __init__(self):
         super().__init__(Expert())
-        self.plans: list[ActionChunk] = []
+        self.chunks: list[ActionChunk] = []
 
     def decide(self, observation):
         decision = super().decide(observation)
         if decision.chunk is not None:
-            self.plans.append(decision.chunk)
+            self.chunks.append(decision.chunk)
         return decision
 
 
-def recorded_plans() -> list[ActionChunk]:
-    """Plans of the scripted expert, one episode of each task."""
-    world, notebook = SimEnvironment(cameras=False), _RecordingPlanner()
+def recorded_chunks() -> list[ActionChunk]:
+    """Chunks of the scripted expert, one episode of each task."""
+    environment, planner = SimEnvironment(cameras=False), _RecordingPlanner()
     for task in TASKS:
-        rollout(world, notebook, sample_layout(task, 0))
-    return notebook.plans
+        rollout(environment, planner, sample_layout(task, 0))
+    return planner.chunks

@@ -1,6 +1,4 @@
-"""``gwm bench gate`` and ``gwm bench faults``: the gate alone, without ROS, against everything that
-can be staged.
-"""
+"""``gwm bench gate`` and ``gwm bench faults``: the gate alone, without ROS."""
 
 from __future__ import annotations
 
@@ -14,25 +12,26 @@ from gwm.tools.terminal import ProgressBar
 from benchmarks.gate.faults.gate_killed import rows as gate_killed
 from benchmarks.gate.faults.table import ELSEWHERE, HARDWARE, run, scenarios
 from benchmarks.gate.fuzz import fuzz
-from benchmarks.gate.recorded_chunks import recorded_plans
+from benchmarks.gate.recorded_chunks import recorded_chunks
 from benchmarks.gate.simulated_arm import SimulatedArm
-from gwm_core.control.gate.gate import State
 from gwm_core.files.json_files import write_json
+from gwm_core.gate_status import State
 from gwm_core.geometry.kinematics import HOME_Q
 from gwm_core.types import ActionChunk
 
 KILLS = 200
-COST_TICKS, PLAN_EVERY = 4000, 50  # periods timed, and periods between two plans
+TIMED_PERIODS = 4000
+CHUNK_EVERY = 50  # periods between two chunks
 
 
 def bench_gate(actions: int, seed: int, path: str | None) -> int:
-    """Fuzz the gate; exit 1 when anything that it must not let through got through."""
-    plans, bar = recorded_plans(), ProgressBar(actions, "gate")
+    """Fuzz the gate. Returns 1 when a forbidden command came out, else 0."""
+    chunks, bar = recorded_chunks(), ProgressBar(actions, "gate")
     begun, cpu = time.perf_counter(), time.process_time()
-    report = fuzz(actions, seed, plans, lambda done: bar.to(min(done, actions)))
+    report = fuzz(actions, seed, chunks, lambda done: bar.to(min(done, actions)))
     figures = asdict(report) | {"seed": seed, "seconds": time.perf_counter() - begun}
     figures["cpu_seconds"] = time.process_time() - cpu
-    figures["tick_ms"] = _tick_cost(plans)
+    figures["tick_ms"] = _period_quantiles(chunks)
     if path:
         write_json(path, figures)
     print(
@@ -55,24 +54,22 @@ def bench_gate(actions: int, seed: int, path: str | None) -> int:
     return int(report.violations + report.nonfinite + report.partial + report.unwatched > 0)
 
 
-def _tick_cost(plans: list[ActionChunk]) -> dict[str, float]:
-    """Quantiles [ms] of a period's work while plans are followed: joints and beats in, a command
-    out.
-    """
-    rig, times = SimulatedArm(), []
-    rig.start()
+def _period_quantiles(chunks: list[ActionChunk]) -> dict[str, float]:
+    """Quantiles [ms] of a period's work in motion: joints and heartbeats in, a command out."""
+    arm, times = SimulatedArm(), []
+    arm.start()
     gc.collect()
     gc.disable()  # as in the gate's process
     try:
-        for k in range(COST_TICKS):
-            if k % PLAN_EVERY == 0:
-                plan = plans[k // PLAN_EVERY % len(plans)]
+        for k in range(TIMED_PERIODS):
+            if k % CHUNK_EVERY == 0:
+                chunk = chunks[k // CHUNK_EVERY % len(chunks)]
                 # the same motion, towards home
-                away = np.where(rig.q > HOME_Q, -1.0, 1.0) * np.abs(plan.q - plan.q[0])
-                rig.offer(ActionChunk(rig.stamp(), rig.q + away, plan.width), age=0.0)
+                away = np.where(arm.q > HOME_Q, -1.0, 1.0) * np.abs(chunk.q - chunk.q[0])
+                arm.offer(ActionChunk(arm.stamp(), arm.q + away, chunk.width), age=0.0)
             begun = time.perf_counter()
-            rig.tick()
-            if rig.gate.state is State.RUNNING:
+            arm.tick()
+            if arm.gate.state is State.RUNNING:
                 times.append(1e3 * (time.perf_counter() - begun))
     finally:
         gc.enable()
@@ -80,14 +77,14 @@ def _tick_cost(plans: list[ActionChunk]) -> dict[str, float]:
 
 
 def bench_faults(seed: int, path: str | None) -> int:
-    """Stage every fault that needs no hardware; exit 1 when a row fails."""
+    """Inject every fault that needs no hardware. Returns 1 when a row fails, else 0."""
     table = []
-    for scenario in scenarios(recorded_plans()):
+    for scenario in scenarios(recorded_chunks()):
         table.append(run(scenario, seed))
-        _show(table[-1])
+        _print_row(table[-1])
     for row in gate_killed(seed, KILLS):
         table.append(row)
-        _show(row)
+        _print_row(row)
     left_out = {"hardware": HARDWARE, "elsewhere": ELSEWHERE}
     if path:
         write_json(path, {"rows": table, "not_run": left_out, "seed": seed})
@@ -98,7 +95,7 @@ def bench_faults(seed: int, path: str | None) -> int:
     return int(not all(row["ok"] for row in table))
 
 
-def _show(row: dict) -> None:
+def _print_row(row: dict) -> None:
     more = (
         f"  travel {row['travel_mm']:.1f} mm, at rest after {row['rest_ms']} ms"
         if "travel_mm" in row

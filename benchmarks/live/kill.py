@@ -28,7 +28,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import UInt64
 from trajectory_msgs.msg import JointTrajectory
 
-from benchmarks.gate.recorded_chunks import recorded_plans
+from benchmarks.gate.recorded_chunks import recorded_chunks
 from gwm_core import topics
 from gwm_core.files.json_files import to_json, write_json
 from gwm_core.geometry.kinematics import HOME_Q
@@ -114,7 +114,7 @@ def bench_kill(kills: int, joint_hz: float, path: str | None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         plans, log = Path(folder) / "plans.npz", Path(folder) / "log"
         np.savez(
-            plans, q=np.array([p.q for p in recorded_plans() if np.ptp(p.q, axis=0).max() > 0.15])
+            plans, q=np.array([p.q for p in recorded_chunks() if np.ptp(p.q, axis=0).max() > 0.15])
         )
         with (
             ending() as end,

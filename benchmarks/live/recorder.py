@@ -27,12 +27,12 @@ from gwm.graph.environment import END_WITH_PARENT, end_with_parent
 from gwm.tools.terminal import ProgressBar
 
 from gwm_core import topics
-from gwm_core.data.episode import INFO, list_episodes
-from gwm_core.data.episode_recovery import recover, salvaged, unfinished
+from gwm_core.data.episode_info import INFO, list_episodes, list_unfinished
 from gwm_core.data.ros_messages import joint_state, serialized
 from gwm_core.errors import InputError
 from gwm_core.files.checksums import sha256
 from gwm_core.files.json_files import write_json
+from gwm_core.recording.episode_recovery import recover, salvage_messages
 from gwm_core.recording.recorder import DiskConfig, Recorder
 from gwm_core.recording.ring_buffer import RingBuffer
 
@@ -159,12 +159,12 @@ def _check_episodes(runs: Path, log: list[str], report: RecorderReport) -> None:
         not _whole(runs / name) or _count(runs / name) != count for name, count in saved.items()
     )
     taken = [float(line.split()[1]) for line in log if line.startswith("taken")]
-    for path in unfinished(runs):
+    for path in list_unfinished(runs):
         report.open += 1
         begun = [float(line.split()[1]) for line in log if line.startswith("begun")][-1]
         try:
             made, _, _ = recover(path)
-            last = max(stamp for _, _, _, stamp in salvaged(made / "bag")) * 1e-9
+            last = max(stamp for _, _, _, stamp in salvage_messages(made / "bag")) * 1e-9
         except InputError:
             last = begun
         report.lost_s.append(max([*taken, begun]) - last)
@@ -179,7 +179,7 @@ def _whole(path: Path) -> bool:
 
 
 def _count(path: Path) -> int:
-    return sum(1 for _ in salvaged(path / "bag"))
+    return sum(1 for _ in salvage_messages(path / "bag"))
 
 
 def _record(folder: Path, limit: int) -> None:

@@ -124,7 +124,7 @@ def _eager(folder: Path, threads: int) -> Callable[..., np.ndarray]:
 
     torch.set_num_threads(threads)
     policy = load_policy(folder)
-    foresight = WorldFeatures(folder) if policy.config.foresight else None
+    world_features = WorldFeatures(folder) if policy.config.world_features else None
 
     @torch.inference_mode()
     def rows(scene, proprio, pose, task) -> np.ndarray:
@@ -133,7 +133,7 @@ def _eager(folder: Path, threads: int) -> Callable[..., np.ndarray]:
             scene[:, COLORS],
             proprio,
             np.array(task),
-            *(foresight(scene, pose) if foresight else ()),
+            *(world_features(scene, pose) if world_features else ()),
         ]
         return policy(*(torch.from_numpy(np.array(part[None])) for part in inputs))[0].numpy()
 

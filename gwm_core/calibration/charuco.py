@@ -1,9 +1,9 @@
-"""The ChArUco board: print it, find it in an image, and say where it is.
+"""The ChArUco board: print it, find it in an image, and estimate its pose.
 
 OpenCV's board frame starts at the outer corner of the first square, x along the columns, y down the
 rows and z *into* the board, away from the viewer. OpenCV counts pixels from their centres, we from
-their edges (a centre is at + 0.5): ``detect`` and ``draw_axes`` are the only places where that is
-converted, so K is everywhere the K of a ``Frame``.
+their edges (a centre is at + 0.5). Only ``detect`` and ``draw_axes`` convert between the two, so K
+is everywhere the K of a ``Frame``.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from gwm_core.errors import InputError
 A4 = (0.297, 0.210)  # [m] landscape
 DPI = 300
 HALF_PIXEL = 0.5
-FEWEST_CORNERS = 8  # of a view that counts
-LEAST_SIDE = 12  # [pixels] of a marker: at 9 its squares' corners are no longer found
+MINIMUM_CORNERS = 8  # of a view that counts
+MINIMUM_SIDE = 12  # [pixels] of a marker: at 9 its squares' corners are no longer found
 EXAMPLE = "7x5:0.04:0.03:DICT_4X4_50"
 
 
@@ -94,8 +94,9 @@ class Board:
 
     @cached_property
     def _patterns(self) -> tuple[cv2.aruco.CharucoBoard, ...]:
-        """As OpenCV prints it from 4.6 on, and as before then and by calib.io: alike where the rows
-        are odd.
+        """The pattern of OpenCV 4.6 and later, and that of older ones and calib.io.
+
+        They are the same where the number of rows is odd.
         """
         legacy = cv2.aruco.CharucoBoard(
             (self.columns, self.rows), self.square, self.marker, self._opencv.getDictionary()
@@ -120,13 +121,11 @@ class Board:
         )
 
     def detect(self, image: np.ndarray) -> Corners | None:
-        """Corners in an image (H, W, 3) RGB, or None where fewer than ``FEWEST_CORNERS`` are
-        seen.
-        """
+        """Corners in an image (H, W, 3) RGB; None for fewer than ``MINIMUM_CORNERS``."""
         gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         for pattern in self._patterns:
             corners, ids, _, _ = cv2.aruco.CharucoDetector(pattern).detectBoard(gray)
-            if ids is not None and len(ids) >= FEWEST_CORNERS:
+            if ids is not None and len(ids) >= MINIMUM_CORNERS:
                 points, pixels = pattern.matchImagePoints(corners, ids)
                 return Corners(
                     points.reshape(-1, 3).astype(float),
@@ -135,17 +134,15 @@ class Board:
         return None
 
     def markers(self, image: np.ndarray) -> tuple[list[int], float]:
-        """Ids of the dictionary's markers in an image (H, W, 3) RGB, and the middle length of a
-        side [pixels].
-        """
+        """Ids of the markers in an image (H, W, 3) RGB, and the median side [pixels]."""
         detector = cv2.aruco.ArucoDetector(self._opencv.getDictionary())
         corners, ids, _ = detector.detectMarkers(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
         if ids is None:
             return [], 0.0
         return ids.ravel().tolist(), float(np.median([cv2.arcLength(c, True) / 4 for c in corners]))
 
-    def why_unseen(self, images: list[np.ndarray]) -> str:
-        """What images (H, W, 3) that do not show this board show instead, and what to do."""
+    def why_not_found(self, images: list[np.ndarray]) -> str:
+        """Why images (H, W, 3) do not show this board, and what to do."""
         found = [self.markers(image) for image in images]
         best = int(np.argmax([len(ids) for ids, _ in found]))
         ids, side = found[best]
@@ -154,9 +151,9 @@ class Board:
                 f"no marker of {self.dictionary} is found: another dictionary (--board), or markers"
                 " too small in the image, blurred or in glare"
             )
-        if side < LEAST_SIDE:
+        if side < MINIMUM_SIDE:
             return (
-                f"its markers are {side:.0f} pixels wide in the image, {LEAST_SIDE} are wanted:"
+                f"its markers are {side:.0f} pixels wide in the image, {MINIMUM_SIDE} are wanted:"
                 " bring it nearer, or take larger images"
             )
         count = 1 + max(max(ids, default=0) for ids, _ in found)
@@ -187,30 +184,32 @@ def _sizes(markers: int) -> list[tuple[int, int]]:
 
 
 def board_pose(corners: Corners, K: np.ndarray) -> np.ndarray:
-    """T_camera_board (4, 4) that explains the corners best: the better of the two poses of a plane,
-    then refined.
-    """
+    """T_camera_board (4, 4): the better of the two poses of a plane, then refined."""
     points, pixels = corners
-    _, turns, shifts, _ = cv2.solvePnPGeneric(points, pixels, K, None, flags=cv2.SOLVEPNP_IPPE)
-    turn, shift = cv2.solvePnPRefineLM(points, pixels, K, None, turns[0], shifts[0])
+    _, rotations, translations, _ = cv2.solvePnPGeneric(
+        points, pixels, K, None, flags=cv2.SOLVEPNP_IPPE
+    )
+    rotation, translation = cv2.solvePnPRefineLM(
+        points, pixels, K, None, rotations[0], translations[0]
+    )
     T = np.eye(4)
-    T[:3, :3], T[:3, 3] = cv2.Rodrigues(turn)[0], shift[:, 0]
+    T[:3, :3] = cv2.Rodrigues(rotation)[0]
+    T[:3, 3] = translation[:, 0]
     return T
 
 
 def project(points: np.ndarray, T_camera_board: np.ndarray, K: np.ndarray) -> np.ndarray:
-    """Pixels (M, 2), centres at + 0.5, of points (M, 3) [m]; the pose is (4, 4) or one for each
-    point (M, 4, 4).
-    """
-    seen = (T_camera_board[..., :3, :3] @ points[..., None])[..., 0] + T_camera_board[..., :3, 3]
-    return seen[:, :2] / seen[:, 2:] * K[[0, 1], [0, 1]] + K[:2, 2]
+    """Pixels (M, 2), centres at + 0.5, of points (M, 3) [m]; the pose is (4, 4) or (M, 4, 4)."""
+    local = (T_camera_board[..., :3, :3] @ points[..., None])[..., 0] + T_camera_board[..., :3, 3]
+    return local[:, :2] / local[:, 2:] * K[[0, 1], [0, 1]] + K[:2, 2]
 
 
 def draw_axes(
     image: np.ndarray, corners: Corners, T_camera_board: np.ndarray, K: np.ndarray
 ) -> np.ndarray:
-    """A copy of the image (H, W, 3) with found corners (circles), expected corners (crosses) and
-    the board's axes.
+    """A copy of the image (H, W, 3) with the board's axes and corners.
+
+    Measured corners are circles, expected ones crosses.
     """
     image, sixteenth = np.ascontiguousarray(image).copy(), 4
 
@@ -239,8 +238,10 @@ def draw_axes(
 
 
 def print_board(board: Board, path: Path) -> None:
-    """Write an A4 page (landscape) as PNG at true scale, its dots per inch inside. Raises
-    InputError if it cannot.
+    """Write an A4 page (landscape) as PNG at true scale; the file states its dots per inch.
+
+    Raises:
+        InputError: the board is larger than A4, or the file cannot be written.
     """
     if Path(path).suffix.lower() != ".png":
         raise InputError(f"{path}: a board is printed as .png")

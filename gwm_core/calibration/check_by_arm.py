@@ -1,8 +1,7 @@
-"""Is a fixed camera where it is said to be? The arm's own surface, at the measured joints, against
-the depth image.
+"""Check the pose of a fixed camera: the arm's surface, at the measured joints, against the depth.
 
 Points of the depth image are fitted to the meshes (iterative closest point, point to plane: Chen
-and Medioni 1992). How far the camera must be moved for that is how wrong its place was.
+and Medioni 1992). The motion of the camera that the fit needs is the error of its claimed pose.
 """
 
 from __future__ import annotations
@@ -14,26 +13,27 @@ import mujoco
 import numpy as np
 from scipy.spatial import cKDTree
 
-from gwm_core.calibration.hand_eye import PoseCheck, deviation, difference, judge, small_transform
+from gwm_core.calibration.pose_check import PoseCheck, deviation, require_certain
 from gwm_core.calibration.views import CalibrationView
 from gwm_core.errors import InputError
 from gwm_core.geometry.camera import back_project
+from gwm_core.geometry.transforms import pose_difference, small_transform
 from gwm_core.sim.cameras import cast_rays
 from gwm_core.sim.scene import build_arm
 
 # [m] readings further from the arm are something else; one per step of the fit
 GATES = np.geomspace(0.06, 0.01, 10)
-EDGE = 0.03  # share of the depth: a larger step between neighbours is an edge, where readings fly
+EDGE = 0.03  # fraction of the depth: a larger step between neighbours is an edge
 COLUMNS = 212  # rays per row that look for the arm's surface
-FEWEST_POINTS = 150
-MOST_READINGS = 40_000
+MINIMUM_POINTS = 150
+MAXIMUM_READINGS = 40_000
 SIGMA = 0.003  # [m] errors beyond this count less
 # standard deviation of a reading over its median error, to allow for neighbours that err together
 CORRELATED = 5.0
 
 
-def check_body(view: CalibrationView, K: np.ndarray, claimed: np.ndarray) -> PoseCheck:
-    """Judge a claimed T_base_camera (4, 4) of a fixed camera by one view of the arm at rest.
+def check_body(view: CalibrationView, K: np.ndarray, T_claimed: np.ndarray) -> PoseCheck:
+    """Check a claimed T_base_camera (4, 4) of a fixed camera by one view of the arm at rest.
 
     Raises:
         InputError: there is no depth, or too little of the arm in view to judge.
@@ -43,30 +43,30 @@ def check_body(view: CalibrationView, K: np.ndarray, claimed: np.ndarray) -> Pos
             f"{view.name} has no depth image, which the check by the arm's own body needs: use a"
             " board"
         )
-    model, T = _arm_model(), claimed
+    model, T = _arm_model(), T_claimed
     data = mujoco.MjData(model)
     data.qpos[:] = [*view.q, view.width / 2, view.width / 2]
     mujoco.mj_kinematics(model, data)
     readings = _readings(view.depth, K)
     for gate in GATES:
         points, normals = _surface(model, data, K, T, view.depth.shape)
-        if len(points) < FEWEST_POINTS:
+        if len(points) < MINIMUM_POINTS:
             raise InputError(
-                f"{view.name}: by its claimed place the camera hardly sees the arm ({len(points)}"
+                f"{view.name}: by its claimed pose the camera hardly sees the arm ({len(points)}"
                 " points): bring the hand to the middle of the image, or use a board"
             )
         near, base, normal = _matches(readings @ T[:3, :3].T + T[:3, 3], points, normals, gate)
-        if len(near) < FEWEST_POINTS:
-            return PoseCheck(*difference(claimed, T), seen=0.0)
-        move, unsure = _step(near, base, normal, gate, T[:3, 3])
+        if len(near) < MINIMUM_POINTS:
+            return PoseCheck(*pose_difference(T_claimed, T), visible=0.0)
+        move, uncertainty = _step(near, base, normal, gate, T[:3, 3])
         T = move @ T
-    verdict = PoseCheck(*difference(claimed, T), _share_seen(view.depth, K, T, points))
-    return judge(
+    check = PoseCheck(*pose_difference(T_claimed, T), _visible_fraction(view.depth, K, T, points))
+    return require_certain(
         view,
-        verdict,
-        unsure,
+        check,
+        uncertainty,
         "bring the hand to the middle of the image, or use a board; if that changes "
-        "nothing, the camera is far from its claimed place",
+        "nothing, the camera is far from its claimed pose",
     )
 
 
@@ -80,7 +80,7 @@ def _readings(depth: np.ndarray, K: np.ndarray) -> np.ndarray:
     window = np.ones((3, 3), np.uint8)
     low, high = cv2.erode(depth, window), cv2.dilate(depth, window)
     points = back_project(depth, K)[(low > 0) & (high - low < EDGE * depth)].astype(float)
-    return points[:: 1 + len(points) // MOST_READINGS]
+    return points[:: 1 + len(points) // MAXIMUM_READINGS]
 
 
 def _surface(model, data, K: np.ndarray, T: np.ndarray, shape) -> tuple[np.ndarray, np.ndarray]:
@@ -96,18 +96,14 @@ def _surface(model, data, K: np.ndarray, T: np.ndarray, shape) -> tuple[np.ndarr
 
 
 def _matches(readings: np.ndarray, points: np.ndarray, normals: np.ndarray, gate: float):
-    """The readings within ``gate`` of the surface, and the point and normal of it nearest to
-    each.
-    """
-    away, nearest = cKDTree(points).query(readings, distance_upper_bound=gate)
-    found = np.isfinite(away)
+    """The readings within ``gate`` of the surface, and the nearest surface point and normal."""
+    distance, nearest = cKDTree(points).query(readings, distance_upper_bound=gate)
+    found = np.isfinite(distance)
     return readings[found], points[nearest[found]], normals[nearest[found]]
 
 
 def _step(near: np.ndarray, base: np.ndarray, normal: np.ndarray, gate: float, eye: np.ndarray):
-    """The small move (4, 4) that brings readings onto the surface, and how uncertain it is [mm],
-    [degrees].
-    """
+    """The small motion (4, 4) of readings onto the surface, and its uncertainty [mm], [degrees]."""
     error = np.sum((near - base) * normal, axis=1)
     jacobian = np.hstack([np.cross(near - eye, normal), normal])
     weight = 1 / (1 + (error / max(SIGMA, gate / 4)) ** 2)  # Cauchy
@@ -118,8 +114,8 @@ def _step(near: np.ndarray, base: np.ndarray, normal: np.ndarray, gate: float, e
     return move, deviation(jacobian, CORRELATED * np.median(np.abs(error)))
 
 
-def _share_seen(depth: np.ndarray, K: np.ndarray, T: np.ndarray, points: np.ndarray) -> float:
-    """Share of the surface points that the depth image shows, of those where it shows anything."""
+def _visible_fraction(depth: np.ndarray, K: np.ndarray, T: np.ndarray, points: np.ndarray) -> float:
+    """Fraction of the surface points with a depth reading at which the reading is the surface's."""
     local = (points - T[:3, 3]) @ T[:3, :3]
     u, v = np.floor(local[:, :2] / local[:, 2:] * K[[0, 1], [0, 1]] + K[:2, 2]).astype(int).T
     inside = (u >= 0) & (u < depth.shape[1]) & (v >= 0) & (v < depth.shape[0])

@@ -1,4 +1,4 @@
-"""Views of a calibration on disk: a folder of PNG files and ``views.json``.
+"""The views of a calibration on disk: a folder of PNG files and ``views.json``.
 
     {"K": [[fx, 0, cx], [0, fy, cy], [0, 0, 1]],
      "views": [{"color": "00.png", "q": [q1, ..., q7], "width": 0.08, "depth": "00_depth.png"},
@@ -26,8 +26,8 @@ from gwm_core.sync import MS, Sync
 from gwm_core.types import OPEN_WIDTH, Frame
 
 INDEX = "views.json"
-REST = 400 * MS  # [ns] so long before an image the arm must not have moved
-MOVED = 5e-4  # [rad] what still counts as rest
+REST = 400 * MS  # [ns] before an image, in which the arm must not move
+MAXIMUM_MOTION = 5e-4  # [rad] that counts as rest
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class CalibrationView:
 
 
 def read_views(folder: Path) -> tuple[np.ndarray, list[CalibrationView]]:
-    """K (3, 3) and the views of a folder. Raises InputError naming the view that is damaged."""
+    """Read K (3, 3) and the views of a folder. Raises InputError naming a damaged view."""
     folder, where = Path(folder), INDEX
     try:
         index = json.loads((folder / INDEX).read_text())
@@ -74,28 +74,22 @@ def _view(folder: Path, entry: dict, K: np.ndarray) -> CalibrationView:
     depth = None
     if "depth" in entry:
         depth = read_image(folder, entry["depth"], np.uint16).astype(np.float32) * np.float32(1e-3)
-    # its checks
-    Frame(
-        entry["color"],
-        0,
-        color,
-        np.empty(color.shape[:2]) if depth is None else depth,
-        K,
-        np.eye(4),
-    )
+    # for the checks of a frame
+    aligned = np.empty(color.shape[:2]) if depth is None else depth
+    Frame(entry["color"], 0, color, aligned, K, np.eye(4))
     return CalibrationView(entry["color"], color, q, depth, width)
 
 
 def at_rest(sync: Sync, stamp: int) -> bool | None:
-    """Whether the arm stood still before ``stamp`` [ns]; None when joint states are missing."""
+    """Whether the arm was at rest before ``stamp`` [ns]; None where joint states are missing."""
     states = [sync.joints_at(stamp - k * REST // 4) for k in range(5)]
     if any(state is None for state in states):
         return None
-    return bool(np.ptp([state.q for state in states], axis=0).max() < MOVED)
+    return bool(np.ptp([state.q for state in states], axis=0).max() < MAXIMUM_MOTION)
 
 
 def add_view(folder: Path, K: np.ndarray, view: CalibrationView) -> None:
-    """Add one view to a folder, on disk before this returns. ``view.name`` ends in .png."""
+    """Add a view to a folder and return when it is on disk. ``view.name`` ends in .png."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / INDEX

@@ -1,3 +1,4 @@
-"""Targets, the follower of the reference, stops and teleoperation. Nothing in here imports
-torch.
+"""The gate and what it is made of: targets, follower, stops; teleoperation and the checker.
+
+Nothing in here imports torch.
 """

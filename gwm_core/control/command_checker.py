@@ -1,11 +1,15 @@
-"""The judge: re-checks what was sent as the arm would see it. Shares only the limit table with the
-gate.
+"""Re-check the commands that were sent, independently of the gate.
 
-Two views of the same stream, both always: the 100 Hz positions by central differences (what a CRISP
-controller is given), and the quintic through sent positions, velocities and accelerations at 1 kHz
-(what a trajectory controller makes of it; between two steps of the gate it is the gate's own
-constant-jerk reference). A stream resampled linearly keeps the positions and fails.
-``check_states`` does the same for measured joint states.
+The checker shares only the table of limits with the gate. It looks at the same stream in two ways,
+always both:
+
+- the 100 Hz positions by central differences, which is what a CRISP controller is given;
+- the quintic through the sent positions, velocities and accelerations at 1 kHz, which is what a
+  trajectory controller makes of them. Between two steps of the gate it is the gate's own
+  constant-jerk reference.
+
+A stream that was resampled linearly keeps the positions and fails the check. ``check_states`` does
+the same for measured joint states.
 """
 
 from __future__ import annotations
@@ -17,32 +21,29 @@ import numpy as np
 from gwm_core.geometry.limits import FR3, ArmLimits, Workspace
 
 _FINE = 10  # points per period: 1 kHz at 100 Hz
-_SLACK = 1e-3  # relative, for floating point and central differences
-_LONGEST = 0.15  # [s] between two commands: an arm that holds its last target has stopped by then
-LEASH = 0.15  # [rad] a reset may take the reference from what was sent before, wherever the arm is
-AT_ARM = 0.05  # [rad] from the arm, within which a reset may be whatever was sent before
+_SLACK = 1e-3  # relative tolerance for floating point and central differences
+_MAX_PAUSE = 0.15  # [s] between two commands: an arm that holds its last target has stopped by then
+# a reset of the reference must be ...
+LEASH = 0.15  # [rad] ... this near to what was sent before, wherever the arm is
+AT_ARM = 0.05  # [rad] ... or this near to the arm, whatever was sent before
 
 
 @dataclass
 class CheckResult:
-    """Number of samples that broke each limit, and the largest use of each limit (1 = at the
-    limit).
-    """
+    """How often each limit was broken, and the largest use of each (1 = at the limit)."""
 
     samples: int = 0
-    latches: int = 0
+    resets: int = 0
     violations: dict[str, int] = field(default_factory=dict)
     use: dict[str, float] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
-        """All violations."""
+        """Violations of all limits together."""
         return sum(self.violations.values())
 
     def check(self, name: str, use: np.ndarray) -> None:
-        """Record how much of a limit was used; above 1 (plus rounding), or not a number, is a
-        violation.
-        """
+        """Record the use of a limit. Above 1 (plus rounding), or not a number, is a violation."""
         if use.size == 0:
             return
         bad = int(np.sum(~(use <= 1.0 + _SLACK)))
@@ -55,15 +56,13 @@ class CheckResult:
 
 
 def columns(commands: list) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Positions, velocities, accelerations (S, 7) and latches (S,) of the gate's commands, as
-    ``check_commands`` takes them.
-    """
+    """The first arguments of ``check_commands``: positions, velocities, accelerations, resets."""
     states = np.array([command.reference for command in commands], float).reshape(-1, 3, 7)
     return (
         states[:, 0],
         states[:, 1],
         states[:, 2],
-        np.array([command.latched for command in commands], bool),
+        np.array([command.reference_reset for command in commands], bool),
     )
 
 
@@ -71,7 +70,7 @@ def check_commands(
     q: np.ndarray,
     dq: np.ndarray,
     ddq: np.ndarray,
-    latched: np.ndarray,
+    resets: np.ndarray,
     *,
     stamps: np.ndarray | None = None,
     measured: np.ndarray | None = None,
@@ -84,39 +83,38 @@ def check_commands(
 
     Args:
         q, dq, ddq: (S, 7) [rad], [rad/s], [rad/s2] as sent.
-        latched: (S,) bool, True where the reference was set anew at rest; differences do not cross
-            it.
+        resets: (S,) bool, True where the reference was reset, at rest. Differences do not cross it.
         stamps: (S,) [s] when each was sent. Where given, motion that goes on after a pause without
-            a latch is a violation; periods that are merely uneven are not.
-        measured: (S, 7) [rad] where the arm was when each was sent, NaN where nobody knows. A reset
-            of the reference must be near what was sent before, or near the arm; the first one near
-            the arm.
+            a reset is a violation. Uneven periods are none.
+        measured: (S, 7) [rad] where the arm was when each was sent, NaN = unknown. A reset of the
+            reference must be near what was sent before, or near the arm; the first one near the
+            arm.
         tcp_speed: limit of the profile in force [m/s].
-        workspace: the TCP may not leave it; where a segment starts outside (a person moved the
-            arm), it is not asked.
-        arm: whose limits count.
+        workspace: the TCP may not leave it. A segment that starts outside is not checked, because
+            a person has moved the arm there.
+        arm: the arm whose limits count.
     """
     if len(q) == 0:
         return CheckResult()
-    verdict = CheckResult(samples=len(q), latches=int(np.sum(latched)))
-    verdict.check(
-        "latch at rest",
-        np.where(np.abs(dq[latched]).max(1) + np.abs(ddq[latched]).max(1) > 0, 2.0, 0.0),
+    result = CheckResult(samples=len(q), resets=int(np.sum(resets)))
+    result.check(
+        "reset at rest",
+        np.where(np.abs(dq[resets]).max(1) + np.abs(ddq[resets]).max(1) > 0, 2.0, 0.0),
     )
-    _check_resets(verdict, q, latched, stamps, measured)
+    _check_resets(result, q, resets, stamps, measured)
     if stamps is not None:
-        moving = (np.abs(dq[1:]).max(1) > 1e-6) & ~latched[1:]
-        verdict.check("pause", np.where(moving, np.diff(stamps) / _LONGEST, 0.0))
-    starts = np.flatnonzero(np.r_[True, latched[1:]])
+        moving = (np.abs(dq[1:]).max(1) > 1e-6) & ~resets[1:]
+        result.check("pause", np.where(moving, np.diff(stamps) / _MAX_PAUSE, 0.0))
+    starts = np.flatnonzero(np.r_[True, resets[1:]])
     for start, end in zip(starts, [*starts[1:], len(q)]):
-        _judge_segment(verdict, q[start:end], dq[start:end], ddq[start:end], dt, tcp_speed, arm)
+        _check_segment(result, q[start:end], dq[start:end], ddq[start:end], dt, tcp_speed, arm)
         tcp = _tcp(q[start:end])
-        if workspace.holds(tcp[0]):
+        if workspace.contains(tcp[0]):
             outside = np.maximum(np.array(workspace.low) - tcp, tcp - np.array(workspace.high)).max(
                 1
             )
-            verdict.check("workspace", np.where(outside > 1e-6, 2.0, 0.0))
-    return verdict
+            result.check("workspace", np.where(outside > 1e-6, 2.0, 0.0))
+    return result
 
 
 def check_states(
@@ -128,27 +126,27 @@ def check_states(
     arm: ArmLimits = FR3,
     window: float = 0.02,
 ) -> CheckResult:
-    """Check recorded joint states of an arm, as a broadcaster gives them at any rate.
+    """Check recorded joint states of an arm, as a broadcaster publishes them, at any rate.
 
-    Measured velocities are noisy, so accelerations are their differences over ``window`` and jerks
-    are not judged.
+    Measured velocities are noisy. So accelerations are their differences over ``window``, and jerks
+    are not checked.
 
     Args:
         stamps: (S,) [s].
         q, dq: (S, 7) [rad], [rad/s].
         tcp_speed: limit of the profile in force [m/s].
-        arm: whose limits count.
-        window: [s] over which an acceleration is taken.
+        arm: the arm whose limits count.
+        window: [s] over which an acceleration is computed.
     """
-    verdict = CheckResult(samples=len(q))
+    result = CheckResult(samples=len(q))
     if len(q) == 0:
-        return verdict
+        return result
     finite = np.isfinite(stamps) & np.isfinite(q).all(axis=1) & np.isfinite(dq).all(axis=1)
-    verdict.check("finite", np.where(finite, 0.0, 2.0))
+    result.check("finite", np.where(finite, 0.0, 2.0))
     stamps, q, dq = stamps[finite], q[finite], dq[finite]
-    verdict.check("order", np.where(np.diff(stamps) > 0, 0.0, 2.0))
-    verdict.check("position", _position_use(q, arm))
-    verdict.check("velocity", _velocity_use(q, dq, arm))
+    result.check("order", np.where(np.diff(stamps) > 0, 0.0, 2.0))
+    result.check("position", _position_use(q, arm))
+    result.check("velocity", _velocity_use(q, dq, arm))
     later = np.searchsorted(stamps, stamps + window)  # the first state that much later
     begin = np.flatnonzero(later < len(stamps))
     end = later[begin]
@@ -156,67 +154,68 @@ def check_states(
     # not over a hole
     near, begin, end = gap < 2 * window, begin[gap < 2 * window], end[gap < 2 * window]
     gap = gap[near][:, None]
-    verdict.check("acceleration", np.abs(dq[end] - dq[begin]) / gap / arm.ddq_max)
-    verdict.check(
+    result.check("acceleration", np.abs(dq[end] - dq[begin]) / gap / arm.ddq_max)
+    result.check(
         "tcp speed", np.linalg.norm(_tcp(q[end]) - _tcp(q[begin]), axis=1) / gap[:, 0] / tcp_speed
     )
-    return verdict
+    return result
 
 
-def _check_resets(verdict: CheckResult, q, latched, stamps, measured) -> None:
-    """A reset may not carry the arm anywhere: it is where the arm was sent, or where it is."""
-    resets = np.flatnonzero(latched)
-    jump = np.abs(q[resets] - q[np.maximum(resets - 1, 0)]).max(1) / LEASH
-    paused = resets == 0
+def _check_resets(result: CheckResult, q, resets, stamps, measured) -> None:
+    """A reset must be near what was sent before, or near the arm: it may not carry the arm away."""
+    at = np.flatnonzero(resets)
+    before = np.maximum(at - 1, 0)
+    jump = np.abs(q[at] - q[before]).max(1) / LEASH
+    paused = at == 0
     if stamps is not None:
-        # the arm may have been led elsewhere
-        paused |= stamps[resets] - stamps[np.maximum(resets - 1, 0)] > _LONGEST
+        # during a pause a person may have led the arm elsewhere
+        paused |= stamps[at] - stamps[before] > _MAX_PAUSE
     off = (
-        np.full(len(resets), np.nan)
+        np.full(len(at), np.nan)
         if measured is None
-        else np.abs(q[resets] - measured[resets]).max(1) / AT_ARM
+        else np.abs(q[at] - measured[at]).max(1) / AT_ARM
     )
-    use = np.where(resets == 0, off, np.fmin(jump, off))
+    use = np.where(at == 0, off, np.fmin(jump, off))
     use = np.where(paused & np.isnan(off), 0.0, use)
-    verdict.check("reset", use)
+    result.check("reset", use)
 
 
-def _judge_segment(
-    verdict: CheckResult, q, dq, ddq, dt: float, tcp_limit: float, arm: ArmLimits
+def _check_segment(
+    result: CheckResult, q, dq, ddq, dt: float, tcp_limit: float, arm: ArmLimits
 ) -> None:
-    verdict.check("finite", np.where(np.isfinite(np.concatenate([q, dq, ddq], axis=1)), 0.0, 2.0))
+    result.check("finite", np.where(np.isfinite(np.concatenate([q, dq, ddq], axis=1)), 0.0, 2.0))
     if not (np.isfinite(q).all() and np.isfinite(dq).all() and np.isfinite(ddq).all()):
         return
     # the stream of positions alone
     velocity, acceleration = np.diff(q, axis=0) / dt, np.diff(q, 2, axis=0) / dt**2
-    _check_states(
-        verdict, "stream", q, None, acceleration, np.diff(q, 3, axis=0) / dt**3, tcp_limit, arm
+    _check_motion(
+        result, "stream", q, None, acceleration, np.diff(q, 3, axis=0) / dt**3, tcp_limit, arm
     )
     middle = 0.5 * (q[1:] + q[:-1])
-    verdict.check("stream velocity", _velocity_use(middle, velocity, arm))
-    verdict.check(
+    result.check("stream velocity", _velocity_use(middle, velocity, arm))
+    result.check(
         "stream tcp speed", np.linalg.norm(np.diff(_tcp(q), axis=0), axis=1) / dt / tcp_limit
     )
     if len(q) > 1:
-        _check_states(verdict, "quintic", *_quintic(q, dq, ddq, dt), tcp_limit, arm)
+        _check_motion(result, "quintic", *_quintic(q, dq, ddq, dt), tcp_limit, arm)
 
 
-def _check_states(
-    verdict: CheckResult, view: str, q, dq, ddq, dddq, tcp_limit: float, arm: ArmLimits
+def _check_motion(
+    result: CheckResult, view: str, q, dq, ddq, dddq, tcp_limit: float, arm: ArmLimits
 ) -> None:
-    verdict.check(f"{view} position", _position_use(q, arm))
-    verdict.check(f"{view} acceleration", np.abs(ddq) / arm.ddq_max)
-    verdict.check(f"{view} jerk", np.abs(dddq) / arm.dddq_max)
+    result.check(f"{view} position", _position_use(q, arm))
+    result.check(f"{view} acceleration", np.abs(ddq) / arm.ddq_max)
+    result.check(f"{view} jerk", np.abs(dddq) / arm.dddq_max)
     if dq is not None:
-        verdict.check(f"{view} velocity", _velocity_use(q, dq, arm))
+        result.check(f"{view} velocity", _velocity_use(q, dq, arm))
         tcp = _tcp(q)
-        verdict.check(
+        result.check(
             f"{view} tcp speed", np.linalg.norm(np.gradient(tcp, 1e-3, axis=0), axis=1) / tcp_limit
         )
 
 
 def _position_use(q: np.ndarray, arm: ArmLimits) -> np.ndarray:
-    """0 in the middle of the range, 1 at an end."""
+    """Use of the position limits: 0 in the middle of the range, 1 at an end."""
     middle, half = (arm.q_max + arm.q_min) / 2, (arm.q_max - arm.q_min) / 2
     return np.abs(q - middle) / half
 
@@ -249,18 +248,17 @@ def _quintic(q, dq, ddq, dt: float):
 
 
 def _tcp(q: np.ndarray) -> np.ndarray:
-    """TCP positions (S, 3) [m] by plain rotations, written independently of kinematics.py."""
+    """TCP positions (S, 3) [m] by plain rotations, independent of ``geometry.kinematics``."""
 
-    def turn(axis: str, angle: np.ndarray) -> np.ndarray:
+    def rotation(axis: str, angle: np.ndarray) -> np.ndarray:
         c, s, o, i = np.cos(angle), np.sin(angle), np.zeros_like(angle), np.ones_like(angle)
         rows = {"z": [[c, -s, o], [s, c, o], [o, o, i]], "y": [[c, o, s], [o, i, o], [-s, o, c]]}[
             axis
         ]
         return np.stack([np.stack(row, -1) for row in rows], -2)
 
-    # product of exponentials in words: the arm stretched upwards, joints turn about z, y, z, -y, z,
-    # -y, -z
-    R = turn("z", q[:, 0])
+    # with the arm stretched upwards the joints rotate about z, y, z, -y, z, -y, -z
+    R = rotation("z", q[:, 0])
     p = np.tile([0.0, 0.0, 0.333], (len(q), 1))
     links = [
         ("y", 1, (0, 0, 0.316)),
@@ -271,6 +269,6 @@ def _tcp(q: np.ndarray) -> np.ndarray:
         ("z", -1, (0, 0, -0.107 - 0.1034)),
     ]
     for j, (axis, sign, offset) in enumerate(links, start=1):
-        R = R @ turn(axis, sign * q[:, j])
+        R = R @ rotation(axis, sign * q[:, j])
         p = p + (R @ np.array(offset, float)[:, None])[..., 0]
     return p

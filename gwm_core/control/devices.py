@@ -1,5 +1,6 @@
-"""Input devices as data: which axis and which button of a sensor_msgs/Joy means what. And a
-keyboard made into one.
+"""Input devices as data: what each axis and button of a sensor_msgs/Joy means.
+
+A keyboard is turned into such a device.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import numpy as np
 from gwm_core.geometry.limits import ArmLimits
 
 DIRECTIONS = ("x", "y", "z", "roll", "pitch", "yaw")
-# a driver scales full deflection to 1; spacenav_node can exceed it a little, raw counts exceed it
-# by far
-FULL = 1.5
-# [s] a key counts as held for this long; a terminal repeats a held one about 30 times a second
+# Drivers scale full deflection to 1. spacenav_node can exceed it a little; raw counts exceed it by
+# far.
+MAX_DEFLECTION = 1.5
+# [s] for which a key counts as held; a terminal repeats a held key about 30 times a second
 KEY_TIME = 0.15
 KEYS = {  # key -> axis, direction
     "w": (0, 1),
@@ -35,11 +36,14 @@ BUTTON_KEYS = {"c": 1, "v": 2, "b": 3}  # close, open, give back
 
 @dataclass(frozen=True)
 class Device:
-    """Where a Joy message carries what.
+    """The meaning of a Joy message's axes and buttons.
 
-    ``axes``: x, y, z, then turns about x, y, z, all of the base frame; each (index, sign), or None
-    where it has none. Buttons: ``clutch`` is held to move; the same index for ``close`` and
-    ``open`` makes a toggle.
+    Attributes:
+        axes: x, y, z, then rotations about x, y, z, all of the base frame. Each is (index, sign),
+            or None where the device has no such axis.
+        clutch: the button that is held to move.
+        close, open: buttons of the gripper; the same index for both makes a toggle.
+        give_back: the button that returns the arm to the policy.
     """
 
     axes: tuple[tuple[int, float] | None, ...]
@@ -49,31 +53,31 @@ class Device:
     give_back: int | None = None
 
     @property
-    def fewest(self) -> tuple[int, int]:
-        """How many axes and buttons a message must have."""
+    def min_counts(self) -> tuple[int, int]:
+        """Numbers of axes and buttons that a message must have."""
         last = max(index for index, _ in filter(None, self.axes))
         return last + 1, max(self.clutch, self.close, self.open, self.give_back or 0) + 1
 
     def deflection(self, axes) -> np.ndarray:
-        """Deflection (6,) in the base frame's directions, -1 to 1; where there is no axis, 0."""
-        told = [0.0 if axis is None else axes[axis[0]] * axis[1] for axis in self.axes]
-        return np.clip(told, -1.0, 1.0)
+        """Deflection (6,) in the base frame's directions, -1 to 1; 0 where there is no axis."""
+        values = [0.0 if axis is None else axes[axis[0]] * axis[1] for axis in self.axes]
+        return np.clip(values, -1.0, 1.0)
 
     def misfit(self, axes, buttons) -> str:
-        """Why a message cannot be of this device; empty when it can."""
-        wanted = self.fewest
+        """Why a message cannot be of this device, or ""."""
+        wanted = self.min_counts
         if len(axes) < wanted[0] or len(buttons) < wanted[1]:
             return (
                 f"joy: {wanted[0]} axes and {wanted[1]} buttons wanted, got {len(axes)} and"
                 f" {len(buttons)}"
             )
         for index, value in enumerate(axes):
-            if not abs(value) <= FULL:  # not a number is beyond it too
+            if not abs(value) <= MAX_DEFLECTION:  # also true of NaN
                 return f"joy: axis {index} reads {value:g}, -1 to 1 is wanted"
         return ""
 
     def away_from_rest(self, axes, deadband: float) -> str:
-        """Which used axis is not at rest, within ``deadband``; empty when all are."""
+        """An axis that is not at rest, within ``deadband``, in words; "" when all are."""
         for axis, direction in zip(self.axes, DIRECTIONS):
             if axis is not None and abs(axes[axis[0]]) > deadband:
                 return (
@@ -84,13 +88,15 @@ class Device:
         return ""
 
 
-def leader_misfit(q: np.ndarray, arm: ArmLimits, reference: np.ndarray | None, most: float) -> str:
-    """Why a leader arm's joints (7,) [rad] cannot be followed; empty when they can.
+def leader_misfit(
+    q: np.ndarray, arm: ArmLimits, reference: np.ndarray | None, max_distance: float
+) -> str:
+    """Why a leader arm's joints ``q`` (7,) [rad] cannot be followed, or "".
 
     They must lie inside the arm's limits and, where its ``reference`` (7,) is known, within
-    ``most`` [rad] of that.
+    ``max_distance`` [rad] of that.
     """
-    if _fits(q, arm, reference, most):
+    if _fits(q, arm, reference, max_distance):
         return ""
     beyond = np.maximum(arm.q_low - q, q - arm.q_high)
     k = int(np.argmax(beyond))
@@ -98,25 +104,26 @@ def leader_misfit(q: np.ndarray, arm: ArmLimits, reference: np.ndarray | None, m
         wanted = f"{arm.q_low[k]:.2f} to {arm.q_high[k]:.2f} is wanted"
     else:
         k = int(np.argmax(np.abs(q - reference)))
-        wanted = f"the arm's is at {reference[k]:.2f}, and they may be {most:g} apart"
-    return f"leader: joint {k + 1} reads {q[k]:.2f} rad, {wanted}{_guess(q, arm, reference, most)}"
+        wanted = f"the arm's is at {reference[k]:.2f}, and they may be {max_distance:g} apart"
+    hint = _hint(q, arm, reference, max_distance)
+    return f"leader: joint {k + 1} reads {q[k]:.2f} rad, {wanted}{hint}"
 
 
-def _fits(q: np.ndarray, arm: ArmLimits, reference: np.ndarray | None, most: float) -> bool:
+def _fits(q: np.ndarray, arm: ArmLimits, reference: np.ndarray | None, max_distance: float) -> bool:
     inside = np.all((q >= arm.q_low) & (q <= arm.q_high))
-    return bool(inside and (reference is None or np.abs(q - reference).max() <= most))
+    return bool(inside and (reference is None or np.abs(q - reference).max() <= max_distance))
 
 
-def _guess(q: np.ndarray, arm: ArmLimits, reference: np.ndarray | None, most: float) -> str:
-    """What else such joints may be; empty when nothing fits."""
+def _hint(q: np.ndarray, arm: ArmLimits, reference: np.ndarray | None, max_distance: float) -> str:
+    """The mistake that would explain such joints, or ""."""
     if not q.any():
         return ": all joints read 0, the leader is not calibrated"
-    if _fits(np.deg2rad(q), arm, reference, most):
+    if _fits(np.deg2rad(q), arm, reference, max_distance):
         return ": these are degrees"
     turns = np.rint(
         (q - (0.5 * (arm.q_low + arm.q_high) if reference is None else reference)) / (2 * np.pi)
     )
-    if turns.any() and _fits(q - 2 * np.pi * turns, arm, reference, most):
+    if turns.any() and _fits(q - 2 * np.pi * turns, arm, reference, max_distance):
         return (
             f": a whole turn off at joint {' and '.join(str(k + 1) for k in np.flatnonzero(turns))}"
         )
@@ -140,15 +147,16 @@ DEVICES = {
 
 
 class Keyboard:
-    """Keys pressed in a terminal, as the axes and buttons of a "keyboard" Joy. A terminal tells no
-    releases.
+    """Keys pressed in a terminal, as the axes and buttons of a "keyboard" Joy.
+
+    A terminal reports no releases.
     """
 
     def __init__(self):
         self._pressed: dict[str, float] = {}
 
     def press(self, key: str, now: float) -> None:
-        """A key arrived."""
+        """Take a key."""
         self._pressed[key] = now
 
     def joy(self, now: float) -> tuple[list[float], list[int]]:

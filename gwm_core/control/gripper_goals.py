@@ -1,8 +1,8 @@
-"""The Franka hand takes goals, not a stream: one per edge of the wished width, and one at a time.
+"""Turn the commanded width into goals for a gripper with actions.
 
-The hysteresis that makes edges out of a policy's widths is the gate's (``close_below``,
-``open_above``). Its driver starts a thread for every goal it is given and refuses none, so that
-waiting for the last one is up to us.
+The Franka hand takes goals, not a stream: one per change of the commanded width, one at a time. The
+gate's hysteresis (``close_below``, ``open_above``) makes such changes out of a policy's widths. The
+hand's driver starts a thread for every goal and refuses none, so we wait for the last one to end.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-PATIENCE = 3.0  # [s] a goal unanswered for longer is lost; full travel takes 0.8 s at 0.1 m/s
+GOAL_TIMEOUT = 3.0  # [s] after which a goal without an answer is lost; full travel takes 0.8 s
 
 
 class GripperGoal(NamedTuple):
-    """A goal for the hand. Closing is a grasp (it keeps pressing), opening a move."""
+    """A goal for the hand: closing is a grasp, which keeps pressing, and opening a move."""
 
     grasp: bool
     width: float  # [m]
@@ -23,57 +23,75 @@ class GripperGoal(NamedTuple):
 
 
 class GripperGoals:
-    """Wished widths in, the few goals out."""
+    """Requested widths in, the few goals out.
+
+    Attributes:
+        requested: [m] the width last requested, where the hand did not fail.
+        trouble: what is wrong with the hand, or "".
+    """
 
     def __init__(self):
-        self.told: float | None = None  # [m] last asked for, where the hand did not fail
+        self.requested: float | None = None
         self.trouble = ""
         self._goal: GripperGoal | None = None  # the last that was sent
-        self._before, self._sent_at = None, -math.inf  # the width before it [m], and when [s]
-        self._out = self._missed = self._astray = False  # under way; refused or failed; failed
+        self._sent_at = -math.inf  # [s]
+        self._width_before: float | None = None  # [m]
+        self._pending = False  # not ended yet
+        self._missed = False  # refused, or failed
+        self._failed = False  # the fingers may be anywhere
 
-    def wish(self, width: float, now: float) -> GripperGoal | None:
-        """The goal to send now, or None. The first wish is what the gate found, and moves
-        nothing.
-        """
-        if self.told is None:
-            self.told = width
-        patient = now - self._sent_at <= PATIENCE
-        if self._out and patient:
+    def request(self, width: float, now: float) -> GripperGoal | None:
+        """The goal to send now, or None. The first width is as the gate found it: no motion."""
+        if self.requested is None:
+            self.requested = width
+        recent = now - self._sent_at <= GOAL_TIMEOUT
+        if self._pending and recent:
             return None
-        if self._out:
-            self._out, self.trouble = False, f"gripper: no answer for {PATIENCE:.0f} s"
+        if self._pending:
+            self._pending = False
+            self.trouble = f"gripper: no answer for {GOAL_TIMEOUT:.0f} s"
         if self._missed and width == self._goal.width:
-            if patient:
+            if recent:
                 return None
-            goal = GripperGoal(*self._goal)  # the same again, told apart by its identity
-        elif width == self.told and not self._astray:
+            goal = GripperGoal(*self._goal)  # the same again; its identity tells the answers apart
+        elif width == self.requested and not self._failed:
             return None
         else:
-            goal = GripperGoal(width < (self._goal.width if self._missed else self.told), width)
-        self._goal, self._before, self._sent_at, self.told = goal, self.told, now, width
-        self._out, self._missed, self._astray = True, False, False
+            before = self._goal.width if self._missed else self.requested
+            goal = GripperGoal(width < before, width)
+        self._goal = goal
+        self._sent_at = now
+        self._width_before = self.requested
+        self.requested = width
+        self._pending = True
+        self._missed = False
+        self._failed = False
         return goal
 
     def refused(self, goal: GripperGoal, error: str) -> None:
-        """``goal`` was not taken: the hand still has the one before, and is asked again after
-        ``PATIENCE``.
+        """``goal`` was not taken: the hand is still at the one before.
+
+        The goal is sent again after ``GOAL_TIMEOUT``.
         """
         if goal is self._goal:
             self._miss(error)
 
-    def answered(self, goal: GripperGoal, success: bool, error: str = "") -> None:
-        """``goal`` has ended. After a failure the fingers may be anywhere: any other width is asked
-        for at once.
+    def ended(self, goal: GripperGoal, success: bool, error: str = "") -> None:
+        """``goal`` has ended.
+
+        After a failure the fingers may be anywhere, so any other width is requested at once.
         """
         if goal is not self._goal:
-            return  # one that was taken for lost, and replaced
+            return  # a goal that counted as lost and was replaced
         if success:
-            self._out, self.trouble = False, ""
+            self._pending = False
+            self.trouble = ""
         else:
             self._miss(error or "goal not reached")
-            self._astray = True
+            self._failed = True
 
     def _miss(self, error: str) -> None:
-        self._out, self._missed = False, True
-        self.told, self.trouble = self._before, f"gripper: {error}"
+        self._pending = False
+        self._missed = True
+        self.requested = self._width_before
+        self.trouble = f"gripper: {error}"

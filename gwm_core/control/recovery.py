@@ -1,11 +1,13 @@
-"""What the robot says of itself, and the order in which it is brought back after a reflex.
+"""The robot's own state, and the order of the steps that recover it after a reflex.
 
 Modes: franka_msgs/FrankaRobotState. Order: franka_ros2 3.4, franka_hardware/doc/index.rst,
-"Recovery Steps"; on Humble the controllers must be deactivated by hand first (ros2_control #2318).
-An error of the hardware deactivates every controller on it, the broadcasters of the joints and of
-the robot's state too (seen with ros2_control 4.46), so these come back before the controller. A
-CRISP controller takes targets while it is inactive and goes to the last one as soon as it is active
-(seen with crisp_controllers 8093548), so it is told where the arm is first.
+"Recovery Steps". On Humble the controllers must be deactivated by hand first (ros2_control #2318).
+
+An error of the hardware deactivates every controller on it, also the broadcasters of the joints and
+of the robot's state (seen with ros2_control 4.46). So the broadcasters come back before the
+controller. A CRISP controller takes targets while it is inactive and goes to the last one as soon
+as it is active (seen with crisp_controllers 8093548). So its target is set to where the arm is
+first.
 """
 
 from __future__ import annotations
@@ -14,11 +16,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 MODES = ("other", "idle", "move", "guiding", "reflex", "user stopped", "automatic error recovery")
-STOPPED = ("guiding", "reflex", "user stopped", "automatic error recovery")  # follow no command
+# modes in which the robot follows no command
+STOPPED = ("guiding", "reflex", "user stopped", "automatic error recovery")
 STATE = "franka_robot_state_broadcaster/robot_state"  # the topic
 BROADCASTERS = ("joint_state_broadcaster", "franka_robot_state_broadcaster")
 
-SILENCE = 0.5  # [s] without a robot state; at 50 Hz, and after a reflex the hardware publishes none
+# [s] without a robot state, which comes at 50 Hz; after a reflex the hardware publishes none
+SILENCE = 0.5
 STEP_TIME = 10.0  # [s] for one step of the recovery
 
 CLEAR, HARDWARE = "clear the error", "activate the hardware"
@@ -34,8 +38,11 @@ HUMBLE_STEPS = (RELEASE, *STEPS)
 
 
 def trouble(mode: int | None, silent_for: float) -> str:
-    """Why a robot last heard ``silent_for`` [s] ago in ``mode`` (None: never) follows no command;
-    "" where it may.
+    """Why the robot follows no command, or "".
+
+    Args:
+        mode: last heard; None: never.
+        silent_for: [s] since then.
     """
     if mode is None:
         return f"robot: nothing heard on {STATE}"
@@ -50,12 +57,11 @@ def to_switch(
 ) -> tuple[list[str], str]:
     """The ``wanted`` controllers that must still be switched, and "" or why they cannot be.
 
-    A strict switch refuses a controller that is already as it should be, so only the others are
-    named.
+    A strict switch refuses a controller that is already in its state, so only the others are named.
 
     Args:
         states: name -> state of every loaded controller, as controller_manager lists them.
-        active: whether they are to become active, or inactive.
+        active: whether to activate them, or to deactivate them.
     """
     for name in wanted:
         if states.get(name) not in ("active", "inactive"):
@@ -68,27 +74,29 @@ def _name(mode: int) -> str:
 
 
 class RecoveryStep(NamedTuple):
-    """A step of one attempt: an answer that comes after the attempt was given up belongs to
-    none.
-    """
+    """A step of one attempt: an answer to an attempt that was given up does not count."""
 
     attempt: int
     step: str
 
 
 class Recovery:
-    """Keeps the steps in order. Begun by the operator alone; each step is asked for once in an
-    attempt.
+    """Keeps the steps in order. Only the operator begins; each step runs once in an attempt.
+
+    Attributes:
+        failure: the step that failed and why, or "".
     """
 
     def __init__(self, steps: tuple[str, ...] = STEPS):
-        self._steps, self._left, self._attempt = steps, (), 0
-        self._since = 0.0  # [s] when the step whose turn it is began
+        self._steps = steps
+        self._left: tuple[str, ...] = ()
+        self._attempt = 0
+        self._since = 0.0  # [s] when the current step began
         self.failure = ""
 
     @property
-    def turn(self) -> RecoveryStep | None:
-        """The step whose turn it is; None when there is none."""
+    def current(self) -> RecoveryStep | None:
+        """The step that is under way, or None."""
         return RecoveryStep(self._attempt, self._left[0]) if self._left else None
 
     def begin(self, mode: int | None, now: float) -> str:
@@ -100,106 +108,107 @@ class Recovery:
             return "the arm is being guided by hand: let go of it first"
         if self._left:
             return f"still at '{self._left[0]}'"
-        self._left, self._since, self.failure = self._steps, now, ""
+        self._left = self._steps
+        self._since = now
+        self.failure = ""
         self._attempt += 1
         return ""
 
-    def ended(self, turn: RecoveryStep, error: str, now: float) -> None:
-        """A step ended, with an error or without. Raises ValueError for a step whose turn it was
-        not.
-        """
-        if turn.attempt != self._attempt or not self._left:
+    def end(self, step: RecoveryStep, error: str, now: float) -> None:
+        """End a step, with an error or "". Raises ValueError for a step that is not under way."""
+        if step.attempt != self._attempt or not self._left:
             return  # an answer to an attempt that was given up
-        if turn != self.turn:
-            raise ValueError(f"'{turn.step}' out of order: it is the turn of '{self._left[0]}'")
+        if step != self.current:
+            raise ValueError(f"'{step.step}' out of order: it is the turn of '{self._left[0]}'")
         if error:
-            self.failure = f"{turn.step}: {error}; mend that, then call gate/reset again"
-        self._left, self._since = () if error else self._left[1:], now
+            self.failure = f"{step.step}: {error}; mend that, then call gate/reset again"
+        self._left = () if error else self._left[1:]
+        self._since = now
 
-    def watch(self, now: float, why: str) -> None:
-        """Give up when the step whose turn it is takes longer than ``STEP_TIME``, because of
-        ``why``.
-        """
+    def check_time(self, now: float, why: str) -> None:
+        """Give up a step that takes longer than ``STEP_TIME``, for the reason ``why``."""
         if self._left and now - self._since > STEP_TIME:
-            self.ended(self.turn, why + HINTS.get(self._left[0], ""), now)
+            self.end(self.current, why + HINTS.get(self._left[0], ""), now)
 
 
 class RobotMonitor:
-    """Listens to the robot's state and recovers it. Owns no thread and reads no clock: ``now`` in
-    seconds.
+    """Listens to the robot's state, and recovers the robot.
+
+    It owns no thread and reads no clock: ``now`` is in seconds.
 
     Args:
-        ask: ``ask(step, answer)`` has a step carried out; ``answer(error)`` is called once with
-            what came of it, now or later. ``PLACE`` is asked for again until its answer is "".
+        run_step: ``run_step(step, answer)`` carries out a step; ``answer(error)`` is called once
+            with the result, now or later. ``PLACE`` is run again until its answer is "".
         stopped: called with the cause whenever the robot follows no command.
         steps: of the recovery.
     """
 
     def __init__(
         self,
-        ask: Callable[[str, Callable[[str], None]], None],
+        run_step: Callable[[str, Callable[[str], None]], None],
         stopped: Callable[[str], None],
         steps: tuple[str, ...] = STEPS,
     ):
-        self._ask, self._stopped, self._recovery = ask, stopped, Recovery(steps)
+        self._run_step = run_step
+        self._stopped = stopped
+        self._recovery = Recovery(steps)
         self._mode: int | None = None
-        self._heard_at = self._now = 0.0
-        self._asked: RecoveryStep | None = None
-        self._why, self._finished = "", lambda: None
+        self._heard_at = 0.0  # [s]
+        self._now = 0.0  # [s] of the last tick
+        self._started: RecoveryStep | None = None
+        self._place_error = ""  # why ``PLACE`` does not succeed yet
+        self._finished: Callable[[], None] = lambda: None
 
-    def heard(self, mode: int, now: float) -> None:
+    def receive(self, mode: int, now: float) -> None:
         """Take the robot's mode."""
-        self._mode, self._heard_at = mode, now
+        self._mode = mode
+        self._heard_at = now
         if cause := trouble(mode, 0.0):
             self._stopped(cause)
 
     def trouble(self, now: float) -> str:
-        """Why the arm may not be moved: the robot, a recovery under way, or one that failed; ""
-        when all is well.
-        """
-        turn = self._recovery.turn
-        under_way = f"recovery: {turn.step}" if turn else ""
+        """Why the arm may not move: the robot, a recovery under way, or one that failed; or ""."""
+        step = self._recovery.current
+        under_way = f"recovery: {step.step}" if step else ""
         return under_way or self._recovery.failure or trouble(self._mode, now - self._heard_at)
 
-    def needed(self, cause: str, now: float) -> bool:
+    def needs_recovery(self, cause: str, now: float) -> bool:
         """Whether the robot must be recovered before the gate leaves a FAULT for ``cause``.
 
-        After a user stop that was pressed and released unseen the robot says "idle" and no error,
-        and moves only after a recovery (franka_ros #308): that shows by an arm that does not
+        After a user stop that was pressed and released unnoticed the robot reports "idle" and no
+        error, and moves only after a recovery (franka_ros #308). That shows by an arm that does not
         follow.
         """
         left_behind = cause.startswith("leash") and self._mode == MODES.index("idle")
         return left_behind or self.trouble(now) != ""
 
     def recover(self, now: float, finished: Callable[[], None]) -> str:
-        """Begin the steps, after the last of which ``finished()`` is called. Returns "" or why they
-        cannot begin.
-        """
-        told = now - self._heard_at <= SILENCE  # else it may have been let go of since
-        if reason := self._recovery.begin(self._mode if told else None, now):
+        """Begin the steps; ``finished()`` is called after the last. Returns "" or why not."""
+        recent = now - self._heard_at <= SILENCE  # else the user stop may have been released since
+        if reason := self._recovery.begin(self._mode if recent else None, now):
             return reason
-        self._finished, self._now = finished, now
+        self._finished = finished
+        self._now = now
         return ""
 
     def tick(self, now: float) -> None:
-        """Look after silence and time limits, and ask for the step whose turn it is. Call it every
-        0.1 s or so.
-        """
+        """Check silence and time limits, and run the current step. Call it about every 0.1 s."""
         self._now = now
         if cause := trouble(self._mode, now - self._heard_at):
             self._stopped(cause)
-        self._recovery.watch(now, self._why or f"no answer within {STEP_TIME:.0f} s")
-        turn = self._recovery.turn
-        if turn is None or (turn == self._asked and turn.step != PLACE):
+        self._recovery.check_time(now, self._place_error or f"no answer within {STEP_TIME:.0f} s")
+        step = self._recovery.current
+        if step is None or (step == self._started and step.step != PLACE):
             return
-        self._asked, self._why = turn, ""
-        self._ask(turn.step, lambda error: self._answered(turn, error))
+        self._started = step
+        self._place_error = ""
+        self._run_step(step.step, lambda error: self._end_step(step, error))
 
-    def _answered(self, turn: RecoveryStep, error: str) -> None:
-        if error and turn.step == PLACE:
-            self._why = error  # fresh joints may still come
+    def _end_step(self, step: RecoveryStep, error: str) -> None:
+        if error and step.step == PLACE:
+            self._place_error = error  # fresh joints may still come
             return
-        over = self._recovery.turn == turn
-        self._recovery.ended(turn, error, self._now)
-        if over and self._recovery.turn is None and not self._recovery.failure:
+        was_current = self._recovery.current == step
+        self._recovery.end(step, error, self._now)
+        if was_current and self._recovery.current is None and not self._recovery.failure:
             self._finished()

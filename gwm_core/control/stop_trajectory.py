@@ -1,5 +1,7 @@
-"""The quickest stop: what the follower makes sure of before each step, and what a trajectory
-controller is sent.
+"""The quickest stop from a state in motion.
+
+The follower makes sure of one before each step, and a trajectory controller is sent one with each
+command.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ from ruckig import ControlInterface, InputParameter, Result, Ruckig, Synchroniza
 from gwm_core.errors import InputError
 from gwm_core.geometry.limits import DESK, FR3, ArmLimits, Profile
 
-# [s] a stop may take: longer ones are as good as none, and each is looked at whole, every period
-_LONGEST = 5.0
+# [s] a stop may take. Longer ones are as good as none, and each is checked whole in every period.
+_MAX_STOP = 5.0
 
 
 class Reference(NamedTuple):
@@ -25,39 +27,37 @@ class Reference(NamedTuple):
 
 
 class StopPlanner:
-    """Plans stops, each joint as quickly as its acceleration and jerk allow.
+    """Plans stops. Each joint stops as quickly as its acceleration and jerk allow.
 
     Args:
-        dt: between the states of a tail [s].
-        profile: shares of the published limits.
-        arm: those limits.
+        dt: [s] between the states of ``tail``.
+        profile: fractions of the published limits.
+        arm: the robot's published limits.
 
     Raises:
-        InputError: with these shares a stop may take too long.
+        InputError: with these fractions a stop may take too long.
     """
 
     def __init__(self, dt: float = 0.01, profile: Profile = DESK, arm: ArmLimits = FR3):
-        self._dt, self._otg, self._trajectory, self._request = (
-            dt,
-            Ruckig(7),
-            Trajectory(7),
-            InputParameter(7),
-        )
+        self._dt = dt
+        self._otg = Ruckig(7)
+        self._trajectory = Trajectory(7)
+        self._request = InputParameter(7)
         self._request.control_interface = ControlInterface.Velocity
         self._request.synchronization = Synchronization.No
         a, j = profile.acceleration * arm.ddq_max, profile.jerk * arm.dddq_max
         longest = float(np.max(profile.velocity * arm.dq_max / a + a / j))
-        if longest > _LONGEST:
+        if longest > _MAX_STOP:
             raise InputError(
-                f"a stop would take up to {longest:.1f} s, {_LONGEST:.0f} are allowed: acceleration"
-                f" {profile.acceleration} and jerk {profile.jerk} are too small for velocity"
-                f" {profile.velocity}"
+                f"a stop would take up to {longest:.1f} s, {_MAX_STOP:.0f} are allowed:"
+                f" acceleration {profile.acceleration} and jerk {profile.jerk}"
+                f" are too small for velocity {profile.velocity}"
             )
         self._request.max_acceleration = (profile.acceleration * arm.ddq_max).tolist()
         self._request.max_jerk = (profile.jerk * arm.dddq_max).tolist()
 
     def plan(self, start: Reference) -> Trajectory:
-        """The stop from ``start``. The same object is filled anew by the next call."""
+        """The stop from ``start``. The next call fills the same object again."""
         self._request.current_position = start.q.tolist()
         self._request.current_velocity = start.dq.tolist()
         self._request.current_acceleration = start.ddq.tolist()
@@ -67,8 +67,9 @@ class StopPlanner:
         return self._trajectory
 
     def tail(self, start: Reference) -> list[Reference]:
-        """States ``dt``, 2 ``dt``, ... after ``start``; the last is at rest. Empty where ``start``
-        is.
+        """States at ``dt``, 2 ``dt``, ... after ``start``, the last at rest.
+
+        The list is empty where ``start`` is at rest.
         """
         if not (np.any(start.dq) or np.any(start.ddq)):
             return []

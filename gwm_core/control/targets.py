@@ -1,5 +1,6 @@
-"""Targets over time: an accepted chunk, a blend of two, a move to a posture. Times are the gate's
-monotonic seconds.
+"""Targets over time: an accepted chunk, a blend of two targets, a posture, a move to a posture.
+
+Times are the gate's monotonic seconds.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from gwm_core.types import ActionChunk
 
 
 class JointGoal(NamedTuple):
-    """Where the joints should be: (7,) [rad], [rad/s], [rad/s2] and the gripper width [m]."""
+    """A joint state to reach: (7,) [rad], [rad/s], [rad/s2], and the gripper's width [m]."""
 
     q: np.ndarray
     dq: np.ndarray
@@ -25,7 +26,7 @@ class JointGoal(NamedTuple):
 
 
 class Target(Protocol):
-    """Anything that has a goal at every time and ends."""
+    """A goal at every time, until ``end`` [s]."""
 
     end: float
 
@@ -34,7 +35,7 @@ class Target(Protocol):
 
 
 class PostureTarget:
-    """Stay at one posture for ever."""
+    """One posture, for ever."""
 
     end = np.inf
 
@@ -47,24 +48,27 @@ class PostureTarget:
 
 
 class ChunkTarget:
-    """Cubic spline through the rows of a chunk; row k is due at ``start + k * dt``."""
+    """Cubic spline through the waypoints of a chunk; waypoint k is due at ``start + k * dt``."""
 
     def __init__(self, chunk: ActionChunk, start: float):
-        self._start, self._dt, self._widths = start, chunk.dt, chunk.width
-        self._first, self.end = start + chunk.dt, start + chunk.dt * len(chunk.q)
+        self._start = start
+        self._dt = chunk.dt
+        self._widths = chunk.width
+        self._first_at = start + chunk.dt
+        self.end = start + chunk.dt * len(chunk.q)
         times = chunk.dt * np.arange(len(chunk.q))
         # (H - 1, 4, 7)
         self._pieces = CubicSpline(times, chunk.q, bc_type="natural").c.swapaxes(0, 1)
         self._last = chunk.q[-1]
 
     def at(self, now: float) -> JointGoal:
-        """The spline, and at rest on the last row after its end."""
-        # a row's width holds from half a period before it is due
-        row = min(max(round((now - self._start) / self._dt), 1), len(self._widths)) - 1
-        width = float(self._widths[row])
+        """The state on the spline; after its end at rest at the last waypoint."""
+        # a waypoint's width counts from half a spacing before it is due
+        waypoint = min(max(round((now - self._start) / self._dt), 1), len(self._widths)) - 1
+        width = float(self._widths[waypoint])
         if now >= self.end:
             return JointGoal(self._last, np.zeros(7), np.zeros(7), width)
-        t = now - self._first
+        t = now - self._first_at
         piece = min(max(int(t / self._dt), 0), len(self._pieces) - 1)
         t -= piece * self._dt
         a, b, c, d = self._pieces[piece]
@@ -73,31 +77,35 @@ class ChunkTarget:
         )
 
     def path(self, samples: int) -> np.ndarray:
-        """About ``samples`` postures (S, 7) [rad] along the whole chunk, its rows among them."""
-        share = (
+        """About ``samples`` postures (S, 7) [rad] along the chunk, its waypoints among them."""
+        t = (
             np.arange(0.0, 1.0, 1.0 / max(1, round(samples / len(self._pieces))))[:, None, None]
             * self._dt
         )  # (K, 1, 1)
         a, b, c, d = self._pieces.swapaxes(0, 1)  # (H - 1, 7)
-        between = ((a * share + b) * share + c) * share + d  # (K, H - 1, 7)
+        between = ((a * t + b) * t + c) * t + d  # (K, H - 1, 7)
         return np.concatenate([between.swapaxes(0, 1).reshape(-1, 7), self._last[None]])
 
 
 class BlendTarget:
-    """Fades from one target to another over ``duration`` [s] with a smooth step, so a new plan
-    never kicks.
+    """Fades from one target to another over ``duration`` [s] with a smooth step.
+
+    So a new chunk never causes a jump.
     """
 
     def __init__(self, old: Target, new: Target, start: float, duration: float):
-        self._old, self._new, self._start, self._duration = old, new, start, duration
+        self._old = old
+        self._new = new
+        self._start = start
+        self._duration = duration
         self.end = new.end
 
     def at(self, now: float) -> JointGoal:
-        """The weighted mean of both goals; the gripper follows the new one."""
+        """The weighted mean of both goals; the gripper follows the new target."""
         s = (now - self._start) / self._duration
         new = self._new.at(now)
         if s >= 1.0:
-            self._old = self._new  # lets go of the chain of older plans
+            self._old = self._new  # releases the chain of older targets
             return new
         s = max(s, 0.0)
         old = self._old.at(now)
@@ -124,7 +132,8 @@ class MoveTarget:
         profile: Profile,
         arm: ArmLimits = FR3,
     ):
-        otg, self._trajectory, request = Ruckig(7), Trajectory(7), InputParameter(7)
+        otg, request = Ruckig(7), InputParameter(7)
+        self._trajectory = Trajectory(7)
         request.current_position, request.target_position = list(q), list(q_goal)
         request.max_velocity = (0.5 * profile.velocity * arm.dq_max).tolist()
         request.max_acceleration = (0.5 * profile.acceleration * arm.ddq_max).tolist()
@@ -143,7 +152,8 @@ class MoveTarget:
             if excess <= 1.0:
                 break
             request.max_velocity = (np.array(request.max_velocity) / max(excess, 1.05)).tolist()
-        self._start, self._width = start, width
+        self._start = start
+        self._width = width
         self.end = start + self._trajectory.duration
 
     def at(self, now: float) -> JointGoal:

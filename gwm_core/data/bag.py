@@ -1,6 +1,7 @@
-"""The messages of a bag in the order in which they came, and its pictures when they are asked for.
+"""Read the messages of a bag (MCAP) in the order in which they were written.
 
-A bag may be larger than the memory: one pass reads what is small and notes where the pictures are.
+A bag may be larger than the memory. One pass reads the small messages and notes the positions of
+the images, which are read on access.
 """
 
 from __future__ import annotations
@@ -41,38 +42,37 @@ DAMAGE = (
     MemoryError,
     OverflowError,
 )
-_LARGEST = 256 << 20  # [bytes] of a chunk; the recorder's have 1 MiB and one message
-_KEPT = 8  # chunks at hand: streams of pictures lie side by side
+_MAXIMUM_CHUNK = 256 << 20  # [bytes] of a chunk; the recorder's have 1 MiB and one message
+_CACHED = 8  # chunks: the streams of images lie side by side
 # seconds and nanoseconds of a header, behind the four bytes of the encapsulation
 _STAMP = struct.Struct("<iI")
 
 
-class MessagePlace(NamedTuple):
-    """Of a message: number of the chunk, and of the message in it."""
+class MessagePosition(NamedTuple):
+    """Number of the chunk of a message, and of the message in it."""
 
     chunk: int
     message: int
 
 
 class LoggedMessage(NamedTuple):
-    """A message: ``logged`` [ns] is the log time."""
+    """A serialised message."""
 
     topic: str
     kind: str
-    logged: int
+    logged: int  # [ns] log time
     content: bytes
-    place: MessagePlace
+    position: MessagePosition
 
     @property
     def stamp(self) -> int:
-        """Of its header [ns]."""
+        """The stamp of its header [ns]."""
         seconds, nanoseconds = _STAMP.unpack_from(self.content, 4)
         return seconds * 1_000_000_000 + nanoseconds
 
 
 def files(folder: Path) -> list[Path]:
-    """The MCAP files in and below a folder; the parts of a bag that was split in the order they
-    were written in.
+    """The MCAP files in and below a folder, the parts of a split bag in their order.
 
     Raises InputError for one that `ros2 bag record --compression-mode file` compressed.
     """
@@ -80,18 +80,18 @@ def files(folder: Path) -> list[Path]:
         if not packed.with_suffix("").exists():
             raise InputError(f"{packed} is compressed as a whole: unpack it with zstd -d")
     return sorted(
-        Path(folder).rglob("*.mcap"), key=lambda path: (path.parent, _numbers_apart(path.name))
+        Path(folder).rglob("*.mcap"), key=lambda path: (path.parent, _natural_order(path.name))
     )
 
 
-def _numbers_apart(name: str) -> list:
-    """Sorts part 10 behind part 9."""
+def _natural_order(name: str) -> list:
+    """A key that sorts part 10 behind part 9."""
     return [int(word) if word.isdecimal() else word for word in re.split(r"(\d+)", name)]
 
 
 def records_of(chunk: Chunk) -> list[McapRecord]:
-    """What a chunk holds. Raises what ``DAMAGE`` lists for one that is damaged."""
-    if chunk.uncompressed_size > _LARGEST:
+    """The records of a chunk. Raises what ``DAMAGE`` lists for a damaged one."""
+    if chunk.uncompressed_size > _MAXIMUM_CHUNK:
         raise ValueError(f"a chunk of {chunk.uncompressed_size} bytes")
     return breakup_chunk(chunk, validate_crc=True)
 
@@ -114,12 +114,12 @@ class Bag:
                 self._channels[path, number] = channel.topic.lstrip("/"), kind
         if not self._chunks:
             raise ValueError("no bag")
-        self.messages_of = functools.lru_cache(_KEPT)(self._read)
+        self.chunk_messages = functools.lru_cache(_CACHED)(self._read)
 
     def _read(self, number: int) -> list[Message]:
         """The messages of a chunk."""
         path, offset, length = self._chunks[number]
-        if not 9 < length <= _LARGEST:
+        if not 9 < length <= _MAXIMUM_CHUNK:
             raise ValueError(f"a chunk of {length} bytes")
         with open(path, "rb") as file:
             file.seek(offset)
@@ -127,46 +127,47 @@ class Bag:
         chunk = Chunk.read(ReadDataStream(io.BytesIO(data[9:])))
         return [record for record in records_of(chunk) if isinstance(record, Message)]
 
-    def received(self, wanted: Callable[[str, str], bool]) -> Iterator[LoggedMessage]:
-        """The messages whose topic and type are ``wanted``, in the order they were written in."""
+    def messages(self, wanted: Callable[[str, str], bool]) -> Iterator[LoggedMessage]:
+        """The messages whose topic and type are ``wanted``, in the order they were written."""
         for number, (path, _, _) in enumerate(self._chunks):
             for k, message in enumerate(self._read(number)):
                 topic, kind = self._channels[path, message.channel_id]
                 if wanted(topic, kind):
                     yield LoggedMessage(
-                        topic, kind, message.log_time, message.data, MessagePlace(number, k)
+                        topic, kind, message.log_time, message.data, MessagePosition(number, k)
                     )
 
 
 class ImageStream(Sequence):
-    """Compressed images of one stream in order of time: stamp [ns] and bytes, read from the bag
-    when asked for.
-    """
+    """Compressed images of one stream in order of time: stamp [ns] and bytes, read on access."""
 
     def __init__(
-        self, bag: Bag, name: str, kind: str, stamps: list[int], places: list[MessagePlace]
+        self, bag: Bag, name: str, kind: str, stamps: list[int], positions: list[MessagePosition]
     ):
-        self.stamps, self._places = np.array(stamps, np.int64), places
-        self._bag, self._name, self._kind = bag, name, kind
+        self.stamps = np.array(stamps, np.int64)
+        self._positions = positions
+        self._bag = bag
+        self._name = name
+        self._kind = kind
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._positions)
 
     def __getitem__(self, k: int) -> tuple[int, np.ndarray]:
-        """Stamp and bytes. Raises InputError where it cannot be read."""
-        place, stamp = self._places[k], int(self.stamps[k])
+        """Stamp [ns] and bytes. Raises InputError for an image that cannot be read."""
+        position, stamp = self._positions[k], int(self.stamps[k])
         try:
-            content = self._bag.messages_of(place.chunk)[place.message].data
+            content = self._bag.chunk_messages(position.chunk)[position.message].data
             return stamp, deserialize(content, self._kind).data
         except DAMAGE as error:
             raise InputError(f"{self._name}: image of {stamp} cannot be read ({error!r})") from None
 
 
 class StreamImage(NamedTuple):
-    """One of ``ImageStream``, not yet read."""
+    """An image of an ``ImageStream`` that is not read yet."""
 
     stream: ImageStream
-    k: int
+    k: int  # its number
 
     @property
     def data(self) -> np.ndarray:

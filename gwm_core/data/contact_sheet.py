@@ -1,4 +1,4 @@
-"""A picture of a run: one row per episode, the same camera from begin to end."""
+"""Contact sheet of a run: one row of images per episode, from begin to end."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from gwm_core.data.episode import Episode, list_episodes, read_episode
+from gwm_core.data.episode import Episode, read_episode
+from gwm_core.data.episode_info import list_episodes
 from gwm_core.errors import InputError
 
-COLUMNS, WIDTH, STRIP, ROWS = 6, 240, 20, 20  # [pixels] but the first and the last
+COLUMNS = 6
+ROWS = 20
+WIDTH = 240  # [pixels] of an image
+CAPTION_HEIGHT = 20  # [pixels]
 
 
 def contact_sheet(folder: Path, camera: str = "front") -> Path:
@@ -23,20 +27,20 @@ def contact_sheet(folder: Path, camera: str = "front") -> Path:
 
 
 def _row(episode: Episode, camera: str) -> np.ndarray:
-    """(STRIP + height, COLUMNS * WIDTH, 3) RGB."""
-    tiles = pictures(episode, camera, COLUMNS)
+    """(CAPTION_HEIGHT + height, COLUMNS * WIDTH, 3) RGB."""
+    tiles = sample_images(episode, camera, COLUMNS)
     info = episode.info
-    won = info.get("success", False)
-    text = (
-        f"{info.get('task', '?')}, seed {info.get('seed', '?')}: {'success' if won else 'FAILED'}"
-    )
+    success = info.get("success", False)
+    outcome = "success" if success else "FAILED"
+    text = f"{info.get('task', '?')}, seed {info.get('seed', '?')}: {outcome}"
     text += f" after {info['seconds']:.1f} s" if "seconds" in info else ""
-    return np.concatenate([caption(text, COLUMNS * WIDTH, won), np.concatenate(tiles, axis=1)])
+    return np.concatenate([caption(text, COLUMNS * WIDTH, success), np.concatenate(tiles, axis=1)])
 
 
-def pictures(episode: Episode, camera: str, count: int) -> list[np.ndarray]:
-    """Evenly in time from begin to end, (height, WIDTH, 3) RGB. Raises InputError when there is no
-    picture.
+def sample_images(episode: Episode, camera: str, count: int) -> list[np.ndarray]:
+    """``count`` images (height, WIDTH, 3) RGB, evenly in time.
+
+    Raises InputError when there are none, or they cannot be decoded.
     """
     images = [cv2.imdecode(data, cv2.IMREAD_COLOR) for data in _evenly(episode, camera, count)]
     if not images or any(image is None for image in images):
@@ -60,18 +64,20 @@ def _evenly(episode: Episode, camera: str, count: int) -> list[np.ndarray]:
 
 
 def stills(path: Path, count: int = 5) -> list[bytes]:
-    """Pictures (JPEG) of an episode's first camera, evenly from begin to end."""
+    """Images (JPEG) of an episode's first camera, evenly from begin to end."""
     episode = read_episode(path)
     camera = min(camera for camera, kind in episode.images if kind == "color")
     return [
         cv2.imencode(".jpg", image[..., ::-1])[1].tobytes()
-        for image in pictures(episode, camera, count)
+        for image in sample_images(episode, camera, count)
     ]
 
 
 def caption(text: str, width: int, good: bool) -> np.ndarray:
-    """A line of text (STRIP, width, 3), green or red on white."""
-    strip = np.full((STRIP, width, 3), 255, np.uint8)
+    """A line of text (CAPTION_HEIGHT, width, 3), green or red on white."""
+    strip = np.full((CAPTION_HEIGHT, width, 3), 255, np.uint8)
     ink = (20, 90, 30) if good else (190, 20, 20)
-    cv2.putText(strip, text, (6, STRIP - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.45, ink, 1, cv2.LINE_AA)
+    cv2.putText(
+        strip, text, (6, CAPTION_HEIGHT - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.45, ink, 1, cv2.LINE_AA
+    )
     return strip

@@ -1,8 +1,19 @@
-"""What episode.json may say: whoever reads it has to be able to rely on the types."""
+"""The folders of episodes, and ``episode.json`` in each, whose types are checked before use."""
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Iterable
+from pathlib import Path
+
+from gwm_core.errors import InputError
+from gwm_core.files.atomic_write import PARTIAL
+
+INFO = "episode.json"
+_MAXIMUM_INFO = 4 << 20  # [bytes]
+BROKEN = ".broken"  # ending of an episode that is being recovered
+TRASH = "trash"  # folder of discarded episodes
 
 
 def _number(value) -> bool:
@@ -18,7 +29,7 @@ def _windows(value) -> bool:
     )
 
 
-_KNOWN = {  # name: what it is, and whether a value is that
+_FIELDS = {  # name: its type in words, and a check
     "task": ("a text", lambda value: isinstance(value, str)),
     "seed": ("a whole number", lambda value: value is None or type(value) is int),
     "success": ("true or false", lambda value: value is None or isinstance(value, bool)),
@@ -30,10 +41,62 @@ _KNOWN = {  # name: what it is, and whether a value is that
 
 
 def checked(info) -> dict:
-    """``info`` if all that is known by name is of its type. Raises ValueError."""
+    """Return ``info`` if every known field has its type. Raises ValueError."""
     if not isinstance(info, dict):
         raise ValueError("it is no JSON object")
-    for name, (what, right) in _KNOWN.items():
-        if name in info and not right(info[name]):
+    for name, (what, is_valid) in _FIELDS.items():
+        if name in info and not is_valid(info[name]):
             raise ValueError(f"'{name}' is {str(info[name])[:40]!r}, {what} is wanted")
     return info
+
+
+def read_info(folder: Path) -> dict:
+    """Read episode.json. Raises OSError, ValueError or RecursionError where it is damaged."""
+    file = Path(folder) / INFO
+    if file.stat().st_size > _MAXIMUM_INFO:
+        raise ValueError(f"{file.stat().st_size} bytes of {INFO}")
+    return checked(json.loads(file.read_text()))
+
+
+def info_problem(folder: Path) -> str:
+    """Why episode.json cannot be read, or ""."""
+    try:
+        missing = {"task", "cameras", "sha256"} - set(read_info(folder))
+    except (OSError, ValueError, RecursionError) as error:
+        return str(error)
+    return f"{', '.join(sorted(missing))} not in {INFO}" if missing else ""
+
+
+def read_infos(paths: Iterable[Path]) -> dict[Path, dict]:
+    """Read episode.json of every episode. Raises InputError that names the damaged ones."""
+    paths = list(paths)
+    if wrong := [f"{path} ({why})" for path in paths if (why := info_problem(path))]:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise InputError(
+            f"broken {INFO}: {', '.join(wrong[:3])}{more}: copy the folder again, or move it"
+            " elsewhere to go on without"
+        )
+    return {path: read_info(path) for path in paths}
+
+
+def list_episodes(folder: Path) -> list[Path]:
+    """Finished episodes in and below ``folder``, sorted, without its trash.
+
+    Raises InputError when there are none.
+    """
+    paths = [
+        path.parent
+        for path in Path(folder).rglob(INFO)
+        if path.parent.suffix not in (PARTIAL, BROKEN)
+    ]
+    found = sorted(path for path in paths if TRASH not in path.relative_to(folder).parts)
+    if not found:
+        raise InputError(f"no episodes in {folder}; 'gwm collect --out {folder}' makes some")
+    return found
+
+
+def list_unfinished(folder: Path) -> list[Path]:
+    """Episodes in and below ``folder`` that were not closed, or not fully recovered."""
+    found = {path.with_suffix("") for path in Path(folder).rglob(f"*{BROKEN}")}
+    found |= {path.with_suffix("") for path in Path(folder).rglob(f"*{PARTIAL}") if path.is_dir()}
+    return sorted(path for path in found if TRASH not in path.relative_to(folder).parts)

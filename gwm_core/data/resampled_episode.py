@@ -1,8 +1,8 @@
-"""An episode as rows at a steady rate, as learning libraries want it, and back.
+"""An episode as rows at a constant rate, the form of learning libraries, and back.
 
-Rows are the moments that ``Sync`` makes of the streams, online and here, so that what is learnt
-elsewhere from a table means the same on the robot. They lie on the grid of ``grid``; where it
-breaks off, another table begins.
+Rows are the observations that ``Sync`` makes of the streams, online and here. So a policy that
+another library trains on a table gets the same observations on the robot. The rows lie on the grid
+of ``time_grid``; where it is interrupted, another table begins.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import numpy as np
 
 from gwm_core import topics
 from gwm_core.data.bag import StreamImage
-from gwm_core.data.episode import Episode, EpisodeWriter, moments
+from gwm_core.data.episode import Episode, synced_observations
+from gwm_core.data.episode_writer import EpisodeWriter
 from gwm_core.data.ros_messages import (
     DEPTH_HEADER,
     camera_info,
@@ -24,7 +25,7 @@ from gwm_core.data.ros_messages import (
     encoded_depth,
     joint_state,
 )
-from gwm_core.data.time_grid import on_grid, rate, stretches
+from gwm_core.data.time_grid import on_grid, stream_rate, stretches
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import fk, to_rows
 from gwm_core.types import CHUNK_DT
@@ -32,7 +33,7 @@ from gwm_core.types import CHUNK_DT
 # rot6d: first two columns of the rotation
 _POSE = ("x", "y", "z", "r11", "r21", "r31", "r12", "r22", "r32", "width")
 BEGUN = 1_000_000_000  # [ns] stamp of the first row of an episode made from rows
-COLUMNS = {  # name -> what its numbers are: [m], [rad], [rad/s]
+COLUMNS = {  # name -> names of its numbers: [m], [rad], [rad/s]
     "observation.state": (*topics.ARM_JOINTS, "width", "width_command"),
     "observation.velocity": topics.ARM_JOINTS,
     "observation.pose": _POSE,
@@ -43,41 +44,34 @@ COLUMNS = {  # name -> what its numbers are: [m], [rad], [rad/s]
 
 @dataclass(frozen=True)
 class ResampledEpisode:
-    """T rows of one episode.
-
-    Attributes:
-        info: episode.json, with the cameras' places. intrinsics: camera -> (3, 3) [pixels], centres
-            at integers + 0.5.
-        columns: by the names of ``COLUMNS``, (T, n) float32. usable: (T,) False where an action is
-            nobody's wish.
-        color, depth: camera -> T encoded images: JPEG or PNG as recorded, and 16-bit PNG in mm.
-    """
+    """T rows of one episode."""
 
     fps: int
-    info: dict
-    intrinsics: dict[str, np.ndarray]
-    columns: dict[str, np.ndarray]
-    usable: np.ndarray
-    color: dict[str, Sequence[bytes]]
-    depth: dict[str, Sequence[bytes]]
+    info: dict  # episode.json, with the poses of the cameras
+    intrinsics: dict[str, np.ndarray]  # camera -> (3, 3) [pixels], centres at + 0.5
+    columns: dict[str, np.ndarray]  # by the names of ``COLUMNS``, (T, n) float32
+    usable: np.ndarray  # (T,) False where the action is no demonstration
+    color: dict[str, Sequence[bytes]]  # camera -> T images, JPEG or PNG as recorded
+    depth: dict[str, Sequence[bytes]]  # camera -> T images, 16-bit PNG in mm
 
     def __len__(self) -> int:
         return len(self.usable)
 
 
 class ImageColumn(Sequence):
-    """Encoded images that are read from the disk one by one."""
+    """Encoded images that are read from the disk on access, without a header of some bytes."""
 
-    def __init__(self, pictures: list[StreamImage], header: int = 0):
-        self._pictures, self._header = pictures, header  # ``header`` [bytes] is left out of each
+    def __init__(self, images: list[StreamImage], header: int = 0):
+        self._images = images
+        self._header = header  # [bytes]
 
     def __len__(self) -> int:
-        return len(self._pictures)
+        return len(self._images)
 
     def __getitem__(self, k: int | slice) -> bytes | list[bytes]:
         if isinstance(k, slice):
             return [self[i] for i in range(len(self))[k]]
-        return self._pictures[k].data[self._header :].tobytes()
+        return self._images[k].data[self._header :].tobytes()
 
     def __eq__(self, other) -> bool:
         return len(self) == len(other) and all(a == b for a, b in zip(self, other))
@@ -85,20 +79,20 @@ class ImageColumn(Sequence):
     __hash__ = None
 
 
-def tabulate(episode: Episode, fps: int = round(1 / CHUNK_DT)) -> ResampledEpisode:
-    """The longest of the tables of an episode. Raises as ``tables``."""
-    return max(tables(episode, fps), key=len)
+def resample_longest(episode: Episode, fps: int = round(1 / CHUNK_DT)) -> ResampledEpisode:
+    """The longest table of an episode. Raises as ``resample``."""
+    return max(resample(episode, fps), key=len)
 
 
-def tables(episode: Episode, fps: int = round(1 / CHUNK_DT)) -> list[ResampledEpisode]:
-    """The rows of an episode at ``fps``, a table for each stretch in which one follows another.
+def resample(episode: Episode, fps: int = round(1 / CHUNK_DT)) -> list[ResampledEpisode]:
+    """The rows of an episode at ``fps``: one table per uninterrupted stretch.
 
-    A row that no other follows or goes before stays behind, where there are others.
+    Stretches of a single row are left out where there are longer ones.
 
     Raises:
-        InputError: there are no moments or no commands, or the cameras were slower than ``fps``.
+        InputError: no observation or no command, or the cameras were slower than ``fps``.
     """
-    found = list(moments(episode))
+    found = list(synced_observations(episode))
     if not found or not len(episode.commands):
         raise InputError(f"episode {episode.path} holds no moment that is whole, or no command")
     stamps, step = np.array([stamp for stamp, _, _ in found]), round(1e9 / fps)
@@ -106,8 +100,8 @@ def tables(episode: Episode, fps: int = round(1 / CHUNK_DT)) -> list[ResampledEp
     parts = stretches(stamps[chosen], step)
     if len(found) > 1 and max(part.stop - part.start for part in parts) < 2:
         raise InputError(
-            f"episode {episode.path}: no two rows are 1/{fps} s apart, {rate(stamps)}: a lower"
-            " --fps"
+            f"episode {episode.path}: no two rows are 1/{fps} s apart, {stream_rate(stamps)}:"
+            " a lower --fps"
         )
     parts = [part for part in parts if part.stop - part.start > 1] or parts
     infos = (
@@ -122,16 +116,14 @@ def tables(episode: Episode, fps: int = round(1 / CHUNK_DT)) -> list[ResampledEp
 
 
 def _of_stretch(info: dict, k: int, count: int) -> dict:
-    """episode.json of one of ``count`` stretches; only at the end of the last the task was done, or
-    not.
-    """
+    """episode.json of stretch ``k`` of ``count``; only the last one has the outcome of the task."""
     outcome = {"success": None} if "success" in info and k < count - 1 else {}
     return info | {"stretch": [k + 1, count], **outcome}
 
 
 def _table(episode: Episode, fps: int, info: dict, rows: list[tuple]) -> ResampledEpisode:
     at = np.array([stamp for stamp, _, _ in rows])
-    sent = episode.sent(at + round(1e9 / fps))
+    sent = episode.next_commands(at + round(1e9 / fps))
     states = [state for _, _, state in rows]
     width = np.array([[state.width, state.width_command] for state in states])
     q = np.array([state.q for state in states])
@@ -142,8 +134,9 @@ def _table(episode: Episode, fps: int, info: dict, rows: list[tuple]) -> Resampl
         "action": to_rows(fk(sent.commands[:, :7]), sent.commands[:, 7]),
         "action.joints": sent.commands,
     }
-    spoilt = [(at >= begin) & (at <= end) for begin, end in episode.unusable]
-    usable = sent.known & ~np.any([np.zeros(len(at), bool), *spoilt], axis=0)
+    usable = sent.valid.copy()
+    for begin, end in episode.unusable:
+        usable &= (at < begin) | (at > end)
     pairs = {camera: [pairs[camera] for _, pairs, _ in rows] for camera in episode.cameras}
     return ResampledEpisode(
         fps,
@@ -159,10 +152,8 @@ def _table(episode: Episode, fps: int, info: dict, rows: list[tuple]) -> Resampl
     )
 
 
-def write_table(table: ResampledEpisode, folder: Path) -> Path:
-    """Write rows as an episode that reads as any other; the rows of ``tabulate`` at the same rate
-    are these.
-    """
+def write_resampled(table: ResampledEpisode, folder: Path) -> Path:
+    """Write rows as an episode. ``resample_longest`` at the same rate returns the same rows."""
     writer, step = EpisodeWriter(folder, table.info), round(1e9 / table.fps)
     prefixes = {name: camera["prefix"] for name, camera in table.info["cameras"].items()}
     for name, prefix in prefixes.items():
@@ -172,15 +163,17 @@ def write_table(table: ResampledEpisode, folder: Path) -> Path:
         writer.write(
             topics.info(prefix), camera_info(1, name, table.intrinsics[name], width, height), 1
         )
-    wished = (*topics.ARM_JOINTS, topics.WIDTH)
+    command_names = (*topics.ARM_JOINTS, topics.WIDTH)
     sent = None
     for k in range(len(table)):
         stamp = BEGUN + k * step
         row = {name: values[k].astype(np.float64) for name, values in table.columns.items()}
         q, (opened, command) = row["observation.state"][:7], row["observation.state"][7:]
-        writer.write(topics.COMMAND, joint_state(stamp - 1, wished, [*q, command]), stamp - 1)
+        writer.write(
+            topics.COMMAND, joint_state(stamp - 1, command_names, [*q, command]), stamp - 1
+        )
         if sent is not None:
-            writer.write(topics.COMMAND, joint_state(stamp, wished, sent), stamp)
+            writer.write(topics.COMMAND, joint_state(stamp, command_names, sent), stamp)
         sent = row["action.joints"]
         joints = joint_state(stamp, topics.ARM_JOINTS, q, row["observation.velocity"])
         writer.write(topics.JOINT_STATES, joints, stamp)
@@ -194,6 +187,6 @@ def write_table(table: ResampledEpisode, folder: Path) -> Path:
             )
             writer.write(topics.color(prefix) + "/compressed", color, stamp)
             writer.write(topics.depth(prefix) + "/compressedDepth", depth, stamp)
-    writer.write(topics.COMMAND, joint_state(stamp + step, wished, sent), stamp + step)
+    writer.write(topics.COMMAND, joint_state(stamp + step, command_names, sent), stamp + step)
     unusable = [[BEGUN + k * step] * 2 for k in np.flatnonzero(~table.usable).tolist()]
     return writer.close(table.info | {"unusable": unusable})

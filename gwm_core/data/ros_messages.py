@@ -1,6 +1,4 @@
-"""The messages of an episode: stock ROS 2 ones, written and read by rosbags, so neither side needs
-ROS.
-"""
+"""The messages of an episode: stock ROS 2 types, serialised by rosbags without ROS."""
 
 from __future__ import annotations
 
@@ -33,13 +31,14 @@ def joint_state(stamp: int, names, position, velocity=(), effort=(), frame_id: s
 
 def compressed_color(stamp: int, camera: str, color: np.ndarray, lossless: bool = False):
     """sensor_msgs/CompressedImage, JPEG or PNG, from (H, W, 3) uint8 RGB."""
-    how = (".png", _FAST) if lossless else (".jpg", [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return encoded_color(stamp, camera, _encode(camera, color[..., ::-1], *how))
+    encoding = (".png", _FAST) if lossless else (".jpg", [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return encoded_color(stamp, camera, _encode(camera, color[..., ::-1], *encoding))
 
 
 def compressed_depth(stamp: int, camera: str, depth_mm: np.ndarray):
-    """sensor_msgs/CompressedImage as compressed_depth_image_transport writes it, lossless, from (H,
-    W) uint16 mm.
+    """sensor_msgs/CompressedImage, lossless, from (H, W) uint16 [mm].
+
+    The layout is that of compressed_depth_image_transport.
     """
     return encoded_depth(stamp, camera, _encode(camera, depth_mm, ".png", _FAST))
 
@@ -55,8 +54,8 @@ def encoded_depth(stamp: int, camera: str, data: bytes):
     return _compressed(stamp, camera, "16UC1; compressedDepth png", DEPTH_HEADER + data)
 
 
-def _encode(camera: str, image: np.ndarray, kind: str, how: list[int]) -> bytes:
-    ok, data = cv2.imencode(kind, image, how)
+def _encode(camera: str, image: np.ndarray, kind: str, options: list[int]) -> bytes:
+    ok, data = cv2.imencode(kind, image, options)
     if not ok:
         raise ValueError(f"OpenCV could not encode an image of {camera}")
     return data.tobytes()
@@ -88,13 +87,14 @@ def camera_info(stamp: int, camera: str, K: np.ndarray, width: int, height: int)
 
 
 def serialized(topic: str, message, stamp: int) -> tuple:
-    """The arguments of ``EpisodeWriter.write_cdr`` for a message made by the functions above."""
+    """The arguments of ``EpisodeWriter.write_cdr`` for a message of this module."""
     return topic, message.__msgtype__, STORE.serialize_cdr(message, message.__msgtype__), stamp
 
 
 def deserialize(content: bytes, kind: str):
-    """Decode without rosbags' check of the length: rclpy leaves up to 8 undefined bytes behind a
-    message.
+    """Decode a message without rosbags' check of its length.
+
+    rclpy appends up to 8 undefined bytes to a message.
     """
     definition = STORE.get_msgdef(kind)
     return definition.deserialize_cdr_le(content[4:], 0, definition.cls, STORE)[0]

@@ -1,4 +1,4 @@
-"""What a folder of episodes holds, and what its numbers are like."""
+"""Summary of a folder of episodes, and statistics of their rows."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from gwm_core.data.episode import TRASH, broken, list_episodes, read_info
-from gwm_core.data.episode_recovery import unfinished
+from gwm_core.data.episode_info import (
+    TRASH,
+    info_problem,
+    list_episodes,
+    list_unfinished,
+    read_info,
+)
 from gwm_core.data.resampled_episode import COLUMNS, ResampledEpisode
 
 
@@ -21,30 +26,25 @@ class TaskGroup:
     outcome: str  # success, failed or unrated
     episodes: int
     megabytes: float
-    seconds: float  # as far as the episodes say
+    seconds: float  # of the episodes that state it
 
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """Of the episodes in and below a folder.
+    """The episodes in and below a folder."""
 
-    Attributes:
-        groups: of the finished ones. broken: path -> why its episode.json cannot be read.
-        unfinished: those that were never closed. trash: how many are in the trash.
-    """
-
-    groups: list[TaskGroup]
-    broken: dict[Path, str]
-    unfinished: list[Path]
-    trash: int
+    groups: list[TaskGroup]  # of the finished ones
+    broken: dict[Path, str]  # path -> why its episode.json cannot be read
+    unfinished: list[Path]  # never closed
+    trash: int  # number of episodes in the trash
 
 
-def overview(folder: Path) -> DatasetSummary:
-    """What there is in and below ``folder``."""
+def summarize(folder: Path) -> DatasetSummary:
+    """Summarize the episodes in and below ``folder``."""
     groups: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     wrong = {}
     for path in list_episodes(folder):
-        if why := broken(path):
+        if why := info_problem(path):
             wrong[path] = why
             continue
         info = read_info(path)
@@ -58,13 +58,11 @@ def overview(folder: Path) -> DatasetSummary:
         for key, found in sorted(groups.items())
     ]
     trash = sum(1 for path in Path(folder).rglob(TRASH) if path.is_dir() for _ in path.iterdir())
-    return DatasetSummary(rows, wrong, unfinished(folder), trash)
+    return DatasetSummary(rows, wrong, list_unfinished(folder), trash)
 
 
 def statistics(tables: list[ResampledEpisode]) -> dict[str, dict[str, list[float]]]:
-    """Column -> least, greatest, mean and standard deviation of every number, over all rows of some
-    episodes.
-    """
+    """Column -> names, minimum, maximum, mean and standard deviation, over all rows of episodes."""
     found = {}
     for column, names in COLUMNS.items():
         rows = np.concatenate([table.columns[column] for table in tables]).astype(np.float64)

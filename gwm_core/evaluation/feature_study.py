@@ -1,6 +1,4 @@
-"""Does what the world model foresees make a policy better? Trained with and without, on equal
-episodes and seeds.
-"""
+"""Compare policies with and without features of the world model, on equal episodes and seeds."""
 
 from __future__ import annotations
 
@@ -18,16 +16,14 @@ from gwm_core.files.json_files import to_json
 from gwm_core.model.config import PolicyConfig, TrainConfig
 from gwm_core.runtime.world_features import WorldFeatures
 from gwm_core.training.datasets.policy_samples import PolicySamples, load_samples, refuse_reserved
-from gwm_core.training.train import train_policy
+from gwm_core.training.train_policy import train_policy
 
 WITH, WITHOUT = "with", "without"
 
 
 @dataclass(frozen=True)
 class FeatureStudy:
-    """What is compared: ``seeds`` trainings for each number of demonstrations, judged on the same
-    ``trials``.
-    """
+    """``seeds`` trainings for each number of demonstrations, evaluated on the same ``trials``."""
 
     data: Path  # episodes of one task
     world: Path  # folder of the world model
@@ -47,17 +43,17 @@ class FeatureStudy:
 def compare(
     study: FeatureStudy, progress: Callable[[int, int], None] = lambda *_: None
 ) -> list[dict]:
-    """A row for each number of demonstrations: rates with and without features, difference, and its
-    95 % interval.
+    """A row for each number of demonstrations: rates with and without features, their difference,
+    and its 95 % interval.
 
-    What is trained and tried is kept in ``study.out``; an interrupted study goes on. Raises
-    InputError where another study is kept there, or episodes have seeds that nothing is trained on.
+    Networks and trials are kept in ``study.out``, so an interrupted study can be resumed. Raises
+    InputError where ``study.out`` holds another study, or episodes have reserved seeds.
     """
     refuse_reserved([study.data])
-    foresight = WorldFeatures(study.world)
-    _keep(study)
-    seen = replace(study.policy, lift=foresight.lift_config)
-    configs = {WITHOUT: seen, WITH: replace(seen, foresight=foresight.channels)}
+    features = WorldFeatures(study.world)
+    _save_settings(study)
+    policy = replace(study.policy, lift=features.lift_config)
+    configs = {WITHOUT: policy, WITH: replace(policy, world_features=features.channels)}
     jobs = [
         (name, demos, seed)
         for demos in study.demos
@@ -74,11 +70,11 @@ def compare(
             name: np.array([won[name, demos, seed] for seed in range(study.seeds)], float)
             for name in configs
         }
-        apart, low, high = paired_interval(rates[WITH], rates[WITHOUT])
+        difference, low, high = paired_interval(rates[WITH], rates[WITHOUT])
         rows.append(
             {
                 "demos": demos,
-                "difference": apart,
+                "difference": difference,
                 "ci95": [low, high],
                 **{name: rate.mean() for name, rate in rates.items()},
                 **{f"{name}_by_seed": rate.mean(1).tolist() for name, rate in rates.items()},
@@ -87,10 +83,8 @@ def compare(
     return rows
 
 
-def _keep(study: FeatureStudy) -> None:
-    """Note in ``study.out`` what is not to change when the study goes on: everything but how much
-    of it is done.
-    """
+def _save_settings(study: FeatureStudy) -> None:
+    """Save the study's settings so that a resumed run can be checked against them."""
     same = replace(study, out=Path(), demos=(), seeds=0, processes=0)
     note = f"{same} {(study.world / 'world.json').read_text()}"
     file = study.out / "study.txt"
@@ -110,15 +104,17 @@ def _successes(
     seed: int,
     samples: dict[str, PolicySamples],
 ) -> list[bool]:
-    """Which trials a policy wins that saw ``demos`` episodes; one more is for validation. Fills
-    ``samples`` by name.
+    """Successes of the policy ``name`` trained on ``demos`` episodes and one for validation.
+
+    Args:
+        samples: by name; loaded samples are added.
     """
     folder = study.out / f"{study.task}_{study.difficulty}_{demos}_{name}_{seed}"
     file = folder / "trials.json"
     if file.exists():
         return json.loads(file.read_text())
     if not (folder / "manifest.json").exists():
-        world = study.world if config.foresight else None
+        world = study.world if config.world_features else None
         if name not in samples:
             samples[name] = load_samples(
                 [study.data], config.tasks, config.lift, study.processes, world=world
@@ -150,10 +146,10 @@ def _successes(
 
 def _first(samples: PolicySamples, episodes: int) -> PolicySamples:
     """The samples of the first ``episodes``. Raises InputError for fewer."""
-    there = int(samples.episode.max()) + 1
-    if there < episodes:
+    available = int(samples.episode.max()) + 1
+    if available < episodes:
         raise InputError(
-            f"{there} episodes are too few: {episodes} are wanted, one of them for validation"
+            f"{available} episodes are too few: {episodes} are wanted, one of them for validation"
         )
     kept = samples.episode < episodes
     return PolicySamples(**{name: a[kept] for name, a in vars(samples).items() if a is not None})

@@ -1,4 +1,4 @@
-"""Moments a policy was asked at: what a bundle is tested with, and runtimes are compared on."""
+"""Inputs of a policy from episodes, to test bundles and compare runtimes with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gwm_core.data.episode import list_episodes, moments, read_episode
+from gwm_core.data.episode import read_episode, synced_observations
+from gwm_core.data.episode_info import list_episodes
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import fk
 from gwm_core.model.inputs import proprioception
@@ -20,9 +21,7 @@ from gwm_core.types import ArmState, Observation
 
 
 class GoldenInput(NamedTuple):
-    """The arguments of ``PolicyRunner.rows``: scene (N, 14), proprio (11,), pose (4, 4) and the
-    number of the task.
-    """
+    """Arguments of ``PolicyRunner.rows``: scene (N, 14), proprio (11,), pose (4, 4), task."""
 
     scene: np.ndarray
     proprio: np.ndarray
@@ -30,66 +29,68 @@ class GoldenInput(NamedTuple):
     task: int
 
 
-class _Watched:
-    """A policy that remembers what it was asked."""
+class _RecordingPolicy:
+    """A policy that records its inputs."""
 
     sees = "scene"
 
-    def __init__(self, actor: PolicyRunner):
-        self.actor, self.moments = actor, []
+    def __init__(self, runner: PolicyRunner):
+        self.runner = runner
+        self.inputs: list[GoldenInput] = []
 
     def act(self, scene: np.ndarray, observation: Observation) -> np.ndarray:
         """As ``PolicyRunner.act``."""
-        task = self.actor.tasks.index(observation.task)
-        self.moments.append(_moment(scene, observation.state, task))
-        return self.actor.act(scene, observation)
+        task = self.runner.tasks.index(observation.task)
+        self.inputs.append(_golden_input(scene, observation.state, task))
+        return self.runner.act(scene, observation)
 
 
-def simulated(actor: PolicyRunner, count: int, seed: int, renderer: str) -> list[GoldenInput]:
-    """``count`` moments of simulated episodes, a share of each task. Raises InputError where none
-    can be simulated.
+def simulated(runner: PolicyRunner, count: int, seed: int, renderer: str) -> list[GoldenInput]:
+    """``count`` inputs from simulated episodes, about as many of each task.
+
+    Raises InputError where no task can be simulated.
     """
-    tasks = [task for task in actor.tasks if task in TASKS]
+    tasks = [task for task in runner.tasks if task in TASKS]
     if not tasks:
         raise InputError(
-            f"{', '.join(actor.tasks)} cannot be simulated: name recorded episodes with --data"
+            f"{', '.join(runner.tasks)} cannot be simulated: name recorded episodes with --data"
         )
-    watched, world, found = _Watched(actor), SimEnvironment(renderer=renderer), []
-    planner, shares = (
-        Planner(watched, actor.lift_config),
-        np.diff(np.linspace(0, count, len(tasks) + 1).astype(int)),
-    )
-    for task, share in zip(tasks, shares):
-        watched.moments, episode = [], seed
-        while len(watched.moments) < share:
-            rollout(world, planner, sample_layout(task, episode))
+    policy, environment = _RecordingPolicy(runner), SimEnvironment(renderer=renderer)
+    planner = Planner(policy, runner.lift_config)
+    counts = np.diff(np.linspace(0, count, len(tasks) + 1).astype(int))
+    inputs = []
+    for task, task_count in zip(tasks, counts):
+        policy.inputs, episode = [], seed
+        while len(policy.inputs) < task_count:
+            rollout(environment, planner, sample_layout(task, episode))
             episode += 1
-        found += _spread(watched.moments, share)
-    return found
+        inputs += _spread(policy.inputs, task_count)
+    return inputs
 
 
-def recorded(actor: PolicyRunner, count: int, folder: Path) -> list[GoldenInput]:
-    """``count`` moments of recorded episodes of the policy's tasks."""
+def recorded(runner: PolicyRunner, count: int, folder: Path) -> list[GoldenInput]:
+    """``count`` inputs from recorded episodes of the policy's tasks."""
     found = []
     for path in list_episodes(folder):
         episode = read_episode(path)
-        if episode.info["task"] in actor.tasks:
-            task = actor.tasks.index(episode.info["task"])
-            seen = list(moments(episode))
+        if episode.info["task"] in runner.tasks:
+            task = runner.tasks.index(episode.info["task"])
+            observations = list(synced_observations(episode))
+            numbers = list(range(len(observations)))
             for number, _, scene in lift_moments(
-                episode, seen, list(range(len(seen))), actor.lift_config
+                episode, observations, numbers, runner.lift_config
             ):
-                found.append(_moment(scene, seen[number][2], task))
+                found.append(_golden_input(scene, observations[number][2], task))
         if len(found) >= 4 * count:
             break
     if len(found) < count:
         raise InputError(
-            f"{folder} has {len(found)} moments of {', '.join(actor.tasks)}: {count} are wanted"
+            f"{folder} has {len(found)} moments of {', '.join(runner.tasks)}: {count} are wanted"
         )
     return _spread(found, count)
 
 
-def _moment(scene: np.ndarray, state: ArmState, task: int) -> GoldenInput:
+def _golden_input(scene: np.ndarray, state: ArmState, task: int) -> GoldenInput:
     return GoldenInput(scene.astype(np.float32), proprioception(state), fk(state.q), task)
 
 

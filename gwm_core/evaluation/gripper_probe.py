@@ -1,9 +1,8 @@
-"""Does the imagined gripper go where it is commanded? A linear probe from latents to its position
-tells.
+"""Test whether the predicted gripper follows commands, by a linear probe from latents to positions.
 
 Tokens are a set without an order. Each is described by fixed random features, which are summed over
-the tokens, alone and times the token's place; ridge regression takes it from there. The probe
-learns from observed latents and is then frozen.
+the tokens, alone and times the anchor, and go into a ridge regression. The probe learns from
+observed latents and is then frozen.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from gwm_core.training.datasets.latents import encode_clips
 _FEATURES = 256  # of a token; four times as many of a scene
 _PENALTIES = 10.0 ** np.arange(-2, 4)  # of the ridge, tried on every fifth episode
 _WINDOWS = 600  # of training
-_SOME = 16  # windows rolled out at once
+_BATCH = 16  # windows rolled out at once
 
 
 class GripperProbe:
@@ -68,9 +67,9 @@ class GripperProbe:
     def _features(self, z: np.ndarray) -> np.ndarray:
         """(..., 4 * _FEATURES + 1), the last is one."""
         hidden = np.tanh((z - self._mean) / self._std @ self._directions + self._offsets)
-        place = np.concatenate([np.ones_like(z[..., :1]), z[..., :3]], axis=-1)
+        anchor = np.concatenate([np.ones_like(z[..., :1]), z[..., :3]], axis=-1)
         sums = (
-            (np.swapaxes(hidden, -1, -2) @ place / z.shape[-2])
+            (np.swapaxes(hidden, -1, -2) @ anchor / z.shape[-2])
             .reshape(*z.shape[:-2], -1)
             .astype(np.float64)
         )
@@ -79,16 +78,14 @@ class GripperProbe:
 
 
 def _ridge(x: np.ndarray, y: np.ndarray, penalty: float) -> np.ndarray:
-    """Weights (F, 3) of least squares |x w - y|^2 + penalty |w|^2; the last column, of ones, is
-    free.
-    """
+    """Weights (F, 3) that minimise |x w - y|^2 + penalty |w|^2, the constant term unpenalised."""
     penalties = np.full(x.shape[1], penalty)
     penalties[-1] = 0.0
     return np.linalg.lstsq(x.T @ x + np.diag(penalties), x.T @ y, rcond=None)[0]
 
 
 def shuffle(count: int) -> np.ndarray:
-    """A permutation (count,) that leaves nothing in its place, count > 1."""
+    """A permutation (count,) without fixed points, count > 1."""
     order = np.random.default_rng(0).permutation(count)
     others = np.empty(count, np.int64)
     others[order] = np.roll(order, 1)
@@ -97,10 +94,12 @@ def shuffle(count: int) -> np.ndarray:
 
 @torch.no_grad()
 def rolled(world: WorldModel, history: Tensor, actions: np.ndarray) -> np.ndarray:
-    """Imagined latents (B, H, K, D) float32 after histories (B, context, K, D), for actions (B, H +
-    1, 10).
+    """Predicted latents (B, H, K, D) float32.
+
+    Args:
+        history: (B, context, K, D). actions: (B, H + 1, 10).
     """
-    pairs = zip(history.split(_SOME), torch.from_numpy(actions).split(_SOME))
+    pairs = zip(history.split(_BATCH), torch.from_numpy(actions).split(_BATCH))
     return torch.cat([world.rollout(past, given)[0] for past, given in pairs]).numpy()
 
 
@@ -108,18 +107,17 @@ def action_test(
     world: WorldModel,
     vae: VAE,
     clips: SceneClips,
-    known: SceneClips,
+    training: SceneClips,
     horizon: int,
     stride: int = 1,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> dict:
-    """Medians over windows of ``clips`` of the distance [mm] from the probe's to the measured
-    gripper.
+    """Medians over windows of the distance [mm] from the probed to the measured gripper.
 
-    Only moments count at which the gripper lies in the workspace: elsewhere no scene shows it.
+    Only moments with the gripper in the workspace count: no scene shows it elsewhere.
 
     Args:
-        known: clips of the training episodes, which the probe learns from.
+        clips: to test on. training: clips of the training episodes, which the probe learns from.
 
     Returns:
         probe_mm of observed latents; and for each step imagined_mm, excess_mm over probe_mm,
@@ -127,12 +125,14 @@ def action_test(
     """
     context = world.config.context
     length = context + horizon
-    starts = windows(known, context, horizon, 1)
+    starts = windows(training, context, horizon, 1)
     starts = starts[:: -(-len(starts) // _WINDOWS)]
     index = starts[:, None] + np.arange(length)
-    seen = shows_gripper(known, index, vae.config.lift)
-    z = encode_clips(vae, known, starts, length, progress).float().numpy()
-    probe = GripperProbe(z[seen], known.poses[index][seen, :3], known.episode[index][seen])
+    visible = shows_gripper(training, index, vae.config.lift)
+    z = encode_clips(vae, training, starts, length, progress).float().numpy()
+    probe = GripperProbe(
+        z[visible], training.poses[index][visible, :3], training.episode[index][visible]
+    )
 
     starts = windows(clips, context, horizon, stride)
     if len(starts) < 2:
@@ -142,14 +142,14 @@ def action_test(
         )
     z = encode_clips(vae, clips, starts, length).float()
     index = starts[:, None] + np.arange(context, length)
-    seen, truth = shows_gripper(clips, index, vae.config.lift), clips.poses[index, :3]
+    visible, truth = shows_gripper(clips, index, vae.config.lift), clips.poses[index, :3]
     actions = commanded(clips, starts + context - 1, horizon)
 
     def medians(latents: np.ndarray) -> np.ndarray:
-        apart = np.linalg.norm(probe(latents) - truth, axis=-1)  # (S, H)
-        return 1e3 * np.ma.median(np.ma.array(apart, mask=~seen), axis=0).filled(np.nan)
+        error = np.linalg.norm(probe(latents) - truth, axis=-1)  # (S, H)
+        return 1e3 * np.ma.median(np.ma.array(error, mask=~visible), axis=0).filled(np.nan)
 
-    own = 1e3 * np.median(np.linalg.norm(probe(z[:, context:].numpy()) - truth, axis=-1)[seen])
+    own = 1e3 * np.median(np.linalg.norm(probe(z[:, context:].numpy()) - truth, axis=-1)[visible])
     imagined = medians(rolled(world, z[:, :context], actions))
     shuffled = medians(rolled(world, z[:, :context], actions[shuffle(len(starts))]))
     lists = {

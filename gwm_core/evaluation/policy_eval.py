@@ -1,6 +1,4 @@
-"""Success rate of a policy in simulation without ROS: parallel processes, deterministic for a
-seed.
-"""
+"""Success rate of a policy in simulation without ROS, deterministic for a seed."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ from gwm_core.worker_processes import workers
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """What to evaluate. ``policy`` is a folder, or "expert" for the scripted one."""
+    """What to evaluate. ``policy`` is a folder, or "expert" for the scripted expert."""
 
     task: str
     policy: str
@@ -37,29 +35,29 @@ _planners: dict[EvalConfig, Planner] = {}
 
 def _trial(job: tuple[EvalConfig, int]) -> Trial:
     config, seed = job
-    # one planner does all of these
+    # trials that differ in these share a planner
     same = replace(config, task="", trials=0, seed=0, difficulty="")
     if same not in _planners:
         _planners[same] = make_planner(
             config.policy, backend=config.backend, precision=config.precision
         )
     planner = _planners[same]
-    sees = planner.policy.sees == "scene"
-    if sees not in _worlds:
-        _worlds[sees] = SimEnvironment(renderer=config.renderer, cameras=sees)
+    with_cameras = planner.policy.sees == "scene"
+    if with_cameras not in _worlds:
+        _worlds[with_cameras] = SimEnvironment(renderer=config.renderer, cameras=with_cameras)
     plan = RolloutConfig(latency=config.latency, replan_every=config.replan_every)
     return rollout(
-        _worlds[sees], planner, sample_layout(config.task, seed, config.difficulty), plan
+        _worlds[with_cameras], planner, sample_layout(config.task, seed, config.difficulty), plan
     )
 
 
 def run_trials(jobs: list[tuple[EvalConfig, int]], processes: int) -> Iterator[Trial]:
-    """The trial of every configuration and seed, in their order."""
+    """Run the trial of every configuration and seed, in their order."""
     for config in {config for config, _ in jobs}:
-        # names checked before processes start
+        # check the names before processes start
         sample_layout(config.task, config.seed, config.difficulty)
         if config.policy != "expert":
-            # and compiled, if need be
+            # compile, if that is needed
             make_planner(config.policy, 1, config.backend, config.precision)
     with workers(processes, len(jobs)) as pool:
         yield from pool.imap(_trial, jobs)
@@ -68,7 +66,7 @@ def run_trials(jobs: list[tuple[EvalConfig, int]], processes: int) -> Iterator[T
 def evaluate(
     config: EvalConfig, processes: int, progress: Callable[[Trial], None] = lambda t: None
 ) -> list[Trial]:
-    """Run the trials on seeds from ``seed`` on; returned in order of their seeds."""
+    """Run the trials on seeds from ``seed`` on, in the order of their seeds."""
     if config.trials < 1:
         raise InputError("at least one trial is needed")
     trials = []

@@ -1,8 +1,8 @@
-"""A policy tried inside the world model: it acts on imagined scenes, and the model's head says
-whether it is done.
+"""Evaluate a policy inside the world model: it acts on predicted scenes, and the model predicts
+success.
 
-Only the first scene is real, or simulated. The arm is taken to go where the plan says, without the
-gate's limits; the gripper stops at what the scene shows between its fingers.
+Only the first scene is observed. The arm is assumed to reach every waypoint, without the gate's
+limits. The gripper stops at what the predicted scene shows between its fingers.
 """
 
 from __future__ import annotations
@@ -24,20 +24,18 @@ from gwm_core.sim.tasks import sample_layout
 from gwm_core.types import CHUNK_DT, OPEN_WIDTH, ArmState, Observation
 from gwm_core.worker_processes import workers
 
-SECONDS = 15.0  # of a trial; longer futures are of little worth
-REPLAN = 4  # rows that are carried out of every plan
-# steps of 0.1 s for which the head has to say that it is done: in training an episode soon ends
-# then
+SECONDS = 15.0  # of a trial; longer predictions are of little value
+REPLAN = 4  # waypoints that are executed of every chunk
+# steps of 0.1 s for which success must be predicted; a training episode ends soon after success
 LASTS = 3
-_JAW = 0.008, 0.012  # [m] half extents across and along the fingers: what lies within is gripped
-_SKIN, _FEW = 0.004, 6  # [m] of the fingers themselves, and Gaussians that are not yet a thing
+_JAW = 0.008, 0.012  # [m] half extents, across and along the fingers, of the gripped volume
+_SKIN = 0.004  # [m] thickness of a finger's own Gaussians
+_FEWEST = 6  # Gaussians of an object
 
 
 @dataclass(frozen=True)
 class ImaginedTrial:
-    """What came of an imagined trial. ``done``: the head's value, 0 to 1, after every step of 0.1
-    s.
-    """
+    """A trial in the world model. ``done``: predicted probability of success after every step."""
 
     seed: int
     success: bool
@@ -46,26 +44,26 @@ class ImaginedTrial:
 
 
 class WorldModelEnvironment:
-    """A world model in which policies are tried. Use it in one thread."""
+    """A world model in which policies are evaluated. Use it in one thread."""
 
     def __init__(self, model: Path, renderer: str = "egl"):
-        self._imagination = WorldRunner(model)
-        self._world = SimEnvironment(renderer=renderer)
+        self._world = WorldRunner(model)
+        self._environment = SimEnvironment(renderer=renderer)
 
     def planner(self, policy: str) -> Planner:
-        """The policy, with scenes as large as the world model wants them."""
-        return make_planner(policy, gaussians=self._imagination.lift_config.count)
+        """The planner of a policy, with scenes as large as the world model takes."""
+        return make_planner(policy, gaussians=self._world.lift_config.count)
 
     def trial(self, planner: Planner, task: str, seed: int, difficulty: str) -> ImaginedTrial:
         """One trial from the start of a seed. Deterministic."""
-        imagine, sim = self._imagination, self._world.sim
+        world, sim = self._world, self._environment.sim
         layout = sample_layout(task, seed, difficulty)
         sim.data.time = 0.0
         sim.reset(layout)
         sim.teleport(HOME_Q)
-        state = self._world.state(OPEN_WIDTH)
-        scene = lift(self._world.frames(), imagine.lift_config, state.q)
-        history = imagine.encode(scene, np.repeat(fk(state.q)[None], imagine.context, axis=0))
+        state = self._environment.state(OPEN_WIDTH)
+        scene = lift(self._environment.frames(), world.lift_config, state.q)
+        history = world.encode(scene, np.repeat(fk(state.q)[None], world.context, axis=0))
         row, done = to_rows(fk(state.q), state.width), []
         while len(done) * CHUNK_DT < SECONDS and not _lasts(done):
             rows = planner.policy.act(scene, Observation(state.stamp, (), state, layout.task))[
@@ -73,15 +71,15 @@ class WorldModelEnvironment:
             ]
             try:
                 q = solve(rows, state.q)
-            except Unreachable:  # no plan: the arm holds
+            except Unreachable:  # no chunk: the arm holds
                 rows, q = (
                     np.repeat(row[None], REPLAN, axis=0),
                     np.repeat(state.q[None], REPLAN, axis=0),
                 )
-            latents, heads = imagine.roll(history, np.float32(np.vstack([row, rows])))
-            history = np.concatenate([history, latents])[-imagine.context :]
-            scene, row = imagine.decode(latents[-1]), rows[-1]
-            done += heads[:, 1].tolist()
+            latents, probabilities = world.predict(history, np.float32(np.vstack([row, rows])))
+            history = np.concatenate([history, latents])[-world.context :]
+            scene, row = world.decode(latents[-1]), rows[-1]
+            done += probabilities.tolist()
             width = gripped(scene, fk(q[-1]), float(row[9]))
             stamp = state.stamp + round(len(rows) * CHUNK_DT * 1e9)
             state = ArmState(stamp, q[-1], np.zeros(7), width, float(row[9]))
@@ -89,20 +87,20 @@ class WorldModelEnvironment:
 
 
 Job = tuple[str, str, str, str, int, str]  # model, policy, task, difficulty, seed, renderer
-_dreams: dict[str, WorldModelEnvironment] = {}
+_environments: dict[str, WorldModelEnvironment] = {}
 _planners: dict[tuple[str, str], Planner] = {}
 
 
 def _trial(job: Job) -> ImaginedTrial:
     model, policy, task, difficulty, seed, renderer = job
-    if model not in _dreams:
-        _dreams[model] = WorldModelEnvironment(Path(model), renderer)
+    if model not in _environments:
+        _environments[model] = WorldModelEnvironment(Path(model), renderer)
     if (model, policy) not in _planners:
-        _planners[model, policy] = _dreams[model].planner(policy)
-    return _dreams[model].trial(_planners[model, policy], task, seed, difficulty)
+        _planners[model, policy] = _environments[model].planner(policy)
+    return _environments[model].trial(_planners[model, policy], task, seed, difficulty)
 
 
-def imagine_trials(
+def run_trials_in_world_model(
     jobs: list[Job], processes: int, progress: Callable[[], None] = lambda: None
 ) -> list[ImaginedTrial]:
     """Run them, in order."""
@@ -115,16 +113,17 @@ def imagine_trials(
 
 
 def gripped(scene: np.ndarray, T: np.ndarray, width: float) -> float:
-    """Where the gripper at T (4, 4) stops that was told to go to ``width`` [m], by a scene (N,
-    14).
+    """Width [m] at which the gripper at T (4, 4), commanded to ``width`` [m], stops in a scene
+    (N, 14).
     """
-    # (N, 3) in the TCP's frame, whose y goes from finger to finger
-    places = (scene[:, MEANS] - T[:3, 3]) @ T[:3, :3]
-    inside = (np.abs(places[:, 0]) < _JAW[0]) & (np.abs(places[:, 2]) < _JAW[1])
-    apart = np.abs(places[inside, 1])
-    apart = apart[apart < OPEN_WIDTH / 2 - _SKIN]
-    return max(width, 2 * float(np.median(apart))) if len(apart) >= _FEW else width
+    # (N, 3) in the frame of the TCP, whose y axis joins the fingers
+    points = (scene[:, MEANS] - T[:3, 3]) @ T[:3, :3]
+    inside = (np.abs(points[:, 0]) < _JAW[0]) & (np.abs(points[:, 2]) < _JAW[1])
+    offset = np.abs(points[inside, 1])
+    offset = offset[offset < OPEN_WIDTH / 2 - _SKIN]
+    return max(width, 2 * float(np.median(offset))) if len(offset) >= _FEWEST else width
 
 
 def _lasts(done: list[float]) -> bool:
+    """Whether the last ``LASTS`` steps predict success."""
     return len(done) >= LASTS and min(done[-LASTS:]) > 0.5

@@ -1,4 +1,4 @@
-"""What was seen, imagined, decided and sent in a recorded episode, on one axis of time."""
+"""Observations, predictions, decisions and commands of a recorded episode, on one time axis."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rosbags.rosbag2 import Reader, ReaderError
 from rosbags.typesys.store import SerdeError
 
 from gwm_core import topics
-from gwm_core.data.episode import INFO
+from gwm_core.data.episode_info import INFO
 from gwm_core.data.ros_messages import deserialize
 from gwm_core.errors import InputError
 from gwm_core.files.json_files import to_json
@@ -32,11 +32,11 @@ _WANTED = (
 
 @dataclass
 class ReplayTimeline:
-    """An episode to look at. Times in seconds since its first frame.
+    """An episode to display. Times in seconds since its first frame.
 
     Attributes:
         observed: camera -> (time, JPEG), in order.
-        imagined: by plan: time of its observation, and view -> JPEGs for each step of 0.1 s.
+        predicted: for each chunk, time of its observation, and view -> JPEGs of steps of 0.1 s.
         divergence: (time, terms by name), ``status``: (time, the gate's values), ``decisions``:
             (time, command).
     """
@@ -44,13 +44,13 @@ class ReplayTimeline:
     info: dict
     cameras: tuple[str, ...]
     observed: dict[str, list[tuple[float, bytes]]]
-    imagined: list[tuple[float, dict[str, list[bytes]]]]
+    predicted: list[tuple[float, dict[str, list[bytes]]]]
     divergence: list[tuple[float, dict[str, float]]] = field(default_factory=list)
     status: list[tuple[float, dict[str, str]]] = field(default_factory=list)
     decisions: list[tuple[float, dict]] = field(default_factory=list)
 
-    def seen(self, camera: str, at: float) -> bytes:
-        """The frame of a camera at a time, or the first."""
+    def frame_at(self, camera: str, at: float) -> bytes:
+        """The frame of a camera at a time [s], or its first one."""
         frames = self.observed[camera]
         return frames[max(bisect_right([time for time, _ in frames], at) - 1, 0)][1]
 
@@ -65,22 +65,22 @@ def read_replay(path: Path) -> ReplayTimeline:
             name: streams[topics.color(camera.prefix) + "/compressed"]
             for name, camera in cameras.items()
         }
-        begun = min(frames[0][0] for frames in color.values())
+        start = min(frames[0][0] for frames in color.values())
         observed = {
-            name: _thinned([(s - begun) * 1e-9, m.data] for s, m in frames)
+            name: _thinned([(s - start) * 1e-9, m.data] for s, m in frames)
             for name, frames in color.items()
         }
         replay = ReplayTimeline(
-            info, tuple(cameras), observed, _imagined(streams, (*cameras, topics.AFAR), begun)
+            info, tuple(cameras), observed, _predicted(streams, (*cameras, topics.AFAR), start)
         )
         for stamp, message in streams.get(topics.DIVERGENCE, []):
             values = topics.named_numbers((dim.label for dim in message.layout.dim), message.data)
-            replay.divergence.append(((values.pop("plan", stamp) - begun) * 1e-9, values))
+            replay.divergence.append(((values.pop("plan", stamp) - start) * 1e-9, values))
         for stamp, message in streams.get(topics.STATUS, []):
             values = {pair.key: pair.value for pair in message.status[0].values}
-            replay.status.append(((stamp - begun) * 1e-9, values))
+            replay.status.append(((stamp - start) * 1e-9, values))
         for stamp, message in streams.get(topics.DECISION, []):
-            replay.decisions.append(((stamp - begun) * 1e-9, json.loads(message.data)))
+            replay.decisions.append(((stamp - start) * 1e-9, json.loads(message.data)))
     except (
         OSError,
         ReaderError,
@@ -107,10 +107,10 @@ def _streams(bag: Path) -> dict[str, list]:
     return streams
 
 
-def _imagined(
-    streams: dict[str, list], views: tuple[str, ...], begun: int
+def _predicted(
+    streams: dict[str, list], views: tuple[str, ...], start: int
 ) -> list[tuple[float, dict]]:
-    """The futures of which every picture was recorded."""
+    """The predicted futures of which every image was recorded."""
     plans: dict[int, dict[str, dict[int, bytes]]] = {}
     for view in views:
         for step in range(1, topics.STEPS + 1):
@@ -119,12 +119,12 @@ def _imagined(
                 plans.setdefault(plan, {}).setdefault(view, {})[step] = bytes(message.data)
     whole = [
         plan
-        for plan, seen in plans.items()
-        if all(len(seen.get(view, ())) == topics.STEPS for view in views)
+        for plan, jpegs in plans.items()
+        if all(len(jpegs.get(view, ())) == topics.STEPS for view in views)
     ]
     return [
         (
-            (plan - begun) * 1e-9,
+            (plan - start) * 1e-9,
             {view: [jpegs[step] for step in sorted(jpegs)] for view, jpegs in plans[plan].items()},
         )
         for plan in sorted(whole)
@@ -132,7 +132,7 @@ def _imagined(
 
 
 def _thinned(frames) -> list[tuple[float, bytes]]:
-    """Frames at most every ``PERIOD``, small."""
+    """Small frames, at most one every ``PERIOD``."""
     kept: list[tuple[float, bytes]] = []
     for time, data in frames:
         if kept and time - kept[-1][0] < PERIOD - 0.01:
@@ -150,7 +150,7 @@ def _thinned(frames) -> list[tuple[float, bytes]]:
 
 
 def page_data(replays: dict[str, ReplayTimeline]) -> str:
-    """JSON of episodes by name, for the page: pictures as base64, times rounded to milliseconds."""
+    """JSON of episodes by name, for the page: images as base64, times rounded to milliseconds."""
 
     def jpeg(data: bytes) -> str:
         return base64.b64encode(data).decode()
@@ -173,7 +173,7 @@ def page_data(replays: dict[str, ReplayTimeline]) -> str:
                     c: timed((t, jpeg(data)) for t, data in frames)
                     for c, frames in r.observed.items()
                 },
-                "imagined": timed((t, strips(views)) for t, views in r.imagined),
+                "imagined": timed((t, strips(views)) for t, views in r.predicted),
                 "decisions": timed(r.decisions),
             }
             for name, r in replays.items()

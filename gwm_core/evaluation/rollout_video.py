@@ -1,6 +1,4 @@
-"""One episode: a film and a sheet of what was seen beside what the world model imagined from one
-moment on.
-"""
+"""Video and sheet of one episode: observations beside the world model's predictions."""
 
 from __future__ import annotations
 
@@ -15,7 +13,13 @@ from gwm_core.data.contact_sheet import caption
 from gwm_core.data.episode import read_episode
 from gwm_core.errors import InputError, one_of
 from gwm_core.evaluation.image_metrics import ImageScores
-from gwm_core.evaluation.world_model_eval import WORLD, commanded, imagine, rendered, windows
+from gwm_core.evaluation.world_model_eval import (
+    WORLD,
+    commanded,
+    predict_futures,
+    rendered_futures,
+    windows,
+)
 from gwm_core.geometry.camera import intrinsics, look_at
 from gwm_core.model.vae import VAE
 from gwm_core.model.world_model import WorldModel
@@ -26,16 +30,17 @@ from gwm_core.training.datasets.clips import SIDE, SceneClips, episode_clips
 from gwm_core.training.vae_reconstruction import chamfer
 from gwm_core.types import CHUNK_DT
 
-FOV, PAPER = 42.0, 0.93  # [degrees], grey: of the view that no camera has
+FOV = 42.0  # [degrees] of the overview, which no camera has
+BACKGROUND = 0.93  # grey, of the overview
 COLUMNS = 8  # of the sheet
-_SLOWER = 0.5  # the film's speed over the robot's
+_SPEED = 0.5  # of the video, relative to the robot
 
 
 @dataclass
 class RolloutVideo:
-    """Four tiles (4, h, w, 3) uint8 RGB for each of H steps, and the figures of each step."""
+    """Four images (4, h, w, 3) uint8 RGB for each of H steps, and the figures of each step."""
 
-    tiles: np.ndarray  # (H, 4, h, w, 3): observed, imagined, then both scenes from ``EYE``
+    tiles: np.ndarray  # (H, 4, h, w, 3): observed, predicted, then both scenes from ``EYE``
     figures: dict
 
 
@@ -49,10 +54,9 @@ def read_clips(path: Path, config: LiftConfig) -> tuple[SceneClips, tuple[str, .
 
 
 def choose_start(clips: SceneClips, context: int, horizon: int, seconds: float | None) -> int:
-    """Where a window begins whose last observed moment is ``seconds`` after the episode's first;
-    mid-way if None.
+    """Start of the window whose last observation is ``seconds`` after the episode's first.
 
-    Raises InputError for a time from which there is no window.
+    The middle window if ``seconds`` is None. Raises InputError for a time without a window.
     """
     starts = windows(clips, context, horizon, 1)
     if seconds is None:
@@ -67,53 +71,57 @@ def choose_start(clips: SceneClips, context: int, horizon: int, seconds: float |
     return int(starts[nearest])
 
 
-def film(
+def make_rollout_video(
     world: WorldModel, vae: VAE, clips: SceneClips, start: int, horizon: int, camera: int
 ) -> RolloutVideo:
-    """Imagine ``horizon`` steps from the window that begins at ``start``, and draw them as
-    ``camera`` and from afar.
+    """Predict ``horizon`` steps from the window that begins at ``start``, and render them for
+    ``camera`` and for the overview.
     """
     now = start + world.config.context - 1
-    futures = imagine(
+    futures = predict_futures(
         world, vae, clips, np.array([start]), commanded(clips, np.array([now]), horizon)
     )
-    methods, tiles, apart = (WORLD, "repeat_last", "round_trip"), [], []
-    scores = ImageScores(1, horizon, methods)
+    tiles, chamfer_mm = [], []
+    scores = ImageScores(1, horizon, (WORLD, "repeat_last", "round_trip"))
     K = clips.Ks[now, camera]
     width = 2 * round(SIDE * K[1, 1] / K[0, 0] / 2)  # the camera's own pixels are square
-    for h, (images, truth, mask) in enumerate(rendered(futures, clips, 0, camera)):
+    for h, (images, truth, mask) in enumerate(rendered_futures(futures, clips, 0, camera)):
         scores.add(0, h, images, truth, mask)
-        scene, seen = futures.scenes[0, h], clips.scenes[now + 1 + h].astype(np.float32)
-        apart.append(1e3 * chamfer(scene, torch.from_numpy(seen)))
+        scene, observed = futures.scenes[0, h], clips.scenes[now + 1 + h].astype(np.float32)
+        chamfer_mm.append(1e3 * chamfer(scene, torch.from_numpy(observed)))
         time, decibels = f"+{(h + 1) * CHUNK_DT:.1f} s", scores.psnr(WORLD)[0, h]
         tiles.append(
             [
                 _tile(truth, f"{time} observed", width),
                 _tile(images[WORLD], f"imagined {decibels:.1f} dB", width),
-                _tile(_from_afar(seen, vae, width), f"{time} observed scene", width),
-                _tile(_from_afar(scene.numpy(), vae, width), "imagined scene", width),
+                _tile(_overview(observed, vae, width), f"{time} observed scene", width),
+                _tile(_overview(scene.numpy(), vae, width), "imagined scene", width),
             ]
         )
     figures = {"start_s": float(clips.stamps[now] - clips.stamps[0]) * 1e-9, "horizon": horizon}
     figures |= {
         "seconds": [round((h + 1) * CHUNK_DT, 3) for h in range(horizon)],
-        "done": futures.heads[0, :, 1].tolist(),
+        "done": futures.done[0].tolist(),
     }
-    return RolloutVideo(np.array(tiles), figures | scores.figures(WORLD) | {"chamfer_mm": apart})
+    return RolloutVideo(
+        np.array(tiles), figures | scores.figures(WORLD) | {"chamfer_mm": chamfer_mm}
+    )
 
 
-def write_film(film: RolloutVideo, folder: Path) -> tuple[Path, Path]:
-    """Write ``imagine.png``, a column for each of some steps, and ``imagine.mp4``; returns both
-    paths.
+def write_rollout_video(rollout: RolloutVideo, folder: Path) -> tuple[Path, Path]:
+    """Write ``imagine.png``, with a column for each of some steps, and ``imagine.mp4``.
+
+    Returns both paths.
     """
     sheet, video = Path(folder) / "imagine.png", Path(folder) / "imagine.mp4"
-    steps = np.unique(np.linspace(0, len(film.tiles) - 1, COLUMNS).round().astype(int))
-    columns = [np.concatenate(list(film.tiles[h])) for h in steps]
+    steps = np.unique(np.linspace(0, len(rollout.tiles) - 1, COLUMNS).round().astype(int))
+    columns = [np.concatenate(list(rollout.tiles[h])) for h in steps]
     frames = [
-        np.concatenate([np.hstack(four[:2]), np.hstack(four[2:])])[..., ::-1] for four in film.tiles
+        np.concatenate([np.hstack(four[:2]), np.hstack(four[2:])])[..., ::-1]
+        for four in rollout.tiles
     ]
     size = frames[0].shape[1::-1]
-    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"mp4v"), _SLOWER / CHUNK_DT, size)
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"mp4v"), _SPEED / CHUNK_DT, size)
     if not (cv2.imwrite(str(sheet), np.hstack(columns)[..., ::-1]) and writer.isOpened()):
         raise InputError(
             f"cannot write {sheet} and {video}: a folder to write to and an OpenCV with MPEG-4 are"
@@ -126,20 +134,18 @@ def write_film(film: RolloutVideo, folder: Path) -> tuple[Path, Path]:
 
 
 def camera_index(names: tuple[str, ...], name: str | None) -> int:
-    """Number of the camera called ``name``, the first if None. Raises InputError for one that is
-    not there.
-    """
+    """Index of the camera called ``name``, 0 if None. Raises InputError for an unknown one."""
     return 0 if name is None else names.index(one_of("camera", name, names))
 
 
-def _from_afar(scene: np.ndarray, vae: VAE, width: int) -> np.ndarray:
-    """The scene (N, 14) from ``EYE``, on paper."""
+def _overview(scene: np.ndarray, vae: VAE, width: int) -> np.ndarray:
+    """Image of the scene (N, 14) from ``EYE``."""
     T = look_at(EYE, vae.middle.tolist())
     image, alpha = render_scene(scene, intrinsics(width, SIDE, FOV), T, width, SIDE)
-    return image + (1 - alpha)[..., None] * PAPER
+    return image + (1 - alpha)[..., None] * BACKGROUND
 
 
 def _tile(image: np.ndarray, text: str, width: int) -> np.ndarray:
-    """A picture in [0, 1] at ``width`` pixels under a line of text, uint8."""
+    """An image in [0, 1] at ``width`` pixels under a line of text, as uint8."""
     small = np.rint(image.clip(0, 1) * 255).astype(np.uint8)
     return np.concatenate([caption(text, width, True), cv2.resize(small, (width, len(image)))])

@@ -1,6 +1,4 @@
-"""The trials of a protocol, made in simulation: unattended, by several processes, from the
-journal's end on.
-"""
+"""Run the trials of a protocol in simulation, by several processes, from the journal's end on."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ from gwm_core.errors import InputError
 from gwm_core.evaluation.policy_eval import EvalConfig, run_trials
 from gwm_core.evaluation.protocol.definition import Protocol, TrialOrder, TrialSlot, read_key
 from gwm_core.evaluation.protocol.journal import Journal, JournalEntry, TrialOutcome
-from gwm_core.evaluation.protocol.report import look
+from gwm_core.evaluation.protocol.report import interim_result
 from gwm_core.model.weights_file import digest
 from gwm_core.runtime.planner import Planner
 from gwm_core.sim.planners import make_planner
@@ -26,7 +24,7 @@ LIFTED = 0.5  # partial credit for the cube in the air
 
 
 def weights_of(protocol: Protocol) -> dict[str, str]:
-    """Name -> SHA-256 of what each policy is. Raises InputError for a folder without one."""
+    """Name -> SHA-256 of each policy. Raises InputError for a folder without a policy."""
     found = {}
     for name, folder in protocol.policies.items():
         manifest = Path(folder) / "manifest.json"
@@ -39,7 +37,7 @@ def weights_of(protocol: Protocol) -> dict[str, str]:
 
 
 def check_tasks(protocol: Protocol) -> None:
-    """Raise InputError for a task or difficulty that the simulation does not know."""
+    """Raise InputError for a task or difficulty that the simulation lacks."""
     for task in protocol.tasks:
         sample_layout(task.task, protocol.seed, task.difficulty)
 
@@ -52,18 +50,16 @@ def run(
     renderer: str,
     progress: Callable[[], None],
 ) -> None:
-    """Make the trials that have no outcome yet, in order; a sequential protocol ends when it is
-    decided.
-    """
+    """Run the trials without an outcome, in order. A sequential protocol stops when decided."""
     names, waiting = read_key(plan, folder), journal.waiting()
     sequential = plan.protocol.stop == "sequential"
-    if not waiting or (sequential and look(plan, journal, names)["over"]):
+    if not waiting or (sequential and interim_result(plan, journal, names)["over"]):
         return
     jobs = [(_config(plan, slot, names, renderer), slot.seed) for slot in waiting]
     for slot, trial in zip(waiting, run_trials(jobs, processes)):
         journal.add(slot, _outcome(trial))
         progress()
-        if sequential and look(plan, journal, names)["over"]:
+        if sequential and interim_result(plan, journal, names)["over"]:
             return
 
 
@@ -73,7 +69,7 @@ def _config(plan: TrialOrder, slot: TrialSlot, names: dict[str, str], renderer: 
 
 
 def _outcome(trial: Trial) -> TrialOutcome:
-    """By rule, not by eye: what the simulation knows."""
+    """The outcome by the rules of the task, from the state of the simulation."""
     stopped = {cause: count for cause, count in trial.stops.items() if count}
     if trial.success:
         note = ""
@@ -88,31 +84,29 @@ def _outcome(trial: Trial) -> TrialOutcome:
 
 
 class AskedImages(Observer):
-    """Keeps what the first camera saw whenever the policy was asked."""
+    """Keeps the first camera's image of every observation of the policy."""
 
     def __init__(self):
         self.frames: list[np.ndarray] = []
 
     def observation(self, observation: Observation) -> None:
-        """Keep its picture."""
+        """Keep its image."""
         if observation.frames:
             self.frames.append(observation.frames[0].color)
 
 
-def film(
-    plan: TrialOrder, entry: JournalEntry, names: dict[str, str], renderer: str, pictures: int = 5
+def trial_images(
+    plan: TrialOrder, entry: JournalEntry, names: dict[str, str], renderer: str, count: int = 5
 ) -> list[bytes]:
-    """Run a trial again, which gives the same, and return pictures (JPEG) evenly from begin to
-    end.
-    """
+    """Run a trial again, with the same result, and return images (JPEG) evenly over its time."""
     config = _config(plan, entry.slot, names, renderer)
     planner: Planner = make_planner(config.policy)
-    watched = AskedImages()
+    observer = AskedImages()
     layout = sample_layout(config.task, entry.slot.seed, config.difficulty)
-    rollout(SimEnvironment(renderer=renderer), planner, layout, observer=watched)
+    rollout(SimEnvironment(renderer=renderer), planner, layout, observer=observer)
     chosen = (
-        np.linspace(0, len(watched.frames) - 1, min(pictures, len(watched.frames)))
+        np.linspace(0, len(observer.frames) - 1, min(count, len(observer.frames)))
         .round()
         .astype(int)
     )
-    return [cv2.imencode(".jpg", watched.frames[k][..., ::-1])[1].tobytes() for k in chosen]
+    return [cv2.imencode(".jpg", observer.frames[k][..., ::-1])[1].tobytes() for k in chosen]

@@ -1,5 +1,5 @@
-"""What the world model imagines of held-out episodes, drawn for every camera and held against what
-was seen.
+"""Evaluate a world model on held-out episodes: predict, render for every camera, and compare with
+the images.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from gwm_core.model.vae import VAE
 from gwm_core.model.world_model import WorldModel
 from gwm_core.training.datasets.clips import SceneClips
 from gwm_core.training.datasets.latents import encode_clips
-from gwm_core.training.train_image_model import pictures
-from gwm_core.training.vae_reconstruction import background, chamfer, picture
+from gwm_core.training.train_image_model import images_of
+from gwm_core.training.vae_reconstruction import background, chamfer, image_over
 
 WORLD = "world"
 _SOME = 16  # windows rolled out at once
@@ -27,34 +27,33 @@ _SOME = 16  # windows rolled out at once
 
 @dataclass
 class FutureScores:
-    """What was imagined at moments ``now`` (B,) of clips, whose actions were carried out: H steps
-    of 0.1 s.
-    """
+    """Predictions of H steps of 0.1 s from B moments of clips, for the actions that were taken."""
 
     now: np.ndarray  # (B,) index of the last moment that was observed
     latents: Tensor  # (B, H, K, D)
-    heads: Tensor  # (B, H, 2): reward, and probability that the task is done
+    done: Tensor  # (B, H): probability that the task is done
     scenes: Tensor  # (B, H, N, 14)
-    rebuilt: Tensor  # (B, N, 14): the observed moment through the VAE, not rolled
+    rebuilt: Tensor  # (B, N, 14): the last observed scene through the VAE
 
 
 @torch.no_grad()
-def imagine(
+def predict_futures(
     world: WorldModel, vae: VAE, clips: SceneClips, starts: np.ndarray, actions: np.ndarray
 ) -> FutureScores:
-    """Observe ``context`` moments from ``starts`` (B,), and roll out actions (B, H + 1, 10)
+    """Encode ``context`` moments from ``starts`` (B,) on, and roll out actions (B, H + 1, 10)
     commanded from then on.
     """
     context = world.config.context
     history = encode_clips(vae, clips, starts, context).float()
-    latents, heads = world.rollout(history, torch.from_numpy(actions))
+    latents, done = world.rollout(history, torch.from_numpy(actions))
     scenes = vae.decode(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
-    return FutureScores(starts + context - 1, latents, heads, scenes, vae.decode(history[:, -1]))
+    return FutureScores(starts + context - 1, latents, done, scenes, vae.decode(history[:, -1]))
 
 
 def windows(clips: SceneClips, context: int, horizon: int, stride: int) -> np.ndarray:
-    """Where ``context`` moments and ``horizon`` future ones begin (S,). Raises InputError where
-    there are none.
+    """Starts (S,) of windows of ``context`` and ``horizon`` moments.
+
+    Raises InputError where there are none.
     """
     starts = clips.starts(context + horizon)[::stride]
     if not len(starts):
@@ -63,37 +62,38 @@ def windows(clips: SceneClips, context: int, horizon: int, stride: int) -> np.nd
 
 
 def commanded(clips: SceneClips, now: np.ndarray, horizon: int) -> np.ndarray:
-    """Actions (B, H + 1, 10) that were commanded at the moments ``now`` (B,) and the ``horizon``
-    after them.
-    """
+    """Actions (B, H + 1, 10) commanded at the moments ``now`` (B,) and ``horizon`` steps on."""
     return clips.actions[now[:, None] + np.arange(horizon + 1)]
 
 
 @torch.no_grad()
-def predicted(
+def baseline_images(
     model: ImageModel, clips: SceneClips, now: np.ndarray, horizon: int, camera: int
 ) -> np.ndarray:
-    """Pictures (B, H, S, S, 3) that the baseline imagines of one camera."""
+    """Images (B, H, S, S, 3) that the baseline predicts for one camera."""
     cameras = np.full(len(now), camera)
-    past = pictures(clips, now[:, None] + np.arange(1 - CONTEXT, 1), cameras[:, None])
+    past = images_of(clips, now[:, None] + np.arange(1 - CONTEXT, 1), cameras[:, None])
     actions = torch.from_numpy(commanded(clips, now, horizon))
     return model.rollout(past, actions, torch.from_numpy(cameras)).movedim(2, -1).numpy()
 
 
-def rendered(
-    futures: FutureScores, clips: SceneClips, b: int, camera: int, guess: np.ndarray | None = None
+def rendered_futures(
+    futures: FutureScores,
+    clips: SceneClips,
+    b: int,
+    camera: int,
+    baseline: np.ndarray | None = None,
 ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]]:
-    """For every step of window ``b``: the picture of each method by name, the truth (S, S, 3),
-    ``masks`` (2, S, S).
+    """For every step of window ``b``: images by method, the truth (S, S, 3), ``masks`` (2, S, S).
 
     Args:
-        guess: (H, S, S, 3) of the baseline without Gaussians, if there is one.
+        baseline: (H, S, S, 3) images of the baseline without Gaussians, if there is one.
     """
     now = futures.now[b]
     last, regions = clips.images[now, camera] / np.float32(255), clips.regions[now, camera]
-    behind = background(last, regions)  # the future's is not known
+    behind = background(last, regions)  # that of the future is unknown
     view = torch.from_numpy(clips.viewmats[now, camera]), torch.from_numpy(clips.Ks[now, camera])
-    still = picture(futures.rebuilt[b], behind, *view)
+    rebuilt = image_over(futures.rebuilt[b], behind, *view)
     for h, scene in enumerate(futures.scenes[b]):
         then = now + 1 + h
         truth = clips.images[then, camera] / np.float32(255)
@@ -101,14 +101,18 @@ def rendered(
             torch.from_numpy(clips.viewmats[then, camera]),
             torch.from_numpy(clips.Ks[then, camera]),
         )
-        images = {WORLD: picture(scene, behind, *view), "repeat_last": last, "round_trip": still}
-        if guess is not None:
-            images["image_model"] = guess[h]
+        images = {
+            WORLD: image_over(scene, behind, *view),
+            "repeat_last": last,
+            "round_trip": rebuilt,
+        }
+        if baseline is not None:
+            images["image_model"] = baseline[h]
         yield images, truth, masks(last, regions, truth, clips.regions[then, camera])
 
 
 def check_image_model(model: ImageModel, clips: SceneClips) -> None:
-    """Raise InputError when the baseline was trained with other cameras."""
+    """Raise InputError where the baseline was trained with other cameras."""
     if model.config.cameras != clips.images.shape[1]:
         raise InputError(
             f"the image model was trained with {model.config.cameras} cameras, the episodes have "
@@ -125,9 +129,7 @@ def evaluate(
     image_model: ImageModel | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> dict:
-    """Figures of every ``stride``-th window of the clips, by names as `gwm eval world --json`
-    writes them.
-    """
+    """Figures of every ``stride``-th window of the clips, named as in `gwm eval world --json`."""
     if image_model is not None:
         check_image_model(image_model, clips)
     context = max(world.config.context, CONTEXT)
@@ -139,26 +141,28 @@ def evaluate(
         *(["image_model"] if image_model is not None else []),
     )
     episodes = np.unique(clips.episode[starts]).tolist()
-    scores, apart = ImageScores(len(episodes), horizon, methods), []
+    scores, chamfer_m = ImageScores(len(episodes), horizon, methods), []
     for part in np.array_split(starts, -(-len(starts) // _SOME)):
         now = part + world.config.context - 1
-        futures = imagine(world, vae, clips, part, commanded(clips, now, horizon))
+        futures = predict_futures(world, vae, clips, part, commanded(clips, now, horizon))
         for camera in range(clips.images.shape[1]):
-            guesses = [None] * len(now)
+            baselines = [None] * len(now)
             if image_model is not None:
-                guesses = predicted(image_model, clips, now, horizon, camera)
-            for b, guess in enumerate(guesses):
+                baselines = baseline_images(image_model, clips, now, horizon, camera)
+            for b, baseline in enumerate(baselines):
                 for h, (images, truth, mask) in enumerate(
-                    rendered(futures, clips, b, camera, guess)
+                    rendered_futures(futures, clips, b, camera, baseline)
                 ):
                     scores.add(episodes.index(clips.episode[now[b]]), h, images, truth, mask)
-        seen = torch.from_numpy(
+        observed = torch.from_numpy(
             clips.scenes[now[:, None] + np.arange(1, horizon + 1)].astype(np.float32)
         )
-        apart += [[chamfer(a, b) for a, b in zip(*pair)] for pair in zip(futures.scenes, seen)]
-        progress(len(apart), len(starts))
+        chamfer_m += [
+            [chamfer(*pair) for pair in zip(*pairs)] for pairs in zip(futures.scenes, observed)
+        ]
+        progress(len(chamfer_m), len(starts))
     figures = {"horizon": horizon, "episodes": len(episodes), "windows": len(starts)}
-    figures |= scores.figures(WORLD) | {"chamfer_mm": (1e3 * np.mean(apart, 0)).tolist()}
+    figures |= scores.figures(WORLD) | {"chamfer_mm": (1e3 * np.mean(chamfer_m, 0)).tolist()}
     for method in ("repeat_last", "image_model"):
         if method in methods:
             figures[f"gain_{method}_ci95"] = scores.gain_ci95(WORLD, method)

@@ -1,6 +1,4 @@
-"""Exports appear whole or not at all: written under ``<name>.partial``, renamed when they are on
-disk.
-"""
+"""Atomic exports: written as ``<name>.partial``, and renamed when they are on disk."""
 
 from __future__ import annotations
 
@@ -14,13 +12,13 @@ from pathlib import Path
 
 from gwm_core.errors import InputError
 
-PARTIAL = ".partial"  # ends the name of what is being written
-_MARK = ".gwm-export"  # whose .partial it is: nothing else is ever cleared
+PARTIAL = ".partial"  # ending of unfinished files and folders
+_MARK = ".gwm-export"  # in a .partial of ours; no other folder is ever cleared
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export came to."""
+    """The result of an export."""
 
     path: Path
     episodes: int
@@ -29,7 +27,7 @@ class Exported:
 
 
 def to_disk(path: Path) -> None:
-    """Have a file or folder on disk when this returns."""
+    """Return when a file or folder is on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -39,8 +37,7 @@ def to_disk(path: Path) -> None:
 
 @contextmanager
 def folder(out: Path) -> Iterator[Path]:
-    """A folder to write into that becomes ``out``; what an interrupted export left there is cleared
-    first.
+    """A folder to write into, which becomes ``out``. It is emptied after an interrupted export.
 
     Raises InputError when ``out`` exists, cannot be written, or another export is writing it.
     """
@@ -51,7 +48,7 @@ def folder(out: Path) -> Iterator[Path]:
             raise InputError(f"{partial} is not what an export left: move it elsewhere")
         partial.mkdir(parents=True, exist_ok=True)
         with open(mark, "a") as lock:
-            _alone(lock, partial)
+            _lock(lock, partial)
             for path in partial.iterdir():
                 if path != mark:
                     (
@@ -75,14 +72,14 @@ def folder(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def file(out: Path) -> Iterator[Path]:
-    """The same for one file; its ``.partial`` is overwritten."""
+    """As ``folder``, for one file; its ``.partial`` is overwritten."""
     out, partial = _names(out)
     try:
         partial.parent.mkdir(parents=True, exist_ok=True)
         if partial.is_symlink() or (partial.exists() and not partial.is_file()):
             raise InputError(f"{partial} is not what an export left: move it elsewhere")
         with open(partial, "a") as lock:
-            _alone(lock, partial)
+            _lock(lock, partial)
             try:
                 yield partial
             except BaseException:
@@ -96,9 +93,7 @@ def file(out: Path) -> Iterator[Path]:
 
 
 def refuse_inside(source: Path, out: Path) -> None:
-    """Raise InputError where ``out`` is ``source`` or lies in it: what is read is never written
-    to.
-    """
+    """Raise InputError where ``out`` is ``source`` or lies in it."""
     if Path(source).resolve() in (Path(out).resolve(), *Path(out).resolve().parents):
         raise InputError(
             f"{out} is, or lies in, {source}, which is read: choose another place for the output"
@@ -112,7 +107,7 @@ def _names(out: Path) -> tuple[Path, Path]:
     return out, out.with_name(out.name + PARTIAL)
 
 
-def _alone(lock, partial: Path) -> None:
+def _lock(lock, partial: Path) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

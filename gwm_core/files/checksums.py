@@ -1,6 +1,4 @@
-"""A folder whose every byte is accounted for: ``SHA256SUMS`` lists all files, as ``sha256sum -c``
-reads it.
-"""
+"""Checksums of a folder: ``SHA256SUMS`` lists all its files, as ``sha256sum -c`` reads it."""
 
 from __future__ import annotations
 
@@ -14,15 +12,14 @@ from gwm_core.errors import InputError
 
 SUMS = "SHA256SUMS"
 _LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9][A-Za-z0-9._-]*)\n")
-_LARGEST = 8 << 30  # bytes of a file; nothing of ours comes near
-_LONGEST = 1 << 16  # bytes of the list
+_MAXIMUM_FILE = 8 << 30  # [bytes]
+_MAXIMUM_LIST = 1 << 16  # [bytes]
 
 
 def write_checksums(folder: Path) -> None:
-    """Write the list over everything in ``folder`` but hidden files, which no sealed folder may
-    have.
+    """Write the list over all files of ``folder`` but hidden ones, which it may not have.
 
-    It comes last, so a half-written folder is never valid.
+    The list is written last, so an incomplete folder is never valid.
     """
     files = sorted(
         path
@@ -35,11 +32,9 @@ def write_checksums(folder: Path) -> None:
 
 
 def verify_checksums(folder: Path, known: Collection[str]) -> dict[str, str]:
-    """SHA-256 by file name, after every file was found to match. Nothing but hashing touches a file
-    before that.
+    """Check every file, and return SHA-256 by file name. Files are only hashed, not parsed.
 
-    Raises InputError for anything missing, changed, linked, not listed, or with another name than
-    those ``known``.
+    Raises InputError for a file that is missing, changed, linked, not listed, or not ``known``.
     """
     folder = Path(folder)
     sums = _listed(folder)
@@ -51,8 +46,10 @@ def verify_checksums(folder: Path, known: Collection[str]) -> dict[str, str]:
             raise InputError(
                 f"{path} is not in {SUMS}: remove it, or make the folder anew with `gwm compile`"
             )
-        if about.st_size > _LARGEST:
-            raise InputError(f"{path} has {about.st_size} bytes: more than {_LARGEST} are not read")
+        if about.st_size > _MAXIMUM_FILE:
+            raise InputError(
+                f"{path} has {about.st_size} bytes: more than {_MAXIMUM_FILE} are not read"
+            )
     for name, expected in sums.items():
         if name not in known:
             raise InputError(
@@ -75,7 +72,7 @@ def verify_checksums(folder: Path, known: Collection[str]) -> dict[str, str]:
 def _listed(folder: Path) -> dict[str, str]:
     try:
         with open(folder / SUMS, "rb") as file:
-            text = file.read(_LONGEST + 1).decode("ascii")
+            text = file.read(_MAXIMUM_LIST + 1).decode("ascii")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"no readable {SUMS} in {folder} ({type(error).__name__})") from None
     lines = _LINE.findall(text)

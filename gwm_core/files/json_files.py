@@ -1,4 +1,4 @@
-"""JSON as the standard has it: what is undefined, NaN or infinite, is written as null."""
+"""Standard JSON: NaN and infinity are written as null."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 def to_json(value, **style) -> str:
     """JSON text of ``value``; ``style`` are the layout arguments of ``json.dumps``."""
-    return json.dumps(_defined(value), allow_nan=False, **style)
+    return json.dumps(_without_nan(value), allow_nan=False, **style)
 
 
-STDOUT = "-"  # where a file is asked for on a command line
+STDOUT = "-"  # as a file name on a command line
 
 
 def write_json(path: Path | str, value) -> None:
-    """Write ``value`` to a file, indented; to the process's own standard output for "-"."""
+    """Write ``value`` to a file, indented; for "-" to the standard output of the process."""
     text = to_json(value, indent=1) + "\n"
     if str(path) == STDOUT:
         sys.__stdout__.write(text)
@@ -26,10 +26,10 @@ def write_json(path: Path | str, value) -> None:
         Path(path).write_text(text)
 
 
-def _defined(value):
+def _without_nan(value):
     """``value`` with None in place of every float that is not finite."""
     if isinstance(value, dict):
-        return {name: _defined(part) for name, part in value.items()}
+        return {name: _without_nan(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_defined(part) for part in value]
+        return [_without_nan(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

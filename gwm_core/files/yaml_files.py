@@ -1,9 +1,9 @@
-"""The one reader of YAML files that people write: words mean what they look like, and nothing is
-said twice.
+"""The reader of all YAML files that people write. It refuses repeated keys and ambiguous values.
 
 YAML 1.2: ``on``, ``yes`` and ``1:30`` are text and ``5e-2`` is a number (YAML 1.1 has both the
-other way round). Dates are text too, and so is what begins with a zero like a serial number. Keys
-are text, each once in its mapping; a merge (``<<``) would hide a key that is given twice.
+other way round). Dates are text too, and so are numbers that begin with a zero, as serial numbers
+do. Keys are text, each once in its mapping. A merge (``<<``) is refused, as it would hide a
+repeated key.
 """
 
 from __future__ import annotations
@@ -50,11 +50,14 @@ def _source(key) -> str:
 
 
 def read_yaml(path: Path, what: str = "") -> dict:
-    """Read a file of ``key: value`` lines; an empty one is {}. Raises InputError with the line of
-    what is wrong.
+    """Read a file of ``key: value`` lines; an empty one is {}.
 
     Args:
-        what: the file is, for the message: ``site file``.
+        path: of the file.
+        what: kind of the file, for the message: ``site file``.
+
+    Raises:
+        InputError: with the line of the error.
     """
     name = f"{what} {path}".strip()
     reader = YAML(typ="safe", pure=True)
@@ -86,9 +89,7 @@ def _what(error: MarkedYAMLError) -> str:
 
 
 def text(key: str, value) -> str:
-    """``value``, or InputError when YAML takes it for something else than text. ``key`` is
-    named.
-    """
+    """Return ``value``. Raises InputError naming ``key`` when it is not text in YAML."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -102,7 +103,7 @@ def text(key: str, value) -> str:
 
 
 def known_keys(source: str, entry, valid) -> dict:
-    """``entry``, or InputError when it is no mapping or has a key that is not among ``valid``."""
+    """Return ``entry``. Raises InputError when it is no mapping or has an unknown key."""
     if entry is None:
         raise InputError(
             f"{source}: nothing stands there: leave it out, or give some of {', '.join(valid)}"
@@ -116,9 +117,7 @@ def known_keys(source: str, entry, valid) -> dict:
 
 
 def numbers(values) -> np.ndarray:
-    """Nested lists of finite numbers as an array. Raises ValueError for text, true and ragged
-    lists.
-    """
+    """Nested lists of finite numbers as an array. Raises ValueError for anything else."""
     for value in _leaves(values):
         if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
             raise ValueError(f"{value!r} is no number")

@@ -1,5 +1,4 @@
-"""What a CameraInfo says of the images that come with it: intrinsics behind ROI and binning, size,
-distortion.
+"""Read a CameraInfo: the intrinsics after ROI and binning, the size, and the distortion.
 
 A message is anything with the fields of sensor_msgs/CameraInfo: rclpy's or rosbags'.
 """
@@ -15,7 +14,7 @@ from gwm_core.geometry.camera import from_opencv, to_opencv
 from gwm_core.types import Frame
 
 MILLIMETRE = np.float32(1e-3)  # [m]
-SLIGHT = 0.5  # [pixels] of distortion that is not worth a word
+NEGLIGIBLE = 0.5  # [pixels] of distortion
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class CameraModel:
     """A camera as its CameraInfo describes it."""
 
     K: np.ndarray  # (3, 3) [pixels] of the published image, pixel centres at + 0.5
-    width: int  # of the published image [pixels]; 0 = not said
+    width: int  # of the published image [pixels]; 0 = unknown
     height: int
     kind: str = "plumb_bob"  # distortion_model
     distortion: tuple[float, ...] = ()  # coefficients, d
@@ -36,9 +35,7 @@ class CameraModel:
         depth_mm: np.ndarray,
         T_base_camera: np.ndarray,
     ) -> Frame:
-        """Frame of colour (H, W, 3) and depth (H, W) [mm]. Raises ValueError where they are not
-        this camera's.
-        """
+        """Frame of colour (H, W, 3) and depth (H, W) [mm]. Raises ValueError for other sizes."""
         height, width = color.shape[:2]
         if self.width and (width, height) != (self.width, self.height):
             raise ValueError(
@@ -49,11 +46,11 @@ class CameraModel:
 
     @property
     def remark(self) -> str:
-        """How far distortion, which is ignored, displaces the image, or "" where it hardly does.
+        """How far the distortion displaces the image, or "" where it is negligible.
 
-        It is not undone: a D455's and a D405's coefficients are published as plumb_bob while the
-        SDK calls the same numbers inverse Brown-Conrady (realsense-ros #2458, librealsense #9551),
-        so either direction may be the wrong one.
+        The distortion is ignored, not corrected. The coefficients of a D455 and a D405 are
+        published as plumb_bob, while the SDK calls the same numbers inverse Brown-Conrady
+        (realsense-ros #2458, librealsense #9551). So either direction may be wrong.
         """
         if not any(self.distortion):
             return ""
@@ -68,11 +65,10 @@ class CameraModel:
         grid = np.c_[across.ravel(), down.ravel()]
         K = to_opencv(self.K)
         rays = np.c_[(grid - K[:2, 2]) / K[[0, 1], [0, 1]], np.ones(len(grid))]
-        seen = cv2.projectPoints(rays, np.zeros(3), np.zeros(3), K, np.array(self.distortion))[0][
-            :, 0
-        ]
-        pixels = float(np.linalg.norm(seen - grid, axis=1).max())
-        if pixels < SLIGHT:
+        no_motion = np.zeros(3)
+        distorted, _ = cv2.projectPoints(rays, no_motion, no_motion, K, np.array(self.distortion))
+        pixels = float(np.linalg.norm(distorted[:, 0] - grid, axis=1).max())
+        if pixels < NEGLIGIBLE:
             return ""
         return (
             f"distortion: it is ignored, which displaces up to {pixels:.1f} pixels,"
@@ -82,10 +78,10 @@ class CameraModel:
 
 
 def read_camera_info(message) -> CameraModel:
-    """The camera of a CameraInfo. Its K is that of the whole sensor; ROI and binning are applied,
-    as REP 104 has it.
+    """The camera model of a CameraInfo, whose K is that of the whole sensor.
 
-    Raises ValueError where it is not calibrated or not a pinhole.
+    ROI and binning are applied as in REP 104. Raises ValueError for a camera that is not calibrated
+    or not a pinhole.
     """
     K = from_opencv(np.reshape(message.k, (3, 3)))
     if not (np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0):

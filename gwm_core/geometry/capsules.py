@@ -1,5 +1,6 @@
-"""The arm's body as capsules: for leaving it out of a scene, and for keeping it off itself and the
-table.
+"""The arm's body as capsules.
+
+They remove the arm from a scene, and keep it from colliding with itself and the table.
 """
 
 from __future__ import annotations
@@ -42,17 +43,19 @@ CAPSULES = (
     Capsule(7, (-0.005, -0.005, 0.073), (0.032, 0.032, 0.084), 0.049),
     Capsule(7, (-0.053, -0.053, 0.128), (0.043, 0.043, 0.138), 0.049),
 )
-_ALONG = 0.045 * np.sqrt(0.5)
-# open: may touch what they hold
-FINGERS = Capsule(7, (-_ALONG, -_ALONG, 0.1925), (_ALONG, _ALONG, 0.1925), 0.030)
+_HALF_WIDTH = 0.045 * np.sqrt(0.5)
+# of the open gripper; they may touch the object they hold
+FINGERS = Capsule(
+    7, (-_HALF_WIDTH, -_HALF_WIDTH, 0.1925), (_HALF_WIDTH, _HALF_WIDTH, 0.1925), 0.030
+)
 
 # Inside the joint limits only these come near each other: base, shoulder and upper arm (links 0-2)
 # against forearm, wrist and hand (links 5-7), and the latter against the table (z = 0). Neighbours
 # on the chain are left out.
-_STILL = [capsule for capsule in CAPSULES if capsule.link <= 2]  # A = 6
-_MOVING = [*(capsule for capsule in CAPSULES if capsule.link >= 5), FINGERS]  # B = 8
-LEAST_CLEARANCE = 0.0125  # [m] 10 mm between the meshes, should both stick out
-# [m] level at the lowest height of the workspace; tilted they must stay higher
+_PROXIMAL = [capsule for capsule in CAPSULES if capsule.link <= 2]  # A = 6
+_DISTAL = [*(capsule for capsule in CAPSULES if capsule.link >= 5), FINGERS]  # B = 8
+MINIMUM_CLEARANCE = 0.0125  # [m] 10 mm between the meshes if both stick out
+# [m] allowed for level fingers at the lowest height of the workspace; tilted ones must stay higher
 _FINGERS_TO_TABLE = -0.010
 
 
@@ -68,37 +71,35 @@ def _ends(capsules, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def distance_to_arm(points: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Distance (M,) [m] of points (M, 3) in the base frame from the arm's surface; negative
-    inside.
-    """
+    """Distance (M,) [m] of points (M, 3), base frame, from the arm's surface; negative inside."""
     nearest = np.full(len(points), np.inf)
     for capsule, start, along in zip(CAPSULES, *_ends(CAPSULES, link_frames(q))):
-        share = np.clip((points - start) @ along / (along @ along), 0.0, 1.0)
-        gap = points - start - share[:, None] * along
+        fraction = np.clip((points - start) @ along / (along @ along), 0.0, 1.0)
+        gap = points - start - fraction[:, None] * along
         nearest = np.minimum(nearest, np.sqrt(np.einsum("ij,ij->i", gap, gap)) - capsule.radius)
     return nearest
 
 
 def clearance(q: np.ndarray) -> np.ndarray:
-    """How far apart [m] what may collide is, at joints (..., 7): (..., 8, 7), forearm to fingers by
-    row.
+    """Distances (..., 8, 7) [m] between all parts that may collide, at joints (..., 7).
 
-    The columns are base (2), shoulder (2), upper arm (2) and table; the fingers' distance from the
-    table is less by what they are allowed.
+    The rows are forearm to fingers. The columns are base (2), shoulder (2), upper arm (2) and
+    table. The fingers' distance from the table includes their allowance.
     """
     frames = link_frames(q)
-    p, u = (part[..., :, None, :] for part in _ends(_MOVING, frames))  # (..., 8, 1, 3)
-    r, v = (part[..., None, :, :] for part in _ends(_STILL, frames))  # (..., 1, 6, 3)
-    height = np.minimum(p[..., 2], (p + u)[..., 2]) - _MOVING_RADII[:, None]  # (..., 8, 1)
-    height[..., -1, 0] += LEAST_CLEARANCE - _FINGERS_TO_TABLE
+    p, u = (part[..., :, None, :] for part in _ends(_DISTAL, frames))  # (..., 8, 1, 3)
+    r, v = (part[..., None, :, :] for part in _ends(_PROXIMAL, frames))  # (..., 1, 6, 3)
+    height = np.minimum(p[..., 2], (p + u)[..., 2]) - _DISTAL_RADII[:, None]  # (..., 8, 1)
+    height[..., -1, 0] += MINIMUM_CLEARANCE - _FINGERS_TO_TABLE
     return np.concatenate(
-        [_segment_distance(p, u, r, v) - _MOVING_RADII[:, None] - _STILL_RADII, height], axis=-1
+        [_segment_distance(p, u, r, v) - _DISTAL_RADII[:, None] - _PROXIMAL_RADII, height], axis=-1
     )
 
 
 def _segment_distance(p, u, r, v) -> np.ndarray:
-    """Distance of the segments p + s u and r + t v, s and t in 0..1 (Ericson, Real-Time Collision
-    Detection, 5.1).
+    """Distance of the segments p + s u and r + t v, s and t in 0..1.
+
+    Ericson, Real-Time Collision Detection, 5.1.
     """
 
     def dot(a, b):
@@ -113,50 +114,53 @@ def _segment_distance(p, u, r, v) -> np.ndarray:
     return np.sqrt(dot(gap, gap))
 
 
-def _reach() -> np.ndarray:
-    """How fast each distance of ``clearance`` can change with each joint (8, 7, 7) [m/rad].
+def _rate_bounds() -> np.ndarray:
+    """Bounds (8, 7, 7) [m/rad] on the change of each distance of ``clearance`` with each joint.
 
-    A joint moves a point no faster than the longest way from its axis to the point: along the link
-    frames' offsets, then to the far end of the capsule. It moves only what is beyond it, and joint
-    1 turns about the vertical.
+    A joint moves a point no faster than the longest path from its axis to the point: along the
+    offsets of the link frames, then to the far end of the capsule. It moves only the links beyond
+    it, and joint 1 turns about the vertical.
     """
     offsets = np.hypot(A, D)  # (7,) from frame j to frame j + 1; that of joint 1 is never used
-    rates = np.zeros((len(_MOVING), len(_STILL) + 1, 7))
-    for i, capsule in enumerate(_MOVING):
+    rates = np.zeros((len(_DISTAL), len(_PROXIMAL) + 1, 7))
+    for i, capsule in enumerate(_DISTAL):
         tip = max(np.linalg.norm(end) for end in (capsule.start, capsule.end)) + capsule.radius
         for joint in range(1, capsule.link + 1):
             rate = offsets[joint : capsule.link].sum() + tip
-            for k, other in enumerate(_STILL):
+            for k, other in enumerate(_PROXIMAL):
                 rates[i, k, joint - 1] = rate * (joint > other.link)
             rates[i, -1, joint - 1] = rate * (joint > 1)
     return rates
 
 
-_MOVING_RADII, _STILL_RADII = (
-    np.array([capsule.radius for capsule in part]) for part in (_MOVING, _STILL)
+_DISTAL_RADII, _PROXIMAL_RADII = (
+    np.array([capsule.radius for capsule in part]) for part in (_DISTAL, _PROXIMAL)
 )
-_REACH = _reach()
+_RATE_BOUNDS = _rate_bounds()
 
 
 class Clearance:
-    """Tells whether postures keep the arm off itself and the table, mostly without measuring.
+    """Checks that postures keep the arm from itself and the table.
 
-    Distances measured at one posture bound those of all postures near it, so only every so often a
-    new one is needed.
+    The distances at one posture bound those of all postures near it, so only some postures need a
+    computation of their own.
     """
 
     def __init__(self):
         self._q = np.full(7, np.inf)
-        self._room = np.zeros(_REACH.shape[:2])
+        self._margins = np.zeros(_RATE_BOUNDS.shape[:2])
 
     def holds(self, q: np.ndarray) -> bool:
         """Whether all postures (S, 7) [rad] along a path are clear."""
-        if self._known(q):
+        if self._within_bounds(q):
             return True
-        self._q, self._room = q[0].copy(), clearance(q[0]) - LEAST_CLEARANCE
-        return self._known(q) or bool(clearance(q).min() >= LEAST_CLEARANCE)
+        self._q = q[0].copy()
+        self._margins = clearance(q[0]) - MINIMUM_CLEARANCE
+        return self._within_bounds(q) or bool(clearance(q).min() >= MINIMUM_CLEARANCE)
 
-    def _known(self, q: np.ndarray) -> bool:
-        # (7,) from the known posture, whichever came furthest
+    def _within_bounds(self, q: np.ndarray) -> bool:
+        # (7,) largest distance of each joint from the computed posture
         moved = np.abs(q - self._q).max(axis=0)
-        return bool(np.isfinite(moved).all() and (self._room - _REACH @ moved).min() >= 0.0)
+        return bool(
+            np.isfinite(moved).all() and (self._margins - _RATE_BOUNDS @ moved).min() >= 0.0
+        )

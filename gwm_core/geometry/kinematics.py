@@ -1,6 +1,4 @@
-"""Kinematics of FR3 and Panda in numpy: forward, Jacobian, and one inverse solver for policy,
-expert and teleop.
-"""
+"""Forward kinematics, Jacobian and inverse kinematics of FR3 and Panda, in numpy."""
 
 from __future__ import annotations
 
@@ -13,20 +11,25 @@ from gwm_core.geometry.limits import FR3, ArmLimits
 A = np.array([0.0, 0.0, 0.0, 0.0825, -0.0825, 0.0, 0.088])  # [m]
 D = np.array([0.333, 0.0, 0.316, 0.0, 0.384, 0.0, 0.0])  # [m]
 _ALPHA = np.array([0.0, -1.0, 1.0, 1.0, -1.0, 1.0, 1.0]) * np.pi / 2
-_COS_ALPHA, _SIN_ALPHA = np.round(np.cos(_ALPHA)), np.round(np.sin(_ALPHA))
-_STEPS = np.zeros((7, 4, 4))  # what does not depend on the joints
+_COS_ALPHA = np.round(np.cos(_ALPHA))
+_SIN_ALPHA = np.round(np.sin(_ALPHA))
+_STEPS = np.zeros((7, 4, 4))  # the entries that do not depend on the joints
 _STEPS[:, 0, 3], _STEPS[:, 3, 3] = A, 1.0
 _STEPS[:, 1, 2], _STEPS[:, 1, 3] = -_SIN_ALPHA, -_SIN_ALPHA * D
 _STEPS[:, 2, 2], _STEPS[:, 2, 3] = _COS_ALPHA, _COS_ALPHA * D
 
-# of a column of rot6d, which is of length 1; what is shorter has no direction to speak of
-_SHORTEST = 1e-3
-_FLAT = 1e-6  # a sine so small tells an angle, but no axis
-_HALF = np.sqrt(0.5)
+_MINIMUM_LENGTH = 1e-3  # of a column of rot6d, whose length should be 1
+_SMALL_SINE = 1e-6  # below it the skew part of a rotation matrix gives no axis
+_SQRT_HALF = np.sqrt(0.5)
 # [m] joint 7 to flange, flange (turned by -45 degrees) to finger tips
 FLANGE_TO_TCP = 0.107 + 0.1034
 _T_7_TCP = np.array(
-    [[_HALF, _HALF, 0, 0], [-_HALF, _HALF, 0, 0], [0, 0, 1, FLANGE_TO_TCP], [0, 0, 0, 1.0]]
+    [
+        [_SQRT_HALF, _SQRT_HALF, 0, 0],
+        [-_SQRT_HALF, _SQRT_HALF, 0, 0],
+        [0, 0, 1, FLANGE_TO_TCP],
+        [0, 0, 0, 1.0],
+    ]
 )
 # [rad] hand down, TCP at about (0.43, 0, 0.41)
 HOME_Q = np.array([0.0, -0.3, 0.0, -2.3, 0.0, 2.0, np.pi / 4])
@@ -68,20 +71,19 @@ def fk(q: np.ndarray) -> np.ndarray:
 
 
 def fk_jacobian(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """TCP pose (..., 4, 4) and geometric Jacobian (..., 6, 7): linear [m/rad] over angular rows,
-    base frame.
+    """TCP pose (..., 4, 4) and geometric Jacobian (..., 6, 7) for joints (..., 7) [rad].
+
+    The Jacobian has linear [m/rad] over angular rows, in the base frame.
     """
     frames = _joint_frames(np.asarray(q, float))
     axes = frames[:7, ..., :3, 2]  # (7, ..., 3)
-    arms = frames[7, ..., :3, 3] - frames[:7, ..., :3, 3]  # (7, ..., 3)
-    jacobian = np.concatenate([_cross(axes, arms), axes], axis=-1)  # (7, ..., 6)
+    levers = frames[7, ..., :3, 3] - frames[:7, ..., :3, 3]  # (7, ..., 3)
+    jacobian = np.concatenate([_cross(axes, levers), axes], axis=-1)  # (7, ..., 6)
     return frames[7], np.moveaxis(jacobian, 0, -1)
 
 
 def condition(jacobian: np.ndarray) -> np.ndarray:
-    """Condition number (...) of Jacobians (..., 6, 7), metres and radians as they come (as MoveIt
-    Servo has it).
-    """
+    """Condition number (...) of Jacobians (..., 6, 7) in metres and radians, as in MoveIt Servo."""
     eigenvalues = np.linalg.eigvalsh(jacobian @ np.swapaxes(jacobian, -1, -2))
     return np.sqrt(eigenvalues[..., -1] / np.maximum(eigenvalues[..., 0], 1e-12))
 
@@ -102,61 +104,62 @@ def from_rows(rows: np.ndarray) -> np.ndarray:
     """TCP poses (..., 4, 4) from pose rows (..., 10); rot6d is made orthonormal (Gram-Schmidt).
 
     Raises:
-        ValueError: the two columns of a row are zero or parallel, and so no rotation.
+        ValueError: the two columns of a row are zero or parallel.
     """
     first, second = rows[..., 3:6], rows[..., 6:9]
     length = np.linalg.norm(first, axis=-1, keepdims=True)
-    x = first / np.maximum(length, _SHORTEST)
+    x = first / np.maximum(length, _MINIMUM_LENGTH)
     y = second - np.sum(second * x, axis=-1, keepdims=True) * x
     width = np.linalg.norm(y, axis=-1, keepdims=True)
-    if (np.minimum(length, width) < _SHORTEST).any():
-        row = int(np.argmax(np.minimum(length, width) < _SHORTEST))
+    if (np.minimum(length, width) < _MINIMUM_LENGTH).any():
+        row = int(np.argmax(np.minimum(length, width) < _MINIMUM_LENGTH))
         raise ValueError(f"row {row + 1} has no rotation: its two columns are zero or parallel")
     y = y / width
     T = np.zeros((*rows.shape[:-1], 4, 4))
-    T[..., :3, 0], T[..., :3, 1], T[..., :3, 2], T[..., :3, 3] = x, y, np.cross(x, y), rows[..., :3]
+    T[..., :3, 0] = x
+    T[..., :3, 1] = y
+    T[..., :3, 2] = np.cross(x, y)
+    T[..., :3, 3] = rows[..., :3]
     T[..., 3, 3] = 1.0
     return T
 
 
-def rotation_vector(turn: np.ndarray) -> np.ndarray:
-    """Axis times angle (..., 3) [rad] of rotation matrices (..., 3, 3), up to and at 180 degrees.
+def rotation_vector(rotation: np.ndarray) -> np.ndarray:
+    """Axis times angle (..., 3) [rad] of rotation matrices (..., 3, 3), also at 180 degrees.
 
-    scipy's takes twice as long on arrays this small.
+    scipy's function takes twice as long on arrays this small.
     """
     skew = 0.5 * np.stack(
         [
-            turn[..., 2, 1] - turn[..., 1, 2],
-            turn[..., 0, 2] - turn[..., 2, 0],
-            turn[..., 1, 0] - turn[..., 0, 1],
+            rotation[..., 2, 1] - rotation[..., 1, 2],
+            rotation[..., 0, 2] - rotation[..., 2, 0],
+            rotation[..., 1, 0] - rotation[..., 0, 1],
         ],
         axis=-1,
     )  # the axis times the sine
     sine = np.linalg.norm(skew, axis=-1, keepdims=True)
-    cosine = 0.5 * (np.trace(turn, axis1=-2, axis2=-1)[..., None] - 1.0)
+    cosine = 0.5 * (np.trace(rotation, axis1=-2, axis2=-1)[..., None] - 1.0)
     angle = np.arctan2(sine, cosine)
-    vector = skew * np.where(sine > _FLAT, angle / np.maximum(sine, _FLAT), 1.0)
-    half = (sine[..., 0] <= _FLAT) & (cosine[..., 0] < 0.0)
-    if half.any():  # the skew part vanishes; the symmetric one is 2 a a^T - 1
-        outer = 0.5 * (turn[half] + np.eye(3))
+    vector = skew * np.where(sine > _SMALL_SINE, angle / np.maximum(sine, _SMALL_SINE), 1.0)
+    straight = (sine[..., 0] <= _SMALL_SINE) & (cosine[..., 0] < 0.0)
+    if straight.any():  # the skew part vanishes; the symmetric one is 2 a a^T - 1
+        outer = 0.5 * (rotation[straight] + np.eye(3))
         k = np.argmax(np.diagonal(outer, axis1=-2, axis2=-1), axis=-1)
         axis = outer[np.arange(len(k)), k]
         axis = axis / np.linalg.norm(axis, axis=-1, keepdims=True)
-        sign = np.where(np.sum(axis * skew[half], axis=-1, keepdims=True) < 0, -1.0, 1.0)
-        vector[half] = sign * axis * angle[half]
+        sign = np.where(np.sum(axis * skew[straight], axis=-1, keepdims=True) < 0, -1.0, 1.0)
+        vector[straight] = sign * axis * angle[straight]
     return vector
 
 
 def pose_error(T: np.ndarray, T_goal: np.ndarray) -> np.ndarray:
-    """Twist-like error (..., 6) from ``T`` to ``T_goal``: [m] and, as a rotation vector, [rad] in
-    the base frame.
-    """
-    turn = T_goal[..., :3, :3] @ np.swapaxes(T[..., :3, :3], -1, -2)
-    return np.concatenate([T_goal[..., :3, 3] - T[..., :3, 3], rotation_vector(turn)], axis=-1)
+    """Error (..., 6) from ``T`` to ``T_goal``: [m] and a rotation vector [rad], base frame."""
+    rotation = T_goal[..., :3, :3] @ np.swapaxes(T[..., :3, :3], -1, -2)
+    return np.concatenate([T_goal[..., :3, 3] - T[..., :3, 3], rotation_vector(rotation)], axis=-1)
 
 
 class Unreachable(ValueError):
-    """A pose row has no joint solution inside the limits; the message names the first such row."""
+    """A pose row has no joint solution inside the limits. The message names the first such row."""
 
 
 def solve(
@@ -167,9 +170,10 @@ def solve(
     iterations: int = 60,
     tolerance: float = 2e-4,
 ) -> np.ndarray:
-    """Joint positions (H, 7) [rad] for pose rows (H, 10), all rows at once by damped least squares.
+    """Solve for the joint positions (H, 7) [rad] of pose rows (H, 10), by damped least squares.
 
-    The null space pulls every row towards HOME_Q, so neighbouring rows get neighbouring solutions.
+    All rows are solved at once. A posture term in the null space pulls every row towards HOME_Q, so
+    neighbouring rows get neighbouring solutions.
 
     Raises:
         Unreachable: a row misses its pose by more than ``tolerance`` [m, rad], is not finite or has

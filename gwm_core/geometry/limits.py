@@ -1,7 +1,7 @@
-"""Published limits of the Franka arms, and the margins and profiles we keep inside them.
+"""Published limits of the Franka arms, and the margins and profiles inside them.
 
 A robot's limits are an argument everywhere (FR3 by default): joint 6 of FR3 and Panda have
-different ranges, so no table is shared. A URDF or a site file may narrow them, never widen them.
+different ranges, so no table is shared. A site file may narrow them, never widen them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
-from xml.etree import ElementTree  # document types are refused below: no entity can be declared
 
 import numpy as np
 
@@ -22,7 +21,6 @@ UNITS = {
     "ddq_max": "rad/s2",
     "dddq_max": "rad/s3",
 }
-MOST_URDF = 2_000_000  # characters
 
 
 def _row(*values: float) -> np.ndarray:
@@ -32,23 +30,20 @@ def _row(*values: float) -> np.ndarray:
 
 
 class BrakingLimit(NamedTuple):
-    """A published position-dependent velocity limit: |dq| <= sqrt(twice_deceleration * distance to
-    the end) - offset.
+    """A published velocity limit that depends on the position, (7,) each.
 
-    Each (7,): ends of the range [rad], offset [rad/s], twice the deceleration [rad/s2].
+    |dq| <= sqrt(twice_deceleration * distance to the end of the range) - offset
     """
 
-    q_min: np.ndarray
-    q_max: np.ndarray
-    offset: np.ndarray
-    twice_deceleration: np.ndarray
+    q_min: np.ndarray  # [rad]
+    q_max: np.ndarray  # [rad]
+    offset: np.ndarray  # [rad/s]
+    twice_deceleration: np.ndarray  # [rad/s2]
 
 
 @dataclass(frozen=True, eq=False)
 class ArmLimits:
-    """Limits of one robot, (7,) each; ``margin`` [rad] is how far inside the position limits the
-    gate stays.
-    """
+    """Limits of one robot, (7,) each."""
 
     name: str  # prefix of its joints
     q_min: np.ndarray  # [rad]
@@ -57,7 +52,7 @@ class ArmLimits:
     ddq_max: np.ndarray  # [rad/s2]
     dddq_max: np.ndarray  # [rad/s3]
     braking: tuple[BrakingLimit, ...] = ()  # the strictest counts
-    margin: float = 0.1
+    margin: float = 0.1  # [rad] the gate stays this far inside the position limits
 
     @cached_property
     def q_low(self) -> np.ndarray:
@@ -82,26 +77,22 @@ class ArmLimits:
         return ends, *(part.reshape(-1, 7) for part in rest)
 
     def velocity_bounds(self, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Lowest and highest joint velocity [rad/s] allowed at ``q`` (..., 7): the strictest
-        published formula.
-        """
+        """Lowest and highest joint velocity [rad/s] at ``q`` (..., 7), by the strictest formula."""
         ends, offset, factor = self._braking
-        # (..., 2, B, 7)
-        room = (
-            ends - np.multiply.outer(np.asarray(q), (1.0, -1.0)).swapaxes(-1, -2)[..., :, None, :]
-        )
-        bound = np.sqrt(np.maximum(factor * room, 0.0)) - offset
+        signed = np.multiply.outer(np.asarray(q), (1.0, -1.0)).swapaxes(-1, -2)  # (..., 2, 7)
+        distance = ends - signed[..., :, None, :]  # (..., 2, B, 7)
+        bound = np.sqrt(np.maximum(factor * distance, 0.0)) - offset
         bound = np.minimum(np.maximum(bound.min(axis=-2, initial=np.inf), 0.0), self.dq_max)
         return -bound[..., 1, :], bound[..., 0, :]
 
-    def narrowed(self, source: str, **wished: list[float]) -> ArmLimits:
+    def narrowed(self, source: str, **stricter: list[float]) -> ArmLimits:
         """These limits with some replaced by stricter ones, seven numbers each.
 
-        Raises InputError, with ``source`` in its message, for a name, a count or a number that will
-        not do, and for whatever would widen a limit.
+        Raises InputError, with ``source`` in its message, for an unknown name, a wrong count or
+        number, and a wider limit.
         """
         changed = {}
-        for key, values in wished.items():
+        for key, values in stricter.items():
             row = _seven(source, key, values)
             own = getattr(self, key)
             wider = row < own if key == "q_min" else row > own
@@ -120,26 +111,6 @@ class ArmLimits:
             )
         return result
 
-    def within_urdf(self, text: str) -> ArmLimits:
-        """The stricter of these limits and those of a URDF's joints ``<name>_joint1`` to ``7``.
-
-        A URDF may name any published position limit (the tables differ between system images).
-        Raises InputError when a joint or a number is missing and when a limit is wider than every
-        published one.
-        """
-        found = _urdf_limits(text, self.name)
-        widest = {
-            "q_min": np.min([self.q_min, *(b.q_min for b in self.braking)], axis=0),
-            "q_max": np.max([self.q_max, *(b.q_max for b in self.braking)], axis=0),
-            "dq_max": self.dq_max,
-        }
-        replace(self, **widest).narrowed("URDF", **found)
-        stricter = {
-            k: (np.maximum if k == "q_min" else np.minimum)(getattr(self, k), v)
-            for k, v in found.items()
-        }
-        return self.narrowed("URDF", **stricter)
-
 
 def _seven(source: str, key: str, values) -> np.ndarray:
     if key not in UNITS:
@@ -157,32 +128,6 @@ def _seven(source: str, key: str, values) -> np.ndarray:
             f"{source}: {key} needs seven finite numbers in {UNITS[key]}, got {values}"
         )
     return row
-
-
-def _urdf_limits(text: str, name: str) -> dict[str, np.ndarray]:
-    """Position and velocity limits of the seven joints of a URDF."""
-    if len(text) > MOST_URDF or "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise InputError(
-            f"URDF: a document type, entities and more than {MOST_URDF} characters are refused"
-        )
-    try:
-        joints = {
-            joint.get("name"): joint.find("limit")
-            for joint in ElementTree.fromstring(text).iter("joint")  # noqa: S314
-        }
-    except ElementTree.ParseError as error:
-        raise InputError(f"URDF: {error}; expand a xacro first") from None
-    rows: dict[str, list] = {"q_min": [], "q_max": [], "dq_max": []}
-    for joint in (f"{name}_joint{i}" for i in range(1, 8)):
-        limit = joints.get(joint)
-        for key, attribute in zip(rows, ("lower", "upper", "velocity")):
-            try:
-                rows[key].append(float(limit.get(attribute)))
-            except (AttributeError, TypeError, ValueError):
-                raise InputError(
-                    f"URDF: joint {joint} needs a <limit> with a number as {attribute}"
-                ) from None
-    return {key: np.array(row) for key, row in rows.items()}
 
 
 # Positions: the stricter of the 5.9.0 table and franka_description 1.0.1 (2025-07). Velocity
@@ -225,21 +170,21 @@ PANDA = ArmLimits(
 
 @dataclass(frozen=True)
 class Profile:
-    """How much of the limits the gate uses."""
+    """The fraction of the limits that the gate uses."""
 
     tcp_speed: float = 0.25  # [m/s]
-    velocity: float = 0.90  # share of velocity_bounds(q)
-    acceleration: float = 0.50  # share of ddq_max
-    jerk: float = 0.20  # share of dddq_max
+    velocity: float = 0.90  # fraction of velocity_bounds(q)
+    acceleration: float = 0.50  # fraction of ddq_max
+    jerk: float = 0.20  # fraction of dddq_max
 
-    def slowed(self, share: float) -> Profile:
-        """The same accelerations at ``share`` (0 to 1] of the speeds. Raises InputError."""
-        if not 0 < share <= 1:
-            raise InputError(f"a speed share is above 0 and at most 1, got {share}")
-        return replace(self, tcp_speed=share * self.tcp_speed, velocity=share * self.velocity)
+    def slowed(self, fraction: float) -> Profile:
+        """The same accelerations at a fraction (0 to 1] of the speeds. Raises InputError."""
+        if not 0 < fraction <= 1:
+            raise InputError(f"a speed fraction is above 0 and at most 1, got {fraction}")
+        return replace(self, tcp_speed=fraction * self.tcp_speed, velocity=fraction * self.velocity)
 
     def within(self, other: Profile) -> Profile:
-        """The stricter of the two, number by number."""
+        """The smaller of the two profiles, number by number."""
         return Profile(*(min(pair) for pair in zip(astuple(self), astuple(other))))
 
 
@@ -252,11 +197,11 @@ PROFILES = {"desk": DESK, "lab": LAB, "full": FULL}
 
 @dataclass(frozen=True)
 class Workspace:
-    """Box the TCP may move in, base frame, table top at z = 0."""
+    """The box that the TCP may move in, base frame; the table top is at z = 0."""
 
     low: tuple[float, float, float] = (0.22, -0.45, 0.005)  # [m]
     high: tuple[float, float, float] = (0.80, 0.45, 0.70)  # [m]
 
-    def holds(self, tcp: np.ndarray) -> bool:
+    def contains(self, tcp: np.ndarray) -> bool:
         """Whether all points (..., 3) [m] are inside."""
         return bool(np.all((tcp >= self.low) & (tcp <= self.high)))

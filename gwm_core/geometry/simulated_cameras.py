@@ -1,4 +1,4 @@
-"""Where the simulated cameras stand. Apart from the scene, so that it is known without MuJoCo."""
+"""Poses of the simulated cameras, in a module of their own that needs no MuJoCo."""
 
 CAMERAS = {  # name -> eye, point looked at [m]
     "front": ((1.15, 0.0, 0.62), (0.47, 0.0, 0.03)),

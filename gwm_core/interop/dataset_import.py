@@ -1,6 +1,4 @@
-"""Episodes of other libraries' datasets, added to a folder: each once, whichever dataset and place
-it comes from.
-"""
+"""Import the datasets of other libraries into a folder of episodes, each episode once."""
 
 from __future__ import annotations
 
@@ -13,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gwm_core.data.episode import INFO, read_info
-from gwm_core.data.resampled_episode import ResampledEpisode, write_table
+from gwm_core.data.episode_info import INFO, read_info
+from gwm_core.data.resampled_episode import ResampledEpisode, write_resampled
 from gwm_core.errors import InputError
 from gwm_core.files.atomic_write import PARTIAL, refuse_inside
 from gwm_core.files.json_files import to_json
@@ -26,26 +24,26 @@ ORIGIN = "imported"
 
 @dataclass(frozen=True)
 class Imported:
-    """How many episodes were written, and how many were there already."""
+    """The result of an import."""
 
     added: int
-    skipped: int
+    skipped: int  # episodes that the folder had already
 
 
 def import_tables(tables: Iterable[ResampledEpisode], source: Path, out: Path) -> Imported:
-    """Write the tables of a dataset as episodes of the folder ``out``, behind those that are there.
+    """Write the tables of a dataset as further episodes of the folder ``out``.
 
-    An episode that ``out`` has is left alone, by what is in it: the same import goes on where it
-    stopped, another dataset is appended, one that grew is brought up to date.
+    An episode with the same content as one of ``out`` is skipped. So an interrupted import
+    continues, another dataset is appended, and only new episodes of a larger one are added.
 
     Raises:
-        InputError: ``out`` lies in the dataset, or holds imported episodes that do not say where
-            they are from.
+        InputError: ``out`` lies in the dataset, or has imported episodes without their origin.
     """
     source, out = Path(source), Path(out)
     refuse_inside(source, out)
     known = _known(out)
-    number, added, skipped = len(known), 0, 0
+    number = len(known)
+    added = skipped = 0
     for index, table in enumerate(tables):
         digest = fingerprint(table)
         if digest in known.values():
@@ -56,18 +54,18 @@ def import_tables(tables: Iterable[ResampledEpisode], source: Path, out: Path) -
         folder = out / NAME.format(number)
         _clear(folder)
         origin = {"dataset": source.resolve().name, "episode": index, "sha256": digest}
-        write_table(replace(table, info=table.info | {ORIGIN: origin}), folder)
+        write_resampled(replace(table, info=table.info | {ORIGIN: origin}), folder)
         known[folder] = digest
         added += 1
     return Imported(added, skipped)
 
 
 def fingerprint(table: ResampledEpisode) -> str:
-    """Hex digest of what a table holds, images as they are encoded."""
+    """Hex digest of a table, with images as they are encoded."""
     intrinsics = {
         name: np.asarray(K, float).tolist() for name, K in sorted(table.intrinsics.items())
     }
-    # of an import before an export
+    # without the origin of an earlier import
     info = {key: value for key, value in table.info.items() if key != ORIGIN}
     total = hashlib.sha256(to_json([table.fps, info, intrinsics], sort_keys=True).encode())
     for name in sorted(table.columns):
@@ -95,11 +93,11 @@ def _known(out: Path) -> dict[Path, str]:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what an import that was interrupted left of an episode; anything else stays."""
+    """Remove an unfinished episode of an interrupted import; others stay."""
     partial = folder.with_name(folder.name + PARTIAL)
     try:
-        mine = ORIGIN in json.loads((partial / INFO).read_text())
+        imported = ORIGIN in json.loads((partial / INFO).read_text())
     except (OSError, ValueError, TypeError, RecursionError):
         return
-    if mine:
+    if imported:
         shutil.rmtree(partial)

@@ -1,12 +1,11 @@
-"""Episodes as a LeRobot dataset, v3.0 or v2.1, and back (``import_lerobot``), without lerobot,
-pandas or torch.
+"""Write episodes as a LeRobot dataset, v3.0 or v2.1, without lerobot, pandas or torch.
 
-A dataset holds the columns of ``table.COLUMNS`` under their names, ``action.usable``,
+``lerobot_read`` reads such datasets. A dataset holds the columns of
+``resampled_episode.COLUMNS`` under their names, ``action.usable``,
 ``next.success`` (true in the last row of an episode that succeeded),
-``observation.images.<camera>`` and ``observation.depth.<camera>``. As video, colour loses what
-H.264 loses and depth at most 1 mm up to 1.3 m; as images nothing is lost. What LeRobot has no place
-for, episode.json and the camera matrices, is in ``meta/gwm.json``; ``meta/SHA256SUMS`` is for
-`sha256sum -c`.
+``observation.images.<camera>`` and ``observation.depth.<camera>``. In videos, colour has the loss
+of H.264, and depth that of at most 1 mm up to 1.3 m. Images are lossless. episode.json and the
+camera matrices are in ``meta/gwm.json``. ``meta/SHA256SUMS`` is for `sha256sum -c`.
 """
 
 from __future__ import annotations
@@ -24,7 +23,14 @@ from gwm_core.files.json_files import to_json, write_json
 from gwm_core.interop import lerobot_meta as meta
 from gwm_core.interop.lerobot_read import import_lerobot
 from gwm_core.interop.lerobot_video import Encoder, tiff
-from gwm_core.interop.untrusted import MOST_ROWS, SUMS, checked, decoded, described, needed
+from gwm_core.interop.untrusted import (
+    MAXIMUM_ROWS,
+    SUMS,
+    check_table,
+    decode_image,
+    needed,
+    parse_record,
+)
 
 __all__ = ["export_lerobot", "import_lerobot"]
 _GROUP = 64 << 20  # [bytes] of images in one row group, so that a reader needs no more at once
@@ -61,25 +67,29 @@ def export_lerobot(
         finally:
             writer.close()
         writer.finish()
-        _sums(folder)
+        _write_sums(folder)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return atomic_write.Exported(Path(out), len(writer.lengths), sum(writer.lengths), size)
 
 
 class _Writer:
-    """The dataset while it is written: a Parquet file and one video per filmed stream are open."""
+    """A dataset while it is written, with an open Parquet file and an open video per stream."""
 
     def __init__(self, folder: Path, version: str, video: bool):
-        self.folder, self.version, self.video = folder, version, video
+        self.folder = folder
+        self.version = version
+        self.video = video
         self.lengths: list[int] = []
-        self._fps, self._sizes, self._kinds = 0, {}, {}
+        self._fps = 0
+        self._sizes: dict[str, tuple[int, int]] = {}  # camera -> (H, W)
+        self._features: dict[str, dict] = {}
         self._tasks: dict[str, int] = {}
         self._episodes: list[dict] = []  # meta/episodes
         self._stats = meta.FeatureStats()
-        self._known: list[dict] = []  # meta/gwm.json
+        self._records: list[dict] = []  # meta/gwm.json
         self._rows = None
-        self._films: dict[str, Encoder] = {}
-        self._places: dict[str, tuple[int, int]] = {}  # stream -> chunk and file
+        self._encoders: dict[str, Encoder] = {}
+        self._positions: dict[str, tuple[int, int]] = {}  # stream -> chunk and file
 
     def add(self, table: ResampledEpisode) -> None:
         """Write an episode."""
@@ -89,8 +99,8 @@ class _Writer:
         intrinsics = {
             camera: np.asarray(K, float).tolist() for camera, K in table.intrinsics.items()
         }
-        described(where, {"info": info, "intrinsics": intrinsics})
-        self._fits(where, checked(where, table))
+        parse_record(where, {"info": info, "intrinsics": intrinsics})
+        self._require_fit(where, check_table(where, table))
         text = str(info.get("instruction") or info.get("task") or "unknown")
         task = self._tasks.setdefault(text, len(self._tasks))
         start, stats = sum(self.lengths), meta.FeatureStats()
@@ -108,27 +118,29 @@ class _Writer:
         self._write_rows(table, columns, stats)
         if self.version == "v2.1":
             self.close()
-        for name in self._films:
+        for name in self._encoders:
             entry[f"videos/{name}/to_timestamp"] = (
                 entry[f"videos/{name}/from_timestamp"] + rows / table.fps
             )
         self._stats.add(stats)
         self._episodes.append(entry | {"stats": stats.result(self.version)})
-        self._known.append({"info": info, "intrinsics": intrinsics})
+        self._records.append({"info": info, "intrinsics": intrinsics})
         self.lengths.append(rows)
 
-    def _fits(self, where: str, table: ResampledEpisode) -> None:
-        """InputError unless the episode can stand beside those before it."""
-        if not 0 < len(table) <= MOST_ROWS:
-            raise InputError(f"{where} has {len(table)} rows: 1 to {MOST_ROWS} are wanted")
-        sizes = {camera: decoded(where, images[0]).shape for camera, images in table.depth.items()}
+    def _require_fit(self, where: str, table: ResampledEpisode) -> None:
+        """Raise InputError unless the episode fits the earlier ones."""
+        if not 0 < len(table) <= MAXIMUM_ROWS:
+            raise InputError(f"{where} has {len(table)} rows: 1 to {MAXIMUM_ROWS} are wanted")
+        sizes = {
+            camera: decode_image(where, images[0]).shape for camera, images in table.depth.items()
+        }
         if set(sizes) != set(table.color) or set(sizes) != set(table.info["cameras"]):
             raise InputError(
                 f"{where}: colour, depth and cameras differ: {sorted(table.color)}, {sorted(sizes)}"
             )
         if not self.lengths:
             self._fps, self._sizes = table.fps, sizes
-            self._kinds = meta.features(table, sizes, self.version, self.video)
+            self._features = meta.features(table, sizes, self.version, self.video)
             if self.video and any(height % 2 or width % 2 for height, width in sizes.values()):
                 raise InputError(
                     f"H.264 wants even heights and widths, not {sizes}: export images instead"
@@ -156,70 +168,74 @@ class _Writer:
         return made | dict(zip(meta.INDICES, indices))
 
     def _begin(self, episode: int) -> dict:
-        """Open what the episode goes to; returns its places as meta/episodes has them."""
+        """Open the files of the episode; returns their entries of meta/episodes."""
         pq, entry = needed("pyarrow.parquet"), {}
-        path = self._place("data", meta.DATA_PATH, meta.DATA_MB, episode)
+        path = self._next_file("data", meta.DATA_PATH, meta.DATA_MB, episode)
         if path is not None:
             if self._rows is not None:
                 self._rows.close()
             path.parent.mkdir(parents=True, exist_ok=True)
-            images = [name for name, kind in self._kinds.items() if kind["dtype"] == "image"]
+            images = [name for name, kind in self._features.items() if kind["dtype"] == "image"]
             plain = [
-                name for name in meta.schema(self._kinds, self.version).names if name not in images
+                name
+                for name in meta.schema(self._features, self.version).names
+                if name not in images
             ]
             self._rows = pq.ParquetWriter(
                 path,
-                meta.schema(self._kinds, self.version),
+                meta.schema(self._features, self.version),
                 compression="snappy",
                 use_dictionary=plain,
             )
-        entry["data/chunk_index"], entry["data/file_index"] = self._places["data"]
-        for name, kind in self._kinds.items():
+        entry["data/chunk_index"], entry["data/file_index"] = self._positions["data"]
+        for name, kind in self._features.items():
             if kind["dtype"] != "video":
                 continue
-            path = self._place(name, meta.VIDEO_PATH, meta.VIDEO_MB, episode)
+            path = self._next_file(name, meta.VIDEO_PATH, meta.VIDEO_MB, episode)
             if path is not None:
-                if name in self._films:
-                    self._films[name].close()
-                self._films[name] = Encoder(
+                if name in self._encoders:
+                    self._encoders[name].close()
+                self._encoders[name] = Encoder(
                     path, kind["shape"][:2], self._fps, kind["shape"][2] == 1
                 )
             keys = (
                 f"videos/{name}/{key}" for key in ("chunk_index", "file_index", "from_timestamp")
             )
-            entry |= dict(zip(keys, (*self._places[name], self._films[name].count / self._fps)))
+            entry |= dict(
+                zip(keys, (*self._positions[name], self._encoders[name].count / self._fps))
+            )
         return entry
 
-    def _place(
+    def _next_file(
         self, stream: str, template: dict[str, str], limit: int, episode: int
     ) -> Path | None:
-        """Where a new file of ``stream`` goes, or None while the one it has may grow."""
+        """The path of a new file of ``stream``; None while the current one may grow."""
         if self.version == "v2.1":
-            self._places[stream] = divmod(episode, meta.CHUNK)
-            known = {"episode_chunk": episode // meta.CHUNK, "episode_index": episode}
+            self._positions[stream] = divmod(episode, meta.CHUNK)
+            numbers = {"episode_chunk": episode // meta.CHUNK, "episode_index": episode}
         else:
             k = -1
-            if stream in self._places:
-                k = self._places[stream][0] * meta.CHUNK + self._places[stream][1]
-                chunk, number = self._places[stream]
+            if stream in self._positions:
+                k = self._positions[stream][0] * meta.CHUNK + self._positions[stream][1]
+                chunk, number = self._positions[stream]
                 name = template["v3.0"].format(
                     video_key=stream, chunk_index=chunk, file_index=number
                 )
                 path = self.folder / name
-                # an encoder may hold all it was given
+                # an encoder may still buffer all its frames
                 if not path.exists() or path.stat().st_size < limit << 20:
                     return None
-            self._places[stream] = divmod(k + 1, meta.CHUNK)
-            known = dict(zip(("chunk_index", "file_index"), self._places[stream]))
-        return self.folder / template[self.version].format(video_key=stream, **known)
+            self._positions[stream] = divmod(k + 1, meta.CHUNK)
+            numbers = dict(zip(("chunk_index", "file_index"), self._positions[stream]))
+        return self.folder / template[self.version].format(video_key=stream, **numbers)
 
     def _write_rows(
         self, table: ResampledEpisode, columns: dict[str, np.ndarray], stats: meta.FeatureStats
     ) -> None:
         pa = needed("pyarrow")
-        schema = meta.schema(self._kinds, self.version)
+        schema = meta.schema(self._features, self.version)
         heavy = sum(
-            np.prod(kind["shape"]) for kind in self._kinds.values() if kind["dtype"] == "image"
+            np.prod(kind["shape"]) for kind in self._features.values() if kind["dtype"] == "image"
         )
         block = int(np.clip(_GROUP // max(2 * heavy, 1), 1, len(table))) if heavy else len(table)
         for start in range(0, len(table), block):
@@ -239,15 +255,15 @@ class _Writer:
     def _images(
         self, name: str, images: list[bytes], start: int, stats: meta.FeatureStats
     ) -> list[dict]:
-        """Film images, or return what the Parquet file keeps of them."""
-        kind, kept = self._kinds[name], []
+        """Write images to their video, or return their entries of the Parquet file."""
+        kind, kept = self._features[name], []
         for k, data in enumerate(images, start):
-            image = decoded(name, data, kind["shape"][:2])
+            image = decode_image(name, data, kind["shape"][:2])
             if (image.ndim == 2) != (kind["shape"][2] == 1):
                 raise InputError(f"{name} row {k}: colour and depth are exchanged")
             stats.image(name, image)
             if kind["dtype"] == "video":
-                self._films[name].write(image)
+                self._encoders[name].write(image)
             elif image.ndim == 2:
                 kept.append({"bytes": tiff(image), "path": f"frame-{k:06d}.tiff"})
             else:
@@ -256,12 +272,12 @@ class _Writer:
         return kept
 
     def close(self) -> None:
-        """Close the files that are open."""
+        """Close the open files."""
         if self._rows is not None:
             self._rows.close()
-        for film in self._films.values():
+        for film in self._encoders.values():
             film.close()
-        self._rows, self._films = None, {}
+        self._rows, self._encoders = None, {}
 
     def finish(self) -> None:
         """Write the ``meta`` folder."""
@@ -269,8 +285,8 @@ class _Writer:
             raise InputError("no episodes to export")
         folder = self.folder / "meta"
         folder.mkdir()
-        tasks, about = list(self._tasks), {"format": 1, "episodes": self._known}
-        info = meta.info_json(self.version, self._fps, self._kinds, self.lengths, len(tasks))
+        tasks, about = list(self._tasks), {"format": 1, "episodes": self._records}
+        info = meta.info_json(self.version, self._fps, self._features, self.lengths, len(tasks))
         write_json(folder / "info.json", info)
         write_json(self.folder / meta.SIDECAR, about)
         if self.version == "v3.0":
@@ -296,8 +312,8 @@ def _lines(path: Path, values: list[dict]) -> None:
     path.write_text("".join(to_json(value) + "\n" for value in values))
 
 
-def _sums(folder: Path) -> None:
-    """A line for every file but the mark, and that of the sums themselves."""
+def _write_sums(folder: Path) -> None:
+    """Write the list of hashes, without hidden files and the list itself."""
     paths = sorted(
         path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")
     )

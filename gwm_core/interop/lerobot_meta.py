@@ -1,4 +1,4 @@
-"""What stands in the ``meta`` folder of a LeRobot dataset, v3.0 and v2.1.
+"""The ``meta`` folder of a LeRobot dataset, v3.0 and v2.1.
 
 v3.0 as lerobot 0.6.1 reads and writes it; v2.1 as lerobot 0.3.3 and openpi do
 (`datasets/lerobot_dataset.py` there).
@@ -17,7 +17,7 @@ from gwm_core.interop.untrusted import needed
 
 VERSIONS = ("v3.0", "v2.1")
 CHUNK = 1000  # files (v3.0) or episodes (v2.1) in a folder
-DATA_MB, VIDEO_MB = 100, 200  # a new file begins once one is larger
+DATA_MB, VIDEO_MB = 100, 200  # a new file begins when one is larger
 DATA_PATH = {
     "v3.0": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
     "v2.1": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
@@ -26,7 +26,7 @@ VIDEO_PATH = {
     "v3.0": "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
     "v2.1": "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
 }
-SIDECAR = "meta/gwm.json"  # what LeRobot has no place for
+SIDECAR = "meta/gwm.json"  # episode.json and the camera matrices
 USABLE, SUCCESS = "action.usable", "next.success"
 COLOR_KEY, DEPTH_KEY = "observation.images.", "observation.depth."
 INDICES = ("frame_index", "episode_index", "index", "task_index")
@@ -55,9 +55,9 @@ def features(
 
 def _camera(size: tuple[int, int], fps: int, depth: bool, video: bool) -> dict:
     shape = [*size, 1 if depth else 3]
-    known = {"is_depth_map": True, "depth_unit": "mm"} if depth else {"is_depth_map": False}
+    info = {"is_depth_map": True, "depth_unit": "mm"} if depth else {"is_depth_map": False}
     if video:
-        known |= {
+        info |= {
             "video.height": size[0],
             "video.width": size[1],
             "video.codec": "hevc" if depth else "h264",
@@ -67,7 +67,7 @@ def _camera(size: tuple[int, int], fps: int, depth: bool, video: bool) -> dict:
             "has_audio": False,
         }
     if video and depth:
-        known |= {
+        info |= {
             "video.extra_options": {"x265-params": "lossless=1"},
             "video.depth_min": NEAR,
             "video.depth_max": FAR,
@@ -79,7 +79,7 @@ def _camera(size: tuple[int, int], fps: int, depth: bool, video: bool) -> dict:
         "shape": shape,
         "names": ["height", "width", "channels"],
     }
-    return made | ({"info": known} if video or depth else {})
+    return made | ({"info": info} if video or depth else {})
 
 
 def info_json(version: str, fps: int, kinds: dict, lengths: list[int], tasks: int) -> dict:
@@ -117,17 +117,15 @@ def schema(kinds: dict, version: str):
         made = pa.list_(pa.float32(), kind["shape"][0]) if vector else scalars[kind["dtype"]]
         fields.append(pa.field(name, made))
     extra = (
-        {"huggingface": to_json({"info": {"features": _hugging(kinds)}})}
+        {"huggingface": to_json({"info": {"features": _huggingface_features(kinds)}})}
         if version == "v2.1"
         else None
     )
     return pa.schema(fields, extra)
 
 
-def _hugging(kinds: dict) -> dict:
-    """How `datasets` notes its features in a file: v2.1 readers learn from this alone what is an
-    image.
-    """
+def _huggingface_features(kinds: dict) -> dict:
+    """The features in the form of `datasets`, by which readers of v2.1 find the images."""
     made = {}
     for name, kind in kinds.items():
         value = {"dtype": kind["dtype"], "_type": "Value"}
@@ -141,9 +139,7 @@ def _hugging(kinds: dict) -> dict:
 
 
 class FeatureStats:
-    """Statistics of features: vectors keep their values, images their histogram, so both are
-    exact.
-    """
+    """Exact statistics of features, from the values of vectors and the histograms of images."""
 
     def __init__(self):
         self._values: dict[str, list[np.ndarray]] = {}
@@ -163,7 +159,7 @@ class FeatureStats:
         self._frames[name] = self._frames.get(name, 0) + 1
 
     def add(self, other: FeatureStats) -> None:
-        """Add what ``other`` has seen."""
+        """Add the values and histograms of ``other``."""
         for name, blocks in other._values.items():
             self._values.setdefault(name, []).extend(blocks)
         for name, counts in other._counts.items():
@@ -171,8 +167,9 @@ class FeatureStats:
             self._frames[name] = self._frames.get(name, 0) + other._frames[name]
 
     def result(self, version: str) -> dict[str, dict[str, list]]:
-        """Feature -> statistic -> list of n, or [C, 1, 1] of images; colour in [0, 1], depth in
-        mm.
+        """Feature -> statistic -> list of n, or [C, 1, 1] for images.
+
+        Colour is in [0, 1], depth in mm.
         """
         quantiles = _QUANTILES if version == "v3.0" else {}
         made = {

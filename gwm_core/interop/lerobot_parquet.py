@@ -1,49 +1,38 @@
-"""Parquet of strangers: measured by its footer before anything is read, then read in small
-batches.
-"""
+"""Read untrusted Parquet files in small batches, after a check of the sizes in their footer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from gwm_core.errors import InputError
-from gwm_core.interop.untrusted import LARGEST_EPISODE, MOST_EPISODES, UntrustedFolder, needed
+from gwm_core.interop.untrusted import (
+    MAXIMUM_EPISODE_BYTES,
+    MAXIMUM_EPISODES,
+    UntrustedFolder,
+    damage_as_input_error,
+    needed,
+)
 
-LARGEST_GROUP = 512 << 20  # [bytes] uncompressed of a row group
-_MOST_ROWS = 50_000_000  # of a file
-_SMALL = 256 << 20  # [bytes] uncompressed of a file that is read whole
-_BATCH = 4096  # rows, where there are no images
-_FEW = 8  # rows, where there are
-JITTER = 0.4  # of a period that a row may be off its time: farther, it is that of the next
+MAXIMUM_GROUP_BYTES = 512 << 20  # [bytes] uncompressed of a row group
+_MAXIMUM_FILE_ROWS = 50_000_000
+_MAXIMUM_SMALL_BYTES = 256 << 20  # uncompressed, of a file that is read as a whole
+_BATCH = 4096  # rows without images
+_IMAGE_BATCH = 8  # rows with images
+JITTER = 0.4  # fraction of a period that the time of a row may deviate
 
 
-@contextmanager
-def _guarded(path: Path) -> Iterator[None]:
-    """Errors of pyarrow as InputError: it has many, and all mean that the file is damaged."""
+def _guarded(path: Path):
+    """The errors of pyarrow as InputError."""
     pa = needed("pyarrow")
-    try:
-        yield
-    except InputError:
-        raise
-    except (
-        pa.ArrowException,
-        OSError,
-        ValueError,
-        TypeError,
-        LookupError,
-        MemoryError,
-        OverflowError,
-    ) as error:
-        reason = (str(error).splitlines() or [""])[0][:80]
-        raise InputError(f"{path} cannot be read ({type(error).__name__}: {reason})") from None
+    kinds = (OSError, ValueError, TypeError, LookupError, MemoryError, OverflowError)
+    return damage_as_input_error(path, (pa.ArrowException, *kinds))
 
 
-def _open(source: UntrustedFolder, name: str, most_rows: int, most_bytes: int):
-    """A ParquetFile whose footer promises no more than it may."""
+def _open(source: UntrustedFolder, name: str, maximum_rows: int, maximum_bytes: int):
+    """A ParquetFile whose footer is consistent and within the bounds."""
     path, pq = source.file(name), needed("pyarrow.parquet")
     with _guarded(path):
         file = pq.ParquetFile(
@@ -62,30 +51,37 @@ def _open(source: UntrustedFolder, name: str, most_rows: int, most_bytes: int):
         )
         if about.num_rows != sum(rows) or min(rows, default=0) < 0 or min(largest, default=0) < 0:
             raise InputError(f"{path}: the footer contradicts itself about its rows")
-        if about.num_rows > most_rows or sum(largest) > most_bytes:
+        if about.num_rows > maximum_rows or sum(largest) > maximum_bytes:
             raise InputError(f"{path} says {about.num_rows} rows, {sum(largest)} bytes: too many")
-        if max(largest, default=0) > LARGEST_GROUP:
+        if max(largest, default=0) > MAXIMUM_GROUP_BYTES:
             raise InputError(
-                f"{path}: a row group of {max(largest)} bytes: at most {LARGEST_GROUP} are read"
+                f"{path}: a row group of {max(largest)} bytes: at most {MAXIMUM_GROUP_BYTES} are"
+                " read"
             )
     return path, file
 
 
 def _items(names: list[str]) -> list[str]:
-    """Lists as Parquet names what is in them; those there are not do no harm."""
+    """Leaf names of list columns, both spellings; pyarrow ignores missing ones."""
     return [f"{name}.list.{item}" for name in names for item in ("element", "item")]
 
 
 def read_small(
     source: UntrustedFolder, name: str, numbers: list[str], texts: list[str]
 ) -> list[dict]:
-    """Rows of a table of the ``meta`` folder: columns of ``numbers``, and of ``texts`` or lists of
-    them, where there.
+    """Rows of a table of the ``meta`` folder.
 
-    Raises InputError when a column of numbers is missing, or any is of another type.
+    Args:
+        source: the dataset.
+        name: of the file.
+        numbers: columns of numbers, all required.
+        texts: columns of texts or lists of texts, all optional.
+
+    Raises:
+        InputError: a column of numbers is missing, or a column has another type.
     """
     pa = needed("pyarrow")
-    path, file = _open(source, name, MOST_EPISODES, _SMALL)
+    path, file = _open(source, name, MAXIMUM_EPISODES, _MAXIMUM_SMALL_BYTES)
     with _guarded(path), file:
         kinds = dict(zip(file.schema_arrow.names, file.schema_arrow.types))
         keys = [*numbers, *(key for key in texts if key in kinds)]
@@ -128,28 +124,32 @@ class ParquetRows:
         self._source = source
         self._kinds = {name: kind for name, kind in kinds.items() if kind["dtype"] != "video"}
         self._images = [name for name, kind in self._kinds.items() if kind["dtype"] == "image"]
-        self._name, self._batches, self._left = "", iter(()), None
+        self._name = ""
+        self._batches: Iterator = iter(())
+        self._remainder = None  # of a batch
 
     def take(
         self, where, name: str, episode: int, start: int, length: int, fps: int
     ) -> tuple[dict, dict]:
-        """The next ``length`` rows, of the file ``name``: columns (T, n), and images as they are
-        stored.
+        """The next ``length`` rows of the file ``name``: columns (T, n), and encoded images.
 
         Raises InputError unless their indices and times are those of the episode.
         """
         if name != self._name:
-            self._name, self._batches, self._left = name, self._read(name), None
-        parts, budget = {key: [] for key in self._kinds if key not in self._images}, LARGEST_EPISODE
+            self._name = name
+            self._batches = self._read(name)
+            self._remainder = None
+        parts = {key: [] for key in self._kinds if key not in self._images}
+        budget = MAXIMUM_EPISODE_BYTES
         images = {key: [] for key in self._images}
         while length > sum(len(block) for block in parts["index"]):
-            batch = self._left if self._left is not None else next(self._batches, None)
+            batch = self._remainder if self._remainder is not None else next(self._batches, None)
             if batch is None:
                 raise InputError(
                     f"{self._source.root / name} ends before {where.rpartition(', ')[2]} does"
                 )
             wanted = length - sum(len(block) for block in parts["index"])
-            self._left = batch.slice(wanted) if len(batch) > wanted else None
+            self._remainder = batch.slice(wanted) if len(batch) > wanted else None
             part = batch.slice(0, wanted)
             with _guarded(self._source.root / name):
                 for key, blocks in parts.items():
@@ -161,24 +161,22 @@ class ParquetRows:
                     budget -= sum(map(len, found))
                     images[key] += found
             if budget < 0:
-                raise InputError(f"{where}: more than {LARGEST_EPISODE} bytes of images")
+                raise InputError(f"{where}: more than {MAXIMUM_EPISODE_BYTES} bytes of images")
         columns = {key: np.concatenate(blocks) for key, blocks in parts.items()}
-        _in_order(where, columns, episode, start, length, fps)
+        _require_order(where, columns, episode, start, length, fps)
         return columns, images
 
     def _read(self, name: str) -> Iterator:
-        path, file = _open(self._source, name, _MOST_ROWS, 1 << 62)
+        path, file = _open(self._source, name, _MAXIMUM_FILE_ROWS, 1 << 62)
         with _guarded(path), file:
             for key, kind in self._kinds.items():
-                _suits(path, key, kind, file.schema_arrow)
+                _require_type(path, key, kind, file.schema_arrow)
             yield from file.iter_batches(
-                _FEW if self._images else _BATCH, columns=self._leaves(), use_threads=False
+                _IMAGE_BATCH if self._images else _BATCH, columns=self._leaves(), use_threads=False
             )
 
     def _leaves(self) -> list[str]:
-        """Columns as Parquet names them; a prefix would select ``action.joints`` along with
-        ``action``.
-        """
+        """Leaf names of the columns; the prefix ``action`` would select ``action.joints`` too."""
         leaves = []
         for key, kind in self._kinds.items():
             image, vector = kind["dtype"] == "image", kind["shape"] != [1]
@@ -186,8 +184,8 @@ class ParquetRows:
         return leaves
 
 
-def _suits(path: Path, key: str, kind: dict, schema) -> None:
-    """InputError unless the column has the type that info.json says."""
+def _require_type(path: Path, key: str, kind: dict, schema) -> None:
+    """Raise InputError unless a column has the type of info.json."""
     pa = needed("pyarrow")
     if key not in schema.names:
         raise InputError(f"{path}: column {key} is missing")
@@ -223,7 +221,7 @@ def _bytes(where, key: str, column) -> list[bytes]:
     return found
 
 
-def _in_order(
+def _require_order(
     where, columns: dict[str, np.ndarray], episode: int, start: int, length: int, fps: int
 ) -> None:
     rows = np.arange(length)
@@ -237,11 +235,12 @@ def _in_order(
             raise InputError(
                 f"{where}: {key} of row {wrong} is {columns[key][wrong, 0]}, not {wanted[wrong]}"
             )
-    late, most = np.abs(columns["timestamp"][:, 0] - rows / fps), JITTER / fps
-    if not (late < most).all():
-        row = int(np.argmax(~(late < most)))
+    deviation = np.abs(columns["timestamp"][:, 0] - rows / fps)
+    allowed = JITTER / fps
+    if not (deviation < allowed).all():
+        row = int(np.argmax(~(deviation < allowed)))
         found = (
             f"{columns['timestamp'][row, 0]:.6g} s, {row / fps:.6g} s is wanted, within"
-            f" {most:.3g} s"
+            f" {allowed:.3g} s"
         )
         raise InputError(f"{where}: timestamp of row {row} is {found}, at {fps} Hz from 0 on")

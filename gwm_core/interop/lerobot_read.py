@@ -1,17 +1,17 @@
-"""LeRobot datasets back as tables. The source is not trusted: see ``untrusted``.
+"""Read LeRobot datasets as tables. The source is not trusted: see ``untrusted``.
 
-How features of others are taken; what is missing is an InputError that names it:
+The mapping of features follows. A missing one is an InputError that names it.
 
-- ``observation.state``: 7 joints [rad] and the gripper's opening [m], or our 9 with the width
-  commanded before it. Other units are told to ``import_lerobot``: datasets do not say theirs.
-- ``action.joints``, or an ``action`` of 8: joint targets [rad] and opening [m]. ``action.usable``:
-  all, if not given.
-- ``observation.velocity``: differences of the joints, if not given. Poses come from the joints.
+- ``observation.state``: 7 joints [rad] and the gripper's opening [m], or our 9 with the commanded
+  width. Other units are arguments of ``import_lerobot``, as datasets do not state theirs.
+- ``action.joints``, or an ``action`` of 8: joint targets [rad] and opening [m].
+- ``action.usable``: default all.
+- ``observation.velocity``: default differences of the joints. Poses are computed from the joints.
 - ``observation.images.<camera>``, and depth of every camera, aligned, in mm:
   ``observation.depth.<camera>``, or ``observation.images.<camera>_depth`` with one channel. Depth
   images are 16-bit TIFF or PNG.
-- The task of an episode: the one it names, else that of its first row.
-- ``meta/gwm.json`` has to be added: ``{"all": {"info": {"cameras": {"<camera>": {"prefix":
+- The task of an episode: its own entry, or that of its first row.
+- ``meta/gwm.json`` is required: ``{"all": {"info": {"cameras": {"<camera>": {"prefix":
   "camera/<camera>", "T_base_camera": [4x4]}}}, "intrinsics": {"<camera>": [3x3, centres at integers
   + 0.5]}}}``.
 """
@@ -31,61 +31,71 @@ from gwm_core.interop.lerobot_index import LeRobotDataset, LeRobotEpisode, read_
 from gwm_core.interop.lerobot_parquet import ParquetRows
 from gwm_core.interop.lerobot_video import FAR, NEAR, SHIFT, frames, from_codes, from_tiff
 from gwm_core.interop.units import GRIPPER_UNITS, JOINT_UNITS, in_metres, in_radians
-from gwm_core.interop.untrusted import LARGEST_EPISODE, UntrustedFolder, checked, decoded, png
+from gwm_core.interop.untrusted import (
+    MAXIMUM_EPISODE_BYTES,
+    UntrustedFolder,
+    check_table,
+    decode_image,
+    encode_png,
+)
 
 
 def import_lerobot(
     src: Path, joint_unit: str = "rad", gripper_unit: str = "m"
 ) -> Iterator[ResampledEpisode]:
-    """The episodes of a LeRobot dataset, v3.0 or v2.1, one in memory at a time.
+    """Read the episodes of a LeRobot dataset, v3.0 or v2.1, one in memory at a time.
 
-    Exact for images; frames of videos are kept as they decode, as PNG.
+    Images are exact. Frames of videos become PNG as they are decoded.
 
     Args:
-        joint_unit: of joints and their velocities, of ``units.JOINT_UNITS``. gripper_unit: of
-            ``units.GRIPPER_UNITS``.
+        src: folder of the dataset.
+        joint_unit: of joints and their velocities, one of ``units.JOINT_UNITS``.
+        gripper_unit: one of ``units.GRIPPER_UNITS``.
 
-    Raises InputError for whatever is damaged, inconsistent, unsafe, cannot be mapped, or cannot be
-    in these units, at the latest when the episode it is in would come.
+    Raises:
+        InputError: anything is damaged, inconsistent, unsafe, cannot be mapped, or is impossible in
+            these units; at the latest before its episode is returned.
     """
     one_of("joint unit", joint_unit, JOINT_UNITS)
     one_of("gripper unit", gripper_unit, GRIPPER_UNITS)
     source = UntrustedFolder(src)
     dataset = read_index(source)
-    rows, films = (
-        ParquetRows(source, dataset.kinds),
-        {name: _VideoReader(source, dataset, name) for name in dataset.filmed},
-    )
+    rows = ParquetRows(source, dataset.features)
+    videos = {name: _VideoReader(source, dataset, name) for name in dataset.video_features}
     for episode in dataset.episodes:
-        yield _table(source, dataset, episode, rows, films, (joint_unit, gripper_unit))
+        yield _table(source, dataset, episode, rows, videos, (joint_unit, gripper_unit))
 
 
 class _VideoReader:
-    """Frames of one stream in the order of the episodes; a file is decoded once."""
+    """Frames of one stream in the order of the episodes; each file is decoded once."""
 
     def __init__(self, source: UntrustedFolder, dataset: LeRobotDataset, name: str):
-        self._source, self._fps, self._kind = source, dataset.fps, dataset.kinds[name]
-        self._depth = name in dataset.depths
-        self._name, self._at, self._frames = "", 0, iter(())
-        self._scale = _scale(name, self._kind) if self._depth else ()
+        self._source = source
+        self._fps = dataset.fps
+        self._feature = dataset.features[name]
+        self._depth = name in dataset.depth_features
+        self._name = ""
+        self._at = 0  # number of the next frame
+        self._frames: Iterator = iter(())
+        self._scale = _scale(name, self._feature) if self._depth else ()
 
     def take(self, name: str, first: int, count: int) -> Iterator[bytes]:
         """``count`` frames of the file ``name`` from ``first`` on, as PNG."""
         path = self._source.file(name) if name != self._name else self._source.root / name
         if name != self._name or first != self._at:
             self._name, self._at = name, 0
-            self._frames = frames(path, tuple(self._kind["shape"][:2]), self._fps, self._depth)
+            self._frames = frames(path, tuple(self._feature["shape"][:2]), self._fps, self._depth)
         while self._at < first + count:
             image = next(self._frames, None)
             if image is None:
                 raise InputError(f"{path} ends after {self._at} frames, {first + count} are wanted")
             self._at += 1
             if self._at > first:
-                yield png(from_codes(image, *self._scale) if self._depth else image)
+                yield encode_png(from_codes(image, *self._scale) if self._depth else image)
 
 
 def _scale(name: str, kind: dict) -> tuple:
-    """What ``from_codes`` takes, from the feature."""
+    """The arguments of ``from_codes`` by the description of a feature."""
     about = kind["info"]
     scale = [
         about.get(f"video.{key}", default)
@@ -104,7 +114,7 @@ def _table(
     dataset: LeRobotDataset,
     episode: LeRobotEpisode,
     rows: ParquetRows,
-    films: dict[str, _VideoReader],
+    videos: dict[str, _VideoReader],
     units: tuple[str, str],
 ) -> ResampledEpisode:
     where = f"{source.root}, episode {episode.index}"
@@ -113,14 +123,16 @@ def _table(
     columns, stored = rows.take(
         where, episode.data, episode.index, episode.start, episode.length, dataset.fps
     )
-    color, depth, budget = {}, {}, LARGEST_EPISODE
+    color: dict[str, list[bytes]] = {}
+    depth: dict[str, list[bytes]] = {}
+    budget = MAXIMUM_EPISODE_BYTES
     for camera in episode.info["cameras"]:
         for name, images in zip(dataset.cameras[camera], (color, depth)):
             kept = []
-            for data in _images(where, name, dataset.kinds[name], episode, stored, films):
+            for data in _images(where, name, dataset.features[name], episode, stored, videos):
                 budget -= len(data)
                 if budget < 0:
-                    raise InputError(f"{where}: more than {LARGEST_EPISODE} bytes of images")
+                    raise InputError(f"{where}: more than {MAXIMUM_EPISODE_BYTES} bytes of images")
                 kept.append(data)
             images[camera] = kept
     info = {"task": _task(where, dataset, episode, columns)} | episode.info
@@ -129,7 +141,7 @@ def _table(
     usable = columns.get(meta.USABLE, np.ones((episode.length, 1), bool))[:, 0]
     mapped = _mapped(where, columns, dataset.fps, *units)
     made = ResampledEpisode(dataset.fps, info, episode.intrinsics, mapped, usable, color, depth)
-    return checked(where, made)
+    return check_table(where, made)
 
 
 def _task(
@@ -144,17 +156,17 @@ def _task(
 
 
 def _images(
-    where, name: str, kind: dict, episode: LeRobotEpisode, stored: dict, films: dict
+    where, name: str, kind: dict, episode: LeRobotEpisode, stored: dict, videos: dict
 ) -> Iterator[bytes]:
     if kind["dtype"] == "video":
-        yield from films[name].take(*episode.films[name], episode.length)
+        yield from videos[name].take(*episode.videos[name], episode.length)
         return
     size = tuple(kind["shape"][:2])
     for data in stored[name]:
         depth = kind["shape"][2] == 1
         if depth and data[:4] in (b"II*\0", b"MM\0*"):
-            yield png(from_tiff(where, data, size))
-        elif (decoded(where, data, size).ndim == 2) == depth:
+            yield encode_png(from_tiff(where, data, size))
+        elif (decode_image(where, data, size).ndim == 2) == depth:
             yield data
         else:
             raise InputError(
@@ -180,7 +192,7 @@ def _mapped(
             columns.get("action.joints", columns.get("action")),
         )
     )
-    if state.shape[1] == 8:  # what was commanded before is what the row before wished
+    if state.shape[1] == 8:  # the command before is the action of the row before
         state = np.hstack([state, np.vstack([state[:1, 7:], joints[:-1, 7:]])])
     if "observation.velocity" in columns:
         velocity = columns["observation.velocity"] * JOINT_UNITS[joint_unit]

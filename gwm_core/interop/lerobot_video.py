@@ -1,7 +1,7 @@
-"""Camera streams as LeRobot keeps them: H.264 colour, 12-bit HEVC depth, and single images.
+"""The image formats of LeRobot: H.264 colour, 12-bit HEVC depth, and single images.
 
 Depth codes are logarithmic, https://github.com/huggingface/lerobot `datasets/depth_utils.py`
-(0.6.1): 12 bits from 0.01 to 10 m. Code 0 comes back as 0 mm, "nothing measured"; LeRobot itself
+(0.6.1): 12 bits from 0.01 to 10 m. Code 0 is decoded as 0 mm, no reading; LeRobot itself
 reads 10 mm there.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from gwm_core.errors import InputError
-from gwm_core.interop.untrusted import MOST_PIXELS, image_size, needed
+from gwm_core.interop.untrusted import MAXIMUM_PIXELS, image_size, needed
 
 NEAR, FAR, SHIFT = 0.01, 10.0, 3.5  # [m]
 _TOP = 4095  # largest 12-bit code
@@ -28,15 +28,13 @@ DEPTH = {"preset": "superfast", "x265-params": "lossless=1:log-level=error:keyin
 def to_codes(
     depth_mm: np.ndarray, near: float = NEAR, far: float = FAR, shift: float = SHIFT
 ) -> np.ndarray:
-    """12-bit codes (H, W) uint16 from depth (H, W) uint16 [mm]; ``near``, ``far``, ``shift``
-    [m].
-    """
+    """12-bit codes (H, W) uint16 of depth (H, W) uint16 [mm]; ``near``, ``far``, ``shift`` [m]."""
     return _codes(near, far, shift)[depth_mm]
 
 
 @cache
 def _codes(near: float, far: float, shift: float) -> np.ndarray:
-    """Code of every depth, (65536,)."""
+    """The code of every depth, (65536,)."""
     low, high = np.log((near + shift) * 1e3), np.log((far + shift) * 1e3)
     steps = (np.log(np.arange(65536) + shift * 1e3) - low) / (high - low) * _TOP
     return np.clip(np.rint(steps), 0, _TOP).astype(np.uint16)
@@ -45,8 +43,9 @@ def _codes(near: float, far: float, shift: float) -> np.ndarray:
 def from_codes(
     codes: np.ndarray, near: float = NEAR, far: float = FAR, shift: float = SHIFT, log: bool = True
 ):
-    """Depth (H, W) uint16 [mm] from codes (H, W), the inverse of ``to_codes``; within 1 mm from 0.3
-    to 1.3 m.
+    """Depth (H, W) uint16 [mm] of codes (H, W): the inverse of ``to_codes``.
+
+    It is exact within 1 mm from 0.3 to 1.3 m.
     """
     part = np.arange(_TOP + 1) / _TOP
     low, high = (np.log(near + shift), np.log(far + shift)) if log else (near, far)
@@ -64,8 +63,9 @@ def tiff(depth_mm: np.ndarray) -> bytes:
 
 
 def from_tiff(where, data: bytes, size: tuple[int, int]) -> np.ndarray:
-    """Depth (H, W) uint16 [mm]. Raises InputError for anything but an uncompressed 16-bit TIFF of
-    ``size``.
+    """Depth (H, W) uint16 [mm] of an uncompressed 16-bit TIFF of ``size``.
+
+    Raises InputError for anything else.
     """
     if image_size(where, data, ("TIFF",)) != tuple(size):
         raise InputError(f"{where}: a depth image is not {size[1]}x{size[0]}")
@@ -80,13 +80,14 @@ def from_tiff(where, data: bytes, size: tuple[int, int]) -> np.ndarray:
 
 
 class Encoder:
-    """Writes one MP4 of ``size`` (H, W) at ``fps``; the frames of several episodes may follow each
-    other.
-    """
+    """Writes one MP4 of ``size`` (H, W) at ``fps``, also of several episodes in turn."""
 
     def __init__(self, path: Path, size: tuple[int, int], fps: int, depth: bool):
         av = needed("av")
-        self._av, self.path, self.depth, self.count = av, path, depth, 0
+        self._av = av
+        self.path = path
+        self.depth = depth
+        self.count = 0
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = av.open(str(path), "w", options={"movflags": "faststart"})
         kind, options = ("libx265", DEPTH) if depth else ("libx264", COLOR)
@@ -95,7 +96,7 @@ class Encoder:
         self._stream.pix_fmt = "gray12le" if depth else "yuv420p"
 
     def write(self, image: np.ndarray) -> None:
-        """A frame: (H, W, 3) uint8 BGR, or (H, W) uint16 [mm] of a depth stream."""
+        """Write a frame: (H, W, 3) uint8 BGR, or (H, W) uint16 [mm] of a depth stream."""
         if self.depth:
             frame = self._av.VideoFrame(image.shape[1], image.shape[0], "gray12le")
             plane = frame.planes[0]
@@ -113,10 +114,9 @@ class Encoder:
 
 
 def frames(path: Path, size: tuple[int, int], fps: int, depth: bool) -> Iterator[np.ndarray]:
-    """Frames of an MP4 in order: (H, W, 3) uint8 BGR, or (H, W) uint16 12-bit codes of a depth
-    stream.
+    """Frames of an MP4 in order: (H, W, 3) uint8 BGR, or 12-bit codes (H, W) uint16 of depth.
 
-    Raises InputError when it breaks off, is of another size, pixel format or rate.
+    Raises InputError for a damaged file and another size, pixel format or rate.
     """
     av = needed("av")
     previous = av.logging.get_level()
@@ -126,7 +126,7 @@ def frames(path: Path, size: tuple[int, int], fps: int, depth: bool) -> Iterator
             stream = file.streams.video[0]
             _check(path, stream, size)
             stream.codec_context.thread_count = 1
-            stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
+            stream.codec_context.options = {"max_pixels": str(MAXIMUM_PIXELS)}
             for k, frame in enumerate(file.decode(stream)):
                 yield _frame(path, frame, k, size, fps, depth)
     except (

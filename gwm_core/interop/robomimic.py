@@ -1,21 +1,19 @@
-"""Episodes as one robomimic HDF5 file, and back,
-https://robomimic.github.io/docs/datasets/overview.html (0.5).
+"""Write episodes as one robomimic HDF5 file.
+
+The format is https://robomimic.github.io/docs/datasets/overview.html (0.5).
+``robomimic_read`` reads such files.
 
 ``data/demo_<k>``: ``actions`` (T, 10) and ``actions_joints`` (T, 8), which are the columns "action"
 and "action.joints"; ``obs/{state,velocity,pose}``, ``obs/<camera>_image`` (T, H, W, 3) uint8 RGB
 and ``obs/<camera>_depth`` (T, H, W, 1) uint16 [mm]; ``rewards`` and ``dones``, ``states`` (as there
 is no simulator: obs/state), ``usable``; and ``gwm``, JSON of episode.json and the camera matrices.
-No environment is behind it: train without rollouts.
+There is no environment behind it: train without rollouts.
 """
 
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-import re
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -24,21 +22,7 @@ from gwm_core.data.resampled_episode import ResampledEpisode
 from gwm_core.errors import InputError
 from gwm_core.files import atomic_write
 from gwm_core.files.json_files import to_json
-from gwm_core.interop.untrusted import (
-    LARGEST_EPISODE,
-    LARGEST_JSON,
-    MOST_EPISODES,
-    MOST_PIXELS,
-    MOST_ROWS,
-    bounded,
-    checked,
-    decoded,
-    described,
-    needed,
-    parsed,
-    png,
-    whole,
-)
+from gwm_core.interop.untrusted import check_table, decode_image, needed, parse_record
 
 NAMES = {
     "observation.state": "obs/state",
@@ -47,11 +31,7 @@ NAMES = {
     "action": "actions",
     "action.joints": "actions_joints",
 }
-_WIDTHS = {"obs/state": 9, "obs/velocity": 7, "obs/pose": 10, "actions": 10, "actions_joints": 8}
-_FILTERS = {1, 2, 3}  # deflate, shuffle, fletcher32: nothing that would load a plug-in
-_LARGEST_CHUNK = 64 << 20  # [bytes]
-_DEFLATED = 1100  # times smaller than its content a chunk may be; deflate reaches 1032
-VALID = 0.1  # share of episodes in mask/valid
+VALIDATION = 0.1  # fraction of episodes in mask/valid
 
 
 def export_robomimic(
@@ -74,7 +54,9 @@ def export_robomimic(
         InputError: ``out`` exists or cannot be written, nothing to export, episodes that do not fit
             each other, or h5py missing.
     """
-    h5py, lengths, first = needed("h5py"), [], None
+    h5py = needed("h5py")
+    lengths: list[int] = []
+    first = None
     with atomic_write.file(out) as path:
         with h5py.File(path, "w", locking=False) as file:
             data = file.create_group("data")
@@ -109,20 +91,20 @@ def _finish(file, first: ResampledEpisode, lengths: list[int], seed: int) -> Non
     file["data"].attrs["total"] = sum(lengths)
     file["data"].attrs["env_args"] = to_json(args | {"fps": first.fps})
     order = np.random.default_rng(seed).permutation(len(lengths))
-    cut = min(max(round(VALID * len(lengths)), 1), len(lengths) - 1)
+    cut = min(max(round(VALIDATION * len(lengths)), 1), len(lengths) - 1)
     for name, chosen in (("valid", order[:cut]), ("train", order[cut:])):
         demos = np.array([f"demo_{k}" for k in sorted(chosen.tolist())], dtype="S16")
         file.create_dataset(f"mask/{name}", data=demos)
 
 
 def _write_demo(demo, table: ResampledEpisode, where: str, next_obs: bool) -> None:
-    rows = len(checked(where, table))
+    rows = len(check_table(where, table))
     info = {key: value for key, value in table.info.items() if key != "sha256"}
     record = {
         "info": info,
         "intrinsics": {name: np.asarray(K).tolist() for name, K in table.intrinsics.items()},
     }
-    described(where, record)
+    parse_record(where, record)
     text = to_json(record | {"fps": table.fps}).encode()
     ended = np.zeros(rows, np.uint8)
     ended[-1] = 1
@@ -150,7 +132,7 @@ def _write_demo(demo, table: ResampledEpisode, where: str, next_obs: bool) -> No
 
 
 def _write_images(demo, name: str, images: list[bytes], where: str, total) -> None:
-    depth, size = name.endswith("_depth"), decoded(where, images[0]).shape[:2]
+    depth, size = name.endswith("_depth"), decode_image(where, images[0]).shape[:2]
     shape = (len(images), *size, 1 if depth else 3)
     made = demo.create_dataset(
         name,
@@ -163,7 +145,7 @@ def _write_images(demo, name: str, images: list[bytes], where: str, total) -> No
         fletcher32=True,
     )
     for k, data in enumerate(images):
-        image = decoded(where, data, size)
+        image = decode_image(where, data, size)
         if (image.ndim == 2) != depth:
             raise InputError(f"{where}: colour and depth are exchanged")
         image = image[..., None] if depth else np.ascontiguousarray(image[..., ::-1])
@@ -186,189 +168,3 @@ def _shift(demo, name: str) -> None:
     )
     for k in range(len(source)):
         made[k] = source[min(k + 1, len(source) - 1)]
-
-
-def import_robomimic(src: Path) -> Iterator[ResampledEpisode]:
-    """The episodes of an HDF5 file that ``export_robomimic`` wrote, one in memory at a time.
-
-    Columns and depth are exact, colour is the stored pixels as PNG.
-
-    Raises InputError for whatever is damaged, inconsistent or unsafe (links to elsewhere, external
-    or virtual storage, filters other than deflate, shuffle and checksums), or naming what is
-    missing in files of others.
-
-    Read in a process of its own, as libhdf5 crashes on some damaged blocks.
-    """
-    path, rows = Path(src), 0
-    if not path.is_file():
-        raise InputError(f"no file {path}")
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as aside:
-        try:
-            episodes, total = aside.submit(_overview, path).result()
-            for k in range(episodes):
-                table = aside.submit(_episode, path, k).result()
-                rows += len(table)
-                if k + 1 == episodes and total != rows:
-                    raise InputError(f"{path}: total is {total}, the demos have {rows} rows")
-                yield table
-        except BrokenProcessPool:
-            raise InputError(f"{path} cannot be read: libhdf5 crashes on it") from None
-
-
-def _overview(path: Path) -> tuple[int, int]:
-    """How many episodes a file has, and how many rows it says they have."""
-    h5py = needed("h5py")
-    with _guarded(path), h5py.File(path, "r") as file:
-        data = _child(path, file, "data", h5py.Group)
-        names = list(data)
-        if (
-            not names
-            or len(names) > MOST_EPISODES
-            or set(names) != {f"demo_{k}" for k in range(len(names))}
-        ):
-            raise InputError(
-                f"{path}: data holds {str(names[:3])[:80]}: demo_0, demo_1 ... are wanted, none"
-                " missing"
-            )
-        return len(names), int(data.attrs["total"])
-
-
-def _episode(path: Path, k: int) -> ResampledEpisode:
-    h5py = needed("h5py")
-    with _guarded(path), h5py.File(path, "r") as file:
-        return _read_demo(
-            path, _child(path, file, f"data/demo_{k}", h5py.Group), f"{path}, demo_{k}"
-        )
-
-
-class _guarded:
-    """h5py's errors as InputError: all mean that the file is damaged."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace) -> None:
-        known = (
-            OSError,
-            RuntimeError,
-            ValueError,
-            TypeError,
-            LookupError,
-            MemoryError,
-            OverflowError,
-            AttributeError,
-        )
-        if isinstance(error, known) and not isinstance(error, InputError):
-            reason = (str(error).splitlines() or [""])[0][:80]
-            raise InputError(
-                f"{self.path} cannot be read ({type(error).__name__}: {reason})"
-            ) from None
-
-
-def _child(path: Path, group, name: str, kind: type):
-    """Member ``name`` of a group, reached by hard links alone."""
-    h5py, found = needed("h5py"), group
-    for part in name.split("/"):
-        link = found.get(part, getlink=True)
-        if link is None:
-            raise InputError(f"{path}: {group.name}/{name} is missing")
-        if not isinstance(link, h5py.HardLink):
-            raise InputError(f"{path}: {group.name}/{name} is a link to elsewhere")
-        found = found[part]
-        if part != name.rpartition("/")[2] and not isinstance(found, h5py.Group):
-            raise InputError(f"{path}: {found.name} is no group")
-    if not isinstance(found, kind):
-        raise InputError(f"{path}: {found.name} is no {kind.__name__.lower()}")
-    return found
-
-
-def _array(path: Path, demo, name: str, dtype, shape: tuple):
-    """A dataset of exactly this type and shape (None: any length), stored here and no larger than
-    it can be.
-    """
-    found = _child(path, demo, name, needed("h5py").Dataset)
-    if found.dtype != np.dtype(dtype) or found.ndim != len(shape):
-        raise InputError(
-            f"{path}: {found.name} is {str(found.dtype)[:30]} {found.shape}, not {np.dtype(dtype)}"
-        )
-    if any(wanted is not None and wanted != length for wanted, length in zip(shape, found.shape)):
-        raise InputError(f"{path}: {found.name} is {found.shape}, not {shape}")
-    if found.external or found.is_virtual:
-        raise InputError(f"{path}: {found.name} is stored elsewhere")
-    made = found.id.get_create_plist()
-    if not {made.get_filter(k)[0] for k in range(made.get_nfilters())} <= _FILTERS:
-        raise InputError(f"{path}: {found.name} is packed in a way that is not read")
-    stored, chunk = (
-        found.id.get_storage_size(),
-        int(np.prod(found.chunks or (1,), dtype=object)) * found.dtype.itemsize,
-    )
-    size = int(np.prod(found.shape, dtype=object)) * found.dtype.itemsize
-    if not 0 < stored <= path.stat().st_size or size > stored * _DEFLATED or chunk > _LARGEST_CHUNK:
-        raise InputError(f"{path}: {found.name} says {size} bytes, of which {stored} are stored")
-    return found
-
-
-def _read_demo(path: Path, demo, where: str) -> ResampledEpisode:
-    rows = whole(f"{where}: num_samples", demo.attrs["num_samples"], 1, MOST_ROWS)
-    arrays = {
-        name: _array(path, demo, name, np.float32, (rows, width))[()]
-        for name, width in _WIDTHS.items()
-    }
-    arrays["states"] = _array(path, demo, "states", np.float32, (rows, 9))[()]
-    arrays["rewards"] = _array(path, demo, "rewards", np.float32, (rows,))[()]
-    arrays |= {
-        name: _array(path, demo, name, np.uint8, (rows,))[()] for name in ("dones", "usable")
-    }
-    text = _array(path, demo, "gwm", np.uint8, (None,))
-    if text.size > LARGEST_JSON:
-        raise InputError(f"{where}: gwm has {text.size} bytes: at most {LARGEST_JSON} are read")
-    arrays["gwm"] = text[()]
-    total = hashlib.sha256()
-    for name in sorted(arrays):
-        total.update(np.ascontiguousarray(arrays[name]))
-    text = arrays["gwm"].tobytes().decode()
-    bounded(where, text)
-    record = parsed(f"{where}: gwm", text)
-    info, intrinsics = described(where, record)
-    fps, color, depth, budget = (
-        whole(f"{where}: fps", record.get("fps"), 1, 1000),
-        {},
-        {},
-        [LARGEST_EPISODE],
-    )
-    for camera in sorted(info["cameras"]):
-        color[camera] = _images(path, demo, f"obs/{camera}_image", rows, total, budget)
-        depth[camera] = _images(path, demo, f"obs/{camera}_depth", rows, total, budget)
-    if (
-        re.fullmatch(r"[0-9a-f]{64}", str(demo.attrs.get("sha256", "")))
-        and demo.attrs["sha256"] != total.hexdigest()
-    ):
-        raise InputError(f"{where} is not what was exported: copy the file again")
-    columns = {column: arrays[name] for column, name in NAMES.items()}
-    ordered = [{name: made[name] for name in info["cameras"]} for made in (color, depth)]
-    return checked(
-        where, ResampledEpisode(fps, info, intrinsics, columns, arrays["usable"] != 0, *ordered)
-    )
-
-
-def _images(path: Path, demo, name: str, rows: int, total, budget: list[int]) -> list[bytes]:
-    depth = name.endswith("_depth")
-    found = _array(
-        path, demo, name, np.uint16 if depth else np.uint8, (rows, None, None, 1 if depth else 3)
-    )
-    if not 0 < found.shape[1] * found.shape[2] <= MOST_PIXELS:
-        raise InputError(
-            f"{path}: {found.name} has images of {found.shape[2]}x{found.shape[1]} pixels"
-        )
-    kept = []
-    for k in range(rows):
-        image = found[k]
-        total.update(image)
-        kept.append(png(image[..., 0] if depth else image[..., ::-1]))
-        budget[0] -= len(kept[-1])
-        if budget[0] < 0:
-            raise InputError(f"{path}: {demo.name} has more than {LARGEST_EPISODE} bytes of images")
-    return kept

@@ -1,7 +1,7 @@
-"""What readers of other people's files share: nothing is believed, and nothing large is made before
-it is measured.
+"""Checks for the readers of untrusted files.
 
-All of it raises InputError in one line that names the file and what is wrong with it.
+Sizes are checked before anything large is allocated. Every error is an InputError of one line that
+names the file and the fault.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import importlib
 import io
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -24,18 +26,18 @@ from gwm_core.files.checksums import sha256
 from gwm_core.files.json_files import to_json
 from gwm_core.site import Camera
 
-LARGEST_JSON = 64 << 20  # [bytes] of a file
-MOST_VALUES = 2_000_000  # in it: some 300 MB as Python's objects
-LARGEST_EPISODE = 640 << 20  # [bytes] of encoded images that one episode may hold in memory
-MOST_ROWS = 100_000  # of an episode: 2.8 h at 10 Hz
-MOST_PIXELS = 1 << 22  # of an image: 1280x720 is a quarter of it
-MOST_EPISODES = 100_000
+MAXIMUM_JSON_BYTES = 64 << 20  # [bytes] of a file
+MAXIMUM_VALUES = 2_000_000  # in it: some 300 MB as Python objects
+MAXIMUM_EPISODE_BYTES = 640 << 20  # [bytes] of encoded images that one episode may hold in memory
+MAXIMUM_ROWS = 100_000  # of an episode: 2.8 h at 10 Hz
+MAXIMUM_PIXELS = 1 << 22  # of an image: 1280x720 is a quarter of it
+MAXIMUM_EPISODES = 100_000
 SUMS = "meta/SHA256SUMS"  # as sha256sum writes it, of every other file of a dataset
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
 def needed(module: str) -> ModuleType:
-    """Import what only exports need. Raises InputError saying how to get it."""
+    """Import an optional package. Raises InputError with the command that installs it."""
     try:
         return importlib.import_module(module)
     except ImportError:
@@ -45,14 +47,14 @@ def needed(module: str) -> ModuleType:
 
 
 def named(what: str, name) -> str:
-    """``name`` if it can be part of a path and of a key, else InputError."""
+    """Return ``name``. Raises InputError unless it can be part of a path and of a key."""
     if not isinstance(name, str) or not _NAME.fullmatch(name) or ".." in name:
         raise InputError(f"{what} {str(name)[:60]!r}: letters, digits, '_', '-' and '.' are wanted")
     return name
 
 
 def whole(where: str, value, low: int, high: int) -> int:
-    """``value`` if it is a whole number in [low, high], else InputError."""
+    """Return ``value``. Raises InputError unless it is a whole number in [low, high]."""
     if (
         isinstance(value, bool)
         or not isinstance(value, (int, np.integer))
@@ -65,9 +67,7 @@ def whole(where: str, value, low: int, high: int) -> int:
 
 
 class UntrustedFolder:
-    """Files of a dataset: none outside it, none that is not what its list of hashes says, where it
-    has one.
-    """
+    """The files of a dataset: none outside it, and each as its list of hashes states, if any."""
 
     def __init__(self, root: Path):
         self.root = Path(root).resolve()
@@ -87,14 +87,14 @@ class UntrustedFolder:
         return sums
 
     def file(self, name: str) -> Path:
-        """The file ``name`` of the dataset, its hash checked."""
+        """The path of the file ``name``, after a check of its hash."""
         path = self._inside(name)
         if self.sums is not None and self.sums.get(name) != sha256(path):
             raise InputError(f"{path} is not the file of {SUMS}: copy the dataset again")
         return path
 
     def has(self, name: str) -> bool:
-        """Whether the dataset has, or says it has, a file ``name``."""
+        """Whether the dataset has or lists a file ``name``."""
         return (self.root / name).exists() or (self.sums is not None and name in self.sums)
 
     def _inside(self, name: str) -> Path:
@@ -109,36 +109,48 @@ class UntrustedFolder:
     def json(self, name: str):
         """The content of a JSON file."""
         path = self.file(name)
-        return parsed(path, read_text(path))
+        return parse_json(path, read_text(path))
 
     def lines(self, name: str) -> list:
         """The content of a JSON Lines file."""
         path = self.file(name)
-        return [parsed(path, line) for line in read_text(path).splitlines() if line.strip()]
+        return [parse_json(path, line) for line in read_text(path).splitlines() if line.strip()]
 
 
 def read_text(path: Path) -> str:
-    """A text file, its size and number of JSON values bounded."""
+    """Read a text file with bounds on its size and its number of JSON values."""
     size = path.stat().st_size
-    if size > LARGEST_JSON:
-        raise InputError(f"{path} has {size} bytes: at most {LARGEST_JSON} are read")
+    if size > MAXIMUM_JSON_BYTES:
+        raise InputError(f"{path} has {size} bytes: at most {MAXIMUM_JSON_BYTES} are read")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8 text") from None
-    bounded(path, text)
+    require_bounded(path, text)
     return text
 
 
-def bounded(where, text: str) -> None:
-    """InputError where ``text`` would become too many objects."""
+def require_bounded(where, text: str) -> None:
+    """Raise InputError where JSON text would become too many objects."""
     values = sum(text.count(sign) for sign in ",[{")
-    if values > MOST_VALUES:
-        raise InputError(f"{where} holds about {values} values: at most {MOST_VALUES} are read")
+    if values > MAXIMUM_VALUES:
+        raise InputError(f"{where} holds about {values} values: at most {MAXIMUM_VALUES} are read")
 
 
-def parsed(where, text: str):
-    """The value of JSON text, without NaN or infinity."""
+@contextmanager
+def damage_as_input_error(path: Path, errors: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Raise the ``errors`` of a library as InputError: all mean that the file is damaged."""
+    try:
+        yield
+    except InputError:
+        raise
+    except errors as error:
+        reason = (str(error).splitlines() or [""])[0][:80]
+        raise InputError(f"{path} cannot be read ({type(error).__name__}: {reason})") from None
+
+
+def parse_json(where, text: str):
+    """Parse JSON text without NaN or infinity."""
 
     def refuse(word: str):
         raise ValueError(f"{word} is no JSON")
@@ -149,9 +161,12 @@ def parsed(where, text: str):
         raise InputError(f"{where} is not JSON: {str(error)[:100]}") from None
 
 
-def described(where, record) -> tuple[dict, dict[str, np.ndarray]]:
-    """Info and intrinsics, camera -> (3, 3) [pixels], from {"info": ..., "intrinsics": ...} as
-    exports keep them.
+def parse_record(where, record) -> tuple[dict, dict[str, np.ndarray]]:
+    """Info and intrinsics (camera -> (3, 3) [pixels]) of an exported episode.
+
+    Args:
+        where: the file, for messages.
+        record: {"info": ..., "intrinsics": ...} as exports write it.
     """
     try:
         info, intrinsics = dict(record["info"]), {}
@@ -164,7 +179,7 @@ def described(where, record) -> tuple[dict, dict[str, np.ndarray]]:
             if K.shape != (3, 3) or not np.isfinite(K).all() or min(K[0, 0], K[1, 1]) <= 0:
                 raise ValueError(f"intrinsics of {name} are no camera matrix")
             intrinsics[name] = K
-        _windows(info.setdefault("unusable", []))
+        _require_windows(info.setdefault("unusable", []))
     except InputError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -175,7 +190,7 @@ def described(where, record) -> tuple[dict, dict[str, np.ndarray]]:
     return info, intrinsics
 
 
-def _windows(unusable) -> None:
+def _require_windows(unusable) -> None:
     if not all(
         len(window) == 2 and all(isinstance(end, int) and 0 <= end < 2**63 for end in window)
         for window in unusable
@@ -183,8 +198,8 @@ def _windows(unusable) -> None:
         raise ValueError("unusable is no list of [begin, end] in ns")
 
 
-def checked(where, table: ResampledEpisode) -> ResampledEpisode:
-    """``table`` if its parts fit each other and are finite, else InputError."""
+def check_table(where, table: ResampledEpisode) -> ResampledEpisode:
+    """Return ``table``. Raises InputError unless its parts fit each other and are finite."""
     rows = len(table)
     for name, signs in COLUMNS.items():
         values = table.columns[name]
@@ -201,7 +216,7 @@ def checked(where, table: ResampledEpisode) -> ResampledEpisode:
 
 
 def image_size(where, data: bytes, formats: tuple[str, ...]) -> tuple[int, int]:
-    """Height and width [pixels] that an image's head promises."""
+    """Height and width [pixels] by the header of an image."""
     try:
         with Image.open(io.BytesIO(data), formats=formats) as image:
             width, height = image.size
@@ -217,15 +232,15 @@ def image_size(where, data: bytes, formats: tuple[str, ...]) -> tuple[int, int]:
         Image.DecompressionBombError,
     ):
         raise InputError(f"{where}: an image is not {' or '.join(formats)}") from None
-    if not 0 < height * width <= MOST_PIXELS:
+    if not 0 < height * width <= MAXIMUM_PIXELS:
         raise InputError(
-            f"{where}: an image of {width}x{height} pixels: at most {MOST_PIXELS} are read"
+            f"{where}: an image of {width}x{height} pixels: at most {MAXIMUM_PIXELS} are read"
         )
     return height, width
 
 
-def decoded(where, data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
-    """(H, W, 3) uint8 BGR or (H, W) uint16 from JPEG or PNG; ``size`` is what (H, W) has to be."""
+def decode_image(where, data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Decode JPEG or PNG to (H, W, 3) uint8 BGR or (H, W) uint16. ``size`` is the wanted (H, W)."""
     found = image_size(where, data, ("PNG", "JPEG"))
     if size is not None and found != tuple(size):
         raise InputError(
@@ -245,15 +260,13 @@ def decoded(where, data: bytes, size: tuple[int, int] | None = None) -> np.ndarr
     return image
 
 
-def png(image: np.ndarray) -> bytes:
-    """Lossless, as recordings have it, from (H, W, 3) uint8 BGR or (H, W) uint16."""
+def encode_png(image: np.ndarray) -> bytes:
+    """A PNG of (H, W, 3) uint8 BGR or (H, W) uint16, with the compression of recordings."""
     return cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
 
 
 def digest(table: ResampledEpisode) -> str:
-    """Hex digest of everything in ``table``, pixels instead of encodings: equal where two tables
-    are.
-    """
+    """Hex digest of a table, with pixels instead of encoded images."""
     total = hashlib.sha256(
         to_json([table.fps, table.info, sorted(table.color)], sort_keys=True).encode()
     )
@@ -263,5 +276,5 @@ def digest(table: ResampledEpisode) -> str:
     for camera in sorted(table.color):
         total.update(np.ascontiguousarray(table.intrinsics[camera], np.float64))
         for data in (*table.color[camera], *table.depth[camera]):
-            total.update(decoded(camera, data))
+            total.update(decode_image(camera, data))
     return total.hexdigest()

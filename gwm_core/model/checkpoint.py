@@ -1,6 +1,4 @@
-"""A trained network on disk, verified before anything is loaded; ``weights`` says what the files
-hold.
-"""
+"""Save and load trained networks. ``weights_file`` describes and verifies the files."""
 
 from __future__ import annotations
 
@@ -18,21 +16,20 @@ from gwm_core.files.json_files import to_json, write_json
 from gwm_core.model.image_model import ImageModel
 from gwm_core.model.policy import Policy
 from gwm_core.model.vae import VAE
-from gwm_core.model.weights_file import MANIFESTS, digest, read_weights
+from gwm_core.model.weights_file import MANIFESTS, current_names, digest, read_weights
 from gwm_core.model.world_model import WorldModel
 
 WEIGHTS, MANIFEST = "policy.safetensors", MANIFESTS["policy"]
 
 
 def save_policy(folder: Path, policy: Policy, provenance: dict, world: Path | None = None) -> None:
-    """Write weights and manifest; the manifest comes last, so a half-written folder is never valid.
+    """Write weights, then the manifest: a folder that was not finished is never valid.
 
     Args:
-        world: folder of the world model whose features the policy needs; it is copied into
-            ``folder``.
+        world: folder of the world model whose features the policy takes; copied into ``folder``.
     """
     manifest = {"provenance": provenance}
-    if policy.config.foresight:
+    if policy.config.world_features:
         manifest["world_sha256"] = digest(Path(world) / "world.safetensors")
         _copy(Path(world), Path(folder), "vae", "world")
     _save(Path(folder), "policy", policy, asdict(policy.config), manifest)
@@ -44,9 +41,7 @@ def save_vae(folder: Path, vae: VAE, provenance: dict) -> None:
 
 
 def save_world(folder: Path, world: WorldModel, vae_folder: Path, provenance: dict) -> None:
-    """As ``save_policy``, with the hash of the VAE in ``vae_folder``, which is copied into
-    ``folder``.
-    """
+    """As ``save_policy``. The VAE in ``vae_folder`` is copied into ``folder``, its hash kept."""
     _copy(Path(vae_folder), Path(folder), "vae")
     manifest = {
         "vae_sha256": digest(Path(vae_folder) / "vae.safetensors"),
@@ -61,11 +56,12 @@ def save_image_model(folder: Path, model: ImageModel, provenance: dict) -> None:
 
 
 def load_policy(folder: Path) -> Policy:
-    """Load a policy for inference. Raises InputError when files are missing, damaged or not what
-    the manifest says.
+    """Load a policy for inference.
+
+    Raises InputError when files are missing or damaged, or do not match the manifest.
     """
     policy, manifest = _load(Path(folder), "policy", Policy)
-    if policy.config.foresight and manifest.get("world_sha256") != digest(
+    if policy.config.world_features and manifest.get("world_sha256") != digest(
         Path(folder) / "world.safetensors"
     ):
         raise InputError(
@@ -81,8 +77,10 @@ def load_vae(folder: Path) -> VAE:
 
 
 def load_world(folder: Path, vae_folder: Path | None = None) -> tuple[WorldModel, VAE]:
-    """A world model and the VAE it belongs to, from the same folder unless told. Raises InputError
-    as above.
+    """Load a world model and its VAE. Raises InputError as ``load_policy``.
+
+    Args:
+        vae_folder: of the VAE, by default ``folder``.
     """
     vae_folder = Path(vae_folder or folder)
     vae = load_vae(vae_folder)
@@ -101,8 +99,8 @@ def load_image_model(folder: Path) -> ImageModel:
 
 
 def refuse_others(source: Path, folder: Path, *kinds: str) -> None:
-    """Raise InputError where ``folder`` has networks of these kinds that a copy from ``source``
-    would overwrite.
+    """Raise InputError where a copy from ``source`` would overwrite other networks of these kinds
+    in ``folder``.
     """
     for file in (f"{kind}.safetensors" for kind in kinds):
         if (folder / file).exists() and digest(folder / file) != digest(source / file):
@@ -112,7 +110,7 @@ def refuse_others(source: Path, folder: Path, *kinds: str) -> None:
 
 
 def _copy(source: Path, folder: Path, *kinds: str) -> None:
-    """Put networks that another needs beside it."""
+    """Copy the networks that another needs beside it."""
     refuse_others(source, folder, *kinds)
     for name in [name for kind in kinds for name in (f"{kind}.safetensors", MANIFESTS[kind])]:
         if source.resolve() != folder.resolve():
@@ -121,9 +119,7 @@ def _copy(source: Path, folder: Path, *kinds: str) -> None:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a file that is on the disk when this returns. Raises InputError where there is no
-    room.
-    """
+    """Write a file and flush it to the disk. Raises InputError where there is no room."""
     try:
         save_file(tensors, path, metadata=metadata)
         with open(path, "rb") as file:
@@ -149,12 +145,12 @@ def _save(folder: Path, kind: str, network: nn.Module, config: dict, manifest: d
 
 
 def _load(folder: Path, kind: str, build) -> tuple[nn.Module, dict]:
-    data, config, manifest = read_weights(folder, kind)
+    weights = read_weights(folder, kind)
     try:
-        network = build(config)
-        network.load_state_dict(load(data))
+        network = build(weights.config)
+        network.load_state_dict(current_names(load(weights.data), kind))
     except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(
             f"{folder / f'{kind}.safetensors'} is not a {kind} of this version: {error}"
         ) from None
-    return network.eval(), manifest
+    return network.eval(), weights.manifest

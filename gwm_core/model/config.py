@@ -1,4 +1,4 @@
-"""The numbers of the networks and of their training; saved with every checkpoint."""
+"""Configurations of the networks and of their training; saved with every checkpoint."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ class PolicyConfig:
     neighbors: int = 16  # Gaussians per token
     rows: int = CHUNK_ROWS
     steps: int = 4  # Euler steps from noise to chunk
-    foresight: int = 0  # channels of the world model's features per token; 0 = a policy without
+    world_features: int = 0  # channels of the world model's features per token; 0: not used
     lift: LiftConfig = field(default_factory=LiftConfig)
 
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """Size of the 3D VAE. A token stands for ``lift.count / tokens`` Gaussians."""
+    """Size of the 3D VAE. Each token decodes to ``lift.count / tokens`` Gaussians."""
 
     tokens: int = 128
-    riders: int = 48  # tokens that ride the gripper
-    latent: int = 32  # channels; the first three are the token's place
+    gripper_tokens: int = 48  # tokens that move with the gripper
+    latent: int = 32  # channels; the first three are the token's anchor
     width: int = 128
     heads: int = 4
-    neighbors: int = 32  # Gaussians a query looks at first
-    context: int = 1024  # then, as many farthest points of all
+    neighbors: int = 32  # Gaussians around its anchor that a query sees first
+    context: int = 1024  # farthest points of the scene that it attends to next
     encoder_layers: int = 2
     decoder_layers: int = 3
     kl: float = 1e-4
@@ -45,8 +45,9 @@ class VAEConfig:
 
 @dataclass(frozen=True)
 class WorldModelConfig:
-    """Size of the world model and how it samples. Noise levels as in EDM (arXiv 2206.00364) and
-    GWM, appendix B.1.
+    """Size of the world model and how it samples.
+
+    Noise levels are those of EDM (arXiv 2206.00364) and GWM, appendix B.1.
     """
 
     width: int = 192
@@ -55,27 +56,25 @@ class WorldModelConfig:
     context: int = 2  # past latents
     p_mean: float = -0.4
     p_std: float = 1.2
-    # share of training samples at sigma_max: where every step begins, and features are read
-    first: float = 0.3
+    # fraction of training samples at sigma_max, where sampling starts and features are read
+    sigma_max_fraction: float = 0.3
     sigma_data: float = 0.5
     sigma_min: float = 0.002
     sigma_max: float = 20.0
     rho: float = 7.0
-    steps: int = 1  # from sigma_max to the next latent; one gives the mean of what may come
-    null: float = 0.1  # share of training samples whose action is hidden
-    still: float = 0.1  # share of training samples whose past is hidden: the last latent repeated
-    # steps that features look ahead; 0 = they are what every second block knows of the next step
-    ahead: int = 0
+    steps: int = 1  # from sigma_max to the next latent; one step predicts the mean
+    hidden_action_fraction: float = 0.1  # of training samples
+    hidden_past_fraction: float = 0.1  # of training samples: the last latent repeated as the past
+    # steps over which features predict the change; 0: features are outputs of every second block
+    lookahead: int = 0
 
 
 @dataclass(frozen=True)
 class ImageModelConfig:
-    """Size of the baseline that predicts pictures, with as many parameters as VAE and world model
-    together.
-    """
+    """Size of the image-to-image baseline: as many parameters as VAE and world model together."""
 
     cameras: int = 2
-    # channels at a half, a quarter, ... of the picture's size
+    # channels at a half, a quarter, ... of the image size
     widths: tuple[int, ...] = (32, 64, 128, 160, 304)
     blocks: int = 2  # at the lowest resolution
     condition: int = 192  # channels of action and camera
@@ -87,17 +86,17 @@ class TrainConfig:
 
     iterations: int = 6000
     batch: int = 64
-    draws: int = 2  # noise draws per encoded observation, of the policy
+    noise_samples: int = 2  # per encoded observation, of the policy
     learning_rate: float = 1e-3
     warmup: int = 200
     weight_decay: float = 0.02
     clip: float = 1.0
-    muon: bool = False  # step matrices by Muon, everything else by AdamW
+    muon: bool = False  # optimise matrices by Muon, everything else by AdamW
     ema: float = 0.999
-    held_out: float = 0.03  # share of episodes for validation
+    held_out: float = 0.03  # fraction of the episodes, for validation
     validate_every: int = 500
     seed: int = 0
-    bfloat16: bool = True  # multiply matrices in 16 bits
+    bfloat16: bool = True  # matrix products in 16 bits
 
 
 # "paper": 512 tokens of 64 channels as read from the paper's appendix. Its depth and width are not
@@ -119,13 +118,13 @@ VAES = {
         TrainConfig(iterations=4000, batch=8, learning_rate=3e-3, muon=True, held_out=0.05),
     ),
     "paper": (
-        VAEConfig(tokens=512, riders=128, latent=64, width=256, heads=8, decoder_layers=4),
+        VAEConfig(tokens=512, gripper_tokens=128, latent=64, width=256, heads=8, decoder_layers=4),
         TrainConfig(iterations=200_000, batch=64, learning_rate=1e-4, warmup=2000, ema=0.9999),
     ),
     "tiny": (
         VAEConfig(
             tokens=16,
-            riders=4,
+            gripper_tokens=4,
             latent=8,
             width=32,
             heads=2,
@@ -165,5 +164,5 @@ IMAGE_MODELS = {
 
 
 def named_config(name: str, among: dict = POLICIES) -> tuple:
-    """A named pair of configurations, of a network and of its training."""
+    """The configurations of a network and of its training that are called ``name``."""
     return among[one_of("config", name, among)]

@@ -1,7 +1,7 @@
 """Flow matching (Lipman et al., arXiv 2210.02747) with straight paths: x_t = (1 - t) noise + t
 data, v = data - noise.
 
-The network is wrapped, not changed: anything of the form ``denoise(x, t) -> v`` will do.
+It works with any function ``denoise(x, t) -> v``.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from torch import Tensor
 
 
 def sample_times(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """Training times in [0, 1), more of them near the noise: t = 1 - Beta(1.5, 1) (pi0, arXiv
-    2410.24164).
-    """
+    """Training times in [0, 1), denser near the noise: 1 - Beta(1.5, 1) (pi0, arXiv 2410.24164)."""
     return 1.0 - torch.rand(shape, device=device) ** (1 / 1.5)
 
 

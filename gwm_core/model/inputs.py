@@ -1,4 +1,4 @@
-"""What a policy is given besides the scene."""
+"""Inputs of a policy besides the scene."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The policy: scene tokens, proprioception and task -> chunk of pose rows, by flow matching.
+"""The policy: scene tokens, proprioception and task -> a chunk of pose rows, by flow matching.
 
-The scene is encoded once per chunk and its keys and values are kept; only the action tokens are
-denoised. Points and action positions are taken relative to the gripper at t_obs (more robust to
-camera error), rows go out absolute.
+``encode`` runs once per chunk and caches keys and values; ``denoise`` runs once per step, on the
+action tokens alone. Positions of points and rows are relative to the gripper at t_obs, which is
+more robust to camera errors. The rows that go out are absolute.
 """
 
 from __future__ import annotations
@@ -21,25 +21,24 @@ _POINT_SCALE = 30.0  # 1 / (about 3 cm): brings offsets within a patch near one
 
 
 def fourier(x: Tensor, octaves: int = 8) -> Tensor:
-    """Sines and cosines (..., C * 2 * octaves) of positions (..., C) [m], wavelengths from 2 m
-    down.
-    """
+    """Sines and cosines (..., C * 2 * octaves) of positions (..., C) [m], from 2 m wavelength."""
     angles = x[..., None] * (math.pi * 2.0 ** torch.arange(octaves, device=x.device, dtype=x.dtype))
     return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(-2)
 
 
 class Policy(nn.Module):
-    """Inputs are metric; all normalisation happens in here and is stored with the weights."""
+    """Inputs and outputs are metric. Normalisation is inside, stored with the weights."""
 
     def __init__(self, config: PolicyConfig):
         super().__init__()
-        self.config, d = config, config.width
-        # the widest tensor of a training step: keep it cheap
+        d = config.width
+        self.config = config
+        # makes the widest tensor of a training step: keep it cheap
         self.patch = nn.Sequential(nn.Linear(6, d), nn.ReLU())
-        self.patch_out, self.place = nn.Linear(d, d), nn.Linear(3 * 16 + 3, d)
-        if config.foresight:
-            self.foresight = nn.Linear(config.foresight, d)
-            self.foresight_place = nn.Linear(3 * 16, d)
+        self.patch_out, self.center_position = nn.Linear(d, d), nn.Linear(3 * 16 + 3, d)
+        if config.world_features:
+            self.world_features = nn.Linear(config.world_features, d)
+            self.anchor_position = nn.Linear(3 * 16, d)
         self.proprio, self.task = nn.Linear(9, d), nn.Embedding(len(config.tasks), d)
         self.encoder = nn.ModuleList(
             EncoderBlock(d, config.heads) for _ in range(config.encoder_layers)
@@ -52,15 +51,15 @@ class Policy(nn.Module):
         self.out_norm = nn.LayerNorm(d)
         nn.init.zeros_(self.action_out.weight)
         nn.init.zeros_(self.action_out.bias)
-        # normalisation of relative rows, and the noise every plan starts from: part of the weights
+        # normalisation of relative rows, and the noise that every chunk starts from
         self.register_buffer("mean", torch.zeros(ACTION))
         self.register_buffer("std", torch.ones(ACTION))
         generator = torch.Generator().manual_seed(0)
         self.register_buffer("noise", torch.randn(config.rows, ACTION, generator=generator))
 
     def set_normalization(self, relative_rows: Tensor) -> None:
-        """Take mean and spread of relative rows (S, H, 10); small spreads are raised so noise is
-        not blown up.
+        """Measure mean and spread of relative rows (S, H, 10); a small spread is raised to a floor,
+        so that noise is not amplified.
         """
         rows = relative_rows.flatten(0, 1)
         floor = torch.tensor([0.05] * 3 + [0.15] * 6 + [0.02], device=rows.device)
@@ -68,45 +67,42 @@ class Policy(nn.Module):
         self.std.copy_(torch.maximum(rows.std(0), floor))
 
     def gather(self, points: Tensor, colors: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Patches (B, K, k, 6): places [m] and colours of the Gaussians nearest to every centre,
-        itself first.
+        """Patches (B, K, k, 6): positions [m] and colours of the k Gaussians nearest to each of K
+        centres, the centre first.
 
         Args:
             points: (B, N, 3) [m] base frame, farthest-point order; colors: (B, N, 3) in [0, 1].
-            keep: optional (K,) indices of the centres to use (training drops some).
+            keep: (K,) indices of the centres to use, by default all (training drops some).
         """
         c = self.config
         centers = points[:, : c.centers] if keep is None else points[:, keep]  # (B, K, 3)
-        apart = torch.cdist(centers, points, compute_mode="donot_use_mm_for_euclid_dist")
-        nearest = apart.topk(c.neighbors, largest=False).indices  # (B, K, k)
+        distance = torch.cdist(centers, points, compute_mode="donot_use_mm_for_euclid_dist")
+        nearest = distance.topk(c.neighbors, largest=False).indices  # (B, K, k)
         batch = torch.arange(len(points), device=points.device)[:, None, None]
         return torch.cat([points, colors], dim=-1)[batch, nearest]
 
-    def encode(self, patches: Tensor, proprio: Tensor, task: Tensor, features=None, places=None):
-        """Condition (B, 1, d) and the cached keys and values of every block.
+    def encode(self, patches: Tensor, proprio: Tensor, task: Tensor, features=None, anchors=None):
+        """Condition (B, 1, d), and the cached keys and values of every block.
 
         Args:
-            patches: as ``gather`` makes them; proprio: (B, 11) as ``dataset.proprioception``; task:
-                (B,) index.
-            features, places: (B, K, foresight) and (B, K, 3) [m] as ``Foresight`` gives them, where
-                configured.
+            patches: of ``gather``. proprio: (B, 11) of ``inputs.proprioception``. task: (B,) index.
+            features, anchors: (B, K, world_features) and (B, K, 3) [m] of ``WorldFeatures``, where
+                the configuration has them.
         """
-        hand = proprio[:, None, :3]
+        gripper = proprio[:, None, :3]
         centers, tint = patches[:, :, 0, :3], patches[..., 3:]
         around = _POINT_SCALE * (patches[..., :3] - centers[:, :, None])
         tokens = self.patch_out(self.patch(torch.cat([around, tint - 0.5], dim=-1)).mean(dim=2))
-        tokens = tokens + self.place(
-            torch.cat([fourier(centers - hand), tint.mean(dim=2) - 0.5], dim=-1)
+        tokens = tokens + self.center_position(
+            torch.cat([fourier(centers - gripper), tint.mean(dim=2) - 0.5], dim=-1)
         )
         widths = proprio[:, 9:11] / 0.08
-        # height and rotation; x and y are hidden
+        # height and rotation; x and y stay unknown
         body = torch.cat([proprio[:, 2:9], widths], dim=-1)
         tokens = [(self.proprio(body) + self.task(task))[:, None], tokens]
-        if self.config.foresight:
-            tokens.append(
-                self.foresight(features.float())
-                + self.foresight_place(fourier(places.float() - hand))
-            )
+        if self.config.world_features:
+            position = self.anchor_position(fourier(anchors.float() - gripper))
+            tokens.append(self.world_features(features.float()) + position)
         tokens = torch.cat(tokens, dim=1)  # (B, 1 + centers [+ K], d)
         for block in self.encoder:
             tokens = block(tokens)
@@ -114,17 +110,17 @@ class Policy(nn.Module):
         return tokens[:, :1], [block.cross.cache(tokens) for block in self.blocks]
 
     def modulate(self, condition: Tensor, t: Tensor) -> list[Tensor]:
-        """How a condition (B, 1, d) and times t (B, S, 1) steer the blocks: (B, S, 6 d) for
-        each.
-        """
+        """Modulation (B, S, 6 d) of each block by a condition (B, 1, d) and times t (B, S, 1)."""
         frequencies = torch.exp(torch.linspace(0, math.log(1000.0), 32, device=t.device))
         angles = t * frequencies
         condition = condition + self.time(torch.cat([angles.sin(), angles.cos()], dim=-1))
         return [block.modulate(condition) for block in self.blocks]
 
     def denoise(self, x: Tensor, modulations: list[Tensor], kv) -> Tensor:
-        """Velocity (B, H, 10) at noised normalised rows x (B, H, 10), modulations (B, 1, 6 d) of
-        one time.
+        """Velocity (B, H, 10) at noised normalised rows x (B, H, 10).
+
+        Args:
+            modulations: (B, 1, 6 d) of each block, at one time. kv: of ``encode``.
         """
         h = self.action_in(x) + self.row  # (B, H, d)
         for block, modulation, cache in zip(self.blocks, modulations, kv):
@@ -132,21 +128,19 @@ class Policy(nn.Module):
         return self.action_out(self.out_norm(h))
 
     def normalize(self, rows: Tensor, proprio: Tensor) -> Tensor:
-        """Absolute rows (B, H, 10) -> relative to the hand, zero mean, unit spread."""
+        """Absolute rows (B, H, 10) -> relative to the gripper, zero mean, unit spread."""
         return (
             torch.cat([rows[..., :3] - proprio[:, None, :3], rows[..., 3:]], dim=-1) - self.mean
         ) / self.std
 
     def absolute(self, x: Tensor, proprio: Tensor) -> Tensor:
-        """What ``normalize`` takes apart, put together."""
+        """The inverse of ``normalize``."""
         rows = x * self.std + self.mean
         return torch.cat([rows[..., :3] + proprio[:, None, :3], rows[..., 3:]], dim=-1)
 
-    def forward(self, points, colors, proprio, task, features=None, places=None) -> Tensor:
-        """Sample the rows (B, H, 10), absolute and metric, from the stored noise. Arguments as of
-        ``loss``.
-        """
-        condition, kv = self.encode(self.gather(points, colors), proprio, task, features, places)
+    def forward(self, points, colors, proprio, task, features=None, anchors=None) -> Tensor:
+        """Sample absolute rows (B, H, 10) from the stored noise. Arguments as of ``loss``."""
+        condition, kv = self.encode(self.gather(points, colors), proprio, task, features, anchors)
         noise = self.noise.expand(len(points), -1, -1)
         x = euler(
             lambda x, t: self.denoise(x, self.modulate(condition, t), kv), noise, self.config.steps
@@ -154,20 +148,19 @@ class Policy(nn.Module):
         return self.absolute(x, proprio)
 
     def loss(
-        self, points, colors, proprio, task, rows, valid, noise, times, features=None, places=None
+        self, points, colors, proprio, task, rows, valid, noise, times, features=None, anchors=None
     ) -> Tensor:
-        """Flow-matching loss over the valid rows; each scene is encoded once, without some of its
-        tokens.
+        """Flow-matching loss over the valid rows. A scene is encoded once, some tokens dropped.
 
         Args:
             points: (B, N, 3) [m] base frame, farthest-point order; colors: (B, N, 3) in [0, 1].
-            noise: (B, draws, H, 10); times: (B, draws, 1, 1) in [0, 1).
+            noise: (B, samples, H, 10); times: (B, samples, 1, 1) in [0, 1).
         """
         keep = torch.randperm(self.config.centers, device=points.device)[
             : self.config.centers * 15 // 16
         ]
         condition, kv = self.encode(
-            self.gather(points, colors, keep), proprio, task, features, places
+            self.gather(points, colors, keep), proprio, task, features, anchors
         )
         x, total = self.normalize(rows, proprio), 0.0
         for k in range(noise.shape[1]):

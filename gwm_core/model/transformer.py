@@ -1,7 +1,7 @@
-"""Transformer blocks. They know nothing of noise schedules, scenes or robots.
+"""Transformer blocks, independent of noise schedules, scenes and robots.
 
-Attention is written out: at these sizes the backward pass of scaled_dot_product_attention is slower
-on a CPU (measured 45 % of a training step), and plain operations export anywhere.
+Attention is written out. At these sizes the backward pass of scaled_dot_product_attention is slower
+on a CPU (measured: 45 % of a training step), and plain operations export to every runtime.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from torch import Tensor, nn
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | float = 0.0) -> Tensor:
-    """Softmax attention: q (B, h, Tq, c), k and v (B, h, Tk, c), bias (B, h, Tq, Tk) -> (B, h, Tq,
-    c).
-    """
+    """Softmax attention (B, h, Tq, c): q (B, h, Tq, c), k, v (B, h, Tk, c), bias (B, h, Tq, Tk)."""
     return torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]) + bias, dim=-1) @ v
 
 
@@ -44,16 +42,14 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Cross-attention whose keys and values are made once and used for every denoising step."""
+    """Cross-attention whose keys and values are cached for all denoising steps."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads
-        self.q, self.kv, self.out = (
-            nn.Linear(width, width),
-            nn.Linear(width, 2 * width),
-            nn.Linear(width, width),
-        )
+        self.q = nn.Linear(width, width)
+        self.kv = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
 
     def cache(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (B, h, T, c) of a context (B, T, d)."""
@@ -66,7 +62,7 @@ class CrossAttention(nn.Module):
 
 
 def mlp(width: int) -> nn.Sequential:
-    """Feed-forward net, four times as wide inside."""
+    """Feed-forward network with a hidden layer of four times the width."""
     return nn.Sequential(
         nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width)
     )
@@ -87,8 +83,9 @@ class EncoderBlock(nn.Module):
 
 
 class DiTBlock(nn.Module):
-    """Self-attention and MLP modulated by a condition (adaLN-zero, DiT), with cross-attention to a
-    cached context.
+    """Self-attention and MLP modulated by a condition, and cross-attention to a cached context.
+
+    Modulation is adaLN-zero (DiT, arXiv 2212.09748).
     """
 
     def __init__(self, width: int, heads: int):
@@ -102,7 +99,7 @@ class DiTBlock(nn.Module):
         nn.init.zeros_(self.modulation.bias)
 
     def modulate(self, condition: Tensor) -> Tensor:
-        """What a condition (B, S, d) does in here: shifts, scales and gates (B, S, 6 d)."""
+        """Shifts, scales and gates (B, S, 6 d) of a condition (B, S, d)."""
         return self.modulation(torch.nn.functional.silu(condition))
 
     def forward(self, x: Tensor, modulation: Tensor, kv: tuple[Tensor, Tensor]) -> Tensor:
@@ -114,22 +111,23 @@ class DiTBlock(nn.Module):
 
 
 def rotary(
-    places: Tensor, channels: int, longest: float = 2.0, shortest: float = 0.05
+    positions: Tensor, channels: int, longest: float = 2.0, shortest: float = 0.05
 ) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (B, 1, T, channels / 2) of places (B, T, 3) [m] for ``turn``; wavelengths
-    [m].
+    """Cosines and sines (B, 1, T, channels / 2) of positions (B, T, 3) [m], for ``rotate``.
 
-    Rotary position embedding (Su et al., arXiv 2104.09864) for three axes: a share of the channel
-    pairs for each.
+    Rotary position embedding (Su et al., arXiv 2104.09864) of three axes, a third of the channel
+    pairs for each. Wavelengths in [m].
     """
     each = channels // 6
-    wavelengths = longest * (shortest / longest) ** torch.linspace(0, 1, each, device=places.device)
-    angles = (2 * math.pi * places[..., None] / wavelengths).flatten(-2)  # (B, T, 3 * each)
+    wavelengths = longest * (shortest / longest) ** torch.linspace(
+        0, 1, each, device=positions.device
+    )
+    angles = (2 * math.pi * positions[..., None] / wavelengths).flatten(-2)  # (B, T, 3 * each)
     angles = nn.functional.pad(angles, (0, channels // 2 - 3 * each))[:, None]
     return angles.cos(), angles.sin()
 
 
-def turn(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     """Rotate channel pairs of x (B, h, T, c)."""
     a, b = x.chunk(2, dim=-1)
     cos, sin = rotation
@@ -142,25 +140,22 @@ class RotaryAttention(nn.Module):
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads
-        self.q, self.kv, self.out = (
-            nn.Linear(width, width),
-            nn.Linear(width, 2 * width),
-            nn.Linear(width, width),
-        )
+        self.q = nn.Linear(width, width)
+        self.kv = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
         self.q_norm, self.k_norm = nn.RMSNorm(width // heads), nn.RMSNorm(width // heads)
 
     def forward(self, x: Tensor, context: Tensor, x_rotation, context_rotation) -> Tensor:
-        """From x (B, T, d) to context (B, S, d), each with the ``rotary`` of its places -> (B, T,
-        d).
-        """
+        """Attend from x (B, T, d) to context (B, S, d), each with its ``rotary`` -> (B, T, d)."""
         k, v = (split_heads(part, self.heads) for part in self.kv(context).chunk(2, dim=-1))
-        q = turn(self.q_norm(split_heads(self.q(x), self.heads).float()), x_rotation)
-        return self.out(join_heads(attend(q, turn(self.k_norm(k.float()), context_rotation), v)))
+        q = rotate(self.q_norm(split_heads(self.q(x), self.heads).float()), x_rotation)
+        return self.out(join_heads(attend(q, rotate(self.k_norm(k.float()), context_rotation), v)))
 
 
 class WorldBlock(nn.Module):
-    """Self-attention, cross-attention to actions and MLP, each modulated by the noise level
-    (adaLN-zero).
+    """Self-attention, cross-attention to actions and MLP; the noise level modulates each.
+
+    Modulation is adaLN-zero (DiT, arXiv 2212.09748).
     """
 
     def __init__(self, width: int, heads: int):
@@ -174,14 +169,14 @@ class WorldBlock(nn.Module):
         nn.init.zeros_(self.modulation.bias)
 
     def forward(
-        self, x: Tensor, condition: Tensor, actions: Tensor, places, action_places
+        self, x: Tensor, condition: Tensor, actions: Tensor, positions, action_positions
     ) -> Tensor:
         """X (B, T, d), condition (B, 1, d), actions (B, A, d), their ``rotary`` -> (B, T, d)."""
         parts = self.modulation(torch.nn.functional.silu(condition)).chunk(9, dim=-1)
         shift1, scale1, gate1, shift2, scale2, gate2, shift3, scale3, gate3 = parts
         h = self.norm1(x) * (1 + scale1) + shift1
-        x = x + gate1 * self.attention(h, h, places, places)
+        x = x + gate1 * self.attention(h, h, positions, positions)
         x = x + gate2 * self.cross(
-            self.norm2(x) * (1 + scale2) + shift2, actions, places, action_places
+            self.norm2(x) * (1 + scale2) + shift2, actions, positions, action_positions
         )
         return x + gate3 * self.mlp(self.norm3(x) * (1 + scale3) + shift3)

@@ -1,9 +1,9 @@
-"""3D VAE: Gaussians (N, 14) <-> K latent tokens (K, D), each of which knows its place.
+"""3D VAE: Gaussians (N, 14) <-> K latent tokens (K, D). Each token has a 3D anchor position.
 
-Queries are places (``scene.track``): some ride the gripper, the others spread over the rest. Each
-gathers its neighbourhood, then a sample of all Gaussians through attention that favours what is
-near. The decoder sees nothing but the latent: every token emits N / K Gaussians around its own
-place.
+The encoder starts from anchors (``scene.token_tracking``): those of the gripper tokens move with
+the gripper, the others are spread over the rest of the scene. A token attends to the Gaussians
+around its anchor, then to a sample of all Gaussians, weighted by distance. The decoder sees only
+the latent: each token emits N / K Gaussians around its anchor.
 """
 
 from __future__ import annotations
@@ -26,37 +26,34 @@ from gwm_core.model.transformer import (
 )
 from gwm_core.render.projection import rotation_matrices
 from gwm_core.scene.gaussians import COLORS, MEANS, OPACITY, QUATS, SCALES
-from gwm_core.scene.token_tracking import follow_all
+from gwm_core.scene.token_tracking import track_tokens
 
 FEATURES = 3 + 9 + 3 + 1  # log scales, rotation, colour, opacity
 _POINT_SCALE = 30.0  # 1 / (about 3 cm)
 _SIZE = 0.006  # [m] a usual scale
-_REACH = 0.02  # [m] a usual distance of a Gaussian from its token
-_RANGES = (0.015, 0.03, 0.08, 0.3)  # [m] at which the heads of the encoder begin to forget
+_REACH = 0.02  # [m] a usual distance of a Gaussian from its anchor
+_RANGES = (0.015, 0.03, 0.08, 0.3)  # [m] standard deviation of each head's weight over distance
 
 
 def describe(gaussians: Tensor) -> Tensor:
-    """What a Gaussian is like, wherever it is: (..., 14) -> (..., FEATURES), near unit spread."""
+    """Features (..., FEATURES) of Gaussians (..., 14) without their positions, near unit spread."""
     size = (gaussians[..., SCALES].clamp(min=1e-5) / _SIZE).log()
-    turn = rotation_matrices(gaussians[..., QUATS]).flatten(-2)
+    rotation = rotation_matrices(gaussians[..., QUATS]).flatten(-2)
     return torch.cat(
-        [size, turn, 2 * gaussians[..., COLORS] - 1, 2 * gaussians[..., OPACITY, None] - 1], dim=-1
+        [size, rotation, 2 * gaussians[..., COLORS] - 1, 2 * gaussians[..., OPACITY, None] - 1],
+        dim=-1,
     )
 
 
 def distances(a: Tensor, b: Tensor) -> Tensor:
-    """Distances (B, M, N) between points (B, M, 3) and (B, N, 3), in full precision under autocast
-    too.
-    """
+    """Distances (B, M, N) of points (B, M, 3) and (B, N, 3), in full precision under autocast."""
     if torch.compiler.is_exporting():  # ONNX has no cdist
         return (a[:, :, None] - b[:, None]).square().sum(-1).sqrt()
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 class NearAttention(CrossAttention):
-    """Cross-attention from queries to points in space; each head forgets with a distance of its
-    own.
-    """
+    """Cross-attention from queries to points in space; each head has its own range."""
 
     def __init__(self, width: int, heads: int):
         super().__init__(width, heads)
@@ -70,28 +67,26 @@ class NearAttention(CrossAttention):
         return self.out(join_heads(attend(split_heads(self.q(x), self.heads), k, v, bias)))
 
 
-def add_to_riders(x: Tensor, known: Tensor) -> Tensor:
-    """Tokens x (B, K, d) with what is ``known`` (1, A, d) of each of the first A, the riders,
-    added.
-    """
-    return x + nn.functional.pad(known, (0, 0, 0, x.shape[1] - known.shape[1]))
+def add_to_gripper_tokens(x: Tensor, embedding: Tensor) -> Tensor:
+    """Add an embedding (1, A, d) to the first A of the tokens x (B, K, d), the gripper tokens."""
+    return x + nn.functional.pad(embedding, (0, 0, 0, x.shape[1] - embedding.shape[1]))
 
 
 class VAE(nn.Module):
-    """Inputs and outputs are metric; all normalisation happens in here."""
+    """Inputs and outputs are metric; normalisation is inside."""
 
     def __init__(self, config: VAEConfig):
         super().__init__()
-        self.config, d = config, config.width
-        self.each = config.lift.count // config.tokens  # Gaussians per token
+        d = config.width
+        self.config = config
+        self.gaussians_per_token = config.lift.count // config.tokens
         low, high = torch.tensor(config.lift.low), torch.tensor(config.lift.high)
-        self.register_buffer("middle", (low + high) / 2)
+        self.register_buffer("middle", (low + high) / 2)  # [m] of the workspace
         self.register_buffer("extent", (high - low) / 2)
-        self.register_buffer("riders", torch.zeros(config.riders, 3))  # [m] in the gripper's frame
-        self.query, self.part = (
-            nn.Linear(3 * 16, d),
-            nn.Parameter(0.02 * torch.randn(1, config.riders, d)),
-        )
+        # anchors of the gripper tokens [m] in the gripper's frame
+        self.register_buffer("gripper_tokens", torch.zeros(config.gripper_tokens, 3))
+        self.query = nn.Linear(3 * 16, d)
+        self.gripper_query = nn.Parameter(0.02 * torch.randn(1, config.gripper_tokens, d))
         self.patch = nn.Sequential(nn.Linear(3 + FEATURES, d), nn.GELU(), nn.Linear(d, d))
         self.point = nn.Linear(3 * 16 + FEATURES, d)
         self.near_norm, self.near = nn.LayerNorm(d), NearAttention(d, config.heads)
@@ -101,72 +96,71 @@ class VAE(nn.Module):
         )
         self.posterior = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, 2 * config.latent))
         self.latent = nn.Linear(config.latent + 3 * 16, d)
-        self.shown = nn.Parameter(0.02 * torch.randn(1, config.riders, d))
+        self.gripper_latent = nn.Parameter(0.02 * torch.randn(1, config.gripper_tokens, d))
         self.decoder = nn.ModuleList(
             EncoderBlock(d, config.heads) for _ in range(config.decoder_layers)
         )
-        self.emit = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, self.each * 14))
+        self.emit = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, self.gaussians_per_token * 14))
         nn.init.zeros_(self.posterior[1].weight[config.latent :])
         nn.init.constant_(self.posterior[1].bias[config.latent :], -9.0)  # log variance
-        nn.init.normal_(self.emit[1].bias, std=0.7)  # so that the Gaussians of a token begin apart
+        # a token's Gaussians begin apart
+        nn.init.normal_(self.emit[1].bias, std=0.7)
 
     @torch.no_grad()
     def observe(self, scenes: np.ndarray, poses: np.ndarray) -> Tensor:
-        """Latents (T, K, D) of scenes (T, N, 14) that follow each other, while the gripper is at
-        poses (T, 4, 4).
-        """
-        places = follow_all(scenes, poses, self.riders.cpu().numpy(), self.config.tokens)
+        """Latents (T, K, D) of consecutive scenes (T, N, 14), the gripper at poses (T, 4, 4)."""
+        gripper_tokens = self.gripper_tokens.cpu().numpy()
+        anchors = track_tokens(scenes, poses, gripper_tokens, self.config.tokens)
         arrays = (
             torch.from_numpy(np.ascontiguousarray(a)).to(self.middle.device)
-            for a in (scenes, places)
+            for a in (scenes, anchors)
         )
         return self.encode(*arrays)[0]
 
-    def encode(self, gaussians: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, gaussians: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance (B, K, D) of the posterior.
 
         Args:
             gaussians: (B, N, 14), farthest points first.
-            centers: (B, K, 3) [m] where the tokens are, riders first.
+            anchors: (B, K, 3) [m] of the tokens, those of the gripper first.
         """
         c, batch = self.config, torch.arange(gaussians.shape[0], device=gaussians.device)[:, None]
         points, features = gaussians[..., MEANS], describe(gaussians)
-        apart = distances(centers, points)  # (B, K, N)
-        nearest = apart.topk(c.neighbors, largest=False, sorted=False).indices  # (B, K, k)
-        around = points[batch[..., None], nearest] - centers[:, :, None]
+        distance = distances(anchors, points)  # (B, K, N)
+        nearest = distance.topk(c.neighbors, largest=False, sorted=False).indices  # (B, K, k)
+        around = points[batch[..., None], nearest] - anchors[:, :, None]
         patch = torch.cat([_POINT_SCALE * around, features[batch[..., None], nearest]], dim=-1)
-        x = add_to_riders(self.query(fourier(centers - self.middle)), self.part) + self.patch(
-            patch
-        ).mean(dim=2)
+        x = add_to_gripper_tokens(self.query(fourier(anchors - self.middle)), self.gripper_query)
+        x = x + self.patch(patch).mean(dim=2)
         some = slice(c.context)
-        x = x + self.near(
-            self.near_norm(x), self.known(points[:, some], features[:, some]), apart[..., some] ** 2
-        )
+        context = self.embed_points(points[:, some], features[:, some])
+        x = x + self.near(self.near_norm(x), context, distance[..., some] ** 2)
         x = x + self.near_mlp(x)
         for block in self.encoder:
             x = block(x)
         mean, log_variance = self.posterior(x).chunk(2, dim=-1)
-        place = nn.functional.pad((centers - self.middle) / self.extent, (0, c.latent - 3))
-        return mean + place, log_variance
+        position = nn.functional.pad((anchors - self.middle) / self.extent, (0, c.latent - 3))
+        return mean + position, log_variance
 
-    def known(self, points: Tensor, features: Tensor) -> Tensor:
+    def embed_points(self, points: Tensor, features: Tensor) -> Tensor:
         """Tokens (B, M, d) of Gaussians at points (B, M, 3) with features (B, M, FEATURES)."""
         return self.point(torch.cat([fourier(points - self.middle), features], dim=-1))
 
-    def centers(self, z: Tensor) -> Tensor:
-        """Where the tokens (..., K, D) are: (..., K, 3) [m]."""
+    def anchors(self, z: Tensor) -> Tensor:
+        """Anchors (..., K, 3) [m] of the tokens of latents (..., K, D)."""
         return z[..., :3] * self.extent + self.middle
 
     def decode(self, z: Tensor) -> Tensor:
         """Latent (B, K, D) -> Gaussians (B, N, 14)."""
-        centers = self.centers(z)
-        x = add_to_riders(
-            self.latent(torch.cat([z, fourier(centers - self.middle)], dim=-1)), self.shown
-        )
+        anchors = self.anchors(z)
+        x = self.latent(torch.cat([z, fourier(anchors - self.middle)], dim=-1))
+        x = add_to_gripper_tokens(x, self.gripper_latent)
         for block in self.decoder:
             x = block(x)
-        out = self.emit(x).float().unflatten(-1, (self.each, 14))  # (B, K, N / K, 14)
-        means = centers[:, :, None] + _REACH * out[..., MEANS]
+        out = (
+            self.emit(x).float().unflatten(-1, (self.gaussians_per_token, 14))
+        )  # (B, K, N / K, 14)
+        means = anchors[:, :, None] + _REACH * out[..., MEANS]
         scales = _SIZE * nn.functional.softplus(out[..., SCALES] + 0.5)
         quats = out[..., QUATS] + out.new_tensor([1.0, 0.0, 0.0, 0.0])
         opacity = torch.sigmoid(out[..., OPACITY, None] + 2.0)
@@ -175,15 +169,17 @@ class VAE(nn.Module):
         ).flatten(1, 2)
 
     def forward(
-        self, gaussians: Tensor, centers: Tensor, noise: Tensor
+        self, gaussians: Tensor, anchors: Tensor, noise: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Reconstruct from a latent drawn with unit ``noise``: Gaussians (B, N, 14), mean, log
-        variance (B, K, D).
+        """Encode, sample with unit ``noise`` (B, K, D), and decode.
+
+        Returns:
+            Gaussians (B, N, 14), mean and log variance (B, K, D).
         """
-        mean, log_variance = self.encode(gaussians, centers)
+        mean, log_variance = self.encode(gaussians, anchors)
         return self.decode(mean + torch.exp(0.5 * log_variance) * noise), mean, log_variance
 
 
-def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Kullback-Leibler divergence from the unit normal, mean over everything."""
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Kullback-Leibler divergence from the unit normal, mean over all elements."""
     return 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()

@@ -1,9 +1,8 @@
-"""What a weights file says of itself, read without torch: configuration, where it came from, and
-whether it is whole.
+"""Weights files, read without torch and verified before use.
 
 ``<kind>.safetensors`` holds weights and normalisation, and the configuration in its metadata.
-``<kind>.json`` (``manifest.json`` for a policy) holds its SHA-256 and where the weights came from;
-a world model's also that of the VAE whose latents it was trained on.
+``<kind>.json`` (``manifest.json`` for a policy) holds its SHA-256 and the provenance of the
+weights; that of a world model also holds the SHA-256 of the VAE whose latents it was trained on.
 """
 
 from __future__ import annotations
@@ -11,7 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from safetensors.numpy import load
 
 from gwm_core.errors import InputError
 from gwm_core.files.checksums import sha256
@@ -30,6 +32,38 @@ _CONFIGS = {
     "world": WorldModelConfig,
     "image": ImageModelConfig,
 }
+# Names in files of version 0.1 -> names now: fields of the configuration, and the first part of
+# the names of tensors.
+_RENAMED_FIELDS = {
+    "policy": {"foresight": "world_features"},
+    "vae": {"riders": "gripper_tokens"},
+    "world": {
+        "first": "sigma_max_fraction",
+        "null": "hidden_action_fraction",
+        "still": "hidden_past_fraction",
+        "ahead": "lookahead",
+    },
+    "image": {},
+}
+_RENAMED_TENSORS = {
+    "policy": {
+        "place": "center_position",
+        "foresight": "world_features",
+        "foresight_place": "anchor_position",
+    },
+    "vae": {"riders": "gripper_tokens", "part": "gripper_query", "shown": "gripper_latent"},
+    "world": {
+        "null": "hidden_action",
+        "glance": "lookahead_action",
+        "ahead_std": "lookahead_std",
+        "part": "gripper_query",
+        "enter": "latent_in",
+        "leave": "latent_out",
+        "heads": "outcome",
+    },
+    "image": {"enter": "image_in", "leave": "image_out"},
+}
+T = TypeVar("T")
 
 
 class Weights(NamedTuple):
@@ -38,11 +72,27 @@ class Weights(NamedTuple):
     data: bytes
     config: PolicyConfig | VAEConfig | WorldModelConfig | ImageModelConfig
     manifest: dict
+    kind: str
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The tensors by the names that the networks have now."""
+        return current_names(load(self.data), self.kind)
+
+
+def current_names(tensors: dict[str, T], kind: str) -> dict[str, T]:
+    """Rename the tensors of a ``kind`` of network that an earlier version saved."""
+    renamed = _RENAMED_TENSORS[kind]
+    current = {}
+    for name, tensor in tensors.items():
+        first, dot, rest = name.partition(".")
+        current[f"{renamed.get(first, first)}{dot}{rest}"] = tensor
+    return current
 
 
 def read_weights(folder: Path, kind: str) -> Weights:
-    """Read and verify. Raises InputError when files are missing, damaged or not what the manifest
-    says.
+    """Read and verify the weights of a ``kind`` of network.
+
+    Raises InputError when files are missing or damaged, or do not match the manifest.
     """
     file, name = Path(folder) / f"{kind}.safetensors", MANIFESTS[kind]
     try:
@@ -55,14 +105,12 @@ def read_weights(folder: Path, kind: str) -> Weights:
     if hashlib.sha256(data).hexdigest() != expected:
         raise InputError(f"{file} does not match its manifest: damaged or swapped, train it again")
     try:
-        # safetensors: length, header, tensors
+        # safetensors: length of the header, header, tensors
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        values = _tuples(json.loads(header["__metadata__"]["config"]))
-        if "lift" in values:
-            values["lift"] = LiftConfig(**_tuples(values["lift"]))
-        return Weights(data, _CONFIGS[kind](**values), manifest)
+        config = _config(json.loads(header["__metadata__"]["config"]), kind)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{file} is not a {kind} of this version: {error}") from None
+    return Weights(data, config, manifest, kind)
 
 
 def digest(path: Path) -> str:
@@ -73,6 +121,15 @@ def digest(path: Path) -> str:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
 
 
+def _config(values: dict, kind: str):
+    """The configuration from its stored fields."""
+    renamed = _RENAMED_FIELDS[kind]
+    values = _tuples({renamed.get(name, name): value for name, value in values.items()})
+    if "lift" in values:
+        values["lift"] = LiftConfig(**_tuples(values["lift"]))
+    return _CONFIGS[kind](**values)
+
+
 def _tuples(values: dict) -> dict:
-    """JSON has no tuples."""
+    """Lists as tuples, which JSON does not have."""
     return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}

@@ -1,4 +1,4 @@
-"""Where an episode comes from: what has to be known of it in a year."""
+"""Provenance of an episode: task, robot, operator, policy, calibration and versions."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _PACKAGES = ("gwm", "torch", "mujoco", "rosbags", "opencv-python-headless")
 _SALT = ".salt"  # in the folder of the episodes
 
 
-def about(site: Site, robot: str, task: str, policy: str, operator: str, record: Path) -> dict:
-    """What every episode.json of a recorder says.
+def provenance(site: Site, robot: str, task: str, policy: str, operator: str, record: Path) -> dict:
+    """The fields that a recorder writes into every episode.json.
 
-    The policy stands in it by a salted code (``policy_code``): whoever rates an episode does not
-    know whose it is.
+    The policy is named by a salted code (``policy_code``), so a person who rates an episode cannot
+    tell which policy it is.
     """
     cameras = {name: camera.to_dict() for name, camera in site.cameras.items()}
     code = policy_code(policy, record) if policy else "teleop"
@@ -38,8 +38,9 @@ def about(site: Site, robot: str, task: str, policy: str, operator: str, record:
 
 
 def policy_code(policy: str, record: Path) -> str:
-    """The same for the same policy in one folder of episodes, and different in another. Makes the
-    folder's salt.
+    """A code of a policy within one folder of episodes; it differs in another folder.
+
+    The salt is a file of the folder, which is made here if it is missing.
     """
     file = record / _SALT
     if not file.exists():
@@ -51,7 +52,7 @@ def policy_code(policy: str, record: Path) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of Python, the packages that matter, and the source where it is a git checkout."""
+    """Versions of Python, of some packages, and of the source where it is a git checkout."""
     found = {"python": platform.python_version(), "system": platform.platform()}
     for name in _PACKAGES:
         try:
@@ -61,9 +62,9 @@ def versions() -> dict[str, str]:
     here = Path(__file__).parent
     try:
         command = ["git", "-C", here, "describe", "--always", "--dirty"]
-        told = subprocess.run(command, check=False, capture_output=True, text=True)
-        if told.returncode == 0:
-            found["source"] = told.stdout.strip()
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode == 0:
+            found["source"] = done.stdout.strip()
     except FileNotFoundError:  # no git: the version has to do
         pass
     return found

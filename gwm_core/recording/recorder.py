@@ -1,6 +1,4 @@
-"""What a recorder does with what comes: keeps the last seconds, writes an episode, minds the
-disk.
-"""
+"""The recorder without ROS: it buffers the last seconds, writes episodes and watches the disk."""
 
 from __future__ import annotations
 
@@ -12,43 +10,38 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from gwm_core.data.episode import EpisodeWriter
+from gwm_core.data.episode_writer import EpisodeWriter
 from gwm_core.errors import InputError
 from gwm_core.recording.ring_buffer import RingBuffer
 
-SYNC = 0.5  # [s] between syncs: what a crash may take, at most, with what is on its way here
+SYNC = 0.5  # [s] between syncs: a crash loses at most this, and messages not yet received
 
 
 @dataclass(frozen=True)
 class DiskConfig:
-    """What must be left. An episode begins only where there is room for two of ``episode_mb``."""
+    """Space that must be free. An episode begins only with space for two of ``episode_mb``."""
 
     episode_mb: int = 500
-    # share of the disk below which recording stops and what was recorded is saved
+    # fraction of the disk: with less free, the recorder saves the episode and stops
     free: float = 0.05
 
 
 @dataclass
 class Recorder:
-    """Episodes in ``parent``, and the last seconds of everything. For one thread alone, so that all
-    comes in one order.
+    """Records episodes into ``parent``, and buffers the last seconds of every topic.
 
-    Attributes:
-        about: what every episode.json says. saved: the last episode that is on disk. cut: why the
-            last one ended early.
-        free: share of the disk, NaN where it cannot be told. kept: [s] at hand. counts: messages
-            that are not in the
-        episode, by what became of them and topic.
+    It is for one thread, which keeps all calls in order.
     """
 
     parent: Path
-    about: dict
+    about: dict  # fields of every episode.json
     ring: RingBuffer
     disk: DiskConfig = DiskConfig()
-    saved: str = ""
-    cut: str = ""
-    free: float = math.nan
-    kept: float = 0.0
+    saved: str = ""  # the last episode that is on disk
+    cut: str = ""  # why the last episode ended early
+    free: float = math.nan  # fraction of the disk; NaN where unknown
+    buffered: float = 0.0  # [s] in the ring buffer
+    # messages that are not in the episode: reason -> topic -> count
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     _result: dict = field(default_factory=dict)
     _marks: dict = field(default_factory=dict)
@@ -57,46 +50,42 @@ class Recorder:
     _synced: float = -math.inf
 
     @property
-    def on(self) -> bool:
+    def is_recording(self) -> bool:
         """Whether an episode is being recorded."""
         return self._writer is not None
 
     def take(self, now: float, topic: str, kind: str, content: bytes, stamp: int) -> None:
-        """A serialised message that came at ``now`` [s], with log time ``stamp`` [ns]."""
+        """Take a serialised message that arrived at ``now`` [s], with log time ``stamp`` [ns]."""
         self.ring.add(now, (topic, kind, content, stamp), len(content))
         if self._writer is not None and now >= self._begun:
             self._guarded(lambda: self._writer.write_cdr(topic, kind, content, stamp))
 
-    def miss(self, what: str, topic: str, count: int = 1) -> None:
-        """Messages that are not in the episode: "dropped" here, or "lost" on the way."""
+    def count_missing(self, reason: str, topic: str, count: int = 1) -> None:
+        """Count messages that are not in the episode: "dropped" here, or "lost" in transport."""
         if self._writer is not None:
-            counts = self.counts.get(what, {})
-            # others may read it
-            self.counts = {**self.counts, what: {**counts, topic: counts.get(topic, 0) + count}}
+            counts = self.counts.get(reason, {})
+            # a new object, as other threads may read the old one
+            self.counts = {**self.counts, reason: {**counts, topic: counts.get(topic, 0) + count}}
 
     def result(self, info: dict) -> bool:
-        """What the simulation says of the episode; False where none is recorded."""
+        """Take the simulation's result of the episode; False where none is recorded."""
         if self._writer is not None:
             self._result = info
         return self._writer is not None
 
     def mark(self, info: dict) -> bool:
-        """What the operator says of the episode, which counts more; False where none is
-        recorded.
-        """
+        """Take the operator's fields, which override those of ``result``."""
         if self._writer is not None:
             self._marks = self._marks | info
         return self._writer is not None
 
     def tick(self, now: float) -> None:
-        """Call often: looks at the disk and syncs when it is time, and saves when the disk is
-        nearly full.
-        """
+        """Sync and check the disk, every ``SYNC`` seconds; save when the disk is nearly full."""
         if now - self._synced < SYNC:
             return
         self._synced = now
-        self.free = self._share_free()
-        self.kept = self.ring.seconds
+        self.free = self._free_fraction()
+        self.buffered = self.ring.seconds
         if self._writer is not None:
             self._guarded(self._writer.sync)
         if self._writer is not None and self.free < self.disk.free:
@@ -106,11 +95,11 @@ class Recorder:
             except InputError as error:
                 self.cut = str(error)
 
-    def _share_free(self) -> float:
-        """Of the disk that episodes go to."""
+    def _free_fraction(self) -> float:
+        """Free fraction of the disk of the episodes."""
         try:
             usage = shutil.disk_usage(self._disk())
-        except OSError:  # writing will say what is wrong with it
+        except OSError:  # writing an episode gives the reason
             return math.nan
         return usage.free / usage.total
 
@@ -120,20 +109,22 @@ class Recorder:
         )
 
     def start(self, now: float = -math.inf) -> Path:
-        """Begin an episode of what came from ``now`` [s] on.
+        """Begin an episode with the messages that arrive from ``now`` [s] on.
 
-        Raises InputError while one is recorded, or without room on the disk.
+        Raises InputError while one is recorded, or without space on the disk.
         """
         if self._writer is not None:
             raise InputError("already recording: save or discard first")
-        usage, wanted = shutil.disk_usage(self._disk()), 2 * self.disk.episode_mb << 20
+        usage = shutil.disk_usage(self._disk())
+        wanted = 2 * self.disk.episode_mb << 20  # [bytes]
         if usage.free < max(wanted, self.disk.free * usage.total):
             raise InputError(
                 f"{usage.free >> 20} MB of {usage.total >> 20} are free where episodes go:"
                 f" {wanted >> 20} MB and {self.disk.free:.0%} are wanted; make room, or name"
                 " another folder with record:="
             )
-        self._writer, self.cut = EpisodeWriter(self._new("episode"), self.about), ""
+        self._writer = EpisodeWriter(self._new_folder("episode"), self.about)
+        self.cut = ""
         self._begun = now
         self.counts = {}
         self._result = {}
@@ -141,11 +132,12 @@ class Recorder:
         return self._writer.folder
 
     def save(self, info: Mapping = MappingProxyType({})) -> Path:
-        """Close the episode; on disk when this returns. Raises InputError when none is recorded, or
-        it cannot be.
+        """Close the episode and return its folder, which is on disk then.
 
-        episode.json says what every one does, then what the simulation and the operator said,
-        ``info``, and the counts.
+        Later fields of episode.json override earlier ones: ``about``, the simulation's result, the
+        operator's fields, ``info``, and the counts.
+
+        Raises InputError when none is recorded, or it cannot be saved.
         """
         writer = self._take_writer()
         try:
@@ -160,31 +152,31 @@ class Recorder:
         return Path(self.saved)
 
     def discard(self) -> Path:
-        """Put the episode into the trash; returns where. Raises InputError when none is
-        recorded.
-        """
+        """Move the episode to the trash; returns its path. Raises InputError if there is none."""
         return self._take_writer().discard()
 
     def keep(self) -> Path:
-        """Save the last seconds of everything. Raises InputError where nothing came."""
+        """Save the buffered seconds as an episode. Raises InputError when the buffer is empty."""
         if not len(self.ring):
             raise InputError("nothing came in the last seconds")
-        writer = EpisodeWriter(self._new("kept"), self.about)
+        writer = EpisodeWriter(self._new_folder("kept"), self.about)
         try:
             for item in self.ring:
                 writer.write_cdr(*item)
             return writer.close(self.about | {"kept": round(self.ring.seconds, 1)})
         except OSError as error:
             writer.abort()
-            shutil.rmtree(writer.partial, ignore_errors=True)  # what it held is still at hand
+            shutil.rmtree(
+                writer.partial, ignore_errors=True
+            )  # its messages are still in the buffer
             raise InputError(f"{error.strerror}: not kept; make room and try again") from None
 
     def abandon(self) -> Path | None:
-        """Leave what is unfinished as it is, for ``gwm data recover``; returns where."""
+        """Leave the episode unfinished, for ``gwm data recover``; returns its path."""
         writer, self._writer = self._writer, None
         if writer is None:
             return None
-        with contextlib.suppress(OSError):  # a full disk; what had been synced is there
+        with contextlib.suppress(OSError):  # a full disk; earlier syncs are on it
             writer.sync()
         writer.abort()
         return writer.partial
@@ -196,9 +188,7 @@ class Recorder:
         return writer
 
     def _guarded(self, write) -> None:
-        """Write; a disk that will not take it ends the recording, with what is there left to be
-        recovered.
-        """
+        """Write; an error of the disk ends the recording and leaves the episode for a recovery."""
         try:
             write()
         except OSError as error:
@@ -206,8 +196,8 @@ class Recorder:
             partial, self._writer = self._writer.partial, None
             self.cut = f"{error.strerror}: not saved; make room, then `gwm data recover {partial}`"
 
-    def _new(self, kind: str) -> Path:
-        """A folder that is not there, whole or not."""
+    def _new_folder(self, kind: str) -> Path:
+        """The folder with the next number that no finished or unfinished episode has."""
         taken = [
             path.name.removeprefix(f"{kind}_").partition(".")[0]
             for path in self.parent.glob(f"{kind}_[0-9]*")

@@ -1,16 +1,18 @@
 """Gaussians -> images. ``rasterize`` has the names, conventions and results of
 ``gsplat.rasterization`` (1.5.3).
 
-Of its arguments these are missing: tile_size, sparse_grad, absgrad, channel_chunk, distributed,
+These arguments are missing: tile_size, sparse_grad, absgrad, channel_chunk, distributed,
 camera_model, segmented, covars, with_ut, with_eval3d, lens distortion and rolling shutter. Shapes
 have no further batch dimensions.
 
-Backends: ``reference`` (plain torch, any float type: the truth), ``cpu`` (numba, float32), ``cuda``
-(gsplat). Each is tested against the reference. Safe from several Python threads; a forked child
-renders on one core.
+Backends: ``reference`` (plain torch, any float type), ``cpu`` (C or numba kernels, float32) and
+``cuda`` (gsplat). Tests compare each with the reference. Several Python threads may render at once;
+a forked child renders on one core.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,10 +27,40 @@ RASTERIZE_MODES = ("classic", "antialiased")
 
 
 def choose_backend(device: str = "cpu") -> str:
-    """The fastest backend that really works on ``device``: cuda when gsplat draws there, else
-    cpu.
-    """
+    """The fastest backend on ``device``: cuda where gsplat renders, else cpu."""
     return "cuda" if torch.device(device).type == "cuda" and cuda.works() else "cpu"
+
+
+class Splats(NamedTuple):
+    """N Gaussians, shapes as of ``rasterize``."""
+
+    means: Tensor
+    quats: Tensor
+    scales: Tensor
+    opacities: Tensor
+    colors: Tensor
+
+
+class Views(NamedTuple):
+    """C cameras, shapes as of ``rasterize``."""
+
+    viewmats: Tensor
+    Ks: Tensor
+    width: int
+    height: int
+
+
+class Options(NamedTuple):
+    """How to render, as of ``rasterize``."""
+
+    near_plane: float
+    far_plane: float
+    radius_clip: float
+    eps2d: float
+    sh_degree: int | None
+    packed: bool
+    render_mode: str
+    rasterize_mode: str
 
 
 def rasterize(
@@ -52,131 +84,113 @@ def rasterize(
     rasterize_mode: str = "classic",
     backend: str = "auto",
 ) -> tuple[Tensor, Tensor, dict]:
-    """Draw N Gaussians as C cameras see them.
+    """Render N Gaussians for C cameras: image (C, H, W, X), alpha (C, H, W, 1), and a dict with
+    means2d, conics, depths and radii where the backend has them.
 
     Args:
-        means: (N, 3) [m]; quats: (N, 4) wxyz of any length; scales: (N, 3) [m]; opacities: (N,) in
-            [0, 1].
-        colors: (N, D) or (C, N, D); with ``sh_degree`` 0-3, SH coefficients (N, K, 3) or (C, N, K,
-            3).
-        viewmats: (C, 4, 4) T_camera_world, OpenCV axes; Ks: (C, 3, 3) [pixels], not differentiable.
-        near_plane, far_plane: [m]. radius_clip: [pixels] what reaches no farther is not drawn.
+        means: (N, 3) [m]; quats: (N, 4) wxyz, any length; scales: (N, 3) [m]; opacities: (N,) 0-1.
+        colors: (N, D) or (C, N, D); with ``sh_degree`` 0-3 coefficients ([C,] N, K, 3).
+        viewmats: (C, 4, 4) T_camera_world, OpenCV axes; Ks: (C, 3, 3) [pixels], no gradient.
+        near_plane, far_plane: [m]. radius_clip: [pixels]; smaller Gaussians are left out.
         eps2d: blur added to the image covariance [pixels^2].
-        packed: how gsplat lays out what it projects, and so what is in the dict; the image is the
-            same.
-        backgrounds: (C, D), or (C, 3) with ``sh_degree``; seen where light is left over, not in D
-            and ED.
+        packed: gsplat's layout of what is in the dict; the image is the same.
+        backgrounds: (C, D), or (C, 3) with ``sh_degree``; not in modes D and ED.
         render_mode: RGB, D (accumulated depth), ED (depth over alpha), RGB+D or RGB+ED; depth is
             the last channel.
-        rasterize_mode: classic, or antialiased: opacities lowered by as much as the blur widens
-            what is small.
+        rasterize_mode: classic; antialiased lowers opacities by as much as the blur widens.
         backend: auto, reference, cpu or cuda.
 
-    Returns:
-        Image (C, H, W, X), alpha (C, H, W, 1), and a dict with means2d, conics, depths and radii
-        where the backend has them.
-
     Raises:
-        InputError: unknown modes or backend. ValueError: shapes that do not fit, or anything that
-            is not finite.
+        InputError: unknown modes or backend. ValueError: shapes that do not fit, or values that
+            are not finite.
     """
     one_of("render_mode", render_mode, MODES)
     one_of("rasterize_mode", rasterize_mode, RASTERIZE_MODES)
     if one_of("backend", backend, BACKENDS) == "auto":
         backend = choose_backend(means.device.type)
-    _check(
-        means, quats, scales, opacities, colors, viewmats, Ks, width, height, sh_degree, backgrounds
-    )
+    splats = Splats(means, quats, scales, opacities, colors)
+    views = Views(viewmats, Ks, width, height)
+    clip = near_plane, far_plane, radius_clip
+    options = Options(*clip, eps2d, sh_degree, packed, render_mode, rasterize_mode)
+    _check(splats, views, sh_degree, backgrounds)
     if backend == "cuda":
-        image, alpha, meta = cuda.rasterize(
-            means,
-            quats,
-            scales,
-            opacities,
-            colors,
-            viewmats,
-            Ks,
-            width,
-            height,
-            near_plane=near_plane,
-            far_plane=far_plane,
-            radius_clip=radius_clip,
-            eps2d=eps2d,
-            sh_degree=sh_degree,
-            packed=packed,
-            render_mode=render_mode,
-            rasterize_mode=rasterize_mode,
-        )
-        return _with_background(image, 1 - alpha, backgrounds, render_mode), alpha, meta
-    if sh_degree is not None:
-        colors = sh_colors(means, colors, viewmats, sh_degree)
+        image, alpha, meta = cuda.rasterize(*splats, *views, **options._asdict())
+        light = 1 - alpha
+    else:
+        image, light, meta = _render_on_cpu(backend, splats, views, options)
+        alpha = 1 - light
+    return _with_background(image, light, backgrounds, render_mode), alpha, meta
+
+
+def _render_on_cpu(backend: str, splats: Splats, views: Views, options: Options):
+    """Image (C, H, W, X), transmittance left over (C, H, W, 1), and the projection."""
+    colors, mode = splats.colors, options.render_mode
+    if options.sh_degree is not None:
+        colors = sh_colors(splats.means, colors, views.viewmats, options.sh_degree)
     elif colors.ndim == 2:
-        colors = colors.expand(len(viewmats), -1, -1)
-    if "RGB" not in render_mode:
+        colors = colors.expand(len(views.viewmats), -1, -1)
+    if "RGB" not in mode:
         colors = colors[..., :0]
-    view = (viewmats, Ks, width, height, near_plane, far_plane, eps2d)
-    rules = (radius_clip, rasterize_mode == "antialiased")
-    image, light, meta = _draw(
-        backend, means, quats, scales, opacities, colors, render_mode != "RGB", view, rules
-    )
+    splats = splats._replace(colors=colors)
+    image, light, meta = _composite(backend, splats, views, options, mode != "RGB")
     light = light[..., None]
-    return (
-        _with_background(_with_depth(image, light, render_mode), light, backgrounds, render_mode),
-        1 - light,
-        meta,
-    )
+    return _with_depth(image, light, mode), light, meta
 
 
-def _draw(backend: str, means, quats, scales, opacities, colors, with_depth: bool, view, rules):
-    """Sums of weight * feature (C, H, W, D [+ 1]), light left over (C, H, W), and what was
-    projected.
+def _composite(backend: str, splats: Splats, views: Views, options: Options, with_depth: bool):
+    """Sums of weight * feature (C, H, W, D [+ 1]), transmittance left over (C, H, W), and the
+    projection.
     """
-    inputs = (means, quats, scales, opacities, colors, view[0])
-    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
-    if backend == "cpu" and not wanted and rules == (0, False):
+    *gaussians, colors = splats
+    camera = (*views, options.near_plane, options.far_plane, options.eps2d)
+    rules = options.radius_clip, options.rasterize_mode == "antialiased"
+    inputs = (*splats, views.viewmats)
+    needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+    if backend == "cpu" and not needs_grad and rules == (0, False):
         from gwm_core.render.cpu import render
 
-        image, light = render(means, quats, scales, opacities, colors, with_depth, *view)
-        return image.to(means.dtype), light.to(means.dtype), {}
+        image, light = render(*splats, with_depth, *camera)
+        return image.to(splats.means.dtype), light.to(splats.means.dtype), {}
     if backend == "cpu":
         from gwm_core.render.cpu import composite
     else:
         from gwm_core.render.reference import composite
-    ellipses, opacities = project(means, quats, scales, opacities, *view, *rules)
+    ellipses, opacities = project(*gaussians, *camera, *rules)
     features = torch.cat([colors, ellipses.depths[..., None]], dim=-1) if with_depth else colors
-    image, light = composite(ellipses, opacities, features, view[2], view[3])
+    image, light = composite(ellipses, opacities, features, views.width, views.height)
     return image, light, ellipses._asdict()
 
 
 def _with_depth(image: Tensor, light: Tensor, mode: str) -> Tensor:
-    """Depth over alpha, where that is wanted."""
+    """Divide depth by alpha in the modes ED."""
     if not mode.endswith("ED"):
         return image
     return torch.cat([image[..., :-1], image[..., -1:] / (1 - light).clamp(min=1e-10)], dim=-1)
 
 
 def _with_background(image: Tensor, light: Tensor, backgrounds: Tensor | None, mode: str) -> Tensor:
-    """The background where light (C, H, W, 1) is left over.
+    """Add the background where transmittance (C, H, W, 1) is left over.
 
-    For all backends here: gsplat 1.5.3 wants backgrounds of another shape where it packs, which its
-    own callers miss (`rasterize_to_pixels` of its cuda/_wrapper.py).
+    Done here for all backends: gsplat 1.5.3 takes backgrounds of another shape when it packs
+    (`rasterize_to_pixels` of its cuda/_wrapper.py).
     """
     if backgrounds is None or "RGB" not in mode:
         return image
     depth = image.shape[-1] - backgrounds.shape[-1]
-    # nothing is behind depth
+    # depth has no background
     return image + light * torch.nn.functional.pad(backgrounds, (0, depth))[:, None, None]
 
 
 def _finite(tensor: Tensor) -> bool:
-    """A finite sum proves it at a tenth of the cost; one that overflowed proves nothing."""
+    """Whether all values are finite. A finite sum proves it at a tenth of the cost."""
     tensor = tensor.detach()
     return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
 
 
-def _check(
-    means, quats, scales, opacities, colors, viewmats, Ks, width, height, sh_degree, backgrounds
-) -> None:
+def _check(splats: Splats, views: Views, sh_degree: int | None, backgrounds) -> None:
+    """Raise ValueError for shapes or values that cannot be rendered."""
+    means, quats, scales, opacities, colors = splats
+    viewmats, Ks, width, height = views
     n, c = len(means), len(viewmats)
     shapes = {
         "means": (means, (n, 3)),
@@ -209,7 +223,7 @@ def _check(
             f"backgrounds has shape {tuple(backgrounds.shape)}, wanted {(c, colors.shape[-1])}"
         )
     if width < 1 or height < 1 or width * height > 2**26:
-        raise ValueError(f"image of {width}x{height} pixels: 1x1 up to {2**26} pixels are drawn")
+        raise ValueError(f"image of {width}x{height} pixels: 1x1 up to {2**26} pixels are rendered")
     for name, tensor in [
         *((k, v[0]) for k, v in shapes.items()),
         ("colors", colors),

@@ -1,5 +1,6 @@
-"""The CPU backend: numba kernels, float32, all cores; differentiable. Forward alone never touches
-autograd.
+"""The CPU backend: C or numba kernels, float32, all cores, differentiable.
+
+Rendering without gradients does not use autograd.
 """
 
 from __future__ import annotations
@@ -8,16 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gwm_core.render.kernels import CHANNELS, LOG2E, Kernels, kernels
+from gwm_core.render.kernels import NumbaKernels, kernels
 from gwm_core.render.native import Native
+from gwm_core.render.numba_kernels import CHANNELS, LOG2E
 from gwm_core.render.projection import Ellipses
 from gwm_core.render.reference import TILE
 
 
 def composite(ellipses: Ellipses, opacities: Tensor, features: Tensor, width: int, height: int):
-    """As ``reference.composite``: (C, H, W, D) and (C, H, W), with gradients to everything that has
-    them there.
-    """
+    """As ``reference.composite``, with the same gradients: (C, H, W, D) and (C, H, W)."""
     parts = [
         _Composite.apply(*(part[c] for part in ellipses), opacities[c], features[c], width, height)
         for c in range(len(features))
@@ -41,8 +41,10 @@ def render(
     far_plane: float,
     eps2d: float,
 ):
-    """Forward only, projection included. ``colors`` (C, N, D), without channels where only depth is
-    wanted.
+    """Project and composite without gradients.
+
+    Args:
+        colors: (C, N, D), with D = 0 where only depth is wanted.
     """
     run = kernels()
     m, q, s, o = (_array(x) for x in (means, quats, scales, opacities))
@@ -64,14 +66,14 @@ def _array(x: Tensor) -> np.ndarray:
 
 
 def _rasterize(
-    run: Kernels | Native,
+    run: NumbaKernels | Native,
     G: np.ndarray,
     key: np.ndarray,
     features: np.ndarray,
     width: int,
     height: int,
 ):
-    """Sort by depth, bin into tiles, blend."""
+    """Sort by depth, bin into tiles, and blend."""
     order = _by_depth(key)
     tiles_x, tiles_y = -(-width // TILE), -(-height // TILE)
     bands = min(tiles_y, torch.get_num_threads())
@@ -89,17 +91,17 @@ def _rasterize(
 
 
 def _by_depth(key: np.ndarray) -> np.ndarray:
-    """Indices of what is drawn, nearest first. One sort of whole numbers is twice as fast as an
-    argsort.
-    """
-    drawn = np.flatnonzero(key)
-    both = key.view(np.uint32)[drawn].astype(np.uint64) << np.uint64(32) | drawn.astype(np.uint64)
+    """Visible Gaussians, nearest first; an integer sort is twice as fast as argsort."""
+    visible = np.flatnonzero(key)
+    both = key.view(np.uint32)[visible].astype(np.uint64) << np.uint64(32) | visible.astype(
+        np.uint64
+    )
     both.sort()  # positive floats sort as their bits
     return (both & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
 
 def _fours(x: np.ndarray) -> list[np.ndarray]:
-    """(..., D) in parts of ``CHANNELS``, at least one, the last filled up with zeros."""
+    """Split (..., D) into parts of ``CHANNELS``, at least one, padded with zeros."""
     groups = max(1, -(-x.shape[-1] // CHANNELS))
     if x.shape[-1] != groups * CHANNELS:
         x = np.concatenate(
@@ -113,12 +115,12 @@ def _fours(x: np.ndarray) -> list[np.ndarray]:
 
 
 class _Composite(torch.autograd.Function):
-    """One camera."""
+    """Compositing for one camera."""
 
     @staticmethod
     def forward(ctx, means2d, conics, depths, radii, opacities, features, width, height):
         a, b, c = _array(conics).T
-        drawn = radii.numpy().min(-1) > 0
+        visible = radii.numpy().min(-1) > 0
         G = np.stack(
             [
                 *_array(means2d).T,
@@ -130,7 +132,7 @@ class _Composite(torch.autograd.Function):
             ],
             axis=-1,
         )
-        key = np.where(drawn, _array(depths), np.float32(0))
+        key = np.where(visible, _array(depths), np.float32(0))
         f = _array(features)
         image, light, off, ids, last = _rasterize(kernels(), G, key, f, width, height)
         ctx.saved = G, f, off, ids, -(-width // TILE), image, light, last

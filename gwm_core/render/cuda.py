@@ -8,9 +8,7 @@ import torch
 
 
 def rasterize(*args, **kwargs):
-    """``gsplat.rasterization`` on tensors that live on a GPU. Backgrounds are added by the
-    caller.
-    """
+    """``gsplat.rasterization`` on GPU tensors. The caller adds backgrounds."""
     import gsplat
 
     return gsplat.rasterization(*args, **kwargs)
@@ -18,9 +16,7 @@ def rasterize(*args, **kwargs):
 
 @functools.cache
 def works() -> bool:
-    """Whether gsplat really draws here, by drawing. Importing proves nothing: kernels are compiled
-    on first use.
-    """
+    """Whether gsplat renders here, by rendering: its kernels are compiled on first use."""
     if not torch.cuda.is_available():
         return False
     try:
@@ -31,5 +27,5 @@ def works() -> bool:
         ahead = torch.tensor([[0.0, 0, 1]], device="cuda")
         image, *_ = rasterize(ahead, quat, 0.1 * one, one[:, 0], one, eye, K, 8, 8)
         return bool(image.max() > 0.5)
-    except Exception:  # whatever stops it, a missing compiler included, the CPU draws instead
+    except Exception:  # of any kind, also a missing compiler: the CPU renders instead
         return False

@@ -1,6 +1,4 @@
-"""The C twins of the kernels, compiled on first use where a C compiler exists; elsewhere numba's do
-the work.
-"""
+"""The C kernels, compiled on first use. Without a C compiler numba's kernels are used instead."""
 
 from __future__ import annotations
 
@@ -27,46 +25,41 @@ FLAGS = (
     "-mprefer-vector-width=512",
     "-fPIC",
 )
-# without -ffast-math, by which GCC would have the whole process take subnormal numbers for zero
-# once this is loaded
+# without -ffast-math, with which GCC makes the whole process flush subnormal numbers to zero
 LINK = ("-shared", "-fopenmp")
 OFF = "GWM_NO_NATIVE"  # set to anything: numba's kernels
 
 
 @functools.cache
 def load() -> Native | None:
-    """The compiled kernels, or None without a compiler, a place to keep them, or success."""
+    """The compiled kernels, or None without a compiler or a folder to write to."""
     compiler = shutil.which("cc")
     if compiler is None or os.environ.get(OFF):
         return None
-    path = _place(compiler)
+    path = _library_path(compiler)
     try:
-        if not _whole(path):
+        if not _is_complete(path):
             _compile(compiler, path)
-        # others could have put code there
+        # a file that another user can write may hold any code
         if path.stat().st_uid != os.getuid() or path.stat().st_mode & 0o022:
             return None
         return Native(ctypes.CDLL(str(path)))
-    except (
-        OSError,
-        subprocess.SubprocessError,
-    ):  # a read-only home, or a compiler that lacks a flag
+    except (OSError, subprocess.SubprocessError):  # a read-only home, or a missing compiler flag
         return None
 
 
-def _place(compiler: str) -> Path:
-    """A file name that changes with the source, the flags, the compiler and the processor."""
+def _library_path(compiler: str) -> Path:
+    """The path of the library, which depends on source, flags, compiler and processor."""
     made_by = f"{Path(compiler).resolve()} {os.stat(compiler).st_mtime_ns} {_processor()}"
-    known = f"{SOURCE.read_text()} {FLAGS} {LINK} {made_by}"
+    inputs = f"{SOURCE.read_text()} {FLAGS} {LINK} {made_by}"
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gwm"
-    return folder / f"kernels-{hashlib.sha256(known.encode()).hexdigest()[:16]}.so"
+    return folder / f"kernels-{hashlib.sha256(inputs.encode()).hexdigest()[:16]}.so"
 
 
-def _whole(path: Path) -> bool:
-    """Whether a library is there to its end, where the linker puts the table of sections (ELF-64).
+def _is_complete(path: Path) -> bool:
+    """Whether a library exists to its end, where the linker puts the table of sections (ELF-64).
 
-    A power loss cuts what was written last. Loading a library that was cut ends the process with
-    SIGBUS.
+    A power loss may truncate it. Loading a truncated library ends the process with SIGBUS.
     """
     if not path.exists():
         return False
@@ -106,21 +99,21 @@ def _compile(compiler: str, path: Path) -> None:
 
 
 class Native:
-    """The four kernels with the arguments of numba's."""
+    """The four kernels, with the arguments of numba's."""
 
     def __init__(self, library: ctypes.CDLL):
         self._library = library
 
     def project(self, means, quats, scales, opacities, view, camera, G, key) -> None:
-        """Ellipses and depths."""
+        """Project Gaussians to ellipses and depths."""
         self._call("project", means, quats, scales, opacities, len(means), view, camera, G, key)
 
     def bin(self, G, order, tiles_x, tiles_y, bands, first, ids, fill) -> None:
-        """Count or list the Gaussians of every tile; there are as many bands as threads."""
+        """Count or list the Gaussians of every tile."""
         self._call("bin", G, order, len(order), tiles_x, tiles_y, first, ids if fill else None)
 
     def forward(self, G, features, off, ids, tiles_x, image, light, last) -> None:
-        """Blend."""
+        """Blend the Gaussians of every tile."""
         self._call(
             "forward",
             G,
@@ -138,9 +131,7 @@ class Native:
     def backward(
         self, G, features, off, ids, tiles_x, image, light, last, d_image, d_light, sums
     ) -> None:
-        """Gradients; a thread adds to its own part of ``sums``, of which there must be one for
-        each.
-        """
+        """Gradients; every thread adds to its own part of ``sums`` (threads, N, 10)."""
         sizes = len(G), len(last), tiles_x, *image.shape[1::-1]
         self._call(
             "backward",
@@ -166,5 +157,5 @@ def _word(x: np.ndarray | int | None) -> ctypes.c_void_p | ctypes.c_int:
     if not isinstance(x, np.ndarray):
         return ctypes.c_void_p(None) if x is None else ctypes.c_int(x)
     if not x.flags.c_contiguous:
-        raise ValueError("the kernels want arrays in one piece")
+        raise ValueError("the kernels need contiguous arrays")
     return ctypes.c_void_p(x.ctypes.data)

@@ -1,8 +1,8 @@
-"""Gaussians -> ellipses in the image, in plain torch: differentiable, any float type. Shared by
-reference and cpu.
+"""Projection of Gaussians to ellipses, in plain torch: differentiable, any float type.
 
-The rules are those of gsplat 1.5.3 (ProjectionEWA3DGSFused.cu): EWA splatting with a clamped
-Jacobian and a blur of ``eps2d``, extents that end where alpha falls below 1/255.
+The backends reference and cpu share it. The rules are those of gsplat 1.5.3
+(ProjectionEWA3DGSFused.cu): EWA splatting with a clamped Jacobian and a blur of ``eps2d``, extents
+that end where alpha falls below 1/255.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from torch import Tensor
 
 ALPHA_MIN = 1.0 / 255.0
 EXTENT = 3.33  # sigmas at which a Gaussian of opacity 1 falls below ALPHA_MIN
-# of the tangent of half the field of view: how far outside the image the Jacobian is not clamped
+# of the tangent of half the field of view: the Jacobian is clamped beyond it
 MARGIN = 0.3
 
 
 class Ellipses(NamedTuple):
-    """Projected Gaussians of C cameras. ``radii`` are 0 where a Gaussian is not drawn."""
+    """Projected Gaussians of C cameras. ``radii`` are 0 where a Gaussian is not visible."""
 
     means2d: Tensor  # (C, N, 2) pixels
     conics: Tensor  # (C, N, 3) inverse covariance a, b, c of a x^2 + 2 b x y + c y^2
@@ -59,15 +59,15 @@ def project(
     radius_clip: float = 0.0,
     antialiased: bool = False,
 ) -> tuple[Ellipses, Tensor]:
-    """Project N Gaussians into C cameras, shapes as in ``rasterize``; also returns opacities (C, N)
-    to draw with.
+    """Project N Gaussians into C cameras, shapes as of ``rasterize``; also returns the opacities
+    (C, N) to render with.
     """
     R, t = viewmats[:, :3, :3], viewmats[:, :3, 3]
     local = means @ R.mT + t[:, None]  # (C, N, 3)
     x, y, z = local.unbind(-1)
-    drawn = (z > near_plane) & (z < far_plane)
-    # keeps what is not drawn finite, in the gradient too
-    z = torch.where(drawn, z, torch.ones_like(z))
+    visible = (z > near_plane) & (z < far_plane)
+    # keeps invisible Gaussians finite, in the gradient too
+    z = torch.where(visible, z, torch.ones_like(z))
     fx, fy, cx, cy = (Ks[:, i, j, None] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))  # (C, 1)
     margin_x, margin_y = MARGIN * 0.5 * width / fx, MARGIN * 0.5 * height / fy
     tx = z * torch.clamp(x / z, -cx / fx - margin_x, (width - cx) / fx + margin_x)
@@ -81,13 +81,13 @@ def project(
     cov = U @ U.mT
     sxx, sxy, syy = cov[..., 0, 0] + eps2d, cov[..., 0, 1], cov[..., 1, 1] + eps2d
     det = sxx * syy - sxy * sxy
-    drawn = drawn & (det > 0)
-    det = torch.where(drawn, det, torch.ones_like(det))
+    visible = visible & (det > 0)
+    det = torch.where(visible, det, torch.ones_like(det))
     opacities = opacities.expand(z.shape)  # (C, N)
     if antialiased:  # keeps the sum over the image what it was before the blur
         sharp = (cov[..., 0, 0] * cov[..., 1, 1] - sxy * sxy).clamp(min=0)
         opacities = opacities * _sqrt(sharp / det)
-    drawn = drawn & (opacities >= ALPHA_MIN)
+    visible = visible & (opacities >= ALPHA_MIN)
     conics = torch.stack([syy / det, -sxy / det, sxx / det], dim=-1)
     means2d = torch.stack([fx * x / z + cx, fy * y / z + cy], dim=-1)
     with torch.no_grad():
@@ -95,18 +95,18 @@ def project(
             torch.sqrt(2 * torch.log(torch.clamp(opacities / ALPHA_MIN, min=1.0))), max=EXTENT
         )
         radii = torch.ceil(extent[..., None] * torch.stack([sxx, syy], dim=-1).clamp(min=0).sqrt())
-        drawn = drawn & (radii > radius_clip).any(-1)
+        visible = visible & (radii > radius_clip).any(-1)
         inside = (means2d + radii > 0).all(-1) & (
             means2d - radii < means2d.new_tensor([width, height])
         ).all(-1)
-        radii = torch.where((drawn & inside)[..., None], radii, torch.zeros_like(radii)).to(
+        radii = torch.where((visible & inside)[..., None], radii, torch.zeros_like(radii)).to(
             torch.int32
         )
-    return Ellipses(means2d, conics, torch.where(drawn, z, zero), radii), opacities
+    return Ellipses(means2d, conics, torch.where(visible, z, zero), radii), opacities
 
 
 def _sqrt(x: Tensor) -> Tensor:
-    """Square root whose gradient at 0 is 0, not infinite."""
+    """Square root with gradient 0 at 0."""
     positive = x > 0
     return torch.where(
         positive, torch.where(positive, x, torch.ones_like(x)).sqrt(), torch.zeros_like(x)
@@ -146,9 +146,7 @@ def sh_basis(directions: Tensor, degree: int) -> Tensor:
 
 
 def sh_colors(means: Tensor, coefficients: Tensor, viewmats: Tensor, degree: int) -> Tensor:
-    """Colours (C, N, 3), not below 0, seen from each camera. ``coefficients`` (N, K, 3) or (C, N,
-    K, 3).
-    """
+    """Colours (C, N, 3), at least 0, for each camera. ``coefficients`` ([C,] N, K, 3)."""
     centers = -(viewmats[:, :3, :3].mT @ viewmats[:, :3, 3:])[..., 0]  # (C, 3)
     directions = torch.nn.functional.normalize(means[None] - centers[:, None], dim=-1)
     basis = sh_basis(directions, degree)  # (C, N, K)

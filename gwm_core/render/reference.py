@@ -1,5 +1,6 @@
-"""Compositing in plain torch, tile by tile: the truth the fast backends are held to. Any float
-type, differentiable.
+"""Compositing in plain torch, tile by tile: the reference for the fast backends.
+
+Differentiable, any float type.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from torch import Tensor
 from gwm_core.render.projection import ALPHA_MIN, Ellipses
 
 ALPHA_MAX = 0.999
-T_STOP = 1e-4  # a Gaussian that would leave less light than this is not drawn, nor is any behind it
+T_STOP = 1e-4  # transmittance below which a Gaussian, and all behind it, are left out
 TILE = 16
 
 
@@ -70,9 +71,9 @@ def _tile(
     sigma = 0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy
     alpha = torch.clamp(opacities[chosen] * torch.exp(-sigma), max=ALPHA_MAX)
     alpha = torch.where((sigma < 0) | (alpha < ALPHA_MIN), torch.zeros_like(alpha), alpha)
-    after = torch.cumprod(1 - alpha, dim=1)  # light that is left behind each Gaussian
+    after = torch.cumprod(1 - alpha, dim=1)  # transmittance behind each Gaussian
     before = torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], dim=1)
-    drawn = after > T_STOP
-    weights = torch.where(drawn, alpha * before, torch.zeros_like(alpha))
-    light = torch.where(drawn, 1 - alpha, torch.ones_like(alpha)).prod(dim=1)
+    kept = after > T_STOP
+    weights = torch.where(kept, alpha * before, torch.zeros_like(alpha))
+    light = torch.where(kept, 1 - alpha, torch.ones_like(alpha)).prod(dim=1)
     return (weights @ features[chosen]).reshape(h, w, -1), light.reshape(h, w)

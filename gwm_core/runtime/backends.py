@@ -1,8 +1,7 @@
-"""The runtimes: each makes a compiled graph a function of named arrays. Precision and threads are
-always set.
+"""Inference runtimes: each turns a graph into a function of named arrays.
 
-Every class has the same call: named arrays in, named arrays out, the first axis of each is the
-batch. The libraries are loaded only where they are asked for.
+All classes have the same call: named arrays in, named arrays out, the batch first. Precision and
+threads are always set. A library is imported only when its runtime is used.
 """
 
 from __future__ import annotations
@@ -102,9 +101,7 @@ class OpenVino:
 
 
 class TensorRT:
-    """A TensorRT engine on the first GPU. Its work is captured once for a shape and replayed as a
-    CUDA graph.
-    """
+    """A TensorRT engine on the first GPU, captured once for each shape as a CUDA graph."""
 
     def __init__(self, file: Path):
         import torch
@@ -148,7 +145,7 @@ class TensorRT:
         return out
 
     def _capture(self, given: dict) -> None:
-        """Buffers for these shapes, and the engine's work on them as a CUDA graph."""
+        """Make buffers for these shapes, and capture the engine's work as a CUDA graph."""
         torch, context = self._torch, self._context
         self._buffers = {name: value.to("cuda") for name, value in given.items()}
         for name, value in given.items():
@@ -157,7 +154,7 @@ class TensorRT:
             self._buffers[name] = torch.empty(tuple(context.get_tensor_shape(name)), device="cuda")
         for name, buffer in self._buffers.items():
             context.set_tensor_address(name, buffer.data_ptr())
-        self._run()  # TensorRT may still allocate in the first run, which a capture must not see
+        self._run()  # TensorRT may allocate in its first run, which a capture does not allow
         self._stream.synchronize()
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph, stream=self._stream):
@@ -169,9 +166,7 @@ class TensorRT:
 
 
 def whole_graph(file: Path) -> bytes:
-    """ONNX whose weights are all inside. Raises InputError where some are in other files, wherever
-    these are.
-    """
+    """An ONNX file that holds all its weights. Raises InputError where some are in other files."""
     import onnx
 
     data = file.read_bytes()
@@ -192,7 +187,7 @@ def whole_graph(file: Path) -> bytes:
 
 
 def tensorrt():
-    """The TensorRT module that is installed. Raises InputError where there is none that loads."""
+    """The installed TensorRT module. Raises InputError where none loads."""
     for name in _PACKAGES["tensorrt"]:
         if importlib.util.find_spec(name):
             try:
@@ -203,7 +198,7 @@ def tensorrt():
 
 
 def version(backend: str) -> str:
-    """Name and version of the library behind a runtime; "" where it is not installed."""
+    """Name and version of a runtime's library; "" where it is not installed."""
     for name in _PACKAGES[one_of("runtime", backend, PRECISIONS)]:
         if importlib.util.find_spec(name):
             return f"{name} {importlib.metadata.version(name.replace('_', '-'))}"
@@ -223,12 +218,12 @@ def why_not(backend: str) -> str:
 
 
 def choose(backend: str, precision: str) -> tuple[str, str]:
-    """Runtime and precision. Raises InputError for a runtime that does not work here.
+    """Choose runtime and precision. Raises InputError for a runtime that does not work here.
 
     Args:
         backend: "auto" is the fastest that works here.
-        precision: "auto" is the runtime's default; "coarse", for what is only looked at, the lowest
-            that is native.
+        precision: "auto" is the runtime's default. "coarse" is the lowest that the CPU supports,
+            for images that are only displayed.
     """
     if backend == "auto":
         backend = next(
@@ -247,7 +242,7 @@ def choose(backend: str, precision: str) -> tuple[str, str]:
 
 
 def _bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 itself, by OpenVINO's word."""
+    """Whether this CPU multiplies bfloat16 natively, according to OpenVINO."""
     import openvino
 
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -1,11 +1,10 @@
-"""A bundle: weights, what they may be used for, and inputs whose outputs are known; refused where
-anything differs.
+"""Bundles: weights with the conditions of their use, golden inputs and outputs, and checksums.
 
-policy.safetensors manifest.json                         and of the world model, where there is one:
-vae.safetensors vae.json world.safetensors world.json
-golden.safetensors   scenes, states and the rows the trained network made of them
-bundle.json          tasks, cameras and workspace it was trained with, tolerances, where it comes from
-divergence.json      how far what comes may be from what was imagined
+policy.safetensors, manifest.json
+vae.safetensors, vae.json, world.safetensors, world.json    if there is a world model
+golden.safetensors   scenes, states, and the rows that the trained network made of them
+bundle.json          tasks, cameras and workspace of the training, tolerances, provenance
+divergence.json      limits of the divergence between predicted and observed scenes
 SHA256SUMS           over all of them
 """
 
@@ -30,9 +29,9 @@ from gwm_core.runtime.divergence import LIMITS
 
 CONTRACT, GOLDEN = "bundle.json", "golden.safetensors"
 FORMAT = 1
-# of rows in units of their spread, when a bundle is loaded
+# of golden rows, in units of their spread
 TOLERANCE = {"fp32": 1e-3, "bf16": 2e-2, "fp16": 2e-2}
-LARGEST_MM, LARGEST_DEG = 1.0, 0.2  # of a pose, whatever the precision
+LARGEST_MM, LARGEST_DEG = 1.0, 0.2  # of a pose, at any precision
 KINDS = ("policy", "vae", "world")
 FILES = (
     CONTRACT,
@@ -45,9 +44,7 @@ FILES = (
 
 @dataclass(frozen=True)
 class Drift:
-    """How far rows are from the golden ones: largest difference in units of their spread, [mm] and
-    [degrees].
-    """
+    """Largest difference of rows from the golden ones, in their spread, in [mm] and [degrees]."""
 
     normalized: float
     mm: float
@@ -62,7 +59,9 @@ class Bundle:
     contract: dict
 
     def golden(self) -> dict[str, np.ndarray]:
-        """Scenes (G, N, 14), proprio (G, 11), poses (G, 4, 4), task (G,), rows (G, H, 10) and their
+        """Golden inputs and outputs.
+
+        scene (G, N, 14), proprio (G, 11), pose (G, 4, 4), task (G,), rows (G, H, 10) and their
         spread (10,).
         """
         try:
@@ -71,18 +70,16 @@ class Bundle:
             raise InputError(f"{self.folder / GOLDEN} cannot be read: {error}") from None
 
     def check(self, rows: Callable[..., np.ndarray], precision: str, where: str) -> Drift:
-        """Run the golden inputs. Raises InputError for rows that are not those of the trained
-        network.
+        """Run the golden inputs. Raises InputError for other rows than the trained network's.
+
+        Args:
+            rows: ``PolicyRunner.rows``. where: names what runs, in the message.
         """
         golden = self.golden()
         inputs = zip(*(golden[name] for name in ("scene", "proprio", "pose", "task")))
         try:
             made = np.stack([rows(*values) for values in inputs])
-        except (
-            RuntimeError,
-            ValueError,
-            KeyError,
-        ) as error:  # a graph with other inputs or outputs
+        except (RuntimeError, ValueError, KeyError) as error:  # other inputs or outputs
             raise InputError(
                 f"{where} is not this policy: {str(error).strip().splitlines()[0]}"
             ) from None
@@ -95,12 +92,12 @@ class Bundle:
             far = drift(made, golden["rows"], golden["spread"])
         except ValueError as error:
             raise InputError(f"{where} is not this policy: {error}") from None
-        most = self.contract["tolerance"][precision]
-        if far.normalized > most or far.mm > LARGEST_MM or far.degrees > LARGEST_DEG:
+        tolerance = self.contract["tolerance"][precision]
+        if far.normalized > tolerance or far.mm > LARGEST_MM or far.degrees > LARGEST_DEG:
             raise InputError(
                 f"{where} is not the trained policy: its rows are up to {far.normalized:.1e} of"
                 f" their spread, {far.mm:.2f} mm and {far.degrees:.2f} degrees away, and"
-                f" {most:.0e}, {LARGEST_MM} mm and {LARGEST_DEG} degrees are allowed: choose"
+                f" {tolerance:.0e}, {LARGEST_MM} mm and {LARGEST_DEG} degrees are allowed: choose"
                 " another runtime or precision"
             )
         return far
@@ -114,23 +111,23 @@ class Bundle:
             )
 
 
-def drift(rows: np.ndarray, known: np.ndarray, spread: np.ndarray) -> Drift:
-    """Largest differences of rows (..., 10)."""
-    turn = np.swapaxes(from_rows(known)[..., :3, :3], -1, -2) @ from_rows(rows)[..., :3, :3]
+def drift(rows: np.ndarray, golden: np.ndarray, spread: np.ndarray) -> Drift:
+    """Largest differences of rows (..., 10) from golden ones."""
+    rotation = np.swapaxes(from_rows(golden)[..., :3, :3], -1, -2) @ from_rows(rows)[..., :3, :3]
     return Drift(
-        float((np.abs(rows - known) / spread).max()),
-        float(1e3 * np.linalg.norm((rows - known)[..., :3], axis=-1).max()),
-        float(np.degrees(np.linalg.norm(rotation_vector(turn), axis=-1)).max()),
+        float((np.abs(rows - golden) / spread).max()),
+        float(1e3 * np.linalg.norm((rows - golden)[..., :3], axis=-1).max()),
+        float(np.degrees(np.linalg.norm(rotation_vector(rotation), axis=-1)).max()),
     )
 
 
 def is_bundle(folder: Path) -> bool:
-    """Whether a folder claims to be one; otherwise it is a checkpoint, as training leaves it."""
+    """Whether a folder is meant to be a bundle, rather than a checkpoint as training leaves it."""
     return any((Path(folder) / name).exists() for name in (checksums.SUMS, CONTRACT, GOLDEN))
 
 
 def open_bundle(folder: Path) -> Bundle:
-    """Verify a folder. Raises InputError where a bit of it differs from what was sealed."""
+    """Verify a bundle. Raises InputError where any bit differs from its checksums."""
     folder = Path(folder)
     sums = checksums.verify_checksums(folder, FILES)
     if missing := [name for name in (CONTRACT, GOLDEN, "policy.safetensors") if name not in sums]:
@@ -149,9 +146,9 @@ def open_bundle(folder: Path) -> Bundle:
     return Bundle(folder, contract)
 
 
-def check_place(source: Path, out: Path) -> None:
-    """Raise InputError where a bundle of ``source`` cannot go to ``out``: it is there, or is read
-    itself.
+def check_destination(source: Path, out: Path) -> None:
+    """Raise InputError where a bundle of ``source`` cannot go to ``out``: it exists, or lies in
+    ``source``.
     """
     from gwm_core.files.atomic_write import refuse_inside
 
@@ -161,18 +158,18 @@ def check_place(source: Path, out: Path) -> None:
 
 
 def make_bundle(source: Path, out: Path, golden: dict[str, Sequence], cameras: int) -> None:
-    """Bundle a checkpoint; ``out`` appears whole or not at all.
+    """Bundle a checkpoint. ``out`` appears complete or not at all.
 
     Args:
         golden: as of ``Bundle.golden``. cameras: how many the policy was trained with.
 
     Raises:
-        InputError: as ``check_place``, or the checkpoint is damaged.
+        InputError: as ``check_destination``, or the checkpoint is damaged.
     """
-    from gwm_core.files import atomic_write  # which the robot's process need not load
+    from gwm_core.files import atomic_write  # not needed on the robot
 
     source, out = Path(source), Path(out)
-    check_place(source, out)
+    check_destination(source, out)
     there = [kind for kind in KINDS if (source / f"{kind}.safetensors").exists()]
     weights = {kind: read_weights(source, kind) for kind in there}
     policy = weights["policy"].config
@@ -188,9 +185,7 @@ def make_bundle(source: Path, out: Path, golden: dict[str, Sequence], cameras: i
             " 0.1 s after t_obs"
         ),
         "tolerance": TOLERANCE,
-        "provenance": {
-            kind: known.manifest.get("provenance", {}) for kind, known in weights.items()
-        },
+        "provenance": {kind: one.manifest.get("provenance", {}) for kind, one in weights.items()},
     }
     copied = [name for kind in there for name in (f"{kind}.safetensors", MANIFESTS[kind])]
     with atomic_write.folder(out) as folder:

@@ -1,6 +1,4 @@
-"""From weights to functions: graphs are exported and engines built on this machine, once, and then
-loaded.
-"""
+"""Load graphs: export them and build engines on this machine once, then take them from a cache."""
 
 from __future__ import annotations
 
@@ -22,17 +20,17 @@ from gwm_core.runtime.backends import (
     version,
     whole_graph,
 )
-from gwm_core.runtime.engine_cache import Key, cached, place
+from gwm_core.runtime.engine_cache import Key, cached, path_of
 
 _KINDS = ("policy", "vae", "world")
-_PROFILE = (1, 1, 8)  # least, best and largest batch of a TensorRT engine
+_PROFILE = (1, 1, 8)  # smallest, best and largest batch of a TensorRT engine
 _HERE = [Path(__file__).with_name(name) for name in ("onnx_export.py", "onnx_fp16.py")]
 _SOURCES = [*sorted(Path(model.__file__).parent.glob("*.py")), *_HERE]
 
 
 def load(folder: Path, name: str, backend: str, precision: str, threads: int) -> Call:
-    """A graph of a checkpoint, ready to be called. ``backend`` and ``precision`` as
-    ``runtimes.choose`` gives them.
+    """A graph of a checkpoint as a function. ``backend`` and ``precision`` are those of
+    ``backends.choose``.
     """
     if backend == "torch":
         return Torch(folder, name, threads)
@@ -51,17 +49,17 @@ def compiled(folder: Path, name: str, backend: str, precision: str) -> bool:
     if backend == "torch":
         return True
     if backend == "tensorrt":
-        return place(f"{name}-engine", _engine_key(folder, precision)).exists()
-    return place(f"{name}-onnx", _onnx_key(folder, _written(backend, precision))).exists()
+        return path_of(f"{name}-engine", _engine_key(folder, precision)).exists()
+    return path_of(f"{name}-onnx", _onnx_key(folder, _written(backend, precision))).exists()
 
 
 def _written(backend: str, precision: str) -> str:
-    """Precision of the graph that a runtime reads: OpenVINO lowers it itself."""
+    """Precision of the graph that a runtime reads. OpenVINO lowers it itself."""
     return "fp32" if backend == "openvino" else precision
 
 
 def onnx_file(folder: Path, name: str, precision: str = "fp32") -> Path:
-    """The exported graph; "fp16" has 16-bit weights and arithmetic, but for where things are."""
+    """The exported graph. With "fp16" matrix products are in 16 bits, as of ``onnx_fp16``."""
 
     def write(file: Path) -> None:
         import onnx
@@ -70,17 +68,17 @@ def onnx_file(folder: Path, name: str, precision: str = "fp32") -> Path:
 
         graph = export(folder, name)
         if precision == "fp16":
-            from gwm_core.runtime.onnx_fp16 import halved
+            from gwm_core.runtime.onnx_fp16 import to_fp16
 
-            graph = halved(graph)
+            graph = to_fp16(graph)
         onnx.save(graph, file)
 
     return cached(f"{name}-onnx", "graph.onnx", _onnx_key(folder, precision), write)
 
 
 def engine_file(folder: Path, name: str, precision: str) -> Path:
-    """The TensorRT engine for this machine's GPU, or for every GPU that tensorrt-rtx builds for
-    without one.
+    """The TensorRT engine for this machine's GPU; without one, for all GPUs that tensorrt-rtx
+    supports.
     """
     source = onnx_file(folder, name, precision)
     key = _engine_key(folder, precision)
@@ -90,8 +88,9 @@ def engine_file(folder: Path, name: str, precision: str) -> Path:
 
 
 def build_engine(file: Path) -> bytes:
-    """Parse ONNX and build a strongly typed engine for batches of 1 to 8. Raises InputError with
-    the parser's words.
+    """Build a strongly typed engine for batches of 1 to 8 from ONNX.
+
+    Raises InputError with the messages of the parser.
     """
     trt = tensorrt()
     builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
@@ -106,7 +105,7 @@ def build_engine(file: Path) -> bytes:
         profile.set_shape(tensor.name, *((batch, *tuple(tensor.shape)[1:]) for batch in _PROFILE))
     config.add_optimization_profile(profile)
     engine = builder.build_serialized_network(network, config)
-    if engine is None:  # TensorRT says why in its log, and raises nothing
+    if engine is None:  # TensorRT logs the cause and raises nothing
         raise InputError(f"TensorRT could not build an engine from {file}; its own words are above")
     return bytes(engine)
 

@@ -1,8 +1,8 @@
-"""How far what came is from what was to be expected, and how far is normal.
+"""Divergence between predicted and observed scenes, and its limits.
 
-What is expected is the scene as it was, each Gaussian carried along with the token nearest to it to
-where the world model takes that token. Both sides are scenes as they were lifted, so that what a
-VAE cannot show is in neither.
+The predicted scene is an earlier observed scene: each Gaussian moves with its nearest token to
+where the world model predicts that token. Both scenes are lifted from images, so reconstruction
+errors of the VAE are in neither.
 """
 
 from __future__ import annotations
@@ -21,37 +21,40 @@ from gwm_core.model.weights_file import digest
 from gwm_core.scene.gaussians import MEANS
 
 LIMITS = "divergence.json"
-# limits are this much above the largest that was normal: by 1.15, 5 of 100 new episodes held for
-# nothing
+# limits over the largest normal value; with 1.15, 5 of 100 new episodes held without a cause
 MARGIN = 1.5
-# No limit is lower: a term that was always 0 while nothing happened, as in sparse scenes, must not
-# hold at any value.
+# The smallest limits: a term that was always 0 in normal episodes, as in sparse scenes, must not
+# hold the arm at any value.
 LEAST_IMAGE = 0.02  # of the brightness [0-1]; the shipped world model's limits are 0.87 and more
 # depth noise of a D435 at 1 m is 1.2 mm; the shipped world model's limits are 4.5 mm and more
 LEAST_MM = 2.0
-# [m] from where the gripper is seen: two rings beyond which something new counts
+# [m] from the gripper: new Gaussians count beyond these distances
 _NEAR, _FAR = 0.06, 0.10
-# [m] over the gripper's tokens: what is higher is what the lift left of the arm, and does not count
+# [m] over the gripper's tokens: higher Gaussians are remains of the arm, and do not count
 _ABOVE = 0.05
-_MOST = 48  # Gaussians: the worst ones count, about a third of a cube's
-_BLOCK = 12  # [pixels] of a block: the worst one counts, so that a cube does not drown in the table
+_WORST = 48  # Gaussians with the largest distances that count: about a third of a cube's
+_BLOCK = (
+    12  # [pixels] side of the blocks of which the worst counts: the table is larger than a cube
+)
 
 
 @dataclass(frozen=True)
 class ObservedLatent:
-    """An observed scene as the world model knows it."""
+    """An observed scene, encoded by the world model."""
 
     stamp: int  # [ns]
-    history: np.ndarray  # (context, K, D) latents, the last one is of now
-    places: np.ndarray  # (K, 3) [m] of its tokens, those that ride the gripper first
+    history: np.ndarray  # (context, K, D) latents, the last one at ``stamp``
+    anchors: np.ndarray  # (K, 3) [m] of its tokens, those of the gripper first
     scene: np.ndarray  # (N, 14)
 
 
 def carry(
     scene: np.ndarray, before: np.ndarray, after: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A scene (N, 14) gone along with tokens from places (K, 3) to places (K, 3), and the token
-    (N,) of each.
+    """Move a scene (N, 14) with its tokens, whose anchors were ``before`` (K, 3) and are ``after``.
+
+    Returns:
+        The scene (N, 14), and the token (N,) of each Gaussian.
     """
     token = cKDTree(before).query(scene[:, MEANS])[1]
     carried = scene.copy()
@@ -60,61 +63,55 @@ def carry(
 
 
 def compare(
-    begun: ObservedLatent,
-    after: np.ndarray,
+    start: ObservedLatent,
+    predicted: np.ndarray,
     now: ObservedLatent,
     past: Sequence[ObservedLatent],
-    riders: int,
+    gripper_tokens: int,
     views: Sequence,
 ) -> dict[str, float]:
-    """The terms.
+    """Terms of the divergence of an observed scene from a prediction.
 
     Args:
-        begun: from which on the future was imagined. after: (K, 3) [m], where its tokens should be
-            now.
-        past: what was seen up to then: what comes out from behind the arm is not new.
-        riders: how many tokens ride the gripper. views: cameras to draw both scenes for.
+        start: from which the prediction was made. predicted: (K, 3) [m] anchors of its tokens now.
+        past: observed scenes up to ``start``: what the arm uncovers is not new.
+        gripper_tokens: number of the first tokens, which move with the gripper.
+        views: cameras to render both scenes for.
 
     Returns:
-        image: worst block of the difference between both pictures, over the views [0-1].
-        unseen_mm, unseen_near_mm: how far the worst Gaussians are from all that was expected or
-            seen before, far from the gripper and nearer, and not above it. shifted_mm: the same of
-            one in twenty: of a camera that moved, all of it is elsewhere. gone_mm: how far from all
-            that is seen the worst are that should be there.
-        effector_mm: between where the gripper was expected and where it is.
+        image: worst block of the difference between the two images, over the views [0-1].
+        unseen_mm, unseen_near_mm: distance of the farthest observed Gaussians from all predicted
+            and earlier ones; far from the gripper and near it, not above it.
+        shifted_mm: its 95 % quantile: a camera that moved shifts all of them.
+        gone_mm: distance of the farthest predicted Gaussians from all observed ones.
+        effector_mm: between the predicted and the observed gripper.
     """
-    expected, token = carry(begun.scene, begun.places, after)
-    hand = cKDTree(np.concatenate([m[:riders] for m in (begun.places, after, now.places)]))
-    known = cKDTree(
-        np.concatenate([expected[:, MEANS], *(moment.scene[:, MEANS] for moment in past)])
-    )
-    missed = cKDTree(now.scene[:, MEANS]).query(expected[:, MEANS])[0]
-    unseen = known.query(now.scene[:, MEANS])[0]
-    aside = hand.query(now.scene[:, MEANS])[0]
-    aside[now.scene[:, 2] > now.places[:riders, 2].mean() + _ABOVE] = 0.0
-    still = (hand.query(expected[:, MEANS])[0] > _NEAR) & (token >= riders)
+    expected, token = carry(start.scene, start.anchors, predicted)
+    observed = now.scene[:, MEANS]
+    first = slice(gripper_tokens)
+    gripper = cKDTree(np.concatenate([a[first] for a in (start.anchors, predicted, now.anchors)]))
+    earlier = cKDTree(np.concatenate([expected[:, MEANS], *(p.scene[:, MEANS] for p in past)]))
+    missing = cKDTree(observed).query(expected[:, MEANS])[0]
+    new = earlier.query(observed)[0]
+    from_gripper = gripper.query(observed)[0]
+    from_gripper[now.scene[:, 2] > now.anchors[first, 2].mean() + _ABOVE] = 0.0
+    far = from_gripper > _FAR
+    static = (gripper.query(expected[:, MEANS])[0] > _NEAR) & (token >= gripper_tokens)
+    images = (np.abs(view.render(expected) - view.render(now.scene)).mean(-1) for view in views)
+    gripper_error = np.linalg.norm(predicted[first] - now.anchors[first], axis=1).mean()
     return {
-        "image": max(
-            worst_block(np.abs(view.draw(expected) - view.draw(now.scene)).mean(-1))
-            for view in views
-        ),
-        "unseen_mm": _worst(unseen[aside > _FAR]),
-        "unseen_near_mm": _worst(unseen[aside > _NEAR]),
-        "shifted_mm": (
-            1e3 * float(np.percentile(unseen[aside > _FAR], 95))
-            if (aside > _FAR).sum() > _MOST
-            else 0.0
-        ),
-        "gone_mm": _worst(missed[still]),
-        "effector_mm": (
-            1e3 * float(np.linalg.norm(after[:riders] - now.places[:riders], axis=1).mean())
-        ),
+        "image": max(worst_block(image) for image in images),
+        "unseen_mm": _worst(new[far]),
+        "unseen_near_mm": _worst(new[from_gripper > _NEAR]),
+        "shifted_mm": 1e3 * float(np.percentile(new[far], 95)) if far.sum() > _WORST else 0.0,
+        "gone_mm": _worst(missing[static]),
+        "effector_mm": 1e3 * float(gripper_error),
     }
 
 
 def _worst(distances: np.ndarray) -> float:
-    """Mean of the largest ones [m] in mm; fewer than ``_MOST`` count for as many fewer."""
-    return 1e3 * float(np.sort(distances)[-_MOST:].sum()) / _MOST
+    """Mean [mm] of the ``_WORST`` largest distances [m]; missing ones count as 0."""
+    return 1e3 * float(np.sort(distances)[-_WORST:].sum()) / _WORST
 
 
 def worst_block(error: np.ndarray) -> float:
@@ -131,23 +128,24 @@ def worst_block(error: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class DivergenceLimits:
-    """The most that is normal of every term, by horizon, for one world model."""
+    """The largest normal value of every term, by horizon, for one world model."""
 
     world_sha256: str
     terms: dict[str, dict[str, float]]  # horizon [steps] -> term -> limit
     provenance: str
 
     def score(self, gaps: dict[int, dict[str, float]]) -> float:
-        """The largest share of a limit; above 1 is not normal. NaN where nothing that has a limit
-        was compared.
+        """The largest term as a fraction of its limit; above 1 is not normal.
+
+        NaN where no term has a limit.
         """
-        shares = [
+        fractions = [
             value / self._limit(h, term)
             for h, terms in gaps.items()
             for term, value in terms.items()
             if term in self.terms.get(str(h), {})
         ]
-        return float(max(shares)) if shares else np.nan
+        return float(max(fractions)) if fractions else np.nan
 
     def _limit(self, horizon: int, term: str) -> float:
         return max(
@@ -162,21 +160,19 @@ class DivergenceLimits:
 def fit_limits(
     folder: Path, normal: Sequence[dict[int, dict[str, float]]], provenance: str
 ) -> DivergenceLimits:
-    """Limits for the world model in ``folder`` from what was compared while nothing happened."""
+    """Limits for the world model in ``folder``, from the terms of normal episodes."""
     terms: dict[str, dict[str, float]] = {}
     for gaps in normal:
         for horizon, found in gaps.items():
-            most = terms.setdefault(str(horizon), dict.fromkeys(found, 0.0))
-            most |= {term: max(most[term], MARGIN * value) for term, value in found.items()}
+            limits = terms.setdefault(str(horizon), dict.fromkeys(found, 0.0))
+            limits |= {term: max(limits[term], MARGIN * value) for term, value in found.items()}
     if not terms:
         raise InputError("nothing was compared: longer episodes are wanted")
     return DivergenceLimits(digest(Path(folder) / "world.safetensors"), terms, provenance)
 
 
 def load_limits(folder: Path) -> DivergenceLimits | None:
-    """The limits in a folder; None where it has none. Raises InputError for those of another world
-    model.
-    """
+    """The limits in a folder, or None. Raises InputError for those of another world model."""
     file = Path(folder) / LIMITS
     if not file.is_file():
         return None
@@ -197,7 +193,7 @@ def load_limits(folder: Path) -> DivergenceLimits | None:
 
 
 def _whole(terms) -> bool:
-    """Whether these are limits: horizons, terms, finite numbers from 0 on."""
+    """Whether these are limits: horizons, terms, finite numbers from 0."""
     if (
         not isinstance(terms, dict)
         or not terms

@@ -1,4 +1,4 @@
-"""What is compiled on a machine stays there, under a name made from everything it depends on."""
+"""Cache of compiled graphs. Names are hashes of everything that a graph depends on."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gwm" / "compiled"
 
 
-def place(name: str, key: Key) -> Path:
-    """The folder for what is called ``name`` and made under ``key``."""
+def path_of(name: str, key: Key) -> Path:
+    """The folder of the graph ``name`` that was compiled under ``key``."""
     return cache_folder() / f"{name}-{hashlib.sha256(_text(key).encode()).hexdigest()[:16]}"
 
 
 def cached(name: str, file: str, key: Key, build: Callable[[Path], None]) -> Path:
-    """The path of ``file``, built where it is not there yet.
+    """The path of ``file``, built if it does not exist.
 
-    Raises InputError when it is damaged, not of this key, or cannot be written.
+    Raises InputError when it is damaged, of another key, or cannot be written.
 
     Args:
-        name: of the folder. file: in it. build: writes the file.
+        name: of the folder. file: in the folder. build: writes the file.
     """
-    folder = place(name, key)
+    folder = path_of(name, key)
     try:
         if not folder.exists():
             _build(folder, file, key, build)
-    except OSError as error:  # a full disk, or a home of somebody else
+    except OSError as error:  # a full disk, or another user's home
         remedy = "make room, or name another place with XDG_CACHE_HOME"
         raise InputError(f"cannot write {folder}: {error.strerror or error}: {remedy}") from None
     remedy = f"`rm -r {folder}`, and it is built anew"
@@ -68,7 +68,7 @@ def _build(folder: Path, file: str, key: Key, build: Callable[[Path], None]) -> 
         write_checksums(partial)
         try:
             partial.rename(folder)
-        except OSError:  # another process was first, with the same result
+        except OSError:  # another process has built the same
             if not folder.exists():
                 raise
     finally:

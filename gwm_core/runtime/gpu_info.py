@@ -1,4 +1,4 @@
-"""What a compiled engine depends on besides its library."""
+"""The GPU that a compiled engine depends on."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MIN
 
 @functools.cache
 def gpu() -> str:
-    """Name, architecture and driver of the first NVIDIA GPU, "" where there is none. Asks the
-    driver itself.
-    """
+    """Name, architecture and driver of the first NVIDIA GPU; "" without one. Asks the driver."""
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError:

@@ -1,16 +1,17 @@
-"""The pieces of the networks that run, each a function of named arrays: as torch modules, and as
-ONNX.
+"""The graphs that run on a robot, each a function of named arrays: torch modules, and ONNX.
 
-    encode    patches, proprio, task [, features, places] -> x, modulation, keys, values    once for a plan
-    denoise   x, proprio, modulation, keys, values -> x_next, rows                          once for a step
-    chunk     encode, then every step of denoise: the rows of a plan in one call
-    latent    gaussians, centers -> latent                                                  scene encoder
-    features  latent -> features, places                                                    the world model's pass
-    step      history, actions -> latent, heads                                             one step of imagination
-    decode    latent -> gaussians                                                           to look at it
+Policy:
+    encode    patches, proprio, task [, features, anchors] -> x, modulation, keys, values
+    denoise   x, proprio, modulation, keys, values -> x_next, rows
+    chunk     encode, then all steps of denoise: the rows of a chunk in one call
+World model:
+    latent    gaussians, anchors -> latent        the encoder of the VAE
+    features  latent -> features, anchors         features for a policy
+    step      history, actions -> latent, done    prediction of one step
+    decode    latent -> gaussians                 the decoder of the VAE
 
-Inputs and outputs are metric; normalisation, noise and step sizes are inside. The first axis is
-always the batch.
+Inputs and outputs are metric; normalisation, noise and step sizes are inside. The first axis is the
+batch.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ from gwm_core.model.world_model import ACTION, WorldModel
 
 OPSET = 20
 POLICY, WORLD = ("encode", "denoise"), ("latent", "features", "step", "decode")
-_MOST = 64  # the largest batch an exported graph takes
+_MAX_BATCH = 64  # of an exported graph
 
 
 class ExportableGraph(NamedTuple):
-    """A module with examples of its inputs (batch 2) and the names of its outputs."""
+    """A module, examples of its inputs (batch 2), and the names of its outputs."""
 
     module: nn.Module
     inputs: dict[str, Tensor]
@@ -46,31 +47,31 @@ class ExportableGraph(NamedTuple):
 
 
 class GraphFunction(nn.Module):
-    """A function with the parameters of ``network``."""
+    """A function that uses the parameters of ``network``."""
 
     def __init__(self, network: nn.Module, function: Callable):
         super().__init__()
         self.network, self.function = network, function
 
     def forward(self, *inputs: Tensor):
-        """Whatever the function gives."""
+        """Call the function."""
         return self.function(*inputs)
 
 
 def policy_graphs(policy: Policy, tokens: int = 0) -> dict[str, ExportableGraph]:
     """``encode`` and ``denoise``.
 
-    The scene is encoded once; its keys and values, and what the time of every step does to the
-    blocks, are inputs of ``denoise``.
+    ``encode`` also makes the keys, the values and the modulation of every step, which are inputs of
+    ``denoise``.
 
     Args:
-        tokens: of the world model, where the policy sees its features.
+        tokens: of the world model, if the policy takes its features.
     """
     c = policy.config
     times = torch.arange(c.steps)[None, :, None] / c.steps
 
-    def encode(patches, proprio, task, *foresight):
-        condition, kv = policy.encode(patches, proprio, task, *foresight)
+    def encode(patches, proprio, task, *world_features):
+        condition, kv = policy.encode(patches, proprio, task, *world_features)
         # (B, steps, blocks, 6 d)
         modulation = torch.stack(policy.modulate(condition, times), dim=2)
         keys, values = (torch.stack(parts, dim=1) for parts in zip(*kv))
@@ -86,10 +87,10 @@ def policy_graphs(policy: Policy, tokens: int = 0) -> dict[str, ExportableGraph]
         "proprio": torch.rand(2, 11),
         "task": torch.zeros(2, dtype=torch.long),
     }
-    if c.foresight:
+    if c.world_features:
         inputs |= {
-            "features": torch.rand(2, tokens, c.foresight),
-            "places": torch.rand(2, tokens, 3),
+            "features": torch.rand(2, tokens, c.world_features),
+            "anchors": torch.rand(2, tokens, 3),
         }
     encoder = ExportableGraph(
         GraphFunction(policy, encode), inputs, ("x", "modulation", "keys", "values")
@@ -111,12 +112,12 @@ def policy_graphs(policy: Policy, tokens: int = 0) -> dict[str, ExportableGraph]
 
 
 def chunk_graph(policy: Policy, tokens: int = 0) -> ExportableGraph:
-    """All of a plan in one call. Arguments as of ``policy_graphs``."""
+    """``chunk``. Arguments as of ``policy_graphs``."""
     parts = policy_graphs(policy, tokens)
     encode, denoise = (parts[name].module for name in POLICY)
 
-    def chunk(patches, proprio, task, *foresight):
-        x, modulation, keys, values = encode(patches, proprio, task, *foresight)
+    def chunk(patches, proprio, task, *world_features):
+        x, modulation, keys, values = encode(patches, proprio, task, *world_features)
         for i in range(policy.config.steps):
             x, rows = denoise(x, proprio, modulation[:, i], keys, values)
         return rows
@@ -125,21 +126,21 @@ def chunk_graph(policy: Policy, tokens: int = 0) -> ExportableGraph:
 
 
 def world_graphs(world: WorldModel, vae: VAE) -> dict[str, ExportableGraph]:
-    """The scene encoder, the features of a scene, one imagined step, and the decoder."""
+    """``latent``, ``features``, ``step`` and ``decode``."""
     tokens, latent, context = vae.config.tokens, vae.config.latent, world.config.context
     z = 0.5 * torch.rand(2, tokens, latent)
     scene = torch.rand(2, vae.config.lift.count, 14) + 0.01
     both = nn.ModuleList([world, vae])
     return {
         "latent": ExportableGraph(
-            GraphFunction(vae, lambda gaussians, centers: vae.encode(gaussians, centers)[0]),
-            {"gaussians": scene, "centers": torch.rand(2, tokens, 3)},
+            GraphFunction(vae, lambda gaussians, anchors: vae.encode(gaussians, anchors)[0]),
+            {"gaussians": scene, "anchors": torch.rand(2, tokens, 3)},
             ("latent",),
         ),
         "features": ExportableGraph(
-            GraphFunction(both, lambda z: (world.features(z), vae.centers(z))),
+            GraphFunction(both, lambda z: (world.features(z), vae.anchors(z))),
             {"latent": z},
-            ("features", "places"),
+            ("features", "anchors"),
         ),
         "step": ExportableGraph(
             GraphFunction(world, world.step),
@@ -147,7 +148,7 @@ def world_graphs(world: WorldModel, vae: VAE) -> dict[str, ExportableGraph]:
                 "history": torch.rand(2, context, tokens, latent),
                 "actions": torch.rand(2, 2, ACTION),
             },
-            ("latent", "heads"),
+            ("latent", "done"),
         ),
         "decode": ExportableGraph(GraphFunction(vae, vae.decode), {"latent": z}, ("gaussians",)),
     }
@@ -163,11 +164,11 @@ def torch_graph(folder: Path, name: str) -> ExportableGraph:
 
 def _policy(folder: Path) -> tuple[Policy, int]:
     policy = load_policy(folder)
-    return policy, read_weights(folder, "vae").config.tokens if policy.config.foresight else 0
+    return policy, read_weights(folder, "vae").config.tokens if policy.config.world_features else 0
 
 
 def export(folder: Path, name: str) -> onnx.ModelProto:
-    """A graph of a checkpoint as ONNX: standard operators, any batch up to 64, weights inside."""
+    """A graph of a checkpoint as ONNX: standard operators, batches up to 64, weights inside."""
     if name != "chunk":
         return _export(torch_graph(folder, name))
     policy, tokens = _policy(folder)
@@ -176,9 +177,9 @@ def export(folder: Path, name: str) -> onnx.ModelProto:
 
 
 def _export(graph: ExportableGraph) -> onnx.ModelProto:
-    batch = torch.export.Dim("batch", min=1, max=_MOST)
+    batch = torch.export.Dim("batch", min=1, max=_MAX_BATCH)
     level = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # torch.onnx names every torchvision operator it does without
+    logging.disable(logging.WARNING)  # torch.onnx warns of every torchvision operator it lacks
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
@@ -199,7 +200,7 @@ def _export(graph: ExportableGraph) -> onnx.ModelProto:
 
 
 def chain(encode: onnx.ModelProto, denoise: onnx.ModelProto, steps: int) -> onnx.ModelProto:
-    """``encode``, then ``denoise`` for every step; the weights of the steps are there once."""
+    """Chain ``encode`` and ``denoise`` of every step into one graph, whose steps share weights."""
     whole = compose.add_prefix(encode, "e/", rename_inputs=False)
     graph, x = whole.graph, "e/x"
     del graph.output[:]
@@ -210,19 +211,19 @@ def chain(encode: onnx.ModelProto, denoise: onnx.ModelProto, steps: int) -> onnx
         graph.node.append(
             onnx.helper.make_node("Gather", ["e/modulation", index], [modulation], axis=1)
         )
-        known = {
+        names = {
             "x": x,
             "proprio": "proprio",
             "modulation": modulation,
             "keys": "e/keys",
             "values": "e/values",
         }
-        known |= {weight.name: weight.name for weight in denoise.graph.initializer}
+        names |= {weight.name: weight.name for weight in denoise.graph.initializer}
         for node in denoise.graph.node:
             copy = graph.node.add()
             copy.CopyFrom(node)
             copy.name = f"{i}/{node.name}"
-            copy.input[:] = [known.get(name, f"{i}/{name}") if name else "" for name in node.input]
+            copy.input[:] = [names.get(name, f"{i}/{name}") if name else "" for name in node.input]
             copy.output[:] = [f"{i}/{name}" for name in node.output]
         x = f"{i}/x_next"
     rows = next(output for output in denoise.graph.output if output.name == "rows")

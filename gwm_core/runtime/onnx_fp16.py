@@ -1,8 +1,7 @@
-"""ONNX graphs in mixed precision, as TensorRT's strong typing wants them: the precision is in the
-graph.
+"""ONNX graphs in mixed precision. The graph holds the precision, as TensorRT's strong typing wants.
 
-Products of matrices are taken in 16 bits, as autocast does; sums, norms, softmax and places stay in
-32. So do products with few channels: what is to be denoised passes through them.
+Matrix products are in 16 bits, as under autocast; sums, norms, softmax and positions stay in 32.
+Products with few channels also stay in 32 bits: the rows to denoise pass through them.
 """
 
 from __future__ import annotations
@@ -14,27 +13,27 @@ _PRODUCTS = ("MatMul", "Gemm")
 _NARROW = 16  # channels: a row of an action, or the like
 
 
-def halved(model: ModelProto) -> ModelProto:
-    """A copy whose products are in 16 bits; inputs and outputs stay in 32."""
-    halved = ModelProto()
-    halved.CopyFrom(model)
-    graph = halved.graph
+def to_fp16(model: ModelProto) -> ModelProto:
+    """A copy whose matrix products are in 16 bits; inputs and outputs stay in 32."""
+    result = ModelProto()
+    result.CopyFrom(model)
+    graph = result.graph
     weights = {weight.name: weight for weight in graph.initializer}
     narrow = {name for name, weight in weights.items() if min(weight.dims, default=0) < _NARROW}
-    nodes, known = [], {}
+    nodes, halves = [], {}  # halves: name of a tensor -> name of its copy in 16 bits
     for node in graph.node:
         product = node.op_type in _PRODUCTS and not narrow.intersection(node.input[:2])
         for i, name in enumerate(node.input if product else ()):
-            if name not in known:
-                known[name] = f"{name}/half"
+            if name not in halves:
+                halves[name] = f"{name}/half"
                 if name in weights:
                     half = numpy_helper.to_array(weights[name]).astype(np.float16)
-                    graph.initializer.append(numpy_helper.from_array(half, known[name]))
+                    graph.initializer.append(numpy_helper.from_array(half, halves[name]))
                 else:
                     nodes.append(
-                        helper.make_node("Cast", [name], [known[name]], to=TensorProto.FLOAT16)
+                        helper.make_node("Cast", [name], [halves[name]], to=TensorProto.FLOAT16)
                     )
-            node.input[i] = known[name]
+            node.input[i] = halves[name]
         nodes.append(node)
         if product:
             (out,) = node.output
@@ -48,4 +47,4 @@ def halved(model: ModelProto) -> ModelProto:
     del graph.node[:], graph.initializer[:], graph.value_info[:]
     graph.node.extend(copies)
     graph.initializer.extend(kept)
-    return halved
+    return result

@@ -1,4 +1,4 @@
-"""From one observation to one plan: the data flow of the product, on one screen."""
+"""From an observation to a chunk: lift -> act (encode, denoise) -> solve."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from typing import Protocol
 import numpy as np
 
 from gwm_core.geometry.kinematics import Unreachable, solve
-from gwm_core.scene.lift import BlindError, LiftConfig, lift_reporting
+from gwm_core.scene.lift import BlindError, LiftConfig, lift_with_report
 from gwm_core.types import ActionChunk, Decision, Observation
 
 
 class ScenePolicy(Protocol):
-    """Anything that turns a scene and an observation into pose rows. ``sees`` is "scene" or
-    "objects".
-    """
+    """A policy: scene and observation -> pose rows. ``sees`` is "scene" or "objects"."""
 
     sees: str
 
@@ -26,11 +24,10 @@ class ScenePolicy(Protocol):
 
 
 class Planner:
-    """Owns a policy and turns observations into decisions.
+    """Turns observations into decisions.
 
     Args:
-        clock: seconds, used only to report how long each stage took; none by default (float() is
-            0.0).
+        clock: seconds, to report how long each stage took; by default every stage takes 0.
     """
 
     def __init__(
@@ -39,31 +36,32 @@ class Planner:
         lift_config: LiftConfig = LiftConfig(),
         clock: Callable[[], float] = float,
     ):
-        self.policy, self._lift_config, self.clock = policy, lift_config, clock
+        self.policy = policy
+        self.clock = clock
+        self._lift_config = lift_config
 
     def decide(self, observation: Observation) -> Decision:
-        """Lift, act, solve. A blind scene or an unreachable row gives no chunk, with the cause in
-        ``reason``.
+        """Lift the images to a scene, ask the policy for poses, and solve them for joints.
+
+        Without a usable scene, or with an unreachable row, the decision has no chunk and says why
+        in ``reason``.
         """
         t0 = self.clock()
         scene, blind = None, {}
         if self.policy.sees == "scene":
             try:
-                scene, blind = lift_reporting(
+                scene, blind = lift_with_report(
                     observation.frames, self._lift_config, observation.state.q
                 )
             except BlindError as error:
-                return Decision(
-                    observation.stamp, None, None, str(error), {"lift": 1e3 * (self.clock() - t0)}
-                )
+                stages = {"lift": 1e3 * (self.clock() - t0)}
+                return Decision(observation.stamp, None, None, str(error), stages)
         t1 = self.clock()
         poses = self.policy.act(scene, observation)  # (H, 10)
         t2 = self.clock()
         try:
-            chunk, reason = (
-                ActionChunk(observation.stamp, solve(poses, observation.state.q), poses[:, 9]),
-                "",
-            )
+            q = solve(poses, observation.state.q)  # (H, 7)
+            chunk, reason = ActionChunk(observation.stamp, q, poses[:, 9]), ""
         except Unreachable as error:
             chunk, reason = None, f"unreachable: {error}"
         t3 = self.clock()
@@ -78,10 +76,10 @@ def trained_planner(
     precision: str = "auto",
     gaussians: int = 0,
 ) -> Planner:
-    """The planner for a folder with a trained policy. Raises InputError for anything else.
+    """The planner of a folder with a trained policy. Raises InputError for any other folder.
 
     Args:
-        gaussians: that scenes are lifted to, where it is more than the policy looks at.
+        gaussians: of a lifted scene, if more than the policy takes.
     """
     from gwm_core.runtime.policy_runner import PolicyRunner
 

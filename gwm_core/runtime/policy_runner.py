@@ -1,6 +1,4 @@
-"""A trained policy behind the ``act`` interface of ``planner.Policy``, on the runtime that is
-fastest here.
-"""
+"""Run a trained policy on the fastest runtime of this machine."""
 
 from __future__ import annotations
 
@@ -22,14 +20,14 @@ from gwm_core.types import Observation
 
 
 class PolicyRunner:
-    """Loads a policy and acts. Use it in one thread.
+    """A trained policy behind the interface ``planner.ScenePolicy``. Use it in one thread.
 
-    A bundle is verified and, unless ``trusted``, has to make of its golden inputs what the trained
-    network made. A checkpoint, as training leaves it, runs by torch.
+    A bundle is verified. Unless ``trusted``, its golden inputs are run, and their outputs must be
+    those of the trained network. A checkpoint, as training leaves it, runs by torch.
 
     Args:
         threads: CPU threads; one is fastest beside a simulation on two cores.
-        backend, precision: as of ``runtimes.choose``.
+        backend, precision: as of ``backends.choose``.
     """
 
     sees = "scene"
@@ -40,7 +38,7 @@ class PolicyRunner:
         threads: int = 1,
         backend: str = "auto",
         precision: str = "auto",
-        trusted=False,
+        trusted: bool = False,
     ):
         self.bundle = bundle = open_bundle(folder) if is_bundle(folder) else None
         if bundle is None:
@@ -51,43 +49,47 @@ class PolicyRunner:
                 )
             backend = "torch"
         self.backend, self.precision = choose(backend, precision)
-        self._config, manifest = read_weights(folder, "policy")[1:]
+        weights = read_weights(folder, "policy")
+        self._config = weights.config
+        self.lift_config = self._config.lift
+        self.tasks = self._config.tasks
         graph = partial(
             load, Path(folder), backend=self.backend, precision=self.precision, threads=threads
         )
-        self._chunk, self._foresight = graph("chunk"), None
-        if self._config.foresight:
-            if manifest.get("world_sha256") != digest(Path(folder) / "world.safetensors"):
+        self._chunk = graph("chunk")
+        self._world_features = None
+        if self._config.world_features:
+            world_sha256 = digest(Path(folder) / "world.safetensors")
+            if weights.manifest.get("world_sha256") != world_sha256:
                 raise InputError(
                     f"the policy in {folder} was trained on the features of another world model"
                 )
-            self._foresight = WorldFeatures(folder, graph)
-        self.lift_config, self.tasks = self._config.lift, self._config.tasks
+            self._world_features = WorldFeatures(folder, graph)
         if bundle and not trusted:
             self.drift = bundle.check(
                 self.rows, self.precision, f"{folder} by {self.backend} in {self.precision}"
             )
 
     def act(self, scene: np.ndarray, observation: Observation) -> np.ndarray:
-        """Pose rows (H, 10) for a scene (N, 14). Raises InputError for a task the policy was not
-        trained on.
-        """
+        """Pose rows (H, 10) for a scene (N, 14). Raises InputError for an unknown task."""
         task = self.tasks.index(one_of("task", observation.task, self.tasks))
         state = observation.state
         return self.rows(scene, proprioception(state), fk(state.q), task).astype(np.float64)
 
     def rows(self, scene: np.ndarray, proprio: np.ndarray, T: np.ndarray, task: int) -> np.ndarray:
-        """Pose rows (H, 10) float32 for a scene (N, 14), proprio (11,), gripper pose T (4, 4) and
-        number of a task.
+        """Pose rows (H, 10) float32.
+
+        Args:
+            scene: (N, 14). proprio: (11,). T: (4, 4) pose of the gripper. task: number.
         """
         c = self._config
-        scene = scene[: c.lift.count]  # farthest points: the first of more are the same
+        scene = scene[: c.lift.count]  # farthest points first: the start of a larger scene
         inputs = {
             "patches": patches(scene, c.centers, c.neighbors)[None],
             "proprio": proprio[None],
             "task": np.array([task], np.int64),
         }
-        if self._foresight:
-            known = self._foresight(scene, T)
-            inputs |= {name: part[None] for name, part in zip(("features", "places"), known)}
+        if self._world_features:
+            features, anchors = self._world_features(scene, T)
+            inputs |= {"features": features[None], "anchors": anchors[None]}
         return self._chunk(inputs)["rows"][0]

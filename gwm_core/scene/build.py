@@ -1,4 +1,4 @@
-"""A whole scene from many frames, and how well it shows a frame that was left out."""
+"""Render a scene, and compare it with a frame that it was not built from."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ EVERYWHERE = LiftConfig(
     free_space=0.03,
     voxel=0.002,
 )
-COVERED = 0.5  # alpha above which a pixel counts as drawn
+COVERED = 0.5  # alpha above which a pixel counts as covered
 
 
 @dataclass(frozen=True)
 class HeldOutQuality:
-    """A left-out frame against its rendering. PSNR [dB] over the pixels named."""
+    """A held-out frame against its rendering. PSNR [dB], each over the pixels named."""
 
-    coverage: float  # share of pixels the scene draws
-    psnr: float  # where the scene draws
-    ssim: float  # there
-    psnr_baseline_mask: float  # where the point baseline draws
+    coverage: float  # fraction of pixels that the scene covers
+    psnr: float  # pixels that the scene covers
+    ssim: float  # the same pixels
+    psnr_baseline_mask: float  # pixels that the point baseline covers
     baseline_coverage: float
-    baseline_psnr: float  # of the point baseline itself, same pixels
-    psnr_either: float  # where either draws; what one of the two does not draw is black
+    baseline_psnr: float  # of the point baseline, on its own pixels
+    psnr_either: float  # pixels that either covers; uncovered ones are black
     baseline_psnr_either: float
 
 
@@ -67,40 +67,40 @@ def render_scene(
 
 
 def compare(scene: np.ndarray, others: list[Frame], held_out: Frame) -> HeldOutQuality:
-    """Draw ``held_out``'s view of a scene that was built from ``others``."""
+    """Render the view of ``held_out`` from a scene that was built from ``others``, and compare."""
     height, width = held_out.depth.shape
     truth = held_out.color / np.float32(255)
     image, alpha = render_scene(scene, held_out.K, held_out.T_base_camera, width, height)
-    # colour of what is there, without the black behind it
+    # colour of the surfels alone, without the black background
     image = image / np.maximum(alpha, 1e-6)[..., None]
-    mine = alpha > COVERED
-    baseline, theirs = project_points(others, held_out)
+    covered = alpha > COVERED
+    baseline, baseline_covered = project_points(others, held_out)
     _, similarity = structural_similarity(truth, image, channel_axis=2, data_range=1.0, full=True)
-    either = mine | theirs
+    either = covered | baseline_covered
     return HeldOutQuality(
-        coverage=float(mine.mean()),
-        psnr=psnr(image, truth, mine),
-        ssim=float(similarity[mine].mean()),
-        psnr_baseline_mask=psnr(image, truth, theirs),
-        baseline_coverage=float(theirs.mean()),
-        baseline_psnr=psnr(baseline, truth, theirs),
-        psnr_either=psnr(image * mine[..., None], truth, either),
+        coverage=float(covered.mean()),
+        psnr=psnr(image, truth, covered),
+        ssim=float(similarity[covered].mean()),
+        psnr_baseline_mask=psnr(image, truth, baseline_covered),
+        baseline_coverage=float(baseline_covered.mean()),
+        baseline_psnr=psnr(baseline, truth, baseline_covered),
+        psnr_either=psnr(image * covered[..., None], truth, either),
         baseline_psnr_either=psnr(baseline, truth, either),
     )
 
 
 def side_by_side(scene: np.ndarray, frame: Frame) -> np.ndarray:
-    """What the camera saw (left) and what the scene shows from there, (H, 2 W, 3) in [0, 1]."""
+    """The camera's image (left) beside the rendering of its view, (H, 2 W, 3) in [0, 1]."""
     height, width = frame.depth.shape
     image, _ = render_scene(scene, frame.K, frame.T_base_camera, width, height)
     return np.concatenate([frame.color / np.float32(255), image], axis=1)
 
 
 def project_points(frames: list[Frame], view: Frame) -> tuple[np.ndarray, np.ndarray]:
-    """The baseline: every depth pixel of ``frames`` as a point into ``view``, the nearest per pixel
-    wins.
+    """The baseline: project every depth pixel of ``frames`` into ``view``, nearest per pixel.
 
-    Returns the image (H, W, 3) and where it has one (H, W).
+    Returns:
+        the image (H, W, 3) and the pixels that it covers (H, W).
     """
     height, width = view.depth.shape
     T = np.linalg.inv(view.T_base_camera)
@@ -122,7 +122,7 @@ def project_points(frames: list[Frame], view: Frame) -> tuple[np.ndarray, np.nda
         pixel, z, colors = pixel[far_first], z[far_first], colors[far_first]
         closer = z < nearest[pixel]
         pixel, z, colors = pixel[closer], z[closer], colors[closer]
-        nearest[pixel], image[pixel] = z, colors  # the last written, the nearest, stays
+        nearest[pixel], image[pixel] = z, colors  # the last one written is the nearest
     return image.reshape(height, width, 3), np.isfinite(nearest).reshape(height, width)
 
 

@@ -1,10 +1,9 @@
-"""Where frames come from when there is no camera: a recorded episode, or a folder in the TUM RGB-D
-layout.
+"""Frames without a camera: from a recorded episode, or from a folder in the TUM RGB-D layout.
 
 TUM RGB-D benchmark (Sturm et al. 2012): ``rgb/ depth/ groundtruth.txt`` with poses of the camera in
 the world (tx ty tz qx qy qz qw), ``associations.txt`` or ``rgb.txt`` and ``depth.txt``, and here
 ``intrinsics.json`` with fx, fy, cx, cy and depth_scale [units per metre]. Depth is 16 bit, 0 and
-65535 mean that nothing was measured. Colour may be grey or have an alpha channel, which is ignored.
+65535 are no reading. Colour may be grey or have an alpha channel, which is ignored.
 """
 
 from __future__ import annotations
@@ -16,31 +15,33 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from gwm_core.data.episode import Episode, moments, read_episode
+from gwm_core.data.episode import Episode, read_episode, synced_observations
 from gwm_core.errors import InputError
 from gwm_core.geometry.camera import from_opencv, pose_matrix
 from gwm_core.types import Frame
 
 FARTHEST = 20.0  # [m] median depth beyond which the unit must be wrong
 NEAREST = 0.02  # [m]
-# [s] the most between a colour image, its depth and its pose, as TUM's associate.py has it
-APART = 0.02
-MISSED = 0.5  # share of images without depth or pose beyond which their stamps must be wrong
+# [s] largest difference between a colour image, its depth and its pose, as in TUM's associate.py
+MAXIMUM_SKEW = 0.02
+# fraction of images without depth or pose beyond which their stamps must be wrong
+MAXIMUM_UNPAIRED = 0.5
 SATURATED = 65535  # 16-bit depth that is no reading
-LARGEST = 4 << 30  # [bytes] of frames and what is lifted of them
-_PIXEL = 3 + 4 + 56  # [bytes] colour, depth, and the surfel that a pixel becomes
+LARGEST = 4 << 30  # [bytes] of frames and their surfels
+_PIXEL = 3 + 4 + 56  # [bytes] colour, depth, and the surfel of a pixel
+INTRINSICS = ("fx", "fy", "cx", "cy", "depth_scale")
 
 
 @dataclass(frozen=True)
 class FrameSource:
-    """Frames, and how many images were left out because nothing has their stamp."""
+    """Frames of one source."""
 
     frames: list[Frame]
-    skipped: int = 0
+    skipped: int = 0  # images left out, as no depth or pose has their stamp
 
 
 def read_source(path: Path, stride: int = 1) -> FrameSource:
-    """Frames of an episode's first moment, one per camera, or of a TUM folder every ``stride``-th.
+    """Read the first frame of each camera of an episode, or every ``stride``-th of a TUM folder.
 
     Raises:
         InputError: neither of the two, too many frames for ``LARGEST``, too few with depth and
@@ -69,47 +70,49 @@ def read_source(path: Path, stride: int = 1) -> FrameSource:
 
 
 def _check_depth(frame: Frame) -> None:
-    seen = frame.depth[frame.depth > 0]
-    if not np.isfinite(frame.depth).all() or seen.size < 0.001 * frame.depth.size:
-        raise ValueError(f"frame {frame.camera} has no usable depth ({seen.size} readings)")
-    if not NEAREST < np.median(seen) < FARTHEST:
+    readings = frame.depth[frame.depth > 0]
+    if not np.isfinite(frame.depth).all() or readings.size < 0.001 * frame.depth.size:
+        raise ValueError(f"frame {frame.camera} has no usable depth ({readings.size} readings)")
+    if not NEAREST < np.median(readings) < FARTHEST:
         raise ValueError(
-            f"frame {frame.camera} has a median depth of {np.median(seen):.4g} m: its unit must be"
-            " wrong (depth_scale in intrinsics.json is in units per metre)"
+            f"frame {frame.camera} has a median depth of {np.median(readings):.4g} m: its unit must"
+            " be wrong (depth_scale in intrinsics.json is in units per metre)"
         )
 
 
 def episode_frames(episode: Episode) -> list[Frame]:
-    """The first moment, paired by stamp as on the robot. Raises ValueError when there is none."""
-    found = next(moments(episode), None)
+    """The first observation, paired as on the robot. Raises ValueError when there is none."""
+    found = next(synced_observations(episode), None)
     if found is None:
         raise ValueError("no images of all cameras, depth and joints have the same stamp")
-    return [episode.frame(camera, *pair) for camera, pair in found[1].items()]
+    return [episode.frame(camera, *pair) for camera, pair in found.images.items()]
 
 
 def _tum_source(path: Path, stride: int) -> FrameSource:
-    c = _intrinsics(path / "intrinsics.json")
-    K = from_opencv([[c["fx"], 0, c["cx"]], [0, c["fy"], c["cy"]], [0, 0, 1]])
+    values = _intrinsics(path / "intrinsics.json")
+    fx, fy, cx, cy, depth_scale = (values[name] for name in INTRINSICS)
+    K = from_opencv([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
     pose_stamps, poses = _poses(path / "groundtruth.txt")
     listed = _pairs(path)
-    whole = []  # stamp, names of the images, row of the pose
+    paired = []  # stamp, names of the images, row of the pose
     for stamp, color, depth_stamp, depth in listed:
-        near, apart = _nearest(pose_stamps, stamp)
-        if apart <= APART and abs(depth_stamp - stamp) <= APART and np.isfinite(poses[near]).all():
-            whole.append((stamp, color, depth, near))
-    skipped = len(listed) - len(whole)
-    if skipped > MISSED * len(listed):
+        row, skew = _nearest(pose_stamps, stamp)
+        in_time = max(skew, abs(depth_stamp - stamp)) <= MAXIMUM_SKEW
+        if in_time and np.isfinite(poses[row]).all():
+            paired.append((stamp, color, depth, row))
+    skipped = len(listed) - len(paired)
+    if skipped > MAXIMUM_UNPAIRED * len(listed):
         raise ValueError(
-            f"{skipped} of {len(listed)} images have no depth or pose within {APART * 1e3:.0f} ms"
+            f"{skipped} of {len(listed)} images have no depth or pose within"
+            f" {MAXIMUM_SKEW * 1e3:.0f} ms"
         )
-    chosen = whole[::stride]
-    _fits(path, chosen, len(whole))
+    chosen = paired[::stride]
+    _require_memory(path, chosen, len(paired))
     frames = []
     for stamp, color, depth, row in chosen:
         rgb, raw = read_color(path, color), read_image(path, depth, np.uint16)
-        metres = np.where(raw == SATURATED, 0, raw).astype(np.float32) / np.float32(
-            c["depth_scale"]
-        )
+        units = np.where(raw == SATURATED, 0, raw).astype(np.float32)
+        metres = units / np.float32(depth_scale)
         x, y, z, qx, qy, qz, qw = poses[row]
         frames.append(
             Frame(color, round(stamp * 1e9), rgb, metres, K, pose_matrix((x, y, z, qw, qx, qy, qz)))
@@ -117,8 +120,8 @@ def _tum_source(path: Path, stride: int) -> FrameSource:
     return FrameSource(frames, skipped)
 
 
-def _fits(path: Path, chosen: list[tuple], count: int) -> None:
-    """InputError where the frames would not fit into ``LARGEST``, from the size of the first."""
+def _require_memory(path: Path, chosen: list[tuple], count: int) -> None:
+    """Raise InputError where frames of the first one's size would exceed ``LARGEST``."""
     if not chosen:
         return
     height, width = read_color(path, chosen[0][1]).shape[:2]
@@ -129,7 +132,7 @@ def _fits(path: Path, chosen: list[tuple], count: int) -> None:
             f"{len(chosen)} frames of {width}x{height} would take {len(chosen) * size / 1e9:.1f} GB"
         )
         raise InputError(
-            f"{path}: {needed}, the most is {LARGEST / 1e9:.1f} GB: --stride {stride} leaves out"
+            f"{path}: {needed}, the maximum is {LARGEST / 1e9:.1f} GB: --stride {stride} leaves out"
             " the rest"
         )
 
@@ -139,7 +142,7 @@ def _intrinsics(file: Path) -> dict[str, float]:
     values = json.loads(file.read_text(encoding="utf-8-sig"))
     if not isinstance(values, dict):
         raise ValueError(f"{file.name}: an object with fx, fy, cx, cy and depth_scale is wanted")
-    for name in ("fx", "fy", "cx", "cy", "depth_scale"):
+    for name in INTRINSICS:
         if type(values.get(name)) not in (int, float) or (
             name == "depth_scale" and not values[name] > 0
         ):
@@ -162,8 +165,9 @@ def _poses(file: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pairs(path: Path) -> list[tuple[float, str, float, str]]:
-    """Stamps [s] and names of colour images and of the depth to them, by ``associations.txt`` or by
-    stamp.
+    """(stamp [s], colour, stamp [s], depth) of every colour image.
+
+    The pairs are those of ``associations.txt``, or without it the nearest by stamp.
     """
     if (path / "associations.txt").exists():
         rows = _lines(path / "associations.txt")
@@ -173,7 +177,7 @@ def _pairs(path: Path) -> list[tuple[float, str, float, str]]:
             )
         pairs = [(float(a), color, float(b), depth) for a, color, b, depth in rows]
         if pairs and _is_depth(path, pairs[0][1]):
-            # associate.py was given depth.txt first
+            # the arguments of associate.py were in the other order
             pairs = [(b, depth, a, color) for a, color, b, depth in pairs]
         return pairs
     colors, depths = (
@@ -193,7 +197,7 @@ def _is_depth(path: Path, name: str) -> bool:
 
 
 def _nearest(stamps: np.ndarray, stamp: float) -> tuple[int, float]:
-    """Row of the sorted ``stamps`` (S,) that is nearest to ``stamp``, and how far it is."""
+    """Row of the sorted ``stamps`` (S,) nearest to ``stamp``, and the difference."""
     k = int(np.clip(np.searchsorted(stamps, stamp), 1, max(1, len(stamps) - 1)))
     k = min((k - 1, min(k, len(stamps) - 1)), key=lambda i: abs(stamps[i] - stamp))
     return k, abs(stamps[k] - stamp)
@@ -205,8 +209,9 @@ def _lines(path: Path) -> list[list[str]]:
 
 
 def read_color(folder: Path, name: str) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of any 8- or 16-bit image of ``folder``; alpha is dropped. Raises
-    ValueError as below.
+    """(H, W, 3) uint8 RGB of any 8- or 16-bit image of ``folder``, without alpha.
+
+    Raises ValueError as ``read_image``.
     """
     image = cv2.imread(_inside(folder, name), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
@@ -215,8 +220,9 @@ def read_color(folder: Path, name: str) -> np.ndarray:
 
 
 def read_image(folder: Path, name: str, kind) -> np.ndarray:
-    """An image of ``folder`` as OpenCV reads it. Raises ValueError when it is outside, absent or
-    not of ``kind``.
+    """An image of ``folder`` as OpenCV reads it.
+
+    Raises ValueError when it is outside the folder, missing, or not of ``kind``.
     """
     image = cv2.imread(_inside(folder, name), cv2.IMREAD_UNCHANGED)
     if image is None or image.dtype != kind:

@@ -1,4 +1,4 @@
-"""What several cameras, and the robot's own joints, say about the same surfels."""
+"""Combine surfels of several cameras, and remove those of the robot itself."""
 
 from __future__ import annotations
 
@@ -11,55 +11,56 @@ from gwm_core.types import Frame
 
 
 def in_free_space(
-    points: np.ndarray, frames: tuple[Frame, ...], own: int, share: float
+    points: np.ndarray, frames: tuple[Frame, ...], own: int, fraction: float
 ) -> np.ndarray:
-    """Which points (M, 3), lifted from ``frames[own]``, another frame looks through.
+    """Which points (M, 3) of ``frames[own]`` lie in what another frame measured as free space.
 
-    A point counts as looked through when it lies nearer than everything that the other camera read
-    in the 3x3 pixels around it, by more than ``share`` of that depth: a flying pixel, or noise.
+    Such a point is nearer than all readings of the other camera in the 3x3 pixels around it, by
+    more than ``fraction`` of that depth: it is a flying pixel, or noise.
     """
-    through = np.zeros(len(points), bool)
+    free = np.zeros(len(points), bool)
     for k, frame in enumerate(frames):
         if k == own:
             continue
         nearest = cv2.erode(
             np.where(frame.depth > 0, frame.depth, np.float32(np.inf)), np.ones((3, 3), np.uint8)
         )
-        pixel, z, seen = pixels_of(points, frame)
+        pixel, z, visible = pixels_of(points, frame)
         around = nearest.ravel()[pixel]
-        through |= (
-            seen
+        free |= (
+            visible
             & np.isfinite(around)
             & (frame.depth.ravel()[pixel] > 0)
-            & (z < (1 - share) * around)
+            & (z < (1 - fraction) * around)
         )
-    return through
+    return free
 
 
 def pixels_of(points: np.ndarray, frame: Frame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Flat pixel index (M,), depth (M,) [m], and whether each point (M, 3) of the base frame falls
-    into the image.
+    """Project points (M, 3) of the base frame into an image.
 
-    The index of a point outside is 0.
+    Returns:
+        flat pixel index (M,), 0 for a point outside; depth (M,) [m]; whether it is inside (M,).
     """
     height, width = frame.depth.shape
-    R, t = (
-        frame.T_base_camera[:3, :3].astype(np.float32),
-        frame.T_base_camera[:3, 3].astype(np.float32),
-    )
+    R = frame.T_base_camera[:3, :3].astype(np.float32)
+    t = frame.T_base_camera[:3, 3].astype(np.float32)
     local = (points - t) @ R
     z = local[:, 2]
     front = z > 0.01
     depth = np.where(front, z, np.float32(1))
     u, v = (frame.K[i, i] * local[:, i] / depth + frame.K[i, 2] for i in (0, 1))
-    seen = front & (u >= 0) & (u < width) & (v >= 0) & (v < height)
-    pixel = np.where(seen, v, 0).astype(np.int64) * width + np.where(seen, u, 0).astype(np.int64)
-    return pixel, z, seen
+    inside = front & (u >= 0) & (u < width) & (v >= 0) & (v < height)
+    pixel = np.where(inside, v, 0).astype(np.int64) * width + np.where(inside, u, 0).astype(
+        np.int64
+    )
+    return pixel, z, inside
 
 
 def merge_voxels(gaussians: np.ndarray, size: float) -> np.ndarray:
-    """One Gaussian per occupied cell of ``size`` [m]: mean place, scale, colour, opacity; the
-    first's orientation.
+    """Merge the Gaussians of each cell of ``size`` [m] into one.
+
+    It has their mean position, scale, colour and opacity, and the orientation of the first.
     """
     if len(gaussians) == 0:
         return gaussians
@@ -75,8 +76,9 @@ def merge_voxels(gaussians: np.ndarray, size: float) -> np.ndarray:
 
 
 def on_arm(points: np.ndarray, q: np.ndarray | None, margin: float) -> np.ndarray:
-    """Which points (M, 3) lie within ``margin`` [m] of the robot's body at ``q``. Raises ValueError
-    without joints.
+    """Which points (M, 3) lie within ``margin`` [m] of the robot's body at ``q``.
+
+    Raises ValueError without joints.
     """
     if q is None:
         raise ValueError("joints are wanted to leave out the robot's own body")

@@ -8,16 +8,19 @@ import numpy as np
 from gwm_core.errors import one_of
 
 COLUMNS = ("x", "y", "z", "sx", "sy", "sz", "qw", "qx", "qy", "qz", "r", "g", "b", "opacity")
-MEANS, SCALES, QUATS, COLORS, OPACITY = slice(0, 3), slice(3, 6), slice(6, 10), slice(10, 13), 13
+MEANS = slice(0, 3)
+SCALES = slice(3, 6)
+QUATS = slice(6, 10)
+COLORS = slice(10, 13)
+OPACITY = 13
 SAMPLING = ("farthest", "importance")
 _TREE_HEIGHT = 5  # of fpsample's bucket tree: best for a few thousand points
 
 
 def farthest_points(points: np.ndarray, count: int) -> np.ndarray:
-    """Indices (count,) of farthest-point sampling, in the order they were chosen, from points (N,
-    3), N >= 1.
+    """Indices (count,) of farthest-point sampling from points (N, 3), N >= 1, in their order.
 
-    When there are fewer points than wanted the order starts again from its beginning.
+    For fewer points than ``count`` the order repeats.
     """
     some = min(count, len(points))
     points = np.ascontiguousarray(points, np.float32)
@@ -29,22 +32,20 @@ def farthest_points(points: np.ndarray, count: int) -> np.ndarray:
 
 
 def important_points(gaussians: np.ndarray, count: int) -> np.ndarray:
-    """Indices (count,) drawn evenly over surface: the chance of a Gaussian is its area times its
-    opacity.
+    """Indices (count,) sampled evenly over the surface: weights are area times opacity.
 
-    Systematic resampling (Kitagawa 1996) at the middle of each of ``count`` equal shares: no
-    randomness, one pass.
+    Systematic resampling (Kitagawa 1996) at the middle of each of ``count`` equal intervals,
+    without randomness.
     """
     weight = gaussians[:, 3].astype(np.float64) * gaussians[:, 4] * gaussians[:, OPACITY]
-    share = np.cumsum(weight)
-    return np.searchsorted(share, (np.arange(count) + 0.5) / count * share[-1])
+    total = np.cumsum(weight)
+    return np.searchsorted(total, (np.arange(count) + 0.5) / count * total[-1])
 
 
 def sample(gaussians: np.ndarray, count: int, how: str = "farthest") -> np.ndarray:
-    """Exactly ``count`` Gaussians (count, 14), farthest points first; an empty scene stays empty of
-    meaning: zeros.
+    """Exactly ``count`` Gaussians (count, 14), farthest points first; zeros for an empty scene.
 
-    Of farthest points those that stay grow, so that they cover the area of those that go.
+    Farthest points grow, so that they cover the area of the points that are left out.
     """
     one_of("sampling", how, SAMPLING)
     if len(gaussians) == 0:

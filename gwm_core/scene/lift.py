@@ -1,5 +1,6 @@
-"""RGB-D frames -> one metric Gaussian scene: a surfel per pixel, fused over cameras and cropped to
-the workspace.
+"""Lift RGB-D frames to one metric Gaussian scene.
+
+Each pixel becomes a surfel. The surfels of all cameras are fused and cropped to the workspace.
 """
 
 from __future__ import annotations
@@ -15,62 +16,66 @@ from gwm_core.scene.fuse import in_free_space, merge_voxels, on_arm
 from gwm_core.scene.gaussians import COLUMNS, MEANS, sample
 from gwm_core.types import Frame
 
-LEAST_SLANT = 0.3  # cosine: a surface seen more obliquely is drawn no longer than this
-THIN = 0.2  # thickness of a surfel over its radius
+MINIMUM_COSINE = 0.3  # of the viewing angle: bounds the length of oblique surfels
+THICKNESS = 0.2  # of a surfel over its radius
 
 
 @dataclass(frozen=True)
 class LiftConfig:
-    """Numbers of the lift. The crop leaves out the bare table (z below 12 mm) and most of the
-    arm.
+    """Parameters of the lift.
+
+    The crop leaves out the bare table (z below 12 mm) and most of the arm.
     """
 
     low: tuple[float, float, float] = (0.28, -0.38, 0.012)  # [m] base frame
-    high: tuple[float, float, float] = (0.76, 0.38, 0.24)
+    high: tuple[float, float, float] = (0.76, 0.38, 0.24)  # [m]
     count: int = 1024  # Gaussians in the scene; 0 keeps all
-    # drop pixels whose 3x3 neighbourhood spans more than this share of their depth
+    # drop pixels whose 3x3 neighbourhood spans more than this fraction of their depth
     edge: float = 0.04
     footprint: float = 0.6  # surfel radius over pixel footprint
     opacity: float = 0.9
-    arm_margin: float = 0.0  # [m] drop what is this near the robot's own body; 0 keeps it
-    free_space: float = (
-        # drop what hides a surface that another camera sees this share of its depth behind; 0 keeps
-        0.0
-    )
-    voxel: float = 0.0  # [m] surfels of one cell become one; 0 keeps all
+    arm_margin: float = 0.0  # [m] drop surfels this near to the robot's body; 0 keeps them
+    # drop surfels in front of a surface that another camera measures further away, by this fraction
+    # of its depth; 0 keeps them
+    free_space: float = 0.0
+    voxel: float = 0.0  # [m] merge the surfels of a cell of this size; 0 keeps all
     sampling: str = "farthest"  # or importance
-    # A camera with fewer surfels than this fraction of its pixels is blind. 120 simulated scenes of
-    # three tasks at 424x240: 0.0094 to 0.054, and at least 0.0017 without the arm.
+    # A camera with fewer surfels than this fraction of its pixels is blind. In 120 simulated scenes
+    # of three tasks at 424x240: 0.0094 to 0.054, and at least 0.0017 without the arm.
     least_fraction: float = 0.001
 
 
 class BlindError(InputError):
-    """No camera sees anything in the crop, so that there is no scene."""
+    """No camera sees anything in the crop, so there is no scene."""
 
 
-class Lifted(NamedTuple):
+class LiftResult(NamedTuple):
     """A scene, and the cameras that add nothing to it."""
 
     scene: np.ndarray  # (count, 14)
-    blind: dict[str, str]  # camera -> how little it sees
+    blind_cameras: dict[str, str]  # camera -> reason
 
 
 def lift(
     frames: tuple[Frame, ...], config: LiftConfig = LiftConfig(), q: np.ndarray | None = None
 ) -> np.ndarray:
-    """Scene (count, 14) from the frames of all cameras of one moment. Raises BlindError where none
-    sees anything.
+    """Lift the frames of all cameras at one time to a scene (count, 14).
 
     Args:
-        q: joints (7,) [rad], wanted where the robot's own body is to be left out.
+        frames: one per camera.
+        config: parameters.
+        q: joints (7,) [rad], required for ``arm_margin``.
+
+    Raises:
+        BlindError: no camera sees anything in the crop.
     """
-    return lift_reporting(frames, config, q).scene
+    return lift_with_report(frames, config, q).scene
 
 
-def lift_reporting(
+def lift_with_report(
     frames: tuple[Frame, ...], config: LiftConfig = LiftConfig(), q: np.ndarray | None = None
-) -> Lifted:
-    """As ``lift``, with the cameras that are blind while another one sees."""
+) -> LiftResult:
+    """As ``lift``, with the reasons of cameras that add nothing."""
     parts = [lift_frame(frame, config) for frame in frames]
     if config.free_space:
         parts = [
@@ -79,38 +84,38 @@ def lift_reporting(
         ]
     if config.arm_margin:
         parts = [part[~on_arm(part[:, MEANS], q, config.arm_margin)] for part in parts]
-    blind = _blind(frames, parts, config)
+    blind = _blind_cameras(frames, parts, config)
     if len(blind) == len(frames):
         raise BlindError(f"blind: {', '.join(blind.values()) or 'no camera'}")
     scene = np.concatenate(parts)
     if config.voxel:
         scene = merge_voxels(scene, config.voxel)
-    return Lifted(sample(scene, config.count, config.sampling) if config.count else scene, blind)
+    if config.count:
+        scene = sample(scene, config.count, config.sampling)
+    return LiftResult(scene, blind)
 
 
-def _blind(
+def _blind_cameras(
     frames: tuple[Frame, ...], parts: list[np.ndarray], config: LiftConfig
 ) -> dict[str, str]:
-    """Cameras of which too little is left, and why."""
+    """Camera -> reason, for cameras with too few surfels in the crop."""
     blind = {}
     for frame, part in zip(frames, parts):
         least = max(1, round(config.least_fraction * frame.depth.size))
         if len(part) < least:
             readings = np.count_nonzero(frame.depth > 0) / frame.depth.size
-            why = (
-                "its depth is empty"
-                if readings < config.least_fraction
-                else "its depth lies elsewhere"
-            )
+            empty = readings < config.least_fraction
+            cause = "its depth is empty" if empty else "its depth lies elsewhere"
             blind[frame.camera] = (
-                f"{frame.camera} sees {len(part)} points of the workspace, {least} wanted ({why})"
+                f"{frame.camera} sees {len(part)} points of the workspace, {least} wanted ({cause})"
             )
     return blind
 
 
 def lift_frame(frame: Frame, config: LiftConfig = LiftConfig()) -> np.ndarray:
-    """Surfels (M, 14), M >= 0, of one frame inside the crop, without pixels at depth edges or with
-    no reading.
+    """Surfels (M, 14), M >= 0, of one frame inside the crop.
+
+    Pixels without a reading and at depth edges are left out.
     """
     K, T = frame.K, frame.T_base_camera.astype(np.float32)
     pinhole = np.array([K[0, 0], K[1, 1], K[0, 2], K[1, 2]], np.float32)
@@ -125,9 +130,7 @@ def lift_frame(frame: Frame, config: LiftConfig = LiftConfig()) -> np.ndarray:
 
 @cached_njit(error_model="numpy")
 def _surfels(depth, color, pinhole, R, t, crop, edge, footprint, opacity, out):
-    """Fill ``out`` and return how many rows. One pass; a pixel costs nothing more once it is ruled
-    out.
-    """
+    """Fill ``out`` with surfels in one pass over the pixels, and return their number."""
     fx, fy, cx, cy = pinhole
     half, one, count = np.float32(0.5), np.float32(1), 0
     for v in range(1, depth.shape[0] - 1):
@@ -145,25 +148,21 @@ def _surfels(depth, color, pinhole, R, t, crop, edge, footprint, opacity, out):
                 continue
             length = np.sqrt(x * x + y * y + z * z)
             nx, ny, nz = _normal(depth, v, u, fx, fy, cx, cy, x / length, y / length, z / length)
-            slant = max(-(nx * x + ny * y + nz * z) / length, np.float32(LEAST_SLANT))
+            slant = max(-(nx * x + ny * y + nz * z) / length, np.float32(MINIMUM_COSINE))
             radius = footprint * z / fx / slant
             out[count, 3] = out[count, 4] = radius
-            out[count, 5] = np.float32(THIN) * radius
-            # the shortest turn from z to the normal in the base frame
-            bx, by = (
-                R[0, 0] * nx + R[0, 1] * ny + R[0, 2] * nz,
-                R[1, 0] * nx + R[1, 1] * ny + R[1, 2] * nz,
-            )
+            out[count, 5] = np.float32(THICKNESS) * radius
+            # the shortest rotation from z to the normal in the base frame
+            bx = R[0, 0] * nx + R[0, 1] * ny + R[0, 2] * nz
+            by = R[1, 0] * nx + R[1, 1] * ny + R[1, 2] * nz
             w = one + R[2, 0] * nx + R[2, 1] * ny + R[2, 2] * nz
             if w < np.float32(1e-6):
                 w, bx, by = np.float32(0), np.float32(0), one
             norm = np.sqrt(w * w + bx * bx + by * by)
-            out[count, 6], out[count, 7], out[count, 8], out[count, 9] = (
-                w / norm,
-                -by / norm,
-                bx / norm,
-                np.float32(0),
-            )
+            out[count, 6] = w / norm
+            out[count, 7] = -by / norm
+            out[count, 8] = bx / norm
+            out[count, 9] = np.float32(0)
             for i in range(3):
                 out[count, 10 + i] = np.float32(color[v, u, i]) / np.float32(255)
             out[count, 13] = opacity
@@ -185,8 +184,9 @@ def _smooth(depth, v, u, span):
 
 @cached_njit(error_model="numpy")
 def _normal(depth, v, u, fx, fy, cx, cy, rx, ry, rz):
-    """Unit normal towards the camera from the four neighbours; where one is missing, against the
-    ray (rx, ry, rz).
+    """Unit normal towards the camera, from the four neighbours.
+
+    Where a neighbour has no reading it is the opposite of the ray (rx, ry, rz).
     """
     a, b, c, d = depth[v, u + 1], depth[v, u - 1], depth[v + 1, u], depth[v - 1, u]
     if not (a > 0 and b > 0 and c > 0 and d > 0):

@@ -1,4 +1,4 @@
-"""A scene as patches: some of its Gaussians, each with those nearest to it."""
+"""A scene as patches: each of some Gaussians with its nearest neighbours."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from gwm_core.scene.gaussians import COLORS, MEANS
 
 
 def patches(scene: np.ndarray, count: int, neighbors: int) -> np.ndarray:
-    """Places [m] and colours (count, neighbors, 6) float32 around the first ``count`` of a scene
-    (N, 14).
+    """Positions [m] and colours (count, neighbors, 6) float32 around the first ``count`` Gaussians.
 
-    The first of every patch is its centre. Found here rather than in the networks: in half
-    precision, or in another order of summing, other neighbours would win.
+    The first of every patch is its centre. The neighbours are found before the networks: half
+    precision, or another order of summation, would find others.
+
+    Args:
+        scene: (N, 14).
+        count: patches.
+        neighbors: Gaussians in a patch.
     """
     points = scene[:, MEANS]
     nearest = cKDTree(points, balanced_tree=False, compact_nodes=False).query(

@@ -1,8 +1,8 @@
-"""Scenes on disk: the PLY layout of 3D Gaussian Splatting, which every splat viewer opens, and our
-own safetensors.
+"""Scenes on disk: the PLY layout of 3D Gaussian Splatting, and our own safetensors.
 
-PLY after Kerbl et al. 2023: log scales, logit opacity, quaternion wxyz, colour as the 0th SH
-coefficient.
+Every splat viewer opens the PLY layout of Kerbl et al. 2023: log scales, logit opacity, quaternion
+wxyz, colour as the 0th SH coefficient. plyfile is not used: it refuses comments that are not ASCII,
+and reads a header of any length.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from gwm_core.errors import InputError
 from gwm_core.scene.gaussians import COLORS, COLUMNS, MEANS, OPACITY, QUATS, SCALES
 
 SH_0 = 0.28209479177387814
-HEADER_LIMIT = 1 << 16  # [bytes]
-SPOILT = 0.01  # share of Gaussians that may be left out because they cannot be drawn
-FLAT = 0.01  # thickness of a surfel of 2DGS over its smaller scale; theirs have none
-THINNEST = 1e-12  # [m] what is thinner would be 0 in 32 bits
+MAXIMUM_HEADER = 1 << 16  # [bytes]
+MAXIMUM_INVALID = 0.01  # fraction of Gaussians that may be left out as invalid
+FLAT = 0.01  # thickness of a surfel of 2DGS over its smaller scale; the file has none
+MINIMUM_SCALE = 1e-12  # [m] a smaller one would be 0 in 32 bits
 _END = re.compile(rb"end_header[ \t]*\r?\n")
 KINDS = {
     "float": "<f4",
@@ -62,20 +62,18 @@ NAMES = (
     "rot_2",
     "rot_3",
 )
-# bytes, which `ns-export` can write in the place of f_dc (UnityGaussianSplatting #176)
+# bytes that `ns-export` can write instead of f_dc (UnityGaussianSplatting #176)
 RGB = ("red", "green", "blue")
 
 
 def check_ending(path: Path) -> None:
-    """Raise InputError unless ``path`` ends as a scene does."""
+    """Raise InputError unless ``path`` ends in .ply or .safetensors."""
     if Path(path).suffix not in (".ply", ".safetensors"):
         raise InputError(f"{path}: a scene ends in .ply or .safetensors")
 
 
 def save_scene(path: Path, scene: np.ndarray) -> None:
-    """Write a scene (N, 14) as .ply or .safetensors, by the ending. Nothing half-written is left
-    behind.
-    """
+    """Write a scene (N, 14) as .ply or .safetensors, by the ending: as a whole, or not at all."""
     path = Path(path)
     check_ending(path)
     if path.suffix == ".ply":
@@ -97,12 +95,13 @@ def load_scene(path: Path, note: Callable[[str], None] = warnings.warn) -> np.nd
     """Read a scene (N, 14) float32.
 
     Args:
-        note: told in one line when Gaussians are left out because they cannot be drawn, or look as
-            if they were stored otherwise than 3DGS stores them.
+        path: of the file.
+        note: called with one line when invalid Gaussians are left out, or when values look as if
+            they were not stored as logarithms and logits.
 
     Raises:
-        InputError: the file is missing, cut short, not a scene, or more than ``SPOILT`` of it
-            cannot be drawn.
+        InputError: the file is missing, cut short, not a scene, or a larger fraction of it than
+            ``MAXIMUM_INVALID`` is invalid.
     """
     path = Path(path)
     check_ending(path)
@@ -110,24 +109,24 @@ def load_scene(path: Path, note: Callable[[str], None] = warnings.warn) -> np.nd
         found = (
             _from_ply(path, note) if path.suffix == ".ply" else load(path.read_bytes())["gaussians"]
         )
-        scene, reasons = _drawable(found)
+        scene, reasons = _valid_rows(found)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, KeyError, SafetensorError) as error:
         raise InputError(f"{path} is not a Gaussian scene: {error}") from None
     lost = len(found) - len(scene)
     said = f"{lost} of {len(found)} Gaussians cannot be drawn ({', '.join(reasons)})"
-    if lost > SPOILT * len(found):
+    if lost > MAXIMUM_INVALID * len(found):
         raise InputError(
-            f"{path} is not a Gaussian scene: {said}, at most {SPOILT:.0%} may be left out"
+            f"{path} is not a Gaussian scene: {said}, at most {MAXIMUM_INVALID:.0%} may be left out"
         )
     if lost:
         note(f"{path}: {said} and are left out")
     return scene
 
 
-def _drawable(scene: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """The rows of a scene that can be drawn, float32, and what is wrong with the others."""
+def _valid_rows(scene: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """The valid rows of a scene, float32, and what is wrong with the others."""
     if scene.ndim != 2 or scene.shape[1] != len(COLUMNS):
         raise ValueError(f"shape {scene.shape}, wanted (N, {len(COLUMNS)})")
     scene = scene.astype(np.float32)
@@ -160,14 +159,10 @@ def _to_ply(scene: np.ndarray) -> bytes:
     return "\n".join(lines).encode() + rows.tobytes()
 
 
-def _from_ply(path: Path, note: Callable[[str], None]) -> np.ndarray:
-    """Read what 3DGS and 2DGS tools write; higher SH coefficients are dropped.
-
-    Memory is bounded by the file's size. Surfels of 2DGS have two scales: the third is ``FLAT`` of
-    the smaller one.
-    """
+def _read_rows(path: Path) -> np.ndarray:
+    """The vertices (N,) of a PLY file, one field per property."""
     with open(path, "rb") as file:
-        head = file.read(HEADER_LIMIT)
+        head = file.read(MAXIMUM_HEADER)
         end = _END.search(head)
         if not end or not head.startswith(b"ply"):
             raise ValueError("no PLY header in its first 64 KiB")
@@ -181,15 +176,24 @@ def _from_ply(path: Path, note: Callable[[str], None]) -> np.ndarray:
                 " follow"
             )
         file.seek(begin)
-        rows = np.frombuffer(file.read(count * kind.itemsize), kind)
+        return np.frombuffer(file.read(count * kind.itemsize), kind)
+
+
+def _from_ply(path: Path, note: Callable[[str], None]) -> np.ndarray:
+    """Read a PLY file of 3DGS or 2DGS tools, without higher SH coefficients.
+
+    Memory is bounded by the file's size. Surfels of 2DGS have two scales; the third becomes
+    ``FLAT`` of the smaller one.
+    """
+    rows = _read_rows(path)
     names = rows.dtype.names
     if "packed_position" in names:
         raise ValueError("it is compressed: export it as a plain PLY")
-    plain = "f_dc_0" not in names and all(
+    rgb = "f_dc_0" not in names and all(
         rows.dtype.fields.get(name, ("",))[0] == np.uint8 for name in RGB
     )
-    spared = ("nx", "ny", "nz", "scale_2", *(("f_dc_0", "f_dc_1", "f_dc_2") if plain else ()))
-    if missing := [name for name in NAMES if name not in names and name not in spared]:
+    optional = ("nx", "ny", "nz", "scale_2", *(("f_dc_0", "f_dc_1", "f_dc_2") if rgb else ()))
+    if missing := [name for name in NAMES if name not in names and name not in optional]:
         raise ValueError(f"properties {', '.join(missing)} are missing")
 
     def columns(*names: str) -> np.ndarray:
@@ -199,15 +203,15 @@ def _from_ply(path: Path, note: Callable[[str], None]) -> np.ndarray:
         rows["opacity"].astype(np.float64),
         columns(*(name for name in NAMES[10:13] if name in names)),
     )
-    for text in _odd(logits, logs):
+    for text in _storage_warnings(logits, logs):
         note(f"{path}: {text}")
-    colors = columns(*RGB) / 255 if plain else columns("f_dc_0", "f_dc_1", "f_dc_2") * SH_0 + 0.5
+    colors = columns(*RGB) / 255 if rgb else columns("f_dc_0", "f_dc_1", "f_dc_2") * SH_0 + 0.5
     with np.errstate(over="ignore"):  # what overflows is left out as not finite
         opacity = 1 / (1 + np.exp(-logits))
         scales = np.exp(logs)
         if scales.shape[1] == 2:
             scales = np.hstack([scales, FLAT * scales.min(1, keepdims=True)])
-        scales = np.where(scales > 0, np.maximum(scales, THINNEST), scales)
+        scales = np.where(scales > 0, np.maximum(scales, MINIMUM_SCALE), scales)
         parts = [
             columns("x", "y", "z"),
             scales,
@@ -218,30 +222,30 @@ def _from_ply(path: Path, note: Callable[[str], None]) -> np.ndarray:
         return np.concatenate(parts, axis=1).astype(np.float32)
 
 
-def _odd(logits: np.ndarray, logs: np.ndarray) -> list[str]:
-    """How opacities (N,) and scales (N, 3) look as if they were stored themselves, as some
-    exporters do.
+def _storage_warnings(logits: np.ndarray, logs: np.ndarray) -> list[str]:
+    """Warnings where opacities (N,) and scales (N, 3) seem to be stored without logit and log.
 
-    Seen: supersplat #264, pixelsplat #115.
+    Some exporters do that: supersplat #264, pixelsplat #115.
     """
     if not len(logs):
         return []
-    told = []
+    warnings_ = []
     if (logs > 0).all():
-        told.append(
+        warnings_.append(
             "all scales are above 1 m: lengths seem to be stored where their logarithms are wanted"
         )
     if ((logits >= 0) & (logits <= 1)).all() and np.ptp(logits):
-        told.append(
+        warnings_.append(
             "all opacities are from 0.5 to 0.73: they seem to be stored where their logits are"
             " wanted"
         )
-    return told
+    return warnings_
 
 
 def _vertices(lines: list[str]) -> tuple[int, int, np.dtype]:
-    """Bytes before the vertices, their number, and the layout of one. What comes behind them is not
-    read.
+    """Bytes before the vertices, their number, and the layout of one.
+
+    Elements behind the vertices are not read.
     """
     before = 0
     for words, fields in _elements(lines):
@@ -261,7 +265,7 @@ def _vertices(lines: list[str]) -> tuple[int, int, np.dtype]:
 
 
 def _elements(lines: list[str]) -> list[tuple[list[str], list[tuple[str, str | None]]]]:
-    """Words of every element's line, and names and types of its properties; None is a list."""
+    """The words of every element's line, with names and types of its properties; None is a list."""
     elements = []
     for words in map(str.split, lines):
         if words[:1] == ["format"] and words[1:2] != ["binary_little_endian"]:

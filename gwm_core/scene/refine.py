@@ -1,6 +1,4 @@
-"""Photometric refinement: Adam through the renderer, until the scene looks like the frames it was
-built from.
-"""
+"""Photometric refinement of a scene on the frames it was built from: Adam through the renderer."""
 
 from __future__ import annotations
 
@@ -14,8 +12,8 @@ from gwm_core.scene.gaussians import COLORS, MEANS, OPACITY, QUATS, SCALES
 from gwm_core.types import Frame
 
 # Per step. Kerbl et al. 2023 use 1.6e-4 (times the scene's size), 5e-3, 1e-3, 2.5e-3 and 5e-2 in
-# the same order; places move less here because depth has measured them, opacity less because there
-# are few steps.
+# the same order. Here positions move less, because they are measured, and opacities less, because
+# there are few steps.
 RATES = {"means": 2e-5, "scales": 5e-3, "quats": 1e-3, "colors": 2.5e-3, "opacities": 2e-2}
 
 
@@ -25,13 +23,14 @@ def refine(
     steps: int,
     progress: Callable[[int, float], None] = lambda *_: None,
 ) -> np.ndarray:
-    """Improve a scene (N, 14) over ``steps`` steps, one frame each in turn; returns a new one of
-    the same size.
+    """Refine a scene (N, 14) over ``steps`` steps, one frame each in turn; returns a new scene.
 
-    The loss is the mean absolute colour difference over the pixels that the scene draws to begin
-    with.
+    The loss is the mean absolute colour difference over the pixels that the scene covers at first.
 
     Args:
+        scene: (N, 14).
+        frames: the targets.
+        steps: of the optimiser.
         progress: called with the step and its loss.
 
     Raises:
@@ -52,10 +51,10 @@ def refine(
     adam = torch.optim.Adam(groups, eps=1e-15)
     views = [_view(frame) for frame in frames]
     with torch.no_grad():
-        drawn = [_draw(leaves, view)[1] > 0.5 for view in views]
+        covered = [_render(leaves, view)[1] > 0.5 for view in views]
     for step in range(steps):
-        view, mask = views[step % len(views)], drawn[step % len(views)]
-        image, alpha = _draw(leaves, view)
+        view, mask = views[step % len(views)], covered[step % len(views)]
+        image, alpha = _render(leaves, view)
         loss = ((image / alpha.clamp(min=1e-3) - view["truth"]).abs() * mask).sum() / (
             3 * mask.sum()
         ).clamp(min=1)
@@ -90,7 +89,7 @@ def _view(frame: Frame) -> dict:
     }
 
 
-def _draw(leaves: dict[str, torch.Tensor], view: dict) -> tuple[torch.Tensor, torch.Tensor]:
+def _render(leaves: dict[str, torch.Tensor], view: dict) -> tuple[torch.Tensor, torch.Tensor]:
     camera = {name: value for name, value in view.items() if name != "truth"}
     image, alpha, _ = rasterize(
         leaves["means"],

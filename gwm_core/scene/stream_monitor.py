@@ -1,5 +1,6 @@
-"""What must hold before a camera's images are believed: new, together, as asked for, not empty.
-Pure, no clock.
+"""Monitor a camera's stream: images must be new, synchronous, of the right format, not empty.
+
+Pure: no clock.
 """
 
 from __future__ import annotations
@@ -11,9 +12,15 @@ import numpy as np
 
 from gwm_core.sync import MS, SyncConfig
 
-# a pair's faults
-WRONG, REPEATED, APART, EMPTY = "wrong format", "repeated", "desynchronised", "no depth"
-DROPPED, STALLED, LOST = "dropped", "stalled", "lost"  # a stream's
+# faults of a pair
+WRONG_FORMAT = "wrong format"
+REPEATED = "repeated"
+DESYNCHRONISED = "desynchronised"
+NO_DEPTH = "no depth"
+# faults of a stream
+DROPPED = "dropped"
+STALLED = "stalled"
+LOST = "lost"
 ENCODINGS = {"color": ("rgb8", np.uint8), "depth": ("16UC1", np.uint16)}
 
 
@@ -29,7 +36,7 @@ class CameraImage:
 
 @dataclass(frozen=True)
 class StreamConfig:
-    """What was asked of the camera, and what is borne."""
+    """The requested format of a stream, and its tolerances."""
 
     width: int
     height: int
@@ -39,56 +46,52 @@ class StreamConfig:
 
 
 class StreamMonitor:
-    """Looks at every pair of one camera and counts what is wrong, by name."""
+    """Checks every pair of one camera and counts the faults by name."""
 
     def __init__(self, config: StreamConfig):
         self._config = config
         self.counts: Counter[str] = Counter(
-            {f"{fault} {stream}": 0 for fault in (WRONG, REPEATED) for stream in ENCODINGS}
-            | dict.fromkeys((APART, EMPTY, DROPPED, STALLED, LOST), 0)
+            {f"{fault} {stream}": 0 for fault in (WRONG_FORMAT, REPEATED) for stream in ENCODINGS}
+            | dict.fromkeys((DESYNCHRONISED, NO_DEPTH, DROPPED, STALLED, LOST), 0)
         )
         self.restart()
 
     def restart(self) -> None:
-        """Forget the last pair, not the counts: the camera was opened anew and may number from
-        0.
-        """
+        """Forget the last pair, not the counts: a reopened camera may number from 0."""
         self._last: dict[str, CameraImage] = {}
-        self._heard: float | None = None
+        self._last_pair: float | None = None
         self._stalled = False
 
-    def look(self, color: CameraImage, depth: CameraImage, now: float) -> tuple[str, ...]:
-        """The faults of a pair that came at ``now`` [s]; empty when it is good. Frames that never
-        came are counted.
-        """
-        self._heard, self._stalled = now, False
+    def check(self, color: CameraImage, depth: CameraImage, now: float) -> tuple[str, ...]:
+        """Return the faults of a pair that arrived at ``now`` [s]. Skipped numbers are counted."""
+        self._last_pair = now
+        self._stalled = False
+        pair = {"color": color, "depth": depth}
         faults = [
-            f"{WRONG} {s}"
-            for s, p in (("color", color), ("depth", depth))
-            if not self._as_asked(s, p)
+            f"{WRONG_FORMAT} {stream}"
+            for stream, image in pair.items()
+            if not self._has_format(stream, image)
         ]
         faults += [
-            f"{REPEATED} {s}"
-            for s, p in (("color", color), ("depth", depth))
-            if self._is_repeated(s, p)
+            f"{REPEATED} {stream}"
+            for stream, image in pair.items()
+            if self._is_repeated(stream, image)
         ]
         if abs(color.stamp - depth.stamp) > self._config.skew:
-            faults.append(APART)
+            faults.append(DESYNCHRONISED)
         if not depth.content.any():
-            faults.append(EMPTY)
+            faults.append(NO_DEPTH)
         if self._last:
             self.counts[DROPPED] += max(0, color.number - self._last["color"].number - 1)
-        self._last = {"color": color, "depth": depth}
+        self._last = pair
         self.counts.update(faults)
         return tuple(faults)
 
     def silence(self, now: float) -> float:
-        """Time without a pair [s], from the first call on when there was none; a stall is counted
-        once.
-        """
-        if self._heard is None:
-            self._heard = now
-        silence = now - self._heard
+        """Time without a pair [s], from the first call on. Each stall is counted once."""
+        if self._last_pair is None:
+            self._last_pair = now
+        silence = now - self._last_pair
         if silence > self._config.patience / self._config.hz and not self._stalled:
             self._stalled = True
             self.counts[STALLED] += 1
@@ -96,52 +99,49 @@ class StreamMonitor:
 
     @property
     def stalled(self) -> bool:
-        """Whether the stream stood still when it was last asked for."""
+        """Whether the stream was stalled at the last call of ``silence``."""
         return self._stalled
 
-    def lost(self) -> None:
-        """Count a device that went away."""
+    def count_loss(self) -> None:
+        """Count a device that was disconnected."""
         self.counts[LOST] += 1
 
-    def _as_asked(self, stream: str, picture: CameraImage) -> bool:
+    def _has_format(self, stream: str, image: CameraImage) -> bool:
         encoding, kind = ENCODINGS[stream]
         shape = (self._config.height, self._config.width) + (3,) * (stream == "color")
-        return (picture.encoding, picture.content.shape, picture.content.dtype) == (
-            encoding,
-            shape,
-            kind,
-        )
+        return (image.encoding, image.content.shape, image.content.dtype) == (encoding, shape, kind)
 
-    def _is_repeated(self, stream: str, picture: CameraImage) -> bool:
+    def _is_repeated(self, stream: str, image: CameraImage) -> bool:
         last = self._last.get(stream)
         if last is None:
             return False
-        if picture.number <= last.number or picture.stamp <= last.stamp:
+        if image.number <= last.number or image.stamp <= last.stamp:
             return True
-        # of a real sensor no two images are alike
-        return np.array_equal(picture.content, last.content)
+        # no two images of a real sensor are equal
+        return np.array_equal(image.content, last.content)
 
 
 class DeviceClock:
-    """A camera's clock -> host time, by the fastest transfer seen: it has the least (arrival -
-    device time).
+    """Converts stamps of a camera's clock to host time, by the fastest transfer.
 
-    The estimate lives on the host's steady clock, which is never set, so that a host clock that is
-    set moves every stamp from then on by as much. The delay of the fastest transfer stays in the
-    stamps; it is constant, and part of a measured stamp offset.
+    The fastest transfer has the smallest (arrival - device time). The estimate is on the host's
+    steady clock, which is never set. So where the host's clock is set, all later stamps move with
+    it. The stamps include the delay of the fastest transfer; it is constant, and part of a measured
+    stamp offset.
     """
 
-    # a fast transfer is forgotten at this rate: twice what two quartz clocks differ by
+    # the estimate rises at this rate: twice the difference of two quartz clocks
     DRIFT = 1e-4
-    RESET = 1000 * MS  # the camera restarted
+    RESET = 1000 * MS  # a larger change means that the camera restarted
 
     def __init__(self):
         self._offset: float | None = None  # [ns] of the steady clock over the camera's
         self._last = 0
 
     def __call__(self, device: int, steady: int, host: int) -> int:
-        """Host time [ns] of ``device`` [ns], which arrived at ``steady`` and ``host`` [ns] of the
-        host's two clocks.
+        """Host time [ns] of a stamp of the ``device`` [ns].
+
+        ``steady`` and ``host`` [ns] are its arrival by the host's two clocks.
         """
         offset = steady - device
         if self._offset is None or abs(offset - self._offset) > self.RESET:
@@ -153,17 +153,18 @@ class DeviceClock:
 
 
 class Backoff:
-    """How long to wait before the next try [s]: twice as long each time, up to a bound."""
+    """The wait before the next attempt [s]: it doubles each time, up to a bound."""
 
-    def __init__(self, first: float = 0.5, longest: float = 8.0):
-        self._first, self._longest = first, longest
+    def __init__(self, shortest: float = 0.5, longest: float = 8.0):
+        self._shortest = shortest
+        self._longest = longest
         self.reset()
 
     def reset(self) -> None:
-        """Start again with the shortest wait."""
-        self._next = self._first
+        """Begin again with the shortest wait."""
+        self._next = self._shortest
 
     def wait(self) -> float:
-        """The wait before the coming try [s]."""
+        """The wait before the next attempt [s]."""
         wait, self._next = self._next, min(2 * self._next, self._longest)
         return wait

@@ -1,8 +1,7 @@
-"""Simulated RGB-D cameras: the best renderer the machine has, then the flaws of a real depth
-sensor.
+"""Simulated RGB-D cameras: a renderer, then the errors of a real depth sensor.
 
-Ladder: EGL, OSMesa, ray casting (needs no GL at all; exact depth, flat shading). A renderer must be
-used in the thread that made it.
+Renderers in order of preference: EGL, OSMesa, ray casting (without GL; exact depth, flat shading).
+A renderer must be used in the thread that made it.
 """
 
 from __future__ import annotations
@@ -33,27 +32,27 @@ _PROBE = (
 )
 
 
-def choose_renderer(wish: str = "auto") -> str:
-    """The first renderer of the ladder that draws a frame here, tried in a child process."""
-    if wish != "auto":
-        return one_of("renderer", wish, RENDERERS)
-    for name in RENDERERS[:2]:
-        env = {**os.environ, "MUJOCO_GL": name, "PYOPENGL_PLATFORM": name}
+def choose_renderer(name: str = "auto") -> str:
+    """The first renderer that renders a frame here, tried in a child process."""
+    if name != "auto":
+        return one_of("renderer", name, RENDERERS)
+    for candidate in RENDERERS[:2]:
+        env = {**os.environ, "MUJOCO_GL": candidate, "PYOPENGL_PLATFORM": candidate}
         child = subprocess.run(
             [sys.executable, "-c", _PROBE], env=env, capture_output=True, check=False
         )
         if child.returncode == 0:
-            return name
+            return candidate
     return "raycast"
 
 
 def by_clock(stamp: int, seconds: float, offset_ms: float, drift_ppm: float) -> int:
-    """Host time [ns] as a camera's own clock has it, ``seconds`` after both were started."""
+    """Host time [ns] on a camera's own clock, ``seconds`` after both were started."""
     return stamp + round(1e6 * offset_ms + 1e3 * drift_ppm * seconds)
 
 
 class SimImage(NamedTuple):
-    """What one camera delivers."""
+    """The images of one camera."""
 
     camera: str
     color: np.ndarray  # (H, W, 3) uint8
@@ -61,7 +60,7 @@ class SimImage(NamedTuple):
 
 
 class SimCameras:
-    """Draws snapshots with all cameras. Make and use it in one thread.
+    """Renders snapshots for all cameras. Make and use it in one thread.
 
     Args:
         width, height: image size in pixels.
@@ -69,17 +68,15 @@ class SimCameras:
     """
 
     def __init__(self, width: int = 424, height: int = 240, renderer: str = "egl"):
-        self.width, self.height, self.renderer = (
-            width,
-            height,
-            one_of("renderer", renderer, RENDERERS),
-        )
+        self.width = width
+        self.height = height
+        self.renderer = one_of("renderer", renderer, RENDERERS)
         self.K = intrinsics(width, height, FOVY)
         self.T_base_camera = {name: look_at(*pose) for name, pose in CAMERAS.items()}
         self._model = build_model()
         self._data = mujoco.MjData(self._model)
         self._layout = None
-        self._draw = (
+        self._renderer = (
             _RayCaster(self._model, self.K, width, height)
             if renderer == "raycast"
             else _Rasterizer(self._model, width, height, renderer)
@@ -87,20 +84,20 @@ class SimCameras:
 
     def close(self) -> None:
         """Release the GL context."""
-        self._draw.close()
+        self._renderer.close()
 
     def __call__(self, snapshot: Snapshot) -> list[SimImage]:
-        """One image pair per camera. The same snapshot gives the same images."""
-        self._show(snapshot)
-        return [self._take(snapshot, name, i) for i, name in enumerate(CAMERAS)]
+        """The images of every camera; equal for equal snapshots."""
+        self._apply(snapshot)
+        return [self._image(snapshot, name, i) for i, name in enumerate(CAMERAS)]
 
     def view(self, snapshot: Snapshot, T_base_camera: np.ndarray) -> SimImage:
-        """What one more camera would see from anywhere, its depth as flawed as the others'."""
+        """The images of one more camera at any pose, with the same depth errors."""
         place_camera(self._model, FREE, T_base_camera)
-        self._show(snapshot)
-        return self._take(snapshot, FREE, len(CAMERAS))
+        self._apply(snapshot)
+        return self._image(snapshot, FREE, len(CAMERAS))
 
-    def _show(self, snapshot: Snapshot) -> None:
+    def _apply(self, snapshot: Snapshot) -> None:
         if snapshot.layout is not self._layout:
             apply_layout(self._model, self._data, snapshot.layout)
             self._layout = snapshot.layout
@@ -108,8 +105,8 @@ class SimCameras:
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
 
-    def _take(self, snapshot: Snapshot, name: str, number: int) -> SimImage:
-        color, depth = self._draw(self._data, name)
+    def _image(self, snapshot: Snapshot, name: str, number: int) -> SimImage:
+        color, depth = self._renderer(self._data, name)
         rng = np.random.default_rng([snapshot.layout.seed, number, round(snapshot.time * 1000)])
         return SimImage(name, color, sensor_depth(depth, self.K, snapshot.layout.noise, rng))
 
@@ -117,17 +114,17 @@ class SimCameras:
 def sensor_depth(
     depth: np.ndarray, K: np.ndarray, level: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Stereo-like depth (H, W) uint16 [mm] from true depth [m]: noise, quantised disparity, holes
-    at edges.
+    """Stereo depth (H, W) uint16 [mm] from true depth [m]: noise, quantised disparity, and holes at
+    edges.
 
     Args:
-        level: 1 is a good D435; more adds noise in proportion and, above 1, blotchy holes.
+        level: 1 is a good D435; noise grows in proportion, and above 1 there are large holes.
     """
     h, w = depth.shape
-    # neighbouring pixels share a matching window
+    # neighbouring pixels share a matching window, so their noise is correlated
     coarse = rng.standard_normal((h // 2, w // 2), dtype=np.float32)
     noise = cv2.resize(coarse, (w, h), interpolation=cv2.INTER_LINEAR)
-    # 1.5: interpolation lowered the variance
+    # 1.5 restores the variance, which interpolation lowered
     noisy = depth + (1.5 * NOISE * level) * depth * depth * noise
     baseline_f = 0.05 * K[0, 0]  # [m pixels] 50 mm baseline
     with np.errstate(divide="ignore"):
@@ -144,14 +141,12 @@ def sensor_depth(
 
 
 def cast_rays(model: mujoco.MjModel, data: mujoco.MjData, eye: np.ndarray, rays: np.ndarray):
-    """What unit rays (N, 3) from ``eye`` meet first: geom (N,), distance (N,) [m] or -1, surface
-    normal (N, 3).
+    """First intersections of unit rays (N, 3) from ``eye``: geom (N,), distance (N,) [m] or -1, and
+    surface normal (N, 3).
     """
-    geom, distance, normal = (
-        np.empty(len(rays), np.int32),
-        np.empty(len(rays)),
-        np.empty((len(rays), 3)),
-    )
+    geom = np.empty(len(rays), np.int32)
+    distance = np.empty(len(rays))
+    normal = np.empty((len(rays), 3))
     mujoco.mj_multiRay(
         model,
         data,
@@ -174,9 +169,9 @@ class _Rasterizer:
 
     def __init__(self, model: mujoco.MjModel, width: int, height: int, renderer: str):
         os.environ["PYOPENGL_PLATFORM"] = renderer
-        # the software rasteriser must not take every core
+        # the software rasteriser must not use every core
         os.environ.setdefault("LP_NUM_THREADS", "1")
-        # loads the GL library, so only when it is wanted
+        # loads the GL library
         platform = importlib.import_module(f"mujoco.{renderer}")
         self._gl = platform.GLContext(width, height)
         self._gl.make_current()
@@ -187,11 +182,9 @@ class _Rasterizer:
         self._rect = mujoco.MjrRect(0, 0, width, height)
         self._color = np.empty((height, width, 3), np.uint8)
         self._z = np.empty((height, width), np.float32)
-        self._option, self._near, self._far = (
-            mujoco.MjvOption(),
-            model.vis.map.znear * model.stat.extent,
-            model.vis.map.zfar * model.stat.extent,
-        )
+        self._option = mujoco.MjvOption()
+        self._near = model.vis.map.znear * model.stat.extent
+        self._far = model.vis.map.zfar * model.stat.extent
 
     def __call__(self, data: mujoco.MjData, camera: str) -> tuple[np.ndarray, np.ndarray]:
         view = mujoco.MjvCamera()

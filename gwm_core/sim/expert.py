@@ -1,9 +1,8 @@
-"""A scripted expert that looks at simulator ground truth. It exists to make demonstrations and to
-try the stack.
+"""A scripted expert on ground truth of the simulation, for demonstrations and tests of the stack.
 
-It has no clock: what it does next follows from where the hand and the objects are, so its
-demonstrations are nearly a function of the state. A chunk is made by playing the rule forward on a
-simple model of hand and cube.
+It has no clock: its next action follows from the poses of gripper and objects, so its
+demonstrations are nearly a function of the state. A chunk comes from rolling the rule forward on a
+simple model of gripper and cube.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from gwm_core.sim.scene import PLATE_HEIGHT
 from gwm_core.types import CHUNK_DT, CHUNK_ROWS, OPEN_WIDTH, Observation
 
 SPEED = 0.21  # [m/s] below the desk profile's 0.25
-TURN_SPEED = 1.2  # [rad/s]
+YAW_SPEED = 1.2  # [rad/s]
 HOVER = 0.09  # [m] above what is approached
 CLOSING = 0.1  # [m/s] the real gripper's
 
 
 @dataclass(frozen=True)
 class _HandState:
-    """Hand and objects as the expert's rule sees them."""
+    """Gripper and objects, as inputs of the expert's rule."""
 
     tcp: np.ndarray  # (3,) [m]
     yaw: float  # [rad]
@@ -45,7 +44,7 @@ class _HandState:
 
 
 class Expert:
-    """The policy's interface over ground truth: ``act`` gives pose rows."""
+    """A policy on ground truth."""
 
     sees = "objects"
 
@@ -64,7 +63,7 @@ class Expert:
         elif observation.task == "stack":
             blue = objects["blue"]
             goal = np.array([*blue[:2], blue[2] + blue[4] / 2])
-        world = _HandState(
+        state = _HandState(
             T[:3, 3],
             float(np.arctan2(T[1, 0], T[0, 0])),
             observation.state.width,
@@ -74,10 +73,10 @@ class Expert:
         )
         poses, yaws, widths = [], [], []
         for _ in range(CHUNK_ROWS):
-            world = _imagine(world, *_next(world))
-            poses.append(world.tcp)
-            yaws.append(world.yaw)
-            widths.append(world.command)
+            state = _simulate(state, *_next(state))
+            poses.append(state.tcp)
+            yaws.append(state.yaw)
+            widths.append(state.command)
         return to_rows(_down(np.array(poses), np.array(yaws)), np.array(widths))
 
 
@@ -91,26 +90,26 @@ def _down(xyz: np.ndarray, yaw: np.ndarray) -> np.ndarray:
 
 
 def _next(w: _HandState) -> tuple[np.ndarray, float, float]:
-    """Where the hand should go in this step, with which yaw and gripper command."""
+    """The goal of this step: TCP position, yaw and gripper command."""
     if w.held:
         return _carry(w)
     placed = w.goal is not None and _on_goal(w)
-    away = np.linalg.norm(w.tcp[:2] - w.red[:2])
+    distance = np.linalg.norm(w.tcp[:2] - w.red[:2])
     if placed:
         rise = np.array([w.tcp[0], w.tcp[1], max(w.tcp[2], w.red[2] + 0.14)])
         return (rise if w.width > w.red[4] + 0.012 else w.tcp), w.yaw, OPEN_WIDTH
     yaw = nearest_symmetry(w.red[3], w.yaw)
     grasp = np.array([w.red[0], w.red[1], max(w.red[2] - 0.002, 0.016)])
     above = grasp + np.array([0, 0, HOVER])
-    at_grasp = away < 0.012 and w.tcp[2] < grasp[2] + 0.015
+    at_grasp = distance < 0.012 and w.tcp[2] < grasp[2] + 0.015
     if (w.command < 0.04 and not at_grasp) or (w.command > 0.04 and w.width < 0.07):
-        # closed on nothing: again
+        # closed on nothing: try again
         return np.array([w.tcp[0], w.tcp[1], max(w.tcp[2], above[2])]), w.yaw, OPEN_WIDTH
-    aligned = away < 0.006 and abs(yaw - w.yaw) < 0.06
-    if not aligned and w.tcp[2] < grasp[2] + 0.05 and away > 0.012:
+    aligned = distance < 0.006 and abs(yaw - w.yaw) < 0.06
+    if not aligned and w.tcp[2] < grasp[2] + 0.05 and distance > 0.012:
         # rise clear of the cubes first
         return np.array([w.tcp[0], w.tcp[1], above[2]]), w.yaw, OPEN_WIDTH
-    if not aligned and not (away < 0.012 and w.tcp[2] < grasp[2] + 0.05):
+    if not aligned and not (distance < 0.012 and w.tcp[2] < grasp[2] + 0.05):
         return above, yaw, OPEN_WIDTH
     if w.tcp[2] > grasp[2] + 0.004 and w.command > 0.04:
         return grasp, yaw, OPEN_WIDTH
@@ -124,11 +123,11 @@ def _carry(w: _HandState) -> tuple[np.ndarray, float, float]:
     rest = w.goal[2] + w.red[4] / 2
     offset = w.tcp[:2] - w.red[:2]
     target = np.array([*(w.goal[:2] + offset), rest + hang])
-    away = np.linalg.norm(w.red[:2] - w.goal[:2])
+    distance = np.linalg.norm(w.red[:2] - w.goal[:2])
     high = rest + hang + 0.07
-    if away > 0.05 and w.tcp[2] < high - 0.025:
+    if distance > 0.05 and w.tcp[2] < high - 0.025:
         return np.array([w.tcp[0], w.tcp[1], high]), w.yaw, 0.0
-    if away > 0.006:
+    if distance > 0.006:
         return np.array([target[0], target[1], max(high, target[2])]), w.yaw, 0.0
     if w.red[2] > rest + 0.004:
         return target, w.yaw, 0.0
@@ -144,9 +143,7 @@ def _on_goal(w: _HandState) -> bool:
 
 
 def nearest_symmetry(cube_yaw: float, hand_yaw: float) -> float:
-    """The hand yaw nearest to ``hand_yaw`` that grips a cube turned by ``cube_yaw``, kept within 50
-    degrees of 0.
-    """
+    """The yaw nearest to ``hand_yaw`` that grips a cube at ``cube_yaw``, within 50 degrees of 0."""
     quarter = np.pi / 2
     yaw = cube_yaw + quarter * np.round((hand_yaw - cube_yaw) / quarter)
     if abs(yaw) > np.deg2rad(50):
@@ -154,21 +151,21 @@ def nearest_symmetry(cube_yaw: float, hand_yaw: float) -> float:
     return float(yaw)
 
 
-def _imagine(w: _HandState, goal: np.ndarray, yaw: float, command: float) -> _HandState:
-    """One row later: the hand moves at limited speed, the gripper closes on the cube, a held cube
-    comes along.
+def _simulate(w: _HandState, goal: np.ndarray, yaw: float, command: float) -> _HandState:
+    """One waypoint later: the gripper moves at limited speed and closes on the cube, a held cube
+    moves with it.
     """
-    way = goal - w.tcp
-    distance = np.linalg.norm(way)
+    offset = goal - w.tcp
+    distance = np.linalg.norm(offset)
     step = min(distance, float(np.clip(2.5 * distance + 0.02, 0.02, SPEED)) * CHUNK_DT)
     if w.held and w.red[2] < w.red[4]:
         step = min(step, 0.010)  # a soft lift-off keeps the cube between the fingers
-    tcp = w.tcp + way / max(distance, 1e-9) * step
-    turn = float(np.clip(yaw - w.yaw, -TURN_SPEED * CHUNK_DT, TURN_SPEED * CHUNK_DT))
+    tcp = w.tcp + offset / max(distance, 1e-9) * step
+    yaw_step = float(np.clip(yaw - w.yaw, -YAW_SPEED * CHUNK_DT, YAW_SPEED * CHUNK_DT))
     closed_on = w.red[4] if w.held or np.abs(w.tcp - w.red[:3]).max() < 0.02 else 0.0
     width = w.width + float(np.clip(command - w.width, -CLOSING * CHUNK_DT, CLOSING * CHUNK_DT))
     width = max(width, closed_on) if command < 0.04 else width
     red = w.red.copy()
     if w.held and command < 0.04:
         red[:3] += tcp - w.tcp
-    return replace(w, tcp=tcp, yaw=w.yaw + turn, width=width, command=command, red=red)
+    return replace(w, tcp=tcp, yaw=w.yaw + yaw_step, width=width, command=command, red=red)

@@ -15,8 +15,9 @@ def make_planner(
     precision: str = "auto",
     gaussians: int = 0,
 ) -> Planner:
-    """The planner for "expert" or a policy's folder; other arguments as of ``trained_planner``, for
-    a folder alone.
+    """The planner for "expert" or for a policy's folder.
+
+    Other arguments are those of ``trained_planner``, for a folder.
     """
     if policy == EXPERT:
         return Planner(Expert())

@@ -1,8 +1,8 @@
 """The MuJoCo scene: table, Panda arm and hand with FR3 limits, cubes, plate, two cameras.
 
-The meshes are the Panda's (dm-robotics-panda wheel, Apache-2.0, after franka_ros): no wheel holds
-FR3 meshes, and both arms share their kinematics. One model is compiled per process; a ``Layout`` is
-applied to it for each episode.
+The meshes are those of the Panda (dm-robotics-panda wheel, Apache-2.0, after franka_ros): no wheel
+holds FR3 meshes, and both arms share their kinematics. A process compiles one model, and applies a
+``Layout`` to it for each episode.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ PLATE_RADIUS, PLATE_HEIGHT = 0.075, 0.02  # [m]
 CUBE_SIZE = 0.04  # [m]
 TIMESTEP = 0.002  # [s]
 FOVY = 42.5  # [degrees] vertical field of view of the D435 colour camera
-# [N m/rad] wrist: more chatters at its 12 N m
+# [N m/rad] of the wrist: a higher gain oscillates at its 12 N m
 ARM_KP = (4500.0, 4500.0, 3500.0, 3500.0, 600.0, 600.0, 600.0)
 KV_OVER_KP = 0.1  # [s] so that ctrl = q + 0.1 * dq tracks a moving target
-PARKED = (3.0, 0.0, -0.7)  # [m] where cubes not in play lie
+PARKED = (3.0, 0.0, -0.7)  # [m] of cubes outside the layout
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Everything an episode randomises; arrays in base frame metres and radians."""
+    """The randomised parameters of an episode, in metres and radians in the base frame."""
 
     task: str
     seed: int
@@ -69,9 +69,7 @@ def _panda_file(name: str) -> str:
 
 
 def _simplify(spec: mujoco.MjSpec, folder: Path) -> None:
-    """Replace each mesh by one with a tenth of its faces: drawing 134,000 faces twice takes 60 ms
-    on a CPU.
-    """
+    """Reduce each mesh to a tenth of its faces: 134,000 ones, twice, take 60 ms on a CPU."""
     for mesh in spec.meshes:
         lines = (folder / mesh.file).read_text().splitlines()
         points = np.array(
@@ -134,8 +132,7 @@ def _arm_spec() -> mujoco.MjSpec:
 
 
 def _surroundings() -> str:
-    # compiled at the largest size a layout may ask for: the collision tree keeps the compiled
-    # bounds
+    # compiled at the largest size of a layout: the collision tree keeps the compiled bounds
     cubes = "".join(
         f'<body name="{name}" pos="3 0 -0.7"><freejoint name="{name}"/>'
         f'<geom name="{name}" type="box" size=".025 .025 .025" rgba="{r} {g} {b} 1" mass=".05" '
@@ -149,11 +146,14 @@ def _surroundings() -> str:
         <headlight ambient=".3 .3 .3" diffuse=".3 .3 .3" specular="0 0 0"/></visual>
       <statistic extent="1"/>
       <worldbody>
-        <light name="lamp" type="directional" pos="0 0 2" dir="-.3 .4 -1" diffuse=".6 .6 .6" castshadow="false"/>
+        <light name="lamp" type="directional" pos="0 0 2" dir="-.3 .4 -1" diffuse=".6 .6 .6"
+          castshadow="false"/>
         <geom name="floor" type="plane" size="4 4 .1" pos="0 0 -.75" rgba=".35 .37 .40 1"/>
-        <geom name="table" type="box" size=".65 .7 .02" pos=".35 0 -.02" rgba=".62 .56 .48 1" friction="1 .005 .0001"/>
+        <geom name="table" type="box" size=".65 .7 .02" pos=".35 0 -.02" rgba=".62 .56 .48 1"
+          friction="1 .005 .0001"/>
         <body name="plate" mocap="true" pos=".5 .2 .01">
-          <geom name="plate" type="cylinder" size="{PLATE_RADIUS} {PLATE_HEIGHT / 2}" rgba=".93 .93 .95 1"/></body>
+          <geom name="plate" type="cylinder" size="{PLATE_RADIUS} {PLATE_HEIGHT / 2}"
+            rgba=".93 .93 .95 1"/></body>
         {cubes}
         <camera name="front" fovy="{FOVY}"/><camera name="side" fovy="{FOVY}"/>
         <camera name="free" fovy="{FOVY}"/>
@@ -184,9 +184,7 @@ def place_camera(model: mujoco.MjModel, name: str, T_base_camera: np.ndarray) ->
 
 
 def apply_layout(model: mujoco.MjModel, data: mujoco.MjData, layout: Layout) -> None:
-    """Put cubes, plate, colours, lamp and (mis-placed) cameras of ``layout`` into the model and its
-    data.
-    """
+    """Apply cubes, plate, colours, lamp and cameras with their errors to the model and its data."""
     for i, name in enumerate(CUBE_COLORS):
         size = layout.size(name)
         geom, body, joint = model.geom(name), model.body(name), data.joint(name)

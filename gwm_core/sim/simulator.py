@@ -1,12 +1,10 @@
-"""Physics of the simulated arm, driven as the real one is: streamed joint targets and a slow,
-blocking gripper.
+"""Physics of the simulated arm, driven as the real one: streamed joint targets, blocking gripper.
 
 ``command`` and ``reach`` are CRISP's joint and Cartesian impedance controllers: when commands stop,
-the last target is held for ever. ``follow`` is joint_trajectory_controller: it carries its
-trajectory to the end, and begins each one from the state it wished to be in or from the measured
-one, as it is configured. Either way whoever drives it must bring the arm to rest. The gripper
-behaves like the Franka hand: it moves at 0.1 m/s, obeys one command at a time and takes up the
-newest one when it is done.
+the last target is held. ``follow`` is joint_trajectory_controller: it executes its trajectory to
+the end, and begins each one from its desired or from the measured state, as configured. In both
+cases the caller must bring the arm to rest. The gripper behaves like the Franka hand: it moves at
+0.1 m/s, executes one command at a time, and then takes the newest one.
 """
 
 from __future__ import annotations
@@ -25,12 +23,12 @@ GRIPPER_SPEED = 0.1  # [m/s] Franka hand default
 # [s] a velocity feed-forward older than this is dropped; the position target stays
 COMMAND_HOLD = 0.02
 
-_STILL = np.zeros(7)
+_ZERO = np.zeros(7)
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All a camera needs to draw a moment."""
+    """The state that cameras render."""
 
     time: float  # [s] simulated
     qpos: np.ndarray
@@ -72,7 +70,7 @@ class Simulator:
         return float(self.data.qpos[self._fingers].sum())
 
     def reset(self, layout: Layout) -> None:
-        """Lay the table anew. The arm stays where it is, as a real one would."""
+        """Apply a layout. The arm stays where it is, as a real one would."""
         self.layout = layout
         for name in CUBE_COLORS:
             self.model.geom(name).friction[0], self.model.geom(name).priority = 1.0, 0
@@ -80,16 +78,12 @@ class Simulator:
         mujoco.mj_forward(self.model, self.data)
 
     def teleport(self, q: np.ndarray, width: float = OPEN_WIDTH) -> None:
-        """Put the arm at rest at ``q`` with the gripper open to ``width``: for collecting from
-        unusual starts.
-        """
+        """Put the arm at rest at ``q``, the gripper open to ``width`` [m]."""
         self.data.qpos[self._arm], self.data.qpos[self._fingers] = q, width / 2
         self.data.qvel[:] = 0
-        self._q_target, self._dq_target, self._commanded_at = (
-            np.array(q, float),
-            np.zeros(7),
-            -np.inf,
-        )
+        self._q_target = np.array(q, float)
+        self._dq_target = np.zeros(7)
+        self._commanded_at = -np.inf
         self._path: Quintic | None = None
         self._grip_goal = self._grip_next = self._grip_now = width
         self._grip_done = -np.inf
@@ -97,15 +91,13 @@ class Simulator:
 
     def command(self, q: np.ndarray, dq: np.ndarray) -> None:
         """Stream a joint target [rad] with its velocity [rad/s]."""
-        self._q_target, self._dq_target, self._commanded_at = (
-            np.array(q, float),
-            np.array(dq, float),
-            self.time,
-        )
+        self._q_target = np.array(q, float)
+        self._dq_target = np.array(dq, float)
+        self._commanded_at = self.time
         self._path = None
 
     def reach(self, T: np.ndarray, q_null: np.ndarray) -> None:
-        """Stream a TCP pose (4, 4), with the joints (7,) [rad] that the null space is drawn to."""
+        """Stream a TCP pose (4, 4), with joints (7,) [rad] as the target of the null space."""
         q = np.array(q_null, float)
         for _ in range(5):
             T_now, J = fk_jacobian(q)
@@ -118,16 +110,16 @@ class Simulator:
         """Replace the trajectory. Raises ValueError as ``Quintic`` does.
 
         Args:
-            times: (P,) [s] from now; points already due are passed over.
+            times: (P,) [s] from now; points in the past are skipped.
             q, dq, ddq: (P, 7) [rad], [rad/s], [rad/s2] at those times.
-            from_desired: the controller's ``interpolate_from_desired_state``; False: it begins
-                where the arm is.
+            from_desired: the controller's ``interpolate_from_desired_state``; False: begin at the
+                measured state.
         """
-        start = np.stack(self.target) if from_desired else np.stack([self.q, self.dq, _STILL])
+        start = np.stack(self.target) if from_desired else np.stack([self.q, self.dq, _ZERO])
         self._path, self._commanded_at = Quintic(times, q, dq, ddq, start), self.time
 
     def grip(self, width: float) -> None:
-        """Ask the gripper for an opening [m]."""
+        """Command the gripper to an opening [m]."""
         self._grip_next = float(np.clip(width, 0.0, OPEN_WIDTH))
 
     def step(self, duration: float) -> None:
@@ -138,13 +130,13 @@ class Simulator:
 
     @property
     def target(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Position, velocity and acceleration (7,) each that the controller is at now."""
+        """Position, velocity and acceleration (7,) of the controller's target now."""
         age = self.time - self._commanded_at
         if self._path is not None:
             return tuple(self._path.at(age))
         if age < COMMAND_HOLD:
-            return self._q_target + self._dq_target * age, self._dq_target, _STILL
-        return self._q_target, _STILL, _STILL
+            return self._q_target + self._dq_target * age, self._dq_target, _ZERO
+        return self._q_target, _ZERO, _ZERO
 
     def _drive(self) -> None:
         q, dq, _ = self.target
@@ -158,7 +150,7 @@ class Simulator:
         self.data.ctrl[7:9] = self._grip_now / 2
 
     def objects(self) -> dict[str, np.ndarray]:
-        """Ground truth: name -> (x, y, z, yaw, size) of every object in play."""
+        """Ground truth: name -> (x, y, z, yaw, size) of every object of the layout."""
         result = {
             "plate": np.array([*self.data.mocap_pos[0], 0.0, 2 * self.model.geom("plate").size[0]])
         }
@@ -172,23 +164,24 @@ class Simulator:
         return result
 
     def put(self, name: str, x: float, y: float) -> None:
-        """Move a cube, at rest, to a place on the table [m]."""
+        """Move a cube, at rest, to a position on the table [m]."""
         joint = self.data.joint(name)
         joint.qpos[:3], joint.qvel = (x, y, self.layout.size(name) / 2 + 1e-4), 0
         mujoco.mj_forward(self.model, self.data)
 
-    def grease(self, name: str) -> None:
-        """Take a cube's friction away until the table is laid anew: it slips out of any grip."""
-        # before that of what it touches
+    def remove_friction(self, name: str) -> None:
+        """Remove a cube's friction until the next layout: it slips out of any grip."""
+        # the priority puts it before the friction of what it touches
         self.model.geom(name).friction[0], self.model.geom(name).priority = 0.02, 1
 
     def shift_camera(self, name: str, twist: np.ndarray) -> None:
-        """Move a camera by a rotation vector (3,) [rad] and (3,) [m] in its own frame; nobody is
-        told.
+        """Move a camera by a rotation vector (3,) [rad] and (3,) [m] in its own frame.
+
+        Its known extrinsics stay as they are.
         """
         error = self.layout.camera_error
         self.layout = replace(self.layout, camera_error=error | {name: error[name] + twist})
 
     def snapshot(self) -> Snapshot:
-        """A copy of the moment for the cameras."""
+        """A copy of the state for the cameras."""
         return Snapshot(self.time, self.data.qpos.copy(), self.layout)

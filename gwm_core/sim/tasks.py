@@ -1,13 +1,12 @@
-"""The tasks: how an episode is laid out from its seed, and the geometric rule that says it
-succeeded.
+"""The simulated tasks: the layout of an episode from its seed, and the geometric rule of success.
 
-lift        the red cube's centre is 50 mm or more above where it rests
-pick_place  the red cube rests on the plate (centre within 60 mm of the plate's, on its top to 8 mm), gripper open
-            and 50 mm or more away from the cube
-stack       the red cube rests on the blue one (centres within 20 mm sideways, height right to 8 mm), gripper as above
+lift        the red cube's centre is at least 50 mm above its rest height
+pick_place  the red cube rests on the plate (centres within 60 mm, height within 8 mm), the gripper
+            is open and at least 50 mm away from the cube
+stack       the red cube rests on the blue one (centres within 20 mm sideways, height within 8 mm),
+            the gripper as above
 
-Each must hold for 0.5 s without a break. Cubes in centimetre-scale clutter keep 95 mm between
-centres.
+The rule must hold for 0.5 s without a break. Centres of cubes are at least 95 mm apart.
 """
 
 from __future__ import annotations
@@ -23,14 +22,12 @@ TASKS = ("lift", "pick_place", "stack")
 DIFFICULTIES = ("nominal", "hard")
 HOLD_TIME = 0.5  # [s] a success must last
 TIME_LIMIT = 25.0  # [s] for an episode
-_LOW, _HIGH = np.array([0.40, -0.24]), np.array([0.62, 0.24])  # [m] where objects are put
+_LOW, _HIGH = np.array([0.40, -0.24]), np.array([0.62, 0.24])  # [m] where objects lie
 _EXTRINSIC_ERROR = np.deg2rad(0.5), 0.010  # hard: [rad], [m] per camera
 
 
 def sample_layout(task: str, seed: int, difficulty: str = "nominal") -> Layout:
-    """The layout of an episode: the same for the same task, seed and difficulty, on every
-    machine.
-    """
+    """The layout of an episode; equal for equal task, seed and difficulty on every machine."""
     one_of("task", task, TASKS)
     one_of("difficulty", difficulty, DIFFICULTIES)
     if seed < 0:
@@ -44,7 +41,7 @@ def sample_layout(task: str, seed: int, difficulty: str = "nominal") -> Layout:
         *(["blue", *others] if task == "stack" else ["blue", *others][int(rng.integers(2)) :]),
     ]
     names = names[: 1 + distractors]
-    plate, spots = _place(rng, len(names))
+    plate, spots = _positions(rng, len(names))
     size = rng.uniform(0.034, 0.046, len(names)) if hard else np.full(len(names), CUBE_SIZE)
     if task == "stack":
         size[1] = max(size[1], size[0] - 0.004)
@@ -77,7 +74,8 @@ def sample_layout(task: str, seed: int, difficulty: str = "nominal") -> Layout:
     )
 
 
-def _place(rng: np.random.Generator, cubes: int) -> tuple[np.ndarray, np.ndarray]:
+def _positions(rng: np.random.Generator, cubes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (2,) of the plate and (cubes, 2) of the cubes, far enough from each other."""
     while True:
         plate, spots = rng.uniform(_LOW, _HIGH), rng.uniform(_LOW, _HIGH, (cubes, 2))
         gaps = np.linalg.norm(spots[:, None] - spots[None], axis=-1) + np.eye(cubes)
@@ -86,10 +84,10 @@ def _place(rng: np.random.Generator, cubes: int) -> tuple[np.ndarray, np.ndarray
 
 
 def _extrinsic_error(rng: np.random.Generator) -> np.ndarray:
-    turn, shift = rng.normal(size=3), rng.normal(size=3)
+    rotation, shift = rng.normal(size=3), rng.normal(size=3)
     angle, length = _EXTRINSIC_ERROR
     return np.concatenate(
-        [turn / np.linalg.norm(turn) * angle, shift / np.linalg.norm(shift) * length]
+        [rotation / np.linalg.norm(rotation) * angle, shift / np.linalg.norm(shift) * length]
     )
 
 
@@ -113,7 +111,7 @@ def reached(task: str, objects: dict[str, np.ndarray], tcp: np.ndarray, width: f
 
 
 class Success:
-    """Tells when ``reached`` has held for HOLD_TIME."""
+    """Whether ``reached`` has held for HOLD_TIME."""
 
     def __init__(self, task: str):
         self._task, self._since = task, None

@@ -1,9 +1,8 @@
-"""What joint_trajectory_controller makes of a message: quintics through its points, then rest on
-the last one.
+"""The trajectory of joint_trajectory_controller: quintics through its points, then rest.
 
-As in ros2_controllers (trajectory.cpp): a new message replaces the old one at once, also when it is
-stamped for later. From the state in which the controller is, one segment leads to the first point;
-points already due are passed over.
+As in ros2_controllers (trajectory.cpp): a new message replaces the old one at once, even if it is
+stamped for later. One segment leads from the controller's state to the first point; points in the
+past are skipped.
 """
 
 from __future__ import annotations
@@ -12,8 +11,7 @@ import numpy as np
 
 
 class Quintic:
-    """Joint targets over time, from the state the controller was in through the points of a
-    trajectory.
+    """Joint targets over time, from the controller's state through the points of a trajectory.
 
     Args:
         times: (P,) [s] after the start, increasing, the last above 0.
@@ -39,24 +37,18 @@ class Quintic:
             )
 
     def at(self, t: float) -> np.ndarray:
-        """Position, velocity and acceleration (3, 7) at ``t`` [s]; at rest on the last point after
-        it.
-        """
+        """Position, velocity and acceleration (3, 7) at ``t`` [s]; at rest after the last point."""
         if t >= self._times[-1]:
             return np.stack([self._states[-1, 0], np.zeros(7), np.zeros(7)])
         i = int(np.searchsorted(self._times, t, side="right")) - 1
         T = self._times[i + 1] - self._times[i]
         (a, da, dda), (b, db, ddb) = self._states[i], self._states[i + 1]
-        gap, dgap, ddgap = (
-            b - a - da * T - dda * T**2 / 2,
-            (db - da - dda * T) * T,
-            (ddb - dda) * T**2,
-        )
-        c3, c4, c5 = (
-            10 * gap - 4 * dgap + ddgap / 2,
-            -15 * gap + 7 * dgap - ddgap,
-            6 * gap - 3 * dgap + ddgap / 2,
-        )
+        gap = b - a - da * T - dda * T**2 / 2
+        dgap = (db - da - dda * T) * T
+        ddgap = (ddb - dda) * T**2
+        c3 = 10 * gap - 4 * dgap + ddgap / 2
+        c4 = -15 * gap + 7 * dgap - ddgap
+        c5 = 6 * gap - 3 * dgap + ddgap / 2
         s = (t - self._times[i]) / T
         return np.stack(
             [

@@ -1,9 +1,9 @@
-"""Demonstrations of the scripted expert, recorded without ROS in parallel processes.
+"""Collect demonstrations of the scripted expert, without ROS, in parallel processes.
 
-Labels are only ever the expert's: disturbances happen before the recording or are marked, never
-recorded as wishes. 45 % of the episodes start from an unusual pose (near or low beside an object,
-35 % of them with a closed gripper) and 35 % get a push while carrying. ``episode.json`` lists the
-intervals in which the labels may be used.
+All labels are actions of the expert: disturbances happen before the recording, or are marked as
+unusable. 45 % of the episodes start from an unusual pose (near or low beside an object, 35 % of
+them with a closed gripper), and 35 % get a push while carrying. ``episode.json`` lists the
+intervals whose labels must not be used.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from gwm_core import topics
-from gwm_core.data.episode import EpisodeWriter
+from gwm_core.data.episode_writer import EpisodeWriter
 from gwm_core.data.ros_messages import camera_info, compressed_color, compressed_depth, joint_state
 from gwm_core.errors import InputError
 from gwm_core.files.atomic_write import PARTIAL
@@ -30,11 +30,11 @@ from gwm_core.training.play_data import SECONDS, PlayPolicy
 from gwm_core.types import CHUNK_ROWS, OPEN_WIDTH, RESERVED, Observation
 from gwm_core.worker_processes import workers
 
-# [s] a sample every 0.1 s is as good for learning as one every 1/15 s and costs less
+# [s] a sample every 0.1 s trains as well as one every 1/15 s, and costs less
 CAMERA_PERIOD = 0.1
-# [s] drawn evenly: the loop the demonstrations come from is as late as the real one
+# [s] uniform: the loop of the demonstrations is as late as the real one
 LATENCY = (0.06, 0.14)
-KICK_TIME = 0.5  # [s]
+PUSH_TIME = 0.5  # [s]
 
 
 @dataclass(frozen=True)
@@ -47,18 +47,18 @@ class CollectConfig:
     seed: int = 0
     difficulty: str = "nominal"
     renderer: str = "egl"
-    play: bool = False  # motion without a purpose instead of demonstrations
+    play: bool = False  # motion without a task instead of demonstrations
 
 
 class PerturbedExpert:
-    """The expert, which now and then is pushed aside while it carries something."""
+    """The expert, which is sometimes pushed aside while it carries a cube."""
 
     sees = "objects"
 
     def __init__(self, rng: np.random.Generator):
         self._expert, self._rng = Expert(), rng
-        # number of plans while carrying
-        self._kick_at = rng.integers(1, 8) if rng.random() < 0.35 else -1
+        # number of chunks while carrying
+        self._push_at = rng.integers(1, 8) if rng.random() < 0.35 else -1
         self._carried, self._until, self._goal = 0, 0, None
         self.window: list[int] = []  # [ns] from, to
 
@@ -68,29 +68,31 @@ class PerturbedExpert:
         red = observation.objects["red"]
         if red[2] > red[4] / 2 + 0.01 and observation.state.width_command < 0.04:
             self._carried += 1
-            if self._carried == self._kick_at:
-                self._until = observation.stamp + int(KICK_TIME * 1e9)
+            if self._carried == self._push_at:
+                self._until = observation.stamp + int(PUSH_TIME * 1e9)
                 shift = self._rng.uniform([-0.06, -0.06, -0.02], [0.06, 0.06, 0.06])
                 self._goal = np.clip(T[:3, 3] + shift, [0.36, -0.3, 0.05], [0.66, 0.3, 0.32])
                 self.window = [observation.stamp, self._until + int(0.35e9)]
         if observation.stamp >= self._until:
             return self._expert.act(scene, observation)
         rows = to_rows(np.repeat(T[None], CHUNK_ROWS, axis=0), observation.state.width_command)
-        share = np.minimum(1.0, np.arange(1, CHUNK_ROWS + 1) / 5)[:, None]
-        rows[:, :3] += share * (self._goal - T[:3, 3])
+        fraction = np.minimum(1.0, np.arange(1, CHUNK_ROWS + 1) / 5)[:, None]
+        rows[:, :3] += fraction * (self._goal - T[:3, 3])
         return rows
 
 
 class EpisodeObserver(Observer):
-    """Writes what a rollout sees and sends as the live recorder would."""
+    """Writes observations and commands of a rollout as the live recorder does."""
 
     def __init__(self, writer: EpisodeWriter, world: SimEnvironment):
         self._writer, self._world = writer, world
         self._next_image = 0.0
-        for name in world.rig.T_base_camera:
+        for name in world.cameras.T_base_camera:
             topic = topics.info(topics.prefix_of(name))
             writer.write(
-                topic, camera_info(1, name, world.rig.K, world.rig.width, world.rig.height), 1
+                topic,
+                camera_info(1, name, world.cameras.K, world.cameras.width, world.cameras.height),
+                1,
             )
 
     def tick(self, state, command) -> None:
@@ -109,12 +111,12 @@ class EpisodeObserver(Observer):
             [*r.q, command.width],
             [*r.dq, 0],
             [*r.ddq, 0],
-            "latched" if command.latched else "",
+            topics.RESET_FRAME if command.reference_reset else "",
         )
         write(topics.COMMAND, message, stamp)
         if stamp * 1e-9 >= self._next_image - 1e-6:
             self._next_image += CAMERA_PERIOD
-            for image in self._world.rig(self._world.sim.snapshot()):
+            for image in self._world.cameras(self._world.sim.snapshot()):
                 prefix = topics.prefix_of(image.camera)
                 color = compressed_color(stamp, image.camera, image.color)
                 depth = compressed_depth(stamp, image.camera, image.depth_mm)
@@ -123,7 +125,7 @@ class EpisodeObserver(Observer):
 
 
 def _unusual_start(rng: np.random.Generator, layout) -> tuple[np.ndarray, float]:
-    """Joints and gripper width to begin with; HOME_Q and open in 55 % of the cases."""
+    """Initial joints and gripper width; HOME_Q and open in 55 % of the cases."""
     if rng.random() > 0.45:
         return HOME_Q, OPEN_WIDTH
     near = layout.cubes["red"][:2] if rng.random() < 0.6 else layout.plate
@@ -149,22 +151,20 @@ _world: SimEnvironment | None = None
 
 
 def _record(job: tuple[CollectConfig, int]) -> bool:
-    """Collect one episode in this process; returns whether the expert succeeded (failures are not
-    kept).
-    """
+    """Collect one episode; returns whether the expert succeeded. Failures are not kept."""
     global _world
     config, seed = job
     folder = (
         Path(config.out) / f"{'play_' * config.play}{config.task}_{config.difficulty}_{seed:06d}"
     )
     if folder.exists():
-        return True  # an interrupted collection goes on where it stopped
+        return True  # collected before an interruption
     _world = _world or SimEnvironment(renderer=config.renderer)
     rng = np.random.default_rng([seed, 0xC0])
     layout = sample_layout(config.task, seed, config.difficulty)
     expert = PlayPolicy(rng) if config.play else PerturbedExpert(rng)
     q, width = _unusual_start(rng, layout)
-    # of an interrupted run: made again
+    # left by an interrupted run
     shutil.rmtree(folder.with_name(folder.name + PARTIAL), ignore_errors=True)
     cameras = {name: camera.to_dict() for name, camera in simulation_site().cameras.items()}
     policy = "play" if config.play else "expert"
@@ -201,10 +201,9 @@ def _record(job: tuple[CollectConfig, int]) -> bool:
 def collect(
     config: CollectConfig, processes: int, progress: Callable[[bool], None] = lambda ok: None
 ) -> int:
-    """Collect ``episodes`` demonstrations on seeds from ``seed`` on; returns how many the expert
-    failed.
+    """Collect demonstrations on seeds from ``seed`` on; returns how many the expert failed.
 
-    Seeds of 4000 and up are kept for choosing and reporting; no training takes them.
+    Seeds from 4000 on are reserved for choosing and reporting; no training takes them.
     """
     last = config.seed + config.episodes - 1
     if config.seed < 0 or config.seed < RESERVED <= last:
@@ -212,7 +211,7 @@ def collect(
             f"seeds {config.seed} to {last} will not do: 0-{RESERVED - 1} are for training,"
             f" {RESERVED} and up for choosing and reporting, and a folder holds one or the other"
         )
-    # names checked before anything is made
+    # check the names before any work
     sample_layout(config.task, config.seed, config.difficulty)
     jobs = [(config, config.seed + i) for i in range(config.episodes)]
     failed = 0

@@ -1,4 +1,4 @@
-"""Several processes that train one network, started by ``torchrun``."""
+"""Training of one network by several processes, started by ``torchrun``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from torch import distributed
 
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[int]:
-    """Join the others when ``torchrun`` started this process (gloo on cpu, nccl on cuda); yields
-    the rank.
+    """Join the process group if ``torchrun`` started this process; yields the rank.
+
+    The backend is gloo on the CPU and nccl on CUDA.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield 0
@@ -24,7 +25,7 @@ def joined(device: str) -> Iterator[int]:
     distributed.init_process_group("nccl" if device == "cuda" else "gloo")
     try:
         yield distributed.get_rank()
-        distributed.barrier()  # nobody leaves while another still listens
+        distributed.barrier()  # no process leaves while another still communicates
     finally:
         distributed.destroy_process_group()
         # DDP holds the group in a cycle, and threads that outlive the interpreter abort the process

@@ -1,4 +1,4 @@
-"""Figures and pictures of a training for TensorBoard."""
+"""Figures and images of a training for TensorBoard."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 
 class TensorBoardLog:
-    """Called after every validation; keeps nothing without a folder. Use it in a ``with``."""
+    """Call it after every validation, inside a ``with``. Without a folder it writes nothing."""
 
     def __init__(self, folder: Path | None):
         self._folder, self._writer = folder, None
@@ -26,9 +26,7 @@ class TensorBoardLog:
             self._writer.close()
 
     def __call__(self, done: int, network: nn.Module, figures: dict) -> None:
-        """Write the figures of iteration ``done``; arrays (H, W, 3) among them are pictures in [0,
-        1].
-        """
+        """Write the figures of iteration ``done``; arrays (H, W, 3) are images in [0, 1]."""
         if self._writer is None:
             return
         for name, value in figures.items():

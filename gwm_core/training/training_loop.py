@@ -1,8 +1,8 @@
-"""The one training loop: resumable to the same losses, weights averaged (EMA), cosine schedule,
-gradients clipped.
+"""The training loop of all networks: resumable to the same losses, with averaged weights (EMA), a
+cosine schedule and clipped gradients.
 
-Under ``torchrun`` every process takes its share of the same batch and gradients are averaged (DDP),
-so that losses are those of one process.
+Under ``torchrun`` every process takes its part of the same batch and gradients are averaged (DDP),
+so that the losses are those of one process.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from gwm_core.model.checkpoint import write_tensors
 from gwm_core.model.config import TrainConfig
 
 STATE = "train_state.safetensors"
-_MATRIX = 16  # rows and columns: what is smaller is stepped as a vector
+_MATRIX = 16  # rows and columns of the smallest matrix that Muon steps
 Batch = dict[str, Tensor]
 
 
 class Loss(nn.Module):
-    """A network together with its loss, as DDP wants it."""
+    """A network and its loss as one module, which DDP can wrap."""
 
     def __init__(self, network: nn.Module, loss: Callable[..., Tensor]):
         super().__init__()
@@ -42,7 +42,7 @@ class Loss(nn.Module):
 def fit(
     network: nn.Module,
     loss: Callable[..., Tensor],
-    draw: Callable[[int], Batch],
+    sample_batch: Callable[[int], Batch],
     validate: Callable[[nn.Module], dict[str, float]],
     config: TrainConfig,
     out: Path,
@@ -50,13 +50,13 @@ def fit(
     progress: Callable[[int, int, dict], None] = lambda done, total, figures: None,
     record: Callable[[int, nn.Module, dict], None] = lambda done, network, figures: None,
 ) -> tuple[nn.Module, dict]:
-    """Train, resuming from ``out`` when it holds an unfinished run with the same ``key``.
+    """Train; resume from ``out`` if it holds an unfinished run with the same ``key``.
 
     Args:
-        loss: of the network and a batch by name; anything random in it comes with the batch.
-        draw: makes a training batch of the given size.
+        loss: of the network and a batch by name; its randomness comes with the batch.
+        sample_batch: makes a training batch of the given size.
         validate: figures of the averaged network.
-        record: called after every validation, in the first process.
+        record: called after every validation, in the main process.
 
     Returns:
         The averaged network, and the last figures with ``loss`` and ``minutes``.
@@ -76,19 +76,16 @@ def fit(
     step = Loss(network, loss)
     if processes > 1:
         step = nn.parallel.DistributedDataParallel(step)
-    figures, begun = validate(average) if start == config.iterations else {}, time.monotonic()
+    figures = validate(average) if start == config.iterations else {}
+    start_time = time.monotonic()
     for iteration in range(start, config.iterations):
-        # so a resumed run draws what the whole run would
+        # a resumed run samples what the whole run would
         torch.manual_seed(config.seed * 1_000_003 + iteration)
-        batch = {name: tensor[rank::processes] for name, tensor in draw(config.batch).items()}
+        batch = sample_batch(config.batch)
+        batch = {name: tensor[rank::processes] for name, tensor in batch.items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
             value = step(batch)
-        number = _mean(value.detach(), processes)
-        if not math.isfinite(number):
-            raise FloatingPointError(
-                f"the loss is {number} at iteration {iteration}: the last good state is in {out}; "
-                "a smaller learning rate, or a look at the data, is wanted"
-            )
+        number = _finite_mean(value.detach(), processes, iteration, out)
         _descend(value, network, optimizers, config, iteration)
         _average(average, network, min(config.ema, (1 + iteration) / (10 + iteration)))
         done = iteration + 1
@@ -99,14 +96,13 @@ def fit(
                 record(done, average, figures)
         if rank == 0 and (done % 20 == 0 or done == config.iterations):
             progress(done, config.iterations, figures | {"loss": number})
-    return average.eval(), figures | {"minutes": round((time.monotonic() - begun) / 60, 1)}
+    return average.eval(), figures | {"minutes": round((time.monotonic() - start_time) / 60, 1)}
 
 
 def make_optimizers(network: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """AdamW, and with ``config.muon`` Muon (Jordan 2024) for the matrices, its steps as large as
-    those of AdamW.
+    """AdamW, and with ``config.muon`` Muon (Jordan 2024) for the matrices.
 
-    Its share of the learning rate is that of arXiv 2502.16982, so that one rate serves both.
+    Muon's steps are scaled to those of AdamW (arXiv 2502.16982), so that one rate serves both.
     """
     rate, decay, rest = config.learning_rate, config.weight_decay, list(network.parameters())
     optimizers: list[torch.optim.Optimizer] = []
@@ -121,7 +117,7 @@ def make_optimizers(network: nn.Module, config: TrainConfig) -> list[torch.optim
 
 
 def schedule(config: TrainConfig, iteration: int) -> float:
-    """Share of the learning rate: linear warm-up, then cosine to 2 %."""
+    """Fraction of the learning rate: linear warm-up, then cosine to 2 %."""
     if iteration < config.warmup:
         return (iteration + 1) / config.warmup
     done = (iteration - config.warmup) / max(1, config.iterations - config.warmup)
@@ -129,7 +125,7 @@ def schedule(config: TrainConfig, iteration: int) -> float:
 
 
 def refuse_finished(out: Path, manifest: str) -> None:
-    """Raise InputError where ``out`` holds a finished network, whose manifest has this name."""
+    """Raise InputError where ``out`` holds a finished network with a manifest of this name."""
     if (Path(out) / manifest).exists() and not (Path(out) / STATE).exists():
         raise InputError(
             f"{out} holds a finished network ({manifest}), which would be lost: choose another"
@@ -137,14 +133,14 @@ def refuse_finished(out: Path, manifest: str) -> None:
         )
 
 
-def first() -> bool:
-    """Whether this process is the one that writes."""
+def is_main_process() -> bool:
+    """Whether this process is the one that writes files."""
     return not distributed.is_initialized() or distributed.get_rank() == 0
 
 
 def finish(out: Path, save: Callable[[], None]) -> None:
-    """Save the weights and forget the state of the run, in the first process."""
-    if first():
+    """Save the weights and remove the state of the run, in the main process."""
+    if is_main_process():
         save()
         (Path(out) / STATE).unlink(missing_ok=True)
 
@@ -152,6 +148,7 @@ def finish(out: Path, save: Callable[[], None]) -> None:
 def _descend(
     value: Tensor, network: nn.Module, optimizers: list, config: TrainConfig, iteration: int
 ) -> None:
+    """Take a step of all optimizers down the clipped gradient."""
     network.zero_grad(set_to_none=True)
     value.backward()
     nn.utils.clip_grad_norm_(network.parameters(), config.clip)
@@ -161,20 +158,29 @@ def _descend(
         optimizer.step()
 
 
-def _mean(value: Tensor, processes: int) -> float:
+def _finite_mean(value: Tensor, processes: int, iteration: int, out: Path) -> float:
+    """Mean loss over all processes. Raises FloatingPointError if it is not finite."""
     if processes > 1:
         distributed.all_reduce(value)
-    return float(value) / processes
+    number = float(value) / processes
+    if not math.isfinite(number):
+        raise FloatingPointError(
+            f"the loss is {number} at iteration {iteration}: the last good state is in {out}; "
+            "a smaller learning rate, or a look at the data, is wanted"
+        )
+    return number
 
 
 @torch.no_grad()
 def _average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Update the moving average of the weights."""
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
 
 
 def _save(
     out: Path, key: str, done: int, network: nn.Module, average: nn.Module, optimizers: list
 ) -> None:
+    """Write the state of the run; a crash leaves the state before."""
     out.mkdir(parents=True, exist_ok=True)
     tensors = {f"network.{n}": t for n, t in network.state_dict().items()}
     tensors |= {f"average.{n}": t for n, t in average.state_dict().items()}
@@ -190,6 +196,7 @@ def _save(
 
 
 def _resume(out: Path, key: str, network: nn.Module, average: nn.Module, optimizers: list) -> int:
+    """Load the state of an unfinished run; returns the iterations it has done."""
     if not (out / STATE).exists():
         return 0
     try:

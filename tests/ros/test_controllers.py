@@ -113,7 +113,7 @@ def test_a_controller_is_told_to_rest_where_the_arm_is_before_it_is_activated(op
     q = HOME_Q + 0.1
     found = lambda: all(operator.count_subscribers(topic) for topic in arm.topics)  # noqa: E731
     assert operator.wait("discovery", found, 10, lambda: "")
-    arm.place(q, 10**9)
+    arm.set_target(q, 10**9)
     assert operator.wait("targets", lambda: len(heard) == len(arm.topics), 10, lambda: "")
     for message in heard.values():
         if isinstance(message, JointState):

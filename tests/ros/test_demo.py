@@ -18,7 +18,7 @@ from gwm.tools import demo_report
 from test_live_graph import children_of
 
 from benchmarks.live import latency
-from gwm_core.data.episode_recovery import recover
+from gwm_core.recording.episode_recovery import recover
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 

@@ -23,7 +23,7 @@ from gwm.ros.node import RELIABLE, now_ns
 from sensor_msgs.msg import CameraInfo, Image, JointState
 
 from gwm_core import topics
-from gwm_core.calibration.hand_eye import difference
+from gwm_core.geometry.transforms import pose_difference
 from gwm_core.site import load_site
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -96,6 +96,6 @@ def test_views_are_taken_at_rest_and_calibrate_the_camera(monkeypatch, tmp_path)
         node.destroy_node()
         rclpy.try_shutdown()
     assert command.returncode == 0, report
-    mm, deg = difference(X, load_site(tmp_path / "site.yaml").cameras["front"].T)
+    mm, deg = pose_difference(X, load_site(tmp_path / "site.yaml").cameras["front"].T)
     assert mm < 1.0 and deg < 0.1
     assert len(list(tmp_path.glob("runs/calibrate-front-*/calibration.png"))) == 1

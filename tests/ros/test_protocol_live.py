@@ -18,7 +18,7 @@ from gwm.tools.trial_monitor import TrialMonitor
 from test_console import Page
 
 from gwm_core.data.contact_sheet import stills
-from gwm_core.data.episode import INFO, list_episodes
+from gwm_core.data.episode_info import INFO, list_episodes
 from gwm_core.evaluation.protocol.definition import Protocol, TrialTask, begin, read_key
 from gwm_core.evaluation.protocol.journal import EPISODES, Journal
 from gwm_core.geometry.limits import DESK

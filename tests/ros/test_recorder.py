@@ -11,14 +11,14 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from episode_problems import problems
 from gwm.graph.config import GraphConfig
 from gwm.graph.process_list import processes
 from gwm.process.supervisor import Supervisor
 
 from gwm_core import topics
-from gwm_core.data.checks import problems
-from gwm_core.data.episode import INFO
-from gwm_core.data.episode_recovery import recover, salvaged
+from gwm_core.data.episode_info import INFO
+from gwm_core.recording.episode_recovery import recover, salvage_messages
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -56,7 +56,11 @@ def test_killed_in_mid_episode_it_comes_back_and_what_it_had_is_recovered(operat
         made, count, seconds = recover(record / "episode_000000.partial")
         assert not unreadable(made) and seconds > 2 and count > 300
         last = (
-            max(stamp for topic, _, _, stamp in salvaged(made / "bag") if topic == topics.COMMAND)
+            max(
+                stamp
+                for topic, _, _, stamp in salvage_messages(made / "bag")
+                if topic == topics.COMMAND
+            )
             * 1e-9
         )
         assert killed - last < 1.0

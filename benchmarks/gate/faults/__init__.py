@@ -1,1 +1,1 @@
-"""Every fault that can be simulated, at random phases of motion."""
+"""Every fault that can be simulated."""

@@ -1,4 +1,4 @@
-"""The gate's process dies in mid-motion: what the arm does then, as each controller would have it.
+"""The gate's process dies in motion: what the arm does then, with each kind of controller.
 
 A trajectory controller carries out the stop tail that goes with every command. An impedance
 controller such as CRISP's holds the last target for ever; the physics simulation, driven by
@@ -13,9 +13,9 @@ import numpy as np
 
 from benchmarks.gate.faults.table import run
 from benchmarks.gate.simulated_arm import SimulatedArm
-from benchmarks.gate.trials import FAST, FaultOutcome, Scenario, moving
+from benchmarks.gate.trials import FAST, FaultOutcome, Scenario, moving_arm
 from gwm_core.control.command_checker import check_commands, check_states, columns
-from gwm_core.control.gate.gate import Command
+from gwm_core.control.gate.state_machine import Command
 from gwm_core.control.loop_timing import TRAJECTORY_DELAY
 from gwm_core.control.stop_trajectory import StopPlanner
 from gwm_core.geometry.kinematics import fk
@@ -24,14 +24,12 @@ from gwm_core.sim.simulator import Simulator
 from gwm_core.sim.tasks import sample_layout
 
 REST = 0.01  # [rad/s]
-WATCHED = 0.6  # [s] after the kill
+OBSERVED = 0.6  # [s] after the kill
 LIMIT = 0.100  # [s] until it slows down
 
 
 class GateKilled:
-    """Stages kills and keeps how far [m] the TCP went after each, and how long [s] until it
-    rested.
-    """
+    """Kills the gate, and keeps the TCP's travel [m] and the time to rest [s] after each kill."""
 
     def __init__(self):
         self.travel: list[float] = []
@@ -40,31 +38,32 @@ class GateKilled:
         self._sim.reset(sample_layout("lift", 0))
 
     def trajectory_controller(self, rng) -> FaultOutcome:
-        """The tail went out with the last command, as gwm.hardware.arm_adapters sends it, which is
-        due after a delay and a period.
+        """The stop went out with the last command, which is due after a delay and a period.
+
+        ``gwm.hardware.arm_adapters`` sends it like that.
         """
-        rig = moving(rng)
-        last = rig.sent[-1]
+        arm = moving_arm(rng)
+        last = arm.sent[-1]
         tail = [
-            Command(state, last.width, last.plan)
-            for state in StopPlanner(rig.dt).tail(last.reference)
+            Command(state, last.width, last.chunk_id)
+            for state in StopPlanner(arm.dt).tail(last.reference)
         ]
-        q, dq, ddq, latched = columns([*rig.sent, *tail])
+        q, dq, ddq, resets = columns([*arm.sent, *tail])
         # the first that the arm has not reached
-        now = len(rig.sent) - 1 - round(TRAJECTORY_DELAY / rig.dt)
+        now = len(arm.sent) - 1 - round(TRAJECTORY_DELAY / arm.dt)
         after = np.abs(dq[now:]).max(axis=1)
-        self._note(q[now - 1 :], rig.dt * np.arange(1, 1 + len(after)), after)
-        return FaultOutcome(_slows(after, rig.dt), check_commands(q, dq, ddq, latched).total == 0)
+        self._note(q[now - 1 :], arm.dt * np.arange(1, 1 + len(after)), after)
+        return FaultOutcome(_slows(after, arm.dt), check_commands(q, dq, ddq, resets).total == 0)
 
     def holding_controller(self, rng) -> FaultOutcome:
         """CRISP's law on positions: stiffness times error, less damping times speed."""
-        rig, sim, states = (
+        arm, sim, states = (
             SimulatedArm(phases=(rng.uniform(0, 0.02), rng.uniform(0, 0.01))),
             self._sim,
             [],
         )
-        rig.obeys = False  # the physics does it
-        sim.teleport(rig.q)
+        arm.follows = False  # the physics does it
+        sim.teleport(arm.q)
 
         def go_on(seconds: float) -> None:
             for _ in range(round(seconds / TIMESTEP)):
@@ -72,21 +71,21 @@ class GateKilled:
                 states.append((sim.time, sim.q, sim.dq))
 
         def follow(seconds: float) -> None:
-            for _ in range(round(seconds / rig.dt)):
-                command = rig.tick()
+            for _ in range(round(seconds / arm.dt)):
+                command = arm.tick()
                 if command is not None:
                     sim.command(command.reference.q, np.zeros(7))
-                go_on(rig.dt)
-                rig.q = sim.q
+                go_on(arm.dt)
+                arm.q = sim.q
 
         follow(0.2)
-        rig.arm()
+        arm.arm()
         follow(0.5)
-        while rig.offer(rig.chunk(rig.q + rng.uniform(-FAST, FAST, 7))):
+        while arm.offer(arm.chunk(arm.q + rng.uniform(-FAST, FAST, 7))):
             pass
         follow(rng.uniform(0.3, 0.9))
         killed = len(states)
-        go_on(WATCHED)
+        go_on(OBSERVED)
         times, q, dq = (np.array(part) for part in zip(*states))
         after = np.abs(dq[killed:]).max(axis=1)
         self._note(q[killed - 1 :], times[killed:] - times[killed - 1], after)
@@ -102,15 +101,15 @@ class GateKilled:
 
 
 def _slows(speed: np.ndarray, dt: float) -> float:
-    """Seconds until the largest joint speed falls for good."""
+    """Seconds until the largest joint speed only falls."""
     rising = np.flatnonzero(np.diff(speed) > 1e-3)
     return dt * float(rising[-1] + 2 if len(rising) else 1)
 
 
 def rows(seed: int, injections: int) -> list[dict]:
-    """Rows of the fault table, with the worst way and time to rest."""
+    """Rows of the fault table, with the largest travel and the longest time to rest."""
     result = []
-    for name, stage in (
+    for name, inject in (
         ("stop tail of a trajectory controller", GateKilled.trajectory_controller),
         ("last target held by an impedance controller", GateKilled.holding_controller),
     ):
@@ -120,7 +119,7 @@ def rows(seed: int, injections: int) -> list[dict]:
                 24,
                 f"gate killed, {name}: until it slows",
                 LIMIT,
-                partial(stage, killed),
+                partial(inject, killed),
                 injections,
             ),
             seed,

@@ -1,4 +1,4 @@
-"""Parts of the system that fall silent, lie, or get in the gate's way."""
+"""Parts of the system that fall silent, report what is wrong, or interfere with the gate."""
 
 from __future__ import annotations
 
@@ -8,46 +8,46 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.gate.simulated_arm import SimulatedArm
-from benchmarks.gate.trials import FaultOutcome, clean, moving, ramp, stopped
-from gwm_core.control.gate.gate import State
+from benchmarks.gate.trials import FaultOutcome, moving_arm, no_violations, ramp, stopped
+from gwm_core.gate_status import State
 from gwm_core.geometry.kinematics import HOME_Q, fk, to_rows
 from gwm_core.geometry.limits import FR3
 from gwm_core.runtime.planner import Planner
 from gwm_core.types import OPEN_WIDTH, ActionChunk, ArmState, Frame, Observation
 
-ROBOT_STATE = 1 / 30  # [s] how often the robot tells its mode
-LOOK_FOR_RIVALS = 0.1  # [s] how often the gate's process counts publishers
+ROBOT_STATE = 1 / 30  # [s] period of the robot's state
+PUBLISHER_CHECK = 0.1  # [s] period in which the gate's process counts publishers
 DROPS = 20  # lost cycles in a row after which the robot stops by itself (libfranka)
 DROPS_CAUSE = "robot: communication_constraints_violation"
 
 
 def policy_killed(rng) -> FaultOutcome:
-    """12, 13: no beat from a moment on."""
-    rig = moving(rng)
-    rig.silent_from = rig.now + rng.uniform(0, 0.02)
-    return ramp(rig, rig.silent_from, "policy silent")
+    """12, 13: no heartbeat from some time on."""
+    arm = moving_arm(rng)
+    arm.heartbeats_end = arm.now + rng.uniform(0, 0.02)
+    return ramp(arm, arm.heartbeats_end, "policy silent")
 
 
 def joints_lost(kind: str) -> Callable[[np.random.Generator], FaultOutcome]:
-    """23: no joint state, one that never changes its stamp, or no numbers."""
+    """23: no joint state, one that never changes its stamp, or NaN."""
 
-    def stage(rng) -> FaultOutcome:
-        rig = moving(rng)
-        fault = rig.blind_from = rig.now + rng.uniform(0, 0.01)
-        frozen = ArmState(rig.gate._in.measured.stamp, rig.q, np.zeros(7), 0.08)
-        while rig.gate.state is State.RUNNING and rig.now - fault < 1.0:
-            if kind == "frozen" and rig.now > fault:
-                rig.gate.measure(frozen, rig.now)
-            elif kind == "not a number" and rig.now > fault:
-                rig.gate.measure(replace(frozen, stamp=rig.stamp(), q=np.full(7, np.nan)), rig.now)
-            rig.tick()
-        return FaultOutcome(rig.now - fault, stopped(rig, "joint state stale"))
+    def inject(rng) -> FaultOutcome:
+        arm = moving_arm(rng)
+        fault = arm.joints_end = arm.now + rng.uniform(0, 0.01)
+        frozen = ArmState(arm.gate._joints.measured.stamp, arm.q, np.zeros(7), 0.08)
+        while arm.gate.state is State.RUNNING and arm.now - fault < 1.0:
+            if kind == "frozen" and arm.now > fault:
+                arm.gate.measure(frozen, arm.now)
+            elif kind == "not a number" and arm.now > fault:
+                arm.gate.measure(replace(frozen, stamp=arm.stamp(), q=np.full(7, np.nan)), arm.now)
+            arm.tick()
+        return FaultOutcome(arm.now - fault, stopped(arm, "joint state stale"))
 
-    return stage
+    return inject
 
 
 class _Straight:
-    """A policy that would go down from wherever it is."""
+    """A policy that moves straight down from wherever it is."""
 
     sees = "scene"
 
@@ -59,12 +59,10 @@ class _Straight:
 
 
 def blind_cameras(rng) -> FaultOutcome:
-    """61: depth without readings: no plan is made of it, and the arm stops when the last one
-    ends.
-    """
-    rig = moving(rng)
-    rig.offer(rig.chunk(rig.q + 0.3 * (HOME_Q - rig.q)))
-    planner, taken, plans = Planner(_Straight()), rig.now, 0
+    """61: depth without readings: no chunk is made, and the arm stops when the last one ends."""
+    arm = moving_arm(rng)
+    arm.offer(arm.chunk(arm.q + 0.3 * (HOME_Q - arm.q)))
+    planner, taken, chunks = Planner(_Straight()), arm.now, 0
     frame = Frame(
         "front",
         1,
@@ -73,128 +71,120 @@ def blind_cameras(rng) -> FaultOutcome:
         np.eye(3),
         np.eye(4),
     )
-    while rig.gate.state is State.RUNNING:
-        rig.run(0.1)
-        state = ArmState(rig.stamp(), rig.q, np.zeros(7), OPEN_WIDTH)
+    while arm.gate.state is State.RUNNING:
+        arm.run(0.1)
+        state = ArmState(arm.stamp(), arm.q, np.zeros(7), OPEN_WIDTH)
         decision = planner.decide(Observation(state.stamp, (frame,), state, "lift"))
-        plans += decision.chunk is not None or not decision.reason.startswith("blind")
-    return FaultOutcome(rig.now - taken, plans == 0 and stopped(rig, "plan stale"))
+        chunks += decision.chunk is not None or not decision.reason.startswith("blind")
+    return FaultOutcome(arm.now - taken, chunks == 0 and stopped(arm, "plan stale"))
 
 
 def lost_cycles(rng) -> FaultOutcome:
-    """25: the robot's 1 kHz loop misses cycles: up to 19 are nothing, 20 stop it, and it says
-    so.
-    """
-    rig = moving(rng)
+    """25: the robot's 1 kHz loop misses cycles: 19 change nothing, 20 stop it, and it says so."""
+    arm = moving_arm(rng)
     few, many = int(rng.integers(1, DROPS)), int(rng.integers(DROPS, 200))
-    _miss(rig, few)
-    tolerated = rig.gate.state is State.RUNNING and rig.obeys
-    rig.run(0.2)
-    fault = rig.now
-    _miss(rig, many)
-    told = fault + DROPS * 1e-3 + rng.uniform(0, ROBOT_STATE)
-    rig.run_until(lambda: rig.now >= told)
-    rig.gate.fault(DROPS_CAUSE)
-    rig.tick()
-    latched = (
-        rig.gate.state is State.FAULT
-        and rig.log[-1].latched
-        and rig.gate.counts.stops == {"robot": 1}
+    _miss(arm, few)
+    tolerated = arm.gate.state is State.RUNNING and arm.follows
+    arm.run(0.2)
+    fault = arm.now
+    _miss(arm, many)
+    reported_at = fault + DROPS * 1e-3 + rng.uniform(0, ROBOT_STATE)
+    arm.run_until(lambda: arm.now >= reported_at)
+    arm.gate.fault(DROPS_CAUSE)
+    arm.tick()
+    faulted = (
+        arm.gate.state is State.FAULT
+        and arm.log[-1].reference_reset
+        and arm.gate.counts.stops == {"robot": 1}
     )
-    return FaultOutcome(rig.now - fault, tolerated and not rig.obeys and latched and clean(rig))
-
-
-def _miss(rig: SimulatedArm, cycles: int) -> None:
-    """The consumer holds its target through ``cycles`` [ms]; from the twentieth on it has
-    stopped.
-    """
-    held = rig.q.copy()
-    rig.run(1e-3 * min(cycles, DROPS))
-    rig.q = held if cycles >= DROPS else rig.sent[-1].reference.q
-    rig.obeys = cycles < DROPS
-
-
-def rival(rng) -> FaultOutcome:
-    """26: another publisher on the arm's topic, known to discovery at a random phase of the gate's
-    look-out.
-    """
-    rig = moving(rng)
-    wait = rng.uniform(0, LOOK_FOR_RIVALS)
-    fault = rig.now
-    rig.run_until(lambda: rig.now - fault >= wait)
-    rig.gate.fault("second publisher: another process writes to target_joint")
-    latched = rig.gate.state is State.FAULT and rig.gate.counts.stops == {"second publisher": 1}
-    rig.tick()
-    refused = rig.offer(rig.chunk(HOME_Q)).startswith("state") and "reset first" in rig.gate.arm(
-        rig.now
+    return FaultOutcome(
+        arm.now - fault, tolerated and not arm.follows and faulted and no_violations(arm)
     )
-    return FaultOutcome(wait, latched and refused and rig.tick() is None and clean(rig))
+
+
+def _miss(arm: SimulatedArm, cycles: int) -> None:
+    """The robot holds its target for ``cycles`` [ms]; from the twentieth on it has stopped."""
+    held = arm.q.copy()
+    arm.run(1e-3 * min(cycles, DROPS))
+    arm.q = held if cycles >= DROPS else arm.sent[-1].reference.q
+    arm.follows = cycles < DROPS
+
+
+def second_publisher(rng) -> FaultOutcome:
+    """26: another publisher on the arm's topic, found at a random phase of the gate's check."""
+    arm = moving_arm(rng)
+    wait = rng.uniform(0, PUBLISHER_CHECK)
+    fault = arm.now
+    arm.run_until(lambda: arm.now - fault >= wait)
+    arm.gate.fault("second publisher: another process writes to target_joint")
+    faulted = arm.gate.state is State.FAULT and arm.gate.counts.stops == {"second publisher": 1}
+    arm.tick()
+    refused = arm.offer(arm.chunk(HOME_Q)).startswith("state") and "reset first" in arm.gate.arm(
+        arm.now
+    )
+    return FaultOutcome(wait, faulted and refused and arm.tick() is None and no_violations(arm))
 
 
 def user_stop(rng) -> FaultOutcome:
-    """33: the robot stops and says so; after reset and arming the first step is from where it
-    is.
-    """
-    rig = moving(rng)
-    fault = rig.now + rng.uniform(0, 0.01)
-    rig.obeys = False
-    told = fault + rng.uniform(0, ROBOT_STATE)
-    rig.run_until(lambda: rig.now >= told)
-    rig.gate.fault("robot: user stop")
-    rig.tick()
-    seconds = rig.now - fault
-    latched = rig.gate.state is State.FAULT and rig.gate.counts.stops == {"robot": 1}
-    return FaultOutcome(seconds, latched and _comes_back(rng, rig))
+    """33: the robot stops and says so; after reset and arming the first step is where it is."""
+    arm = moving_arm(rng)
+    fault = arm.now + rng.uniform(0, 0.01)
+    arm.follows = False
+    reported_at = fault + rng.uniform(0, ROBOT_STATE)
+    arm.run_until(lambda: arm.now >= reported_at)
+    arm.gate.fault("robot: user stop")
+    arm.tick()
+    seconds = arm.now - fault
+    faulted = arm.gate.state is State.FAULT and arm.gate.counts.stops == {"robot": 1}
+    return FaultOutcome(seconds, faulted and _comes_back(rng, arm))
 
 
 def leash_alone(rng) -> FaultOutcome:
-    """33 without franka_msgs: the arm does not follow; seconds from where the leash is at its
-    end.
-    """
-    rig = moving(rng)
-    rig.obeys = False
+    """33 without franka_msgs: the arm does not follow; seconds since the leash was exceeded."""
+    arm = moving_arm(rng)
+    arm.follows = False
     for _ in range(60):
-        _plan_ahead(rig)
-        gap = np.abs(rig.gate._follower.reference.q - rig.q).max()
-        if gap > rig.gate.config.leash:
+        _offer_ahead(arm)
+        gap = np.abs(arm.gate.reference.q - arm.q).max()
+        if gap > arm.gate.config.leash:
             break
-        rig.run(0.06)
-    taut = rig.now
-    rig.run_until(lambda: rig.gate.state is State.FAULT)
-    latched = {"leash"} == set(rig.gate.counts.stops)
-    return FaultOutcome(rig.now - taut, latched and _comes_back(rng, rig))
+        arm.run(0.06)
+    exceeded_at = arm.now
+    arm.run_until(lambda: arm.gate.state is State.FAULT)
+    faulted = {"leash"} == set(arm.gate.counts.stops)
+    return FaultOutcome(arm.now - exceeded_at, faulted and _comes_back(rng, arm))
 
 
-def _plan_ahead(rig: SimulatedArm) -> None:
-    """A plan that goes on in the direction of the motion."""
-    reference = rig.gate._follower.reference
-    away = np.sign(reference.q - rig.q + 1e-9) * 0.2
-    share = np.linspace(1 / 16, 1, 16)[:, None]
-    rig.offer(
+def _offer_ahead(arm: SimulatedArm) -> None:
+    """Offer a chunk that goes on in the direction of the motion."""
+    reference = arm.gate.reference
+    away = np.sign(reference.q - arm.q + 1e-9) * 0.2
+    fraction = np.linspace(1 / 16, 1, 16)[:, None]
+    arm.offer(
         ActionChunk(
-            rig.stamp(0.001),
-            np.clip(reference.q + share * away, FR3.q_low, FR3.q_high),
+            arm.stamp(0.001),
+            np.clip(reference.q + fraction * away, FR3.q_low, FR3.q_high),
             np.full(16, 0.08),
         ),
         0.001,
     )
 
 
-def _comes_back(rng, rig: SimulatedArm) -> bool:
-    """Reset and armed: plans from before count for nothing, and the first step is at most 1
-    mrad.
-    """
-    old = rig.chunk(HOME_Q)
-    rig.q = rig.q + rng.uniform(-0.02, 0.02, 7)  # somebody moved it meanwhile
-    rig.run(0.1)
-    rig.gate.reset()
-    rig.obeys = True
-    armed = rig.gate.arm(rig.now) == ""
-    void = rig.offer(old, 0.2).startswith("order")
-    before = rig.q.copy()
-    first = rig.tick()
-    rig.run(0.3)
-    new = rig.offer(rig.chunk(HOME_Q + 0.05)) == ""
-    rig.run(0.2)
+def _comes_back(rng, arm: SimulatedArm) -> bool:
+    """Whether it resumes after reset and arming: earlier chunks are void, the first step small."""
+    old = arm.chunk(HOME_Q)
+    arm.q = arm.q + rng.uniform(-0.02, 0.02, 7)  # somebody moved it meanwhile
+    arm.run(0.1)
+    arm.gate.reset()
+    arm.follows = True
+    armed = arm.gate.arm(arm.now) == ""
+    void = arm.offer(old, 0.2).startswith("order")
+    before = arm.q.copy()
+    first = arm.tick()
+    arm.run(0.3)
+    new = arm.offer(arm.chunk(HOME_Q + 0.05)) == ""
+    arm.run(0.2)
     step = np.abs(first.reference.q - before).max()
-    return bool(armed and void and first.latched and step <= 1e-3 and new) and clean(rig)
+    return bool(
+        armed and void and first.reference_reset and step <= 1e-3 and new
+    ) and no_violations(arm)

@@ -1,6 +1,4 @@
-"""Faults of the robot behind the gate: silence, recoveries that hang or fail, a controller set up
-otherwise.
-"""
+"""Faults of the robot: silence, recoveries that hang or fail, a controller set up differently."""
 
 from __future__ import annotations
 
@@ -8,8 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.gate.trials import FaultOutcome, Scenario, clean, give_plan, moving
-from gwm_core.control.gate.gate import State
+from benchmarks.gate.trials import FaultOutcome, Scenario, give_chunk, moving_arm, no_violations
 from gwm_core.control.loop_timing import CommandSchedule
 from gwm_core.control.recovery import (
     BROADCASTERS,
@@ -25,17 +22,18 @@ from gwm_core.control.recovery import (
     to_switch,
 )
 from gwm_core.control.stop_trajectory import Reference, StopPlanner
+from gwm_core.gate_status import State
 from gwm_core.geometry.limits import FR3
 from gwm_core.sim.simulator import Simulator
 
 JOINTS, STATE = BROADCASTERS
 ARM = "arm"  # the controller
-TELLS = 0.02  # [s] how often the robot tells its state
-LOOKS = 0.1  # [s] how often the gate's process looks after it
+STATE_PERIOD = 0.02  # [s] of the robot's state
+TICK_PERIOD = 0.1  # [s] in which the gate's process looks at it
 
 
 class Drivers:
-    """Hardware, both broadcasters and a controller, as ros2_control keeps them. Owns no clock.
+    """Hardware, both broadcasters and a controller, as ros2_control runs them. Reads no clock.
 
     Args:
         place: what the step ``PLACE`` does; returns "" or why it cannot.
@@ -49,31 +47,32 @@ class Drivers:
     ):
         self.states = dict.fromkeys((JOINTS, STATE, ARM), "active")
         self.mode, self.hangs, self.fails, self.log = MODES.index("move"), set(), set(), []
-        self.watch, self.finished = RobotMonitor(self._carry_out, stopped), 0
-        self._place, self._tell_at, self._look_at = place, 0.0, phase
+        self.monitor = RobotMonitor(self._carry_out, stopped)
+        self.finished = 0
+        self._place, self._state_at, self._tick_at = place, 0.0, phase
 
     def reflex(self) -> None:
-        """The hardware's error deactivates all that is on it, so nothing is told any more."""
+        """The hardware's error deactivates everything on it, so nothing is published any more."""
         self.mode = MODES.index("reflex")
         self.states = dict.fromkeys(self.states, "inactive")
 
     def step(self, now: float) -> None:
-        """Tell the robot's state and look after it, when that is due."""
-        if now >= self._tell_at and self.states[STATE] == "active":
-            self._tell_at = now + TELLS
-            self.watch.heard(self.mode, now)
-        if now >= self._look_at:
-            self._look_at = now + LOOKS
-            self.watch.tick(now)
+        """Publish the robot's state and tick its monitor, when due."""
+        if now >= self._state_at and self.states[STATE] == "active":
+            self._state_at = now + STATE_PERIOD
+            self.monitor.receive(self.mode, now)
+        if now >= self._tick_at:
+            self._tick_at = now + TICK_PERIOD
+            self.monitor.tick(now)
 
     def reset(self, now: float, finished: Callable[[], object] = lambda: None) -> str:
-        """What gate/reset does; returns "" or why not."""
+        """Do what gate/reset does. Returns "" or why not."""
 
         def over() -> None:
             self.finished += 1
             finished()
 
-        return self.watch.recover(now, over)
+        return self.monitor.recover(now, over)
 
     def _carry_out(self, step: str, answer: Callable[[str], None]) -> None:
         self.log.append(step)
@@ -92,9 +91,7 @@ class Drivers:
             answer("")
 
     def switch(self, names: list[str]) -> str:
-        """Activate controllers strictly: one that is active already is refused, as by
-        controller_manager.
-        """
+        """Activate controllers strictly: an active one is refused, as by controller_manager."""
         active = [name for name in names if self.states[name] == "active"]
         if not active:
             self.states |= dict.fromkeys(names, "active")
@@ -105,90 +102,84 @@ class RecoveringArm:
     """A gate in motion with the drivers behind it."""
 
     def __init__(self, rng: np.random.Generator):
-        self.rig = moving(rng)
+        self.arm = moving_arm(rng)
         self.drivers = Drivers(
-            self._place, self.rig.gate.fault, self.rig.now + rng.uniform(0, LOOKS)
+            self._place, self.arm.gate.fault, self.arm.now + rng.uniform(0, TICK_PERIOD)
         )
         self.until(lambda: self.trouble == "", 0.2)
 
     @property
     def trouble(self) -> str:
-        """What gate/status says of the robot."""
-        return self.drivers.watch.trouble(self.rig.now)
+        """The robot's trouble, as in gate/status."""
+        return self.drivers.monitor.trouble(self.arm.now)
 
     def until(self, done: Callable[[], bool], limit: float) -> float:
-        """Periods until ``done()``; the time they took [s], inf when it does not come true within
-        ``limit``.
-        """
+        """Run until ``done()``. Returns the time [s] it took; inf when it exceeds ``limit``."""
 
         def over() -> bool:
-            self.drivers.step(self.rig.now)
-            self.rig.measures = self.drivers.states[JOINTS] == "active"
+            self.drivers.step(self.arm.now)
+            self.arm.sends_joints = self.drivers.states[JOINTS] == "active"
             return done()
 
-        return self.rig.run_until(over, limit)
+        return self.arm.run_until(over, limit)
 
     def reflex(self) -> bool:
-        """The robot stops and falls silent; whether that became a fault."""
-        self.rig.obeys = False
+        """Stop the robot and silence it. Returns whether that became a fault."""
+        self.arm.follows = False
         self.drivers.reflex()
-        faulty = np.isfinite(self.until(lambda: self.rig.gate.state is State.FAULT, 2.0))
-        return faulty and self.rig.gate.arm(self.rig.now) != ""
+        faulty = np.isfinite(self.until(lambda: self.arm.gate.state is State.FAULT, 2.0))
+        return faulty and self.arm.gate.arm(self.arm.now) != ""
 
     def reset(self) -> str:
-        """What gate/reset does."""
-        return self.drivers.reset(self.rig.now, self.rig.gate.reset)
+        """Do what gate/reset does."""
+        return self.drivers.reset(self.arm.now, self.arm.gate.reset)
 
     def comes_back(self, rng: np.random.Generator) -> bool:
-        """Pushed by hand, recovered and armed: all is active, and the first command is where the
-        arm is.
-        """
-        rig = self.rig
-        rig.q = rig.q + rng.uniform(-0.02, 0.02, 7)
+        """Whether, pushed by hand, recovered and armed, it starts from where the arm is."""
+        arm = self.arm
+        arm.q = arm.q + rng.uniform(-0.02, 0.02, 7)
         if self.reset() or not np.isfinite(
-            self.until(lambda: rig.gate.state is State.DISARMED, 3.0)
+            self.until(lambda: arm.gate.state is State.DISARMED, 3.0)
         ):
             return False
-        rig.obeys = True
-        armed = rig.gate.arm(rig.now) == "" and set(self.drivers.states.values()) == {"active"}
-        where = rig.q.copy()
-        first = rig.tick()
+        arm.follows = True
+        armed = arm.gate.arm(arm.now) == "" and set(self.drivers.states.values()) == {"active"}
+        where = arm.q.copy()
+        first = arm.tick()
         return bool(
             armed
-            and first.latched
+            and first.reference_reset
             and np.abs(first.reference.q - where).max() <= 1e-3
-            and clean(rig)
+            and no_violations(arm)
         )
 
     def _place(self) -> str:
         return (
-            "" if self.rig.gate.resting_place(self.rig.now) is not None else "no fresh joint state"
+            "" if self.arm.gate.rest_position(self.arm.now) is not None else "no fresh joint state"
         )
 
 
 def silent(rng) -> FaultOutcome:
-    """33: the robot's state is told no more while a plan is followed; joints still come."""
+    """33: the robot's state ends while a chunk is followed; joint states still come."""
     robot = RecoveringArm(rng)
-    give_plan(rng, robot.rig)
-    fault = robot.rig.now
+    give_chunk(rng, robot.arm)
+    fault = robot.arm.now
     robot.drivers.states[STATE] = "inactive"
-    robot.until(lambda: robot.rig.gate.state is State.FAULT, 2.0)
-    robot.rig.tick()
-    latched = robot.rig.log[-1] is not None and robot.rig.log[-1].latched
-    named = robot.rig.gate.cause.startswith("robot: silent") and "silent" in robot.trouble
-    return FaultOutcome(robot.rig.now - fault, latched and named and clean(robot.rig))
+    robot.until(lambda: robot.arm.gate.state is State.FAULT, 2.0)
+    robot.arm.tick()
+    faulted = robot.arm.log[-1] is not None and robot.arm.log[-1].reference_reset
+    named = robot.arm.gate.cause.startswith("robot: silent") and "silent" in robot.trouble
+    return FaultOutcome(robot.arm.now - fault, faulted and named and no_violations(robot.arm))
 
 
 def recovery_hangs(rng) -> FaultOutcome:
-    """34: a step of the recovery is never answered: it is named, and the next gate/reset
-    recovers.
-    """
+    """34: a step of the recovery hangs: it is named, and the next gate/reset recovers."""
     robot, step = RecoveringArm(rng), str(rng.choice([CLEAR, HARDWARE, SENSE, CONTROL]))
     ready = robot.reflex()
     robot.drivers.hangs = {step}
     ready = ready and robot.reset() == ""
     seconds = robot.until(lambda: "no answer" in robot.trouble, 2 * STEP_TIME)
-    named = robot.trouble.startswith(step) and robot.rig.gate.state is State.FAULT
+    named = robot.trouble.startswith(step) and robot.arm.gate.state is State.FAULT
     robot.drivers.hangs = set()
     return FaultOutcome(seconds, ready and named and robot.comes_back(rng))
 
@@ -200,7 +191,7 @@ def recovery_fails(rng) -> FaultOutcome:
     robot.drivers.fails = {step}
     ready = ready and robot.reset() == ""
     seconds = robot.until(lambda: "refused" in robot.trouble, 2.0)
-    named = robot.trouble.startswith(step) and robot.rig.gate.state is State.FAULT
+    named = robot.trouble.startswith(step) and robot.arm.gate.state is State.FAULT
     robot.drivers.fails = set()
     return FaultOutcome(seconds, ready and named and robot.comes_back(rng))
 
@@ -209,13 +200,13 @@ def from_measured(rng) -> FaultOutcome:
     """25: a trajectory controller without ``interpolate_from_desired_state``: seconds of motion
     until it asks for more acceleration than the robot allows, which it never does with it.
     """
-    rig = moving(rng)
-    rig.run(0.3)
-    references = [command.reference for command in rig.sent]
+    arm = moving_arm(rng)
+    arm.run(0.3)
+    references = [command.reference for command in arm.sent]
     begun = next(k for k, reference in enumerate(references) if reference.dq.any())
     phases = rng.uniform(0, 0.005, len(references))  # [s] by which the gate is late
     broken, kept = (_too_hard(references, phases, flag) for flag in (False, True))
-    return FaultOutcome(broken - begun * rig.dt, np.isinf(kept) and clean(rig))
+    return FaultOutcome(broken - begun * arm.dt, np.isinf(kept) and no_violations(arm))
 
 
 def _too_hard(references: list[Reference], late: np.ndarray, from_desired: bool) -> float:
@@ -223,10 +214,10 @@ def _too_hard(references: list[Reference], late: np.ndarray, from_desired: bool)
     inf: never.
     """
     sim, dt = Simulator(), 0.01
-    brake, schedule, step = StopPlanner(dt), CommandSchedule(dt), sim.model.opt.timestep
+    stops, schedule, step = StopPlanner(dt), CommandSchedule(dt), sim.model.opt.timestep
     sim.teleport(references[0].q)
     for k, reference in enumerate(references):
-        states = [reference, *brake.tail(reference)]
+        states = [reference, *stops.tail(reference)]
         due = schedule.next(round(1e9 * (1.0 + k * dt + late[k]))) * 1e-9 - 1.0 - k * dt
         sim.follow(
             due + dt * np.arange(1, len(states) + 1), *map(np.array, zip(*states)), from_desired
@@ -245,7 +236,9 @@ ROWS = [
         0.5,
         from_measured,
     ),
-    Scenario(33, "robot state silent in motion: to the fault", SILENCE + LOOKS + 0.03, silent),
+    Scenario(
+        33, "robot state silent in motion: to the fault", SILENCE + TICK_PERIOD + 0.03, silent
+    ),
     Scenario(
         34, "recovery step never answered: until that is named", STEP_TIME + 0.7, recovery_hangs
     ),

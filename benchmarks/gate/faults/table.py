@@ -1,9 +1,9 @@
-"""Faults staged in a simulated loop, each at random phases of motion, beats and joint states.
+"""The table of faults, injected at random phases of motion, heartbeats and joint states.
 
-An injection passes when what must happen happens within the limit, under the one cause that names
-it, and the judge finds nothing in all that was sent. Milliseconds count from the fault to the first
-command of the ramp, unless the name says otherwise. Numbers are those of the fault table in
-docs/benchmarks.md.
+An injection passes when the required reaction comes within the limit, under the one cause that
+names it, and the checker finds nothing in all that was sent. Milliseconds count from the fault to
+the first command of the ramp, unless the name says otherwise. Numbers are those of the fault table
+in docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from gwm_core.types import ActionChunk
 
 
 def run(scenario: Scenario, seed: int, least: int = 20) -> dict:
-    """Stage a scenario; its row: id, name, injected, passed, worst_ms, limit_ms, ok."""
+    """Inject a fault many times. Returns its row of the table."""
     rng = np.random.default_rng([seed, scenario.id])
-    outcomes = [scenario.stage(rng) for _ in range(max(least, scenario.injections))]
+    outcomes = [scenario.inject(rng) for _ in range(max(least, scenario.injections))]
     passed = sum(outcome.held and outcome.seconds <= scenario.limit + 1e-9 for outcome in outcomes)
     return {
         "id": scenario.id,
@@ -27,12 +27,12 @@ def run(scenario: Scenario, seed: int, least: int = 20) -> dict:
         "passed": passed,
         "worst_ms": round(1e3 * max(outcome.seconds for outcome in outcomes), 3),
         "limit_ms": round(1e3 * scenario.limit, 3),
-        "ok": passed >= scenario.share * len(outcomes),
+        "ok": passed >= scenario.fraction * len(outcomes),
     }
 
 
-def scenarios(plans: list[ActionChunk]) -> list[Scenario]:
-    """All that need nothing but the gate; ``plans``: recorded ones, to be spoilt."""
+def scenarios(chunks: list[ActionChunk]) -> list[Scenario]:
+    """Faults that need nothing but the gate; ``chunks``: recorded ones, to be spoilt."""
     return [
         Scenario(12, "policy killed", 0.060, lost_parts.policy_killed, 200),
         Scenario(13, "policy hung", 0.100, lost_parts.policy_killed),
@@ -66,7 +66,7 @@ def scenarios(plans: list[ActionChunk]) -> list[Scenario]:
             19,
             "recorded plan, signs or units wrong: refused at once",
             0.200,
-            bad_chunks.spoilt(plans),
+            bad_chunks.spoilt(chunks),
             500,
             0.99,
         ),
@@ -87,7 +87,12 @@ def scenarios(plans: list[ActionChunk]) -> list[Scenario]:
             0.200,
             lost_parts.lost_cycles,
         ),
-        Scenario(26, "second publisher: from its discovery to the fault", 0.100, lost_parts.rival),
+        Scenario(
+            26,
+            "second publisher: from its discovery to the fault",
+            0.100,
+            lost_parts.second_publisher,
+        ),
         Scenario(
             28,
             "device of teleoperation killed: until the tool slows down",
@@ -170,6 +175,6 @@ def scenarios(plans: list[ActionChunk]) -> list[Scenario]:
 
 
 HARDWARE = (31,)  # a second host
-STAGED = {*range(12, 27), 28, 29, 33, 34, *range(53, 62)}  # 24 in gate_killed
-# other parts, with benches of their own
-ELSEWHERE = tuple(i for i in range(1, 53) if i not in {*STAGED, *HARDWARE})
+INJECTED = {*range(12, 27), 28, 29, 33, 34, *range(53, 62)}  # 24 in gate_killed
+# other parts, with benchmarks of their own
+ELSEWHERE = tuple(i for i in range(1, 53) if i not in {*INJECTED, *HARDWARE})

@@ -1,16 +1,15 @@
-"""A comparison of policies, fixed before its first trial: what is tried, in which order, and when
-it ends.
+"""Protocols: comparisons of policies whose trials, order and end are fixed before the first trial.
 
     name: stacking, with and without features
     policies: {with: runs/with, without: runs/without}     # name -> bundle or checkpoint
     tasks: [{task: stack, difficulty: nominal}]
     trials: 100          # of every policy on every task, from the same initial conditions
     seed: 5000           # of the first initial condition
-    stop: fixed          # or sequential: two policies on one task, ended as soon as the evidence suffices
+    stop: fixed          # or sequential: two policies on one task, until the evidence suffices
     alpha: 0.05
 
-Policies have codes (A, B, ...) dealt by a secret; nothing but ``key.json`` says whose is whose
-until the end.
+Policies have codes (A, B, ...) that are assigned at random. Until the end only ``key.json`` tells
+which code is which policy.
 """
 
 from __future__ import annotations
@@ -32,13 +31,13 @@ from gwm_core.types import RESERVED
 
 STOPS = ("fixed", "sequential")
 PLAN, KEY = "protocol.json", "key.json"
-MOST_TRIALS = 100_000  # of every policy on every task: more than anyone makes
-MOST_SEED = 2**32 - 1 - MOST_TRIALS
+MAX_TRIALS = 100_000  # of every policy on every task
+MAX_SEED = 2**32 - 1 - MAX_TRIALS
 
 
 @dataclass(frozen=True)
 class TrialTask:
-    """What is tried. ``difficulty`` is the simulation's; "" on a robot."""
+    """A task to try. ``difficulty`` is that of the simulation; "" on a robot."""
 
     task: str
     difficulty: str = "nominal"
@@ -49,7 +48,7 @@ class TrialTask:
 
 @dataclass(frozen=True)
 class TrialSlot:
-    """One trial to be made: the policy by its code, the initial condition by its seed."""
+    """A planned trial: the policy by its code, the initial condition by its seed."""
 
     number: int
     code: str
@@ -59,7 +58,7 @@ class TrialSlot:
 
 @dataclass(frozen=True)
 class Protocol:
-    """What was decided before the first trial."""
+    """The decisions before the first trial."""
 
     name: str
     policies: dict[str, str]
@@ -71,8 +70,8 @@ class Protocol:
 
     def __post_init__(self):
         text("name", self.name)
-        _whole("trials", self.trials, 1, MOST_TRIALS)
-        _whole("seed", self.seed, RESERVED, MOST_SEED)  # below it policies are trained
+        _whole("trials", self.trials, 1, MAX_TRIALS)
+        _whole("seed", self.seed, RESERVED, MAX_SEED)  # lower seeds are for training
         one_of("stop", text("stop", self.stop), STOPS)
         if (
             isinstance(self.alpha, bool)
@@ -142,23 +141,24 @@ def _task(number: int, values) -> TrialTask:
 
 @dataclass(frozen=True)
 class TrialOrder:
-    """A protocol under way: its slots in order, under codes.
+    """A protocol with its slots in order, under codes.
 
     Attributes:
-        sha256: of everything that was decided, weights included. sealed: of the key, which cannot
-            be swapped later.
+        sha256: of all decisions, weights included.
+        sealed: SHA-256 of the key, so that it cannot be swapped later.
     """
 
     protocol: Protocol
-    weights: dict[str, str]  # name -> SHA-256 of what the policy is
+    weights: dict[str, str]  # name -> SHA-256 of the policy
     sealed: str
     slots: tuple[TrialSlot, ...]
     sha256: str
 
 
 def begin(protocol: Protocol, weights: dict[str, str], folder: Path) -> TrialOrder:
-    """Fix a protocol in ``folder``, or go on with the one there. Raises InputError where that one
-    is another.
+    """Fix a protocol in ``folder``, or open the one there.
+
+    Raises InputError where ``folder`` holds another protocol.
 
     Args:
         weights: by name, SHA-256 of each policy.
@@ -212,26 +212,25 @@ def open_plan(folder: Path) -> TrialOrder:
 
 
 def _slots(protocol: Protocol, digest: str) -> tuple[TrialSlot, ...]:
-    """Initial conditions in random order, and for each the policies in random order: drawn from the
-    hash.
+    """Initial conditions in random order, and for each the policies in random order.
+
+    The hash of the protocol is the seed.
     """
     rng = np.random.default_rng(int(digest[:16], 16))
     conditions = [
         (task, protocol.seed + k) for k in range(protocol.trials) for task in protocol.tasks
     ]
     codes = list(string.ascii_uppercase[: len(protocol.policies)])
-    drawn = [
+    order = [
         (str(code), *conditions[k])
         for k in rng.permutation(len(conditions))
         for code in rng.permutation(codes)
     ]
-    return tuple(TrialSlot(number, *slot) for number, slot in enumerate(drawn))
+    return tuple(TrialSlot(number, *slot) for number, slot in enumerate(order))
 
 
 def read_key(plan: TrialOrder, folder: Path) -> dict[str, str]:
-    """Code -> name of every policy. Raises InputError where the key is not the one that was
-    sealed.
-    """
+    """Code -> name of every policy. Raises InputError where the key is not the sealed one."""
     try:
         key = json.loads((Path(folder) / KEY).read_text())
         codes = dict(key["codes"])

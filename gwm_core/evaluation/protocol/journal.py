@@ -1,5 +1,6 @@
-"""What came of every trial: a line each, on disk before the next begins, with the hash of the line
-before.
+"""The journal of a protocol: a line for each trial, on disk before the next trial begins.
+
+Each line holds the hash of the line before, so later changes are detected.
 """
 
 from __future__ import annotations
@@ -17,22 +18,23 @@ from gwm_core.evaluation.protocol.definition import TrialOrder, TrialSlot
 from gwm_core.files.json_files import to_json
 
 FILE = "trials.jsonl"
-EPISODES = "episodes"  # folder beside it, of what was recorded over the live graph
-# of an abort: the policy's own is a failure, the hardware's is repeated
+EPISODES = "episodes"  # folder of recorded episodes, beside it
+# of an abort: one by the policy is a failure, one by the hardware is repeated
 CAUSES = ("", *topics.ABORTS)
 
 
 @dataclass(frozen=True)
 class TrialOutcome:
-    """Of one trial.
+    """The outcome of one trial.
 
     Attributes:
-        score: partial credit, 0 to 1. note: how it failed, or what was seen. aborted: one of
-            ``CAUSES``.
-        interventions: how often a person had the arm hold or stop. violations: of the arm's limits,
-            in what was sent.
-        latency_ms: median from frame to command. episode: its folder in ``EPISODES``. Both of live
-            trials alone.
+        score: partial credit, 0 to 1.
+        note: how it failed, or an observation.
+        aborted: one of ``CAUSES``.
+        interventions: times a person held or stopped the arm.
+        violations: of the arm's limits, in the commands.
+        latency_ms: median from frame to command, of live trials.
+        episode: its folder in ``EPISODES``, of live trials.
     """
 
     success: bool
@@ -48,15 +50,14 @@ class TrialOutcome:
 
 @dataclass(frozen=True)
 class JournalEntry:
-    """A trial that was made."""
+    """A trial and its outcome."""
 
     slot: TrialSlot
     outcome: TrialOutcome
 
 
 class Journal:
-    """The trials of a plan in ``folder``; one that was cut short by a crash goes on after its last
-    whole line.
+    """The trials of a protocol in ``folder``. After a crash it continues at its last whole line.
 
     Raises InputError for a line that was changed, removed, moved or belongs to no slot.
     """
@@ -88,8 +89,8 @@ class Journal:
         self._last = hashlib.sha256(line).hexdigest()
 
     def add(self, slot: TrialSlot, outcome: TrialOutcome) -> None:
-        """Write a trial down; on disk when this returns. Raises InputError where another process
-        wrote one too.
+        """Append a trial, on disk when this returns. Raises InputError where another process wrote
+        too.
         """
         values = {
             "before": self._last,
@@ -113,12 +114,12 @@ class Journal:
         self.entries.append(JournalEntry(slot, outcome))
 
     def waiting(self) -> list[TrialSlot]:
-        """Slots that have no outcome yet, or one that the hardware spoilt, in order."""
+        """Slots without an outcome, or with one aborted by the hardware, in order."""
         done = {entry.slot.number for entry in self.entries if entry.outcome.aborted != "hardware"}
         return [slot for slot in self._plan.slots if slot.number not in done]
 
     def counted(self) -> list[JournalEntry]:
-        """The trials that count: of every slot the last, without those that the hardware spoilt."""
+        """The last trial of every slot, without those aborted by the hardware."""
         last = {
             entry.slot.number: entry
             for entry in self.entries

@@ -1,24 +1,17 @@
-"""What a protocol found, in numbers: rates with intervals, differences with corrected tests, and
-how far they go.
-"""
+"""Figures of a protocol: rates with intervals, and differences with corrected tests."""
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
-from collections.abc import Iterator
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 
-from gwm_core.errors import InputError
 from gwm_core.evaluation.protocol.definition import TrialOrder
 from gwm_core.evaluation.protocol.journal import Journal, JournalEntry
-from gwm_core.evaluation.stats.agreement import kappa, pearson, spearman
+from gwm_core.evaluation.stats.agreement import pearson, spearman
 from gwm_core.evaluation.stats.sequential_test import SequentialTest
 from gwm_core.evaluation.stats.success_rates import (
-    better,
     difference_interval,
     holm,
     interval,
@@ -26,34 +19,34 @@ from gwm_core.evaluation.stats.success_rates import (
     mcnemar,
     posterior,
     power,
+    probability_better,
 )
 
-# of comparisons in which a difference of the size that is named before the start is found
-SHARE = 0.8
+# chance that a difference as large as named before the start is found
+POWER = 0.8
 
 
-def foreseen(trials: int, alpha: float) -> list[tuple[float, float]]:
-    """Before the first trial: for some rates of one policy, the least rate of a better one found in
-    80 % of the cases.
+def detectable_differences(trials: int, alpha: float) -> list[tuple[float, float]]:
+    """Differences that a protocol can find, computed before the first trial.
 
-    Rates for which none is are left out. Independent outcomes assumed; of starts that differ less
-    is enough.
+    Pairs of a policy's rate and the smallest rate of a better policy that is found with 80 %
+    chance, for outcomes that are independent. Rates without such a policy are left out.
     """
     found = []
     for rate in (0.1, 0.3, 0.5, 0.7, 0.9):
         others = np.arange(round(100 * rate) + 1, 101) / 100
         enough = [
-            other for other in others if power(rate, float(other), trials, alpha=alpha) >= SHARE
+            other for other in others if power(rate, float(other), trials, alpha=alpha) >= POWER
         ]
         found += [(rate, float(enough[0]))] if enough else []
     return found
 
 
 def summarize(plan: TrialOrder, journal: Journal, names: dict[str, str]) -> dict:
-    """Everything that is reported, JSON-able; a figure that is undefined is None.
+    """All reported figures, for JSON; an undefined figure is None.
 
     Args:
-        names: code -> what a policy is called; the codes themselves while nobody may know.
+        names: code -> name of the policy; the codes themselves while the trials are blind.
     """
     counted = journal.counted()
     tasks = {str(task): [e for e in counted if e.slot.task == task] for task in plan.protocol.tasks}
@@ -72,22 +65,24 @@ def summarize(plan: TrialOrder, journal: Journal, names: dict[str, str]) -> dict
         "pairs": pairs,
     }
     for task, rows in found["tasks"].items():
-        apart = [
-            (p["a"], p["b"])
-            for p in pairs
-            if p["task"] == task and p["p_holm"] <= plan.protocol.alpha
-        ]
-        best_first = sorted(
-            rows, key=lambda name: -rows[name]["successes"] / max(rows[name]["trials"], 1)
-        )
-        for name, letter in letters(best_first, apart).items():
-            rows[name]["letters"] = letter
+        _add_letters(rows, [pair for pair in pairs if pair["task"] == task], plan.protocol.alpha)
     if plan.protocol.stop == "sequential":
-        found["sequential"] = look(plan, journal, names)
+        found["sequential"] = interim_result(plan, journal, names)
     return found
 
 
+def _add_letters(rows: dict[str, dict], pairs: list[dict], alpha: float) -> None:
+    """Add the compact letter display of a task to the figures of its policies."""
+    significant = [(pair["a"], pair["b"]) for pair in pairs if pair["p_holm"] <= alpha]
+    best_first = sorted(
+        rows, key=lambda name: -rows[name]["successes"] / max(rows[name]["trials"], 1)
+    )
+    for name, letter in letters(best_first, significant).items():
+        rows[name]["letters"] = letter
+
+
 def _rates(entries: list[JournalEntry], names: dict[str, str]) -> dict[str, dict]:
+    """Figures of each policy on one task."""
     rows = {}
     for code, name in sorted(names.items(), key=lambda item: item[1]):
         own = [entry.outcome for entry in entries if entry.slot.code == code]
@@ -112,9 +107,7 @@ def _rates(entries: list[JournalEntry], names: dict[str, str]) -> dict[str, dict
 
 
 def paired(entries: list[JournalEntry], a: str, b: str) -> tuple[np.ndarray, np.ndarray]:
-    """Outcomes (T,) of codes a and b from the starts that both had, in the order in which the
-    second was made.
-    """
+    """Outcomes (T,) of codes a and b from their common starts, ordered by the later trial."""
     won: dict[int, dict[str, bool]] = {}
     order = []
     for entry in entries:
@@ -126,6 +119,7 @@ def paired(entries: list[JournalEntry], a: str, b: str) -> tuple[np.ndarray, np.
 
 
 def _pairs(task: str, entries: list[JournalEntry], names: dict[str, str]) -> list[dict]:
+    """Figures of each pair of policies on one task."""
     rows = []
     for a, b in combinations(sorted(names, key=names.get), 2):
         won_a, won_b = paired(entries, a, b)
@@ -141,34 +135,35 @@ def _pairs(task: str, entries: list[JournalEntry], names: dict[str, str]) -> lis
                 "difference": float(won_a.mean() - won_b.mean()),
                 "ci95": list(difference_interval(won_a, won_b)),
                 "p": mcnemar(won_a, won_b),
-                "a_better": better(int(won_a.sum()), len(won_a), int(won_b.sum()), len(won_b)),
+                "a_better": probability_better(
+                    int(won_a.sum()), len(won_a), int(won_b.sum()), len(won_b)
+                ),
             }
         )
     return rows
 
 
-def look(plan: TrialOrder, journal: Journal, names: dict[str, str]) -> dict:
-    """What the sequential test says after the trials so far."""
+def interim_result(plan: TrialOrder, journal: Journal, names: dict[str, str]) -> dict:
+    """The result of the sequential test after the trials so far."""
     a, b = sorted(names, key=names.get)
     outcomes = paired(journal.counted(), a, b)
-    seen = SequentialTest(plan.protocol.trials, plan.protocol.alpha).look(*outcomes)
+    result = SequentialTest(plan.protocol.trials, plan.protocol.alpha).look(*outcomes)
     decided = {"a": f"{names[a]} is better", "b": f"{names[b]} is better"}.get(
-        seen.decision, seen.decision
+        result.decision, result.decision
     )
     return {
         "decision": decided,
-        "over": seen.decision != "go on",
-        "trials": seen.trials,
-        "p": seen.p,
+        "over": result.decision != "go on",
+        "trials": result.trials,
+        "p": result.p,
     }
 
 
-def against_imagined(found: dict, imagined: dict[str, dict[str, float]]) -> dict:
-    """Rates that were imagined beside those that came, and how they go together over policies and
-    tasks.
+def compare_with_predicted_rates(found: dict, imagined: dict[str, dict[str, float]]) -> dict:
+    """Rates that the world model predicted beside the real ones, and their correlation.
 
     Args:
-        found: as of ``summarize``. imagined: task -> policy -> rate.
+        found: of ``summarize``. imagined: task -> policy -> predicted rate.
     """
     points = [
         {
@@ -182,66 +177,7 @@ def against_imagined(found: dict, imagined: dict[str, dict[str, float]]) -> dict
         if row["trials"]
     ]
     x, y = (np.array([point[key] for point in points]) for key in ("imagined", "real"))
-    seen = {"points": points}
+    comparison = {"points": points}
     if len(points) >= 4 and np.ptp(x) > 0 and np.ptp(y) > 0:
-        seen |= {"pearson": list(pearson(x, y)), "spearman": list(spearman(x, y))}
-    return seen
-
-
-def second_rating(journal: Journal, file: Path) -> dict:
-    """Kappa with a second rater's CSV of columns number and success, in UTF-8, as spreadsheets
-    write it.
-
-    Raises InputError naming the line that is no rating of a trial that was made, or contradicts
-    another.
-    """
-    won = {entry.slot.number: entry.outcome.success for entry in journal.counted()}
-    rated: dict[int, tuple[bool, int]] = {}  # number -> verdict and the line it is from
-    for line, number, verdict in _ratings(file):
-        if number not in won:
-            raise InputError(f"{file}: line {line}: trial {number} was not made, or does not count")
-        before, earlier = rated.setdefault(number, (verdict, line))
-        if before != verdict:
-            raise InputError(
-                f"{file}: lines {earlier} and {line} contradict each other about trial {number}"
-            )
-    if not rated:
-        raise InputError(f"{file} rates no trial: columns number and success (1 or 0) are wanted")
-    first = np.array([won[number] for number in rated], bool)
-    value, low, high = kappa(first, np.array([verdict for verdict, _ in rated.values()], bool))
-    return {
-        "rated": len(rated),
-        "share": len(rated) / max(len(won), 1),
-        "kappa": value,
-        "ci95": [low, high],
-    }
-
-
-def _ratings(file: Path) -> Iterator[tuple[int, int, bool]]:
-    """Line, trial and verdict of every row that is not blank."""
-    try:
-        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{file} is no text in UTF-8: save it as CSV (UTF-8)") from None
-    semicolons = bool(lines) and ";" in lines[0]  # spreadsheets where the comma is the decimal sign
-    rows = csv.reader(lines, delimiter=";" if semicolons else ",")
-    head = [name.strip().lower() for name in next(rows, [])]
-    if not {"number", "success"} <= set(head):
-        raise InputError(
-            f"{file}: columns number and success are wanted in its first line, not"
-            f" {', '.join(head)}"
-        )
-    places = head.index("number"), head.index("success")
-    for row in rows:
-        cells = [cell.strip() for cell in row]
-        if not any(cells):
-            continue
-        number, success = (cells[k] if k < len(cells) else "" for k in places)
-        if not number.isdecimal() or success not in ("0", "1"):
-            raise InputError(
-                f"{file}: line {rows.line_num}: a trial's number and success (1 or 0) are wanted in"
-                f" columns number and success, not '{number}' and '{success}'"
-            )
-        yield rows.line_num, int(number), success == "1"
+        comparison |= {"pearson": list(pearson(x, y)), "spearman": list(spearman(x, y))}
+    return comparison

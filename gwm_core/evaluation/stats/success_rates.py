@@ -12,7 +12,7 @@ from scipy.stats import barnard_exact, beta, binom, binomtest, norm
 
 from gwm_core.errors import InputError
 
-_MOST = 100_000  # trials: nobody plans more
+_MAX_TRIALS = 100_000
 
 
 def interval(successes: int, trials: int) -> tuple[float, float]:
@@ -25,12 +25,11 @@ def interval(successes: int, trials: int) -> tuple[float, float]:
 
 
 def posterior(successes: int, trials: int) -> tuple[float, float, float]:
-    """Mean of the posterior of a success rate under Jeffreys' prior, Beta(1/2, 1/2), and its 95 %
-    interval.
+    """Posterior mean and 95 % interval of a success rate under Jeffreys' prior, Beta(1/2, 1/2).
 
-    Equal-tailed, but down to 0 where nothing succeeded and up to 1 where everything did: Brown, Cai
-    & DasGupta, Statistical Science 16 (2001) 101. Unlike ``interval`` it covers 95 % only on
-    average over rates.
+    Equal-tailed, but from 0 where nothing succeeded and up to 1 where everything did: Brown, Cai &
+    DasGupta, Statistical Science 16 (2001) 101. Unlike ``interval`` it covers 95 % only on average
+    over rates.
     """
     _refuse_counts(successes, trials)
     rate = beta(successes + 0.5, trials - successes + 0.5)
@@ -39,42 +38,39 @@ def posterior(successes: int, trials: int) -> tuple[float, float, float]:
     return float(rate.mean()), float(low), float(high)
 
 
-def better(k_a: int, n_a: int, k_b: int, n_b: int) -> float:
+def probability_better(k_a: int, n_a: int, k_b: int, n_b: int) -> float:
     """Posterior probability that rate a is above rate b, after k_a of n_a and k_b of n_b successes.
 
     Jeffreys' priors, independent policies: the mean, over the quantiles of one, of the other's
-    distribution function. By the trapezoidal rule in probits, over the one with more trials, so
-    that what is summed is smooth.
+    distribution function. Trapezoidal rule in probits, over the policy with more trials, so that
+    the integrand is smooth.
     """
     _refuse_counts(k_a, n_a)
     _refuse_counts(k_b, n_b)
     if n_a < n_b:
-        return 1 - better(k_b, n_b, k_a, n_a)
+        return 1 - probability_better(k_b, n_b, k_a, n_a)
     z = np.linspace(-8, 8, 2001)
     rates = betaincinv(k_a + 0.5, n_a - k_a + 0.5, norm.cdf(z))
     return float(np.average(betainc(k_b + 0.5, n_b - k_b + 0.5, rates), weights=norm.pdf(z)))
 
 
 def paired_interval(
-    a: np.ndarray, b: np.ndarray, draws: int = 10_000
+    a: np.ndarray, b: np.ndarray, samples: int = 10_000
 ) -> tuple[float, float, float]:
     """Mean of a - b and its 95 % interval, for outcomes (S, T) of S trainings on the same T trials.
 
-    Percentile bootstrap over trainings and trials at once (crossed, Owen 2007): neither is the last
-    word.
+    Percentile bootstrap over trainings and trials at once (crossed, Owen 2007), since both vary.
     """
-    rng, apart = np.random.default_rng(0), a - b
-    trainings, trials = apart.shape
-    rows = rng.multinomial(trainings, np.full(trainings, 1 / trainings), draws) / trainings
-    columns = rng.multinomial(trials, np.full(trials, 1 / trials), draws) / trials
-    means = ((rows @ apart) * columns).sum(1)
-    return float(apart.mean()), *(float(v) for v in np.percentile(means, [2.5, 97.5]))
+    rng, difference = np.random.default_rng(0), a - b
+    trainings, trials = difference.shape
+    rows = rng.multinomial(trainings, np.full(trainings, 1 / trainings), samples) / trainings
+    columns = rng.multinomial(trials, np.full(trials, 1 / trials), samples) / trials
+    means = ((rows @ difference) * columns).sum(1)
+    return float(difference.mean()), *(float(v) for v in np.percentile(means, [2.5, 97.5]))
 
 
 def mcnemar(a: np.ndarray, b: np.ndarray) -> float:
-    """P value of McNemar's exact test that outcomes a and b (T,) of the same trials have the same
-    rate.
-    """
+    """P value of McNemar's exact test of equal rates; outcomes a and b (T,) of the same trials."""
     only_a, only_b = int(np.sum(a & ~b)), int(np.sum(b & ~a))
     return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 
@@ -98,15 +94,14 @@ def unpaired(k_a: int, n_a: int, k_b: int, n_b: int) -> float:
 def difference_interval(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     """95 % score interval of the difference in rate of outcomes a and b (T,) of the same trials.
 
-    Tango, Statistics in Medicine 17 (1998) 891: holds its level where hardly a trial, or none,
-    differs.
+    Tango, Statistics in Medicine 17 (1998) 891. It holds its level where few trials or none differ.
     """
     trials, only_a, only_b = len(a), int(np.sum(a & ~b)), int(np.sum(b & ~a))
 
     def score(delta: float) -> float:
         linear = -only_a - only_b + (2 * trials - only_a + only_b) * delta
         root = np.sqrt(linear**2 + 8 * trials * only_b * delta * (1 - delta))
-        # likeliest rate of trials that only b wins, were the difference delta
+        # most likely rate of trials that only b wins, given the difference delta
         q = (root - linear) / (4 * trials)
         return (only_a - only_b - trials * delta) / np.sqrt(trials * (2 * q + delta * (1 - delta)))
 
@@ -117,12 +112,13 @@ def difference_interval(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
 
 
 def discordant(p_a: float, p_b: float, rho: float = 0.0) -> tuple[float, float]:
-    """Chances that only a and that only b succeeds in a trial, for their rates and the correlation
-    of their outcomes.
+    """Chances that only a and that only b succeeds in a trial.
 
-    rho = 0: independent within a pair, so the same start of a trial makes nothing more alike; above
-    0 it does. Raises InputError for rates outside 0-1, and for a correlation that no such pair can
-    have.
+    Raises InputError for rates outside 0-1, and for a correlation that no such pair can have.
+
+    Args:
+        p_a, p_b: rates. rho: correlation of a pair's outcomes; 0: the same start does not make them
+            more alike.
     """
     if not (0 <= p_a <= 1 and 0 <= p_b <= 1):
         raise InputError(f"success rates are within 0-1: {p_a}, {p_b}")
@@ -136,17 +132,18 @@ def discordant(p_a: float, p_b: float, rho: float = 0.0) -> tuple[float, float]:
 
 
 def power(p_a: float, p_b: float, n: int, rho: float = 0.0, alpha: float = 0.05) -> float:
-    """Chance that ``mcnemar`` of n trials of both policies is at most alpha, for their true rates;
-    exact.
+    """Exact chance that ``mcnemar`` of n trials of both policies is at most alpha.
 
-    The number of trials that differ is binomial, and so is, of those, the number that a wins.
-    ``rho``: correlation of a pair's outcomes; 0 takes them as independent, which is cautious where
-    the same starts are hard for both policies. At equal rates this is the type-I error. Divide
-    alpha by the number of comparisons to plan for ``holm``. Raises InputError for n outside
-    1-100000, alpha outside 0-1, and as ``discordant``.
+    The number of trials that differ is binomial, and so is, of those, the number that a wins. At
+    equal rates this is the type-I error. Divide alpha by the number of comparisons to plan for
+    ``holm``. Raises InputError for n outside 1-100000, alpha outside 0-1, and as ``discordant``.
+
+    Args:
+        p_a, p_b: true rates. rho: correlation of a pair's outcomes; 0 is cautious where the same
+            starts are hard for both policies.
     """
-    if not 1 <= n <= _MOST or n != int(n):
-        raise InputError(f"trials are a whole number, 1-{_MOST}: {n}")
+    if not 1 <= n <= _MAX_TRIALS or n != int(n):
+        raise InputError(f"trials are a whole number, 1-{_MAX_TRIALS}: {n}")
     if not 0 < alpha < 1:
         raise InputError(f"alpha is between 0 and 1: {alpha}")
     only_a, only_b = discordant(p_a, p_b, rho)
@@ -164,21 +161,20 @@ def power(p_a: float, p_b: float, n: int, rho: float = 0.0, alpha: float = 0.05)
 def trials_for(
     p_a: float, p_b: float, power: float = 0.8, rho: float = 0.0, alpha: float = 0.05
 ) -> int:
-    """Trials of each policy with which ``mcnemar`` finds a difference of true rates with this
-    chance (one fewer: not).
+    """Smallest number of trials with which ``mcnemar`` finds a difference with this power.
 
-    By bisection: the power of an exact test grows with n but for small teeth. Raises InputError
-    where the rates are equal or too near for 100000 trials, and as ``power``.
+    By bisection, since the power of an exact test grows with n, apart from small steps back. Raises
+    InputError where the rates are equal or too near for 100000 trials, and as ``power``.
     """
     if not 0 < power < 1:
         raise InputError(f"power is between 0 and 1: {power}")
     few, enough = 0, 1
     while _power(p_a, p_b, enough, rho, alpha) < power:
-        if p_a == p_b or enough == _MOST:
+        if p_a == p_b or enough == _MAX_TRIALS:
             raise InputError(
-                f"rates {p_a} and {p_b} are too near for {_MOST} trials: wider apart is valid"
+                f"rates {p_a} and {p_b} are too near for {_MAX_TRIALS} trials: wider apart is valid"
             )
-        few, enough = enough, min(2 * enough, _MOST)
+        few, enough = enough, min(2 * enough, _MAX_TRIALS)
     while enough - few > 1:
         middle = (few + enough) // 2
         few, enough = (
@@ -187,14 +183,13 @@ def trials_for(
     return enough
 
 
-_power = power  # where an argument has the name
+_power = power  # for functions with an argument of this name
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
-    """P values (K,) of K comparisons, corrected so that all together err with 5 % where those up to
-    0.05 are believed.
+    """P values (K,) of K comparisons, corrected for their number.
 
-    Holm, Scandinavian Journal of Statistics 6 (1979) 65: whatever their dependence. Raises
+    Holm, Scandinavian Journal of Statistics 6 (1979) 65; valid under any dependence. Raises
     InputError outside 0-1.
     """
     p = np.asarray(p, float)
@@ -208,12 +203,11 @@ def holm(p: Sequence[float]) -> np.ndarray:
 
 
 def letters(names: Sequence[str], significant: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Compact letter display: two policies share a letter if and only if they are not a significant
-    pair.
+    """Compact letter display: policies that share a letter do not differ significantly.
 
     Insert and absorb, Piepho, Journal of Computational and Graphical Statistics 13 (2004) 456.
-    Letters begin with the first name: give the names best first. Raises InputError for names twice,
-    pairs of others, or more than 52 letters.
+    Letters begin with the first name, so give the best first. Raises InputError for repeated names,
+    pairs of other names, or more than 52 letters.
     """
     if len(set(names)) != len(names):
         raise InputError(f"every name once: {', '.join(names)}")
@@ -222,9 +216,9 @@ def letters(names: Sequence[str], significant: Iterable[tuple[str, str]]) -> dic
         if one == other or not {one, other} <= set(names):
             raise InputError(f"a pair is two of {', '.join(names)}: not {one}, {other}")
         split = {
-            group - {gone} if {one, other} <= group else group
+            group - {removed} if {one, other} <= group else group
             for group in groups
-            for gone in (one, other)
+            for removed in (one, other)
         }
         groups = [group for group in split if not any(group < wider for wider in split)]
     if len(groups) > len(ascii_letters):

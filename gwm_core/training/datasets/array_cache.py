@@ -1,8 +1,7 @@
-"""Arrays made from episodes, kept beside them: made once, never whole in memory, read as they are
-needed.
+"""Cache of arrays made from episodes: made once, beside the episodes, and memory-mapped.
 
-A folder ``<name>-<key>`` holds one ``.npy`` for each array. The key is of the episodes, the
-configuration and the source of what makes the arrays.
+A folder ``<name>-<key>`` holds one ``.npy`` file for each array. The key is a hash of the episodes,
+the configuration, and the source code that makes the arrays.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gwm_core.data.episode import INFO
+from gwm_core.data.episode_info import INFO
 from gwm_core.errors import InputError
 from gwm_core.files.json_files import write_json
 from gwm_core.worker_processes import workers
@@ -50,7 +49,7 @@ _MADE_BY = (
 
 
 def stacked(rows: Rows) -> dict[str, np.ndarray]:
-    """The rows (S,) of every name in one array; empty without rows."""
+    """Stack rows into one array (S, ...) for each name; empty without rows."""
     columns: dict[str, list[np.ndarray]] = {}
     for row in rows:
         for name, value in row.items():
@@ -59,15 +58,13 @@ def stacked(rows: Rows) -> dict[str, np.ndarray]:
 
 
 def numbered(episode: np.ndarray) -> np.ndarray:
-    """Episodes (S,) numbered anew, without those that gave no row: of the others, some are held
-    out.
-    """
+    """Renumber episodes (S,) from 0, without those that gave no row: some of them are held out."""
     return np.unique(episode, return_inverse=True)[1]
 
 
 @functools.cache
 def source(root: Path = _ROOT) -> str:
-    """Hash of the source of what makes arrays of episodes."""
+    """Hash of the source code that makes arrays from episodes."""
     digest = hashlib.sha256()
     for path in sources(root):
         digest.update(f"{path.relative_to(root)} ".encode() + path.read_bytes())
@@ -84,7 +81,7 @@ def sources(root: Path = _ROOT) -> list[Path]:
 
 @dataclass(frozen=True)
 class ArrayCache:
-    """Arrays kept in ``folder``; another ``config``, other episodes or other code make others."""
+    """Arrays in ``folder``, for one ``config``, set of episodes, and version of the code."""
 
     folder: Path
     name: str
@@ -97,16 +94,16 @@ class ArrayCache:
         processes: int,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> dict[str, np.ndarray]:
-        """The rows that ``work`` makes of every episode, in order, and ``episode`` (S,), numbers in
-        ``paths``.
+        """The rows that ``work`` makes of every episode, and ``episode`` (S,), their index
+        in ``paths``.
 
         Raises InputError where the folder cannot be written, or no episode gives a row.
         """
         folder = self.folder / f"{self.name}-{self._key(paths)}"
-        with _alone(self.folder):  # several processes train together: one makes it
+        with _locked(self.folder):  # of several training processes one makes the arrays
             try:
                 return _load(folder)
-            except (OSError, ValueError, EOFError):  # not there, or cut short by a crash
+            except (OSError, ValueError, EOFError):  # missing, or truncated by a crash
                 shutil.rmtree(folder, ignore_errors=True)
             partial_folder = folder.with_name(folder.name + PARTIAL)
             shutil.rmtree(partial_folder, ignore_errors=True)
@@ -156,9 +153,7 @@ class ArrayCache:
 
 
 def _write_rows(work: Callable[[Path], Rows], job: tuple[Path, Path]) -> int:
-    """Write the rows of one episode as they are made, a file for each name; returns how many there
-    are.
-    """
+    """Write the rows of one episode, a file for each name; returns their number."""
     path, folder = job
     kinds: dict[str, tuple[str, list[int]]] = {}
     count = 0
@@ -184,7 +179,7 @@ def _write_rows(work: Callable[[Path], Rows], job: tuple[Path, Path]) -> int:
 
 
 def _join(parts: list[Path], file: Path, kind: np.dtype, shape: tuple[int, ...]) -> None:
-    """Put files of raw numbers one after the other into a ``.npy``; they are removed."""
+    """Concatenate files of raw numbers into a ``.npy`` file, and remove them."""
     with open(file, "wb") as out:
         header = {"descr": kind.str, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(out, header)
@@ -195,7 +190,7 @@ def _join(parts: list[Path], file: Path, kind: np.dtype, shape: tuple[int, ...])
 
 
 def _load(folder: Path) -> dict[str, np.ndarray]:
-    """Arrays that are read from the disk as they are needed, and may be written to in memory."""
+    """Memory-mapped arrays; changes stay in memory."""
     return {
         file.stem: np.load(file, mmap_mode="c")
         for file in [folder / "episode.npy", *sorted(folder.glob("*.npy"))]
@@ -203,7 +198,7 @@ def _load(folder: Path) -> dict[str, np.ndarray]:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     """Wait for other processes. Raises InputError where ``folder`` cannot be written."""
     try:
         with open(folder / _LOCK, "a") as lock:

@@ -1,7 +1,6 @@
-"""Episodes -> what a world model learns from: scenes, arm and images on one grid of time, and which
-pixels count.
+"""Episodes -> training data of VAE and world model: scenes, arm and images on one grid of time.
 
-Truth for every picture is the camera's colour, averaged over areas to ``SIDE`` x ``SIDE`` pixels.
+Images are the camera's colour, averaged over areas to ``SIDE`` x ``SIDE`` pixels.
 """
 
 from __future__ import annotations
@@ -14,8 +13,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from gwm_core.data.episode import Episode, list_episodes, moments, read_episode
-from gwm_core.data.time_grid import StreamRate, on_grid, rate, refuse_short, steps
+from gwm_core.data.episode import Episode, read_episode, synced_observations
+from gwm_core.data.episode_info import list_episodes
+from gwm_core.data.time_grid import StreamRate, on_grid, short_stretch_error, steps, stream_rate
 from gwm_core.errors import InputError
 from gwm_core.geometry.camera import back_project
 from gwm_core.geometry.capsules import distance_to_arm
@@ -32,13 +32,11 @@ _DONE = 0.5  # [s] at the end of a successful episode, in which the task counts 
 
 @dataclass
 class SceneClips:
-    """Arrays of S moments of some episodes, on a grid of 0.1 s that breaks off where moments are
-    missing; C cameras.
-    """
+    """Arrays of S moments of episodes with C cameras, on a grid of 0.1 s that may have gaps."""
 
     scenes: np.ndarray  # (S, N, 14) float16, farthest points first
     poses: np.ndarray  # (S, 10) float32: measured TCP row and finger width
-    actions: np.ndarray  # (S, 10) float32: what was commanded at the moment
+    actions: np.ndarray  # (S, 10) float32: the command at the moment
     done: np.ndarray  # (S,) bool: the task is done
     images: np.ndarray  # (S, C, SIDE, SIDE, 3) uint8
     regions: np.ndarray  # (S, C, SIDE, SIDE) uint8: bits WORKSPACE, ROBOT, CUBE, SEEN
@@ -53,9 +51,7 @@ class SceneClips:
         return len(self.scenes)
 
     def starts(self, length: int) -> np.ndarray:
-        """Indices at which ``length`` moments of one episode follow each other, every one 0.1 s
-        after the last.
-        """
+        """Indices from which ``length`` moments of one episode follow each other every 0.1 s."""
         if len(self) < length:
             return np.zeros(0, np.int64)
         broken = np.concatenate([[0], np.cumsum(~self._follows())])
@@ -67,7 +63,7 @@ class SceneClips:
         return steps(self.stamps) & (np.diff(self.episode) == 0)
 
     def refuse(self, length: int) -> InputError:
-        """What to raise where no episode goes on for ``length`` moments."""
+        """The error to raise where no episode has ``length`` consecutive moments."""
         ends = (
             np.flatnonzero(np.concatenate([~self._follows(), [True]]))
             if len(self)
@@ -77,7 +73,7 @@ class SceneClips:
         slowest = None
         if self.rate is not None and len(self):
             slowest = StreamRate(*self.rate[np.argmin(self.rate[:, 0])].tolist())
-        return refuse_short("no episode", length, longest, slowest)
+        return short_stretch_error("no episode", length, longest, slowest)
 
 
 def load_clips(
@@ -86,9 +82,7 @@ def load_clips(
     processes: int,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> SceneClips:
-    """Clips of all episodes below ``folders``, failed ones too: the world goes on when a task does
-    not.
-    """
+    """Clips of all episodes below ``folders``, failed ones too: their dynamics are the same."""
     paths = [path for folder in folders for path in list_episodes(folder)]
     refuse_mixed(paths)
     cache = ArrayCache(Path(folders[0]), "clips", f"3 {config} {SIDE}")
@@ -101,8 +95,9 @@ def _clips(path: Path, config: LiftConfig) -> Iterator[dict[str, np.ndarray]]:
 
 
 def episode_clips(episode: Episode, config: LiftConfig) -> dict[str, np.ndarray]:
-    """The arrays of ``SceneClips`` for one episode, without its number. Raises InputError where it
-    has no moment.
+    """The arrays of ``SceneClips`` for one episode, without ``episode``.
+
+    Raises InputError where it has no usable moment.
     """
     arrays = stacked(clip_rows(episode, config))
     if not arrays:
@@ -116,16 +111,16 @@ def episode_clips(episode: Episode, config: LiftConfig) -> dict[str, np.ndarray]
 def clip_rows(episode: Episode, config: LiftConfig) -> Iterator[dict[str, np.ndarray]]:
     """The moments of one episode, one by one.
 
-    A moment at which the gate was silent is missing: nobody knows what the arm was told to do then.
-    Homing, stops and ramps are kept, since what was sent is what was done.
+    Moments without a command of the gate are left out, since their action is unknown. Homing, stops
+    and ramps are kept: their commands were recorded.
     """
-    found = list(moments(episode))
+    found = list(synced_observations(episode))
     stamps = np.array([stamp for stamp, _, _ in found], np.int64)
-    standing = episode.standing(stamps)
+    standing = episode.last_commands(stamps)
     done_from = stamps[-1] - _DONE * 1e9 if found and episode.info.get("success") else np.inf
-    measured = np.array(rate(stamps), np.float32)
+    measured = np.array(stream_rate(stamps), np.float32)
     for k, frames, scene in lift_moments(
-        episode, found, [k for k in on_grid(stamps) if standing.known[k]], config
+        episode, found, [k for k in on_grid(stamps) if standing.valid[k]], config
     ):
         stamp, _, state = found[k]
         small = [shrink(frame) for frame in frames]
@@ -149,9 +144,7 @@ def clip_rows(episode: Episode, config: LiftConfig) -> Iterator[dict[str, np.nda
 
 
 def shrink(frame: Frame, side: int = SIDE) -> Frame:
-    """The frame at ``side`` x ``side`` pixels: colour averaged over areas, depth of the nearest
-    pixel.
-    """
+    """The frame at ``side`` x ``side`` pixels: mean colour of areas, depth of the nearest pixel."""
     height, width = frame.depth.shape
     K = np.diag([side / width, side / height, 1.0]) @ frame.K
     color = cv2.resize(frame.color, (side, side), interpolation=cv2.INTER_AREA)
@@ -160,8 +153,8 @@ def shrink(frame: Frame, side: int = SIDE) -> Frame:
 
 
 def find_regions(frame: Frame, q: np.ndarray, width: float, config: LiftConfig) -> np.ndarray:
-    """Bits (H, W) uint8: the pixel's surface lies in the workspace, on the robot, on the red cube;
-    it has a depth.
+    """Bits (H, W) uint8: the surface lies in the workspace, on the robot, on the red cube; the
+    pixel has a depth.
     """
     bits = np.where(frame.depth > 0, SEEN, 0).astype(np.uint8)
     points = (
@@ -178,6 +171,6 @@ def find_regions(frame: Frame, q: np.ndarray, width: float, config: LiftConfig) 
 
 
 def _between_fingers(points: np.ndarray, T: np.ndarray, width: float) -> np.ndarray:
-    """Which points (M, 3) lie in the box of the two fingers; what they hold has its own colour."""
+    """Mask of the points (M, 3) in the box of the two fingers; a held cube has its own colour."""
     local = np.abs((points - T[:3, 3]) @ T[:3, :3] - [0, 0, -0.025])
     return np.all(local < [0.015, width / 2 + 0.025, 0.04], axis=-1)

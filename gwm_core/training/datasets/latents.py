@@ -1,6 +1,4 @@
-"""Clips -> sequences of latents whose tokens are aligned: what the world model is trained on and
-judged by.
-"""
+"""Clips -> sequences of latents with aligned tokens, to train and evaluate the world model on."""
 
 from __future__ import annotations
 
@@ -12,22 +10,22 @@ from torch import Tensor
 
 from gwm_core.geometry.kinematics import from_rows
 from gwm_core.model.vae import VAE
-from gwm_core.scene.token_tracking import follow_all
+from gwm_core.scene.token_tracking import track_tokens
 from gwm_core.training.datasets.clips import SceneClips
 
 Progress = Callable[[int, int], None]
 
 
 def silent(done: int, total: int) -> None:
-    """Reports nothing."""
+    """Report nothing."""
 
 
 class LatentSequences:
-    """S sequences of L moments, 0.1 s apart, each tracked from its first moment on.
+    """S sequences of L moments, 0.1 s apart. Tokens are tracked from the first moment on.
 
     Attributes:
-        latents: (S, L, K, D) float16. actions: (S, L, 10) commanded at the moment. done: (S, L)
-            float.
+        latents: (S, L, K, D) float16. actions: (S, L, 10) commanded at the moment.
+        done: (S, L) float.
         starts: (S,) index of the first moment in the clips.
     """
 
@@ -38,9 +36,7 @@ class LatentSequences:
         self.done = torch.from_numpy(clips.done[index]).float()
 
     def windows(self, length: int, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """All windows of ``length`` moments of the sequences ``which``: number of the sequence, and
-        first moment.
-        """
+        """Windows of ``length`` moments of the sequences ``which``: sequence, first moment."""
         offsets = np.arange(self.latents.shape[1] - length + 1)
         return np.repeat(which, len(offsets)), np.tile(offsets, len(which))
 
@@ -60,14 +56,13 @@ class LatentSequences:
 def encode_sequences(
     vae: VAE, clips: SceneClips, length: int, stride: int, progress: Progress = silent
 ) -> LatentSequences:
-    """Sequences of ``length`` moments, one from about every ``stride``-th moment on."""
+    """Sequences of ``length`` moments that begin about every ``stride`` moments."""
     starts = spread_starts(clips, length, stride)
     return LatentSequences(encode_clips(vae, clips, starts, length, progress), clips, starts)
 
 
 def spread_starts(clips: SceneClips, length: int, stride: int) -> np.ndarray:
-    """About every ``stride``-th of the moments (S,) from which an episode goes on for ``length``
-    moments.
+    """About every ``stride``-th of the moments that begin ``length`` consecutive ones.
 
     Raises InputError where there are none.
     """
@@ -82,28 +77,33 @@ def spread_starts(clips: SceneClips, length: int, stride: int) -> np.ndarray:
 
 
 def tracked(
-    clips: SceneClips, riders: np.ndarray, count: int, length: int, progress: Progress = silent
+    clips: SceneClips,
+    gripper_tokens: np.ndarray,
+    count: int,
+    length: int,
+    progress: Progress = silent,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Moments (M,) and where tokens (M, count, 3) [m] are in them, up to ``length`` moments after
-    they were chosen.
+    """Moments (M,) and the anchors (M, count, 3) [m] of tokens in them.
+
+    Tokens are chosen anew every ``length - 1`` moments and tracked in between.
     """
     starts = spread_starts(clips, length, length - 1)
     index = starts[:, None] + np.arange(length)
-    places = []
+    anchors = []
     for done, i in enumerate(index):
-        places.append(
-            follow_all(clips.scenes[i].astype(np.float32), from_rows(clips.poses[i]), riders, count)
+        anchors.append(
+            track_tokens(
+                clips.scenes[i].astype(np.float32), from_rows(clips.poses[i]), gripper_tokens, count
+            )
         )
         progress(done + 1, len(index))
-    return index.ravel(), np.concatenate(places)
+    return index.ravel(), np.concatenate(anchors)
 
 
 def encode_clips(
     vae: VAE, clips: SceneClips, starts: np.ndarray, length: int, progress: Progress = silent
 ) -> Tensor:
-    """Latents (S, length, K, D) float16 of what follows the moments ``starts`` (S,), their tokens
-    aligned.
-    """
+    """Latents (S, length, K, D) float16 from the moments ``starts`` (S,) on, tokens aligned."""
     latents = []
     progress(0, len(starts))
     for done, start in enumerate(starts):

@@ -1,9 +1,8 @@
-"""Episodes -> training samples: the same sync and lift as on the robot, labels from what the gate
-really sent.
+"""Episodes -> training samples of the policy, by the same sync and lift as on the robot.
 
 A sample is one moment: the scene, the proprioception, and the pose rows that forward kinematics
-gives for the commands sent 0.1 ... 1.6 s later. Rows that fall into an interval marked unusable are
-masked.
+gives for the commands that the gate sent 0.1 ... 1.6 s later. Rows within an interval marked
+unusable are masked.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gwm_core.data.episode import Episode, list_episodes, moments, read_episode, read_infos
+from gwm_core.data.episode import Episode, read_episode, synced_observations
+from gwm_core.data.episode_info import list_episodes, read_infos
 from gwm_core.data.time_grid import on_grid
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import fk, to_rows
@@ -40,23 +40,25 @@ class PolicySamples:
     task: np.ndarray  # (S,) int64
     episode: np.ndarray  # (S,) int64
     features: np.ndarray | None = None  # (S, K, F) float16, of the world model
-    places: np.ndarray | None = None  # (S, K, 3) float16 [m], of these features
+    anchors: np.ndarray | None = None  # (S, K, 3) float16 [m], of these features
 
     def __len__(self) -> int:
         return len(self.points)
 
 
 # ``WorldFeatures``, which needs torch
-Foresee = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+FeatureFunction = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def lift_moments(
     episode: Episode, found: list, numbers: list[int], config: LiftConfig
 ) -> Iterator[tuple[int, tuple[Frame, ...], np.ndarray]]:
-    """Number, frames and scene (N, 14) of those of the ``found`` moments at which a camera sees
-    something.
+    """Number, frames and scene (N, 14) of the moments that give a scene.
 
     Warns of moments that are left out. Raises InputError where all of them are.
+
+    Args:
+        found: of ``data.episode.moments``. numbers: which of them to lift.
     """
     blind = []
     for number in numbers:
@@ -81,19 +83,17 @@ def lift_moments(
 
 
 def episode_samples(
-    episode: Episode, lift_config: LiftConfig, foresee: Foresee | None = None
+    episode: Episode, lift_config: LiftConfig, world_features: FeatureFunction | None = None
 ) -> dict[str, np.ndarray]:
-    """Samples of one episode, without task and episode numbers; empty where no moment may be learnt
-    from.
-    """
-    return stacked(sample_rows(episode, lift_config, foresee))
+    """Samples of one episode, without task and episode; empty without a usable moment."""
+    return stacked(sample_rows(episode, lift_config, world_features))
 
 
 def sample_rows(
-    episode: Episode, lift_config: LiftConfig, foresee: Foresee | None = None
+    episode: Episode, lift_config: LiftConfig, world_features: FeatureFunction | None = None
 ) -> Iterator[dict[str, np.ndarray]]:
     """The samples of one episode, one by one."""
-    found, unusable = list(moments(episode)), episode.unusable
+    found, unusable = list(synced_observations(episode)), episode.unusable
     stamps = np.array([stamp for stamp, _, _ in found], np.int64)
     kept = [
         k for k in on_grid(stamps) if not any(begin <= stamps[k] <= end for begin, end in unusable)
@@ -101,8 +101,8 @@ def sample_rows(
     for number, _, scene in lift_moments(episode, found, kept, lift_config):
         stamp, _, state = found[number]
         due = stamp + (np.arange(1, CHUNK_ROWS + 1) * CHUNK_DT * 1e9).astype(np.int64)
-        sent = episode.sent(due)  # past the end: the last pose, held
-        valid = np.logical_and.accumulate(sent.known)
+        sent = episode.next_commands(due)  # past the end: the last pose, held
+        valid = np.logical_and.accumulate(sent.valid)
         for begin, _ in unusable:
             valid &= (due < begin) | (stamp > begin)
         row = {
@@ -112,17 +112,17 @@ def sample_rows(
             "rows": np.asarray(to_rows(fk(sent.commands[:, :7]), sent.commands[:, 7]), np.float32),
             "valid": valid,
         }
-        if foresee:
-            known, where = foresee(scene, fk(state.q))
+        if world_features:
+            features, anchors = world_features(scene, fk(state.q))
             row |= {
-                "features": np.asarray(known, np.float16),
-                "places": np.asarray(where, np.float16),
+                "features": np.asarray(features, np.float16),
+                "anchors": np.asarray(anchors, np.float16),
             }
         yield row
 
 
 @functools.cache  # once in every process
-def _foresight(folder: Path) -> Foresee:
+def _world_features(folder: Path) -> FeatureFunction:
     import torch
 
     from gwm_core.runtime.world_features import WorldFeatures
@@ -134,7 +134,7 @@ def _foresight(folder: Path) -> Foresee:
 def _samples(
     path: Path, lift_config: LiftConfig, world: Path | None
 ) -> Iterator[dict[str, np.ndarray]]:
-    return sample_rows(read_episode(path), lift_config, _foresight(world) if world else None)
+    return sample_rows(read_episode(path), lift_config, _world_features(world) if world else None)
 
 
 def load_samples(
@@ -145,8 +145,10 @@ def load_samples(
     progress: Callable[[int, int], None] = lambda done, total: None,
     world: Path | None = None,
 ) -> PolicySamples:
-    """Samples of all successful episodes below ``folders``, with the features of the model in
-    ``world`` if named.
+    """Samples of all successful episodes below ``folders``.
+
+    Args:
+        world: folder of a world model, whose features are added.
     """
     infos = demonstrations(folders)
     indices = [_task_index(path, info["task"], tasks) for path, info in infos.items()]
@@ -161,8 +163,9 @@ def load_samples(
 
 
 def demonstrations(folders: list[Path]) -> dict[Path, dict]:
-    """episode.json of the episodes below ``folders`` that did not fail. Raises InputError where
-    there are none.
+    """episode.json of the episodes below ``folders`` that did not fail.
+
+    Raises InputError where there are none.
     """
     infos = read_infos(path for folder in folders for path in list_episodes(folder))
     usable = {path: info for path, info in infos.items() if info.get("success") is not False}
@@ -185,17 +188,13 @@ def refuse_mixed(paths: list[Path]) -> None:
 
 
 def tasks_of(folders: list[Path], usual: tuple[str, ...]) -> tuple[str, ...]:
-    """The tasks of the demonstrations below ``folders``: those of ``usual`` in its order, then the
-    others, sorted.
-    """
+    """Tasks of the demonstrations below ``folders``: ``usual`` ones in their order, then others."""
     found = {info["task"] for info in demonstrations(folders).values()}
     return (*(task for task in usual if task in found), *sorted(found - set(usual)))
 
 
 def refuse_reserved(folders: list[Path]) -> None:
-    """Raise InputError where an episode below ``folders`` has a seed that is kept for choosing and
-    reporting.
-    """
+    """Raise InputError where an episode below ``folders`` has a seed reserved for evaluation."""
     for path, info in read_infos(
         path for folder in folders for path in list_episodes(folder)
     ).items():

@@ -119,10 +119,10 @@ def _write(file: str | None, found) -> None:
 
 
 def info(args) -> int:
-    from gwm_core.data.summary import overview
+    from gwm_core.data.summary import summarize
 
     writable(args.json)
-    found = overview(Path(args.folder))
+    found = summarize(Path(args.folder))
     print(f"{'task':20}{'outcome':10}{'episodes':>9}{'MB':>10}{'minutes':>9}")
     for group in found.groups:
         minutes = group.seconds / 60
@@ -148,8 +148,7 @@ def info(args) -> int:
 
 def verify(args) -> int:
     from gwm_core.data.checks import findings, numbering
-    from gwm_core.data.episode import list_episodes
-    from gwm_core.data.episode_recovery import unfinished
+    from gwm_core.data.episode_info import list_episodes, list_unfinished
 
     writable(args.json)
     paths, found = list_episodes(Path(args.folder)), {}
@@ -160,7 +159,7 @@ def verify(args) -> int:
         print(f"{path}: " + "; ".join([*lines, finding.fit]))
     notes = [
         f"{path} was never finished: `gwm data recover {args.folder}`"
-        for path in unfinished(Path(args.folder))
+        for path in list_unfinished(Path(args.folder))
     ]
     notes += numbering(paths)
     whole = [finding for finding in found.values() if not finding.errors]
@@ -203,13 +202,12 @@ def _each(work, items: list, processes: int, what: str) -> Iterator:
 
 
 def recover(args) -> int:
-    from gwm_core.data.episode import BROKEN
-    from gwm_core.data.episode_recovery import recover as rescue
-    from gwm_core.data.episode_recovery import unfinished
+    from gwm_core.data.episode_info import BROKEN, list_unfinished
     from gwm_core.files.atomic_write import PARTIAL
+    from gwm_core.recording.episode_recovery import recover as rescue
 
     folder = Path(args.folder)
-    paths = [folder] if folder.suffix in (PARTIAL, BROKEN) else unfinished(folder)
+    paths = [folder] if folder.suffix in (PARTIAL, BROKEN) else list_unfinished(folder)
     failed = 0
     for path in paths:
         try:
@@ -226,10 +224,10 @@ def recover(args) -> int:
 def _tables(path: Path, fps: int) -> list:
     """Return the tables of an episode, and print what they leave out."""
     from gwm_core.data.episode import read_episode
-    from gwm_core.data.resampled_episode import tables
+    from gwm_core.data.resampled_episode import resample
 
     episode = read_episode(path)
-    made = tables(episode, fps)
+    made = resample(episode, fps)
     breaks = [f"rows break off {len(made) - 1} times: {len(made)} episodes are made of it"] * (
         len(made) > 1
     )
@@ -239,7 +237,7 @@ def _tables(path: Path, fps: int) -> list:
 
 
 def stats(args) -> int:
-    from gwm_core.data.episode import list_episodes
+    from gwm_core.data.episode_info import list_episodes
     from gwm_core.data.summary import statistics
 
     writable(args.json)
@@ -265,7 +263,8 @@ def _numbers(path: Path, fps: int) -> list:
 
 def view(args) -> int:
     from gwm_core.data.contact_sheet import contact_sheet
-    from gwm_core.data.episode import list_episodes, read_episode
+    from gwm_core.data.episode import read_episode
+    from gwm_core.data.episode_info import list_episodes
 
     folder = Path(args.folder)
     cameras = tuple(read_episode(list_episodes(folder)[0]).cameras)
@@ -274,7 +273,7 @@ def view(args) -> int:
 
 
 def export(args) -> int:
-    from gwm_core.data.episode import list_episodes, read_infos
+    from gwm_core.data.episode_info import list_episodes, read_infos
     from gwm_core.files.atomic_write import refuse_inside
 
     one_of("kind", args.kind, EXPORTS)
@@ -308,7 +307,7 @@ def _all_tables(paths: list[Path], fps: int) -> Iterator:
 def import_(args) -> int:
     from gwm_core.interop.dataset_import import import_tables
     from gwm_core.interop.lerobot import import_lerobot
-    from gwm_core.interop.robomimic import import_robomimic
+    from gwm_core.interop.robomimic_read import import_robomimic
 
     source, units = Path(args.source), (args.joint_unit, args.gripper_unit)
     if one_of("kind", args.kind, IMPORTS) == "lerobot":

@@ -41,7 +41,7 @@ def add(verbs) -> None:
 
 def compile_(args) -> int:
     from gwm_core.runtime.backends import choose
-    from gwm_core.runtime.bundle import check_place, open_bundle
+    from gwm_core.runtime.bundle import check_destination, open_bundle
     from gwm_core.runtime.policy_runner import PolicyRunner
 
     choose(args.backend, args.precision)
@@ -49,7 +49,7 @@ def compile_(args) -> int:
     source = Path(args.source or shipped())
     folder = Path(args.out or source)
     if args.out:
-        check_place(source, folder)
+        check_destination(source, folder)
         writable_folder(str(folder.absolute().parent))
         _bundle(source, folder, args.data)
     bundle = open_bundle(folder)
@@ -79,7 +79,8 @@ def _bundle(source: Path, out: Path, data: str | None) -> None:
     import numpy as np
     from safetensors.numpy import load
 
-    from gwm_core.data.episode import list_episodes, read_episode
+    from gwm_core.data.episode import read_episode
+    from gwm_core.data.episode_info import list_episodes
     from gwm_core.evaluation.golden_inputs import recorded, simulated
     from gwm_core.model.weights_file import read_weights
     from gwm_core.runtime.bundle import make_bundle

@@ -218,9 +218,9 @@ def show(args) -> int:
     from gwm_core.evaluation.rollout_video import (
         camera_index,
         choose_start,
-        film,
+        make_rollout_video,
         read_clips,
-        write_film,
+        write_rollout_video,
     )
     from gwm_core.model.checkpoint import load_world
 
@@ -230,12 +230,12 @@ def show(args) -> int:
     clips, cameras = read_clips(Path(args.episode), vae.config.lift)
     camera = camera_index(cameras, args.camera)
     start = choose_start(clips, world.config.context, horizon, args.start)
-    made = film(world, vae, clips, start, horizon, camera)
+    made = make_rollout_video(world, vae, clips, start, horizon, camera)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror}; choose another --out") from None
-    sheet, video = write_film(made, out)
+    sheet, video = write_rollout_video(made, out)
     write_json(
         out / "imagine.json",
         {"episode": args.episode, "model": args.model, "camera": cameras[camera]} | made.figures,

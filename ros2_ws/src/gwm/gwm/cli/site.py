@@ -96,7 +96,7 @@ def calibrate(args) -> int:
 
 def check(args) -> int:
     from gwm_core.geometry.limits import UNITS
-    from gwm_core.site import mounts, site_of
+    from gwm_core.site import site_of, xacro_mounts
 
     writable(args.json)
     site = site_of(one_of("robot", args.robot, ("sim", "fr3")), args.file)
@@ -105,11 +105,11 @@ def check(args) -> int:
         "robot_ip": site.robot_ip,
         "home": list(site.home),
         "workspace": asdict(site.workspace),
-        "profile": asdict(site.profile_called("")),
+        "profile": asdict(site.named_profile("")),
         "limits": {name: getattr(site.limits, name).tolist() for name in UNITS},
         "tasks": {name: task.to_dict() for name, task in site.tasks.items()},
         "cameras": {name: camera.to_dict() for name, camera in site.cameras.items()},
-        "mounts": mounts(site),
+        "mounts": xacro_mounts(site),
         "remarks": _remarks(site),
     }
     if args.json:

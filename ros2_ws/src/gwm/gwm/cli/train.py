@@ -168,7 +168,7 @@ def _training(p, configs: str) -> None:
 def train_policy(args) -> int:
     from gwm_core.model.config import POLICIES
     from gwm_core.training.datasets.policy_samples import load_samples, tasks_of
-    from gwm_core.training.train import train_policy
+    from gwm_core.training.train_policy import train_policy
 
     network, config = _configs(args, POLICIES, "policy")
     world = Path(args.world) if args.world else None
@@ -177,8 +177,8 @@ def train_policy(args) -> int:
         from gwm_core.runtime.world_features import WorldFeatures
 
         refuse_others(world, Path(args.out), "vae", "world")
-        foresight = WorldFeatures(world)
-        network = replace(network, foresight=foresight.channels, lift=foresight.lift_config)
+        features = WorldFeatures(world)
+        network = replace(network, world_features=features.channels, lift=features.lift_config)
     folders = _folders(args)
     network = replace(network, tasks=tasks_of(folders, network.tasks))
     samples = load_samples(
@@ -192,7 +192,7 @@ def train_policy(args) -> int:
 def train_vae(args) -> int:
     from gwm_core.model.config import VAES
     from gwm_core.training.datasets.clips import load_clips
-    from gwm_core.training.train import train_vae
+    from gwm_core.training.train_vae import train_vae
 
     network, config = _configs(args, VAES, "vae")
     clips = load_clips(_folders(args), network.lift, args.processes, DeferredProgressBar("lift"))
@@ -212,20 +212,20 @@ def train_world(args) -> int:
     from gwm_core.model.config import WORLDS
     from gwm_core.training.datasets.clips import load_clips
     from gwm_core.training.datasets.latents import encode_sequences
-    from gwm_core.training.train import train_world
+    from gwm_core.training.train_world_model import train_world
 
     network, config = _configs(args, WORLDS, "world")
     if not 0 <= args.ahead <= SEQUENCE:
         raise InputError(
             f"--ahead must lie in 1-{SEQUENCE} (0: features do not look ahead), got {args.ahead}"
         )
-    network = replace(network, ahead=args.ahead)
+    network = replace(network, lookahead=args.ahead)
     folder = Path(args.vae or args.out)
     refuse_others(folder, Path(args.out), "vae")
     vae = load_vae(folder)
     clips = load_clips(_folders(args), vae.config.lift, args.processes, DeferredProgressBar("lift"))
     length = network.context + SEQUENCE
-    stride = CLOSE_STRIDE if network.ahead else SEQUENCE
+    stride = CLOSE_STRIDE if network.lookahead else SEQUENCE
     sequences = encode_sequences(
         vae.to(args.device), clips, length, stride, DeferredProgressBar("encode")
     )
@@ -235,11 +235,11 @@ def train_world(args) -> int:
     )
     print(
         f"{args.out}: held-out error after 0.1 s {figures['error_first']:.2f} (nothing moves: "
-        f"{figures['still_first']:.2f}), after {SEQUENCE / 10} s {figures['error_last']:.2f} "
-        f"({figures['still_last']:.2f})"
+        f"{figures['static_first']:.2f}), after {SEQUENCE / 10} s {figures['error_last']:.2f} "
+        f"({figures['static_last']:.2f})"
         + (
-            f"; features miss {figures['foresight']:.0%} of what changes in {network.ahead / 10} s"
-            if network.ahead
+            f"; features miss {figures['lookahead']:.0%} of what changes in {network.lookahead / 10} s"
+            if network.lookahead
             else ""
         )
     )

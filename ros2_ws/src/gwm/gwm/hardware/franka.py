@@ -1,6 +1,7 @@
-"""What only a real Franka has: the hand's actions, the robot's mode, and recovery after a reflex.
+"""Parts of a real Franka: the hand's actions, the robot's mode, and recovery after a reflex.
 
-The messages come with franka_ros2 and ros2_control and are loaded only where those are installed.
+The messages come with franka_ros2 and ros2_control. They are imported only where those are
+installed.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from gwm_core.control.gripper_goals import GripperGoal, GripperGoals
 from gwm_core.errors import InputError
 from gwm_core.types import OPEN_WIDTH
 
-ANY_OBJECT = OPEN_WIDTH  # [m] grasp epsilon: whatever the fingers close on counts
+ANY_OBJECT = OPEN_WIDTH  # [m] grasp epsilon: a grasp of any width counts as reached
 HARDWARE = "FrankaHardwareInterface"
 ERROR_RECOVERY = "action_server/error_recovery"
 LIST, SET_HARDWARE, SWITCH = "list_controllers", "set_hardware_component_state", "switch_controller"
 ENDINGS = {GoalStatus.STATUS_ABORTED: "aborted", GoalStatus.STATUS_CANCELED: "canceled"}
 ACTIVE = 3  # lifecycle_msgs/State.PRIMARY_STATE_ACTIVE
-SWITCH_TIME = 5  # [s] after which controller_manager gives a switch up; 0 would be never
+SWITCH_TIME = 5  # [s] after which controller_manager gives up a switch; 0 would be never
 
 
 def has(package: str) -> bool:
@@ -49,8 +50,9 @@ def _need(package: str, otherwise: str) -> None:
 
 
 def _run(client: ActionClient, goal, ended, refused, closing: bool = False) -> None:
-    """Send an action goal; ``ended(success, error)`` or ``refused(error)`` is called once, from the
-    executor.
+    """Send an action goal.
+
+    ``ended(success, error)`` or ``refused(error)`` is called once, from the executor.
     """
     if not client.server_is_ready():
         refused(f"no action server for {type(goal).__qualname__}")
@@ -70,10 +72,10 @@ def _run(client: ActionClient, goal, ended, refused, closing: bool = False) -> N
 
 
 def outcome(status: int, result, closing: bool = False) -> tuple[bool, str]:
-    """Whether a goal that ended with this status reached what was asked, and the error.
+    """Whether a goal that ended with this status was reached, and the error.
 
     Servers that fail may abort with an empty result, so the status counts first. A GripperCommand
-    that ``stalled`` while it was ``closing`` holds something, whatever else it says.
+    that ``stalled`` while it was ``closing`` holds an object, whatever else its result says.
     """
     if closing and getattr(result, "stalled", False):
         return True, ""
@@ -83,7 +85,7 @@ def outcome(status: int, result, closing: bool = False) -> tuple[bool, str]:
     return getattr(result, "success", getattr(result, "reached_goal", True)), error
 
 
-def hand(node: Node):
+def franka_hand(node: Node):
     """The Franka hand: franka_msgs Grasp to close, Move to open."""
     _need("franka_msgs", "choose gripper:=forward")
     from franka_msgs.action import Grasp, Move
@@ -91,14 +93,16 @@ def hand(node: Node):
     grasp = ActionClient(node, Grasp, "franka_gripper/grasp")
     move = ActionClient(node, Move, "franka_gripper/move")
 
-    def start(goal: GripperGoal, told: GripperGoals) -> None:
+    def start(goal: GripperGoal, goals: GripperGoals) -> None:
         if goal.grasp:
-            wish = Grasp.Goal(width=goal.width, speed=goal.speed, force=goal.force)
-            wish.epsilon.inner = wish.epsilon.outer = ANY_OBJECT
-            _run(grasp, wish, partial(told.answered, goal), partial(told.refused, goal))
+            request = Grasp.Goal(width=goal.width, speed=goal.speed, force=goal.force)
+            request.epsilon.inner = ANY_OBJECT
+            request.epsilon.outer = ANY_OBJECT
+            client = grasp
         else:
-            wish = Move.Goal(width=goal.width, speed=goal.speed)
-            _run(move, wish, partial(told.answered, goal), partial(told.refused, goal))
+            request = Move.Goal(width=goal.width, speed=goal.speed)
+            client = move
+        _run(client, request, partial(goals.ended, goal), partial(goals.refused, goal))
 
     return start
 
@@ -110,16 +114,12 @@ def gripper_action(node: Node):
 
     client = ActionClient(node, GripperCommand, "franka_gripper/gripper_action")
 
-    def start(goal: GripperGoal, told: GripperGoals) -> None:
-        wish = GripperCommand.Goal()
-        wish.command.position, wish.command.max_effort = goal.width / 2, goal.force
-        _run(
-            client,
-            wish,
-            partial(told.answered, goal),
-            partial(told.refused, goal),
-            closing=goal.grasp,
-        )
+    def start(goal: GripperGoal, goals: GripperGoals) -> None:
+        request = GripperCommand.Goal()
+        request.command.position = goal.width / 2
+        request.command.max_effort = goal.force
+        ended, refused = partial(goals.ended, goal), partial(goals.refused, goal)
+        _run(client, request, ended, refused, closing=goal.grasp)
 
     return start
 
@@ -128,15 +128,19 @@ class FrankaRobot:
     """The robot's state, and its recovery by ``gate/reset``.
 
     Args:
-        node: whose executor calls ``tick`` every 0.1 s or so.
+        node: its executor calls ``tick`` about every 0.1 s.
         controller: its name.
         stopped: called with the cause when the robot follows no command.
-        place: publishes the measured joints as the controller's target; returns "" or why it
+        set_target: publishes the measured joints as the controller's target; returns "" or why it
             cannot.
     """
 
     def __init__(
-        self, node: Node, controller: str, stopped: Callable[[str], None], place: Callable[[], str]
+        self,
+        node: Node,
+        controller: str,
+        stopped: Callable[[str], None],
+        set_target: Callable[[], str],
     ):
         _need("controller_manager_msgs", "one without franka_msgs")
         from controller_manager_msgs.srv import (
@@ -150,11 +154,9 @@ class FrankaRobot:
         steps = (
             recovery.HUMBLE_STEPS if os.environ.get("ROS_DISTRO") == "humble" else recovery.STEPS
         )
-        self._watch = recovery.RobotMonitor(self._ask, stopped, steps)
-        self._clear, self._no_error = (
-            ActionClient(node, ErrorRecovery, ERROR_RECOVERY),
-            ErrorRecovery.Goal(),
-        )
+        self._monitor = recovery.RobotMonitor(self._run_step, stopped, steps)
+        self._error_recovery = ActionClient(node, ErrorRecovery, ERROR_RECOVERY)
+        self._error_recovery_goal = ErrorRecovery.Goal()
         self._manager = {
             name: (
                 node.create_client(kind, f"controller_manager/{name}", qos_profile=RELIABLE),
@@ -166,11 +168,11 @@ class FrankaRobot:
                 (SWITCH, SwitchController),
             )
         }
-        self._acts = {
+        self._actions = {
             recovery.CLEAR: self._clear_error,
             recovery.HARDWARE: self._activate_hardware,
             recovery.SENSE: lambda answer: self._switch(recovery.BROADCASTERS, True, answer),
-            recovery.PLACE: lambda answer: answer(place()),
+            recovery.PLACE: lambda answer: answer(set_target()),
             recovery.CONTROL: lambda answer: self._switch((controller,), True, answer),
             recovery.RELEASE: lambda answer: self._switch((controller,), False, answer),
         }
@@ -180,53 +182,55 @@ class FrankaRobot:
 
     @property
     def trouble(self) -> str:
-        """Why the arm may not be moved, or ""."""
-        return self._watch.trouble(time.monotonic())
+        """Why the arm may not move, or ""."""
+        return self._monitor.trouble(time.monotonic())
 
     def needs_recovery(self, cause: str) -> bool:
         """Whether ``recover`` must come before the gate leaves a FAULT for ``cause``."""
-        return self._watch.needed(cause, time.monotonic())
+        return self._monitor.needs_recovery(cause, time.monotonic())
 
     def recover(self, finished: Callable[[], None]) -> str:
         """Run the steps in their order, then ``finished()``. Returns "" or why it cannot begin."""
-        return self._watch.recover(time.monotonic(), finished)
+        return self._monitor.recover(time.monotonic(), finished)
 
     def tick(self) -> None:
-        """Look after silence and after the recovery."""
-        self._watch.tick(time.monotonic())
+        """Check for silence, and go on with the recovery."""
+        self._monitor.tick(time.monotonic())
 
     def _on_state(self, message) -> None:
-        self._watch.heard(message.robot_mode, time.monotonic())
+        self._monitor.receive(message.robot_mode, time.monotonic())
 
-    def _ask(self, step: str, answer: Callable[[str], None]) -> None:
-        self._acts[step](answer)
+    def _run_step(self, step: str, answer: Callable[[str], None]) -> None:
+        self._actions[step](answer)
 
     def _clear_error(self, answer) -> None:
         _run(
-            self._clear,
-            self._no_error,
+            self._error_recovery,
+            self._error_recovery_goal,
             lambda success, error: answer("" if success else error or "refused"),
             answer,
         )
 
     def _activate_hardware(self, answer) -> None:
-        def filled(wish) -> None:
-            wish.name, wish.target_state.id, wish.target_state.label = HARDWARE, ACTIVE, "active"
+        def fill(request) -> None:
+            request.name = HARDWARE
+            request.target_state.id = ACTIVE
+            request.target_state.label = "active"
 
-        self._call(SET_HARDWARE, filled, answer, lambda response: answer(_refusal(response)))
+        self._call(SET_HARDWARE, fill, answer, lambda response: answer(_refusal(response)))
 
     def _switch(self, names: tuple[str, ...], active: bool, answer) -> None:
-        """Switch those that are not yet as they shall be, and look whether they are then.
+        """Switch the controllers that are not in their state yet, and check that they are then.
 
-        A switch has been called done of a controller that stayed inactive (franka_ros #232).
+        A switch has been reported as done for a controller that stayed inactive (franka_ros #232).
         """
 
-        def left(response) -> tuple[list[str], str]:
+        def remaining(response) -> tuple[list[str], str]:
             states = {controller.name: controller.state for controller in response.controller}
             return recovery.to_switch(states, names, active)
 
-        def looked(response) -> None:
-            wanted, error = left(response)
+        def check(response) -> None:
+            wanted, error = remaining(response)
             still = "inactive" if active else "active"
             answer(f"{', '.join(wanted)} still {still} after the switch" if wanted else error)
 
@@ -234,39 +238,40 @@ class FrankaRobot:
             if error := _refusal(response):
                 answer(error)
             else:
-                self._call(LIST, lambda wish: None, answer, looked)
+                self._call(LIST, lambda request: None, answer, check)
 
-        def listed(response) -> None:
-            wanted, error = left(response)
+        def switch(response) -> None:
+            wanted, error = remaining(response)
 
-            def filled(wish) -> None:
-                setattr(
-                    wish, "activate_controllers" if active else "deactivate_controllers", wanted
-                )
-                wish.strictness, wish.timeout.sec = wish.STRICT, SWITCH_TIME
+            def fill(request) -> None:
+                field = "activate_controllers" if active else "deactivate_controllers"
+                setattr(request, field, wanted)
+                request.strictness = request.STRICT
+                request.timeout.sec = SWITCH_TIME
 
             if wanted:
-                self._call(SWITCH, filled, answer, switched)
+                self._call(SWITCH, fill, answer, switched)
             else:
                 answer(error)
 
-        self._call(LIST, lambda wish: None, answer, listed)
+        self._call(LIST, lambda request: None, answer, switch)
 
     def _call(self, name: str, fill, failed, answered) -> None:
-        """Send a request that ``fill`` has filled; ``answered(response)`` or ``failed(error)`` is
-        called.
+        """Send a request that ``fill(request)`` fills in.
+
+        ``answered(response)`` or ``failed(error)`` is called once.
         """
         client, kind = self._manager[name]
         if not client.service_is_ready():
             failed(f"no service controller_manager/{name}")
             return
-        wish = kind()
-        fill(wish)
-        client.call_async(wish).add_done_callback(lambda future: answered(future.result()))
+        request = kind()
+        fill(request)
+        client.call_async(request).add_done_callback(lambda future: answered(future.result()))
 
 
 def _refusal(response) -> str:
-    """Why controller_manager refused, or ""; not every answer of every version says it."""
+    """Why controller_manager refused, or "". Answers of some versions give no reason."""
     return (
         "" if response.ok else getattr(response, "message", "") or "refused by controller_manager"
     )

@@ -138,7 +138,7 @@ class CameraStream:
 
     def _lose(self, reason: str, now: float) -> None:
         if not self._absent:
-            self._monitor.lost()
+            self._monitor.count_loss()
         wait = self._backoff.wait()
         self._absent, self._retry_at = reason, now + wait
         self._log.error(f"{reason}; next try in {wait:g} s")
@@ -155,7 +155,7 @@ class CameraStream:
             self._log.info("streaming")
             self._absent = ""
             self._backoff.reset()
-        faults = self._monitor.look(pair.color, pair.depth, now)
+        faults = self._monitor.check(pair.color, pair.depth, now)
         if faults:
             self._recent_faults.update(faults)
             self._log.warn(f"pair not published: {', '.join(faults)}", throttle_duration_sec=2.0)

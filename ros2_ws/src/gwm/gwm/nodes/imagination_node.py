@@ -22,7 +22,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, JointState, PointCloud2
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
-from gwm.ros import messages, scene_messages
+from gwm.ros import gate_messages, messages, scene_messages
 from gwm.ros.node import EVERY, NEWEST, RELIABLE, SENSOR, STEADY, declare, now_ns, spin
 from gwm.ros.worker import LatestWorker
 from gwm_core import topics
@@ -35,8 +35,8 @@ from gwm_core.runtime.world_runner import (
     PredictedFuture,
     PredictionRequest,
     WorldRunner,
-    imagine,
-    look,
+    compare_with_predictions,
+    predict_future,
 )
 from gwm_core.site import site_of
 from gwm_core.types import CHUNK_DT, ActionChunk, ArmState
@@ -126,20 +126,20 @@ class ImaginationNode(Node):
 
     def _build(self):
         imagination = WorldRunner(
-            Path(self._settings.policy), self._settings.threads, rest=self._pause
+            Path(self._settings.policy), self._settings.threads, pause=self._pause
         )
         limits = load_limits(Path(self._settings.policy))
         expected = ExpectedScenes(imagination)
 
         def run(task: PredictionRequest) -> Iterator[ComparedScene | ShownFuture]:
             begun = time.monotonic()
-            history, gaps = look(imagination, expected, task, self._site)
+            history, gaps = compare_with_predictions(imagination, expected, task, self._site)
             yield ComparedScene(
                 task.chunk.stamp, gaps, limits.score(gaps) if limits and gaps else None
             )
-            if task.shown:
+            if task.with_images:
                 yield ShownFuture(
-                    imagine(imagination, task, self._site, history),
+                    predict_future(imagination, task, self._site, history),
                     1e3 * (time.monotonic() - begun),
                 )
 
@@ -224,7 +224,8 @@ class ImaginationNode(Node):
             self._request(chunk, scene, shown=False)
 
     def _on_status(self, message) -> None:
-        waiting = int(messages.read_diagnostics(message)["gate"].get("waiting", 0))
+        pending = gate_messages.status_of(message).waiting
+        waiting = int(pending.chunk_id) if pending else 0
         if waiting != self._waiting:
             self._waiting = waiting
             for chunk, scene in self._scenes:
@@ -263,18 +264,18 @@ class ImaginationNode(Node):
             }
 
     def _show(self, future: PredictedFuture, ms: float) -> None:
-        age = (now_ns(self) - future.plan) * 1e-6
+        age = (now_ns(self) - future.stamp) * 1e-6
         self._done += 1
-        self._shown = future.plan
+        self._shown = future.stamp
         self._figures |= {"ms": f"{ms:.0f}", "age_ms": f"{age:.0f}"}
-        end = future.plan + round(topics.STEPS * CHUNK_DT * 1e9)
+        end = future.stamp + round(topics.STEPS * CHUNK_DT * 1e9)
         self._scene.publish(scene_messages.scene(end, future.scene))
-        for name, pictures in future.pictures.items():
+        for name, pictures in future.images.items():
             for step, picture in enumerate(pictures, 1):
-                due = future.plan + round(step * CHUNK_DT * 1e9)
+                due = future.stamp + round(step * CHUNK_DT * 1e9)
                 self._pictures[name, step].publish(scene_messages.jpeg(due, name, picture))
         values = {
-            "plan": future.plan,
+            "plan": future.stamp,
             "horizon": topics.STEPS,
             "success": future.success,
             "ms": ms,

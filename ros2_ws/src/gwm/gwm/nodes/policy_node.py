@@ -138,7 +138,7 @@ class PolicyNode(Node):
                 f"{camera} {kind}",
                 self._observations.image(camera, kind, stamp, content, now_ns(self)),
             )
-            self._note(f"{camera} clock", self._observations.drifting(camera))
+            self._note(f"{camera} clock", self._observations.drift_reason(camera))
             self._request_chunk(sent)
 
         return take
@@ -200,7 +200,7 @@ class PolicyNode(Node):
 
     def _frame(self, camera: str, stamp: int, color: np.ndarray, depth: np.ndarray) -> Frame:
         """Return the frame of an image pair, with the camera's pose at the pair's stamp."""
-        camera_pose = self._site.cameras[camera].place(self._observations.joints_at(stamp))
+        camera_pose = self._site.cameras[camera].pose_at(self._observations.joints_at(stamp))
         return self._models[camera].frame(camera, stamp, color, depth, camera_pose)
 
     def _publish(self, done: tuple[PlanRequest, Decision]) -> None:
@@ -208,7 +208,7 @@ class PolicyNode(Node):
         self._stages = stages(request, decision, now_ns(self))
         self._note(NO_PLAN, decision.reason)
         for camera in self._site.cameras:
-            self._note(f"{camera} in the scene", decision.blind.get(camera, ""))
+            self._note(f"{camera} in the scene", decision.blind_cameras.get(camera, ""))
         if decision.chunk is None:
             self._rejected += 1
             return
@@ -257,7 +257,7 @@ class PolicyNode(Node):
             return f"camera_info: none that can be used of {', '.join(missing)}"
         if self._settings.policy == EXPERT and self._objects is None:
             return f"objects: none yet on {topics.SIM_OBJECTS}, which the scripted expert needs"
-        return self._observations.why()
+        return self._observations.reason()
 
     def close(self) -> None:
         """End the worker thread."""

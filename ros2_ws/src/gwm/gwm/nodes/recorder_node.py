@@ -32,7 +32,7 @@ from gwm_core.errors import InputError
 from gwm_core.joint_states import read_gripper_state, read_joint_state
 from gwm_core.reasons import Reasons
 from gwm_core.recording.backlog import WriteBacklog
-from gwm_core.recording.provenance import about
+from gwm_core.recording.provenance import provenance
 from gwm_core.recording.recorder import DiskConfig, Recorder
 from gwm_core.recording.ring_buffer import RingBuffer
 from gwm_core.site import site_of
@@ -74,10 +74,10 @@ class RecorderNode(Node):
         super().__init__("recorder")
         self._settings = p = declare(self, RecorderParameters)
         self._site = site_of(p.robot, p.site)
-        provenance = about(self._site, p.robot, p.task, p.policy, p.operator, Path(p.record))
+        details = provenance(self._site, p.robot, p.task, p.policy, p.operator, Path(p.record))
         disk = DiskConfig(**{field.name: getattr(p, field.name) for field in fields(DiskConfig)})
         self._recording = Recorder(
-            Path(p.record), provenance, RingBuffer(p.keep, p.keep_mb << 20), disk
+            Path(p.record), details, RingBuffer(p.keep, p.keep_mb << 20), disk
         )
         self._reasons = Reasons(self.get_logger().warn)
         self._received = Counter()
@@ -145,7 +145,7 @@ class RecorderNode(Node):
             self._received[topic] += 1
             job = partial(write, topic, time.monotonic(), now_ns(self), content)
             if reason := self._jobs.offer(job, len(content), kind is Image):
-                self._jobs.tell(partial(self._recording.miss, "dropped", topic))
+                self._jobs.tell(partial(self._recording.count_missing, "dropped", topic))
                 self.get_logger().error(f"{topic} dropped: {reason}", throttle_duration_sec=2.0)
             # It is recorded as received, but no sample can be made of an unreadable message.
             if topic in READERS:
@@ -155,7 +155,9 @@ class RecorderNode(Node):
                 self._take_mark(topic, deserialize_message(content, String))
 
         def missed(event) -> None:
-            self._jobs.tell(partial(self._recording.miss, "lost", topic, event.total_count_change))
+            self._jobs.tell(
+                partial(self._recording.count_missing, "lost", topic, event.total_count_change)
+            )
 
         events = SubscriptionEventCallbacks(message_lost=missed)
         subscribe_to_all(self, kind, topic, take, qos, event_callbacks=events, raw=True)
@@ -246,10 +248,10 @@ class RecorderNode(Node):
     def _report(self) -> None:
         recording, backlog = self._recording, self._backlog
         values = {
-            "recording": recording.on,
+            "recording": recording.is_recording,
             "saved": recording.saved,
             "cut": recording.cut,
-            "kept_s": f"{recording.kept:.0f}",
+            "kept_s": f"{recording.buffered:.0f}",
             "free": f"{recording.free:.3f}",
             "waiting_mb": f"{backlog.size / 1e6:.1f}",
             "waiting": backlog.waiting,

@@ -1,5 +1,6 @@
-"""The operator's process: a device in, plans out. With a policy beside it, it passes on the plans
-of whoever leads.
+"""The operator's process: a device in, chunks out.
+
+With a policy beside it, it passes on the chunks of the one that leads.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from trajectory_msgs.msg import JointTrajectory
 from gwm.ros import messages
 from gwm.ros.node import RELIABLE, SENSOR, STEADY, declare, now_ns, spin
 from gwm_core import topics
+from gwm_core.control.authority import Authority
 from gwm_core.control.devices import DEVICES
-from gwm_core.control.teleop import Authority, Teleop, TeleopConfig
+from gwm_core.control.teleop import Teleop, TeleopConfig
 from gwm_core.errors import one_of
 from gwm_core.site import motion_site
 
-BEAT = 0.02  # [s]
+HEARTBEAT_PERIOD = 0.02  # [s]
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,11 @@ class TeleopParameters:
     robot: str = "sim"
     site: str = ""
     device: str = "gamepad"
-    shared: bool = False  # a policy runs too
+    shared: bool = False  # a policy runs beside it
 
 
 class TeleopNode(Node):
-    """Subscribes to the device and to what the gate sent; publishes plans and beats in the policy's
-    place.
-    """
+    """Publishes chunks and policy heartbeats in the policy's place, from an operator's device."""
 
     def __init__(self):
         super().__init__("teleop")
@@ -52,10 +52,12 @@ class TeleopNode(Node):
         site = motion_site(p.robot, p.site)
         self._teleop = Teleop(device, config, site.workspace, site.limits)
         self._authority = Authority("policy" if p.shared else "operator")
-        self._shared, self._leader = p.shared, leader
-        self._plans, self._logged = 0, ""
+        self._shared = p.shared
+        self._leader = leader
+        self._chunks = 0  # sent
+        self._logged = ""  # last trouble that was logged
         self._chunk = self.create_publisher(JointTrajectory, topics.CHUNK, RELIABLE)
-        self._alive = self.create_publisher(UInt64, topics.ALIVE, SENSOR)
+        self._heartbeat = self.create_publisher(UInt64, topics.ALIVE, SENSOR)
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
         if leader:
             self.create_subscription(JointState, self._input, self._on_leader, SENSOR)
@@ -64,16 +66,18 @@ class TeleopNode(Node):
         self.create_subscription(JointState, topics.COMMAND, self._on_command, SENSOR)
         if p.shared:
             self.create_subscription(JointTrajectory, topics.PROPOSAL, self._on_proposal, RELIABLE)
-            self.create_subscription(UInt64, topics.PROPOSAL_ALIVE, self._on_proposal_alive, SENSOR)
-        for name, wish in {"take": self._take, "give": self._give}.items():
-            self.create_service(Trigger, f"teleop/{name}", self._service(wish))
-        self.create_timer(BEAT, self._beat, clock=STEADY)
-        self.create_timer(config.period, self._plan, clock=STEADY)
+            self.create_subscription(
+                UInt64, topics.PROPOSAL_ALIVE, self._on_policy_heartbeat, SENSOR
+            )
+        for name, act in {"take": self._take, "give": self._give}.items():
+            self.create_service(Trigger, f"teleop/{name}", self._service(act))
+        self.create_timer(HEARTBEAT_PERIOD, self._send_heartbeat, clock=STEADY)
+        self.create_timer(config.period, self._send_chunk, clock=STEADY)
         self.create_timer(0.1, self._report, clock=STEADY)
 
-    def _service(self, wish):
+    def _service(self, act):
         def serve(request, response):
-            response.message = wish()
+            response.message = act()
             response.success = response.message == ""
             return response
 
@@ -81,7 +85,7 @@ class TeleopNode(Node):
 
     def _take(self) -> str:
         if self._leader and (reason := self._teleop.engage(True)):
-            return reason  # and whoever led goes on
+            return reason  # who led before goes on
         self._authority.give("operator", now_ns(self))
         return self._teleop.trouble
 
@@ -114,21 +118,21 @@ class TeleopNode(Node):
         if self._authority.passes("policy", messages.stamp_ns(message.header.stamp), now_ns(self)):
             self._chunk.publish(message)
 
-    def _on_proposal_alive(self, message) -> None:
+    def _on_policy_heartbeat(self, message) -> None:
         if self._authority.holder == "policy":
-            self._alive.publish(UInt64(data=self._authority.last))
+            self._heartbeat.publish(UInt64(data=self._authority.last))
 
-    def _beat(self) -> None:
+    def _send_heartbeat(self) -> None:
         if self._authority.holder == "operator":
-            self._alive.publish(UInt64(data=self._authority.last))
+            self._heartbeat.publish(UInt64(data=self._authority.last))
 
-    def _plan(self) -> None:
+    def _send_chunk(self) -> None:
         self._teleop.rivals(self.count_publishers(self._input))
-        # whoever leads: it notices a device gone silent
-        chunk = self._teleop.plan(now_ns(self), time.monotonic())
+        # also while the policy leads: it notices a device that falls silent
+        chunk = self._teleop.make_chunk(now_ns(self), time.monotonic())
         if chunk is not None and self._authority.passes("operator", chunk.stamp, now_ns(self)):
             self._chunk.publish(messages.trajectory(chunk))
-            self._plans += 1
+            self._chunks += 1
 
     def _report(self) -> None:
         teleop = self._teleop
@@ -138,7 +142,7 @@ class TeleopNode(Node):
         values = {
             "holder": self._authority.holder,
             "engaged": teleop.engaged,
-            "plans": self._plans,
+            "plans": self._chunks,
             "ready": True,
         }
         text = teleop.trouble or ("moving" if teleop.engaged else "clutch not held")

@@ -46,7 +46,7 @@ class JobQueue:
             "", or why the job was refused.
         """
         with self._changed:
-            if reason := self._backlog.refuses(size, picture):
+            if reason := self._backlog.refusal(size, picture):
                 return reason
             self._backlog.put(work, size, picture)
             self._changed.notify()
@@ -66,7 +66,7 @@ class JobQueue:
         """
         future = Future()
         with self._changed:
-            self._backlog.put(work, after_pictures=after_pictures, future=future)
+            self._backlog.put(work, after_images=after_pictures, future=future)
             self._changed.notify()
         return future
 
@@ -104,7 +104,7 @@ class JobQueue:
             if future is None:
                 raise
             error = raised
-        encoding = result if job.picture else 0.0
+        encoding = result if job.is_image else 0.0
         # A job with a future writes no message.
         writing = time.monotonic() - begun - encoding if future is None else 0.0
         with self._changed:

@@ -16,7 +16,7 @@ from std_msgs.msg import Float64MultiArray, MultiArrayDimension, MultiArrayLayou
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from gwm_core import topics
-from gwm_core.control.gate.chunk_checks import MOST_ROWS
+from gwm_core.control.gate.chunk_checks import MAX_WAYPOINTS
 from gwm_core.control.gate.supervision import Approval
 from gwm_core.joint_states import by_name
 from gwm_core.types import ActionChunk
@@ -146,11 +146,11 @@ def trajectory(chunk: ActionChunk) -> JointTrajectory:
 def chunk_of(message) -> ActionChunk | None:
     """Read policy/chunk; None for a malformed one.
 
-    Its names must be exactly ours, in any order, with 2 to ``MOST_ROWS`` evenly spaced waypoints.
+    Its names must be exactly ours, in any order, with 2 to ``MAX_WAYPOINTS`` evenly spaced waypoints.
     Sizes are checked before anything is built: the gate has no time for 20 000 waypoints.
     """
     names, points, ours = message.joint_names, message.points, (*topics.ARM_JOINTS, topics.WIDTH)
-    if len(names) != len(ours) or set(names) != set(ours) or not 2 <= len(points) <= MOST_ROWS:
+    if len(names) != len(ours) or set(names) != set(ours) or not 2 <= len(points) <= MAX_WAYPOINTS:
         return None
     if any(len(p.positions) < len(ours) for p in points):
         return None

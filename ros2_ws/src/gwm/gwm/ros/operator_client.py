@@ -21,7 +21,7 @@ from gwm_core import topics
 from gwm_core.control.command_checker import CheckResult, check_commands
 from gwm_core.files.json_files import to_json
 from gwm_core.joint_states import read_joint_state
-from gwm_core.recording.backlog import Patience
+from gwm_core.recording.backlog import ProgressTimeout
 
 TRIES = 8  # to home or hold the arm, on a machine that is busy elsewhere
 PATIENCE = 15.0  # [s] for an answer, or for the recorder to write one more message
@@ -185,15 +185,15 @@ class OperatorClient(Node):
 
     def require_written(self, what: str, until, poll) -> None:
         """``require`` an effect that follows the recorder's backlog, while the backlog shrinks."""
-        asked, patience = self.reports.get("recorder"), Patience(PATIENCE, time.monotonic())
+        asked, patience = self.reports.get("recorder"), ProgressTimeout(PATIENCE, time.monotonic())
         while not self.wait(what, until, 1.0, poll):
             report = self.reports.get("recorder")
             if report and report is not asked:
                 asked = report
-                patience.hear(int(report["done"]), int(report["waiting"]), time.monotonic())
+                patience.report(int(report["done"]), int(report["waiting"]), time.monotonic())
                 if patience.left:
                     self.say(f"{what}: {patience.left} messages are to be written before it")
-            if patience.over(time.monotonic()):
+            if patience.expired(time.monotonic()):
                 left = (
                     f", with {patience.left} messages to be written before it"
                     if patience.left

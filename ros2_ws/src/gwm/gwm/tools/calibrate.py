@@ -13,13 +13,18 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from gwm_core import topics
-from gwm_core.calibration import hand_eye as core
+from gwm_core.calibration import pose_check
+from gwm_core.calibration.board_views import find_board
 from gwm_core.calibration.charuco import Board, print_board
+from gwm_core.calibration.hand_eye import calibrate, residual_picture
+from gwm_core.calibration.intrinsics import check_intrinsics
+from gwm_core.calibration.site_writer import refuse_installed, write_camera
 from gwm_core.calibration.views import CalibrationView, add_view, read_views
 from gwm_core.errors import InputError, one_of
 from gwm_core.files.json_files import write_json
 from gwm_core.geometry.kinematics import fk
-from gwm_core.site import DEFAULT_FILE, Camera, load_site, refuse_installed, write_camera
+from gwm_core.geometry.transforms import pose_difference
+from gwm_core.site import DEFAULT_FILE, Camera, load_site
 
 PICTURE = "calibration.png"
 
@@ -57,12 +62,12 @@ def _calibrate(
     args, board, folder: Path, site: Path, previous: Camera | None, prefix: str, moving: bool
 ) -> int:
     K, views = read_views(folder)
-    detections = core.find_board(views, K, board)
-    found = core.calibrate(detections, K, moving)
-    lens = core.check_intrinsics(detections, K)
+    detections = find_board(views, K, board)
+    found = calibrate(detections, K, moving)
+    lens = check_intrinsics(detections, K)
     now = datetime.now().isoformat(timespec="seconds")
     record = found.record(board, now)
-    if not cv2.imwrite(str(folder / PICTURE), core.picture(detections, K, found)[..., ::-1]):
+    if not cv2.imwrite(str(folder / PICTURE), residual_picture(detections, K, found)[..., ::-1]):
         raise InputError(f"cannot write {folder / PICTURE}")
     backup = write_camera(
         site, args.camera, Camera(prefix, found.T, moving, calibrated=record), now.replace(":", "-")
@@ -96,7 +101,7 @@ def _calibrate(
     if previous is not None and previous.moving == moving:
         print(
             "it was {:.1f} mm and {:.2f} degrees elsewhere before".format(
-                *core.difference(previous.T, found.T)
+                *pose_difference(previous.T, found.T)
             )
         )
     print(
@@ -117,7 +122,7 @@ def _check(args, board: Board, camera: Camera) -> int:
     if args.board_pose:
         board_pose = _board_pose(args.board_pose, camera, view)
         how = f"board {board}"
-        verdict = core.check_board(view, K, board, board_pose, claimed)
+        verdict = pose_check.check_board(view, K, board, board_pose, claimed)
     elif camera.moving:
         raise InputError(
             f"{args.camera} is on the hand and does not see the arm: give --board-pose"
@@ -131,12 +136,20 @@ def _check(args, board: Board, camera: Camera) -> int:
     ok = verdict.accepted
     _save(
         args.json,
-        {"camera": args.camera, "by": how, "view": view.name, **verdict._asdict(), "accepted": ok},
+        {
+            "camera": args.camera,
+            "by": how,
+            "view": view.name,
+            "mm": verdict.mm,
+            "deg": verdict.deg,
+            "seen": verdict.visible,
+            "accepted": ok,
+        },
     )
     print(
         f"{args.camera}: {'accepted' if ok else 'REFUSED'} by {how}: {verdict.mm:.1f} mm and"
-        f" {verdict.deg:.2f} degrees from its claimed pose (at most {core.OFF_MM:g} and"
-        f" {core.OFF_DEG:g}), {100 * verdict.seen:.0f} % of what should be in view is there"
+        f" {verdict.deg:.2f} degrees from its claimed pose (at most {pose_check.MAXIMUM_OFFSET_MM:g}"
+        f" and {pose_check.MAXIMUM_OFFSET_DEG:g}), {100 * verdict.visible:.0f} % of what should be in view is there"
     )
     if not ok:
         mount = "hand" if camera.moving else "base"

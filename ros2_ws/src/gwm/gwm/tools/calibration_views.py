@@ -125,7 +125,7 @@ class ViewTaker(Node):
             raise InputError("the arm moves: let it rest")
         what = (
             "; ".join(f"{topic}: {why}" for topic, why in self._problems.items())
-            or self._sync.why()
+            or self._sync.reason()
             or "no new images"
         )
         raise InputError(

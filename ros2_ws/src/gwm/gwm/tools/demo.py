@@ -14,7 +14,7 @@ from gwm.ros.operator_client import GraphEnded, OperatorClient, RequestFailed
 from gwm.tools.demo_report import DemoRun, demo_figures, message_counts, outcome_text, print_table
 from gwm.tools.terminal import say_next
 from gwm_core.data.contact_sheet import contact_sheet
-from gwm_core.data.episode_recovery import unfinished
+from gwm_core.data.episode_info import list_unfinished
 from gwm_core.errors import InputError, one_of
 from gwm_core.files.json_files import write_json
 from gwm_core.model.weights_file import read_weights
@@ -37,7 +37,7 @@ def run_demo(args, policy: str) -> int:
         contact_sheet(out)
         say_next(f"gwm replay {out} --html replay.html")
     print(f"\nlog, summary.json and what was recorded: {out}")
-    for path in unfinished(out):
+    for path in list_unfinished(out):
         print(f"{path}.partial was not saved: `gwm data recover {path}.partial`")
     return figures["code"]
 

@@ -96,7 +96,7 @@ def _gate_figures(operator: OperatorClient, idle: dict) -> dict:
         **{k: float(v) for k, v in status.items() if k.startswith(("joints_", "beats_", "step_"))},
         "violations": broken.total,
         "samples": broken.samples,
-        "latches": broken.latches,
+        "latches": broken.resets,
         "broken": {k: n for k, n in broken.violations.items() if n},
         "limit_use": {k: round(v, 3) for k, v in broken.use.items()},
         "stops": {k[6:]: int(v) for k, v in status.items() if k.startswith("stops ")},

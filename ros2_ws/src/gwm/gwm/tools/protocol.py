@@ -17,7 +17,12 @@ from gwm_core.evaluation.protocol.definition import (
     read_protocol,
 )
 from gwm_core.evaluation.protocol.journal import Journal
-from gwm_core.evaluation.protocol.report import against_imagined, foreseen, second_rating, summarize
+from gwm_core.evaluation.protocol.report import (
+    compare_with_predicted_rates,
+    detectable_differences,
+    summarize,
+)
+from gwm_core.evaluation.protocol.second_rating import second_rating
 from gwm_core.files.json_files import write_json
 
 
@@ -80,7 +85,7 @@ def _announce(plan: TrialOrder, journal: Journal, folder: Path) -> None:
         f"with {protocol.trials} trials of each, 80 % of such differences are found (one pair, not"
         " corrected):"
     )
-    for rate, other in foreseen(protocol.trials, protocol.alpha):
+    for rate, other in detectable_differences(protocol.trials, protocol.alpha):
         print(f"  {100 * rate:.0f} % against {100 * other:.0f} % or more")
     if journal.entries:
         print(f"{len(journal.counted())} of {len(plan.slots)} trials are made already")
@@ -115,7 +120,7 @@ def imagine(folder: Path, model: str, processes: int, renderer: str) -> dict:
 
     The rates stand beside those of the trials so far.
     """
-    from gwm_core.evaluation.policy_eval_in_world_model import imagine_trials
+    from gwm_core.evaluation.policy_eval_in_world_model import run_trials_in_world_model
 
     plan = open_plan(folder)
     journal, key = Journal(plan, folder), read_key(plan, folder)
@@ -132,7 +137,7 @@ def imagine(folder: Path, model: str, processes: int, renderer: str) -> dict:
         for s in plan.slots
     ]
     bar = ProgressBar(len(jobs), "imagine")
-    trials = imagine_trials(jobs, processes, bar.step)
+    trials = run_trials_in_world_model(jobs, processes, bar.step)
     won: dict[str, dict[str, list[bool]]] = {}
     for slot, trial in zip(plan.slots, trials):
         name = key[slot.code] if named else slot.code
@@ -140,7 +145,7 @@ def imagine(folder: Path, model: str, processes: int, renderer: str) -> dict:
     rates = {
         task: {name: sum(w) / len(w) for name, w in rows.items()} for task, rows in won.items()
     }
-    found = against_imagined(
+    found = compare_with_predicted_rates(
         summarize(plan, journal, key if named else {code: code for code in key}), rates
     )
     found |= {"model": model, "rates": rates}

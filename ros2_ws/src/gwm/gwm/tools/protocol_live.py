@@ -31,7 +31,7 @@ from gwm.ros.operator_client import GraphEnded, RequestFailed, RequestRefused
 from gwm.tools.trial_monitor import LAY, WATCH, TrialMonitor
 from gwm_core.evaluation.protocol.definition import TrialOrder, TrialSlot, read_key
 from gwm_core.evaluation.protocol.journal import EPISODES, Journal, TrialOutcome
-from gwm_core.evaluation.protocol.report import look
+from gwm_core.evaluation.protocol.report import interim_result
 from gwm_core.sim.tasks import TIME_LIMIT
 from gwm_core.site import Site, site_of
 
@@ -91,7 +91,10 @@ def run_live(
                 journal.add(slot, outcome)
                 verdict = outcome.aborted or ("success" if outcome.success else "failure")
                 say(f"  {verdict} {outcome.note}".rstrip())
-                if plan.protocol.stop == "sequential" and look(plan, journal, names)["over"]:
+                if (
+                    plan.protocol.stop == "sequential"
+                    and interim_result(plan, journal, names)["over"]
+                ):
                     return
         finally:
             if supervisor is not None:
@@ -181,7 +184,7 @@ class LiveTrials:
                 raise
             except RequestFailed as error:  # the rating counts all the same
                 outcome = replace(outcome, note=f"{outcome.note} (not recorded: {error})".strip())
-            return monitor.complete(outcome, self.site.profile_called(self.config.profile))
+            return monitor.complete(outcome, self.site.named_profile(self.config.profile))
         finally:
             monitor.destroy_node()
             rclpy.try_shutdown()

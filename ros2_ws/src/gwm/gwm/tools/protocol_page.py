@@ -41,11 +41,11 @@ def failure_pictures(
     The images are recorded ones, or those of a repeated simulation.
     """
     from gwm_core.data.contact_sheet import stills
-    from gwm_core.evaluation.simulated_trials import film
+    from gwm_core.evaluation.simulated_trials import trial_images
 
     def pictures(entry: JournalEntry) -> list[bytes]:
         if not (folder / EPISODES).exists():
-            return film(plan, entry, key, renderer)
+            return trial_images(plan, entry, key, renderer)
         episode = folder / EPISODES / entry.outcome.episode
         return stills(episode) if entry.outcome.episode and episode.exists() else []
 

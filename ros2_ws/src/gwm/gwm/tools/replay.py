@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gwm import console
 from gwm.tools.page_templates import PAGES, render_page
-from gwm_core.data.episode import INFO, list_episodes
+from gwm_core.data.episode_info import INFO, list_episodes
 from gwm_core.errors import InputError
 from gwm_core.evaluation.replay_timeline import page_data, read_replay
 

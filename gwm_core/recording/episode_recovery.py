@@ -1,4 +1,4 @@
-"""An episode that was never closed, made whole of the chunks that reached the disk."""
+"""Recover an episode that was never closed from the chunks that reached the disk."""
 
 from __future__ import annotations
 
@@ -12,34 +12,28 @@ from mcap.records import Channel, Chunk, McapRecord, Message, Schema
 from mcap.stream_reader import StreamReader
 
 from gwm_core.data.bag import DAMAGE, files, records_of
-from gwm_core.data.episode import BROKEN, INFO, EpisodeWriter, read_info, throw_away
+from gwm_core.data.episode_info import BROKEN, INFO, read_info
+from gwm_core.data.episode_writer import EpisodeWriter, move_to_trash
 from gwm_core.errors import InputError
 from gwm_core.files.atomic_write import PARTIAL
 
-_LARGEST = 64 << 20  # [bytes] of a record; a longer one is a damaged length
-
-
-def unfinished(folder: Path) -> list[Path]:
-    """Episodes in and below ``folder`` that were never closed, or not recovered to the end; its
-    trash left out.
-    """
-    found = {path.with_suffix("") for path in Path(folder).rglob(f"*{BROKEN}")}
-    found |= {path.with_suffix("") for path in Path(folder).rglob(f"*{PARTIAL}") if path.is_dir()}
-    return sorted(path for path in found if "trash" not in path.relative_to(folder).parts)
+_MAXIMUM_RECORD = 64 << 20  # [bytes]; a longer one is a damaged length
 
 
 def recover(folder: Path, note: Callable[[str], None] = warnings.warn) -> tuple[Path, int, float]:
-    """Make the episode ``folder`` from its ``.partial``, which goes to the trash; interrupted, it
-    can be called again.
+    """Recover the episode ``folder`` from its ``.partial``, which then goes to the trash.
+
+    After an interruption it can be called again.
 
     Args:
-        note: told in one line of what is lost of it.
+        folder: of the episode, with or without its ending.
+        note: called with one line about lost data.
 
     Returns:
-        the folder, how many messages it has, and the time [s] from the first to the last.
+        the folder, the number of its messages, and the time [s] from the first to the last.
 
     Raises:
-        InputError: there is nothing to recover, or not a single message.
+        InputError: there is nothing to recover, or no message can be read.
     """
     folder = (
         Path(folder).with_suffix("") if Path(folder).suffix in (PARTIAL, BROKEN) else Path(folder)
@@ -52,10 +46,10 @@ def recover(folder: Path, note: Callable[[str], None] = warnings.warn) -> tuple[
             raise InputError(f"no {partial} to recover")
         partial.rename(broken)
     shutil.rmtree(partial, ignore_errors=True)  # by a recovery that was interrupted
-    info = _begun(broken)
+    info = _initial_info(broken)
     files(broken)  # raises before anything is written
     writer, stamps = EpisodeWriter(folder, info), []
-    for topic, kind, content, stamp in salvaged(broken, note):
+    for topic, kind, content, stamp in salvage_messages(broken, note):
         writer.write_cdr(topic, kind, content, stamp)
         stamps.append(stamp)
     if not stamps:
@@ -67,12 +61,12 @@ def recover(folder: Path, note: Callable[[str], None] = warnings.warn) -> tuple[
             " wanted"
         )
     writer.close(info | {"recovered": True})
-    throw_away(broken)
+    move_to_trash(broken)
     return folder, len(stamps), (max(stamps) - min(stamps)) * 1e-9
 
 
-def _begun(broken: Path) -> dict:
-    """What was known of the episode when it began. Raises InputError where that is lost."""
+def _initial_info(broken: Path) -> dict:
+    """episode.json as it was at the begin. Raises InputError where it cannot be read."""
     try:
         info = read_info(broken)
         return {"unusable": [], "cameras": info["cameras"]} | info
@@ -82,16 +76,17 @@ def _begun(broken: Path) -> dict:
         ) from None
 
 
-def salvaged(
+def salvage_messages(
     bag: Path, note: Callable[[str], None] = warnings.warn
 ) -> Iterator[tuple[str, str, bytes, int]]:
-    """Topic, type, content and log time [ns] of every message below ``bag`` that can be read.
+    """Topic, type, content and log time [ns] of every readable message below ``bag``.
 
-    A damaged chunk is left out. What follows a record of unknown length cannot be found, so a file
-    ends there.
+    Damaged chunks are left out. A file ends at the first record with a damaged length, as nothing
+    behind it can be found.
 
     Args:
-        note: told in one line of each file of which something is lost.
+        bag: folder.
+        note: called with one line per file with lost data.
     """
     for path in files(bag):
         yield from _messages(path, note)
@@ -133,10 +128,11 @@ def _messages(path: Path, note: Callable[[str], None]) -> Iterator[tuple[str, st
 
 
 def _records(file: BinaryIO) -> Iterator[McapRecord]:
-    """Records up to where the file ends or makes no sense any more, which is where it then
-    stands.
-    """
-    records, at = iter(StreamReader(file, emit_chunks=True, record_size_limit=_LARGEST).records), 0
+    """Records up to the end of the file or the first damaged one, where the file then stands."""
+    records, at = (
+        iter(StreamReader(file, emit_chunks=True, record_size_limit=_MAXIMUM_RECORD).records),
+        0,
+    )
     while True:
         try:
             record = next(records, None)

@@ -24,15 +24,15 @@ def pair(number, stamp=None, late=0):
     )
 
 
-def nonzero(watch):
-    return {name: n for name, n in watch.counts.items() if n}
+def nonzero(monitor):
+    return {name: n for name, n in monitor.counts.items() if n}
 
 
 def test_good_pairs_have_no_faults_and_no_counts():
-    watch = StreamMonitor(CONFIG)
+    monitor = StreamMonitor(CONFIG)
     for n in range(1, 50):
-        assert watch.look(*pair(n, late=20 * MS), n * 0.1) == ()
-    assert nonzero(watch) == {} and watch.silence(5.0) == pytest.approx(0.1)
+        assert monitor.check(*pair(n, late=20 * MS), n * 0.1) == ()
+    assert nonzero(monitor) == {} and monitor.silence(5.0) == pytest.approx(0.1)
 
 
 def same_number(c, d):
@@ -81,40 +81,40 @@ def floats(c, d):
     ],
 )
 def test_each_fault_is_named_and_counted_and_the_next_good_pair_is_good(spoil, faults):
-    watch = StreamMonitor(CONFIG)
+    monitor = StreamMonitor(CONFIG)
     for n in (1, 2):
-        assert watch.look(*pair(n), n * 0.1) == ()
-    assert watch.look(*spoil(*pair(3)), 0.3) == faults
-    counts = nonzero(watch)
+        assert monitor.check(*pair(n), n * 0.1) == ()
+    assert monitor.check(*spoil(*pair(3)), 0.3) == faults
+    counts = nonzero(monitor)
     assert counts == dict.fromkeys(faults, 1)
-    assert watch.look(*pair(4), 0.4) == ()
+    assert monitor.check(*pair(4), 0.4) == ()
 
 
 def test_frames_that_never_came_are_counted_but_not_those_of_another_opening():
-    watch = StreamMonitor(CONFIG)
+    monitor = StreamMonitor(CONFIG)
     for n in (1, 2, 5, 6):
-        assert watch.look(*pair(n), n * 0.1) == ()
-    assert nonzero(watch) == {"dropped": 2}
-    watch.restart()
-    assert watch.look(*pair(1), 1.0) == ()
-    watch.restart()
-    assert watch.look(*pair(90), 2.0) == ()
-    assert nonzero(watch) == {"dropped": 2}
+        assert monitor.check(*pair(n), n * 0.1) == ()
+    assert nonzero(monitor) == {"dropped": 2}
+    monitor.restart()
+    assert monitor.check(*pair(1), 1.0) == ()
+    monitor.restart()
+    assert monitor.check(*pair(90), 2.0) == ()
+    assert nonzero(monitor) == {"dropped": 2}
 
 
 def test_a_stall_is_counted_once_and_ends_with_the_next_pair():
-    watch = StreamMonitor(CONFIG)
-    assert watch.silence(10.0) == 0.0  # opened, nothing came yet
-    assert watch.silence(10.5) == 0.5 and not watch.stalled
-    assert watch.silence(10.6) == pytest.approx(0.6) and watch.stalled
-    watch.silence(12.0)
-    assert nonzero(watch) == {"stalled": 1}
-    watch.look(*pair(1), 12.1)
-    assert not watch.stalled
-    watch.silence(12.5)
-    assert nonzero(watch) == {"stalled": 1}
-    watch.silence(12.7)
-    assert nonzero(watch) == {"stalled": 2}
+    monitor = StreamMonitor(CONFIG)
+    assert monitor.silence(10.0) == 0.0  # opened, nothing came yet
+    assert monitor.silence(10.5) == 0.5 and not monitor.stalled
+    assert monitor.silence(10.6) == pytest.approx(0.6) and monitor.stalled
+    monitor.silence(12.0)
+    assert nonzero(monitor) == {"stalled": 1}
+    monitor.check(*pair(1), 12.1)
+    assert not monitor.stalled
+    monitor.silence(12.5)
+    assert nonzero(monitor) == {"stalled": 1}
+    monitor.silence(12.7)
+    assert nonzero(monitor) == {"stalled": 2}
 
 
 def test_every_count_is_there_from_the_start():

@@ -1,0 +1,123 @@
+"""Train the policy on samples of recorded episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gwm_core.errors import InputError
+from gwm_core.model.checkpoint import save_policy
+from gwm_core.model.config import PolicyConfig, TrainConfig
+from gwm_core.model.flow_matching import sample_times
+from gwm_core.model.policy import ACTION, Policy
+from gwm_core.training.datasets.policy_samples import PolicySamples
+from gwm_core.training.training_loop import Batch, finish, fit
+from gwm_core.training.training_run import Progress, held_out, provenance_of, settings_key, silent
+
+
+class PolicyBatches:
+    """All samples on one device, and augmented batches of them."""
+
+    def __init__(
+        self, samples: PolicySamples, device: torch.device, config: TrainConfig, rows: int
+    ):
+        self.device = device
+        self._noise_samples = config.noise_samples
+        self._rows = rows
+        arrays = {name: getattr(samples, name) for name in samples.__annotations__}
+        self._arrays = {
+            name: torch.from_numpy(a).to(device) for name, a in arrays.items() if a is not None
+        }
+        held = torch.from_numpy(held_out(samples.episode, config.held_out)).to(device)
+        self.training = (~held).nonzero()[:, 0]
+        self.validation = held.nonzero()[:, 0]
+        for name, index in (("to train on", self.training), ("held out", self.validation)):
+            if not self._arrays["valid"][index].any():
+                raise InputError(
+                    f"nothing is {name}: in none of these episodes did the arm follow the task;"
+                    " `gwm data verify` says which ones are fit to train on"
+                )
+
+    def take(self, index: Tensor) -> Batch:
+        """The samples with these numbers (B,), as the policy takes them."""
+        a = {name: array[index] for name, array in self._arrays.items() if name != "episode"}
+        return a | {"points": a["points"].float(), "colors": a["colors"].float() / 255}
+
+    def sample_batch(self, count: int) -> Batch:
+        """An augmented training batch: jittered points, shifted clouds, other lighting, noisy
+        proprioception.
+        """
+        batch = self.take(
+            self.training[torch.randint(len(self.training), (count,), device=self.device)]
+        )
+
+        def normal(*shape, scale=1.0):
+            return torch.randn(*shape, device=self.device) * scale
+
+        points = batch["points"]
+        points = points + normal(*points.shape, scale=0.0015) + normal(count, 1, 3, scale=0.003)
+        gain = 1 + normal(count, 1, 1, scale=0.10) + normal(count, 1, 3, scale=0.05)
+        batch["points"], batch["colors"] = points, (batch["colors"] * gain).clamp(0, 1)
+        spread = torch.tensor([0.002] * 3 + [0.01] * 6 + [0.001, 0.0], device=self.device)
+        batch["proprio"] = batch["proprio"] + normal(count, 11) * spread  # the rows stay absolute
+        batch["noise"] = normal(count, self._noise_samples, self._rows, ACTION)
+        batch["times"] = sample_times((count, self._noise_samples, 1, 1), self.device)
+        return batch
+
+    def relative_rows(self, limit: int = 20_000) -> Tensor:
+        """Training rows (S, H, 10) relative to the gripper, of about ``limit`` samples."""
+        b = self.take(self.training[:: max(1, len(self.training) // limit)])
+        return torch.cat([b["rows"][..., :3] - b["proprio"][:, None, :3], b["rows"][..., 3:]], -1)
+
+
+@torch.no_grad()
+def validate_policy(policy: Policy, batches: PolicyBatches, limit: int = 1024) -> dict[str, float]:
+    """Mean position error [mm] over valid rows of held-out episodes, sampled as at run time."""
+    errors = []
+    index = batches.validation[:: max(1, len(batches.validation) // limit)]
+    for part in index.split(128):
+        b = batches.take(part)
+        rows = policy(
+            b["points"], b["colors"], b["proprio"], b["task"], b.get("features"), b.get("anchors")
+        )
+        errors.append((rows[..., :3] - b["rows"][..., :3]).norm(dim=-1)[b["valid"]])
+    return {"position_mm": 1000 * float(torch.cat(errors).mean())}
+
+
+def train_policy(
+    samples: PolicySamples,
+    policy_config: PolicyConfig,
+    config: TrainConfig,
+    out: Path,
+    provenance: dict,
+    device: str = "cpu",
+    progress: Progress = silent,
+    record: Callable = silent,
+    world: Path | None = None,
+) -> dict:
+    """Train a policy and save it in ``out``. Returns its figures, among them the validation error.
+
+    Args:
+        world: folder of the world model that made the features in ``samples``.
+    """
+    torch.manual_seed(config.seed)
+    batches = PolicyBatches(samples, torch.device(device), config, policy_config.rows)
+    policy = Policy(policy_config).to(device)
+    policy.set_normalization(batches.relative_rows())
+    average, figures = fit(
+        policy,
+        Policy.loss,
+        batches.sample_batch,
+        lambda p: validate_policy(p, batches),
+        config,
+        Path(out),
+        settings_key(policy_config, config, len(samples)),
+        progress,
+        record,
+    )
+    provenance = provenance | provenance_of(config, len(samples), device) | figures
+    finish(out, lambda: save_policy(Path(out), average, provenance, world))
+    return figures
