@@ -66,6 +66,7 @@ def run_live(
     """
     names = read_key(plan, folder)
     links = _links(plan, names, folder)
+    sequential = plan.protocol.stop == "sequential"
     config = replace(
         config,
         record=str(folder / EPISODES),
@@ -91,10 +92,7 @@ def run_live(
                 journal.add(slot, outcome)
                 verdict = outcome.aborted or ("success" if outcome.success else "failure")
                 say(f"  {verdict} {outcome.note}".rstrip())
-                if (
-                    plan.protocol.stop == "sequential"
-                    and interim_result(plan, journal, names)["over"]
-                ):
+                if sequential and interim_result(plan, journal, names)["over"]:
                     return
         finally:
             if supervisor is not None:
