@@ -238,7 +238,8 @@ def train_world(args) -> int:
         f"{figures['static_first']:.2f}), after {SEQUENCE / 10} s {figures['error_last']:.2f} "
         f"({figures['static_last']:.2f})"
         + (
-            f"; features miss {figures['lookahead']:.0%} of what changes in {network.lookahead / 10} s"
+            f"; features miss {figures['lookahead']:.0%} of what changes in"
+            f" {network.lookahead / 10} s"
             if network.lookahead
             else ""
         )

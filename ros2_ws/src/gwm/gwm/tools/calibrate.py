@@ -148,8 +148,9 @@ def _check(args, board: Board, camera: Camera) -> int:
     )
     print(
         f"{args.camera}: {'accepted' if ok else 'REFUSED'} by {how}: {verdict.mm:.1f} mm and"
-        f" {verdict.deg:.2f} degrees from its claimed pose (at most {pose_check.MAXIMUM_OFFSET_MM:g}"
-        f" and {pose_check.MAXIMUM_OFFSET_DEG:g}), {100 * verdict.visible:.0f} % of what should be in view is there"
+        f" {verdict.deg:.2f} degrees from its claimed pose (at most"
+        f" {pose_check.MAXIMUM_OFFSET_MM:g} and {pose_check.MAXIMUM_OFFSET_DEG:g}),"
+        f" {100 * verdict.visible:.0f} % of what should be in view is there"
     )
     if not ok:
         mount = "hand" if camera.moving else "base"
