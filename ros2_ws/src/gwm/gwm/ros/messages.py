@@ -147,7 +147,7 @@ def chunk_of(message) -> ActionChunk | None:
     """Read policy/chunk; None for a malformed one.
 
     Its names must be exactly ours, in any order, with 2 to ``MAX_WAYPOINTS`` evenly spaced
-    waypoints. Sizes are checked before anything is built: the gate has no time for 20 000 waypoints.
+    waypoints. Sizes are checked first: the gate has no time to build 20 000 waypoints.
     """
     names, points, ours = message.joint_names, message.points, (*topics.ARM_JOINTS, topics.WIDTH)
     if len(names) != len(ours) or set(names) != set(ours) or not 2 <= len(points) <= MAX_WAYPOINTS:
