@@ -222,7 +222,7 @@ def compare_with_predictions(
     poses = [fk((joints_at(request.states, stamp - k * dt) or now).q) for k in range(world.context)]
     history = world.encode(request.scene, np.stack(poses[::-1]))
     views = [
-        RenderedCamera(name, request.Ks[name][0], c.place(now), *request.Ks[name][1:])
+        RenderedCamera(name, request.Ks[name][0], c.pose_at(now), *request.Ks[name][1:])
         for name, c in site.cameras.items()
     ]
     observed = ObservedLatent(stamp, history, world.anchors(history[-1]), request.scene)
@@ -272,7 +272,7 @@ def _views(site: Site, request: PredictionRequest) -> dict[str, list[RenderedCam
     states = [replace(request.states[-1], q=q) for q in request.chunk.q[: topics.STEPS]]
     for name, camera in site.cameras.items():
         K, width, height = request.Ks[name]
-        views[name] = [RenderedCamera(name, K, camera.place(s), width, height) for s in states]
+        views[name] = [RenderedCamera(name, K, camera.pose_at(s), width, height) for s in states]
     return {
         name: [view.resized(IMAGE_SIDE, IMAGE_SIDE) for view in steps]
         for name, steps in views.items()

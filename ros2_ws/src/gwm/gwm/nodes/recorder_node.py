@@ -258,7 +258,7 @@ class RecorderNode(Node):
             "done": backlog.done,
             "behind_s": f"{backlog.seconds:.1f}",
             "picture_ms": f"{1e3 * (backlog.encoding + backlog.writing):.1f}",
-            "slower": backlog.slow,
+            "slower": backlog.bottleneck,
         }
         for what, counts in {"received": self._received, **recording.counts}.items():
             values |= {f"{what} {topic}": count for topic, count in counts.items()}
