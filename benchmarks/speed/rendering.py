@@ -106,7 +106,9 @@ def bench_scene(path: str | None, seeds: range) -> int:
         for seed in seeds:
             world.sim.reset(sample_layout("pick_place", seed))
             used, image = world.frames(), world.cameras.view(world.sim.snapshot(), T)
-            held = Frame(name, 1, image.color, image.depth_mm * np.float32(1e-3), world.cameras.K, T)
+            held = Frame(
+                name, 1, image.color, image.depth_mm * np.float32(1e-3), world.cameras.K, T
+            )
             reports.append(asdict(compare(lift(used, EVERYWHERE), list(used), held)))
         row = {key: float(np.mean([report[key] for report in reports])) for key in reports[0]}
         row |= {
