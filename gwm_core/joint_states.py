@@ -85,6 +85,17 @@ def read_gripper_state(message) -> tuple[GripperState | None, str]:
     return GripperState(_stamp(message), width), ""
 
 
+def read_command(message) -> ArmState | None:
+    """The joints and the finger opening of gate/command, at zero velocity; None if one is missing.
+
+    The gate's command is no measurement: only the names are checked.
+    """
+    values = by_name(message.name, message.position, (*topics.ARM_JOINTS, topics.WIDTH))
+    if values is None:
+        return None
+    return ArmState(_stamp(message), values[:7], np.zeros(7), float(values[7]))
+
+
 class ArmReader:
     """Completes live joint states with the newest opening of the gripper.
 

@@ -1,15 +1,14 @@
-"""Starts the graph of gwm.graph.process_list with ros2 launch; `gwm up` starts the same one without
-it.
+"""Start the processes of gwm.graph.process_list with ros2 launch. `gwm up` starts the same ones.
 
-start_drivers:=true starts the robot's and the cameras' drivers as well (drivers.launch.py).
+start_drivers:=true also starts the drivers of the robot and the cameras (drivers.launch.py).
 """
 
 import sys
 import time
 from pathlib import Path
 
-from gwm.graph import arguments
-from gwm.graph import process_list as gwm_graph
+from gwm.graph import arguments, environment, process_list
+from gwm.graph.config import GraphConfig
 from gwm.graph.restart import Restarts
 from launch.actions import (
     DeclareLaunchArgument,
@@ -29,30 +28,28 @@ from launch_ros.actions import Node
 from launch import LaunchDescription
 
 
-def _values(context) -> dict:
+def _config(context) -> GraphConfig:
     names = arguments.defaults()
     return arguments.parse(
-        [f"{name}:={LaunchConfiguration(name).perform(context)}" for name in names]
+        f"{name}:={LaunchConfiguration(name).perform(context)}" for name in names
     )
 
 
 def _check(context):
-    """Before anything starts, drivers included."""
-    arguments.launched(context.launch_configurations, sys.argv)
-    values = _values(context)
-    gwm_graph.graph(**values)
-    arguments.check(values)
+    """Refuse a wrong argument before anything starts, drivers included."""
+    arguments.check_launch_arguments(context.launch_configurations, sys.argv)
+    config = _config(context)
+    process_list.processes(config)
+    arguments.preflight(config)
 
 
 def _nodes(context):
     restarts = Restarts()
-    return [_process(spec, restarts) for spec in gwm_graph.graph(**_values(context))]
+    return [_process(spec, restarts) for spec in process_list.processes(_config(context))]
 
 
 def _process(spec, restarts: Restarts, delay: float = 0.0) -> Node:
-    """A process that ``restarts`` decides about when it ends; ``delay`` [s] is how much later than
-    now it starts.
-    """
+    """Return a process that starts in ``delay`` [s]; ``restarts`` decides what follows its end."""
     born = time.monotonic() + delay
 
     def ended(event, context):
@@ -69,10 +66,10 @@ def _process(spec, restarts: Restarts, delay: float = 0.0) -> Node:
         return actions
 
     return Node(
-        executable=gwm_graph.interpreter(),
+        executable=environment.interpreter(),
         exec_name=spec.name,
-        arguments=["-m", f"gwm.nodes.{spec.module}", *gwm_graph.ros_arguments(spec)],
-        prefix=" ".join(gwm_graph.nice(spec)) or None,
+        arguments=["-m", f"gwm.nodes.{spec.module}", *process_list.ros_arguments(spec)],
+        prefix=" ".join(process_list.nice(spec)) or None,
         additional_env=spec.environment,
         on_exit=ended,
         output="screen",
@@ -80,12 +77,13 @@ def _process(spec, restarts: Restarts, delay: float = 0.0) -> Node:
 
 
 def generate_launch_description() -> LaunchDescription:
-    described = arguments.described()
-    declared = {
-        name: (str(default), described[name]) for name, default in arguments.defaults().items()
-    }
+    texts = arguments.descriptions()
+    declared = {name: (str(default), texts[name]) for name, default in arguments.defaults().items()}
     return LaunchDescription(
-        [SetEnvironmentVariable(name, value) for name, value in gwm_graph.environment().items()]
+        [
+            SetEnvironmentVariable(name, value)
+            for name, value in environment.process_environment().items()
+        ]
         + [
             DeclareLaunchArgument(name, default_value=default, description=text)
             for name, (default, text) in (declared | arguments.DRIVERS).items()

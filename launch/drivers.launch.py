@@ -1,17 +1,19 @@
-"""The drivers of a real FR3: franka_ros2 with our controllers, realsense2_camera, and where the
-cameras are.
+"""Start the drivers of a real FR3: franka_ros2 with our controllers, cameras, camera transforms.
 
-Not tried on hardware. bringup.launch.py start_drivers:=true includes it; alone it starts the
-drivers without the graph. franka_bringup brings its own robot description, with the ros2_control
-part that the hardware needs, so the cameras of the site file are added to it as static transforms.
-urdf/fr3.urdf.xacro is the same arm for everything else; with robot:=sim it is what
-robot_state_publisher is given.
+Not tried on hardware. bringup.launch.py start_drivers:=true includes this file; alone it starts the
+drivers without the graph. franka_bringup brings its own robot description with the ros2_control
+part that the hardware needs. The cameras of the site file are therefore added as static transforms.
+urdf/fr3.urdf.xacro describes the same arm for everything else; robot_state_publisher gets it with
+robot:=sim.
 """
 
 import sys
+from dataclasses import replace
 
 from gwm.graph import arguments
-from gwm.graph import process_list as gwm_graph
+from gwm.graph.config import CONTROLLERS, GraphConfig
+from gwm.graph.environment import process_environment, resource
+from gwm.graph.process_list import processes
 from launch.actions import (
     DeclareLaunchArgument,
     IncludeLaunchDescription,
@@ -24,9 +26,10 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from gwm_core.address import address
+from gwm_core.errors import InputError, one_of
 from launch import LaunchDescription
 
-# those of the graph that the drivers read too, and their own
+# Arguments of the graph that the drivers read too, and the drivers' own.
 ARGUMENTS = (
     "robot",
     "site",
@@ -44,13 +47,13 @@ NEEDS = {
 }
 
 
-def _share(package: str) -> str:
+def _require(package: str) -> str:
     from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 
     try:
         return get_package_share_directory(package)
     except PackageNotFoundError:
-        raise gwm_graph.InputError(
+        raise InputError(
             f"start_drivers needs {package}: docs/real-robot.md says how to install it"
         ) from None
 
@@ -62,49 +65,42 @@ def _has(package: str) -> bool:
 
 
 def _drivers(context):
-    arguments.launched(context.launch_configurations, sys.argv)
+    arguments.check_launch_arguments(context.launch_configurations, sys.argv)
     words = {name: LaunchConfiguration(name).perform(context) for name in (*ARGUMENTS, *OWN)}
-    values = arguments.parse([f"{name}:={words[name]}" for name in ARGUMENTS])
-    # which needs no policy: for what is valid of the words
-    gwm_graph.graph(**values | {"mode": "teleop"})
-    fake = gwm_graph.one_of(
-        "use_fake_hardware", words["use_fake_hardware"].lower(), ("true", "false")
-    )
+    config = arguments.parse(f"{name}:={words[name]}" for name in ARGUMENTS)
+    processes(replace(config, mode="teleop"))  # checks the values; this mode needs no policy
+    fake = one_of("use_fake_hardware", words["use_fake_hardware"].lower(), ("true", "false"))
     ip = address("robot_ip", words["robot_ip"])
-    site = arguments.read_site(values["robot"], values["site"])
-    if values["robot"] == "sim":
+    site = arguments.read_site(config.robot, config.site)
+    if config.robot == "sim":
         return [_description(site)]
     if not (ip or site["robot_ip"]):
-        raise gwm_graph.InputError(
-            "where is the robot? robot_ip:=..., or robot.ip in the site file"
-        )
-    actions = [*_arm(ip or site["robot_ip"], values["controller"], fake), *_mounts(site)]
-    if not values["start_cameras"]:
-        actions += [_camera(camera, values) for camera in site["cameras"].values()]
+        raise InputError("where is the robot? robot_ip:=..., or robot.ip in the site file")
+    actions = [*_arm(ip or site["robot_ip"], config.controller, fake), *_mounts(site)]
+    if not config.start_cameras:
+        actions += [_camera(camera, config) for camera in site["cameras"].values()]
     return actions
 
 
 def _arm(ip: str, controller: str, fake: str) -> list:
-    gwm_graph.one_of("controller", controller, NEEDS)
+    one_of("controller", controller, NEEDS)
     for package in (NEEDS[controller], "controller_manager", "tf2_ros"):  # before anything starts
-        _share(package)
-    franka = PythonLaunchDescriptionSource(f"{_share('franka_bringup')}/launch/franka.launch.py")
-    arguments = {
+        _require(package)
+    franka = PythonLaunchDescriptionSource(f"{_require('franka_bringup')}/launch/franka.launch.py")
+    launch_arguments = {
         "robot_type": "fr3",
         "robot_ip": ip,
         "load_gripper": "true",
         "use_fake_hardware": fake,
-        "controllers_yaml": str(gwm_graph.share("launch/controllers.yaml")),
+        "controllers_yaml": str(resource("launch/controllers.yaml")),
     }
-    active = gwm_graph.CONTROLLERS[controller]
+    active = CONTROLLERS[controller]
     others = [
-        gwm_graph.CONTROLLERS[name]
-        for name, package in NEEDS.items()
-        if name != controller and _has(package)
+        CONTROLLERS[name] for name, package in NEEDS.items() if name != controller and _has(package)
     ]
     spawn = [[active], [*others, "--inactive"]] if others else [[active]]
     return [
-        IncludeLaunchDescription(franka, launch_arguments=arguments.items()),
+        IncludeLaunchDescription(franka, launch_arguments=launch_arguments.items()),
         *(
             Node(
                 package="controller_manager", executable="spawner", arguments=words, output="screen"
@@ -133,17 +129,18 @@ def _mounts(site: dict) -> list:
     return actions
 
 
-def _camera(camera: dict, values: dict) -> Node:
-    """Colour, and depth aligned to it. publish_tf is off: the site file, not the driver, says where
-    the camera is.
+def _camera(camera: dict, config: GraphConfig) -> Node:
+    """Colour, and depth aligned to it.
 
-    global_time_enabled stamps images with the host's clock and follows the camera's drift; without
-    it each camera's own clock is taken, set once at the start, and images part from the joint
-    states by and by: 75 ppm are 0.27 s an hour.
+    publish_tf is off: the site file, not the driver, says where the camera is.
+
+    global_time_enabled stamps images with the host's clock and follows the camera's drift. Without
+    it the driver sets each camera's own clock once at the start, and image stamps drift away from
+    the joint states: 75 ppm are 0.27 s an hour.
     """
-    _share("realsense2_camera")
+    _require("realsense2_camera")
     namespace, _, name = camera["prefix"].rpartition("/")
-    profile = f"{values['camera_width']}x{values['camera_height']}x{values['camera_hz']:.0f}"
+    profile = f"{config.camera_width}x{config.camera_height}x{config.camera_hz:.0f}"
     parameters = {
         "camera_name": name,
         "serial_no": f"_{camera['serial']}" if "serial" in camera else "",
@@ -152,9 +149,7 @@ def _camera(camera: dict, values: dict) -> Node:
         "align_depth.enable": True,
         "enable_sync": False,
         "publish_tf": False,
-        # without it stamps drift from the host's clock: 75 ppm are
         "rgb_camera.global_time_enabled": True,
-        # 0.27 s an hour, and images are paired with other joints
         "depth_module.global_time_enabled": True,
     }
     return Node(
@@ -168,19 +163,13 @@ def _camera(camera: dict, values: dict) -> Node:
 
 
 def _description(site: dict) -> Node:
-    """Our own xacro file with our own numbers; no argument takes another file, and nothing of ours
-    expands one.
+    """Our own xacro file with our own numbers.
+
+    No argument takes another file, and no code of ours expands one.
     """
     for package in ("xacro", "robot_state_publisher"):
-        _share(package)
-    words = [
-        "xacro",
-        " ",
-        str(gwm_graph.share("urdf/fr3.urdf.xacro")),
-        ' cameras:="',
-        site["mounts"],
-        '"',
-    ]
+        _require(package)
+    words = ["xacro", " ", str(resource("urdf/fr3.urdf.xacro")), ' cameras:="', site["mounts"], '"']
     return Node(
         package="robot_state_publisher",
         executable="robot_state_publisher",
@@ -191,11 +180,12 @@ def _description(site: dict) -> Node:
 
 
 def generate_launch_description() -> LaunchDescription:
-    described, defaults = arguments.described(), arguments.defaults() | {"robot": "fr3"}
-    declared = {name: (str(defaults[name]), described[name]) for name in ARGUMENTS}
+    texts = arguments.descriptions()
+    defaults = arguments.defaults() | {"robot": "fr3"}
+    declared = {name: (str(defaults[name]), texts[name]) for name in ARGUMENTS}
     declared |= {name: arguments.DRIVERS[name] for name in OWN}
     return LaunchDescription(
-        [SetEnvironmentVariable(name, value) for name, value in gwm_graph.environment().items()]
+        [SetEnvironmentVariable(name, value) for name, value in process_environment().items()]
         + [
             DeclareLaunchArgument(n, default_value=value, description=text)
             for n, (value, text) in declared.items()

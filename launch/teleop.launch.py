@@ -1,5 +1,4 @@
-"""The graph with an operator instead of a policy (mode:=shared: beside one), and the driver of the
-device.
+"""Start the graph with an operator (mode:=shared: beside a policy), and the device's driver.
 
     ros2 launch gwm teleop.launch.py device:=spacemouse
 
@@ -12,40 +11,42 @@ import sys
 from pathlib import Path
 
 from gwm.graph import arguments
-from gwm.graph import process_list as gwm_graph
+from gwm.graph.config import DEVICES
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
+from gwm_core.errors import InputError, one_of
 from launch import LaunchDescription
 
 PACKAGES = {"gamepad": "joy", "spacemouse": "spacenav"}  # of the device's driver
-# [Hz] repeated while nothing changes: a device that is silent for 0.25 s counts as gone
+# [Hz] Repeated while nothing changes: a device that is silent for 0.25 s counts as gone.
 RATE = 50.0
 JOY = {
     "autorepeat_rate": RATE,
-    # a thumb's small motions pass: that they end is the only sign of a pad out of range
+    # A thumb's small motions pass. Their end is the only sign that a pad is out of range.
     "deadzone": 0.0,
-    "sticky_buttons": False,  # the clutch is open when it is let go of
+    "sticky_buttons": False,  # the clutch opens when the button is released
 }
 
 
 def _check(context):
-    """Before anything starts: a driver that is not there would leave the graph behind without its
-    operator.
+    """Check the device's driver before anything starts.
+
+    A missing driver would leave the graph running without its operator.
     """
     from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 
-    arguments.launched(context.launch_configurations, sys.argv)
-    gwm_graph.one_of("mode", LaunchConfiguration("mode").perform(context), ("teleop", "shared"))
+    arguments.check_launch_arguments(context.launch_configurations, sys.argv)
+    one_of("mode", LaunchConfiguration("mode").perform(context), ("teleop", "shared"))
     device = LaunchConfiguration("device").perform(context)
-    package = PACKAGES.get(gwm_graph.one_of("device", device, gwm_graph.DEVICES))
+    package = PACKAGES.get(one_of("device", device, DEVICES))
     try:
         if package:
             get_package_share_directory(package)
     except PackageNotFoundError:
-        raise gwm_graph.InputError(
+        raise InputError(
             f"device:={device} needs {package}: apt install ros-$ROS_DISTRO-{package}"
         ) from None
 

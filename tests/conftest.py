@@ -44,10 +44,10 @@ def episodes(tmp_path_factory, renderer) -> Path:
 @pytest.fixture
 def domain(monkeypatch):
     """A ROS domain of its own."""
-    from gwm.graph.process_list import environment
+    from gwm.graph.environment import process_environment
 
     monkeypatch.setenv("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 100)))
-    for name, value in environment().items():
+    for name, value in process_environment().items():
         monkeypatch.setenv(name, value)
 
 

@@ -1,7 +1,8 @@
-"""An operator at a gamepad in front of the live graph: records episodes of their own as a person
-would.
+"""An operator with a gamepad at the live graph: records episodes as a person would.
 
-python tests/teleoperated_live.py 20 runs/taught     episodes of `lift`, seeds 320 up, saved only where they succeed
+    python tests/teleoperated_live.py 20 runs/taught
+
+records 20 episodes of `lift` from seed 320 up, and saves those that succeed.
 """
 
 import json
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import rclpy
-from gwm.graph.process_list import environment, graph
+from gwm.graph.config import GraphConfig
+from gwm.graph.environment import process_environment
+from gwm.graph.process_list import processes
 from gwm.process.supervisor import Supervisor
 from gwm.ros import messages
 from gwm.ros.operator_client import OperatorClient
@@ -53,14 +56,14 @@ class Eyes(OperatorClient):
 
 def teach(eyes: Eyes, poll, seed: int) -> bool:
     """One episode: home, lay, record, lift, and save or discard."""
-    eyes.wish("gate/arm", poll)
+    eyes.request("gate/arm", poll)
     eyes.hold(poll)
     eyes.home(poll)
     eyes.result = {}
-    eyes.lay("lift", seed, "nominal")
-    eyes.need("layout", lambda: eyes.result.get("seed") == seed, 10.0, poll)
-    eyes.wish("recorder/start", poll)
-    eyes.wish("gate/arm", poll)
+    eyes.reset_simulation("lift", seed, "nominal")
+    eyes.require("layout", lambda: eyes.result.get("seed") == seed, 10.0, poll)
+    eyes.request("recorder/start", poll)
+    eyes.request("gate/arm", poll)
     hand, begun = Hand(), time.monotonic()
     for k in range(round(LIMIT / JOY_PERIOD)):
         eyes.deflect(*hand.joy(eyes, time.monotonic() - begun))
@@ -71,22 +74,24 @@ def teach(eyes: Eyes, poll, seed: int) -> bool:
             break
     eyes.deflect(np.zeros(AXES), np.zeros(BUTTONS, int))
     won = bool(eyes.result.get("success"))
-    eyes.wish("recorder/save" if won else "recorder/discard", poll)
+    eyes.request("recorder/save" if won else "recorder/discard", poll)
     return won
 
 
 def main(count: int, out: Path) -> None:
     os.environ.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 100)))
-    os.environ.update(environment())
+    os.environ.update(process_environment())
     rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     eyes = Eyes()
-    nodes = graph(
-        mode="teleop",
-        task="lift",
-        record=str(out),
-        operator="gamepad",
-        publish_objects=True,
-        console=0,
+    nodes = processes(
+        GraphConfig(
+            mode="teleop",
+            task="lift",
+            record=str(out),
+            operator="gamepad",
+            publish_objects=True,
+            console=0,
+        )
     )
     out.mkdir(parents=True, exist_ok=True)
     supervisor = Supervisor(nodes, open(out / "nodes.log", "w"))
@@ -98,7 +103,7 @@ def main(count: int, out: Path) -> None:
                 eyes.reports.get(n, {}).get("ready") == "True" for n in ("sim", "teleop")
             )
 
-        eyes.need("start", ready, 90.0, supervisor.poll)
+        eyes.require("start", ready, 90.0, supervisor.poll)
         taught = tried = 0
         while taught < count:
             taught += teach(eyes, supervisor.poll, FIRST + tried)

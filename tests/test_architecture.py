@@ -71,14 +71,9 @@ def test_a_robots_processes_and_a_trained_policy_need_no_simulation():
 
 
 def test_the_graph_is_standard_library_only():
-    allowed = {"gwm_core", "numpy", "rclpy"}  # the last two only to ask whether they are there
-    third = (
-        roots(ROOT / "ros2_ws/src/gwm/gwm/graph/process_list.py")
-        - set(sys.stdlib_module_names)
-        - allowed
-    )
-    assert not third
-    assert not roots(ROOT / "gwm_core/errors.py") - set(sys.stdlib_module_names)
+    allowed = {"gwm", "gwm_core", *sys.stdlib_module_names}
+    for path in [*(PACKAGE / "graph").glob("*.py"), ROOT / "gwm_core/errors.py"]:
+        assert not roots(path) - allowed, path
 
 
 def test_ros_own_python_without_our_packages_can_read_the_graph():
@@ -86,8 +81,10 @@ def test_ros_own_python_without_our_packages_can_read_the_graph():
     path.
     """
     code = (
-        f"import sys; sys.path.insert(0, {str(ROOT / 'ros2_ws/src/gwm')!r}); from gwm.graph import"
-        " process_list;print(len(process_list.graph(policy='expert')), 'numpy' in sys.modules)"
+        f"import sys; sys.path.insert(0, {str(ROOT / 'ros2_ws/src/gwm')!r})\n"
+        "from gwm.graph.config import GraphConfig\n"
+        "from gwm.graph.process_list import processes\n"
+        "print(len(processes(GraphConfig(policy='expert'))), 'numpy' in sys.modules)"
     )
     out = subprocess.run(
         [sys.executable, "-S", "-I", "-c", code], capture_output=True, text=True, check=True
@@ -128,17 +125,18 @@ def test_one_file_writes_json():
 
 
 def test_one_file_lists_the_processes_and_both_starters_use_it():
-    from gwm.graph import process_list
+    from gwm.graph.config import GraphConfig
+    from gwm.graph.process_list import processes
 
     nodes = [
-        *process_list.graph(),
-        *process_list.graph(robot="fr3", start_cameras=True),
-        *process_list.graph(mode="teleop"),
+        *processes(GraphConfig()),
+        *processes(GraphConfig(robot="fr3", start_cameras=True)),
+        *processes(GraphConfig(mode="teleop")),
     ]
     modules = {node.module for node in nodes}
     assert modules == {p.stem for p in NODES if p.stem.endswith("_node")}
     launch = (ROOT / "launch/bringup.launch.py").read_text()
-    assert "gwm_graph.graph(" in launch and not any(module in launch for module in modules)
+    assert "process_list.processes(" in launch and not any(module in launch for module in modules)
 
 
 def test_lint():

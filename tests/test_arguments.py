@@ -2,15 +2,16 @@
 ends.
 """
 
-import inspect
 import os
 import signal
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 from gwm.graph import arguments
-from gwm.graph.process_list import NodeSpec, graph
-from gwm.graph.restart import FIRST, LONGEST, SETTLED, Restarts
+from gwm.graph.config import GraphConfig
+from gwm.graph.process_list import NodeSpec
+from gwm.graph.restart import FIRST_DELAY, MAX_DELAY, SETTLED, Restarts
 
 from gwm_core.errors import InputError
 
@@ -18,17 +19,11 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_each_argument_has_one_line_that_says_what_it_means():
-    described = arguments.described()
-    assert set(described) == set(inspect.signature(graph).parameters)
-    assert all(
-        text and "\n" not in text and not text.startswith(" ") for text in described.values()
-    )
-    # two lines in the docstring
-    assert described["profile"].endswith("Empty: the site file's, or desk.")
-    assert (
-        "start_cameras" not in described["console_key"]
-        and described["shadow"] == described["hold_to_run"]
-    )
+    texts = arguments.descriptions()
+    assert list(texts) == [field.name for field in fields(GraphConfig)]
+    for text in texts.values():
+        assert text.endswith(".") and "\n" not in text and not text.startswith(" ")
+    assert texts["profile"].endswith("Empty: the site file's, or desk.")
 
 
 @pytest.mark.parametrize(
@@ -52,9 +47,8 @@ def test_a_word_that_is_not_understood_is_refused(words, named):
 def test_the_home_folder_is_found_in_every_path_and_nowhere_else(monkeypatch):
     monkeypatch.setenv("HOME", "/home/someone")
     words = [f"{name}:=~/x" for name in arguments.PATHS] + ["operator:=~/x"]
-    assert arguments.parse(words) == dict.fromkeys(arguments.PATHS, "/home/someone/x") | {
-        "operator": "~/x"
-    }
+    expanded = dict.fromkeys(arguments.PATHS, "/home/someone/x")
+    assert arguments.parse(words) == GraphConfig(**expanded, operator="~/x")
 
 
 def test_ros2_launch_refuses_what_gwm_up_refuses():
@@ -64,44 +58,44 @@ def test_ros2_launch_refuses_what_gwm_up_refuses():
     )
     known = dict.fromkeys([*arguments.defaults(), *arguments.DRIVERS])
     for command in (ours, theirs):
-        arguments.launched(known, [*command, "speed:=0.1"])
+        arguments.check_launch_arguments(known, [*command, "speed:=0.1"])
         for wrong in ("shadw", "sped", "supervison", "robot_pi"):
             with pytest.raises(InputError, match=f"unknown argument '{wrong}': is .* meant"):
-                arguments.launched([*known, wrong], [*command, f"{wrong}:=true"])
-    arguments.launched([*known, "colour"], [*theirs, "colour:=red"])  # the lab's own
+                arguments.check_launch_arguments([*known, wrong], [*command, f"{wrong}:=true"])
+    arguments.check_launch_arguments([*known, "colour"], [*theirs, "colour:=red"])  # the lab's own
     with pytest.raises(InputError, match="unknown argument 'colour'"):
-        arguments.launched([*known, "colour"], [*ours, "colour:=red"])
+        arguments.check_launch_arguments([*known, "colour"], [*ours, "colour:=red"])
 
 
 def test_what_can_be_known_is_refused_before_anything_starts(tmp_path):
     sites = {"wrong": "cameras: {}\n", "good": (ROOT / "launch/site.example.yaml").read_text()}
     for name, text in sites.items():
         (tmp_path / f"{name}.yaml").write_text(text)
-    given = {"record": str(tmp_path / "runs")}
-    arguments.check(given)
+    given = GraphConfig(record=str(tmp_path / "runs"))
+    arguments.preflight(given)
     assert (tmp_path / "runs").is_dir()
     with pytest.raises(InputError, match=r"^site file .*wrong\.yaml: cameras: at least one"):
-        arguments.check(given | {"site": str(tmp_path / "wrong.yaml")})
-    own = given | {"site": str(tmp_path / "good.yaml"), "robot": "fr3", "mode": "teleop"}
-    arguments.check(own | {"task": "sort_screws"})
+        arguments.preflight(replace(given, site=str(tmp_path / "wrong.yaml")))
+    own = replace(given, site=str(tmp_path / "good.yaml"), robot="fr3", mode="teleop")
+    arguments.preflight(replace(own, task="sort_screws"))
     with pytest.raises(
         InputError,
         match="unknown task 'sort_screw': valid are lift, pick_place, sort_screws, stack",
     ):
-        arguments.check(own | {"task": "sort_screw"})
+        arguments.preflight(replace(own, task="sort_screw"))
     with pytest.raises(InputError, match="cannot write /proc/nothing"):
-        arguments.check({"record": "/proc/nothing"})
+        arguments.preflight(GraphConfig(record="/proc/nothing"))
 
 
 def test_a_damaged_bundle_is_refused_before_anything_starts(tmp_path):
     import shutil
 
     shutil.copytree(ROOT / "models/demo", tmp_path / "p")
-    given = {"record": str(tmp_path / "runs"), "policy": str(tmp_path / "p")}
-    arguments.check(given)
+    given = GraphConfig(record=str(tmp_path / "runs"), policy=str(tmp_path / "p"))
+    arguments.preflight(given)
     (tmp_path / "p/vae.json").write_text("{}")
     with pytest.raises(InputError, match=r"vae\.json does not match"):
-        arguments.check(given)
+        arguments.preflight(given)
 
 
 def test_a_site_is_read_by_the_environments_python(tmp_path):
@@ -128,13 +122,15 @@ def test_another_process_is_started_again_ever_later_without_an_end():
         restarts.ended(VIEWER, code, 1.0) for code in (1, 0, -signal.SIGSEGV, 1, 1, 1, 1, 1, 1, 1)
     ]
     delays = [ending.delay for ending in endings]
-    assert delays[:3] == [FIRST, 2 * FIRST, 4 * FIRST] and delays[-1] == LONGEST == max(delays)
+    assert delays[:3] == [FIRST_DELAY, 2 * FIRST_DELAY, 4 * FIRST_DELAY] and delays[
+        -1
+    ] == MAX_DELAY == max(delays)
     assert not any(ending.over for ending in endings)
     assert (
         "by SIGSEGV" in endings[2].text
         and "with exit code 1: started again in 0.5 s" in endings[0].text
     )
-    assert restarts.ended(VIEWER, 1, SETTLED).delay == FIRST  # it had recovered
+    assert restarts.ended(VIEWER, 1, SETTLED).delay == FIRST_DELAY  # it had recovered
 
 
 def test_bad_input_is_told_and_not_tried_again_and_the_graph_goes_on():
@@ -149,8 +145,12 @@ def test_bad_input_is_told_and_not_tried_again_and_the_graph_goes_on():
 def test_what_a_process_refuses_that_ran_before_may_pass():
     """A camera that was unplugged: its node ends, does not find it, and finds it again later."""
     restarts = Restarts()
-    assert restarts.ended(VIEWER, 1, SETTLED).delay == FIRST
-    assert [restarts.ended(VIEWER, 2, 3.0).delay for _ in range(3)] == [FIRST, 2 * FIRST, 4 * FIRST]
+    assert restarts.ended(VIEWER, 1, SETTLED).delay == FIRST_DELAY
+    assert [restarts.ended(VIEWER, 2, 3.0).delay for _ in range(3)] == [
+        FIRST_DELAY,
+        2 * FIRST_DELAY,
+        4 * FIRST_DELAY,
+    ]
     restarts.forget("viewer")
     assert restarts.ended(VIEWER, 2, 3.0).delay is None
 
@@ -164,6 +164,6 @@ def test_a_run_that_needs_all_is_told_what_keeps_ending():
 
 
 def test_processes_know_who_started_them():
-    from gwm.graph.process_list import END_WITH_PARENT, environment
+    from gwm.graph.environment import END_WITH_PARENT, process_environment
 
-    assert environment()[END_WITH_PARENT] == str(os.getpid())
+    assert process_environment()[END_WITH_PARENT] == str(os.getpid())

@@ -10,7 +10,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from gwm.graph import arguments, process_list
+from gwm.graph import arguments
+from gwm.graph.config import CONTROLLERS as CONTROLLER_NAMES
+from gwm.graph.config import GraphConfig
+from gwm.graph.environment import process_environment
+from gwm.graph.process_list import command, processes
 
 from gwm_core import topics
 from gwm_core.control.recovery import BROADCASTERS, SILENCE
@@ -33,35 +37,35 @@ def constant(file, name):
 def test_every_real_controller_is_configured_with_the_arms_joints():
     types = CONTROLLERS["controller_manager"]["ros__parameters"]
     needs = constant("drivers.launch.py", "NEEDS")
-    assert set(needs) == set(process_list.CONTROLLERS) - {"forward"}
+    assert set(needs) == set(CONTROLLER_NAMES) - {"forward"}
     for name, package in needs.items():
-        controller = process_list.CONTROLLERS[name]
+        controller = CONTROLLER_NAMES[name]
         assert types[controller]["type"].startswith(package + "/")
         assert CONTROLLERS[controller]["ros__parameters"]["joints"] == list(topics.ARM_JOINTS)
-    assert f"{process_list.CONTROLLERS['jtc']}/joint_trajectory" == topics.TRAJECTORY
-    assert f"{process_list.CONTROLLERS['forward']}/commands" == topics.FORWARD
+    assert f"{CONTROLLER_NAMES['jtc']}/joint_trajectory" == topics.TRAJECTORY
+    assert f"{CONTROLLER_NAMES['forward']}/commands" == topics.FORWARD
 
 
 def test_crisp_is_given_a_damping_that_damps():
     """Its default is -1, and the version that was read uses that as it stands."""
     for name in ("crisp", "crisp_pose"):
-        parameters = CONTROLLERS[process_list.CONTROLLERS[name]]["ros__parameters"]
+        parameters = CONTROLLERS[CONTROLLER_NAMES[name]]["ros__parameters"]
         assert parameters["nullspace"]["damping"] > 0 and parameters["limit_torques"]
         assert set(parameters["nullspace"]["weights"]) == set(topics.ARM_JOINTS)
         assert not parameters["use_gravity_compensation"]  # the robot does it
         assert parameters["max_delta_tau"] <= 1.0  # [N m] a millisecond: dtau_max is 1000 N m/s
-    task = CONTROLLERS[process_list.CONTROLLERS["crisp"]]["ros__parameters"]["task"]
+    task = CONTROLLERS[CONTROLLER_NAMES["crisp"]]["ros__parameters"]["task"]
     assert not any(task.values())
 
 
 def test_no_torque_is_asked_of_a_joint_that_it_does_not_bear():
     """CRISP bounds all joints by one number; FR3's joints 5 to 7 bear 12 N m."""
-    crisp = CONTROLLERS[process_list.CONTROLLERS["crisp"]]["ros__parameters"]
+    crisp = CONTROLLERS[CONTROLLER_NAMES["crisp"]]["ros__parameters"]
     assert 0 < crisp["nullspace"]["max_tau"] < 12.0
 
 
 def test_the_trajectory_controller_goes_on_from_the_state_it_wished_to_be_in():
-    parameters = CONTROLLERS[process_list.CONTROLLERS["jtc"]]["ros__parameters"]
+    parameters = CONTROLLERS[CONTROLLER_NAMES["jtc"]]["ros__parameters"]
     assert parameters["interpolate_from_desired_state"] is True
     # i_clamp: deprecated
     assert all(set(gains) == {"p", "d"} for gains in parameters["gains"].values())
@@ -78,10 +82,10 @@ def test_the_gate_shares_no_memory_and_finds_the_others_as_they_find_each_other(
     """A process killed while it holds a lock in shared memory stops all others that share it for a
     second.
     """
-    (gate,) = (node for node in process_list.graph(policy="expert") if node.name == "gate")
+    (gate,) = (node for node in processes(GraphConfig(policy="expert")) if node.name == "gate")
     own, others = (
         ET.parse(e["FASTRTPS_DEFAULT_PROFILES_FILE"]).getroot()
-        for e in (gate.environment, process_list.environment())
+        for e in (gate.environment, process_environment())
     )
 
     def texts(root, tag):
@@ -112,10 +116,7 @@ def test_the_drivers_take_the_graphs_arguments():
 def test_drivers_and_graph_run_with_the_same_middleware():
     """Without it 40 % of large images were lost on the way from the driver to us."""
     for file in ("bringup.launch.py", "drivers.launch.py"):
-        assert (
-            "SetEnvironmentVariable(name, value) for name, value in gwm_graph.environment()"
-            in text_of(file)
-        )
+        assert "process_environment().items()" in text_of(file)
 
 
 def test_the_cameras_clocks_are_held_to_the_hosts():
@@ -144,7 +145,7 @@ for node in ast.walk(ast.parse(open({str(ROOT / "launch" / file)!r}).read())):
     if name.partition(".")[0] in ("gwm", "gwm_core"):
         exec(compile(ast.Module([node], []), "launch", "exec"))
 from gwm.graph import arguments, process_list
-process_list.graph(**arguments.parse(["policy:=expert"]))
+process_list.processes(arguments.parse(["policy:=expert"]))
 print("gwm.graph.arguments" in sys.modules, "numpy" in sys.modules)
 """
     done = subprocess.run(
@@ -168,13 +169,15 @@ def test_nothing_of_ours_expands_a_robot_description():
     for path in [*(ROOT / "gwm_core").rglob("*.py"), *(ROOT / "ros2_ws/src/gwm/gwm").rglob("*.py")]:
         assert "import xacro" not in path.read_text(), path
     assert (ROOT / "launch/drivers.launch.py").read_text().count(
-        'share("urdf/fr3.urdf.xacro")'
+        'resource("urdf/fr3.urdf.xacro")'
     ) == 1
 
 
 def test_each_mode_has_its_planners_and_one_way_to_the_gate():
     def planners(mode):
-        return {n.name: n for n in process_list.graph(mode=mode) if n.name in ("policy", "teleop")}
+        return {
+            n.name: n for n in processes(GraphConfig(mode=mode)) if n.name in ("policy", "teleop")
+        }
 
     assert list(planners("policy")) == ["policy"] and not planners("policy")["policy"].remaps
     assert list(planners("teleop")) == ["teleop"]
@@ -183,7 +186,7 @@ def test_each_mode_has_its_planners_and_one_way_to_the_gate():
         topics.CHUNK: topics.PROPOSAL,
         topics.ALIVE: topics.PROPOSAL_ALIVE,
     }
-    assert f"{topics.CHUNK}:={topics.PROPOSAL}" in process_list.command(shared["policy"])
+    assert f"{topics.CHUNK}:={topics.PROPOSAL}" in command(shared["policy"])
     assert shared["teleop"].parameters["shared"] is True
 
 
@@ -195,7 +198,7 @@ def test_each_mode_has_its_planners_and_one_way_to_the_gate():
         ({"gripper": "suction"}, "franka"),
         ({"mode": "both"}, "shared"),
         ({"device": "mouse"}, "spacemouse"),
-        ({"speed": 1.5}, "speed:=1.5: a share of the profile's speeds"),
+        ({"speed": 1.5}, "speed:=1.5: a fraction of the profile's speeds"),
         ({"speed": 0.0}, "above 0 to 1"),
         ({"console": 70000}, "a port is wanted"),
         ({"task": "pick"}, "was not trained on task 'pick': valid are lift, pick_place, stack"),
@@ -211,7 +214,7 @@ def test_each_mode_has_its_planners_and_one_way_to_the_gate():
 )
 def test_wrong_arguments_are_refused_with_the_valid_ones(wrong, named):
     with pytest.raises(InputError, match=named):
-        process_list.graph(**wrong)
+        processes(GraphConfig(**wrong))
 
 
 @pytest.mark.parametrize(
@@ -224,13 +227,13 @@ def test_watch_is_refused_where_nothing_would_tell_the_gate(tmp_path, absent, na
     assert gate_of(policy=str(policy), supervision="watch").parameters["mode"] == "watch"
     (policy / absent).unlink()
     with pytest.raises(InputError, match=f"has no .*{named}"):
-        process_list.graph(policy=str(policy), supervision="watch")
+        processes(GraphConfig(policy=str(policy), supervision="watch"))
     for mode in ("auto", "approve", "hold_to_run", "shadow"):
         assert gate_of(policy=str(policy), supervision=mode).parameters["mode"] == mode
 
 
 def gate_of(**values):
-    return next(node for node in process_list.graph(**values) if node.name == "gate")
+    return next(node for node in processes(GraphConfig(**values)) if node.name == "gate")
 
 
 def test_the_tasks_of_a_policy_are_its_own(tmp_path):
@@ -238,19 +241,19 @@ def test_the_tasks_of_a_policy_are_its_own(tmp_path):
     shutil.copytree(ROOT / "models/demo", tmp_path / "p")
     contract = tmp_path / "p/bundle.json"
     contract.write_text(json.dumps(json.loads(contract.read_text()) | {"tasks": ["sort_screws"]}))
-    assert process_list.graph(policy=str(tmp_path / "p"), task="sort_screws")
+    assert processes(GraphConfig(policy=str(tmp_path / "p"), task="sort_screws"))
     with pytest.raises(InputError, match="not trained on task 'lift': valid are sort_screws"):
-        process_list.graph(policy=str(tmp_path / "p"), task="lift")
+        processes(GraphConfig(policy=str(tmp_path / "p"), task="lift"))
     contract.unlink()
-    assert process_list.graph(policy=str(tmp_path / "p"), task="lift")
+    assert processes(GraphConfig(policy=str(tmp_path / "p"), task="lift"))
     (tmp_path / "p/policy.safetensors").write_bytes(b"\xff" * 64)
     with pytest.raises(InputError, match="does not say its tasks"):
-        process_list.graph(policy=str(tmp_path / "p"), task="lift")
+        processes(GraphConfig(policy=str(tmp_path / "p"), task="lift"))
 
 
 def test_only_what_moves_the_arm_is_essential():
     def essential(**values):
-        nodes = process_list.graph(**values)
+        nodes = processes(GraphConfig(**values))
         # nothing else decides who comes back
         assert not any(hasattr(node, "respawn") for node in nodes)
         return {node.name for node in nodes if node.essential}
@@ -265,7 +268,7 @@ def test_only_what_moves_the_arm_is_essential():
 
 def test_the_doctor_finds_a_cameras_topics_whatever_slash_its_prefix_has(tmp_path):
     pytest.importorskip("rclpy")
-    from gwm.doctor.checks import _topics
+    from gwm.doctor.live_graph import check_topics
 
     from gwm_core.site import load_site
 
@@ -278,21 +281,22 @@ def test_the_doctor_finds_a_cameras_topics_whatever_slash_its_prefix_has(tmp_pat
         *(make("camera/front") for make in (topics.color, topics.depth, topics.info)),
     }
     files = tmp_path / "site.yaml", ROOT / "launch/site.example.yaml"
-    (slash,), (plain,) = (_topics(published, set(), load_site(file)) for file in files)
+    (slash,), (plain,) = (check_topics(published, set(), load_site(file)) for file in files)
     assert slash == plain and "camera/front" not in slash.remedy and "camera/wrist" in slash.remedy
 
 
 def test_the_doctor_names_what_is_missing_and_who_would_bring_it():
     pytest.importorskip("rclpy")
-    from gwm.doctor.checks import LIMITED, OK, _topics
+    from gwm.doctor.check import LIMITED, OK
+    from gwm.doctor.live_graph import check_topics
 
     from gwm_core.site import simulation_site
 
     site = simulation_site()
-    (silent,) = _topics(set(), set(), site)
+    (silent,) = check_topics(set(), set(), site)
     assert silent.level == OK and "not running" in silent.found
     ours = {topics.STATUS, topics.CHUNK, topics.COMMAND, topics.TARGET_JOINT}
-    (check,) = _topics(ours, {topics.TARGET_JOINT}, site)
+    (check,) = check_topics(ours, {topics.TARGET_JOINT}, site)
     assert check.level == LIMITED
     for words in (
         topics.JOINT_STATES,
@@ -307,9 +311,9 @@ def test_the_doctor_names_what_is_missing_and_who_would_bring_it():
         for camera in site.cameras.values()
         for make in (topics.color, topics.depth, topics.info)
     }
-    (check,) = _topics(ours | drivers, {topics.TARGET_JOINT}, site)
+    (check,) = check_topics(ours | drivers, {topics.TARGET_JOINT}, site)
     assert check.level == OK and check.remedy == ""
-    (check,) = _topics(ours | drivers, set(), site)
+    (check,) = check_topics(ours | drivers, set(), site)
     assert check.remedy == "nobody listens to target_joint: is that controller active?"
-    (check,) = _topics(drivers, set(), site)
+    (check,) = check_topics(drivers, set(), site)
     assert "gwm up" in check.remedy and "drivers are" in check.found

@@ -170,11 +170,11 @@ def test_what_the_system_refuses_is_one_line_with_the_file():
 
 
 def test_up_lists_its_arguments_and_the_version_is_known():
-    from gwm.graph.arguments import described
+    from gwm.graph.arguments import descriptions
 
     done = gwm("up", "--help")
     words = " ".join(done.stdout.split())
-    for name, text in described().items():
+    for name, text in descriptions().items():
         assert f" {name}:=" in words and text in words
     assert gwm("--version").stdout.startswith("gwm 0.")
 

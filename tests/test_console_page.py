@@ -36,7 +36,7 @@ VIEWS = ("front", "side", "afar")
 
 
 class Whole:
-    """A desk that knows every command, with two cameras, and the future of a plan, made when it
+    """A backend that knows every command, with two cameras, and the future of a plan, made when it
     began.
     """
 
@@ -109,7 +109,7 @@ def browser():
 @pytest.fixture
 def site():
     site = Site()
-    site.desk = site.console._desk = site.console._talk._desk = Whole()
+    site.backend = site.console._backend = site.console._pages._backend = Whole()
     yield site
     site.server.stop()
 
@@ -129,12 +129,12 @@ def page(browser, site):
 
 
 def said(site, page, act, **command):
-    """Whether the desk is told a command after ``act``, at once."""
-    before = len(site.desk.done)
+    """Whether the backend gets a command after ``act``, at once."""
+    before = len(site.backend.done)
     act()
     end = time.monotonic() + 3
-    while command not in site.desk.done[before:]:
-        assert time.monotonic() < end, (command, site.desk.done[before:])
+    while command not in site.backend.done[before:]:
+        assert time.monotonic() < end, (command, site.backend.done[before:])
         page.wait_for_timeout(10)
 
 
@@ -163,10 +163,10 @@ def test_buttons(site, page):
 
 
 def test_what_the_recorder_loses_and_how_little_room_there_is_can_be_seen(site, page):
-    site.desk.recorder = {}
+    site.backend.recorder = {}
     wait = "(words) => document.getElementById('episode').textContent.includes(words)"
     page.wait_for_function(wait, arg="not recording")
-    site.desk.recorder = {
+    site.backend.recorder = {
         "recording": "True",
         "dropped a": "4",
         "dropped b": "3",
@@ -174,7 +174,7 @@ def test_what_the_recorder_loses_and_how_little_room_there_is_can_be_seen(site, 
         "free": "0.04",
     }
     page.wait_for_function(wait, arg="recording, 7 messages dropped, 4 % of the disk free")
-    site.desk.recorder = {
+    site.backend.recorder = {
         "recording": "False",
         "cut": "less than 5% of the disk is free",
         "saved": "x",
@@ -185,8 +185,8 @@ def test_what_the_recorder_loses_and_how_little_room_there_is_can_be_seen(site, 
 
 def test_a_protocols_trial_is_shown_and_its_verdict_goes_with_the_rubrics_share(site, page):
     assert page.is_hidden("#abort") and page.is_hidden("#overlays")
-    site.desk.rubric = {"it is in the air": 0.3, "it is in the box": 0.4, "all of them are": 0.3}
-    site.desk.trial = {
+    site.backend.rubric = {"it is in the air": 0.3, "it is in the box": 0.4, "all of them are": 0.3}
+    site.backend.trial = {
         "trial": 3,
         "of": 40,
         "policy": "B",
@@ -197,7 +197,7 @@ def test_a_protocols_trial_is_shown_and_its_verdict_goes_with_the_rubrics_share(
         "phase": "lay the table",
         "alike": 0.83,
     }
-    site.desk.imagined = site.desk.imagined | {"overlay/front": (1, site.desk.picture)}
+    site.backend.imagined = site.backend.imagined | {"overlay/front": (1, site.backend.picture)}
     page.wait_for_function("() => document.querySelector('#overlays img').naturalWidth === 42")
     page.wait_for_function("() => document.getElementById('trial').textContent !== ''")
     assert page.inner_text("#trial") == "Trial 3 of 40: policy B, sort_screws, start 5002"
@@ -213,7 +213,7 @@ def test_a_protocols_trial_is_shown_and_its_verdict_goes_with_the_rubrics_share(
     said(site, page, lambda: page.tap("#success"), do="save", success=True)
     page.tap("#abort [value=hardware]")
     said(site, page, lambda: page.tap("#fail"), do="save", success=False, score=0, cause="hardware")
-    del site.desk.trial["alike"]
+    del site.backend.trial["alike"]
     page.wait_for_selector("#overlays", state="hidden")
 
 
@@ -223,34 +223,34 @@ def test_keys_mean_what_they_say_except_in_a_note(site, page):
     said(site, page, lambda: page.keyboard.press("ArrowRight"), do="save", success=True)
     said(site, page, lambda: page.keyboard.press("ArrowLeft"), do="redo")
     page.click("#note")
-    before = len(site.desk.done)
+    before = len(site.backend.done)
     page.keyboard.type("a slip ")
     said(site, page, lambda: page.keyboard.press("Enter"), do="mark", note="a slip ")
     page.keyboard.type("wasd")  # steers, and writes nothing
     assert page.input_value("#note") == "a slip "  # until it is saved
-    assert [c for c in site.desk.done[before:] if c["do"] != "mark"] == []
+    assert [c for c in site.backend.done[before:] if c["do"] != "mark"] == []
     said(site, page, lambda: page.keyboard.press("Escape"), do="stop")  # from everywhere
 
 
 def test_hold_to_run_beats_while_it_is_pressed_and_no_longer(site, page):
-    site.desk.refuse = {"beat": "the mode is approve, not hold_to_run"}
+    site.backend.refuse = {"beat": "the mode is approve, not hold_to_run"}
     page.wait_for_selector("#run:disabled")
-    site.desk.refuse = {}
+    site.backend.refuse = {}
     page.wait_for_selector("#run:enabled")
     page.locator("#run").hover()
     page.mouse.down()
     page.wait_for_timeout(500)
     page.mouse.up()
     page.wait_for_timeout(150)
-    beats = site.desk.done.count({"do": "beat"})
+    beats = site.backend.done.count({"do": "beat"})
     assert 4 <= beats <= 12
     page.wait_for_timeout(300)
-    assert site.desk.done.count({"do": "beat"}) == beats
+    assert site.backend.done.count({"do": "beat"}) == beats
 
 
 def test_nothing_waits_then_nothing_is_to_approve_and_a_lost_server_is_said(site, page):
     page.wait_for_selector("#approve:enabled")
-    site.desk.gate, site.desk.refuse = GATE, {"approve": "no plan waits"}
+    site.backend.gate, site.backend.refuse = GATE, {"approve": "no plan waits"}
     page.wait_for_selector("#approve:disabled")
     site.server.stop()
     page.wait_for_function("() => document.getElementById('link').textContent.startsWith('LOST')")
@@ -299,12 +299,12 @@ sys.path[:0] = {paths!r}
 from test_console_page import Whole
 from test_console_web import Site
 site = Site()
-site.desk = site.console._talk._desk = site.console._desk = Whole()
+site.backend = site.console._pages._backend = site.console._backend = Whole()
 print(site.port, flush=True)
 while True:
     time.sleep(0.01)
-    print(*[c["do"] for c in site.desk.done], flush=True) if site.desk.done else None
-    site.desk.done.clear()
+    print(*[c["do"] for c in site.backend.done], flush=True) if site.backend.done else None
+    site.backend.done.clear()
 """
 
 
@@ -367,28 +367,28 @@ def test_a_frozen_link_is_said_and_nothing_of_before_looks_like_now(frozen):
 
 
 def test_a_stop_that_nobody_confirms_is_repeated_and_said(site, page):
-    site.desk.mute = ("stop",)
+    site.backend.mute = ("stop",)
     page.tap("#stop")
     alarm(page, "STOP not confirmed for")
     alarm(page, "use the robot's own stop")
-    site.until(lambda: site.desk.done.count({"do": "stop"}) >= 3)
-    site.desk.mute = ()
+    site.until(lambda: site.backend.done.count({"do": "stop"}) >= 3)
+    site.backend.mute = ()
     line(page, "stop: done")
     page.wait_for_function("() => document.getElementById('alarm').hidden")
-    times = len(site.desk.done)
+    times = len(site.backend.done)
     page.wait_for_timeout(800)
-    assert len(site.desk.done) == times
+    assert len(site.backend.done) == times
 
 
 def test_a_stop_that_is_refused_is_an_alarm(site, page):
-    site.desk.act = lambda command, answer: answer(False, "nobody answers to gate/stop")
+    site.backend.act = lambda command, answer: answer(False, "nobody answers to gate/stop")
     page.tap("#stop")
     alarm(page, "STOP refused: nobody answers to gate/stop: use the robot's own stop")
 
 
 def test_a_gate_that_falls_silent_is_an_alarm(site, page):
-    state = site.desk.state
-    site.desk.state = lambda: state() | {"gate_ms": site.desk.now - 1500}
+    state = site.backend.state
+    site.backend.state = lambda: state() | {"gate_ms": site.backend.now - 1500}
     alarm(page, "nothing from the gate for")
     assert "lost" in page.get_attribute("#status", "class")
 
@@ -403,12 +403,12 @@ def test_what_is_pressed_without_a_connection_is_dropped_and_said_but_stop_goes_
     page.tap("#stop")
     line(page, "stop: not sent yet")
     again = Site(site.port)  # what a respawned console is: the same address
-    again.desk = again.console._desk = again.console._talk._desk = Whole()
+    again.backend = again.console._backend = again.console._pages._backend = Whole()
     try:
         line(page, "stop: done")
         calm(page)
         page.wait_for_timeout(300)
-        assert {c["do"] for c in again.desk.done} == {"stop"}
+        assert {c["do"] for c in again.backend.done} == {"stop"}
         assert page.inner_text("#link") == "connected"
     finally:
         page.wrong.clear()  # the browser says that it could not connect
@@ -457,17 +457,17 @@ def test_stop_and_hold_by_every_means(site, page, what):
     ]
     for act in means:
         page.wait_for_timeout(400)
-        before = len(site.desk.done)
+        before = len(site.backend.done)
         said(site, page, act, do=what)
         page.wait_for_timeout(200)
-        assert site.desk.done[before:] == [{"do": what}]
+        assert site.backend.done[before:] == [{"do": what}]
 
 
 @pytest.mark.parametrize(
     "where", ["#note", "#seed", "#drive", "#horizon", "#mode [value=auto]", "#abort [value=policy]"]
 )
 def test_escape_stops_from_everywhere(site, page, where):
-    site.desk.trial = {"trial": 1, "of": 2, "policy": "A", "task": "lift", "start": 1}
+    site.backend.trial = {"trial": 1, "of": 2, "policy": "A", "task": "lift", "start": 1}
     page.wait_for_selector("#abort", state="visible")
     page.focus(where)
     said(site, page, lambda: page.keyboard.press("Escape"), do="stop")
@@ -482,13 +482,17 @@ def test_a_slow_page_shows_the_present(site, page):
     """Busy for two seconds, it finds one frame behind, not twenty."""
     page.wait_for_selector("#approve:enabled")
     for number in range(30):
-        site.desk.gate = GATE | {"cause": f"cause {number}"}
+        site.backend.gate = GATE | {"cause": f"cause {number}"}
         if number == 5:
             page.evaluate("""() => {
                 const cause = document.getElementById("cause");
                 window.seen = [];
-                new MutationObserver(() => seen.push(cause.textContent)).observe(cause, { childList: true });
-                setTimeout(() => { const end = performance.now() + 2000; while (performance.now() < end); });
+                new MutationObserver(() => seen.push(cause.textContent))
+                    .observe(cause, { childList: true });
+                setTimeout(() => {
+                    const end = performance.now() + 2000;
+                    while (performance.now() < end);
+                });
             }""")
         time.sleep(0.1)
     page.wait_for_function("() => document.getElementById('cause').textContent === 'cause 29'")
@@ -497,20 +501,20 @@ def test_a_slow_page_shows_the_present(site, page):
 
 def test_the_plan_that_is_approved_is_the_one_whose_future_is_on_the_page(site, page):
     page.wait_for_selector("#approve:enabled")
-    site.desk.gate = GATE | WAITS | {"waiting": LATER, "waiting_sha256": "cd" * 32}
+    site.backend.gate = GATE | WAITS | {"waiting": LATER, "waiting_sha256": "cd" * 32}
     page.wait_for_selector("#approve:disabled")
     page.evaluate("document.getElementById('approve').click()")
     page.wait_for_timeout(300)
-    assert [c for c in site.desk.done if c["do"] == "approve"] == []
+    assert [c for c in site.backend.done if c["do"] == "approve"] == []
     half = {
         name: picture
-        for name, picture in site.desk.future(int(LATER)).items()
+        for name, picture in site.backend.future(int(LATER)).items()
         if not name.startswith("h8")
     }
-    site.desk.imagined = half  # not all of its future
+    site.backend.imagined = half  # not all of its future
     page.wait_for_timeout(1000)
     assert page.is_disabled("#approve") and "look at it first" in page.inner_text("#waiting")
-    site.desk.imagined = site.desk.future(int(LATER))
+    site.backend.imagined = site.backend.future(int(LATER))
     page.wait_for_selector("#approve:enabled")
     said(site, page, lambda: page.tap("#approve"), do="approve", plan=LATER, sha256="cd" * 32)
 
@@ -520,24 +524,24 @@ def test_pictures_say_how_old_they_are_and_are_grey_when_they_are_of_the_past(si
     assert all(
         "s old" in text for text in page.locator("#pairs .age, #strip .age").all_inner_texts()
     )
-    site.desk.ahead = 3.0
+    site.backend.ahead = 3.0
     page.wait_for_timeout(500)
     calm(page)  # its plan waits
     assert all(float(text.split()[0]) > 3 for text in page.locator("#strip .age").all_inner_texts())
-    site.desk.gate = GATE | {"plan": LATER}  # another plan is followed
+    site.backend.gate = GATE | {"plan": LATER}  # another plan is followed
     page.wait_for_function(
         "() => document.querySelectorAll('#pairs img.old, #strip img.old').length === 10"
     )
-    site.desk.imagined = site.desk.future(int(LATER))
+    site.backend.imagined = site.backend.future(int(LATER))
     calm(page)  # old, but of the plan that is followed
-    site.desk.cameras_run = False
+    site.backend.cameras_run = False
     page.wait_for_function("() => document.querySelectorAll('#pairs img.old').length === 2")
 
 
 def test_the_colour_is_the_robots_state(site, page):
     colours = {}
     for state in ("DISARMED", "HOLD", "RUNNING", "STOPPING", "SHADOW", "FAULT"):
-        site.desk.gate = GATE | {"state": state}
+        site.backend.gate = GATE | {"state": state}
         page.wait_for_function(
             "(s) => document.getElementById('gate').textContent.startsWith(s)", arg=state
         )
@@ -550,10 +554,10 @@ def test_the_colour_is_the_robots_state(site, page):
 
 
 def test_refusals_are_shown_with_their_reason(site, page):
-    site.desk.gate = (
+    site.backend.gate = (
         GATE | WAITS | {"refused moved": "3", "stops policy silent": "2", "trouble": "no gripper"}
     )
-    site.desk.unread = ["camera/front/color/image_raw: encoding yuv422: rgb8 or bgr8 is wanted"]
+    site.backend.unread = ["camera/front/color/image_raw: encoding yuv422: rgb8 or bgr8 is wanted"]
     page.wait_for_function(
         "() => document.getElementById('trouble').textContent.includes('yuv422')"
     )
@@ -561,8 +565,8 @@ def test_refusals_are_shown_with_their_reason(site, page):
         "#refused"
     )
     assert "no gripper" in page.inner_text("#trouble")
-    act, site.desk.act = (
-        site.desk.act,
+    act, site.backend.act = (
+        site.backend.act,
         lambda command, answer: answer(False, "still coming to rest: arm again"),
     )
     page.tap("[data-do=arm]")
@@ -571,15 +575,15 @@ def test_refusals_are_shown_with_their_reason(site, page):
     def raises(command, answer):
         raise ValueError("nobody answers to gate/home")
 
-    site.desk.act = raises
+    site.backend.act = raises
     page.tap("[data-do=home]")
     line(page, "home: refused: nobody answers to gate/home")
     assert "still coming to rest" in page.inner_text("#answers")
-    site.desk.act = act
+    site.backend.act = act
 
 
 def test_what_cannot_act_is_disabled_and_says_why(site, page):
-    site.desk.refuse = refusals(GATE | {"state": "RUNNING"}, {"recording": "False"}, "")
+    site.backend.refuse = refusals(GATE | {"state": "RUNNING"}, {"recording": "False"}, "")
     page.wait_for_selector("#lay:disabled")
     for control, words in {
         "#lay": "not in RUNNING: hold first",
@@ -598,18 +602,18 @@ def test_what_cannot_act_is_disabled_and_says_why(site, page):
     page.keyboard.press("ArrowRight")
     line(page, "save: refused: not recording")
     page.wait_for_timeout(300)
-    assert site.desk.done == []
+    assert site.backend.done == []
 
 
 def test_a_note_is_kept_until_the_episode_it_is_of_is_saved(site, page):
-    page.fill("#note", "no, it slipped")  # the desk refuses this one
+    page.fill("#note", "no, it slipped")  # the backend refuses this one
     said(site, page, lambda: page.tap("#fail"), do="save", success=False, note="no, it slipped")
     line(page, "save: refused")
     assert page.input_value("#note") == "no, it slipped"
     page.fill("#note", "it slipped")
     said(site, page, lambda: page.tap("#fail"), do="save", success=False, note="it slipped")
     page.wait_for_function("() => document.getElementById('note').value === ''")
-    site.desk.refuse = {"mark": "not recording"}
+    site.backend.refuse = {"mark": "not recording"}
     page.wait_for_timeout(300)
     page.fill("#note", "for the next")
     page.press("#note", "Enter")
@@ -618,8 +622,8 @@ def test_a_note_is_kept_until_the_episode_it_is_of_is_saved(site, page):
 
 
 def test_a_page_that_fails_says_so(site, page):
-    state = site.desk.state
-    site.desk.state = lambda: state() | {"trial": None}
+    state = site.backend.state
+    site.backend.state = lambda: state() | {"trial": None}
     alarm(page, "this page has failed")
     alarm(page, "no contact for")
     page.wrong.clear()

@@ -1,4 +1,4 @@
-"""The console's server over real sockets, with a desk that keeps what it was told: no ROS."""
+"""The console's server over real sockets, with a backend that keeps its commands: no ROS."""
 
 import contextlib
 import http.client
@@ -11,13 +11,13 @@ import time
 import pytest
 import websockets
 from gwm.console.access import LATE, OPERATOR, VIEWER, Access, cookie_name
-from gwm.console.page_socket import BIGGEST
-from gwm.console.server import FILES, MOST_CLIENTS, PAGE, ConsoleServer, Server
+from gwm.console.page_socket import MAX_MESSAGE
+from gwm.console.server import FILES, MAX_CLIENTS, PAGE, ConsoleServer, Server
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 
-class Desk:
+class FakeBackend:
     """Knows two commands and shows one picture."""
 
     def __init__(self):
@@ -39,12 +39,12 @@ TOKENS = {"right": OPERATOR, "look": VIEWER}
 
 class Site:
     def __init__(self, port=0, tokens=TOKENS):
-        self.desk, self.log = Desk(), []
+        self.backend, self.log = FakeBackend(), []
         sock = socket.create_server(("127.0.0.1", port))
         self.port = sock.getsockname()[1]
         self.host = f"127.0.0.1:{self.port}"
         self.console = ConsoleServer(
-            self.desk, Access(tokens, (self.host,)), self.log.append, "here/console.url"
+            self.backend, Access(tokens, (self.host,)), self.log.append, "here/console.url"
         )
         self.server = Server(self.console, sock)
         self.server.start()
@@ -72,7 +72,7 @@ class Site:
     def until(self, done, limit=5.0):
         end = time.monotonic() + limit
         while not done():
-            assert time.monotonic() < end, (self.desk.done, self.log[-3:])
+            assert time.monotonic() < end, (self.backend.done, self.log[-3:])
             time.sleep(0.01)
 
 
@@ -181,7 +181,7 @@ def test_a_page_sees_state_and_pictures_and_is_obeyed(site):
         assert frame(page)["gate"] == {"state": "HOLD"}
         states(page, lambda s: s["control"] == "yours")
         frame(page)
-        site.desk.pictures["live/front"] = 1795617706349959571, b"\xff\xd8jpeg"
+        site.backend.pictures["live/front"] = 1795617706349959571, b"\xff\xd8jpeg"
         found = b""
         while not found.startswith(b"live/front 1795617706349959571\0"):
             found = page.recv(timeout=5)
@@ -193,7 +193,7 @@ def test_a_page_sees_state_and_pictures_and_is_obeyed(site):
         assert found.endswith(b"\0\xff\xd8jpeg")
         say(page, "arm")
         say(page, "beat")
-        site.until(lambda: site.desk.done == ["arm", "beat"])
+        site.until(lambda: site.backend.done == ["arm", "beat"])
         say(page, "explode", id=7)
         site.until(lambda: "refused" in site.log[-1])
         assert answer(page, 7) == (False, "no such command: {'do': 'explode'}")
@@ -207,7 +207,7 @@ def test_a_page_sees_state_and_pictures_and_is_obeyed(site):
 def test_one_operator_at_a_time_but_anyone_stops(site):
     with site.open() as first, site.open() as second, site.open("look") as third:
         say(first, "arm")
-        site.until(lambda: site.desk.done == ["arm"])
+        site.until(lambda: site.backend.done == ["arm"])
         states(second, lambda s: s["control"] == "other")
         states(third, lambda s: s["control"] == "view")
         say(second, "arm")
@@ -215,11 +215,11 @@ def test_one_operator_at_a_time_but_anyone_stops(site):
         site.until(lambda: len([e for e in site.log if "refused" in e]) == 2)
         say(second, "stop")
         say(third, "hold")
-        site.until(lambda: sorted(site.desk.done) == ["arm", "hold", "stop"])
+        site.until(lambda: sorted(site.backend.done) == ["arm", "hold", "stop"])
         first.close()
         site.until(lambda: site.console.clients == 2)
         say(second, "arm")
-        site.until(lambda: site.desk.done[-1] == "arm")
+        site.until(lambda: site.backend.done[-1] == "arm")
 
 
 def test_a_flood_is_cut_off_and_a_stop_within_it_is_obeyed(site):
@@ -229,15 +229,15 @@ def test_a_flood_is_cut_off_and_a_stop_within_it_is_obeyed(site):
             for _ in range(60):
                 page.send(json.dumps({"do": "arm", "frame": seen}))
         assert closed(page) == 1008
-        assert 20 <= site.desk.done.count("arm") <= 60
+        assert 20 <= site.backend.done.count("arm") <= 60
         say(other, "stop")
-        site.until(lambda: site.desk.done[-1] == "stop")
+        site.until(lambda: site.backend.done[-1] == "stop")
 
 
 @pytest.mark.parametrize(
     "message",
     [
-        "x" * (BIGGEST + 1),
+        "x" * (MAX_MESSAGE + 1),
         "no json",
         "[]",
         "{}",
@@ -245,7 +245,7 @@ def test_a_flood_is_cut_off_and_a_stop_within_it_is_obeyed(site):
         "1e999",
         '{"do": ["stop"]}',
         '{"do": {}}',
-        "[" * BIGGEST,
+        "[" * MAX_MESSAGE,
     ],
 )
 def test_nonsense_is_cut_off(site, message):
@@ -253,7 +253,7 @@ def test_nonsense_is_cut_off(site, message):
         page.send(message)
         assert closed(page) in (1008, 1009)
     site.until(lambda: site.log[-1].get("dropped"))
-    assert site.desk.done == []
+    assert site.backend.done == []
 
 
 @pytest.mark.parametrize("number", ["1e999", "[]", '"x"'])
@@ -262,7 +262,7 @@ def test_what_is_no_number_or_no_frame_hurts_nobody(site, number):
         page.send(f'{{"do": "stop", "id": {number}, "frame": {number}}}')
         assert answer(page, None) == (True, "so it is")
         page.send(f'{{"do": "arm", "id": 1, "frame": {number}}}')
-        assert answer(page, 1)[0] is False and site.desk.done == ["stop"]
+        assert answer(page, 1)[0] is False and site.backend.done == ["stop"]
 
 
 def test_every_command_is_answered_with_what_came_of_it(site):
@@ -286,8 +286,8 @@ def test_the_next_frame_comes_when_the_last_was_seen_and_is_the_newest(site):
     with site.open() as page:
         first = frame(page)
         for number in range(100, 120):
-            site.desk.pictures = {"live/front": (number, bytes(1000))}
-            site.desk.state = lambda number=number: {"number": number}
+            site.backend.pictures = {"live/front": (number, bytes(1000))}
+            site.backend.state = lambda number=number: {"number": number}
             time.sleep(0.05)
         behind = [page.recv(timeout=5) for _ in range(2)]  # what was on its way
         with pytest.raises(TimeoutError):
@@ -308,7 +308,7 @@ def test_a_command_that_answers_to_what_is_long_past_is_refused_but_a_stop_is_ob
         page.send(json.dumps({"do": "beat", "frame": seen}))
         page.send(json.dumps({"do": "stop", "id": 2, "frame": seen}))
         assert "too late" in answer(page, 1)[1] and answer(page, 2)[0] is True
-        assert site.desk.done == ["stop"]
+        assert site.backend.done == ["stop"]
         say(page, "arm", id=3)
         assert answer(page, 3)[0] is True
         page.send(json.dumps({"do": "arm", "id": 4}))  # of no frame at all
@@ -316,7 +316,7 @@ def test_a_command_that_answers_to_what_is_long_past_is_refused_but_a_stop_is_ob
 
 
 def test_numbers_that_json_has_not_reach_the_page_as_nothing(site):
-    site.desk.state = lambda: {
+    site.backend.state = lambda: {
         "score": float("nan"),
         "all": [float("inf"), 1.5, {"x": -float("inf")}],
     }
@@ -327,7 +327,7 @@ def test_numbers_that_json_has_not_reach_the_page_as_nothing(site):
 def test_a_desk_that_fails_ends_the_socket_so_that_the_page_knows(site):
     with site.open() as page:
         frame(page)
-        site.desk.state = lambda: {}["gone"]
+        site.backend.state = lambda: {}["gone"]
         assert closed(page) != 1000
     site.until(lambda: site.console.clients == 0)
 
@@ -375,7 +375,7 @@ def test_a_huge_frame_is_refused_before_it_is_read(site):
 
 
 def test_too_many_pages_are_refused(site):
-    pages = [site.open() for _ in range(MOST_CLIENTS)]
+    pages = [site.open() for _ in range(MAX_CLIENTS)]
     with pytest.raises(websockets.InvalidStatus):
         site.open()
     for page in pages:
@@ -392,7 +392,7 @@ def test_a_client_that_does_not_read_delays_nobody(site):
         number = 1
         while not stop.is_set():
             number += 1
-            site.desk.pictures["live/front"] = number, bytes(200_000)
+            site.backend.pictures["live/front"] = number, bytes(200_000)
             time.sleep(0.01)
 
     thread = threading.Thread(target=draw)
@@ -403,7 +403,7 @@ def test_a_client_that_does_not_read_delays_nobody(site):
             for turn in range(20):
                 begun = time.monotonic()
                 say(page, "stop")
-                site.until(lambda turn=turn: site.desk.done.count("stop") == turn + 1)
+                site.until(lambda turn=turn: site.backend.done.count("stop") == turn + 1)
                 assert time.monotonic() - begun < 1.0
     finally:
         stop.set()

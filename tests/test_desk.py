@@ -151,13 +151,13 @@ WISHES = [
 
 @pytest.mark.parametrize("command, topic", WISHES)
 def test_what_a_command_becomes(command, topic):
-    wishes, messages = (
+    commands, messages = (
         pytest.importorskip("gwm.console.commands"),
         pytest.importorskip("gwm.ros.messages"),
     )
-    found, wish = wishes.wish_of(command, "lift", True, 10**18)
+    found, request = commands.request_of(command, "lift", True, 10**18)
     assert found == topic
-    message = SimpleNamespace(data=json.dumps(wish, ensure_ascii=False))
+    message = SimpleNamespace(data=json.dumps(request, ensure_ascii=False))
     if topic == "gate/approve":
         assert messages.approval_of(message).chunk_id == 1795617706349959571
     if topic == "recorder/mark":
@@ -182,27 +182,27 @@ def test_what_a_command_becomes(command, topic):
     ],
 )
 def test_what_is_no_command(command):
-    wishes = pytest.importorskip("gwm.console.commands")
+    commands = pytest.importorskip("gwm.console.commands")
     with pytest.raises(ValueError, match="no such command"):
-        wishes.wish_of(command, "lift", True, 0)
+        commands.request_of(command, "lift", True, 0)
 
 
-def test_what_the_topics_tell_came_of_a_wish():
-    wishes = pytest.importorskip("gwm.console.commands")
+def test_what_the_topics_tell_outcome_of_a_request():
+    commands = pytest.importorskip("gwm.console.commands")
     before = {"answered": "3", "answer": "old", "cause": "armed"}
-    assert wishes.gate_said(before, before) is None and wishes.gate_said(before, {}) is None
-    assert wishes.gate_said(before, {"answered": "4", "answer": "no plan waits"}) == (
+    assert commands.gate_said(before, before) is None and commands.gate_said(before, {}) is None
+    assert commands.gate_said(before, {"answered": "4", "answer": "no plan waits"}) == (
         False,
         "no plan waits",
     )
-    assert wishes.gate_said(before, {"answered": "4", "answer": "", "cause": "armed"}) == (
+    assert commands.gate_said(before, {"answered": "4", "answer": "", "cause": "armed"}) == (
         True,
         "armed",
     )
-    assert wishes.recorder_saved({"saved": "a"}, {"saved": "a"}) is None
-    assert wishes.recorder_saved({"saved": "a"}, {"saved": "b"}) == (True, "saved b")
-    assert wishes.table_laid({"seed": 7, "began": 1.0}, {"seed": 7, "began": 1.0}, 7) is None
-    assert wishes.table_laid({"seed": 7, "began": 1.0}, {"seed": 7, "began": 2.0}, 7)[0]
+    assert commands.recorder_saved({"saved": "a"}, {"saved": "a"}) is None
+    assert commands.recorder_saved({"saved": "a"}, {"saved": "b"}) == (True, "saved b")
+    assert commands.table_laid({"seed": 7, "began": 1.0}, {"seed": 7, "began": 1.0}, 7) is None
+    assert commands.table_laid({"seed": 7, "began": 1.0}, {"seed": 7, "began": 2.0}, 7)[0]
     for text in ("[]", "no", "[" * 5000, "1"):
         with pytest.raises(ValueError):
-            wishes.object_of(text)
+            commands.object_of(text)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from gwm.graph.process_list import share
+from gwm.graph.environment import resource
 
 from gwm_core.evaluation.policy_eval_in_world_model import (
     LASTS,
@@ -56,14 +56,14 @@ def test_rates_that_were_imagined_are_held_against_those_that_came():
 @pytest.mark.long
 @pytest.mark.slow
 def test_the_shipped_policy_does_its_task_in_its_world_model_and_a_still_arm_does_not(renderer):
-    demo = str(share("models/demo"))
+    demo = str(resource("models/demo"))
     jobs = [(demo, demo, "pick_place", "nominal", seed, renderer) for seed in range(4000, 4004)]
     trials = run_trials_in_world_model(jobs, 2)
     assert sum(trial.success for trial in trials) >= 3
     assert trials == run_trials_in_world_model(jobs, 1)
     assert all(min(trial.done[-LASTS:]) > 0.5 for trial in trials if trial.success)
 
-    dream = WorldModelEnvironment(share("models/demo"), renderer)
+    dream = WorldModelEnvironment(resource("models/demo"), renderer)
     planner = dream.planner(demo)
     planner.policy.act = lambda seen, observation: np.repeat(
         np.append(fk(observation.state.q)[:3, 3], [1, 0, 0, 0, -1, 0, 0.08])[None], 16, axis=0

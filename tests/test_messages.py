@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
-from gwm.ros import messages, scene_messages
+from gwm.ros import image_messages, messages, scene_messages
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Float64MultiArray, String, UInt64
@@ -27,7 +27,7 @@ from gwm_core.types import ActionChunk
 def test_the_stamp_of_what_is_not_decoded(stamp):
     for message in (
         messages.joint_state(stamp, topics.ARM_JOINTS, np.zeros(7)),
-        messages.image(stamp, "front", np.zeros((4, 5, 3), np.uint8)),
+        image_messages.image(stamp, "front", np.zeros((4, 5, 3), np.uint8)),
         messages.diagnostics(stamp, "gate", "RUNNING", {"plan": 7}),
         messages.trajectory(ActionChunk(stamp, np.zeros((16, 7)), np.zeros(16))),
     ):
@@ -172,9 +172,9 @@ def test_texts_that_exhaust_a_parser_or_a_number_are_refused(read, text):
     [np.arange(60, dtype=np.uint8).reshape(4, 5, 3), np.arange(20, dtype=np.uint16).reshape(4, 5)],
 )
 def test_images_survive_the_wire_even_with_padded_rows(content):
-    message = messages.image(5, "front", content)
+    message = image_messages.image(5, "front", content)
     stream = "color" if content.ndim == 3 else "depth"
-    np.testing.assert_array_equal(messages.pixels(message, stream), content)
+    np.testing.assert_array_equal(image_messages.pixels(message, stream), content)
     rows = np.frombuffer(message.data, np.uint8).reshape(4, -1)
     padded = SimpleNamespace(
         encoding=message.encoding,
@@ -184,7 +184,7 @@ def test_images_survive_the_wire_even_with_padded_rows(content):
         is_bigendian=0,
         data=np.hstack([rows, np.zeros((4, 6), np.uint8)]).tobytes(),
     )
-    np.testing.assert_array_equal(messages.pixels(padded, stream), content)
+    np.testing.assert_array_equal(image_messages.pixels(padded, stream), content)
 
 
 def as_image(encoding, content, is_bigendian=0):
@@ -205,7 +205,7 @@ def as_image(encoding, content, is_bigendian=0):
 )
 def test_colour_is_read_in_any_order_of_channels(encoding, order):
     content = np.random.default_rng(0).integers(0, 255, (4, 6, len(order)), np.uint8)
-    read = messages.pixels(as_image(encoding, content), "color")
+    read = image_messages.pixels(as_image(encoding, content), "color")
     np.testing.assert_array_equal(read, content[..., [order.index(c) for c in "rgb"]])
     assert read.flags.c_contiguous and read.dtype == np.uint8
 
@@ -215,7 +215,7 @@ def test_colour_is_read_in_any_order_of_channels(encoding, order):
 def test_depth_is_read_in_millimetres_whatever_its_type_and_byte_order(encoding, kind, big):
     millimetres = np.array([[0, 1, 900], [4000, 256, 65535]])
     sent = (millimetres * (0.001 if kind == "f4" else 1)).astype((">" if big else "<") + kind)
-    read = messages.pixels(as_image(encoding, sent, big), "depth")
+    read = image_messages.pixels(as_image(encoding, sent, big), "depth")
     assert read.dtype == np.uint16 and read.dtype.isnative
     np.testing.assert_array_equal(read, millimetres)
 
@@ -223,7 +223,7 @@ def test_depth_is_read_in_millimetres_whatever_its_type_and_byte_order(encoding,
 def test_metres_that_are_no_reading_are_zero():
     sent = np.array([[np.nan, np.inf, -np.inf, -1.0, 66.0, 0.0004, 1.5]], "<f4")
     np.testing.assert_array_equal(
-        messages.pixels(as_image("32FC1", sent), "depth"), [[0, 0, 0, 0, 0, 0, 1500]]
+        image_messages.pixels(as_image("32FC1", sent), "depth"), [[0, 0, 0, 0, 0, 0, 1500]]
     )
 
 
@@ -237,16 +237,16 @@ def test_unknown_encodings_and_wrong_sizes_are_refused():
         with pytest.raises(
             ValueError, match=f"{encoding} was published; rgb8, bgr8, rgba8 or bgra8 is wanted"
         ):
-            messages.pixels(image(encoding, 4, 8, bytes(32)), "color")
+            image_messages.pixels(image(encoding, 4, 8, bytes(32)), "color")
     for encoding in ("16SC1", "8UC1", "rgb8"):
         with pytest.raises(
             ValueError, match=f"{encoding} was published; 16UC1, mono16 or 32FC1 is wanted"
         ):
-            messages.pixels(image(encoding, 4, 12, bytes(40)), "depth")
+            image_messages.pixels(image(encoding, 4, 12, bytes(40)), "depth")
     with pytest.raises(ValueError, match="40 bytes"):
-        messages.pixels(image("rgb8", 4, 12, bytes(40)), "color")
+        image_messages.pixels(image("rgb8", 4, 12, bytes(40)), "color")
     with pytest.raises(ValueError, match="0 bytes"):
-        messages.pixels(image("rgb8", 0, 0, b""), "color")
+        image_messages.pixels(image("rgb8", 0, 0, b""), "color")
 
 
 @pytest.mark.parametrize("effort", [(), (0.5,) * 7])
@@ -268,7 +268,7 @@ K = intrinsics(424, 240, 42.5) + np.array([[0, 0, 3.25], [0, 0, -1.5], [0, 0, 0]
 
 
 @pytest.mark.parametrize(
-    "make", [messages.camera_info, ros_messages.camera_info], ids=["rclpy", "rosbags"]
+    "make", [image_messages.camera_info, ros_messages.camera_info], ids=["rclpy", "rosbags"]
 )
 def test_on_the_wire_pixel_centres_are_whole_numbers_and_inside_they_are_at_a_half(make):
     info = make(5, "front", K, 424, 240)
@@ -284,7 +284,7 @@ def test_a_cameras_own_numbers_go_out_as_they_came():
     """float32 from librealsense, + 0.5 inside, back on the wire: not a bit changes."""
     ppx, ppy = np.float32(211.34271), np.float32(119.97835)
     ours = from_opencv([[305.1, 0, ppx], [0, 305.2, ppy], [0, 0, 1]])
-    info = messages.camera_info(5, "front", ours, 424, 240, np.float32([0.1, 0, 0, 0, -0.2]))
+    info = image_messages.camera_info(5, "front", ours, 424, 240, np.float32([0.1, 0, 0, 0, -0.2]))
     assert (info.k[2], info.k[5]) == (float(ppx), float(ppy)) and info.d[0] == np.float32(0.1)
 
 
@@ -374,7 +374,7 @@ def test_an_episode_gives_the_camera_matrix_back(tmp_path, by_rclpy):
 
     writer = EpisodeWriter(tmp_path / "episode", {})
     if by_rclpy:
-        content = serialize_message(messages.camera_info(1, "front", K, 8, 6))
+        content = serialize_message(image_messages.camera_info(1, "front", K, 8, 6))
         writer.write_cdr(topics.info("camera/front"), "sensor_msgs/msg/CameraInfo", content, 1)
     else:
         writer.write(topics.info("camera/front"), ros_messages.camera_info(1, "front", K, 8, 6), 1)
@@ -405,7 +405,7 @@ def test_an_episode_gives_the_camera_matrix_back(tmp_path, by_rclpy):
     (path / INFO).write_text(json.dumps(values))  # one of before: it held our own K
     old = read_episode(path).intrinsics["front"]
     np.testing.assert_array_equal(
-        old, np.reshape(messages.camera_info(1, "front", K, 8, 6).k, (3, 3))
+        old, np.reshape(image_messages.camera_info(1, "front", K, 8, 6).k, (3, 3))
     )
 
 
@@ -492,7 +492,7 @@ def test_a_goal_that_was_aborted_has_failed_whatever_its_result_says():
 
 def test_the_times_of_a_plan_that_outlasts_its_period_are_its_own():
     """Two are asked before the first is answered: each plan's stages add up to its own age."""
-    from gwm.nodes.policy_node import PlanRequest, _stages
+    from gwm.nodes.policy_worker import PlanRequest, stages
 
     from gwm_core.types import ArmState, Decision, Observation
 
@@ -502,9 +502,9 @@ def test_the_times_of_a_plan_that_outlasts_its_period_are_its_own():
         for stamp in (400_000_000, 800_000_000)
     ]
     for one, now in zip(asked, (1_000_000_000, 1_300_000_000)):
-        stages = _stages(
+        times = stages(
             one, Decision(one.observation.stamp, None, None, "", {"lift": 5.0, "act": 400.0}), now
         )
-        assert (stages["capture"], stages["receive"]) == pytest.approx((50.0, 2.0))
-        assert sum(stages.values()) == pytest.approx((now - one.observation.stamp) * 1e-6)
-        assert stages["handover"] > 0
+        assert (times["capture"], times["receive"]) == pytest.approx((50.0, 2.0))
+        assert sum(times.values()) == pytest.approx((now - one.observation.stamp) * 1e-6)
+        assert times["handover"] > 0

@@ -254,7 +254,9 @@ def test_the_report_of_a_policy_that_never_won_is_json(folder, tmp_path, monkeyp
     """Seconds of no success are undefined: null, in the file and in the page."""
     from gwm.tools import protocol as page
 
-    monkeypatch.setattr(page, "_gallery", lambda *_: [])  # pictures of failures are simulated
+    monkeypatch.setattr(
+        page, "failure_pictures", lambda *_: []
+    )  # pictures of failures are simulated
     fill(folder, lambda name, slot: name == "new")
     page.report(folder, True, None, "")
 

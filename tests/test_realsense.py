@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from gwm.doctor import checks as doctor
+from gwm.doctor.machine import check_cameras
 from gwm.hardware.realsense import DeviceGone, RealSense, connected, recording, sdk
 from software_camera import CENTRE, FOCAL, HEIGHT, HZ, WIDTH, Bus, Film, SoftwareCamera, picture
 
@@ -182,8 +182,8 @@ def test_the_doctor_names_what_is_there_what_is_missing_and_what_is_slow(monkeyp
     monkeypatch.setattr(
         "gwm.hardware.realsense.devices", lambda: [camera.device for camera in cameras]
     )
-    monkeypatch.setattr("gwm.doctor.checks._site", lambda: site)
-    sdk, *checks = doctor._cameras()
+    monkeypatch.setattr("gwm.doctor.machine.configured_site", lambda: site)
+    sdk, *checks = check_cameras()
     assert "111 software camera USB 3.2, 222 software camera USB 2.1" in sdk.found
     assert {c.what: (c.level, bool(c.remedy)) for c in checks} == {
         "camera front": (0, False),

@@ -93,7 +93,7 @@ def test_the_page_needs_nothing_else_and_what_was_said_stays_text(tmp_path):
     )
     assert write_page(tmp_path / "run", tmp_path / "page.html") == 1
     page = (tmp_path / "page.html").read_text()
-    assert not re.search(r"https?://|src=|@import|\$(css|data|script)\b", page)
+    assert not re.search(r"https?://|src=|@import|\{\{ (css|data|script)\b", page)
     assert page.count("</script>") == 2
     data = re.search(r'type="application/json">(.*?)</script>', page, re.S).group(1)
     (found,) = json.loads(data)

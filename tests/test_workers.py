@@ -15,7 +15,7 @@ def work(number):
     time.sleep(0 if number < 2 else 60)
     return number
 if __name__ == "__main__":
-    # a shell has its background jobs ignore it
+    # A shell has its background jobs ignore it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with workers(2, 9) as pool:

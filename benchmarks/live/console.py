@@ -1,6 +1,4 @@
-"""``gwm bench console``: STOP pressed in a real browser while everything streams, and the console
-under attack.
-"""
+"""``gwm bench console``: STOP in a real browser during full load, and attacks on the console."""
 
 from __future__ import annotations
 
@@ -20,7 +18,8 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import websockets
 from gwm.console.access import OPERATOR, cookie_name
-from gwm.graph.process_list import graph
+from gwm.graph.config import GraphConfig
+from gwm.graph.process_list import processes
 from gwm.process.session import ending, live
 from gwm.process.supervisor import Supervisor
 from gwm.ros.operator_client import OperatorClient
@@ -31,13 +30,13 @@ from gwm_core.files.json_files import write_json
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 START_TIME = 90.0  # [s]
-WINDOW = 10.0  # [s] over which the gate's lateness is compared
+WINDOW = 10.0  # [s] for the gate's lateness without attacks
 MOVING = 0.05  # [rad/s]
 
 
 @dataclass
 class RunningConsole:
-    """A graph, the node that watches it, and the way into its console."""
+    """A running graph, its operator, and the address of its console."""
 
     operator: OperatorClient
     supervisor: Supervisor
@@ -46,10 +45,10 @@ class RunningConsole:
 
     def need(self, what: str, until, limit: float = 20.0) -> None:
         """Spin until ``until()`` holds."""
-        self.operator.need(what, until, limit, self.supervisor.poll_all)
+        self.operator.require(what, until, limit, self.supervisor.poll_all)
 
     def pass_time(self, seconds: float) -> None:
-        """Spin for so long."""
+        """Spin for ``seconds``."""
         self.operator.wait("time", lambda: False, seconds, self.supervisor.poll_all)
 
     def memory(self) -> float:
@@ -64,13 +63,15 @@ class RunningConsole:
 
 @contextmanager
 def running(policy: str, **more):
-    """The graph against the simulation, with a console."""
+    """Run the graph against the simulation, with a console."""
     out = Path(tempfile.mkdtemp(prefix="gwm_console_"))
-    nodes = graph(policy=policy, record=str(out), **more)
+    nodes = processes(GraphConfig(policy=policy, record=str(out), **more))
     try:
         with live(nodes, out / "nodes.log") as (operator, supervisor):
-            operator.need("start", lambda: operator.ready, START_TIME, supervisor.poll_all)
-            operator.need("console", (out / "console.url").exists, START_TIME, supervisor.poll_all)
+            operator.require("start", lambda: operator.ready, START_TIME, supervisor.poll_all)
+            operator.require(
+                "console", (out / "console.url").exists, START_TIME, supervisor.poll_all
+            )
             url = urlsplit((out / "console.url").read_text().split()[0])
             yield RunningConsole(operator, supervisor, url.netloc, parse_qs(url.query)["token"][0])
     finally:
@@ -79,7 +80,7 @@ def running(policy: str, **more):
 
 @contextmanager
 def browser_page(url: str, width: int = 1280, height: int = 900):
-    """The page in headless Chromium. Raises InputError where there is none to run."""
+    """Open the page in headless Chromium. Raises InputError where there is none."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
@@ -98,7 +99,7 @@ def browser_page(url: str, width: int = 1280, height: int = 900):
 
 
 def bench_console(stops: int, seed: int, policy: str, json_file: str | None) -> int:
-    """Both parts, and what came of them; 1 where one of them could not be finished."""
+    """Run both parts and print their results. Returns 1 where one could not be finished."""
     delays: list[float] = []
     attacks: dict = {}
     with ending() as end, running(policy) as run:
@@ -130,12 +131,14 @@ def bench_console(stops: int, seed: int, policy: str, json_file: str | None) -> 
 
 
 def _stop(run: RunningConsole, page, rng: random.Random, seed: int) -> float:
-    """One press while the arm moves: [ms] of host time from before the click to the state that
-    ramps down.
+    """Press STOP while the arm moves.
+
+    Returns:
+        host time from before the click to the gate's state that ramps down [ms].
     """
     operator = run.operator
     operator.home(run.supervisor.poll_all)
-    operator.lay("pick_place", 9000 + seed % 1000, "nominal")
+    operator.reset_simulation("pick_place", 9000 + seed % 1000, "nominal")
     operator.arm(run.supervisor.poll_all)
     operator.commands.clear()
     run.need(
@@ -143,27 +146,29 @@ def _stop(run: RunningConsole, page, rng: random.Random, seed: int) -> float:
     )
     run.pass_time(rng.uniform(0.0, 1.5))
     button = page.locator("#stop").bounding_box()
-    operator.changes.clear()
+    operator.state_changes.clear()
     begun = time.time_ns()
     page.mouse.move(button["x"] + button["width"] / 2, button["y"] + button["height"] / 2)
     page.mouse.down()
     run.need(
-        "ramp", lambda: any(state in ("STOPPING", "DISARMED") for _, state in operator.changes), 5.0
+        "ramp",
+        lambda: any(state in ("STOPPING", "DISARMED") for _, state in operator.state_changes),
+        5.0,
     )
     page.mouse.up()
     run.need("rest", lambda: operator.status.get("state") == "DISARMED", 5.0)
     return (
         next(
-            stamp - begun for stamp, state in operator.changes if state in ("STOPPING", "DISARMED")
+            stamp - begun
+            for stamp, state in operator.state_changes
+            if state in ("STOPPING", "DISARMED")
         )
         * 1e-6
     )
 
 
 def _attacks(run: RunningConsole, found: dict) -> None:
-    """Into ``found``: what each attack came to, the gate's lateness without and with them, and the
-    console's growth.
-    """
+    """Attack the console. Adds answers, the gate's lateness and the memory growth to ``found``."""
     run.operator.arm(run.supervisor.poll_all)
     before = _lateness(run, lambda: run.pass_time(WINDOW))
     memory = run.memory()
@@ -179,7 +184,7 @@ def _attacks(run: RunningConsole, found: dict) -> None:
 
 
 def _lateness(run: RunningConsole, act) -> float:
-    """Share of the gate's periods over 15 ms while ``act`` runs."""
+    """Return the fraction of the gate's periods over 15 ms while ``act`` runs."""
     first = dict(run.operator.last_status)
     act()
     run.pass_time(0.5)

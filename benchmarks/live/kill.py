@@ -1,5 +1,4 @@
-"""``gwm bench kill``: a light process that replays recorded plans is killed over live topics; how
-soon the ramp begins.
+"""``gwm bench kill``: kill a process that replays recorded chunks, and time the gate's ramp.
 
 The gate is the real process. This one is the arm: it follows the commands, publishes joint states,
 and watches. The process to be killed is this module too, run with a file of plans as its argument;
@@ -18,7 +17,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from gwm.graph.process_list import graph
+from gwm.graph.config import GraphConfig
+from gwm.graph.process_list import processes
 from gwm.process.session import IdleLoop, ending, live
 from gwm.ros import messages
 from gwm.ros.node import NEWEST, RELIABLE, SENSOR, STEADY, now_ns, spin
@@ -38,49 +38,50 @@ PERIOD = 0.5  # [s] between plans
 BRAKING = 3.0  # [rad/s2] against the motion: the replayed plans do not brake so hard, a ramp does
 MOVING = 0.06  # [rad/s]
 GATE = ("periods", "late", "longest_ms", "step_ms_p99", "joints_hz")  # of its status
-SOON, AT_LAST = 0.060, 0.120  # [s] until the ramp begins: nearly always, always
+TYPICAL_DELAY = 0.060  # [s] until the ramp begins, nearly always
+MAX_DELAY = 0.120  # [s] always
 
 
 class ReplayNode(Node):
-    """Beats, and publishes recorded plans one after another, moved to where the gate's reference
-    is.
-    """
+    """Publishes a heartbeat and recorded chunks in turn, moved to the gate's reference."""
 
     def __init__(self):
         super().__init__("replay")
-        self._plans, self._turn, self._q = np.load(sys.argv[1])["q"], random.randrange(1000), None
+        self._chunks = np.load(sys.argv[1])["q"]
+        self._next = random.randrange(1000)
+        self._q = None
         self._chunk = self.create_publisher(JointTrajectory, topics.CHUNK, RELIABLE)
         self._alive = self.create_publisher(UInt64, topics.ALIVE, SENSOR)
         self.create_subscription(JointState, topics.COMMAND, self._on_command, NEWEST)
         print("ready", flush=True)
         sys.stdin.readline()
         self._last = 0
-        self.create_timer(0.02, self._beat, clock=STEADY)
-        self.create_timer(PERIOD, self._plan, clock=STEADY)
+        self.create_timer(0.02, self._publish_heartbeat, clock=STEADY)
+        self.create_timer(PERIOD, self._publish_chunk, clock=STEADY)
 
     def _on_command(self, message) -> None:
         self._q = np.array(message.position[:7])
 
-    def _beat(self) -> None:
+    def _publish_heartbeat(self) -> None:
         self._alive.publish(UInt64(data=self._last))
 
-    def _plan(self) -> None:
+    def _publish_chunk(self) -> None:
         if self._q is None:
             return
-        plan = self._plans[self._turn % len(self._plans)]
-        self._turn += 1
-        # the same motion, towards home
-        away = np.where(self._q > HOME_Q, -1.0, 1.0) * np.abs(plan - plan[0])
+        chunk = self._chunks[self._next % len(self._chunks)]
+        self._next += 1
+        # The same motion, towards home.
+        offset = np.where(self._q > HOME_Q, -1.0, 1.0) * np.abs(chunk - chunk[0])
         self._last = now_ns(self)
         self._chunk.publish(
             messages.trajectory(
-                ActionChunk(self._last, self._q + away, np.full(len(plan), OPEN_WIDTH))
+                ActionChunk(self._last, self._q + offset, np.full(len(chunk), OPEN_WIDTH))
             )
         )
 
 
 class ReplayedArm(OperatorClient):
-    """Does what it is told and tells where it is."""
+    """An arm that follows commands exactly and publishes its joint states."""
 
     def __init__(self, joint_hz: float):
         super().__init__()
@@ -88,12 +89,12 @@ class ReplayedArm(OperatorClient):
         self._joints = self.create_publisher(JointState, topics.JOINT_STATES, RELIABLE)
         self._fingers = self.create_publisher(JointState, topics.GRIPPER_STATES, RELIABLE)
         self.create_subscription(JointState, topics.TARGET_JOINT, self._on_target, NEWEST)
-        self.create_timer(1.0 / joint_hz, self._tell, clock=STEADY)
+        self.create_timer(1.0 / joint_hz, self._publish_state, clock=STEADY)
 
     def _on_target(self, message) -> None:
         self.q = np.array(message.position)
 
-    def _tell(self) -> None:
+    def _publish_state(self) -> None:
         stamp = now_ns(self)
         self._joints.publish(messages.joint_state(stamp, topics.ARM_JOINTS, self.q, np.zeros(7)))
         self._fingers.publish(
@@ -101,17 +102,15 @@ class ReplayedArm(OperatorClient):
         )
 
     def speed(self) -> float:
-        """Of the fastest joint of the last command [rad/s]."""
+        """Return the speed of the fastest joint in the last command [rad/s]."""
         return float(np.abs(self.commands[-1][1]).max()) if self.commands else 0.0
 
 
 def bench_kill(kills: int, joint_hz: float, path: str | None) -> int:
-    """Kill the process ``kills`` times; exit 1 when a ramp began too late, or not all could be
-    done.
-    """
+    """Kill the process ``kills`` times. Returns 1 for a late ramp or an unfinished run."""
     done: list[tuple[float, float]] = []
     idle, begun = IdleLoop(), False
-    (gate,) = (node for node in graph(policy="expert") if node.name == "gate")
+    (gate,) = (node for node in processes(GraphConfig(policy="expert")) if node.name == "gate")
     with tempfile.TemporaryDirectory() as folder:
         plans, log = Path(folder) / "plans.npz", Path(folder) / "log"
         np.savez(
@@ -123,7 +122,7 @@ def bench_kill(kills: int, joint_hz: float, path: str | None) -> int:
             live([gate], log, lambda: ReplayedArm(joint_hz)) as (arm, supervisor),
         ):
             begun = True
-            arm.need("gate", lambda: arm.status, 30.0, supervisor.poll_all)
+            arm.require("gate", lambda: arm.status, 30.0, supervisor.poll_all)
             arm.arm(supervisor.poll_all)
             _kills(done, arm, supervisor.poll_all, plans, kills)
     if not begun:
@@ -138,13 +137,13 @@ def bench_kill(kills: int, joint_hz: float, path: str | None) -> int:
 
 
 def _figures(done: list[tuple[float, float]], arm: ReplayedArm) -> dict:
-    """Of the kills that were ``done``: seconds to the ramp and to rest."""
+    """Return figures of the kills that were ``done``, each with seconds to ramp and to rest."""
     delays, rests = np.array(done).reshape(-1, 2).T
     figures = {
         "kills": len(done),
-        "violations": arm.verdict().total,
-        "within_60_ms": int(np.sum(delays <= SOON)),
-        "within_120_ms": int(np.sum(delays <= AT_LAST)),
+        "violations": arm.command_check().total,
+        "within_60_ms": int(np.sum(delays <= TYPICAL_DELAY)),
+        "within_120_ms": int(np.sum(delays <= MAX_DELAY)),
         "gate": {k: float(arm.last_status[k]) for k in GATE if k in arm.last_status},
         "stops": {k[6:]: int(v) for k, v in arm.last_status.items() if k.startswith("stops ")},
     }
@@ -162,8 +161,7 @@ def _kills(
 ) -> None:
     """Append seconds from each kill to the first command of the ramp, and to the first at rest.
 
-    By the stamps that the gate puts on its commands, so it does not matter how busy this process
-    is.
+    They follow from the stamps of the gate's commands, so this process may be busy.
     """
     waiting = _spawn(plans)
     try:
@@ -171,13 +169,17 @@ def _kills(
             process, waiting = waiting, _spawn(plans)
             process.stdin.write("\n")
             process.stdin.flush()
-            arm.need("motion", lambda: arm.speed() > MOVING, 15.0, poll)
+            arm.require("motion", lambda: arm.speed() > MOVING, 15.0, poll)
             arm.wait("a moment", lambda: False, random.uniform(0.05, 0.6), poll)
-            arm.need("motion", lambda: arm.speed() > MOVING, 15.0, poll)
+            arm.require("motion", lambda: arm.speed() > MOVING, 15.0, poll)
             killed = time.time()
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
-            arm.need("rest", lambda: arm.speed() < 1e-6 and arm.commands[-1][4] > killed, 3.0, poll)  # noqa: B023
+
+            def rests(killed=killed) -> bool:
+                return arm.speed() < 1e-6 and arm.commands[-1][4] > killed
+
+            arm.require("rest", rests, 3.0, poll)
             newest = arm.commands[-400:]
             after = [
                 (at - killed, np.array(dq), np.array(ddq))
@@ -186,7 +188,7 @@ def _kills(
             ]
             delay = next(at for at, dq, ddq in after if _slows(dq, ddq))
             done.append((delay, next(at for at, dq, _ in after if np.abs(dq).max() < 1e-6)))
-            if delay > SOON:
+            if delay > TYPICAL_DELAY:
                 print(
                     f"kill {k + 1}: {1e3 * delay:.0f} ms, {arm.status.get('message')}",
                     file=sys.stderr,
@@ -199,7 +201,7 @@ def _kills(
 
 
 def _slows(dq: np.ndarray, ddq: np.ndarray) -> bool:
-    """Whether a command is of a ramp, or at rest already."""
+    """Return whether a command belongs to a ramp or is at rest."""
     against = -ddq * np.sign(dq) * (np.abs(dq) > 0.01)
     return bool(against.max() > BRAKING or np.abs(dq).max() < 1e-6)
 

@@ -1,6 +1,4 @@
-"""``gwm bench e2e``: where the time from a frame to the first command made from it goes, over the
-live graph.
-"""
+"""``gwm bench e2e``: parts of the time from a frame to its first command, over the live graph."""
 
 from __future__ import annotations
 
@@ -15,8 +13,8 @@ from gwm_core.files.json_files import write_json
 
 WHOLE = "all but capture"
 PARTS = {
-    "capture": "drawing and publishing, in the simulation",
-    "receive": "over DDS, until the moment is whole",
+    "capture": "rendering and publishing, in the simulation",
+    "receive": "over DDS, until the observation is complete",
     "lift": "RGB-D to Gaussians",
     "act": "the networks",
     "solve": "inverse kinematics",
@@ -27,14 +25,12 @@ PARTS = {
 
 
 def bench_e2e(args, policy: str) -> int:
-    """Run the demo's episodes with imagination and without, in turns; print both tables of
-    stages.
-    """
+    """Run the demo alternately with and without imagination, and print both tables."""
     runs: dict[bool, list[dict]] = {True: [], False: []}
     for imagination in (True, False) * args.rounds:
-        wish = copy(args)
-        wish.imagination = imagination
-        figures, _ = drive(wish, policy)
+        run_args = copy(args)
+        run_args.imagination = imagination
+        figures, _ = drive(run_args, policy)
         runs[imagination].append(figures)
         for row in figures["rows"]:
             if row["trouble"]:
@@ -66,7 +62,7 @@ def bench_e2e(args, policy: str) -> int:
 
 
 def _table(figures: list[dict]) -> dict[str, dict[str, float]]:
-    """Stage -> p50 and p99 [ms], medians over the runs that have it."""
+    """Return p50 and p99 [ms] of each part, medians over the runs that have it."""
     found = {
         name: [f["stages_ms"][name] for f in figures if name in f["stages_ms"]] for name in PARTS
     }
@@ -87,7 +83,8 @@ def _show(result: dict) -> None:
         for row in r["rows"]:
             note = PARTS[row["stage"]]
             print(
-                f"  {row['stage']:16} p50 {row['p50']:6.1f} ms   p99 {row['p99']:6.1f} ms   {note}".rstrip()
+                f"  {row['stage']:16} p50 {row['p50']:6.1f} ms   p99 {row['p99']:6.1f} ms  "
+                f" {note}".rstrip()
             )
     if raised := result.get("imagination_raises"):
         print(

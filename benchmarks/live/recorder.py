@@ -1,9 +1,8 @@
-"""``gwm bench recorder``: what is lost when it is killed or the disk is full; nothing acknowledged
-may be.
+"""``gwm bench recorder``: what is lost when the recorder is killed or its disk is full.
 
-A child records episodes as the recorder does and notes, in a file of its own, what it has taken and
-what was acknowledged as saved. It is killed at a random moment, or its disk ends at a random byte;
-then the parent reads on.
+Nothing that was acknowledged may be lost. A child records episodes as the recorder does, and writes
+to a log what it has taken and what it has acknowledged as saved. It is killed at a random time, or
+its disk ends at a random byte. Then the parent reads the episodes.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-from gwm.graph.process_list import END_WITH_PARENT, end_with_parent
+from gwm.graph.environment import END_WITH_PARENT, end_with_parent
 from gwm.tools.terminal import ProgressBar
 
 from gwm_core import topics
@@ -37,8 +36,10 @@ from gwm_core.recording.episode_recovery import recover, salvage_messages
 from gwm_core.recording.recorder import DiskConfig, Recorder
 from gwm_core.recording.ring_buffer import RingBuffer
 
-# [Hz] of joint states, [s] of an episode, [bytes] of an image at 30 Hz
-RATE, EPISODE, IMAGE = 100, 0.6, 40_000
+RATE = 100  # [Hz] of joint states
+EPISODE = 0.6  # [s]
+IMAGE = 40_000  # [bytes], at 30 Hz
+LOG = "log"  # of the child
 KILL = 0.1, 2.5  # [s] after the child's first message, at random
 FULL = 100_000, 6_000_000  # [bytes] that fit, at random
 _ROOM = 64 << 20  # [bytes]
@@ -49,9 +50,11 @@ class RecorderReport:
     """Over all runs.
 
     Attributes:
-        saved: episodes acknowledged. lost: of them, how many are not there whole. half: folders
-            that look finished and are not. open: episodes that were being recorded. lost_s: of each
-            of these, seconds taken but not recovered.
+        saved: acknowledged episodes.
+        lost: acknowledged episodes that are not complete.
+        half: folders that look finished and are not complete.
+        open: episodes that were being recorded.
+        lost_s: for each of these, seconds taken but not recovered.
     """
 
     runs: int = 0
@@ -63,9 +66,7 @@ class RecorderReport:
 
 
 def bench_recorder(kills: int, full: int, seed: int, file: str | None) -> int:
-    """Both, and a line for each; 1 where an acknowledged episode was lost or half of one passes for
-    a whole.
-    """
+    """Run both benchmarks. Returns 1 where an acknowledged or finished episode is not complete."""
     reports, code = {"killed": RecorderReport(), "disk full": RecorderReport()}, 0
     try:
         for name, times in (("killed", kills), ("disk full", full)):
@@ -98,14 +99,12 @@ def run(
     progress: Callable[[], None] = lambda: None,
     report: RecorderReport | None = None,
 ) -> RecorderReport:
-    """Kill the child, or fill its disk, ``times`` times; adds to ``report``, which is complete
-    after each.
-    """
+    """Kill the child, or fill its disk, ``times`` times. Each run is added to ``report``."""
     rng, report = random.Random(seed), report or RecorderReport()
     for _ in range(times):
         with tempfile.TemporaryDirectory(prefix="gwm_recorder_") as folder:
-            told = _fill(Path(folder), rng) if full else _kill(Path(folder), rng)
-            _judge(Path(folder) / "runs", told, report)
+            log = _fill(Path(folder), rng) if full else _kill(Path(folder), rng)
+            _check_episodes(Path(folder) / "runs", log, report)
         report.runs += 1
         progress()
     return report
@@ -113,18 +112,16 @@ def run(
 
 def _kill(folder: Path, rng: random.Random) -> list[str]:
     child = _child(folder)
-    while not (folder / "told").exists() and child.poll() is None:
+    while not (folder / LOG).exists() and child.poll() is None:
         time.sleep(0.01)
     time.sleep(rng.uniform(*KILL))
     child.send_signal(signal.SIGKILL)
     child.wait()
-    return (folder / "told").read_text().splitlines()
+    return (folder / LOG).read_text().splitlines()
 
 
 def _fill(folder: Path, rng: random.Random) -> list[str]:
-    """A disk of its own that ends at a random byte; without the right to mount one, a limit on the
-    size of files.
-    """
+    """Give the child a disk that ends at a random byte, or else a limit on the size of files."""
     size, runs = rng.randint(*FULL), folder / "runs"
     runs.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", runs]
@@ -132,14 +129,14 @@ def _fill(folder: Path, rng: random.Random) -> list[str]:
     try:
         child = _child(folder, 0 if mounted.returncode == 0 else size)
         child.wait()
-        # read and recovered where there is room, as the message tells people to
+        # Recovery needs room, as its message says.
         if mounted.returncode == 0:
             shutil.copytree(runs, folder / "copy")
     finally:
         if mounted.returncode == 0:
             subprocess.run(["umount", runs], check=True)
             shutil.copytree(folder / "copy", runs, dirs_exist_ok=True)
-    return (folder / "told").read_text().splitlines()
+    return (folder / LOG).read_text().splitlines()
 
 
 def _child(folder: Path, limit: int = 0) -> subprocess.Popen:
@@ -149,10 +146,10 @@ def _child(folder: Path, limit: int = 0) -> subprocess.Popen:
     )
 
 
-def _judge(runs: Path, told: list[str], report: RecorderReport) -> None:
+def _check_episodes(runs: Path, log: list[str], report: RecorderReport) -> None:
     saved = {
         name: int(count)
-        for _, name, count in (line.split() for line in told if line.startswith("saved"))
+        for _, name, count in (line.split() for line in log if line.startswith("saved"))
     }
     with contextlib.suppress(InputError):  # none
         for path in list_episodes(runs):
@@ -161,10 +158,10 @@ def _judge(runs: Path, told: list[str], report: RecorderReport) -> None:
     report.lost += sum(
         not _whole(runs / name) or _count(runs / name) != count for name, count in saved.items()
     )
-    taken = [float(line.split()[1]) for line in told if line.startswith("taken")]
+    taken = [float(line.split()[1]) for line in log if line.startswith("taken")]
     for path in list_unfinished(runs):
         report.open += 1
-        begun = [float(line.split()[1]) for line in told if line.startswith("begun")][-1]
+        begun = [float(line.split()[1]) for line in log if line.startswith("begun")][-1]
         try:
             made, _, _ = recover(path)
             last = max(stamp for _, _, _, stamp in salvage_messages(made / "bag")) * 1e-9
@@ -186,14 +183,12 @@ def _count(path: Path) -> int:
 
 
 def _record(folder: Path, limit: int) -> None:
-    """The child: records one episode after the other and tells what it did, until it is killed or
-    the disk is full.
-    """
+    """Record episodes and log them, until this process is killed or the disk is full."""
     end_with_parent()
     if limit:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    told = os.open(folder / "told", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    log = os.open(folder / LOG, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     disk = DiskConfig(0, 0.0)
     recording = Recorder(
         folder / "runs", {"task": "none", "cameras": {}}, RingBuffer(1.0, _ROOM), disk
@@ -201,17 +196,17 @@ def _record(folder: Path, limit: int) -> None:
     image = np.random.default_rng(0).integers(0, 256, IMAGE, np.uint8).tobytes()
     while not recording.cut:
         try:
-            count, path = _episode(recording, image, told)
-        except (InputError, OSError):  # what the operator is told
+            count, path = _episode(recording, image, log)
+        except (InputError, OSError):  # the operator's message
             return
         if path:
-            os.write(told, f"saved {path.name} {count}\n".encode())
+            os.write(log, f"saved {path.name} {count}\n".encode())
 
 
-def _episode(recording: Recorder, image: bytes, told: int) -> tuple[int, Path | None]:
+def _episode(recording: Recorder, image: bytes, log: int) -> tuple[int, Path | None]:
     recording.start()
     begun, count = time.time(), 0
-    os.write(told, f"begun {begun}\n".encode())
+    os.write(log, f"begun {begun}\n".encode())
     while not recording.cut and time.time() - begun < EPISODE:
         now = time.time()
         stamp = round(now * 1e9)
@@ -227,7 +222,7 @@ def _episode(recording: Recorder, image: bytes, told: int) -> tuple[int, Path | 
                 stamp,
             )
         if not recording.cut:
-            os.write(told, f"taken {now}\n".encode())
+            os.write(log, f"taken {now}\n".encode())
         recording.tick(now)
         time.sleep(max(0.0, now + 1 / RATE - time.time()))
     return count + count // 3, None if recording.cut else recording.save({"success": True})

@@ -1,8 +1,6 @@
-"""``gwm bench recording``: cameras at a given size and rate beside the running graph; what of it is
-in the episode.
+"""``gwm bench recording``: record cameras of a given size and rate, and count lost frames.
 
-The simulated cameras rest. In their place a process of its own replays simulated frames, drawn and
-disturbed before.
+The simulated cameras are off. A separate process publishes frames that were rendered before.
 """
 
 from __future__ import annotations
@@ -13,9 +11,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from gwm.graph.process_list import graph
+from gwm.graph.config import GraphConfig
+from gwm.graph.process_list import processes
 from gwm.process.session import ending, live
-from gwm.ros import messages
+from gwm.ros import image_messages
 from gwm.ros.node import SENSOR, STEADY, now_ns, spin
 from gwm.ros.operator_client import OperatorClient, RequestFailed
 from rclpy.node import Node
@@ -28,17 +27,19 @@ from gwm_core.sim.cameras import SimCameras, choose_renderer
 from gwm_core.sim.simulator import Simulator
 from gwm_core.sim.tasks import sample_layout
 
-START_TIME, SEED, SCENES = 180.0, 9000, 6  # [s], layout, pictures of each camera
+START_TIME = 180.0  # [s]
+SEED = 9000  # of the layout
+SCENES = 6  # frames of each camera
 
 
 class SyntheticCamera(Node):
-    """Both cameras, at a steady rate."""
+    """Publishes both cameras at a steady rate."""
 
     def __init__(self):
         super().__init__("source")
         self._width, self._height, hz = (int(word) for word in sys.argv[1:4])
-        self._frames, self.sent = self._draw(), 0
-        self._K = self._rig.K
+        self._frames, self.sent = self._render(), 0
+        self._K = self._cameras.K
         self._out = {
             name: [
                 self.create_publisher(kind, topic(topics.prefix_of(name)), SENSOR)
@@ -48,46 +49,46 @@ class SyntheticCamera(Node):
                     (CameraInfo, topics.info),
                 )
             ]
-            for name in self._rig.T_base_camera
+            for name in self._cameras.T_base_camera
         }
         print("ready", flush=True)
         sys.stdin.readline()
         self.create_timer(1 / hz, self._send, clock=STEADY)
 
-    def _draw(self) -> list:
-        sim, self._rig = Simulator(), SimCameras(self._width, self._height, choose_renderer())
+    def _render(self) -> list:
+        sim, self._cameras = Simulator(), SimCameras(self._width, self._height, choose_renderer())
         scenes = []
         for k in range(SCENES):
             sim.reset(sample_layout("pick_place", SEED + k))
-            scenes.append(self._rig(sim.snapshot()))
+            scenes.append(self._cameras(sim.snapshot()))
         return scenes
 
     def _send(self) -> None:
         stamp = now_ns(self)
         for item in self._frames[self.sent % SCENES]:
             color, depth, info = self._out[item.camera]
-            color.publish(messages.image(stamp, item.camera, item.color))
-            depth.publish(messages.image(stamp, item.camera, item.depth_mm))
+            color.publish(image_messages.image(stamp, item.camera, item.color))
+            depth.publish(image_messages.image(stamp, item.camera, item.depth_mm))
             info.publish(
-                messages.camera_info(stamp, item.camera, self._K, self._width, self._height)
+                image_messages.camera_info(stamp, item.camera, self._K, self._width, self._height)
             )
         self.sent += 1
 
     def close(self) -> None:
-        """Say how many frames each camera sent."""
+        """Print how many frames each camera sent."""
         print(f"sent {self.sent}", flush=True)
 
 
 def bench_recording(width: int, height: int, hz: int, seconds: int, file: str | None) -> int:
-    """Record so long; a line for each topic: sent, lost, dropped by the recorder, in the
-    episode.
-    """
+    """Record for ``seconds``. Prints what each topic sent, lost, dropped and recorded."""
     out = Path(tempfile.mkdtemp(prefix="gwm_recording_"))
-    nodes = graph(policy="expert", publish_objects=True, record=str(out), console=0)
+    nodes = processes(
+        GraphConfig(policy="expert", publish_objects=True, record=str(out), console=0)
+    )
     rows: dict[str, dict[str, int]] = {}
     try:
         with ending() as end, live(nodes, out / "nodes.log") as (operator, supervisor):
-            operator.need("start", lambda: operator.ready, START_TIME, supervisor.poll_all)
+            operator.require("start", lambda: operator.ready, START_TIME, supervisor.poll_all)
             _record(rows, operator, supervisor.poll_all, (width, height, hz), seconds, out)
     finally:
         shutil.rmtree(out)
@@ -123,7 +124,7 @@ def _record(
     out: Path,
 ) -> None:
     """Fill ``rows``, by topic."""
-    operator.film(False)
+    operator.enable_cameras(False)
     command = [sys.executable, "-m", __spec__.name, *map(str, shape)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -131,8 +132,8 @@ def _record(
         try:
             if source.stdout.readline().strip() != "ready":
                 raise RequestFailed("the source of frames did not start")
-            operator.lay("pick_place", SEED, "nominal")
-            operator.wish("recorder/start", poll)
+            operator.reset_simulation("pick_place", SEED, "nominal")
+            operator.request("recorder/start", poll)
             operator.arm(poll)
             source.stdin.write("\n")
             source.stdin.flush()
@@ -141,22 +142,22 @@ def _record(
             source.terminate()
         sent = int(source.stdout.read().split()[-1])
     operator.wait("the last frames", lambda: False, 1.0, poll)
-    operator.wish("recorder/save", poll)
+    operator.request("recorder/save", poll)
     operator.reports.pop("recorder")
-    operator.need("counts", lambda: "recorder" in operator.reports, 10.0, poll)
-    said = operator.reports["recorder"]
+    operator.require("counts", lambda: "recorder" in operator.reports, 10.0, poll)
+    report = operator.reports["recorder"]
     episode = read_episode(next(out.glob("episode_*[0-9]")))
     for (camera, kind), stream in episode.images.items():
         prefix = topics.prefix_of(camera)
         topic = topics.color(prefix) if kind == "color" else topics.depth(prefix)
-        dropped, recorded = int(said.get(f"dropped {topic}", 0)), len(stream)
+        dropped, recorded = int(report.get(f"dropped {topic}", 0)), len(stream)
         rows[topic] = {
             "sent": sent,
             "lost": sent - dropped - recorded,
             "dropped": dropped,
             "recorded": recorded,
         }
-    lost, dropped = (int(said.get(f"{what} {topics.COMMAND}", 0)) for what in ("lost", "dropped"))
+    lost, dropped = (int(report.get(f"{what} {topics.COMMAND}", 0)) for what in ("lost", "dropped"))
     recorded = len(episode.commands)
     rows[topics.COMMAND] = {
         "sent": recorded + lost + dropped,

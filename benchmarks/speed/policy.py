@@ -1,6 +1,4 @@
-"""``gwm bench policy`` and ``gwm bench bundle``: whether what runs is what was trained, and how
-fast it is.
-"""
+"""``gwm bench policy`` and ``gwm bench bundle``: parity with the trained network, and speed."""
 
 from __future__ import annotations
 
@@ -47,25 +45,23 @@ def bench_policy(
     renderer: str,
     path: str | None,
 ) -> int:
-    """Time every runtime on the same observations, interleaved, and compare the rows; print a
-    table.
-    """
+    """Time every runtime on the same observations, interleaved, and compare the chunks."""
     bundle = open_bundle(folder)
     actors, default = _actors(folder, threads), choose("auto", "auto")
     reference = actors["torch", "fp32"]
-    moments = (
+    observations = (
         recorded(reference, count, data) if data else simulated(reference, count, seed, renderer)
     )
     runs: dict[tuple, Callable] = {"eager": _eager(folder, threads)}
     runs |= {key: actor.rows for key, actor in actors.items()}
     for run in runs.values():
-        for moment in moments[:5]:
-            run(*moment)
+        for inputs in observations[:5]:
+            run(*inputs)
     made, times = {key: [] for key in runs}, {key: [] for key in runs}
-    for moment in moments:
+    for inputs in observations:
         for key, run in runs.items():
             begun = time.perf_counter()
-            rows = run(*moment)
+            rows = run(*inputs)
             times[key].append(1e3 * (time.perf_counter() - begun))
             made[key].append(rows)
     known, spread = np.stack(made["eager"]), bundle.golden()["spread"]
@@ -89,7 +85,7 @@ def bench_policy(
         )
     figures = {
         "policy": str(folder),
-        "moments": len(moments),
+        "moments": len(observations),
         "threads": threads,
         "eager_ms_median": eager,
         "start_s": _starts(folder),
@@ -102,8 +98,9 @@ def bench_policy(
 
 
 def _actors(folder: Path, threads: int) -> dict[tuple[str, str], PolicyRunner]:
-    """One for each runtime and precision that works here. Their drift is what is measured, so it is
-    not refused.
+    """Return a runner for each runtime and precision that works here.
+
+    Drift is what is measured, so it is not refused.
     """
     actors = {}
     for backend, precisions in PRECISIONS.items():
@@ -162,7 +159,8 @@ def _table(figures: dict) -> None:
         f" {eager:.2f} ms; {start:.1f} s from a fresh interpreter to the first rows"
     )
     print(
-        f"{'runtime':14}{'precision':11}{'ms':>8}{'p99':>8}{'x eager':>9}{'max err':>10}{'mm':>8}{'deg':>8}"
+        f"{'runtime':14}{'precision':11}{'ms':>8}{'p99':>8}{'x eager':>9}"
+        f"{'max err':>10}{'mm':>8}{'deg':>8}"
     )
     for r in figures["rows"]:
         print(

@@ -1,6 +1,4 @@
-"""``gwm bench``: how fast, measured against a named reference in the same run. Medians of
-interleaved runs.
-"""
+"""``gwm bench``: speed of rendering and lifting against a reference of the same run."""
 
 from __future__ import annotations
 
@@ -25,13 +23,14 @@ from gwm_core.types import Frame
 
 SIZES = ((320, 240, 5_000), (320, 240, 20_000), (640, 480, 20_000), (640, 480, 100_000))
 REFERENCE_EVERY = 5  # rounds: the slow reference is timed less often
-HEADER = f"{'pass':18}{'backend':11}{'image':>9}{'Gaussians':>11}{'ms':>10}{'x reference':>13}{'mean err':>10}{'99.9 %':>10}"
+HEADER = (
+    f"{'pass':18}{'backend':11}{'image':>9}{'Gaussians':>11}{'ms':>10}"
+    f"{'x reference':>13}{'mean err':>10}{'99.9 %':>10}"
+)
 
 
 def bench_render(path: str | None, repeats: int) -> int:
-    """Time every backend that works here, forward and forward + backward; print a table and write
-    ``rows``.
-    """
+    """Time every backend that works here, forward and backward. Prints and writes a table."""
     rows = []
     for width, height, count in SIZES:
         print(f"{width}x{height}, {count} Gaussians ...", file=sys.stderr, flush=True)
@@ -50,9 +49,7 @@ def bench_render(path: str | None, repeats: int) -> int:
 
 
 def bench_lift(path: str | None, repeats: int) -> int:
-    """Time the lift of two simulated 424x240 cameras: as the policy does it, and with every step
-    switched on.
-    """
+    """Time the lift of two simulated 424x240 cameras, as the policy does it and with every step."""
     from gwm_core.sim.cameras import choose_renderer
     from gwm_core.sim.rollout import SimEnvironment
     from gwm_core.sim.tasks import sample_layout
@@ -95,8 +92,9 @@ TARGET = (0.5, 0.0, 0.03)  # [m] what they look at
 
 
 def bench_scene(path: str | None, seeds: range) -> int:
-    """A third simulated camera against the scene of the other two, and against their points. PSNR
-    [dB], means.
+    """Compare a third simulated camera with the scene and the points of the other two.
+
+    The figures are mean PSNR [dB].
     """
     from gwm_core.sim.cameras import choose_renderer
     from gwm_core.sim.rollout import SimEnvironment
@@ -108,7 +106,9 @@ def bench_scene(path: str | None, seeds: range) -> int:
         for seed in seeds:
             world.sim.reset(sample_layout("pick_place", seed))
             used, image = world.frames(), world.cameras.view(world.sim.snapshot(), T)
-            held = Frame(name, 1, image.color, image.depth_mm * np.float32(1e-3), world.cameras.K, T)
+            held = Frame(
+                name, 1, image.color, image.depth_mm * np.float32(1e-3), world.cameras.K, T
+            )
             reports.append(asdict(compare(lift(used, EVERYWHERE), list(used), held)))
         row = {key: float(np.mean([report[key] for report in reports])) for key in reports[0]}
         row |= {
@@ -129,7 +129,7 @@ def bench_scene(path: str | None, seeds: range) -> int:
 
 
 def _compare(scene: dict, name: str, draw: Callable, repeats: int) -> list[dict]:
-    """One row per backend: its median time, and its image against the reference in float64."""
+    """Return a row per backend: median time, and its image against the float64 reference."""
     double = {k: v.double() if torch.is_tensor(v) else v for k, v in scene.items()}
     truth = _forward(double, "reference")
     backends = ["reference", "cpu", *(["cuda"] if cuda.works() else [])]
@@ -172,7 +172,7 @@ def _on_device(scene: dict, backend: str) -> dict:
 
 
 def _interleaved(runs: dict[str, Callable], repeats: int) -> dict[str, float]:
-    """Median seconds of each, taken in turns so that a busy moment hits all."""
+    """Return median seconds of each, timed in turns so that a busy phase affects all."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():  # compile, then once more warm
         run()

@@ -1,6 +1,4 @@
-"""A scene to measure renderers with: surfels of a wall, a table and eight balls, as an RGB-D camera
-would see them.
-"""
+"""A scene to time renderers with: surfels of a wall, a table and eight balls."""
 
 from __future__ import annotations
 
@@ -12,8 +10,7 @@ from torch import Tensor
 def surfel_scene(
     count: int, width: int, height: int, seed: int = 0, size: float = 1.0
 ) -> dict[str, Tensor]:
-    """Arguments of ``rasterize`` (float32, one camera): ``count`` surfels seen from beside where
-    they were made.
+    """Return arguments of ``rasterize`` (float32): ``count`` surfels, viewed from the side.
 
     Args:
         size: 1 for surfels that just cover the image, more for larger ones.
@@ -49,8 +46,9 @@ def surfel_scene(
 
 
 def _nearest_surface(rays: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Depth (N,) and normal (N, 3) of what each ray meets first: balls, the plane y = 0.35, the
-    wall z = 2.5.
+    """Return depth (N,) and normal (N, 3) of each ray's first hit.
+
+    There are balls, the plane y = 0.35 and the wall z = 2.5.
     """
     depth, normals = np.full(len(rays), 2.5), np.tile([0.0, 0.0, -1.0], (len(rays), 1))
     with np.errstate(divide="ignore"):

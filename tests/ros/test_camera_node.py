@@ -16,10 +16,10 @@ import yaml
 rclpy = pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray
-from gwm.graph.process_list import environment
+from gwm.graph.environment import process_environment
 from gwm.hardware.realsense import AlignedPair, DeviceGone, RealSense, recording
 from gwm.nodes.camera_node import CameraNode
-from gwm.ros import messages
+from gwm.ros import image_messages, messages
 from gwm.ros.node import RELIABLE, SENSOR
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import CameraInfo, Image
@@ -116,7 +116,7 @@ def site(tmp_path, monkeypatch):
         "ROS_DOMAIN_ID",
         os.environ.get("ROS_DOMAIN_ID") or str(random.SystemRandom().randint(1, 100)),
     )
-    for name, value in environment().items():
+    for name, value in process_environment().items():
         monkeypatch.setenv(name, value)
     site = Site(tmp_path)
     yield site
@@ -153,7 +153,7 @@ def same_as_pushed(site, name, film, offset_ms=0.0):
             stamp = messages.stamp_ns(message.header.stamp) / MS - offset_ms
             nearest = min(pushed, key=lambda pair: abs(pair[0] - stamp))
             assert abs(nearest[0] - stamp) < 0.01
-            np.testing.assert_array_equal(messages.pixels(message, kind), nearest[which])
+            np.testing.assert_array_equal(image_messages.pixels(message, kind), nearest[which])
     return min(site.count(name, "color"), site.count(name, "depth"))
 
 
@@ -219,7 +219,7 @@ def test_each_fault_is_counted_and_no_faulty_pair_is_published(films, site):
     # a spoilt pair's stamp is not among those pushed
     assert same_as_pushed(site, "front", film) >= 10
     for kind in ("color", "depth"):
-        contents = [messages.pixels(m, kind).tobytes() for m in site.images["front", kind]]
+        contents = [image_messages.pixels(m, kind).tobytes() for m in site.images["front", kind]]
         assert len(set(contents)) == len(contents)
     # whatever the SDK mispairs when it is late is caught too
     assert same_as_pushed(site, "wrist", films["222"]) >= 10
@@ -276,7 +276,7 @@ def test_recordings_play_through_the_node(site, tmp_path):
     assert all(now - 10e9 < stamp < now for stamp in stamps(site.images["front", "depth"]))
     pushed = [depth.tobytes() for _, _, depth in film.pushed.values()]
     order = [
-        pushed.index(messages.pixels(m, "depth").tobytes())
+        pushed.index(image_messages.pixels(m, "depth").tobytes())
         for m in site.images["front", "depth"][:10]
     ]
     assert np.all(np.diff(order) >= 1)

@@ -10,7 +10,8 @@ import pytest
 pytest.importorskip("rclpy")
 
 from gwm.console.access import OPERATOR, cookie_name
-from gwm.graph.process_list import graph
+from gwm.graph.config import GraphConfig
+from gwm.graph.process_list import processes
 from gwm.process.supervisor import Supervisor
 from gwm.ros import messages
 from sensor_msgs.msg import Image
@@ -71,7 +72,9 @@ class Page:
 
 
 def test_approve_stop_and_marks_through_the_page(operator, tmp_path):
-    nodes = graph(policy="expert", record=str(tmp_path), supervision="approve", console=8650)
+    nodes = processes(
+        GraphConfig(policy="expert", record=str(tmp_path), supervision="approve", console=8650)
+    )
     supervisor = Supervisor(nodes, log=open(tmp_path / "log", "w"))
     supervisor.start()
     poll, page = supervisor.poll, None
@@ -188,7 +191,7 @@ def test_the_console_outlives_what_it_cannot_read_and_its_page_outlives_the_cons
     """
     nodes = [
         node
-        for node in graph(policy="expert", record=str(tmp_path), console=8660)
+        for node in processes(GraphConfig(policy="expert", record=str(tmp_path), console=8660))
         if node.name == "console"
     ]
     supervisor = Supervisor(nodes, log=open(tmp_path / "nodes.log", "w"))

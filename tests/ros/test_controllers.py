@@ -9,7 +9,8 @@ import pytest
 pytest.importorskip("rclpy")
 
 from geometry_msgs.msg import PoseStamped
-from gwm.graph.process_list import graph
+from gwm.graph.config import GraphConfig
+from gwm.graph.process_list import processes
 from gwm.hardware.arm_adapters import ArmAdapter
 from gwm.process.supervisor import Supervisor
 from gwm.ros import messages
@@ -27,8 +28,10 @@ def test_it_lifts_the_cube_and_the_judge_is_content(operator, tmp_path, controll
     # an arm that is told no velocity lags: at full speed the wrist's turn comes near the end of the
     # leash
     speed = 1.0 if controller == "jtc" else 0.5
-    nodes = graph(
-        task="lift", policy="expert", controller=controller, speed=speed, record=str(tmp_path)
+    nodes = processes(
+        GraphConfig(
+            task="lift", policy="expert", controller=controller, speed=speed, record=str(tmp_path)
+        )
     )
     supervisor = Supervisor(nodes, log=open(tmp_path / "log", "w"))
     supervisor.start()
@@ -37,15 +40,15 @@ def test_it_lifts_the_cube_and_the_judge_is_content(operator, tmp_path, controll
         assert operator.wait("start", lambda: operator.ready, 90, poll), (
             tmp_path / "log"
         ).read_text()
-        operator.lay("lift", 301, "nominal")
+        operator.reset_simulation("lift", 301, "nominal")
         assert operator.wait("layout", lambda: operator.result.get("seed") == 301, 10, poll)
         operator.arm(poll)
         assert operator.wait("success", lambda: operator.result.get("success"), 40, poll), (
             operator.status
         )
-        operator.wish("gate/hold", poll)
+        operator.request("gate/hold", poll)
         assert operator.wait("rest", lambda: operator.status["state"] == "HOLD", 5, poll)
-        found = operator.verdict()
+        found = operator.command_check()
         assert found.total == 0, found.violations
         assert int(operator.reports["sim"][f"received {nodes_topic(controller)}"]) > 300
     finally:
@@ -63,7 +66,9 @@ def nodes_topic(controller):
 def test_an_arm_whose_gate_is_killed_comes_to_rest_where_it_was_sent(
     operator, tmp_path, controller
 ):
-    nodes = graph(task="lift", policy="expert", controller=controller, record=str(tmp_path))
+    nodes = processes(
+        GraphConfig(task="lift", policy="expert", controller=controller, record=str(tmp_path))
+    )
     supervisor = Supervisor(nodes, log=open(tmp_path / "log", "w"))
     measured = []
     operator.create_subscription(JointState, topics.JOINT_STATES, measured.append, 10)
@@ -71,7 +76,7 @@ def test_an_arm_whose_gate_is_killed_comes_to_rest_where_it_was_sent(
     poll = supervisor.poll
     try:
         assert operator.wait("start", lambda: operator.ready, 90, poll)
-        operator.lay("lift", 302, "nominal")
+        operator.reset_simulation("lift", 302, "nominal")
         operator.arm(poll)
         moving = lambda: operator.commands and np.abs(operator.commands[-1][1]).max() > 0.2  # noqa: E731
         assert operator.wait("motion", moving, 15, poll)

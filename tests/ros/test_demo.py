@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from gwm.tools import demo
+from gwm.tools import demo_report
 from test_live_graph import children_of
 
 from benchmarks.live import latency
@@ -98,10 +98,10 @@ def test_an_interrupted_demo_says_what_it_waits_for_and_what_it_leaves(domain, t
 
 def test_a_graph_of_which_nothing_was_heard_has_its_table_too(operator, capsys):
     args = SimpleNamespace(task="lift", difficulty="nominal", seed=9000, episodes=3)
-    figures = demo._figures(operator, args, demo.DemoEpisode(), {}) | {
+    figures = demo_report.demo_figures(operator, args, demo_report.DemoRun(), {}) | {
         "trouble": "not ready after 180 s: gate, sim"
     }
-    demo._table(figures)
+    demo_report.print_table(figures)
     said = capsys.readouterr().out
     assert (
         "0 of 3 ended; not ready after 180 s: gate, sim" in said

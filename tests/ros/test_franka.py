@@ -8,7 +8,8 @@ import yaml
 
 pytest.importorskip("rclpy")
 
-from gwm.graph.process_list import graph
+from gwm.graph.config import GraphConfig
+from gwm.graph.process_list import processes
 from gwm.hardware.franka import ERROR_RECOVERY
 from gwm.process.supervisor import Supervisor
 from rclpy.action import ActionServer
@@ -130,10 +131,14 @@ def supervisor(operator, driver, tmp_path):
     site.write_text(
         yaml.safe_dump({"cameras": {n: c.to_dict() for n, c in simulation_site().cameras.items()}})
     )
-    (sim,) = (n for n in graph(controller="jtc") if n.name == "sim")
+    (sim,) = (n for n in processes(GraphConfig(controller="jtc")) if n.name == "sim")
     nodes = [
         sim,
-        *graph(robot="fr3", site=str(site), controller="jtc", mode="teleop", record=str(tmp_path)),
+        *processes(
+            GraphConfig(
+                robot="fr3", site=str(site), controller="jtc", mode="teleop", record=str(tmp_path)
+            )
+        ),
     ]
     supervisor = Supervisor(nodes, log=open(tmp_path / "log", "w"))
     supervisor.start()
@@ -182,7 +187,7 @@ def state(operator, name, poll, seconds=10):
 
 def arm(operator, poll):
     """On a busy machine the simulated joints may be late for a real arm's limit of 40 ms."""
-    operator.insist("gate/arm", poll)
+    operator.request_with_retry("gate/arm", poll)
 
 
 def test_a_reflex_is_a_fault_until_the_operator_recovers_the_robot_in_order(
@@ -196,12 +201,12 @@ def test_a_reflex_is_a_fault_until_the_operator_recovers_the_robot_in_order(
     assert operator.status["cause"] == "robot: reflex" and driver.done == []
     driver.reflex()
     with pytest.raises(Exception, match="robot: reflex"):
-        operator.wish("gate/arm", poll)
+        operator.request("gate/arm", poll)
     placed = []
     operator.create_subscription(JointTrajectory, topics.TRAJECTORY, placed.append, 10)
     operator.wait("discovery", lambda: False, 1.0, lambda: "")
     placed.clear()
-    operator.wish("gate/reset", poll)
+    operator.request("gate/reset", poll)
     assert state(operator, "DISARMED", poll, 10)
     assert driver.done == [
         ("recover", 0.0),
@@ -225,7 +230,7 @@ def test_silence_is_a_fault_and_ends_with_a_recovery(operator, driver, superviso
     driver.states = dict.fromkeys(driver.states, "inactive")  # told to nobody, in mode "move"
     assert state(operator, "FAULT", poll), (operator.status["cause"], operator.status["trouble"])
     assert "silent" in operator.status["cause"]
-    operator.wish("gate/reset", poll)
+    operator.request("gate/reset", poll)
     assert state(operator, "DISARMED", poll), operator.status["trouble"]
     arm(operator, poll)
     assert state(operator, "HOLD", poll)

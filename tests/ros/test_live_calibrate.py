@@ -17,8 +17,8 @@ rclpy = pytest.importorskip("rclpy")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from boards import HEIGHT, WIDTH, K, views
-from gwm.graph.process_list import environment
-from gwm.ros import messages
+from gwm.graph.environment import process_environment
+from gwm.ros import image_messages, messages
 from gwm.ros.node import RELIABLE, now_ns
 from sensor_msgs.msg import CameraInfo, Image, JointState
 
@@ -45,11 +45,11 @@ class ArmAndCamera:
         q = self.view.q + self.drift * self._ticks
         self._joints.publish(messages.joint_state(stamp, topics.ARM_JOINTS, q, np.zeros(7)))
         if self._ticks % 10 == 0:
-            self._color.publish(messages.image(stamp, "front", self.view.color))
+            self._color.publish(image_messages.image(stamp, "front", self.view.color))
             self._depth.publish(
-                messages.image(stamp, "front", np.full((HEIGHT, WIDTH), 700, np.uint16))
+                image_messages.image(stamp, "front", np.full((HEIGHT, WIDTH), 700, np.uint16))
             )
-            self._info.publish(messages.camera_info(stamp, "front", K, WIDTH, HEIGHT))
+            self._info.publish(image_messages.camera_info(stamp, "front", K, WIDTH, HEIGHT))
         time.sleep(0.01)
 
     def line(self, stream) -> str:
@@ -63,7 +63,7 @@ class ArmAndCamera:
 
 def test_views_are_taken_at_rest_and_calibrate_the_camera(monkeypatch, tmp_path):
     monkeypatch.setenv("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 100)))
-    for name, value in environment().items():
+    for name, value in process_environment().items():
         monkeypatch.setenv(name, value)
     X, _, taken = views(False, 1, count=12)
     rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)

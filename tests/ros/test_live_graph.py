@@ -14,7 +14,8 @@ import yaml
 
 pytest.importorskip("rclpy")
 
-from gwm.graph.process_list import command, graph
+from gwm.graph.config import GraphConfig
+from gwm.graph.process_list import command, processes
 from gwm.process.supervisor import Supervisor
 from gwm.ros import messages
 from sensor_msgs.msg import CompressedImage, JointState
@@ -35,8 +36,10 @@ def real_robot_nodes(tmp_path):
     site = tmp_path / "site.yaml"
     cameras = {n: c.to_dict() for n, c in simulation_site().cameras.items()}
     site.write_text(yaml.safe_dump({"cameras": cameras}))
-    nodes = graph(policy="expert", record=str(tmp_path / "record"))
-    (own_gate,) = (n for n in graph(robot="fr3", site=str(site)) if n.name == "gate")
+    nodes = processes(GraphConfig(policy="expert", record=str(tmp_path / "record")))
+    (own_gate,) = (
+        n for n in processes(GraphConfig(robot="fr3", site=str(site))) if n.name == "gate"
+    )
     return [own_gate if n.name == "gate" else n for n in nodes]
 
 
@@ -54,12 +57,12 @@ def test_a_dead_policy_means_ramp_hold_respawn_and_no_motion_until_the_operator_
         assert operator.wait("start", lambda: operator.ready, 90, poll), (
             tmp_path / "log"
         ).read_text()
-        operator.lay("pick_place", 300, "nominal")
+        operator.reset_simulation("pick_place", 300, "nominal")
         assert operator.wait("layout", lambda: operator.result.get("seed") == 300, 10, poll)
         assert not operator.wait("motion", lambda: speed(operator) > 0.01, 2, poll), (
             "it moved before it was armed"
         )
-        operator.wish("recorder/start", poll)
+        operator.request("recorder/start", poll)
         operator.arm(poll)
         assert operator.wait("motion", lambda: speed(operator) > 0.05, 15, poll)
 
@@ -89,10 +92,10 @@ def test_a_dead_policy_means_ramp_hold_respawn_and_no_motion_until_the_operator_
         operator.arm(poll)
         assert operator.wait("motion", lambda: speed(operator) > 0.05, 15, poll)
         assert operator.wait("success", lambda: operator.result.get("success"), 40, poll)
-        operator.wish("gate/hold", poll)
+        operator.request("gate/hold", poll)
         assert operator.wait("rest", lambda: operator.status["state"] == "HOLD", 5, poll)
-        operator.wish("recorder/save", poll)
-        found = operator.verdict()
+        operator.request("recorder/save", poll)
+        found = operator.command_check()
         assert found.total == 0, found.violations
 
         episode = read_episode(next((tmp_path / "record").glob("episode_*")))
@@ -138,7 +141,7 @@ def test_gwm_up_ends_cleanly_and_tells_how_it_ended(operator, tmp_path, end):
     try:
         assert operator.wait("start", lambda: operator.ready, 90, lambda: "")
         nodes = children_of(child.pid)
-        assert len(nodes) == len(graph(policy="expert"))
+        assert len(nodes) == len(processes(GraphConfig(policy="expert")))
         if end == "interrupt":
             child.send_signal(signal.SIGINT)
         else:
@@ -158,7 +161,7 @@ def test_gwm_up_ends_cleanly_and_tells_how_it_ended(operator, tmp_path, end):
 def test_malformed_messages_and_a_second_graph_do_no_harm(operator, tmp_path):
     nodes = [
         replace(n)
-        for n in graph(policy="expert", record=str(tmp_path))
+        for n in processes(GraphConfig(policy="expert", record=str(tmp_path)))
         if n.name in ("sim", "gate")
     ]
     supervisor = Supervisor(nodes, log=open(tmp_path / "log", "w"))
@@ -172,7 +175,7 @@ def test_malformed_messages_and_a_second_graph_do_no_harm(operator, tmp_path):
         gripper = operator.create_publisher(Float64MultiArray, topics.GRIPPER_COMMAND, 10)
         for data in ([], [float("nan")], [0.0, 0.0]):
             gripper.publish(Float64MultiArray(data=data))
-        operator.lay("stack", 7, "hard")
+        operator.reset_simulation("stack", 7, "hard")
         assert operator.wait(
             "layout", lambda: operator.result.get("seed") == 7, 10, supervisor.poll
         )
@@ -209,7 +212,9 @@ def test_futures_and_divergence_come_beside_a_running_policy(operator, tmp_path)
         lambda m: got["gaps"].append(messages.read_numbers(m)),
         10,
     )
-    supervisor = Supervisor(graph(record=str(tmp_path / "record")), log=open(tmp_path / "log", "w"))
+    supervisor = Supervisor(
+        processes(GraphConfig(record=str(tmp_path / "record"))), log=open(tmp_path / "log", "w")
+    )
     supervisor.start()
     poll = supervisor.poll
     try:
@@ -218,7 +223,7 @@ def test_futures_and_divergence_come_beside_a_running_policy(operator, tmp_path)
             return operator.ready and operator.reports.get("imagination", {}).get("ready") == "True"
 
         assert operator.wait("start", ready, 200, poll), (tmp_path / "log").read_text()
-        operator.lay("pick_place", 4000, "nominal")
+        operator.reset_simulation("pick_place", 4000, "nominal")
         assert operator.wait("layout", lambda: operator.result.get("seed") == 4000, 10, poll)
         operator.arm(poll)
         assert operator.wait(

@@ -145,14 +145,14 @@ def test_a_save_is_waited_for_while_it_gets_on_and_not_for_ever(troubled, monkey
     node, own = troubled
     # [s]; writing takes two, a message every 50 ms
     monkeypatch.setattr(operator_client, "PATIENCE", 1.2)
-    own.wish("recorder/save", go_on)
+    own.request("recorder/save", go_on)
     assert node.waiting == 0 and any(
         "messages are to be written before it" in text for text in own.said
     )
     node.written.clear()
     node.waiting, node.writes = 7, False
     with pytest.raises(RequestFailed, match="with 7 messages to be written before it"):
-        own.wish("recorder/save", go_on)
+        own.request("recorder/save", go_on)
 
 
 def test_all_that_waits_is_taken_in_one_turn(domain):

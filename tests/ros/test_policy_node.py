@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 rclpy = pytest.importorskip("rclpy")
-from gwm.ros import messages
+from gwm.ros import image_messages, messages
 from gwm.ros.node import RELIABLE, now_ns
 from sensor_msgs.msg import CameraInfo, Image, JointState
 
@@ -70,12 +70,12 @@ class Drivers:
             return
         stamp += wrong["images_off"]
         for name, (color, depth, info) in self._images.items():
-            image = messages.image(stamp, name, np.full((240, 424, 3), 90, np.uint8))
+            image = image_messages.image(stamp, name, np.full((240, 424, 3), 90, np.uint8))
             image.encoding = wrong["encoding"]
             color.publish(image)
             far = 0 if name in wrong["blind"] else wrong["near"]
-            depth.publish(messages.image(stamp, name, np.full((240, 424), far, np.uint16)))
-            info.publish(messages.camera_info(stamp, name, *wrong["info"]))
+            depth.publish(image_messages.image(stamp, name, np.full((240, 424), far, np.uint16)))
+            info.publish(image_messages.camera_info(stamp, name, *wrong["info"]))
 
 
 def test_what_keeps_a_policy_from_planning_is_named(operator):
@@ -94,7 +94,7 @@ def test_what_keeps_a_policy_from_planning_is_named(operator):
         return operator.reports.get("policy", {})
 
     def await_(what, until):
-        operator.need(
+        operator.require(
             what,
             until,
             90.0,

@@ -5,13 +5,15 @@ for both.
 import json
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
 pytest.importorskip("rclpy")
 
-from gwm.graph.process_list import share
-from gwm.tools.protocol_live import POLICIES, STARTS, run_live, verdict
+from gwm.graph.config import GraphConfig
+from gwm.graph.environment import resource
+from gwm.tools.protocol_live import POLICIES, STARTS, rated_outcome, run_live
 from gwm.tools.trial_monitor import TrialMonitor
 from test_console import Page
 
@@ -22,14 +24,14 @@ from gwm_core.evaluation.protocol.journal import EPISODES, Journal
 from gwm_core.geometry.limits import DESK
 from gwm_core.site import simulation_site
 
-QUIET = {"console": 0, "viewer": False, "imagination": False}
+QUIET = GraphConfig(console=0, viewer=False, imagination=False)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 def test_two_policies_meet_the_same_start_and_nothing_but_the_key_tells_them_apart(
     domain, tmp_path
 ):
-    demo = str(share("models/demo"))
+    demo = str(resource("models/demo"))
     protocol = Protocol("live", {"yak": demo, "zebra": "expert"}, (TrialTask("lift"),), 1)
     plan = begin(protocol, {"yak": "1", "zebra": "2"}, tmp_path)
     journal, said = Journal(plan, tmp_path), []
@@ -59,14 +61,14 @@ def test_two_policies_meet_the_same_start_and_nothing_but_the_key_tells_them_apa
 
 def test_a_person_lays_the_table_and_rates_at_one_page_for_all_trials(domain, tmp_path):
     protocol = Protocol(
-        "by hand", {"a": "expert", "b": str(share("models/demo"))}, (TrialTask("lift"),), 1
+        "by hand", {"a": "expert", "b": str(resource("models/demo"))}, (TrialTask("lift"),), 1
     )
     plan = begin(protocol, {"a": "1", "b": "2"}, tmp_path)
     journal, person = Journal(plan, tmp_path), Person(tmp_path / EPISODES / "console.url")
     person.start()
     try:
         run_live(
-            plan, journal, tmp_path, QUIET | {"console": 8660}, by_hand=True, say=lambda _: None
+            plan, journal, tmp_path, replace(QUIET, console=8660), by_hand=True, say=lambda _: None
         )
     finally:
         person.done = True
@@ -85,12 +87,14 @@ def test_a_person_lays_the_table_and_rates_at_one_page_for_all_trials(domain, tm
 
 
 def test_a_trial_broken_off_before_anything_was_sent_keeps_its_verdict(operator):
-    referee = TrialMonitor(simulation_site(), simulated=False)
+    monitor = TrialMonitor(simulation_site(), simulated=False)
     try:
-        spoilt = verdict({"success": False, "cause": "hardware", "note": "no camera"}, 3.0, None)
-        assert referee.complete(spoilt, DESK) == spoilt
+        spoilt = rated_outcome(
+            {"success": False, "cause": "hardware", "note": "no camera"}, 3.0, None
+        )
+        assert monitor.complete(spoilt, DESK) == spoilt
     finally:
-        referee.destroy_node()
+        monitor.destroy_node()
 
 
 class Person(threading.Thread):
@@ -173,7 +177,7 @@ class Person(threading.Thread):
     ],
 )
 def test_what_a_person_says(mark, alike, success, score, aborted):
-    found = verdict(mark, 7.5, alike)
+    found = rated_outcome(mark, 7.5, alike)
     assert (found.success, found.score, found.aborted, found.seconds) == (
         success,
         score,

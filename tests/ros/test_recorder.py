@@ -12,7 +12,8 @@ import pytest
 pytest.importorskip("rclpy")
 
 from episode_problems import problems
-from gwm.graph.process_list import graph
+from gwm.graph.config import GraphConfig
+from gwm.graph.process_list import processes
 from gwm.process.supervisor import Supervisor
 
 from gwm_core import topics
@@ -31,7 +32,11 @@ def unreadable(path):
 
 def test_killed_in_mid_episode_it_comes_back_and_what_it_had_is_recovered(operator, tmp_path):
     record = tmp_path / "record"
-    nodes = graph(policy="expert", record=str(record), operator="Ada", console=0, imagination=False)
+    nodes = processes(
+        GraphConfig(
+            policy="expert", record=str(record), operator="Ada", console=0, imagination=False
+        )
+    )
     supervisor = Supervisor(nodes, log=open(tmp_path / "log", "w"))
     supervisor.start()
     poll = supervisor.poll
@@ -39,8 +44,8 @@ def test_killed_in_mid_episode_it_comes_back_and_what_it_had_is_recovered(operat
         assert operator.wait("start", lambda: operator.ready, 90, poll), (
             tmp_path / "log"
         ).read_text()
-        operator.lay("pick_place", 301, "nominal")
-        operator.wish("recorder/start", poll)
+        operator.reset_simulation("pick_place", 301, "nominal")
+        operator.request("recorder/start", poll)
         operator.arm(poll)
         operator.wait("time", lambda: False, 4.0, poll)
         killed = time.time()
@@ -69,12 +74,12 @@ def test_killed_in_mid_episode_it_comes_back_and_what_it_had_is_recovered(operat
         assert {check["what"] for check in info["doctor"]} >= {"python", "disk"}
 
         assert operator.wait("recorder", lambda: "recorder" in operator.reports, 30, poll)
-        operator.wish("recorder/start", poll)
+        operator.request("recorder/start", poll)
         operator.wait("time", lambda: False, 2.0, poll)
-        operator.wish("recorder/save", poll)
+        operator.request("recorder/save", poll)
         assert not unreadable(record / "episode_000001")
-        operator.wish("recorder/start", poll)
-        operator.wish("recorder/discard", poll)
+        operator.request("recorder/start", poll)
+        operator.request("recorder/discard", poll)
         said = operator.reports["recorder"]
         assert (
             said["recording"] in ("True", "False") and float(said["free"]) > 0 and said["cut"] == ""

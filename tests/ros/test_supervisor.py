@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("rclpy")
-from gwm.graph.process_list import END_WITH_PARENT, NodeSpec
+from gwm.graph.environment import END_WITH_PARENT
+from gwm.graph.process_list import NodeSpec
 from gwm.process import supervisor as supervise
 from gwm.process.supervisor import Supervisor, open_log
 
@@ -79,7 +80,7 @@ def test_an_essential_process_ends_the_graph_with_its_kind_of_exit_code(started,
 
 def test_a_stop_says_what_it_waits_for_and_the_gate_is_the_last(started, monkeypatch):
     monkeypatch.setattr(supervise, "STOP_TIME", 1.0)
-    monkeypatch.setattr(supervise, "PATIENCE", 0.2)
+    monkeypatch.setattr(supervise, "REMIND_TIME", 0.2)
     supervisor, log = started("gate", "deaf")
     assert until(supervisor, lambda: log.read_text().count("up") == 2) == ""
     supervisor.stop()
@@ -96,7 +97,7 @@ def test_a_stop_says_what_it_waits_for_and_the_gate_is_the_last(started, monkeyp
 def test_a_log_that_nobody_reads_any_more_keeps_no_stop_from_its_end(started, monkeypatch):
     """`gwm up 2>&1 | tee log`: Ctrl-C ends tee first."""
     monkeypatch.setattr(supervise, "STOP_TIME", 1.0)
-    monkeypatch.setattr(supervise, "PATIENCE", 0.2)
+    monkeypatch.setattr(supervise, "REMIND_TIME", 0.2)
     supervisor, log = started("gate", "deaf")
     assert until(supervisor, lambda: log.read_text().count("up") == 2) == ""
     reads, writes = os.pipe()

@@ -7,7 +7,8 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from gwm.graph.process_list import graph
+from gwm.graph.config import GraphConfig
+from gwm.graph.process_list import processes
 from gwm.process.supervisor import Supervisor
 from sensor_msgs.msg import Joy
 from teleoperated import AXES, BUTTONS, JOY_PERIOD, SEED, TREMOR, read_recording
@@ -69,7 +70,7 @@ def moving(operator):
 
 def start(operator, tmp_path, **arguments):
     supervisor = Supervisor(
-        graph(record=str(tmp_path), **arguments), log=open(tmp_path / "log", "w")
+        processes(GraphConfig(record=str(tmp_path), **arguments)), log=open(tmp_path / "log", "w")
     )
     supervisor.start()
     names = {"sim", "teleop"} | ({"policy"} if arguments["mode"] == "shared" else set())
@@ -84,7 +85,7 @@ def start(operator, tmp_path, **arguments):
 
 
 def content(operator):
-    found = operator.verdict()
+    found = operator.command_check()
     assert found.total == 0, found.violations
 
 
@@ -92,7 +93,7 @@ def test_a_recorded_joy_stream_lifts_the_cube(operator, tmp_path):
     supervisor = start(operator, tmp_path, mode="teleop", task="lift")
     try:
         poll = supervisor.poll
-        operator.lay("lift", SEED, "nominal")
+        operator.reset_simulation("lift", SEED, "nominal")
         assert operator.wait("layout", lambda: operator.result.get("seed") == SEED, 10, poll)
         operator.arm(poll)
         gamepad = Gamepad(operator)
@@ -108,7 +109,7 @@ def test_a_take_over_in_mid_chunk_and_the_way_back_have_no_violation(operator, t
     supervisor = start(operator, tmp_path, mode="shared", policy="expert", task="pick_place")
     try:
         poll, gamepad = supervisor.poll, Gamepad(operator)
-        operator.lay("pick_place", 303, "nominal")
+        operator.reset_simulation("pick_place", 303, "nominal")
         operator.arm(poll)
         teleop = lambda: operator.reports["teleop"]  # noqa: E731
         fast = lambda: operator.commands and np.abs(operator.commands[-1][1]).max() > 0.2  # noqa: E731

@@ -18,7 +18,7 @@ if importlib.util.find_spec("gwm_core") is None:
     sys.path.append(str(_root))
 
 if any(word.startswith("gwm.") and word.endswith("_node") for word in sys.orig_argv):
-    from gwm.graph.process_list import end_with_parent
+    from gwm.graph.environment import end_with_parent
 
     # a node that is told to end while it still imports just ends
     signal.signal(signal.SIGINT, lambda *_: os._exit(0))

@@ -1,4 +1,4 @@
-"""``gwm data``: episodes looked at, checked, rescued and taken elsewhere."""
+"""``gwm data``: inspect, check, recover and convert episodes."""
 
 from __future__ import annotations
 
@@ -20,18 +20,20 @@ IMPORTS = ("lerobot", "robomimic")
 def add(verbs) -> None:
     """Declare the verbs."""
     kinds = verb(
-        verbs,
-        "data",
-        "Episodes: what there is, whether it is whole, rescue, exports.",
-        "gwm data info runs",
-        None,
+        verbs, "data", "Inspect, check, recover and convert episodes.", "gwm data info runs", None
     ).add_subparsers(metavar="WHAT", required=True)
+    _add_checks(kinds)
+    _add_views(kinds)
+    _add_exchange(kinds)
+
+
+def _add_checks(kinds) -> None:
     p = verb(kinds, "info", "What a folder of episodes holds.", "gwm data info runs", info)
     _folder(p)
     p = verb(
         kinds,
         "verify",
-        "Check every episode: is it whole, and fit to train on? Exit 1 where one has errors.",
+        "Check whether every episode is complete and fit for training. Exit 1 for errors.",
         "gwm data verify runs",
         verify,
     )
@@ -40,11 +42,14 @@ def add(verbs) -> None:
     p = verb(
         kinds,
         "recover",
-        "Make whole what a crash or power loss left unfinished, up to its last half second.",
+        "Recover what a crash or power loss left unfinished, up to its last half second.",
         "gwm data recover runs",
         recover,
     )
     p.add_argument("folder", help="of episodes, or one .partial")
+
+
+def _add_views(kinds) -> None:
     p = verb(
         kinds,
         "stats",
@@ -62,11 +67,14 @@ def add(verbs) -> None:
         view,
     )
     p.add_argument("folder", help="of episodes")
-    p.add_argument("--camera", default="", help="default: the first of the first episode")
+    p.add_argument("--camera", default="", help="default: the first one of the first episode")
+
+
+def _add_exchange(kinds) -> None:
     p = verb(
         kinds,
         "export",
-        "Episodes as a dataset of another library, depth and calibration included.",
+        "Export episodes as a dataset of another library, with depth and calibration.",
         "gwm data export lerobot runs data/mine_lerobot",
         export,
     )
@@ -77,24 +85,26 @@ def add(verbs) -> None:
     p.add_argument(
         "--images",
         action="store_true",
-        help="lerobot: pictures as recorded, not as video: exact, larger",
+        help="lerobot: images as recorded instead of video: exact, larger",
     )
     p.add_argument("--all", action="store_true", help="failed episodes too")
     p = verb(
         kinds,
         "import",
-        "A dataset of another library as episodes.",
+        "Import a dataset of another library as episodes.",
         "gwm data import lerobot data/theirs data/mine",
         import_,
     )
     p.add_argument("kind", help=" or ".join(IMPORTS))
     p.add_argument("source", help="folder (lerobot) or file (robomimic)")
-    p.add_argument("out", help="folder for the episodes; those that it has already are left alone")
+    p.add_argument("out", help="folder for the episodes; existing ones are kept")
     p.add_argument(
-        "--joint-unit", default="rad", help="lerobot: of joints and velocities, rad or degrees"
+        "--joint-unit", default="rad", help="lerobot: unit of joints and velocities, rad or degrees"
     )
     p.add_argument(
-        "--gripper-unit", default="m", help="lerobot: of the opening, m, mm or fraction (1 is open)"
+        "--gripper-unit",
+        default="m",
+        help="lerobot: unit of the finger opening, m, mm or fraction (1 is open)",
     )
 
 
@@ -142,19 +152,20 @@ def verify(args) -> int:
 
     writable(args.json)
     paths, found = list_episodes(Path(args.folder)), {}
-    for path, of_one in zip(paths, _each(findings, paths, args.processes, "verify")):
-        found[str(path)] = of_one
-        told = [f"error: {text}" for text in of_one.errors] + [
-            f"warning: {text}" for text in of_one.warnings
-        ]
-        print(f"{path}: " + "; ".join([*told, of_one.fit]))
+    for path, finding in zip(paths, _each(findings, paths, args.processes, "verify")):
+        found[str(path)] = finding
+        lines = [f"error: {text}" for text in finding.errors]
+        lines += [f"warning: {text}" for text in finding.warnings]
+        print(f"{path}: " + "; ".join([*lines, finding.fit]))
     notes = [
         f"{path} was never finished: `gwm data recover {args.folder}`"
         for path in list_unfinished(Path(args.folder))
     ]
     notes += numbering(paths)
-    whole = [of_one for of_one in found.values() if not of_one.errors]
-    fit = {kind: sum(not getattr(of_one, kind) for of_one in whole) for kind in ("policy", "world")}
+    whole = [finding for finding in found.values() if not finding.errors]
+    fit = {
+        kind: sum(not getattr(finding, kind) for finding in whole) for kind in ("policy", "world")
+    }
     print(*notes, sep="\n", end="\n" * bool(notes))
     print(
         f"{len(whole)} of {len(paths)} episodes are whole; {fit['policy']} are fit to train a"
@@ -164,16 +175,16 @@ def verify(args) -> int:
         args.json,
         {
             "episodes": len(paths),
-            "errors": {path: of_one.errors for path, of_one in found.items() if of_one.errors},
+            "errors": {path: finding.errors for path, finding in found.items() if finding.errors},
             "warnings": {
-                path: of_one.warnings for path, of_one in found.items() if of_one.warnings
+                path: finding.warnings for path, finding in found.items() if finding.warnings
             },
             "fit": {
                 path: {
-                    "policy": not (of_one.errors or of_one.policy),
-                    "world": not (of_one.errors or of_one.world),
+                    "policy": not (finding.errors or finding.policy),
+                    "world": not (finding.errors or finding.world),
                 }
-                for path, of_one in found.items()
+                for path, finding in found.items()
             },
             "notes": notes,
         },
@@ -182,7 +193,7 @@ def verify(args) -> int:
 
 
 def _each(work, items: list, processes: int, what: str) -> Iterator:
-    """What ``work`` makes of every item, in order, by several processes, behind a bar."""
+    """Yield ``work(item)`` of every item in order, by several processes, with a bar."""
     bar = ProgressBar(len(items), what)
     with workers(positive("processes", processes), len(items)) as pool:
         for result in pool.imap(work, items):
@@ -211,7 +222,7 @@ def recover(args) -> int:
 
 
 def _tables(path: Path, fps: int) -> list:
-    """The tables of an episode; what was left out of it is said."""
+    """Return the tables of an episode, and print what they leave out."""
     from gwm_core.data.episode import read_episode
     from gwm_core.data.resampled_episode import resample
 
@@ -244,7 +255,7 @@ def stats(args) -> int:
 
 
 def _numbers(path: Path, fps: int) -> list:
-    """Tables without their pictures, which need not travel between processes."""
+    """Return tables without pictures, which need not travel between processes."""
     from dataclasses import replace
 
     return [replace(table, color={}, depth={}) for table in _tables(path, fps)]
@@ -286,7 +297,7 @@ def export(args) -> int:
 
 
 def _all_tables(paths: list[Path], fps: int) -> Iterator:
-    """The tables of all episodes, behind a bar."""
+    """Yield the tables of all episodes, with a bar."""
     bar = ProgressBar(len(paths), "export")
     for path in paths:
         yield from _tables(path, fps)

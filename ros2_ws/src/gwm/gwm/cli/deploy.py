@@ -7,7 +7,7 @@ from pathlib import Path
 from gwm.tools.terminal import renderer, say_next, shipped, verb, writable, writable_folder
 from gwm_core.files.json_files import write_json
 
-# moments kept in a bundle, and the first simulated episode they are from
+# Observations in a bundle, and the first simulated episode that they come from.
 GOLDEN, GOLDEN_SEED = 8, 4000
 
 
@@ -100,6 +100,6 @@ def _bundle(source: Path, out: Path, data: str | None) -> None:
     golden = dict(
         zip(("scene", "proprio", "pose", "task"), (np.stack(part) for part in zip(*found)))
     )
-    golden["rows"] = np.stack([actor.rows(*moment) for moment in found])
+    golden["rows"] = np.stack([actor.rows(*inputs) for inputs in found])
     golden["spread"] = load(read_weights(source, "policy").data)["std"]
     make_bundle(source, out, golden, cameras)

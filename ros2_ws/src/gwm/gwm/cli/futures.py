@@ -41,7 +41,10 @@ def add(verbs) -> None:
     p.add_argument("--horizon", type=int, default=16, help="steps of 0.1 s (default 16)")
     p.add_argument("--camera", help="default: the first of the episode")
     p.add_argument(
-        "--start", type=float, metavar="SECONDS", help="last moment observed (default: mid-way)"
+        "--start",
+        type=float,
+        metavar="SECONDS",
+        help="time of the last observation (default: half-way)",
     )
 
     p = verb(
@@ -57,10 +60,15 @@ def add(verbs) -> None:
 
 def add_eval(kinds) -> None:
     """Declare ``gwm eval world`` and ``gwm eval features``."""
+    _add_world(kinds)
+    _add_features(kinds)
+
+
+def _add_world(kinds) -> None:
     p = verb(
         kinds,
         "world",
-        "Imagined futures of episodes against what was seen, beside simpler predictions.",
+        "Compare predicted futures with recorded ones, beside simpler predictions.",
         "gwm eval world --data data/held_out --json world.json",
         evaluate_world,
     )
@@ -68,27 +76,29 @@ def add_eval(kinds) -> None:
         "--data",
         required=True,
         metavar="DIR",
-        help="episodes that nothing was trained on, seeds 5000 up",
+        help="episodes of seeds 5000 up, which no network was trained on",
     )
     p.add_argument("--model", metavar="DIR", help=MODEL)
     p.add_argument(
         "--image-model", metavar="DIR", help="compare with this one of `gwm train image`"
     )
     p.add_argument("--horizon", type=int, default=8, help="steps of 0.1 s (default 8)")
+    p.add_argument("--stride", type=int, default=5, help="steps between two windows (default 5)")
     p.add_argument(
-        "--stride", type=int, default=5, help="moments from one window to the next (default 5)"
-    )
-    p.add_argument(
-        "--actions", action="store_true", help="also whether the gripper goes where it is commanded"
+        "--actions",
+        action="store_true",
+        help="also measure whether the gripper follows its commands",
     )
     p.add_argument("--probe-data", metavar="DIR", help="training episodes, for --actions")
     p.add_argument("--processes", type=int, default=cores(), help="for lifting the images")
     p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
 
+
+def _add_features(kinds) -> None:
     p = verb(
         kinds,
         "features",
-        "Policies with and without the world model's features, from equally few episodes.",
+        "Train policies with and without the world model's features on few episodes, and compare.",
         "gwm eval features --task stack --data data/stack --world models/demo --out runs/features",
         evaluate_features,
     )
@@ -98,7 +108,10 @@ def add_eval(kinds) -> None:
     )
     p.add_argument("--world", required=True, metavar="DIR", help="folder of world model and VAE")
     p.add_argument(
-        "--out", required=True, metavar="DIR", help="for the policies; an interrupted study goes on"
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="folder for the policies; an interrupted study is resumed",
     )
     p.add_argument("--difficulty", default="nominal", help="of the trials: nominal or hard")
     p.add_argument(
@@ -117,7 +130,7 @@ def add_eval(kinds) -> None:
         "--seed",
         type=int,
         default=5000,
-        help="of the first trial; 4000-4099 choose, 5000 and up report",
+        help="seed of the first trial; 4000-4099 for choices, 5000 and up for reports",
     )
     p.add_argument("--processes", type=int, default=cores())
     p.add_argument("--json", metavar="FILE", help="write the figures to FILE")

@@ -1,6 +1,4 @@
-"""The ``gwm`` command. Bad input is one line on stderr and exit 2; everything else is in
-``gwm.cli``.
-"""
+"""The ``gwm`` command. Bad input is one line on stderr and exit 2."""
 
 from __future__ import annotations
 
@@ -10,13 +8,13 @@ import sys
 from contextlib import nullcontext, redirect_stdout
 from importlib.metadata import version
 
-from gwm.cli import bench, calibrate, data, deploy, futures, learn, run, scene, site
-from gwm.graph.process_list import PRECISIONS, RUNTIMES, TASKS
+from gwm.cli import bench, data, deploy, evaluate, futures, run, scene, site, train
+from gwm.graph.config import PRECISIONS, RUNTIMES, TASKS
 from gwm.tools.terminal import Parser, as_called, escape_names, said_by_system, without_number
 from gwm_core.errors import InputError, one_of
 from gwm_core.files.json_files import STDOUT
 
-WORDS = {  # of all verbs alike, looked at before imports that take seconds
+CHOICES = {  # of all verbs, checked before imports that take seconds
     "task": TASKS,
     "difficulty": ("nominal", "hard"),
     "backend": RUNTIMES,
@@ -31,15 +29,15 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"gwm {version('gwm')}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for group in (run, learn, data, deploy, futures, scene, bench, calibrate, site):
+    for group in (run, train, evaluate, data, deploy, futures, scene, bench, site):
         group.add(verbs)
     return parser
 
 
-def _at_home(value):
-    """With the home folder for a leading ~, as in --out=~/x, which no shell expands."""
+def _expand_home(value):
+    """Expand a leading ~, as in --out=~/x, which no shell expands."""
     if isinstance(value, list):
-        return [_at_home(part) for part in value]
+        return [_expand_home(part) for part in value]
     return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~") else value
 
 
@@ -52,16 +50,16 @@ def main() -> int:
         if args.passed_on and args.run is not run.test:
             parser.error(f"unrecognized arguments: {' '.join(args.passed_on)}")
         for name, value in vars(args).items():
-            setattr(args, name, _at_home(value))
-            if name in WORDS:
-                one_of(name, value, WORDS[name])
-        to_stdout = getattr(args, "json", None) == STDOUT  # then what people read goes to stderr
+            setattr(args, name, _expand_home(value))
+            if name in CHOICES:
+                one_of(name, value, CHOICES[name])
+        to_stdout = getattr(args, "json", None) == STDOUT  # then text for people goes to stderr
         with redirect_stdout(sys.stderr) if to_stdout else nullcontext():
             code = args.run(args)
             sys.stdout.flush()
             return code
-    except BrokenPipeError:  # who reads it has enough, as `head` has
-        # which Python flushes at its end
+    except BrokenPipeError:  # the reader stopped, as `head` does
+        # Python flushes stdout at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
         return 128 + signal.SIGPIPE
     except InputError as error:

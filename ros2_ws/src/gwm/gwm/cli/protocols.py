@@ -1,6 +1,4 @@
-"""``gwm eval protocol`` and ``gwm eval imagined``: comparisons that were fixed before their first
-trial.
-"""
+"""``gwm eval protocol`` and ``gwm eval imagined``: comparisons fixed before their first trial."""
 
 from __future__ import annotations
 
@@ -13,12 +11,12 @@ from gwm_core.errors import InputError
 
 
 def add_eval(kinds) -> None:
-    """Declare them."""
+    """Declare the verbs."""
     p = verb(
         kinds,
         "protocol",
         "Compare policies by a protocol that is fixed before its first trial: blind, in random "
-        "order, from the same starts; an interrupted one goes on.",
+        "order, from the same starts; an interrupted one is resumed.",
         "gwm eval protocol compare.yaml --out runs/compare",
         evaluate_protocol,
     )
@@ -28,35 +26,37 @@ def add_eval(kinds) -> None:
     p.add_argument(
         "--out",
         metavar="DIR",
-        help="folder of the protocol (default: the file's name without its ending)",
+        help="folder of the protocol (default: the file's name without its suffix)",
     )
     p.add_argument(
-        "--report", action="store_true", help="no trials, only the report of those that are made"
+        "--report", action="store_true", help="run no trials, only report those made so far"
     )
     p.add_argument(
         "--blind",
         action="store_true",
-        help="keep to codes in the report; --report tells the names later",
+        help="report codes instead of names; --report shows the names later",
     )
     p.add_argument(
         "--live",
         nargs="*",
         metavar="NAME:=VALUE",
-        help="over the live graph, with these arguments of it",
+        help="run the trials over the live graph, with its arguments as of `gwm up`",
     )
     p.add_argument(
         "--by-hand",
         action="store_true",
-        help="with --live: lay and rate at the console in simulation too",
+        help="with --live: place objects and rate at the console, in simulation too",
     )
     p.add_argument(
-        "--second", metavar="CSV", help="a second rater's columns number, success: adds kappa"
+        "--second",
+        metavar="CSV",
+        help="a second rater's file with columns number and success: adds kappa",
     )
     p.add_argument("--processes", type=int, default=cores())
     p = verb(
         kinds,
         "imagined",
-        "The trials of a protocol inside the world model, before or beside the real ones.",
+        "Run the trials of a protocol inside the world model, before or beside the real ones.",
         "gwm eval imagined runs/compare",
         evaluate_imagined,
     )

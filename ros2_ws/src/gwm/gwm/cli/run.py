@@ -21,10 +21,16 @@ from gwm_core.files.json_files import STDOUT
 
 def add(verbs) -> None:
     """Declare the verbs."""
+    _add_demo(verbs)
+    _add_up(verbs)
+    _add_others(verbs)
+
+
+def _add_demo(verbs) -> None:
     p = verb(
         verbs,
         "demo",
-        "Run the whole stack against the simulation over ROS 2 and print a table.",
+        "Run the whole stack against the simulation over ROS 2, and print a table.",
         "gwm demo --episodes 5",
         demo,
     )
@@ -41,12 +47,14 @@ def add(verbs) -> None:
         "--no-imagination",
         dest="imagination",
         action="store_false",
-        help="do not imagine what plans lead to",
+        help="do not predict the outcome of chunks",
     )
     p.add_argument("--headless", action="store_true", help="plain lines, no live status line")
     p.add_argument("--out", default="runs", help="folder for logs (default runs)")
     p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
 
+
+def _add_up(verbs) -> None:
     p = verb(
         verbs, "up", "Start the graph and leave it running until Ctrl-C.", "gwm up robot:=sim", up
     )
@@ -56,9 +64,14 @@ def add(verbs) -> None:
     )
     p.description += f"\n\n{_arguments()}"
     p.add_argument(
-        "arguments", nargs="*", metavar="NAME:=VALUE", help="as above, and as of bringup.launch.py"
+        "arguments",
+        nargs="*",
+        metavar="NAME:=VALUE",
+        help="as above; bringup.launch.py has the same",
     )
 
+
+def _add_others(verbs) -> None:
     verb(
         verbs,
         "teleop",
@@ -71,7 +84,7 @@ def add(verbs) -> None:
     p = verb(
         verbs,
         "doctor",
-        "Say what works on this machine and how to mend what does not.",
+        "Report what works on this machine, and how to mend what does not.",
         "gwm doctor",
         doctor,
     )
@@ -79,22 +92,16 @@ def add(verbs) -> None:
         "--json", nargs="?", const=STDOUT, metavar="FILE", help="JSON alone, to FILE or stdout"
     )
 
-    verb(
-        verbs,
-        "test",
-        "Run the tests; what follows is passed on to pytest.",
-        "gwm test -k gate",
-        test,
-    )
+    verb(verbs, "test", "Run the tests; further arguments go to pytest.", "gwm test -k gate", test)
 
 
 def _arguments() -> str:
     """The arguments of the graph: name, default, meaning."""
-    from gwm.graph.arguments import defaults, described
+    from gwm.graph.arguments import defaults, descriptions
 
-    texts, values = described(), defaults()
+    texts = descriptions()
     lines = []
-    for name, value in values.items():
+    for name, value in defaults().items():
         shown = str(value).lower() if isinstance(value, bool) else value
         lines += textwrap.wrap(
             f"{name}:={shown}  {texts[name]}", 100, initial_indent="  ", subsequent_indent=" " * 6
@@ -103,14 +110,16 @@ def _arguments() -> str:
 
 
 def demo(args) -> int:
-    from gwm.graph.process_list import graph, refuse_mixed_ros
+    from gwm.graph.config import GraphConfig
+    from gwm.graph.environment import refuse_mixed_ros
+    from gwm.graph.process_list import processes
 
     refuse_mixed_ros()
     positive("episodes", args.episodes)
     natural("seed", args.seed)
     writable(args.json)
     policy = args.policy or shipped()
-    graph(task=args.task, policy=policy)
+    processes(GraphConfig(task=args.task, policy=policy))
     writable_folder(args.out)
     from gwm.tools.demo import run_demo
 
@@ -118,19 +127,19 @@ def demo(args) -> int:
 
 
 def up(args) -> int:
-    from gwm.graph.arguments import check, parse
-    from gwm.graph.process_list import graph
+    from gwm.graph.arguments import parse, preflight
+    from gwm.graph.process_list import processes
 
-    values = parse(args.arguments)
-    nodes = graph(**values)
-    check(values)
+    config = parse(args.arguments)
+    nodes = processes(config)
+    preflight(config)
     from gwm.process.supervisor import up
 
     return up(nodes)
 
 
 def teleop(args) -> int:
-    from gwm.graph.process_list import refuse_mixed_ros
+    from gwm.graph.environment import refuse_mixed_ros
 
     refuse_mixed_ros()
     from gwm.tools.keyboard import drive
@@ -140,7 +149,7 @@ def teleop(args) -> int:
 
 def doctor(args) -> int:
     writable(args.json)
-    from gwm.doctor.checks import report
+    from gwm.doctor.report import report
 
     return report(args.json)
 
@@ -148,14 +157,14 @@ def doctor(args) -> int:
 def test(args) -> int:
     import pytest
 
-    from gwm.graph.process_list import ROOT
+    from gwm.graph.environment import ROOT
 
     os.chdir(ROOT)
-    os.environ.pop(CALLED, None)  # what the tests read says gwm, however they were started
+    os.environ.pop(CALLED, None)  # tests expect output that says gwm
     if args.passed_on:
         return int(pytest.main(args.passed_on))
-    live = "tests/ros"  # runs in real time, and so alone
-    # a process for each core, not a process's threads
+    live = "tests/ros"  # in real time, and therefore alone
+    # One process per core, with one thread each.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     brief = ["-m", "not long"]
     parallel = [*brief, "--ignore", live, "--numprocesses", "auto", "--dist", "loadfile"]

@@ -23,6 +23,11 @@ def add(verbs) -> None:
         None,
     )
     kinds = kinds.add_subparsers(metavar="WHAT", required=True)
+    _add_build(kinds)
+    _add_render(kinds)
+
+
+def _add_build(kinds) -> None:
     p = verb(
         kinds,
         "build",
@@ -57,6 +62,8 @@ def add(verbs) -> None:
     )
     p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
 
+
+def _add_render(kinds) -> None:
     p = verb(
         kinds,
         "render",

@@ -1,4 +1,4 @@
-"""``gwm site``: what a site file says, and whether it may be used."""
+"""``gwm calibrate`` and ``gwm site``: where the cameras are, and what a site file says."""
 
 from __future__ import annotations
 
@@ -8,9 +8,55 @@ from gwm.tools.terminal import say_next, verb, writable
 from gwm_core.errors import one_of
 from gwm_core.files.json_files import write_json
 
+BOARD = "7x5:0.04:0.03:DICT_4X4_50"
+
 
 def add(verbs) -> None:
     """Declare the verbs."""
+    _add_calibrate(verbs)
+    _add_site(verbs)
+
+
+def _add_calibrate(verbs) -> None:
+    p = verb(
+        verbs,
+        "calibrate",
+        "Find a camera's pose with a ChArUco board and write it into the site file, whose comments "
+        "and other entries stay; or check that it has not moved (exit 0 yes, 1 no).",
+        "gwm calibrate --camera front --mount base, then gwm calibrate --check --camera front",
+        calibrate,
+    )
+    p.add_argument("--camera", metavar="NAME", help="name in the site file; a new one is added")
+    p.add_argument(
+        "--mount",
+        help="base: fixed camera, board on the hand; hand: camera on the hand, fixed board",
+    )
+    p.add_argument(
+        "--views", metavar="DIR", help="saved views (docs/calibration.md); default: taken live"
+    )
+    p.add_argument(
+        "--board",
+        default=BOARD,
+        help="COLUMNSxROWS:SQUARE:MARKER:DICTIONARY [m] (default %(default)s)",
+    )
+    p.add_argument("--site", metavar="PATH", help="site file (default ~/.config/gwm/site.yaml)")
+    p.add_argument("--prefix", help="topic prefix of a new camera (default camera/NAME)")
+    p.add_argument(
+        "--check", action="store_true", help="check one view, by the arm's own body or by a board"
+    )
+    p.add_argument(
+        "--board-pose",
+        metavar="POSE",
+        help="with --check: x,y,z,roll,pitch,yaw of the board in the base "
+        "frame [m, degrees], or 'stored' for where the calibration found it",
+    )
+    p.add_argument(
+        "--print-board", metavar="FILE.png", help="write the board as an A4 page, and exit"
+    )
+    p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
+
+
+def _add_site(verbs) -> None:
     kinds = verb(
         verbs, "site", "Check a lab's site file.", "gwm site check ~/.config/gwm/site.yaml", None
     )
@@ -18,7 +64,7 @@ def add(verbs) -> None:
     p = verb(
         kinds,
         "check",
-        "Say what is in a site file; exit 2 and the reason when it is refused.",
+        "Print a site file's content; exit 2 with the reason when it is refused.",
         "gwm site check ~/.config/gwm/site.yaml",
         check,
     )
@@ -39,6 +85,13 @@ def add(verbs) -> None:
     p.add_argument(
         "--json", metavar="FILE", help="write what was found to FILE (- writes it to stdout)"
     )
+
+
+def calibrate(args) -> int:
+    from gwm.tools.calibrate import run_calibrate
+
+    writable(args.json)
+    return run_calibrate(args)
 
 
 def check(args) -> int:
@@ -71,11 +124,11 @@ def check(args) -> int:
     for name, unit in UNITS.items():
         print(f"{name:10} {found['limits'][name]} {unit}")
     for name, camera in site.cameras.items():
-        place = "TCP" if camera.moving else "base"
+        frame = "TCP" if camera.moving else "base"
         xyz = [round(float(x), 3) for x in camera.T[:3, 3]]
         print(
             f"camera     {name}: {camera.prefix}, serial {camera.serial or '(none)'}, at {xyz} m in"
-            f" the {place}"
+            f" the {frame}"
         )
     for remark in found["remarks"]:
         print(f"note       {remark}")
@@ -85,7 +138,7 @@ def check(args) -> int:
 
 
 def _remarks(site) -> list[str]:
-    """What is allowed and probably not meant."""
+    """Return remarks on entries that are valid but probably wrong."""
     from gwm_core.calibration.coverage import misses
 
     remarks = [] if site.robot_ip else ["no robot.ip: give robot_ip:=... at every start"]

@@ -1,9 +1,8 @@
-"""Who may tell the arm what through the console: tokens, where a request comes from, how much of
-it, and the one lease.
+"""Access to the console: tokens, the origin of a request, rate limits, and the operator's lease.
 
-Being on this machine is no proof of anything: any page in the operator's browser can open a socket
-to 127.0.0.1, and a name that its author controls can be made to point there (facts and sources:
-docs/console.md). So all of it is checked.
+A request from this machine proves nothing. Any page in the operator's browser can open a socket to
+127.0.0.1, and a domain name can be made to point there (sources: docs/console.md). So every request
+is checked.
 """
 
 from __future__ import annotations
@@ -13,21 +12,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 OPERATOR, VIEWER = "operator", "viewer"
-# [s] the state a command answers to may be old: a link that froze must not deliver it afterwards
+# [s] maximum age of the state that a command refers to: a frozen link must not deliver it later
 LATE = 1.0
-LEASE_TIME = 2.0  # [s] without a word from the operator, after which another may take over
+LEASE_TIME = 2.0  # [s] without a message of the operator, after which another may take over
 
 
 def cookie_name(role: str, host: str) -> str:
-    """Of a role at a console's "address:port": cookies know no ports, and one browser may be let in
-    twice.
+    """Return the cookie's name of a role at a console's "address:port".
+
+    Cookies know no ports, and one browser may have access to two consoles.
     """
     return f"gwm_{role}_{host.rpartition(':')[2]}"
 
 
 @dataclass(frozen=True)
 class Access:
-    """What a request must carry.
+    """The properties that a request must have.
 
     Attributes:
         tokens: token -> role.
@@ -40,20 +40,21 @@ class Access:
     scheme: str = "http"
 
     def role(self, token: str) -> str:
-        """The role of a token, or "". Takes the same time for every wrong one."""
+        """Return the role of a token, or "". It takes the same time for every wrong token."""
         given, role = token.encode(), ""
-        for known, its_role in self.tokens.items():
-            if hmac.compare_digest(known.encode(), given):
+        for valid, its_role in self.tokens.items():
+            if hmac.compare_digest(valid.encode(), given):
                 role = its_role
         return role
 
     def refuses(self, host: str, origin: str | None, token: str, socket: bool) -> tuple[int, str]:
-        """HTTP status and reason for refusing a request; (0, "") where it is in order.
+        """Return HTTP status and reason for refusing a request; (0, "") for a valid one.
 
         Args:
-            origin: of the page that made it. Pages always send one with a socket, and with nothing
-                a form could send.
-            socket: whether a socket is to be opened.
+            host: the request's Host.
+            origin: of the page that made it. Pages always send one when they open a socket.
+            token: of the address or the cookie.
+            socket: whether the request opens a socket.
         """
         if host not in self.hosts:
             return (
@@ -76,14 +77,15 @@ class Access:
 
 
 class RateLimit:
-    """Messages a client may send: ``rate`` a second, ``burst`` at once."""
+    """Limits a client to ``rate`` messages a second, ``burst`` at once."""
 
     def __init__(self, rate: float, burst: float):
         self._rate, self._burst = rate, burst
-        self._left, self._at = burst, None
+        self._left = burst
+        self._at: float | None = None
 
     def spend(self, now: float) -> bool:
-        """Whether one more is allowed."""
+        """Return whether one more message is allowed, and count it."""
         passed = 0.0 if self._at is None else max(now - self._at, 0.0)
         self._left, self._at = min(self._burst, self._left + self._rate * passed), now
         if self._left < 1.0:
@@ -93,22 +95,20 @@ class RateLimit:
 
 
 class OperatorLease:
-    """One operator at a time: the first to speak has it, until nothing was heard of them for
-    ``LEASE_TIME``.
-    """
+    """Gives control to one client, until it sent nothing for ``LEASE_TIME``."""
 
     def __init__(self):
         self.holder = 0  # id of a client, 0 = nobody
         self._heard = -float("inf")
 
     def take(self, client: int, now: float) -> bool:
-        """Whether a client has it; a free one is taken, one's own is renewed."""
+        """Take a free lease or renew one's own. Returns whether the client has it."""
         if self.holder != client and now - self._heard <= LEASE_TIME:
             return False
         self.holder, self._heard = client, now
         return True
 
     def give(self, client: int) -> None:
-        """Give it back, where it is one's own."""
+        """Give one's own lease back."""
         if self.holder == client:
             self.holder, self._heard = 0, -float("inf")

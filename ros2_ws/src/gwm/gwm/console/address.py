@@ -1,7 +1,7 @@
-"""Where a console is found: its port, its tokens, and the file that keeps both for its owner alone.
+"""The console's address: its port, its tokens, and the file that stores both for its owner.
 
-A console that is started again by the same starter takes up the address it had, so that a page that
-is open goes on. Tokens are on no command line and in no log.
+A console that the same starter restarts keeps its address, so that open pages keep working. Tokens
+are on no command line and in no log.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FILE = "console.url"
 
 @dataclass(frozen=True)
 class ConsoleAddress:
-    """A listening socket, and token -> role of who is let in."""
+    """A listening socket, and the role of each token."""
 
     sock: socket.socket
     port: int
@@ -32,15 +32,19 @@ class ConsoleAddress:
 
 
 def address(file: Path, host: str, port: int, starter: str) -> ConsoleAddress:
-    """The address kept in ``file`` where this ``starter`` made it, else a new one on a free port
-    from ``port`` on.
+    """Return the address in ``file`` where this ``starter`` wrote it, else a new one.
 
-    Raises InputError where no port is free.
+    A new address gets a free port from ``port`` on.
+
+    Raises:
+        InputError: no port is free.
     """
-    kept = _kept(file, starter)
-    tokens = kept[1] if kept else {secrets.token_urlsafe(32): role for role in (OPERATOR, VIEWER)}
+    stored = _read_address(file, starter)
+    tokens = (
+        stored[1] if stored else {secrets.token_urlsafe(32): role for role in (OPERATOR, VIEWER)}
+    )
     reason = ""
-    for number in dict.fromkeys([*(kept[:1] if kept else ()), *range(port, port + PORTS)]):
+    for number in dict.fromkeys([*(stored[:1] if stored else ()), *range(port, port + PORTS)]):
         try:
             return ConsoleAddress(socket.create_server((host, number)), number, tokens)
         except OSError as error:
@@ -51,7 +55,7 @@ def address(file: Path, host: str, port: int, starter: str) -> ConsoleAddress:
 
 
 def keep(file: Path, origin: str, tokens: dict[str, str], starter: str) -> list[str]:
-    """Write the addresses, the operator's first, for their owner alone to read; returns them."""
+    """Write the addresses, the operator's first, for their owner alone. Returns them."""
     urls = [f"{origin}/?token={token}" for token in tokens]
     file.unlink(missing_ok=True)
     with os.fdopen(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as out:
@@ -60,26 +64,28 @@ def keep(file: Path, origin: str, tokens: dict[str, str], starter: str) -> list[
 
 
 def to_say(file: Path) -> str:
-    """The operator's address where a person reads it, else the file that holds it: a token is for
-    no log.
+    """Return the operator's address for a terminal, else the file that holds it.
+
+    A token belongs in no log.
     """
     return file.read_text().split()[0] if sys.stdout.isatty() else f"the address in {file}"
 
 
 def starter_of(parent: int) -> str:
-    """The process that started this one: its id and when it was started, in ticks since boot
-    (proc(5)).
+    """Return the id of the process that started this one, and its start in ticks since boot.
+
+    proc(5) describes the fields.
     """
     fields = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()
     return f"started by {parent} at {fields[19]}"
 
 
-def _kept(file: Path, starter: str) -> tuple[int, dict[str, str]] | None:
-    """Port and tokens of a file that is ours, nobody else's to read, and of this starter."""
+def _read_address(file: Path, starter: str) -> tuple[int, dict[str, str]] | None:
+    """Return port and tokens of a file that only we can read and that this starter wrote."""
     try:
         with os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW)) as source:
             about, lines = os.fstat(source.fileno()), source.read().splitlines()
-    except OSError:  # none yet, or a link: a new one is made
+    except OSError:  # there is none, or a link: a new one is made
         return None
     private = about.st_uid == os.getuid() and not stat.S_IMODE(about.st_mode) & 0o077
     if not private or len(lines) != 3 or lines[2] != starter:

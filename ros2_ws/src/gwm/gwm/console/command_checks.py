@@ -1,8 +1,7 @@
-"""What a command of the operator would be refused for, from what gate and recorder last said of
-themselves.
+"""Why a command of the operator would be refused, by the newest reports of gate and recorder.
 
-The page shows it beside its buttons. The gate and the recorder decide for themselves; commands that
-go to a topic, which gives no answer, are refused by it.
+The page shows the reasons beside its buttons. Gate and recorder decide for themselves. Commands
+that go to a topic, which cannot answer, are refused here.
 """
 
 from __future__ import annotations
@@ -15,13 +14,14 @@ REST = ("DISARMED", "HOLD")
 def refusals(
     gate: Mapping[str, str], recorder: Mapping[str, str], future: str | None, trial: bool = False
 ) -> dict[str, str]:
-    """Command -> why it would be refused now; those that would be obeyed are left out.
+    """Return why commands would be refused now; accepted ones are left out.
 
     Args:
         gate: values of gate/status; empty: the gate is silent.
         recorder: values of the recorder's report; empty: it is silent.
-        future: id of the newest plan that was imagined, "" for none yet; None: nothing imagines.
-        trial: whether a protocol waits for a verdict, recorded or not.
+        future: id of the newest chunk with a predicted future, "" for none yet; None: nothing
+            predicts.
+        trial: whether a protocol waits for a rating, recorded or not.
     """
     found = _of_the_gate(gate, future) | _of_the_recorder(recorder, trial)
     return {command: reason for command, reason in found.items() if reason}
@@ -42,7 +42,7 @@ def _of_the_gate(gate: Mapping[str, str], future: str | None) -> dict[str, str]:
         "mode": fault or moves,
         "approve": _no_approval(mode, waiting, future),
         "beat": "" if mode == "hold_to_run" else f"the mode is {mode}, not hold_to_run",
-        "lay": moves or _away(gate),
+        "lay": moves or _held_away(gate),
     }
 
 
@@ -58,9 +58,10 @@ def _no_approval(mode: str, waiting: str, future: str | None) -> str:
     return "" if future in (None, waiting) else "the future of the plan that waits is not shown yet"
 
 
-def _away(gate: Mapping[str, str]) -> str:
-    """The simulation puts the arm home with the table; an arm that is held elsewhere would be in
-    FAULT.
+def _held_away(gate: Mapping[str, str]) -> str:
+    """Return why the simulation must not be reset, or "".
+
+    A reset puts the arm at home. An arm that the gate holds elsewhere would be in FAULT.
     """
     held = gate.get("state") == "HOLD" and gate.get("cause") != "at home"
     return "the arm is held: home or stop first" if held else ""
@@ -71,8 +72,8 @@ def _of_the_recorder(recorder: Mapping[str, str], trial: bool) -> dict[str, str]
         return dict.fromkeys(
             ("start", "save", "discard", "redo", "keep", "mark"), "the recorder is silent"
         )
-    on = recorder.get("recording") == "True"
-    off = "" if on else "not recording"
-    told = "" if on or trial else "not recording"
-    start = "recording already" if on else ""
-    return {"start": start, "discard": off, "redo": off, "save": told, "mark": told}
+    recording = recorder.get("recording") == "True"
+    off = "" if recording else "not recording"
+    mark = "" if recording or trial else "not recording"
+    start = "recording already" if recording else ""
+    return {"start": start, "discard": off, "redo": off, "save": mark, "mark": mark}

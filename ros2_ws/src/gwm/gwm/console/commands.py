@@ -1,28 +1,31 @@
-"""What a page may wish for beside services: the message it becomes, and how the topics tell what
-came of it.
-"""
+"""Requests of a page: the message that each becomes, and how topics tell its outcome."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 
+from sensor_msgs.msg import Joy
+
 from gwm.ros import messages
 from gwm_core import topics
 from gwm_core.control.gate.supervision import VALID
 
-Outcome = tuple[bool, str]  # whether it was done, and what there is to say
+Outcome = tuple[bool, str]  # whether it was done, and the text for the operator
 SERVICES = {
-    **{wish: f"gate/{wish}" for wish in ("stop", "hold", "arm", "home", "reset")},
-    **{wish: f"recorder/{wish}" for wish in ("start", "discard", "keep")},
+    **{name: f"gate/{name}" for name in ("stop", "hold", "arm", "home", "reset")},
+    **{name: f"recorder/{name}" for name in ("start", "discard", "keep")},
 }
 
 
-def wish_of(command: dict, task: str, simulated: bool, now: int) -> tuple[str, dict]:
-    """The topic and the JSON of a command that is no service, at ``now`` [ns]. Raises ValueError
-    for what is none.
+def request_of(command: dict, task: str, simulated: bool, now: int) -> tuple[str, dict]:
+    """Return the topic and the JSON of a command that is no service, at ``now`` [ns].
+
+    Raises:
+        ValueError: it is no such command.
     """
-    what, given = command["do"], {key: value for key, value in command.items() if key != "do"}
+    what = command["do"]
+    given = {key: value for key, value in command.items() if key != "do"}
     kinds = {key: type(value) for key, value in given.items()}
     marks = all(messages.is_mark(*item) for item in given.items())
     if what == "mode" and kinds == {"mode": str}:
@@ -43,7 +46,7 @@ def wish_of(command: dict, task: str, simulated: bool, now: int) -> tuple[str, d
 
 
 def gate_said(before: Mapping[str, str], now: Mapping[str, str]) -> Outcome | None:
-    """What the gate says to an approval or a change of mode; None: nothing since ``before``."""
+    """Return the gate's answer to an approval or a mode; None: no answer since ``before``."""
     if int(now.get("answered", 0)) <= int(before.get("answered", 0)):
         return None
     refused = now.get("answer", "")
@@ -51,19 +54,33 @@ def gate_said(before: Mapping[str, str], now: Mapping[str, str]) -> Outcome | No
 
 
 def recorder_saved(before: Mapping[str, str], now: Mapping[str, str]) -> Outcome | None:
-    """The episode that was saved; None: none since ``before``."""
+    """Return which episode was saved; None: none since ``before``."""
     saved = now.get("saved", "")
     return (True, f"saved {saved}") if saved and saved != before.get("saved", "") else None
 
 
 def table_laid(before: dict, now: dict, seed: int) -> Outcome | None:
-    """Whether the simulation began with a seed; None: not since ``before``."""
+    """Return whether the simulation began with a seed; None: not since ``before``."""
     new = now.get("seed") == seed and now.get("began") != before.get("began")
     return (True, f"table of seed {seed}") if new else None
 
 
+def joy_of(command: dict) -> Joy:
+    """Return a page's joystick message without a stamp. Raises ValueError for a malformed one."""
+    axes, buttons = command.get("axes"), command.get("buttons")
+    lists = isinstance(axes, list) and isinstance(buttons, list)
+    if not (
+        lists
+        and len(axes) <= 16
+        and len(buttons) <= 32
+        and all(isinstance(x, int | float) and abs(x) <= 1 for x in (*axes, *buttons))
+    ):
+        raise ValueError("joy: axes and buttons are lists of numbers from -1 to 1")
+    return Joy(axes=[float(a) for a in axes], buttons=[int(b) for b in buttons])
+
+
 def object_of(text: str) -> dict:
-    """A JSON object. Raises ValueError for anything else."""
+    """Read a JSON object. Raises ValueError for anything else."""
     try:
         value = json.loads(text)
     except RecursionError:

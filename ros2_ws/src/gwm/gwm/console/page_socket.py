@@ -1,9 +1,9 @@
-"""What pages and the desk behind the console say to each other. It knows nothing of ROS.
+"""The protocol between pages and the node behind the console. It knows nothing of ROS.
 
 The socket carries JSON both ways, and pictures as a name, a stamp, a zero byte and a JPEG. A frame
-is a few pictures and the state; the next one goes when the page has said that this one was seen, so
-a slow page misses some and shows the present. Commands are numbered, name the frame they answer to,
-and are answered. STOP and HOLD pass before every limit, however old the frame, and whoever has the
+is a few pictures and the state. The next frame is sent after the page confirmed this one, so a slow
+page skips frames and shows the newest. Commands are numbered, name the frame that they refer to,
+and are answered. STOP and HOLD pass every limit, whatever the frame's age and whoever has the
 lease.
 """
 
@@ -23,30 +23,36 @@ from fastapi import WebSocket, WebSocketDisconnect
 from gwm.console.access import LATE, OPERATOR, OperatorLease, RateLimit
 from gwm_core.files.json_files import to_json
 
-ANYONE = ("stop", "hold")  # whoever sees danger
-FREQUENT = ("here", "beat", "joy")  # not written down, not answered; here: a frame was seen
-BIGGEST = 4096  # [bytes] of a message
-# a second, at once: clicks; beats, sticks; stops
-COMMANDS, BEATS, URGENT = (20.0, 40.0), (80.0, 160.0), (200.0, 400.0)
+ANYONE = ("stop", "hold")  # open to every page
+FREQUENT = ("here", "beat", "joy")  # not logged, not answered; here: a frame was received
+MAX_MESSAGE = 4096  # [bytes]
+# Messages a second, and at once.
+COMMAND_RATE = (20.0, 40.0)
+FREQUENT_RATE = (80.0, 160.0)
+URGENT_RATE = (200.0, 400.0)
 PERIOD = 0.1  # [s] between frames, at least
-MOST_PICTURES = 6  # of a frame, the live ones first
-Answer = Callable[[bool, str], None]  # whether it was done, and what there is to say
+MAX_PICTURES = 6  # of a frame, the live ones first
+Answer = Callable[[bool, str], None]  # whether it was done, and the text for the operator
 
 
 class ConsoleBackend(Protocol):
-    """What the server needs of the node behind it. Called from the server's thread."""
+    """The node behind the server. Its methods are called from the server's thread."""
 
     pictures: dict[str, tuple[int, bytes]]  # name -> stamp [ns], JPEG
     viewer_port: int  # on 127.0.0.1, of the server of the 3D scene; 0 = none
 
     def state(self) -> dict:
-        """What the page shows; "now" [ms] is the time by the clock of the stamps."""
+        """Return what the page shows; "now" [ms] is the time by the clock of the stamps."""
 
     def act(self, command: dict, answer: Answer) -> None:
-        """Do what the operator wants; ``answer`` is called, from any thread, once it is known what
-        came of it.
+        """Do what the operator asks for.
 
-        Raises ValueError for what is no command, or is refused.
+        Args:
+            command: its "do" names it.
+            answer: called, from any thread, once the outcome is known.
+
+        Raises:
+            ValueError: it is no command, or it is refused.
         """
 
 
@@ -57,35 +63,39 @@ class OpenPage:
     id: int
     socket: WebSocket
     role: str
-    frame: int = 0  # the last that was sent
-    # [s] when the state of the last two frames was taken
+    frame: int = 0  # the last one sent
+    # [s] when the state of the last two frames was read
     taken: dict[int, float] = field(default_factory=dict)
-    seen: asyncio.Event = field(default_factory=asyncio.Event)  # the last one was
+    received: asyncio.Event = field(default_factory=asyncio.Event)  # the last frame
     answers: asyncio.Queue = field(default_factory=asyncio.Queue)
 
 
 class PageSockets:
-    """With every page that is open. ``log`` is told of every command and every refusal."""
+    """Serves every open page. ``log`` gets every command and every refusal."""
 
-    def __init__(self, desk: ConsoleBackend, log: Callable[[dict], None]):
-        self._desk, self._log = desk, log
+    def __init__(self, backend: ConsoleBackend, log: Callable[[dict], None]):
+        self._backend = backend
+        self._log = log
         self._lease, self._ids = OperatorLease(), count(1)
         self.clients = 0
 
     async def serve(self, socket: WebSocket, role: str) -> None:
-        """Talk to a page that was let in, until it leaves or is cut off."""
+        """Serve a page with access until it leaves or is cut off."""
         await socket.accept()
         page = OpenPage(next(self._ids), socket, role)
         self.clients += 1
         self._log(
             {"client": page.id, "event": "connected", "role": role, "address": socket.client.host}
         )
-        jobs = [asyncio.create_task(job(page)) for job in (self._receive, self._show, self._tell)]
+        jobs = [
+            asyncio.create_task(job(page))
+            for job in (self._receive, self._send_frames, self._send_answers)
+        ]
         reason = None
         try:
             done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
             for job in done:
-                reason = job.result()  # what went wrong ends the socket, not only what it shows
+                reason = job.result()  # an error ends the socket, not only the frames
         except WebSocketDisconnect:
             pass
         finally:
@@ -100,17 +110,21 @@ class PageSockets:
             await socket.close(1008, reason)
 
     async def _receive(self, page: OpenPage) -> str:
-        """Why the page is to be cut off."""
-        commands, beats, urgent = RateLimit(*COMMANDS), RateLimit(*BEATS), RateLimit(*URGENT)
+        """Obey a page's messages. Returns why the page is cut off."""
+        commands, frequent, urgent = (
+            RateLimit(*COMMAND_RATE),
+            RateLimit(*FREQUENT_RATE),
+            RateLimit(*URGENT_RATE),
+        )
         while True:
             text, now = await page.socket.receive_text(), time.monotonic()
-            if len(text) > BIGGEST:
-                return f"a message of {len(text)} bytes; {BIGGEST} are the most"
+            if len(text) > MAX_MESSAGE:
+                return f"a message of {len(text)} bytes; {MAX_MESSAGE} are the most"
             command = _command(text)
             if command is None:
                 return 'no JSON object with "do"'
             what = command["do"]
-            budget = urgent if what in ANYONE else beats if what in FREQUENT else commands
+            budget = urgent if what in ANYONE else frequent if what in FREQUENT else commands
             enough = not budget.spend(now)
             if not enough or what in ANYONE:
                 self._obey(page, what, command, now)
@@ -121,7 +135,7 @@ class PageSockets:
         number, frame = command.pop("id", None), command.pop("frame", None)
         number = number if isinstance(number, int) else None
         if what == "here" and frame == page.frame:
-            page.seen.set()
+            page.received.set()
         reason = "" if what in ANYONE else self._refuses(page, what, frame, now)
         loop = asyncio.get_running_loop()
 
@@ -130,7 +144,7 @@ class PageSockets:
 
         if not reason and what != "here":
             try:
-                self._desk.act(command, answer)
+                self._backend.act(command, answer)
             except ValueError as error:
                 reason = str(error)
         if what not in FREQUENT:
@@ -141,7 +155,7 @@ class PageSockets:
                 page.answers.put_nowait({"answer": number, "ok": False, "text": reason})
 
     def _refuses(self, page: OpenPage, what: str, frame, now: float) -> str:
-        """Why a page may not say this now, or "". Its word renews the lease."""
+        """Return why a page must not command this now, or "". It renews the page's lease."""
         if page.role != OPERATOR:
             return "this page only shows"
         if not self._lease.take(page.id, now):
@@ -152,23 +166,24 @@ class PageSockets:
         return ""
 
     def _answered(self, page: OpenPage, number, done: bool, text: str) -> None:
-        """In the server's thread."""
+        """Log and send an answer, in the server's thread."""
         if not done:
             self._log({"client": page.id, "answer": number, "refused": text})
         page.answers.put_nowait({"answer": number, "ok": done, "text": text})
 
-    async def _tell(self, page: OpenPage) -> None:
+    async def _send_answers(self, page: OpenPage) -> None:
         while True:
             await page.socket.send_text(to_json(await page.answers.get()))
 
-    async def _show(self, page: OpenPage) -> None:
-        """Frames, each when the one before was seen: what is not sent yet can still be the
-        newest.
+    async def _send_frames(self, page: OpenPage) -> None:
+        """Send frames, each after the page confirmed the one before.
+
+        A frame that is not sent yet can still become the newest.
         """
         shown: dict[str, int] = {}
         while True:
             begun = time.monotonic()
-            for name, stamp, jpeg in self._news(shown):
+            for name, stamp, jpeg in self._new_pictures(shown):
                 await page.socket.send_bytes(f"{name} {stamp}".encode() + b"\0" + jpeg)
             control = (
                 "view"
@@ -182,26 +197,26 @@ class PageSockets:
                 page.frame - 1: page.taken.get(page.frame - 1, -math.inf),
                 page.frame: time.monotonic(),
             }
-            page.seen.clear()
-            state = self._desk.state() | {"control": control, "frame": page.frame}
+            page.received.clear()
+            state = self._backend.state() | {"control": control, "frame": page.frame}
             await page.socket.send_text(to_json(state))
-            await page.seen.wait()
+            await page.received.wait()
             await asyncio.sleep(max(PERIOD - (time.monotonic() - begun), 0.0))
 
-    def _news(self, shown: dict[str, int]) -> list[tuple[str, int, bytes]]:
-        """Pictures of the next frame: name, stamp, JPEG."""
+    def _new_pictures(self, shown: dict[str, int]) -> list[tuple[str, int, bytes]]:
+        """Return the pictures of the next frame: name, stamp, JPEG."""
         new = [
             (name, stamp, jpeg)
-            for name, (stamp, jpeg) in list(self._desk.pictures.items())
+            for name, (stamp, jpeg) in list(self._backend.pictures.items())
             if shown.get(name) != stamp
         ]
-        new = sorted(new, key=lambda picture: not picture[0].startswith("live/"))[:MOST_PICTURES]
+        new = sorted(new, key=lambda picture: not picture[0].startswith("live/"))[:MAX_PICTURES]
         shown |= {name: stamp for name, stamp, _ in new}
         return new
 
 
 def _command(text: str) -> dict | None:
-    """A JSON object with text under "do", else None."""
+    """Read a JSON object with text under "do", else None."""
     try:
         command = json.loads(text)
     except (ValueError, RecursionError):

@@ -1,6 +1,4 @@
-"""The newest pictures for the console's page: live ones, imagined ones, and a protocol's
-outlines.
-"""
+"""The newest pictures for the console's page: live, predicted, and a protocol's outlines."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ import cv2
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 
-from gwm.ros import messages
+from gwm.ros import image_messages, messages
 from gwm.ros.node import NEWEST, SENSOR
 from gwm_core import topics
 from gwm_core.site import Camera
@@ -24,17 +22,22 @@ class LatestImages:
     """Subscribes to pictures and keeps the newest of each.
 
     Args:
-        heard: wraps a topic's callback, to outlive what it cannot read.
+        guarded: wraps a topic's callback so that an unreadable message does no harm.
 
     Attributes:
         newest: name -> stamp [ns], JPEG.
     """
 
     def __init__(
-        self, node: Node, cameras: Mapping[str, Camera], heard: Callable[[str, Callable], Callable]
+        self,
+        node: Node,
+        cameras: Mapping[str, Camera],
+        guarded: Callable[[str, Callable], Callable],
     ):
         self.newest: dict[str, tuple[int, bytes]] = {}
-        self._node, self._heard, self._drawn = node, heard, {}
+        self._node = node
+        self._guarded = guarded
+        self._encoded_at: dict[str, float] = {}  # [s] by camera
         self._costly = [
             (Image, topics.color(c.prefix), self._live(name), SENSOR) for name, c in cameras.items()
         ]
@@ -42,35 +45,34 @@ class LatestImages:
             (CompressedImage, topics.overlay(name), self._shown(f"overlay/{name}"), NEWEST)
             for name in cameras
         ]
-        self._watched = []  # subscriptions to these, while a page is open
-        # small, and shown to a page that opens after they came: it may be asked to approve their
-        # plan
+        self._subscriptions = []  # to the costly ones, while a page is open
+        # These are small. A page that opens later needs them to approve their chunk.
         for name in (*cameras, topics.AFAR):
             for step in range(1, topics.STEPS + 1):
                 topic = topics.imagined(name, step)
                 node.create_subscription(
-                    CompressedImage, topic, heard(topic, self._shown(f"h{step}/{name}")), NEWEST
+                    CompressedImage, topic, guarded(topic, self._shown(f"h{step}/{name}")), NEWEST
                 )
 
     def watch(self, wanted: bool) -> None:
-        """Ask for live pictures, or no longer."""
-        if wanted and not self._watched:
-            self._watched = [
-                self._node.create_subscription(kind, topic, self._heard(topic, take), qos)
+        """Subscribe to live pictures, or unsubscribe."""
+        if wanted and not self._subscriptions:
+            self._subscriptions = [
+                self._node.create_subscription(kind, topic, self._guarded(topic, take), qos)
                 for kind, topic, take, qos in self._costly
             ]
-        elif not wanted and self._watched:
-            for subscription in self._watched:
+        elif not wanted and self._subscriptions:
+            for subscription in self._subscriptions:
                 self._node.destroy_subscription(subscription)
-            self._watched = []
+            self._subscriptions = []
 
     def _live(self, camera: str) -> Callable:
         def take(message) -> None:
             now = time.monotonic()
-            if now - self._drawn.get(camera, 0.0) < PERIOD:
+            if now - self._encoded_at.get(camera, 0.0) < PERIOD:
                 return
-            self._drawn[camera] = now
-            picture = messages.pixels(message, "color")
+            self._encoded_at[camera] = now
+            picture = image_messages.pixels(message, "color")
             ok, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
             if not ok:
                 raise ValueError("no JPEG can be made of it")

@@ -1,5 +1,6 @@
-"""The console's web server: one page, its sockets, and the checks before either. It knows nothing
-of ROS.
+"""The console's web server: one page, its sockets, and the checks of every request.
+
+It knows nothing of ROS.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from fastapi.responses import (
 )
 
 from gwm.console.access import OPERATOR, VIEWER, Access, RateLimit, cookie_name
-from gwm.console.page_socket import BIGGEST, ConsoleBackend, PageSockets
+from gwm.console.page_socket import MAX_MESSAGE, ConsoleBackend, PageSockets
 
 PAGE = Path(__file__).with_name("web")
 SCRIPTS = ("link.js", "drive.js", "console.js")
 FILES = dict.fromkeys(SCRIPTS, "text/javascript") | {"console.css": "text/css"}
-LOOK = "/look"  # the page of those who only look on; it has a cookie of its own
-MOST_CLIENTS = 8
-REFUSALS = (5.0, 50.0)  # a second, at once, that are written down
+LOOK = "/look"  # the page that only shows; it has a cookie of its own
+MAX_CLIENTS = 8
+REFUSAL_RATE = (5.0, 50.0)  # logged refusals a second, and at once
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -41,19 +42,21 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-STRANGER = """<!doctype html>
+NO_ACCESS_PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>gwm console: no entry</title>
 <h1>This page lets in who has its address</h1>
-<p>The address ends in <code>?token=...</code>. It is in the file <code>{where}</code> on the robot's machine: the first
-line is the operator's, the second is for looking on. It is made anew with every start of the graph.</p>
+<p>The address ends in <code>?token=...</code>. It is in the file
+<code>{where}</code> on the robot's machine:
+the first line is the operator's, the second is for looking on.
+It is made anew with every start of the graph.</p>
 <p>In danger use the robot's own emergency stop.</p>
 </html>
 """
 
 
-# its code is not needed here
+# Found without importing viser.
 VIEWER_PAGE = Path(find_spec("viser").origin).parent / "client/build/index.html"
-VIEWER_HEADERS = {  # its script is unpacked by the page itself, which only inline code can do
+VIEWER_HEADERS = {  # viser's page unpacks its script itself, which needs inline code
     "Content-Security-Policy": (
         "default-src 'self' 'unsafe-inline' 'unsafe-eval' blob: data:; frame-ancestors 'none'"
     )
@@ -61,37 +64,41 @@ VIEWER_HEADERS = {  # its script is unpacked by the page itself, which only inli
 
 
 class ConsoleServer:
-    """Serves a desk.
+    """Serves the page of a console's node.
 
     Args:
-        log: is told of every command and every refusal.
+        log: gets every command and every refusal.
         where: the file that holds the addresses with their tokens.
     """
 
     def __init__(
         self,
-        desk: ConsoleBackend,
+        backend: ConsoleBackend,
         access: Access,
         log: Callable[[dict], None],
         where: str = "console.url",
     ):
-        self._desk, self._access, self._log, self._where = desk, access, log, where
-        self._talk, self._refusals = PageSockets(desk, log), RateLimit(*REFUSALS)
-        self._scenes = 0  # sockets that are open
+        self._backend = backend
+        self._access = access
+        self._log = log
+        self._where = where
+        self._pages = PageSockets(backend, log)
+        self._refusals = RateLimit(*REFUSAL_RATE)
+        self._scenes = 0  # open sockets
         self.app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
         self.app.middleware("http")(self._check)
         self.app.get("/")(self._page)
         self.app.get(LOOK)(self._page)
         self.app.get("/scene/")(self._viewer)
         self.app.get("/{name}")(self._file)
-        self.app.websocket("/socket")(self._operates)
-        self.app.websocket(f"{LOOK}/socket")(self._looks_on)
+        self.app.websocket("/socket")(self._operator_socket)
+        self.app.websocket(f"{LOOK}/socket")(self._view_socket)
         self.app.websocket("/scene")(self._viewer_socket)  # without the slash: viser asks so
 
     def _token(
         self, visit: Request | WebSocket, roles: tuple[str, ...] = (OPERATOR, VIEWER)
     ) -> str:
-        """A valid token in the visitor's cookies, the first of these roles, or ""."""
+        """Return the first valid token of these roles in the cookies, or ""."""
         cookies = [
             visit.cookies.get(cookie_name(role, self._access.hosts[0]), "") for role in roles
         ]
@@ -106,7 +113,9 @@ class ConsoleServer:
         if status:
             self._refused(request.client, reason)
             if status == 401 and request.url.path in ("/", LOOK):
-                return HTMLResponse(STRANGER.format(where=escape(self._where)), status, HEADERS)
+                return HTMLResponse(
+                    NO_ACCESS_PAGE.format(where=escape(self._where)), status, HEADERS
+                )
             return PlainTextResponse(reason, status, HEADERS)
         response = await call(request)
         response.headers.update(HEADERS | (VIEWER_HEADERS if request.url.path == "/scene/" else {}))
@@ -119,8 +128,8 @@ class ConsoleServer:
                 return RedirectResponse(LOOK, 303)
             return FileResponse(PAGE / "console.html", media_type="text/html")
         role = self._access.role(token)
-        # out of the address bar, history and screenshots; a look-on page leaves the operator's
-        # cookie alone
+        # The token leaves the address bar, history and screenshots. A viewer's cookie does not
+        # replace the operator's.
         response = RedirectResponse("/" if role == OPERATOR else LOOK, 303)
         name, secure = cookie_name(role, self._access.hosts[0]), self._access.scheme == "https"
         response.set_cookie(name, token, httponly=True, samesite="strict", secure=secure)
@@ -132,17 +141,17 @@ class ConsoleServer:
         return FileResponse(PAGE / name, media_type=FILES[name])
 
     async def _viewer(self) -> Response:
-        """The 3D scene's page: viser's own file, which needs no other."""
+        """Return the 3D scene's page: viser's own file, which needs no other."""
         return FileResponse(VIEWER_PAGE, media_type="text/html")
 
     async def _viewer_socket(self, socket: WebSocket) -> None:
-        """What the 3D scene's page and its server say to each other, passed on."""
-        if not self._desk.viewer_port or not await self._admitted(
+        """Relay between the 3D scene's page and its server."""
+        if not self._backend.viewer_port or not await self._admitted(
             socket, self._token(socket), self._scenes
         ):
             return await socket.close(1008)
         spoken = socket.scope["subprotocols"]
-        address = f"ws://127.0.0.1:{self._desk.viewer_port}"
+        address = f"ws://127.0.0.1:{self._backend.viewer_port}"
         self._scenes += 1
         try:
             async with websockets.connect(
@@ -158,30 +167,30 @@ class ConsoleServer:
             self._scenes -= 1
 
     async def _admitted(self, socket: WebSocket, token: str, clients: int) -> bool:
-        """Whether a socket may be opened beside ``clients`` others."""
+        """Return whether a socket may be opened beside ``clients`` others."""
         host, origin = socket.headers.get("host", ""), socket.headers.get("origin")
         status, reason = self._access.refuses(host, origin, token, socket=True)
-        if not status and clients >= MOST_CLIENTS:
-            status, reason = 503, f"{MOST_CLIENTS} pages are open already"
+        if not status and clients >= MAX_CLIENTS:
+            status, reason = 503, f"{MAX_CLIENTS} pages are open already"
         if status:
             self._refused(socket.client, reason)
         return not status
 
-    async def _operates(self, socket: WebSocket) -> None:
+    async def _operator_socket(self, socket: WebSocket) -> None:
         await self._serve(socket, OPERATOR, self._token(socket, (OPERATOR,)))
 
-    async def _looks_on(self, socket: WebSocket) -> None:
+    async def _view_socket(self, socket: WebSocket) -> None:
         await self._serve(socket, VIEWER, self._token(socket))
 
     async def _serve(self, socket: WebSocket, role: str, token: str) -> None:
         if not await self._admitted(socket, token, self.clients):
             return await socket.close(1008)  # before accept: HTTP 403
-        await self._talk.serve(socket, role)
+        await self._pages.serve(socket, role)
 
     @property
     def clients(self) -> int:
-        """Pages that are open."""
-        return self._talk.clients
+        """The number of open pages."""
+        return self._pages.clients
 
     def _refused(self, client, reason: str) -> None:
         if self._refusals.spend(time.monotonic()):
@@ -189,7 +198,7 @@ class ConsoleServer:
 
 
 async def _both_ways(page: WebSocket, server: websockets.ClientConnection) -> None:
-    """Pass on until either is gone."""
+    """Relay until either side is gone."""
 
     async def back() -> None:
         async for data in server:
@@ -215,7 +224,7 @@ class Server:
             server_header=False,
             proxy_headers=False,
             ws="websockets-sansio",
-            ws_max_size=16 * BIGGEST,
+            ws_max_size=16 * MAX_MESSAGE,
             ws_max_queue=16,
             ws_per_message_deflate=False,
             timeout_keep_alive=5,
@@ -231,7 +240,7 @@ class Server:
         )
 
     def start(self) -> None:
-        """Begin to serve."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:

@@ -1,3 +1,1 @@
-"""The list of processes, its arguments, and when a process is started again. Standard library
-only.
-"""
+"""The configuration of a run, its processes and their restarts. Standard library only."""

@@ -1,7 +1,6 @@
-"""What becomes of the graph when one of its processes ends. `gwm up` and `ros2 launch` both ask
-here.
+"""The consequences of a process's end, for `gwm up` and `ros2 launch` alike.
 
-Standard library only, like ``gwm.graph.process_list``.
+Standard library only, like ``gwm.graph.config``.
 """
 
 from __future__ import annotations
@@ -11,35 +10,38 @@ from dataclasses import dataclass
 
 from gwm.graph.process_list import NodeSpec
 
-FIRST, LONGEST = 0.5, 30.0  # [s] until a process is started again: doubled with every early end
-SETTLED = 30.0  # [s] one that ran for that long is started again after FIRST
-BAD_INPUT = 2  # exit code of a process that says in one line what a person has to mend
+FIRST_DELAY = 0.5  # [s] until a process is restarted; doubled with every early end
+MAX_DELAY = 30.0  # [s]
+SETTLED = 30.0  # [s] a process that ran for that long is restarted after FIRST_DELAY
+BAD_INPUT = 2  # exit code of a process that refused its input in one line
 
 
 @dataclass(frozen=True)
 class ProcessEnd:
-    """What follows from the end of a process: the graph is ``over``, or it starts again after
-    ``delay``, or neither.
-    """
+    """The consequence of a process's end."""
 
     text: str  # for the operator
-    over: bool = False
-    delay: float | None = None  # [s]
+    over: bool = False  # the graph ends
+    delay: float | None = None  # [s] until the restart; None: no restart
 
 
 class Restarts:
-    """Decides for one run of the graph. Only an essential process ends it; there is no limit that
-    does.
+    """Decides about restarts in one run of the graph.
+
+    Only the end of an essential process ends the graph; the number of restarts has no limit.
+
+    Attributes:
+        refused: processes that are not restarted, with the reason.
     """
 
     def __init__(self):
-        self._early: dict[str, int] = {}  # ends in a row before SETTLED, by process
-        # processes that ran with these words: what they then refuse may pass
+        self._early: dict[str, int] = {}  # consecutive ends before SETTLED, by process
+        # Processes that ran with these parameters. What they refuse later may be temporary.
         self._proven: set[str] = set()
-        self.refused: dict[str, str] = {}  # processes that are not started again: why
+        self.refused: dict[str, str] = {}
 
     def ended(self, node: NodeSpec, code: int, lived: float) -> ProcessEnd:
-        """Of a process that ended with ``code`` (negative: by a signal) after ``lived`` seconds."""
+        """Return what follows. ``code`` is negative after a signal; it ran ``lived`` [s]."""
         how = f"{node.name} ended {_how(code)}"
         if node.essential:
             return ProcessEnd(f"{how}: the graph is stopped", over=True)
@@ -53,19 +55,17 @@ class Restarts:
             self.refused[node.name] = text
             return ProcessEnd(text)
         early = self._early[node.name] = self._early.get(node.name, 0) + 1 if lived < SETTLED else 0
-        delay = min(LONGEST, FIRST * 2 ** max(0, early - 1))
+        delay = min(MAX_DELAY, FIRST_DELAY * 2 ** max(0, early - 1))
         return ProcessEnd(f"{how}: started again in {delay:g} s", delay=delay)
 
     def forget(self, name: str) -> None:
-        """It is another process from now on."""
+        """Forget a process's past: another one has its name from now on."""
         self._early.pop(name, None)
         self._proven.discard(name)
         self.refused.pop(name, None)
 
     def missing(self, early: int = 3) -> str:
-        """Which processes are not to be counted on: refused, or ended early so many times in a row.
-        "" = none.
-        """
+        """Return processes that were refused or ended ``early`` times in a row; "" = none."""
         failing = [
             f"{name} ended {n} times in a row" for name, n in self._early.items() if n >= early
         ]

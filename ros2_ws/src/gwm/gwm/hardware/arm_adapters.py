@@ -30,7 +30,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
-from gwm.graph.process_list import CONTROLLERS
+from gwm.graph.config import CONTROLLERS
 from gwm.ros import messages
 from gwm.ros.node import NEWEST
 from gwm_core import topics

@@ -1,7 +1,6 @@
-"""RealSense cameras through pyrealsense2: one that is plugged in, a recording, or any device a
-caller finds.
+"""RealSense cameras through pyrealsense2: a connected device, a recording, or one a caller finds.
 
-The SDK's types stay in here. It is imported when it is first needed, since a machine with
+The SDK's types stay in this file. The SDK is imported on first use, since a machine with
 realsense-ros lacks it.
 """
 
@@ -22,17 +21,17 @@ from gwm_core.geometry.camera import from_opencv
 from gwm_core.scene.stream_monitor import CameraImage, DeviceClock, StreamConfig
 
 FIRST_FRAME = 4.0  # [s] from start to the first pair; a camera on a bad cable never gives one
-ENCODINGS = {"z16": "16UC1"}  # where ROS has another name
+ENCODINGS = {"z16": "16UC1"}  # names of the SDK -> names of ROS
 MILLIMETRE = 1e-3  # [m]
 _IDENTITY = [1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0]  # rotation, translation
 
 
 class DeviceGone(Exception):
-    """The camera is not there or gives nothing; it may come back."""
+    """The camera is absent or delivers nothing. It may come back."""
 
 
 class AlignedPair(NamedTuple):
-    """Colour with depth aligned to it, and the colour camera they share."""
+    """A colour image, depth aligned to it, and the parameters of the colour camera."""
 
     color: CameraImage
     depth: CameraImage  # [mm]
@@ -41,9 +40,9 @@ class AlignedPair(NamedTuple):
 
 
 def sdk():
-    """The module pyrealsense2. Raises InputError when it does not load."""
+    """Return the module pyrealsense2. Raises InputError when it does not load."""
     try:
-        # the system's own hears of plugging and unplugging
+        # The system's own library notices plugging and unplugging.
         if ctypes.util.find_library("usb-1.0") is None:
             import libusb_package
 
@@ -59,19 +58,17 @@ def sdk():
 
 @cache
 def _context():
-    """The SDK's view of the USB bus; one for all cameras, for it starts threads and keeps what it
-    found.
-    """
+    """Return the SDK's view of the USB bus. All cameras share one, as it starts threads."""
     return sdk().context()
 
 
 def devices() -> list:
-    """The devices that are plugged in."""
+    """Return the connected devices."""
     return list(_context().query_devices())
 
 
 def describe(device) -> str:
-    """Serial number, name and kind of USB port."""
+    """Return serial number, name and kind of USB port."""
     info = sdk().camera_info
     names = (info.serial_number, info.name, info.usb_type_descriptor)
     serial, name, usb = (device.get_info(i) if device.supports(i) else "" for i in names)
@@ -79,7 +76,7 @@ def describe(device) -> str:
 
 
 def connected(serial: str, among: Callable[[], Iterable] = devices):
-    """The device with a serial number. Raises DeviceGone naming those that are there."""
+    """Return the device with a serial number. Raises DeviceGone naming the connected ones."""
     there = list(among())
     number = sdk().camera_info.serial_number
     for device in there:
@@ -90,9 +87,7 @@ def connected(serial: str, among: Callable[[], Iterable] = devices):
 
 
 def recording(path: Path):
-    """A recorded device, which plays when it is opened. Raises InputError when there is no such
-    file.
-    """
+    """Return a recorded device, which plays when it is opened. Raises InputError without a file."""
     if not Path(path).is_file():
         raise InputError(f"no recording {path}")
     try:
@@ -102,36 +97,37 @@ def recording(path: Path):
 
 
 class RealSense:
-    """One camera. ``open`` may be called again after ``close``, for a device that came back.
+    """One camera. A device that came back is opened again after ``close``.
 
     Args:
-        find: gives the device, or raises DeviceGone.
-        config: size and rate, for colour and depth alike.
-        record: file (.db3) to record to; one that exists is never written over, a number is put
-            behind the name.
+        find: returns the device, or raises DeviceGone.
+        config: size and rate of colour and depth.
+        record: file (.db3) to record to. An existing one is kept; the name gets a number.
     """
 
     def __init__(
         self, find: Callable[[], object], config: StreamConfig, record: Path | None = None
     ):
-        self._find, self._config, self._record = find, config, record
+        self._find = find
+        self._config = config
+        self._record = record
         self._device = self._pipeline = None
 
     def open(self) -> None:
         """Start both streams and wait for the first pair. Raises DeviceGone with the reason."""
         rs, config = sdk(), self._config
         self._device = self._find()
-        # None: nothing to align
-        self._clock, self._align = DeviceClock(), rs.align(rs.stream.color)
-        wish = rs.config()
-        wish.enable_stream(
+        self._clock = DeviceClock()
+        self._align = rs.align(rs.stream.color)  # None: nothing to align
+        request = rs.config()
+        request.enable_stream(
             rs.stream.color, config.width, config.height, rs.format.rgb8, round(config.hz)
         )
-        wish.enable_stream(
+        request.enable_stream(
             rs.stream.depth, config.width, config.height, rs.format.z16, round(config.hz)
         )
         if self._record is not None:
-            wish.enable_record_to_file(str(_unused(self._record)))
+            request.enable_record_to_file(str(_unused(self._record)))
         try:
             for sensor in self._device.query_sensors():
                 # it hides a delay that varies: librealsense #8003
@@ -139,50 +135,48 @@ class RealSense:
                     sensor.set_option(rs.option.global_time_enabled, 0)
             pipeline = rs.pipeline()
             pipeline.set_device(self._device)
-            streams = pipeline.start(wish)
+            streams = pipeline.start(request)
             self._pipeline = pipeline
             if _coincide(streams.get_stream(rs.stream.depth), streams.get_stream(rs.stream.color)):
                 self._align = None
-            came, _ = pipeline.try_wait_for_frames(round(FIRST_FRAME * 1000))
+            arrived, _ = pipeline.try_wait_for_frames(round(FIRST_FRAME * 1000))
         except RuntimeError as error:
             raise DeviceGone(_why_not(self._device, config, error)) from None
-        if not came:
+        if not arrived:
             raise DeviceGone(
                 f"{describe(self._device)} was started but gave no pair in {FIRST_FRAME:g} s: try"
                 " another USB 3 port and cable, and see that no other process has it"
             )
 
     def wait(self) -> AlignedPair | None:
-        """The next pair, or None when none came in time. Raises DeviceGone."""
+        """Return the next pair, or None when none came in time. Raises DeviceGone."""
         try:
-            came, frames = self._pipeline.try_wait_for_frames(
+            arrived, frames = self._pipeline.try_wait_for_frames(
                 round(1000 * self._config.patience / self._config.hz)
             )
             arrival = time.monotonic_ns(), time.time_ns()
-            if not came and self._has_ended():
+            if not arrived and self._has_ended():
                 raise DeviceGone("the recording has ended")
-            if not came and not self._device.is_connected():
+            if not arrived and not self._device.is_connected():
                 raise DeviceGone("it was unplugged")
-            return self._shot(frames, arrival) if came else None
-        except (
-            RuntimeError
-        ) as error:  # the SDK has no other kind, for a device that leaves in the middle of a call
+            return self._pair(frames, arrival) if arrived else None
+        except RuntimeError as error:  # the SDK's only kind; the device left during the call
             raise DeviceGone(str(error)) from None
 
     def close(self) -> None:
-        """Stop streaming, and finish what was recorded."""
+        """Stop streaming, and finish the recording."""
         pipeline, self._pipeline, self._device = self._pipeline, None, None
         if pipeline is not None:
             try:
                 pipeline.stop()
-            except RuntimeError:  # it had stopped by itself: the device left
+            except RuntimeError:  # the device left and stopped by itself
                 return
 
     def _has_ended(self) -> bool:
         stopped = sdk().playback_status.stopped
         return self._device.is_playback() and self._device.as_playback().current_status() == stopped
 
-    def _shot(self, frames, arrival: tuple[int, int]) -> AlignedPair:
+    def _pair(self, frames, arrival: tuple[int, int]) -> AlignedPair:
         color, depth = frames.get_color_frame(), frames.get_depth_frame()
         stamps = self._stamps((color, depth), arrival)
         if self._align is not None:
@@ -198,8 +192,11 @@ class RealSense:
         return AlignedPair(*pictures, K, tuple(i.coeffs))
 
     def _stamps(self, frames, arrival: tuple[int, int]) -> list[int]:
-        """Host time [ns] at the middle of each exposure, of frames that arrived at steady and host
-        time [ns].
+        """Return the host time [ns] at the middle of each exposure.
+
+        Args:
+            frames: of the pair.
+            arrival: steady time and host time of their arrival [ns].
         """
         times = [_mid_exposure(frame) for frame in frames]
         hardware = sdk().timestamp_domain.hardware_clock
@@ -211,9 +208,10 @@ class RealSense:
 
 
 def _coincide(depth, color) -> bool:
-    """Whether depth is on the colour camera's pixels already. Then rs.align must not run: it rounds
-    pixel corners that fall on corners, and of random depths 4 % went wrong or missing (measured
-    with pyrealsense2 2.59.1).
+    """Return whether depth already lies on the colour camera's pixels.
+
+    Then rs.align must not run. It rounds pixel corners that fall on corners: 4 % of random depths
+    became wrong or missing (measured with pyrealsense2 2.59.1).
     """
     cameras = [stream.as_video_stream_profile().get_intrinsics() for stream in (depth, color)]
     d, c = ((i.width, i.height, i.fx, i.fy, i.ppx, i.ppy, *i.coeffs) for i in cameras)
@@ -224,15 +222,16 @@ def _coincide(depth, color) -> bool:
 
 
 def _mid_exposure(frame) -> int:
-    """[ns] on the frame's own clock: its stamp is that of the readout, and the metadata tell how
-    long before it was.
+    """Return the middle of a frame's exposure on its own clock [ns].
+
+    The frame's stamp is that of the readout; the metadata tell the time in between.
     """
     value = sdk().frame_metadata_value
     stamp = round(frame.get_timestamp() * 1e6)
     if not all(
         frame.supports_frame_metadata(v) for v in (value.frame_timestamp, value.sensor_timestamp)
     ):
-        # without metadata half the exposure and the transfer stay in the measured offset
+        # Without metadata half the exposure and the transfer stay in the measured offset.
         return stamp
     # [us]
     readout, middle = (
@@ -247,9 +246,7 @@ def _encoding(frame) -> str:
 
 
 def _millimetres(depth) -> np.ndarray:
-    """A copy in millimetres, whatever the camera's unit (a D405 counts tenths); the SDK reuses its
-    buffers.
-    """
+    """Return a copy in millimetres. A D405 counts tenths, and the SDK reuses its buffers."""
     raw, scale = np.array(depth.get_data()), depth.get_units() / MILLIMETRE
     return (
         raw if abs(scale - 1) < 1e-3 else np.minimum(np.rint(raw * scale), 65535).astype(np.uint16)
@@ -257,23 +254,21 @@ def _millimetres(depth) -> np.ndarray:
 
 
 def _why_not(device, config: StreamConfig, error: RuntimeError) -> str:
-    """Why a device does not start: it lacks what was asked for, or it offers that and something
-    else is wrong.
-    """
-    wish, offers = f"{config.width}x{config.height} at {config.hz:g}", _offers(device)
-    if wish in offers:
+    """Return why a device does not start: it lacks the streams, or another process has it."""
+    request, offers = f"{config.width}x{config.height} at {config.hz:g}", _offers(device)
+    if request in offers:
         return (
-            f"{describe(device)} offers {wish} Hz but does not start ({error}): does another"
+            f"{describe(device)} offers {request} Hz but does not start ({error}): does another"
             " process have it?"
         )
     return (
-        f"{describe(device)} does not stream {wish} Hz ({error}); it offers"
+        f"{describe(device)} does not stream {request} Hz ({error}); it offers"
         f" {', '.join(offers) or 'nothing shared'}"
     )
 
 
 def _offers(device) -> list[str]:
-    """Sizes and rates that colour and depth share."""
+    """Return sizes and rates that colour and depth have in common."""
     rs = sdk()
     wanted = {rs.stream.color: rs.format.rgb8, rs.stream.depth: rs.format.z16}
     found: dict = {stream: set() for stream in wanted}

@@ -1,9 +1,8 @@
-"""RealSense cameras without realsense-ros: the same topics, encodings and frame ids, each pair
-looked at first.
+"""RealSense cameras without realsense-ros: the same topics, encodings and frame ids.
 
-One process for all cameras, one capture thread for each. Two processes that search the USB bus
-while a camera starts disturb it, and the list of processes, which has no YAML reader, needs no list
-of cameras.
+Each pair of images is checked before it is published. One process runs all cameras, with a capture
+thread each: a second process that searches the USB bus disturbs a camera that starts. The list of
+processes, which has no YAML reader, then needs no list of cameras.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 
-from gwm.graph.process_list import environment
+from gwm.graph.environment import process_environment
 from gwm.hardware.realsense import AlignedPair, DeviceGone, RealSense, connected, recording
-from gwm.ros import messages
+from gwm.ros import image_messages, messages
 from gwm.ros.node import RELIABLE, STEADY, declare, now_ns, spin
 from gwm.ros.worker import LatestWorker
 from gwm_core import topics
@@ -34,8 +33,9 @@ from gwm_core.site import DEFAULT_FILE, Camera, load_site
 
 @dataclass(frozen=True)
 class CameraParameters:
-    """Parameters of the node. Beside them there is ``offset_ms.<camera>``, added to the stamps of
-    that camera [ms].
+    """Parameters of the node.
+
+    There is also ``offset_ms.<camera>``, which is added to the stamps of that camera [ms].
     """
 
     site: str = ""
@@ -43,27 +43,25 @@ class CameraParameters:
     height: int = 240
     camera_hz: float = 15.0
     record: str = ""  # folder for <camera>.db3
-    playback: str = ""  # folder with <camera>.db3 to play instead of what is plugged in
-    restart_after: float = 5.0  # [s] of silence until the camera is opened anew
+    playback: str = ""  # folder with <camera>.db3 to play instead of connected cameras
+    restart_after: float = 5.0  # [s] of silence until the camera is reopened
 
 
 class PairSource(Protocol):
-    """What brings the pairs; RealSense is one. ``open`` and ``wait`` block, in the camera's own
-    thread.
-    """
+    """A source of image pairs, like RealSense. ``open`` and ``wait`` block, in a thread of it."""
 
     def open(self) -> None:
         """Start. Raises DeviceGone."""
 
     def wait(self) -> AlignedPair | None:
-        """The next pair, or None when none came in a few periods. Raises DeviceGone."""
+        """Return the next pair, or None when none came in a few periods. Raises DeviceGone."""
 
     def close(self) -> None:
-        """Stop, whatever state it is in."""
+        """Stop, from any state."""
 
 
 def realsense(name: str, camera: Camera, p: CameraParameters, config: StreamConfig) -> RealSense:
-    """The source of a camera of the site."""
+    """Return the source of a camera of the site."""
     find = (
         partial(recording, _file(p.playback, name))
         if p.playback
@@ -73,7 +71,7 @@ def realsense(name: str, camera: Camera, p: CameraParameters, config: StreamConf
 
 
 class CameraStream:
-    """One camera: its thread, its watch, its publishers. Only good pairs are published."""
+    """One camera with its thread, its monitor and its publishers. Only good pairs are published."""
 
     def __init__(
         self,
@@ -84,13 +82,20 @@ class CameraStream:
         config: StreamConfig,
         restart_after: float,
     ):
-        self._node, self._name, self._prefix, self._source = node, name, prefix, source
+        self._node = node
+        self._name = name
+        self._prefix = prefix
+        self._source = source
         self._restart_after = restart_after
         self._offset = round(1e6 * node.declare_parameter(f"offset_ms.{name}", 0.0).value)  # [ns]
         self._log = node.get_logger().get_child(name)  # a child throttles by itself
-        self._monitor, self._backoff = StreamMonitor(config), Backoff()
-        self._absent, self._retry_at, self._recent = "not opened yet", None, set()
-        self._sent, self._reported = 0, (0, time.monotonic())
+        self._monitor = StreamMonitor(config)
+        self._backoff = Backoff()
+        self._absent = "not opened yet"  # why there is no device; "": it streams
+        self._retry_at: float | None = None  # [s]
+        self._recent_faults: set[str] = set()
+        self._sent = 0
+        self._reported = (0, time.monotonic())  # pairs sent, and when
         self._color = node.create_publisher(Image, topics.color(prefix), RELIABLE)
         self._depth = node.create_publisher(Image, topics.depth(prefix), RELIABLE)
         self._infos = [
@@ -103,14 +108,12 @@ class CameraStream:
     def _build(self):
         try:
             self._source.open()
-        except (
-            DeviceGone
-        ) as gone:  # it was never there: that is a mistake in the site file or the wiring
+        except DeviceGone as gone:  # at the start: a mistake in the site file or the wiring
             raise InputError(f"camera {self._name}: {gone}") from None
         return self._step
 
     def _step(self, reopen: bool) -> Iterator[AlignedPair | DeviceGone | None]:
-        """In the camera's thread."""
+        """Wait for a pair, in the camera's thread."""
         try:
             if reopen:
                 self._source.close()
@@ -126,7 +129,7 @@ class CameraStream:
         elif result is None and self._monitor.silence(now) > self._restart_after:
             self._lose(f"no pair for {self._monitor.silence(now):.1f} s", now)
         else:
-            # the thread waits for the next pair while this one is looked at
+            # The thread waits for the next pair while this one is checked.
             self._worker.put(False)
             if result is not None:
                 self._take(result, now)
@@ -141,34 +144,36 @@ class CameraStream:
         self._log.error(f"{reason}; next try in {wait:g} s")
 
     def retry(self) -> None:
-        """Open the camera again when it is time to."""
+        """Reopen the camera when its retry is due."""
         if self._retry_at is not None and time.monotonic() >= self._retry_at:
             self._retry_at = None
             self._monitor.restart()
             self._worker.put(True)
 
-    def _take(self, shot: AlignedPair, now: float) -> None:
+    def _take(self, pair: AlignedPair, now: float) -> None:
         if self._absent:
             self._log.info("streaming")
             self._absent = ""
             self._backoff.reset()
-        faults = self._monitor.check(shot.color, shot.depth, now)
+        faults = self._monitor.check(pair.color, pair.depth, now)
         if faults:
-            self._recent.update(faults)
+            self._recent_faults.update(faults)
             self._log.warn(f"pair not published: {', '.join(faults)}", throttle_duration_sec=2.0)
             return
-        color, depth = shot.color.stamp + self._offset, shot.depth.stamp + self._offset
-        height, width = shot.depth.content.shape
-        self._color.publish(messages.image(color, self._name, shot.color.content))
-        self._depth.publish(messages.image(depth, self._name, shot.depth.content))
+        color, depth = pair.color.stamp + self._offset, pair.depth.stamp + self._offset
+        height, width = pair.depth.content.shape
+        self._color.publish(image_messages.image(color, self._name, pair.color.content))
+        self._depth.publish(image_messages.image(depth, self._name, pair.depth.content))
         for publisher, stamp in zip(self._infos, (color, depth)):
             publisher.publish(
-                messages.camera_info(stamp, self._name, shot.K, width, height, shot.distortion)
+                image_messages.camera_info(
+                    stamp, self._name, pair.K, width, height, pair.distortion
+                )
             )
         self._sent += 1
 
     def report(self) -> DiagnosticArray:
-        """State and counts since the start."""
+        """Return state and counts since the start."""
         now, (sent, then) = time.monotonic(), self._reported
         state = (
             f"absent: {self._absent}"
@@ -177,26 +182,27 @@ class CameraStream:
             if self._monitor.stalled
             else ""
         )
-        state = state or ", ".join(sorted(self._recent)) or "streaming"
+        state = state or ", ".join(sorted(self._recent_faults)) or "streaming"
         values = {
             "hz": f"{(self._sent - sent) / max(now - then, 1e-3):.1f}",
             **{f"sent {kind(self._prefix)}": self._sent for kind in (topics.color, topics.depth)},
             **self._monitor.counts,
         }
-        self._reported, self._recent = (self._sent, now), set()
+        self._reported = (self._sent, now)
+        self._recent_faults = set()
         name = f"camera {self._name}"
         return messages.diagnostics(
             now_ns(self._node), name, state, values, ok=state == "streaming"
         )
 
     def close(self) -> None:
-        """End the thread, then the source, so that a recording is whole."""
+        """End the thread, then the source, so that a recording is complete."""
         self._worker.close()
         self._source.close()
 
 
 class CameraNode(Node):
-    """All cameras of the site that have a serial number, or a recording."""
+    """Runs all cameras of the site that have a serial number or a recording."""
 
     def __init__(
         self,
@@ -208,7 +214,7 @@ class CameraNode(Node):
         self._streams: list[CameraStream] = []
         p = declare(self, CameraParameters)
         config = StreamConfig(p.width, p.height, p.camera_hz)
-        for name, camera in _chosen(p).items():
+        for name, camera in _chosen_cameras(p).items():
             source = make_source(name, camera, p, config)
             self._streams.append(
                 CameraStream(self, name, camera.prefix, source, config, p.restart_after)
@@ -235,9 +241,11 @@ def _file(folder: str, camera: str) -> Path:
     return Path(folder).expanduser() / f"{camera}.db3"
 
 
-def _chosen(p: CameraParameters) -> dict[str, Camera]:
-    """The cameras to run, by name. Raises InputError when there is none, or for parameters that
-    contradict.
+def _chosen_cameras(p: CameraParameters) -> dict[str, Camera]:
+    """Return the cameras to run, by name.
+
+    Raises:
+        InputError: there is none, or the parameters contradict each other.
     """
     site = p.site or DEFAULT_FILE
     cameras = load_site(site).cameras
@@ -267,10 +275,8 @@ def _chosen(p: CameraParameters) -> dict[str, Camera]:
 
 
 def main() -> int:
-    """Entry point. Started by hand it must not lack what a starter sets: without it large images
-    are lost.
-    """
-    for name, value in environment().items():
+    """Entry point. It sets the environment of a starter, without which large images are lost."""
+    for name, value in process_environment().items():
         os.environ.setdefault(name, value)
     return spin(CameraNode)
 

@@ -1,8 +1,7 @@
-"""What the plan will lead to: rolls the world model over it, in the slack after it was published,
-and shows it.
+"""Predict the outcome of a chunk with the world model, and compare scenes with predictions.
 
-It may lag or die: nothing waits for it. The newest plan wins; rate and age say how far behind it
-is.
+It runs in the idle time after a chunk was published. It may lag or die: nothing waits for it. It
+takes the newest chunk, and reports its rate and the age of its predictions.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from gwm.ros.node import EVERY, NEWEST, RELIABLE, SENSOR, STEADY, declare, now_n
 from gwm.ros.worker import LatestWorker
 from gwm_core import topics
 from gwm_core.geometry.camera_info import read_camera_info
-from gwm_core.joint_states import ArmReader, by_name
+from gwm_core.joint_states import ArmReader, read_command
 from gwm_core.reasons import Reasons
 from gwm_core.runtime.divergence import load_limits
 from gwm_core.runtime.world_runner import (
@@ -42,9 +41,10 @@ from gwm_core.runtime.world_runner import (
 from gwm_core.site import site_of
 from gwm_core.types import CHUNK_DT, ActionChunk, ArmState
 
-KEPT = 500  # joint states and commands, five seconds of them
-# [s] before the next plan's images are due, and after: nothing is imagined while it is made
-EARLY, LATE = 0.02, 0.15
+HISTORY = 500  # joint states and commands, five seconds of them
+# [s] The worker pauses from before the next chunk's images are due until that chunk is made.
+PAUSE_BEFORE = 0.02
+PAUSE_AFTER = 0.15
 
 
 @dataclass(frozen=True)
@@ -55,52 +55,52 @@ class ImaginationParameters:
     site: str = ""
     policy: str = ""
     threads: int = 1
-    # plans to a future that is shown; the others are compared over a longer time instead
+    # Chunks per predicted future that is shown; the others are compared over a longer time.
     every: int = 2
 
 
 @dataclass(frozen=True)
 class ComparedScene:
-    """How far a plan's scene is from what had been imagined, and the share of what is normal."""
+    """A chunk's scene compared with earlier predictions of it."""
 
-    plan: int
-    gaps: dict[int, dict[str, float]]
-    score: float | None
+    plan: int  # id of the chunk
+    gaps: dict[int, dict[str, float]]  # steps ahead -> term -> distance
+    score: float | None  # 1 is the limit of what is normal; None without limits
 
 
 @dataclass(frozen=True)
 class ShownFuture:
-    """A future, and how long it took from the plan on [ms]."""
+    """A predicted future, and how long it took [ms]."""
 
     future: PredictedFuture
     ms: float
 
 
 class ImaginationNode(Node):
-    """Puts scenes and plans together, hands them to the world model, publishes pictures and
-    divergence.
-    """
+    """Matches scenes and chunks, runs the world model, publishes pictures and divergence."""
 
     def __init__(self):
-        # before any thread is started: whoever else wakes up takes the core at once, which nice
-        # alone does not grant
+        # Before any thread is started. Other processes then get the core at once, which nice alone
+        # does not guarantee.
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         super().__init__("imagination")
         self._settings = p = declare(self, ImaginationParameters)
         self._site = site_of(p.robot, p.site)
         self._chunks: deque[ActionChunk] = deque(maxlen=8)
-        # plans and the scenes they were made from
-        self._seen: deque[tuple[ActionChunk, np.ndarray]] = deque(maxlen=8)
-        # plans: the one that waits for approval, and the last whose future was shown
-        self._waiting = self._shown = 0
-        self._planned = threading.Condition()
-        self._due = np.inf  # [s] ROS time at which the next plan's images are
-        self._states: deque[ArmState] = deque(maxlen=KEPT)
-        self._sent: deque[ArmState] = deque(maxlen=KEPT)
+        # Chunks with the scenes they were made from.
+        self._scenes: deque[tuple[ActionChunk, np.ndarray]] = deque(maxlen=8)
+        self._waiting = 0  # id of the chunk that waits for approval
+        self._shown = 0  # id of the last chunk whose future was shown
+        self._chunk_arrived = threading.Condition()
+        self._due = np.inf  # [s] ROS time of the next chunk's images
+        self._states: deque[ArmState] = deque(maxlen=HISTORY)
+        self._commands: deque[ArmState] = deque(maxlen=HISTORY)
         self._Ks: dict[str, tuple] = {}
         self._arm, self._reasons = ArmReader(), Reasons(self.get_logger().warn)
-        self._done, self._asked, self._report_of = 0, 0, {}
-        self._plan = self.create_publisher(Float64MultiArray, topics.IMAGINED, RELIABLE)
+        self._done = 0
+        self._requests = 0
+        self._figures: dict[str, str] = {}
+        self._future = self.create_publisher(Float64MultiArray, topics.IMAGINED, RELIABLE)
         self._scene = self.create_publisher(PointCloud2, topics.IMAGINED_SCENE, RELIABLE)
         self._divergence = self.create_publisher(Float64MultiArray, topics.DIVERGENCE, RELIABLE)
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
@@ -126,14 +126,14 @@ class ImaginationNode(Node):
 
     def _build(self):
         imagination = WorldRunner(
-            Path(self._settings.policy), self._settings.threads, pause=self._rest
+            Path(self._settings.policy), self._settings.threads, pause=self._pause
         )
         limits = load_limits(Path(self._settings.policy))
-        watch = ExpectedScenes(imagination)
+        expected = ExpectedScenes(imagination)
 
         def run(task: PredictionRequest) -> Iterator[ComparedScene | ShownFuture]:
             begun = time.monotonic()
-            history, gaps = compare_with_predictions(imagination, watch, task, self._site)
+            history, gaps = compare_with_predictions(imagination, expected, task, self._site)
             yield ComparedScene(
                 task.chunk.stamp, gaps, limits.score(gaps) if limits and gaps else None
             )
@@ -145,14 +145,15 @@ class ImaginationNode(Node):
 
         return run
 
-    def _rest(self) -> None:
-        """Wait, in the worker's thread, while a plan is made: even with a core of its own
-        imagination slows it down.
+    def _pause(self) -> None:
+        """Wait, in the worker's thread, while a chunk is made.
+
+        Even on a core of its own the world model would slow the policy down.
         """
-        with self._planned:
+        with self._chunk_arrived:
             due, after = self._due, now_ns(self) * 1e-9 - self._due
-            if -EARLY < after < LATE:
-                self._planned.wait_for(lambda: self._due != due, LATE - after)
+            if -PAUSE_BEFORE < after < PAUSE_AFTER:
+                self._chunk_arrived.wait_for(lambda: self._due != due, PAUSE_AFTER - after)
 
     def _note(self, subject: str, reason: str) -> None:
         self._reasons.note(subject, reason, time.monotonic())
@@ -179,23 +180,23 @@ class ImaginationNode(Node):
         self._note("gripper", self._arm.gripper(message))
 
     def _on_command(self, message) -> None:
-        values = by_name(message.name, message.position, (*topics.ARM_JOINTS, topics.WIDTH))
-        if values is not None:
-            stamp = messages.stamp_ns(message.header.stamp)
-            self._sent.append(ArmState(stamp, values[:7], np.zeros(7), float(values[7])))
+        command = read_command(message)
+        if command is not None:
+            self._commands.append(command)
 
     def _on_chunk(self, message) -> None:
         if (chunk := messages.chunk_of(message)) is None:
             return
-        if self._chunks:  # plans come at a steady pace
-            with self._planned:
+        if self._chunks:  # chunks come at a steady pace
+            with self._chunk_arrived:
                 self._due = (2 * chunk.stamp - self._chunks[-1].stamp) * 1e-9
-                self._planned.notify()
+                self._chunk_arrived.notify()
         self._chunks.append(chunk)
 
     def _on_scene(self, message) -> None:
-        """The scene comes after its plan: now both are there. One that waits for approval goes
-        before the newest.
+        """Take a scene, which arrives after its chunk.
+
+        A chunk that waits for approval goes before the newest one.
         """
         stamp = messages.stamp_ns(message.header.stamp)
         chunk = next((c for c in self._chunks if c.stamp == stamp), None)
@@ -214,51 +215,59 @@ class ImaginationNode(Node):
             self._note("scene", "joints: no joint state that can be used")
             return
         self._note("scene", "")
-        self._seen.append((chunk, scene))
+        self._scenes.append((chunk, scene))
         if not self._waiting:
-            self._ask(chunk, scene, self._asked % self._settings.every == 0)
-        elif stamp == self._waiting:  # the gate's word on it came first
-            self._ask(chunk, scene, shown=True)
+            self._request(chunk, scene, self._requests % self._settings.every == 0)
+        elif stamp == self._waiting:  # the gate's status arrived first
+            self._request(chunk, scene, shown=True)
         elif self._shown == self._waiting:
-            self._ask(chunk, scene, shown=False)
+            self._request(chunk, scene, shown=False)
 
     def _on_status(self, message) -> None:
         pending = gate_messages.status_of(message).waiting
         waiting = int(pending.chunk_id) if pending else 0
         if waiting != self._waiting:
             self._waiting = waiting
-            for chunk, scene in self._seen:
+            for chunk, scene in self._scenes:
                 if chunk.stamp == waiting:
-                    self._ask(chunk, scene, shown=True)
+                    self._request(chunk, scene, shown=True)
 
-    def _ask(self, chunk: ActionChunk, scene: np.ndarray, shown: bool) -> None:
-        self._asked += 1
+    def _request(self, chunk: ActionChunk, scene: np.ndarray, shown: bool) -> None:
+        self._requests += 1
         self._planner.put(
             PredictionRequest(
-                chunk, scene, tuple(self._states), tuple(self._sent), dict(self._Ks), shown
+                chunk, scene, tuple(self._states), tuple(self._commands), dict(self._Ks), shown
             )
         )
 
     def _publish(self, done: ComparedScene | ShownFuture) -> None:
-        self._judge(done) if isinstance(done, ComparedScene) else self._show(done.future, done.ms)
+        if isinstance(done, ComparedScene):
+            self._publish_divergence(done)
+        else:
+            self._show(done.future, done.ms)
 
-    def _judge(self, seen: ComparedScene) -> None:
+    def _publish_divergence(self, compared: ComparedScene) -> None:
         gaps = {
-            f"h{h} {term}": value for h, terms in seen.gaps.items() for term, value in terms.items()
+            f"h{steps} {term}": value
+            for steps, terms in compared.gaps.items()
+            for term, value in terms.items()
         }
-        if seen.score is not None:
-            gaps["score"] = seen.score
+        if compared.score is not None:
+            gaps["score"] = compared.score
         if gaps:
-            self._divergence.publish(messages.numbers(("plan", *gaps), (seen.plan, *gaps.values())))
-            age = (now_ns(self) - seen.plan) * 1e-6
-            self._report_of |= {"judged_age_ms": f"{age:.0f}"} | {
+            self._divergence.publish(
+                messages.numbers(("plan", *gaps), (compared.plan, *gaps.values()))
+            )
+            age = (now_ns(self) - compared.plan) * 1e-6
+            self._figures |= {"judged_age_ms": f"{age:.0f}"} | {
                 name: f"{value:.3f}" for name, value in gaps.items()
             }
 
     def _show(self, future: PredictedFuture, ms: float) -> None:
         age = (now_ns(self) - future.stamp) * 1e-6
-        self._done, self._shown = self._done + 1, future.stamp
-        self._report_of |= {"ms": f"{ms:.0f}", "age_ms": f"{age:.0f}"}
+        self._done += 1
+        self._shown = future.stamp
+        self._figures |= {"ms": f"{ms:.0f}", "age_ms": f"{age:.0f}"}
         end = future.stamp + round(topics.STEPS * CHUNK_DT * 1e9)
         self._scene.publish(scene_messages.scene(end, future.scene))
         for name, pictures in future.images.items():
@@ -272,14 +281,14 @@ class ImaginationNode(Node):
             "ms": ms,
             "age_ms": age,
         }
-        self._plan.publish(messages.numbers(values, values.values()))
+        self._future.publish(messages.numbers(values, values.values()))
 
     def _report(self) -> None:
         values = {
             "ready": self._planner.ready,
-            "asked": self._asked,
+            "asked": self._requests,
             "imagined": self._done,
-            **self._report_of,
+            **self._figures,
         }
         values |= self._reasons.values()
         self._diagnostics.publish(

@@ -1,5 +1,6 @@
-"""The policy's process: images and joints in, plans out. The planner runs in one worker thread,
-newest moment first.
+"""The policy's process: images and joint states in, action chunks out.
+
+The planner runs in one worker thread, which always takes the newest observation.
 """
 
 from __future__ import annotations
@@ -18,24 +19,30 @@ from sensor_msgs.msg import CameraInfo, Image, JointState, PointCloud2
 from std_msgs.msg import Float64MultiArray, String, UInt64
 from trajectory_msgs.msg import JointTrajectory
 
-from gwm.ros import messages, scene_messages
-from gwm.ros.node import BEAT_PRIORITY, RELIABLE, SENSOR, STEADY, declare, now_ns, prioritize, spin
+from gwm.nodes.policy_worker import EXPERT, PlanRequest, make_planner, prepare, stages
+from gwm.ros import image_messages, messages, scene_messages
+from gwm.ros.node import (
+    HEARTBEAT_PRIORITY,
+    RELIABLE,
+    SENSOR,
+    STEADY,
+    declare,
+    now_ns,
+    prioritize,
+    spin,
+)
 from gwm.ros.worker import LatestWorker
 from gwm_core import topics
 from gwm_core.calibration.coverage import misses
-from gwm_core.errors import one_of
-from gwm_core.geometry.camera import intrinsics, look_at
 from gwm_core.geometry.camera_info import CameraModel, read_camera_info
-from gwm_core.geometry.kinematics import HOME_Q
-from gwm_core.joint_states import ArmReader, by_name
+from gwm_core.joint_states import ArmReader, read_command
 from gwm_core.model.weights_file import read_weights
 from gwm_core.observation_timing import Observations
 from gwm_core.reasons import Reasons
-from gwm_core.runtime.planner import Planner, trained_planner
 from gwm_core.site import site_of
-from gwm_core.types import CHUNK_DT, OPEN_WIDTH, ArmState, Decision, Frame, Observation
+from gwm_core.types import CHUNK_DT, Decision, Frame, Observation
 
-PLAN = "no plan"  # the subject of reasons for that
+NO_PLAN = "no plan"  # subject of a reason, see gwm_core.reasons
 
 
 @dataclass(frozen=True)
@@ -44,27 +51,19 @@ class PolicyParameters:
 
     robot: str = "sim"
     site: str = ""
-    policy: str = "expert"
+    policy: str = EXPERT
     task: str = "pick_place"
-    replan_every: int = 4  # rows between observations
+    replan_every: int = 4  # waypoints between observations
     threads: int = 1
     backend: str = "auto"
     precision: str = "auto"
-    imagine: bool = False  # publish scenes, as large as the world model wants them
-
-
-@dataclass(frozen=True)
-class PlanRequest:
-    """What the planner is asked, and when that was put together [ns] of ROS time."""
-
-    observation: Observation
-    sent: int  # its last image
-    put: int
+    imagine: bool = False  # publish scenes, of the world model's size
 
 
 class PolicyNode(Node):
-    """Pairs what arrives, asks the planner when a new plan is due, publishes the plan and a beat at
-    50 Hz.
+    """Pairs images and joint states, requests chunks, and publishes them.
+
+    A policy heartbeat is published at 50 Hz.
     """
 
     def __init__(self):
@@ -78,8 +77,11 @@ class PolicyNode(Node):
         self._received: dict[str, int] = {}
         self._reasons = Reasons(self.get_logger().warn)
         self._arm, self._objects = ArmReader(), None
-        self._last_plan, self._plans, self._rejected, self._stages = 0, 0, 0, {}
-        self._awaited = False  # whether moments could have come since the last report
+        self._last_chunk = 0  # stamp [ns]
+        self._chunks = 0
+        self._rejected = 0
+        self._stages: dict[str, float] = {}  # [ms] of the newest chunk
+        self._observing = False  # whether observations were possible since the last report
         self._chunk = self.create_publisher(JointTrajectory, topics.CHUNK, RELIABLE)
         self._alive = self.create_publisher(UInt64, topics.ALIVE, SENSOR)
         self._times = self.create_publisher(Float64MultiArray, topics.STAGES, RELIABLE)
@@ -98,28 +100,19 @@ class PolicyNode(Node):
         self.create_subscription(JointState, topics.COMMAND, self._on_command, SENSOR)
         self.create_subscription(String, topics.SIM_OBJECTS, self._on_objects, SENSOR)
         self._planner = LatestWorker(self, self._build, self._publish)
-        self.create_timer(0.02, self._beat, clock=STEADY)
+        self.create_timer(0.02, self._publish_heartbeat, clock=STEADY)
         self.create_timer(0.5, self._report, clock=STEADY)
-        # not the worker, which runs already
-        self.get_logger().info(f"policy: beats with {prioritize(BEAT_PRIORITY)}")
+        # After the worker's start, so that the worker keeps its priority.
+        self.get_logger().info(f"policy: heartbeat with {prioritize(HEARTBEAT_PRIORITY)}")
 
     def _build(self):
-        p = self._settings
+        p, cameras = self._settings, tuple(self._site.cameras)
         gaussians = read_weights(Path(p.policy), "vae").config.lift.count if p.imagine else 0
-        if p.policy == "expert":
-            planner = _expert()
-        else:
-            planner = trained_planner(p.policy, p.threads, p.backend, p.precision, gaussians)
-        planner.clock = time.monotonic
-        one_of("task", p.task, getattr(planner.policy, "tasks", (p.task,)))
-        if bundle := getattr(planner.policy, "bundle", None):
-            bundle.check_site(len(self._site.cameras))
-        if planner.policy.sees == "scene":
-            for _ in range(3):  # compile and warm up before anything may be armed
-                planner.decide(_plain_observation(tuple(self._site.cameras), self._settings.task))
+        planner = make_planner(p.policy, p.threads, p.backend, p.precision, gaussians)
+        prepare(planner, cameras, p.task)
         gc.collect()
-        gc.freeze()  # else a full collection may hold a beat back for longer than the gate waits
-        return lambda asked: [(asked, planner.decide(asked.observation))]
+        gc.freeze()  # a full collection could delay the heartbeat beyond the gate's timeout
+        return lambda request: [(request, planner.decide(request.observation))]
 
     def _subscribe(self, kind, topic, callback) -> None:
         self._received[topic] = 0
@@ -136,7 +129,7 @@ class PolicyNode(Node):
     def _image(self, camera: str, kind: str):
         def take(message, sent: int):
             try:
-                content = messages.pixels(message, kind)
+                content = image_messages.pixels(message, kind)
             except ValueError as error:
                 self._note(f"{camera} {kind}", str(error))
                 return
@@ -146,7 +139,7 @@ class PolicyNode(Node):
                 self._observations.image(camera, kind, stamp, content, now_ns(self)),
             )
             self._note(f"{camera} clock", self._observations.drift_reason(camera))
-            self._try(sent)
+            self._request_chunk(sent)
 
         return take
 
@@ -175,50 +168,53 @@ class PolicyNode(Node):
         self._note("gripper", self._arm.gripper(message))
 
     def _on_command(self, message) -> None:
-        width = by_name(message.name, message.position, (topics.WIDTH,))
-        if width is not None:
-            self._arm.width_command = float(width[0])
+        command = read_command(message)
+        if command is not None:
+            self._arm.width_command = command.width
 
     def _on_objects(self, message) -> None:
         self._objects = {name: np.array(pose) for name, pose in json.loads(message.data).items()}
 
-    def _try(self, sent: int) -> None:
-        """Ask the planner when a plan is due and a new, whole, fresh moment is there, its last
-        image ``sent`` at [ns].
+    def _request_chunk(self, sent: int) -> None:
+        """Request a chunk when one is due and a new, complete, fresh observation is there.
+
+        Args:
+            sent: when the observation's last image was published [ns].
         """
         if not self._planner.ready or len(self._models) < len(self._site.cameras):
             return
-        # may be heard after the cameras
-        if self._settings.policy == "expert" and self._objects is None:
+        # Objects may arrive later than images.
+        if self._settings.policy == EXPERT and self._objects is None:
             return
-        moment = self._observations.take(now_ns(self))
-        if moment is None:
+        matched = self._observations.take(now_ns(self))
+        if matched is None:
             return
-        stamp, pairs, state = moment
+        stamp, pairs, state = matched
         try:
             frames = tuple(self._frame(name, *pair) for name, pair in pairs.items())
         except ValueError as error:
-            self._note(PLAN, str(error))
+            self._note(NO_PLAN, str(error))
             return
         observation = Observation(stamp, frames, state, self._settings.task, self._objects)
         self._planner.put(PlanRequest(observation, sent, now_ns(self)))
 
     def _frame(self, camera: str, stamp: int, color: np.ndarray, depth: np.ndarray) -> Frame:
-        """The frame of a pair, its camera placed where it was at its own stamp."""
-        place = self._site.cameras[camera].pose_at(self._observations.joints_at(stamp))
-        return self._models[camera].frame(camera, stamp, color, depth, place)
+        """Return the frame of an image pair, with the camera's pose at the pair's stamp."""
+        camera_pose = self._site.cameras[camera].pose_at(self._observations.joints_at(stamp))
+        return self._models[camera].frame(camera, stamp, color, depth, camera_pose)
 
     def _publish(self, done: tuple[PlanRequest, Decision]) -> None:
-        asked, decision = done
-        self._stages = _stages(asked, decision, now_ns(self))
-        self._note(PLAN, decision.reason)
+        request, decision = done
+        self._stages = stages(request, decision, now_ns(self))
+        self._note(NO_PLAN, decision.reason)
         for camera in self._site.cameras:
             self._note(f"{camera} in the scene", decision.blind_cameras.get(camera, ""))
         if decision.chunk is None:
             self._rejected += 1
             return
         self._chunk.publish(messages.trajectory(decision.chunk))
-        self._last_plan, self._plans = decision.chunk.stamp, self._plans + 1
+        self._last_chunk = decision.chunk.stamp
+        self._chunks += 1
         self._times.publish(
             messages.numbers(
                 ("plan", *self._stages), [decision.chunk.stamp, *self._stages.values()]
@@ -227,16 +223,16 @@ class PolicyNode(Node):
         if self._scene is not None:
             self._scene.publish(scene_messages.scene(decision.stamp, decision.scene))
 
-    def _beat(self) -> None:
+    def _publish_heartbeat(self) -> None:
         if self._planner.ready:
-            self._alive.publish(UInt64(data=self._last_plan))
+            self._alive.publish(UInt64(data=self._last_chunk))
 
     def _report(self) -> None:
-        self._note("moments", self._why())
+        self._note("moments", self._missing())
         values = {
             "policy": self._settings.policy,
             "ready": self._planner.ready,
-            "plans": self._plans,
+            "plans": self._chunks,
             "rejected": self._rejected,
             **{f"received {topic}": n for topic, n in self._received.items()},
             **{f"{name}_ms": f"{value:.1f}" for name, value in self._stages.items()},
@@ -244,55 +240,28 @@ class PolicyNode(Node):
         }
         current = self._reasons.current
         text = (
-            f"{PLAN}: {current[PLAN]}"
-            if PLAN in current
+            f"{NO_PLAN}: {current[NO_PLAN]}"
+            if NO_PLAN in current
             else current.get("moments", self._settings.policy)
         )
         self._diagnostics.publish(
             messages.diagnostics(now_ns(self), "policy", text, values, not current)
         )
 
-    def _why(self) -> str:
-        """Why no moment came to the planner, or ""."""
-        awaited, self._awaited = self._awaited, self._planner.ready
-        if not awaited:
+    def _missing(self) -> str:
+        """Return why the planner got no observation, or ""."""
+        observing, self._observing = self._observing, self._planner.ready
+        if not observing:
             return ""
         if missing := [name for name in self._site.cameras if name not in self._models]:
             return f"camera_info: none that can be used of {', '.join(missing)}"
-        if self._settings.policy == "expert" and self._objects is None:
-            return f"objects: none yet on {topics.SIM_OBJECTS}, which the scripted expert looks at"
+        if self._settings.policy == EXPERT and self._objects is None:
+            return f"objects: none yet on {topics.SIM_OBJECTS}, which the scripted expert needs"
         return self._observations.reason()
 
     def close(self) -> None:
         """End the worker thread."""
         self._planner.close()
-
-
-def _expert() -> Planner:
-    # needs MuJoCo, which a robot's machine may lack
-    from gwm_core.sim.planners import EXPERT, make_planner
-
-    return make_planner(EXPERT)
-
-
-def _stages(asked: PlanRequest, decision: Decision, now: int) -> dict[str, float]:
-    """Where the time of a plan went [ms]."""
-    received = {
-        "capture": (asked.sent - asked.observation.stamp) * 1e-6,
-        "receive": (asked.put - asked.sent) * 1e-6,
-    }
-    handed = (now - asked.put) * 1e-6 - sum(decision.stages_ms.values())  # to the planner and back
-    return received | decision.stages_ms | {"handover": handed}
-
-
-def _plain_observation(cameras: tuple[str, ...], task: str) -> Observation:
-    """A plane that every camera sees, to warm up with."""
-    K, T = intrinsics(424, 240, 42.5), look_at((1.15, 0.0, 0.62), (0.5, 0.0, 0.0))
-    state = ArmState(1, HOME_Q, np.zeros(7), OPEN_WIDTH)
-    color, depth = np.zeros((240, 424, 3), np.uint8), np.full((240, 424), 0.9, np.float32)
-    return Observation(
-        1, tuple(Frame(name, 1, color, depth, K, T) for name in cameras), state, task
-    )
 
 
 def main() -> int:

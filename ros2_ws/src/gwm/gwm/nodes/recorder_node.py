@@ -1,6 +1,4 @@
-"""Records episodes of the live graph in the format of ``gwm collect``: start, then save or
-discard.
-"""
+"""Records episodes of the live graph in the format of ``gwm collect``: start, save or discard."""
 
 from __future__ import annotations
 
@@ -24,8 +22,8 @@ from std_msgs.msg import Float64MultiArray, String, UInt64
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from gwm.doctor import checks
-from gwm.ros import messages
+from gwm.doctor.report import QUICK, run_checks
+from gwm.ros import image_messages, messages
 from gwm.ros.job_queue import JobQueue
 from gwm.ros.node import EVERY, RELIABLE, SENSOR, STEADY, declare, now_ns, spin, subscribe_to_all
 from gwm_core import topics
@@ -40,14 +38,14 @@ from gwm_core.recording.ring_buffer import RingBuffer
 from gwm_core.site import site_of
 
 READERS = {topics.JOINT_STATES: read_joint_state, topics.GRIPPER_STATES: read_gripper_state}
-OFTEN = dict.fromkeys(
+HIGH_RATE = dict.fromkeys(
     (topics.JOINT_STATES, topics.GRIPPER_STATES, topics.COMMAND, topics.STATUS), EVERY
 )
-OFTEN[topics.ALIVE] = QoSProfile(depth=EVERY.depth, reliability=SENSOR.reliability)
-# [bytes], and [s] it would take to write them, that may wait for the writing thread
-BURST, BEHIND = 256 << 20, 3.0
-# [s] between a mark that says save and saving: what was said before it comes over other topics
-SETTLE = 0.5
+HIGH_RATE[topics.ALIVE] = QoSProfile(depth=EVERY.depth, reliability=SENSOR.reliability)
+# What may wait for the writing thread: [bytes], and [s] that it would take to write them.
+MAX_BACKLOG_BYTES = 256 << 20
+MAX_BACKLOG_TIME = 3.0
+SETTLE = 0.5  # [s] from a mark with "save" to saving: earlier messages of other topics may follow
 
 
 @dataclass(frozen=True)
@@ -61,44 +59,45 @@ class RecorderParameters(DiskConfig):
     policy: str = ""
     operator: str = ""  # who teaches or evaluates
     lossless: bool = False  # colour as PNG; depth always is
-    keep: float = 30.0  # [s] of the past at hand for recorder/keep
-    keep_mb: int = 512  # of memory for them, at most
+    keep: float = 30.0  # [s] of the past, held for recorder/keep
+    keep_mb: int = 512  # of memory for it, at most
 
 
 class RecorderNode(Node):
-    """Everything small is written as received; images are compressed first, depth without loss. A
-    thread writes.
+    """Records topics as received. Images are compressed first, depth without loss.
 
-    That thread alone has to do with the episode: whatever is said, counted or asked goes through
-    its backlog.
+    A thread writes, and it alone touches the episode. Marks, counts and requests go through its
+    backlog.
     """
 
     def __init__(self):
         super().__init__("recorder")
         self._settings = p = declare(self, RecorderParameters)
         self._site = site_of(p.robot, p.site)
-        known = provenance(self._site, p.robot, p.task, p.policy, p.operator, Path(p.record))
+        details = provenance(self._site, p.robot, p.task, p.policy, p.operator, Path(p.record))
         disk = DiskConfig(**{field.name: getattr(p, field.name) for field in fields(DiskConfig)})
-        self._recording = Recorder(Path(p.record), known, RingBuffer(p.keep, p.keep_mb << 20), disk)
+        self._recording = Recorder(
+            Path(p.record), details, RingBuffer(p.keep, p.keep_mb << 20), disk
+        )
         self._reasons = Reasons(self.get_logger().warn)
         self._received = Counter()
-        self._backlog = WriteBacklog(BURST, BEHIND)
+        self._backlog = WriteBacklog(MAX_BACKLOG_BYTES, MAX_BACKLOG_TIME)
         self._jobs = JobQueue(self, lambda: self._recording.tick(time.monotonic()), self._backlog)
-        self._jobs.ask(self._examine).add_done_callback(self._complain)
-        self._saving = self.create_timer(SETTLE, self._settled, clock=STEADY, autostart=False)
+        self._jobs.ask(self._run_checks).add_done_callback(self._log_failure)
+        self._saving = self.create_timer(SETTLE, self._save_if_due, clock=STEADY, autostart=False)
         self._subscribe_all()
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
-        # what waits for the thread must not keep others from running
-        aside = ReentrantCallbackGroup()
-        kept = self._recording
+        # A service that waits for the thread must not keep other callbacks from running.
+        services = ReentrantCallbackGroup()
+        recording = self._recording
         for name, act, after_pictures in (
-            ("start", kept.start, False),
-            ("save", lambda _: kept.save(), True),
-            ("discard", lambda _: kept.discard(), False),
-            ("keep", lambda _: kept.keep(), True),
+            ("start", recording.start, False),
+            ("save", lambda _: recording.save(), True),
+            ("discard", lambda _: recording.discard(), False),
+            ("keep", lambda _: recording.keep(), True),
         ):
             serve = self._service(act, after_pictures)
-            self.create_service(Trigger, f"recorder/{name}", serve, callback_group=aside)
+            self.create_service(Trigger, f"recorder/{name}", serve, callback_group=services)
         self.create_timer(0.5, self._report, clock=STEADY)
 
     def _subscribe_all(self) -> None:
@@ -124,7 +123,7 @@ class RecorderNode(Node):
                 topics.imagined(view, step): CompressedImage for step in range(1, topics.STEPS + 1)
             }
         for topic, kind in kinds.items():
-            self._subscribe(kind, topic, OFTEN.get(topic, RELIABLE))
+            self._subscribe(kind, topic, HIGH_RATE.get(topic, RELIABLE))
         for name, camera in self._site.cameras.items():
             color = partial(compressed_color, lossless=self._settings.lossless)
             pictures = {
@@ -132,16 +131,14 @@ class RecorderNode(Node):
                 topics.depth(camera.prefix): ("depth", "/compressedDepth", compressed_depth),
             }
             for topic, how in pictures.items():
-                self._subscribe(Image, topic, SENSOR, partial(self._picture, name, *how))
+                self._subscribe(Image, topic, SENSOR, partial(self._write_picture, name, *how))
             self._subscribe(CameraInfo, topics.info(camera.prefix), SENSOR)
 
     def _subscribe(self, kind, topic: str, qos, write: Callable | None = None) -> None:
-        """Have the thread write what comes, as it came; count what came, was refused, and never
-        arrived.
-        """
+        """Have the thread write a topic as received; count received, dropped and lost messages."""
         self._received[topic] = 0
         write = write or partial(
-            self._plain, f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}", kind
+            self._write_message, f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}", kind
         )
 
         def take(content: bytes) -> None:
@@ -150,12 +147,12 @@ class RecorderNode(Node):
             if reason := self._jobs.offer(job, len(content), kind is Image):
                 self._jobs.tell(partial(self._recording.count_missing, "dropped", topic))
                 self.get_logger().error(f"{topic} dropped: {reason}", throttle_duration_sec=2.0)
-            # recorded as it came, but no episode can be made of what cannot be read
+            # It is recorded as received, but no sample can be made of an unreadable message.
             if topic in READERS:
                 reason = READERS[topic](deserialize_message(content, kind))[1]
                 self._reasons.note(topic, reason, time.monotonic())
             if topic in (topics.SIM_RESULT, topics.MARK):
-                self._listen(topic, deserialize_message(content, String))
+                self._take_mark(topic, deserialize_message(content, String))
 
         def missed(event) -> None:
             self._jobs.tell(
@@ -165,34 +162,40 @@ class RecorderNode(Node):
         events = SubscriptionEventCallbacks(message_lost=missed)
         subscribe_to_all(self, kind, topic, take, qos, event_callbacks=events, raw=True)
 
-    def _plain(self, name: str, kind, topic: str, came: float, logged: int, content: bytes) -> None:
+    def _write_message(
+        self, name: str, kind, topic: str, received: float, logged: int, content: bytes
+    ) -> None:
         stamp = messages.stamp_of(content) if messages.has_header(kind) else logged
-        self._recording.take(came, topic, name, content, stamp)
+        self._recording.take(received, topic, name, content, stamp)
 
-    def _picture(
-        self, camera, kind, ending, compress, topic: str, came: float, logged: int, content: bytes
+    def _write_picture(
+        self,
+        camera,
+        kind,
+        ending,
+        compress,
+        topic: str,
+        received: float,
+        logged: int,
+        content: bytes,
     ) -> float:
-        """In the thread: a malformed picture is refused, anything else that goes wrong is a fault
-        of ours.
-        """
+        """Compress and record an image, in the thread. A malformed one is refused."""
         begun = time.monotonic()
         message = deserialize_message(content, Image)
         stamp = messages.stamp_ns(message.header.stamp)
         try:
             encoded = serialized(
-                topic + ending, compress(stamp, camera, messages.pixels(message, kind)), stamp
+                topic + ending, compress(stamp, camera, image_messages.pixels(message, kind)), stamp
             )
         except (ValueError, TypeError) as error:
             self.get_logger().error(f"{topic} not recorded: {error}", throttle_duration_sec=2.0)
             return time.monotonic() - begun
         encoding = time.monotonic() - begun
-        self._recording.take(came, *encoded)
+        self._recording.take(received, *encoded)
         return encoding
 
-    def _listen(self, topic: str, message) -> None:
-        """Keep what is said of the episode, and save it where the operator says so: after their
-        last word on it.
-        """
+    def _take_mark(self, topic: str, message) -> None:
+        """Record a result or a mark of the episode, and save the episode where a mark says so."""
         try:
             if topic == topics.SIM_RESULT:
                 self._jobs.tell(partial(self._recording.result, dict(json.loads(message.data))))
@@ -212,60 +215,52 @@ class RecorderNode(Node):
                 f"{topics.MARK} refused: no episode is recorded, {marks} is said of none"
             )
 
-    def _settled(self) -> None:
+    def _save_if_due(self) -> None:
         if not self._saving.is_canceled():
             self._saving.cancel()
-            self._jobs.ask(self._recording.save).add_done_callback(self._complain)
+            self._jobs.ask(self._recording.save).add_done_callback(self._log_failure)
 
-    def _complain(self, future) -> None:
-        """Of what nobody waits for, say at least what went wrong."""
+    def _log_failure(self, future) -> None:
+        """Log the error of a job that nobody waits for."""
         if (error := future.exception()) is not None:
             self.get_logger().error(str(error))
 
     def _service(self, act: Callable, after_pictures: bool):
-        """Serve ``act``, which is given when it was asked for [s]; the answer tells what came of
-        it.
-        """
+        """Return a service that runs ``act(time of the request [s])`` in the thread."""
 
         async def serve(request, response):
-            self._settled()  # what was wished first is done first
+            self._save_if_due()  # requests are served in order
             work = partial(act, time.monotonic())
             try:
-                response.message, response.success = (
-                    str(await self._jobs.ask(work, after_pictures)),
-                    True,
-                )
+                response.message = str(await self._jobs.ask(work, after_pictures))
+                response.success = True
             except (InputError, OSError) as error:
-                response.message, response.success = str(error), False
+                response.message = str(error)
+                response.success = False
             return response
 
         return serve
 
-    def _examine(self) -> None:
-        """Have the doctor's quick findings in every episode."""
-        self._recording.about["doctor"] = [
-            check._asdict() for check in checks.examine(checks.QUICK)
-        ]
+    def _run_checks(self) -> None:
+        """Put the doctor's quick checks into every episode."""
+        self._recording.about["doctor"] = [check._asdict() for check in run_checks(QUICK)]
 
     def _report(self) -> None:
-        kept, behind = self._recording, self._backlog
+        recording, backlog = self._recording, self._backlog
         values = {
-            "recording": kept.is_recording,
-            "saved": kept.saved,
-            "cut": kept.cut,
-            "kept_s": f"{kept.buffered:.0f}",
+            "recording": recording.is_recording,
+            "saved": recording.saved,
+            "cut": recording.cut,
+            "kept_s": f"{recording.buffered:.0f}",
+            "free": f"{recording.free:.3f}",
+            "waiting_mb": f"{backlog.size / 1e6:.1f}",
+            "waiting": backlog.waiting,
+            "done": backlog.done,
+            "behind_s": f"{backlog.seconds:.1f}",
+            "picture_ms": f"{1e3 * (backlog.encoding + backlog.writing):.1f}",
+            "slower": backlog.bottleneck,
         }
-        values |= {"free": f"{kept.free:.3f}", "waiting_mb": f"{behind.size / 1e6:.1f}"}
-        values |= {
-            "waiting": behind.waiting,
-            "done": behind.done,
-            "behind_s": f"{behind.seconds:.1f}",
-        }
-        values |= {
-            "picture_ms": f"{1e3 * (behind.encoding + behind.writing):.1f}",
-            "slower": behind.bottleneck,
-        }
-        for what, counts in {"received": self._received, **kept.counts}.items():
+        for what, counts in {"received": self._received, **recording.counts}.items():
             values |= {f"{what} {topic}": count for topic, count in counts.items()}
         values |= self._reasons.values()
         self._diagnostics.publish(
@@ -273,8 +268,8 @@ class RecorderNode(Node):
         )
 
     def close(self) -> None:
-        """An unfinished episode stays behind as .partial."""
-        self._settled()
+        """End the thread. An unfinished episode stays behind as .partial."""
+        self._save_if_due()
         self._jobs.close()
         if partial_folder := self._recording.abandon():
             self.get_logger().warn(

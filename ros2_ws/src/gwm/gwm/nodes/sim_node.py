@@ -1,4 +1,4 @@
-"""The simulated robot and cameras, in the place and with the topics of the real drivers."""
+"""The simulated robot and cameras, with the topics of the real drivers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory
 
-from gwm.graph.process_list import CONTROLLERS, share
-from gwm.ros import messages
+from gwm.graph.config import CONTROLLERS
+from gwm.graph.environment import resource
+from gwm.ros import image_messages, messages
 from gwm.ros.node import NEWEST, RELIABLE, STEADY, declare, now_ns, spin, subscribe_to_all
 from gwm.ros.worker import LatestWorker
 from gwm_core import topics
@@ -27,18 +28,18 @@ from gwm_core.errors import InputError, one_of
 from gwm_core.files.json_files import to_json
 from gwm_core.geometry.kinematics import fk
 from gwm_core.geometry.simulated_cameras import CAMERAS
+from gwm_core.joint_states import by_name
 from gwm_core.sim.cameras import SimCameras, by_clock, choose_renderer
 from gwm_core.sim.simulator import Simulator
 from gwm_core.sim.tasks import Success, sample_layout
 
 TICK = 0.01  # [s] joint states at 100 Hz
-# [s] physics it makes up for in one tick; beyond that simulated time slips, and says so
-MOST_CATCH_UP = 0.05
+MAX_CATCH_UP = 0.05  # [s] of physics in one tick; what exceeds it is reported as slipped time
 
 
 def _configured(controller: str) -> dict:
-    """The parameters of a real controller, which the simulated one behaves by."""
-    text = share("launch/controllers.yaml").read_text()
+    """Return the parameters of a real controller, which the simulated one follows."""
+    text = resource("launch/controllers.yaml").read_text()
     return yaml.safe_load(text)["/**"][CONTROLLERS[controller]]["ros__parameters"]
 
 
@@ -52,14 +53,16 @@ class SimParameters:
     camera_hz: float = 15.0
     publish_objects: bool = False
     controller: str = "crisp"
-    camera_offset_ms: float = 0.0  # by which the cameras' clock is ahead of the host's at the start
-    # and gains from then on, as a RealSense's does without global time
+    # How far the cameras' clock is ahead of the host's at the start, and its drift from then on, as
+    # of a RealSense without global time.
+    camera_offset_ms: float = 0.0
     camera_drift_ppm: float = 0.0
 
 
 class SimNode(Node):
-    """Physics in the executor's thread in real time; drawing in a thread of its own, which physics
-    never waits for.
+    """Runs physics in real time in the executor's thread, and renders in a thread of its own.
+
+    Physics never waits for rendering.
     """
 
     def __init__(self):
@@ -68,11 +71,14 @@ class SimNode(Node):
         self._renderer = choose_renderer(self._settings.renderer)
         self._sim = Simulator()
         self._sim.reset(sample_layout("pick_place", 0))
-        self._success, self._result = Success("pick_place"), {}
-        self._commands, self._slipped, self._q_null = 0, 0.0, self._sim.q
+        self._success = Success("pick_place")
+        self._result = {}
+        self._commands = 0
+        self._slipped = 0.0  # [s]
+        self._q_null = self._sim.q
         self._images = {}
         self._frames_due = self._frames_sent = 0
-        self._filming = True
+        self._cameras_on = True
         for name in CAMERAS:
             prefix = topics.prefix_of(name)
             self._images[name] = (
@@ -85,12 +91,12 @@ class SimNode(Node):
         self._results = self.create_publisher(String, topics.SIM_RESULT, RELIABLE)
         self._objects = self.create_publisher(String, topics.SIM_OBJECTS, NEWEST)
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
-        # its default
+        # The controller's own default is False.
         self._from_desired = _configured("jtc").get("interpolate_from_desired_state", False)
         self._command_topic = self._subscribe_as(self._settings.controller)
         self.create_subscription(Float64MultiArray, topics.GRIPPER_COMMAND, self._on_grip, RELIABLE)
         self.create_subscription(String, topics.SIM_EPISODE, self._on_episode, RELIABLE)
-        self._cameras = LatestWorker(self, self._build_rig, self._publish_images)
+        self._cameras = LatestWorker(self, self._build_cameras, self._publish_images)
         self._begun = time.monotonic()
         self._ticks, self._origin, self._next_image = 0, self._begun - self._sim.time, 0.0
         self.create_timer(TICK, self._tick, clock=STEADY)
@@ -100,20 +106,20 @@ class SimNode(Node):
             f"simulation: renderer {self._renderer}; Panda meshes with FR3 limits"
         )
 
-    def _build_rig(self):
-        os.setpriority(os.PRIO_PROCESS, 0, 10)  # this thread only: drawing gives way to physics
+    def _build_cameras(self):
+        os.setpriority(os.PRIO_PROCESS, 0, 10)  # this thread only: rendering gives way to physics
         p = self._settings
-        rig = SimCameras(p.width, p.height, self._renderer)
-        rig(self._sim.snapshot())
+        cameras = SimCameras(p.width, p.height, self._renderer)
+        cameras(self._sim.snapshot())
 
-        def draw(item):
+        def render(item):
             stamp, snapshot = item
-            yield stamp, rig, rig(snapshot)
+            yield stamp, cameras, cameras(snapshot)
 
-        return draw
+        return render
 
     def _subscribe_as(self, controller: str) -> str:
-        """Listen and behave as that controller does; returns the topic of its commands."""
+        """Subscribe and behave as that controller. Returns the topic of its commands."""
         kind, topic, act = {
             "crisp": (JointState, topics.TARGET_JOINT, self._on_target),
             "crisp_pose": (PoseStamped, topics.TARGET_POSE, self._on_pose),
@@ -127,22 +133,22 @@ class SimNode(Node):
             else:
                 self.get_logger().error(f"{topic} ignored: malformed", throttle_duration_sec=2.0)
 
-        # a backlog on a busy machine is over in one turn
+        # All waiting commands are taken at once, also on a busy machine.
         subscribe_to_all(self, kind, topic, take, RELIABLE)
         if controller == "crisp_pose":
             self.create_subscription(JointState, topics.TARGET_JOINT, self._on_null_space, RELIABLE)
         return topic
 
     def _on_target(self, message) -> bool:
-        q = messages.by_name(message.name, message.position, topics.ARM_JOINTS)
-        dq = messages.by_name(message.name, message.velocity, topics.ARM_JOINTS)
+        q = by_name(message.name, message.position, topics.ARM_JOINTS)
+        dq = by_name(message.name, message.velocity, topics.ARM_JOINTS)
         if q is None or not np.all(np.isfinite(q)):
             return False
         self._sim.command(q, np.zeros(7) if dq is None else dq)
         return True
 
     def _on_null_space(self, message) -> None:
-        q = messages.by_name(message.name, message.position, topics.ARM_JOINTS)
+        q = by_name(message.name, message.position, topics.ARM_JOINTS)
         if q is not None:
             self._q_null = q
 
@@ -159,7 +165,7 @@ class SimNode(Node):
 
     def _on_trajectory(self, message) -> bool:
         stamp = messages.stamp_ns(message.header.stamp)  # 0: it starts now
-        # of the simulation, which is stepped every 10 ms
+        # How late the simulation is, which is stepped every 10 ms.
         late = time.monotonic() - self._origin - self._sim.time
         start = late + (stamp - now_ns(self)) * 1e-9 if stamp else 0.0
         try:
@@ -185,12 +191,12 @@ class SimNode(Node):
 
     def _on_episode(self, message) -> None:
         try:
-            wish = json.loads(message.data)
-            if "cameras" in wish:
-                self._filming = bool(wish["cameras"])
+            request = json.loads(message.data)
+            if "cameras" in request:
+                self._cameras_on = bool(request["cameras"])
                 return
             layout = sample_layout(
-                wish["task"], int(wish["seed"]), wish.get("difficulty", "nominal")
+                request["task"], int(request["seed"]), request.get("difficulty", "nominal")
             )
         except (ValueError, KeyError, TypeError, OverflowError, InputError) as error:
             self.get_logger().error(f"{topics.SIM_EPISODE} ignored: {error}")
@@ -207,10 +213,10 @@ class SimNode(Node):
 
     def _tick(self) -> None:
         behind = time.monotonic() - self._origin - self._sim.time
-        if behind > MOST_CATCH_UP:
-            self._origin += behind - MOST_CATCH_UP
-            self._slipped += behind - MOST_CATCH_UP
-            behind = MOST_CATCH_UP
+        if behind > MAX_CATCH_UP:
+            self._origin += behind - MAX_CATCH_UP
+            self._slipped += behind - MAX_CATCH_UP
+            behind = MAX_CATCH_UP
         self._sim.step(behind)
         stamp, sim = now_ns(self), self._sim
         self._joints.publish(messages.joint_state(stamp, topics.ARM_JOINTS, sim.q, sim.dq))
@@ -219,7 +225,7 @@ class SimNode(Node):
             self._gripper.publish(
                 messages.joint_state(stamp, topics.FINGER_JOINTS, [sim.width / 2] * 2)
             )
-        if sim.time >= self._next_image and self._cameras.ready and self._filming:
+        if sim.time >= self._next_image and self._cameras.ready and self._cameras_on:
             self._frames_due += 1
             self._next_image = max(
                 self._next_image + 1.0 / self._settings.camera_hz, sim.time - TICK
@@ -234,13 +240,17 @@ class SimNode(Node):
             if done:
                 self._report_result()
 
-    def _publish_images(self, drawn) -> None:
-        stamp, rig, images = drawn
+    def _publish_images(self, rendered) -> None:
+        stamp, cameras, images = rendered
         for item in images:
             color, depth, info = self._images[item.camera]
-            color.publish(messages.image(stamp, item.camera, item.color))
-            depth.publish(messages.image(stamp, item.camera, item.depth_mm))
-            info.publish(messages.camera_info(stamp, item.camera, rig.K, rig.width, rig.height))
+            color.publish(image_messages.image(stamp, item.camera, item.color))
+            depth.publish(image_messages.image(stamp, item.camera, item.depth_mm))
+            info.publish(
+                image_messages.camera_info(
+                    stamp, item.camera, cameras.K, cameras.width, cameras.height
+                )
+            )
         self._frames_sent += 1
 
     def _report_result(self) -> None:
@@ -269,7 +279,7 @@ class SimNode(Node):
         self._diagnostics.publish(messages.diagnostics(now_ns(self), "sim", "running", values))
 
     def close(self) -> None:
-        """End the drawing thread."""
+        """End the rendering thread."""
         self._cameras.close()
 
 

@@ -1,8 +1,7 @@
-"""The 3D scene: what is seen and what is imagined, with the arm as it is and as it will be. It
-shows and takes nothing.
+"""The 3D scene: observed and predicted Gaussians, with the arm now and at the end of the chunk.
 
-The console passes it on behind its own token; see docs/console.md for why nothing that matters may
-be pressed here.
+It accepts no input. The console relays it behind its own token; docs/console.md says why it has no
+controls.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from sensor_msgs.msg import JointState, PointCloud2
 from trajectory_msgs.msg import JointTrajectory
 from viser.extras import ViserUrdf
 
-from gwm.graph.process_list import share
+from gwm.graph.environment import resource
 from gwm.ros import messages, scene_messages
 from gwm.ros.node import NEWEST, RELIABLE, SENSOR, STEADY, declare, now_ns, spin
 from gwm_core import topics
@@ -31,8 +30,9 @@ from gwm_core.joint_states import ArmReader
 from gwm_core.reasons import Reasons
 from gwm_core.scene.gaussians import COLORS, MEANS, OPACITY, QUATS, SCALES
 
-GHOST, FADE = (0.3, 0.6, 1.0, 0.35), 0.4  # colour of the arm to come; opacity of the scene to come
-MOST = 20_000  # Gaussians shown
+FUTURE_ARM_COLOR = (0.3, 0.6, 1.0, 0.35)
+FUTURE_OPACITY = 0.4
+MAX_GAUSSIANS = 20_000  # shown
 PERIOD = 0.1  # [s]
 
 
@@ -44,11 +44,11 @@ class ViewerParameters:
 
 
 class ViewerNode(Node):
-    """Keeps the newest of everything and shows it ten times a second, to those who look."""
+    """Shows the newest scenes and arms ten times a second, while a page is open."""
 
     def __init__(self):
         super().__init__("viewer")
-        with redirect_stdout(io.StringIO()):  # its address is of no use: the console passes it on
+        with redirect_stdout(io.StringIO()):  # nobody needs its address: the console relays it
             self._server = viser.ViserServer(
                 host="127.0.0.1", port=declare(self, ViewerParameters).port
             )
@@ -63,9 +63,9 @@ class ViewerNode(Node):
         )
         self._arms = {
             "/arm": _arm(self._server, "/arm", None),
-            "/arm_to_come": _arm(self._server, "/arm_to_come", GHOST),
+            "/arm_to_come": _arm(self._server, "/arm_to_come", FUTURE_ARM_COLOR),
         }
-        self._new: dict[str, np.ndarray] = {}  # what was not shown yet, by its name in the scene
+        self._pending: dict[str, np.ndarray] = {}  # not shown yet, by name in the scene
         self._splats: dict[str, viser.GaussianSplatHandle] = {}
         self._arm, self._reasons = ArmReader(), Reasons(self.get_logger().warn)
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
@@ -82,9 +82,9 @@ class ViewerNode(Node):
     def _on_joints(self, message) -> None:
         state, reason = self._arm.joints(message, velocity=False)
         self._reasons.note("joint states", reason, time.monotonic())
-        # the arm is shown with its gripper closed where its opening is not known
+        # Where its opening is unknown, the gripper is shown closed.
         if state is not None:
-            self._new["/arm"] = np.append(state.q, np.nan_to_num(state.width) / 2)
+            self._pending["/arm"] = np.append(state.q, np.nan_to_num(state.width) / 2)
 
     def _on_gripper(self, message) -> None:
         self._reasons.note("gripper", self._arm.gripper(message), time.monotonic())
@@ -92,13 +92,13 @@ class ViewerNode(Node):
     def _on_chunk(self, message) -> None:
         chunk = messages.chunk_of(message)
         if chunk is not None and np.isfinite(chunk.q).all():
-            row = min(topics.STEPS, len(chunk.q)) - 1
-            self._new["/arm_to_come"] = np.append(chunk.q[row], chunk.width[row] / 2)
+            last = min(topics.STEPS, len(chunk.q)) - 1
+            self._pending["/arm_to_come"] = np.append(chunk.q[last], chunk.width[last] / 2)
 
     def _scene(self, name: str):
         def take(message):
             try:
-                self._new[name] = scene_messages.gaussians_of(message)[:MOST]
+                self._pending[name] = scene_messages.gaussians_of(message)[:MAX_GAUSSIANS]
             except ValueError as error:
                 self.get_logger().error(f"{name} refused: {error}", throttle_duration_sec=2.0)
 
@@ -108,20 +108,20 @@ class ViewerNode(Node):
         if not self._server.get_clients():
             return
         with self._server.atomic():
-            for name, values in self._new.items():
+            for name, values in self._pending.items():
                 if name in self._arms:
                     self._arms[name].update_cfg(values)
                 else:
                     self._draw(name, values)
-        self._new = {}
+        self._pending = {}
 
     def _draw(self, name: str, gaussians: np.ndarray) -> None:
-        fade = FADE if name == "/imagined" else 1.0
+        opacity = FUTURE_OPACITY if name == "/imagined" else 1.0
         splats = {
             "centers": gaussians[:, MEANS],
             "covariances": covariances(gaussians),
             "rgbs": gaussians[:, COLORS].clip(0, 1),
-            "opacities": fade * gaussians[:, OPACITY : OPACITY + 1],
+            "opacities": opacity * gaussians[:, OPACITY : OPACITY + 1],
         }
         if name in self._splats:
             self._splats[name].set_gaussians(**splats)
@@ -140,7 +140,7 @@ class ViewerNode(Node):
 
 
 def covariances(gaussians: np.ndarray) -> np.ndarray:
-    """Covariance matrices (N, 3, 3) [m^2] of Gaussians (N, 14)."""
+    """Return covariance matrices (N, 3, 3) [m^2] of Gaussians (N, 14)."""
     axes = (
         Rotation.from_quat(gaussians[:, QUATS], scalar_first=True).as_matrix()
         * gaussians[:, None, SCALES]
@@ -149,8 +149,8 @@ def covariances(gaussians: np.ndarray) -> np.ndarray:
 
 
 def _arm(server: viser.ViserServer, name: str, color: tuple | None) -> ViserUrdf:
-    """The arm of our URDF."""
-    urdf = yourdfpy.URDF.load(str(share("urdf/fr3.urdf")))
+    """Add the arm of our URDF."""
+    urdf = yourdfpy.URDF.load(str(resource("urdf/fr3.urdf")))
     return ViserUrdf(server, urdf, root_node_name=name, mesh_color_override=color)
 
 

@@ -1,13 +1,11 @@
-"""An idle 100 Hz loop: what the machine alone does to a period. Prints its figures as JSON when
-told to end.
-"""
+"""An idle 100 Hz loop, which measures the machine's own lateness. Prints JSON at its end."""
 
 from __future__ import annotations
 
 import signal
 import time
 
-from gwm.graph.process_list import end_with_parent
+from gwm.graph.environment import end_with_parent
 from gwm_core.control.loop_timing import PeriodMonitor
 from gwm_core.files.json_files import to_json
 

@@ -1,6 +1,4 @@
-"""The graph for as long as somebody drives it: what starts is ended in order, whatever happens on
-the way.
-"""
+"""The graph for the time of a run. Its processes end in order, whatever happens during the run."""
 
 from __future__ import annotations
 
@@ -16,22 +14,23 @@ from pathlib import Path
 
 import rclpy
 
-from gwm.graph.process_list import NodeSpec, environment
+from gwm.graph.environment import process_environment
+from gwm.graph.process_list import NodeSpec
 from gwm.process.supervisor import STOP_TIME, Supervisor, open_log
 from gwm.ros.operator_client import GraphEnded, OperatorClient, RequestFailed
 from gwm_core.errors import InputError
 
-INTERRUPTED = 130  # exit code after Ctrl-C, as of a shell's commands
+INTERRUPTED = 130  # exit code after Ctrl-C, as a shell's commands have it
 
 
 @contextmanager
 def live(
     nodes: list[NodeSpec], log: Path, make: Callable[[], OperatorClient] = OperatorClient
 ) -> Iterator[tuple[OperatorClient, Supervisor]]:
-    """Run ``nodes`` with a node beside them that ``make`` builds. Their output goes to ``log``."""
-    # a shell has its background jobs ignore it
+    """Run ``nodes`` and the operator that ``make`` builds. The output of nodes goes to ``log``."""
+    # A shell has its background jobs ignore SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.environ.update(environment())
+    os.environ.update(process_environment())
     rclpy.init(args=[], signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     operator = make()
     try:
@@ -41,7 +40,7 @@ def live(
                 supervisor.start()
                 yield operator, supervisor
             except GraphEnded as error:
-                raise GraphEnded(f"{error}; {_last_words(log)}") from None
+                raise GraphEnded(f"{error}; {_last_lines(log)}") from None
             except KeyboardInterrupt:
                 names = ", ".join(
                     name for name, process in supervisor.processes.items() if process.poll() is None
@@ -59,7 +58,7 @@ def live(
 
 @dataclass
 class SessionEnd:
-    """How it ended: ``trouble`` is "", ``code`` 0 and ``error`` None where nothing went wrong."""
+    """How a run ended. The defaults mean that nothing went wrong."""
 
     trouble: str = ""
     code: int = 0
@@ -68,23 +67,21 @@ class SessionEnd:
 
 @contextmanager
 def ending() -> Iterator[SessionEnd]:
-    """Around what is to be followed by a table in any case: trouble and Ctrl-C end the block, and
-    nothing more.
-    """
+    """Catch trouble and Ctrl-C of a run, so that its table can be printed in any case."""
     end = SessionEnd()
     try:
         yield end
     except (RequestFailed, InputError, OSError) as error:
-        end.trouble, end.code, end.error = (
-            str(error),
-            1 if isinstance(error, RequestFailed) else 2,
-            error,
-        )
+        end.trouble = str(error)
+        end.code = 1 if isinstance(error, RequestFailed) else 2
+        end.error = error
     except KeyboardInterrupt as error:
-        end.trouble, end.code, end.error = "interrupted", INTERRUPTED, error
+        end.trouble = "interrupted"
+        end.code = INTERRUPTED
+        end.error = error
 
 
-def _last_words(log: Path) -> str:
+def _last_lines(log: Path) -> str:
     lines = log.read_text().strip().splitlines()
     clear = [line for line in lines if line.startswith("gwm: ")] or lines
     return f"last in {log}: " + " | ".join(clear[-2:])
@@ -92,7 +89,7 @@ def _last_words(log: Path) -> str:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ctrl-C does nothing here: cut short, the end of a graph would leave processes behind."""
+    """Ignore Ctrl-C: an interrupted stop would leave processes behind."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
@@ -101,8 +98,10 @@ def uninterrupted() -> Iterator[None]:
 
 
 class IdleLoop:
-    """An idle 100 Hz loop beside the graph; its ``figures`` when it is over tell what the machine
-    alone did.
+    """An idle 100 Hz loop beside the graph.
+
+    Attributes:
+        figures: timing of the machine alone; filled at the end.
     """
 
     def __enter__(self) -> IdleLoop:
@@ -116,4 +115,4 @@ class IdleLoop:
     def __exit__(self, *error) -> None:
         self._process.terminate()
         text, _ = self._process.communicate()
-        self.figures = json.loads(text or "{}")  # nothing where it ended before it began
+        self.figures = json.loads(text or "{}")  # empty where it ended before it began

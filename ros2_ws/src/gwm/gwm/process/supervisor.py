@@ -1,4 +1,4 @@
-"""Starts the graph's processes, starts again those that may end, and stops the gate last."""
+"""Start the graph's processes, restart those that may end, and stop the gate last."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from pathlib import Path
 import rclpy
 from rclpy.context import Context
 
-from gwm.graph.process_list import NodeSpec, command, environment, refuse_mixed_ros
+from gwm.graph.environment import process_environment, refuse_mixed_ros
+from gwm.graph.process_list import NodeSpec, command
 from gwm.graph.restart import BAD_INPUT, Restarts
 from gwm.ros.node import wait_to_be_alone
 from gwm_core import topics
 
 STOP_TIME = 8.0  # [s] for a clean stop before a process is killed
-PATIENCE = 2.0  # [s] of a stop until it says again what is waited for
+REMIND_TIME = 2.0  # [s] between reports of what a stop waits for
 
 
 def refuse_second_graph() -> None:
     """Raise InputError when another gate is in this ROS domain."""
-    os.environ.update(environment())
+    os.environ.update(process_environment())
     context = Context()
     rclpy.init(
         args=[], context=context, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO
@@ -38,17 +39,19 @@ def refuse_second_graph() -> None:
 
 
 def open_log(path: Path, mode: str = "w"):
-    """A log file that nobody but its owner can read: what processes print may hold the console's
-    token.
-    """
+    """Open a log file that only its owner can read: output may hold the console's token."""
     file = open(path, mode, opener=lambda name, flags: os.open(name, flags, 0o600))  # noqa: SIM115
-    os.fchmod(file.fileno(), 0o600)  # one that was there already too
+    os.fchmod(file.fileno(), 0o600)  # of an existing file too
     return file
 
 
 class Supervisor:
-    """Runs a list of processes. Call ``poll`` often; it starts again what ended and tells when the
-    graph is over.
+    """Runs a list of processes. Call ``poll`` often: it restarts them and reports the graph's end.
+
+    Attributes:
+        processes: by name.
+        respawns: how often each was restarted.
+        code: the exit code once the graph is over.
     """
 
     def __init__(
@@ -56,24 +59,22 @@ class Supervisor:
     ):
         refuse_mixed_ros()
         self._nodes = {node.name: node for node in nodes}
-        self._environment = {**os.environ, **environment(), **(extra_environment or {})}
+        self._environment = {**os.environ, **process_environment(), **(extra_environment or {})}
         self._log = log
         self.processes: dict[str, subprocess.Popen] = {}
         self.respawns: dict[str, int] = {}
         self._restarts = Restarts()
         self._born: dict[str, float] = {}
-        self._due: dict[str, float] = {}  # when a process that ended is started again
-        self.code = 0  # what to exit with once the graph is over
+        self._due: dict[str, float] = {}  # [s] when a process is to be restarted
+        self.code = 0
 
     def start(self) -> None:
-        """Start everything. Raises InputError when a graph runs in this ROS domain already."""
+        """Start every process. Raises InputError where this ROS domain has a graph already."""
         refuse_second_graph()
         self.change(list(self._nodes.values()))
 
     def change(self, nodes: list[NodeSpec]) -> None:
-        """Run these processes from now on: those that stay as they are go on, the others end
-        first.
-        """
+        """Run these processes from now on. Unchanged ones keep running; the others end first."""
         wanted = {node.name: node for node in nodes}
         gone = [name for name in self.processes if self._nodes[name] != wanted.get(name)]
         self._end(gone)
@@ -86,8 +87,7 @@ class Supervisor:
             self._spawn(name)
 
     def _spawn(self, name: str) -> None:
-        # a session of their own, so that Ctrl-C reaches only the supervisor, which stops them in
-        # order
+        # In sessions of their own Ctrl-C reaches only the supervisor, which stops them in order.
         self.processes[name] = subprocess.Popen(
             command(self._nodes[name]),
             env=self._environment | self._nodes[name].environment,
@@ -98,7 +98,7 @@ class Supervisor:
         self._born[name] = time.monotonic()
 
     def poll(self) -> str:
-        """Start again what is due. Returns "" while the graph goes on, else why it is over."""
+        """Restart what is due. Returns "" while the graph runs, else why it is over."""
         now = time.monotonic()
         for name, process in list(self.processes.items()):
             if process.poll() is None or name in self._restarts.refused:
@@ -120,14 +120,13 @@ class Supervisor:
         return ""
 
     def poll_all(self) -> str:
-        """As ``poll``, for a run that needs every process: it is over as well when one does not
-        come back.
-        """
+        """As ``poll``, but the graph is also over when a process cannot be restarted."""
         return self.poll() or self._restarts.missing()
 
     def stop(self) -> None:
-        """SIGINT to all but the gate, then to the gate, which ramps to rest first; kill what does
-        not end.
+        """Send SIGINT to all but the gate, then to the gate, which ramps to rest.
+
+        A process that does not end in ``STOP_TIME`` is killed.
         """
         self._end([name for name in self.processes if name != "gate"])
         self._end([name for name in self.processes if name == "gate"])
@@ -139,13 +138,13 @@ class Supervisor:
         for process in group.values():
             process.send_signal(signal.SIGINT)
         begun = now = time.monotonic()
-        told = begun
+        reported = begun
         while group and now - begun < STOP_TIME:
             time.sleep(0.02)
             now = time.monotonic()
             group = {name: process for name, process in group.items() if process.poll() is None}
-            if group and now - told > PATIENCE:
-                told = now
+            if group and now - reported > REMIND_TIME:
+                reported = now
                 self.say(
                     f"still waiting for {', '.join(group)}; what does not end is killed in "
                     f"{STOP_TIME - (now - begun):.0f} s"
@@ -156,20 +155,21 @@ class Supervisor:
             process.wait()
 
     def say(self, text: str, before: str = "") -> None:
-        """Write a line to the log, or to stderr; nothing is to fail because nobody can read it, the
-        stop least of all.
+        """Write a line to the log, or to stderr. A failed write is ignored.
 
-        Ctrl-C ends the reader of `gwm up | tee` first; a disk may be full.
+        Ctrl-C ends the reader of `gwm up | tee` first, and a disk may be full. Neither may keep the
+        graph from stopping.
         """
         with contextlib.suppress(OSError):
             print(f"{before}gwm: {text}", file=self._log or sys.stderr, flush=True)
 
 
 def up(nodes: list[NodeSpec]) -> int:
-    """Run the graph until Ctrl-C (exit 0) or until an essential process dies (exit 1, or 2 on bad
-    input).
+    """Run the graph until Ctrl-C (exit 0) or the end of an essential process.
+
+    That is exit 1, or 2 where it refused its input.
     """
-    # SIGINT too: a shell has its background jobs ignore it
+    # SIGINT too: a shell has its background jobs ignore it.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     supervisor = Supervisor(nodes)

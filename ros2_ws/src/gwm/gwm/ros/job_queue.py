@@ -1,4 +1,4 @@
-"""One thread, and a bounded backlog in front of it: what cannot wait is refused."""
+"""A worker thread with a bounded backlog, which refuses what does not fit."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from rclpy.task import Future
 
 from gwm_core.recording.backlog import PendingWrite, WriteBacklog
 
-_IDLE = 0.1  # [s] at most between calls of ``tick``
+_IDLE = 0.1  # [s] at most between two calls of ``tick``
 
 
 class JobQueue:
-    """One long-lived thread that does what it is given.
+    """A long-lived thread that runs jobs in order.
 
     Args:
-        node: whose executor delivers results and exceptions.
-        tick: called in the thread after every job, and now and then without one.
-        backlog: what may wait.
+        node: its executor delivers results and exceptions.
+        tick: called in the thread after every job, and regularly without one.
+        backlog: jobs that wait, and how many may.
     """
 
     def __init__(self, node: Node, tick: Callable[[], None], backlog: WriteBacklog):
@@ -35,8 +35,15 @@ class JobQueue:
         self._thread.start()
 
     def offer(self, work: Callable[[], float], size: int, picture: bool = False) -> str:
-        """Write a message of ``size`` bytes; a picture's work returns how long it encoded [s]. ""
-        or why not.
+        """Add a job that writes a message.
+
+        Args:
+            work: for a picture it returns how long it encoded [s].
+            size: of the message [bytes].
+            picture: whether it is an image.
+
+        Returns:
+            "", or why the job was refused.
         """
         with self._changed:
             if reason := self._backlog.refusal(size, picture):
@@ -46,14 +53,16 @@ class JobQueue:
         return ""
 
     def tell(self, work: Callable[[], Any]) -> None:
-        """Do what holds next to nothing, before pictures that wait."""
+        """Add a small job, before waiting pictures."""
         with self._changed:
             self._backlog.put(work)
             self._changed.notify()
 
     def ask(self, work: Callable[[], Any], after_pictures: bool = True) -> Future:
-        """Do something after all that came before, or all but pictures; what it returns or raises
-        is the future's.
+        """Add a job after all earlier ones, or after all but pictures.
+
+        Returns:
+            a future with the job's result or exception.
         """
         future = Future()
         with self._changed:
@@ -62,7 +71,7 @@ class JobQueue:
         return future
 
     def close(self) -> None:
-        """End the thread when everything that waits is done."""
+        """End the thread after all waiting jobs."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -82,13 +91,13 @@ class JobQueue:
                 self._tick()
                 with self._changed:
                     self._backlog.spend(0.0, time.monotonic() - begun)
-        except (
-            BaseException
-        ) as error:  # whatever it is, it is raised again in the executor's thread
+        except BaseException as error:  # raised again in the executor's thread
             self._send(None, None, error)
 
     def _do(self, job: PendingWrite) -> None:
-        begun, future, result, error = time.monotonic(), job.future, None, None
+        begun = time.monotonic()
+        future = job.future
+        result, error = None, None
         try:
             result = job.work()
         except Exception as raised:
@@ -96,7 +105,7 @@ class JobQueue:
                 raise
             error = raised
         encoding = result if job.is_image else 0.0
-        # what was asked for is no message
+        # A job with a future writes no message.
         writing = time.monotonic() - begun - encoding if future is None else 0.0
         with self._changed:
             self._backlog.finish(job, encoding, writing)

@@ -1,10 +1,7 @@
-"""ROS messages <-> core records. Reading uses attributes only, so any object with the fields will
-do.
-"""
+"""ROS messages <-> core records. Readers need any object with the message's attributes."""
 
 from __future__ import annotations
 
-import array
 import hashlib
 import json
 import struct
@@ -14,21 +11,20 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseStamped
 from rclpy.serialization import serialize_message
 from scipy.spatial.transform import Rotation
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, MultiArrayDimension, MultiArrayLayout
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from gwm_core import topics
 from gwm_core.control.gate.chunk_checks import MAX_WAYPOINTS
 from gwm_core.control.gate.supervision import Approval
-from gwm_core.geometry.camera import to_opencv
 from gwm_core.joint_states import by_name
 from gwm_core.types import ActionChunk
 
-LONGEST_ID = 19  # digits of 2^63 - 1
-# characters: of a note, and of what is said of an episode, each written as \\uXXXX
-NOTE, LONGEST_MARK = 500, 4000
-MOST_NUMBERS = 1000  # names in a message of named numbers: we send up to a hundred
+MAX_ID_DIGITS = 19  # of 2^63 - 1
+MAX_NOTE = 500  # characters
+MAX_MARK = 4000  # characters, with each one of the note written as \\uXXXX
+MAX_NUMBERS = 1000  # names in a message of named numbers; ours have up to a hundred
 
 
 def stamp_ns(stamp) -> int:
@@ -37,7 +33,7 @@ def stamp_ns(stamp) -> int:
 
 
 def has_header(kind) -> bool:
-    """Whether messages of a type begin with a std_msgs/Header."""
+    """Return whether messages of a type begin with a std_msgs/Header."""
     return next(iter(kind.get_fields_and_field_types().items()), None) == (
         "header",
         "std_msgs/Header",
@@ -45,20 +41,28 @@ def has_header(kind) -> bool:
 
 
 def stamp_of(content: bytes) -> int:
-    """Stamp [ns] of a serialised message that begins with a header; byte 1 of CDR tells the order
-    of the others.
+    """Return the stamp [ns] of a serialised message that begins with a header.
+
+    Byte 1 of CDR tells the byte order.
     """
     seconds, nanoseconds = struct.unpack_from("<iI" if content[1] & 1 else ">iI", content, 4)
     return seconds * 10**9 + nanoseconds
 
 
 def set_stamp(header, stamp: int, frame: str = "") -> None:
-    """Fill a header."""
-    header.stamp.sec, header.stamp.nanosec, header.frame_id = stamp // 10**9, stamp % 10**9, frame
+    """Fill a header. The stamp is in ns."""
+    _set_time(header.stamp, stamp)
+    header.frame_id = frame
+
+
+def _set_time(time, nanoseconds: int) -> None:
+    """Fill a builtin_interfaces Time or Duration."""
+    time.sec = nanoseconds // 10**9
+    time.nanosec = nanoseconds % 10**9
 
 
 def joint_state(stamp: int, names, position, velocity=(), effort=(), frame: str = "") -> JointState:
-    """JointState from sequences."""
+    """Return a JointState of sequences."""
     message = JointState(name=list(names))
     set_stamp(message.header, stamp, frame)
     message.position = [float(x) for x in position]
@@ -68,12 +72,14 @@ def joint_state(stamp: int, names, position, velocity=(), effort=(), frame: str 
 
 
 def pose(stamp: int, T: np.ndarray, frame: str) -> PoseStamped:
-    """PoseStamped from a (4, 4) transform."""
+    """Return a PoseStamped of a (4, 4) transform."""
     message = PoseStamped()
     set_stamp(message.header, stamp, frame)
-    to, turn = message.pose.position, message.pose.orientation
-    to.x, to.y, to.z = T[:3, 3].tolist()
-    turn.x, turn.y, turn.z, turn.w = Rotation.from_matrix(T[:3, :3]).as_quat().tolist()
+    position, rotation = message.pose.position, message.pose.orientation
+    position.x, position.y, position.z = T[:3, 3].tolist()
+    rotation.x, rotation.y, rotation.z, rotation.w = (
+        Rotation.from_matrix(T[:3, :3]).as_quat().tolist()
+    )
     return message
 
 
@@ -86,9 +92,9 @@ def transform(pose) -> np.ndarray:
 
 
 def joint_trajectory(states, dt: float, stamp: int = 0) -> JointTrajectory:
-    """State k = 1, 2, ... (position, velocity, acceleration) is due k * ``dt`` [s] after ``stamp``.
+    """Return a trajectory of states (position, velocity, acceleration).
 
-    The stamp is in ns; 0: when the message is received.
+    State k = 1, 2, ... is due k * ``dt`` [s] after ``stamp`` [ns]; stamp 0 means on receipt.
     """
     message = JointTrajectory(joint_names=list(topics.ARM_JOINTS))
     set_stamp(message.header, stamp)
@@ -96,24 +102,24 @@ def joint_trajectory(states, dt: float, stamp: int = 0) -> JointTrajectory:
         point = JointTrajectoryPoint(
             positions=q.tolist(), velocities=dq.tolist(), accelerations=ddq.tolist()
         )
-        nanoseconds = round(k * dt * 1e9)
-        point.time_from_start.sec, point.time_from_start.nanosec = (
-            nanoseconds // 10**9,
-            nanoseconds % 10**9,
-        )
+        _set_time(point.time_from_start, round(k * dt * 1e9))
         message.points.append(point)
     return message
 
 
+def _seconds(duration) -> float:
+    return duration.sec + duration.nanosec * 1e-9
+
+
 def joint_states_of(message) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Back from ``joint_trajectory``: times (P,) [s] and states, (P, 7) each. Raises ValueError
-    where it is no such.
+    """Read a ``joint_trajectory``: times (P,) [s] and three arrays of states (P, 7).
+
+    Raises:
+        ValueError: it has no points, or a joint is missing at one.
     """
     if not message.points:
         raise ValueError("a trajectory without points")
-    times = np.array(
-        [p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in message.points]
-    )
+    times = np.array([_seconds(p.time_from_start) for p in message.points])
     columns = []
     for field in ("positions", "velocities", "accelerations"):
         rows = [
@@ -127,26 +133,21 @@ def joint_states_of(message) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
 
 
 def trajectory(chunk: ActionChunk) -> JointTrajectory:
-    """A chunk as policy/chunk: seven joints and the finger width, row k at k * dt from the
-    stamp.
-    """
+    """Return a chunk as policy/chunk: joints and finger width, waypoint k due after k * dt."""
     message = JointTrajectory(joint_names=[*topics.ARM_JOINTS, topics.WIDTH])
     set_stamp(message.header, chunk.stamp)
     for k, (q, width) in enumerate(zip(chunk.q, chunk.width), start=1):
         point = JointTrajectoryPoint(positions=[*(float(x) for x in q), float(width)])
-        nanoseconds = round(k * chunk.dt * 1e9)
-        point.time_from_start.sec, point.time_from_start.nanosec = (
-            nanoseconds // 10**9,
-            nanoseconds % 10**9,
-        )
+        _set_time(point.time_from_start, round(k * chunk.dt * 1e9))
         message.points.append(point)
     return message
 
 
 def chunk_of(message) -> ActionChunk | None:
-    """policy/chunk as a chunk; None unless the names are exactly ours, in any order, and there are
-    2 to ``MAX_WAYPOINTS`` evenly spaced rows. Sizes are checked before anything is built: the gate
-    has no time for 20 000 rows.
+    """Read policy/chunk; None for a malformed one.
+
+    Its names must be exactly ours, in any order, with 2 to ``MAX_WAYPOINTS`` evenly spaced
+    waypoints. Sizes are checked first: the gate has no time to build 20 000 waypoints.
     """
     names, points, ours = message.joint_names, message.points, (*topics.ARM_JOINTS, topics.WIDTH)
     if len(names) != len(ours) or set(names) != set(ours) or not 2 <= len(points) <= MAX_WAYPOINTS:
@@ -155,132 +156,56 @@ def chunk_of(message) -> ActionChunk | None:
         return None
     order = [names.index(name) for name in ours]
     rows = np.array([[p.positions[i] for i in order] for p in points], float)
-    times = np.array([p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in points])
+    times = np.array([_seconds(p.time_from_start) for p in points])
     if not np.allclose(np.diff(times), times[0], atol=1e-6):
         return None
     return ActionChunk(stamp_ns(message.header.stamp), rows[:, :7], rows[:, 7], float(times[0]))
 
 
-def image(stamp: int, camera: str, content: np.ndarray) -> Image:
-    """(H, W, 3) uint8 -> rgb8, (H, W) uint16 millimetres -> 16UC1."""
-    message = Image(height=content.shape[0], width=content.shape[1], is_bigendian=0)
-    set_stamp(message.header, stamp, f"{camera}_color_optical_frame")
-    message.encoding = "rgb8" if content.ndim == 3 else "16UC1"
-    message.step = content.strides[0]
-    data = array.array("B")
-    data.frombytes(memoryview(np.ascontiguousarray(content)).cast("B"))
-    message.data = data
-    return message
-
-
-# stream -> encoding -> type and channels; REP 118: 16-bit depth is in millimetres, 32FC1 in metres
-ENCODINGS = {
-    "color": {"rgb8": ("u1", 3), "bgr8": ("u1", 3), "rgba8": ("u1", 4), "bgra8": ("u1", 4)},
-    "depth": {"16UC1": ("u2", 1), "mono16": ("u2", 1), "32FC1": ("f4", 1)},
-}
-
-
-def pixels(message, stream: str) -> np.ndarray:
-    """Image of a "color" stream -> (H, W, 3) uint8 RGB, of a "depth" stream -> (H, W) uint16 [mm],
-    0 = no reading.
-
-    Raises ValueError for any other encoding, a wrong size or an empty image.
-    """
-    valid = ENCODINGS[stream]
-    if message.encoding not in valid:
-        *others, last = valid
-        raise ValueError(
-            f"encoding: {message.encoding} was published; {', '.join(others)} or {last} is wanted"
-        )
-    kind, channels = valid[message.encoding]
-    kind = np.dtype(kind).newbyteorder(">" if message.is_bigendian else "<")
-    width = message.width * channels * kind.itemsize
-    data = np.frombuffer(message.data, np.uint8)
-    if (
-        width == 0
-        or message.height == 0
-        or message.step < width
-        or data.size != message.step * message.height
-    ):
-        raise ValueError(
-            f"size: {data.size} bytes do not make {message.height} rows of {message.step}"
-        )
-    rows = data.reshape(message.height, message.step)[:, :width]
-    content = np.ascontiguousarray(rows).view(kind)
-    if message.encoding == "32FC1":
-        return _millimetres(content)
-    if channels == 1:
-        return content.astype(np.uint16, copy=False)
-    content = content.reshape(message.height, message.width, channels)[..., :3]
-    return np.ascontiguousarray(
-        content[..., ::-1] if message.encoding.startswith("bgr") else content
-    )
-
-
-def _millimetres(metres: np.ndarray) -> np.ndarray:
-    """Depth (H, W) [m] as uint16 [mm]; what is not finite, negative or beyond 65 m is no
-    reading.
-    """
-    mm = np.rint(np.nan_to_num(metres, nan=0.0, posinf=0.0, neginf=0.0) * 1000.0)
-    return np.where((mm > 0) & (mm < 65536), mm, 0).astype(np.uint16)
-
-
-def camera_info(
-    stamp: int, camera: str, K: np.ndarray, width: int, height: int, distortion=(0.0,) * 5
-) -> CameraInfo:
-    """CameraInfo of a pinhole camera: ``K`` (3, 3) in our convention, on the wire in OpenCV's, as
-    drivers send it.
-    """
-    message = CameraInfo(
-        height=height, width=width, distortion_model="plumb_bob", d=[float(x) for x in distortion]
-    )
-    set_stamp(message.header, stamp, f"{camera}_color_optical_frame")
-    K = to_opencv(K)
-    message.k, message.r = K.flatten().tolist(), np.eye(3).flatten().tolist()
-    message.p = np.hstack([K, np.zeros((3, 1))]).flatten().tolist()
-    return message
-
-
 def sha256(message) -> str:
-    """Hash of a message as it is serialised."""
+    """Return the hash of a serialised message."""
     return hashlib.sha256(serialize_message(message)).hexdigest()
 
 
 def approval_of(message) -> Approval:
-    """Approval of a String with JSON. Raises ValueError for anything else."""
-    wish = _wish(message, {"plan": str, "sha256": str, "expires": int})
-    if not is_plan(wish["plan"]):
+    """Read the approval in a String with JSON. Raises ValueError for anything else."""
+    request = _request(message, {"plan": str, "sha256": str, "expires": int})
+    if not is_plan(request["plan"]):
         raise ValueError(
-            f"plan {wish['plan'][:40]!r}: the decimal digits of an id are wanted, as text"
+            f"plan {request['plan'][:40]!r}: the decimal digits of an id are wanted, as text"
         )
-    return Approval(int(wish["plan"]), wish["sha256"], wish["expires"])
+    return Approval(int(request["plan"]), request["sha256"], request["expires"])
 
 
 def is_plan(text: str) -> bool:
-    """Whether a text is a plan's id."""
-    return text.isascii() and text.isdecimal() and len(text) <= LONGEST_ID
+    """Return whether a text is the id of a chunk."""
+    return text.isascii() and text.isdecimal() and len(text) <= MAX_ID_DIGITS
 
 
 def mark_of(message) -> dict:
-    """What an operator says of an episode, of a String with JSON. Raises ValueError for anything
-    else.
+    """Read an operator's mark of an episode in a String with JSON.
+
+    Raises:
+        ValueError: it is something else.
     """
-    wish = _parsed(message.data, LONGEST_MARK)
-    if not isinstance(wish, dict) or not all(is_mark(key, value) for key, value in wish.items()):
+    request = _parsed(message.data, MAX_MARK)
+    if not isinstance(request, dict) or not all(
+        is_mark(key, value) for key, value in request.items()
+    ):
         raise ValueError(
             'no JSON object of "success" (bool), "note" (str), "score" (0 to 1), "cause" '
             f'({" or ".join(topics.ABORTS)}), "save" (bool), or some of them'
         )
-    return wish
+    return request
 
 
 def is_mark(key: str, value) -> bool:
-    """Whether this may be said of an episode."""
+    """Return whether a mark of an episode may have this entry."""
     match key:
         case "success" | "save":
             return isinstance(value, bool)
         case "note":
-            return isinstance(value, str) and len(value) <= NOTE
+            return isinstance(value, str) and len(value) <= MAX_NOTE
         case "score":
             return type(value) in (int, float) and 0 <= value <= 1
         case "cause":
@@ -289,27 +214,32 @@ def is_mark(key: str, value) -> bool:
 
 
 def mode_of(message) -> str:
-    """Mode of a String with JSON. Raises ValueError for anything else."""
-    return _wish(message, {"mode": str})["mode"]
+    """Read the mode in a String with JSON. Raises ValueError for anything else."""
+    return _request(message, {"mode": str})["mode"]
 
 
-def _wish(message, kinds: dict[str, type]) -> dict:
-    """A JSON object of exactly these keys and types. Raises ValueError for another one."""
-    wish = _parsed(message.data, 1000)
-    if not isinstance(wish, dict) or {key: type(value) for key, value in wish.items()} != kinds:
+def _request(message, kinds: dict[str, type]) -> dict:
+    """Read a JSON object of exactly these keys and types. Raises ValueError for another one."""
+    request = _parsed(message.data, 1000)
+    if (
+        not isinstance(request, dict)
+        or {key: type(value) for key, value in request.items()} != kinds
+    ):
         raise ValueError(
             "no JSON object of"
             f" {', '.join(f'{key} ({kind.__name__})' for key, kind in kinds.items())}"
         )
-    for key, value in wish.items():
+    for key, value in request.items():
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise ValueError(f"{key}: a number of 64 bits is wanted")
-    return wish
+    return request
 
 
 def _parsed(text: str, longest: int):
-    """The value of a JSON text; None where it has more than ``longest`` characters. Raises
-    ValueError for no JSON.
+    """Read a JSON text; None where it has more than ``longest`` characters.
+
+    Raises:
+        ValueError: it is no JSON, or nested too deeply.
     """
     try:
         return json.loads(text) if len(text) <= longest else None
@@ -318,7 +248,7 @@ def _parsed(text: str, longest: int):
 
 
 def diagnostics(stamp: int, name: str, text: str, values: dict, ok: bool = True) -> DiagnosticArray:
-    """One status with named values."""
+    """Return diagnostics of one status with named values."""
     status = DiagnosticStatus(
         name=name, message=text, level=DiagnosticStatus.OK if ok else DiagnosticStatus.WARN
     )
@@ -329,15 +259,16 @@ def diagnostics(stamp: int, name: str, text: str, values: dict, ok: bool = True)
 
 
 def read_diagnostics(message) -> dict[str, dict[str, str]]:
-    """{status name: {"message": ..., key: value, ...}}."""
+    """Read diagnostics as {status name: {"message": ..., key: value, ...}}."""
     return {
         s.name: {"message": s.message, **{v.key: v.value for v in s.values}} for s in message.status
     }
 
 
 def numbers(names, values) -> Float64MultiArray:
-    """Named numbers, to plot: the names are the labels of the layout. "plan" is an id [ns] and goes
-    as two numbers.
+    """Return named numbers, which plot tools can show: names are the labels of the layout.
+
+    "plan" is the id of a chunk [ns] and is sent as two numbers.
     """
     named = dict(zip(names, values))
     if "plan" in named:
@@ -349,9 +280,7 @@ def numbers(names, values) -> Float64MultiArray:
 
 
 def read_numbers(message) -> dict[str, float]:
-    """{name: number}; "plan" is an int. Nothing of a message with more than ``MOST_NUMBERS``
-    names.
-    """
-    if len(message.layout.dim) > MOST_NUMBERS:
+    """Read {name: number}; "plan" is an int. Empty for more than ``MAX_NUMBERS`` names."""
+    if len(message.layout.dim) > MAX_NUMBERS:
         return {}
     return topics.named_numbers((dim.label for dim in message.layout.dim), message.data)

@@ -1,6 +1,4 @@
-"""What every node shares: parameters declared from a dataclass, QoS, and a main that ends
-cleanly.
-"""
+"""Code that every node shares: parameters from a dataclass, QoS, and a main that ends cleanly."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
-from gwm.graph.process_list import end_with_parent
+from gwm.graph.environment import end_with_parent
 from gwm_core.errors import InputError
 
 SENSOR = QoSProfile(
@@ -28,13 +26,13 @@ SENSOR = QoSProfile(
 RELIABLE = QoSProfile(
     depth=20, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE
 )
-# for the judge
+# For the command checker and the recorder, which must miss no message.
 EVERY = QoSProfile(
     depth=2000, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE
 )
-DISCOVERY_TIME = 1.6  # [s] for other processes to be seen: up to 0.9 measured
-LEASE_TIME = 6.0  # [s] a killed process is remembered for 5 s, launch/fastdds.xml
-# for timers: setting the wall clock must not stop them
+DISCOVERY_TIME = 1.6  # [s] to discover other processes: up to 0.9 measured
+LEASE_TIME = 6.0  # [s] a killed process stays known for 5 s, launch/fastdds.xml
+# For timers: setting the wall clock must not stop them.
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 NEWEST = QoSProfile(
     depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE
@@ -42,32 +40,30 @@ NEWEST = QoSProfile(
 
 
 def declare(node: Node, kind: type):
-    """Declare a parameter for every field of a dataclass with defaults, and return it filled with
-    what was given.
-    """
-    names = [field.name for field in fields(kind)]
+    """Declare a parameter for every field of a dataclass, and return their values in one."""
     values = {
         field.name: node.declare_parameter(field.name, field.default).value
         for field in fields(kind)
     }
-    return kind(**{name: values[name] for name in names})
+    return kind(**values)
 
 
-AT_ONCE = 500  # messages taken in one turn at most
+MAX_TAKEN = 500  # messages in one callback
 
 
 def subscribe_to_all(
     node: Node, kind: type, topic: str, take: Callable, qos: QoSProfile, **more
 ) -> Subscription:
-    """A subscription that takes all that waits, and not one message in each turn of the executor.
+    """Return a subscription that takes all waiting messages in one callback.
 
-    A turn looks at every entity of the node. On a busy machine there are fewer turns than messages,
-    and the middleware replaces those that wait without a word.
+    rclpy takes one message per topic and executor cycle, and a cycle looks at every entity of the
+    node. On a busy machine there are fewer cycles than messages, and the middleware silently
+    replaces those that wait.
     """
 
     def drain(message) -> None:
         take(message)
-        for _ in range(AT_ONCE):
+        for _ in range(MAX_TAKEN):
             with subscription.handle:
                 waiting = subscription.handle.take_message(kind, subscription.raw)
             if waiting is None:
@@ -78,12 +74,15 @@ def subscribe_to_all(
     return subscription
 
 
-GATE_PRIORITY, BEAT_PRIORITY = 40, 10  # of SCHED_FIFO
+GATE_PRIORITY = 40  # of SCHED_FIFO
+HEARTBEAT_PRIORITY = 10
 
 
 def prioritize(level: int) -> str:
-    """Ask for real-time priority for this thread and those it will start, none that it has. Says
-    what it got.
+    """Request real-time priority for this thread and those that it starts later.
+
+    Returns:
+        the priority that it got, in words.
     """
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(level))
@@ -98,7 +97,7 @@ def now_ns(node: Node) -> int:
 
 
 def wait_to_be_alone(node: Node, topic: str, own: int) -> None:
-    """Raise InputError when more than ``own`` publishers of ``topic`` stay in this ROS domain."""
+    """Raise InputError where ``topic`` keeps more than ``own`` publishers in this ROS domain."""
     time.sleep(DISCOVERY_TIME)
     deadline = time.monotonic() + LEASE_TIME
     if node.count_publishers(topic) > own:
@@ -116,9 +115,7 @@ def wait_to_be_alone(node: Node, topic: str, own: int) -> None:
 
 
 def _refuse_change(parameters) -> SetParametersResult:
-    """Every parameter is read once, at the start: an answer of success to `ros2 param set` would
-    not be true.
-    """
+    """Refuse `ros2 param set`: every parameter is read once, at the start."""
     names = ", ".join(parameter.name for parameter in parameters)
     return SetParametersResult(
         successful=False, reason=f"{names}: read at the start alone, so start it anew with it"
@@ -126,9 +123,7 @@ def _refuse_change(parameters) -> SetParametersResult:
 
 
 def _refuse_ignored(node: Node) -> None:
-    """Raise InputError for a parameter that was given and that the node does not have: it would be
-    ignored.
-    """
+    """Raise InputError for a given parameter that the node does not have."""
     for name in node._parameter_overrides:
         if not node.has_parameter(name) and not name.startswith("qos_overrides."):
             own = ", ".join(
@@ -137,15 +132,15 @@ def _refuse_ignored(node: Node) -> None:
             raise InputError(f"{node.get_name()} has no parameter '{name}': valid are {own}")
 
 
-def spin(make, last_wish=None) -> int:
+def spin(make, before_exit=None) -> int:
     """Run a node until SIGINT or SIGTERM. Bad input is one line and exit 2.
 
     Args:
         make: builds the node.
-        last_wish: called with the node before it is destroyed; it may still spin it.
+        before_exit: called with the node before it is destroyed; it may still spin it.
     """
-    # not rclpy's handlers: the context must outlive the signal so that the gate can ramp to rest;
-    # and no exception, which could fall between computing a command and sending it
+    # rclpy's handlers would end the context at the signal, before the gate can ramp to rest. An
+    # exception could fall between computing a command and sending it. So a flag is set instead.
     over: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: over.append(number))
@@ -163,15 +158,15 @@ def spin(make, last_wish=None) -> int:
         try:
             while not over:
                 executor.spin_once(timeout_sec=0.1)
-        finally:  # an exception in a callback too must not leave the arm in motion
-            if last_wish is not None:
-                last_wish(node)
+        finally:  # an exception in a callback must not leave the arm in motion either
+            if before_exit is not None:
+                before_exit(node)
     except InputError as error:
         print(f"gwm: {error}", file=sys.stderr, flush=True)
         code = 2
     finally:
         if executor is not None:
-            # while its context lives: its destructor complains about one that does not
+            # While its context lives, or its destructor complains.
             executor.shutdown()
         if node is not None:
             if hasattr(node, "close"):

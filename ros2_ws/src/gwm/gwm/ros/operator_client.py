@@ -1,4 +1,4 @@
-"""A node that stands where a person would: homes, arms, starts and ends episodes, and watches."""
+"""An operator in code: homes, arms, starts and ends episodes, and watches the graph."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from gwm_core.files.json_files import to_json
 from gwm_core.joint_states import read_joint_state
 from gwm_core.recording.backlog import ProgressTimeout
 
-TRIES = 8  # to bring the arm where it is to be, on a machine that is busy elsewhere
-PATIENCE = 15.0  # [s] for an answer; for the recorder's: for one more message to be written
+TRIES = 8  # to home or hold the arm, on a machine that is busy elsewhere
+PATIENCE = 15.0  # [s] for an answer, or for the recorder to write one more message
 AT_REST = ("HOLD", "FAULT", "DISARMED")  # states of the gate
-GRANTED = 10.0  # [s] for what is refused for the moment
+GRANTED = 10.0  # [s] to repeat a request that is refused
 
 
 class RequestFailed(RuntimeError):
-    """What was asked for did not come; the graph goes on, and so may who asked."""
+    """A request had no effect in time. The graph goes on."""
 
 
 class RequestRefused(RequestFailed):
-    """It was answered: not now, and why."""
+    """A request was answered with a refusal and its reason."""
 
 
 class GraphEnded(RequestFailed):
@@ -42,51 +42,63 @@ class GraphEnded(RequestFailed):
 
 
 class OperatorClient(Node):
-    """Stands where a person would: homes, arms, starts and ends episodes, and watches."""
+    """Calls the graph's services as a person would, and keeps what its topics say.
+
+    Methods take ``poll``, which returns why the graph ended, or "".
+
+    Attributes:
+        say: prints a line for a person.
+        status: the gate's status since the last request; empty until a newer one arrives.
+        last_status: the gate's newest status.
+        state_changes: stamp [ns] and gate state of every status.
+        reports: the newest diagnostics by name.
+        result: the simulation's result.
+        latencies: time from frame to first command [ms], by chunk id.
+        stages: parts of that time [ms], by chunk id.
+        futures: predicted outcomes, by chunk id.
+        commands: of each command: positions, velocities, accelerations, whether the reference was
+            reset, stamp [s], and the joints measured last (NaN where they are not known).
+        required_nodes: nodes that must report that they are ready.
+    """
 
     def __init__(self):
         super().__init__("operator")
         self.say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True)
         self.status: dict[str, str] = {}
-        self.last_status: dict[str, str] = {}  # the same, also when a newer one is waited for
-        self._status_from = 0  # [ns] of a status that counts
-        # stamp [ns] of a status, and the gate's state in it
-        self.changes: list[tuple[int, str]] = []
+        self.last_status: dict[str, str] = {}
+        self._status_from = 0  # [ns] older statuses do not count
+        self.state_changes: list[tuple[int, str]] = []
         self.reports: dict[str, dict[str, str]] = {}
         self.result: dict = {}
-        self.latencies: dict[int, float] = {}  # [ms] from frame to first command, by plan
-        self.stages: dict[int, dict[str, float]] = {}  # [ms] of it, by plan
-        # joints, velocities, accelerations, latched, stamp [s], and joints measured last: NaN where
-        # they are not known
+        self.latencies: dict[int, float] = {}
+        self.stages: dict[int, dict[str, float]] = {}
+        self.futures: dict[int, dict[str, float]] = {}
         self.commands: list[tuple] = []
         self._measured = (np.nan,) * 7
-        self.waits_for = ("sim", "policy")  # nodes that say when they are ready
+        self.required_nodes = ("sim", "policy")
         self._episode = self.create_publisher(String, topics.SIM_EPISODE, RELIABLE)
         self.create_subscription(DiagnosticArray, topics.STATUS, self._on_status, RELIABLE)
         self.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, self._on_report, RELIABLE)
-        self.futures: dict[int, dict[str, float]] = {}  # what was imagined, by plan
         self.create_subscription(Float64MultiArray, topics.IMAGINED, self._on_future, RELIABLE)
         self.create_subscription(Float64MultiArray, topics.STAGES, self._on_stages, RELIABLE)
         self.create_subscription(String, topics.SIM_RESULT, self._on_result, RELIABLE)
         subscribe_to_all(self, JointState, topics.COMMAND, self._on_command, EVERY)
         self.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, SENSOR)
-        wishes = [f"gate/{w}" for w in ("arm", "home", "hold", "stop", "reset")]
-        wishes += [f"recorder/{w}" for w in ("start", "save", "discard")]
-        self._wishes = {name: self.create_client(Trigger, name) for name in wishes}
+        services = [f"gate/{name}" for name in ("arm", "home", "hold", "stop", "reset")]
+        services += [f"recorder/{name}" for name in ("start", "save", "discard")]
+        self._service_clients = {name: self.create_client(Trigger, name) for name in services}
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
 
     def _on_status(self, message) -> None:
-        stamp, status = (
-            messages.stamp_ns(message.header.stamp),
-            messages.read_diagnostics(message)["gate"],
-        )
+        stamp = messages.stamp_ns(message.header.stamp)
+        status = messages.read_diagnostics(message)["gate"]
         self.last_status = status
-        self.changes.append((stamp, status["state"]))
+        self.state_changes.append((stamp, status["state"]))
         plan, latency = int(status["plan"]), float(status["latency_ms"])
         if plan and latency:
             self.latencies[plan] = latency
-        if stamp >= self._status_from:  # an older one was on its way while the gate answered
+        if stamp >= self._status_from:  # older ones were on their way during the answer
             self.status = status
 
     def _on_stages(self, message) -> None:
@@ -105,36 +117,34 @@ class OperatorClient(Node):
 
     def _on_command(self, m) -> None:
         stamp = messages.stamp_ns(m.header.stamp) * 1e-9
-        latched = m.header.frame_id == "latched"
+        reference_reset = m.header.frame_id == "latched"
         self.commands.append(
-            (m.position[:7], m.velocity[:7], m.effort[:7], latched, stamp, self._measured)
+            (m.position[:7], m.velocity[:7], m.effort[:7], reference_reset, stamp, self._measured)
         )
 
     def _on_joints(self, message) -> None:
         state, _ = read_joint_state(message)
         self._measured = (np.nan,) * 7 if state is None else tuple(state.q)
 
-    def verdict(self, **limits) -> CheckResult:
-        """The judge's, on all commands that came; ``limits`` are arguments of
-        ``check_commands``.
-        """
+    def command_check(self, **limits) -> CheckResult:
+        """Check all commands so far; ``limits`` are arguments of ``check_commands``."""
         if not self.commands:
             return CheckResult()
-        q, dq, ddq, latched, stamps, measured = (np.array(column) for column in zip(*self.commands))
-        return check_commands(q, dq, ddq, latched, stamps=stamps, measured=measured, **limits)
+        q, dq, ddq, reset, stamps, measured = (np.array(column) for column in zip(*self.commands))
+        return check_commands(q, dq, ddq, reset, stamps=stamps, measured=measured, **limits)
 
-    def need(self, what: str, until, limit: float, poll) -> None:
-        """Spin until ``until()`` holds. Raises Trouble when it does not within ``limit``
-        seconds.
-        """
+    def require(self, what: str, until, limit: float, poll) -> None:
+        """Spin until ``until()`` holds. Raises RequestFailed after ``limit`` [s]."""
         if not self.wait(what, until, limit, poll):
             raise RequestFailed(
                 f"no {what} within {limit:.0f} s; the gate says {self.last_status.get('message')}"
             )
 
     def wait(self, what: str, until, limit: float, poll) -> bool:
-        """Spin until ``until()`` holds; False after ``limit`` seconds. Raises GraphOver when the
-        graph ends.
+        """Spin until ``until()`` holds; False after ``limit`` [s].
+
+        Raises:
+            GraphEnded: the graph ended.
         """
         deadline = time.monotonic() + limit
         while not until():
@@ -145,36 +155,36 @@ class OperatorClient(Node):
                 return False
         return True
 
-    def wish(self, name: str, poll) -> None:
-        """Call a Trigger service and wait for a gate status from after it. Raises Refused with its
-        reason.
+    def request(self, name: str, poll) -> None:
+        """Call a Trigger service and wait for a gate status from after its answer.
 
-        The recorder answers when what came before is on disk: it is waited for as long as it gets
-        on.
+        The recorder answers when everything before the call is on disk. This call waits as long as
+        the recorder makes progress.
+
+        Raises:
+            RequestRefused: with the reason of the service.
         """
-        client = self._wishes[name]
-        self.need(name, client.service_is_ready, GRANTED, poll)
+        client = self._service_clients[name]
+        self.require(name, client.service_is_ready, GRANTED, poll)
         future = client.call_async(Trigger.Request())
         self._answer(name, future, poll)
         if not future.result().success:
             raise RequestRefused(f"{name}: {future.result().message}")
-        self._look(poll)
+        self._wait_for_status(poll)
 
-    def _look(self, poll) -> None:
-        """Wait for what the gate says from now on."""
+    def _wait_for_status(self, poll) -> None:
+        """Wait for a gate status that is newer than now."""
         self.status, self._status_from = {}, now_ns(self)
-        self.need("gate status", lambda: self.status, GRANTED, poll)
+        self.require("gate status", lambda: self.status, GRANTED, poll)
 
     def _answer(self, name: str, future, poll) -> None:
         if name.startswith("recorder/"):
-            self.need_written(f"answer from {name}", future.done, poll)
+            self.require_written(f"answer from {name}", future.done, poll)
         else:
-            self.need(f"answer from {name}", future.done, PATIENCE, poll)
+            self.require(f"answer from {name}", future.done, PATIENCE, poll)
 
-    def need_written(self, what: str, until, poll) -> None:
-        """``need`` what the recorder does after all it has to write: for as long as that gets
-        less.
-        """
+    def require_written(self, what: str, until, poll) -> None:
+        """``require`` an effect that follows the recorder's backlog, while the backlog shrinks."""
         asked, patience = self.reports.get("recorder"), ProgressTimeout(PATIENCE, time.monotonic())
         while not self.wait(what, until, 1.0, poll):
             report = self.reports.get("recorder")
@@ -191,14 +201,12 @@ class OperatorClient(Node):
                 )
                 raise RequestFailed(f"no {what} within {PATIENCE:.0f} s{left}")
 
-    def insist(self, name: str, poll) -> None:
-        """``wish``, again while it is refused: what a busy machine refuses now it grants in a
-        moment.
-        """
+    def request_with_retry(self, name: str, poll) -> None:
+        """``request``, repeated while it is refused: a busy machine may grant it a little later."""
         deadline = time.monotonic() + GRANTED
         while True:
             try:
-                self.wish(name, poll)
+                self.request(name, poll)
                 return
             except RequestRefused as refused:
                 if time.monotonic() > deadline:
@@ -207,19 +215,19 @@ class OperatorClient(Node):
             self.wait("another try", lambda: False, 0.5, poll)
 
     def arm(self, poll) -> None:
-        """Arm the gate, out of a fault too."""
+        """Arm the gate; reset it first after a fault."""
         if self.status.get("state") == "FAULT":
-            self.insist("gate/reset", poll)
-        self.insist("gate/arm", poll)
+            self.request_with_retry("gate/reset", poll)
+        self.request_with_retry("gate/arm", poll)
 
     def hold(self, poll) -> None:
-        """Have the gate hold, whatever it does now, and wait until the arm rests."""
+        """Have the gate hold from any state, and wait until the arm rests."""
         for _ in range(TRIES):
-            self._look(poll)
+            self._wait_for_status(poll)
             if self.status.get("state") in ("FAULT", "DISARMED"):
                 self.arm(poll)
-            self.wish("gate/hold", poll)
-            self.need("rest", lambda: self.status.get("state") in AT_REST, GRANTED, poll)
+            self.request("gate/hold", poll)
+            self.require("rest", lambda: self.status.get("state") in AT_REST, GRANTED, poll)
             if self.status["state"] == "HOLD":
                 return
         raise RequestFailed(
@@ -227,44 +235,46 @@ class OperatorClient(Node):
         )
 
     def home(self, poll) -> None:
-        """Home; again when it was stopped on the way, as a busy machine has the gate do."""
+        """Home, and repeat when a stop interrupts it, as happens on a busy machine."""
         for _ in range(TRIES):
-            self._look(poll)
+            self._wait_for_status(poll)
             if self.status["state"] == "FAULT":
-                self.insist("gate/reset", poll)
+                self.request_with_retry("gate/reset", poll)
             elif self.status["state"] != "DISARMED":
                 self.hold(poll)
-            self.insist("gate/home", poll)
-            self.need("rest", lambda: self.status.get("state") in AT_REST, 20.0, poll)
+            self.request_with_retry("gate/home", poll)
+            self.require("rest", lambda: self.status.get("state") in AT_REST, 20.0, poll)
             if self.status["cause"] == "at home":
                 return
             self.say(f"not at home, {self.status['cause']}: again")
         raise RequestFailed(f"not at home after {TRIES} tries: {self.last_status['message']}")
 
     def record(self, poll) -> None:
-        """Begin an episode; one that was left open goes to the trash."""
+        """Begin an episode. An open one goes to the trash."""
         try:
-            self.wish("recorder/start", poll)
+            self.request("recorder/start", poll)
         except RequestRefused as refused:
             if "already recording" not in str(refused):
                 raise
-            self.wish("recorder/discard", poll)
-            self.wish("recorder/start", poll)
+            self.request("recorder/discard", poll)
+            self.request("recorder/start", poll)
 
-    def lay(self, task: str, seed: int, difficulty: str) -> None:
-        """Ask the simulation for an episode's layout."""
-        wish = {"task": task, "seed": seed, "difficulty": difficulty}
-        self._episode.publish(String(data=to_json(wish)))
+    def reset_simulation(self, task: str, seed: int, difficulty: str) -> None:
+        """Ask the simulation for an episode's object layout."""
+        layout = {"task": task, "seed": seed, "difficulty": difficulty}
+        self._episode.publish(String(data=to_json(layout)))
 
-    def film(self, on: bool) -> None:
-        """Let the simulation's cameras run or rest."""
+    def enable_cameras(self, on: bool) -> None:
+        """Switch the simulation's cameras on or off."""
         self._episode.publish(String(data=to_json({"cameras": on})))
 
     @property
     def missing(self) -> list[str]:
-        """Processes that are not up, or not warm."""
+        """Processes that are not up, or not ready."""
         cold = [
-            name for name in self.waits_for if self.reports.get(name, {}).get("ready") != "True"
+            name
+            for name in self.required_nodes
+            if self.reports.get(name, {}).get("ready") != "True"
         ]
         return (
             ["gate"] * (not self.last_status)
@@ -274,5 +284,5 @@ class OperatorClient(Node):
 
     @property
     def ready(self) -> bool:
-        """Whether every process is up and the policy is warm."""
+        """Whether every process is up and ready."""
         return not self.missing

@@ -1,6 +1,4 @@
-"""Scenes and pictures <-> ROS messages: apart from ``messages``, because the gate loads no image
-library.
-"""
+"""Scenes and JPEG images <-> ROS messages. The gate must not load this: it imports OpenCV."""
 
 from __future__ import annotations
 
@@ -15,9 +13,7 @@ from gwm_core.scene.gaussians import COLUMNS
 
 
 def scene(stamp: int, gaussians: np.ndarray, frame: str = "fr3_link0") -> PointCloud2:
-    """Gaussians (N, 14) as a cloud whose fields are ``gaussians.COLUMNS``; x, y, z first, as
-    viewers want them.
-    """
+    """Return Gaussians (N, 14) as a cloud with the fields ``gaussians.COLUMNS``, x, y, z first."""
     fields = [
         PointField(name=n, offset=4 * i, datatype=PointField.FLOAT32, count=1)
         for i, n in enumerate(COLUMNS)
@@ -37,9 +33,7 @@ def scene(stamp: int, gaussians: np.ndarray, frame: str = "fr3_link0") -> PointC
 
 
 def gaussians_of(message) -> np.ndarray:
-    """A cloud as ``scene`` makes it -> (N, 14). Raises ValueError for any other, or one that is not
-    finite.
-    """
+    """Read a cloud of ``scene`` as (N, 14). Raises ValueError for any other or non-finite one."""
     if [f.name for f in message.fields] != list(COLUMNS) or message.point_step != 4 * len(COLUMNS):
         raise ValueError(f"a cloud of {', '.join(COLUMNS)} as float32 is wanted")
     values = np.frombuffer(message.data, "<f4")
@@ -49,7 +43,7 @@ def gaussians_of(message) -> np.ndarray:
 
 
 def jpeg(stamp: int, frame: str, image: np.ndarray) -> CompressedImage:
-    """Picture (H, W, 3) uint8 RGB as JPEG."""
+    """Return an image (H, W, 3) uint8 RGB as JPEG."""
     message = CompressedImage(format="jpeg")
     set_stamp(message.header, stamp, frame)
     message.data = array.array("B", cv2.imencode(".jpg", image[..., ::-1])[1].tobytes())

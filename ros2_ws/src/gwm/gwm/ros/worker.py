@@ -1,8 +1,7 @@
-"""A one-slot mailbox in front of one long-lived thread: the newest item wins, nothing queues up.
+"""A worker thread that always takes the newest item; older ones are dropped, not queued.
 
-The thread builds what it works with (a model, a GL context) and is the only one to touch it.
-Results come back in the executor's thread; so does an exception, which ends the node instead of
-vanishing.
+The thread builds what it works with (a model, a GL context), and no other thread touches that.
+Results are delivered in the executor's thread. So are exceptions, which therefore end the node.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from rclpy.node import Node
 
 
 class LatestWorker:
-    """Runs ``build()`` once, then ``step(item)`` on the newest item put in, which yields results.
+    """Runs ``build()`` once, then ``step(item)`` on the newest item; a step yields results.
 
     Args:
-        node: whose executor delivers the results.
-        build: makes the step function; called in the thread.
+        node: its executor delivers the results.
+        build: returns the step function; called in the thread.
         deliver: called in the executor's thread with each result.
     """
 
@@ -30,8 +29,11 @@ class LatestWorker:
         build: Callable[[], Callable[[Any], Iterable]],
         deliver: Callable[[Any], None],
     ):
-        self._deliver, self._build = deliver, build
-        self._changed, self._item, self._closed = threading.Condition(), None, False
+        self._deliver = deliver
+        self._build = build
+        self._changed = threading.Condition()
+        self._item: Any = None
+        self._closed = False
         self._results: deque = deque()
         self._guard = node.create_guard_condition(self._hand_over)
         self.ready = False
@@ -39,13 +41,13 @@ class LatestWorker:
         self._thread.start()
 
     def put(self, item: Any) -> None:
-        """Leave the newest item; one that still waits is replaced."""
+        """Offer the newest item. It replaces one that still waits."""
         with self._changed:
             self._item = item
             self._changed.notify()
 
     def close(self) -> None:
-        """End the thread after the step it is in."""
+        """End the thread after its current step."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -63,9 +65,7 @@ class LatestWorker:
                     item, self._item = self._item, None
                 for result in step(item):
                     self._send((result, None))
-        except (
-            BaseException
-        ) as error:  # whatever it is, it is raised again in the executor's thread
+        except BaseException as error:  # raised again in the executor's thread
             self._send((None, error))
 
     def _send(self, result: tuple[Any, BaseException | None]) -> None:

@@ -1,6 +1,4 @@
-"""``gwm calibrate``: views from a folder or from the running cameras, then the core's calibration
-or check.
-"""
+"""``gwm calibrate``: take or read views of a board, then calibrate or check a camera."""
 
 from __future__ import annotations
 
@@ -32,7 +30,7 @@ PICTURE = "calibration.png"
 
 
 def run_calibrate(args) -> int:
-    """Carry out the verb; 0, or 1 when a check refuses the camera's place."""
+    """Run the verb. Returns 0, or 1 when a check refuses the camera's pose."""
     board = Board.parse(args.board)
     if args.print_board:
         print_board(board, Path(args.print_board))
@@ -49,10 +47,10 @@ def run_calibrate(args) -> int:
         raise InputError("--board-pose goes with --check")
     moving = one_of("mount", args.mount or "none", ("base", "hand")) == "hand"
     refuse_installed(site)
-    known = load_site(site).cameras.get(args.camera) if site.exists() else None
-    prefix = args.prefix or (known.prefix if known else topics.prefix_of(args.camera))
+    previous = load_site(site).cameras.get(args.camera) if site.exists() else None
+    prefix = args.prefix or (previous.prefix if previous else topics.prefix_of(args.camera))
     folder = Path(args.views) if args.views else _collect(args.camera, prefix, board)
-    return _calibrate(args, board, folder, site, known, prefix, moving)
+    return _calibrate(args, board, folder, site, previous, prefix, moving)
 
 
 def _camera(site: Path, name: str) -> Camera:
@@ -61,14 +59,15 @@ def _camera(site: Path, name: str) -> Camera:
 
 
 def _calibrate(
-    args, board, folder: Path, site: Path, known: Camera | None, prefix: str, moving: bool
+    args, board, folder: Path, site: Path, previous: Camera | None, prefix: str, moving: bool
 ) -> int:
     K, views = read_views(folder)
-    seen = find_board(views, K, board)
-    found, lens = calibrate(seen, K, moving), check_intrinsics(seen, K)
+    detections = find_board(views, K, board)
+    found = calibrate(detections, K, moving)
+    lens = check_intrinsics(detections, K)
     now = datetime.now().isoformat(timespec="seconds")
     record = found.record(board, now)
-    if not cv2.imwrite(str(folder / PICTURE), residual_picture(seen, K, found)[..., ::-1]):
+    if not cv2.imwrite(str(folder / PICTURE), residual_picture(detections, K, found)[..., ::-1]):
         raise InputError(f"cannot write {folder / PICTURE}")
     backup = write_camera(
         site, args.camera, Camera(prefix, found.T, moving, calibrated=record), now.replace(":", "-")
@@ -86,23 +85,23 @@ def _calibrate(
             "fitted_px": lens.fitted_px,
             "fitted_K": lens.K.tolist(),
             "warning": lens.warning,
-            "per_view": {s.view.name: row.tolist() for s, row in zip(seen, found.per_view)},
+            "per_view": {s.view.name: row.tolist() for s, row in zip(detections, found.per_view)},
         },
     )
-    for s, (px, mm, deg) in zip(seen, found.per_view):
+    for s, (px, mm, deg) in zip(detections, found.per_view):
         print(
             f"  {s.view.name:12} {len(s.corners.points):3d} corners  {px:6.2f} px {mm:6.2f} mm"
             f" {deg:6.3f} degrees"
         )
     print(
-        f"{args.camera}: {len(seen)} of {len(views)} views, RMS {record['residual_px']:.2f} px,"
-        f" {record['residual_mm']:.2f} mm, {record['residual_deg']:.3f} degrees; the camera's place"
-        f" is certain to {found.spread[0]:.2f} mm, {found.spread[1]:.3f} degrees (1 sigma)"
+        f"{args.camera}: {len(detections)} of {len(views)} views, RMS {record['residual_px']:.2f}"
+        f" px, {record['residual_mm']:.2f} mm, {record['residual_deg']:.3f} degrees; the camera's"
+        f" pose is certain to {found.spread[0]:.2f} mm, {found.spread[1]:.3f} degrees (1 sigma)"
     )
-    if known is not None and known.moving == moving:
+    if previous is not None and previous.moving == moving:
         print(
             "it was {:.1f} mm and {:.2f} degrees elsewhere before".format(
-                *pose_difference(known.T, found.T)
+                *pose_difference(previous.T, found.T)
             )
         )
     print(
@@ -121,17 +120,19 @@ def _check(args, board: Board, camera: Camera) -> int:
     view = views[0]
     claimed = camera.T if not camera.moving else fk(view.q) @ camera.T
     if args.board_pose:
-        place = _board_place(args.board_pose, camera, view)
-        how, verdict = f"board {board}", pose_check.check_board(view, K, board, place, claimed)
+        board_pose = _board_pose(args.board_pose, camera, view)
+        how = f"board {board}"
+        verdict = pose_check.check_board(view, K, board, board_pose, claimed)
     elif camera.moving:
         raise InputError(
             f"{args.camera} is on the hand and does not see the arm: give --board-pose"
         )
     else:
-        # needs mujoco, which a real robot's machine may lack
+        # This needs MuJoCo, which a robot's machine may lack.
         from gwm_core.calibration.check_by_arm import check_body
 
-        how, verdict = "the arm's own body", check_body(view, K, claimed)
+        how = "the arm's own body"
+        verdict = check_body(view, K, claimed)
     ok = verdict.accepted
     _save(
         args.json,
@@ -147,7 +148,7 @@ def _check(args, board: Board, camera: Camera) -> int:
     )
     print(
         f"{args.camera}: {'accepted' if ok else 'REFUSED'} by {how}: {verdict.mm:.1f} mm and"
-        f" {verdict.deg:.2f} degrees from its claimed place (at most"
+        f" {verdict.deg:.2f} degrees from its claimed pose (at most"
         f" {pose_check.MAXIMUM_OFFSET_MM:g} and {pose_check.MAXIMUM_OFFSET_DEG:g}),"
         f" {100 * verdict.visible:.0f} % of what should be in view is there"
     )
@@ -157,22 +158,20 @@ def _check(args, board: Board, camera: Camera) -> int:
     return 0 if ok else 1
 
 
-def _board_place(text: str, camera: Camera, view: CalibrationView) -> np.ndarray:
-    """T_base_board (4, 4)."""
+def _board_pose(text: str, camera: Camera, view: CalibrationView) -> np.ndarray:
+    """Return T_base_board (4, 4)."""
     if text == "stored":
-        known = camera.calibrated or {}
-        if "T_base_board" in known:
-            return np.array(known["T_base_board"])
-        if "T_tcp_board" in known:
-            return fk(view.q) @ np.array(known["T_tcp_board"])
+        calibrated = camera.calibrated or {}
+        if "T_base_board" in calibrated:
+            return np.array(calibrated["T_base_board"])
+        if "T_tcp_board" in calibrated:
+            return fk(view.q) @ np.array(calibrated["T_tcp_board"])
         raise InputError("the site file has no calibration with a board: give x,y,z,roll,pitch,yaw")
     try:
         x, y, z, *angles = (float(word) for word in text.split(","))
         T = np.eye(4)
-        T[:3, :3], T[:3, 3] = (
-            Rotation.from_euler("xyz", np.reshape(angles, 3), degrees=True).as_matrix(),
-            (x, y, z),
-        )
+        T[:3, :3] = Rotation.from_euler("xyz", np.reshape(angles, 3), degrees=True).as_matrix()
+        T[:3, 3] = x, y, z
     except ValueError:
         T = np.full((4, 4), np.nan)
     if not np.isfinite(T).all():
@@ -188,8 +187,9 @@ def _save(path: str | None, figures: dict) -> None:
 
 
 def _collect(camera: str, prefix: str, board: Board | None) -> Path:
-    """Take views of the running camera into a new folder: one for each Enter, or with no board a
-    single one at once.
+    """Take views of the running camera into a new folder.
+
+    With a board one per Enter, without a board a single one at once.
     """
     from gwm.tools.calibration_views import ViewTaker
 
@@ -203,7 +203,7 @@ def _collect(camera: str, prefix: str, board: Board | None) -> Path:
             " ends."
         )
         count = 0
-        while _asked(taker):
+        while _wants_view(taker):
             try:
                 K, view = taker.take(f"{count:02d}.png")
             except InputError as error:
@@ -224,10 +224,8 @@ def _collect(camera: str, prefix: str, board: Board | None) -> Path:
     return folder
 
 
-def _asked(taker) -> bool:
-    """Whether Enter was pressed for another view, rather than q; the topics are read while
-    waiting.
-    """
+def _wants_view(taker) -> bool:
+    """Wait for a line while the topics are read. Returns False for q or the end of input."""
     while not select.select([sys.stdin], [], [], 0)[0]:
         taker.spin(0.05)
     line = sys.stdin.readline()

@@ -12,8 +12,8 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image, JointState
 
-from gwm.graph.process_list import environment, refuse_mixed_ros
-from gwm.ros import messages
+from gwm.graph.environment import process_environment, refuse_mixed_ros
+from gwm.ros import image_messages, messages
 from gwm.ros.node import SENSOR, now_ns
 from gwm_core import topics
 from gwm_core.calibration.views import CalibrationView, at_rest
@@ -23,22 +23,20 @@ from gwm_core.joint_states import ArmReader
 from gwm_core.sync import Sync
 from gwm_core.types import OPEN_WIDTH
 
-PATIENCE = 5.0  # [s]
+TIMEOUT = 5.0  # [s]
 
 
 class ViewTaker(Node):
-    """Pairs images and joints by stamp. Use it in a ``with``; ``take`` and ``spin`` read the
-    topics.
-    """
+    """Pairs images and joint states by stamp. Use it in a ``with``; ``take`` and ``spin`` read."""
 
     def __init__(self, camera: str, prefix: str):
         refuse_mixed_ros()
-        os.environ.update(environment())
+        os.environ.update(process_environment())
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         super().__init__("calibrate")
         self._camera, self._sync, self._arm = camera, Sync((camera,)), ArmReader()
         self._model: CameraModel | None = None
-        self._last: dict[str, str] = {}  # topic -> what is wrong with it
+        self._problems: dict[str, str] = {}  # by topic
         wanted = [
             (Image, topics.color(prefix), self._image("color")),
             (Image, topics.depth(prefix), self._image("depth")),
@@ -46,9 +44,9 @@ class ViewTaker(Node):
             (JointState, topics.JOINT_STATES, self._on_joints),
         ]
         for kind, topic, callback in wanted:
-            self._last[topic] = "no message"
+            self._problems[topic] = "no message"
             self.create_subscription(kind, topic, self._noting(topic, callback), SENSOR)
-        # not asked for: an arm may have none
+        # No message of it is required: an arm may have no gripper.
         gripper = self._noting(topics.GRIPPER_STATES, self._on_gripper)
         self.create_subscription(JointState, topics.GRIPPER_STATES, gripper, SENSOR)
         self._executor = SingleThreadedExecutor()
@@ -66,16 +64,16 @@ class ViewTaker(Node):
         def take(message):
             try:
                 callback(message)
-                self._last.pop(topic, None)
+                self._problems.pop(topic, None)
             except ValueError as error:
-                self._last[topic] = str(error)
+                self._problems[topic] = str(error)
 
         return take
 
     def _image(self, kind: str):
         def take(message):
             stamp = messages.stamp_ns(message.header.stamp)
-            self._sync.image(self._camera, kind, stamp, messages.pixels(message, kind))
+            self._sync.image(self._camera, kind, stamp, image_messages.pixels(message, kind))
 
         return take
 
@@ -93,21 +91,23 @@ class ViewTaker(Node):
             raise ValueError(reason)
 
     def spin(self, seconds: float) -> None:
-        """Read the topics for so long."""
+        """Read the topics for ``seconds``."""
         self._executor.spin_once(timeout_sec=seconds)
 
     def take(self, name: str) -> tuple[np.ndarray, CalibrationView]:
-        """K (3, 3) and a view from after this call. Raises InputError when the arm moves or topics
-        are missing.
+        """Return K (3, 3) and a view from after this call.
+
+        Raises:
+            InputError: the arm moves, or topics are missing.
         """
-        begun, deadline = now_ns(self), time.monotonic() + PATIENCE
+        begun, deadline = now_ns(self), time.monotonic() + TIMEOUT
         rest = None
         while time.monotonic() < deadline:
             self.spin(0.05)
-            moment = self._sync.latest()
-            if moment is None or moment[0] < begun or self._model is None:
+            matched = self._sync.latest()
+            if matched is None or matched[0] < begun or self._model is None:
                 continue
-            stamp, pairs, state = moment
+            stamp, pairs, state = matched
             rest = at_rest(self._sync, stamp)
             if rest:
                 _, color, depth = pairs[self._camera]
@@ -124,10 +124,10 @@ class ViewTaker(Node):
         if rest is False:
             raise InputError("the arm moves: let it rest")
         what = (
-            "; ".join(f"{topic}: {why}" for topic, why in self._last.items())
+            "; ".join(f"{topic}: {why}" for topic, why in self._problems.items())
             or self._sync.reason()
             or "no new images"
         )
         raise InputError(
-            f"no view within {PATIENCE:g} s ({what}): are the robot and the camera running?"
+            f"no view within {TIMEOUT:g} s ({what}): are the robot and the camera running?"
         )

@@ -1,4 +1,4 @@
-"""``gwm teleop``: this terminal's keyboard as a Joy."""
+"""``gwm teleop``: publish this terminal's keyboard as a Joy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import Joy
 
-from gwm.graph.process_list import environment
+from gwm.graph.environment import process_environment
 from gwm.ros import messages
 from gwm.ros.node import RELIABLE, SENSOR, now_ns
 from gwm_core import topics
@@ -30,10 +30,12 @@ def drive() -> int:
     """Publish the keyboard until q or Ctrl-C."""
     if not sys.stdin.isatty():
         raise InputError("gwm teleop reads keys from a terminal, and this input is none")
-    os.environ.update(environment())
+    os.environ.update(process_environment())
     rclpy.init(args=[])
     node = rclpy.create_node("keyboard")
-    publisher, keyboard, shown = node.create_publisher(Joy, topics.JOY, SENSOR), Keyboard(), {}
+    publisher = node.create_publisher(Joy, topics.JOY, SENSOR)
+    keyboard = Keyboard()
+    shown = {}
 
     def show(message) -> None:
         shown.update(messages.read_diagnostics(message))

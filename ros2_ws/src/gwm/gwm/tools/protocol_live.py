@@ -1,10 +1,12 @@
 """The trials of a protocol over the live graph, one after the other, as on a robot.
 
-The policy runs under its letter: it is started by a link of that name, and nothing on screen says
-more; what does not depend on it, the operator's page too, goes on from trial to trial. In
-simulation the table lays itself and the rule of the task rates. On a robot a person does both, on
-the console: lay the table (by the outlines of the first policy's), Start, Arm, and Save as success
-or failure, with what the rubric gives for it, or why the trial was broken off.
+Each policy runs under a letter. It is started through a link of that name, and the screen shows
+only the letter. Processes that do not depend on the policy, the operator's page among them, keep
+running from trial to trial.
+
+In simulation the objects are placed and the trial is rated automatically. On a robot a person does
+both at the console: place the objects (by the outlines of the first policy's trial), Start, Arm,
+and Save as success or failure, with the rubric's score or the reason for an aborted trial.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ import numpy as np
 import rclpy
 
 from gwm.console.address import to_say
-from gwm.graph.process_list import NodeSpec, environment, graph
+from gwm.graph.config import GraphConfig
+from gwm.graph.environment import process_environment
+from gwm.graph.process_list import NodeSpec, processes
 from gwm.process.session import uninterrupted
 from gwm.process.supervisor import Supervisor, open_log
 from gwm.ros.node import now_ns
@@ -31,43 +35,45 @@ from gwm_core.evaluation.protocol.report import interim_result
 from gwm_core.sim.tasks import TIME_LIMIT
 from gwm_core.site import Site, site_of
 
-START_TIME, PERSON = 180.0, 1800.0  # [s] for everything to come up; a person to make a trial
-STARTS, POLICIES = "starts", "policies"  # folders beside the journal
+START_TIME = 180.0  # [s] for the graph to come up
+PERSON_TIME = 1800.0  # [s] for a person to make a trial
+STARTS = "starts"  # folder beside the journal: images of each start
+POLICIES = "policies"  # folder beside the journal: links by letter
 
 
 def run_live(
     plan: TrialOrder,
     journal: Journal,
     folder: Path,
-    arguments: dict,
+    config: GraphConfig,
     by_hand: bool = False,
     say=print,
 ) -> None:
-    """Make the trials that have no outcome yet; a sequential protocol ends when it is decided.
+    """Run the trials that have no outcome yet. A sequential protocol ends when it is decided.
 
-    A trial that comes to no end is written down as the hardware's, and the next one is made.
-
-    Raises:
-        Trouble: the graph ended, or trials are still to be made.
+    A trial that does not end counts as aborted by the hardware, and the next one follows.
 
     Args:
-        arguments: of the graph: robot, site, supervision and so on. by_hand: a person lays and
-            rates in simulation too.
+        plan: the order of the trials.
+        journal: where outcomes are written.
+        folder: of the protocol.
+        config: of the graph; its task, policy and record are replaced.
+        by_hand: a person places the objects and rates, in simulation too.
+        say: prints a line for the operator.
+
+    Raises:
+        RequestFailed: the graph ended, or trials remain.
     """
     names = read_key(plan, folder)
     links = _links(plan, names, folder)
-    arguments = (
-        {"robot": "sim", "site": "", "profile": ""}
-        | arguments
-        | {
-            "record": str(folder / EPISODES),
-            "publish_objects": "expert" in plan.protocol.policies.values(),
-        }
+    sequential = plan.protocol.stop == "sequential"
+    config = replace(
+        config,
+        record=str(folder / EPISODES),
+        publish_objects="expert" in plan.protocol.policies.values(),
     )
-    live = LiveTrials(
-        plan, folder, site_of(arguments["robot"], arguments["site"]), arguments, by_hand, say
-    )
-    os.environ.update(environment())
+    live = LiveTrials(plan, folder, site_of(config.robot, config.site), config, by_hand, say)
+    os.environ.update(process_environment())
     with open_log(folder / "nodes.log", "a") as log:
         supervisor = None
         try:
@@ -82,23 +88,11 @@ def run_live(
                     supervisor.start()
                 else:
                     supervisor.change(nodes)
-                try:
-                    outcome = live.trial(slot, supervisor.poll_all)
-                except GraphEnded as error:
-                    raise GraphEnded(
-                        f"{error} ({folder / 'nodes.log'}): the same command goes on"
-                    ) from None
-                except RequestFailed as error:
-                    outcome = TrialOutcome(False, 0.0, 0.0, str(error), "hardware")
+                outcome = live.outcome(slot, supervisor.poll_all)
                 journal.add(slot, outcome)
-                say(
-                    f"  {outcome.aborted or ('success' if outcome.success else 'failure')}"
-                    f" {outcome.note}".rstrip()
-                )
-                if (
-                    plan.protocol.stop == "sequential"
-                    and interim_result(plan, journal, names)["over"]
-                ):
+                verdict = outcome.aborted or ("success" if outcome.success else "failure")
+                say(f"  {verdict} {outcome.note}".rstrip())
+                if sequential and interim_result(plan, journal, names)["over"]:
                     return
         finally:
             if supervisor is not None:
@@ -109,7 +103,7 @@ def run_live(
 
 
 def _links(plan: TrialOrder, names: dict[str, str], folder: Path) -> dict[str, str | Path]:
-    """A link to every policy under its letter; the scripted expert has no folder, and no secret."""
+    """Return a link to each policy under its letter. The scripted expert has no folder."""
     links: dict[str, str | Path] = {}
     for code, name in names.items():
         if plan.protocol.policies[name] == "expert":
@@ -126,34 +120,46 @@ def _links(plan: TrialOrder, names: dict[str, str], folder: Path) -> dict[str, s
 
 @dataclass(frozen=True)
 class LiveTrials:
-    """How the trials of a protocol are made: ``arguments`` of the graph, ``by_hand`` or by the
-    simulation alone.
-    """
+    """Runs the trials of a protocol, by hand or by the simulation alone."""
 
     plan: TrialOrder
     folder: Path
     site: Site
-    arguments: dict
+    config: GraphConfig
     by_hand: bool
     say: Callable[[str], None]
 
     def nodes(self, slot: TrialSlot, link: str | Path) -> list[NodeSpec]:
-        """Of a trial. The console is the same for all of them: its page stays open."""
-        nodes = graph(**self.arguments, task=slot.task.task, policy=str(link))
+        """Return the processes of a trial. The console stays the same, so its page stays open."""
+        nodes = processes(replace(self.config, task=slot.task.task, policy=str(link)))
         of_all = {"task": self.plan.protocol.tasks[0].task}
         return [
             replace(n, parameters=n.parameters | of_all) if n.name == "console" else n
             for n in nodes
         ]
 
-    def trial(self, slot: TrialSlot, poll: Callable[[], str]) -> TrialOutcome:
-        """Watch one, with a node of its own: what the one before has heard is nothing to it."""
-        simulated, own = self.arguments["robot"] == "sim", self.site.tasks.get(slot.task.task)
-        rclpy.init(args=[], signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
-        referee = TrialMonitor(self.site, simulated)
+    def outcome(self, slot: TrialSlot, poll: Callable[[], str]) -> TrialOutcome:
+        """Run one trial. One that fails counts as aborted by the hardware.
+
+        Raises:
+            GraphEnded: the graph ended.
+        """
         try:
-            referee.need("start", lambda: referee.ready, START_TIME, poll)
-            referee.told = {
+            return self.trial(slot, poll)
+        except GraphEnded as error:
+            log = self.folder / "nodes.log"
+            raise GraphEnded(f"{error} ({log}): the same command goes on") from None
+        except RequestFailed as error:
+            return TrialOutcome(False, 0.0, 0.0, str(error), "hardware")
+
+    def trial(self, slot: TrialSlot, poll: Callable[[], str]) -> TrialOutcome:
+        """Run one trial with a node of its own, which knows nothing of earlier trials."""
+        simulated, own = self.config.robot == "sim", self.site.tasks.get(slot.task.task)
+        rclpy.init(args=[], signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+        monitor = TrialMonitor(self.site, simulated)
+        try:
+            monitor.require("start", lambda: monitor.ready, START_TIME, poll)
+            monitor.announcement = {
                 "trial": slot.number + 1,
                 "of": len(self.plan.slots),
                 "policy": slot.code,
@@ -163,114 +169,122 @@ class LiveTrials:
                 "instruction": own.instruction if own else "",
                 "phase": LAY,
             }
-            before = referee.saved
+            before = monitor.saved
             outcome = (self._by_hand if self.by_hand or not simulated else self._simulated)(
-                referee, slot, poll
+                monitor, slot, poll
             )
             try:
-                referee.need_written(
-                    "saved episode", lambda: referee.saved not in ("", before), poll
+                monitor.require_written(
+                    "saved episode", lambda: monitor.saved not in ("", before), poll
                 )
-                outcome = replace(outcome, episode=Path(referee.saved).name)
+                outcome = replace(outcome, episode=Path(monitor.saved).name)
             except GraphEnded:
                 raise
-            except RequestFailed as error:  # the verdict counts all the same
+            except RequestFailed as error:  # the rating counts all the same
                 outcome = replace(outcome, note=f"{outcome.note} (not recorded: {error})".strip())
-            return referee.complete(outcome, self.site.named_profile(self.arguments["profile"]))
+            return monitor.complete(outcome, self.site.named_profile(self.config.profile))
         finally:
-            referee.destroy_node()
+            monitor.destroy_node()
             rclpy.try_shutdown()
 
-    def _simulated(self, referee: TrialMonitor, slot: TrialSlot, poll) -> TrialOutcome:
-        """By itself: the simulation lays the table and says what came."""
-        referee.home(poll)
-        referee.lay(slot.task.task, slot.seed, slot.task.difficulty)
-        referee.need("layout", lambda: referee.result.get("seed") == slot.seed, 5.0, poll)
-        self._same_start(referee, slot, poll, lambda: True)
-        referee.record(poll)
-        referee.arm(poll)
-        limit = referee.told["seconds"]
-        referee.need(
+    def _simulated(self, monitor: TrialMonitor, slot: TrialSlot, poll) -> TrialOutcome:
+        """Run a trial that the simulation sets up and rates."""
+        monitor.home(poll)
+        monitor.reset_simulation(slot.task.task, slot.seed, slot.task.difficulty)
+        monitor.require("layout", lambda: monitor.result.get("seed") == slot.seed, 5.0, poll)
+        self._same_start(monitor, slot, poll, lambda: True)
+        monitor.record(poll)
+        monitor.arm(poll)
+        limit = monitor.announcement["seconds"]
+        monitor.require(
             "end",
-            lambda: referee.result["success"] or referee.result["seconds"] > limit,
+            lambda: monitor.result["success"] or monitor.result["seconds"] > limit,
             3 * limit,
             poll,
         )
-        result = dict(referee.result)
-        referee.hold(poll)
+        result = dict(monitor.result)
+        monitor.hold(poll)
         try:
-            referee.wish("recorder/save", poll)
-        except RequestRefused as error:  # the verdict counts all the same
+            monitor.request("recorder/save", poll)
+        except RequestRefused as error:  # the rating counts all the same
             self.say(f"  {error}")
         note = "" if result["success"] else "not done in time"
         return TrialOutcome(
             bool(result["success"]), float(result["seconds"]), float(result["success"]), note
         )
 
-    def _by_hand(self, referee: TrialMonitor, slot: TrialSlot, poll) -> TrialOutcome:
-        """By a person at the console. The arm is disarmed until they arm it, and after their
-        verdict.
+    def _by_hand(self, monitor: TrialMonitor, slot: TrialSlot, poll) -> TrialOutcome:
+        """Run a trial with a person at the console.
+
+        The arm is disarmed until the person arms it, and after their rating.
         """
         page = self.folder / EPISODES / "console.url"
-        if self.arguments.get("console") != 0 and referee.wait(
-            "console", page.exists, START_TIME, poll
-        ):
+        if self.config.console and monitor.wait("console", page.exists, START_TIME, poll):
             self.say(f"  on {to_say(page)}")
-        referee.wish("gate/stop", poll)
-        stopped = referee.stopped()
-        alike = self._same_start(referee, slot, poll, lambda: referee.recording)
-        referee.told["phase"] = WATCH
-        referee.mark, begun = {}, now_ns(referee)
-        referee.need("verdict", lambda: "success" in referee.mark, PERSON, poll)
-        ended, interventions = now_ns(referee), referee.stopped() - stopped
-        referee.wish("gate/stop", poll)
+        monitor.request("gate/stop", poll)
+        stopped = monitor.operator_stops()
+        similarity = self._same_start(monitor, slot, poll, lambda: monitor.recording)
+        monitor.announcement["phase"] = WATCH
+        monitor.mark, begun = {}, now_ns(monitor)
+        monitor.require("verdict", lambda: "success" in monitor.mark, PERSON_TIME, poll)
+        ended, interventions = now_ns(monitor), monitor.operator_stops() - stopped
+        monitor.request("gate/stop", poll)
         moved = next(
-            (at for at, state in referee.changes if state == "RUNNING" and at >= begun), begun
+            (at for at, state in monitor.state_changes if state == "RUNNING" and at >= begun), begun
         )
         return replace(
-            verdict(referee.mark, (ended - moved) * 1e-9, alike), interventions=interventions
+            rated_outcome(monitor.mark, (ended - moved) * 1e-9, similarity),
+            interventions=interventions,
         )
 
     def _same_start(
-        self, referee: TrialMonitor, slot: TrialSlot, poll, laid: Callable[[], bool]
+        self, monitor: TrialMonitor, slot: TrialSlot, poll, placed: Callable[[], bool]
     ) -> float | None:
-        """Keep the pictures of the first policy's start; for the others show them until ``laid()``.
-        How much alike.
+        """Save images of the first policy's start; for later policies show them until ``placed()``.
+
+        Returns:
+            the similarity of the table, 0 to 1; None for the first policy.
         """
-        referee.look()
-        referee.need(
-            "pictures", lambda: len(referee.pictures) == len(self.site.cameras), 10.0, poll
+        monitor.forget_images()
+        monitor.require(
+            "pictures", lambda: len(monitor.images) == len(self.site.cameras), 10.0, poll
         )
         name = f"{slot.task.task}_{slot.seed}_{{}}.png".format
-        files = {camera: self.folder / STARTS / name(camera) for camera in referee.pictures}
-        referee.first = {
+        files = {camera: self.folder / STARTS / name(camera) for camera in monitor.images}
+        monitor.reference_images = {
             c: cv2.imread(str(file))[..., ::-1] for c, file in files.items() if file.exists()
         }
-        said = -1.0
+        reported = -1.0
 
         def over() -> bool:
-            nonlocal said
-            if referee.alike is not None and abs(referee.alike - said) > 0.05:
-                said = referee.alike
-                self.say(f"  table like the first one's: {100 * said:.0f} %")
-            return (referee.alike is not None or not referee.first) and laid()
+            nonlocal reported
+            if monitor.similarity is not None and abs(monitor.similarity - reported) > 0.05:
+                reported = monitor.similarity
+                self.say(f"  table like the first one's: {100 * reported:.0f} %")
+            return (monitor.similarity is not None or not monitor.reference_images) and placed()
 
-        referee.need("start of the recording", over, PERSON, poll)
+        monitor.require("start of the recording", over, PERSON_TIME, poll)
         for camera, file in files.items():
-            if camera not in referee.first:
+            if camera not in monitor.reference_images:
                 file.parent.mkdir(exist_ok=True)
-                cv2.imwrite(str(file), np.ascontiguousarray(referee.pictures[camera][..., ::-1]))
-        referee.first = {}
-        return referee.alike
+                cv2.imwrite(str(file), np.ascontiguousarray(monitor.images[camera][..., ::-1]))
+        monitor.reference_images = {}
+        return monitor.similarity
 
 
-def verdict(mark: dict, seconds: float, alike: float | None) -> TrialOutcome:
-    """What a person said: success, or the rubric's share of it; ``cause`` where it was broken off.
+def rated_outcome(mark: dict, seconds: float, similarity: float | None) -> TrialOutcome:
+    """Return the outcome that a person's mark describes.
 
     Args:
-        alike: how much the table was as the first time; None: it was the first time.
+        mark: success, the rubric's score, a note, and the cause of an aborted trial.
+        seconds: how long the trial took.
+        similarity: of the table to the first policy's start, 0 to 1; None: this was the first.
     """
-    note, success, cause = mark.get("note", ""), mark["success"], mark.get("cause", "")
+    success = mark["success"]
+    note = mark.get("note", "")
+    cause = mark.get("cause", "")
     score = 1.0 if success else float(mark.get("score", 0.0))
-    text = note if alike is None else f"{note} (table {100 * alike:.0f} % alike)".strip()
+    text = note
+    if similarity is not None:
+        text = f"{note} (table {100 * similarity:.0f} % alike)".strip()
     return TrialOutcome(success and not cause, seconds, score, text, cause)

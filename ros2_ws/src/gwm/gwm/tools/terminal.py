@@ -1,6 +1,4 @@
-"""What the verbs share: how one is declared, checks that come before long work, and a progress
-bar.
-"""
+"""Code that the verbs share: declaring one, checks before long work, and a progress bar."""
 
 from __future__ import annotations
 
@@ -14,12 +12,12 @@ from pathlib import Path
 from gwm_core.errors import InputError
 from gwm_core.files.json_files import STDOUT
 
-CALLED = "GWM_CALLED"  # the command as it was typed, set by the script in the repository
+CALLED = "GWM_CALLED"  # environment variable with the command as typed, set by ./gwm
 TASKS = "lift, pick_place or stack"
 
 
 class Parser(argparse.ArgumentParser):
-    """Bad arguments are bad input like any other: one line, exit 2."""
+    """Reports bad arguments like any bad input: one line, exit 2."""
 
     def error(self, message: str):
         """Raise InputError."""
@@ -36,73 +34,69 @@ def verb(verbs, name: str, help_: str, example: str, run):
 
 
 def as_called(text: str) -> str:
-    """``text`` with the command as it was called, ``./gwm`` say, wherever a line to type in begins
-    with gwm.
-    """
+    """Return ``text`` with every command line in it starting as the user called gwm (``./gwm``)."""
     command = os.environ.get(CALLED, "gwm")
     return re.sub(r"(^|`)gwm(?= |$)", rf"\1{command}", text)
 
 
 def say_next(text: str) -> None:
-    """Say what is done next: ``gwm ...`` as a line to type in."""
+    """Print the next command to type."""
     print(f"next: {as_called(text)}")
 
 
 def without_number(text: str) -> str:
-    """``text`` without the system's numbers of errors in it, which say nothing beside its words."""
+    """Return ``text`` without the system's error numbers."""
     return re.sub(r"\[Errno -?\d+\] ", "", text)
 
 
 def said_by_system(error: OSError) -> str:
-    """One line for what the system refused, with the file where it names one."""
+    """Return one line for an error of the system, with the file where it names one."""
     names = [str(name) for name in (error.filename, error.filename2) if name is not None]
     return ": ".join([*names, error.strerror or str(error) or type(error).__name__])
 
 
 def escape_names() -> None:
-    """Write what a terminal cannot show, as in the name of a file from elsewhere, as an escape
-    instead of failing.
-    """
+    """Write characters that a terminal cannot show as escapes instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
 
 
 def cores() -> int:
-    """Cores this process may use."""
+    """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def shipped() -> str:
-    """Folder of the demo weights."""
-    from gwm.graph.process_list import share
+    """Return the folder of the demo weights."""
+    from gwm.graph.environment import resource
 
-    return str(share("models/demo"))
+    return str(resource("models/demo"))
 
 
 def renderer() -> str:
-    """The best renderer this machine has."""
+    """Return the best renderer of this machine."""
     from gwm_core.sim.cameras import choose_renderer
 
     return choose_renderer()
 
 
 def positive(name: str, value: int) -> int:
-    """``value``, or InputError when it is below 1."""
+    """Return ``value``. Raises InputError when it is below 1."""
     if value < 1:
         raise InputError(f"--{name} must be 1 or more, got {value}")
     return value
 
 
 def natural(name: str, value: int) -> int:
-    """``value``, or InputError when it is below 0."""
+    """Return ``value``. Raises InputError when it is below 0."""
     if value < 0:
         raise InputError(f"--{name} must be 0 or more, got {value}")
     return value
 
 
 def writable(path: str | None) -> None:
-    """Raise InputError now rather than lose the figures of a long run."""
+    """Raise InputError where a file cannot be written, before a long run."""
     if path and path != STDOUT:
         existed = Path(path).exists()
         try:
@@ -115,9 +109,7 @@ def writable(path: str | None) -> None:
 
 
 def writable_folder(path: str) -> None:
-    """Make a folder, or raise InputError now, before the work, where nothing can be written into
-    it.
-    """
+    """Make a folder. Raises InputError where it cannot be written, before a long run."""
     import tempfile
 
     try:
@@ -129,16 +121,19 @@ def writable_folder(path: str) -> None:
 
 
 class ProgressBar:
-    """A progress bar on a terminal, a plain line every tenth elsewhere."""
+    """A progress bar on a terminal; elsewhere a plain line every tenth."""
 
     def __init__(self, total: int, what: str):
         from tqdm import tqdm
 
-        self._plain, self._total, self._done, self._what = not sys.stderr.isatty(), total, 0, what
+        self._plain = not sys.stderr.isatty()
+        self._total = total
+        self._done = 0
+        self._what = what
         self._bar = tqdm(total=total, desc=what, disable=self._plain)
 
     def begin(self) -> None:
-        """Say that it has begun, where the first tenth takes long."""
+        """Print the start, where the first tenth takes long."""
         if self._plain:
             print(f"{self._what}: 0/{self._total}", file=sys.stderr, flush=True)
 
@@ -153,12 +148,12 @@ class ProgressBar:
         self._done = done
 
     def step(self, note: str = "") -> None:
-        """One more is done."""
+        """Count one more as done."""
         self.to(self._done + 1, note)
 
 
 class DeferredProgressBar:
-    """A bar that shows itself only when there is something to do."""
+    """A bar that appears only when there is work."""
 
     def __init__(self, what: str):
         self._what, self._bar = what, None

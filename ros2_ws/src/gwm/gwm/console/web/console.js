@@ -1,5 +1,5 @@
 "use strict";
-// The page of the operator's console: what is shown, and what is pressed. link.js carries both.
+// The page of the operator's console: its display and its buttons. link.js transports both.
 
 const $ = (id) => document.getElementById(id);
 const TICK = 100, PLOTTED = 600; // [ms], [ms], points
@@ -88,7 +88,7 @@ function show(s) {
     (s.result.seed === undefined ? "" : `; table of seed ${s.result.seed}, ${s.result.success ? "success" : "not done"}, ${Number(s.result.seconds).toFixed(1)} s`);
   showTrial(s);
   const refused = counts(g, "refused"), stops = counts(g, "stops");
-  $("refused").textContent = [refused && `plans refused: ${refused}`, stops && `stops: ${stops}`, g.answer && `last wish refused: ${g.answer}`].filter(Boolean).join("; ") || "nothing";
+  $("refused").textContent = [refused && `plans refused: ${refused}`, stops && `stops: ${stops}`, g.answer && `last request refused: ${g.answer}`].filter(Boolean).join("; ") || "nothing";
   $("trouble").textContent = [g.trouble, ...s.unread].filter(Boolean).join("; ");
   $("future").textContent = s.future.plan ? `success foreseen ${text(100 * s.future.success, 0)} %, ${text(s.future.age_ms, 0)} ms old when shown` : s.imagines ? "nothing imagined yet" : "nothing imagines";
   const score = "score" in s.divergence ? s.divergence.score : null;
@@ -165,10 +165,10 @@ function alarms() {
   if (link.broken) found.push(`this page has failed (${link.broken}): reload it, and ${own}`);
   if (quiet() > QUIET) found.push(`no contact for ${seconds(quiet())}: ${own}`);
   else if (gateSilent() > SILENT) found.push(`nothing from the gate for ${seconds(gateSilent())}: ${own}`);
-  for (const wish of wishes.filter((w) => URGENT.includes(w.what))) {
-    const name = wish.what.toUpperCase(), since = now - wish.at;
-    if (wish.ok === null && since > UNCONFIRMED) found.push(`${name} not confirmed for ${seconds(since)}: ${own}; it is sent again until it is`);
-    if (wish.ok === false && since < 10000) found.push(`${name} ${wish.text}: ${own}`);
+  for (const request of requests.filter((w) => URGENT.includes(w.what))) {
+    const name = request.what.toUpperCase(), since = now - request.at;
+    if (request.ok === null && since > UNCONFIRMED) found.push(`${name} not confirmed for ${seconds(since)}: ${own}; it is sent again until it is`);
+    if (request.ok === false && since < 10000) found.push(`${name} ${request.text}: ${own}`);
   }
   return [link.lost, ...found].filter(Boolean);
 }
@@ -199,13 +199,13 @@ function refresh() {
   age();
   const plan = state ? (state.imagines ? imagined() : state.gate.waiting || "") : "";
   if (plan !== looked.plan) looked = { plan, since: performance.now() };
-  const found = alarms(), last = wishes.at(-1);
+  const found = alarms(), last = requests.at(-1);
   $("alarm").hidden = !found.length;
   if (found.length || $("alarm").textContent) $("alarm").textContent = found.join(". ");
   $("status").classList.toggle("lost", quiet() > QUIET || gateSilent() > SILENT);
   $("link").textContent = quiet() > QUIET ? `LOST, this is ${seconds(quiet())} old` : !state ? "connecting" : state.control === "yours" ? "connected" : why("here");
-  if (last && $("said").textContent !== told(last)) $("said").textContent = told(last);
-  const lines = wishes.slice(-8).reverse().map(told);
+  if (last && $("said").textContent !== describe(last)) $("said").textContent = describe(last);
+  const lines = requests.slice(-8).reverse().map(describe);
   if (lines.join("\n") !== answers) $("answers").replaceChildren(...lines.map((line) => Object.assign(document.createElement("li"), { textContent: line })));
   answers = lines.join("\n");
   for (const button of document.querySelectorAll("[data-do]")) allow(button, button.dataset.do);
@@ -219,12 +219,12 @@ function refresh() {
 
 // ---- what the operator wants
 
-// what cannot be done is said, not sent
+// A request that would be refused is reported, not sent.
 function act(what, more = {}, done = null) {
   const reason = why(what);
-  const wish = reason ? noted(what, more) : send(what, more);
-  wish.done = done;
-  if (reason) settle(wish, false, reason === "no contact" ? "not sent: no contact" : `refused: ${reason}`);
+  const request = reason ? addRequest(what, more) : send(what, more);
+  request.done = done;
+  if (reason) settle(request, false, reason === "no contact" ? "not sent: no contact" : `refused: ${reason}`);
 }
 
 // by pointer with the press, and by everything else that clicks: keys, switches, screen readers

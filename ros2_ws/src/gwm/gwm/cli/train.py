@@ -1,4 +1,4 @@
-"""``gwm collect``, ``train`` and ``eval``."""
+"""``gwm collect`` and ``train``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from gwm.cli import futures, protocols
 from gwm.tools.terminal import (
     TASKS,
     DeferredProgressBar,
@@ -15,20 +14,23 @@ from gwm.tools.terminal import (
     cores,
     positive,
     renderer,
-    shipped,
     verb,
-    writable,
     writable_folder,
 )
 from gwm_core.errors import InputError
-from gwm_core.files.json_files import write_json
 
-CLOSE = 3  # moments between sequences whose first is what features are asked for
-SEQUENCE = 8  # moments that a sequence of latents goes on after its context
+# Steps of 0.1 s between sequences, where features look ahead.
+CLOSE_STRIDE = 3
+SEQUENCE = 8  # steps of 0.1 s that a sequence of latents has after its context
 
 
 def add(verbs) -> None:
     """Declare the verbs."""
+    _add_collect(verbs)
+    _add_train(verbs)
+
+
+def _add_collect(verbs) -> None:
     p = verb(
         verbs,
         "collect",
@@ -39,17 +41,20 @@ def add(verbs) -> None:
     p.add_argument("--task", required=True, help=TASKS)
     p.add_argument("--episodes", type=int, default=200)
     p.add_argument(
-        "--out", required=True, help="folder for the episodes; an interrupted collection goes on"
+        "--out", required=True, help="folder for the episodes; an interrupted collection is resumed"
     )
     p.add_argument(
-        "--seed", type=int, default=0, help="first seed; 0-3999 train, 4000 and up are judged on"
+        "--seed",
+        type=int,
+        default=0,
+        help="first seed; 0-3999 train, 4000 and up are for evaluation",
     )
     p.add_argument("--difficulty", default="nominal", help="nominal or hard")
-    p.add_argument(
-        "--play", action="store_true", help="motion without a purpose, for the world model alone"
-    )
+    p.add_argument("--play", action="store_true", help="random motion, for the world model only")
     p.add_argument("--processes", type=int, default=cores())
 
+
+def _add_train(verbs) -> None:
     kinds = verb(
         verbs,
         "train",
@@ -58,29 +63,42 @@ def add(verbs) -> None:
         None,
     )
     kinds = kinds.add_subparsers(metavar="WHAT", required=True)
+    _add_policy(kinds)
+    _add_vae(kinds)
+    _add_world(kinds)
+    _add_image(kinds)
+
+
+def _add_policy(kinds) -> None:
     p = verb(
         kinds,
         "policy",
-        "Train a policy on recorded episodes; an interrupted run goes on.",
+        "Train a policy on recorded episodes; an interrupted run is resumed.",
         "gwm train policy --data data --config demo --out models/mine",
         train_policy,
     )
     _training(p, "demo or tiny")
     p.add_argument(
-        "--world", metavar="DIR", help="condition the policy on the features of this world model"
+        "--world", metavar="DIR", help="condition the policy on features of this world model"
     )
+
+
+def _add_vae(kinds) -> None:
     p = verb(
         kinds,
         "vae",
-        "Train the 3D VAE on the scenes of recorded episodes; an interrupted run goes on.",
+        "Train the 3D VAE on the scenes of recorded episodes; an interrupted run is resumed.",
         "gwm train vae --data data/pick --out models/mine",
         train_vae,
     )
     _training(p, "demo, paper or tiny")
+
+
+def _add_world(kinds) -> None:
     p = verb(
         kinds,
         "world",
-        "Train the world model on the latents of a VAE; an interrupted run goes on.",
+        "Train the world model on the latents of a VAE; an interrupted run is resumed.",
         "gwm train world --data data/pick --vae models/mine --out models/mine",
         train_world,
     )
@@ -89,7 +107,7 @@ def add(verbs) -> None:
     p.add_argument(
         "--begin",
         metavar="DIR",
-        help="go on from the weights of this world model, on other episodes",
+        help="start from the weights of this world model, on other episodes",
     )
     p.add_argument(
         "--ahead",
@@ -97,52 +115,21 @@ def add(verbs) -> None:
         default=0,
         metavar="STEPS",
         help=(
-            f"its features are the change expected so many steps of 0.1 s later, 1-{SEQUENCE}"
-            " (default: what its blocks know of the next step)"
+            f"its features predict the change so many steps of 0.1 s later, 1-{SEQUENCE}"
+            " (default: features of its blocks at the next step)"
         ),
     )
+
+
+def _add_image(kinds) -> None:
     p = verb(
         kinds,
         "image",
-        "Train the baseline without Gaussians, pictures to pictures; an interrupted run goes on.",
+        "Train the baseline without Gaussians, images to images; an interrupted run is resumed.",
         "gwm train image --data data/pick --out models/image",
         train_image,
     )
     _training(p, "demo or tiny")
-
-    kinds = verb(
-        verbs, "eval", "Measure a network.", "gwm eval policy --task lift --trials 20", None
-    )
-    kinds = kinds.add_subparsers(metavar="WHAT", required=True)
-    futures.add_eval(kinds)
-    protocols.add_eval(kinds)
-    p = verb(
-        kinds,
-        "policy",
-        "Success rate in simulation without ROS, deterministic for a seed.",
-        "gwm eval policy --task pick_place --trials 100 --seed 5000",
-        evaluate_policy,
-    )
-    p.add_argument("--task", required=True, help=TASKS)
-    p.add_argument("--trials", type=int, default=100)
-    p.add_argument(
-        "--seed", type=int, default=5000, help="first seed; 4000-4099 choose, 5000 and up report"
-    )
-    p.add_argument("--difficulty", default="nominal", help="nominal or hard")
-    p.add_argument("--policy", default=None, help="policy folder, or expert (default: shipped)")
-    p.add_argument("--latency", default="measured", help="milliseconds, or measured (default)")
-    p.add_argument(
-        "--backend", default="auto", help="runtime: auto, tensorrt, openvino, onnxruntime or torch"
-    )
-    p.add_argument("--precision", default="auto", help="of the runtime: auto, fp32, bf16 or fp16")
-    p.add_argument(
-        "--against", metavar="BACKEND", help="run the same trials by this runtime too, and compare"
-    )
-    p.add_argument(
-        "--replan-every", type=int, default=4, help="rows between observations (default 4)"
-    )
-    p.add_argument("--processes", type=int, default=cores())
-    p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
 
 
 def collect(args) -> int:
@@ -171,8 +158,8 @@ def _training(p, configs: str) -> None:
     p.add_argument("--data", nargs="+", required=True, help="folders with episodes")
     p.add_argument("--out", required=True, help="folder for the trained network")
     p.add_argument("--config", default="demo", help=configs)
-    p.add_argument("--iterations", type=int, help="instead of the configuration's")
-    p.add_argument("--batch", type=int, help="instead of the configuration's")
+    p.add_argument("--iterations", type=int, help="default: the configuration's")
+    p.add_argument("--batch", type=int, help="default: the configuration's")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--device", default="cpu", help="cpu or cuda")
     p.add_argument("--processes", type=int, default=cores(), help="for lifting the images")
@@ -238,7 +225,7 @@ def train_world(args) -> int:
     vae = load_vae(folder)
     clips = load_clips(_folders(args), vae.config.lift, args.processes, DeferredProgressBar("lift"))
     length = network.context + SEQUENCE
-    stride = CLOSE if network.lookahead else SEQUENCE
+    stride = CLOSE_STRIDE if network.lookahead else SEQUENCE
     sequences = encode_sequences(
         vae.to(args.device), clips, length, stride, DeferredProgressBar("encode")
     )
@@ -251,7 +238,8 @@ def train_world(args) -> int:
         f"{figures['static_first']:.2f}), after {SEQUENCE / 10} s {figures['error_last']:.2f} "
         f"({figures['static_last']:.2f})"
         + (
-            f"; features miss {figures['lookahead']:.0%} of what changes in {network.lookahead / 10} s"
+            f"; features miss {figures['lookahead']:.0%} of what changes in"
+            f" {network.lookahead / 10} s"
             if network.lookahead
             else ""
         )
@@ -265,7 +253,7 @@ def train_image(args) -> int:
     from gwm_core.training.train_image_model import train_image_model
 
     network, config = _configs(args, IMAGE_MODELS, "image")
-    # the cached clips of the VAE of the same name; of scenes nothing is used
+    # The clips are cached for the VAE of the same name; their scenes are not used here.
     lift = VAES[args.config][0].lift
     clips = load_clips(_folders(args), lift, args.processes, DeferredProgressBar("lift"))
     figures = _train(args, config, partial(train_image_model, clips, network))
@@ -277,7 +265,7 @@ def train_image(args) -> int:
 
 
 def _folders(args) -> list[Path]:
-    """The episodes' folders, none of them with seeds that are kept for reporting."""
+    """Return the episodes' folders. Raises InputError for seeds that are kept for reports."""
     from gwm_core.training.datasets.policy_samples import refuse_reserved
 
     positive("processes", args.processes)
@@ -287,8 +275,9 @@ def _folders(args) -> list[Path]:
 
 
 def _configs(args, among: dict, kind: str) -> tuple:
-    """The named configurations with what the flags change, and a folder to write to that holds no
-    other ``kind``.
+    """Return the named configurations with the flags' changes.
+
+    It also checks that the output folder is writable and holds no finished network of ``kind``.
     """
     import torch
 
@@ -312,9 +301,7 @@ def _configs(args, among: dict, kind: str) -> tuple:
 
 
 def _train(args, config, train) -> dict:
-    """Run a training with a bar and a TensorBoard log, as one of several processes under
-    ``torchrun``.
-    """
+    """Run a training with a bar and a TensorBoard log, also as a process of ``torchrun``."""
     from gwm_core.training.distributed import joined
     from gwm_core.training.tensorboard_log import TensorBoardLog
 
@@ -330,97 +317,3 @@ def _train(args, config, train) -> dict:
         TensorBoardLog(Path(args.out) / "log" if rank == 0 else None) as log,
     ):
         return train(config, Path(args.out), {"command": command}, args.device, learned, log)
-
-
-def evaluate_policy(args) -> int:
-    import time
-
-    from gwm_core.evaluation.policy_eval import EvalConfig
-    from gwm_core.evaluation.stats.success_rates import interval
-    from gwm_core.sim.rollout import MEASURED_LATENCY, trials_hash
-
-    writable(args.json)
-    latency = MEASURED_LATENCY
-    if args.latency != "measured":
-        try:
-            latency = (float(args.latency) / 1000,)
-        except ValueError:
-            raise InputError(
-                f"--latency takes milliseconds or 'measured', got '{args.latency}'"
-            ) from None
-        if not 0 <= latency[0] <= 0.45:
-            raise InputError(f"--latency must lie in 0-450 ms, got {args.latency}")
-    config = EvalConfig(
-        args.task,
-        args.policy or shipped(),
-        positive("trials", args.trials),
-        args.seed,
-        args.difficulty,
-        latency,
-        positive("replan-every", args.replan_every),
-        renderer(),
-        args.backend,
-        args.precision,
-    )
-    begun, trials = time.monotonic(), _trials(config, args)
-    won, seconds = [t.success for t in trials], (time.monotonic() - begun) / len(trials)
-    low, high = interval(sum(won), len(won))
-    figures = {
-        "task": args.task,
-        "difficulty": args.difficulty,
-        "policy": config.policy,
-        "backend": args.backend,
-        "seed": args.seed,
-        "trials": len(won),
-        "successes": sum(won),
-        "ci95": [low, high],
-        "seconds_per_trial": seconds,
-        "violations": sum(t.violations for t in trials),
-        "failed_seeds": [t.seed for t in trials if not t.success],
-        "trials_hash": trials_hash(trials),
-    }
-    print(
-        f"{args.task} {args.difficulty}: {sum(won)}/{len(won)} = {sum(won) / len(won):.3f}"
-        f" [{low:.3f}, {high:.3f}] 95 %, {seconds:.1f} s per trial, {figures['violations']} judge"
-        " violations"
-    )
-    if args.against:
-        others = _trials(replace(config, backend=args.against, precision="auto"), args)
-        figures["against"] = _compare(won, [t.success for t in others], args.against)
-    if args.json:
-        write_json(args.json, figures)
-    return 0
-
-
-def _trials(config, args) -> list:
-    from gwm_core.evaluation.policy_eval import evaluate
-
-    bar, won = ProgressBar(args.trials, f"eval {args.task}"), []
-
-    def show(trial) -> None:
-        won.append(trial.success)
-        bar.step(f"{sum(won)} ok")
-
-    return evaluate(config, positive("processes", args.processes), show)
-
-
-def _compare(won: list[bool], others: list[bool], backend: str) -> dict:
-    """The same trials by another runtime."""
-    import numpy as np
-
-    from gwm_core.evaluation.stats.success_rates import difference_interval, mcnemar
-
-    a, b = np.array(won, bool), np.array(others, bool)
-    (low, high), p = difference_interval(a, b), mcnemar(a, b)
-    apart, differ = 100 * (a.mean() - b.mean()), int((a != b).sum())
-    print(
-        f"by {backend}: {b.sum()}/{len(b)}; {differ} trials differ, difference {apart:+.1f} points "
-        f"[{100 * low:+.1f}, {100 * high:+.1f}] 95 %, McNemar p = {p:.2f}"
-    )
-    return {
-        "backend": backend,
-        "successes": int(b.sum()),
-        "differ": differ,
-        "ci95": [low, high],
-        "p": p,
-    }

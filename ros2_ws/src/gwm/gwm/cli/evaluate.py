@@ -1,0 +1,162 @@
+"""``gwm eval``, and of its kinds ``policy``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gwm.cli import futures, protocols
+from gwm.tools.terminal import (
+    TASKS,
+    ProgressBar,
+    cores,
+    positive,
+    renderer,
+    shipped,
+    verb,
+    writable,
+)
+from gwm_core.errors import InputError
+from gwm_core.files.json_files import write_json
+
+
+def add(verbs) -> None:
+    """Declare the verbs."""
+    kinds = verb(
+        verbs, "eval", "Measure a network.", "gwm eval policy --task lift --trials 20", None
+    )
+    kinds = kinds.add_subparsers(metavar="WHAT", required=True)
+    futures.add_eval(kinds)
+    protocols.add_eval(kinds)
+    _add_policy(kinds)
+
+
+def _add_policy(kinds) -> None:
+    p = verb(
+        kinds,
+        "policy",
+        "Success rate in simulation without ROS, deterministic for a seed.",
+        "gwm eval policy --task pick_place --trials 100 --seed 5000",
+        evaluate_policy,
+    )
+    p.add_argument("--task", required=True, help=TASKS)
+    p.add_argument("--trials", type=int, default=100)
+    p.add_argument(
+        "--seed",
+        type=int,
+        default=5000,
+        help="first seed; 4000-4099 for choices, 5000 and up for reports",
+    )
+    p.add_argument("--difficulty", default="nominal", help="nominal or hard")
+    p.add_argument("--policy", default=None, help="policy folder, or expert (default: shipped)")
+    p.add_argument("--latency", default="measured", help="milliseconds, or measured (default)")
+    p.add_argument(
+        "--backend", default="auto", help="runtime: auto, tensorrt, openvino, onnxruntime or torch"
+    )
+    p.add_argument(
+        "--precision", default="auto", help="precision of the runtime: auto, fp32, bf16 or fp16"
+    )
+    p.add_argument(
+        "--against",
+        metavar="BACKEND",
+        help="run the same trials with this runtime too, and compare",
+    )
+    p.add_argument(
+        "--replan-every", type=int, default=4, help="waypoints between observations (default 4)"
+    )
+    p.add_argument("--processes", type=int, default=cores())
+    p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
+
+
+def evaluate_policy(args) -> int:
+    import time
+
+    from gwm_core.evaluation.policy_eval import EvalConfig
+    from gwm_core.evaluation.stats.success_rates import interval
+    from gwm_core.sim.rollout import MEASURED_LATENCY, trials_hash
+
+    writable(args.json)
+    latency = MEASURED_LATENCY
+    if args.latency != "measured":
+        try:
+            latency = (float(args.latency) / 1000,)
+        except ValueError:
+            raise InputError(
+                f"--latency takes milliseconds or 'measured', got '{args.latency}'"
+            ) from None
+        if not 0 <= latency[0] <= 0.45:
+            raise InputError(f"--latency must lie in 0-450 ms, got {args.latency}")
+    config = EvalConfig(
+        args.task,
+        args.policy or shipped(),
+        positive("trials", args.trials),
+        args.seed,
+        args.difficulty,
+        latency,
+        positive("replan-every", args.replan_every),
+        renderer(),
+        args.backend,
+        args.precision,
+    )
+    begun, trials = time.monotonic(), _trials(config, args)
+    won, seconds = [t.success for t in trials], (time.monotonic() - begun) / len(trials)
+    low, high = interval(sum(won), len(won))
+    figures = {
+        "task": args.task,
+        "difficulty": args.difficulty,
+        "policy": config.policy,
+        "backend": args.backend,
+        "seed": args.seed,
+        "trials": len(won),
+        "successes": sum(won),
+        "ci95": [low, high],
+        "seconds_per_trial": seconds,
+        "violations": sum(t.violations for t in trials),
+        "failed_seeds": [t.seed for t in trials if not t.success],
+        "trials_hash": trials_hash(trials),
+    }
+    print(
+        f"{args.task} {args.difficulty}: {sum(won)}/{len(won)} = {sum(won) / len(won):.3f}"
+        f" [{low:.3f}, {high:.3f}] 95 %, {seconds:.1f} s per trial, {figures['violations']} limit"
+        " violations"
+    )
+    if args.against:
+        others = _trials(replace(config, backend=args.against, precision="auto"), args)
+        figures["against"] = _compare(won, [t.success for t in others], args.against)
+    if args.json:
+        write_json(args.json, figures)
+    return 0
+
+
+def _trials(config, args) -> list:
+    from gwm_core.evaluation.policy_eval import evaluate
+
+    bar, won = ProgressBar(args.trials, f"eval {args.task}"), []
+
+    def show(trial) -> None:
+        won.append(trial.success)
+        bar.step(f"{sum(won)} ok")
+
+    return evaluate(config, positive("processes", args.processes), show)
+
+
+def _compare(won: list[bool], others: list[bool], backend: str) -> dict:
+    """Compare with the same trials of another runtime."""
+    import numpy as np
+
+    from gwm_core.evaluation.stats.success_rates import difference_interval, mcnemar
+
+    a, b = np.array(won, bool), np.array(others, bool)
+    (low, high), p = difference_interval(a, b), mcnemar(a, b)
+    difference = 100 * (a.mean() - b.mean())
+    differ = int((a != b).sum())
+    print(
+        f"by {backend}: {b.sum()}/{len(b)}; {differ} trials differ, difference"
+        f" {difference:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}] 95 %, McNemar p = {p:.2f}"
+    )
+    return {
+        "backend": backend,
+        "successes": int(b.sum()),
+        "differ": differ,
+        "ci95": [low, high],
+        "p": p,
+    }

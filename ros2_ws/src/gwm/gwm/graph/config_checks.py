@@ -1,0 +1,151 @@
+"""Check a GraphConfig before anything starts, and fill in what it leaves open.
+
+Standard library only, like ``gwm.graph.config``.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+
+from gwm.graph.config import TASKS, GraphConfig
+from gwm.graph.environment import resource
+from gwm_core.errors import InputError, one_of
+
+EXPERT = "expert"  # the scripted policy, which has no folder
+WORLD_MODEL = "world.safetensors"  # in a policy's folder
+
+
+def resolve(config: GraphConfig) -> GraphConfig:
+    """Return the configuration with its policy and its supervision mode filled in.
+
+    Raises:
+        InputError: a value is not valid, or two of them exclude each other.
+    """
+    _check_choices(config)
+    _check_numbers(config)
+    _check_robot(config)
+    if config.policy != EXPERT:
+        config = replace(config, policy=config.policy or str(resource("models/demo")))
+    _check_policy(config)
+    config = replace(config, supervision=_supervision(config), shadow=False, hold_to_run=False)
+    if config.supervision == "watch":
+        _check_watch(config)
+    return config
+
+
+def imagines(config: GraphConfig) -> bool:
+    """Whether the run shows predictions of a world model."""
+    return config.imagination and config.mode != "teleop" and _has(config.policy, WORLD_MODEL)
+
+
+def _check_choices(config: GraphConfig) -> None:
+    for argument in fields(config):
+        if choices := argument.metadata["choices"]:
+            one_of(argument.name, getattr(config, argument.name), choices)
+
+
+def _check_numbers(config: GraphConfig) -> None:
+    if not 0 < config.speed <= 1:
+        raise InputError(
+            f"speed:={config.speed:g}: a fraction of the profile's speeds is wanted, above 0 to 1"
+        )
+    if not 0 <= config.console <= 65535:
+        raise InputError(f"console:={config.console}: a port is wanted, or 0 for none")
+    width, height, rate = config.camera_width, config.camera_height, config.camera_hz
+    if not (0 < rate <= 90 and 16 <= width <= 1920 and 16 <= height <= 1080):
+        raise InputError(f"no such camera: {width}x{height} at {rate} Hz (up to 1920x1080 at 90)")
+
+
+def _check_robot(config: GraphConfig) -> None:
+    simulated = config.robot == "sim"
+    if config.controller == "forward" and not simulated:
+        raise InputError(
+            "forward is for simulated arms (100 Hz steps break the real one's conditions): crisp,"
+            " crisp_pose or jtc"
+        )
+    if config.start_cameras and simulated:
+        raise InputError("the simulation brings its own cameras: start_cameras is for robot:=fr3")
+    if config.site and not Path(config.site).is_file():
+        raise InputError(f"no site file {config.site}")
+    if config.policy == EXPERT and not simulated:
+        raise InputError("the scripted expert needs simulator ground truth: robot:=sim")
+
+
+def _check_policy(config: GraphConfig) -> None:
+    policy = config.policy
+    if policy == EXPERT:
+        one_of("task", config.task, TASKS)
+        return
+    if not _has(policy, "manifest.json"):
+        raise InputError(
+            f"no policy in {policy}: a folder as `gwm train policy --out` makes, or expert"
+        )
+    if config.robot != "sim" and not _has(policy, "SHA256SUMS"):
+        raise InputError(
+            f"{policy} is no bundle, and nothing else moves an arm: `gwm compile {policy} --out"
+            " BUNDLE`"
+        )
+    if config.mode != "teleop":
+        tasks = policy_tasks(Path(policy))
+        if config.task not in tasks:
+            raise InputError(
+                f"the policy in {policy} was not trained on task '{config.task}': valid are"
+                f" {', '.join(tasks)}"
+            )
+
+
+def _supervision(config: GraphConfig) -> str:
+    """Return the one supervision mode that is asked for. Raises InputError where two are."""
+    asked = [name for name in ("shadow", "hold_to_run") if getattr(config, name)]
+    if config.supervision not in ("auto", *asked):
+        asked.append(config.supervision)
+    if len(asked) > 1:
+        raise InputError(f"supervision: {' and '.join(asked)} are asked for at once: one of them")
+    return asked[0] if asked else "auto"
+
+
+def _check_watch(config: GraphConfig) -> None:
+    """Raise InputError where nothing would compare observations with predictions."""
+    policy = config.policy
+    missing = ""
+    if config.mode == "teleop":
+        missing = "mode:=teleop has no policy: mode:=policy or mode:=shared"
+    elif policy == EXPERT:
+        missing = "policy:=expert has no world model: give the folder of a policy that has one"
+    elif not config.imagination:
+        missing = "imagination:=false turns that off: imagination:=true"
+    elif not _has(policy, WORLD_MODEL):
+        missing = (
+            f"{policy} has no world model ({WORLD_MODEL}): train it into the folder with `gwm"
+            " train world`"
+        )
+    elif not _has(policy, "divergence.json"):
+        missing = (
+            f"{policy} has no divergence.json, which has the limits: `gwm bench divergence`"
+            " measures them"
+        )
+    if missing:
+        raise InputError(
+            f"supervision:=watch holds when observations diverge from predictions, and {missing}"
+        )
+
+
+def policy_tasks(policy: Path) -> tuple[str, ...]:
+    """Return the tasks a policy was trained on. Raises InputError where its folder is not clear."""
+    try:
+        if (policy / "bundle.json").is_file():
+            return tuple(json.loads((policy / "bundle.json").read_text())["tasks"])
+        with open(policy / "policy.safetensors", "rb") as file:  # length, header, tensors
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        return tuple(json.loads(header["__metadata__"]["config"])["tasks"])
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
+        raise InputError(
+            f"no policy in {policy}: it does not say its tasks ({type(error).__name__}); a folder"
+            " as `gwm train policy --out` makes is wanted"
+        ) from None
+
+
+def _has(policy: str, name: str) -> bool:
+    return (Path(policy) / name).is_file()
