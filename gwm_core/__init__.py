@@ -27,7 +27,7 @@ _MODULES = {
     "gwm_core.data.episode": ("read_episode",),
     "gwm_core.data.episode_info": ("list_episodes",),
     "gwm_core.errors": ("InputError",),
-    "gwm_core.files.gate_status": ("GateStatus", "State"),
+    "gwm_core.gate_status": ("GateStatus", "State"),
     "gwm_core.geometry.camera": ("intrinsics", "look_at"),
     "gwm_core.geometry.kinematics": ("HOME_Q", "fk", "solve", "to_rows"),
     "gwm_core.model.config": ("POLICIES",),

@@ -15,7 +15,7 @@ from test_gate_stops import ready
 
 from gwm_core.control.gate.config import GateConfig
 from gwm_core.control.gate.states import Phase
-from gwm_core.files.gate_status import State
+from gwm_core.gate_status import State
 
 HOLD = {"state": "HOLD", "mode": "auto", "armed": "False", "cause": "at home"}
 IDLE = {"recording": "False"}

@@ -8,7 +8,7 @@ from benchmarks.gate.simulated_arm import SimulatedArm
 from gwm_core.control.gate.config import GateConfig
 from gwm_core.control.gate.gate import Gate
 from gwm_core.errors import InputError
-from gwm_core.files.gate_status import State
+from gwm_core.gate_status import State
 from gwm_core.geometry.kinematics import HOME_Q
 from gwm_core.geometry.limits import FR3, Workspace
 from gwm_core.types import ActionChunk, ArmState

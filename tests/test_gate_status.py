@@ -3,7 +3,7 @@
 import pytest
 
 from gwm_core.control.gate.states import Phase
-from gwm_core.files.gate_status import GateStatus, State, WaitingChunk
+from gwm_core.gate_status import GateStatus, State, WaitingChunk
 
 ID = "1795617706349959571"  # as a float64 it would lose its last digits
 STATUS = GateStatus(

@@ -11,7 +11,7 @@ from gwm_core import topics
 from gwm_core.data.episode import read_episode
 from gwm_core.data.off_task import STATUS_TIMEOUT, off_task_intervals
 from gwm_core.data.ros_messages import STORE
-from gwm_core.files.gate_status import State
+from gwm_core.gate_status import State
 from gwm_core.types import ActionChunk
 
 SECOND = 1_000_000_000

@@ -9,7 +9,7 @@ from test_gate_stops import AWAY, ready, violations
 from gwm_core.control.gate.config import GateConfig
 from gwm_core.control.gate.supervision import LONGEST_VALIDITY, MODES, Approval, DivergenceMonitor
 from gwm_core.errors import InputError
-from gwm_core.files.gate_status import State
+from gwm_core.gate_status import State
 
 HASH = "ab" * 32
 

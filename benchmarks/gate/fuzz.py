@@ -16,7 +16,7 @@ from benchmarks.gate.fuzz_events import inject_event, postures, recover
 from benchmarks.gate.simulated_arm import SimulatedArm
 from gwm_core.control.command_checker import columns
 from gwm_core.control.gate.config import GateConfig
-from gwm_core.files.gate_status import State
+from gwm_core.gate_status import State
 from gwm_core.geometry.capsules import MINIMUM_CLEARANCE, clearance
 from gwm_core.geometry.kinematics import HOME_Q
 from gwm_core.geometry.limits import DESK, FR3, FULL, LAB, PANDA

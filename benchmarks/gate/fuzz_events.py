@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.gate.simulated_arm import SimulatedArm
 from gwm_core.control.reference_follower import SINGULAR_STOP
-from gwm_core.files.gate_status import State
+from gwm_core.gate_status import State
 from gwm_core.geometry.capsules import MINIMUM_CLEARANCE, clearance
 from gwm_core.geometry.kinematics import condition, fk_jacobian
 from gwm_core.geometry.limits import ArmLimits, Workspace

@@ -14,8 +14,8 @@ from benchmarks.gate.faults.table import ELSEWHERE, HARDWARE, run, scenarios
 from benchmarks.gate.fuzz import fuzz
 from benchmarks.gate.recorded_chunks import recorded_chunks
 from benchmarks.gate.simulated_arm import SimulatedArm
-from gwm_core.files.gate_status import State
 from gwm_core.files.json_files import write_json
+from gwm_core.gate_status import State
 from gwm_core.geometry.kinematics import HOME_Q
 from gwm_core.types import ActionChunk
 

@@ -10,7 +10,7 @@ from gwm_core.control.command_checker import CheckResult, check_commands, column
 from gwm_core.control.gate.config import GateConfig
 from gwm_core.control.gate.gate import Gate
 from gwm_core.control.gate.state_machine import Command
-from gwm_core.files.gate_status import State
+from gwm_core.gate_status import State
 from gwm_core.geometry.kinematics import HOME_Q
 from gwm_core.types import OPEN_WIDTH, ActionChunk, ArmState
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.gate.simulated_arm import SimulatedArm
 from gwm_core.control.gate.config import GateConfig
-from gwm_core.files.gate_status import State
+from gwm_core.gate_status import State
 from gwm_core.types import ActionChunk
 
 FAST = 0.6  # [rad] in 1.6 s: the TCP is at its speed limit most of the time

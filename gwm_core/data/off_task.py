@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gwm_core.files.gate_status import GateStatus
+from gwm_core.gate_status import GateStatus
 
 # [ns] a status is valid for; the gate publishes one every 100 ms, and at each change
 STATUS_TIMEOUT = 500_000_000

@@ -13,7 +13,7 @@ from types import FunctionType
 
 import numpy as np
 
-from gwm_core.numba_cache import cached_njit
+from gwm_core.files.numba_cache import cached_njit
 from gwm_core.render import numba_kernels
 from gwm_core.render.native import Native, load
 

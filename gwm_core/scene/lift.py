@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gwm_core.errors import InputError
-from gwm_core.numba_cache import cached_njit
+from gwm_core.files.numba_cache import cached_njit
 from gwm_core.scene.fuse import in_free_space, merge_voxels, on_arm
 from gwm_core.scene.gaussians import COLUMNS, MEANS, sample
 from gwm_core.types import Frame

@@ -13,7 +13,7 @@ from benchmarks.gate.simulated_arm import SimulatedArm
 from benchmarks.gate.trials import FaultOutcome, give_chunk, moving_arm, no_violations, stopped
 from gwm_core.control.command_checker import columns
 from gwm_core.control.reference_follower import SINGULAR_STOP
-from gwm_core.files.gate_status import State
+from gwm_core.gate_status import State
 from gwm_core.geometry.capsules import MINIMUM_CLEARANCE, clearance
 from gwm_core.geometry.kinematics import HOME_Q, condition, fk_jacobian
 from gwm_core.geometry.limits import FR3

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.gate.simulated_arm import SimulatedArm
 from benchmarks.gate.trials import FaultOutcome, moving_arm, no_violations, ramp, stopped
-from gwm_core.files.gate_status import State
+from gwm_core.gate_status import State
 from gwm_core.geometry.kinematics import HOME_Q, fk, to_rows
 from gwm_core.geometry.limits import FR3
 from gwm_core.runtime.planner import Planner

@@ -22,7 +22,7 @@ from gwm_core.control.recovery import (
     to_switch,
 )
 from gwm_core.control.stop_trajectory import Reference, StopPlanner
-from gwm_core.files.gate_status import State
+from gwm_core.gate_status import State
 from gwm_core.geometry.limits import FR3
 from gwm_core.sim.simulator import Simulator
 

@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks.gate.simulated_arm import SimulatedArm
 from benchmarks.gate.trials import FaultOutcome, moving_arm, no_violations
 from gwm_core.control.gate.config import GateConfig
-from gwm_core.files.gate_status import State
+from gwm_core.gate_status import State
 from gwm_core.geometry.kinematics import HOME_Q
 from gwm_core.geometry.limits import FR3
 

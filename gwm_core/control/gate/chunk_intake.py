@@ -16,7 +16,7 @@ from gwm_core.control.gate.life_signs import LifeSigns
 from gwm_core.control.gate.states import MOVING, Phase
 from gwm_core.control.gate.supervision import PendingChunk
 from gwm_core.control.targets import ChunkTarget
-from gwm_core.files.gate_status import State
+from gwm_core.gate_status import State
 from gwm_core.geometry.limits import ArmLimits, Profile, Workspace
 from gwm_core.types import ActionChunk
 

@@ -22,7 +22,7 @@ from gwm_core.control.gate.states import MOVING, Phase
 from gwm_core.control.gate.supervision import MODES, STOP_ON_DIVERGENCE, Approval, PendingChunk
 from gwm_core.control.targets import ChunkTarget, MoveTarget
 from gwm_core.errors import one_of
-from gwm_core.files.gate_status import FOLLOWING, State
+from gwm_core.gate_status import FOLLOWING, State
 from gwm_core.types import OPEN_WIDTH, ActionChunk, ArmState
 
 

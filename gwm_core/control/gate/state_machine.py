@@ -15,7 +15,7 @@ from gwm_core.control.gate.states import MOVING, FinalCommand, Phase
 from gwm_core.control.gate.stop_causes import chunk_stop_cause, input_stop_cause, stays_armed
 from gwm_core.control.gate.supervision import DivergenceMonitor, PendingChunk
 from gwm_core.control.reference_follower import Follower, Reference
-from gwm_core.files.gate_status import State
+from gwm_core.gate_status import State
 from gwm_core.geometry.kinematics import HOME_Q
 from gwm_core.geometry.limits import DESK, FR3, ArmLimits, Profile, Workspace
 

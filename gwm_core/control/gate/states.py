@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from gwm_core.files.gate_status import State
+from gwm_core.gate_status import State
 
 
 class Phase(Enum):

@@ -35,7 +35,6 @@ _MADE_BY = (
     "geometry",
     "joint_states.py",
     "model",
-    "numba_cache.py",
     "runtime/world_features.py",
     "scene",
     "site.py",

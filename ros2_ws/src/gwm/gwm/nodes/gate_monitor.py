@@ -9,7 +9,7 @@ import numpy as np
 from gwm_core.control.gate.config import GateConfig
 from gwm_core.control.gate.gate import Gate
 from gwm_core.control.loop_timing import PeriodMonitor
-from gwm_core.files.gate_status import GateStatus, WaitingChunk
+from gwm_core.gate_status import GateStatus, WaitingChunk
 from gwm_core.reasons import Reasons
 
 HEARTBEAT_PERIOD = 0.02  # [s] of the policy

@@ -39,7 +39,7 @@ from gwm_core.control.gate.config import GateConfig
 from gwm_core.control.gate.gate import Gate
 from gwm_core.control.gate.state_machine import Command
 from gwm_core.errors import InputError
-from gwm_core.files.gate_status import State
+from gwm_core.gate_status import State
 from gwm_core.geometry.limits import ArmLimits, Profile
 from gwm_core.joint_states import ArmReader
 from gwm_core.reasons import Reasons

@@ -8,7 +8,7 @@ from sensor_msgs.msg import JointState
 from gwm.ros.messages import diagnostics, joint_state, read_diagnostics
 from gwm_core import topics
 from gwm_core.control.gate.state_machine import Command
-from gwm_core.files.gate_status import GateStatus, State
+from gwm_core.gate_status import GateStatus, State
 
 NAME = "gate"  # of its status in diagnostics
 
