@@ -32,6 +32,7 @@ _MADE_BY = (
     "data",
     "errors.py",
     "files",
+    "gate_status.py",
     "geometry",
     "joint_states.py",
     "model",
