@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+from gwm.cli.main import main
 from gwm.graph import arguments
 from gwm.graph.config import GraphConfig
 from gwm.graph.process_list import NodeSpec
@@ -96,6 +97,24 @@ def test_a_damaged_bundle_is_refused_before_anything_starts(tmp_path):
     (tmp_path / "p/vae.json").write_text("{}")
     with pytest.raises(InputError, match=r"vae\.json does not match"):
         arguments.preflight(given)
+
+
+def test_the_shipped_bundle_is_verified_too(tmp_path, monkeypatch):
+    """No policy named means the shipped one, wherever the command is called."""
+    monkeypatch.chdir(tmp_path)
+    verified = []
+    monkeypatch.setattr(
+        arguments.checksums, "verify_checksums", lambda folder, names: verified.append(folder)
+    )
+    arguments.preflight(GraphConfig(record=str(tmp_path / "runs")))
+    assert verified == [ROOT / "models/demo"]
+
+
+def test_a_protocol_decides_task_and_policy(tmp_path, monkeypatch, capsys):
+    words = ["gwm", "eval", "protocol", str(tmp_path), "--live", "task:=lift"]
+    monkeypatch.setattr("sys.argv", words)
+    assert main() == 2
+    assert "--live task:=lift: the protocol decides task" in capsys.readouterr().err
 
 
 def test_a_site_is_read_by_the_environments_python(tmp_path):

@@ -9,6 +9,8 @@ from gwm.cli.futures import MODEL
 from gwm.tools.terminal import cores, positive, renderer, shipped, verb
 from gwm_core.errors import InputError
 
+DECIDED = ("task", "policy", "record", "publish_objects")  # arguments of the graph, by a protocol
+
 
 def add_eval(kinds) -> None:
     """Declare the verbs."""
@@ -79,6 +81,9 @@ def evaluate_protocol(args) -> int:
     else:
         if args.by_hand and args.live is None:
             raise InputError("--by-hand is for --live: without it trials run unattended")
+        for word in args.live or ():
+            if (name := word.partition(":=")[0]) in DECIDED:
+                raise InputError(f"--live {word}: the protocol decides {name}")
         live = None if args.live is None else parse(args.live)
         processes = positive("processes", args.processes)
         folder, trouble, code = protocol.run(source, out, processes, renderer(), live, args.by_hand)

@@ -16,7 +16,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from gwm.graph.config import TASKS, GraphConfig
-from gwm.graph.environment import ROOT, VENV, interpreter, refuse_mixed_ros
+from gwm.graph.environment import ROOT, VENV, interpreter, refuse_mixed_ros, resource
 from gwm_core.errors import InputError, one_of
 from gwm_core.files import checksums
 
@@ -129,7 +129,7 @@ def preflight(config: GraphConfig) -> None:
         )
     robot, site = config.robot, config.site
     own_tasks = read_site(robot, site)["tasks"] if site or robot != "sim" else ()
-    policy = Path(config.policy)
+    policy = Path(config.policy or resource("models/demo"))
     if config.mode == "teleop":
         one_of("task", config.task, (*TASKS, *own_tasks))
     elif (policy / checksums.SUMS).is_file():
