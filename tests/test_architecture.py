@@ -46,6 +46,25 @@ def test_a_folder_has_at_most_twelve_modules():
     assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "__main__.py"}
 
 
+LONG = {  # functions of more than 60 lines, and why
+    "scenarios": "a table",
+    "project": "a kernel",
+    "backward": "a kernel",
+}
+
+
+def test_functions_can_be_read_at_once():
+    long = {
+        f"{path.relative_to(ROOT)}: {node.name}"
+        for path in ALL
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.end_lineno - node.lineno >= 60
+        and node.name not in LONG
+    }
+    assert not long
+
+
 def test_the_gates_process_loads_neither_torch_nor_images():
     code = (
         "import sys, gwm.nodes.gate_node; print(sorted(m for m in ('torch', 'cv2', 'mujoco',"
