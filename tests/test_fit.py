@@ -420,3 +420,13 @@ def test_a_study_compares_on_the_same_trials_and_goes_on(episodes, trained, tmp_
         compare(replace(study, demos=(99,)))
     with pytest.raises(InputError, match="a study with other settings"):
         compare(replace(study, first=4001))
+
+
+def test_an_undefined_figure_is_left_out_of_the_log_without_a_word(tmp_path, caplog, capsys):
+    """tensorboardX writes a complaint for every NaN that it is given."""
+    with TensorBoardLog(tmp_path) as log:
+        log(1, torch.nn.Linear(1, 1), {"cube_mm": float("nan"), "loss": 1.0})
+    said = capsys.readouterr()
+    assert (said.out, said.err, caplog.text) == ("", "", "")
+    content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"loss" in content and b"cube_mm" not in content

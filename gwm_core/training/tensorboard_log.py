@@ -26,11 +26,11 @@ class TensorBoardLog:
             self._writer.close()
 
     def __call__(self, done: int, network: nn.Module, figures: dict) -> None:
-        """Write the figures of iteration ``done``; arrays (H, W, 3) are images in [0, 1]."""
+        """Write the defined figures of iteration ``done``; arrays (H, W, 3) are images in [0, 1]."""
         if self._writer is None:
             return
         for name, value in figures.items():
             if np.ndim(value):
                 self._writer.add_image(name, value, done, dataformats="HWC")
-            else:
+            elif np.isfinite(value):  # an undefined figure is no point of the curve
                 self._writer.add_scalar(name, value, done)
