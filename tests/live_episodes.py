@@ -77,10 +77,10 @@ class Live(Observer):
         self._ticks += 1
 
     def _see(self, stamp: int) -> None:
-        rig = self._world.rig
-        for image in rig(self._world.sim.snapshot()):
+        cameras = self._world.cameras
+        for image in cameras(self._world.sim.snapshot()):
             prefix = topics.prefix_of(image.camera)
-            info = camera_info(stamp, image.camera, rig.K, rig.width, rig.height)
+            info = camera_info(stamp, image.camera, cameras.K, cameras.width, cameras.height)
             self.write(topics.info(prefix), info, stamp)
             color = compressed_color(stamp, image.camera, image.color)
             depth = compressed_depth(stamp, image.camera, image.depth_mm)

@@ -40,9 +40,9 @@ def frames_of(world, seed):
     frames = []
     for k, eye in enumerate(EYES):
         T = look_at(eye, (0.5, 0.0, 0.03))
-        image = world.rig.view(world.sim.snapshot(), T)
+        image = world.cameras.view(world.sim.snapshot(), T)
         frames.append(
-            Frame(f"{k}", k + 1, image.color, image.depth_mm * np.float32(1e-3), world.rig.K, T)
+            Frame(f"{k}", k + 1, image.color, image.depth_mm * np.float32(1e-3), world.cameras.K, T)
         )
     return tuple(frames)
 
@@ -64,7 +64,7 @@ def folder(world, tmp_path_factory):
         poses.append(f"{k}.0 " + " ".join(f"{x:.9f}" for x in numbers))
     (path / "associations.txt").write_text("\n".join(associations) + "\n")
     (path / "groundtruth.txt").write_text("\n".join(poses) + "\n")
-    K = world.rig.K  # OpenCV puts pixel centres at whole numbers
+    K = world.cameras.K  # OpenCV puts pixel centres at whole numbers
     numbers = {
         "fx": K[0, 0],
         "fy": K[1, 1],

@@ -160,7 +160,7 @@ def test_joints_in_a_wrong_order_are_not_blamed_on_the_board(case):
         for s in case.seen
     ]
     with pytest.raises(
-        InputError, match=r"no place of camera and board explains the views.*joints.*order"
+        InputError, match=r"no pose of camera and board explains the views.*joints.*order"
     ):
         calibrate(wrong, K, case.moving)
 
@@ -214,7 +214,7 @@ def test_a_board_printed_in_another_size_is_refused_with_its_size(case, spec, sa
 
 def test_the_wrong_mount_is_refused(case):
     with pytest.raises(
-        InputError, match=r"no place of camera and board explains.*--mount|disagree.*--mount"
+        InputError, match=r"no pose of camera and board explains.*--mount|disagree.*--mount"
     ):
         calibrate(case.seen, K, not case.moving)
 

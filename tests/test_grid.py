@@ -474,7 +474,7 @@ def test_the_cache_is_keyed_by_the_code_that_fills_it(tmp_path):
     assert {path for path in loaded if not path.endswith("__init__.py")} <= kept and len(
         loaded
     ) > 20
-    root = Path(array_cache.__file__).parents[1]
+    root = Path(array_cache.__file__).parents[2]
     shutil.copytree(root, tmp_path / "gwm_core", ignore=shutil.ignore_patterns("__pycache__"))
     assert array_cache.source(tmp_path / "gwm_core") == array_cache.source()
     array_cache.source.cache_clear()

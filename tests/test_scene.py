@@ -211,7 +211,7 @@ def test_a_wrist_camera_on_the_move_sees_a_world_that_stands_still(world):
         world.sim.step(0.004)
         if world.sim.time > (len(images) + 1) / 15:
             true = fk(world.sim.q)
-            image = world.rig.view(world.sim.snapshot(), true @ mount.T)
+            image = world.cameras.view(world.sim.snapshot(), true @ mount.T)
             images.append(
                 (stamp_of(world.sim.time), image, true, tcp_speed(world.sim.q, world.sim.dq))
             )
@@ -224,7 +224,7 @@ def test_a_wrist_camera_on_the_move_sees_a_world_that_stands_still(world):
         place = mount.pose_at(joints_at(states, stamp))
         assert np.linalg.norm(place[:3, 3] - (true @ mount.T)[:3, 3]) < 1e-3
         frame = Frame(
-            "wrist", stamp, image.color, image.depth_mm * np.float32(1e-3), world.rig.K, place
+            "wrist", stamp, image.color, image.depth_mm * np.float32(1e-3), world.cameras.K, place
         )
         table = lift_frame(frame, config)
         assert len(table) > 5000 and np.quantile(np.abs(table[:, 2]), 0.99) < 0.005
