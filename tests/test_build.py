@@ -344,7 +344,7 @@ def test_a_whole_sequence_that_does_not_fit_into_memory_is_refused_with_the_stri
 def keep(episode, camera, kind, rows, later=0):
     """Only these images of a stream, as if the others were lost, with stamps ``later`` [ns]."""
     own = episode.images[camera, kind]
-    places = [own._places[k] for k in rows]
+    places = [own._positions[k] for k in rows]
     episode.images[camera, kind] = ImageStream(
         own._bag, own._name, own._kind, own.stamps[rows] + later, places
     )

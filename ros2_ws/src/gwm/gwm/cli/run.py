@@ -104,7 +104,11 @@ def _arguments() -> str:
     for name, value in defaults().items():
         shown = str(value).lower() if isinstance(value, bool) else value
         lines += textwrap.wrap(
-            f"{name}:={shown}  {texts[name]}", 100, initial_indent="  ", subsequent_indent=" " * 6
+            f"{name}:={shown}  {texts[name]}",
+            100,
+            initial_indent="  ",
+            subsequent_indent=" " * 6,
+            break_on_hyphens=False,
         )
     return "arguments and their defaults:\n" + "\n".join(lines)
 
