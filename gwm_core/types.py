@@ -68,7 +68,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class ActionChunk:
-    """The output of a policy: row k (from 1) is due at ``stamp`` + k * dt."""
+    """The poses of a policy, solved for joints: row k (from 1) is due at ``stamp`` + k * dt."""
 
     stamp: int  # [ns] of the observation; the id of the chunk
     q: np.ndarray  # (H, 7) [rad]

@@ -64,7 +64,7 @@ class Episode:
 
     @property
     def unusable(self) -> list[tuple[int, int]]:
-        """Intervals (first and last stamp [ns]) that no demonstration may be learnt from.
+        """Intervals (first and last stamp [ns]) that training excludes from demonstrations.
 
         They are the marked ones of episode.json, and those in which the gate was off the task.
         """
@@ -125,8 +125,10 @@ def read_episode(path: Path) -> Episode:
         files(path)
         if missing := [name for name in info["sha256"] if not (path / name).is_file()]:
             raise InputError(f"{', '.join(missing)} is not there: copy it again")
+        if not info["sha256"]:
+            raise ValueError("episode.json lists no checksums")
         changed = [name for name, known in info["sha256"].items() if sha256(path / name) != known]
-        if changed or not info["sha256"]:
+        if changed:
             raise ValueError(f"not the file that was recorded: {changed}")
         return _assemble(path, info, EpisodeStreams(path / "bag"))
     except InputError as error:

@@ -62,7 +62,7 @@ class WorldModel(nn.Module):
     def set_normalization(
         self, latents: Tensor, changes: Tensor, lookahead_changes: Tensor | None = None
     ) -> None:
-        """Measure the spreads of latents, of their changes over one step and over
+        """Measure the standard deviations of latents, of their changes over one step and over
         ``config.lookahead`` steps, all (..., D).
         """
         latents, changes = latents.flatten(0, -2), changes.flatten(0, -2)
@@ -72,7 +72,7 @@ class WorldModel(nn.Module):
         if lookahead_changes is not None:
             self.lookahead_std.copy_(lookahead_changes.flatten(0, -2).std(0))
 
-    def describe(
+    def condition(
         self,
         history: Tensor,
         actions: Tensor,
@@ -108,14 +108,14 @@ class WorldModel(nn.Module):
         return context, tokens, rotary(anchors, channels), rotary(gripper, channels)
 
     def network(
-        self, x: Tensor, level: Tensor, described, layers: list | None = None
+        self, x: Tensor, level: Tensor, conditioning, layers: list | None = None
     ) -> tuple[Tensor, Tensor]:
         """F(c_in x; c_noise): (B, K, D), and pooled features (B, d).
 
         Args:
             layers: filled with the output of each block.
         """
-        context, action, anchors, gripper = described
+        context, action, anchors, gripper = conditioning
         frequencies = torch.exp(torch.linspace(0, math.log(1000.0), 32, device=x.device))
         condition = self.level(
             torch.cat([(level * frequencies).sin(), (level * frequencies).cos()], dim=-1)
@@ -130,14 +130,14 @@ class WorldModel(nn.Module):
         return self.latent_out(h), h.mean(1)
 
     def denoise(
-        self, x: Tensor, sigma: Tensor, described, layers: list | None = None
+        self, x: Tensor, sigma: Tensor, conditioning, layers: list | None = None
     ) -> tuple[Tensor, Tensor]:
         """Estimate the change (B, K, D) from noised x at noise levels sigma (B, 1, 1); also returns
         pooled features (B, d).
         """
         data = self.config.sigma_data
         root = (sigma**2 + data**2) ** 0.5
-        out, pooled = self.network(x / root, sigma.log() / 4, described, layers)
+        out, pooled = self.network(x / root, sigma.log() / 4, conditioning, layers)
         return data**2 / root**2 * x + sigma * data / root * out, pooled
 
     def sample_noise(self, count: int) -> dict[str, Tensor]:
@@ -177,7 +177,8 @@ class WorldModel(nn.Module):
             actions: (B, n + 2, 10) commanded at the last latent of the context, and then on.
             done: (B,) float, whether the task is done at the target.
             now, later: (B, K, D) ``config.lookahead`` steps apart, if features look ahead.
-            jitter: noise on the history, in spreads of a change; as large as the model's own error.
+            jitter: noise on the history, in standard deviations of a change; as large as the
+                model's own error.
 
         The others are those of ``sample_noise``.
         """
@@ -190,8 +191,8 @@ class WorldModel(nn.Module):
         history = torch.where(hidden_past[:, None, None, None], history[:, -1:], history)
         history = history + jitter * self.change_std * history_noise
         target = (latents[:, -1] - history[:, -1]) / self.change_std * c.sigma_data
-        described = self.describe(history, actions[:, -2:], hidden)
-        estimate, pooled = self.denoise(target + sigma * noise, sigma, described)
+        conditioning = self.condition(history, actions[:, -2:], hidden)
+        estimate, pooled = self.denoise(target + sigma * noise, sigma, conditioning)
         weight = (sigma**2 + c.sigma_data**2) / (sigma * c.sigma_data) ** 2
         number, logit = self.outcome(pooled).float().unbind(-1)
         outcome_loss = (number - done) ** 2 + nn.functional.binary_cross_entropy_with_logits(
@@ -211,21 +212,21 @@ class WorldModel(nn.Module):
             steps: of denoising, by default ``config.steps``. One step predicts the mean, several
                 sample.
         """
-        c, described = self.config, self.describe(history, actions)
+        c, conditioning = self.config, self.condition(history, actions)
         highest, lowest = c.sigma_max ** (1 / c.rho), c.sigma_min ** (1 / c.rho)
         steps = steps or c.steps
         ramp = torch.arange(steps, device=history.device) / max(1, steps - 1)
         levels = (highest + ramp * (lowest - highest)) ** c.rho
         x = self.noise.expand(history.shape[0], -1, -1) * levels[0]
         for sigma, following in zip(levels, [*levels[1:], torch.zeros(())]):
-            clean, pooled = self.denoise(x, sigma.expand(x.shape[0], 1, 1), described)
+            clean, pooled = self.denoise(x, sigma.expand(x.shape[0], 1, 1), conditioning)
             x = clean + following / sigma * (x - clean)  # Euler step of the probability flow
         _, logit = self.outcome(pooled).unbind(-1)
         future = history[:, -1] + x / c.sigma_data * self.change_std
         return self._move_gripper_tokens(history[:, -1], future, actions), logit.sigmoid()
 
     def _move_gripper_tokens(self, last: Tensor, future: Tensor, actions: Tensor) -> Tensor:
-        """Move gripper tokens outside of the workspace, which no camera shows, with the command."""
+        """Let gripper tokens whose anchor lies outside the workspace follow the command."""
         count = self.gripper_query.shape[1]
         anchors = last[:, :count, :3]
         now, commanded = rotations(actions).unbind(1)
@@ -259,17 +260,17 @@ class WorldModel(nn.Module):
         Without action, with fixed noise and without a past, because a policy plans at any time.
 
         Returns:
-            (B, K, D) mean change over ``config.lookahead`` steps, in its spreads; for ``lookahead``
-            0, the normalised output (B, K, layers / 2 * d) of every second block.
+            (B, K, D) mean change over ``config.lookahead`` steps, in its standard deviations; for
+            ``lookahead`` 0, the normalised output (B, K, layers / 2 * d) of every second block.
         """
         B, c = z.shape[0], self.config
         history = z[:, None].expand(-1, c.context, -1, -1)
         none, hidden = z.new_zeros(B, 2, ACTION), torch.ones(B, dtype=torch.bool, device=z.device)
         tokens = self.lookahead_action if c.lookahead else self.hidden_action
-        described = self.describe(history, none, hidden, tokens)
+        conditioning = self.condition(history, none, hidden, tokens)
         layers: list[Tensor] = []
         sigma = z.new_full((B, 1, 1), c.sigma_max)
-        change, _ = self.denoise(self.noise.expand(B, -1, -1) * sigma, sigma, described, layers)
+        change, _ = self.denoise(self.noise.expand(B, -1, -1) * sigma, sigma, conditioning, layers)
         if c.lookahead:
             return change / c.sigma_data
         return torch.cat(

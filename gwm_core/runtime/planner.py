@@ -27,14 +27,14 @@ class Planner:
     """Turns observations into decisions.
 
     Args:
-        clock: seconds, to report how long each stage took; by default every stage takes 0.
+        clock: returns seconds, to report how long each stage took; the default reports 0.
     """
 
     def __init__(
         self,
         policy: ScenePolicy,
         lift_config: LiftConfig = LiftConfig(),
-        clock: Callable[[], float] = float,
+        clock: Callable[[], float] = lambda: 0.0,
     ):
         self.policy = policy
         self.clock = clock
@@ -79,7 +79,7 @@ def trained_planner(
     """The planner of a folder with a trained policy. Raises InputError for any other folder.
 
     Args:
-        gaussians: of a lifted scene, if more than the policy takes.
+        gaussians: to lift; the policy's own count if that is larger.
     """
     from gwm_core.runtime.policy_runner import PolicyRunner
 

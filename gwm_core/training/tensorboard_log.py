@@ -26,7 +26,7 @@ class TensorBoardLog:
             self._writer.close()
 
     def __call__(self, done: int, network: nn.Module, figures: dict) -> None:
-        """Write the figures of iteration ``done`` that are defined; (H, W, 3) are images in [0, 1]."""
+        """Write the defined figures of iteration ``done``; (H, W, 3) are images in [0, 1]."""
         if self._writer is None:
             return
         for name, value in figures.items():

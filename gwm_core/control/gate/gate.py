@@ -5,10 +5,10 @@ requests come in, and ``step`` returns one command per period. Its states are in
 refuses in ``chunk_intake`` and ``chunk_checks``, why it stops in ``stop_causes``.
 
 Every stop has one named cause and is counted under it. After a stop for a late input the gate takes
-chunks again by itself. After a policy that died, restarted or sent bad chunks, after the deadman
-button was released and after a move home, an operator must call ``arm`` again (``auto_arm`` is for
-the simulation alone). docs/safety.md lists every check with its number. This is not a safety-rated
-function.
+chunks again by itself. An operator must call ``arm`` again after the causes of
+``stop_causes.NEEDS_ARMING``, after a policy that died or restarted, and after a fault, ``hold``,
+``stop`` or ``home`` (``auto_arm`` is for the simulation alone). docs/safety.md lists every check
+with its number. This is not a safety-rated function.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class GraphConfig:
     speed: float = _argument(1.0, "fraction of the profile's speeds, above 0 to 1.")
     supervision: str = _argument(
         "auto",
-        "auto; watch (the gate holds when observations diverge from predictions; needs a policy"
+        "auto; watch (the gate stops when observations diverge from predictions; needs a policy"
         " with a world model); approve (each chunk waits for a person); hold_to_run (the arm moves"
         " only while messages arrive on operator/heartbeat); shadow (everything but sending).",
         SUPERVISION,
@@ -87,7 +87,8 @@ class GraphConfig:
     )
     start_cameras: bool = _argument(
         False,
-        "drive the RealSense cameras with a serial in the site file; else realsense-ros must.",
+        "drive the RealSense cameras with a serial in the site file; otherwise start"
+        " realsense-ros.",
     )
     controller: str = _argument(
         "crisp",
@@ -102,7 +103,8 @@ class GraphConfig:
     )
     mode: str = _argument(
         "policy",
-        "who plans: policy, teleop (an operator) or shared (a policy, and an operator who may take"
+        "who plans (not how the gate supervises, see supervision): policy, teleop (an operator) or"
+        " shared (a policy, and an operator who may take"
         " over).",
         MODES,
     )
