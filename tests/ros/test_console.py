@@ -218,7 +218,7 @@ def test_the_console_outlives_what_it_cannot_read_and_its_page_outlives_the_cons
                 said[topic].publish(message)
             return len(page.state.get("unread", ())) == len(bad)
 
-        assert operator.wait("all of them refused", unread, 30, poll), page.state
+        assert operator.wait("all of them refused", unread, 30, poll), page.state["unread"]
         assert any("yuv422" in line for line in page.state["unread"])
         assert supervisor.respawns == {}
 
