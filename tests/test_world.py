@@ -133,7 +133,7 @@ def test_attention_depends_on_how_places_differ():
 @torch.no_grad()
 def test_preconditioning_is_that_of_edm(world):
     """Without noise the network has no say; with nothing but noise it alone speaks."""
-    described = world.describe(history(), rows(2))
+    described = world.condition(history(), rows(2))
     x = torch.randn(2, VAE_CONFIG.tokens, VAE_CONFIG.latent)
     clean, _ = world.denoise(x, torch.full((2, 1, 1), 1e-6), described)
     torch.testing.assert_close(clean, x, atol=1e-4, rtol=1e-4)
@@ -196,7 +196,7 @@ def test_a_hidden_action_is_not_seen_and_a_shown_one_is(world):
     for hidden, same in ((True, True), (False, False)):
         mask = torch.full((2,), hidden)
         a, b = (
-            world.denoise(x, sigma, world.describe(z, rows(2, seed), mask))[0] for seed in (4, 5)
+            world.denoise(x, sigma, world.condition(z, rows(2, seed), mask))[0] for seed in (4, 5)
         )
         assert torch.equal(a, b) == same
 
