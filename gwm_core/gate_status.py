@@ -66,6 +66,11 @@ class GateStatus:
     stops: dict[str, int] = field(default_factory=dict)  # cause -> how often
 
     @property
+    def text(self) -> str:
+        """State and cause in words."""
+        return f"{self.state.name}: {self.cause}"
+
+    @property
     def follows_chunk(self) -> bool:
         """Whether the arm moves along a chunk, and not home."""
         of_chunk = self.cause == FOLLOWING or self.chunk_id != "0"

@@ -19,6 +19,8 @@ playwright = pytest.importorskip("playwright.sync_api")
 from gwm.console.command_checks import refusals
 from test_console_web import Site
 
+from gwm_core.gate_status import GateStatus
+
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
@@ -583,7 +585,9 @@ def test_refusals_are_shown_with_their_reason(site, page):
 
 
 def test_what_cannot_act_is_disabled_and_says_why(site, page):
-    site.backend.refuse = refusals(GATE | {"state": "RUNNING"}, {"recording": "False"}, "")
+    site.backend.refuse = refusals(
+        GateStatus.from_fields(GATE | {"state": "RUNNING"}), {"recording": "False"}, ""
+    )
     page.wait_for_selector("#lay:disabled")
     for control, words in {
         "#lay": "not in RUNNING: hold first",

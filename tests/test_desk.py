@@ -15,10 +15,14 @@ from test_gate_stops import ready
 
 from gwm_core.control.gate.config import GateConfig
 from gwm_core.control.gate.states import Phase
-from gwm_core.gate_status import State
+from gwm_core.gate_status import GateStatus, State
 
 HOLD = {"state": "HOLD", "mode": "auto", "armed": "False", "cause": "at home"}
 IDLE = {"recording": "False"}
+
+
+def gate(**fields) -> GateStatus:
+    return GateStatus.from_fields(HOLD | fields)
 
 
 @pytest.mark.parametrize(
@@ -40,30 +44,30 @@ IDLE = {"recording": "False"}
 )
 def test_what_the_gate_would_obey(state, able):
     commands = {"arm", "home", "reset", "mode", "approve", "beat", "lay"}
-    assert commands - refusals(HOLD | state, IDLE, None).keys() == able
+    assert commands - refusals(gate(**state), IDLE, None).keys() == able
 
 
 def test_an_approval_wants_the_future_of_the_plan_that_waits():
-    waits = HOLD | {"mode": "approve", "waiting": "1795617706349959571"}
+    waits = gate(mode="approve", waiting="1795617706349959571")
     assert "approve" not in refusals(waits, IDLE, "1795617706349959571")
     # the same float64
     assert "not shown yet" in refusals(waits, IDLE, "1795617706349959570")["approve"]
     assert "not shown yet" in refusals(waits, IDLE, "")["approve"]
     assert "approve" not in refusals(waits, IDLE, None)  # nothing imagines
-    assert "no plan waits" in refusals(HOLD | {"mode": "approve"}, IDLE, None)["approve"]
+    assert "no plan waits" in refusals(gate(mode="approve"), IDLE, None)["approve"]
 
 
 def test_the_recorders_buttons_and_silence():
     episode = {"start", "save", "discard", "redo", "keep", "mark"}
-    assert episode - refusals(HOLD, IDLE, None).keys() == {"start", "keep"}
-    assert episode - refusals(HOLD, {"recording": "True"}, None).keys() == episode - {"start"}
-    assert episode - refusals(HOLD, IDLE, None, trial=True).keys() == {
+    assert episode - refusals(gate(), IDLE, None).keys() == {"start", "keep"}
+    assert episode - refusals(gate(), {"recording": "True"}, None).keys() == episode - {"start"}
+    assert episode - refusals(gate(), IDLE, None, trial=True).keys() == {
         "start",
         "keep",
         "save",
         "mark",
     }
-    assert set(refusals({}, {}, None)) >= episode | {
+    assert set(refusals(None, {}, None)) >= episode | {
         "arm",
         "home",
         "reset",
@@ -72,7 +76,7 @@ def test_the_recorders_buttons_and_silence():
         "beat",
         "lay",
     }
-    assert "stop" not in refusals({}, {}, None) and "hold" not in refusals({}, {}, None)
+    assert "stop" not in refusals(None, {}, None) and "hold" not in refusals(None, {}, None)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +86,7 @@ def test_the_page_and_the_gate_agree(state):
     """What the page lets through the gate obeys, and the other way round."""
     arm = ready(GateConfig())
     arm.gate._phase, arm.gate.armed = Phase[state.name], False
-    told = refusals({"state": state.name, "mode": "auto", "armed": "False"}, IDLE, None)
+    told = refusals(gate(state=state.name, cause=""), IDLE, None)
     for command, act in {
         "mode": lambda: arm.gate.set_mode("watch"),
         "home": lambda: arm.gate.home(arm.now),
@@ -189,13 +193,13 @@ def test_what_is_no_command(command):
 
 def test_what_the_topics_tell_outcome_of_a_request():
     commands = pytest.importorskip("gwm.console.commands")
-    before = {"answered": "3", "answer": "old", "cause": "armed"}
-    assert commands.gate_said(before, before) is None and commands.gate_said(before, {}) is None
-    assert commands.gate_said(before, {"answered": "4", "answer": "no plan waits"}) == (
+    before = gate(answered="3", answer="old", cause="armed")
+    assert commands.gate_said(before, before) is None and commands.gate_said(before, None) is None
+    assert commands.gate_said(before, gate(answered="4", answer="no plan waits")) == (
         False,
         "no plan waits",
     )
-    assert commands.gate_said(before, {"answered": "4", "answer": "", "cause": "armed"}) == (
+    assert commands.gate_said(before, gate(answered="4", answer="", cause="armed")) == (
         True,
         "armed",
     )

@@ -27,6 +27,7 @@ from websockets.sync.client import connect
 
 from gwm_core.errors import InputError
 from gwm_core.files.json_files import write_json
+from gwm_core.gate_status import State
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 START_TIME = 90.0  # [s]
@@ -152,16 +153,18 @@ def _stop(run: RunningConsole, page, rng: random.Random, seed: int) -> float:
     page.mouse.down()
     run.need(
         "ramp",
-        lambda: any(state in ("STOPPING", "DISARMED") for _, state in operator.state_changes),
+        lambda: any(
+            state in (State.STOPPING, State.DISARMED) for _, state in operator.state_changes
+        ),
         5.0,
     )
     page.mouse.up()
-    run.need("rest", lambda: operator.status.get("state") == "DISARMED", 5.0)
+    run.need("rest", lambda: operator.state is State.DISARMED, 5.0)
     return (
         next(
             stamp - begun
             for stamp, state in operator.state_changes
-            if state in ("STOPPING", "DISARMED")
+            if state in (State.STOPPING, State.DISARMED)
         )
         * 1e-6
     )
@@ -185,12 +188,11 @@ def _attacks(run: RunningConsole, found: dict) -> None:
 
 def _lateness(run: RunningConsole, act) -> float:
     """Return the fraction of the gate's periods over 15 ms while ``act`` runs."""
-    first = dict(run.operator.last_status)
+    first = run.operator.last_status
     act()
     run.pass_time(0.5)
     last = run.operator.last_status
-    late, periods = (int(last[key]) - int(first[key]) for key in ("late", "periods"))
-    return late / max(periods, 1)
+    return (last.late - first.late) / max(last.periods - first.periods, 1)
 
 
 def _get(run: RunningConsole, path: str, method: str = "GET", **headers) -> int:

@@ -139,13 +139,14 @@ def bench_kill(kills: int, joint_hz: float, path: str | None) -> int:
 def _figures(done: list[tuple[float, float]], arm: ReplayedArm) -> dict:
     """Return figures of the kills that were ``done``, each with seconds to ramp and to rest."""
     delays, rests = np.array(done).reshape(-1, 2).T
+    fields = arm.last_status.to_fields() if arm.last_status else {}
     figures = {
         "kills": len(done),
         "violations": arm.command_check().total,
         "within_60_ms": int(np.sum(delays <= TYPICAL_DELAY)),
         "within_120_ms": int(np.sum(delays <= MAX_DELAY)),
-        "gate": {k: float(arm.last_status[k]) for k in GATE if k in arm.last_status},
-        "stops": {k[6:]: int(v) for k, v in arm.last_status.items() if k.startswith("stops ")},
+        "gate": {k: float(fields[k]) for k in GATE if k in fields},
+        "stops": dict(arm.last_status.stops) if arm.last_status else {},
     }
     if done:
         times = np.quantile(1e3 * delays, [0.5, 0.95, 1.0]).round(1).tolist()
@@ -190,9 +191,7 @@ def _kills(
             done.append((delay, next(at for at, dq, _ in after if np.abs(dq).max() < 1e-6)))
             if delay > TYPICAL_DELAY:
                 print(
-                    f"kill {k + 1}: {1e3 * delay:.0f} ms, {arm.status.get('message')}",
-                    file=sys.stderr,
-                    flush=True,
+                    f"kill {k + 1}: {1e3 * delay:.0f} ms, {arm.says}", file=sys.stderr, flush=True
                 )
             arm.wait("the end of it", lambda: False, 0.3, poll)
     finally:

@@ -18,6 +18,7 @@ from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from gwm_core import topics
+from gwm_core.gate_status import State
 from gwm_core.geometry.kinematics import HOME_Q, fk
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -47,7 +48,7 @@ def test_it_lifts_the_cube_and_the_judge_is_content(operator, tmp_path, controll
             operator.status
         )
         operator.request("gate/hold", poll)
-        assert operator.wait("rest", lambda: operator.status["state"] == "HOLD", 5, poll)
+        assert operator.wait("rest", lambda: operator.state is State.HOLD, 5, poll)
         found = operator.command_check()
         assert found.total == 0, found.violations
         assert int(operator.reports["sim"][f"received {nodes_topic(controller)}"]) > 300

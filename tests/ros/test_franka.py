@@ -23,6 +23,7 @@ from trajectory_msgs.msg import JointTrajectory
 from gwm_core import topics
 from gwm_core.control.devices import DEVICES
 from gwm_core.control.recovery import BROADCASTERS, MODES, STATE, STEP_TIME
+from gwm_core.gate_status import State
 from gwm_core.site import simulation_site
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -172,17 +173,17 @@ def test_the_hand_gets_one_goal_for_each_edge_and_its_failures_are_named(
     assert driver.done == [("grasp", 0.0)]
     press(pad.open, 2)
     assert driver.done[1:] == [("move", 0.08)]
-    assert operator.status["trouble"] == ""
+    assert operator.status.trouble == ""
     driver.aborts = {"grasp"}
     press(pad.close, 3)
-    named = lambda: operator.status["trouble"] == "gripper: aborted"  # noqa: E731
+    named = lambda: operator.status.trouble == "gripper: aborted"  # noqa: E731
     assert operator.wait("trouble", named, 2, poll)
     gamepad.hold(0.1, [], poll)
     assert operator.widths[-1] == pytest.approx(0.08), "an open hand is not recorded as closed"
 
 
 def state(operator, name, poll, seconds=10):
-    return operator.wait(name, lambda: operator.status["state"] == name, seconds, poll)
+    return operator.wait(name, lambda: operator.state is State[name], seconds, poll)
 
 
 def arm(operator, poll):
@@ -198,7 +199,7 @@ def test_a_reflex_is_a_fault_until_the_operator_recovers_the_robot_in_order(
     assert state(operator, "HOLD", poll)
     driver.mode = REFLEX
     assert state(operator, "FAULT", poll), operator.status
-    assert operator.status["cause"] == "robot: reflex" and driver.done == []
+    assert operator.status.cause == "robot: reflex" and driver.done == []
     driver.reflex()
     with pytest.raises(Exception, match="robot: reflex"):
         operator.request("gate/arm", poll)
@@ -216,7 +217,7 @@ def test_a_reflex_is_a_fault_until_the_operator_recovers_the_robot_in_order(
     ]
     (place,) = placed  # before the controller was activated: rest where the arm is
     assert len(place.points) == 1 and not any(place.points[0].velocities)
-    assert operator.status["trouble"] == ""
+    assert operator.status.trouble == ""
     count = len(operator.commands)
     arm(operator, poll)
     assert operator.wait("command", lambda: len(operator.commands) > count, 10, poll)
@@ -228,10 +229,10 @@ def test_silence_is_a_fault_and_ends_with_a_recovery(operator, driver, superviso
     poll = supervisor.poll
     arm(operator, poll)
     driver.states = dict.fromkeys(driver.states, "inactive")  # told to nobody, in mode "move"
-    assert state(operator, "FAULT", poll), (operator.status["cause"], operator.status["trouble"])
-    assert "silent" in operator.status["cause"]
+    assert state(operator, "FAULT", poll), (operator.status.cause, operator.status.trouble)
+    assert "silent" in operator.status.cause
     operator.request("gate/reset", poll)
-    assert state(operator, "DISARMED", poll), operator.status["trouble"]
+    assert state(operator, "DISARMED", poll), operator.status.trouble
     arm(operator, poll)
     assert state(operator, "HOLD", poll)
 

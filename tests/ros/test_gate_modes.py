@@ -17,6 +17,7 @@ from gwm.ros.operator_client import OperatorClient
 from sensor_msgs.msg import JointState
 
 from gwm_core import topics
+from gwm_core.gate_status import State
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -48,12 +49,10 @@ def test_in_shadow_plans_are_judged_and_nothing_reaches_the_arm(operator, tmp_pa
         ).read_text()
         operator.reset_simulation("lift", 300, "nominal")
         operator.arm(supervisor.poll)
-        assert operator.wait(
-            "shadow", lambda: operator.status["state"] == "SHADOW", 15, supervisor.poll
-        )
+        assert operator.wait("shadow", lambda: operator.state is State.SHADOW, 15, supervisor.poll)
         moving = lambda: shadowed and np.abs(shadowed[-1].velocity).max() > 0.02  # noqa: E731
         assert operator.wait("motion that is not sent", moving, 15, supervisor.poll)
-        assert not sent and not operator.commands and int(operator.status["accepted"]) > 0
+        assert not sent and not operator.commands and operator.status.accepted > 0
     finally:
         supervisor.stop()
 

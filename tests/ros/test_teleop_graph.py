@@ -15,6 +15,7 @@ from teleoperated import AXES, BUTTONS, JOY_PERIOD, SEED, TREMOR, read_recording
 
 from gwm_core import topics
 from gwm_core.control.devices import DEVICES
+from gwm_core.gate_status import State
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 # what a busy machine, and an open clutch, may cause
@@ -117,7 +118,7 @@ def test_a_take_over_in_mid_chunk_and_the_way_back_have_no_violation(operator, t
             assert operator.wait("motion of the policy", fast, 20, poll), operator.status
             plans = int(teleop()["plans"])
             led = lambda: teleop()["holder"] == "operator" and int(teleop()["plans"]) > plans + 8  # noqa: B023, E731
-            moved = lambda: led() and operator.status["state"] == "RUNNING"  # noqa: B023, E731
+            moved = lambda: led() and operator.state is State.RUNNING  # noqa: B023, E731
             assert gamepad.push(poll, moved, y=1.0 if turn % 2 else -1.0), operator.status
             gamepad.hold(0.8, [], poll)
             rest = operator.commands[-1][1]

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-REST = ("DISARMED", "HOLD")
+from gwm_core.gate_status import GateStatus, State
+
+REST = (State.DISARMED, State.HOLD)
 
 
 def refusals(
-    gate: Mapping[str, str], recorder: Mapping[str, str], future: str | None, trial: bool = False
+    gate: GateStatus | None, recorder: Mapping[str, str], future: str | None, trial: bool = False
 ) -> dict[str, str]:
     """Return why commands would be refused now; accepted ones are left out.
 
     Args:
-        gate: values of gate/status; empty: the gate is silent.
+        gate: its status; None: the gate is silent.
         recorder: values of the recorder's report; empty: it is silent.
         future: id of the newest chunk with a predicted future, "" for none yet; None: nothing
             predicts.
@@ -27,27 +29,25 @@ def refusals(
     return {command: reason for command, reason in found.items() if reason}
 
 
-def _of_the_gate(gate: Mapping[str, str], future: str | None) -> dict[str, str]:
+def _of_the_gate(gate: GateStatus | None, future: str | None) -> dict[str, str]:
     commands = ("arm", "home", "reset", "mode", "approve", "beat", "lay")
-    if not gate:
+    if gate is None:
         return dict.fromkeys(commands, "the gate is silent")
-    state, mode, waiting = gate.get("state", ""), gate.get("mode", ""), gate.get("waiting", "")
-    fault = "in FAULT: reset first" if state == "FAULT" else ""
-    moves = "" if fault or state in REST else f"not in {state}: hold first"
-    troubled = fault or gate.get("trouble")
+    mode = gate.mode
+    waiting = gate.waiting.chunk_id if gate.waiting else ""
+    fault = "in FAULT: reset first" if gate.state is State.FAULT else ""
+    moves = "" if fault or gate.state in REST else f"not in {gate.state.name}: hold first"
+    stopping = "still coming to rest" if gate.state is State.STOPPING else ""
+    armed = "armed already" if gate.armed else ""
     return {
-        "arm": fault or ("still coming to rest" if state == "STOPPING" else _armed(gate)),
+        "arm": fault or stopping or armed,
         "home": fault or moves or ("not in shadow" if mode == "shadow" else ""),
-        "reset": "" if troubled else "nothing is to be reset",
+        "reset": "" if fault or gate.trouble else "nothing is to be reset",
         "mode": fault or moves,
         "approve": _no_approval(mode, waiting, future),
         "beat": "" if mode == "hold_to_run" else f"the mode is {mode}, not hold_to_run",
         "lay": moves or _held_away(gate),
     }
-
-
-def _armed(gate: Mapping[str, str]) -> str:
-    return "armed already" if gate.get("armed") == "True" else ""
 
 
 def _no_approval(mode: str, waiting: str, future: str | None) -> str:
@@ -58,12 +58,12 @@ def _no_approval(mode: str, waiting: str, future: str | None) -> str:
     return "" if future in (None, waiting) else "the future of the plan that waits is not shown yet"
 
 
-def _held_away(gate: Mapping[str, str]) -> str:
+def _held_away(gate: GateStatus) -> str:
     """Return why the simulation must not be reset, or "".
 
     A reset puts the arm at home. An arm that the gate holds elsewhere would be in FAULT.
     """
-    held = gate.get("state") == "HOLD" and gate.get("cause") != "at home"
+    held = gate.state is State.HOLD and gate.cause != "at home"
     return "the arm is held: home or stop first" if held else ""
 
 

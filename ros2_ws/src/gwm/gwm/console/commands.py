@@ -10,6 +10,7 @@ from sensor_msgs.msg import Joy
 from gwm.ros import messages
 from gwm_core import topics
 from gwm_core.control.gate.supervision import VALID
+from gwm_core.gate_status import GateStatus
 
 Outcome = tuple[bool, str]  # whether it was done, and the text for the operator
 SERVICES = {
@@ -45,12 +46,11 @@ def request_of(command: dict, task: str, simulated: bool, now: int) -> tuple[str
     raise ValueError(f"no such command: {str(command)[:200]}")
 
 
-def gate_said(before: Mapping[str, str], now: Mapping[str, str]) -> Outcome | None:
+def gate_said(before: GateStatus | None, now: GateStatus | None) -> Outcome | None:
     """Return the gate's answer to an approval or a mode; None: no answer since ``before``."""
-    if int(now.get("answered", 0)) <= int(before.get("answered", 0)):
+    if now is None or now.answered <= (before.answered if before else 0):
         return None
-    refused = now.get("answer", "")
-    return not refused, refused or now.get("cause", "")
+    return not now.answer, now.answer or now.cause
 
 
 def recorder_saved(before: Mapping[str, str], now: Mapping[str, str]) -> Outcome | None:

@@ -14,8 +14,10 @@ from std_msgs.msg import Float64MultiArray, String
 from gwm.console.command_checks import refusals
 from gwm.console.commands import object_of
 from gwm.ros import messages
+from gwm.ros.gate_messages import status_of
 from gwm.ros.node import NEWEST, RELIABLE
 from gwm_core import topics
+from gwm_core.gate_status import GateStatus
 
 # [s] without a report, after which nothing is known of its sender
 REPORT_TIMEOUT = {"gate": 1.0, "recorder": 5.0, "imagination": 20.0}
@@ -30,7 +32,7 @@ class GraphState:
         changed: called after each report, in the executor's thread.
 
     Attributes:
-        reports: status name -> values.
+        reports: status name -> values, as they are on the wire.
         result: the simulation's result.
         future: the newest predicted future, by name.
         divergence: the newest divergence, by name.
@@ -42,6 +44,7 @@ class GraphState:
         self._node = node
         self._changed = changed
         self.reports: dict[str, dict[str, str]] = {}
+        self._gate: GateStatus | None = None
         self.result: dict = {}
         self.future: dict = {}
         self.divergence: dict = {}
@@ -81,6 +84,11 @@ class GraphState:
         return {} if age > REPORT_TIMEOUT[name] else self.reports[name]
 
     @property
+    def gate(self) -> GateStatus | None:
+        """The gate's newest status; None when the gate is silent."""
+        return self._gate if self.report("gate") else None
+
+    @property
     def trial(self) -> dict:
         """The running trial of a protocol; empty without one."""
         return self._trial if time.monotonic() - self._trial_at < TRIAL_TIMEOUT else {}
@@ -93,9 +101,10 @@ class GraphState:
     def refusals(self) -> dict[str, str]:
         """Return the commands that would be refused now, and why."""
         future = str(self.future.get("plan", "")) if self.report("imagination") else None
-        return refusals(self.report("gate"), self.report("recorder"), future, bool(self.trial))
+        return refusals(self.gate, self.report("recorder"), future, bool(self.trial))
 
     def _on_status(self, message) -> None:
+        self._gate = status_of(message)
         self._take({"gate": messages.read_diagnostics(message)["gate"]})
         self.gate_ms = messages.stamp_ns(message.header.stamp) * 1e-6
 

@@ -219,9 +219,9 @@ class ConsoleNode(Node):
         None instead of a function: nothing will tell the outcome.
         """
         graph = self._graph
-        gate, recorder, result = graph.report("gate"), graph.report("recorder"), graph.result
+        gate, recorder, result = graph.gate, graph.report("recorder"), graph.result
         if what in ("mode", "approve"):
-            return lambda: gate_said(gate, graph.report("gate"))
+            return lambda: gate_said(gate, graph.gate)
         if what == "save" and recorder.get("recording") == "True":
             return lambda: recorder_saved(recorder, graph.report("recorder"))
         if what == "lay":

@@ -23,9 +23,8 @@ def command_message(stamp: int, command: Command) -> JointState:
 
 def status_message(stamp: int, status: GateStatus) -> DiagnosticArray:
     """gate/status."""
-    text = f"{status.state.name}: {status.cause}"
     ok = status.state is not State.FAULT
-    return diagnostics(stamp, NAME, text, status.to_fields(), ok)
+    return diagnostics(stamp, NAME, status.text, status.to_fields(), ok)
 
 
 def status_of(message) -> GateStatus:

@@ -16,16 +16,18 @@ from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
 
 from gwm.ros import messages
+from gwm.ros.gate_messages import status_of
 from gwm.ros.node import EVERY, RELIABLE, SENSOR, now_ns, subscribe_to_all
 from gwm_core import topics
 from gwm_core.control.command_checker import CheckResult, check_commands
 from gwm_core.files.json_files import to_json
+from gwm_core.gate_status import GateStatus, State
 from gwm_core.joint_states import read_joint_state
 from gwm_core.recording.backlog import ProgressTimeout
 
 TRIES = 8  # to home or hold the arm, on a machine that is busy elsewhere
 PATIENCE = 15.0  # [s] for an answer, or for the recorder to write one more message
-AT_REST = ("HOLD", "FAULT", "DISARMED")  # states of the gate
+AT_REST = (State.HOLD, State.FAULT, State.DISARMED)  # states of the gate
 GRANTED = 10.0  # [s] to repeat a request that is refused
 
 
@@ -48,7 +50,7 @@ class OperatorClient(Node):
 
     Attributes:
         say: prints a line for a person.
-        status: the gate's status since the last request; empty until a newer one arrives.
+        status: the gate's status since the last request; None until a newer one arrives.
         last_status: the gate's newest status.
         state_changes: stamp [ns] and gate state of every status.
         reports: the newest diagnostics by name.
@@ -64,15 +66,15 @@ class OperatorClient(Node):
     def __init__(self):
         super().__init__("operator")
         self.say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True)
-        self.status: dict[str, str] = {}
-        self.last_status: dict[str, str] = {}
+        self.status: GateStatus | None = None
+        self.last_status: GateStatus | None = None
         self._status_from = 0  # [ns] older statuses do not count
-        self.state_changes: list[tuple[int, str]] = []
+        self.state_changes: list[tuple[int, State]] = []
         self.reports: dict[str, dict[str, str]] = {}
         self.result: dict = {}
-        self.latencies: dict[int, float] = {}
-        self.stages: dict[int, dict[str, float]] = {}
-        self.futures: dict[int, dict[str, float]] = {}
+        self.latencies: dict[str, float] = {}
+        self.stages: dict[str, dict[str, float]] = {}
+        self.futures: dict[str, dict[str, float]] = {}
         self.commands: list[tuple] = []
         self._measured = (np.nan,) * 7
         self.required_nodes = ("sim", "policy")
@@ -92,22 +94,21 @@ class OperatorClient(Node):
 
     def _on_status(self, message) -> None:
         stamp = messages.stamp_ns(message.header.stamp)
-        status = messages.read_diagnostics(message)["gate"]
+        status = status_of(message)
         self.last_status = status
-        self.state_changes.append((stamp, status["state"]))
-        plan, latency = int(status["plan"]), float(status["latency_ms"])
-        if plan and latency:
-            self.latencies[plan] = latency
+        self.state_changes.append((stamp, status.state))
+        if status.chunk_id != "0" and status.latency_ms:
+            self.latencies[status.chunk_id] = status.latency_ms
         if stamp >= self._status_from:  # older ones were on their way during the answer
             self.status = status
 
     def _on_stages(self, message) -> None:
         values = messages.read_numbers(message)
-        self.stages[values.pop("plan")] = values
+        self.stages[str(values.pop("plan"))] = values
 
     def _on_future(self, message) -> None:
         values = messages.read_numbers(message)
-        self.futures[values.pop("plan")] = values
+        self.futures[str(values.pop("plan"))] = values
 
     def _on_report(self, message) -> None:
         self.reports |= messages.read_diagnostics(message)
@@ -117,7 +118,7 @@ class OperatorClient(Node):
 
     def _on_command(self, m) -> None:
         stamp = messages.stamp_ns(m.header.stamp) * 1e-9
-        reference_reset = m.header.frame_id == "latched"
+        reference_reset = m.header.frame_id == topics.RESET_FRAME
         self.commands.append(
             (m.position[:7], m.velocity[:7], m.effort[:7], reference_reset, stamp, self._measured)
         )
@@ -125,6 +126,16 @@ class OperatorClient(Node):
     def _on_joints(self, message) -> None:
         state, _ = read_joint_state(message)
         self._measured = (np.nan,) * 7 if state is None else tuple(state.q)
+
+    @property
+    def state(self) -> State | None:
+        """The gate's state since the last request; None until a newer status arrives."""
+        return self.status.state if self.status else None
+
+    @property
+    def says(self) -> str:
+        """The gate's newest state and cause, in words."""
+        return self.last_status.text if self.last_status else "nothing"
 
     def command_check(self, **limits) -> CheckResult:
         """Check all commands so far; ``limits`` are arguments of ``check_commands``."""
@@ -136,9 +147,7 @@ class OperatorClient(Node):
     def require(self, what: str, until, limit: float, poll) -> None:
         """Spin until ``until()`` holds. Raises RequestFailed after ``limit`` [s]."""
         if not self.wait(what, until, limit, poll):
-            raise RequestFailed(
-                f"no {what} within {limit:.0f} s; the gate says {self.last_status.get('message')}"
-            )
+            raise RequestFailed(f"no {what} within {limit:.0f} s; the gate says {self.says}")
 
     def wait(self, what: str, until, limit: float, poll) -> bool:
         """Spin until ``until()`` holds; False after ``limit`` [s].
@@ -174,7 +183,7 @@ class OperatorClient(Node):
 
     def _wait_for_status(self, poll) -> None:
         """Wait for a gate status that is newer than now."""
-        self.status, self._status_from = {}, now_ns(self)
+        self.status, self._status_from = None, now_ns(self)
         self.require("gate status", lambda: self.status, GRANTED, poll)
 
     def _answer(self, name: str, future, poll) -> None:
@@ -216,7 +225,7 @@ class OperatorClient(Node):
 
     def arm(self, poll) -> None:
         """Arm the gate; reset it first after a fault."""
-        if self.status.get("state") == "FAULT":
+        if self.state is State.FAULT:
             self.request_with_retry("gate/reset", poll)
         self.request_with_retry("gate/arm", poll)
 
@@ -224,30 +233,28 @@ class OperatorClient(Node):
         """Have the gate hold from any state, and wait until the arm rests."""
         for _ in range(TRIES):
             self._wait_for_status(poll)
-            if self.status.get("state") in ("FAULT", "DISARMED"):
+            if self.state in (State.FAULT, State.DISARMED):
                 self.arm(poll)
             self.request("gate/hold", poll)
-            self.require("rest", lambda: self.status.get("state") in AT_REST, GRANTED, poll)
-            if self.status["state"] == "HOLD":
+            self.require("rest", lambda: self.state in AT_REST, GRANTED, poll)
+            if self.state is State.HOLD:
                 return
-        raise RequestFailed(
-            f"the arm does not hold after {TRIES} tries: {self.last_status['message']}"
-        )
+        raise RequestFailed(f"the arm does not hold after {TRIES} tries: {self.says}")
 
     def home(self, poll) -> None:
         """Home, and repeat when a stop interrupts it, as happens on a busy machine."""
         for _ in range(TRIES):
             self._wait_for_status(poll)
-            if self.status["state"] == "FAULT":
+            if self.state is State.FAULT:
                 self.request_with_retry("gate/reset", poll)
-            elif self.status["state"] != "DISARMED":
+            elif self.state is not State.DISARMED:
                 self.hold(poll)
             self.request_with_retry("gate/home", poll)
-            self.require("rest", lambda: self.status.get("state") in AT_REST, 20.0, poll)
-            if self.status["cause"] == "at home":
+            self.require("rest", lambda: self.state in AT_REST, 20.0, poll)
+            if self.status.cause == "at home":
                 return
-            self.say(f"not at home, {self.status['cause']}: again")
-        raise RequestFailed(f"not at home after {TRIES} tries: {self.last_status['message']}")
+            self.say(f"not at home, {self.status.cause}: again")
+        raise RequestFailed(f"not at home after {TRIES} tries: {self.says}")
 
     def record(self, poll) -> None:
         """Begin an episode. An open one goes to the trash."""

@@ -17,6 +17,7 @@ from gwm_core.data.contact_sheet import contact_sheet
 from gwm_core.data.episode_info import list_unfinished
 from gwm_core.errors import InputError, one_of
 from gwm_core.files.json_files import write_json
+from gwm_core.gate_status import State
 from gwm_core.model.weights_file import read_weights
 from gwm_core.runtime.backends import choose
 from gwm_core.runtime.bundle import is_bundle
@@ -131,7 +132,7 @@ def _episodes(run: DemoRun, operator: OperatorClient, poll, args, page: Path) ->
                 raise
         _say(args, f"{label}: {outcome_text(run.rows[-1])}")
     operator.request("gate/stop", poll)
-    operator.require("rest", lambda: operator.status.get("state") == "DISARMED", 5.0, poll)
+    operator.require("rest", lambda: operator.state is State.DISARMED, 5.0, poll)
     run.after = _rest_and_count(operator, poll)
 
 
@@ -159,21 +160,17 @@ def _episode(row: dict, operator: OperatorClient, args, label: str, poll) -> Non
         seconds, status = operator.result["seconds"], operator.status
         _say(
             args,
-            f"{label} {status['state']} {seconds:.1f} s, latency {status['latency_ms']} ms",
+            f"{label} {status.state.name} {seconds:.1f} s, latency {status.latency_ms:.2f} ms",
             end="",
         )
-        return operator.result["success"] or seconds > TIME_LIMIT or status["state"] == "FAULT"
+        return operator.result["success"] or seconds > TIME_LIMIT or status.state is State.FAULT
 
     operator.require("end of the episode", over, 3 * TIME_LIMIT, poll)
-    fault = operator.status["state"] == "FAULT"
+    fault = operator.state is State.FAULT
     row["success"] = operator.result["success"] and not fault
     row["seconds"] = operator.result["seconds"]
     row["why"] = (
-        f"fault: {operator.status['cause']}"
-        if fault
-        else ""
-        if row["success"]
-        else "not done in time"
+        f"fault: {operator.status.cause}" if fault else "" if row["success"] else "not done in time"
     )
     operator.hold(poll)
     operator.request("recorder/save", poll)

@@ -47,7 +47,7 @@ def message_counts(operator: OperatorClient) -> dict[str, dict[str, int]]:
         for key, value in sim.items()
         if key.startswith("sent ")
     }
-    sent = int(operator.last_status["sent"])
+    sent = operator.last_status.sent
     counts[topics.TARGET_JOINT] = {
         "sent": sent,
         "received": int(sim[f"received {topics.TARGET_JOINT}"]),
@@ -88,7 +88,8 @@ def demo_figures(operator: OperatorClient, args, run: DemoRun, idle: dict) -> di
 
 def _gate_figures(operator: OperatorClient, idle: dict) -> dict:
     """Return rates, violations, stops and refusals of the gate."""
-    status, broken = operator.last_status, operator.command_check()
+    status = operator.last_status.to_fields() if operator.last_status else {}
+    broken = operator.command_check()
     return {
         "rate_hz": float(status.get("rate_hz", 0)),
         "late_fraction": int(status.get("late", 0)) / max(int(status.get("periods", 0)), 1),
@@ -113,7 +114,7 @@ def _passed(before: dict, after: dict) -> dict[str, dict[str, int]]:
 
 def _imagined(operator: OperatorClient) -> dict[str, float]:
     """Return how many futures were shown a second while plans came, and their age [ms]."""
-    plans = sorted(operator.futures)
+    plans = sorted(map(int, operator.futures))  # ids are stamps [ns]
     seconds = [b - a for a, b in pairwise(plans) if b - a < EPISODE_GAP * 1e9]
     ages = [future["age_ms"] for future in operator.futures.values()]
     return {

@@ -32,6 +32,7 @@ from gwm.tools.trial_monitor import LAY, WATCH, TrialMonitor
 from gwm_core.evaluation.protocol.definition import TrialOrder, TrialSlot, read_key
 from gwm_core.evaluation.protocol.journal import EPISODES, Journal, TrialOutcome
 from gwm_core.evaluation.protocol.report import interim_result
+from gwm_core.gate_status import State
 from gwm_core.sim.tasks import TIME_LIMIT
 from gwm_core.site import Site, site_of
 
@@ -230,7 +231,8 @@ class LiveTrials:
         ended, interventions = now_ns(monitor), monitor.operator_stops() - stopped
         monitor.request("gate/stop", poll)
         moved = next(
-            (at for at, state in monitor.state_changes if state == "RUNNING" and at >= begun), begun
+            (at for at, state in monitor.state_changes if state is State.RUNNING and at >= begun),
+            begun,
         )
         return replace(
             rated_outcome(monitor.mark, (ended - moved) * 1e-9, similarity),

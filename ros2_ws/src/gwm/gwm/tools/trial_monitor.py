@@ -21,7 +21,7 @@ from gwm_core.site import Site
 
 LAY, WATCH = "lay the table", "watch"  # phases of a trial
 PERIOD = 0.25  # [s] between two comparisons of the table
-BY_HAND = ("stops held by operator", "stops stopped by operator")  # in the gate's status
+BY_HAND = ("held by operator", "stopped by operator")  # causes of the gate's stops
 
 
 class TrialMonitor(OperatorClient):
@@ -114,7 +114,7 @@ class TrialMonitor(OperatorClient):
 
     def operator_stops(self) -> int:
         """Return how often a person held or stopped the arm since the gate began."""
-        return sum(int(self.status.get(key, 0)) for key in BY_HAND)
+        return sum(self.status.stops.get(cause, 0) for cause in BY_HAND) if self.status else 0
 
     def complete(self, outcome: TrialOutcome, profile: Profile) -> TrialOutcome:
         """Return the outcome with violations, latency and repeated recordings added."""
