@@ -89,6 +89,15 @@ def test_a_robots_processes_and_a_trained_policy_need_no_simulation():
     assert "'lift'" in out.stdout, out.stderr
 
 
+def test_the_policys_process_loads_neither_simulation_nor_training():
+    absent = ("mujoco", "fast_simplification", "onnx", "onnxscript", "tensorboardX", "skimage")
+    code = f"import sys; sys.modules |= dict.fromkeys({absent})\nimport gwm.nodes.policy_node\n"
+    rooms = ("gwm_core.sim", "gwm_core.training", "gwm_core.evaluation")
+    code += f"print([name for name in sys.modules if name.startswith({rooms})])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert out.stdout.strip() == "[]", out.stderr
+
+
 def test_the_graph_is_standard_library_only():
     allowed = {"gwm", "gwm_core", *sys.stdlib_module_names}
     for path in [*(PACKAGE / "graph").glob("*.py"), ROOT / "gwm_core/errors.py"]:
