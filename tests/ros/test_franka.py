@@ -234,7 +234,7 @@ def test_silence_is_a_fault_and_ends_with_a_recovery(operator, driver, superviso
     operator.request("gate/reset", poll)
     assert state(operator, "DISARMED", poll), operator.status.trouble
     arm(operator, poll)
-    assert state(operator, "HOLD", poll)
+    assert state(operator, "HOLD", poll), operator.last_status
 
 
 @pytest.fixture

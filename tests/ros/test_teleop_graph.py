@@ -128,10 +128,7 @@ def test_a_take_over_in_mid_chunk_and_the_way_back_have_no_violation(operator, t
         assert operator.wait("success", lambda: operator.result.get("success"), 60, poll), (
             operator.status
         )
-        stops = {
-            name.removeprefix("stops ") for name in operator.status if name.startswith("stops ")
-        }
-        assert stops <= LATE, operator.status
+        assert set(operator.status.stops) <= LATE, operator.status
         content(operator)
     finally:
         supervisor.stop()
