@@ -22,7 +22,7 @@ from benchmarks.live import recorder
 from gwm_core import topics
 from gwm_core.data import ros_messages
 from gwm_core.data.bag import files
-from gwm_core.data.checks import numbering
+from gwm_core.data.checks import findings, numbering
 from gwm_core.data.episode import read_episode
 from gwm_core.data.episode_info import INFO, list_episodes, list_unfinished
 from gwm_core.data.episode_writer import EpisodeWriter
@@ -533,6 +533,23 @@ def test_what_is_missing_is_named(tmp_path, part, begin, end, said):
 
     path = record(tmp_path / "episode", 2.0, spoil).close(ABOUT)
     assert any(said in line for line in problems(path)), problems(path)
+
+
+def test_a_silent_gripper_is_a_gap_and_no_damage(tmp_path):
+    """As on a busy machine: observations without a known width are left out, and only they."""
+
+    def spoil(topic, message):
+        seconds = message.header.stamp.sec + message.header.stamp.nanosec * 1e-9
+        return None if topic == topics.GRIPPER_STATES and 5.5 < seconds < 6.5 else message
+
+    found = findings(record(tmp_path / "episode", 2.0, spoil).close(ABOUT))
+    assert found.errors == []
+    assert any(line.startswith("gripper width: unknown at ") for line in found.warnings), found
+
+
+def test_a_trainings_cache_is_no_unfinished_episode(tmp_path):
+    (tmp_path / "samples-0123456789abcdef.partial" / "000000").mkdir(parents=True)
+    assert list_unfinished(tmp_path) == []
 
 
 def test_not_a_number_and_changed_files_are_named(tmp_path):

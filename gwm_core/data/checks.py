@@ -66,8 +66,13 @@ def findings(path: Path) -> Findings:
     warnings = [*episode.notes]
     for name, stamps in streams.items():
         warnings += _timing_warnings(name, stamps, last)
+    unknown = sum(not np.isfinite(state.width) for state in episode.states)
+    if unknown:  # no gripper state near them: no observation is made of these
+        warnings.append(
+            f"gripper width: unknown at {unknown} of {len(episode.states)} joint states"
+        )
     values = {
-        "measured joints": np.array([np.append(state.q, state.width) for state in episode.states]),
+        "measured joints": np.array([state.q for state in episode.states]),
         "measured velocities": np.array([state.dq for state in episode.states]),
         "commands": episode.commands,
     }

@@ -98,5 +98,9 @@ def list_episodes(folder: Path) -> list[Path]:
 def list_unfinished(folder: Path) -> list[Path]:
     """Episodes in and below ``folder`` that were not closed, or not fully recovered."""
     found = {path.with_suffix("") for path in Path(folder).rglob(f"*{BROKEN}")}
-    found |= {path.with_suffix("") for path in Path(folder).rglob(f"*{PARTIAL}") if path.is_dir()}
+    found |= {
+        path.with_suffix("")
+        for path in Path(folder).rglob(f"*{PARTIAL}")
+        if (path / INFO).exists() or (path / "bag").is_dir()  # not of a training's cache
+    }
     return sorted(path for path in found if TRASH not in path.relative_to(folder).parts)
