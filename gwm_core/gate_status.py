@@ -165,6 +165,8 @@ _WAITING = {
     "seconds_left": _number("waiting_s", 1),
 }
 _BY_PREFIX = {"refused": ("refused ", int), "reasons": ("reason ", str), "stops": ("stops ", int)}
+# keys that tell whether the arm follows a chunk: all that reading an episode keeps of a status
+FOLLOWING_KEYS = tuple(_SCHEMA[name].key for name in ("state", "cause", "chunk_id"))
 
 
 def _read(schema: Mapping[str, _Column], fields: Mapping[str, str]) -> dict[str, object]:

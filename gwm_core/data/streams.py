@@ -15,6 +15,7 @@ from gwm_core import topics
 from gwm_core.data.bag import Bag, ImageStream, LoggedMessage
 from gwm_core.data.ros_messages import deserialize
 from gwm_core.errors import InputError
+from gwm_core.gate_status import FOLLOWING_KEYS
 from gwm_core.joint_states import RecordedJoints, joint_columns
 
 _JOINTS, _IMAGE = "sensor_msgs/msg/JointState", "sensor_msgs/msg/CompressedImage"
@@ -82,7 +83,7 @@ class EpisodeStreams:
             row = {
                 pair.key: pair.value
                 for pair in content.status[0].values
-                if pair.key in ("state", "cause", "plan")
+                if pair.key in FOLLOWING_KEYS
             }
         stream = self.by_topic.setdefault(message.topic, TopicStream(message.kind))
         stream.stamps.append(message.stamp)

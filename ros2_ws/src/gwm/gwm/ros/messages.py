@@ -23,7 +23,7 @@ from gwm_core.types import ActionChunk
 
 MAX_ID_DIGITS = 19  # of 2^63 - 1
 MAX_NOTE = 500  # characters
-MAX_MARK = 4000  # characters, with each one of the note written as \\uXXXX
+MAX_MARK = 4000  # characters, with each one of the note written as \uXXXX
 MAX_NUMBERS = 1000  # names in a message of named numbers; ours have up to a hundred
 
 
