@@ -24,7 +24,9 @@ from gwm_core.geometry.kinematics import HOME_Q, fk
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
-@pytest.mark.parametrize("controller", ["crisp_pose", "jtc", "forward"])
+@pytest.mark.parametrize(
+    "controller", ["crisp_pose", "jtc", pytest.param("forward", marks=pytest.mark.long)]
+)
 def test_it_lifts_the_cube_and_the_judge_is_content(operator, tmp_path, controller):
     # an arm that is told no velocity lags: at full speed the wrist's turn comes near the end of the
     # leash

@@ -53,7 +53,7 @@ def read_until(child, text):
 
 
 def until_it_records(folder, child):
-    while not list(folder.rglob("*.partial")):
+    while not list(folder.rglob("*.partial/bag")):  # before that, nothing is there to recover
         assert child.poll() is None
         os.sched_yield()
 

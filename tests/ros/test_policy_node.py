@@ -134,7 +134,7 @@ def test_what_keeps_a_policy_from_planning_is_named(operator):
         for wrong, subject, said in cases:
             drivers.now = GOOD | wrong
             await_(said, lambda: said in report().get(f"reason {subject}", ""))  # noqa: B023
-            before, deadline = plans(), time.monotonic() + 1.5  # a plan under way may still come
+            before, deadline = plans(), time.monotonic() + 0.8  # a plan under way may still come
             operator.wait("nothing", lambda: time.monotonic() > deadline, 10.0, lambda: "")  # noqa: B023
             assert plans() <= before + 1, wrong
             drivers.now = dict(GOOD)
