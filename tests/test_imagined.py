@@ -12,6 +12,12 @@ from gwm_core.evaluation.policy_eval_in_world_model import (
 )
 from gwm_core.evaluation.protocol.report import compare_with_predicted_rates
 from gwm_core.geometry.kinematics import HOME_Q, fk
+from gwm_core.runtime.policy_runner import PolicyRunner
+from gwm_core.runtime.world_runner import WorldRunner
+from gwm_core.scene.lift import LiftConfig, as_lifted, lift
+from gwm_core.sim.rollout import SimEnvironment
+from gwm_core.sim.tasks import sample_layout
+from gwm_core.types import OPEN_WIDTH, Observation
 
 
 def scene(places):
@@ -51,6 +57,44 @@ def test_rates_that_were_imagined_are_held_against_those_that_came():
         "pearson" not in compare_with_predicted_rates({"tasks": real}, flat)
         and len(found["points"]) == 6
     )
+
+
+def test_a_policy_plans_the_same_from_a_scene_and_from_its_decoded_latent(renderer):
+    """Policies take the first Gaussians of a scene as its tokens. A decoder emits them token by
+    token, the gripper's first, so that a policy would see nothing but the gripper.
+    """
+    demo = resource("models/demo")
+    policy, world, environment = (
+        PolicyRunner(demo),
+        WorldRunner(demo),
+        SimEnvironment(renderer=renderer),
+    )
+    for seed in range(4000, 4003):
+        environment.sim.reset(sample_layout("pick_place", seed))
+        environment.sim.teleport(HOME_Q)
+        state = environment.state(OPEN_WIDTH)
+        observation = Observation(state.stamp, (), state, "pick_place")
+        scene = lift(environment.frames(), world.lift_config, state.q)
+        decoded = world.decode(world.encode(scene, np.repeat(fk(state.q)[None], 2, axis=0))[-1])
+        rows, wrong, right = (
+            policy.act(seen, observation)[:, :3]
+            for seen in (scene, decoded, as_lifted(decoded, world.lift_config))
+        )
+        assert np.linalg.norm(right - rows, axis=1).mean() < 0.01
+        assert np.linalg.norm(wrong - rows, axis=1).mean() > 0.05
+
+
+def test_a_decoded_scene_is_cropped_and_ordered_as_a_lifted_one():
+    config = LiftConfig(count=4)
+    low, high = np.array(config.low), np.array(config.high)
+    middle = (low + high) / 2
+    made = scene([middle, low - 0.01, high + 0.01, middle + 0.05, middle + 0.001, middle - 0.05])
+    made[:, 13] = config.opacity
+    made[3, 13] = 0.1 * config.opacity  # as good as invisible
+    seen = as_lifted(made, config)
+    assert seen.shape == (4, 14)
+    np.testing.assert_allclose(seen[:2, :3], [middle, middle - 0.05], atol=1e-6)
+    assert not as_lifted(made[1:3], config).any()  # nothing inside
 
 
 @pytest.mark.long

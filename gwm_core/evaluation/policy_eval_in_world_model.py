@@ -17,7 +17,7 @@ from gwm_core.geometry.kinematics import HOME_Q, Unreachable, fk, solve, to_rows
 from gwm_core.runtime.planner import Planner
 from gwm_core.runtime.world_runner import WorldRunner
 from gwm_core.scene.gaussians import MEANS
-from gwm_core.scene.lift import lift
+from gwm_core.scene.lift import as_lifted, lift
 from gwm_core.sim.planners import make_planner
 from gwm_core.sim.rollout import SimEnvironment
 from gwm_core.sim.tasks import sample_layout
@@ -78,7 +78,7 @@ class WorldModelEnvironment:
                 )
             latents, probabilities = world.predict(history, np.float32(np.vstack([row, rows])))
             history = np.concatenate([history, latents])[-world.context :]
-            scene, row = world.decode(latents[-1]), rows[-1]
+            scene, row = as_lifted(world.decode(latents[-1]), world.lift_config), rows[-1]
             done += probabilities.tolist()
             width = gripped(scene, fk(q[-1]), float(row[9]))
             stamp = state.stamp + round(len(rows) * CHUNK_DT * 1e9)

@@ -13,7 +13,7 @@ import numpy as np
 from gwm_core.errors import InputError
 from gwm_core.files.numba_cache import cached_njit
 from gwm_core.scene.fuse import in_free_space, merge_voxels, on_arm
-from gwm_core.scene.gaussians import COLUMNS, MEANS, sample
+from gwm_core.scene.gaussians import COLUMNS, MEANS, OPACITY, sample
 from gwm_core.types import Frame
 
 MINIMUM_COSINE = 0.3  # of the viewing angle: bounds the length of oblique surfels
@@ -110,6 +110,18 @@ def _blind_cameras(
                 f"{frame.camera} sees {len(part)} points of the workspace, {least} wanted ({cause})"
             )
     return blind
+
+
+def as_lifted(gaussians: np.ndarray, config: LiftConfig) -> np.ndarray:
+    """Gaussians (M, 14) in any order, as of a decoder, as a lifted scene has them: (count, 14).
+
+    Those outside the crop, or with less than half the opacity of a surfel, are left out. Policies
+    see the first Gaussians of a scene, which are therefore the farthest ones.
+    """
+    means = gaussians[:, MEANS]
+    inside = np.all((means > config.low) & (means < config.high), axis=1)
+    kept = gaussians[inside & (gaussians[:, OPACITY] > config.opacity / 2)]
+    return sample(kept, config.count, config.sampling)
 
 
 def lift_frame(frame: Frame, config: LiftConfig = LiftConfig()) -> np.ndarray:
