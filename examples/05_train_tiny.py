@@ -15,11 +15,11 @@ from gwm_core import POLICIES, CollectConfig, choose_renderer, collect, load_sam
 def main(folder: Path) -> None:
     """Write FOLDER/episodes and FOLDER/policy."""
     episodes, policy = folder / "episodes", folder / "policy"
-    failed = collect(
+    outcomes = collect(
         CollectConfig("lift", episodes, episodes=2, seed=10, renderer=choose_renderer()),
         processes=1,
     )
-    print(f"2 episodes, {failed} of them failed")
+    print(f"2 episodes, {outcomes['success']} of them succeeded")
 
     network, training = POLICIES["tiny"]
     network = replace(network, tasks=("lift",))

@@ -43,7 +43,7 @@ _MODULES = {
     "gwm_core.sim.rollout": ("Observer", "RolloutConfig", "SimEnvironment", "rollout"),
     "gwm_core.sim.simulator": ("Simulator",),
     "gwm_core.sim.tasks": ("sample_layout",),
-    "gwm_core.training.collect": ("CollectConfig", "collect"),
+    "gwm_core.training.collection.collect": ("CollectConfig", "collect"),
     "gwm_core.training.datasets.policy_samples": ("load_samples",),
     "gwm_core.training.train_policy": ("train_policy",),
     "gwm_core.types": ("ActionChunk", "ArmState", "Decision", "Frame", "Observation"),

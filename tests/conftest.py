@@ -34,10 +34,11 @@ def renderer() -> str:
 @pytest.fixture(scope="session")
 def episodes(tmp_path_factory, renderer) -> Path:
     """Folder of four episodes of the expert lifting the cube."""
-    from gwm_core.training.collect import CollectConfig, collect
+    from gwm_core.training.collection.collect import CollectConfig, collect
 
     folder = tmp_path_factory.mktemp("episodes")
-    assert collect(CollectConfig("lift", folder, 4, seed=10, renderer=renderer), processes=2) == 0
+    config = CollectConfig("lift", folder, 4, seed=10, renderer=renderer)
+    assert collect(config, processes=2) == {"success": 4}
     return folder
 
 

@@ -22,7 +22,7 @@ from gwm_core.sim.expert import Expert
 from gwm_core.sim.rollout import Observer, RolloutConfig, SimEnvironment, rollout
 from gwm_core.sim.tasks import sample_layout
 from gwm_core.site import simulation_site
-from gwm_core.training.collect import LATENCY
+from gwm_core.training.collection.episode_sources import LATENCY
 
 BEGUN = 1_700_000_000_000_000_000  # [ns] live stamps are of the wall clock
 

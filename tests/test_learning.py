@@ -19,7 +19,7 @@ from gwm_core.model.config import named_config
 from gwm_core.runtime.policy_runner import PolicyRunner
 from gwm_core.scene.lift import LiftConfig
 from gwm_core.sim.rollout import trials_hash
-from gwm_core.training.collect import CollectConfig, collect
+from gwm_core.training.collection.collect import CollectConfig, collect
 from gwm_core.training.datasets.clips import load_clips
 from gwm_core.training.datasets.policy_samples import (
     episode_samples,
@@ -228,12 +228,8 @@ def test_the_shipped_weights_are_whole_and_know_all_tasks():
 
 def test_play_is_for_the_world_model_alone(tmp_path, renderer):
     """It moves, rests and grips within the gate's limits; no policy learns from it."""
-    assert (
-        collect(
-            CollectConfig("stack", tmp_path, 1, seed=3, renderer=renderer, play=True), processes=1
-        )
-        == 0
-    )
+    config = CollectConfig("stack", tmp_path, 1, seed=3, renderer=renderer, policy="play")
+    assert collect(config, processes=1) == {"play": 1}
     (path,) = list_episodes(tmp_path)
     episode = read_episode(path)
     assert path.name.startswith("play_") and episode.info["trial"]["violations"] == 0

@@ -37,6 +37,10 @@ _FIELDS = {  # name: its type in words, and a check
     "cameras": ("an object of cameras", lambda value: isinstance(value, dict)),
     "sha256": ("an object of hashes", lambda value: isinstance(value, dict)),
     "unusable": ("a list of [begin, end] in ns", _windows),
+    "reached": (
+        "lists of [begin, end] in ns by task",
+        lambda value: isinstance(value, dict) and all(map(_windows, value.values())),
+    ),
 }
 
 

@@ -117,7 +117,7 @@ def clip_rows(episode: Episode, config: LiftConfig) -> Iterator[dict[str, np.nda
     found = list(synced_observations(episode))
     stamps = np.array([stamp for stamp, _, _ in found], np.int64)
     standing = episode.last_commands(stamps)
-    done_from = stamps[-1] - _DONE * 1e9 if found and episode.info.get("success") else np.inf
+    done = done_at(episode.info, stamps)
     measured = np.array(stream_rate(stamps), np.float32)
     for k, frames, scene in lift_moments(
         episode, found, [k for k in on_grid(stamps) if standing.valid[k]], config
@@ -129,7 +129,7 @@ def clip_rows(episode: Episode, config: LiftConfig) -> Iterator[dict[str, np.nda
             "scenes": np.asarray(scene, np.float16),
             "poses": np.asarray(to_rows(fk(state.q), state.width), np.float32),
             "actions": np.asarray(to_rows(fk(sent[:7]), sent[7]), np.float32),
-            "done": np.bool_(stamp > done_from),
+            "done": done[k],
             "images": np.array([frame.color for frame in small], np.uint8),
             "regions": np.array(
                 [find_regions(frame, state.q, state.width, config) for frame in small], np.uint8
@@ -141,6 +141,21 @@ def clip_rows(episode: Episode, config: LiftConfig) -> Iterator[dict[str, np.nda
             "stamps": np.int64(stamp),
             "rate": measured,
         }
+
+
+def done_at(info: dict, stamps: np.ndarray) -> np.ndarray:
+    """Whether the episode's task is done at stamps (T,) [ns] in order: (T,) bool.
+
+    By the task's rule where episode.json says when it held, as in simulation; else at the end of a
+    success.
+    """
+    done = np.zeros(len(stamps), bool)
+    if (intervals := info.get("reached", {}).get(info["task"])) is not None:
+        for begin, end in intervals:
+            done |= (stamps >= begin) & (stamps <= end)
+    elif len(stamps) and info.get("success"):
+        done = stamps > stamps[-1] - _DONE * 1e9
+    return done
 
 
 def shrink(frame: Frame, side: int = SIDE) -> Frame:

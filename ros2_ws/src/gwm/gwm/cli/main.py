@@ -51,7 +51,7 @@ def main() -> int:
             parser.error(f"unrecognized arguments: {' '.join(args.passed_on)}")
         for name, value in vars(args).items():
             setattr(args, name, _expand_home(value))
-            if name in CHOICES:
+            if name in CHOICES and value is not None:
                 one_of(name, value, CHOICES[name])
         to_stdout = getattr(args, "json", None) == STDOUT  # then text for people goes to stderr
         with redirect_stdout(sys.stderr) if to_stdout else nullcontext():

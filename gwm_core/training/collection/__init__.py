@@ -1,0 +1,1 @@
+"""Episodes of the simulation: by the expert, at random, by a policy, or perturbed."""
