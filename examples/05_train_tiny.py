@@ -9,7 +9,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from gwm_core import POLICIES, CollectConfig, choose_renderer, collect, load_samples, train_policy
+from gwm_core import (
+    POLICIES,
+    CollectConfig,
+    TrainingRun,
+    choose_renderer,
+    collect,
+    load_samples,
+    train_policy,
+)
 
 
 def main(folder: Path) -> None:
@@ -30,10 +38,12 @@ def main(folder: Path) -> None:
     figures = train_policy(
         samples,
         network,
-        training,
-        policy,
-        provenance={"example": "05_train_tiny"},
-        progress=lambda done, total, values: print(f"{done}/{total} {values}"),
+        TrainingRun(
+            training,
+            policy,
+            {"example": "05_train_tiny"},
+            progress=lambda done, total, values: print(f"{done}/{total} {values}"),
+        ),
     )
     print(f"{policy}: held-out position error {figures['position_mm']:.0f} mm")
 

@@ -46,6 +46,7 @@ _MODULES = {
     "gwm_core.training.collection.collect": ("CollectConfig", "collect"),
     "gwm_core.training.datasets.policy_samples": ("load_samples",),
     "gwm_core.training.train_policy": ("train_policy",),
+    "gwm_core.training.training_run": ("TrainingRun",),
     "gwm_core.types": ("ActionChunk", "ArmState", "Decision", "Frame", "Observation"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

@@ -26,6 +26,7 @@ from gwm_core.training.collection.perturbed_replay import (
 from gwm_core.training.datasets.clips import done_at, load_clips
 from gwm_core.training.datasets.policy_samples import demonstrations, load_samples
 from gwm_core.training.train_policy import train_policy
+from gwm_core.training.training_run import TrainingRun
 from gwm_core.types import ArmState, Observation
 
 POLICY, TRAIN = named_config("tiny")
@@ -36,7 +37,7 @@ def weak(episodes, tmp_path_factory) -> Path:
     """A policy of 20 iterations, which lifts nothing."""
     folder = tmp_path_factory.mktemp("weak")
     samples = load_samples([episodes], POLICY.tasks, POLICY.lift, processes=1)
-    train_policy(samples, POLICY, replace(TRAIN, iterations=20), folder, {})
+    train_policy(samples, POLICY, TrainingRun(replace(TRAIN, iterations=20), folder))
     return folder
 
 

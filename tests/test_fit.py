@@ -31,7 +31,15 @@ from gwm_core.training.tensorboard_log import TensorBoardLog
 from gwm_core.training.train_policy import train_policy
 from gwm_core.training.train_vae import train_vae
 from gwm_core.training.train_world_model import train_world
-from gwm_core.training.training_loop import STATE, fit, make_optimizers, schedule
+from gwm_core.training.training_loop import (
+    STATE,
+    Trunk,
+    decay_begin,
+    fit,
+    make_optimizers,
+    schedule,
+)
+from gwm_core.training.training_run import TrainingRun
 from gwm_core.types import ArmState, Observation
 
 CONFIG = TrainConfig(iterations=30, batch=8, warmup=3, validate_every=10, muon=True, bfloat16=False)
@@ -48,10 +56,15 @@ def clips(episodes) -> SceneClips:
 def trained(clips, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     with TensorBoardLog(folder / "log") as log:
-        figures = train_vae(clips, VAE_CONFIG, VAE_TRAIN, folder, {"command": "test"}, record=log)
+        figures = train_vae(
+            clips, VAE_CONFIG, TrainingRun(VAE_TRAIN, folder, {"command": "test"}, record=log)
+        )
     assert np.isfinite(figures["psnr"])
     train_world(
-        *encoded(clips, folder), folder, WORLD_CONFIG, WORLD_TRAIN, folder, {"command": "test"}
+        *encoded(clips, folder),
+        folder,
+        WORLD_CONFIG,
+        TrainingRun(WORLD_TRAIN, folder, {"command": "test"}),
     )
     return folder
 
@@ -76,6 +89,7 @@ def line(
     progress=lambda *_: None,
     spoil: float = 0.0,
     network=None,
+    trunk: Trunk | None = None,
 ):
     """Fit y = 3 x; returns the averaged network and the last figures."""
 
@@ -87,7 +101,15 @@ def line(
         return ((network(x) - y) ** 2).mean()
 
     return fit(
-        network or small(), loss, draw, lambda n: {"slope": slope(n)}, config, out, "line", progress
+        network or small(),
+        loss,
+        draw,
+        lambda n: {"slope": slope(n)},
+        config,
+        out,
+        f"line {config.iterations}" if trunk else "line",
+        progress,
+        trunk=trunk,
     )
 
 
@@ -104,6 +126,36 @@ def test_a_resumed_run_equals_a_whole_one(tmp_path, muon):
     resumed, again = line(tmp_path / "half", config)
     torch.testing.assert_close(whole.state_dict(), resumed.state_dict(), atol=0, rtol=0)
     assert figures["loss"] == again["loss"]
+
+
+@pytest.mark.parametrize("muon", [True, False])
+def test_a_longer_run_goes_on_from_a_shorter_one_as_if_it_had_begun_itself(tmp_path, muon):
+    trunk = Trunk(tmp_path / "trunk.safetensors", "line")
+    config = replace(CONFIG, muon=muon, decay=0.25)
+    lengths = [replace(config, iterations=n) for n in (40, 80)]
+    for one in lengths:
+        seen: list[int] = []
+        name = str(one.iterations)
+        went_on, _ = line(tmp_path / name, one, lambda done, *_: seen.append(done), trunk=trunk)  # noqa: B023
+        whole, _ = line(tmp_path / f"whole{name}", one)
+        torch.testing.assert_close(whole.state_dict(), went_on.state_dict(), atol=0, rtol=0)
+        assert min(seen) > decay_begin(one) - 40  # the second did not begin anew
+    # a shorter one asked for later begins anew, and what it leaves is still right
+    shorter = replace(config, iterations=20)
+    late, _ = line(tmp_path / "20", shorter, trunk=trunk)
+    whole, _ = line(tmp_path / "whole20", shorter)
+    torch.testing.assert_close(whole.state_dict(), late.state_dict(), atol=0, rtol=0)
+    with pytest.raises(InputError, match="other settings"):
+        line(tmp_path / "other", shorter, trunk=Trunk(trunk.file, "another line"))
+
+
+def test_a_constant_rate_falls_at_the_end_alone():
+    config = replace(CONFIG, iterations=100, warmup=10, decay=0.2)
+    rates = [schedule(config, k) for k in range(100)]
+    assert rates[:10] == pytest.approx(np.arange(1, 11) / 10) and set(rates[10:81]) == {1.0}
+    assert all(np.diff(rates[80:]) < 0) and 0.02 <= rates[-1] < 0.06
+    longer = replace(config, iterations=200)
+    assert [schedule(longer, k) for k in range(81)] == rates[:81]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
@@ -255,9 +307,7 @@ def test_a_world_trained_twice_is_the_same_and_another_seed_is_not(clips, traine
             *encoded(clips, trained),
             trained,
             WORLD_CONFIG,
-            replace(WORLD_TRAIN, seed=seed),
-            tmp_path / name,
-            {},
+            TrainingRun(replace(WORLD_TRAIN, seed=seed), tmp_path / name),
         )
     folders = trained, tmp_path / "again", tmp_path / "other"
     first, again, other = (load_world(folder, trained)[0].state_dict() for folder in folders)
@@ -268,7 +318,11 @@ def test_a_world_trained_twice_is_the_same_and_another_seed_is_not(clips, traine
 def test_a_world_model_goes_on_from_another_ones_weights(clips, trained, tmp_path):
     few = replace(WORLD_TRAIN, iterations=1, learning_rate=1e-6)
     train_world(
-        *encoded(clips, trained), trained, WORLD_CONFIG, few, tmp_path / "more", {}, begin=trained
+        *encoded(clips, trained),
+        trained,
+        WORLD_CONFIG,
+        TrainingRun(few, tmp_path / "more"),
+        begin=trained,
     )
     # each with its VAE beside it
     first, more = (load_world(folder)[0] for folder in (trained, tmp_path / "more"))
@@ -283,7 +337,11 @@ def test_a_world_model_goes_on_from_another_ones_weights(clips, trained, tmp_pat
     other = replace(WORLD_CONFIG, layers=WORLD_CONFIG.layers + 1)
     with pytest.raises(InputError, match="another configuration"):
         train_world(
-            *encoded(clips, trained), trained, other, few, tmp_path / "other", {}, begin=trained
+            *encoded(clips, trained),
+            trained,
+            other,
+            TrainingRun(few, tmp_path / "other"),
+            begin=trained,
         )
 
 
@@ -307,14 +365,19 @@ def test_features_that_look_ahead_learn_what_comes_of_itself(trained, tmp_path):
     )
     episode = np.arange(48) // 4
     figures = train_world(
-        Drifting(), episode, trained, config, train, tmp_path / "ahead", {}, begin=trained
+        Drifting(), episode, trained, config, TrainingRun(train, tmp_path / "ahead"), begin=trained
     )
     assert figures["lookahead"] < 0.4  # 1 is a world in which nothing is expected to move
     world, _ = load_world(tmp_path / "ahead", trained)
     assert torch.equal(world.latent_std, load_world(trained)[0].latent_std)
     few = replace(train, iterations=1, learning_rate=1e-6)
     train_world(
-        Drifting(), episode, trained, config, few, tmp_path / "more", {}, begin=tmp_path / "ahead"
+        Drifting(),
+        episode,
+        trained,
+        config,
+        TrainingRun(few, tmp_path / "more"),
+        begin=tmp_path / "ahead",
     )
     more, _ = load_world(tmp_path / "more", trained)
     assert torch.allclose(more.lookahead_action, world.lookahead_action, atol=1e-4) and torch.equal(
@@ -325,9 +388,7 @@ def test_features_that_look_ahead_learn_what_comes_of_itself(trained, tmp_path):
         episode,
         trained,
         WORLD_CONFIG,
-        few,
-        tmp_path / "back",
-        {},
+        TrainingRun(few, tmp_path / "back"),
         begin=tmp_path / "ahead",
     )
     assert load_world(tmp_path / "back", trained)[0].config.lookahead == 0
@@ -367,7 +428,10 @@ def test_a_policy_may_see_what_the_world_model_foresees(clips, trained, tmp_path
         anchors=np.array([k[1] for k in known], np.float16),
     )
     train_policy(
-        samples, config, replace(train, iterations=4, validate_every=4), tmp_path, {}, world=trained
+        samples,
+        config,
+        TrainingRun(replace(train, iterations=4, validate_every=4), tmp_path),
+        world=trained,
     )
     state = ArmState(1, HOME_Q, np.zeros(7), 0.08)
     rows = PolicyRunner(tmp_path).act(scene, Observation(1, (), state, "lift"))
@@ -390,6 +454,7 @@ def test_a_policy_may_see_what_the_world_model_foresees(clips, trained, tmp_path
         load_policy(tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_study_compares_on_the_same_trials_and_goes_on(episodes, trained, tmp_path, renderer):
     policy, train = named_config("tiny")

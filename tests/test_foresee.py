@@ -25,7 +25,7 @@ from gwm_core.training.datasets.clips import CUBE, ROBOT, WORKSPACE, SceneClips,
 from gwm_core.training.datasets.latents import encode_sequences
 from gwm_core.training.train_vae import train_vae
 from gwm_core.training.train_world_model import train_world
-from gwm_core.training.training_run import count_parameters
+from gwm_core.training.training_run import TrainingRun, count_parameters
 
 CONFIG = named_config("tiny", IMAGE_MODELS)[0]
 
@@ -51,7 +51,7 @@ def model(clips, tmp_path_factory):
     torch.set_num_threads(1)
     for train, configs in ((train_vae, VAES), (train_image_model.train_image_model, IMAGE_MODELS)):
         network, config = named_config("tiny", configs)
-        train(clips, network, replace(config, **few), folder, {})
+        train(clips, network, TrainingRun(replace(config, **few), folder))
     sequences = encode_sequences(load_vae(folder), clips, 6, 4)
     network, config = named_config("tiny", WORLDS)
     train_world(
@@ -59,9 +59,7 @@ def model(clips, tmp_path_factory):
         clips.episode[sequences.starts],
         folder,
         network,
-        replace(config, **few),
-        folder,
-        {},
+        TrainingRun(replace(config, **few), folder),
     )
     return folder
 

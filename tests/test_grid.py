@@ -102,7 +102,7 @@ def test_no_stretch_has_a_step_that_is_none_whatever_was_lost(gaps):
     assert sum(part.stop - part.start for part in stretches(stamps[chosen])) == len(chosen)
 
 
-@pytest.fixture(scope="module", params=[15, 30])
+@pytest.fixture(scope="module", params=[15, pytest.param(30, marks=pytest.mark.long)])
 def live(request, tmp_path_factory, renderer) -> Path:
     return record_live(
         tmp_path_factory.mktemp(f"live{request.param}"), request.param, (1, 2), renderer

@@ -17,6 +17,7 @@ from gwm_core.model.config import PolicyConfig, TrainConfig
 from gwm_core.runtime.world_features import WorldFeatures
 from gwm_core.training.datasets.policy_samples import PolicySamples, load_samples, refuse_reserved
 from gwm_core.training.train_policy import train_policy
+from gwm_core.training.training_run import TrainingRun
 
 WITH, WITHOUT = "with", "without"
 
@@ -123,9 +124,7 @@ def _successes(
         train_policy(
             _first(samples[name], demos + 1),
             config,
-            train,
-            folder,
-            {"command": "gwm eval features"},
+            TrainingRun(train, folder, {"command": "gwm eval features"}),
             world=world,
         )
     trials = evaluate(

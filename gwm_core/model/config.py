@@ -89,6 +89,8 @@ class TrainConfig:
     noise_samples: int = 2  # per encoded observation, of the policy
     learning_rate: float = 1e-3
     warmup: int = 200
+    # last fraction of the iterations, in which the rate falls; 0: by a cosine from the warm-up on
+    decay: float = 0.0
     weight_decay: float = 0.02
     clip: float = 1.0
     muon: bool = False  # optimise matrices by Muon, everything else by AdamW

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import asdict, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gwm_core.files.json_files import to_json
 from gwm_core.model.checkpoint import save_image_model
-from gwm_core.model.config import ImageModelConfig, TrainConfig
+from gwm_core.model.config import ImageModelConfig
 from gwm_core.model.image_model import CONTEXT, ImageModel
 from gwm_core.training.datasets.clips import CUBE, ROBOT, WORKSPACE, SceneClips
-from gwm_core.training.training_loop import Batch, finish, fit
-from gwm_core.training.training_run import Progress, held_out, provenance_of, settings_key, silent
+from gwm_core.training.training_loop import Batch
+from gwm_core.training.training_run import TrainingRun, held_out
 from gwm_core.training.vae_reconstruction import PIXEL_WEIGHT, psnr
 
 JITTER = 0.02  # noise on the past images: rollouts feed the model its own errors
@@ -75,26 +74,18 @@ def evaluate_image_model(
     }
 
 
-def train_image_model(
-    clips: SceneClips,
-    model_config: ImageModelConfig,
-    config: TrainConfig,
-    out: Path,
-    provenance: dict,
-    device: str = "cpu",
-    progress: Progress = silent,
-    record: Callable = silent,
-) -> dict:
-    """Train the baseline and save it in ``out``. Returns ``evaluate_image_model`` of held-out
-    episodes.
+def train_image_model(clips: SceneClips, model_config: ImageModelConfig, run: TrainingRun) -> dict:
+    """Train the baseline and save it in ``run.out``.
+
+    Returns ``evaluate_image_model`` of held-out episodes.
     """
-    torch.manual_seed(config.seed)
+    torch.manual_seed(run.config.seed)
     model_config = replace(model_config, cameras=clips.images.shape[1])
-    model = ImageModel(model_config).to(device)
+    model = ImageModel(model_config).to(run.device)
     starts = clips.starts(CONTEXT + 1)
     if not len(starts):
         raise clips.refuse(CONTEXT + 1)
-    held = held_out(clips.episode[starts], config.held_out)
+    held = held_out(clips.episode[starts], run.config.held_out)
     training, validation = starts[~held], starts[held]
     validation = validation[:: max(1, len(validation) // 128)]
 
@@ -102,19 +93,14 @@ def train_image_model(
         index = training[torch.randint(len(training), (count,)).numpy()]
         batch = take(clips, index, torch.randint(model_config.cameras, (count,)).numpy())
         batch["noise"] = torch.randn(batch["past"].shape)
-        return {name: tensor.to(device) for name, tensor in batch.items()}
+        return {name: tensor.to(run.device) for name, tensor in batch.items()}
 
-    average, figures = fit(
+    return run.train(
         model,
         loss,
         sample_batch,
         lambda m: evaluate_image_model(m, clips, validation),
-        config,
-        Path(out),
-        settings_key(model_config, config, len(clips)),
-        progress,
-        record,
+        to_json(asdict(model_config)),
+        len(clips),
+        lambda average, provenance: save_image_model(run.out, average, provenance),
     )
-    provenance = provenance | provenance_of(config, len(clips), device) | figures
-    finish(out, lambda: save_image_model(Path(out), average, provenance))
-    return figures

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from gwm_core.errors import InputError
+from gwm_core.files.json_files import to_json
 from gwm_core.model.checkpoint import save_policy
 from gwm_core.model.config import PolicyConfig, TrainConfig
 from gwm_core.model.flow_matching import sample_times
 from gwm_core.model.policy import ACTION, Policy
 from gwm_core.training.datasets.policy_samples import PolicySamples
-from gwm_core.training.training_loop import Batch, finish, fit
-from gwm_core.training.training_run import Progress, held_out, provenance_of, settings_key, silent
+from gwm_core.training.training_loop import Batch
+from gwm_core.training.training_run import TrainingRun, held_out
 
 
 class PolicyBatches:
@@ -88,36 +89,23 @@ def validate_policy(policy: Policy, batches: PolicyBatches, limit: int = 1024) -
 
 
 def train_policy(
-    samples: PolicySamples,
-    policy_config: PolicyConfig,
-    config: TrainConfig,
-    out: Path,
-    provenance: dict,
-    device: str = "cpu",
-    progress: Progress = silent,
-    record: Callable = silent,
-    world: Path | None = None,
+    samples: PolicySamples, policy_config: PolicyConfig, run: TrainingRun, world: Path | None = None
 ) -> dict:
-    """Train a policy and save it in ``out``. Returns its figures, among them the validation error.
+    """Train a policy and save it in ``run.out``. Returns its figures, among them ``position_mm``.
 
     Args:
         world: folder of the world model that made the features in ``samples``.
     """
-    torch.manual_seed(config.seed)
-    batches = PolicyBatches(samples, torch.device(device), config, policy_config.rows)
-    policy = Policy(policy_config).to(device)
+    torch.manual_seed(run.config.seed)
+    batches = PolicyBatches(samples, torch.device(run.device), run.config, policy_config.rows)
+    policy = Policy(policy_config).to(run.device)
     policy.set_normalization(batches.relative_rows())
-    average, figures = fit(
+    return run.train(
         policy,
         Policy.loss,
         batches.sample_batch,
         lambda p: validate_policy(p, batches),
-        config,
-        Path(out),
-        settings_key(policy_config, config, len(samples)),
-        progress,
-        record,
+        to_json(asdict(policy_config)),
+        len(samples),
+        lambda average, provenance: save_policy(run.out, average, provenance, world),
     )
-    provenance = provenance | provenance_of(config, len(samples), device) | figures
-    finish(out, lambda: save_policy(Path(out), average, provenance, world))
-    return figures

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import asdict, replace
 
 import numpy as np
 import torch
 
+from gwm_core.files.json_files import to_json
 from gwm_core.geometry.kinematics import from_rows
 from gwm_core.model.checkpoint import save_vae
-from gwm_core.model.config import TrainConfig, VAEConfig
+from gwm_core.model.config import VAEConfig
 from gwm_core.model.vae import VAE
 from gwm_core.scene.token_tracking import find_gripper_tokens
 from gwm_core.training import vae_reconstruction
 from gwm_core.training.datasets.clips import SceneClips
 from gwm_core.training.datasets.latents import tracked
-from gwm_core.training.training_loop import Batch, finish, fit
-from gwm_core.training.training_run import Progress, held_out, provenance_of, settings_key, silent
+from gwm_core.training.training_loop import Batch
+from gwm_core.training.training_run import TrainingRun, held_out, silent
 
 # moments over which the VAE's tokens are tracked: as many as the world model is trained to predict
 TRACKED = 9
@@ -74,23 +75,19 @@ class VAEBatches:
 def train_vae(
     clips: SceneClips,
     vae_config: VAEConfig,
-    config: TrainConfig,
-    out: Path,
-    provenance: dict,
-    device: str = "cpu",
-    progress: Progress = silent,
-    record: Callable = silent,
-    follow: Callable = silent,
+    run: TrainingRun,
+    follow: Callable[[int, int], None] = silent,
 ) -> dict:
-    """Train a VAE and save it in ``out``. Returns ``vae_reconstruction.evaluate_vae`` of held-out
-    episodes.
+    """Train a VAE and save it in ``run.out``.
+
+    Returns ``vae_reconstruction.evaluate_vae`` of held-out episodes.
 
     Args:
         follow: progress of tracking the tokens through the clips, which comes first.
     """
-    torch.manual_seed(config.seed)
-    vae = VAE(vae_config).to(device)
-    held = held_out(clips.episode, config.held_out)
+    torch.manual_seed(run.config.seed)
+    vae = VAE(vae_config).to(run.device)
+    held = held_out(clips.episode, run.config.held_out)
     some = np.flatnonzero(~held)[::_STRIDE]
     gripper_tokens = find_gripper_tokens(
         clips.scenes[some].astype(np.float32),
@@ -98,25 +95,20 @@ def train_vae(
         vae_config.gripper_tokens,
     )
     vae.gripper_tokens.copy_(torch.from_numpy(gripper_tokens))
-    batches = VAEBatches(clips, vae_config, ~held, gripper_tokens, device, follow)
+    batches = VAEBatches(clips, vae_config, ~held, gripper_tokens, run.device, follow)
     validation = np.flatnonzero(held)
     validation = validation[:: max(1, len(validation) // _VALIDATION)]
 
     def record_with_images(done: int, vae: VAE, figures: dict) -> None:
         pairs = vae_reconstruction.side_by_side(vae, clips, validation[:4])
-        record(done, vae, figures | {"observed | rebuilt": pairs})
+        run.record(done, vae, figures | {"observed | rebuilt": pairs})
 
-    average, figures = fit(
+    return replace(run, record=record_with_images).train(
         vae,
         vae_reconstruction.loss,
         batches.sample_batch,
         lambda v: vae_reconstruction.evaluate_vae(v, clips, validation),
-        config,
-        Path(out),
-        settings_key(vae_config, config, len(clips)),
-        progress,
-        record_with_images,
+        to_json(asdict(vae_config)),
+        len(clips),
+        lambda average, provenance: save_vae(run.out, average, provenance),
     )
-    provenance = provenance | provenance_of(config, len(clips), device) | figures
-    finish(out, lambda: save_vae(Path(out), average, provenance))
-    return figures

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +10,14 @@ import torch
 from torch import Tensor
 
 from gwm_core.errors import InputError
+from gwm_core.files.json_files import to_json
 from gwm_core.model.checkpoint import load_vae, load_world, save_world
-from gwm_core.model.config import TrainConfig, WorldModelConfig
+from gwm_core.model.config import WorldModelConfig
 from gwm_core.model.weights_file import digest
 from gwm_core.model.world_model import WorldModel
 from gwm_core.training.datasets.latents import LatentSequences
-from gwm_core.training.training_loop import Batch, finish, fit
-from gwm_core.training.training_run import Progress, held_out, provenance_of, settings_key, silent
+from gwm_core.training.training_loop import Batch
+from gwm_core.training.training_run import TrainingRun, held_out
 
 JITTER = 0.1  # noise on the history, in spreads of a change
 IMAGINED = 3  # latents before the target that the model itself predicts in training, at most
@@ -62,15 +62,10 @@ def train_world(
     episode: np.ndarray,
     vae_folder: Path,
     world_config: WorldModelConfig,
-    config: TrainConfig,
-    out: Path,
-    provenance: dict,
-    device: str = "cpu",
-    progress: Progress = silent,
-    record: Callable = silent,
+    run: TrainingRun,
     begin: Path | None = None,
 ) -> dict:
-    """Train a world model on latents of the VAE in ``vae_folder`` and save it in ``out``.
+    """Train a world model on latents of the VAE in ``vae_folder`` and save it in ``run.out``.
 
     Args:
         episode: (S,) number of the episode of each sequence.
@@ -80,37 +75,32 @@ def train_world(
     Returns:
         ``evaluate_world_model`` of held-out sequences.
     """
-    torch.manual_seed(config.seed)
-    world = WorldModel(world_config, load_vae(vae_folder).config).to(device)
-    held = held_out(episode, config.held_out)
-    batches = WorldModelBatches(sequences, np.flatnonzero(~held), world, device)
+    torch.manual_seed(run.config.seed)
+    world = WorldModel(world_config, load_vae(vae_folder).config).to(run.device)
+    held = held_out(episode, run.config.held_out)
+    batches = WorldModelBatches(sequences, np.flatnonzero(~held), world, run.device)
     _set_normalization(world, sequences.latents[~held].float())
-    vae_manifest = (Path(vae_folder) / "vae.json").read_text()
-    key = settings_key(world_config, config, len(episode)) + vae_manifest
+    settings = to_json(asdict(world_config)) + (Path(vae_folder) / "vae.json").read_text()
     if begin:
         world.load_state_dict(
             world.state_dict() | _initial_weights(begin, vae_folder, world_config)
         )
-        provenance = provenance | {"begun_from": digest(begin / "world.safetensors")}
-        key += str(begin)
+        begun = {"begun_from": digest(begin / "world.safetensors")}
+        run = replace(run, provenance=run.provenance | begun)
+        settings += str(begin)
 
     def loss(model: WorldModel, **batch) -> Tensor:
         return model.loss(**batch, jitter=JITTER)
 
-    average, figures = fit(
+    return run.train(
         world,
         loss,
         batches.sample_batch,
         lambda w: evaluate_world_model(w, sequences, np.flatnonzero(held)),
-        config,
-        Path(out),
-        key,
-        progress,
-        record,
+        settings,
+        len(episode),
+        lambda average, provenance: save_world(run.out, average, Path(vae_folder), provenance),
     )
-    provenance = provenance | provenance_of(config, len(episode), device) | figures
-    finish(out, lambda: save_world(Path(out), average, Path(vae_folder), provenance))
-    return figures
 
 
 def _set_normalization(world: WorldModel, latents: Tensor) -> None:

@@ -1,5 +1,8 @@
-"""The training loop of all networks: resumable to the same losses, with averaged weights (EMA), a
-cosine schedule and clipped gradients.
+"""The training loop of all networks: resumable to the same losses, with averaged weights (EMA),
+clipped gradients, and a cosine schedule or a constant rate that falls at the end.
+
+With a constant rate a longer run begins as a shorter one does. A ``Trunk`` keeps the state in which
+the rate of the shorter one began to fall, and the longer one goes on from it.
 
 Under ``torchrun`` every process takes its part of the same batch and gradients are averaged (DDP),
 so that the losses are those of one process.
@@ -11,6 +14,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -25,6 +29,18 @@ from gwm_core.model.config import TrainConfig
 STATE = "train_state.safetensors"
 _MATRIX = 16  # rows and columns of the smallest matrix that Muon steps
 Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """The common beginning of runs of several lengths.
+
+    Attributes:
+        file: its state. key: the settings that these runs share.
+    """
+
+    file: Path
+    key: str
 
 
 class Loss(nn.Module):
@@ -49,8 +65,11 @@ def fit(
     key: str,
     progress: Callable[[int, int, dict], None] = lambda done, total, figures: None,
     record: Callable[[int, nn.Module, dict], None] = lambda done, network, figures: None,
+    trunk: Trunk | None = None,
 ) -> tuple[nn.Module, dict]:
     """Train; resume from ``out`` if it holds an unfinished run with the same ``key``.
+
+    Otherwise go on from ``trunk``, if its state is not beyond the begin of this run's decay.
 
     Args:
         loss: of the network and a batch by name; its randomness comes with the batch.
@@ -67,18 +86,17 @@ def fit(
     """
     average = copy.deepcopy(network)
     optimizers = make_optimizers(network, config)
-    start = _resume(out, key, network, average, optimizers)
+    state, branch = (network, average, optimizers), decay_begin(config)
+    start = _resume(out / STATE, key, *state)
+    if trunk and not start:
+        start = _resume(trunk.file, trunk.key, *state, latest=branch)
     device = next(network.parameters()).device
-    processes = distributed.get_world_size() if distributed.is_initialized() else 1
-    rank = distributed.get_rank() if processes > 1 else 0
-    if config.batch % processes:
-        raise InputError(f"a batch of {config.batch} does not divide among {processes} processes")
-    step = Loss(network, loss)
-    if processes > 1:
-        step = nn.parallel.DistributedDataParallel(step)
+    step, rank, processes = _shared(Loss(network, loss), config.batch)
     figures = validate(average) if start == config.iterations else {}
     start_time = time.monotonic()
     for iteration in range(start, config.iterations):
+        if trunk and rank == 0 and iteration == branch:
+            _save(trunk.file, trunk.key, iteration, *state)
         # a resumed run samples what the whole run would
         torch.manual_seed(config.seed * 1_000_003 + iteration)
         batch = sample_batch(config.batch)
@@ -92,11 +110,21 @@ def fit(
         if done % config.validate_every == 0 or done == config.iterations:
             figures = {"loss": number} | validate(average.eval())
             if rank == 0:
-                _save(out, key, done, network, average, optimizers)
+                _save(out / STATE, key, done, *state)
                 record(done, average, figures)
         if rank == 0 and (done % 20 == 0 or done == config.iterations):
             progress(done, config.iterations, figures | {"loss": number})
     return average.eval(), figures | {"minutes": round((time.monotonic() - start_time) / 60, 1)}
+
+
+def _shared(step: nn.Module, batch: int) -> tuple[nn.Module, int, int]:
+    """The module with gradients averaged over the processes, this one's rank, and their number."""
+    processes = distributed.get_world_size() if distributed.is_initialized() else 1
+    if batch % processes:
+        raise InputError(f"a batch of {batch} does not divide among {processes} processes")
+    if processes == 1:
+        return step, 0, 1
+    return nn.parallel.DistributedDataParallel(step), distributed.get_rank(), processes
 
 
 def make_optimizers(network: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
@@ -117,11 +145,23 @@ def make_optimizers(network: nn.Module, config: TrainConfig) -> list[torch.optim
 
 
 def schedule(config: TrainConfig, iteration: int) -> float:
-    """Fraction of the learning rate: linear warm-up, then cosine to 2 %."""
+    """Fraction of the learning rate: linear warm-up, then a cosine to 2 %.
+
+    With ``config.decay``: constant after the warm-up, at the end down to 2 % by one minus the
+    square root of time, as Haegele et al. (arXiv 2405.18392) found best.
+    """
     if iteration < config.warmup:
         return (iteration + 1) / config.warmup
+    if config.decay:
+        begin = decay_begin(config)
+        return 1 - 0.98 * math.sqrt(max(0, iteration - begin) / max(1, config.iterations - begin))
     done = (iteration - config.warmup) / max(1, config.iterations - config.warmup)
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def decay_begin(config: TrainConfig) -> int:
+    """The iteration at which the constant rate begins to fall."""
+    return config.iterations - round(config.decay * config.iterations)
 
 
 def refuse_finished(out: Path, manifest: str) -> None:
@@ -178,10 +218,10 @@ def _average(average: nn.Module, network: nn.Module, decay: float) -> None:
 
 
 def _save(
-    out: Path, key: str, done: int, network: nn.Module, average: nn.Module, optimizers: list
+    file: Path, key: str, done: int, network: nn.Module, average: nn.Module, optimizers: list
 ) -> None:
     """Write the state of the run; a crash leaves the state before."""
-    out.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     tensors = {f"network.{n}": t for n, t in network.state_dict().items()}
     tensors |= {f"average.{n}": t for n, t in average.state_dict().items()}
     states = {
@@ -190,27 +230,40 @@ def _save(
     for i, parameter in enumerate(network.parameters()):
         tensors |= {f"step.{i}.{n}": t for n, t in states[parameter].items()}
     tensors = {n: t.detach().cpu().clone() for n, t in tensors.items()}
-    partial = out / (STATE + ".partial")
+    partial = file.with_name(file.name + ".partial")
     write_tensors(partial, tensors, {"key": key, "done": str(done)})
-    partial.rename(out / STATE)
+    partial.rename(file)
 
 
-def _resume(out: Path, key: str, network: nn.Module, average: nn.Module, optimizers: list) -> int:
-    """Load the state of an unfinished run; returns the iterations it has done."""
-    if not (out / STATE).exists():
+def _resume(
+    file: Path,
+    key: str,
+    network: nn.Module,
+    average: nn.Module,
+    optimizers: list,
+    latest: float = math.inf,
+) -> int:
+    """Load the state of an unfinished run; returns the iterations it has done.
+
+    A state beyond the iteration ``latest`` is left alone.
+    """
+    if not file.exists():
         return 0
     try:
-        with safe_open(out / STATE, framework="pt") as file:
-            metadata = file.metadata() or {}
+        with safe_open(file, framework="pt") as content:
+            metadata = content.metadata() or {}
     except SafetensorError as error:
         raise InputError(
-            f"{out / STATE} is damaged ({error}): remove it, and the run begins anew"
+            f"{file} is damaged ({error}): remove it, and the run begins anew"
         ) from None
     if metadata.get("key") != key:
         raise InputError(
-            f"{out} holds an unfinished run with other settings: choose another --out or remove it"
+            f"{file.parent} holds an unfinished run with other settings: choose another --out or"
+            " remove it"
         )
-    tensors = load_file(out / STATE)
+    if int(metadata["done"]) > latest:
+        return 0
+    tensors = load_file(file)
 
     def under(prefix: str) -> dict[str, Tensor]:
         return {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}

@@ -1,22 +1,82 @@
-"""What every trainer shares: the held-out episodes, and the record of the settings of a run."""
+"""What every trainer shares: the run, the held-out episodes, and the record of its settings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from gwm_core.errors import InputError
 from gwm_core.files.json_files import to_json
 from gwm_core.model.config import TrainConfig
+from gwm_core.training.training_loop import Batch, Trunk, finish, fit
 
 Progress = Callable[[int, int, dict], None]  # iterations done, iterations in all, figures
 
 
 def silent(*_) -> None:
     """Report nothing."""
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """How a network is trained, where to, and who hears of it.
+
+    Attributes:
+        config: of the training. out: folder for the network and the state of an unfinished run.
+        provenance: what the manifest is to say beside the settings and figures.
+        device: "cpu" or "cuda".
+        progress: called every 20 iterations. record: called after every validation.
+        trunk: file of the common beginning of runs of several lengths, see ``training_loop``.
+    """
+
+    config: TrainConfig
+    out: Path
+    provenance: dict = field(default_factory=dict)
+    device: str = "cpu"
+    progress: Progress = silent
+    record: Callable[[int, nn.Module, dict], None] = silent
+    trunk: Path | None = None
+
+    def train(
+        self,
+        network: nn.Module,
+        loss: Callable[..., Tensor],
+        sample_batch: Callable[[int], Batch],
+        validate: Callable[[nn.Module], dict[str, float]],
+        settings: str,
+        samples: int,
+        save: Callable[[nn.Module, dict], None],
+    ) -> dict:
+        """``fit`` the network and save it. Returns its figures.
+
+        Args:
+            settings: what a resumed run must share beside the training's own configuration.
+            samples: number of training samples.
+            save: writes the averaged network with its provenance.
+        """
+        average, figures = fit(
+            network,
+            loss,
+            sample_batch,
+            validate,
+            self.config,
+            Path(self.out),
+            self._key(settings, samples),
+            self.progress,
+            self.record,
+            Trunk(self.trunk, self._key(settings, samples, iterations=0)) if self.trunk else None,
+        )
+        made = {"train": asdict(self.config), "samples": samples, "device": self.device}
+        finish(self.out, lambda: save(average, self.provenance | made | figures))
+        return figures
+
+    def _key(self, settings: str, samples: int, **changes) -> str:
+        """The settings that a resumed run must share with the interrupted one."""
+        return to_json([settings, asdict(replace(self.config, **changes)), samples])
 
 
 def held_out(episode: np.ndarray, fraction: float) -> np.ndarray:
@@ -39,16 +99,6 @@ def held_out(episode: np.ndarray, fraction: float) -> np.ndarray:
             " record more"
         )
     return held
-
-
-def settings_key(network, config: TrainConfig, samples: int) -> str:
-    """The settings that a resumed run must share with the interrupted one."""
-    return to_json([asdict(network), asdict(config), samples])
-
-
-def provenance_of(config: TrainConfig, samples: int, device: str) -> dict:
-    """What the manifest of a checkpoint says about its training."""
-    return {"train": asdict(config), "samples": samples, "device": device}
 
 
 def count_parameters(network: nn.Module) -> int:

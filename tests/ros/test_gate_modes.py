@@ -57,6 +57,7 @@ def test_in_shadow_plans_are_judged_and_nothing_reaches_the_arm(operator, tmp_pa
         supervisor.stop()
 
 
+@pytest.mark.long
 def test_at_a_share_of_the_speed_nothing_is_faster(operator, tmp_path):
     nodes = processes(GraphConfig(policy="expert", record=str(tmp_path), speed=0.2))
     supervisor = Supervisor(nodes, log=open(tmp_path / "log", "w"))

@@ -28,6 +28,7 @@ QUIET = GraphConfig(console=0, viewer=False, imagination=False)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
+@pytest.mark.long
 def test_two_policies_meet_the_same_start_and_nothing_but_the_key_tells_them_apart(
     domain, tmp_path
 ):

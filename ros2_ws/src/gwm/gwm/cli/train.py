@@ -1,19 +1,16 @@
-"""``gwm collect`` and ``train``."""
+"""``gwm train``."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from gwm.tools.terminal import (
-    TASKS,
     DeferredProgressBar,
     ProgressBar,
     cores,
     positive,
-    renderer,
     verb,
     writable_folder,
 )
@@ -21,48 +18,12 @@ from gwm_core.errors import InputError
 
 # Steps of 0.1 s between sequences, where features look ahead.
 CLOSE_STRIDE = 3
+DECAY = 0.2  # last fraction of each of --lengths, in which the rate falls
 SEQUENCE = 8  # steps of 0.1 s that a sequence of latents has after its context
 
 
 def add(verbs) -> None:
     """Declare the verbs."""
-    _add_collect(verbs)
-    _add_train(verbs)
-
-
-def _add_collect(verbs) -> None:
-    p = verb(
-        verbs,
-        "collect",
-        "Record episodes in simulation, without ROS: of the scripted expert, or of others. Failed"
-        " ones are kept; no policy learns from them.",
-        "gwm collect --task pick_place --episodes 200 --out data/pick --seed 0",
-        collect,
-    )
-    p.add_argument("--task", help=f"{TASKS}; not with --perturb")
-    p.add_argument("--episodes", type=int, default=200)
-    p.add_argument(
-        "--out", required=True, help="folder for the episodes; an interrupted collection is resumed"
-    )
-    p.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        help="first seed; 0-3999 train, 4000 and up are for evaluation",
-    )
-    p.add_argument("--difficulty", help="nominal (default) or hard; not with --perturb")
-    who = p.add_mutually_exclusive_group()
-    who.add_argument("--play", action="store_true", help="random motion, for the world model only")
-    who.add_argument("--policy", metavar="DIR", help="a trained policy instead of the expert")
-    who.add_argument(
-        "--perturb",
-        metavar="DIR",
-        help="replay the demonstrations in this folder, each with a random perturbation",
-    )
-    p.add_argument("--processes", type=int, default=cores())
-
-
-def _add_train(verbs) -> None:
     kinds = verb(
         verbs,
         "train",
@@ -88,6 +49,14 @@ def _add_policy(kinds) -> None:
     _training(p, "demo or tiny")
     p.add_argument(
         "--world", metavar="DIR", help="condition the policy on features of this world model"
+    )
+    p.add_argument(
+        "--lengths",
+        type=int,
+        nargs="+",
+        metavar="ITERATIONS",
+        help="train policies of several lengths, in folders OUT/ITERATIONS; each goes on from where"
+        " the rate of the shorter one began to fall",
     )
 
 
@@ -140,31 +109,6 @@ def _add_image(kinds) -> None:
     _training(p, "demo or tiny")
 
 
-def collect(args) -> int:
-    from gwm_core.training.collection.collect import CollectConfig, collect
-
-    if args.perturb and (args.task or args.difficulty):
-        raise InputError("--task and --difficulty are those of the demonstrations of --perturb")
-    if not args.perturb and not args.task:
-        raise InputError(f"--task is missing: {TASKS}")
-    config = CollectConfig(
-        args.task or "",
-        Path(args.out),
-        positive("episodes", args.episodes),
-        args.seed,
-        args.difficulty or "nominal",
-        renderer(),
-        "play" if args.play else args.policy or "expert",
-        Path(args.perturb) if args.perturb else None,
-    )
-    writable_folder(args.out)
-    bar = ProgressBar(args.episodes, f"collect {args.task or args.perturb}")
-    ended = collect(config, positive("processes", args.processes), lambda outcome: bar.step())
-    succeeded = "" if args.play else f", {ended['success']} succeeded"
-    print(f"{args.episodes} episodes in {args.out}{succeeded}")
-    return 0
-
-
 def _training(p, configs: str) -> None:
     p.add_argument("--data", nargs="+", required=True, help="folders with episodes")
     p.add_argument("--out", required=True, help="folder for the trained network")
@@ -195,20 +139,43 @@ def train_policy(args) -> int:
     samples = load_samples(
         folders, network.tasks, network.lift, args.processes, DeferredProgressBar("lift"), world
     )
-    figures = _train(args, config, partial(train_policy, samples, network, world=world))
-    print(f"{args.out}: held-out position error {figures['position_mm']:.1f} mm")
+    for run in _runs(args, config):
+        figures = _train(args, run, lambda run: train_policy(samples, network, run, world))
+        print(f"{run.out}: held-out position error {figures['position_mm']:.1f} mm")
     return 0
+
+
+def _runs(args, config) -> list:
+    """Return the run of --out, or one for each of --lengths that is not finished."""
+    from gwm_core.training.training_loop import STATE
+    from gwm_core.training.training_run import TrainingRun
+
+    out = Path(args.out)
+    if not args.lengths:
+        return [TrainingRun(config, out)]
+    runs = []
+    for length in sorted(set(args.lengths)):
+        branch = replace(config, iterations=positive("lengths", length), decay=DECAY)
+        folder = out / str(length)
+        if (folder / "manifest.json").exists() and not (folder / STATE).exists():
+            print(f"{folder}: trained before")
+        else:
+            runs.append(TrainingRun(branch, folder, trunk=out / "trunk.safetensors"))
+    return runs
 
 
 def train_vae(args) -> int:
     from gwm_core.model.config import VAES
     from gwm_core.training.datasets.clips import load_clips
     from gwm_core.training.train_vae import train_vae
+    from gwm_core.training.training_run import TrainingRun
 
     network, config = _configs(args, VAES, "vae")
     clips = load_clips(_folders(args), network.lift, args.processes, DeferredProgressBar("lift"))
     figures = _train(
-        args, config, partial(train_vae, clips, network, follow=DeferredProgressBar("follow"))
+        args,
+        TrainingRun(config, Path(args.out)),
+        lambda run: train_vae(clips, network, run, DeferredProgressBar("follow")),
     )
     print(
         f"{args.out}: held-out scenes {figures['psnr']:.1f} dB, cube and gripper"
@@ -224,6 +191,7 @@ def train_world(args) -> int:
     from gwm_core.training.datasets.clips import load_clips
     from gwm_core.training.datasets.latents import encode_sequences
     from gwm_core.training.train_world_model import train_world
+    from gwm_core.training.training_run import TrainingRun
 
     network, config = _configs(args, WORLDS, "world")
     if not 0 <= args.ahead <= SEQUENCE:
@@ -242,7 +210,9 @@ def train_world(args) -> int:
     )
     episode, begin = clips.episode[sequences.starts], Path(args.begin) if args.begin else None
     figures = _train(
-        args, config, partial(train_world, sequences, episode, folder, network, begin=begin)
+        args,
+        TrainingRun(config, Path(args.out)),
+        lambda run: train_world(sequences, episode, folder, network, run, begin),
     )
     print(
         f"{args.out}: held-out error after 0.1 s {figures['error_first']:.2f} (nothing moves: "
@@ -262,12 +232,17 @@ def train_image(args) -> int:
     from gwm_core.model.config import IMAGE_MODELS, VAES
     from gwm_core.training.datasets.clips import load_clips
     from gwm_core.training.train_image_model import train_image_model
+    from gwm_core.training.training_run import TrainingRun
 
     network, config = _configs(args, IMAGE_MODELS, "image")
     # The clips are cached for the VAE of the same name; their scenes are not used here.
     lift = VAES[args.config][0].lift
     clips = load_clips(_folders(args), lift, args.processes, DeferredProgressBar("lift"))
-    figures = _train(args, config, partial(train_image_model, clips, network))
+    figures = _train(
+        args,
+        TrainingRun(config, Path(args.out)),
+        lambda run: train_image_model(clips, network, run),
+    )
     print(
         f"{args.out}: next picture of held-out episodes {figures['psnr']:.1f} dB (the last one"
         f" repeated: {figures['psnr_repeat_last']:.1f} dB)"
@@ -304,6 +279,8 @@ def _configs(args, among: dict, kind: str) -> tuple:
             f" cpu{', cuda' * torch.cuda.is_available()}"
         )
     network, config = named_config(args.config, among)
+    if getattr(args, "lengths", None) and args.iterations is not None:
+        raise InputError("--iterations and --lengths exclude each other")
     given = {name: getattr(args, name) for name in ("iterations", "batch")}
     changes = {name: positive(name, value) for name, value in given.items() if value is not None}
     refuse_finished(Path(args.out), MANIFESTS[kind])
@@ -311,20 +288,24 @@ def _configs(args, among: dict, kind: str) -> tuple:
     return network, replace(config, seed=args.seed, **changes)
 
 
-def _train(args, config, train) -> dict:
-    """Run a training with a bar and a TensorBoard log, also as a process of ``torchrun``."""
+def _train(args, run, train) -> dict:
+    """Run a training with a bar and a TensorBoard log, also as a process of ``torchrun``.
+
+    Args:
+        run: a ``TrainingRun``, to which device, provenance, bar and log are added.
+        train: trains as the run says.
+    """
     from gwm_core.training.distributed import joined
     from gwm_core.training.tensorboard_log import TensorBoardLog
 
-    bar = ProgressBar(config.iterations, "train")
+    bar = ProgressBar(run.config.iterations, "train")
     bar.begin()
 
     def learned(done: int, total: int, figures: dict) -> None:
         bar.to(done, " ".join(f"{name} {value:.4g}" for name, value in figures.items()))
 
-    command = "gwm " + " ".join(sys.argv[1:])
-    with (
-        joined(args.device) as rank,
-        TensorBoardLog(Path(args.out) / "log" if rank == 0 else None) as log,
-    ):
-        return train(config, Path(args.out), {"command": command}, args.device, learned, log)
+    provenance = {"command": "gwm " + " ".join(sys.argv[1:])}
+    with joined(args.device) as rank, TensorBoardLog(run.out / "log" if rank == 0 else None) as log:
+        return train(
+            replace(run, provenance=provenance, device=args.device, progress=learned, record=log)
+        )
