@@ -78,9 +78,10 @@ class WorldModelEnvironment:
                 )
             latents, probabilities = world.predict(history, np.float32(np.vstack([row, rows])))
             history = np.concatenate([history, latents])[-world.context :]
-            scene, row = as_lifted(world.decode(latents[-1]), world.lift_config), rows[-1]
+            decoded, row = world.decode(latents[-1]), rows[-1]
+            scene = as_lifted(decoded, world.lift_config)
             done += probabilities.tolist()
-            width = gripped(scene, fk(q[-1]), float(row[9]))
+            width = gripped(decoded, fk(q[-1]), float(row[9]))
             stamp = state.stamp + round(len(rows) * CHUNK_DT * 1e9)
             state = ArmState(stamp, q[-1], np.zeros(7), width, float(row[9]))
         return ImaginedTrial(seed, _lasts(done), len(done) * CHUNK_DT, done)
