@@ -11,13 +11,17 @@ import numpy as np
 import pytest
 
 from gwm_core.data.episode import read_episode
-from gwm_core.data.episode_info import list_episodes, read_infos
+from gwm_core.data.episode_info import list_episodes, read_infos, same_starts
+from gwm_core.data.resampled_episode import resample
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import fk
 from gwm_core.model.config import named_config
+from gwm_core.runtime.planner import Planner
 from gwm_core.scene.lift import LiftConfig
+from gwm_core.sim.rollout import Observer, RolloutConfig, SimEnvironment, rollout
 from gwm_core.sim.tasks import HOLD_TIME, sample_layout
 from gwm_core.training.collection.collect import CollectConfig, collect
+from gwm_core.training.collection.episode_sources import LATENCY
 from gwm_core.training.collection.perturbed_replay import (
     Perturbation,
     PerturbedReplay,
@@ -93,14 +97,51 @@ def test_perturbed_demonstrations_repeat_their_layout_and_leave_their_path(
     for path, info in read_infos(list_episodes(tmp_path)).items():
         (original,) = (o for o in originals if o.name == info["demonstration"])
         assert info["seed"] == originals[original]["seed"] and info["policy"] == "perturbed"
-        assert info["trial"]["violations"] == 0 and len(info["unusable"]) == 1
+        assert info["trial"]["violations"] == 0
+        assert len(info["unusable"]) == 1 + len(originals[original]["unusable"])
         assert info["success"] == (info["trial"]["success"] is True)
         now, before = read_episode(path), read_episode(original)
-        layout = sample_layout("lift", info["seed"])
-        assert info["trial"]["final"].keys() >= layout.cubes.keys()
-        n = min(len(now.commands), len(before.commands))
-        changed = np.abs(now.commands[:n] - before.commands[:n]).max()
-        assert changed > 1e-3, "nothing was perturbed"
+        np.testing.assert_allclose(now.states[0].q, before.states[0].q, atol=1e-6)
+        # the same cubes in the same places, seen before anything moves
+        first, then = (
+            e.frame("front", *e.images["front", "color"][0], e.images["front", "depth"][0][1])
+            for e in (now, before)
+        )
+        assert np.median(np.abs(first.depth - then.depth)) < 1e-3
+        assert np.mean(np.abs(first.color.astype(int) - then.color)) < 2
+    # resumed, nothing is run again; another demonstration of the same name gets other folders
+    assert collect(config, processes=1) == outcomes
+    assert len(list_episodes(tmp_path)) == 5
+    with pytest.raises(InputError, match="which is read"):
+        collect(replace(config, out=episodes / "perturbed"), 1)
+
+
+def test_a_replay_without_a_change_does_what_the_demonstration_did(episodes, renderer, tmp_path):
+    """The arm stays on the demonstration's path, and the task's rule holds at the end."""
+    demonstration = read_episode(list_episodes(episodes)[0])
+    info, first = demonstration.info, demonstration.states[0]
+    layout, world = sample_layout("lift", info["seed"]), SimEnvironment(cameras=False)
+    ways = {}
+    for shift in (0.0, 0.04):
+        change = Perturbation("shift", 1.0, 1.0, np.array([shift, 0, 0]))
+        way: list[np.ndarray] = []
+
+        class Watch(Observer):
+            def tick(self, state, command):
+                way.append(fk(state.q)[:3, 3])  # noqa: B023
+
+        trial = rollout(
+            world,
+            Planner(PerturbedReplay(demonstration, change)),
+            layout,
+            RolloutConfig(latency=LATENCY, replan_every=2),
+            Watch(),
+            lambda sim: sim.teleport(first.q, first.width),
+        )
+        ways[shift] = trial.success, np.array(way[:200])
+    measured = np.array([fk(s.q)[:3, 3] for s in demonstration.states[:200]])
+    off = {shift: np.linalg.norm(way - measured, axis=1).max() for shift, (_, way) in ways.items()}
+    assert ways[0.0][0] and off[0.0] < 0.03 < off[0.04]
 
 
 def replayed(demonstration, perturbation: Perturbation) -> PerturbedReplay:
@@ -144,6 +185,7 @@ def test_what_leads_away_is_no_label_and_the_way_back_is(episodes):
     seconds = 1e-9 * float(demonstration.command_stamps[-1] - demonstration.command_stamps[0])
     rng = np.random.default_rng(0)
     kinds = set()
+    demonstration.info["unusable"] = []
     for _ in range(50):
         p = sample_perturbation(rng, seconds)
         ((begin, end),) = replayed(demonstration, p).unusable
@@ -154,6 +196,35 @@ def test_what_leads_away_is_no_label_and_the_way_back_is(episodes):
         if p.kind == "gripper":
             assert end * 1e-9 > seconds
     assert kinds == {"shift", "gripper", "drop"}
+    # a push of the demonstration is repeated, and is no label of the replay either
+    begun = int(demonstration.command_stamps[0])
+    demonstration.info["unusable"] = [[begun + 500, begun + 900]]
+    assert [501, 901] in replayed(demonstration, p).unusable
+
+
+def test_episodes_that_began_alike_are_held_out_together(episodes, tmp_path):
+    """A replay repeats its demonstration's layout and path: neither measures the other."""
+    own = tmp_path / "own"
+    shutil.copytree(episodes, own)
+    first, second = list_episodes(own)[:2]
+    info = json.loads((first / "episode.json").read_text())
+    file = second / "episode.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"seed": info["seed"]}))
+    infos = read_infos(list_episodes(own))
+    assert same_starts(infos) == [0, 0, 2, 3]
+    assert same_starts({p: i | {"robot": "fr3"} for p, i in infos.items()}) == [0, 1, 2, 3]
+    samples = load_samples([own], POLICY.tasks, POLICY.lift, processes=1)
+    clips = load_clips([own], LiftConfig(count=128), 1)
+    assert samples.episode.max() == clips.episode.max() == 2
+    # no window reaches from one into the other
+    ends = np.flatnonzero(np.diff(clips.stamps) < 0)
+    assert len(ends) == 3 and not set(clips.starts(2)) & set(ends)
+
+
+def test_rows_at_other_stamps_say_nothing_of_when_the_rule_held(episodes):
+    episode = read_episode(list_episodes(episodes)[0])
+    assert episode.info["reached"]["lift"]
+    assert all("reached" not in table.info for table in resample(episode))
 
 
 def test_what_cannot_be_perturbed_is_refused(episodes, tmp_path):
@@ -170,6 +241,9 @@ def test_what_cannot_be_perturbed_is_refused(episodes, tmp_path):
 
     assert "nothing to perturb" in refused(robot="fr3")
     assert "nothing to perturb" in refused(success=False)
+    assert "nothing to perturb" in refused(policy="perturbed")
+    assert "nothing to perturb" in refused(difficulty=None)
+    assert "nothing to perturb" in refused(seed=None)
     assert "nothing to perturb" in refused(task="sort_screws")
     assert "has a seed from 4000 on" in refused(seed=5000)
     assert "'reached' is" in refused(reached={"lift": [[3]]})

@@ -5,7 +5,6 @@ import pytest
 from gwm.graph.environment import resource
 
 from gwm_core.evaluation.policy_eval_in_world_model import (
-    LASTS,
     WorldModelEnvironment,
     gripped,
     run_trials_in_world_model,
@@ -104,7 +103,6 @@ def test_a_trial_in_the_world_model_is_the_same_twice_and_a_still_arm_does_nothi
     jobs = [(demo, demo, "pick_place", "nominal", seed, renderer) for seed in range(4000, 4004)]
     trials = run_trials_in_world_model(jobs, 2)
     assert trials == run_trials_in_world_model(jobs, 1)
-    assert all(min(trial.done[-LASTS:]) > 0.5 for trial in trials if trial.success)
 
     dream = WorldModelEnvironment(resource("models/demo"), renderer)
     planner = dream.planner(demo)

@@ -284,3 +284,32 @@ def test_validation_has_its_share_of_the_episodes_and_at_least_one():
     )
     with pytest.raises(InputError, match="one episode is too few"):
         held_out(np.zeros(5, int), 0.03)
+
+
+def test_policies_of_several_lengths_from_one_command(episodes, tmp_path, monkeypatch, capsys):
+    """An interrupted command is called again: what is finished stays, of these settings alone."""
+    from gwm.cli.main import main
+
+    out = tmp_path / "out"
+
+    def train(*more: str) -> tuple[int, str, str]:
+        words = ["train", "policy", "--data", str(episodes), "--out", str(out), "--config", "tiny"]
+        monkeypatch.setattr("sys.argv", ["gwm", *words, "--processes", "1", *more])
+        return main(), *capsys.readouterr()
+
+    code, said, _ = train("--lengths", "20", "10")
+    assert code == 0 and said.count("held-out position error") == 2
+    weights = {n: (out / n / "policy.safetensors").read_bytes() for n in ("10", "20")}
+    assert weights["10"] != weights["20"] and (out / "trunk.safetensors").exists()
+    assert load_policy(out / "20").config.tasks == ("lift",)
+    code, again, _ = train("--lengths", "10", "20", "30")
+    assert code == 0 and said.splitlines()[-1] in again
+    assert weights["20"] == (out / "20" / "policy.safetensors").read_bytes()
+    for more, why in (
+        (("--lengths", "10", "--seed", "1"), "of other settings or episodes"),
+        (("--lengths", "6"), "7 or more, since the rate rises first"),
+        (("--lengths", "10", "--iterations", "10"), "exclude each other"),
+        (("--lengths", "0"), "--lengths"),
+    ):
+        code, _, error = train(*more)
+        assert code == 2 and why in error.splitlines()[-1] and "Traceback" not in error

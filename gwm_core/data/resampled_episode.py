@@ -104,10 +104,10 @@ def resample(episode: Episode, fps: int = round(1 / CHUNK_DT)) -> list[Resampled
             " a lower --fps"
         )
     parts = [part for part in parts if part.stop - part.start > 1] or parts
+    # the rows get other stamps than those of ``reached``
+    info = {name: value for name, value in episode.info.items() if name != "reached"}
     infos = (
-        [episode.info]
-        if len(parts) == 1
-        else [_of_stretch(episode.info, k, len(parts)) for k in range(len(parts))]
+        [info] if len(parts) == 1 else [_of_stretch(info, k, len(parts)) for k in range(len(parts))]
     )
     return [
         _table(episode, fps, info, [found[k] for k in chosen[part]])

@@ -186,7 +186,8 @@ def parse_record(where, record) -> tuple[dict, dict[str, np.ndarray]]:
         raise InputError(
             f"{where}: 'info' with cameras and 'intrinsics' are wanted ({str(error)[:100]})"
         ) from None
-    info.pop("sha256", None)
+    for name in ("sha256", "reached"):  # of the bag, and of its stamps
+        info.pop(name, None)
     return info, intrinsics
 
 

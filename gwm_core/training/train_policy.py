@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from gwm_core.model.checkpoint import save_policy
 from gwm_core.model.config import PolicyConfig, TrainConfig
 from gwm_core.model.flow_matching import sample_times
 from gwm_core.model.policy import ACTION, Policy
+from gwm_core.model.weights_file import MANIFESTS
 from gwm_core.training.datasets.policy_samples import PolicySamples
 from gwm_core.training.training_loop import Batch
 from gwm_core.training.training_run import TrainingRun, held_out
@@ -74,6 +77,15 @@ class PolicyBatches:
         return torch.cat([b["rows"][..., :3] - b["proprio"][:, None, :3], b["rows"][..., 3:]], -1)
 
 
+def fingerprint(samples: PolicySamples) -> str:
+    """SHA-256 of what the samples teach, without their scenes."""
+    digest = hashlib.sha256()
+    for name in ("proprio", "rows", "valid", "task", "episode", "features"):
+        if (array := getattr(samples, name)) is not None:
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
 @torch.no_grad()
 def validate_policy(policy: Policy, batches: PolicyBatches, limit: int = 1024) -> dict[str, float]:
     """Mean position error [mm] over valid rows of held-out episodes, sampled as at run time."""
@@ -95,7 +107,13 @@ def train_policy(
 
     Args:
         world: folder of the world model that made the features in ``samples``.
+
+    Raises:
+        InputError: with ``run.trunk``, ``run.out`` holds a policy of other settings or samples.
     """
+    settings = to_json([asdict(policy_config), fingerprint(samples)])
+    if figures := run.finished(Path(run.out) / MANIFESTS["policy"], settings, len(samples)):
+        return figures
     torch.manual_seed(run.config.seed)
     batches = PolicyBatches(samples, torch.device(run.device), run.config, policy_config.rows)
     policy = Policy(policy_config).to(run.device)
@@ -105,7 +123,7 @@ def train_policy(
         Policy.loss,
         batches.sample_batch,
         lambda p: validate_policy(p, batches),
-        to_json(asdict(policy_config)),
+        settings,
         len(samples),
         lambda average, provenance: save_policy(run.out, average, provenance, world),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from gwm_core.errors import InputError
 from gwm_core.files.json_files import to_json
 from gwm_core.model.config import TrainConfig
-from gwm_core.training.training_loop import Batch, Trunk, finish, fit
+from gwm_core.training.training_loop import STATE, Batch, Trunk, finish, fit
 
 Progress = Callable[[int, int, dict], None]  # iterations done, iterations in all, figures
 
@@ -58,6 +60,7 @@ class TrainingRun:
             samples: number of training samples.
             save: writes the averaged network with its provenance.
         """
+        key = self._key(settings, samples)
         average, figures = fit(
             network,
             loss,
@@ -65,14 +68,30 @@ class TrainingRun:
             validate,
             self.config,
             Path(self.out),
-            self._key(settings, samples),
+            key,
             self.progress,
             self.record,
             Trunk(self.trunk, self._key(settings, samples, iterations=0)) if self.trunk else None,
         )
         made = {"train": asdict(self.config), "samples": samples, "device": self.device}
+        made |= {"settings": hashlib.sha256(key.encode()).hexdigest()}
         finish(self.out, lambda: save(average, self.provenance | made | figures))
         return figures
+
+    def finished(self, manifest: Path, settings: str, samples: int) -> dict:
+        """What a finished run of several lengths left in ``manifest``; {} where there is none.
+
+        Raises InputError where it is of other settings or samples.
+        """
+        if not self.trunk or not manifest.exists() or (self.out / STATE).exists():
+            return {}
+        provenance = json.loads(manifest.read_text())["provenance"]
+        key = self._key(settings, samples)
+        if provenance.get("settings") != hashlib.sha256(key.encode()).hexdigest():
+            raise InputError(
+                f"{self.out} holds a network of other settings or episodes: choose another --out"
+            )
+        return provenance
 
     def _key(self, settings: str, samples: int, **changes) -> str:
         """The settings that a resumed run must share with the interrupted one."""

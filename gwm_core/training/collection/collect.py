@@ -18,12 +18,12 @@ import numpy as np
 from gwm_core.data.episode_info import list_episodes, read_infos
 from gwm_core.data.episode_writer import EpisodeWriter
 from gwm_core.errors import InputError, one_of
-from gwm_core.files.atomic_write import PARTIAL
+from gwm_core.files.atomic_write import PARTIAL, refuse_inside
 from gwm_core.model.weights_file import read_weights
 from gwm_core.sim.rollout import SimEnvironment, rollout
-from gwm_core.sim.tasks import TASKS, sample_layout
+from gwm_core.sim.tasks import DIFFICULTIES, TASKS, sample_layout
 from gwm_core.site import simulation_site
-from gwm_core.training.collection.episode_sources import EpisodeSource, make_source
+from gwm_core.training.collection.episode_sources import PERTURBED, EpisodeSource, make_source
 from gwm_core.training.collection.sim_recorder import SimRecorder
 from gwm_core.types import RESERVED
 from gwm_core.worker_processes import workers
@@ -135,20 +135,29 @@ def _demonstrations(config: CollectConfig) -> list[Path | None]:
     """Successful episodes of the simulation below ``config.perturb``; [None] where it is None."""
     if config.perturb is None:
         return [None]
+    refuse_inside(config.perturb, config.out)
     infos = read_infos(list_episodes(config.perturb))
-    found = [
-        path
-        for path, info in infos.items()
-        if info.get("success") and info.get("robot") == "sim" and info["task"] in TASKS
-    ]
+    found = [path for path, info in infos.items() if _can_be_replayed(info)]
     if not found:
         raise InputError(
             f"nothing to perturb in {config.perturb}: successful episodes of `gwm collect` are"
             " wanted, since others have no layout to repeat"
         )
-    if reserved := [path for path in found if (infos[path].get("seed") or 0) >= RESERVED]:
+    if reserved := [path for path in found if infos[path]["seed"] >= RESERVED]:
         raise InputError(
             f"{reserved[0]} has a seed from {RESERVED} on, which nothing is trained on: perturb"
             " demonstrations of training seeds"
         )
     return list(found)
+
+
+def _can_be_replayed(info: dict) -> bool:
+    """Whether it is a success of the simulation whose layout is known, and no replay itself."""
+    return bool(
+        info.get("success")
+        and info.get("robot") == "sim"
+        and info.get("policy") != PERTURBED
+        and info["task"] in TASKS
+        and isinstance(info.get("seed"), int)
+        and info.get("difficulty") in DIFFICULTIES
+    )

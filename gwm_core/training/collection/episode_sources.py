@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from gwm_core.data.episode import Episode, read_episode
+from gwm_core.data.episode_info import INFO
 from gwm_core.geometry.kinematics import HOME_Q, Unreachable, solve, to_rows
+from gwm_core.model.weights_file import digest
 from gwm_core.runtime.planner import Planner, trained_planner
 from gwm_core.sim.rollout import MEASURED_LATENCY, RolloutConfig
 from gwm_core.sim.scene import Layout
@@ -28,6 +30,7 @@ from gwm_core.types import OPEN_WIDTH
 EXPERT, PLAY, PERTURBED = "expert", "play", "perturbed"
 # [s] uniform: the loop of the demonstrations is as late as the real one
 LATENCY = (0.06, 0.14)
+_DIGITS = 8  # of a hash in the name of a folder: another policy gets other folders
 _REST = 3.0  # [s] after a replayed demonstration, for its success to last
 
 
@@ -87,7 +90,8 @@ def make_source(
     name = f"{task}_{difficulty}_{seed:06d}"
     if policy not in (EXPERT, PLAY):
         plan = RolloutConfig(latency=MEASURED_LATENCY, camera_period=CAMERA_PERIOD)
-        return EpisodeSource(f"policy_{name}", policy, _planner(policy), layout, plan)
+        weights = digest(Path(policy) / "policy.safetensors")[:_DIGITS]
+        return EpisodeSource(f"policy_{weights}_{name}", policy, _planner(policy), layout, plan)
     play = policy == PLAY
     actor = PlayPolicy(rng) if play else PerturbedExpert(rng)
     return EpisodeSource(
@@ -107,7 +111,7 @@ def _perturbed(path: Path, seed: int, rng: np.random.Generator) -> EpisodeSource
     seconds = 1e-9 * float(episode.command_stamps[-1] - episode.command_stamps[0])
     actor = PerturbedReplay(episode, sample_perturbation(rng, seconds))
     return EpisodeSource(
-        f"{PERTURBED}_{path.name}_{seed:06d}",
+        f"{PERTURBED}_{path.name}_{digest(path / INFO)[:_DIGITS]}_{seed:06d}",
         PERTURBED,
         Planner(actor),
         sample_layout(info["task"], info["seed"], info["difficulty"]),

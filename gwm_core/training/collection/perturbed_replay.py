@@ -54,8 +54,8 @@ class PerturbedReplay:
     """Sends the commands of a demonstration again, changed by a perturbation.
 
     Attributes:
-        unusable: intervals [begin, end] [ns] whose commands lead away from the demonstration. The
-            way back is usable.
+        unusable: intervals [begin, end] [ns] whose commands lead away from the demonstration, and
+            those of the demonstration itself. The way back is usable.
     """
 
     sees = "objects"
@@ -71,7 +71,15 @@ class PerturbedReplay:
             "gripper": (0.0, seconds + _HORIZON),
             "drop": (p.begin, p.begin + p.seconds),
         }[p.kind]
-        self.unusable = [[1 + int(begin * 1e9), 1 + int(end * 1e9)]]
+        earlier = [
+            [1 + first - self._begin, 1 + last - self._begin]
+            for first, last in demonstration.info.get("unusable", [])
+            if last >= self._begin
+        ]
+        self.unusable = sorted(
+            [[max(0, first), last] for first, last in earlier]
+            + [[1 + int(begin * 1e9), 1 + int(end * 1e9)]]
+        )
 
     def act(self, scene, observation: Observation) -> np.ndarray:
         """Pose rows (H, 10)."""

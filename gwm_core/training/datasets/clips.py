@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from gwm_core.data.episode import Episode, read_episode, synced_observations
-from gwm_core.data.episode_info import list_episodes
+from gwm_core.data.episode_info import list_episodes, read_infos, same_starts
 from gwm_core.data.time_grid import StreamRate, on_grid, short_stretch_error, steps, stream_rate
 from gwm_core.errors import InputError
 from gwm_core.geometry.camera import back_project
@@ -43,7 +43,7 @@ class SceneClips:
     viewmats: np.ndarray  # (S, C, 4, 4) float32: T_camera_base
     Ks: np.ndarray  # (S, C, 3, 3) float32, of the small images
     stamps: np.ndarray  # (S,) int64 [ns]
-    episode: np.ndarray  # (S,) int64
+    episode: np.ndarray  # (S,) int64, one number for episodes that began alike
     # (S, 3) float32: of the episode's cameras, as ``grid.StreamRate``
     rate: np.ndarray | None = None
 
@@ -87,7 +87,8 @@ def load_clips(
     refuse_mixed(paths)
     cache = ArrayCache(Path(folders[0]), "clips", f"3 {config} {SIDE}")
     arrays = cache.arrays(paths, partial(_clips, config=config), processes, progress)
-    return SceneClips(**arrays | {"episode": numbered(arrays["episode"])})
+    starts = np.array(same_starts(read_infos(paths)))[arrays["episode"]]
+    return SceneClips(**arrays | {"episode": numbered(starts)})
 
 
 def _clips(path: Path, config: LiftConfig) -> Iterator[dict[str, np.ndarray]]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from gwm_core.data.episode import Episode, read_episode, synced_observations
-from gwm_core.data.episode_info import list_episodes, read_infos
+from gwm_core.data.episode_info import list_episodes, read_infos, same_starts
 from gwm_core.data.time_grid import on_grid
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import fk, to_rows
@@ -30,7 +30,9 @@ from gwm_core.types import CHUNK_DT, CHUNK_ROWS, RESERVED, Frame
 
 @dataclass
 class PolicySamples:
-    """Arrays of S samples. ``task`` indexes the task list; ``episode`` indexes the episode list."""
+    """Arrays of S samples. ``task`` indexes the task list; ``episode`` numbers the episodes, and
+    those that began alike have one number.
+    """
 
     points: np.ndarray  # (S, N, 3) float16 [m]
     colors: np.ndarray  # (S, N, 3) uint8
@@ -159,7 +161,8 @@ def load_samples(
         list(infos), work, processes, progress
     )
     task = np.array(indices)[arrays["episode"]]
-    return PolicySamples(**arrays | {"episode": numbered(arrays["episode"])}, task=task)
+    starts = np.array(same_starts(infos))[arrays["episode"]]
+    return PolicySamples(**arrays | {"episode": numbered(starts)}, task=task)
 
 
 def demonstrations(folders: list[Path]) -> dict[Path, dict]:

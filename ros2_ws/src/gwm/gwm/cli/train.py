@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -126,12 +127,14 @@ def train_policy(args) -> int:
     from gwm_core.training.train_policy import train_policy
 
     network, config = _configs(args, POLICIES, "policy")
+    runs = _runs(args, config)
     world = Path(args.world) if args.world else None
     if world:
         from gwm_core.model.checkpoint import refuse_others
         from gwm_core.runtime.world_features import WorldFeatures
 
-        refuse_others(world, Path(args.out), "vae", "world")
+        for run in runs:
+            refuse_others(world, run.out, "vae", "world")
         features = WorldFeatures(world)
         network = replace(network, world_features=features.channels, lift=features.lift_config)
     folders = _folders(args)
@@ -139,15 +142,14 @@ def train_policy(args) -> int:
     samples = load_samples(
         folders, network.tasks, network.lift, args.processes, DeferredProgressBar("lift"), world
     )
-    for run in _runs(args, config):
-        figures = _train(args, run, lambda run: train_policy(samples, network, run, world))
+    found = _train(args, runs, lambda run: train_policy(samples, network, run, world))
+    for run, figures in zip(runs, found):
         print(f"{run.out}: held-out position error {figures['position_mm']:.1f} mm")
     return 0
 
 
 def _runs(args, config) -> list:
-    """Return the run of --out, or one for each of --lengths that is not finished."""
-    from gwm_core.training.training_loop import STATE
+    """Return the run of --out, or one for each of --lengths, shortest first."""
     from gwm_core.training.training_run import TrainingRun
 
     out = Path(args.out)
@@ -156,11 +158,10 @@ def _runs(args, config) -> list:
     runs = []
     for length in sorted(set(args.lengths)):
         branch = replace(config, iterations=positive("lengths", length), decay=DECAY)
-        folder = out / str(length)
-        if (folder / "manifest.json").exists() and not (folder / STATE).exists():
-            print(f"{folder}: trained before")
-        else:
-            runs.append(TrainingRun(branch, folder, trunk=out / "trunk.safetensors"))
+        if length * (1 - DECAY) < config.warmup:
+            least = math.ceil(config.warmup / (1 - DECAY))
+            raise InputError(f"--lengths {length}: {least} or more, since the rate rises first")
+        runs.append(TrainingRun(branch, out / str(length), trunk=out / "trunk.safetensors"))
     return runs
 
 
@@ -172,9 +173,9 @@ def train_vae(args) -> int:
 
     network, config = _configs(args, VAES, "vae")
     clips = load_clips(_folders(args), network.lift, args.processes, DeferredProgressBar("lift"))
-    figures = _train(
+    (figures,) = _train(
         args,
-        TrainingRun(config, Path(args.out)),
+        [TrainingRun(config, Path(args.out))],
         lambda run: train_vae(clips, network, run, DeferredProgressBar("follow")),
     )
     print(
@@ -209,9 +210,9 @@ def train_world(args) -> int:
         vae.to(args.device), clips, length, stride, DeferredProgressBar("encode")
     )
     episode, begin = clips.episode[sequences.starts], Path(args.begin) if args.begin else None
-    figures = _train(
+    (figures,) = _train(
         args,
-        TrainingRun(config, Path(args.out)),
+        [TrainingRun(config, Path(args.out))],
         lambda run: train_world(sequences, episode, folder, network, run, begin),
     )
     print(
@@ -238,9 +239,9 @@ def train_image(args) -> int:
     # The clips are cached for the VAE of the same name; their scenes are not used here.
     lift = VAES[args.config][0].lift
     clips = load_clips(_folders(args), lift, args.processes, DeferredProgressBar("lift"))
-    figures = _train(
+    (figures,) = _train(
         args,
-        TrainingRun(config, Path(args.out)),
+        [TrainingRun(config, Path(args.out))],
         lambda run: train_image_model(clips, network, run),
     )
     print(
@@ -279,23 +280,34 @@ def _configs(args, among: dict, kind: str) -> tuple:
             f" cpu{', cuda' * torch.cuda.is_available()}"
         )
     network, config = named_config(args.config, among)
-    if getattr(args, "lengths", None) and args.iterations is not None:
+    lengths = getattr(args, "lengths", None)
+    if lengths and args.iterations is not None:
         raise InputError("--iterations and --lengths exclude each other")
     given = {name: getattr(args, name) for name in ("iterations", "batch")}
     changes = {name: positive(name, value) for name, value in given.items() if value is not None}
-    refuse_finished(Path(args.out), MANIFESTS[kind])
+    if not lengths:
+        refuse_finished(Path(args.out), MANIFESTS[kind])
     writable_folder(args.out)
     return network, replace(config, seed=args.seed, **changes)
 
 
-def _train(args, run, train) -> dict:
-    """Run a training with a bar and a TensorBoard log, also as a process of ``torchrun``.
+def _train(args, runs: list, train) -> list[dict]:
+    """Train with a bar and a TensorBoard log, also as a process of ``torchrun``.
 
     Args:
-        run: a ``TrainingRun``, to which device, provenance, bar and log are added.
-        train: trains as the run says.
+        runs: ``TrainingRun``s, to which device, provenance, bar and log are added.
+        train: trains as a run says.
+
+    Returns:
+        The figures of every run.
     """
     from gwm_core.training.distributed import joined
+
+    with joined(args.device) as rank:  # once: processes that left do not find each other again
+        return [_train_one(args, run, train, rank) for run in runs]
+
+
+def _train_one(args, run, train, rank: int) -> dict:
     from gwm_core.training.tensorboard_log import TensorBoardLog
 
     bar = ProgressBar(run.config.iterations, "train")
@@ -305,7 +317,7 @@ def _train(args, run, train) -> dict:
         bar.to(done, " ".join(f"{name} {value:.4g}" for name, value in figures.items()))
 
     provenance = {"command": "gwm " + " ".join(sys.argv[1:])}
-    with joined(args.device) as rank, TensorBoardLog(run.out / "log" if rank == 0 else None) as log:
+    with TensorBoardLog(run.out / "log" if rank == 0 else None) as log:
         return train(
             replace(run, provenance=provenance, device=args.device, progress=learned, record=log)
         )
