@@ -9,6 +9,7 @@ from pathlib import Path
 from gwm.cli import futures
 from gwm.tools.terminal import (
     TASKS,
+    DeferredProgressBar,
     ProgressBar,
     cores,
     positive,
@@ -32,6 +33,7 @@ def add(verbs) -> None:
     futures.add_eval(kinds)
     _add_protocol(kinds)
     _add_imagined(kinds)
+    _add_outcomes(kinds)
     _add_policy(kinds)
 
 
@@ -90,6 +92,20 @@ def _add_imagined(kinds) -> None:
     p.add_argument("folder", help="of a protocol that has begun")
     p.add_argument("--model", metavar="DIR", help=futures.MODEL)
     p.add_argument("--processes", type=int, default=cores())
+
+
+def _add_outcomes(kinds) -> None:
+    p = verb(
+        kinds,
+        "outcomes",
+        "Replay the commands of recorded episodes in the world model: does it see which of them"
+        " failed?",
+        "gwm eval outcomes --data data/weak --json outcomes.json",
+        evaluate_outcomes,
+    )
+    p.add_argument("--data", required=True, metavar="DIR", help="episodes with a verdict")
+    p.add_argument("--model", metavar="DIR", help=futures.MODEL)
+    p.add_argument("--json", metavar="FILE", help="write the probabilities of every step to FILE")
 
 
 def _add_policy(kinds) -> None:
@@ -259,4 +275,32 @@ def evaluate_imagined(args) -> int:
         positive("processes", args.processes),
         renderer(),
     )
+    return 0
+
+
+def evaluate_outcomes(args) -> int:
+    from dataclasses import asdict
+
+    from gwm_core.evaluation.replayed_outcomes import outcome_table, replay_outcomes
+    from gwm_core.evaluation.stats.success_rates import interval
+    from gwm_core.model.checkpoint import load_world
+
+    writable(args.json)
+    model = args.model or shipped()
+    world, vae = load_world(Path(model))
+    outcomes = replay_outcomes(world, vae, Path(args.data), DeferredProgressBar("replay"))
+    table = outcome_table(outcomes)
+    print(f"{'really':12}{'episodes':>10}   called a success [95 %]")
+    for name, row in table.items():
+        rates = ", ".join(
+            f"{row[how]} {what} [{low:.2f}, {high:.2f}]"
+            for how, what in (("observed", "as observed"), ("imagined", "as replayed"))
+            for low, high in [interval(row[how], row["episodes"])]
+        )
+        print(f"{name:12}{row['episodes']:10}   {rates}")
+    if args.json:
+        episodes = [asdict(outcome) for outcome in outcomes]
+        write_json(
+            args.json, {"data": args.data, "model": model, "table": table, "episodes": episodes}
+        )
     return 0

@@ -1,0 +1,100 @@
+"""Recorded episodes replayed in the world model, and what it says of how they ended."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from gwm.graph.environment import resource
+
+from gwm_core.data.episode import read_episode
+from gwm_core.data.episode_info import list_episodes
+from gwm_core.errors import InputError
+from gwm_core.evaluation.policy_eval_in_world_model import LASTS
+from gwm_core.evaluation.replayed_outcomes import (
+    ReplayedOutcome,
+    called_success,
+    outcome_table,
+    replay_outcomes,
+)
+from gwm_core.geometry.kinematics import from_rows
+from gwm_core.model.checkpoint import load_world
+from gwm_core.training.datasets.clips import episode_clips
+
+
+@pytest.fixture(scope="module")
+def two(episodes, tmp_path_factory):
+    """A folder of two episodes that succeeded, the second of which says that it failed."""
+    folder = tmp_path_factory.mktemp("two")
+    for path in list_episodes(episodes)[:2]:
+        shutil.copytree(path, folder / path.name)
+    file = list_episodes(folder)[1] / "episode.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"success": False}))
+    return folder
+
+
+def test_a_success_is_called_after_so_many_steps_in_a_row():
+    row = [0.9] * LASTS
+    assert called_success([0.1, *row, 0.2]) and called_success(row)
+    assert not called_success([*row[1:], 0.4, *row[1:]]) and not called_success([])
+    assert not called_success([0.5] * 9)
+
+
+def test_the_table_counts_each_kind_by_itself():
+    yes, no = [0.9] * LASTS, [0.1] * LASTS
+    outcomes = [
+        ReplayedOutcome("a", True, 1.0, yes, no),
+        ReplayedOutcome("b", False, 1.0, no, yes),
+        ReplayedOutcome("c", False, 1.0, yes, yes),
+    ]
+    assert outcome_table(outcomes) == {
+        "succeeded": {"episodes": 1, "observed": 1, "imagined": 0},
+        "failed": {"episodes": 2, "observed": 1, "imagined": 2},
+    }
+
+
+def test_a_replay_takes_the_recorded_commands_and_only_the_first_scenes(two):
+    """The first probability is the same of both, since both have observed latents then; the replay
+    equals the model's own rollout.
+    """
+    world, vae = load_world(resource("models/demo"))
+    first, second = replay_outcomes(world, vae, two)
+    assert (first.success, second.success) == (True, False)
+    assert len(first.observed) == len(first.imagined) > 20
+    assert first.observed[0] == pytest.approx(first.imagined[0], abs=1e-5)
+    assert np.abs(np.subtract(first.observed, first.imagined)).max() > 1e-4
+    import torch
+
+    clips = episode_clips(read_episode(list_episodes(two)[0]), vae.config.lift)
+    scenes, poses = clips["scenes"][:2].astype(np.float32), from_rows(clips["poses"][:2])
+    with torch.no_grad():
+        history = vae.observe(scenes, poses)[None]
+        _, done = world.rollout(history, torch.from_numpy(clips["actions"][None, 1:10]))
+    np.testing.assert_allclose(first.imagined[:8], done[0].numpy(), atol=1e-5)
+
+
+def test_the_verb_prints_both_kinds_and_refuses_what_has_no_verdict(
+    two, tmp_path, monkeypatch, capsys
+):
+    from gwm.cli.main import main
+
+    def outcomes(*more: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["gwm", "eval", "outcomes", "--data", *more])
+        return main(), *capsys.readouterr()
+
+    code, said, _ = outcomes(str(two), "--json", str(tmp_path / "figures.json"))
+    assert code == 0 and "succeeded" in said and "failed" in said
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["table"]["failed"]["episodes"] == 1 and len(figures["episodes"]) == 2
+    own = tmp_path / "own"
+    shutil.copytree(two, own)
+    file = list_episodes(own)[0] / "episode.json"
+    info = json.loads(file.read_text())
+    for changes, why in (({"success": None}, "has no verdict"), ({"policy": "play"}, "")):
+        file.write_text(json.dumps(info | changes))
+        code, _, error = outcomes(str(own))
+        assert (code == 2 and why in error) if why else code == 0
+    shutil.rmtree(list_episodes(own)[1])
+    assert outcomes(str(own))[0] == 2  # play alone
+    with pytest.raises(InputError, match="play alone"):
+        replay_outcomes(*load_world(resource("models/demo")), own)
