@@ -107,7 +107,11 @@ def ahead(checkpoint, tmp_path_factory):
 
 @pytest.mark.parametrize(
     "kind, name",
-    [*(("checkpoint", name) for name in GRAPHS), ("ahead", "features"), ("ahead", "chunk")],
+    [
+        *(("checkpoint", name) for name in GRAPHS),
+        pytest.param("ahead", "features", marks=pytest.mark.long),
+        pytest.param("ahead", "chunk", marks=pytest.mark.long),
+    ],
 )
 def test_a_graph_is_its_network_for_any_batch_in_standard_operators(request, kind, name):
     checkpoint = request.getfixturevalue(kind)

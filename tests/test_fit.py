@@ -358,6 +358,8 @@ class Drifting:
     windows, take = LatentSequences.windows, LatentSequences.take
 
 
+@pytest.mark.long
+@pytest.mark.slow
 def test_features_that_look_ahead_learn_what_comes_of_itself(trained, tmp_path):
     config, train = (
         replace(WORLD_CONFIG, lookahead=4),

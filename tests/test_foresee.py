@@ -287,6 +287,8 @@ class Rigid(VAE):
         return z, z
 
 
+@pytest.mark.long
+@pytest.mark.slow
 def test_the_action_test_tells_a_model_that_obeys_from_one_given_other_actions(clips):
     scenes = clips.scenes.astype(np.float32)
     scenes[:, 0, :3] = clips.poses[:, :3]

@@ -65,7 +65,7 @@ def nodes_topic(controller):
     ]
 
 
-@pytest.mark.parametrize("controller", ["crisp", "jtc"])
+@pytest.mark.parametrize("controller", [pytest.param("crisp", marks=pytest.mark.long), "jtc"])
 def test_an_arm_whose_gate_is_killed_comes_to_rest_where_it_was_sent(
     operator, tmp_path, controller
 ):

@@ -136,7 +136,7 @@ def children_of(pid):
     return found
 
 
-@pytest.mark.parametrize("end", ["interrupt", "gate dies"])
+@pytest.mark.parametrize("end", [pytest.param("interrupt", marks=pytest.mark.long), "gate dies"])
 def test_gwm_up_ends_cleanly_and_tells_how_it_ended(operator, tmp_path, end):
     child = start_up(tmp_path)
     try:
