@@ -23,7 +23,13 @@ from gwm_core.model.weights_file import read_weights
 from gwm_core.sim.rollout import SimEnvironment, rollout
 from gwm_core.sim.tasks import DIFFICULTIES, TASKS, sample_layout
 from gwm_core.site import simulation_site
-from gwm_core.training.collection.episode_sources import PERTURBED, EpisodeSource, make_source
+from gwm_core.training.collection.episode_sources import (
+    EXPERT,
+    PERTURBED,
+    PLAY,
+    EpisodeSource,
+    make_source,
+)
 from gwm_core.training.collection.sim_recorder import SimRecorder
 from gwm_core.types import RESERVED
 from gwm_core.worker_processes import workers
@@ -45,7 +51,7 @@ class CollectConfig:
     seed: int = 0
     difficulty: str = "nominal"
     renderer: str = "egl"
-    policy: str = "expert"
+    policy: str = EXPERT
     perturb: Path | None = None
 
 
@@ -64,7 +70,6 @@ def _record(job: tuple[CollectConfig, int, Path | None]) -> str:
         return _outcome(read_infos([folder])[folder])
     # left by an interrupted run
     shutil.rmtree(folder.with_name(folder.name + PARTIAL), ignore_errors=True)
-    _world.sim.reset(source.layout)
     return _outcome(_write(folder, source, _world))
 
 
@@ -73,6 +78,7 @@ def _write(folder: Path, source: EpisodeSource, world: SimEnvironment) -> dict:
     cameras = {name: camera.to_dict() for name, camera in simulation_site().cameras.items()}
     info = source.info | {"robot": "sim"}
     writer = EpisodeWriter(folder, info | {"cameras": cameras})
+    world.sim.reset(source.layout)  # the recorder asks which objects there are
     recorder = SimRecorder(writer, world)
     q, width = source.start
     trial = rollout(
@@ -94,7 +100,7 @@ def _write(folder: Path, source: EpisodeSource, world: SimEnvironment) -> dict:
 
 
 def _outcome(info: dict) -> str:
-    if info.get("policy") == "play":
+    if info.get("policy") == PLAY:
         return "play"
     return "success" if info.get("success") else "failure"
 
@@ -117,7 +123,7 @@ def collect(
     demonstrations = _demonstrations(config)
     if config.perturb is None:
         sample_layout(config.task, config.seed, config.difficulty)
-    if config.policy not in ("expert", "play"):
+    if config.policy not in (EXPERT, PLAY):
         one_of("task", config.task, read_weights(Path(config.policy), "policy").config.tasks)
     jobs = [
         (config, config.seed + i, demonstrations[i % len(demonstrations)])

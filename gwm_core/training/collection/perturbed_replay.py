@@ -40,7 +40,7 @@ class Perturbation:
 
 
 def sample_perturbation(rng: np.random.Generator, seconds: float) -> Perturbation:
-    """A random perturbation of a demonstration of a length [s]: half of them shifts."""
+    """A random perturbation of a demonstration of a length [s]; six of ten are shifts."""
     kind = str(rng.choice(["shift", "gripper", "drop"], p=[0.6, 0.2, 0.2]))
     direction = rng.normal(size=3)
     shift = direction / np.linalg.norm(direction) * rng.uniform(*_SHIFT)
