@@ -45,7 +45,7 @@ def test_fuzzing_finds_nothing_and_is_the_same_twice(plans):
     assert fuzz(1500, 2, plans) == fuzz(1500, 2, plans)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_fuzzing_for_a_hundred_thousand_actions_finds_nothing(plans):
     report = fuzz(100_000, 7, plans)
@@ -87,9 +87,10 @@ def test_fuzzing_finds_a_gate_that_believes_any_joints(plans, monkeypatch):
     monkeypatch.setattr(JointMonitor, "is_settled", JointMonitor.is_fresh)
     monkeypatch.setattr(JointMonitor, "is_this_arm", lambda self, sent: True)
     monkeypatch.setattr(JointMonitor, "rest_position", lambda self, *args: self.measured.q)
-    assert fuzz(30_000, 1, plans).broken["reset"] > 0
+    assert fuzz(4000, 1, plans).broken["reset"] > 0
 
 
+@pytest.mark.long
 def test_fuzzing_finds_a_gate_that_does_not_watch(plans, monkeypatch):
     monkeypatch.setattr("benchmarks.gate.fuzz.SCORE_TIMEOUT", 100.0)
     assert fuzz(40_000, 1, plans).unwatched > 0
@@ -103,8 +104,8 @@ def test_fuzzing_finds_an_arm_that_may_touch_itself(plans, monkeypatch):
 
 def test_every_injected_fault_passes(plans):
     for scenario in scenarios(plans):
-        row = run(replace(scenario, injections=3), seed=1, least=3)
-        assert row["passed"] == row["injected"] == 3, row
+        row = run(replace(scenario, injections=2), seed=1, least=2)
+        assert row["passed"] == row["injected"] == 2, row
         assert row["worst_ms"] <= row["limit_ms"]
     assert {s.id for s in scenarios(plans)} | {24} == INJECTED
     assert (

@@ -329,7 +329,7 @@ def test_the_check_by_the_arms_body(simulator, rig, size, accepted):
     assert (not accepted) not in verdicts and verdicts.count(accepted) >= 3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("size", "accepted"),
     [

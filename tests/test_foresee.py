@@ -251,7 +251,7 @@ def planted(count: int, seed: int, tokens: int = 24) -> tuple[np.ndarray, np.nda
 
 
 def test_the_probe_finds_a_planted_gripper_whatever_the_order_of_tokens():
-    z, positions = planted(1500, 0)
+    z, positions = planted(700, 0)
     found = gripper_probe.GripperProbe(z, positions, np.arange(len(z)) // 100)
     z, positions = planted(200, 1)
     error = np.linalg.norm(found(z) - positions, axis=-1)

@@ -132,7 +132,7 @@ def test_live_recordings_train_everything_without_a_word(live, tmp_path, monkeyp
                 "--iterations",
                 2,
                 "--processes",
-                2,
+                1,
                 "--out",
                 tmp_path / "model",
             )

@@ -328,6 +328,7 @@ def test_pose_rows_turn_into_poses_for_tracking():
     np.testing.assert_allclose(T[0, :3, :3], np.eye(3))
 
 
+@pytest.mark.long
 def test_the_paper_sizes_take_a_step_and_roll_out():
     vae_config, world_config, train = named_config("paper", VAES)[0], *named_config("paper", WORLDS)
     vae, world = VAE(vae_config), WorldModel(world_config, vae_config)

@@ -7,7 +7,10 @@ holds FR3 meshes, and both arms share their kinematics. A process compiles one m
 
 from __future__ import annotations
 
+import copy
+import functools
 import importlib.metadata
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,18 +74,9 @@ def _panda_file(name: str) -> str:
 def _simplify(spec: mujoco.MjSpec, folder: Path) -> None:
     """Reduce each mesh to a tenth of its faces: 134,000 ones, twice, take 60 ms on a CPU."""
     for mesh in spec.meshes:
-        lines = (folder / mesh.file).read_text().splitlines()
-        points = np.array(
-            [line.split()[1:4] for line in lines if line.startswith("v ")], np.float32
-        )
-        corners = [
-            [int(c.split("/")[0]) - 1 for c in line.split()[1:]]
-            for line in lines
-            if line.startswith("f ")
-        ]
-        triangles = np.array(
-            [[f[0], f[i], f[i + 1]] for f in corners for i in range(1, len(f) - 1)], np.int32
-        )
+        text = (folder / mesh.file).read_text()  # Wavefront OBJ, of triangles alone
+        points = np.array(re.findall(r"^v (\S+) (\S+) (\S+)", text, re.M), np.float32)
+        triangles = np.array(re.findall(r"^f (\d+)\S* (\d+)\S* (\d+)", text, re.M), np.int32) - 1
         points, triangles = fast_simplification.simplify(points, triangles, target_reduction=0.9)
         mesh.file = ""
         mesh.uservert, mesh.userface = points.flatten().tolist(), triangles.flatten().tolist()
@@ -166,7 +160,12 @@ def build_arm() -> mujoco.MjModel:
 
 
 def build_model() -> mujoco.MjModel:
-    """Compile the scene (about half a second)."""
+    """Return a model of the scene; the first call in a process compiles it (half a second)."""
+    return copy.copy(_compiled())
+
+
+@functools.cache
+def _compiled() -> mujoco.MjModel:
     spec = mujoco.MjSpec.from_string(_surroundings())
     arm = _arm_spec()
     spec.worldbody.add_frame().attach_body(arm.body("panda_link0"), "arm_", "")

@@ -53,7 +53,8 @@ def read_until(child, text):
 
 
 def until_it_records(folder, child):
-    while not list(folder.rglob("*.partial/bag")):  # before that, nothing is there to recover
+    """Wait until a bag holds messages: before that, nothing is there to recover."""
+    while not any(bag.stat().st_size > 1000 for bag in folder.rglob("*.partial/bag/*.mcap")):
         assert child.poll() is None
         os.sched_yield()
 

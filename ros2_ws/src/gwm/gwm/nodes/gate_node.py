@@ -98,8 +98,7 @@ class GateNode(Node):
             gripper = "forward" if robot == "sim" else best_gripper()
         period = 1.0 / config.rate_hz
         arm = ArmAdapter(self, controller, gripper, period, robot == "sim", profile, limits)
-        for topic in arm.topics:
-            wait_to_be_alone(self, topic, own=1)
+        wait_to_be_alone(self, arm.topics, own=1)
         return arm
 
     def _franka(self, robot: str) -> FrankaRobot | None:

@@ -32,7 +32,7 @@ def refuse_second_graph() -> None:
     )
     node = rclpy.create_node("gwm_starter", context=context)
     try:
-        wait_to_be_alone(node, topics.STATUS, own=0)
+        wait_to_be_alone(node, [topics.STATUS], own=0)
     finally:
         node.destroy_node()
         context.shutdown()

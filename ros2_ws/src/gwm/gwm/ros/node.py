@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 
 import rclpy
@@ -96,10 +96,15 @@ def now_ns(node: Node) -> int:
     return node.get_clock().now().nanoseconds
 
 
-def wait_to_be_alone(node: Node, topic: str, own: int) -> None:
-    """Raise InputError where ``topic`` keeps more than ``own`` publishers in this ROS domain."""
+def wait_to_be_alone(node: Node, topics: Iterable[str], own: int) -> None:
+    """Raise InputError where a topic keeps more than ``own`` publishers in this ROS domain."""
     time.sleep(DISCOVERY_TIME)
     deadline = time.monotonic() + LEASE_TIME
+    for topic in topics:
+        _wait_until_alone(node, topic, own, deadline)
+
+
+def _wait_until_alone(node: Node, topic: str, own: int, deadline: float) -> None:
     if node.count_publishers(topic) > own:
         node.get_logger().warn(
             f"{topic} has another publisher: waiting {LEASE_TIME:.0f} s in case its process is dead"
