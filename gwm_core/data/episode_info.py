@@ -83,22 +83,24 @@ def read_infos(paths: Iterable[Path]) -> dict[Path, dict]:
     return {path: read_info(path) for path in paths}
 
 
-def same_starts(infos: dict[Path, dict]) -> list[int]:
-    """For every episode the index of the first one that began alike, often its own.
+def start_names(infos: dict[Path, dict]) -> list[str]:
+    """For every episode a name of what it began from.
 
-    Episodes of one task, difficulty and seed of the simulation have one layout. None of them is
-    held out while another one is trained on.
+    Episodes of one task, difficulty and seed of the simulation have one layout, and one name. None
+    of them is held out while another one is trained on.
     """
-    first: dict[tuple, int] = {}
     return [
-        first.setdefault(
-            (info["task"], info.get("difficulty"), info["seed"])
-            if info.get("robot") == "sim" and info.get("seed") is not None
-            else (path,),
-            index,
-        )
-        for index, (path, info) in enumerate(infos.items())
+        f"{info['task']} {info.get('difficulty')} {info['seed']}"
+        if info.get("robot") == "sim" and info.get("seed") is not None
+        else str(path)
+        for path, info in infos.items()
     ]
+
+
+def same_starts(infos: dict[Path, dict]) -> list[int]:
+    """For every episode the index of the first one that began alike, often its own."""
+    first: dict[str, int] = {}
+    return [first.setdefault(name, index) for index, name in enumerate(start_names(infos))]
 
 
 def list_episodes(folder: Path) -> list[Path]:

@@ -13,23 +13,35 @@ from torch import Tensor, nn
 
 from gwm_core.errors import InputError
 from gwm_core.files.json_files import to_json, write_json
+from gwm_core.model.config import WorldActionConfig
 from gwm_core.model.image_model import ImageModel
 from gwm_core.model.policy import Policy
 from gwm_core.model.vae import VAE
 from gwm_core.model.weights_file import MANIFESTS, current_names, digest, read_weights
+from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.model.world_model import WorldModel
 
 WEIGHTS, MANIFEST = "policy.safetensors", MANIFESTS["policy"]
 
 
-def save_policy(folder: Path, policy: Policy, provenance: dict, world: Path | None = None) -> None:
+AnyPolicy = Policy | WorldActionModel
+
+
+def save_policy(
+    folder: Path, policy: AnyPolicy, provenance: dict, world: Path | None = None
+) -> None:
     """Write weights, then the manifest: a folder that was not finished is never valid.
 
     Args:
-        world: folder of the world model whose features the policy takes; copied into ``folder``.
+        world: folder of the world model whose features the policy takes, or of the VAE whose
+            latents it predicts; copied into ``folder``.
     """
     manifest = {"provenance": provenance}
-    if policy.config.world_features:
+    if isinstance(policy, WorldActionModel):
+        if policy.config.vae:
+            manifest["vae_sha256"] = digest(Path(world) / "vae.safetensors")
+            _copy(Path(world), Path(folder), "vae")
+    elif policy.config.world_features:
         manifest["world_sha256"] = digest(Path(world) / "world.safetensors")
         _copy(Path(world), Path(folder), "vae", "world")
     _save(Path(folder), "policy", policy, asdict(policy.config), manifest)
@@ -55,20 +67,29 @@ def save_image_model(folder: Path, model: ImageModel, provenance: dict) -> None:
     _save(Path(folder), "image", model, asdict(model.config), {"provenance": provenance})
 
 
-def load_policy(folder: Path) -> Policy:
+def load_policy(folder: Path) -> AnyPolicy:
     """Load a policy for inference.
 
     Raises InputError when files are missing or damaged, or do not match the manifest.
     """
-    policy, manifest = _load(Path(folder), "policy", Policy)
-    if policy.config.world_features and manifest.get("world_sha256") != digest(
-        Path(folder) / "world.safetensors"
+    policy, manifest = _load(Path(folder), "policy", _policy_of)
+    if isinstance(policy, WorldActionModel):
+        needed = ("vae", "latents of another VAE") if policy.config.vae else None
+    else:
+        features = "features of another world model"
+        needed = ("world", features) if policy.config.world_features else None
+    if needed and manifest.get(f"{needed[0]}_sha256") != digest(
+        Path(folder) / f"{needed[0]}.safetensors"
     ):
         raise InputError(
-            f"the policy in {folder} was trained on the features of another world model than the"
-            " one there"
+            f"the policy in {folder} was trained on the {needed[1]} than the one there"
         )
     return policy
+
+
+def _policy_of(config) -> AnyPolicy:
+    joint = isinstance(config, WorldActionConfig)
+    return WorldActionModel(config) if joint else Policy(config)
 
 
 def load_vae(folder: Path) -> VAE:

@@ -44,6 +44,27 @@ class VAEConfig:
 
 
 @dataclass(frozen=True)
+class WorldActionConfig:
+    """Size of the world action model and how it samples. Without a VAE it only plans."""
+
+    tasks: tuple[str, ...] = ("lift", "pick_place", "stack")
+    width: int = 128
+    heads: int = 4
+    encoder_layers: int = 3
+    plan_layers: int = 4
+    future_layers: int = 4
+    success_layers: int = 2
+    centers: int = 96  # scene tokens
+    neighbors: int = 16  # Gaussians per scene token
+    rows: int = CHUNK_ROWS
+    steps: int = 4  # Euler steps from noise to chunk
+    future_steps: int = 1  # Euler steps from noise to a future; one step predicts the mean
+    jumps: tuple[int, ...] = (4, 8, 16)  # rows after which a future is predicted
+    lift: LiftConfig = field(default_factory=LiftConfig)
+    vae: VAEConfig | None = None  # of the latents whose future is predicted
+
+
+@dataclass(frozen=True)
 class WorldModelConfig:
     """Size of the world model and how it samples.
 
@@ -101,9 +122,21 @@ class TrainConfig:
     bfloat16: bool = True  # matrix products in 16 bits
 
 
+@dataclass(frozen=True)
+class WorldActionTraining(TrainConfig):
+    """How a world action model is trained: on plans, on futures, and on success at once."""
+
+    future_batch: int = 24  # samples of futures and of success beside a ``batch`` of plans
+    future_weight: float = 0.5
+    success_weight: float = 0.1
+    # noise on the latent that a future starts from, in spreads of the first jump's change
+    latent_noise: float = 0.1
+
+
 # "paper": 512 tokens of 64 channels as read from the paper's appendix. Its depth and width are not
 # published; those of the world model are of the published code's DiT-S, the depth of the VAE is of
-# that code. "tiny" is for tests.
+# that code. "joint" plans and predicts futures. "tiny" is for tests.
+_TINY_LIFT = LiftConfig(count=128)
 POLICIES = {
     "demo": (PolicyConfig(), TrainConfig()),
     "tiny": (
@@ -112,8 +145,24 @@ POLICIES = {
         ),
         TrainConfig(iterations=40, batch=8, warmup=5, validate_every=20, held_out=0.34),
     ),
+    "joint": (WorldActionConfig(), WorldActionTraining(batch=48)),
+    "tiny_joint": (
+        WorldActionConfig(
+            width=32,
+            heads=2,
+            encoder_layers=1,
+            plan_layers=1,
+            future_layers=1,
+            success_layers=1,
+            centers=32,
+            neighbors=8,
+            lift=_TINY_LIFT,
+        ),
+        WorldActionTraining(
+            iterations=40, batch=8, future_batch=4, warmup=5, validate_every=20, held_out=0.34
+        ),
+    ),
 }
-_TINY_LIFT = LiftConfig(count=128)
 VAES = {
     "demo": (
         VAEConfig(),

@@ -6,10 +6,21 @@ It works with any function ``denoise(x, t) -> v``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+TIME_FEATURES = 64  # channels of ``time_features``
+
+
+def time_features(t: Tensor) -> Tensor:
+    """Sines and cosines (..., 64) of a time or noise level (..., 1)."""
+    frequencies = torch.exp(
+        torch.linspace(0, math.log(1000.0), TIME_FEATURES // 2, device=t.device)
+    )
+    return torch.cat([(t * frequencies).sin(), (t * frequencies).cos()], dim=-1)
 
 
 def sample_times(shape: tuple[int, ...], device: torch.device) -> Tensor:

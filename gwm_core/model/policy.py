@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gwm_core.model.config import PolicyConfig
-from gwm_core.model.flow_matching import euler, noised
+from gwm_core.model.flow_matching import euler, noised, time_features
 from gwm_core.model.transformer import DiTBlock, EncoderBlock
 
 ACTION = 10
@@ -24,6 +24,21 @@ def fourier(x: Tensor, octaves: int = 8) -> Tensor:
     """Sines and cosines (..., C * 2 * octaves) of positions (..., C) [m], from 2 m wavelength."""
     angles = x[..., None] * (math.pi * 2.0 ** torch.arange(octaves, device=x.device, dtype=x.dtype))
     return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(-2)
+
+
+def gather_patches(points: Tensor, colors: Tensor, keep: Tensor | slice, neighbors: int) -> Tensor:
+    """Patches (B, K, k, 6): positions [m] and colours of the k Gaussians nearest to each of K
+    centres, the centre first.
+
+    Args:
+        points: (B, N, 3) [m] base frame, farthest-point order; colors: (B, N, 3) in [0, 1].
+        keep: indices (K,) or slice of the points that are centres. neighbors: k.
+    """
+    centers = points[:, keep]
+    distance = torch.cdist(centers, points, compute_mode="donot_use_mm_for_euclid_dist")
+    nearest = distance.topk(neighbors, largest=False).indices  # (B, K, k)
+    batch = torch.arange(len(points), device=points.device)[:, None, None]
+    return torch.cat([points, colors], dim=-1)[batch, nearest]
 
 
 class Policy(nn.Module):
@@ -67,19 +82,9 @@ class Policy(nn.Module):
         self.std.copy_(torch.maximum(rows.std(0), floor))
 
     def gather(self, points: Tensor, colors: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Patches (B, K, k, 6): positions [m] and colours of the k Gaussians nearest to each of K
-        centres, the centre first.
-
-        Args:
-            points: (B, N, 3) [m] base frame, farthest-point order; colors: (B, N, 3) in [0, 1].
-            keep: (K,) indices of the centres to use, by default all (training drops some).
-        """
-        c = self.config
-        centers = points[:, : c.centers] if keep is None else points[:, keep]  # (B, K, 3)
-        distance = torch.cdist(centers, points, compute_mode="donot_use_mm_for_euclid_dist")
-        nearest = distance.topk(c.neighbors, largest=False).indices  # (B, K, k)
-        batch = torch.arange(len(points), device=points.device)[:, None, None]
-        return torch.cat([points, colors], dim=-1)[batch, nearest]
+        """``gather_patches`` of the centres ``keep``, by default all (training drops some)."""
+        keep = slice(self.config.centers) if keep is None else keep
+        return gather_patches(points, colors, keep, self.config.neighbors)
 
     def encode(self, patches: Tensor, proprio: Tensor, task: Tensor, features=None, anchors=None):
         """Condition (B, 1, d), and the cached keys and values of every block.
@@ -111,9 +116,7 @@ class Policy(nn.Module):
 
     def modulate(self, condition: Tensor, t: Tensor) -> list[Tensor]:
         """Modulation (B, S, 6 d) of each block by a condition (B, 1, d) and times t (B, S, 1)."""
-        frequencies = torch.exp(torch.linspace(0, math.log(1000.0), 32, device=t.device))
-        angles = t * frequencies
-        condition = condition + self.time(torch.cat([angles.sin(), angles.cos()], dim=-1))
+        condition = condition + self.time(time_features(t))
         return [block.modulate(condition) for block in self.blocks]
 
     def denoise(self, x: Tensor, modulations: list[Tensor], kv) -> Tensor:

@@ -2,7 +2,8 @@
 
 ``<kind>.safetensors`` holds weights and normalisation, and the configuration in its metadata.
 ``<kind>.json`` (``manifest.json`` for a policy) holds its SHA-256 and the provenance of the
-weights; that of a world model also holds the SHA-256 of the VAE whose latents it was trained on.
+weights; that of a network that predicts latents also holds the SHA-256 of their VAE. A policy is a
+``Policy`` or a ``WorldActionModel``, as its configuration says.
 """
 
 from __future__ import annotations
@@ -17,7 +18,13 @@ from safetensors.numpy import load
 
 from gwm_core.errors import InputError
 from gwm_core.files.checksums import sha256
-from gwm_core.model.config import ImageModelConfig, PolicyConfig, VAEConfig, WorldModelConfig
+from gwm_core.model.config import (
+    ImageModelConfig,
+    PolicyConfig,
+    VAEConfig,
+    WorldActionConfig,
+    WorldModelConfig,
+)
 from gwm_core.scene.lift import LiftConfig
 
 MANIFESTS = {
@@ -70,7 +77,7 @@ class Weights(NamedTuple):
     """A verified file: its bytes, the network's configuration and the manifest beside it."""
 
     data: bytes
-    config: PolicyConfig | VAEConfig | WorldModelConfig | ImageModelConfig
+    config: PolicyConfig | WorldActionConfig | VAEConfig | WorldModelConfig | ImageModelConfig
     manifest: dict
     kind: str
 
@@ -127,6 +134,9 @@ def _config(values: dict, kind: str):
     values = _tuples({renamed.get(name, name): value for name, value in values.items()})
     if "lift" in values:
         values["lift"] = LiftConfig(**_tuples(values["lift"]))
+    if kind == "policy" and "plan_layers" in values:
+        vae = values["vae"]
+        return WorldActionConfig(**values | {"vae": _config(vae, "vae") if vae else None})
     return _CONFIGS[kind](**values)
 
 

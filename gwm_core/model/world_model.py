@@ -8,12 +8,11 @@ last anchor of each token. Actions are tokens at the position of the gripper.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from gwm_core.model.config import VAEConfig, WorldModelConfig
+from gwm_core.model.flow_matching import time_features
 from gwm_core.model.transformer import WorldBlock, rotary
 from gwm_core.model.vae import add_to_gripper_tokens
 
@@ -116,10 +115,7 @@ class WorldModel(nn.Module):
             layers: filled with the output of each block.
         """
         context, action, anchors, gripper = conditioning
-        frequencies = torch.exp(torch.linspace(0, math.log(1000.0), 32, device=x.device))
-        condition = self.level(
-            torch.cat([(level * frequencies).sin(), (level * frequencies).cos()], dim=-1)
-        )
+        condition = self.level(time_features(level))
         h = self.latent_in(torch.cat([x, context], dim=-1))
         h = add_to_gripper_tokens(h, self.gripper_query)
         for block in self.blocks:

@@ -27,7 +27,7 @@ import torch
 from onnx import compose
 from torch import Tensor, nn
 
-from gwm_core.model.checkpoint import load_policy, load_world
+from gwm_core.model.checkpoint import AnyPolicy, load_policy, load_world
 from gwm_core.model.policy import Policy
 from gwm_core.model.vae import VAE
 from gwm_core.model.weights_file import read_weights
@@ -58,7 +58,7 @@ class GraphFunction(nn.Module):
         return self.function(*inputs)
 
 
-def policy_graphs(policy: Policy, tokens: int = 0) -> dict[str, ExportableGraph]:
+def policy_graphs(policy: AnyPolicy, tokens: int = 0) -> dict[str, ExportableGraph]:
     """``encode`` and ``denoise``.
 
     ``encode`` also makes the keys, the values and the modulation of every step, which are inputs of
@@ -87,7 +87,7 @@ def policy_graphs(policy: Policy, tokens: int = 0) -> dict[str, ExportableGraph]
         "proprio": torch.rand(2, 11),
         "task": torch.zeros(2, dtype=torch.long),
     }
-    if c.world_features:
+    if tokens:
         inputs |= {
             "features": torch.rand(2, tokens, c.world_features),
             "anchors": torch.rand(2, tokens, 3),
@@ -111,7 +111,7 @@ def policy_graphs(policy: Policy, tokens: int = 0) -> dict[str, ExportableGraph]
     }
 
 
-def chunk_graph(policy: Policy, tokens: int = 0) -> ExportableGraph:
+def chunk_graph(policy: AnyPolicy, tokens: int = 0) -> ExportableGraph:
     """``chunk``. Arguments as of ``policy_graphs``."""
     parts = policy_graphs(policy, tokens)
     encode, denoise = (parts[name].module for name in POLICY)
@@ -162,9 +162,11 @@ def torch_graph(folder: Path, name: str) -> ExportableGraph:
     return chunk_graph(policy, tokens) if name == "chunk" else policy_graphs(policy, tokens)[name]
 
 
-def _policy(folder: Path) -> tuple[Policy, int]:
+def _policy(folder: Path) -> tuple[AnyPolicy, int]:
     policy = load_policy(folder)
-    return policy, read_weights(folder, "vae").config.tokens if policy.config.world_features else 0
+    if isinstance(policy, Policy) and policy.config.world_features:
+        return policy, read_weights(folder, "vae").config.tokens
+    return policy, 0
 
 
 def export(folder: Path, name: str) -> onnx.ModelProto:

@@ -9,6 +9,7 @@ import numpy as np
 
 from gwm_core.errors import InputError, one_of
 from gwm_core.geometry.kinematics import fk
+from gwm_core.model.config import PolicyConfig
 from gwm_core.model.inputs import proprioception
 from gwm_core.model.weights_file import digest, read_weights
 from gwm_core.runtime.backends import choose
@@ -58,7 +59,7 @@ class PolicyRunner:
         )
         self._chunk = graph("chunk")
         self._world_features = None
-        if self._config.world_features:
+        if isinstance(self._config, PolicyConfig) and self._config.world_features:
             world_sha256 = digest(Path(folder) / "world.safetensors")
             if weights.manifest.get("world_sha256") != world_sha256:
                 raise InputError(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from gwm_core.errors import InputError
 from gwm_core.files.json_files import to_json
-from gwm_core.model.checkpoint import save_policy
+from gwm_core.model.checkpoint import AnyPolicy, save_policy
 from gwm_core.model.config import PolicyConfig, TrainConfig
 from gwm_core.model.flow_matching import sample_times
 from gwm_core.model.policy import ACTION, Policy
@@ -20,6 +21,40 @@ from gwm_core.model.weights_file import MANIFESTS
 from gwm_core.training.datasets.policy_samples import PolicySamples
 from gwm_core.training.training_loop import Batch
 from gwm_core.training.training_run import TrainingRun, held_out
+
+
+class Augmented(NamedTuple):
+    """What the policy sees in training."""
+
+    points: Tensor  # (B, N, 3) [m]
+    colors: Tensor  # (B, N, 3) in [0, 1]
+    proprio: Tensor  # (B, 11)
+    shift: Tensor  # (B, 1, 3) [m] of the points, and of all that is where they are
+
+
+def augment(points: Tensor, colors: Tensor, proprio: Tensor) -> Augmented:
+    """Jitter points, shift clouds, change the lighting, and add noise to the proprioception."""
+    device, count = points.device, len(points)
+
+    def normal(*shape, scale=1.0):
+        return torch.randn(*shape, device=device) * scale
+
+    shift = normal(count, 1, 3, scale=0.003)
+    points = points + normal(*points.shape, scale=0.0015) + shift
+    gain = 1 + normal(count, 1, 1, scale=0.10) + normal(count, 1, 3, scale=0.05)
+    spread = torch.tensor([0.002] * 3 + [0.01] * 6 + [0.001, 0.0], device=device)
+    noisy = proprio + normal(*proprio.shape) * spread  # rows stay absolute
+    return Augmented(points, (colors * gain).clamp(0, 1), noisy, shift)
+
+
+def tensors(samples, device: torch.device) -> dict[str, Tensor]:
+    """The arrays of a dataclass of samples, by name."""
+    arrays = {field.name: getattr(samples, field.name) for field in fields(samples)}
+    return {
+        name: torch.from_numpy(a).to(device)
+        for name, a in arrays.items()
+        if isinstance(a, np.ndarray)
+    }
 
 
 class PolicyBatches:
@@ -31,10 +66,7 @@ class PolicyBatches:
         self.device = device
         self._noise_samples = config.noise_samples
         self._rows = rows
-        arrays = {name: getattr(samples, name) for name in samples.__annotations__}
-        self._arrays = {
-            name: torch.from_numpy(a).to(device) for name, a in arrays.items() if a is not None
-        }
+        self._arrays = tensors(samples, device)
         held = torch.from_numpy(held_out(samples.episode, config.held_out)).to(device)
         self.training = (~held).nonzero()[:, 0]
         self.validation = held.nonzero()[:, 0]
@@ -45,29 +77,24 @@ class PolicyBatches:
                     " `gwm data verify` says which ones are fit to train on"
                 )
 
+    def held_episodes(self) -> list[int]:
+        """Numbers of the held-out episodes."""
+        return self._arrays["episode"][self.validation].unique().tolist()
+
     def take(self, index: Tensor) -> Batch:
         """The samples with these numbers (B,), as the policy takes them."""
         a = {name: array[index] for name, array in self._arrays.items() if name != "episode"}
         return a | {"points": a["points"].float(), "colors": a["colors"].float() / 255}
 
     def sample_batch(self, count: int) -> Batch:
-        """An augmented training batch: jittered points, shifted clouds, other lighting, noisy
-        proprioception.
-        """
+        """An augmented training batch."""
         batch = self.take(
             self.training[torch.randint(len(self.training), (count,), device=self.device)]
         )
-
-        def normal(*shape, scale=1.0):
-            return torch.randn(*shape, device=self.device) * scale
-
-        points = batch["points"]
-        points = points + normal(*points.shape, scale=0.0015) + normal(count, 1, 3, scale=0.003)
-        gain = 1 + normal(count, 1, 1, scale=0.10) + normal(count, 1, 3, scale=0.05)
-        batch["points"], batch["colors"] = points, (batch["colors"] * gain).clamp(0, 1)
-        spread = torch.tensor([0.002] * 3 + [0.01] * 6 + [0.001, 0.0], device=self.device)
-        batch["proprio"] = batch["proprio"] + normal(count, 11) * spread  # the rows stay absolute
-        batch["noise"] = normal(count, self._noise_samples, self._rows, ACTION)
+        seen = augment(batch["points"], batch["colors"], batch["proprio"])
+        batch |= {"points": seen.points, "colors": seen.colors, "proprio": seen.proprio}
+        shape = (count, self._noise_samples, self._rows, ACTION)
+        batch["noise"] = torch.randn(shape, device=self.device)
         batch["times"] = sample_times((count, self._noise_samples, 1, 1), self.device)
         return batch
 
@@ -77,25 +104,26 @@ class PolicyBatches:
         return torch.cat([b["rows"][..., :3] - b["proprio"][:, None, :3], b["rows"][..., 3:]], -1)
 
 
-def fingerprint(samples: PolicySamples) -> str:
-    """SHA-256 of what the samples teach, without their scenes."""
+def fingerprint(samples) -> str:
+    """SHA-256 of what policy or future samples teach, without their scenes."""
     digest = hashlib.sha256()
-    for name in ("proprio", "rows", "valid", "task", "episode", "features"):
-        if (array := getattr(samples, name)) is not None:
+    for name in ("proprio", "rows", "valid", "task", "done", "episode", "features"):
+        if (array := getattr(samples, name, None)) is not None:
             digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 
 @torch.no_grad()
-def validate_policy(policy: Policy, batches: PolicyBatches, limit: int = 1024) -> dict[str, float]:
+def validate_policy(
+    policy: AnyPolicy, batches: PolicyBatches, limit: int = 1024
+) -> dict[str, float]:
     """Mean position error [mm] over valid rows of held-out episodes, sampled as at run time."""
     errors = []
     index = batches.validation[:: max(1, len(batches.validation) // limit)]
     for part in index.split(128):
         b = batches.take(part)
-        rows = policy(
-            b["points"], b["colors"], b["proprio"], b["task"], b.get("features"), b.get("anchors")
-        )
+        inputs = ("points", "colors", "proprio", "task", "features", "anchors")
+        rows = policy(**{name: b[name] for name in inputs if name in b})
         errors.append((rows[..., :3] - b["rows"][..., :3]).norm(dim=-1)[b["valid"]])
     return {"position_mm": 1000 * float(torch.cat(errors).mean())}
 

@@ -228,7 +228,8 @@ def _save(
         parameter: state for optimizer in optimizers for parameter, state in optimizer.state.items()
     }
     for i, parameter in enumerate(network.parameters()):
-        tensors |= {f"step.{i}.{n}": t for n, t in states[parameter].items()}
+        # a parameter without a gradient was never stepped
+        tensors |= {f"step.{i}.{n}": t for n, t in states.get(parameter, {}).items()}
     tensors = {n: t.detach().cpu().clone() for n, t in tensors.items()}
     partial = file.with_name(file.name + ".partial")
     write_tensors(partial, tensors, {"key": key, "done": str(done)})

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from gwm_core.data.episode import Episode, read_episode, synced_observations
-from gwm_core.data.episode_info import list_episodes, read_infos, same_starts
+from gwm_core.data.episode_info import list_episodes, read_infos, same_starts, start_names
 from gwm_core.data.time_grid import on_grid
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import fk, to_rows
@@ -43,6 +43,7 @@ class PolicySamples:
     episode: np.ndarray  # (S,) int64
     features: np.ndarray | None = None  # (S, K, F) float16, of the world model
     anchors: np.ndarray | None = None  # (S, K, 3) float16 [m], of these features
+    starts: tuple[str, ...] = ()  # of the episode with each number: ``start_names``
 
     def __len__(self) -> int:
         return len(self.points)
@@ -161,8 +162,16 @@ def load_samples(
         list(infos), work, processes, progress
     )
     task = np.array(indices)[arrays["episode"]]
-    starts = np.array(same_starts(infos))[arrays["episode"]]
-    return PolicySamples(**arrays | {"episode": numbered(starts)}, task=task)
+    episode, starts = numbered_starts(infos, arrays["episode"])
+    return PolicySamples(**arrays | {"episode": episode}, task=task, starts=starts)
+
+
+def numbered_starts(
+    infos: dict[Path, dict], episode: np.ndarray
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Number what the episodes (S,) of samples began from, and name the numbers."""
+    first, names = np.array(same_starts(infos))[episode], start_names(infos)
+    return numbered(first), tuple(names[index] for index in np.unique(first))
 
 
 def demonstrations(folders: list[Path]) -> dict[Path, dict]:

@@ -101,5 +101,6 @@ def _bundle(source: Path, out: Path, data: str | None) -> None:
         zip(("scene", "proprio", "pose", "task"), (np.stack(part) for part in zip(*found)))
     )
     golden["rows"] = np.stack([actor.rows(*inputs) for inputs in found])
-    golden["spread"] = load(read_weights(source, "policy").data)["std"]
+    tensors = load(read_weights(source, "policy").data)
+    golden["spread"] = tensors["std"] if "std" in tensors else tensors["plan_decoder.std"]
     make_bundle(source, out, golden, cameras)

@@ -47,9 +47,23 @@ def _add_policy(kinds) -> None:
         "gwm train policy --data data --config demo --out models/mine",
         train_policy,
     )
-    _training(p, "demo or tiny")
+    _training(p, "demo, joint (one network that plans and predicts), tiny or tiny_joint")
     p.add_argument(
         "--world", metavar="DIR", help="condition the policy on features of this world model"
+    )
+    p.add_argument(
+        "--futures",
+        nargs="+",
+        metavar="DIR",
+        help="episodes of any outcome and task, on which a joint network also learns to predict",
+    )
+    p.add_argument("--vae", metavar="DIR", help="of the VAE whose latents --futures predicts")
+    p.add_argument("--begin", metavar="DIR", help="start from the weights of this joint network")
+    p.add_argument(
+        "--tasks",
+        nargs="+",
+        metavar="TASK",
+        help="tasks that a joint network is to know (default: those of --data)",
     )
     p.add_argument(
         "--lengths",
@@ -122,12 +136,16 @@ def _training(p, configs: str) -> None:
 
 
 def train_policy(args) -> int:
-    from gwm_core.model.config import POLICIES
+    from gwm_core.model.config import POLICIES, WorldActionConfig
     from gwm_core.training.datasets.policy_samples import load_samples, tasks_of
     from gwm_core.training.train_policy import train_policy
 
     network, config = _configs(args, POLICIES, "policy")
     runs = _runs(args, config)
+    if isinstance(network, WorldActionConfig):
+        return _train_joint(args, network, runs)
+    if given := [n for n in ("futures", "vae", "begin", "tasks") if getattr(args, n)]:
+        raise InputError(f"--{given[0]} is for a network that also predicts: --config joint")
     world = Path(args.world) if args.world else None
     if world:
         from gwm_core.model.checkpoint import refuse_others
@@ -145,6 +163,48 @@ def train_policy(args) -> int:
     found = _train(args, runs, lambda run: train_policy(samples, network, run, world))
     for run, figures in zip(runs, found):
         print(f"{run.out}: held-out position error {figures['position_mm']:.1f} mm")
+    return 0
+
+
+def _train_joint(args, network, runs: list) -> int:
+    """Train a network that plans and predicts."""
+    from gwm_core.model.checkpoint import load_vae
+    from gwm_core.training.datasets.future_samples import load_future_samples
+    from gwm_core.training.datasets.policy_samples import load_samples, refuse_reserved, tasks_of
+    from gwm_core.training.train_world_action_model import train_world_action_model
+
+    if args.world:
+        raise InputError("--world is for a policy of --config demo: a joint network has its own")
+    if bool(args.futures) != bool(args.vae):
+        raise InputError("--futures and --vae go together: episodes, and what makes their latents")
+    folders, futures = _folders(args), None
+    network = replace(network, tasks=tuple(args.tasks or tasks_of(folders, network.tasks)))
+    vae = Path(args.vae) if args.vae else None
+    begin = Path(args.begin) if args.begin else None
+    if vae:
+        made = load_vae(vae).config
+        lift = replace(made.lift, count=min(made.lift.count, network.lift.count))
+        network = replace(network, vae=made, lift=lift)
+    samples = load_samples(
+        folders, network.tasks, network.lift, args.processes, DeferredProgressBar("lift")
+    )
+    if vae:
+        others = [Path(folder) for folder in args.futures]
+        refuse_reserved(others)
+        futures = load_future_samples(
+            others, network, vae, args.processes, DeferredProgressBar("encode")
+        )
+    found = _train(
+        args, runs, lambda run: train_world_action_model(samples, network, run, futures, vae, begin)
+    )
+    for run, figures in zip(runs, found):
+        missed = [
+            f"{value:.0%} after {int(name.split('_')[1]) / 10} s"
+            for name, value in figures.items()
+            if name.startswith("missed_")
+        ]
+        said = f"; futures miss of the change {', '.join(missed)}" if missed else ""
+        print(f"{run.out}: held-out position error {figures['position_mm']:.1f} mm{said}")
     return 0
 
 

@@ -1,0 +1,228 @@
+"""Train the world action model: plans on demonstrations, futures and success on all episodes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gwm_core.errors import InputError
+from gwm_core.files.json_files import to_json
+from gwm_core.model.checkpoint import load_policy, save_policy
+from gwm_core.model.config import WorldActionConfig, WorldActionTraining
+from gwm_core.model.flow_matching import sample_times
+from gwm_core.model.weights_file import MANIFESTS, digest
+from gwm_core.model.world_action_model import WorldActionModel
+from gwm_core.training.datasets.future_samples import FutureSamples
+from gwm_core.training.datasets.policy_samples import PolicySamples
+from gwm_core.training.train_policy import (
+    PolicyBatches,
+    augment,
+    fingerprint,
+    tensors,
+    validate_policy,
+)
+from gwm_core.training.training_loop import Batch
+from gwm_core.training.training_run import TrainingRun, held_out
+
+PLAN, FUTURE = "plan_", "future_"  # begin the names of a batch's tensors
+
+
+class FutureBatches:
+    """All future samples on one device, and augmented batches of them."""
+
+    def __init__(
+        self,
+        samples: FutureSamples,
+        device: torch.device,
+        config: WorldActionTraining,
+        also_held: set[str],
+    ):
+        """``also_held`` are starts whose samples are held out beside every n-th."""
+        self.device = device
+        self._noise = config.latent_noise
+        self._arrays = tensors(samples, device)
+        of_plans = np.array([name in also_held for name in samples.starts])[samples.episode]
+        held = torch.from_numpy(held_out(samples.episode, config.held_out) | of_plans).to(device)
+        self.training = (~held).nonzero()[:, 0]
+        self.validation = held.nonzero()[:, 0]
+        if not len(self.training):
+            raise InputError("nothing is left to learn futures from: name more --futures")
+
+    def take(self, index: Tensor) -> Batch:
+        """The samples with these numbers (B,)."""
+        a = {name: array[index] for name, array in self._arrays.items() if name != "episode"}
+        return a | {
+            "points": a["points"].float(),
+            "colors": a["colors"].float() / 255,
+            "latents": a["latents"].float(),
+        }
+
+    def sample_batch(self, count: int, model: WorldActionModel) -> Batch:
+        """An augmented batch: of every sample one of its jumps, if it has any.
+
+        The latents are shifted with the points, and the present one is noisy, as a predicted one
+        is.
+        """
+        index = self.training[torch.randint(len(self.training), (count,), device=self.device)]
+        batch = self.take(index)
+        seen = augment(batch["points"], batch["colors"], batch["proprio"])
+        latents, valid, decoder = batch.pop("latents"), batch.pop("valid"), model.future_decoder
+        latents[..., :3] += seen.shift[:, None] / decoder.extent
+        jump = torch.multinomial(valid.float() + 1e-6, 1)[:, 0]
+        each = torch.arange(count, device=self.device)
+        now = latents[:, 0]
+        now = now + self._noise * decoder.change_std[0] * torch.randn_like(now)
+        return batch | {
+            "points": seen.points,
+            "colors": seen.colors,
+            "proprio": seen.proprio,
+            "latent": now,
+            "later": latents[each, jump + 1],
+            "jump": jump,
+            "usable": valid[each, jump],
+            "noise": torch.randn_like(now),
+            "times": sample_times((count, 1, 1), self.device),
+        }
+
+    def latents(self, limit: int = 4000) -> Tensor:
+        """Latents (S, 1 + jumps, K, D) of about ``limit`` training samples with all jumps."""
+        whole = self.training[self._arrays["valid"][self.training].all(1)]
+        if not len(whole):
+            raise InputError(
+                "no episode of --futures lasts as long as the longest jump: record longer ones"
+            )
+        return self._arrays["latents"][whole[:: max(1, len(whole) // limit)]].float()
+
+
+def world_action_loss(
+    model: WorldActionModel, config: WorldActionTraining, **batch: Tensor
+) -> Tensor:
+    """Loss of the plans, futures and success of a batch, whose names begin by what they are of."""
+    plan, future = (
+        {name[len(kind) :]: value for name, value in batch.items() if name.startswith(kind)}
+        for kind in (PLAN, FUTURE)
+    )
+    seen = (plan.pop(name) for name in ("points", "colors"))
+    tokens = model.training_tokens(*seen, plan["proprio"])
+    loss = model.plan_loss(tokens, **plan)
+    if future:
+        seen = (future.pop(name) for name in ("points", "colors"))
+        tokens = model.training_tokens(*seen, future["proprio"])
+        loss = loss + config.success_weight * model.success_loss(tokens, future.pop("done"))
+        usable = future.pop("usable")
+        losses = model.future_loss(tokens, **future) * usable
+        loss = loss + config.future_weight * losses.sum() / usable.sum().clamp(min=1)
+    return loss
+
+
+def train_world_action_model(
+    demonstrations: PolicySamples,
+    config: WorldActionConfig,
+    run: TrainingRun,
+    futures: FutureSamples | None = None,
+    vae_folder: Path | None = None,
+    begin: Path | None = None,
+) -> dict:
+    """Train a world action model and save it in ``run.out``. Returns ``validate``.
+
+    Args:
+        futures: samples of any episodes; without them it only learns to plan.
+        vae_folder: of the VAE that made their latents.
+        begin: folder of a world action model of the same configuration, whose weights and
+            normalisation training starts from.
+    """
+    settings = [asdict(config), fingerprint(demonstrations)]
+    if futures:
+        settings += [fingerprint(futures), digest(vae_folder / "vae.safetensors")]
+    if begin:
+        settings += [begun := digest(begin / "policy.safetensors")]
+        run = replace(run, provenance=run.provenance | {"begun_from": begun})
+    settings = to_json(settings)
+    samples = len(demonstrations) + (len(futures) if futures else 0)
+    if figures := run.finished(Path(run.out) / MANIFESTS["policy"], settings, samples):
+        return figures
+    torch.manual_seed(run.config.seed)
+    device = torch.device(run.device)
+    model = WorldActionModel(config).to(device)
+    plans = PolicyBatches(demonstrations, device, run.config, config.rows)
+    held = {demonstrations.starts[k] for k in plans.held_episodes()} if futures else set()
+    worlds = FutureBatches(futures, device, run.config, held) if futures else None
+    if begin:
+        model.load_state_dict(_initial_weights(begin, config))
+    else:
+        model.set_normalization(plans.relative_rows())
+        if worlds:
+            model.future_decoder.set_normalization(worlds.latents())
+
+    def sample_batch(count: int) -> Batch:
+        batch = {PLAN + name: value for name, value in plans.sample_batch(count).items()}
+        if worlds:
+            future = worlds.sample_batch(run.config.future_batch, model)
+            batch |= {FUTURE + name: value for name, value in future.items()}
+        return batch
+
+    return run.train(
+        model,
+        lambda network, **batch: world_action_loss(network, run.config, **batch),
+        sample_batch,
+        lambda average: validate(average, plans, worlds),
+        settings,
+        samples,
+        lambda average, provenance: save_policy(run.out, average, provenance, vae_folder),
+    )
+
+
+def _initial_weights(folder: Path, config: WorldActionConfig) -> dict[str, Tensor]:
+    """The weights of the model in ``folder``. Raises InputError where it is another kind."""
+    begun = load_policy(folder)
+    if begun.config != config:
+        raise InputError(
+            f"the policy in {folder} is of another configuration: begin from one of the same"
+            " --config, tasks and VAE"
+        )
+    return begun.state_dict()
+
+
+@torch.no_grad()
+def validate(
+    model: WorldActionModel, plans: PolicyBatches, worlds: FutureBatches | None, limit: int = 512
+) -> dict[str, float]:
+    """Figures of held-out episodes.
+
+    Returns:
+        position_mm: mean position error of plans, as of ``validate_policy``.
+        missed_N: fraction of the change over N rows that the predicted future misses.
+        done: fraction of the known labels of success that are right; done_missed: of those that
+            are 1, fraction that it does not see.
+    """
+    figures = validate_policy(model, plans)
+    if not worlds or not len(worlds.validation):
+        return figures
+    index = worlds.validation[:: max(1, len(worlds.validation) // limit)]
+    b = worlds.take(index)
+    tokens = model.encoder(model.gather(b["points"], b["colors"]), b["proprio"])
+    now = b["latents"][:, 0]
+    for number, jump in enumerate(model.config.jumps):
+        numbers = torch.full((len(index),), number, device=now.device)
+        predicted = model.future(tokens, b["proprio"], now, b["rows"], numbers)
+        usable, std = b["valid"][:, number], model.future_decoder.change_std[number]
+        truth = b["latents"][:, number + 1]
+        error = ((predicted - truth) / std).square().mean((1, 2))[usable].mean()
+        change = ((truth - now) / std).square().mean((1, 2))[usable].mean()
+        figures[f"missed_{jump}"] = float(error / change)
+    said = torch.stack(
+        [
+            model.success(tokens, torch.full((len(index),), k, device=now.device)) > 0.5
+            for k in range(b["done"].shape[1])
+        ],
+        dim=1,
+    )
+    known, done = b["done"] >= 0, b["done"] == 1
+    figures["done"] = float((said == done)[known].float().mean())
+    if done.any():
+        figures["done_missed"] = float((~said[done]).float().mean())
+    return figures

@@ -1,0 +1,277 @@
+"""One network that plans and predicts: what each part sees, what it learns from, and what it is
+refused.
+"""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from gwm.cli.main import main
+
+from gwm_core.data.episode import read_episode, synced_observations
+from gwm_core.data.episode_info import list_episodes
+from gwm_core.data.time_grid import on_grid
+from gwm_core.errors import InputError
+from gwm_core.geometry.kinematics import fk
+from gwm_core.model.checkpoint import load_policy, load_vae, save_vae
+from gwm_core.model.config import VAES, named_config
+from gwm_core.model.vae import VAE
+from gwm_core.model.world_action_model import WorldActionModel
+from gwm_core.runtime.compile import onnx_file
+from gwm_core.runtime.onnx_export import torch_graph
+from gwm_core.runtime.policy_runner import PolicyRunner
+from gwm_core.training.datasets.future_samples import (
+    STRIDE,
+    UNKNOWN,
+    load_future_samples,
+    task_labels,
+)
+from gwm_core.training.datasets.policy_samples import load_samples
+from gwm_core.training.train_policy import PolicyBatches
+from gwm_core.training.train_world_action_model import (
+    FutureBatches,
+    train_world_action_model,
+    validate,
+)
+from gwm_core.training.training_run import TrainingRun
+from gwm_core.types import Observation
+
+NETWORK, TRAIN = named_config("tiny_joint")
+CONFIG = replace(NETWORK, vae=VAES["tiny"][0])
+TASKS = CONFIG.tasks
+
+
+@pytest.fixture(scope="module")
+def vae_folder(tmp_path_factory):
+    """An untrained VAE whose latents begin with the anchors. They are as good as any to predict."""
+    folder = tmp_path_factory.mktemp("vae")
+    torch.manual_seed(0)
+    vae = VAE(CONFIG.vae).eval()
+    vae.gripper_tokens.copy_(0.03 * torch.randn_like(vae.gripper_tokens))
+    for tensor in (vae.posterior[1].weight, vae.posterior[1].bias):
+        tensor.data[:3] = 0.0
+    save_vae(folder, vae, {})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def futures(episodes, vae_folder):
+    return load_future_samples([episodes], CONFIG, vae_folder, processes=1)
+
+
+@pytest.fixture(scope="module")
+def demonstrations(episodes):
+    return load_samples([episodes], TASKS, CONFIG.lift, processes=1)
+
+
+@pytest.fixture(scope="module")
+def trained(demonstrations, futures, vae_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("joint")
+    run = TrainingRun(TRAIN, folder)
+    train_world_action_model(demonstrations, CONFIG, run, futures, vae_folder)
+    return folder
+
+
+def random_model(seed=0):
+    """Random weights everywhere, also where training begins at zero."""
+    torch.manual_seed(seed)
+    model = WorldActionModel(CONFIG).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return model
+
+
+def inputs(count=3):
+    scene = torch.rand(count, 128, 3) * 0.3
+    proprio = torch.cat([torch.rand(count, 9), 0.08 * torch.rand(count, 2)], dim=-1)
+    latent = torch.randn(count, CONFIG.vae.tokens, CONFIG.vae.latent)
+    return scene, torch.rand(count, 128, 3), proprio, latent, torch.rand(count, 16, 10)
+
+
+@torch.no_grad()
+def test_a_future_depends_on_the_rows_until_its_jump_and_on_no_later_ones():
+    model = random_model()
+    points, colors, proprio, latent, rows = inputs()
+    tokens = model.encoder(model.gather(points, colors), proprio)
+    for number, jump in enumerate(CONFIG.jumps):
+        numbers = torch.full((3,), number)
+        known = model.future(tokens, proprio, latent, rows, numbers)
+        for row in {0, jump - 1, jump, 15} - {16}:
+            other = rows.clone()
+            other[:, row] += 0.1
+            made = model.future(tokens, proprio, latent, other, numbers)
+            assert torch.equal(made, known) == (row >= jump), (jump, row)
+
+
+def test_plans_see_no_future_and_futures_see_no_task():
+    model = random_model()
+    points, colors, proprio, latent, rows = inputs()
+    tokens = model.training_tokens(points, colors, proprio)
+    valid, noise = torch.ones(3, 16, dtype=torch.bool), torch.randn(3, 1, 16, 10)
+    task = torch.tensor([0, 1, 2])
+    model.plan_loss(tokens, proprio, task, rows, valid, noise, torch.rand(3, 1, 1, 1)).backward()
+    assert all(p.grad is None for p in model.future_decoder.parameters())
+    assert all(p.grad is None for p in model.success_head.parameters())
+    model.zero_grad()
+    tokens = model.training_tokens(points, colors, proprio)
+    model.future_loss(
+        tokens,
+        proprio,
+        latent,
+        rows,
+        task,
+        latent + 1,
+        torch.randn_like(latent),
+        torch.rand(3, 1, 1),
+    ).sum().backward()
+    assert all(p.grad is None for p in model.plan_decoder.parameters())
+    assert all(p.grad is not None and p.grad.any() for p in model.encoder.parameters())
+
+
+def test_samples_hold_what_is_there_after_each_jump(episodes, vae_folder, futures):
+    """A latent begins with its token's anchor, and gripper tokens are where the gripper is."""
+    episode = read_episode(list_episodes(episodes)[0])
+    found = list(synced_observations(episode))
+    grid = on_grid(np.array([stamp for stamp, _, _ in found], np.int64))
+    poses = np.stack([fk(found[k][2].q) for k in grid])
+    on_gripper = load_vae(vae_folder).gripper_tokens.numpy()
+    low, high = np.array(CONFIG.vae.lift.low), np.array(CONFIG.vae.lift.high)
+    for sample in (0, 1, 3):
+        assert futures.episode[sample] == 0 and futures.valid[sample].all()
+        latents = futures.latents[sample, :, : len(on_gripper), :3].astype(np.float32)
+        for anchors, after in zip(
+            latents * (high - low) / 2 + (low + high) / 2, (0, *CONFIG.jumps)
+        ):
+            pose = poses[sample * STRIDE + after]
+            expected = on_gripper @ pose[:3, :3].T + pose[:3, 3]
+            np.testing.assert_allclose(anchors, expected, atol=1e-3)
+    rows = futures.rows[3]  # what was commanded is soon where the gripper is
+    reached = poses[3 * STRIDE + np.arange(1, 17), :3, 3]
+    assert np.linalg.norm(rows[:, :3] - reached, axis=1).max() < 0.05
+
+
+def test_the_end_of_an_episode_trains_success_and_no_jump_beyond_it(episodes, futures):
+    end = np.flatnonzero(np.append(np.diff(futures.episode), 1))
+    assert not futures.valid[end].any()
+    lift = TASKS.index("lift")
+    assert (futures.done[end, lift] == 1).all()
+    blue = futures.done[:, TASKS.index("stack")]  # the last layout alone has a blue cube
+    assert (np.where(futures.episode == 3, 0, UNKNOWN) == blue).all()
+    assert (futures.done[:, TASKS.index("pick_place")] == 0).all()
+    np.testing.assert_array_equal(  # what lies beyond is the present
+        futures.latents[end, 1:], np.repeat(futures.latents[end, :1], len(CONFIG.jumps), 1)
+    )
+
+
+def test_labels_come_from_rules_or_the_verdict_and_are_unknown_otherwise():
+    stamps = np.arange(0, 3_000_000_000, 100_000_000)
+    tasks = ("lift", "stack", "sort")
+    by_verdict = task_labels({"task": "sort", "success": True}, tasks, stamps)
+    assert (by_verdict[:, :2] == UNKNOWN).all() and by_verdict[:, 2].tolist() == [0] * 25 + [1] * 5
+    assert (task_labels({"task": "sort", "success": False}, tasks, stamps)[:, 2] == 0).all()
+    assert (task_labels({"task": "sort", "success": None}, tasks, stamps) == UNKNOWN).all()
+    by_rule = {"task": "stack", "success": False, "reached": {"lift": [[0, 200_000_000]]}}
+    labels = task_labels(by_rule, tasks, stamps)
+    assert labels[:, 0].sum() == 3 and (labels[:, 1] == 0).all() and (labels[:, 2] == -1).all()
+
+
+def test_demonstrations_that_are_held_out_teach_no_futures(demonstrations, futures):
+    device = torch.device("cpu")
+    plans = PolicyBatches(demonstrations, device, TRAIN, 16)
+    held = {demonstrations.starts[k] for k in plans.held_episodes()}
+    assert held and held < set(demonstrations.starts) == set(futures.starts)
+    batches = FutureBatches(futures, device, replace(TRAIN, held_out=0.5), held)
+    trained_on = {futures.starts[k] for k in futures.episode[batches.training.numpy()]}
+    assert trained_on and not trained_on & held
+
+
+def test_it_learns_plans_futures_and_success_of_a_few_samples(
+    demonstrations, futures, vae_folder, tmp_path
+):
+    config = replace(TRAIN, iterations=400, validate_every=400, learning_rate=5e-3)
+    run = TrainingRun(config, tmp_path)
+    train_world_action_model(demonstrations, CONFIG, run, futures, vae_folder)
+    plans = PolicyBatches(demonstrations, torch.device("cpu"), config, 16)
+    worlds = FutureBatches(futures, torch.device("cpu"), config, set())
+    plans.validation, worlds.validation = plans.training, worlds.training
+    figures = validate(load_policy(tmp_path), plans, worlds)
+    assert figures["position_mm"] < 20
+    assert figures["missed_8"] < 0.65 and figures["missed_16"] < 0.65  # 1: nothing moves
+    assert figures["done"] > 0.98 and figures["done_missed"] < 0.1
+
+
+def test_a_plain_network_needs_no_vae(demonstrations, tmp_path):
+    figures = train_world_action_model(demonstrations, NETWORK, TrainingRun(TRAIN, tmp_path))
+    assert set(figures) == {"loss", "position_mm", "minutes"}
+    assert not hasattr(load_policy(tmp_path), "future_decoder") and not list(tmp_path.glob("vae*"))
+
+
+def test_it_goes_on_from_another_and_from_no_other_kind(
+    demonstrations, futures, vae_folder, trained, tmp_path
+):
+    run = TrainingRun(replace(TRAIN, iterations=0), tmp_path / "more")
+    train_world_action_model(demonstrations, CONFIG, run, futures, vae_folder, begin=trained)
+    begun, more = load_policy(trained).state_dict(), load_policy(tmp_path / "more").state_dict()
+    assert all(torch.equal(begun[name], more[name]) for name in begun)
+    other = replace(CONFIG, width=48)
+    with pytest.raises(InputError, match="another configuration"):
+        train_world_action_model(
+            demonstrations, other, TrainingRun(TRAIN, tmp_path / "no"), futures, vae_folder, trained
+        )
+
+
+def test_it_drives_the_arm_as_any_policy(trained, episodes):
+    runner = PolicyRunner(trained)
+    episode = read_episode(list_episodes(episodes)[0])
+    scene = np.random.default_rng(0).uniform(0.01, 0.3, (128, 14)).astype(np.float32)
+    observation = Observation(0, (), episode.states[0], "lift")
+    rows = runner.act(scene, observation)
+    assert rows.shape == (16, 10) and np.isfinite(rows).all() and runner.tasks == TASKS
+    session = onnxruntime.InferenceSession(
+        str(onnx_file(trained, "chunk")), providers=["CPUExecutionProvider"]
+    )
+    graph = torch_graph(trained, "chunk")
+    given = {name: value.numpy() for name, value in graph.inputs.items()}
+    with torch.no_grad():
+        known = graph.module(*graph.inputs.values()).numpy()
+    np.testing.assert_allclose(session.run(None, given)[0], known, atol=2e-4, rtol=2e-4)
+
+
+def test_another_vae_beside_it_is_refused(trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "copy")
+    torch.manual_seed(1)
+    save_vae(folder, VAE(CONFIG.vae), {})
+    with pytest.raises(InputError, match="latents of another VAE"):
+        load_policy(folder)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--config", "tiny", "--begin", "x"], "--config joint"),
+        (["--config", "tiny_joint", "--futures", "x"], "--futures and --vae go together"),
+        (["--config", "tiny_joint", "--vae", "x"], "--futures and --vae go together"),
+        (["--config", "tiny_joint", "--world", "x"], "--world is for a policy of --config demo"),
+        (["--config", "tiny_joint", "--vae", "/nowhere", "--futures", "x"], "no vae in /nowhere"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(words, said, episodes, tmp_path, monkeypatch, capsys):
+    command = ["gwm", "train", "policy", "--data", str(episodes), "--out", str(tmp_path / "o")]
+    monkeypatch.setattr("sys.argv", [*command, *words])
+    assert main() == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
+def test_the_verb_trains_and_resumes(episodes, vae_folder, tmp_path, monkeypatch, capsys):
+    words = ["gwm", "train", "policy", "--config", "tiny_joint", "--iterations", "20"]
+    words += ["--data", episodes, "--futures", episodes, "--vae", vae_folder, "--processes", 1]
+    words += ["--tasks", "lift", "stack", "--out", tmp_path]
+    monkeypatch.setattr("sys.argv", [str(word) for word in words])
+    assert main() == 0
+    said = capsys.readouterr().out
+    assert "held-out position error" in said and "after 1.6 s" in said
+    assert load_policy(tmp_path).config.tasks == ("lift", "stack")
