@@ -65,16 +65,22 @@ def load_future_samples(
     """
     if replace(config.vae.lift, count=config.lift.count) != config.lift:
         raise InputError(f"the VAE in {vae_folder} lifts other scenes than this network")
-    paths = [path for folder in folders for path in list_episodes(folder)]
-    if not paths:
-        raise InputError(f"no episodes in {', '.join(map(str, folders))}")
+    episodes = {folder: list_episodes(folder) for folder in folders}
+    paths = [path for some in episodes.values() for path in some]
     refuse_mixed(paths)
     settings = f"1 {config.lift} {config.jumps} {config.rows} {config.tasks} {STRIDE}"
     settings += (vae_folder / "vae.json").read_text()
     work = partial(_samples, config=config, vae_folder=vae_folder)
-    arrays = ArrayCache(Path(folders[0]), "futures", settings).arrays(
-        paths, work, processes, progress
-    )
+    parts, done = [], 0
+    for folder, some in episodes.items():  # a cache for each, since folders are combined anew
+        cache = ArrayCache(folder, "futures", settings)
+        begun = done
+        part = cache.arrays(
+            some, work, processes, lambda k, _, begun=begun: progress(begun + k, len(paths))
+        )
+        parts.append(part | {"episode": part["episode"] + done})
+        done += len(some)
+    arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     episode, starts = numbered_starts(read_infos(paths), arrays["episode"])
     return FutureSamples(**arrays | {"episode": episode}, starts=starts)
 
