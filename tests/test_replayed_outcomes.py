@@ -13,6 +13,7 @@ from gwm_core.errors import InputError
 from gwm_core.evaluation.policy_eval_in_world_model import LASTS
 from gwm_core.evaluation.replayed_outcomes import (
     ReplayedOutcome,
+    StepReplay,
     called_success,
     outcome_table,
     replay_outcomes,
@@ -58,7 +59,7 @@ def test_a_replay_takes_the_recorded_commands_and_only_the_first_scenes(two):
     equals the model's own rollout.
     """
     world, vae = load_world(resource("models/demo"))
-    first, second = replay_outcomes(world, vae, two)
+    first, second = replay_outcomes(StepReplay(world, vae), two)
     assert (first.success, second.success) == (True, False)
     assert len(first.observed) == len(first.imagined) > 20
     assert first.observed[0] == pytest.approx(first.imagined[0], abs=1e-5)
@@ -97,4 +98,4 @@ def test_the_verb_prints_both_kinds_and_refuses_what_has_no_verdict(
     shutil.rmtree(list_episodes(own)[1])
     assert outcomes(str(own))[0] == 2  # play alone
     with pytest.raises(InputError, match="play alone"):
-        replay_outcomes(*load_world(resource("models/demo")), own)
+        replay_outcomes(StepReplay(*load_world(resource("models/demo"))), own)

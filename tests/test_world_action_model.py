@@ -15,6 +15,9 @@ from gwm_core.data.episode import read_episode, synced_observations
 from gwm_core.data.episode_info import list_episodes
 from gwm_core.data.time_grid import on_grid
 from gwm_core.errors import InputError
+from gwm_core.evaluation import policy_eval_in_world_model
+from gwm_core.evaluation.imagined_world import ImaginedWorld
+from gwm_core.evaluation.replayed_outcomes import JumpReplay, ReplayedOutcome, replay_outcomes
 from gwm_core.geometry.kinematics import fk
 from gwm_core.model.checkpoint import load_policy, load_vae, save_vae
 from gwm_core.model.config import VAES, named_config
@@ -23,6 +26,7 @@ from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.runtime.compile import onnx_file
 from gwm_core.runtime.onnx_export import torch_graph
 from gwm_core.runtime.policy_runner import PolicyRunner
+from gwm_core.training.datasets.clips import episode_clips
 from gwm_core.training.datasets.future_samples import (
     STRIDE,
     UNKNOWN,
@@ -238,6 +242,57 @@ def test_it_drives_the_arm_as_any_policy(trained, episodes):
     with torch.no_grad():
         known = graph.module(*graph.inputs.values()).numpy()
     np.testing.assert_allclose(session.run(None, given)[0], known, atol=2e-4, rtol=2e-4)
+
+
+def test_a_replay_takes_the_recorded_commands_by_jumps(trained, episodes, tmp_path):
+    path = list_episodes(episodes)[0]
+    shutil.copytree(path, tmp_path / path.name)
+    world = ImaginedWorld(trained)
+    replay = JumpReplay(world, rows=4)
+    (outcome,) = replay_outcomes(replay, tmp_path)
+    clips = episode_clips(read_episode(path), world.lift_config)
+    moments = len(clips["stamps"])
+    assert outcome.success and len(outcome.observed) == moments
+    assert len(outcome.imagined) == (moments - 1) // 4
+    first = world.observe(clips["scenes"][0], np.append(clips["poses"][0], clips["actions"][0, 9]))
+    one = world.after(first, clips["actions"][1:5])
+    assert outcome.imagined[0] == pytest.approx(world.success(one, "lift"))
+    # the arm is where the rows end, and the scene as a lifted one
+    np.testing.assert_allclose(one.proprio[:9], clips["actions"][4, :9])
+    assert one.proprio[9] >= one.proprio[10] == clips["actions"][4, 9]
+    assert one.latent.shape == first.latent.shape and one.scene.shape[1] == 14
+    assert ReplayedOutcome("a", True, 1.0, [0.9] * 3, [0.9, 0.9], (3, 2)).called == (True, True)
+    assert ReplayedOutcome("a", True, 1.0, [0.9] * 2, [0.9], (3, 2)).called == (False, False)
+    with pytest.raises(InputError, match="sort"):
+        replay(clips, "sort")
+
+
+def test_a_policy_acts_on_what_it_imagines(trained, renderer, monkeypatch):
+    monkeypatch.setattr(policy_eval_in_world_model, "SECONDS", 2.0)
+    environment = policy_eval_in_world_model.WorldModelEnvironment(trained, renderer)
+    planner = environment.planner(str(trained))
+    seen, act = [], planner.policy.act
+
+    def watched(scene, observation):
+        seen.append((scene.copy(), observation.state))
+        return act(scene, observation)
+
+    planner.policy.act = watched
+    trial = environment.trial(planner, "lift", 4000, "nominal")
+    assert trial == environment.trial(planner, "lift", 4000, "nominal")
+    assert len(trial.done) == len(seen) // 2 and trial.seconds == pytest.approx(
+        0.8 * len(trial.done)
+    )
+    assert not np.array_equal(seen[0][0], seen[1][0])  # the second scene is a predicted one
+    with pytest.raises(InputError, match="sort"):
+        environment._dynamics.begin(seen[0][0], seen[0][1], "sort")
+
+
+def test_what_predicts_nothing_imagines_nothing(demonstrations, tmp_path):
+    run = TrainingRun(replace(TRAIN, iterations=1), tmp_path)
+    train_world_action_model(demonstrations, NETWORK, run)
+    with pytest.raises(InputError, match=r"predicts nothing.*--futures"):
+        ImaginedWorld(tmp_path)
 
 
 def test_another_vae_beside_it_is_refused(trained, tmp_path):

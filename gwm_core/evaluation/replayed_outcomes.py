@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,14 +18,19 @@ from torch import Tensor
 from gwm_core.data.episode import read_episode
 from gwm_core.data.episode_info import list_episodes, read_infos
 from gwm_core.data.time_grid import stretches
-from gwm_core.errors import InputError
-from gwm_core.evaluation.policy_eval_in_world_model import LASTS
+from gwm_core.errors import InputError, one_of
+from gwm_core.evaluation.imagined_world import ImaginedWorld
+from gwm_core.evaluation.policy_eval_in_world_model import JUMP, LASTS, LASTS_JUMPS
 from gwm_core.geometry.kinematics import from_rows
 from gwm_core.model.vae import VAE
 from gwm_core.model.world_model import WorldModel
+from gwm_core.scene.lift import LiftConfig
 from gwm_core.training.datasets.clips import episode_clips
 
 _SOME = 64  # pairs of latents that the head sees at once
+
+
+Clips = dict[str, np.ndarray]  # of ``episode_clips``
 
 
 @dataclass(frozen=True)
@@ -33,8 +39,10 @@ class ReplayedOutcome:
 
     Attributes:
         success: what really happened. seconds: of its longest unbroken stretch, which is replayed.
-        observed: probability that the task is done after every step, from two observed latents.
-        imagined: the same, from the latents that the model predicts from the first two on.
+        observed: probability that the task is done, from observed scenes alone, in order.
+        imagined: the same along the prediction from the first observations on.
+        lasts: how many probabilities in a row above one half are a success: of the observed, and
+            of the imagined ones.
     """
 
     episode: str
@@ -42,17 +50,96 @@ class ReplayedOutcome:
     seconds: float
     observed: list[float]
     imagined: list[float]
+    lasts: tuple[int, int] = (LASTS, LASTS)
+
+    @property
+    def called(self) -> tuple[bool, bool]:
+        """Whether the model calls it a success, from observed and from imagined scenes."""
+        parts = zip((self.observed, self.imagined), self.lasts)
+        observed, imagined = (called_success(done, lasts) for done, lasts in parts)
+        return observed, imagined
 
 
-def called_success(done: list[float]) -> bool:
-    """Whether ``LASTS`` steps in a row, anywhere, have a probability above one half."""
+def called_success(done: list[float], lasts: int = LASTS) -> bool:
+    """Whether ``lasts`` probabilities in a row, anywhere, are above one half."""
     above = [probability > 0.5 for probability in done]
-    return any(all(above[k : k + LASTS]) for k in range(len(above) - LASTS + 1))
+    return any(all(above[k : k + lasts]) for k in range(len(above) - lasts + 1))
+
+
+class OutcomeReplay(Protocol):
+    """A model that replays one stretch of an episode."""
+
+    lift_config: LiftConfig
+    least: int  # moments of the shortest stretch
+    lasts: tuple[int, int]
+
+    def __call__(self, clips: Clips, task: str) -> tuple[list[float], list[float]]:
+        """Probabilities from observed and from imagined scenes."""
+
+
+class StepReplay:
+    """A world model of steps of 0.1 s, whose head knows no task."""
+
+    lasts = LASTS, LASTS
+
+    def __init__(self, world: WorldModel, vae: VAE):
+        self._world, self._vae, self.lift_config = world, vae, vae.config.lift
+        self.least = world.config.context + 1
+
+    @torch.no_grad()
+    def __call__(self, clips: Clips, task: str) -> tuple[list[float], list[float]]:
+        """Probabilities at the end of every step."""
+        scenes, poses = clips["scenes"].astype(np.float32), from_rows(clips["poses"])
+        context = self._world.config.context
+        starts = np.arange(len(scenes) - context)
+        histories = torch.stack(
+            [self._vae.observe(scenes[k : k + context], poses[k : k + context]) for k in starts]
+        )
+        commanded = torch.from_numpy(clips["actions"])
+        pairs = torch.stack([commanded[k + context - 1 : k + context + 1] for k in starts])
+        observed = [
+            self._world.step(history, pair)[1]
+            for history, pair in zip(histories.split(_SOME), pairs.split(_SOME))
+        ]
+        return torch.cat(observed).tolist(), self._imagine(histories[:1], pairs)
+
+    def _imagine(self, history: Tensor, pairs: Tensor) -> list[float]:
+        """Probabilities (L,) along a rollout from a history (1, context, K, D) by pairs
+        (L, 2, 10).
+        """
+        done = []
+        for pair in pairs:
+            future, probability = self._world.step(history, pair[None])
+            history = torch.cat([history[:, 1:], future[:, None]], dim=1)
+            done.append(float(probability))
+        return done
+
+
+class JumpReplay:
+    """A world action model, by its jumps of ``rows`` rows."""
+
+    lasts = LASTS, LASTS_JUMPS
+
+    def __init__(self, world: ImaginedWorld, rows: int = JUMP):
+        self._world, self._rows, self.lift_config = world, rows, world.lift_config
+        self.least = rows + 1
+
+    def __call__(self, clips: Clips, task: str) -> tuple[list[float], list[float]]:
+        """Probabilities at every moment, and at the end of every jump."""
+        one_of("task", task, self._world.model.config.tasks)
+        scenes, actions = clips["scenes"].astype(np.float32), clips["actions"]
+        proprio = np.concatenate([clips["poses"], actions[:, 9:]], axis=1)
+        states = [self._world.observe(*pair) for pair in zip(scenes, proprio)]
+        observed = [self._world.success(state, task) for state in states]
+        state, imagined = states[0], []
+        for k in range(0, len(actions) - self._rows, self._rows):
+            state = self._world.after(state, actions[k + 1 : k + 1 + self._rows])
+            imagined.append(self._world.success(state, task))
+        return observed, imagined
 
 
 def replay_outcomes(
-    world: WorldModel,
-    vae: VAE,
+    replay: OutcomeReplay,
     folder: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[ReplayedOutcome]:
@@ -71,51 +158,25 @@ def replay_outcomes(
         raise InputError(f"{folder} holds play alone, which neither succeeds nor fails")
     outcomes = []
     for path, info in infos.items():
-        outcomes.append(_replay(world, vae, path, bool(info["success"])))
+        outcomes.append(_replay(replay, path, info))
         progress(len(outcomes), len(infos))
     return outcomes
 
 
-@torch.no_grad()
-def _replay(world: WorldModel, vae: VAE, path: Path, success: bool) -> ReplayedOutcome:
-    clips, context = episode_clips(read_episode(path), vae.config.lift), world.config.context
+def _replay(replay: OutcomeReplay, path: Path, info: dict) -> ReplayedOutcome:
+    clips = episode_clips(read_episode(path), replay.lift_config)
     longest = max(stretches(clips["stamps"]), key=lambda part: part.stop - part.start)
-    scenes, poses, actions = (clips[name][longest] for name in ("scenes", "poses", "actions"))
-    if len(scenes) <= context:
+    clips = {name: values[longest] for name, values in clips.items()}
+    count = len(clips["stamps"])
+    if count < replay.least:
         raise InputError(
-            f"episode {path}: {context + 1} consecutive observations are wanted, it has"
-            f" {len(scenes)}"
+            f"episode {path}: {replay.least} consecutive observations are wanted, it has {count}"
         )
-    scenes, poses = scenes.astype(np.float32), from_rows(poses)
-    starts = np.arange(len(scenes) - context)
-    histories = torch.stack(
-        [vae.observe(scenes[k : k + context], poses[k : k + context]) for k in starts]
-    )
-    commanded = torch.from_numpy(actions)
-    pairs = torch.stack([commanded[k + context - 1 : k + context + 1] for k in starts])
-    observed = torch.cat(
-        [
-            world.step(history, pair)[1]
-            for history, pair in zip(histories.split(_SOME), pairs.split(_SOME))
-        ]
-    )
+    observed, imagined = replay(clips, info["task"])
+    seconds = round((count - 1) * 0.1, 1)
     return ReplayedOutcome(
-        path.name,
-        success,
-        round((len(scenes) - 1) * 0.1, 1),
-        observed.tolist(),
-        _imagine(world, histories[:1], pairs),
+        path.name, bool(info["success"]), seconds, observed, imagined, replay.lasts
     )
-
-
-def _imagine(world: WorldModel, history: Tensor, pairs: Tensor) -> list[float]:
-    """Probabilities (L,) along a rollout from a history (1, context, K, D) by pairs (L, 2, 10)."""
-    done = []
-    for pair in pairs:
-        future, probability = world.step(history, pair[None])
-        history = torch.cat([history[:, 1:], future[:, None]], dim=1)
-        done.append(float(probability))
-    return done
 
 
 def outcome_table(outcomes: list[ReplayedOutcome]) -> dict[str, dict[str, int]]:
@@ -125,8 +186,8 @@ def outcome_table(outcomes: list[ReplayedOutcome]) -> dict[str, dict[str, int]]:
     return {
         name: {
             "episodes": len(some),
-            "observed": sum(called_success(o.observed) for o in some),
-            "imagined": sum(called_success(o.imagined) for o in some),
+            "observed": sum(o.called[0] for o in some),
+            "imagined": sum(o.called[1] for o in some),
         }
         for name, wanted in (("succeeded", True), ("failed", False))
         for some in [[o for o in outcomes if o.success is wanted]]

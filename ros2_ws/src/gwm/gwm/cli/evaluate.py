@@ -281,14 +281,21 @@ def evaluate_imagined(args) -> int:
 def evaluate_outcomes(args) -> int:
     from dataclasses import asdict
 
-    from gwm_core.evaluation.replayed_outcomes import outcome_table, replay_outcomes
+    from gwm_core.evaluation.imagined_world import ImaginedWorld
+    from gwm_core.evaluation.replayed_outcomes import (
+        JumpReplay,
+        StepReplay,
+        outcome_table,
+        replay_outcomes,
+    )
     from gwm_core.evaluation.stats.success_rates import interval
     from gwm_core.model.checkpoint import load_world
 
     writable(args.json)
     model = args.model or shipped()
-    world, vae = load_world(Path(model))
-    outcomes = replay_outcomes(world, vae, Path(args.data), DeferredProgressBar("replay"))
+    steps = (Path(model) / "world.json").exists()
+    replay = StepReplay(*load_world(Path(model))) if steps else JumpReplay(ImaginedWorld(model))
+    outcomes = replay_outcomes(replay, Path(args.data), DeferredProgressBar("replay"))
     table = outcome_table(outcomes)
     print(f"{'really':12}{'episodes':>10}   called a success [95 %]")
     for name, row in table.items():
