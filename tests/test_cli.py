@@ -60,7 +60,7 @@ def gwm(*words, cwd=None, **env):
         (["collect", "--out", "x", "--task", "lift", "--play", "--policy", "y"], "not allowed"),
         (["collect", "--out", "x", "--task", "lift", "--policy", "/nowhere"], "no policy in"),
         (["train", "policy", "--data", "/nowhere", "--out", "x"], "no episodes in /nowhere"),
-        (["train", "policy", "--data", "x", "--out", "x", "--config", "huge"], "demo, tiny"),
+        (["train", "policy", "--data", "x", "--out", "x", "--config", "huge"], "demo, joint, tiny"),
         (["train", "policy", "--data", "x", "--out", "x", "--device", "tpu"], "valid are cpu"),
         (
             ["train", "policy", "--data", "x", "--out", "x", "--world", "/nowhere"],

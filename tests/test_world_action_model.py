@@ -12,7 +12,7 @@ import torch
 from gwm.cli.main import main
 
 from gwm_core.data.episode import read_episode, synced_observations
-from gwm_core.data.episode_info import list_episodes
+from gwm_core.data.episode_info import list_episodes, read_info, same_starts
 from gwm_core.data.time_grid import on_grid
 from gwm_core.errors import InputError
 from gwm_core.evaluation import policy_eval_in_world_model
@@ -26,6 +26,7 @@ from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.runtime.compile import onnx_file
 from gwm_core.runtime.onnx_export import torch_graph
 from gwm_core.runtime.policy_runner import PolicyRunner
+from gwm_core.training.datasets import future_samples, joint_samples
 from gwm_core.training.datasets.clips import episode_clips
 from gwm_core.training.datasets.future_samples import (
     STRIDE,
@@ -187,9 +188,13 @@ def test_demonstrations_that_are_held_out_teach_no_futures(demonstrations, futur
     plans = PolicyBatches(demonstrations, device, TRAIN, 16)
     held = {demonstrations.starts[k] for k in plans.held_episodes()}
     assert held and held < set(demonstrations.starts) == set(futures.starts)
-    batches = FutureBatches(futures, device, replace(TRAIN, held_out=0.5), held)
-    trained_on = {futures.starts[k] for k in futures.episode[batches.training.numpy()]}
-    assert trained_on and not trained_on & held
+    for trained in (set(), set(futures.starts) - held):  # whether plans train on the others
+        batches = FutureBatches(futures, device, replace(TRAIN, held_out=0.5), held, trained)
+        used, kept = (
+            {futures.starts[k] for k in futures.episode[part.numpy()]}
+            for part in (batches.training, batches.validation)
+        )
+        assert used and held <= kept and not used & kept and not kept & trained
 
 
 def test_it_learns_plans_futures_and_success_of_a_few_samples(
@@ -199,7 +204,7 @@ def test_it_learns_plans_futures_and_success_of_a_few_samples(
     run = TrainingRun(config, tmp_path)
     train_world_action_model(demonstrations, CONFIG, run, futures, vae_folder)
     plans = PolicyBatches(demonstrations, torch.device("cpu"), config, 16)
-    worlds = FutureBatches(futures, torch.device("cpu"), config, set())
+    worlds = FutureBatches(futures, torch.device("cpu"), config, set(), set())
     plans.validation, worlds.validation = plans.training, worlds.training
     figures = validate(load_policy(tmp_path), plans, worlds)
     assert figures["position_mm"] < 20
@@ -310,7 +315,9 @@ def test_another_vae_beside_it_is_refused(trained, tmp_path):
         (["--config", "tiny_joint", "--futures", "x"], "--futures and --vae go together"),
         (["--config", "tiny_joint", "--vae", "x"], "--futures and --vae go together"),
         (["--config", "tiny_joint", "--world", "x"], "--world is for a policy of --config demo"),
-        (["--config", "tiny_joint", "--vae", "/nowhere", "--futures", "x"], "no vae in /nowhere"),
+        (["--config", "tiny_joint", "--vae", "/nowhere", "--futures", "x"], "no episodes in x"),
+        (["--config", "tiny_joint", "--tasks", "lift", "stakc"], "unknown task 'stakc'"),
+        (["--config", "tiny_joint", "--tasks", "lift", "lift"], "named twice"),
     ],
 )
 def test_what_does_not_go_together_is_refused(words, said, episodes, tmp_path, monkeypatch, capsys):
@@ -319,6 +326,64 @@ def test_what_does_not_go_together_is_refused(words, said, episodes, tmp_path, m
     assert main() == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
+
+
+def test_another_vae_in_out_is_refused_before_the_work(
+    episodes, vae_folder, tmp_path, monkeypatch, capsys
+):
+    torch.manual_seed(1)
+    save_vae(tmp_path, VAE(CONFIG.vae), {})
+    words = ["gwm", "train", "policy", "--config", "tiny_joint", "--data", episodes]
+    words += ["--futures", episodes, "--vae", vae_folder, "--out", tmp_path]
+    monkeypatch.setattr("sys.argv", [str(word) for word in words])
+    monkeypatch.setattr(joint_samples, "load_joint_samples", None)
+    assert main() == 2 and "would be lost" in capsys.readouterr().err
+
+
+def test_episodes_count_once_and_by_their_content(episodes, vae_folder, tmp_path):
+    """The same episode below two folders, and the same recording of a robot in two places."""
+    both = load_future_samples([episodes, list_episodes(episodes)[0]], CONFIG, vae_folder, 1)
+    assert len(both) == len(load_future_samples([episodes], CONFIG, vae_folder, 1))
+    infos = {}
+    for place in ("a", "b"):
+        path = shutil.copytree(list_episodes(episodes)[0], tmp_path / place / "episode")
+        infos[path] = read_info(path) | {"robot": "fr3", "seed": None}
+    assert same_starts(infos) == [0, 0]
+    infos[path] = infos[path] | {"sha256": {"bag": "other"}}
+    assert same_starts(infos) == [0, 1]
+
+
+def test_what_nothing_commanded_is_no_future(episodes, vae_folder):
+    """The cameras go on for a second after the last command."""
+    episode = read_episode(list_episodes(episodes)[0])
+    encode, gripper_tokens = future_samples._encoder(vae_folder)
+    whole, cut = [], []
+    for rows in (whole, cut):
+        rows += future_samples.future_rows(episode, CONFIG, encode, gripper_tokens)
+        episode.command_stamps = episode.command_stamps[:-100]
+        episode.commands = episode.commands[:-100]
+    lost = [sum(row["valid"].sum() for row in rows) for rows in (whole, cut)]
+    assert 0 < lost[1] < lost[0]
+    np.testing.assert_array_equal([row["done"] for row in whole], [row["done"] for row in cut])
+
+
+def test_the_loss_of_a_batch_is_the_mean_of_those_of_its_parts(futures):
+    """Processes that share a batch each take a part, and average."""
+    torch.manual_seed(0)
+    model = random_model()
+    batches = FutureBatches(futures, torch.device("cpu"), TRAIN, set(), set())
+    batch = batches.sample_batch(8, model)
+    assert not batch["weight"].all() or (batch["done_weight"] == 0).any()
+
+    def loss(part):
+        tokens = model.encoder(model.gather(part["points"], part["colors"]), part["proprio"])
+        names = ("proprio", "latent", "rows", "jump", "later", "noise", "times")
+        missed = model.future_loss(tokens, **{name: part[name] for name in names})
+        success = model.success_loss(tokens, part["done"])
+        return (missed * part["weight"]).mean() + (success * part["done_weight"]).mean()
+
+    parts = [loss({name: tensor[rank::2] for name, tensor in batch.items()}) for rank in (0, 1)]
+    torch.testing.assert_close(sum(parts) / 2, loss(batch))
 
 
 def test_the_verb_trains_and_resumes(episodes, vae_folder, tmp_path, monkeypatch, capsys):

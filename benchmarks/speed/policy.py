@@ -119,12 +119,14 @@ def _eager(folder: Path, threads: int) -> Callable[..., np.ndarray]:
     import torch
 
     from gwm_core.model.checkpoint import load_policy
+    from gwm_core.model.policy import Policy
     from gwm_core.runtime.world_features import WorldFeatures
     from gwm_core.scene.gaussians import COLORS, MEANS
 
     torch.set_num_threads(threads)
     policy = load_policy(folder)
-    world_features = WorldFeatures(folder) if policy.config.world_features else None
+    takes = isinstance(policy, Policy) and policy.config.world_features
+    world_features = WorldFeatures(folder) if takes else None
 
     @torch.inference_mode()
     def rows(scene, proprio, pose, task) -> np.ndarray:

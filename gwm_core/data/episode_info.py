@@ -87,14 +87,15 @@ def start_names(infos: dict[Path, dict]) -> list[str]:
     """For every episode a name of what it began from.
 
     Episodes of one task, difficulty and seed of the simulation have one layout, and one name. None
-    of them is held out while another one is trained on.
+    of them is held out while another one is trained on. Others have the name of their content.
     """
-    return [
-        f"{info['task']} {info.get('difficulty')} {info['seed']}"
-        if info.get("robot") == "sim" and info.get("seed") is not None
-        else str(path)
-        for path, info in infos.items()
-    ]
+    return [_start_name(path, info) for path, info in infos.items()]
+
+
+def _start_name(path: Path, info: dict) -> str:
+    if info.get("robot") == "sim" and info.get("seed") is not None:
+        return f"{info['task']} {info.get('difficulty')} {info['seed']}"
+    return " ".join(sorted(info.get("sha256", {}).values())) or str(path.resolve())
 
 
 def same_starts(infos: dict[Path, dict]) -> list[int]:
@@ -117,6 +118,21 @@ def list_episodes(folder: Path) -> list[Path]:
     if not found:
         raise InputError(f"no episodes in {folder}; 'gwm collect --out {folder}' makes some")
     return found
+
+
+def list_all_episodes(folders: Iterable[Path]) -> dict[Path, list[Path]]:
+    """``list_episodes`` of each folder, but every episode once, and no folder without one.
+
+    Raises InputError as ``list_episodes``.
+    """
+    seen: set[Path] = set()
+    episodes = {}
+    for folder in folders:
+        new = [path for path in list_episodes(folder) if path.resolve() not in seen]
+        seen |= {path.resolve() for path in new}
+        if new:
+            episodes[folder] = new
+    return episodes
 
 
 def list_unfinished(folder: Path) -> list[Path]:

@@ -151,4 +151,9 @@ def _first(samples: PolicySamples, episodes: int) -> PolicySamples:
             f"{available} episodes are too few: {episodes} are wanted, one of them for validation"
         )
     kept = samples.episode < episodes
-    return PolicySamples(**{name: a[kept] for name, a in vars(samples).items() if a is not None})
+    return PolicySamples(
+        **{
+            name: value[kept] if isinstance(value, np.ndarray) else value
+            for name, value in vars(samples).items()
+        }
+    )

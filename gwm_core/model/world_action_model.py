@@ -250,16 +250,15 @@ class WorldActionModel(nn.Module):
         return self.future_decoder.loss(conditioning, later - latent, jump, noise, times)
 
     def success_loss(self, tokens: Tensor, done: Tensor) -> Tensor:
-        """Cross-entropy of success over the known ``done`` (B, tasks): 1, 0, or -1 if unknown."""
+        """Cross-entropies (B, tasks) of success; 0 where ``done`` (B, tasks) is -1, unknown."""
         logits = [
             self.success_head(tokens, torch.full((len(done),), k, device=done.device))
             for k in range(done.shape[1])
         ]
-        known = done >= 0
         loss = nn.functional.binary_cross_entropy_with_logits(
             torch.stack(logits, dim=1).float(), done.clamp(min=0).float(), reduction="none"
         )
-        return (loss * known).sum() / known.sum().clamp(min=1)
+        return loss * (done >= 0)
 
     def _future_condition(self, tokens, proprio, latent, rows, jump):
         gripper = proprio[:, :3]

@@ -39,8 +39,8 @@ def augment(points: Tensor, colors: Tensor, proprio: Tensor) -> Augmented:
     def normal(*shape, scale=1.0):
         return torch.randn(*shape, device=device) * scale
 
-    shift = normal(count, 1, 3, scale=0.003)
-    points = points + normal(*points.shape, scale=0.0015) + shift
+    jitter, shift = normal(*points.shape, scale=0.0015), normal(count, 1, 3, scale=0.003)
+    points = points + jitter + shift
     gain = 1 + normal(count, 1, 1, scale=0.10) + normal(count, 1, 3, scale=0.05)
     spread = torch.tensor([0.002] * 3 + [0.01] * 6 + [0.001, 0.0], device=device)
     noisy = proprio + normal(*proprio.shape) * spread  # rows stay absolute

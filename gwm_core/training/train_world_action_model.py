@@ -39,16 +39,24 @@ class FutureBatches:
         samples: FutureSamples,
         device: torch.device,
         config: WorldActionTraining,
-        also_held: set[str],
+        held: set[str],
+        trained: set[str],
     ):
-        """``also_held`` are starts whose samples are held out beside every n-th."""
+        """``held`` and ``trained`` are starts that plans hold out and train on.
+
+        The others are divided anew.
+        """
         self.device = device
         self._noise = config.latent_noise
         self._arrays = tensors(samples, device)
-        of_plans = np.array([name in also_held for name in samples.starts])[samples.episode]
-        held = torch.from_numpy(held_out(samples.episode, config.held_out) | of_plans).to(device)
-        self.training = (~held).nonzero()[:, 0]
-        self.validation = held.nonzero()[:, 0]
+        every = held_out(samples.episode, config.held_out)
+        of_held, of_trained = (
+            np.array([name in names for name in samples.starts])[samples.episode]
+            for names in (held, trained)
+        )
+        out = torch.from_numpy(of_held | (every & ~of_trained)).to(device)
+        self.training = (~out).nonzero()[:, 0]
+        self.validation = out.nonzero()[:, 0]
         if not len(self.training):
             raise InputError("nothing is left to learn futures from: name more --futures")
 
@@ -83,7 +91,9 @@ class FutureBatches:
             "latent": now,
             "later": latents[each, jump + 1],
             "jump": jump,
-            "usable": valid[each, jump],
+            # Weights over the whole batch, so that processes that share it have its loss.
+            "weight": _weights(valid[each, jump]),
+            "done_weight": _weights(batch["done"] >= 0),
             "noise": torch.randn_like(now),
             "times": sample_times((count, 1, 1), self.device),
         }
@@ -96,6 +106,11 @@ class FutureBatches:
                 "no episode of --futures lasts as long as the longest jump: record longer ones"
             )
         return self._arrays["latents"][whole[:: max(1, len(whole) // limit)]].float()
+
+
+def _weights(counts: Tensor) -> Tensor:
+    """Weights with which the mean is that over the samples (B, ...) that count."""
+    return counts * (counts.numel() / counts.sum().clamp(min=1))
 
 
 def world_action_loss(
@@ -112,10 +127,10 @@ def world_action_loss(
     if future:
         seen = (future.pop(name) for name in ("points", "colors"))
         tokens = model.training_tokens(*seen, future["proprio"])
-        loss = loss + config.success_weight * model.success_loss(tokens, future.pop("done"))
-        usable = future.pop("usable")
-        losses = model.future_loss(tokens, **future) * usable
-        loss = loss + config.future_weight * losses.sum() / usable.sum().clamp(min=1)
+        success = model.success_loss(tokens, future.pop("done")) * future.pop("done_weight")
+        weight = future.pop("weight")
+        missed = model.future_loss(tokens, **future) * weight
+        loss = loss + config.success_weight * success.mean() + config.future_weight * missed.mean()
     return loss
 
 
@@ -138,6 +153,17 @@ def train_world_action_model(
     settings = [asdict(config), fingerprint(demonstrations)]
     if futures:
         settings += [fingerprint(futures), digest(vae_folder / "vae.safetensors")]
+        settings += [demonstrations.starts, futures.starts]
+    if begin:
+        settings += [begun := digest(begin / "policy.safetensors")]
+        run = replace(run, provenance=run.provenance | {"begun_from": begun})
+    settings = to_json(settings)
+    if bool(config.vae) != bool(vae_folder):
+        raise InputError("a network predicts the latents of a VAE whose folder is given, or none")
+    settings = [asdict(config), fingerprint(demonstrations)]
+    if futures:
+        settings += [fingerprint(futures), digest(vae_folder / "vae.safetensors")]
+        settings += [demonstrations.starts, futures.starts]
     if begin:
         settings += [begun := digest(begin / "policy.safetensors")]
         run = replace(run, provenance=run.provenance | {"begun_from": begun})
@@ -146,17 +172,8 @@ def train_world_action_model(
     if figures := run.finished(Path(run.out) / MANIFESTS["policy"], settings, samples):
         return figures
     torch.manual_seed(run.config.seed)
-    device = torch.device(run.device)
-    model = WorldActionModel(config).to(device)
-    plans = PolicyBatches(demonstrations, device, run.config, config.rows)
-    held = {demonstrations.starts[k] for k in plans.held_episodes()} if futures else set()
-    worlds = FutureBatches(futures, device, run.config, held) if futures else None
-    if begin:
-        model.load_state_dict(_initial_weights(begin, config))
-    else:
-        model.set_normalization(plans.relative_rows())
-        if worlds:
-            model.future_decoder.set_normalization(worlds.latents())
+    plans, worlds = _batches(demonstrations, futures, config, run)
+    model = _begun(config, plans, worlds, begin, torch.device(run.device))
 
     def sample_batch(count: int) -> Batch:
         batch = {PLAN + name: value for name, value in plans.sample_batch(count).items()}
@@ -176,6 +193,39 @@ def train_world_action_model(
     )
 
 
+def _batches(
+    demonstrations: PolicySamples,
+    futures: FutureSamples | None,
+    config: WorldActionConfig,
+    run: TrainingRun,
+) -> tuple[PolicyBatches, FutureBatches | None]:
+    device = torch.device(run.device)
+    plans = PolicyBatches(demonstrations, device, run.config, config.rows)
+    if not futures:
+        return plans, None
+    held = {demonstrations.starts[k] for k in plans.held_episodes()}
+    trained = set(demonstrations.starts) - held
+    return plans, FutureBatches(futures, device, run.config, held, trained)
+
+
+def _begun(
+    config: WorldActionConfig,
+    plans: PolicyBatches,
+    worlds: FutureBatches | None,
+    begin: Path | None,
+    device: torch.device,
+) -> WorldActionModel:
+    """The network that training starts from."""
+    model = WorldActionModel(config).to(device)
+    if begin:
+        model.load_state_dict(_initial_weights(begin, config))
+        return model
+    model.set_normalization(plans.relative_rows())
+    if worlds:
+        model.future_decoder.set_normalization(worlds.latents())
+    return model
+
+
 def _initial_weights(folder: Path, config: WorldActionConfig) -> dict[str, Tensor]:
     """The weights of the model in ``folder``. Raises InputError where it is another kind."""
     begun = load_policy(folder)
@@ -187,11 +237,10 @@ def _initial_weights(folder: Path, config: WorldActionConfig) -> dict[str, Tenso
     return begun.state_dict()
 
 
-@torch.no_grad()
 def validate(
     model: WorldActionModel, plans: PolicyBatches, worlds: FutureBatches | None, limit: int = 512
 ) -> dict[str, float]:
-    """Figures of held-out episodes.
+    """Figures of held-out episodes; one of which nothing is held out is left out.
 
     Returns:
         position_mm: mean position error of plans, as of ``validate_policy``.
@@ -203,26 +252,36 @@ def validate(
     if not worlds or not len(worlds.validation):
         return figures
     index = worlds.validation[:: max(1, len(worlds.validation) // limit)]
-    b = worlds.take(index)
-    tokens = model.encoder(model.gather(b["points"], b["colors"]), b["proprio"])
-    now = b["latents"][:, 0]
+    parts = [_compare(model, worlds.take(part)) for part in index.split(128)]
+    errors, changes, known, right, seen = (torch.cat(values) for values in zip(*parts))
     for number, jump in enumerate(model.config.jumps):
-        numbers = torch.full((len(index),), number, device=now.device)
-        predicted = model.future(tokens, b["proprio"], now, b["rows"], numbers)
-        usable, std = b["valid"][:, number], model.future_decoder.change_std[number]
-        truth = b["latents"][:, number + 1]
-        error = ((predicted - truth) / std).square().mean((1, 2))[usable].mean()
-        change = ((truth - now) / std).square().mean((1, 2))[usable].mean()
-        figures[f"missed_{jump}"] = float(error / change)
-    said = torch.stack(
-        [
-            model.success(tokens, torch.full((len(index),), k, device=now.device)) > 0.5
-            for k in range(b["done"].shape[1])
-        ],
-        dim=1,
-    )
-    known, done = b["done"] >= 0, b["done"] == 1
-    figures["done"] = float((said == done)[known].float().mean())
-    if done.any():
-        figures["done_missed"] = float((~said[done]).float().mean())
+        if (there := changes[:, number] >= 0).any():
+            missed = errors[there, number].sum() / changes[there, number].sum()
+            figures[f"missed_{jump}"] = float(missed)
+    if known.any():
+        figures["done"] = float(right[known].float().mean())
+    if seen.numel():
+        figures["done_missed"] = float((~seen).float().mean())
     return figures
+
+
+@torch.no_grad()
+def _compare(model: WorldActionModel, b: Batch) -> tuple[Tensor, ...]:
+    """Squared errors and changes (B, jumps) of futures, -1 where there is none; which labels of
+    success (B, tasks) are known and right; and whether each one that is 1 (n,) is seen.
+    """
+    tokens = model.encoder(model.gather(b["points"], b["colors"]), b["proprio"])
+    now, count = b["latents"][:, 0], len(b["points"])
+    errors, changes, said = [], [], []
+    for number in range(len(model.config.jumps)):
+        numbers = torch.full((count,), number, device=now.device)
+        predicted = model.future(tokens, b["proprio"], now, b["rows"], numbers)
+        truth, std = b["latents"][:, number + 1], model.future_decoder.change_std[number]
+        for found, difference in ((errors, predicted - truth), (changes, truth - now)):
+            squared = (difference / std).square().mean((1, 2))
+            found.append(torch.where(b["valid"][:, number], squared, -1.0))
+    for task in range(b["done"].shape[1]):
+        said.append(model.success(tokens, torch.full((count,), task, device=now.device)) > 0.5)
+    said, done = torch.stack(said, dim=1), b["done"] == 1
+    stacked = torch.stack(errors, dim=1), torch.stack(changes, dim=1)
+    return *stacked, b["done"] >= 0, said == done, said[done]

@@ -91,7 +91,7 @@ def fit(
     if trunk and not start:
         start = _resume(trunk.file, trunk.key, *state, latest=branch)
     device = next(network.parameters()).device
-    step, rank, processes = _shared(Loss(network, loss), config.batch)
+    step, rank, processes = _shared(Loss(network, loss))
     figures = validate(average) if start == config.iterations else {}
     start_time = time.monotonic()
     for iteration in range(start, config.iterations):
@@ -100,7 +100,7 @@ def fit(
         # a resumed run samples what the whole run would
         torch.manual_seed(config.seed * 1_000_003 + iteration)
         batch = sample_batch(config.batch)
-        batch = {name: tensor[rank::processes] for name, tensor in batch.items()}
+        batch = {name: _part(tensor, rank, processes) for name, tensor in batch.items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
             value = step(batch)
         number = _finite_mean(value.detach(), processes, iteration, out)
@@ -117,11 +117,16 @@ def fit(
     return average.eval(), figures | {"minutes": round((time.monotonic() - start_time) / 60, 1)}
 
 
-def _shared(step: nn.Module, batch: int) -> tuple[nn.Module, int, int]:
+def _part(tensor: Tensor, rank: int, processes: int) -> Tensor:
+    """The samples of a batch that this process takes."""
+    if len(tensor) % processes:
+        raise InputError(f"a batch of {len(tensor)} does not divide among {processes} processes")
+    return tensor[rank::processes]
+
+
+def _shared(step: nn.Module) -> tuple[nn.Module, int, int]:
     """The module with gradients averaged over the processes, this one's rank, and their number."""
     processes = distributed.get_world_size() if distributed.is_initialized() else 1
-    if batch % processes:
-        raise InputError(f"a batch of {batch} does not divide among {processes} processes")
     if processes == 1:
         return step, 0, 1
     return nn.parallel.DistributedDataParallel(step), distributed.get_rank(), processes

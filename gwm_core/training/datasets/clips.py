@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from gwm_core.data.episode import Episode, read_episode, synced_observations
-from gwm_core.data.episode_info import list_episodes, read_infos, same_starts
+from gwm_core.data.episode_info import list_all_episodes, read_infos, same_starts
 from gwm_core.data.time_grid import StreamRate, on_grid, short_stretch_error, steps, stream_rate
 from gwm_core.errors import InputError
 from gwm_core.geometry.camera import back_project
@@ -83,7 +83,7 @@ def load_clips(
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> SceneClips:
     """Clips of all episodes below ``folders``, failed ones too: their dynamics are the same."""
-    paths = [path for folder in folders for path in list_episodes(folder)]
+    paths = [path for some in list_all_episodes(folders).values() for path in some]
     refuse_mixed(paths)
     cache = ArrayCache(Path(folders[0]), "clips", f"3 {config} {SIDE}")
     arrays = cache.arrays(paths, partial(_clips, config=config), processes, progress)

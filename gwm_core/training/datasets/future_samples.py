@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from gwm_core.data.episode import Episode, read_episode, synced_observations
-from gwm_core.data.episode_info import list_episodes, read_infos
+from gwm_core.data.episode_info import list_all_episodes, read_infos
 from gwm_core.data.time_grid import on_grid, steps
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import fk, to_rows
@@ -65,7 +65,7 @@ def load_future_samples(
     """
     if replace(config.vae.lift, count=config.lift.count) != config.lift:
         raise InputError(f"the VAE in {vae_folder} lifts other scenes than this network")
-    episodes = {folder: list_episodes(folder) for folder in folders}
+    episodes = list_all_episodes(folders)
     paths = [path for some in episodes.values() for path in some]
     refuse_mixed(paths)
     settings = f"1 {config.lift} {config.jumps} {config.rows} {config.tasks} {STRIDE}"
@@ -80,7 +80,9 @@ def load_future_samples(
         )
         parts.append(part | {"episode": part["episode"] + done})
         done += len(some)
-    arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    arrays = parts[0]
+    if len(parts) > 1:
+        arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     episode, starts = numbered_starts(read_infos(paths), arrays["episode"])
     return FutureSamples(**arrays | {"episode": episode}, starts=starts)
 
@@ -124,8 +126,9 @@ def future_rows(
     scenes = np.stack([scene for _, _, scene in lifted]).astype(np.float32)
     states = [found[k][2] for k, _, _ in lifted]
     poses = np.stack([fk(state.q) for state in states])
+    labels = task_labels(episode.info, config.tasks, stamps)[[k for k, _, _ in lifted]]
     stamps = stamps[[k for k, _, _ in lifted]]
-    labels = task_labels(episode.info, config.tasks, stamps)
+    end = episode.command_stamps[-1] + CHUNK_DT * 1e9  # what comes later was not commanded
     jumps = np.array(config.jumps)
     ends = _ends(stamps)
     for k in range(len(stamps)):
@@ -133,7 +136,7 @@ def future_rows(
             continue
         due = stamps[k] + (np.arange(1, config.rows + 1) * CHUNK_DT * 1e9).astype(np.int64)
         sent = episode.next_commands(due)
-        known = np.logical_and.accumulate(sent.valid)
+        known = np.logical_and.accumulate(sent.valid & (due <= end))
         valid = (k + jumps <= ends[k]) & known[jumps - 1]
         last = k + int(jumps[valid].max(initial=0))
         window = slice(k, last + 1)

@@ -17,7 +17,13 @@ from pathlib import Path
 import numpy as np
 
 from gwm_core.data.episode import Episode, read_episode, synced_observations
-from gwm_core.data.episode_info import list_episodes, read_infos, same_starts, start_names
+from gwm_core.data.episode_info import (
+    list_all_episodes,
+    list_episodes,
+    read_infos,
+    same_starts,
+    start_names,
+)
 from gwm_core.data.time_grid import on_grid
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import fk, to_rows
@@ -179,7 +185,7 @@ def demonstrations(folders: list[Path]) -> dict[Path, dict]:
 
     Raises InputError where there are none.
     """
-    infos = read_infos(path for folder in folders for path in list_episodes(folder))
+    infos = read_infos(path for some in list_all_episodes(folders).values() for path in some)
     usable = {path: info for path, info in infos.items() if info.get("success") is not False}
     if not usable:
         raise InputError(

@@ -168,36 +168,35 @@ def train_policy(args) -> int:
 
 def _train_joint(args, network, runs: list) -> int:
     """Train a network that plans and predicts."""
-    from gwm_core.model.checkpoint import load_vae
-    from gwm_core.training.datasets.future_samples import load_future_samples
-    from gwm_core.training.datasets.policy_samples import load_samples, refuse_reserved, tasks_of
+    from gwm_core.model.checkpoint import refuse_others
+    from gwm_core.training.datasets.joint_samples import load_joint_samples
     from gwm_core.training.train_world_action_model import train_world_action_model
 
     if args.world:
         raise InputError("--world is for a policy of --config demo: a joint network has its own")
     if bool(args.futures) != bool(args.vae):
         raise InputError("--futures and --vae go together: episodes, and what makes their latents")
-    folders, futures = _folders(args), None
-    network = replace(network, tasks=tuple(args.tasks or tasks_of(folders, network.tasks)))
-    vae = Path(args.vae) if args.vae else None
-    begin = Path(args.begin) if args.begin else None
-    if vae:
-        made = load_vae(vae).config
-        lift = replace(made.lift, count=min(made.lift.count, network.lift.count))
-        network = replace(network, vae=made, lift=lift)
-    samples = load_samples(
-        folders, network.tasks, network.lift, args.processes, DeferredProgressBar("lift")
+    vae, begin = (Path(folder) if folder else None for folder in (args.vae, args.begin))
+    for run in runs if vae else ():
+        refuse_others(vae, run.out, "vae")
+    loaded = load_joint_samples(
+        network,
+        _folders(args),
+        args.processes,
+        DeferredProgressBar("lift"),
+        DeferredProgressBar("encode"),
+        [Path(folder) for folder in args.futures or ()],
+        vae,
+        begin,
+        args.tasks or (),
     )
-    if vae:
-        others = [Path(folder) for folder in args.futures]
-        refuse_reserved(others)
-        futures = load_future_samples(
-            others, network, vae, args.processes, DeferredProgressBar("encode")
+
+    def train(run) -> dict:
+        return train_world_action_model(
+            loaded.demonstrations, loaded.config, run, loaded.futures, vae, begin
         )
-    found = _train(
-        args, runs, lambda run: train_world_action_model(samples, network, run, futures, vae, begin)
-    )
-    for run, figures in zip(runs, found):
+
+    for run, figures in zip(runs, _train(args, runs, train)):
         missed = [
             f"{value:.0%} after {int(name.split('_')[1]) / 10} s"
             for name, value in figures.items()
