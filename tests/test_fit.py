@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from gwm_core.errors import InputError
+from gwm_core.evaluation import feature_study
 from gwm_core.evaluation.feature_study import FeatureStudy, compare
 from gwm_core.geometry.kinematics import HOME_Q, from_rows
 from gwm_core.model.checkpoint import load_policy, load_vae, load_world, save_vae, save_world
@@ -497,3 +498,17 @@ def test_an_undefined_figure_is_left_out_of_the_log_without_a_word(tmp_path, cap
     assert (said.out, said.err, caplog.text) == ("", "", "")
     content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"loss" in content and b"cube_mm" not in content
+
+
+def test_a_study_takes_the_samples_of_the_first_episodes():
+    episode = np.repeat([0, 1, 2], 4)
+    numbers = np.arange(12)
+    names = ("points", "colors", "proprio", "rows", "valid", "task")
+    samples = PolicySamples(
+        **dict.fromkeys(names, numbers), episode=episode, starts=("a", "b", "c")
+    )
+    first = feature_study._first(samples, 2)
+    assert first.rows.tolist() == list(range(8)) and first.features is None
+    assert first.starts == samples.starts
+    with pytest.raises(InputError, match="3 episodes are too few: 4"):
+        feature_study._first(samples, 4)
