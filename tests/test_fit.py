@@ -17,8 +17,6 @@ import torch
 from torch import nn
 
 from gwm_core.errors import InputError
-from gwm_core.evaluation import feature_study
-from gwm_core.evaluation.feature_study import FeatureStudy, compare
 from gwm_core.geometry.kinematics import HOME_Q, from_rows
 from gwm_core.model.checkpoint import load_policy, load_vae, load_world, save_vae, save_world
 from gwm_core.model.config import VAES, WORLDS, TrainConfig, named_config
@@ -457,39 +455,6 @@ def test_a_policy_may_see_what_the_world_model_foresees(clips, trained, tmp_path
         load_policy(tmp_path)
 
 
-@pytest.mark.long
-@pytest.mark.slow
-def test_a_study_compares_on_the_same_trials_and_goes_on(episodes, trained, tmp_path, renderer):
-    policy, train = named_config("tiny")
-    study = FeatureStudy(
-        episodes,
-        trained,
-        tmp_path,
-        "lift",
-        "nominal",
-        (1,),
-        1,
-        1,
-        4000,
-        policy,
-        replace(train, iterations=2),
-        1,
-        renderer=renderer,
-    )
-    (row,) = compare(study)
-    assert row["demos"] == 1 and row["difference"] == row["with"] - row["without"]
-    made = {path: path.read_bytes() for path in tmp_path.rglob("*.safetensors")}
-    assert {path.parent.name for path in made} == {
-        "lift_nominal_1_with_0",
-        "lift_nominal_1_without_0",
-    }
-    assert compare(study) == [row] and all(path.read_bytes() == data for path, data in made.items())
-    with pytest.raises(InputError, match="episodes are too few: 100 are wanted"):
-        compare(replace(study, demos=(99,)))
-    with pytest.raises(InputError, match="a study with other settings"):
-        compare(replace(study, first=4001))
-
-
 def test_an_undefined_figure_is_left_out_of_the_log_without_a_word(tmp_path, caplog, capsys):
     """tensorboardX writes a complaint for every NaN that it is given."""
     with TensorBoardLog(tmp_path) as log:
@@ -498,17 +463,3 @@ def test_an_undefined_figure_is_left_out_of_the_log_without_a_word(tmp_path, cap
     assert (said.out, said.err, caplog.text) == ("", "", "")
     content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"loss" in content and b"cube_mm" not in content
-
-
-def test_a_study_takes_the_samples_of_the_first_episodes():
-    episode = np.repeat([0, 1, 2], 4)
-    numbers = np.arange(12)
-    names = ("points", "colors", "proprio", "rows", "valid", "task")
-    samples = PolicySamples(
-        **dict.fromkeys(names, numbers), episode=episode, starts=("a", "b", "c")
-    )
-    first = feature_study._first(samples, 2)
-    assert first.rows.tolist() == list(range(8)) and first.features is None
-    assert first.starts == samples.starts
-    with pytest.raises(InputError, match="3 episodes are too few: 4"):
-        feature_study._first(samples, 4)

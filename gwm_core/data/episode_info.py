@@ -87,7 +87,8 @@ def start_names(infos: dict[Path, dict]) -> list[str]:
     """For every episode a name of what it began from.
 
     Episodes of one task, difficulty and seed of the simulation have one layout, and one name. None
-    of them is held out while another one is trained on. Others have the name of their content.
+    of them is held out while another one is trained on. Others have the name of their folder and
+    their content, wherever they lie.
     """
     return [_start_name(path, info) for path, info in infos.items()]
 
@@ -95,7 +96,8 @@ def start_names(infos: dict[Path, dict]) -> list[str]:
 def _start_name(path: Path, info: dict) -> str:
     if info.get("robot") == "sim" and info.get("seed") is not None:
         return f"{info['task']} {info.get('difficulty')} {info['seed']}"
-    return " ".join(sorted(info.get("sha256", {}).values())) or str(path.resolve())
+    content = sorted(info.get("sha256", {}).values())
+    return " ".join([path.name, *content]) if content else str(path.resolve())
 
 
 def same_starts(infos: dict[Path, dict]) -> list[int]:

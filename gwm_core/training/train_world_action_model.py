@@ -14,7 +14,7 @@ from gwm_core.files.json_files import to_json
 from gwm_core.model.checkpoint import load_policy, save_policy
 from gwm_core.model.config import WorldActionConfig, WorldActionTraining
 from gwm_core.model.flow_matching import sample_times
-from gwm_core.model.weights_file import MANIFESTS, digest
+from gwm_core.model.weights_file import MANIFESTS, digest, read_weights
 from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.training.datasets.future_samples import FutureSamples
 from gwm_core.training.datasets.policy_samples import PolicySamples
@@ -150,24 +150,8 @@ def train_world_action_model(
         begin: folder of a world action model of the same configuration, whose weights and
             normalisation training starts from.
     """
-    settings = [asdict(config), fingerprint(demonstrations)]
-    if futures:
-        settings += [fingerprint(futures), digest(vae_folder / "vae.safetensors")]
-        settings += [demonstrations.starts, futures.starts]
-    if begin:
-        settings += [begun := digest(begin / "policy.safetensors")]
-        run = replace(run, provenance=run.provenance | {"begun_from": begun})
-    settings = to_json(settings)
-    if bool(config.vae) != bool(vae_folder):
-        raise InputError("a network predicts the latents of a VAE whose folder is given, or none")
-    settings = [asdict(config), fingerprint(demonstrations)]
-    if futures:
-        settings += [fingerprint(futures), digest(vae_folder / "vae.safetensors")]
-        settings += [demonstrations.starts, futures.starts]
-    if begin:
-        settings += [begun := digest(begin / "policy.safetensors")]
-        run = replace(run, provenance=run.provenance | {"begun_from": begun})
-    settings = to_json(settings)
+    settings = _settings(config, demonstrations, futures, vae_folder, begin)
+    run = replace(run, provenance=run.provenance | _seen(demonstrations, futures, begin))
     samples = len(demonstrations) + (len(futures) if futures else 0)
     if figures := run.finished(Path(run.out) / MANIFESTS["policy"], settings, samples):
         return figures
@@ -191,6 +175,32 @@ def train_world_action_model(
         samples,
         lambda average, provenance: save_policy(run.out, average, provenance, vae_folder),
     )
+
+
+def _settings(
+    config: WorldActionConfig,
+    demonstrations: PolicySamples,
+    futures: FutureSamples | None,
+    vae_folder: Path | None,
+    begin: Path | None,
+) -> str:
+    """What a resumed run must share."""
+    settings = [asdict(config), fingerprint(demonstrations), demonstrations.starts]
+    if futures:
+        settings += [fingerprint(futures), futures.starts, digest(vae_folder / "vae.safetensors")]
+    return to_json([*settings, digest(begin / "policy.safetensors") if begin else ""])
+
+
+def _seen(
+    demonstrations: PolicySamples, futures: FutureSamples | None, begin: Path | None
+) -> dict[str, object]:
+    """What the network has seen, for its provenance."""
+    starts = {*demonstrations.starts, *(futures.starts if futures else ())}
+    if not begin:
+        return {"trained_on": sorted(starts)}
+    before = read_weights(begin, "policy").manifest.get("provenance", {})
+    starts |= set(before.get("trained_on", ()))
+    return {"trained_on": sorted(starts), "begun_from": digest(begin / "policy.safetensors")}
 
 
 def _batches(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -96,6 +97,27 @@ class TrainingRun:
     def _key(self, settings: str, samples: int, **changes) -> str:
         """The settings that a resumed run must share with the interrupted one."""
         return to_json([settings, asdict(replace(self.config, **changes)), samples])
+
+
+DECAY = 0.2  # last fraction of each of several lengths, in which the rate falls
+
+
+def lengths_of(run: TrainingRun, lengths: Sequence[int]) -> list[TrainingRun]:
+    """A run of each number of iterations in a folder of its own, the shortest first.
+
+    Each goes on from where the rate of the shorter one began to fall.
+
+    Raises InputError for a length that ends before the rate has risen.
+    """
+    runs = []
+    for length in sorted(set(lengths)):
+        config = replace(run.config, iterations=length, decay=DECAY)
+        if length * (1 - DECAY) < config.warmup:
+            least = math.ceil(config.warmup / (1 - DECAY))
+            raise InputError(f"--lengths {length}: {least} or more, since the rate rises first")
+        trunk = run.out / "trunk.safetensors"
+        runs.append(replace(run, config=config, out=run.out / str(length), trunk=trunk))
+    return runs
 
 
 def held_out(episode: np.ndarray, fraction: float) -> np.ndarray:

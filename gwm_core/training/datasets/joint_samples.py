@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
 
 from gwm_core.data.episode_info import list_all_episodes, read_infos
 from gwm_core.errors import InputError, one_of
 from gwm_core.model.checkpoint import load_vae
 from gwm_core.model.config import WorldActionConfig
 from gwm_core.model.weights_file import read_weights
+from gwm_core.training.datasets.array_cache import numbered
 from gwm_core.training.datasets.future_samples import FutureSamples, load_future_samples
 from gwm_core.training.datasets.policy_samples import (
     PolicySamples,
@@ -30,6 +34,17 @@ class JointSamples:
     config: WorldActionConfig
     demonstrations: PolicySamples
     futures: FutureSamples | None
+
+    def first(self, episodes: int) -> JointSamples:
+        """Those of the first demonstrations, and of futures that no later one began alike with."""
+        starts = self.demonstrations.starts
+        demonstrations = _kept(self.demonstrations, self.demonstrations.episode < episodes)
+        if not self.futures:
+            return replace(self, demonstrations=demonstrations)
+        later = set(starts[episodes:])
+        known = np.array([name not in later for name in self.futures.starts])
+        futures = _kept(self.futures, known[self.futures.episode])
+        return replace(self, demonstrations=demonstrations, futures=futures)
 
 
 def load_joint_samples(
@@ -71,6 +86,21 @@ def load_joint_samples(
     return JointSamples(
         config, demonstrations, load_future_samples(futures, config, vae, processes, encoded)
     )
+
+
+Samples = TypeVar("Samples", PolicySamples, FutureSamples)
+
+
+def _kept(samples: Samples, kept: np.ndarray) -> Samples:
+    """The samples (S,) that are ``kept``, their episodes numbered anew."""
+    arrays = {
+        field.name: value[kept]
+        for field in fields(samples)
+        if isinstance(value := getattr(samples, field.name), np.ndarray)
+    }
+    episode = arrays["episode"]
+    starts = tuple(samples.starts[number] for number in np.unique(episode))
+    return replace(samples, **arrays | {"episode": numbered(episode)}, starts=starts)
 
 
 def _check_tasks(tasks: Sequence[str], paths: list[Path], begin: Path | None) -> None:

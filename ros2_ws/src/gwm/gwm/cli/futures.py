@@ -1,10 +1,7 @@
-"""``gwm imagine``, ``gwm eval world`` and ``gwm eval features``: futures seen, measured and put to
-use.
-"""
+"""``gwm imagine``, ``gwm eval world`` and ``pretraining``: futures seen, measured and used."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -59,9 +56,9 @@ def add(verbs) -> None:
 
 
 def add_eval(kinds) -> None:
-    """Declare ``gwm eval world`` and ``gwm eval features``."""
+    """Declare ``gwm eval world`` and ``gwm eval pretraining``."""
     _add_world(kinds)
-    _add_features(kinds)
+    _add_pretraining(kinds)
 
 
 def _add_world(kinds) -> None:
@@ -94,19 +91,32 @@ def _add_world(kinds) -> None:
     p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
 
 
-def _add_features(kinds) -> None:
+def _add_pretraining(kinds) -> None:
     p = verb(
         kinds,
-        "features",
-        "Train policies with and without the world model's features on few episodes, and compare.",
-        "gwm eval features --task stack --data data/stack --world models/demo --out runs/features",
-        evaluate_features,
+        "pretraining",
+        "Train plain policies, and joint networks that begin from another, on few episodes.",
+        "gwm eval pretraining --task stack --data data/stack --begin models/joint"
+        " --futures data/pick data/play --out runs/pretraining",
+        evaluate_pretraining,
     )
     p.add_argument("--task", required=True, help=TASKS)
     p.add_argument(
         "--data", required=True, metavar="DIR", help="episodes of the task, one more than --demos"
     )
-    p.add_argument("--world", required=True, metavar="DIR", help="folder of world model and VAE")
+    p.add_argument(
+        "--begin",
+        required=True,
+        metavar="DIR",
+        help="joint network that has seen none of them, with its VAE",
+    )
+    p.add_argument(
+        "--futures",
+        required=True,
+        nargs="+",
+        metavar="DIR",
+        help="other episodes, on which the joint networks go on to predict",
+    )
     p.add_argument(
         "--out",
         required=True,
@@ -115,14 +125,17 @@ def _add_features(kinds) -> None:
     )
     p.add_argument("--difficulty", default="nominal", help="of the trials: nominal or hard")
     p.add_argument(
-        "--demos",
+        "--demos", type=int, nargs="+", default=[5, 10, 25], help="episodes to learn from (5 10 25)"
+    )
+    p.add_argument(
+        "--lengths",
         type=int,
         nargs="+",
-        default=[10, 25, 50],
-        help="episodes to learn from (10 25 50)",
+        default=[500, 1000, 2000, 4000],
+        help="iterations, of which the best is chosen on seeds 4000-4099 (500 1000 2000 4000)",
     )
     p.add_argument("--seeds", type=int, default=3, help="trainings of each kind (default 3)")
-    p.add_argument("--iterations", type=int, default=800, help="of every training (default 800)")
+    p.add_argument("--choosing", type=int, default=40, help="trials to choose on (default 40)")
     p.add_argument(
         "--trials", type=int, default=100, help="of every policy, the same for all (default 100)"
     )
@@ -175,41 +188,41 @@ def evaluate_world(args) -> int:
     return 0
 
 
-def evaluate_features(args) -> int:
-    from gwm_core.evaluation.feature_study import FeatureStudy, compare
+def evaluate_pretraining(args) -> int:
+    from gwm_core.evaluation.pretraining_study import PretrainingStudy, compare
     from gwm_core.model.config import POLICIES
 
     writable(args.json)
-    counts = {
-        name: positive(name, getattr(args, name))
-        for name in ("seeds", "iterations", "trials", "processes")
-    }
-    demos = tuple(sorted({positive("demos", n) for n in args.demos}))
-    policy, train = POLICIES["demo"]
-    study = FeatureStudy(
+    demos, lengths = (
+        tuple(sorted({positive(name, n) for n in getattr(args, name)}))
+        for name in ("demos", "lengths")
+    )
+    study = PretrainingStudy(
         Path(args.data),
-        Path(args.world),
+        Path(args.begin),
+        tuple(Path(folder) for folder in args.futures),
         Path(args.out),
         args.task,
         args.difficulty,
         demos,
-        counts["seeds"],
-        counts["trials"],
+        lengths,
+        positive("seeds", args.seeds),
+        positive("trials", args.trials),
         args.seed,
-        policy,
-        replace(train, iterations=counts["iterations"]),
-        counts["processes"],
+        positive("choosing", args.choosing),
+        POLICIES["joint"][1],
+        positive("processes", args.processes),
         renderer(),
     )
     rows = compare(study, DeferredProgressBar("policies"))
     for row in rows:
         low, high = row["ci95"]
         print(
-            f"{row['demos']:4} episodes: {row['with']:.3f} with, {row['without']:.3f} without"
-            f" features, difference {row['difference']:+.3f} [{low:+.3f}, {high:+.3f}] 95 %"
+            f"{row['demos']:4} episodes: {row['plain']:.3f} plain, {row['joint']:.3f} joint,"
+            f" difference {row['difference']:+.3f} [{low:+.3f}, {high:+.3f}] 95 %"
         )
     if args.json:
-        names = ("task", "difficulty", "data", "world", "seeds", "iterations", "trials", "seed")
+        names = ("task", "difficulty", "data", "begin", "futures", "seeds", "trials", "seed")
         write_json(args.json, {name: getattr(args, name) for name in names} | {"rows": rows})
     return 0
 

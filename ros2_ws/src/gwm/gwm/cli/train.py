@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,6 @@ from gwm_core.errors import InputError
 
 # Steps of 0.1 s between sequences, where features look ahead.
 CLOSE_STRIDE = 3
-DECAY = 0.2  # last fraction of each of --lengths, in which the rate falls
 SEQUENCE = 8  # steps of 0.1 s that a sequence of latents has after its context
 
 
@@ -209,19 +207,12 @@ def _train_joint(args, network, runs: list) -> int:
 
 def _runs(args, config) -> list:
     """Return the run of --out, or one for each of --lengths, shortest first."""
-    from gwm_core.training.training_run import TrainingRun
+    from gwm_core.training.training_run import TrainingRun, lengths_of
 
-    out = Path(args.out)
+    run = TrainingRun(config, Path(args.out))
     if not args.lengths:
-        return [TrainingRun(config, out)]
-    runs = []
-    for length in sorted(set(args.lengths)):
-        branch = replace(config, iterations=positive("lengths", length), decay=DECAY)
-        if length * (1 - DECAY) < config.warmup:
-            least = math.ceil(config.warmup / (1 - DECAY))
-            raise InputError(f"--lengths {length}: {least} or more, since the rate rises first")
-        runs.append(TrainingRun(branch, out / str(length), trunk=out / "trunk.safetensors"))
-    return runs
+        return [run]
+    return lengths_of(run, [positive("lengths", length) for length in args.lengths])
 
 
 def train_vae(args) -> int:

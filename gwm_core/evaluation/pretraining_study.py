@@ -1,0 +1,180 @@
+"""Compare joint networks that begin from another one with plain policies, on equal demonstrations.
+
+Both are trained to several lengths. The length is chosen on one set of trials and reported on
+another one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from gwm_core.errors import InputError
+from gwm_core.evaluation.policy_eval import EvalConfig, evaluate
+from gwm_core.evaluation.stats.success_rates import paired_interval
+from gwm_core.files.json_files import to_json
+from gwm_core.model.checkpoint import load_policy
+from gwm_core.model.config import WorldActionTraining
+from gwm_core.model.weights_file import digest, read_weights
+from gwm_core.training.datasets.joint_samples import JointSamples, load_joint_samples
+from gwm_core.training.train_world_action_model import train_world_action_model
+from gwm_core.training.training_run import TrainingRun, lengths_of
+from gwm_core.types import RESERVED
+
+JOINT, PLAIN = "joint", "plain"
+CHOOSING = RESERVED, 100  # first seed of the trials that lengths are chosen on, and their number
+
+
+@dataclass(frozen=True)
+class PretrainingStudy:
+    """``seeds`` trainings for each number of demonstrations, evaluated on the same ``trials``."""
+
+    data: Path  # episodes of one task
+    begin: Path  # folder of a joint network, with its VAE
+    futures: tuple[Path, ...]  # episodes that the joint networks go on to predict
+    out: Path
+    task: str
+    difficulty: str
+    demos: tuple[int, ...]
+    lengths: tuple[int, ...]  # iterations
+    seeds: int
+    trials: int
+    first: int  # seed of the first reported trial
+    choosing: int  # trials that a length is chosen on
+    train: WorldActionTraining
+    processes: int
+    renderer: str
+
+
+def compare(
+    study: PretrainingStudy, progress: Callable[[int, int], None] = lambda *_: None
+) -> list[dict]:
+    """A row for each number of demonstrations: both rates, their difference and its 95 % interval.
+
+    Networks and trials are kept in ``study.out``, so an interrupted study can be resumed.
+
+    Raises:
+        InputError: ``study.out`` holds another study, there are too few episodes, or the network
+            to begin from has seen one of them.
+    """
+    loaded = _load(study)
+    _save_settings(study)
+    jobs = [
+        (kind, demos, seed)
+        for demos in study.demos
+        for seed in range(study.seeds)
+        for kind in (PLAIN, JOINT)
+    ]
+    won, lengths = {}, {}
+    for done, job in enumerate(jobs):
+        lengths[job], won[job] = _successes(study, loaded, *job)
+        progress(done + 1, len(jobs))
+    return [_row(study, demos, won, lengths) for demos in study.demos]
+
+
+def _row(study: PretrainingStudy, demos: int, won: dict, lengths: dict) -> dict:
+    seeds = range(study.seeds)
+    rates = {
+        kind: np.array([won[kind, demos, seed] for seed in seeds], float) for kind in (PLAIN, JOINT)
+    }
+    difference, low, high = paired_interval(rates[JOINT], rates[PLAIN])
+    row = {"demos": demos, "difference": difference, "ci95": [low, high]}
+    for kind, rate in rates.items():
+        row[kind] = rate.mean()
+        row[f"{kind}_by_seed"] = rate.mean(1).tolist()
+        row[f"{kind}_lengths"] = [lengths[kind, demos, seed] for seed in seeds]
+    return row
+
+
+def _load(study: PretrainingStudy) -> JointSamples:
+    """All demonstrations and futures, of the tasks that the network to begin from knows."""
+    config = load_policy(study.begin).config
+    if not getattr(config, "vae", None):
+        raise InputError(
+            f"the policy in {study.begin} predicts nothing: `gwm train policy --config joint"
+            " --futures DIR` makes one that does"
+        )
+    loaded = load_joint_samples(
+        config,
+        [study.data],
+        study.processes,
+        lambda *_: None,
+        lambda *_: None,
+        [study.data, *study.futures],
+        study.begin,
+        study.begin,
+        config.tasks,
+    )
+    available = len(loaded.demonstrations.starts)
+    if available <= max(study.demos):
+        raise InputError(
+            f"{available} episodes are too few: {max(study.demos) + 1} are wanted, one of them for"
+            " validation"
+        )
+    seen = read_weights(study.begin, "policy").manifest.get("provenance", {}).get("trained_on")
+    if seen is None:
+        raise InputError(f"the policy in {study.begin} does not say which episodes it has seen")
+    if both := sorted(set(seen) & set(loaded.demonstrations.starts)):
+        raise InputError(
+            f"the policy in {study.begin} has seen {len(both)} of the demonstrations, as"
+            f" '{both[0]}': begin from one that has not"
+        )
+    return loaded
+
+
+def _save_settings(study: PretrainingStudy) -> None:
+    """Save the study's settings so that a resumed run can be checked against them."""
+    same = replace(study, out=Path(), demos=(), seeds=0, processes=0)
+    note = f"{same} {digest(study.begin / 'policy.safetensors')}"
+    file = study.out / "study.txt"
+    study.out.mkdir(parents=True, exist_ok=True)
+    if file.exists() and file.read_text() != note:
+        raise InputError(
+            f"{study.out} holds a study with other settings: choose another --out or remove it"
+        )
+    file.write_text(note)
+
+
+def _successes(
+    study: PretrainingStudy, loaded: JointSamples, kind: str, demos: int, seed: int
+) -> tuple[int, list[bool]]:
+    """The chosen length, and the successes of that policy trained on ``demos`` episodes and one for
+    validation.
+    """
+    folder = study.out / f"{demos}_{kind}_{seed}"
+    file = folder / "trials.json"
+    if file.exists():
+        length, won = json.loads(file.read_text())
+        return length, won
+    some = loaded.first(demos + 1)
+    config = some.config if kind == JOINT else replace(some.config, vae=None)
+    train = replace(study.train, held_out=1 / (demos + 1), seed=seed)
+    given = (some.futures, study.begin, study.begin) if kind == JOINT else ()
+    rates = {}
+    whole = TrainingRun(train, folder, {"command": "gwm eval pretraining"})
+    for run in lengths_of(whole, study.lengths):
+        train_world_action_model(some.demonstrations, config, run, *given)
+        chosen = _trials(study, run.out, CHOOSING[0], study.choosing, run.out / "choosing.json")
+        rates[run.config.iterations] = np.mean(chosen)
+    length = max(rates, key=lambda n: (rates[n], -n))  # of equals the shortest
+    won = _trials(study, folder / str(length), study.first, study.trials, folder / "reported.json")
+    file.write_text(to_json([length, won]) + "\n")
+    return length, won
+
+
+def _trials(
+    study: PretrainingStudy, policy: Path, first: int, count: int, file: Path
+) -> list[bool]:
+    """Successes of trials, kept in ``file``."""
+    if file.exists():
+        return json.loads(file.read_text())
+    config = EvalConfig(
+        study.task, str(policy), count, first, study.difficulty, renderer=study.renderer
+    )
+    won = [bool(trial.success) for trial in evaluate(config, study.processes)]
+    file.write_text(to_json(won) + "\n")
+    return won
