@@ -44,8 +44,7 @@ def cut(content):
     return content[: len(content) // 2]
 
 
-@pytest.mark.parametrize("ending", ["nbi", "nbc"])
-@pytest.mark.parametrize("change", [emptied, cut])
+@pytest.mark.parametrize(("change", "ending"), [(emptied, "nbi"), (cut, "nbc")])
 def test_a_damaged_cache_of_numba_is_compiled_anew(tmp_path, ending, change):
     """A power loss leaves such files, and every process that lifts then ended with EOFError: numba
     #10434.
