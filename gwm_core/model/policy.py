@@ -17,7 +17,7 @@ from gwm_core.model.flow_matching import euler, noised, time_features
 from gwm_core.model.transformer import DiTBlock, EncoderBlock
 
 ACTION = 10
-_POINT_SCALE = 30.0  # 1 / (about 3 cm): brings offsets within a patch near one
+POINT_SCALE = 30.0  # 1 / (about 3 cm): brings offsets within a patch near one
 
 
 def fourier(x: Tensor, octaves: int = 8) -> Tensor:
@@ -96,7 +96,7 @@ class Policy(nn.Module):
         """
         gripper = proprio[:, None, :3]
         centers, tint = patches[:, :, 0, :3], patches[..., 3:]
-        around = _POINT_SCALE * (patches[..., :3] - centers[:, :, None])
+        around = POINT_SCALE * (patches[..., :3] - centers[:, :, None])
         tokens = self.patch_out(self.patch(torch.cat([around, tint - 0.5], dim=-1)).mean(dim=2))
         tokens = tokens + self.center_position(
             torch.cat([fourier(centers - gripper), tint.mean(dim=2) - 0.5], dim=-1)

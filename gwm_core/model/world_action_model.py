@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gwm_core.model.config import WorldActionConfig
 from gwm_core.model.flow_matching import TIME_FEATURES, euler, noised, time_features
 from gwm_core.model.future_decoder import FutureDecoder
-from gwm_core.model.policy import _POINT_SCALE, ACTION, fourier, gather_patches
+from gwm_core.model.policy import ACTION, POINT_SCALE, fourier, gather_patches
 from gwm_core.model.transformer import CrossAttention, DiTBlock, EncoderBlock, mlp
 
 
@@ -37,7 +37,7 @@ class SceneEncoder(nn.Module):
     def forward(self, patches: Tensor, proprio: Tensor) -> Tensor:
         """Patches (B, K, k, 6) of ``gather_patches``, proprio (B, 11) of ``proprioception``."""
         centers, tint = patches[:, :, 0, :3], patches[..., 3:]
-        around = _POINT_SCALE * (patches[..., :3] - centers[:, :, None])
+        around = POINT_SCALE * (patches[..., :3] - centers[:, :, None])
         tokens = self.patch_out(self.patch(torch.cat([around, tint - 0.5], dim=-1)).mean(dim=2))
         position = fourier(centers - proprio[:, None, :3])
         tokens = tokens + self.center_position(

@@ -47,7 +47,7 @@ class FutureBatches:
         The others are divided anew.
         """
         self.device = device
-        self._noise = config.latent_noise
+        self._noise, self._start_fraction = config.latent_noise, config.start_fraction
         self._arrays = tensors(samples, device)
         every = held_out(samples.episode, config.held_out)
         of_held, of_trained = (
@@ -82,6 +82,8 @@ class FutureBatches:
         latents[..., :3] += seen.shift[:, None] / decoder.extent
         jump = torch.multinomial(valid.float() + 1e-6, 1)[:, 0]
         each = torch.arange(count, device=self.device)
+        times = sample_times((count, 1, 1), self.device)
+        at_start = torch.rand(count, 1, 1, device=self.device) < self._start_fraction
         now = latents[:, 0]
         now = now + self._noise * decoder.change_std[0] * torch.randn_like(now)
         return batch | {
@@ -95,7 +97,7 @@ class FutureBatches:
             "weight": _weights(valid[each, jump]),
             "done_weight": _weights(batch["done"] >= 0),
             "noise": torch.randn_like(now),
-            "times": sample_times((count, 1, 1), self.device),
+            "times": torch.where(at_start, 0.0, times),
         }
 
     def latents(self, limit: int = 4000) -> Tensor:
