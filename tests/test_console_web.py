@@ -50,7 +50,7 @@ class Site:
         self.server.start()
 
     def get(self, path="/", **headers):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
         connection.request(
             "GET", path, headers={"Host": self.host, **{k.title(): v for k, v in headers.items()}}
         )
@@ -120,7 +120,7 @@ def states(page, enough, limit=5.0):
 def closed(page):
     with pytest.raises(websockets.ConnectionClosed) as found:
         while True:
-            page.recv(timeout=5)
+            page.recv(timeout=15)
     return found.value.rcvd.code if found.value.rcvd else None
 
 
@@ -184,7 +184,7 @@ def test_a_page_sees_state_and_pictures_and_is_obeyed(site):
         site.backend.pictures["live/front"] = 1795617706349959571, b"\xff\xd8jpeg"
         found = b""
         while not found.startswith(b"live/front 1795617706349959571\0"):
-            found = page.recv(timeout=5)
+            found = page.recv(timeout=15)
             if isinstance(found, str):
                 found = (
                     page.send(json.dumps({"do": "here", "frame": json.loads(found)["frame"]}))
@@ -289,13 +289,14 @@ def test_the_next_frame_comes_when_the_last_was_seen_and_is_the_newest(site):
             site.backend.pictures = {"live/front": (number, bytes(1000))}
             site.backend.state = lambda number=number: {"number": number}
             time.sleep(0.05)
-        behind = [page.recv(timeout=5) for _ in range(2)]  # what was on its way
+        behind = [page.recv(timeout=15) for _ in range(2)]  # what was on its way
         with pytest.raises(TimeoutError):
             page.recv(timeout=0.5)
         page.send(json.dumps({"do": "here", "frame": first["frame"] + 1}))
-        assert page.recv(timeout=5).startswith(b"live/front 119\0")
+        assert page.recv(timeout=15).startswith(b"live/front 119\0")
         assert (
-            json.loads(page.recv(timeout=5))["number"] == 119 and b"live/front 119" not in behind[0]
+            json.loads(page.recv(timeout=15))["number"] == 119
+            and b"live/front 119" not in behind[0]
         )
 
 

@@ -52,6 +52,14 @@ class Gamepad:
         trembling = [axes[0] + TREMOR, *axes[1:]]
         self.play([(axes, pressed), (trembling, pressed)] * round(seconds / JOY_PERIOD / 2), poll)
 
+    def hold_until(self, until, buttons, poll, **motion):
+        """Hold until something is true: a busy machine may be late to show it."""
+        for _ in range(50):
+            self.hold(0.2, buttons, poll, **motion)
+            if until():
+                return True
+        return False
+
     def push(self, poll, until, **motion):
         """Take the clutch and push until something holds; on a busy machine a gap may have opened
         the clutch.
@@ -67,6 +75,10 @@ class Gamepad:
 
 def moving(operator):
     return lambda: operator.commands and np.abs(operator.commands[-1][1]).max() > 0.05
+
+
+def at_rest(operator, speed=1e-3):
+    return lambda: np.abs(operator.commands[-1][1]).max() < speed
 
 
 def start(operator, tmp_path, **arguments):
@@ -120,11 +132,10 @@ def test_a_take_over_in_mid_chunk_and_the_way_back_have_no_violation(operator, t
             led = lambda: teleop()["holder"] == "operator" and int(teleop()["plans"]) > plans + 8  # noqa: B023, E731
             moved = lambda: led() and operator.state is State.RUNNING  # noqa: B023, E731
             assert gamepad.push(poll, moved, y=1.0 if turn % 2 else -1.0), operator.status
-            gamepad.hold(0.8, [], poll)
-            rest = operator.commands[-1][1]
-            assert np.abs(rest).max() < 0.02, "it moves without the clutch"
+            rests = gamepad.hold_until(at_rest(operator, 0.02), [], poll)
+            assert rests, "it moves without the clutch"
             gamepad.hold(0.1, [GIVE_BACK], poll)
-            assert operator.wait("policy", lambda: teleop()["holder"] == "policy", 2, poll)
+            assert operator.wait("policy", lambda: teleop()["holder"] == "policy", 15, poll)
         assert operator.wait("success", lambda: operator.result.get("success"), 60, poll), (
             operator.status
         )
@@ -140,14 +151,14 @@ def test_a_device_that_dies_or_gets_a_rival_stops_the_arm(operator, tmp_path):
         poll, gamepad = supervisor.poll, Gamepad(operator)
         operator.arm(poll)
         assert gamepad.push(poll, moving(operator), y=1.0)
-        operator.wait("the silence", lambda: False, 1.2, poll)
-        assert np.abs(operator.commands[-1][1]).max() < 1e-3
-        assert operator.reports["teleop"]["message"] == "input stale"
+        stale = lambda: operator.reports["teleop"]["message"] == "input stale"  # noqa: E731
+        assert operator.wait("the silence", stale, 10, poll)
+        assert operator.wait("rest", at_rest(operator), 10, poll)
         assert gamepad.push(poll, lambda: operator.reports["teleop"]["message"] == "moving", y=-1.0)
         rival = operator.create_publisher(Joy, topics.JOY, 10)
-        gamepad.hold(1.5, [CLUTCH], poll, y=-1.0)
-        assert "one operator" in operator.reports["teleop"]["message"]
-        assert np.abs(operator.commands[-1][1]).max() < 1e-3
+        refused = lambda: "one operator" in operator.reports["teleop"]["message"]  # noqa: E731
+        stopped = lambda: refused() and at_rest(operator)()  # noqa: E731
+        assert gamepad.hold_until(stopped, [CLUTCH], poll, y=-1.0), operator.reports["teleop"]
         operator.destroy_publisher(rival)
         content(operator)
     finally:
