@@ -6,13 +6,13 @@ from gwm.graph.environment import resource
 
 from gwm_core.evaluation.policy_eval_in_world_model import (
     WorldModelEnvironment,
-    gripped,
     run_trials_in_world_model,
 )
 from gwm_core.evaluation.protocol.report import compare_with_predicted_rates
 from gwm_core.geometry.kinematics import HOME_Q, fk
 from gwm_core.runtime.policy_runner import PolicyRunner
 from gwm_core.runtime.world_runner import WorldRunner
+from gwm_core.scene.gripped_width import gripped_width
 from gwm_core.scene.lift import LiftConfig, as_lifted, lift
 from gwm_core.sim.rollout import SimEnvironment
 from gwm_core.sim.tasks import sample_layout
@@ -33,11 +33,11 @@ def test_the_gripper_stops_at_what_is_between_its_fingers(half, commanded, width
     cube = rng.uniform([-0.02, -half, -0.02], [0.02, half, 0.02], (300, 3))
     cube[np.arange(300), 1] = half * np.sign(cube[:, 1])  # its two faces
     placed = cube @ T[:3, :3].T + T[:3, 3]
-    assert gripped(scene(placed), T, commanded) == pytest.approx(width, abs=1e-6)
+    assert gripped_width(scene(placed), T, commanded) == pytest.approx(width, abs=1e-6)
     beside = placed + T[:3, 0] * 0.05
-    assert gripped(scene(beside), T, commanded) == commanded
+    assert gripped_width(scene(beside), T, commanded) == commanded
     fingers = scene(np.array([[0.0, y, 0.0] for y in (-0.04, 0.04)] * 20) @ T[:3, :3].T + T[:3, 3])
-    assert gripped(fingers, T, 0.0) == 0.0
+    assert gripped_width(fingers, T, 0.0) == 0.0
 
 
 def test_rates_that_were_imagined_are_held_against_those_that_came():

@@ -14,11 +14,7 @@ from gwm_core.model.checkpoint import load_policy, load_vae
 from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.scene.gaussians import COLORS, MEANS
 from gwm_core.scene.lift import as_lifted
-from gwm_core.types import OPEN_WIDTH
-
-_JAW = 0.008, 0.012  # [m] half extents, across and along the fingers, of the gripped volume
-_SKIN = 0.004  # [m] thickness of a finger's own Gaussians
-_FEWEST = 6  # Gaussians of an object
+from gwm_core.training.fit_success import predicted_proprio
 
 
 @dataclass(frozen=True)
@@ -71,9 +67,7 @@ class ImaginedWorld:
         )
         latent = self.model.future(self._tokens(state), proprio, latent, rows_, jump)[0]
         decoded = self.vae.decode(latent[None])[0].numpy()
-        commanded = float(rows[-1, 9])
-        width = gripped(decoded, from_rows(rows[-1]), commanded)
-        proprio = np.float32([*rows[-1, :9], width, commanded])
+        proprio = predicted_proprio(decoded, rows[-1])
         return ImaginedState(latent.numpy(), as_lifted(decoded, self.lift_config), proprio)
 
     @torch.no_grad()
@@ -93,15 +87,3 @@ class ImaginedWorld:
         seen = torch.from_numpy(state.scene[None, : self.model.config.lift.count])
         patches = self.model.gather(seen[..., MEANS], seen[..., COLORS])
         return self.model.encoder(patches, torch.from_numpy(state.proprio)[None])
-
-
-def gripped(scene: np.ndarray, T: np.ndarray, width: float) -> float:
-    """Width [m] at which the gripper at T (4, 4), commanded to ``width`` [m], stops in a scene
-    (N, 14).
-    """
-    # (N, 3) in the frame of the TCP, whose y axis joins the fingers
-    points = (scene[:, MEANS] - T[:3, 3]) @ T[:3, :3]
-    inside = (np.abs(points[:, 0]) < _JAW[0]) & (np.abs(points[:, 2]) < _JAW[1])
-    offset = np.abs(points[inside, 1])
-    offset = offset[offset < OPEN_WIDTH / 2 - _SKIN]
-    return max(width, 2 * float(np.median(offset))) if len(offset) >= _FEWEST else width

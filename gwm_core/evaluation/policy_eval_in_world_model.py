@@ -15,11 +15,12 @@ from typing import Protocol
 import numpy as np
 
 from gwm_core.errors import one_of
-from gwm_core.evaluation.imagined_world import ImaginedWorld, gripped
+from gwm_core.evaluation.imagined_world import ImaginedWorld
 from gwm_core.geometry.kinematics import HOME_Q, Unreachable, fk, from_rows, solve, to_rows
 from gwm_core.model.inputs import proprioception
 from gwm_core.runtime.planner import Planner
 from gwm_core.runtime.world_runner import WorldRunner
+from gwm_core.scene.gripped_width import gripped_width
 from gwm_core.scene.lift import LiftConfig, as_lifted, lift
 from gwm_core.sim.planners import make_planner
 from gwm_core.sim.rollout import SimEnvironment
@@ -96,7 +97,7 @@ class StepDynamics:
         self._history = np.concatenate([self._history, latents])[-self._world.context :]
         self._row = rows[-1]
         decoded = self._world.decode(latents[-1])
-        width = gripped(decoded, from_rows(rows[-1]), float(rows[-1, 9]))
+        width = gripped_width(decoded, from_rows(rows[-1]), float(rows[-1, 9]))
         return Advance(as_lifted(decoded, self.lift_config), width, done.tolist())
 
 

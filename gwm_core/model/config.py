@@ -124,14 +124,17 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class WorldActionTraining(TrainConfig):
-    """How a world action model is trained: on plans, on futures, and on success at once."""
+    """How a world action model is trained: on plans and futures at once, then on success."""
 
-    future_batch: int = 24  # samples of futures and of success beside a ``batch`` of plans
+    future_batch: int = 24  # samples of futures beside a ``batch`` of plans
     future_weight: float = 0.5
-    success_weight: float = 0.1
     start_fraction: float = 0.3  # of the futures' times: 0, where a one-step prediction begins
     # noise on the latent that a future starts from, in spreads of the first jump's change
     latent_noise: float = 0.1
+    # of the success head, which is fitted last
+    success_iterations: int = 1500
+    success_batch: int = 96
+    success_samples: int = 12_000  # at most
 
 
 # "paper": 512 tokens of 64 channels as read from the paper's appendix. Its depth and width are not
@@ -160,7 +163,13 @@ POLICIES = {
             lift=_TINY_LIFT,
         ),
         WorldActionTraining(
-            iterations=40, batch=8, future_batch=4, warmup=5, validate_every=20, held_out=0.34
+            iterations=40,
+            batch=8,
+            future_batch=4,
+            warmup=5,
+            validate_every=20,
+            held_out=0.34,
+            success_iterations=200,
         ),
     ),
 }

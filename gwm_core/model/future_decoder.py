@@ -4,6 +4,9 @@ A token of the future is the change of one latent token. It attends to the scene
 rows that are commanded until the end of the jump; it knows no task. One jump spans 0.4 to 1.6 s:
 predictions of 0.1 s that are fed back lose what the gripper carries after two seconds
 (docs/benchmarks.md).
+
+Most tokens stay where they are. A logit says which ones move; the others keep their latent exactly,
+so that objects at rest keep their shape over many jumps. The change is learned of those that move.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from gwm_core.model.flow_matching import TIME_FEATURES, euler, noised, time_feat
 from gwm_core.model.policy import ACTION, fourier
 from gwm_core.model.transformer import DiTBlock
 from gwm_core.model.vae import add_to_gripper_tokens
+
+MOVED = 0.005  # [m] that the anchor of a token moves by: less is noise of the observation
 
 
 class FutureDecoder(nn.Module):
@@ -34,8 +39,10 @@ class FutureDecoder(nn.Module):
         self.time = nn.Sequential(nn.Linear(TIME_FEATURES, d), nn.SiLU(), nn.Linear(d, d))
         self.blocks = nn.ModuleList(DiTBlock(d, config.heads) for _ in range(config.future_layers))
         self.norm, self.change_out = nn.LayerNorm(d), nn.Linear(d, vae.latent)
+        self.moves_out = nn.Linear(d, 1)
         nn.init.zeros_(self.change_out.weight)
         nn.init.zeros_(self.change_out.bias)
+        self.gripper_tokens = vae.gripper_tokens
         low, high = torch.tensor(vae.lift.low), torch.tensor(vae.lift.high)
         self.register_buffer("jumps", torch.tensor(config.jumps), persistent=False)
         self.register_buffer("middle", (low + high) / 2)  # [m] of the workspace
@@ -83,25 +90,50 @@ class FutureDecoder(nn.Module):
         kv = [block.cross.cache(context) for block in self.blocks]
         return query, self.jump(jump)[:, None], kv
 
-    def velocity(self, x: Tensor, t: Tensor, conditioning) -> Tensor:
-        """Velocity (B, K, D) at noised normalised changes x (B, K, D) and times t (B, 1, 1)."""
+    def features(self, x: Tensor, t: Tensor, conditioning) -> Tensor:
+        """Features (B, K, d) of noised normalised changes x (B, K, D) at times t (B, 1, 1)."""
         query, condition, kv = conditioning
         condition = condition + self.time(time_features(t))
         h = self.change_in(x) + query
         for block, cache in zip(self.blocks, kv):
             h = block(h, block.modulate(condition), cache)
-        return self.change_out(self.norm(h))
+        return self.norm(h)
+
+    def moved(self, change: Tensor) -> Tensor:
+        """Which tokens (B, K) move in changes (B, K, D) of a latent: those of the gripper do."""
+        moved = (change[..., :3] * self.extent).norm(dim=-1) > MOVED
+        moved[:, : self.gripper_tokens] = True
+        return moved
 
     def loss(self, conditioning, change: Tensor, jump: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """Flow-matching losses (B,) of changes (B, K, D) over the jumps (B,)."""
+        """Losses (B,) of changes (B, K, D) over the jumps (B,).
+
+        Flow matching of the tokens that move. At time 0, where the noise tells nothing, also the
+        cross-entropy of which ones do.
+        """
         x = change / self.change_std[jump][:, None]
-        v = self.velocity(noised(x, noise, t), t, conditioning)
-        return (v.float() - (x - noise)).square().mean((1, 2))
+        features, moved = self.features(noised(x, noise, t), t, conditioning), self.moved(change)
+        error = (self.change_out(features).float() - (x - noise)).square().mean(-1)
+        logits = self.moves_out(features)[..., 0].float()
+        unseen = nn.functional.binary_cross_entropy_with_logits(
+            logits, moved.float(), reduction="none"
+        )
+        flow = (error * moved).sum(1) / moved.sum(1)
+        return flow + unseen.mean(1) * (t[:, 0, 0] == 0)
 
     def forward(self, conditioning, latent: Tensor, jump: Tensor, noise=None) -> Tensor:
         """Predict the latent (B, K, D) after a jump. One step from the stored noise gives the mean,
         several steps from fresh ``noise`` (B, K, D) a sample.
         """
         noise = self.noise.expand(len(latent), -1, -1) if noise is None else noise
-        x = euler(lambda x, t: self.velocity(x, t, conditioning), noise, self.steps)
-        return latent + x * self.change_std[jump][:, None]
+        logits = []
+
+        def velocity(x: Tensor, t: Tensor) -> Tensor:
+            features = self.features(x, t, conditioning)
+            logits.append(self.moves_out(features))
+            return self.change_out(features)
+
+        x = euler(velocity, noise, self.steps)
+        moves = logits[0] > 0  # of time 0, which its loss is of
+        moves[:, : self.gripper_tokens] = True
+        return torch.where(moves, latent + x * self.change_std[jump][:, None], latent)

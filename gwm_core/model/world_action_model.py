@@ -249,17 +249,6 @@ class WorldActionModel(nn.Module):
         conditioning = self._future_condition(tokens, proprio, latent, rows, jump)
         return self.future_decoder.loss(conditioning, later - latent, jump, noise, times)
 
-    def success_loss(self, tokens: Tensor, done: Tensor) -> Tensor:
-        """Cross-entropies (B, tasks) of success; 0 where ``done`` (B, tasks) is -1, unknown."""
-        logits = [
-            self.success_head(tokens, torch.full((len(done),), k, device=done.device))
-            for k in range(done.shape[1])
-        ]
-        loss = nn.functional.binary_cross_entropy_with_logits(
-            torch.stack(logits, dim=1).float(), done.clamp(min=0).float(), reduction="none"
-        )
-        return loss * (done >= 0)
-
     def _future_condition(self, tokens, proprio, latent, rows, jump):
         gripper = proprio[:, :3]
         rows = self.plan_decoder.normalize(rows, gripper)

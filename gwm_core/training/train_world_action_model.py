@@ -1,4 +1,7 @@
-"""Train the world action model: plans on demonstrations, futures and success on all episodes."""
+"""Train the world action model: plans on demonstrations, futures and success on all episodes.
+
+Plans and futures train at once; success is fitted last, on what the trained encoder sees.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,14 @@ from torch import Tensor
 
 from gwm_core.errors import InputError
 from gwm_core.files.json_files import to_json
-from gwm_core.model.checkpoint import load_policy, save_policy
+from gwm_core.model.checkpoint import load_policy, load_vae, save_policy
 from gwm_core.model.config import WorldActionConfig, WorldActionTraining
 from gwm_core.model.flow_matching import sample_times
 from gwm_core.model.weights_file import MANIFESTS, digest, read_weights
 from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.training.datasets.future_samples import FutureSamples
 from gwm_core.training.datasets.policy_samples import PolicySamples
+from gwm_core.training.fit_success import fit_success
 from gwm_core.training.train_policy import (
     PolicyBatches,
     augment,
@@ -55,6 +59,7 @@ class FutureBatches:
             for names in (held, trained)
         )
         out = torch.from_numpy(of_held | (every & ~of_trained)).to(device)
+        self.held = out.cpu().numpy()
         self.training = (~out).nonzero()[:, 0]
         self.validation = out.nonzero()[:, 0]
         if not len(self.training):
@@ -79,6 +84,7 @@ class FutureBatches:
         batch = self.take(index)
         seen = augment(batch["points"], batch["colors"], batch["proprio"])
         latents, valid, decoder = batch.pop("latents"), batch.pop("valid"), model.future_decoder
+        del batch["done"], batch["later_done"]
         latents[..., :3] += seen.shift[:, None] / decoder.extent
         jump = torch.multinomial(valid.float() + 1e-6, 1)[:, 0]
         each = torch.arange(count, device=self.device)
@@ -95,7 +101,6 @@ class FutureBatches:
             "jump": jump,
             # Weights over the whole batch, so that processes that share it have its loss.
             "weight": _weights(valid[each, jump]),
-            "done_weight": _weights(batch["done"] >= 0),
             "noise": torch.randn_like(now),
             "times": torch.where(at_start, 0.0, times),
         }
@@ -118,7 +123,7 @@ def _weights(counts: Tensor) -> Tensor:
 def world_action_loss(
     model: WorldActionModel, config: WorldActionTraining, **batch: Tensor
 ) -> Tensor:
-    """Loss of the plans, futures and success of a batch, whose names begin by what they are of."""
+    """Loss of the plans and futures of a batch, whose names begin by what they are of."""
     plan, future = (
         {name[len(kind) :]: value for name, value in batch.items() if name.startswith(kind)}
         for kind in (PLAN, FUTURE)
@@ -129,10 +134,9 @@ def world_action_loss(
     if future:
         seen = (future.pop(name) for name in ("points", "colors"))
         tokens = model.training_tokens(*seen, future["proprio"])
-        success = model.success_loss(tokens, future.pop("done")) * future.pop("done_weight")
         weight = future.pop("weight")
         missed = model.future_loss(tokens, **future) * weight
-        loss = loss + config.success_weight * success.mean() + config.future_weight * missed.mean()
+        loss = loss + config.future_weight * missed.mean()
     return loss
 
 
@@ -144,7 +148,8 @@ def train_world_action_model(
     vae_folder: Path | None = None,
     begin: Path | None = None,
 ) -> dict:
-    """Train a world action model and save it in ``run.out``. Returns ``validate``.
+    """Train a world action model and save it in ``run.out``. Returns its figures: those of
+    ``validate`` and ``fit_success``.
 
     Args:
         futures: samples of any episodes; without them it only learns to plan.
@@ -168,15 +173,24 @@ def train_world_action_model(
             batch |= {FUTURE + name: value for name, value in future.items()}
         return batch
 
-    return run.train(
+    success: dict[str, float] = {}
+
+    def save(average: WorldActionModel, provenance: dict) -> None:
+        if worlds:
+            vae, held = load_vae(vae_folder).to(run.device), worlds.held
+            success.update(fit_success(average, vae, futures, held, run.config))
+        save_policy(run.out, average, provenance | success, vae_folder)
+
+    figures = run.train(
         model,
         lambda network, **batch: world_action_loss(network, run.config, **batch),
         sample_batch,
         lambda average: validate(average, plans, worlds),
         settings,
         samples,
-        lambda average, provenance: save_policy(run.out, average, provenance, vae_folder),
+        save,
     )
+    return figures | success
 
 
 def _settings(
@@ -257,34 +271,26 @@ def validate(
     Returns:
         position_mm: mean position error of plans, as of ``validate_policy``.
         missed_N: fraction of the change over N rows that the predicted future misses.
-        done: fraction of the known labels of success that are right; done_missed: of those that
-            are 1, fraction that it does not see.
     """
     figures = validate_policy(model, plans)
     if not worlds or not len(worlds.validation):
         return figures
     index = worlds.validation[:: max(1, len(worlds.validation) // limit)]
     parts = [_compare(model, worlds.take(part)) for part in index.split(128)]
-    errors, changes, known, right, seen = (torch.cat(values) for values in zip(*parts))
+    errors, changes = (torch.cat(values) for values in zip(*parts))
     for number, jump in enumerate(model.config.jumps):
         if (there := changes[:, number] >= 0).any():
             missed = errors[there, number].sum() / changes[there, number].sum()
             figures[f"missed_{jump}"] = float(missed)
-    if known.any():
-        figures["done"] = float(right[known].float().mean())
-    if seen.numel():
-        figures["done_missed"] = float((~seen).float().mean())
     return figures
 
 
 @torch.no_grad()
-def _compare(model: WorldActionModel, b: Batch) -> tuple[Tensor, ...]:
-    """Squared errors and changes (B, jumps) of futures, -1 where there is none; which labels of
-    success (B, tasks) are known and right; and whether each one that is 1 (n,) is seen.
-    """
+def _compare(model: WorldActionModel, b: Batch) -> tuple[Tensor, Tensor]:
+    """Squared errors and changes (B, jumps) of futures, -1 where there is none."""
     tokens = model.encoder(model.gather(b["points"], b["colors"]), b["proprio"])
     now, count = b["latents"][:, 0], len(b["points"])
-    errors, changes, said = [], [], []
+    errors, changes = [], []
     for number in range(len(model.config.jumps)):
         numbers = torch.full((count,), number, device=now.device)
         predicted = model.future(tokens, b["proprio"], now, b["rows"], numbers)
@@ -292,8 +298,4 @@ def _compare(model: WorldActionModel, b: Batch) -> tuple[Tensor, ...]:
         for found, difference in ((errors, predicted - truth), (changes, truth - now)):
             squared = (difference / std).square().mean((1, 2))
             found.append(torch.where(b["valid"][:, number], squared, -1.0))
-    for task in range(b["done"].shape[1]):
-        said.append(model.success(tokens, torch.full((count,), task, device=now.device)) > 0.5)
-    said, done = torch.stack(said, dim=1), b["done"] == 1
-    stacked = torch.stack(errors, dim=1), torch.stack(changes, dim=1)
-    return *stacked, b["done"] >= 0, said == done, said[done]
+    return torch.stack(errors, dim=1), torch.stack(changes, dim=1)

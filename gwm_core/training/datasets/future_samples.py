@@ -43,6 +43,7 @@ class FutureSamples:
     latents: np.ndarray  # (S, 1 + jumps, K, D) float16, tokens aligned: now and after each jump
     valid: np.ndarray  # (S, jumps) bool: the episode goes on so long, and its commands are known
     done: np.ndarray  # (S, tasks) int8: 1, 0 or UNKNOWN
+    later_done: np.ndarray  # (S, jumps, tasks) int8: the same after each jump
     episode: np.ndarray  # (S,) int64
     starts: tuple[str, ...] = ()  # of the episode with each number: ``start_names``
 
@@ -68,7 +69,7 @@ def load_future_samples(
     episodes = list_all_episodes(folders)
     paths = [path for some in episodes.values() for path in some]
     refuse_mixed(paths)
-    settings = f"1 {config.lift} {config.jumps} {config.rows} {config.tasks} {STRIDE}"
+    settings = f"2 {config.lift} {config.jumps} {config.rows} {config.tasks} {STRIDE}"
     settings += (vae_folder / "vae.json").read_text()
     work = partial(_samples, config=config, vae_folder=vae_folder)
     parts, done = [], 0
@@ -141,7 +142,7 @@ def future_rows(
         last = k + int(jumps[valid].max(initial=0))
         window = slice(k, last + 1)
         anchors = track_tokens(scenes[window], poses[window], gripper_tokens, vae.tokens)
-        after = [0, *np.where(valid, jumps, 0)]
+        after = np.array([0, *np.where(valid, jumps, 0)])
         latents = encode(scenes[window][after], anchors[after])
         seen = scenes[k, : config.lift.count]
         yield {
@@ -152,6 +153,7 @@ def future_rows(
             "latents": np.asarray(latents, np.float16),
             "valid": valid,
             "done": labels[k],
+            "later_done": np.where(valid[:, None], labels[k + after[1:]], UNKNOWN),
         }
 
 

@@ -1,0 +1,24 @@
+"""How far a gripper closes on what a scene shows between its fingers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gwm_core.scene.gaussians import MEANS
+from gwm_core.types import OPEN_WIDTH
+
+_JAW = 0.008, 0.012  # [m] half extents, across and along the fingers, of the gripped volume
+_SKIN = 0.004  # [m] thickness of a finger's own Gaussians
+_FEWEST = 6  # Gaussians of an object
+
+
+def gripped_width(scene: np.ndarray, T: np.ndarray, width: float) -> float:
+    """Width [m] at which the gripper at T (4, 4), commanded to ``width`` [m], stops in a scene
+    (N, 14).
+    """
+    # (N, 3) in the frame of the TCP, whose y axis joins the fingers
+    points = (scene[:, MEANS] - T[:3, 3]) @ T[:3, :3]
+    inside = (np.abs(points[:, 0]) < _JAW[0]) & (np.abs(points[:, 2]) < _JAW[1])
+    offset = np.abs(points[inside, 1])
+    offset = offset[offset < OPEN_WIDTH / 2 - _SKIN]
+    return max(width, 2 * float(np.median(offset))) if len(offset) >= _FEWEST else width
