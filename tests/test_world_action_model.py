@@ -36,7 +36,7 @@ from gwm_core.training.datasets.future_samples import (
     task_labels,
 )
 from gwm_core.training.datasets.policy_samples import load_samples
-from gwm_core.training.fit_success import fit_success
+from gwm_core.training.fit_success import _chosen, fit_success
 from gwm_core.training.train_policy import PolicyBatches
 from gwm_core.training.train_world_action_model import (
     FutureBatches,
@@ -229,6 +229,19 @@ def test_success_is_seen_in_observed_and_in_predicted_scenes(trained, futures):
         futures, **{k: np.full_like(getattr(futures, k), UNKNOWN) for k in ("done", "later_done")}
     )
     assert fit_success(model, vae, unknown, held, config) == {}
+    short = replace(futures, valid=futures.valid & ~held[:, None])  # no jump is held out
+    figures = fit_success(model, vae, short, held, config)
+    assert "done" in figures and "predicted_done" not in figures
+    none = fit_success(model, vae, futures, np.zeros_like(held), config)
+    assert none == {}
+
+
+def test_few_of_many_samples_hold_every_task_and_label():
+    done = np.zeros((5000, 3), np.int8)
+    done[:4900, 0], done[4990:, 1], done[:, 2] = 1, 1, UNKNOWN
+    chosen = done[_chosen(done, np.ones(5000, bool), 600)]
+    assert len(chosen) <= 600 and (chosen[:, 1] == 1).sum() == 10
+    assert min((chosen[:, 0] == label).sum() for label in (0, 1)) >= 100
 
 
 @torch.no_grad()

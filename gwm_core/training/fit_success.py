@@ -66,10 +66,11 @@ def fit_success(
 
 
 def _chosen(done: np.ndarray, part: np.ndarray, count: int) -> np.ndarray:
-    """Numbers of at most ``count`` samples of a part: first those at which some task is done."""
+    """Numbers of at most ``count`` samples of a part, as many of each task and label, if there."""
     order = np.random.default_rng(0).permutation(np.flatnonzero(part))
-    some = (done[order] == 1).any(1)
-    return np.sort(np.concatenate([order[some], order[~some]])[:count])
+    each = count // (2 * done.shape[1])
+    cells = [order[column == label][:each] for column in done[order].T for label in (0, 1)]
+    return np.unique(np.concatenate(cells))
 
 
 @torch.no_grad()
@@ -101,6 +102,8 @@ def _predicted(
 ) -> LabelledTokens:
     """Of each sample that has a jump: the scene that is predicted after one, drawn at random."""
     index = index[samples.valid[index].any(1)]
+    if not len(index):
+        return _observed(model, samples, index)
     generator = np.random.default_rng(0)
     weights = generator.random(samples.valid[index].shape) * samples.valid[index]
     jumps = weights.argmax(1) if len(index) else np.zeros(0, np.int64)
