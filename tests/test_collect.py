@@ -21,7 +21,7 @@ from gwm_core.scene.lift import LiftConfig
 from gwm_core.sim.rollout import Observer, RolloutConfig, SimEnvironment, rollout
 from gwm_core.sim.tasks import HOLD_TIME, sample_layout
 from gwm_core.training.collection.collect import CollectConfig, collect
-from gwm_core.training.collection.episode_sources import LATENCY
+from gwm_core.training.collection.episode_sources import AFTER_SUCCESS, LATENCY
 from gwm_core.training.collection.perturbed_replay import (
     Perturbation,
     PerturbedReplay,
@@ -63,18 +63,21 @@ def test_a_policys_failures_are_kept_and_nothing_imitates_them(weak, tmp_path, r
 
 
 def test_the_episode_says_when_each_task_holds(episodes):
-    """The rule of the episode's own task holds for the last half second of a success, that of
-    another task does not.
+    """The rule of the episode's own task holds until the end of a success, that of another task
+    does not. Recording goes on after it.
     """
     for path, info in read_infos(list_episodes(episodes)).items():
         stamps = read_episode(path).command_stamps
         begin, end = info["reached"]["lift"][-1]
-        assert (end - begin) * 1e-9 == pytest.approx(HOLD_TIME, abs=0.03)
+        assert (end - begin) * 1e-9 == pytest.approx(HOLD_TIME + AFTER_SUCCESS, abs=0.03)
+        assert (stamps[-1] - stamps[0]) * 1e-9 == pytest.approx(
+            info["seconds"] + AFTER_SUCCESS, abs=0.03
+        )
         assert stamps[-1] - end < 0.03e9
         assert info["reached"]["pick_place"] == []
         done = done_at(info, stamps)
         np.testing.assert_array_equal(done, done_at(info | {"reached": {}}, stamps) | done)
-        assert 45 <= done.sum() <= 55 and done[-1]
+        assert 245 <= done.sum() <= 255 and done[-1]
 
 
 def test_without_a_rule_the_end_of_a_success_is_done():

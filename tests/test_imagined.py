@@ -29,15 +29,23 @@ def scene(places):
     "half, commanded, width", [(0.02, 0.0, 0.04), (0.02, 0.06, 0.06), (0.02, 0.04, 0.04)]
 )
 def test_the_gripper_stops_at_what_is_between_its_fingers(half, commanded, width):
+    rows = np.full(16, commanded)
     T, rng = fk(HOME_Q), np.random.default_rng(0)
     cube = rng.uniform([-0.02, -half, -0.02], [0.02, half, 0.02], (300, 3))
     cube[np.arange(300), 1] = half * np.sign(cube[:, 1])  # its two faces
     placed = cube @ T[:3, :3].T + T[:3, 3]
-    assert gripped_width(scene(placed), T, commanded) == pytest.approx(width, abs=1e-6)
+    assert gripped_width(scene(placed), T, 0.08, rows) == pytest.approx(width, abs=1e-6)
     beside = placed + T[:3, 0] * 0.05
-    assert gripped_width(scene(beside), T, commanded) == commanded
+    assert gripped_width(scene(beside), T, 0.08, rows) == pytest.approx(commanded, abs=1e-9)
     fingers = scene(np.array([[0.0, y, 0.0] for y in (-0.04, 0.04)] * 20) @ T[:3, :3].T + T[:3, 3])
-    assert gripped_width(fingers, T, 0.0) == 0.0
+    assert gripped_width(fingers, T, 0.08, np.zeros(16)) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_the_gripper_needs_time_to_close_and_to_open():
+    T, nothing = fk(HOME_Q), scene(np.zeros((0, 3)))
+    assert gripped_width(nothing, T, 0.08, np.zeros(4)) == pytest.approx(0.04)
+    assert gripped_width(nothing, T, 0.08, np.array([0.08, 0.08, 0.0])) == pytest.approx(0.07)
+    assert gripped_width(nothing, T, 0.04, np.full(2, 0.08)) == pytest.approx(0.06)
 
 
 def test_rates_that_were_imagined_are_held_against_those_that_came():

@@ -1,5 +1,6 @@
 """Joint networks against plain policies on equal demonstrations: what they may see."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -47,11 +48,11 @@ def begun(others, tmp_path_factory):
     return trained(folder, [others / "apart", others / "more"], others)
 
 
-def trained(folder: Path, data: list[Path], others: Path) -> Path:
+def trained(folder: Path, data: list[Path], others: Path, iterations: int = 2) -> Path:
     if not (others / "more").exists():
         collect(CollectConfig("lift", others / "more", 1, seed=51), processes=1)
     loaded = load_joint_samples(NETWORK, data, 1, silent, silent, data, folder, tasks=("lift",))
-    run = TrainingRun(replace(TRAIN, iterations=2, held_out=0.5), folder)
+    run = TrainingRun(replace(TRAIN, iterations=iterations, held_out=0.5), folder)
     train_world_action_model(
         loaded.demonstrations, loaded.config, run, loaded.futures, folder, None
     )
@@ -62,7 +63,7 @@ def trained(folder: Path, data: list[Path], others: Path) -> Path:
 def study(episodes, others, begun, tmp_path, renderer):
     return PretrainingStudy(
         data=episodes,
-        begin=begun,
+        begin=(begun,),
         futures=(others,),
         out=tmp_path / "study",
         task="lift",
@@ -149,14 +150,14 @@ def test_a_network_that_has_seen_a_demonstration_is_refused(study, others, tmp_p
     save_vae(tmp_path, VAE(VAES["tiny"][0]), {})
     trained(tmp_path, [others / "apart", others / "alike"], others)
     with pytest.raises(InputError, match=r"has seen 1 of the demonstrations, as 'lift nominal 13'"):
-        compare(replace(study, begin=tmp_path))
+        compare(replace(study, begin=(begun, tmp_path)))
 
 
 def test_what_it_cannot_begin_from_or_compare_is_refused(study, demo_policy):
     with pytest.raises(InputError, match="4 episodes are too few: 10 are wanted"):
         compare(replace(study, demos=(9,)))
     with pytest.raises(InputError, match="predicts nothing"):
-        compare(replace(study, begin=demo_policy))
+        compare(replace(study, begin=(demo_policy,)))
     with pytest.raises(InputError, match="--lengths 3: 7 or more"):
         compare(replace(study, lengths=(3,)))
 
@@ -164,3 +165,22 @@ def test_what_it_cannot_begin_from_or_compare_is_refused(study, demo_policy):
 @pytest.fixture
 def demo_policy():
     return Path(__file__).parents[1] / "models/demo"
+
+
+def test_seeds_begin_from_their_own_network_and_need_no_futures(
+    study, trials, begun, others, tmp_path
+):
+    torch.manual_seed(0)
+    save_vae(tmp_path, VAE(VAES["tiny"][0]), {})
+    data = [others / "apart", others / "more"]
+    trained(tmp_path, data, others, iterations=3)
+    some = replace(study, begin=(begun, tmp_path), futures=(), demos=(1,), lengths=(10,))
+    compare(some)
+    for seed, folder in enumerate((begun, tmp_path)):
+        made = json.loads((study.out / f"1_joint_{seed}/10/manifest.json").read_text())
+        known = hashlib.sha256((folder / "policy.safetensors").read_bytes()).hexdigest()
+        assert made["provenance"]["begun_from"] == known
+    save_vae(tmp_path / "other", VAE(VAES["tiny"][0]), {})
+    trained(tmp_path / "other", data, others)
+    with pytest.raises(InputError, match="another configuration or VAE"):
+        compare(replace(some, begin=(begun, tmp_path / "other"), out=tmp_path / "no"))

@@ -18,7 +18,7 @@ from gwm_core.geometry.camera import back_project, intrinsics, look_at
 from gwm_core.geometry.kinematics import HOME_Q, fk, solve, tcp_speed, to_rows
 from gwm_core.runtime.planner import Planner
 from gwm_core.scene.fuse import merge_voxels
-from gwm_core.scene.gaussians import farthest_points, sample
+from gwm_core.scene.gaussians import farthest_points, moved, sample
 from gwm_core.scene.lift import BlindError, LiftConfig, lift, lift_frame
 from gwm_core.sim.rollout import RolloutConfig, SimEnvironment, rollout, stamp_of
 from gwm_core.sim.tasks import sample_layout
@@ -413,3 +413,21 @@ def test_a_view_that_misses_the_workspace_is_named_with_what_would_explain_it():
     for name, guess in guesses.items():
         for view in (WIDEST, (K, 424, 240)):
             assert guess in misses(site, name, view)
+
+
+def test_a_rigid_motion_turns_gaussians_as_their_ellipsoids():
+    rng = np.random.default_rng(0)
+    gaussians = rng.uniform(0.1, 1.0, (50, 14))
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = Rotation.random(random_state=0).as_matrix(), [0.1, -0.2, 0.3]
+
+    def covariances(g):
+        axes = Rotation.from_quat(g[:, 6:10], scalar_first=True).as_matrix() * g[:, None, 3:6]
+        return axes @ axes.transpose(0, 2, 1)
+
+    after = moved(gaussians, T)
+    R = T[:3, :3]
+    np.testing.assert_allclose(after[:, :3], gaussians[:, :3] @ R.T + T[:3, 3], atol=1e-12)
+    np.testing.assert_allclose(covariances(after), R @ covariances(gaussians) @ R.T, atol=1e-12)
+    np.testing.assert_array_equal(after[:, 10:], gaussians[:, 10:])
+    assert moved(gaussians[:0], T).shape == (0, 14)

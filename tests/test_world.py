@@ -16,7 +16,16 @@ from gwm_core.model.transformer import rotary, rotate
 from gwm_core.model.vae import VAE
 from gwm_core.model.world_model import WorldModel
 from gwm_core.scene.gaussians import MEANS, sample
-from gwm_core.scene.token_tracking import find_gripper_tokens, move_tokens, track_tokens
+from gwm_core.scene.token_tracking import (
+    FREELY,
+    MOVED,
+    RESTS,
+    WITH_GRIPPER,
+    find_gripper_tokens,
+    move_tokens,
+    token_motions,
+    track_tokens,
+)
 from gwm_core.training.training_loop import make_optimizers
 from gwm_core.training.training_run import count_parameters
 
@@ -279,6 +288,19 @@ def test_a_still_scene_keeps_its_tokens_and_the_gripper_takes_along_what_it_hold
         chain[1, 8:] - chain[0, 8:], held[:, None] * [0.04, 0.0, 0.03], atol=1e-6
     )
     np.testing.assert_array_equal(chain[1], chain[2])
+
+
+def test_motions_of_tokens_are_told_apart():
+    before = np.random.default_rng(0).uniform(-0.2, 0.2, (30, 3))
+    motion = np.eye(4)
+    motion[:3, :3] = [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
+    motion[:3, 3] = [0.1, 0.05, 0.1]
+    carried = before @ motion[:3, :3].T + motion[:3, 3]
+    noise = [0.0, 0.0, 0.9 * MOVED]
+    after = np.concatenate([before[:10] + noise, carried[10:20] + noise, carried[20:] + 0.03])
+    expected = [RESTS] * 10 + [WITH_GRIPPER] * 10 + [FREELY] * 10
+    assert token_motions(before, after, motion).tolist() == expected
+    assert (token_motions(before, before, np.eye(4)) == RESTS).all()  # the gripper rests too
 
 
 def test_tokens_are_as_far_from_riders_and_each_other_as_they_can_be():

@@ -16,17 +16,19 @@ from gwm_core.data.episode_info import list_episodes, read_info, same_starts
 from gwm_core.data.time_grid import on_grid
 from gwm_core.errors import InputError
 from gwm_core.evaluation import policy_eval_in_world_model
-from gwm_core.evaluation.imagined_world import ImaginedWorld
 from gwm_core.evaluation.replayed_outcomes import JumpReplay, ReplayedOutcome, replay_outcomes
-from gwm_core.geometry.kinematics import fk
+from gwm_core.geometry.kinematics import HOME_Q, fk, to_rows
 from gwm_core.model.checkpoint import load_policy, load_vae, save_vae
 from gwm_core.model.config import VAES, named_config
-from gwm_core.model.future_decoder import MOVED
+from gwm_core.model.future_decoder import Future, Tokens
 from gwm_core.model.vae import VAE
 from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.runtime.compile import onnx_file
+from gwm_core.runtime.imagined_world import ImaginedWorld, load_imagined_world
 from gwm_core.runtime.onnx_export import torch_graph
 from gwm_core.runtime.policy_runner import PolicyRunner
+from gwm_core.scene.gaussians import moved
+from gwm_core.scene.token_tracking import FREELY, RESTS, WITH_GRIPPER
 from gwm_core.training.datasets import future_samples, joint_samples
 from gwm_core.training.datasets.clips import episode_clips
 from gwm_core.training.datasets.future_samples import (
@@ -37,12 +39,9 @@ from gwm_core.training.datasets.future_samples import (
 )
 from gwm_core.training.datasets.policy_samples import load_samples
 from gwm_core.training.fit_success import _chosen, fit_success
+from gwm_core.training.future_batches import FutureBatches, future_losses
 from gwm_core.training.train_policy import PolicyBatches
-from gwm_core.training.train_world_action_model import (
-    FutureBatches,
-    train_world_action_model,
-    validate,
-)
+from gwm_core.training.train_world_action_model import train_world_action_model, validate
 from gwm_core.training.training_run import TrainingRun
 from gwm_core.types import Observation
 
@@ -95,44 +94,43 @@ def inputs(count=3):
     scene = torch.rand(count, 128, 3) * 0.3
     proprio = torch.cat([torch.rand(count, 9), 0.08 * torch.rand(count, 2)], dim=-1)
     latent = torch.randn(count, CONFIG.vae.tokens, CONFIG.vae.latent)
-    return scene, torch.rand(count, 128, 3), proprio, latent, torch.rand(count, 16, 10)
+    tokens = Tokens(latent, torch.rand(count, CONFIG.vae.tokens, 3) * 0.3)
+    return scene, torch.rand(count, 128, 3), proprio, tokens, torch.rand(count, 16, 10)
 
 
 @torch.no_grad()
 def test_a_future_depends_on_the_rows_until_its_jump_and_on_no_later_ones():
     model = random_model()
-    points, colors, proprio, latent, rows = inputs()
-    tokens = model.encoder(model.gather(points, colors), proprio)
+    points, colors, proprio, tokens, rows = inputs()
+    scene = model.encoder(model.gather(points, colors), proprio)
     for number, jump in enumerate(CONFIG.jumps):
         numbers = torch.full((3,), number)
-        known = model.future(tokens, proprio, latent, rows, numbers)
+        known = model.future(scene, proprio, tokens, rows, numbers)
         for row in {0, jump - 1, jump, 15} - {16}:
             other = rows.clone()
             other[:, row] += 0.1
-            made = model.future(tokens, proprio, latent, other, numbers)
-            assert torch.equal(made, known) == (row >= jump), (jump, row)
+            made = model.future(scene, proprio, tokens, other, numbers)
+            same = all(torch.equal(a, b) for a, b in zip(made.tokens, known.tokens))
+            assert same == (row >= jump), (jump, row)
 
 
 def test_plans_see_no_future_and_futures_see_no_task():
     model = random_model()
-    points, colors, proprio, latent, rows = inputs()
-    tokens = model.training_tokens(points, colors, proprio)
+    points, colors, proprio, tokens, rows = inputs()
+    scene = model.training_tokens(points, colors, proprio)
     valid, noise = torch.ones(3, 16, dtype=torch.bool), torch.randn(3, 1, 16, 10)
     task = torch.tensor([0, 1, 2])
-    model.plan_loss(tokens, proprio, task, rows, valid, noise, torch.rand(3, 1, 1, 1)).backward()
+    model.plan_loss(scene, proprio, task, rows, valid, noise, torch.rand(3, 1, 1, 1)).backward()
     assert all(p.grad is None for p in model.future_decoder.parameters())
     assert all(p.grad is None for p in model.success_head.parameters())
     model.zero_grad()
-    tokens = model.training_tokens(points, colors, proprio)
+    scene = model.training_tokens(points, colors, proprio)
+    later = Future(
+        Tokens(tokens.latent + 1, tokens.anchors + 1), torch.randint(3, tokens.anchors.shape[:2])
+    )
+    noise = torch.randn(3, *model.future_decoder.noise.shape)
     model.future_loss(
-        tokens,
-        proprio,
-        latent,
-        rows,
-        task,
-        latent + 1,
-        torch.randn_like(latent),
-        torch.rand(3, 1, 1),
+        scene, proprio, tokens, rows, task, later, noise, torch.rand(3, 1, 1)
     ).sum().backward()
     assert all(p.grad is None for p in model.plan_decoder.parameters())
     assert all(p.grad is not None and p.grad.any() for p in model.encoder.parameters())
@@ -215,24 +213,25 @@ def test_it_learns_plans_and_futures_of_a_few_samples(
 
 def test_success_is_seen_in_observed_and_in_predicted_scenes(trained, futures):
     """Also where the head was fitted on few moments at which the task is done."""
-    model, vae = load_policy(trained), load_vae(trained)
+    model = load_policy(trained)
+    world = ImaginedWorld(model, load_vae(trained))
     encoder = {name: value.clone() for name, value in model.encoder.state_dict().items()}
     held = futures.episode == 0
     config = replace(TRAIN, success_iterations=600, learning_rate=5e-3)
-    figures = fit_success(model, vae, futures, held, config)
+    figures = fit_success(world, futures, held, config)
     assert figures["done"] > 0.95 and figures["done_missed"] < 0.25, figures
     assert figures["predicted_done"] > 0.9, figures
     assert all(torch.equal(encoder[k], value) for k, value in model.encoder.state_dict().items())
-    again = load_policy(trained)
-    assert fit_success(again, vae, futures, held, config) == figures
+    again = ImaginedWorld(load_policy(trained), world.vae)
+    assert fit_success(again, futures, held, config) == figures
     unknown = replace(
         futures, **{k: np.full_like(getattr(futures, k), UNKNOWN) for k in ("done", "later_done")}
     )
-    assert fit_success(model, vae, unknown, held, config) == {}
+    assert fit_success(world, unknown, held, config) == {}
     short = replace(futures, valid=futures.valid & ~held[:, None])  # no jump is held out
-    figures = fit_success(model, vae, short, held, config)
+    figures = fit_success(world, short, held, config)
     assert "done" in figures and "predicted_done" not in figures
-    none = fit_success(model, vae, futures, np.zeros_like(held), config)
+    none = fit_success(world, futures, np.zeros_like(held), config)
     assert none == {}
 
 
@@ -247,23 +246,42 @@ def test_few_of_many_samples_hold_every_task_and_label():
 @torch.no_grad()
 def test_what_rests_keeps_its_latent_and_the_gripper_moves():
     model = random_model()
-    points, colors, proprio, latent, rows = inputs()
-    tokens, jump = model.encoder(model.gather(points, colors), proprio), torch.tensor([0, 1, 2])
+    points, colors, proprio, tokens, rows = inputs()
+    scene, jump = model.encoder(model.gather(points, colors), proprio), torch.tensor([0, 1, 2])
     decoder, grip = model.future_decoder, CONFIG.vae.gripper_tokens
-    for bias, rests in ((-1e4, True), (1e4, False)):
-        decoder.moves_out.bias.fill_(bias)
-        same = (model.future(tokens, proprio, latent, rows, jump) == latent).all(-1)
-        assert not same[:, :grip].any() and (same[:, grip:] == rests).all()
+    for motion in (RESTS, WITH_GRIPPER, FREELY):
+        decoder.motion_out.bias.fill_(-1e4)
+        decoder.motion_out.bias[motion] = 1e4
+        after, motions = model.future(scene, proprio, tokens, rows, jump)
+        assert (motions == motion).all()
+        for now, later in zip(tokens, after):
+            same = (now == later).all(-1)
+            assert not same[:, :grip].any() and (same[:, grip:] == (motion == RESTS)).all()
 
 
-def test_a_token_moves_by_its_anchor_and_not_by_its_looks():
-    decoder, grip = random_model().future_decoder, CONFIG.vae.gripper_tokens
-    change = torch.zeros(1, CONFIG.vae.tokens, CONFIG.vae.latent)
-    change[:, grip:, 3:] = 1.0
-    change[:, grip, 0] = 0.9 * MOVED / decoder.extent[0]
-    assert decoder.moved(change).sum() == grip
-    change[:, grip, 0] = 1.1 * MOVED / decoder.extent[0]
-    assert decoder.moved(change)[0, : grip + 1].all() and decoder.moved(change).sum() == grip + 1
+@pytest.mark.parametrize("motion", [RESTS, WITH_GRIPPER])
+def test_objects_rest_or_move_with_the_gripper_and_keep_their_shape(motion, vae_folder):
+    """Also where they leave the workspace meanwhile."""
+    model, rng = random_model(), np.random.default_rng(0)
+    model.future_decoder.motion_out.bias.data.fill_(-1e4)
+    model.future_decoder.motion_out.bias.data[motion] = 1e4
+    world = ImaginedWorld(model, load_vae(vae_folder))
+    scene = np.zeros((128, 14), np.float32)
+    scene[:, :3] = rng.uniform(CONFIG.vae.lift.low, CONFIG.vae.lift.high, (128, 3))
+    scene[:, 3:6], scene[:, 6:10], scene[:, 13] = 0.005, rng.normal(size=(128, 4)), 0.9
+    scene[:, 6:10] *= np.sign(scene[:, 6:7]) / np.linalg.norm(scene[:, 6:10], axis=1, keepdims=True)
+    poses = np.stack([fk(HOME_Q)] * 2)
+    poses[1, :3, :3] = poses[0, :3, :3] @ [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
+    poses[1, :3, 3] += [0.2, 0.3, 0.5]
+    there, back = (np.repeat(to_rows(pose, 0.08)[None], 8, axis=0) for pose in poses[::-1])
+    first = world.observe(scene, np.append(back[0], 0.08))
+    assert 0 < len(first.objects) < 128
+    away = world.after(first, there)
+    expected = first.objects
+    if motion == WITH_GRIPPER:
+        expected = moved(expected, poses[1] @ np.linalg.inv(poses[0]))
+    np.testing.assert_allclose(away.objects, expected, atol=1e-5)
+    np.testing.assert_allclose(world.after(away, back).objects, first.objects, atol=1e-5)
 
 
 def test_a_plain_network_needs_no_vae(demonstrations, tmp_path):
@@ -307,7 +325,7 @@ def test_it_drives_the_arm_as_any_policy(trained, episodes):
 def test_a_replay_takes_the_recorded_commands_by_jumps(trained, episodes, tmp_path):
     path = list_episodes(episodes)[0]
     shutil.copytree(path, tmp_path / path.name)
-    world = ImaginedWorld(trained)
+    world = load_imagined_world(trained)
     replay = JumpReplay(world, rows=4)
     (outcome,) = replay_outcomes(replay, tmp_path)
     clips = episode_clips(read_episode(path), world.lift_config)
@@ -352,7 +370,7 @@ def test_what_predicts_nothing_imagines_nothing(demonstrations, tmp_path):
     run = TrainingRun(replace(TRAIN, iterations=1), tmp_path)
     train_world_action_model(demonstrations, NETWORK, run)
     with pytest.raises(InputError, match=r"predicts nothing.*--futures"):
-        ImaginedWorld(tmp_path)
+        load_imagined_world(tmp_path)
 
 
 def test_another_vae_beside_it_is_refused(trained, tmp_path):
@@ -427,14 +445,14 @@ def test_the_loss_of_a_batch_is_the_mean_of_those_of_its_parts(futures):
     torch.manual_seed(0)
     model = random_model()
     batches = FutureBatches(futures, torch.device("cpu"), TRAIN, set(), set())
-    batch = batches.sample_batch(8, model)
+    batch = batches.sample_batch(200, model)
     assert not batch["weight"].all()
 
     def loss(part):
         tokens = model.encoder(model.gather(part["points"], part["colors"]), part["proprio"])
-        names = ("proprio", "latent", "rows", "jump", "later", "noise", "times")
-        missed = model.future_loss(tokens, **{name: part[name] for name in names})
-        return (missed * part["weight"]).mean()
+        seen = ("points", "colors")
+        kept = {name: tensor for name, tensor in part.items() if name not in seen}
+        return future_losses(model, tokens, **kept).mean()
 
     parts = [loss({name: tensor[rank::2] for name, tensor in batch.items()}) for rank in (0, 1)]
     torch.testing.assert_close(sum(parts) / 2, loss(batch))

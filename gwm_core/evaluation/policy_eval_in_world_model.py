@@ -15,9 +15,9 @@ from typing import Protocol
 import numpy as np
 
 from gwm_core.errors import one_of
-from gwm_core.evaluation.imagined_world import ImaginedWorld
 from gwm_core.geometry.kinematics import HOME_Q, Unreachable, fk, from_rows, solve, to_rows
 from gwm_core.model.inputs import proprioception
+from gwm_core.runtime.imagined_world import load_imagined_world
 from gwm_core.runtime.planner import Planner
 from gwm_core.runtime.world_runner import WorldRunner
 from gwm_core.scene.gripped_width import gripped_width
@@ -89,6 +89,7 @@ class StepDynamics:
         T = fk(state.q)
         poses = np.repeat(T[None], self._world.context, axis=0)
         self._history, self._row = self._world.encode(scene, poses), to_rows(T, state.width)
+        self._width = state.width
 
     def advance(self, rows: np.ndarray) -> Advance:
         """As ``Dynamics.advance``."""
@@ -97,8 +98,8 @@ class StepDynamics:
         self._history = np.concatenate([self._history, latents])[-self._world.context :]
         self._row = rows[-1]
         decoded = self._world.decode(latents[-1])
-        width = gripped_width(decoded, from_rows(rows[-1]), float(rows[-1, 9]))
-        return Advance(as_lifted(decoded, self.lift_config), width, done.tolist())
+        self._width = gripped_width(decoded, from_rows(rows[-1]), self._width, rows[:, 9])
+        return Advance(as_lifted(decoded, self.lift_config), self._width, done.tolist())
 
 
 class JumpDynamics:
@@ -107,7 +108,7 @@ class JumpDynamics:
     rows, lasts = JUMP, LASTS_JUMPS
 
     def __init__(self, folder: Path):
-        self._world = ImaginedWorld(folder)
+        self._world = load_imagined_world(folder)
         self.lift_config = self._world.lift_config
 
     def begin(self, scene: np.ndarray, state: ArmState, task: str) -> None:

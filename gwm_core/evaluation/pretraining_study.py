@@ -18,7 +18,7 @@ from gwm_core.evaluation.policy_eval import EvalConfig, evaluate
 from gwm_core.evaluation.stats.success_rates import paired_interval
 from gwm_core.files.json_files import to_json
 from gwm_core.model.checkpoint import load_policy
-from gwm_core.model.config import WorldActionTraining
+from gwm_core.model.config import WorldActionConfig, WorldActionTraining
 from gwm_core.model.weights_file import digest, read_weights
 from gwm_core.training.datasets.joint_samples import JointSamples, load_joint_samples
 from gwm_core.training.train_world_action_model import train_world_action_model
@@ -34,8 +34,8 @@ class PretrainingStudy:
     """``seeds`` trainings for each number of demonstrations, evaluated on the same ``trials``."""
 
     data: Path  # episodes of one task
-    begin: Path  # folder of a joint network, with its VAE
-    futures: tuple[Path, ...]  # episodes that the joint networks go on to predict
+    begin: tuple[Path, ...]  # folders of joint networks, with their VAE: one for each seed in turn
+    futures: tuple[Path, ...]  # episodes that the joint networks go on to predict, if any
     out: Path
     task: str
     difficulty: str
@@ -92,21 +92,16 @@ def _row(study: PretrainingStudy, demos: int, won: dict, lengths: dict) -> dict:
 
 def _load(study: PretrainingStudy) -> JointSamples:
     """All demonstrations and futures, of the tasks that the network to begin from knows."""
-    config = load_policy(study.begin).config
-    if not getattr(config, "vae", None):
-        raise InputError(
-            f"the policy in {study.begin} predicts nothing: `gwm train policy --config joint"
-            " --futures DIR` makes one that does"
-        )
+    config = _config(study.begin)
     loaded = load_joint_samples(
         config,
         [study.data],
         study.processes,
         lambda *_: None,
         lambda *_: None,
-        [study.data, *study.futures],
-        study.begin,
-        study.begin,
+        [study.data, *study.futures] if study.futures else [],
+        study.begin[0] if study.futures else None,
+        study.begin[0],
         config.tasks,
     )
     available = len(loaded.demonstrations.starts)
@@ -115,21 +110,45 @@ def _load(study: PretrainingStudy) -> JointSamples:
             f"{available} episodes are too few: {max(study.demos) + 1} are wanted, one of them for"
             " validation"
         )
-    seen = read_weights(study.begin, "policy").manifest.get("provenance", {}).get("trained_on")
+    for folder in study.begin:
+        _refuse_seen(folder, loaded)
+    return loaded
+
+
+def _config(folders: tuple[Path, ...]) -> WorldActionConfig:
+    """The configuration of all joint networks to begin from."""
+    configs = [load_policy(folder).config for folder in folders]
+    for folder, config in zip(folders, configs):
+        if not getattr(config, "vae", None):
+            raise InputError(
+                f"the policy in {folder} predicts nothing: `gwm train policy --config joint"
+                " --futures DIR` makes one that does"
+            )
+        vaes = (digest(f / "vae.safetensors") for f in (folders[0], folder))
+        if config != configs[0] or len(set(vaes)) > 1:
+            raise InputError(
+                f"the policy in {folder} is of another configuration or VAE than that in"
+                f" {folders[0]}: --begin takes one kind"
+            )
+    return configs[0]
+
+
+def _refuse_seen(folder: Path, loaded: JointSamples) -> None:
+    """Raise InputError where a network has seen one of the demonstrations, or may have."""
+    seen = read_weights(folder, "policy").manifest.get("provenance", {}).get("trained_on")
     if seen is None:
-        raise InputError(f"the policy in {study.begin} does not say which episodes it has seen")
+        raise InputError(f"the policy in {folder} does not say which episodes it has seen")
     if both := sorted(set(seen) & set(loaded.demonstrations.starts)):
         raise InputError(
-            f"the policy in {study.begin} has seen {len(both)} of the demonstrations, as"
+            f"the policy in {folder} has seen {len(both)} of the demonstrations, as"
             f" '{both[0]}': begin from one that has not"
         )
-    return loaded
 
 
 def _save_settings(study: PretrainingStudy) -> None:
     """Save the study's settings so that a resumed run can be checked against them."""
     same = replace(study, out=Path(), demos=(), seeds=0, processes=0)
-    note = f"{same} {digest(study.begin / 'policy.safetensors')}"
+    note = f"{same} {[digest(folder / 'policy.safetensors') for folder in study.begin]}"
     file = study.out / "study.txt"
     study.out.mkdir(parents=True, exist_ok=True)
     if file.exists() and file.read_text() != note:
@@ -153,7 +172,8 @@ def _successes(
     some = loaded.first(demos + 1)
     config = some.config if kind == JOINT else replace(some.config, vae=None)
     train = replace(study.train, held_out=1 / (demos + 1), seed=seed)
-    given = (some.futures, study.begin, study.begin) if kind == JOINT else ()
+    begin = study.begin[seed % len(study.begin)]
+    given = (some.futures, begin, begin) if kind == JOINT else ()
     rates = {}
     whole = TrainingRun(train, folder, {"command": "gwm eval pretraining"})
     for run in lengths_of(whole, study.lengths):

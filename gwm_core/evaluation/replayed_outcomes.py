@@ -19,11 +19,11 @@ from gwm_core.data.episode import read_episode
 from gwm_core.data.episode_info import list_episodes, read_infos
 from gwm_core.data.time_grid import stretches
 from gwm_core.errors import InputError, one_of
-from gwm_core.evaluation.imagined_world import ImaginedWorld
 from gwm_core.evaluation.policy_eval_in_world_model import JUMP, LASTS, LASTS_JUMPS
 from gwm_core.geometry.kinematics import from_rows
 from gwm_core.model.vae import VAE
 from gwm_core.model.world_model import WorldModel
+from gwm_core.runtime.imagined_world import ImaginedWorld
 from gwm_core.scene.lift import LiftConfig
 from gwm_core.training.datasets.clips import episode_clips
 

@@ -134,7 +134,7 @@ class WorldActionTraining(TrainConfig):
     # of the success head, which is fitted last
     success_iterations: int = 1500
     success_batch: int = 96
-    success_samples: int = 12_000  # at most
+    success_samples: int = 6_000  # at most
 
 
 # "paper": 512 tokens of 64 channels as read from the paper's appendix. Its depth and width are not

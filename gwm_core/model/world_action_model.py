@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gwm_core.model.config import WorldActionConfig
 from gwm_core.model.flow_matching import TIME_FEATURES, euler, noised, time_features
-from gwm_core.model.future_decoder import FutureDecoder
+from gwm_core.model.future_decoder import Future, FutureDecoder, Tokens
 from gwm_core.model.policy import ACTION, POINT_SCALE, fourier, gather_patches
 from gwm_core.model.transformer import CrossAttention, DiTBlock, EncoderBlock, mlp
 
@@ -231,25 +231,28 @@ class WorldActionModel(nn.Module):
         return self.success_head(tokens, task).sigmoid()
 
     def future(
-        self, tokens: Tensor, proprio: Tensor, latent: Tensor, rows: Tensor, jump, noise=None
-    ) -> Tensor:
-        """The latent (B, K, D) after a jump. Arguments as of ``FutureDecoder``; rows are absolute,
-        and those after the end of the jump do not count.
+        self, scene: Tensor, proprio: Tensor, tokens: Tokens, rows: Tensor, jump, noise=None
+    ) -> Future:
+        """What is there after a jump. Arguments as of ``FutureDecoder``; rows are absolute, and
+        those after the end of the jump do not count.
         """
-        conditioning = self._future_condition(tokens, proprio, latent, rows, jump)
-        return self.future_decoder(conditioning, latent, jump, noise)
+        conditioning = self._future_condition(scene, proprio, tokens, rows, jump)
+        return self.future_decoder(conditioning, tokens, jump, noise)
 
     def plan_loss(self, tokens, proprio, task, rows, valid, noise, times) -> Tensor:
         """As ``PlanDecoder.loss``, of absolute rows."""
         x = self.plan_decoder.normalize(rows, proprio[:, :3])
         return self.plan_decoder.loss(tokens, task, x, valid, noise, times)
 
-    def future_loss(self, tokens, proprio, latent, rows, jump, later, noise, times) -> Tensor:
-        """Losses (B,) of ``future`` against the latents ``later`` (B, K, D)."""
-        conditioning = self._future_condition(tokens, proprio, latent, rows, jump)
-        return self.future_decoder.loss(conditioning, later - latent, jump, noise, times)
+    def future_loss(
+        self, scene, proprio, tokens: Tokens, rows, jump, later: Future, noise, times
+    ) -> Tensor:
+        """Losses (B,) of ``future`` against what was ``later``."""
+        conditioning = self._future_condition(scene, proprio, tokens, rows, jump)
+        change = torch.cat(later.tokens, dim=-1) - torch.cat(tokens, dim=-1)
+        return self.future_decoder.loss(conditioning, change, later.motions, jump, noise, times)
 
-    def _future_condition(self, tokens, proprio, latent, rows, jump):
+    def _future_condition(self, scene, proprio, tokens, rows, jump):
         gripper = proprio[:, :3]
         rows = self.plan_decoder.normalize(rows, gripper)
-        return self.future_decoder.condition(tokens, latent, rows, gripper, jump)
+        return self.future_decoder.condition(scene, tokens, rows, gripper, jump)

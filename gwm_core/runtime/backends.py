@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from gwm_core.errors import InputError, one_of
-from gwm_core.runtime import gpu_info
+from gwm_core.runtime.engine_cache import gpu
 
 Arrays = dict[str, np.ndarray]
 Call = Callable[[Mapping[str, np.ndarray]], Arrays]
@@ -209,7 +209,7 @@ def why_not(backend: str) -> str:
     """Why a runtime cannot run here; "" where it can."""
     if not version(backend):
         return f"not installed: pip install {backend}"
-    if backend == "tensorrt" and not gpu_info.gpu():
+    if backend == "tensorrt" and not gpu():
         return (
             "no NVIDIA GPU (libcuda finds none); engines can be built for another machine with"
             " tensorrt-rtx"

@@ -9,7 +9,6 @@ from pathlib import Path
 from gwm_core import model
 from gwm_core.errors import InputError
 from gwm_core.model.weights_file import digest
-from gwm_core.runtime import gpu_info
 from gwm_core.runtime.backends import (
     Call,
     OnnxRuntime,
@@ -20,7 +19,7 @@ from gwm_core.runtime.backends import (
     version,
     whole_graph,
 )
-from gwm_core.runtime.engine_cache import Key, cached, path_of
+from gwm_core.runtime.engine_cache import Key, cached, gpu, path_of
 
 _KINDS = ("policy", "vae", "world")
 _PROFILE = (1, 1, 8)  # smallest, best and largest batch of a TensorRT engine
@@ -122,8 +121,4 @@ def _onnx_key(folder: Path, precision: str) -> Key:
 
 
 def _engine_key(folder: Path, precision: str) -> Key:
-    return {
-        **_onnx_key(folder, precision),
-        "library": version("tensorrt"),
-        "gpu": gpu_info.gpu() or "none",
-    }
+    return {**_onnx_key(folder, precision), "library": version("tensorrt"), "gpu": gpu() or "none"}

@@ -1,7 +1,9 @@
-"""Cache of compiled graphs. Names are hashes of everything that a graph depends on."""
+"""Cache of compiled graphs. Names are hashes of everything that a graph depends on, as the GPU."""
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import hashlib
 import json
 import os
@@ -15,6 +17,7 @@ from gwm_core.files.checksums import verify_checksums, write_checksums
 from gwm_core.files.json_files import to_json
 
 KEY = "key.json"
+_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR, cuda.h
 Key = dict[str, str]
 
 
@@ -77,3 +80,25 @@ def _build(folder: Path, file: str, key: Key, build: Callable[[Path], None]) -> 
 
 def _text(key: Key) -> str:
     return to_json(key, sort_keys=True, indent=1) + "\n"
+
+
+@functools.cache
+def gpu() -> str:
+    """Name, architecture and driver of the first NVIDIA GPU; "" without one. Asks the driver."""
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return ""
+    device, driver, name = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(100)
+    if cuda.cuInit(0) or cuda.cuDeviceGet(ctypes.byref(device), 0):
+        return ""
+    cuda.cuDeviceGetName(name, len(name), device)
+    cuda.cuDriverGetVersion(ctypes.byref(driver))
+    architecture = "".join(str(_attribute(cuda, which, device)) for which in (_MAJOR, _MINOR))
+    return f"{name.value.decode()}, sm_{architecture}, CUDA driver {driver.value}"
+
+
+def _attribute(cuda: ctypes.CDLL, which: int, device: ctypes.c_int) -> int:
+    value = ctypes.c_int()
+    cuda.cuDeviceGetAttribute(ctypes.byref(value), which, device)
+    return value.value

@@ -1,9 +1,10 @@
-"""The Gaussian array: column names and sampling to a fixed count."""
+"""The Gaussian array: column names, motion, and sampling to a fixed count."""
 
 from __future__ import annotations
 
 import fpsample
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from gwm_core.errors import one_of
 
@@ -55,3 +56,15 @@ def sample(gaussians: np.ndarray, count: int, how: str = "farthest") -> np.ndarr
     chosen = gaussians[farthest_points(gaussians[:, MEANS], count)]
     chosen[:, SCALES] *= max(1.0, len(gaussians) / count) ** 0.5
     return chosen
+
+
+def moved(gaussians: np.ndarray, T: np.ndarray) -> np.ndarray:
+    """Gaussians (N, 14) after a rigid motion T (4, 4)."""
+    out = gaussians.copy()
+    out[:, MEANS] = gaussians[:, MEANS] @ T[:3, :3].T + T[:3, 3]
+    if len(out):
+        turned = Rotation.from_matrix(T[:3, :3]) * Rotation.from_quat(
+            gaussians[:, QUATS], scalar_first=True
+        )
+        out[:, QUATS] = turned.as_quat(canonical=True, scalar_first=True)
+    return out

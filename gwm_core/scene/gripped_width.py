@@ -5,17 +5,23 @@ from __future__ import annotations
 import numpy as np
 
 from gwm_core.scene.gaussians import MEANS
-from gwm_core.types import OPEN_WIDTH
+from gwm_core.types import CHUNK_DT, OPEN_WIDTH
 
 _JAW = 0.008, 0.012  # [m] half extents, across and along the fingers, of the gripped volume
 _SKIN = 0.004  # [m] thickness of a finger's own Gaussians
 _FEWEST = 6  # Gaussians of an object
+_SPEED = 0.1  # [m/s] of the Franka Hand's width, by default
 
 
-def gripped_width(scene: np.ndarray, T: np.ndarray, width: float) -> float:
-    """Width [m] at which the gripper at T (4, 4), commanded to ``width`` [m], stops in a scene
-    (N, 14).
+def gripped_width(scene: np.ndarray, T: np.ndarray, width: float, commanded: np.ndarray) -> float:
+    """Width [m] at the end of rows of a gripper that is then at T (4, 4) in a scene (N, 14).
+
+    Args:
+        width: [m] before. commanded: (H,) [m] in each row.
     """
+    step = _SPEED * CHUNK_DT
+    for goal in commanded:
+        width += min(max(float(goal) - width, -step), step)
     # (N, 3) in the frame of the TCP, whose y axis joins the fingers
     points = (scene[:, MEANS] - T[:3, 3]) @ T[:3, :3]
     inside = (np.abs(points[:, 0]) < _JAW[0]) & (np.abs(points[:, 2]) < _JAW[1])

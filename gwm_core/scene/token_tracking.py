@@ -17,6 +17,8 @@ from gwm_core.scene.gaussians import COLORS, MEANS
 
 COLOR_METRES = 0.05  # [m] the distance that a full unit of colour counts as
 CARRIED = 0.25  # [m] from the gripper: tokens within may move with it
+RESTS, WITH_GRIPPER, FREELY = range(3)  # how a token moves between two scenes
+MOVED = 0.005  # [m] that a token moves by: less is noise of the observation
 HAND = 0.2  # [m] from between the fingertips: gripper tokens lie within
 _MAXIMUM_POINTS = 20_000  # of ``find_gripper_tokens``
 
@@ -67,6 +69,18 @@ def move_tokens(
     if_still, if_moved = (tree.query(_described(p, colors))[0] for p in (positions, moved))
     near = np.linalg.norm(positions - T_before[:3, 3], axis=1) < CARRIED
     return np.where((near & (if_moved < if_still))[:, None], moved, positions)
+
+
+def token_motions(before: np.ndarray, after: np.ndarray, motion: np.ndarray) -> np.ndarray:
+    """How tokens at ``before`` (K, 3) came to be at ``after`` (K, 3) [m]: (K,) int8.
+
+    Args:
+        motion: (4, 4) of the gripper meanwhile, in the base frame.
+    """
+    carried = before @ motion[:3, :3].T + motion[:3, 3]
+    with_gripper = np.linalg.norm(after - carried, axis=1) < MOVED
+    rests = np.linalg.norm(after - before, axis=1) < MOVED
+    return np.where(rests, RESTS, np.where(with_gripper, WITH_GRIPPER, FREELY)).astype(np.int8)
 
 
 def find_gripper_tokens(scenes: np.ndarray, poses: np.ndarray, count: int) -> np.ndarray:

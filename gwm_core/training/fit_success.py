@@ -12,18 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gwm_core.geometry.kinematics import from_rows
 from gwm_core.model.config import WorldActionTraining
-from gwm_core.model.vae import VAE
 from gwm_core.model.world_action_model import WorldActionModel
-from gwm_core.scene.gaussians import COLORS, MEANS
-from gwm_core.scene.gripped_width import gripped_width
-from gwm_core.scene.lift import as_lifted
+from gwm_core.runtime.imagined_world import ImaginedState, ImaginedWorld
+from gwm_core.scene.gaussians import COLORS, MEANS, OPACITY, QUATS, SCALES
 from gwm_core.training.datasets.future_samples import FutureSamples
 
-_PART = 64  # samples that are encoded at once
 _HIDDEN = 0.1  # fraction of the tokens that training hides
 _EMA = 0.995
+_SIZE = 0.006  # [m] of a Gaussian, where samples keep the means and colours alone
 
 
 @dataclass(frozen=True)
@@ -35,13 +32,9 @@ class LabelledTokens:
 
 
 def fit_success(
-    model: WorldActionModel,
-    vae: VAE,
-    samples: FutureSamples,
-    held: np.ndarray,
-    config: WorldActionTraining,
+    world: ImaginedWorld, samples: FutureSamples, held: np.ndarray, config: WorldActionTraining
 ) -> dict[str, float]:
-    """Fit ``model.success_head`` in place.
+    """Fit the success head of ``world.model`` in place.
 
     Args:
         held: (S,) bool, samples that only the figures are of.
@@ -52,16 +45,15 @@ def fit_success(
             head does not see. A figure of no label is left out.
     """
     torch.manual_seed(config.seed)
-    chosen = {
-        k: _chosen(samples.done, part, config.success_samples)
-        for k, part in enumerate((~held, held))
-    }
-    observed = {k: _observed(model, samples, index) for k, index in chosen.items()}
-    predicted = {k: _predicted(model, vae, samples, index) for k, index in chosen.items()}
-    _fit(model.success_head, _joined([observed[0], predicted[0]]), config)
-    figures = {}
-    for name, part in (("done", observed[1]), ("predicted_done", predicted[1])):
-        figures |= _compare(model, part, name)
+    trained, kept = (
+        _labelled(world, samples, _chosen(samples.done, part, config.success_samples))
+        for part in (~held, held)
+    )
+    model, figures = world.model, {}
+    if trained := [part for part in trained if part]:
+        _fit(model.success_head, _joined(trained), config)
+    for name, part in zip(("done", "predicted_done"), kept):
+        figures |= _compare(model, part, name) if part else {}
     return figures
 
 
@@ -73,69 +65,38 @@ def _chosen(done: np.ndarray, part: np.ndarray, count: int) -> np.ndarray:
     return np.unique(np.concatenate(cells))
 
 
-@torch.no_grad()
-def _encode(model: WorldActionModel, points: Tensor, colors: Tensor, proprio: Tensor) -> Tensor:
-    return model.encoder(model.gather(points, colors), proprio)
-
-
-def _tensor(array: np.ndarray, model: WorldActionModel) -> Tensor:
-    return torch.from_numpy(np.float32(array)).to(model.noise.device)
-
-
-def _observed(model: WorldActionModel, samples: FutureSamples, index: np.ndarray) -> LabelledTokens:
-    parts = [_observed_tokens(model, samples, part).half().cpu() for part in _parts(index)]
-    return LabelledTokens(torch.cat(parts), torch.from_numpy(samples.done[index]))
-
-
-def _observed_tokens(model: WorldActionModel, samples: FutureSamples, part: np.ndarray) -> Tensor:
-    points, proprio = _tensor(samples.points[part], model), _tensor(samples.proprio[part], model)
-    return _encode(model, points, _tensor(samples.colors[part] / np.float32(255), model), proprio)
-
-
-def _parts(index: np.ndarray) -> list[np.ndarray]:
-    return np.array_split(index, max(1, -(-len(index) // _PART)))
-
-
-@torch.no_grad()
-def _predicted(
-    model: WorldActionModel, vae: VAE, samples: FutureSamples, index: np.ndarray
-) -> LabelledTokens:
-    """Of each sample that has a jump: the scene that is predicted after one, drawn at random."""
-    index = index[samples.valid[index].any(1)]
-    if not len(index):
-        return _observed(model, samples, index)
-    generator = np.random.default_rng(0)
-    weights = generator.random(samples.valid[index].shape) * samples.valid[index]
-    jumps = weights.argmax(1) if len(index) else np.zeros(0, np.int64)
-    tokens = []
-    for part, jump in zip(_parts(index), np.array_split(jumps, len(_parts(index)))):
-        rows = samples.rows[part]
-        now = _tensor(samples.latents[part, 0], model)
-        later = model.future(
-            _observed_tokens(model, samples, part),
-            _tensor(samples.proprio[part], model),
-            now,
-            _tensor(rows, model),
-            torch.from_numpy(jump).to(now.device),
-        )
-        last = rows[np.arange(len(part)), np.array(model.config.jumps)[jump] - 1]
-        scenes = vae.decode(later).cpu().numpy()
-        proprio = np.stack([predicted_proprio(scene, row) for scene, row in zip(scenes, last)])
-        count = model.config.lift.count
-        seen = np.stack([as_lifted(scene, vae.config.lift)[:count] for scene in scenes])
-        seen = _tensor(seen, model)
-        encoded = _encode(model, seen[..., MEANS], seen[..., COLORS], _tensor(proprio, model))
-        tokens.append(encoded.half().cpu())
-    done = samples.later_done[index, jumps]
-    return LabelledTokens(torch.cat(tokens), torch.from_numpy(done))
-
-
-def predicted_proprio(scene: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """The proprioception (11,) of an arm that has reached a pose row (10,) in a decoded scene
-    (N, 14).
+def _labelled(
+    world: ImaginedWorld, samples: FutureSamples, index: np.ndarray
+) -> tuple[LabelledTokens | None, LabelledTokens | None]:
+    """Scenes of samples as observed, and as predicted by one jump, drawn at random of those that
+    the sample has. None where there is none.
     """
-    commanded = float(row[9])
-    return np.float32([*row[:9], gripped_width(scene, from_rows(row), commanded), commanded])
+    generator = np.random.default_rng(0)
+    parts = [], []
+    for k in index:
+        state = _state(world, samples, k)
+        parts[0].append((world.tokens(state), samples.done[k]))
+        if (jumps := np.flatnonzero(samples.valid[k])).size:
+            jump = generator.choice(jumps)
+            later = world.after(state, samples.rows[k, : world.model.config.jumps[jump]])
+            parts[1].append((world.tokens(later), samples.later_done[k, jump]))
+    return tuple(_stacked(part) if part else None for part in parts)
+
+
+def _stacked(part: list[tuple[Tensor, np.ndarray]]) -> LabelledTokens:
+    tokens, done = zip(*part)
+    return LabelledTokens(
+        torch.cat([t.half().cpu() for t in tokens]), torch.from_numpy(np.stack(done))
+    )
+
+
+def _state(world: ImaginedWorld, samples: FutureSamples, k: int) -> ImaginedState:
+    scene = np.zeros((samples.points.shape[1], 14), np.float32)
+    scene[:, MEANS], scene[:, COLORS] = samples.points[k], samples.colors[k] / np.float32(255)
+    scene[:, SCALES], scene[:, QUATS.start] = _SIZE, 1.0
+    scene[:, OPACITY] = world.lift_config.opacity
+    latent, anchors = (np.float32(a[k, 0]) for a in (samples.latents, samples.anchors))
+    return world.state(scene, samples.proprio[k], latent, anchors)
 
 
 def _joined(parts: list[LabelledTokens]) -> LabelledTokens:

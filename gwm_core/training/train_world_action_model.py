@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,108 +15,19 @@ from gwm_core.errors import InputError
 from gwm_core.files.json_files import to_json
 from gwm_core.model.checkpoint import load_policy, load_vae, save_policy
 from gwm_core.model.config import WorldActionConfig, WorldActionTraining
-from gwm_core.model.flow_matching import sample_times
+from gwm_core.model.future_decoder import Tokens
 from gwm_core.model.weights_file import MANIFESTS, digest, read_weights
 from gwm_core.model.world_action_model import WorldActionModel
+from gwm_core.runtime.imagined_world import ImaginedWorld
 from gwm_core.training.datasets.future_samples import FutureSamples
 from gwm_core.training.datasets.policy_samples import PolicySamples
 from gwm_core.training.fit_success import fit_success
-from gwm_core.training.train_policy import (
-    PolicyBatches,
-    augment,
-    fingerprint,
-    tensors,
-    validate_policy,
-)
+from gwm_core.training.future_batches import FutureBatches, future_losses
+from gwm_core.training.train_policy import PolicyBatches, fingerprint, validate_policy
 from gwm_core.training.training_loop import Batch
-from gwm_core.training.training_run import TrainingRun, held_out
+from gwm_core.training.training_run import TrainingRun
 
 PLAN, FUTURE = "plan_", "future_"  # begin the names of a batch's tensors
-
-
-class FutureBatches:
-    """All future samples on one device, and augmented batches of them."""
-
-    def __init__(
-        self,
-        samples: FutureSamples,
-        device: torch.device,
-        config: WorldActionTraining,
-        held: set[str],
-        trained: set[str],
-    ):
-        """``held`` and ``trained`` are starts that plans hold out and train on.
-
-        The others are divided anew.
-        """
-        self.device = device
-        self._noise, self._start_fraction = config.latent_noise, config.start_fraction
-        self._arrays = tensors(samples, device)
-        every = held_out(samples.episode, config.held_out)
-        of_held, of_trained = (
-            np.array([name in names for name in samples.starts])[samples.episode]
-            for names in (held, trained)
-        )
-        out = torch.from_numpy(of_held | (every & ~of_trained)).to(device)
-        self.held = out.cpu().numpy()
-        self.training = (~out).nonzero()[:, 0]
-        self.validation = out.nonzero()[:, 0]
-        if not len(self.training):
-            raise InputError("nothing is left to learn futures from: name more --futures")
-
-    def take(self, index: Tensor) -> Batch:
-        """The samples with these numbers (B,)."""
-        a = {name: array[index] for name, array in self._arrays.items() if name != "episode"}
-        return a | {
-            "points": a["points"].float(),
-            "colors": a["colors"].float() / 255,
-            "latents": a["latents"].float(),
-        }
-
-    def sample_batch(self, count: int, model: WorldActionModel) -> Batch:
-        """An augmented batch: of every sample one of its jumps, if it has any.
-
-        The latents are shifted with the points, and the present one is noisy, as a predicted one
-        is.
-        """
-        index = self.training[torch.randint(len(self.training), (count,), device=self.device)]
-        batch = self.take(index)
-        seen = augment(batch["points"], batch["colors"], batch["proprio"])
-        latents, valid, decoder = batch.pop("latents"), batch.pop("valid"), model.future_decoder
-        del batch["done"], batch["later_done"]
-        latents[..., :3] += seen.shift[:, None] / decoder.extent
-        jump = torch.multinomial(valid.float() + 1e-6, 1)[:, 0]
-        each = torch.arange(count, device=self.device)
-        times = sample_times((count, 1, 1), self.device)
-        at_start = torch.rand(count, 1, 1, device=self.device) < self._start_fraction
-        now = latents[:, 0]
-        now = now + self._noise * decoder.change_std[0] * torch.randn_like(now)
-        return batch | {
-            "points": seen.points,
-            "colors": seen.colors,
-            "proprio": seen.proprio,
-            "latent": now,
-            "later": latents[each, jump + 1],
-            "jump": jump,
-            # Weights over the whole batch, so that processes that share it have its loss.
-            "weight": _weights(valid[each, jump]),
-            "noise": torch.randn_like(now),
-            "times": torch.where(at_start, 0.0, times),
-        }
-
-    def latents(self, limit: int = 4000) -> Tensor:
-        """Latents (S, 1 + jumps, K, D) of about ``limit`` training samples with all jumps."""
-        whole = self.training[self._arrays["valid"][self.training].all(1)]
-        if not len(whole):
-            raise InputError(
-                "no episode of --futures lasts as long as the longest jump: record longer ones"
-            )
-        return self._arrays["latents"][whole[:: max(1, len(whole) // limit)]].float()
-
-
-def _weights(counts: Tensor) -> Tensor:
-    """Weights with which the mean is that over the samples (B, ...) that count."""
-    return counts * (counts.numel() / counts.sum().clamp(min=1))
 
 
 def world_action_loss(
@@ -134,9 +44,7 @@ def world_action_loss(
     if future:
         seen = (future.pop(name) for name in ("points", "colors"))
         tokens = model.training_tokens(*seen, future["proprio"])
-        weight = future.pop("weight")
-        missed = model.future_loss(tokens, **future) * weight
-        loss = loss + config.future_weight * missed.mean()
+        loss = loss + config.future_weight * future_losses(model, tokens, **future).mean()
     return loss
 
 
@@ -177,8 +85,8 @@ def train_world_action_model(
 
     def save(average: WorldActionModel, provenance: dict) -> None:
         if worlds:
-            vae, held = load_vae(vae_folder).to(run.device), worlds.held
-            success.update(fit_success(average, vae, futures, held, run.config))
+            world = ImaginedWorld(average, load_vae(vae_folder).to(run.device))
+            success.update(fit_success(world, futures, worlds.held, run.config))
         save_policy(run.out, average, provenance | success, vae_folder)
 
     figures = run.train(
@@ -248,7 +156,7 @@ def _begun(
         return model
     model.set_normalization(plans.relative_rows())
     if worlds:
-        model.future_decoder.set_normalization(worlds.latents())
+        model.future_decoder.set_normalization(worlds.tokens())
     return model
 
 
@@ -289,13 +197,13 @@ def validate(
 def _compare(model: WorldActionModel, b: Batch) -> tuple[Tensor, Tensor]:
     """Squared errors and changes (B, jumps) of futures, -1 where there is none."""
     tokens = model.encoder(model.gather(b["points"], b["colors"]), b["proprio"])
-    now, count = b["latents"][:, 0], len(b["points"])
+    now, count = Tokens(b["latents"][:, 0], b["anchors"][:, 0]), len(b["points"])
     errors, changes = [], []
     for number in range(len(model.config.jumps)):
-        numbers = torch.full((count,), number, device=now.device)
-        predicted = model.future(tokens, b["proprio"], now, b["rows"], numbers)
+        numbers = torch.full((count,), number, device=now.latent.device)
+        predicted = model.future(tokens, b["proprio"], now, b["rows"], numbers).tokens.latent
         truth, std = b["latents"][:, number + 1], model.future_decoder.change_std[number]
-        for found, difference in ((errors, predicted - truth), (changes, truth - now)):
-            squared = (difference / std).square().mean((1, 2))
+        for found, difference in ((errors, predicted - truth), (changes, truth - now.latent)):
+            squared = (difference / std[: truth.shape[-1]]).square().mean((1, 2))
             found.append(torch.where(b["valid"][:, number], squared, -1.0))
     return torch.stack(errors, dim=1), torch.stack(changes, dim=1)

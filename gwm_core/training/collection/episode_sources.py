@@ -32,6 +32,8 @@ EXPERT, PLAY, PERTURBED = "expert", "play", "perturbed"
 LATENCY = (0.06, 0.14)
 _DIGITS = 8  # of a hash in the name of a folder: another policy gets other folders
 _REST = 3.0  # [s] after a replayed demonstration, for its success to last
+# [s] for which recording goes on after success, so that futures of the release are seen whole
+AFTER_SUCCESS = 2.0
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,9 @@ def make_source(
     layout = sample_layout(task, seed, difficulty)
     name = f"{task}_{difficulty}_{seed:06d}"
     if policy not in (EXPERT, PLAY):
-        plan = RolloutConfig(latency=MEASURED_LATENCY, camera_period=CAMERA_PERIOD)
+        plan = RolloutConfig(
+            latency=MEASURED_LATENCY, camera_period=CAMERA_PERIOD, after_success=AFTER_SUCCESS
+        )
         weights = digest(Path(policy) / "policy.safetensors")[:_DIGITS]
         return EpisodeSource(f"policy_{weights}_{name}", policy, _planner(policy), layout, plan)
     play = policy == PLAY
@@ -99,7 +103,7 @@ def make_source(
         policy,
         Planner(actor),
         layout,
-        _expert_loop(SECONDS if play else TIME_LIMIT),
+        _expert_loop(SECONDS, SECONDS) if play else _expert_loop(TIME_LIMIT),
         _unusual_start(rng, layout),
         lambda: [] if play else actor.unusable,
     )
@@ -122,9 +126,13 @@ def _perturbed(path: Path, seed: int, rng: np.random.Generator) -> EpisodeSource
     )
 
 
-def _expert_loop(seconds: float) -> RolloutConfig:
+def _expert_loop(seconds: float, after_success: float = AFTER_SUCCESS) -> RolloutConfig:
     return RolloutConfig(
-        latency=LATENCY, replan_every=2, camera_period=CAMERA_PERIOD, time_limit=seconds
+        latency=LATENCY,
+        replan_every=2,
+        camera_period=CAMERA_PERIOD,
+        time_limit=seconds,
+        after_success=after_success,
     )
 
 

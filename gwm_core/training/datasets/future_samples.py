@@ -22,7 +22,7 @@ from gwm_core.geometry.kinematics import fk, to_rows
 from gwm_core.model.config import VAEConfig, WorldActionConfig
 from gwm_core.model.inputs import proprioception
 from gwm_core.scene.gaussians import COLORS, MEANS
-from gwm_core.scene.token_tracking import track_tokens
+from gwm_core.scene.token_tracking import token_motions, track_tokens
 from gwm_core.training.datasets.array_cache import ArrayCache
 from gwm_core.training.datasets.clips import done_at
 from gwm_core.training.datasets.policy_samples import lift_moments, numbered_starts, refuse_mixed
@@ -41,6 +41,8 @@ class FutureSamples:
     proprio: np.ndarray  # (S, 11) float32, as of ``PolicySamples``
     rows: np.ndarray  # (S, H, 10) float32: commanded 0.1, 0.2, ... s later
     latents: np.ndarray  # (S, 1 + jumps, K, D) float16, tokens aligned: now and after each jump
+    anchors: np.ndarray  # (S, 1 + jumps, K, 3) float32 [m], of the tokens
+    motions: np.ndarray  # (S, jumps, K) int8: how each token moves, as of ``token_motions``
     valid: np.ndarray  # (S, jumps) bool: the episode goes on so long, and its commands are known
     done: np.ndarray  # (S, tasks) int8: 1, 0 or UNKNOWN
     later_done: np.ndarray  # (S, jumps, tasks) int8: the same after each jump
@@ -69,7 +71,7 @@ def load_future_samples(
     episodes = list_all_episodes(folders)
     paths = [path for some in episodes.values() for path in some]
     refuse_mixed(paths)
-    settings = f"2 {config.lift} {config.jumps} {config.rows} {config.tasks} {STRIDE}"
+    settings = f"3 {config.lift} {config.jumps} {config.rows} {config.tasks} {STRIDE}"
     settings += (vae_folder / "vae.json").read_text()
     work = partial(_samples, config=config, vae_folder=vae_folder)
     parts, done = [], 0
@@ -132,9 +134,7 @@ def future_rows(
     end = episode.command_stamps[-1] + CHUNK_DT * 1e9  # what comes later was not commanded
     jumps = np.array(config.jumps)
     ends = _ends(stamps)
-    for k in range(len(stamps)):
-        if k % STRIDE and not (labels[k] == 1).any():  # moments at which a task is done are few
-            continue
+    for k in range(0, len(stamps), STRIDE):
         due = stamps[k] + (np.arange(1, config.rows + 1) * CHUNK_DT * 1e9).astype(np.int64)
         sent = episode.next_commands(due)
         known = np.logical_and.accumulate(sent.valid & (due <= end))
@@ -144,6 +144,10 @@ def future_rows(
         anchors = track_tokens(scenes[window], poses[window], gripper_tokens, vae.tokens)
         after = np.array([0, *np.where(valid, jumps, 0)])
         latents = encode(scenes[window][after], anchors[after])
+        motions = [
+            token_motions(anchors[0], anchors[j], poses[k + j] @ np.linalg.inv(poses[k]))
+            for j in after[1:]
+        ]
         seen = scenes[k, : config.lift.count]
         yield {
             "points": np.asarray(seen[:, MEANS], np.float16),
@@ -151,6 +155,8 @@ def future_rows(
             "proprio": proprioception(states[k]),
             "rows": np.asarray(to_rows(fk(sent.commands[:, :7]), sent.commands[:, 7]), np.float32),
             "latents": np.asarray(latents, np.float16),
+            "anchors": anchors[after],
+            "motions": np.stack(motions),
             "valid": valid,
             "done": labels[k],
             "later_done": np.where(valid[:, None], labels[k + after[1:]], UNKNOWN),

@@ -281,7 +281,6 @@ def evaluate_imagined(args) -> int:
 def evaluate_outcomes(args) -> int:
     from dataclasses import asdict
 
-    from gwm_core.evaluation.imagined_world import ImaginedWorld
     from gwm_core.evaluation.replayed_outcomes import (
         JumpReplay,
         StepReplay,
@@ -290,11 +289,14 @@ def evaluate_outcomes(args) -> int:
     )
     from gwm_core.evaluation.stats.success_rates import interval
     from gwm_core.model.checkpoint import load_world
+    from gwm_core.runtime.imagined_world import load_imagined_world
 
     writable(args.json)
     model = args.model or shipped()
-    steps = (Path(model) / "world.json").exists()
-    replay = StepReplay(*load_world(Path(model))) if steps else JumpReplay(ImaginedWorld(model))
+    if (Path(model) / "world.json").exists():
+        replay = StepReplay(*load_world(Path(model)))
+    else:
+        replay = JumpReplay(load_imagined_world(model))
     outcomes = replay_outcomes(replay, Path(args.data), DeferredProgressBar("replay"))
     table = outcome_table(outcomes)
     print(f"{'really':12}{'episodes':>10}   called a success [95 %]")

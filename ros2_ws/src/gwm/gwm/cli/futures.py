@@ -97,7 +97,7 @@ def _add_pretraining(kinds) -> None:
         "pretraining",
         "Train plain policies, and joint networks that begin from another, on few episodes.",
         "gwm eval pretraining --task stack --data data/stack --begin models/joint"
-        " --futures data/pick data/play --out runs/pretraining",
+        " --out runs/pretraining",
         evaluate_pretraining,
     )
     p.add_argument("--task", required=True, help=TASKS)
@@ -107,15 +107,17 @@ def _add_pretraining(kinds) -> None:
     p.add_argument(
         "--begin",
         required=True,
+        nargs="+",
         metavar="DIR",
-        help="joint network that has seen none of them, with its VAE",
+        help="joint networks that have seen none of them, with their VAE: one for each seed in"
+        " turn",
     )
     p.add_argument(
         "--futures",
-        required=True,
-        nargs="+",
+        nargs="*",
+        default=[],
         metavar="DIR",
-        help="other episodes, on which the joint networks go on to predict",
+        help="other episodes, on which the joint networks go on to predict (none: they only plan)",
     )
     p.add_argument(
         "--out",
@@ -199,7 +201,7 @@ def evaluate_pretraining(args) -> int:
     )
     study = PretrainingStudy(
         Path(args.data),
-        Path(args.begin),
+        tuple(Path(folder) for folder in args.begin),
         tuple(Path(folder) for folder in args.futures),
         Path(args.out),
         args.task,
