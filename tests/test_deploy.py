@@ -22,14 +22,15 @@ from gwm_core.model.config import VAES, WORLDS, named_config
 from gwm_core.model.policy import Policy
 from gwm_core.model.vae import VAE
 from gwm_core.model.weights_file import read_weights
+from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.model.world_model import WorldModel
 from gwm_core.runtime import backends, compile, engine_cache
 from gwm_core.runtime.bundle import GOLDEN, drift, make_bundle, open_bundle
-from gwm_core.runtime.onnx_export import policy_graphs, torch_graph, world_graphs
+from gwm_core.runtime.onnx_export import JOINT, POLICY, VAE_GRAPHS, WORLD, torch_graph
 from gwm_core.runtime.policy_runner import PolicyRunner
 from gwm_core.scene.patches import patches
 
-GRAPHS = ("encode", "denoise", "chunk", "latent", "features", "step", "decode")
+GRAPHS = (*POLICY, "chunk", *VAE_GRAPHS, *WORLD)
 SLOW_GRAPHS = ("features", "step")  # to export; the live graph runs the shipped ones
 
 
@@ -76,6 +77,16 @@ def checkpoint(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def joint(checkpoint, tmp_path_factory):
+    """A world action model, whose VAE is that of ``checkpoint``."""
+    folder = tmp_path_factory.mktemp("joint")
+    torch.manual_seed(2)
+    config = replace(named_config("tiny_joint")[0], vae=VAES["tiny"][0])
+    save_policy(folder, shaken(WorldActionModel(config)), {}, checkpoint)
+    return folder
+
+
+@pytest.fixture(scope="module")
 def bundle(checkpoint, tmp_path_factory):
     actor = PolicyRunner(checkpoint)
     T = fk(HOME_Q)
@@ -111,6 +122,7 @@ def ahead(checkpoint, tmp_path_factory):
     [
         *(("checkpoint", name) for name in GRAPHS if name not in SLOW_GRAPHS),
         *(pytest.param("checkpoint", name, marks=pytest.mark.long) for name in SLOW_GRAPHS),
+        *(("joint", name) for name in JOINT),
         pytest.param("ahead", "features", marks=pytest.mark.long),
         pytest.param("ahead", "chunk", marks=pytest.mark.long),
     ],
@@ -470,12 +482,3 @@ def test_tensorrt_runs_our_graphs(bundle):
     checksums.write_checksums(engine.parent)
     with pytest.raises(InputError, match="TensorRT does not take"):
         PolicyRunner(bundle, backend="tensorrt")
-
-
-def test_the_graphs_of_a_world_model_are_named_once():
-    vae = VAE(VAES["tiny"][0])
-    names = [
-        *policy_graphs(Policy(named_config("tiny")[0])),
-        *world_graphs(WorldModel(WORLDS["tiny"][0], vae.config), vae),
-    ]
-    assert sorted([*names, "chunk"]) == sorted(GRAPHS)

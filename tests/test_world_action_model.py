@@ -24,7 +24,7 @@ from gwm_core.model.future_decoder import Future, Tokens
 from gwm_core.model.vae import VAE
 from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.runtime.compile import onnx_file
-from gwm_core.runtime.imagined_world import ImaginedWorld, load_imagined_world
+from gwm_core.runtime.imagined_world import imagined_world, load_imagined_world
 from gwm_core.runtime.onnx_export import torch_graph
 from gwm_core.runtime.policy_runner import PolicyRunner
 from gwm_core.scene.gaussians import moved
@@ -213,25 +213,24 @@ def test_it_learns_plans_and_futures_of_a_few_samples(
 
 def test_success_is_seen_in_observed_and_in_predicted_scenes(trained, futures):
     """Also where the head was fitted on few moments at which the task is done."""
-    model = load_policy(trained)
-    world = ImaginedWorld(model, load_vae(trained))
+    model, vae = load_policy(trained), load_vae(trained)
     encoder = {name: value.clone() for name, value in model.encoder.state_dict().items()}
     held = futures.episode == 0
     config = replace(TRAIN, success_iterations=600, learning_rate=5e-3)
-    figures = fit_success(world, futures, held, config)
+    figures = fit_success(model, vae, futures, held, config)
     assert figures["done"] > 0.95 and figures["done_missed"] < 0.25, figures
     assert figures["predicted_done"] > 0.9, figures
     assert all(torch.equal(encoder[k], value) for k, value in model.encoder.state_dict().items())
-    again = ImaginedWorld(load_policy(trained), world.vae)
-    assert fit_success(again, futures, held, config) == figures
+    again = load_policy(trained)
+    assert fit_success(again, vae, futures, held, config) == figures
     unknown = replace(
         futures, **{k: np.full_like(getattr(futures, k), UNKNOWN) for k in ("done", "later_done")}
     )
-    assert fit_success(world, unknown, held, config) == {}
+    assert fit_success(model, vae, unknown, held, config) == {}
     short = replace(futures, valid=futures.valid & ~held[:, None])  # no jump is held out
-    figures = fit_success(world, short, held, config)
+    figures = fit_success(model, vae, short, held, config)
     assert "done" in figures and "predicted_done" not in figures
-    none = fit_success(world, futures, np.zeros_like(held), config)
+    none = fit_success(model, vae, futures, np.zeros_like(held), config)
     assert none == {}
 
 
@@ -265,7 +264,7 @@ def test_objects_rest_or_move_with_the_gripper_and_keep_their_shape(motion, vae_
     model, rng = random_model(), np.random.default_rng(0)
     model.future_decoder.motion_out.bias.data.fill_(-1e4)
     model.future_decoder.motion_out.bias.data[motion] = 1e4
-    world = ImaginedWorld(model, load_vae(vae_folder))
+    world = imagined_world(model, load_vae(vae_folder))
     scene = np.zeros((128, 14), np.float32)
     scene[:, :3] = rng.uniform(CONFIG.vae.lift.low, CONFIG.vae.lift.high, (128, 3))
     scene[:, 3:6], scene[:, 6:10], scene[:, 13] = 0.005, rng.normal(size=(128, 4)), 0.9

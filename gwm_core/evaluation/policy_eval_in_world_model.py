@@ -113,7 +113,7 @@ class JumpDynamics:
 
     def begin(self, scene: np.ndarray, state: ArmState, task: str) -> None:
         """As ``Dynamics.begin``. Raises InputError for a task that the model does not know."""
-        self._task = one_of("task", task, self._world.model.config.tasks)
+        self._task = one_of("task", task, self._world.config.tasks)
         self._state = self._world.observe(scene, proprioception(state))
 
     def advance(self, rows: np.ndarray) -> Advance:

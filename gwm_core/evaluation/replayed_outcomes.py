@@ -126,7 +126,7 @@ class JumpReplay:
 
     def __call__(self, clips: Clips, task: str) -> tuple[list[float], list[float]]:
         """Probabilities at every moment, and at the end of every jump."""
-        one_of("task", task, self._world.model.config.tasks)
+        one_of("task", task, self._world.config.tasks)
         scenes, actions = clips["scenes"].astype(np.float32), clips["actions"]
         proprio = np.concatenate([clips["poses"], actions[:, 9:]], axis=1)
         states = [self._world.observe(*pair) for pair in zip(scenes, proprio)]

@@ -37,6 +37,6 @@ def euler(denoise: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: int
     """Integrate from noise (B, T, C) at t = 0 to data at t = 1 in equal steps."""
     x = noise
     for i in range(steps):
-        t = torch.full((len(x), 1, 1), i / steps, device=x.device)
+        t = torch.full((x.shape[0], 1, 1), i / steps, device=x.device)
         x = x + denoise(x, t) / steps
     return x

@@ -134,7 +134,7 @@ class FutureDecoder(nn.Module):
         """Predict the tokens after a jump. One step from the stored noise gives the mean, several
         steps from fresh ``noise`` (B, K, D + 3) a sample.
         """
-        noise = self.noise.expand(len(jump), -1, -1) if noise is None else noise
+        noise = self.noise.expand(jump.shape[0], -1, -1) if noise is None else noise
         logits = []
 
         def velocity(x: Tensor, t: Tensor) -> Tensor:

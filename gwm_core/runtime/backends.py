@@ -10,11 +10,15 @@ import importlib.metadata
 import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gwm_core.errors import InputError, one_of
 from gwm_core.runtime.engine_cache import gpu
+
+if TYPE_CHECKING:
+    from gwm_core.runtime.onnx_export import ExportableGraph
 
 Arrays = dict[str, np.ndarray]
 Call = Callable[[Mapping[str, np.ndarray]], Arrays]
@@ -30,27 +34,26 @@ _PACKAGES = {name: (name,) for name in PRECISIONS} | {"tensorrt": ("tensorrt", "
 class Torch:
     """The trained network itself: the reference."""
 
-    def __init__(self, folder: Path, name: str, threads: int = 0):
+    def __init__(self, graph: ExportableGraph, threads: int = 0):
         import torch
-
-        from gwm_core.runtime.onnx_export import torch_graph
 
         if threads:
             torch.set_num_threads(threads)
-        self._torch, self._graph = torch, torch_graph(folder, name)
+        self._torch, self._graph = torch, graph
+        self._device = next(graph.module.parameters()).device
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
         """Run it."""
         with self._torch.inference_mode():
             tensors = [
-                self._torch.from_numpy(np.ascontiguousarray(inputs[name]))
+                self._torch.from_numpy(np.ascontiguousarray(inputs[name])).to(self._device)
                 for name in self._graph.inputs
             ]
             out = self._graph.module(*tensors)
         return dict(
             zip(
                 self._graph.outputs,
-                (part.numpy() for part in (out if isinstance(out, tuple) else (out,))),
+                (part.cpu().numpy() for part in (out if isinstance(out, tuple) else (out,))),
             )
         )
 

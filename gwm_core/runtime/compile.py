@@ -32,7 +32,9 @@ def load(folder: Path, name: str, backend: str, precision: str, threads: int) ->
     ``backends.choose``.
     """
     if backend == "torch":
-        return Torch(folder, name, threads)
+        from gwm_core.runtime.onnx_export import torch_graph
+
+        return Torch(torch_graph(folder, name), threads)
     if backend == "tensorrt":
         return TensorRT(engine_file(folder, name, precision))
     file = onnx_file(folder, name, _written(backend, precision))

@@ -8,22 +8,25 @@ changes its shape keeps the old one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from scipy.spatial import cKDTree
 
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import from_rows
 from gwm_core.model.checkpoint import load_policy, load_vae
-from gwm_core.model.future_decoder import Tokens
+from gwm_core.model.config import WorldActionConfig
 from gwm_core.model.vae import VAE
 from gwm_core.model.world_action_model import WorldActionModel
-from gwm_core.scene.gaussians import COLORS, MEANS, moved
+from gwm_core.runtime.backends import Call, Torch
+from gwm_core.runtime.onnx_export import JOINT, VAE_GRAPHS, joint_graphs, vae_graphs
+from gwm_core.scene.gaussians import MEANS, moved
 from gwm_core.scene.gripped_width import gripped_width
 from gwm_core.scene.lift import as_lifted
+from gwm_core.scene.patches import patches
 from gwm_core.scene.token_tracking import WITH_GRIPPER, track_tokens
 
 
@@ -45,19 +48,32 @@ class ImaginedState:
 
 
 class ImaginedWorld:
-    """A world action model and its VAE by torch. Use it in one thread."""
+    """A world action model and its VAE, by any runtime. Use it in one thread.
 
-    def __init__(self, model: WorldActionModel, vae: VAE):
-        self.model, self.vae = model, vae
-        self.lift_config = vae.config.lift
+    Args:
+        graph: gives the graphs ``vae_graphs`` and ``joint_graphs`` of ``onnx_export`` by name.
+        config: of the model.
+        gripper_tokens: (A, 3) [m] anchors in the gripper's frame.
+        pause: called between pieces of work of some 10 ms; may wait, to leave the CPU to others.
+    """
 
-    @torch.no_grad()
+    def __init__(
+        self,
+        graph: Callable[[str], Call],
+        config: WorldActionConfig,
+        gripper_tokens: np.ndarray,
+        pause: Callable[[], None] = lambda: None,
+    ):
+        self.config, self.lift_config = config, config.vae.lift
+        self._gripper_tokens, self._pause = gripper_tokens, pause
+        self._scene, self._future, self._success = map(graph, JOINT)
+        self._latent, self._decode = map(graph, VAE_GRAPHS)
+
     def observe(self, scene: np.ndarray, proprio: np.ndarray) -> ImaginedState:
         """The state of an observed scene (N, 14)."""
         scene, proprio = np.float32(scene), np.float32(proprio)
-        on_gripper = self.vae.gripper_tokens.cpu().numpy()
         T = from_rows(proprio[None, :10])
-        anchors = track_tokens(scene[None], T, on_gripper, self.vae.config.tokens)[0]
+        anchors = track_tokens(scene[None], T, self._gripper_tokens, self.config.vae.tokens)[0]
         return self.state(scene, proprio, self._encode(scene, anchors), anchors)
 
     def state(
@@ -65,74 +81,68 @@ class ImaginedWorld:
     ) -> ImaginedState:
         """The state of an observed scene whose latent (K, D) and anchors (K, 3) are known."""
         owners = cKDTree(anchors).query(scene[:, MEANS])[1]
-        of_objects = owners >= self.vae.config.gripper_tokens
+        of_objects = owners >= len(self._gripper_tokens)
         return ImaginedState(
             latent, anchors, scene[of_objects], owners[of_objects], scene, np.float32(proprio)
         )
 
-    @torch.no_grad()
     def after(self, state: ImaginedState, rows: np.ndarray) -> ImaginedState:
         """The state once the pose rows (H, 10) are reached, H one of the model's jumps.
 
         The gripper stops at what the predicted scene shows between its fingers.
         """
-        config = self.model.config
-        padded = np.concatenate([rows, np.repeat(rows[-1:], config.rows - len(rows), axis=0)])
-        jump = torch.tensor([config.jumps.index(len(rows))], device=self._device)
-        proprio, latent, anchors, commanded = (
-            self._tensor(a) for a in (state.proprio, state.latent, state.anchors, padded)
-        )
-        tokens, motions = self.model.future(
-            self.tokens(state), proprio, Tokens(latent, anchors), commanded, jump
-        )
-        T = from_rows(np.float32(rows[-1:]))[0]
-        carried = (motions[0] == WITH_GRIPPER).cpu().numpy()
-        carried[: self.vae.config.gripper_tokens] = True
-        anchors, objects = _moved(state, tokens.anchors[0].cpu().numpy(), carried, T)
-        of_gripper = self.vae.config.gripper_tokens * self.vae.gaussians_per_token
-        gripper = self.vae.decode(tokens.latent)[0, :of_gripper].cpu().numpy()
-        scene = as_lifted(np.concatenate([objects, gripper]), self.lift_config)
+        rows = np.float32(rows)
+        padded = np.concatenate([rows, np.repeat(rows[-1:], self.config.rows - len(rows), axis=0)])
+        now = {
+            "tokens": self.tokens(state)[None],
+            "proprio": state.proprio[None],
+            "latent": state.latent[None],
+            "anchors": state.anchors[None],
+            "rows": padded[None],
+            "jump": np.array([self.config.jumps.index(len(rows))]),
+        }
+        self._pause()
+        later = self._future(now)
+        carried = later["motions"][0] == WITH_GRIPPER
+        carried[: len(self._gripper_tokens)] = True
+        T = from_rows(rows[-1:])[0]
+        anchors, objects = _moved(state, later["later_anchors"][0], carried, T)
+        self._pause()
+        decoded = self._decode({"latent": later["later_latent"]})["gaussians"][0]
+        of_gripper = len(self._gripper_tokens) * len(decoded) // self.config.vae.tokens
+        scene = as_lifted(np.concatenate([objects, decoded[:of_gripper]]), self.lift_config)
         width = gripped_width(objects, T, float(state.proprio[9]), rows[:, 9])
         proprio = np.float32([*rows[-1, :9], width, rows[-1, 9]])
         latent = self._encode(scene, anchors)
         return ImaginedState(latent, anchors, objects, state.owners, scene, proprio)
 
-    @torch.no_grad()
     def success(self, state: ImaginedState, task: str) -> float:
         """Probability that the task is done. Raises ValueError for a task it does not know."""
-        return float(self.model.success(self.tokens(state), self._task(task))[0])
+        number = np.array([self.config.tasks.index(task)])
+        given = {"tokens": self.tokens(state)[None], "task": number}
+        return float(self._success(given)["probability"][0])
 
-    @torch.no_grad()
-    def plan(self, state: ImaginedState, task: str) -> np.ndarray:
-        """Pose rows (H, 10) of the model's own policy."""
-        rows = self.model.plan_decoder(self.tokens(state), self._task(task))
-        return self.model.absolute(rows, self._tensor(state.proprio))[0].cpu().numpy()
-
-    @torch.no_grad()
-    def tokens(self, state: ImaginedState) -> torch.Tensor:
-        """Scene tokens (1, S, d) of the model's encoder."""
-        seen = self._tensor(state.scene[: self.model.config.lift.count])
-        patches = self.model.gather(seen[..., MEANS], seen[..., COLORS])
-        return self.model.encoder(patches, self._tensor(state.proprio))
+    def tokens(self, state: ImaginedState) -> np.ndarray:
+        """Scene tokens (S, d) of the model's encoder."""
+        c = self.config
+        seen = patches(state.scene[: c.lift.count], c.centers, c.neighbors)
+        return self._scene({"patches": seen[None], "proprio": state.proprio[None]})["tokens"][0]
 
     def _encode(self, scene: np.ndarray, anchors: np.ndarray) -> np.ndarray:
-        return self.vae.encode(self._tensor(scene), self._tensor(anchors))[0][0].cpu().numpy()
+        self._pause()
+        return self._latent({"gaussians": scene[None], "anchors": anchors[None]})["latent"][0]
 
-    @property
-    def _device(self) -> torch.device:
-        return self.model.noise.device
 
-    def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        """(1, ...) float32 on the model's device."""
-        return torch.from_numpy(np.ascontiguousarray(array, np.float32))[None].to(self._device)
-
-    def _task(self, task: str) -> torch.Tensor:
-        return torch.tensor([self.model.config.tasks.index(task)], device=self._device)
+def imagined_world(model: WorldActionModel, vae: VAE) -> ImaginedWorld:
+    """The imagined world of networks in memory, by torch on their device."""
+    graphs = joint_graphs(model) | vae_graphs(vae)
+    gripper_tokens = vae.gripper_tokens.cpu().numpy()
+    return ImaginedWorld(lambda name: Torch(graphs[name]), model.config, gripper_tokens)
 
 
 def load_imagined_world(folder: Path) -> ImaginedWorld:
-    """The imagined world of a folder. Raises InputError where it holds a policy that does not
-    predict.
+    """The imagined world of a folder, by torch. Raises InputError where it holds a policy that does
+    not predict.
     """
     model = load_policy(folder)
     if not isinstance(model, WorldActionModel) or model.config.vae is None:
@@ -140,7 +150,7 @@ def load_imagined_world(folder: Path) -> ImaginedWorld:
             f"the policy in {folder} predicts nothing: `gwm train policy --config joint"
             " --futures DIR` makes one that does"
         )
-    return ImaginedWorld(model, load_vae(folder))
+    return imagined_world(model, load_vae(folder))
 
 
 def _moved(

@@ -4,11 +4,16 @@ Policy:
     encode    patches, proprio, task [, features, anchors] -> x, modulation, keys, values
     denoise   x, proprio, modulation, keys, values -> x_next, rows
     chunk     encode, then all steps of denoise: the rows of a chunk in one call
+VAE:
+    latent    gaussians, anchors -> latent        its encoder
+    decode    latent -> gaussians                 its decoder
 World model:
-    latent    gaussians, anchors -> latent        the encoder of the VAE
     features  latent -> features, anchors         features for a policy
     step      history, actions -> latent, done    prediction of one step
-    decode    latent -> gaussians                 the decoder of the VAE
+World action model:
+    scene     patches, proprio -> tokens
+    future    tokens, proprio, latent, anchors, rows, jump -> latent, anchors, motions
+    success   tokens, task -> probability         that the task is done
 
 Inputs and outputs are metric; normalisation, noise and step sizes are inside. The first axis is the
 batch.
@@ -27,14 +32,17 @@ import torch
 from onnx import compose
 from torch import Tensor, nn
 
-from gwm_core.model.checkpoint import AnyPolicy, load_policy, load_world
+from gwm_core.model.checkpoint import AnyPolicy, load_policy, load_vae, load_world
+from gwm_core.model.future_decoder import Tokens
 from gwm_core.model.policy import Policy
 from gwm_core.model.vae import VAE
 from gwm_core.model.weights_file import read_weights
+from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.model.world_model import ACTION, WorldModel
 
 OPSET = 20
-POLICY, WORLD = ("encode", "denoise"), ("latent", "features", "step", "decode")
+POLICY, VAE_GRAPHS, WORLD = ("encode", "denoise"), ("latent", "decode"), ("features", "step")
+JOINT = ("scene", "future", "success")
 _MAX_BATCH = 64  # of an exported graph
 
 
@@ -125,21 +133,32 @@ def chunk_graph(policy: AnyPolicy, tokens: int = 0) -> ExportableGraph:
     return ExportableGraph(GraphFunction(policy, chunk), parts["encode"].inputs, ("rows",))
 
 
-def world_graphs(world: WorldModel, vae: VAE) -> dict[str, ExportableGraph]:
-    """``latent``, ``features``, ``step`` and ``decode``."""
-    tokens, latent, context = vae.config.tokens, vae.config.latent, world.config.context
-    z = 0.5 * torch.rand(2, tokens, latent)
-    scene = torch.rand(2, vae.config.lift.count, 14) + 0.01
-    both = nn.ModuleList([world, vae])
+def vae_graphs(vae: VAE) -> dict[str, ExportableGraph]:
+    """``latent`` and ``decode``."""
+    c = vae.config
+    scene = torch.rand(2, c.lift.count, 14) + 0.01
     return {
         "latent": ExportableGraph(
             GraphFunction(vae, lambda gaussians, anchors: vae.encode(gaussians, anchors)[0]),
-            {"gaussians": scene, "anchors": torch.rand(2, tokens, 3)},
+            {"gaussians": scene, "anchors": torch.rand(2, c.tokens, 3)},
             ("latent",),
         ),
+        "decode": ExportableGraph(
+            GraphFunction(vae, vae.decode),
+            {"latent": 0.5 * torch.rand(2, c.tokens, c.latent)},
+            ("gaussians",),
+        ),
+    }
+
+
+def world_graphs(world: WorldModel, vae: VAE) -> dict[str, ExportableGraph]:
+    """``features`` and ``step``."""
+    tokens, latent, context = vae.config.tokens, vae.config.latent, world.config.context
+    both = nn.ModuleList([world, vae])
+    return {
         "features": ExportableGraph(
             GraphFunction(both, lambda z: (world.features(z), vae.anchors(z))),
-            {"latent": z},
+            {"latent": 0.5 * torch.rand(2, tokens, latent)},
             ("features", "anchors"),
         ),
         "step": ExportableGraph(
@@ -150,14 +169,45 @@ def world_graphs(world: WorldModel, vae: VAE) -> dict[str, ExportableGraph]:
             },
             ("latent", "done"),
         ),
-        "decode": ExportableGraph(GraphFunction(vae, vae.decode), {"latent": z}, ("gaussians",)),
+    }
+
+
+def joint_graphs(model: WorldActionModel) -> dict[str, ExportableGraph]:
+    """``scene``, ``future`` and ``success`` of a model that predicts."""
+    c = model.config
+    proprio = torch.rand(2, 11)
+    scene = {"patches": torch.rand(2, c.centers, c.neighbors, 6), "proprio": proprio}
+    tokens = torch.rand(2, 1 + c.centers, c.width)
+
+    def future(tokens, proprio, latent, anchors, rows, jump):
+        after, motions = model.future(tokens, proprio, Tokens(latent, anchors), rows, jump)
+        return *after, motions
+
+    now = {
+        "tokens": tokens,
+        "proprio": proprio,
+        "latent": torch.rand(2, c.vae.tokens, c.vae.latent),
+        "anchors": torch.rand(2, c.vae.tokens, 3),
+        "rows": torch.rand(2, c.rows, ACTION),
+        "jump": torch.tensor([0, 1]),
+    }
+    outputs = ("later_latent", "later_anchors", "motions")
+    task = {"tokens": tokens, "task": torch.zeros(2, dtype=torch.long)}
+    return {
+        "scene": ExportableGraph(GraphFunction(model, model.encoder), scene, ("tokens",)),
+        "future": ExportableGraph(GraphFunction(model, future), now, outputs),
+        "success": ExportableGraph(GraphFunction(model, model.success), task, ("probability",)),
     }
 
 
 def torch_graph(folder: Path, name: str) -> ExportableGraph:
     """A graph of a checkpoint by its name."""
+    if name in VAE_GRAPHS:
+        return vae_graphs(load_vae(folder))[name]
     if name in WORLD:
         return world_graphs(*load_world(folder))[name]
+    if name in JOINT:
+        return joint_graphs(load_policy(folder))[name]
     policy, tokens = _policy(folder)
     return chunk_graph(policy, tokens) if name == "chunk" else policy_graphs(policy, tokens)[name]
 

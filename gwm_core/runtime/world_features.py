@@ -47,5 +47,6 @@ class WorldFeatures:
 
 def _torch_graphs(folder: Path) -> Callable[[str], Callable]:
     from gwm_core.runtime.backends import Torch
+    from gwm_core.runtime.onnx_export import torch_graph
 
-    return lambda name: Torch(folder, name)
+    return lambda name: Torch(torch_graph(folder, name))

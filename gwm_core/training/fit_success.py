@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from gwm_core.model.config import WorldActionTraining
+from gwm_core.model.vae import VAE
 from gwm_core.model.world_action_model import WorldActionModel
-from gwm_core.runtime.imagined_world import ImaginedState, ImaginedWorld
+from gwm_core.runtime.imagined_world import ImaginedState, ImaginedWorld, imagined_world
 from gwm_core.scene.gaussians import COLORS, MEANS, OPACITY, QUATS, SCALES
 from gwm_core.training.datasets.future_samples import FutureSamples
 
@@ -32,9 +33,13 @@ class LabelledTokens:
 
 
 def fit_success(
-    world: ImaginedWorld, samples: FutureSamples, held: np.ndarray, config: WorldActionTraining
+    model: WorldActionModel,
+    vae: VAE,
+    samples: FutureSamples,
+    held: np.ndarray,
+    config: WorldActionTraining,
 ) -> dict[str, float]:
-    """Fit the success head of ``world.model`` in place.
+    """Fit ``model.success_head`` in place.
 
     Args:
         held: (S,) bool, samples that only the figures are of.
@@ -45,11 +50,12 @@ def fit_success(
             head does not see. A figure of no label is left out.
     """
     torch.manual_seed(config.seed)
+    world = imagined_world(model, vae)
     trained, kept = (
         _labelled(world, samples, _chosen(samples.done, part, config.success_samples))
         for part in (~held, held)
     )
-    model, figures = world.model, {}
+    figures = {}
     if trained := [part for part in trained if part]:
         _fit(model.success_head, _joined(trained), config)
     for name, part in zip(("done", "predicted_done"), kept):
@@ -78,16 +84,14 @@ def _labelled(
         parts[0].append((world.tokens(state), samples.done[k]))
         if (jumps := np.flatnonzero(samples.valid[k])).size:
             jump = generator.choice(jumps)
-            later = world.after(state, samples.rows[k, : world.model.config.jumps[jump]])
+            later = world.after(state, samples.rows[k, : world.config.jumps[jump]])
             parts[1].append((world.tokens(later), samples.later_done[k, jump]))
     return tuple(_stacked(part) if part else None for part in parts)
 
 
-def _stacked(part: list[tuple[Tensor, np.ndarray]]) -> LabelledTokens:
-    tokens, done = zip(*part)
-    return LabelledTokens(
-        torch.cat([t.half().cpu() for t in tokens]), torch.from_numpy(np.stack(done))
-    )
+def _stacked(part: list[tuple[np.ndarray, np.ndarray]]) -> LabelledTokens:
+    tokens, done = (torch.from_numpy(np.stack(values)) for values in zip(*part))
+    return LabelledTokens(tokens.half(), done)
 
 
 def _state(world: ImaginedWorld, samples: FutureSamples, k: int) -> ImaginedState:

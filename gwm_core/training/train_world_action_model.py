@@ -18,7 +18,6 @@ from gwm_core.model.config import WorldActionConfig, WorldActionTraining
 from gwm_core.model.future_decoder import Tokens
 from gwm_core.model.weights_file import MANIFESTS, digest, read_weights
 from gwm_core.model.world_action_model import WorldActionModel
-from gwm_core.runtime.imagined_world import ImaginedWorld
 from gwm_core.training.datasets.future_samples import FutureSamples
 from gwm_core.training.datasets.policy_samples import PolicySamples
 from gwm_core.training.fit_success import fit_success
@@ -85,8 +84,8 @@ def train_world_action_model(
 
     def save(average: WorldActionModel, provenance: dict) -> None:
         if worlds:
-            world = ImaginedWorld(average, load_vae(vae_folder).to(run.device))
-            success.update(fit_success(world, futures, worlds.held, run.config))
+            vae = load_vae(vae_folder).to(run.device)
+            success.update(fit_success(average, vae, futures, worlds.held, run.config))
         save_policy(run.out, average, provenance | success, vae_folder)
 
     figures = run.train(
