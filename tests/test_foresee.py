@@ -14,6 +14,7 @@ from gwm.cli.main import main
 from gwm_core.data.episode_info import list_episodes
 from gwm_core.errors import InputError
 from gwm_core.evaluation import gripper_probe, world_model_eval
+from gwm_core.evaluation.future_predictors import StepPredictor, load_predictor
 from gwm_core.evaluation.image_metrics import ImageScores, masks
 from gwm_core.model.checkpoint import load_image_model, load_vae, load_world, save_image_model
 from gwm_core.model.config import IMAGE_MODELS, VAES, WORLDS, named_config
@@ -122,7 +123,7 @@ def test_pixels_are_pooled_and_the_interval_spans_the_episodes():
 
 
 def test_of_a_still_clip_the_last_picture_repeated_is_perfect(clips, model):
-    figures = world_model_eval.evaluate(*load_world(model), still(clips), 2, stride=20)
+    figures = world_model_eval.evaluate(load_predictor(model, 2), still(clips), stride=20)
     assert np.isinf(figures["whole"]["psnr_repeat_last"]).all()
     np.testing.assert_allclose(figures["whole"]["ssim_repeat_last"], 1)
     assert np.isfinite(figures["whole"]["psnr"]).all() and np.isnan(figures["moving"]["psnr"]).all()
@@ -139,12 +140,12 @@ def test_all_methods_are_scored_on_pixels_that_no_prediction_can_change(clips, m
     monkeypatch.setattr(ImageScores, "add", spy)
     world, vae = load_world(model)
     first = world_model_eval.evaluate(
-        world, vae, clips, 3, stride=7, image_model=load_image_model(model)
+        StepPredictor(world, vae, 3), clips, stride=7, image_model=load_image_model(model)
     )
     pixels, counted[:] = counted[-1], []
     torch.manual_seed(5)
-    other = WorldModel(world.config, vae.config).eval(), VAE(vae.config).eval(), clips, 3
-    second = world_model_eval.evaluate(*other, stride=7)
+    other = WorldModel(world.config, vae.config).eval(), VAE(vae.config).eval()
+    second = world_model_eval.evaluate(StepPredictor(*other, 3), clips, stride=7)
     np.testing.assert_array_equal(pixels, counted[-1])
     assert (pixels[:, 1] <= pixels[:, 0]).all() and pixels[:, 1].any()
     for region in ("whole", "moving"):
@@ -156,7 +157,7 @@ def test_a_world_in_which_nothing_changes_shows_what_the_vae_shows(clips, model)
     """Its figures are those of the observed scene, not rolled."""
     world, vae = load_world(model)
     world.change_std.zero_()
-    figures = world_model_eval.evaluate(world, vae, clips, 2, stride=20)
+    figures = world_model_eval.evaluate(StepPredictor(world, vae, 2), clips, stride=20)
     for region in ("whole", "moving"):
         np.testing.assert_allclose(
             figures[region]["psnr"], figures[region]["psnr_round_trip"], atol=0.1

@@ -2,6 +2,7 @@
 refused.
 """
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -466,3 +467,29 @@ def test_the_verb_trains_and_resumes(episodes, vae_folder, tmp_path, monkeypatch
     said = capsys.readouterr().out
     assert "held-out position error" in said and "after 1.6 s" in said
     assert load_policy(tmp_path).config.tasks == ("lift", "stack")
+
+
+def test_its_futures_are_measured_and_shown_by_jumps(
+    trained, episodes, tmp_path, monkeypatch, capsys
+):
+    def gwm(*words):
+        monkeypatch.setattr("sys.argv", ["gwm", *(str(word) for word in words)])
+        return main()
+
+    measured = ["eval", "world", "--model", trained, "--data", episodes, "--stride", 40]
+    measured += ["--processes", 1]
+    file = tmp_path / "world.json"
+    assert gwm(*measured, "--horizon", 16, "--json", file) == 0
+    figures = json.loads(file.read_text())
+    assert figures["steps"] == [4, 8, 16] and len(figures["chamfer_mm"]) == 3
+    for region in ("whole", "moving"):
+        assert np.isfinite(figures[region]["psnr"]).all()
+        assert len(figures[region]["psnr_repeat_last"]) == 3
+    assert gwm("imagine", list_episodes(episodes)[0], "--model", trained, "--out", tmp_path) == 0
+    assert (tmp_path / "imagine.png").stat().st_size > 10_000
+    assert json.loads((tmp_path / "imagine.json").read_text())["seconds"] == [0.4, 0.8, 1.6]
+    capsys.readouterr()
+    assert gwm(*measured, "--horizon", 3) == 2
+    assert "takes 4 or more" in capsys.readouterr().err
+    assert gwm(*measured, "--actions", "--probe-data", episodes) == 2
+    assert "where its commands end" in capsys.readouterr().err

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from gwm_core.errors import InputError
-from gwm_core.evaluation.world_model_eval import commanded, windows
+from gwm_core.evaluation.future_predictors import commanded
+from gwm_core.evaluation.world_model_eval import windows
 from gwm_core.model.vae import VAE
 from gwm_core.model.world_model import WorldModel
 from gwm_core.scene.lift import LiftConfig

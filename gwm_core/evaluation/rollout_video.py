@@ -12,17 +12,10 @@ import torch
 from gwm_core.data.contact_sheet import caption
 from gwm_core.data.episode import read_episode
 from gwm_core.errors import InputError, one_of
+from gwm_core.evaluation.future_predictors import FuturePredictor
 from gwm_core.evaluation.image_metrics import ImageScores
-from gwm_core.evaluation.world_model_eval import (
-    WORLD,
-    commanded,
-    predict_futures,
-    rendered_futures,
-    windows,
-)
+from gwm_core.evaluation.world_model_eval import WORLD, rendered_futures, windows
 from gwm_core.geometry.camera import intrinsics, look_at
-from gwm_core.model.vae import VAE
-from gwm_core.model.world_model import WorldModel
 from gwm_core.runtime.world_runner import EYE
 from gwm_core.scene.build import render_scene
 from gwm_core.scene.lift import LiftConfig
@@ -72,37 +65,34 @@ def choose_start(clips: SceneClips, context: int, horizon: int, seconds: float |
 
 
 def make_rollout_video(
-    world: WorldModel, vae: VAE, clips: SceneClips, start: int, horizon: int, camera: int
+    world: FuturePredictor, clips: SceneClips, start: int, camera: int
 ) -> RolloutVideo:
-    """Predict ``horizon`` steps from the window that begins at ``start``, and render them for
-    ``camera`` and for the overview.
+    """Predict from the window that begins at ``start``, and render every step for ``camera`` and
+    for the overview.
     """
-    now = start + world.config.context - 1
-    futures = predict_futures(
-        world, vae, clips, np.array([start]), commanded(clips, np.array([now]), horizon)
-    )
+    steps, futures = world.steps, world.predict(clips, np.array([start]))
+    now = int(futures.now[0])
     tiles, chamfer_mm = [], []
-    scores = ImageScores(1, horizon, (WORLD, "repeat_last", "round_trip"))
-    K = clips.Ks[now, camera]
+    scores = ImageScores(1, len(steps), (WORLD, "repeat_last", "round_trip"))
+    K, lift = clips.Ks[now, camera], world.lift_config
     width = 2 * round(SIDE * K[1, 1] / K[0, 0] / 2)  # the camera's own pixels are square
-    for h, (images, truth, mask) in enumerate(rendered_futures(futures, clips, 0, camera)):
+    for h, (images, truth, mask) in enumerate(rendered_futures(futures, steps, clips, 0, camera)):
         scores.add(0, h, images, truth, mask)
-        scene, observed = futures.scenes[0, h], clips.scenes[now + 1 + h].astype(np.float32)
+        scene, observed = futures.scenes[0, h], clips.scenes[now + steps[h]].astype(np.float32)
         chamfer_mm.append(1e3 * chamfer(scene, torch.from_numpy(observed)))
-        time, decibels = f"+{(h + 1) * CHUNK_DT:.1f} s", scores.psnr(WORLD)[0, h]
+        time, decibels = f"+{steps[h] * CHUNK_DT:.1f} s", scores.psnr(WORLD)[0, h]
         tiles.append(
             [
                 _tile(truth, f"{time} observed", width),
                 _tile(images[WORLD], f"imagined {decibels:.1f} dB", width),
-                _tile(_overview(observed, vae, width), f"{time} observed scene", width),
-                _tile(_overview(scene.numpy(), vae, width), "imagined scene", width),
+                _tile(_overview(observed, lift, width), f"{time} observed scene", width),
+                _tile(_overview(scene.numpy(), lift, width), "imagined scene", width),
             ]
         )
-    figures = {"start_s": float(clips.stamps[now] - clips.stamps[0]) * 1e-9, "horizon": horizon}
-    figures |= {
-        "seconds": [round((h + 1) * CHUNK_DT, 3) for h in range(horizon)],
-        "done": futures.done[0].tolist(),
-    }
+    figures = {"start_s": float(clips.stamps[now] - clips.stamps[0]) * 1e-9, "horizon": steps[-1]}
+    figures |= {"steps": list(steps), "seconds": [round(step * CHUNK_DT, 3) for step in steps]}
+    if futures.done is not None:
+        figures["done"] = futures.done[0].tolist()
     return RolloutVideo(
         np.array(tiles), figures | scores.figures(WORLD) | {"chamfer_mm": chamfer_mm}
     )
@@ -138,9 +128,9 @@ def camera_index(names: tuple[str, ...], name: str | None) -> int:
     return 0 if name is None else names.index(one_of("camera", name, names))
 
 
-def _overview(scene: np.ndarray, vae: VAE, width: int) -> np.ndarray:
+def _overview(scene: np.ndarray, lift: LiftConfig, width: int) -> np.ndarray:
     """Image of the scene (N, 14) from ``EYE``."""
-    T = look_at(EYE, vae.middle.tolist())
+    T = look_at(EYE, (np.add(lift.low, lift.high) / 2).tolist())
     image, alpha = render_scene(scene, intrinsics(width, SIDE, FOV), T, width, SIDE)
     return image + (1 - alpha)[..., None] * BACKGROUND
 

@@ -5,49 +5,20 @@ the images.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from gwm_core.errors import InputError
+from gwm_core.evaluation.future_predictors import FuturePredictor, PredictedScenes, commanded
 from gwm_core.evaluation.image_metrics import ImageScores, masks
 from gwm_core.model.image_model import CONTEXT, ImageModel
-from gwm_core.model.vae import VAE
-from gwm_core.model.world_model import WorldModel
 from gwm_core.training.datasets.clips import SceneClips
-from gwm_core.training.datasets.latents import encode_clips
 from gwm_core.training.train_image_model import images_of
 from gwm_core.training.vae_reconstruction import background, chamfer, image_over
 
 WORLD = "world"
 _SOME = 16  # windows rolled out at once
-
-
-@dataclass
-class FutureScores:
-    """Predictions of H steps of 0.1 s from B moments of clips, for the actions that were taken."""
-
-    now: np.ndarray  # (B,) index of the last moment that was observed
-    latents: Tensor  # (B, H, K, D)
-    done: Tensor  # (B, H): probability that the task is done
-    scenes: Tensor  # (B, H, N, 14)
-    rebuilt: Tensor  # (B, N, 14): the last observed scene through the VAE
-
-
-@torch.no_grad()
-def predict_futures(
-    world: WorldModel, vae: VAE, clips: SceneClips, starts: np.ndarray, actions: np.ndarray
-) -> FutureScores:
-    """Encode ``context`` moments from ``starts`` (B,) on, and roll out actions (B, H + 1, 10)
-    commanded from then on.
-    """
-    context = world.config.context
-    history = encode_clips(vae, clips, starts, context).float()
-    latents, done = world.rollout(history, torch.from_numpy(actions))
-    scenes = vae.decode(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
-    return FutureScores(starts + context - 1, latents, done, scenes, vae.decode(history[:, -1]))
 
 
 def windows(clips: SceneClips, context: int, horizon: int, stride: int) -> np.ndarray:
@@ -59,11 +30,6 @@ def windows(clips: SceneClips, context: int, horizon: int, stride: int) -> np.nd
     if not len(starts):
         raise clips.refuse(context + horizon)
     return starts
-
-
-def commanded(clips: SceneClips, now: np.ndarray, horizon: int) -> np.ndarray:
-    """Actions (B, H + 1, 10) commanded at the moments ``now`` (B,) and ``horizon`` steps on."""
-    return clips.actions[now[:, None] + np.arange(horizon + 1)]
 
 
 @torch.no_grad()
@@ -78,7 +44,8 @@ def baseline_images(
 
 
 def rendered_futures(
-    futures: FutureScores,
+    futures: PredictedScenes,
+    steps: tuple[int, ...],
     clips: SceneClips,
     b: int,
     camera: int,
@@ -87,15 +54,16 @@ def rendered_futures(
     """For every step of window ``b``: images by method, the truth (S, S, 3), ``masks`` (2, S, S).
 
     Args:
-        baseline: (H, S, S, 3) images of the baseline without Gaussians, if there is one.
+        steps: of the futures.
+        baseline: images (steps[-1], S, S, 3) of the baseline without Gaussians, if there is one.
     """
     now = futures.now[b]
     last, regions = clips.images[now, camera] / np.float32(255), clips.regions[now, camera]
     behind = background(last, regions)  # that of the future is unknown
     view = torch.from_numpy(clips.viewmats[now, camera]), torch.from_numpy(clips.Ks[now, camera])
-    rebuilt = image_over(futures.rebuilt[b], behind, *view)
-    for h, scene in enumerate(futures.scenes[b]):
-        then = now + 1 + h
+    unmoved = image_over(futures.unmoved[b], behind, *view)
+    for step, scene in zip(steps, futures.scenes[b]):
+        then = now + step
         truth = clips.images[then, camera] / np.float32(255)
         view = (
             torch.from_numpy(clips.viewmats[then, camera]),
@@ -104,10 +72,10 @@ def rendered_futures(
         images = {
             WORLD: image_over(scene, behind, *view),
             "repeat_last": last,
-            "round_trip": rebuilt,
+            "round_trip": unmoved,
         }
         if baseline is not None:
-            images["image_model"] = baseline[h]
+            images["image_model"] = baseline[step - 1]
         yield images, truth, masks(last, regions, truth, clips.regions[then, camera])
 
 
@@ -121,10 +89,8 @@ def check_image_model(model: ImageModel, clips: SceneClips) -> None:
 
 
 def evaluate(
-    world: WorldModel,
-    vae: VAE,
+    world: FuturePredictor,
     clips: SceneClips,
-    horizon: int,
     stride: int = 1,
     image_model: ImageModel | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
@@ -132,8 +98,9 @@ def evaluate(
     """Figures of every ``stride``-th window of the clips, named as in `gwm eval world --json`."""
     if image_model is not None:
         check_image_model(image_model, clips)
-    context = max(world.config.context, CONTEXT)
-    starts = windows(clips, context, horizon, stride) + context - world.config.context
+    steps, horizon = world.steps, world.steps[-1]
+    context = max(world.context, CONTEXT)
+    starts = windows(clips, context, horizon, stride) + context - world.context
     methods = (
         WORLD,
         "repeat_last",
@@ -141,27 +108,30 @@ def evaluate(
         *(["image_model"] if image_model is not None else []),
     )
     episodes = np.unique(clips.episode[starts]).tolist()
-    scores, chamfer_m = ImageScores(len(episodes), horizon, methods), []
+    scores, chamfer_m = ImageScores(len(episodes), len(steps), methods), []
     for part in np.array_split(starts, -(-len(starts) // _SOME)):
-        now = part + world.config.context - 1
-        futures = predict_futures(world, vae, clips, part, commanded(clips, now, horizon))
+        futures = world.predict(clips, part)
+        now = futures.now
         for camera in range(clips.images.shape[1]):
             baselines = [None] * len(now)
             if image_model is not None:
                 baselines = baseline_images(image_model, clips, now, horizon, camera)
             for b, baseline in enumerate(baselines):
                 for h, (images, truth, mask) in enumerate(
-                    rendered_futures(futures, clips, b, camera, baseline)
+                    rendered_futures(futures, steps, clips, b, camera, baseline)
                 ):
                     scores.add(episodes.index(clips.episode[now[b]]), h, images, truth, mask)
-        observed = torch.from_numpy(
-            clips.scenes[now[:, None] + np.arange(1, horizon + 1)].astype(np.float32)
-        )
+        observed = torch.from_numpy(clips.scenes[now[:, None] + np.array(steps)].astype(np.float32))
         chamfer_m += [
             [chamfer(*pair) for pair in zip(*pairs)] for pairs in zip(futures.scenes, observed)
         ]
         progress(len(chamfer_m), len(starts))
-    figures = {"horizon": horizon, "episodes": len(episodes), "windows": len(starts)}
+    figures = {
+        "horizon": horizon,
+        "steps": list(steps),
+        "episodes": len(episodes),
+        "windows": len(starts),
+    }
     figures |= scores.figures(WORLD) | {"chamfer_mm": (1e3 * np.mean(chamfer_m, 0)).tolist()}
     for method in ("repeat_last", "image_model"):
         if method in methods:

@@ -18,7 +18,7 @@ from gwm.tools.terminal import (
 from gwm_core.errors import InputError
 from gwm_core.files.json_files import write_json
 
-MODEL = "folder of world model and VAE (default: shipped)"
+MODEL = "folder of world model and VAE, or of a joint network (default: shipped)"
 
 
 def add(verbs) -> None:
@@ -152,9 +152,10 @@ def _add_pretraining(kinds) -> None:
 
 
 def evaluate_world(args) -> int:
+    from gwm_core.evaluation.future_predictors import JumpPredictor, load_predictor
     from gwm_core.evaluation.gripper_probe import action_test
     from gwm_core.evaluation.world_model_eval import evaluate
-    from gwm_core.model.checkpoint import load_image_model, load_world
+    from gwm_core.model.checkpoint import load_image_model, load_vae, load_world
     from gwm_core.training.datasets.clips import load_clips
     from gwm_core.training.datasets.policy_samples import refuse_reserved
     from gwm_core.training.vae_reconstruction import evaluate_vae
@@ -167,19 +168,27 @@ def evaluate_world(args) -> int:
     horizon, stride = positive("horizon", args.horizon), positive("stride", args.stride)
     positive("processes", args.processes)
     args.model = args.model or shipped()
-    world, vae = load_world(Path(args.model))
+    world, vae = load_predictor(Path(args.model), horizon), load_vae(Path(args.model))
+    if args.actions and isinstance(world, JumpPredictor):
+        raise InputError(
+            f"--actions is for a world model of `gwm train world`: in {args.model} the gripper is"
+            " where its commands end"
+        )
     image_model = load_image_model(Path(args.image_model)) if args.image_model else None
     load = partial(load_clips, config=vae.config.lift, processes=args.processes)
     clips = load([Path(args.data)], progress=DeferredProgressBar("lift"))
-    figures = evaluate(
-        world, vae, clips, horizon, stride, image_model, DeferredProgressBar("imagine")
-    )
+    figures = evaluate(world, clips, stride, image_model, DeferredProgressBar("imagine"))
     figures["vae"] = evaluate_vae(vae, clips, range(0, len(clips), stride))
     if args.actions:
         refuse_reserved([Path(args.probe_data)])
         known = load([Path(args.probe_data)], progress=DeferredProgressBar("lift"))
         figures["actions"] = action_test(
-            world, vae, clips, known, horizon, stride, DeferredProgressBar("actions")
+            *load_world(Path(args.model)),
+            clips,
+            known,
+            horizon,
+            stride,
+            DeferredProgressBar("actions"),
         )
     if args.json:
         write_json(
@@ -230,6 +239,7 @@ def evaluate_pretraining(args) -> int:
 
 
 def show(args) -> int:
+    from gwm_core.evaluation.future_predictors import load_predictor
     from gwm_core.evaluation.rollout_video import (
         camera_index,
         choose_start,
@@ -237,15 +247,14 @@ def show(args) -> int:
         read_clips,
         write_rollout_video,
     )
-    from gwm_core.model.checkpoint import load_world
 
     args.model = args.model or shipped()
     horizon, out = positive("horizon", args.horizon), Path(args.out)
-    world, vae = load_world(Path(args.model))
-    clips, cameras = read_clips(Path(args.episode), vae.config.lift)
+    world = load_predictor(Path(args.model), horizon)
+    clips, cameras = read_clips(Path(args.episode), world.lift_config)
     camera = camera_index(cameras, args.camera)
-    start = choose_start(clips, world.config.context, horizon, args.start)
-    made = make_rollout_video(world, vae, clips, start, horizon, camera)
+    start = choose_start(clips, world.context, world.steps[-1], args.start)
+    made = make_rollout_video(world, clips, start, camera)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -281,9 +290,9 @@ def _table(figures: dict) -> str:
         "": "world model",
         "_image_model": "image model",
         "_repeat_last": "last repeated",
-        "_round_trip": "VAE alone",
+        "_round_trip": "last scene unmoved",
     }
-    lines = [f"{'':36}" + "".join(f"{0.1 * (h + 1):7.1f} s" for h in range(figures["horizon"]))]
+    lines = [f"{'':36}" + "".join(f"{0.1 * step:7.1f} s" for step in figures["steps"])]
 
     def row(label: str, values: list[float], digits: int) -> None:
         lines.append(f"{label:36}" + "".join(f"{value:9.{digits}f}" for value in values))
