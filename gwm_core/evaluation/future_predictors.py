@@ -28,7 +28,7 @@ class PredictedScenes:
     now: np.ndarray  # (B,) index of the last moment that was observed
     done: Tensor | None  # (B, H): probability that the task is done, where the model says it
     scenes: Tensor  # (B, H, N, 14)
-    unmoved: Tensor  # (B, N, 14): the last observed scene, as the model renders what rests
+    unmoved: Tensor  # (B, N, 14): the last observed scene through the VAE
 
 
 class FuturePredictor(Protocol):
@@ -76,13 +76,14 @@ class JumpPredictor:
 
     def predict(self, clips: SceneClips, starts: np.ndarray) -> PredictedScenes:
         """As ``FuturePredictor.predict``."""
-        unmoved, scenes = [], []
+        unmoved, scenes, world = [], [], self._world
         for k in starts:
             proprio = np.append(clips.poses[k], clips.actions[k, 9])
-            state = self._world.observe(clips.scenes[k], proprio)
+            state = world.observe(clips.scenes[k], proprio)
             rows = commanded(clips, k, self.steps[-1])[1:]
-            unmoved.append(state.scene)
-            scenes.append([self._world.after(state, rows[:jump]).scene for jump in self.steps])
+            after = [world.after(state, rows[:jump]) for jump in self.steps]
+            unmoved.append(world.rendered(state))
+            scenes.append([world.rendered(later) for later in after])
         return PredictedScenes(
             starts, None, torch.from_numpy(np.array(scenes)), torch.from_numpy(np.array(unmoved))
         )

@@ -128,6 +128,11 @@ class ImaginedWorld:
         seen = patches(state.scene[: c.lift.count], c.centers, c.neighbors)
         return self._scene({"patches": seen[None], "proprio": state.proprio[None]})["tokens"][0]
 
+    def rendered(self, state: ImaginedState) -> np.ndarray:
+        """The scene (N, 14) to make images of: the VAE decodes it, since it learned to render."""
+        self._pause()
+        return self._decode({"latent": state.latent[None]})["gaussians"][0]
+
     def _encode(self, scene: np.ndarray, anchors: np.ndarray) -> np.ndarray:
         self._pause()
         return self._latent({"gaussians": scene[None], "anchors": anchors[None]})["latent"][0]

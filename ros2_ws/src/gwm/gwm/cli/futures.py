@@ -290,7 +290,7 @@ def _table(figures: dict) -> str:
         "": "world model",
         "_image_model": "image model",
         "_repeat_last": "last repeated",
-        "_round_trip": "last scene unmoved",
+        "_round_trip": "VAE alone",
     }
     lines = [f"{'':36}" + "".join(f"{0.1 * step:7.1f} s" for step in figures["steps"])]
 
