@@ -18,7 +18,7 @@ from gwm_core.geometry.camera import back_project, intrinsics, look_at
 from gwm_core.geometry.kinematics import HOME_Q, fk, solve, tcp_speed, to_rows
 from gwm_core.runtime.planner import Planner
 from gwm_core.scene.fuse import merge_voxels
-from gwm_core.scene.gaussians import farthest_points, moved, sample
+from gwm_core.scene.gaussians import farthest_points, moved, rigid_parts, sample
 from gwm_core.scene.lift import BlindError, LiftConfig, lift, lift_frame
 from gwm_core.sim.rollout import RolloutConfig, SimEnvironment, rollout, stamp_of
 from gwm_core.sim.tasks import sample_layout
@@ -431,3 +431,21 @@ def test_a_rigid_motion_turns_gaussians_as_their_ellipsoids():
     np.testing.assert_allclose(covariances(after), R @ covariances(gaussians) @ R.T, atol=1e-12)
     np.testing.assert_array_equal(after[:, 10:], gaussians[:, 10:])
     assert moved(gaussians[:0], T).shape == (0, 14)
+
+
+def test_parts_are_near_and_alike_in_colour():
+    rng = np.random.default_rng(0)
+    cube = rng.uniform(0.0, 0.04, (300, 3))
+    scene = np.zeros((900, 14))
+    scene[:, :3] = np.concatenate(
+        [np.add(cube, step) for step in ([0, 0, 0], [0.04, 0, 0], [0, 0.1, 0])]
+    )
+    scene[:, 10:13] = np.repeat([[0.9, 0.1, 0.1], [0.1, 0.1, 0.9], [0.9, 0.1, 0.1]], 300, axis=0)
+    scene[:, 10:13] += rng.normal(0, 0.03, (900, 3))  # shades
+    order = rng.permutation(900)
+    parts = rigid_parts(scene[order])
+    known = (np.arange(900) // 300)[order]
+    assert parts.max() == 2
+    for part in range(3):
+        assert len(set(known[parts == part])) == 1
+    assert rigid_parts(scene[:0]).shape == (0,)

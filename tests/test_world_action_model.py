@@ -25,7 +25,7 @@ from gwm_core.model.future_decoder import Future, Tokens
 from gwm_core.model.vae import VAE
 from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.runtime.compile import onnx_file
-from gwm_core.runtime.imagined_world import imagined_world, load_imagined_world
+from gwm_core.runtime.imagined_world import ImaginedWorld, imagined_world, load_imagined_world
 from gwm_core.runtime.onnx_export import torch_graph
 from gwm_core.runtime.policy_runner import PolicyRunner
 from gwm_core.scene.gaussians import moved
@@ -282,6 +282,45 @@ def test_objects_rest_or_move_with_the_gripper_and_keep_their_shape(motion, vae_
         expected = moved(expected, poses[1] @ np.linalg.inv(poses[0]))
     np.testing.assert_allclose(away.objects, expected, atol=1e-5)
     np.testing.assert_allclose(world.after(away, back).objects, first.objects, atol=1e-5)
+
+
+def test_a_part_moves_as_most_of_it_does():
+    """Two cubes that touch. Of the red one two tokens in three move with the gripper."""
+    tokens, rng = CONFIG.vae.tokens, np.random.default_rng(0)
+    cube = rng.uniform(-0.02, 0.02, (60, 3))
+    scene = np.zeros((120, 14), np.float32)
+    scene[:60, :3], scene[60:, :3] = np.add(cube, [0.5, 0, 0.05]), np.add(cube, [0.54, 0, 0.05])
+    scene[:, 6], scene[:, 13] = 1.0, 0.9
+    scene[:60, 10], scene[60:, 12] = 1.0, 1.0
+    # tokens 10 to 12 at the red cube, 13 at the blue one, the others far away
+    anchors = np.full((tokens, 3), 5.0, np.float32)
+    anchors[10:13] = [[0.485, 0, 0.04], [0.49, 0, 0.06], [0.515, 0.019, 0.05]]
+    anchors[13] = [0.55, 0, 0.05]
+    motions = np.zeros((1, tokens), np.int64)
+    motions[0, 10:12] = WITH_GRIPPER
+    latent = np.zeros((tokens, CONFIG.vae.latent), np.float32)
+    given = {
+        "scene": {"tokens": np.zeros((1, 33, 32), np.float32)},
+        "future": {
+            "motions": motions,
+            "later_anchors": anchors[None],
+            "later_latent": latent[None],
+        },
+        "decode": {"gaussians": np.zeros((1, 128, 14), np.float32)},
+        "latent": {"latent": latent[None]},
+        "success": {},
+    }
+    world = ImaginedWorld(lambda name: lambda inputs: given[name], CONFIG, np.zeros((4, 3)))
+    T = fk(HOME_Q)
+    state = world.state(scene, np.append(to_rows(T, 0.04), 0.04), latent, anchors)
+    T[2, 3] += 0.1
+    after = world.after(state, np.repeat(to_rows(T, 0.04)[None], 4, axis=0))
+    moved_by = after.objects[:, :3] - state.objects[:, :3]
+    expected = np.where(np.arange(120) < 60, 0.1, 0.0)[:, None] * [0, 0, 1]
+    np.testing.assert_allclose(moved_by, expected, atol=1e-6)
+    np.testing.assert_allclose(
+        after.anchors[10:14] - anchors[10:14], expected[[0, 1, 2, 99]], atol=1e-6
+    )
 
 
 def test_a_plain_network_needs_no_vae(demonstrations, tmp_path):

@@ -118,16 +118,20 @@ class FutureDecoder(nn.Module):
     ) -> Tensor:
         """Losses (B,) of changes (B, K, D + 3) and motions (B, K) over the jumps (B,).
 
-        Flow matching of the tokens that move. At time 0, where the noise tells nothing, also the
-        cross-entropy of the motions.
+        Flow matching of the tokens that move: latents and anchors count alike, and so do the tokens
+        of the gripper and the others, which are few. At time 0, where the noise tells nothing, also
+        the cross-entropy of the motions.
         """
         x = change / self.change_std[jump][:, None]
         features = self.features(noised(x, noise, t), t, conditioning)
-        error = (self.change_out(features).float() - (x - noise)).square().mean(-1)
+        error = (self.change_out(features).float() - (x - noise)).square()
+        error = (error[..., :-3].mean(-1) + error[..., -3:].mean(-1)) / 2
         logits = self.motion_out(features).float().transpose(1, 2)
         missed = nn.functional.cross_entropy(logits, motions.long(), reduction="none")
-        moves = self._moves(motions)
-        flow = (error * moves).sum(1) / moves.sum(1)
+        first = slice(self.gripper_tokens)
+        moves = (motions != RESTS)[:, self.gripper_tokens :]
+        others = (error[:, self.gripper_tokens :] * moves).sum(1) / moves.sum(1).clamp(min=1)
+        flow = (error[:, first].mean(1) + others) / 2
         return flow + missed.mean(1) * (t[:, 0, 0] == 0)
 
     def forward(self, conditioning, tokens: Tokens, jump: Tensor, noise=None) -> Future:

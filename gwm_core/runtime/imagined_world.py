@@ -23,7 +23,7 @@ from gwm_core.model.vae import VAE
 from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.runtime.backends import Call, Torch
 from gwm_core.runtime.onnx_export import JOINT, VAE_GRAPHS, joint_graphs, vae_graphs
-from gwm_core.scene.gaussians import MEANS, moved
+from gwm_core.scene.gaussians import MEANS, moved, rigid_parts
 from gwm_core.scene.gripped_width import gripped_width
 from gwm_core.scene.lift import as_lifted
 from gwm_core.scene.patches import patches
@@ -37,7 +37,8 @@ class ImaginedState:
     latent: np.ndarray  # (K, D)
     anchors: np.ndarray  # (K, 3) [m]
     objects: np.ndarray  # (M, 14): Gaussians that are not of the gripper
-    owners: np.ndarray  # (M,) numbers of the tokens that they move with
+    owners: np.ndarray  # (M,) numbers of their tokens
+    parts: np.ndarray  # (M,) numbers of the rigid parts that they belong to
     scene: np.ndarray  # (N, 14), as lifted
     proprio: np.ndarray  # (11,) as of ``proprioception``
 
@@ -82,8 +83,10 @@ class ImaginedWorld:
         """The state of an observed scene whose latent (K, D) and anchors (K, 3) are known."""
         owners = cKDTree(anchors).query(scene[:, MEANS])[1]
         of_objects = owners >= len(self._gripper_tokens)
+        objects = scene[of_objects]
+        parts = rigid_parts(objects)
         return ImaginedState(
-            latent, anchors, scene[of_objects], owners[of_objects], scene, np.float32(proprio)
+            latent, anchors, objects, owners[of_objects], parts, scene, np.float32(proprio)
         )
 
     def after(self, state: ImaginedState, rows: np.ndarray) -> ImaginedState:
@@ -103,10 +106,10 @@ class ImaginedWorld:
         }
         self._pause()
         later = self._future(now)
-        carried = later["motions"][0] == WITH_GRIPPER
-        carried[: len(self._gripper_tokens)] = True
+        motions = later["motions"][0]
+        motions[: len(self._gripper_tokens)] = WITH_GRIPPER
         T = from_rows(rows[-1:])[0]
-        anchors, objects = _moved(state, later["later_anchors"][0], carried, T)
+        anchors, objects = _moved(state, later["later_anchors"][0], motions, T)
         self._pause()
         decoded = self._decode({"latent": later["later_latent"]})["gaussians"][0]
         of_gripper = len(self._gripper_tokens) * len(decoded) // self.config.vae.tokens
@@ -114,7 +117,7 @@ class ImaginedWorld:
         width = gripped_width(objects, T, float(state.proprio[9]), rows[:, 9])
         proprio = np.float32([*rows[-1, :9], width, rows[-1, 9]])
         latent = self._encode(scene, anchors)
-        return ImaginedState(latent, anchors, objects, state.owners, scene, proprio)
+        return ImaginedState(latent, anchors, objects, state.owners, state.parts, scene, proprio)
 
     def success(self, state: ImaginedState, task: str) -> float:
         """Probability that the task is done. Raises ValueError for a task it does not know."""
@@ -159,19 +162,34 @@ def load_imagined_world(folder: Path) -> ImaginedWorld:
 
 
 def _moved(
-    state: ImaginedState, free: np.ndarray, carried: np.ndarray, T: np.ndarray
+    state: ImaginedState, free: np.ndarray, motions: np.ndarray, T: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Anchors (K, 3) and objects (M, 14) once the gripper is at T (4, 4).
 
+    Each rigid part moves as most of its Gaussians' tokens do, and a token with the part that most
+    of its Gaussians belong to.
+
     Args:
-        free: anchors (K, 3) as predicted, which count for the other tokens.
-        carried: (K,) which tokens move with the gripper.
+        free: anchors (K, 3) as predicted, which count for tokens that move freely.
+        motions: (K,) of the tokens.
     """
     motion = T @ np.linalg.inv(state.T)
+    carried = motions == WITH_GRIPPER
     rigid = state.anchors @ motion[:3, :3].T + motion[:3, 3]
     anchors = np.where(carried[:, None], rigid, free).astype(np.float32)
-    objects = state.objects.copy()
-    objects[:, MEANS] += (anchors - state.anchors)[state.owners]
-    with_gripper = carried[state.owners]
-    objects[with_gripper] = moved(state.objects[with_gripper], motion)
+    steps, objects = anchors - state.anchors, state.objects.copy()
+    shares = np.zeros((state.parts.max(initial=-1) + 1, len(anchors)))  # Gaussians of each token
+    np.add.at(shares, (state.parts, state.owners), 1)
+    for part, share in enumerate(shares):
+        of_part = state.parts == part
+        owners = state.owners[of_part]
+        kind = np.bincount(motions[owners]).argmax()
+        tokens = np.flatnonzero((share > 0) & (share == shares.max(0)))
+        if kind == WITH_GRIPPER:
+            objects[of_part] = moved(objects[of_part], motion)
+            anchors[tokens] = rigid[tokens]
+        else:
+            step = steps[owners][motions[owners] == kind].mean(0)
+            objects[of_part, MEANS] += step
+            anchors[tokens] = state.anchors[tokens] + step
     return anchors, objects

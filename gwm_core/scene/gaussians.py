@@ -1,9 +1,12 @@
-"""The Gaussian array: column names, motion, and sampling to a fixed count."""
+"""The Gaussian array: column names, rigid parts and motions, and sampling to a fixed count."""
 
 from __future__ import annotations
 
 import fpsample
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from gwm_core.errors import one_of
@@ -15,6 +18,7 @@ QUATS = slice(6, 10)
 COLORS = slice(10, 13)
 OPACITY = 13
 SAMPLING = ("farthest", "importance")
+_NEAR, _ALIKE = 0.015, 0.3  # [m], and distance of colours, of neighbours in one rigid part
 _TREE_HEIGHT = 5  # of fpsample's bucket tree: best for a few thousand points
 
 
@@ -68,3 +72,14 @@ def moved(gaussians: np.ndarray, T: np.ndarray) -> np.ndarray:
         )
         out[:, QUATS] = turned.as_quat(canonical=True, scalar_first=True)
     return out
+
+
+def rigid_parts(gaussians: np.ndarray) -> np.ndarray:
+    """Numbers (N,) of the parts of a scene (N, 14): Gaussians near to each other and alike in
+    colour.
+    """
+    points, colors = gaussians[:, MEANS], gaussians[:, COLORS]
+    a, b = cKDTree(points).query_pairs(_NEAR, output_type="ndarray").T
+    alike = np.linalg.norm(colors[a] - colors[b], axis=1) < _ALIKE
+    graph = coo_array((np.ones(alike.sum()), (a[alike], b[alike])), shape=[len(points)] * 2)
+    return connected_components(graph, directed=False)[1]

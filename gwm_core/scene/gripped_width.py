@@ -7,7 +7,9 @@ import numpy as np
 from gwm_core.scene.gaussians import MEANS
 from gwm_core.types import CHUNK_DT, OPEN_WIDTH
 
-_JAW = 0.008, 0.012  # [m] half extents, across and along the fingers, of the gripped volume
+# [m] half extents, across and along the fingers, of the gripped volume: longer than a finger's pad,
+# since predicted objects are some 10 mm off
+_JAW = 0.008, 0.025
 _SKIN = 0.004  # [m] thickness of a finger's own Gaussians
 _FEWEST = 6  # Gaussians of an object
 _SPEED = 0.1  # [m/s] of the Franka Hand's width, by default

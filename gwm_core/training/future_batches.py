@@ -16,6 +16,8 @@ from gwm_core.training.train_policy import augment, tensors
 from gwm_core.training.training_loop import Batch
 from gwm_core.training.training_run import held_out
 
+_GRIPS = 0.01  # [m] change of the width over the rows of a sample
+
 
 class FutureBatches:
     """All future samples on one device, and augmented batches of them."""
@@ -44,6 +46,9 @@ class FutureBatches:
         self.held = out.cpu().numpy()
         self.training = (~out).nonzero()[:, 0]
         self.validation = out.nonzero()[:, 0]
+        now, rows = (self._arrays[name][self.training] for name in ("proprio", "rows"))
+        widths = torch.cat([now[:, None, 9], rows[..., 9]], dim=1)
+        self._gripping = self.training[widths.amax(1) - widths.amin(1) > _GRIPS]
         if not len(self.training):
             raise InputError("nothing is left to learn futures from: name more --futures")
 
@@ -59,10 +64,12 @@ class FutureBatches:
     def sample_batch(self, count: int, model: WorldActionModel) -> Batch:
         """An augmented batch: of every sample one of its jumps, if it has any.
 
-        The latents are shifted with the points, and the present one is noisy, as a predicted one
-        is.
+        In every second one the gripper opens or closes, since such moments are few. The latents are
+        shifted with the points, and the present one is noisy, as a predicted one is.
         """
-        index = self.training[torch.randint(len(self.training), (count,), device=self.device)]
+        index = self._drawn(self.training, count)
+        if len(self._gripping):
+            index[::2] = self._drawn(self._gripping, len(index[::2]))
         batch = self.take(index)
         seen = augment(batch["points"], batch["colors"], batch["proprio"])
         names = ("latents", "anchors", "motions", "valid", "done", "later_done")
@@ -93,6 +100,9 @@ class FutureBatches:
             "noise": torch.randn(count, *decoder.noise.shape, device=self.device),
             "times": torch.where(at_start, 0.0, times),
         }
+
+    def _drawn(self, numbers: Tensor, count: int) -> Tensor:
+        return numbers[torch.randint(len(numbers), (count,), device=self.device)]
 
     def tokens(self, limit: int = 4000) -> Tokens:
         """Tokens (S, 1 + jumps, K) of about ``limit`` training samples with all jumps."""
