@@ -64,7 +64,7 @@ class FutureBatches:
     def sample_batch(self, count: int, model: WorldActionModel) -> Batch:
         """An augmented batch: of every sample one of its jumps, if it has any.
 
-        In every second one the gripper opens or closes, since such moments are few. The latents are
+        In every second one the gripper opens or closes, since such samples are few. The latents are
         shifted with the points, and the present one is noisy, as a predicted one is.
         """
         index = self._drawn(self.training, count)

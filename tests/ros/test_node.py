@@ -1,12 +1,16 @@
 """What becomes of a node whose callback fails."""
 
+import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 pytest.importorskip("rclpy")
+
+from gwm.ros.node import interrupt_held
 
 BAD = """
 from rclpy.node import Node
@@ -94,3 +98,19 @@ def test_a_node_that_is_told_to_end_while_it_imports_ends_without_a_word():
     assert process.stdout.readline() == "up\n"
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=30) == ("", "") and process.returncode == 0
+
+
+def test_ctrl_c_waits_for_the_end_of_a_spin():
+    """Else it falls into the conversion of a message, which makes a RuntimeError of it."""
+    before, reached = signal.signal(signal.SIGINT, signal.default_int_handler), []
+    try:
+        with pytest.raises(KeyboardInterrupt), interrupt_held():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+            reached.append("the end")
+        assert reached and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        with interrupt_held():
+            reached.append("no interrupt")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(reached) == 2

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 
 import rclpy
@@ -135,6 +137,25 @@ def _refuse_ignored(node: Node) -> None:
                 sorted(name for name in node._parameters if not name.startswith("qos_overrides."))
             )
             raise InputError(f"{node.get_name()} has no parameter '{name}': valid are {own}")
+
+
+@contextmanager
+def interrupt_held() -> Iterator[None]:
+    """Hold Ctrl-C back until the end of the block, which is short.
+
+    Raised while rclpy converts a message, KeyboardInterrupt would become a RuntimeError.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which Ctrl-C never reaches
+        yield
+        return
+    held: list[tuple] = []
+    before = signal.signal(signal.SIGINT, lambda *arguments: held.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held and callable(before):
+        before(*held[0])
 
 
 def spin(make, before_exit=None) -> int:

@@ -17,7 +17,7 @@ from std_srvs.srv import Trigger
 
 from gwm.ros import messages
 from gwm.ros.gate_messages import status_of
-from gwm.ros.node import EVERY, RELIABLE, SENSOR, now_ns, subscribe_to_all
+from gwm.ros.node import EVERY, RELIABLE, SENSOR, interrupt_held, now_ns, subscribe_to_all
 from gwm_core import topics
 from gwm_core.control.command_checker import CheckResult, check_commands
 from gwm_core.files.json_files import to_json
@@ -157,7 +157,8 @@ class OperatorClient(Node):
         """
         deadline = time.monotonic() + limit
         while not until():
-            self._executor.spin_once(timeout_sec=0.05)
+            with interrupt_held():
+                self._executor.spin_once(timeout_sec=0.05)
             if over := poll():
                 raise GraphEnded(f"{over} while waiting for {what}")
             if time.monotonic() > deadline:

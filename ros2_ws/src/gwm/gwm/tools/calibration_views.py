@@ -14,7 +14,7 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 
 from gwm.graph.environment import process_environment, refuse_mixed_ros
 from gwm.ros import image_messages, messages
-from gwm.ros.node import SENSOR, now_ns
+from gwm.ros.node import SENSOR, interrupt_held, now_ns
 from gwm_core import topics
 from gwm_core.calibration.views import CalibrationView, at_rest
 from gwm_core.errors import InputError
@@ -92,7 +92,8 @@ class ViewTaker(Node):
 
     def spin(self, seconds: float) -> None:
         """Read the topics for ``seconds``."""
-        self._executor.spin_once(timeout_sec=seconds)
+        with interrupt_held():
+            self._executor.spin_once(timeout_sec=seconds)
 
     def take(self, name: str) -> tuple[np.ndarray, CalibrationView]:
         """Return K (3, 3) and a view from after this call.
