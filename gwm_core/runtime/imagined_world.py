@@ -1,6 +1,6 @@
 """Scenes and success that a world action model predicts, as a policy and a person see them.
 
-A predicted scene consists of the Gaussians that were observed, each moved with its token, and of
+A predicted scene consists of the Gaussians that were observed, moved as rigid parts, and of
 the gripper as the VAE decodes it. So objects keep their shape over many jumps, also while the
 gripper carries them out of the workspace. What the cameras did not see stays unseen, and what
 changes its shape keeps the old one.
