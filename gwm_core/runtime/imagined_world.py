@@ -180,11 +180,12 @@ def _moved(
     steps, objects = anchors - state.anchors, state.objects.copy()
     shares = np.zeros((state.parts.max(initial=-1) + 1, len(anchors)))  # Gaussians of each token
     np.add.at(shares, (state.parts, state.owners), 1)
+    most = shares.max(0, initial=0)
     for part, share in enumerate(shares):
         of_part = state.parts == part
         owners = state.owners[of_part]
         kind = np.bincount(motions[owners]).argmax()
-        tokens = np.flatnonzero((share > 0) & (share == shares.max(0)))
+        tokens = np.flatnonzero((share > 0) & (share == most))
         if kind == WITH_GRIPPER:
             objects[of_part] = moved(objects[of_part], motion)
             anchors[tokens] = rigid[tokens]
