@@ -149,7 +149,7 @@ POLICIES = {
         ),
         TrainConfig(iterations=40, batch=8, warmup=5, validate_every=20, held_out=0.34),
     ),
-    "joint": (WorldActionConfig(), WorldActionTraining(batch=48)),
+    "joint": (WorldActionConfig(), WorldActionTraining(batch=48, learning_rate=3e-3, muon=True)),
     "tiny_joint": (
         WorldActionConfig(
             width=32,
