@@ -22,7 +22,7 @@ from gwm_core.scene.token_tracking import (
     RESTS,
     WITH_GRIPPER,
     find_gripper_tokens,
-    move_tokens,
+    part_steps,
     token_motions,
     track_tokens,
 )
@@ -272,8 +272,9 @@ def test_a_still_scene_keeps_its_tokens_and_the_gripper_takes_along_what_it_hold
     scene = np.concatenate([table, held])
     moved = scene.copy()
     moved[60:, :3] += [0.04, 0.0, 0.03]
-    found = move_tokens(scene[:, :3], scene[:, 10:13], before, moved[rng.permutation(120)], after)
-    np.testing.assert_allclose(found, moved[:, :3], atol=1e-6)
+    shuffled = moved[rng.permutation(120)]
+    (step,) = part_steps(np.stack([scene, shuffled]), np.stack([before, after]))
+    np.testing.assert_allclose(step.of(scene[:, :3], np.arange(120)), moved[:, :3], atol=1e-6)
     riders = rng.uniform(-0.01, 0.01, (8, 3))
     chain = track_tokens(
         np.stack([scene, moved, moved]), np.stack([before, after, after]), riders, 40
@@ -288,6 +289,38 @@ def test_a_still_scene_keeps_its_tokens_and_the_gripper_takes_along_what_it_hold
         chain[1, 8:] - chain[0, 8:], held[:, None] * [0.04, 0.0, 0.03], atol=1e-6
     )
     np.testing.assert_array_equal(chain[1], chain[2])
+
+
+def sampled(corner, size, color, seed, count=400) -> np.ndarray:
+    """Gaussians (count, 14) over the top of a box, drawn anew by each seed."""
+    made = np.zeros((count, 14), np.float32)
+    made[:, :3] = np.random.default_rng(seed).uniform(corner, np.add(corner, size), (count, 3))
+    made[:, 10:13] = color
+    return made
+
+
+def test_a_plate_rests_below_a_moving_gripper_and_what_is_dropped_falls():
+    """Its Gaussians are others in each scene. A token inside would find a like one either way."""
+    poses = np.tile(np.eye(4), (3, 1, 1))
+    poses[:, :3, 3] = [[0.5, 0.0, 0.1], [0.52, 0.02, 0.12], [0.54, 0.04, 0.16]]
+    scenes = []
+    for k, height in enumerate((0.08, 0.10, 0.03)):  # lifted, then dropped
+        plate = sampled((0.4, -0.1, 0.015), (0.2, 0.2, 0.001), 0.9, 10 + k)
+        at = (0.49 + 0.02 * min(k, 1), -0.01 + 0.02 * min(k, 1), height)
+        cube = sampled(at, (0.04, 0.04, 0.0), (0.8, 0.1, 0.1), 20 + k, 60)
+        scenes.append(np.concatenate([plate, cube]))
+    anchors = track_tokens(np.stack(scenes), poses, np.zeros((4, 3)), 44)
+    on_cube = anchors[0, :, 2] > 0.05
+    on_cube[:4] = False  # of the gripper
+    plate = np.flatnonzero(~on_cube)[4:]
+    assert 3 <= on_cube.sum() < 20
+    assert (anchors[:, plate] == anchors[0, plate]).all()
+    step = anchors[1:, on_cube] - anchors[:-1, on_cube]
+    np.testing.assert_allclose(
+        step[0], np.broadcast_to([0.02, 0.02, 0.02], step[0].shape), atol=1e-6
+    )
+    np.testing.assert_allclose(step[1, :, :2], 0.0, atol=1e-6)
+    np.testing.assert_allclose(step[1, :, 2], -0.07, atol=0.006)
 
 
 def test_motions_of_tokens_are_told_apart():

@@ -81,13 +81,14 @@ class ImaginedWorld:
         self, scene: np.ndarray, proprio: np.ndarray, latent: np.ndarray, anchors: np.ndarray
     ) -> ImaginedState:
         """The state of an observed scene whose latent (K, D) and anchors (K, 3) are known."""
-        owners = cKDTree(anchors).query(scene[:, MEANS])[1]
-        of_objects = owners >= len(self._gripper_tokens)
-        objects = scene[of_objects]
-        parts = rigid_parts(objects)
-        return ImaginedState(
-            latent, anchors, objects, owners[of_objects], parts, scene, np.float32(proprio)
-        )
+        parts, count = rigid_parts(scene), len(self._gripper_tokens)
+        at_gripper = cKDTree(anchors).query(scene[:, MEANS])[1] < count
+        # what the gripper holds is near its tokens, too
+        of_gripper = (np.bincount(parts, at_gripper) > 0.5 * np.bincount(parts))[parts]
+        objects = scene[~of_gripper]
+        owners = count + cKDTree(anchors[count:]).query(objects[:, MEANS])[1]
+        parts = np.unique(parts[~of_gripper], return_inverse=True)[1]
+        return ImaginedState(latent, anchors, objects, owners, parts, scene, np.float32(proprio))
 
     def after(self, state: ImaginedState, rows: np.ndarray) -> ImaginedState:
         """The state once the pose rows (H, 10) are reached, H one of the model's jumps.

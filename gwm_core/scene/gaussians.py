@@ -18,7 +18,7 @@ QUATS = slice(6, 10)
 COLORS = slice(10, 13)
 OPACITY = 13
 SAMPLING = ("farthest", "importance")
-_NEAR, _ALIKE = 0.015, 0.3  # [m], and distance of colours, of neighbours in one rigid part
+_NEAR, _ALIKE = 0.012, 0.3  # [m], and distance of colours, of neighbours in one rigid part
 _TREE_HEIGHT = 5  # of fpsample's bucket tree: best for a few thousand points
 
 

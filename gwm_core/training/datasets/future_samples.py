@@ -22,7 +22,7 @@ from gwm_core.geometry.kinematics import fk, to_rows
 from gwm_core.model.config import VAEConfig, WorldActionConfig
 from gwm_core.model.inputs import proprioception
 from gwm_core.scene.gaussians import COLORS, MEANS
-from gwm_core.scene.token_tracking import token_motions, track_tokens
+from gwm_core.scene.token_tracking import part_steps, token_motions, track_tokens
 from gwm_core.training.datasets.array_cache import ArrayCache
 from gwm_core.training.datasets.clips import done_at
 from gwm_core.training.datasets.policy_samples import lift_moments, numbered_starts, refuse_mixed
@@ -132,7 +132,7 @@ def future_rows(
     labels = task_labels(episode.info, config.tasks, stamps)[[k for k, _, _ in lifted]]
     stamps = stamps[[k for k, _, _ in lifted]]
     end = episode.command_stamps[-1] + CHUNK_DT * 1e9  # what comes later was not commanded
-    jumps = np.array(config.jumps)
+    jumps, steps = np.array(config.jumps), part_steps(scenes, poses)
     ends = _ends(stamps)
     for k in range(0, len(stamps), STRIDE):
         due = stamps[k] + (np.arange(1, config.rows + 1) * CHUNK_DT * 1e9).astype(np.int64)
@@ -141,7 +141,9 @@ def future_rows(
         valid = (k + jumps <= ends[k]) & known[jumps - 1]
         last = k + int(jumps[valid].max(initial=0))
         window = slice(k, last + 1)
-        anchors = track_tokens(scenes[window], poses[window], gripper_tokens, vae.tokens)
+        anchors = track_tokens(
+            scenes[window], poses[window], gripper_tokens, vae.tokens, steps[k:last]
+        )
         after = np.array([0, *np.where(valid, jumps, 0)])
         latents = encode(scenes[window][after], anchors[after])
         motions = [
