@@ -84,7 +84,8 @@ class ImaginedWorld:
         parts, count = rigid_parts(scene), len(self._gripper_tokens)
         at_gripper = cKDTree(anchors).query(scene[:, MEANS])[1] < count
         # what the gripper holds is near its tokens, too
-        of_gripper = (np.bincount(parts, at_gripper) > 0.5 * np.bincount(parts))[parts]
+        mostly = np.bincount(parts, at_gripper) > 0.5 * np.bincount(parts)
+        of_gripper = at_gripper & mostly[parts]
         objects = scene[~of_gripper]
         owners = count + cKDTree(anchors[count:]).query(objects[:, MEANS])[1]
         parts = np.unique(parts[~of_gripper], return_inverse=True)[1]
