@@ -36,15 +36,13 @@ class LatestImages:
     ):
         self.newest: dict[str, tuple[int, bytes]] = {}
         self._node = node
-        self._guarded = guarded
-        self._encoded_at: dict[str, float] = {}  # [s] by camera
-        self._costly = [
-            (Image, topics.color(c.prefix), self._live(name), SENSOR) for name, c in cameras.items()
-        ]
-        self._costly += [
-            (CompressedImage, topics.overlay(name), self._shown(f"overlay/{name}"), NEWEST)
-            for name in cameras
-        ]
+        self._costly = []
+        for name, camera in cameras.items():
+            topic, overlay = topics.color(camera.prefix), topics.overlay(name)
+            live = _thinned(guarded(topic, self._live(name)))
+            shown = guarded(overlay, self._shown(f"overlay/{name}"))
+            self._costly += [(Image, topic, live, SENSOR)]
+            self._costly += [(CompressedImage, overlay, shown, NEWEST)]
         self._subscriptions = []  # to the costly ones, while a page is open
         # These are small. A page that opens later needs them to approve their chunk.
         for name in (*cameras, topics.AFAR):
@@ -58,7 +56,7 @@ class LatestImages:
         """Subscribe to live pictures, or unsubscribe."""
         if wanted and not self._subscriptions:
             self._subscriptions = [
-                self._node.create_subscription(kind, topic, self._guarded(topic, take), qos)
+                self._node.create_subscription(kind, topic, take, qos)
                 for kind, topic, take, qos in self._costly
             ]
         elif not wanted and self._subscriptions:
@@ -68,10 +66,6 @@ class LatestImages:
 
     def _live(self, camera: str) -> Callable:
         def take(message) -> None:
-            now = time.monotonic()
-            if now - self._encoded_at.get(camera, 0.0) < PERIOD:
-                return
-            self._encoded_at[camera] = now
             picture = image_messages.pixels(message, "color")
             ok, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
             if not ok:
@@ -85,3 +79,16 @@ class LatestImages:
             self.newest[name] = messages.stamp_ns(message.header.stamp), bytes(message.data)
 
         return take
+
+
+def _thinned(take: Callable) -> Callable:
+    """Return a callback that hands on a message at most every ``PERIOD``."""
+    taken = -PERIOD
+
+    def thinned(message) -> None:
+        nonlocal taken
+        if time.monotonic() - taken >= PERIOD:
+            taken = time.monotonic()
+            take(message)
+
+    return thinned
