@@ -300,7 +300,7 @@ def sampled(corner, size, color, seed, count=400) -> np.ndarray:
 
 
 def test_a_plate_rests_below_a_moving_gripper_and_what_is_dropped_falls():
-    """Its Gaussians are others in each scene. A token inside would find a like one either way."""
+    """The plate's Gaussians are others in each scene: a token on it finds a like one either way."""
     poses = np.tile(np.eye(4), (3, 1, 1))
     poses[:, :3, 3] = [[0.5, 0.0, 0.1], [0.52, 0.02, 0.12], [0.54, 0.04, 0.16]]
     scenes = []

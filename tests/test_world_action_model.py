@@ -274,8 +274,10 @@ def test_objects_rest_or_move_with_the_gripper_and_keep_their_shape(motion, vae_
     poses[1, :3, :3] = poses[0, :3, :3] @ [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
     poses[1, :3, 3] += [0.2, 0.3, 0.5]
     there, back = (np.repeat(to_rows(pose, 0.08)[None], 8, axis=0) for pose in poses[::-1])
+    gripper_tokens = load_vae(vae_folder).gripper_tokens.numpy()
+    scene[:4, :3] = gripper_tokens @ poses[0, :3, :3].T + poses[0, :3, 3]
     first = world.observe(scene, np.append(back[0], 0.08))
-    assert 0 < len(first.objects) < 128
+    assert len(first.objects) == 124
     away = world.after(first, there)
     expected = first.objects
     if motion == WITH_GRIPPER:
@@ -321,6 +323,23 @@ def test_a_part_moves_as_most_of_it_does():
     np.testing.assert_allclose(
         after.anchors[10:14] - anchors[10:14], expected[[0, 1, 2, 99]], atol=1e-6
     )
+
+
+def test_what_the_gripper_holds_is_no_part_of_the_gripper(vae_folder):
+    """A red cube between two black fingers, all of it nearest to tokens of the gripper."""
+    world, rng = imagined_world(random_model(), load_vae(vae_folder)), np.random.default_rng(0)
+    box = rng.uniform(-1, 1, (3, 120, 3)) * [[[0.015, 0.015, 0.015]], *[[[0.01, 0.004, 0.02]]] * 2]
+    box[1:, :, 1] += [[-0.025], [0.025]]
+    scene = np.zeros((360, 14), np.float32)
+    T = fk(HOME_Q)
+    scene[:, :3] = box.reshape(-1, 3) @ T[:3, :3].T + T[:3, 3]
+    scene[:, 6], scene[:, 13], scene[:120, 10], scene[120:, 10:13] = 1.0, 0.9, 0.8, 0.1
+    anchors = np.full((CONFIG.vae.tokens, 3), 5.0, np.float32)
+    anchors[:4] = T[:3, 3] + [[-0.025], [-0.025], [0.025], [0.025]] * T[:3, 1]
+    latent = np.zeros((CONFIG.vae.tokens, CONFIG.vae.latent), np.float32)
+    state = world.state(scene, np.append(to_rows(T, 0.03), 0.0), latent, anchors)
+    assert len(state.objects) == 120 and (state.objects[:, 10] > 0.5).all()
+    assert (state.owners >= 4).all()
 
 
 def test_a_plain_network_needs_no_vae(demonstrations, tmp_path):
