@@ -198,10 +198,12 @@ def state(operator, name, poll, seconds=10):
 def arm(operator, poll):
     """On a busy machine the simulated joints may be late for a real arm's limit of 40 ms.
 
-    The gate holds until teleop's next chunk of rest; a later status says RUNNING.
+    The gate holds until teleop's next chunk of rest; a later status says RUNNING, and one after
+    late joints STOPPING for a while.
     """
     operator.request_with_retry("gate/arm", poll)
-    assert operator.status.armed and operator.state in (State.HOLD, State.RUNNING), operator.status
+    resumed = lambda: operator.status.armed and operator.state in (State.HOLD, State.RUNNING)  # noqa: E731
+    assert operator.wait("an armed gate", resumed, 10, poll), operator.status
 
 
 def test_a_reflex_is_a_fault_until_the_operator_recovers_the_robot_in_order(
