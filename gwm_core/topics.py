@@ -16,11 +16,11 @@ CHUNK = "policy/chunk"
 ALIVE = "policy/alive"
 SCENE = "policy/scene"  # the scene of a chunk, stamped with its id
 AFAR = "afar"  # the view that no camera has
-STEPS = 8  # of 0.1 s that are imagined of a chunk
+LOOKAHEADS = (4, 8, 16)  # steps of 0.1 s after which the outcome of a chunk is imagined
 # named numbers: id PLAN of the chunk, horizon, success, [ms] duration, [ms] age
 IMAGINED = "imagination/plan"
 IMAGINED_SCENE = (
-    "imagination/scene"  # the last of the steps, stamped with the time that it predicts
+    "imagination/scene"  # of the last lookahead, stamped with the time that it predicts
 )
 DIVERGENCE = (
     "imagination/divergence"  # named numbers: id PLAN of the chunk, then the terms by horizon

@@ -42,6 +42,45 @@ def episodes(tmp_path_factory, renderer) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_vae(tmp_path_factory) -> Path:
+    """Folder of an untrained VAE whose latents begin with the anchors: as good as any to predict."""
+    import torch
+
+    from gwm_core.model.checkpoint import save_vae
+    from gwm_core.model.config import VAES
+    from gwm_core.model.vae import VAE
+
+    folder = tmp_path_factory.mktemp("vae")
+    torch.manual_seed(0)
+    vae = VAE(VAES["tiny"][0]).eval()
+    vae.gripper_tokens.copy_(0.03 * torch.randn_like(vae.gripper_tokens))
+    for tensor in (vae.posterior[1].weight, vae.posterior[1].bias):
+        tensor.data[:3] = 0.0
+    save_vae(folder, vae, {})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_policy(tiny_vae, tmp_path_factory) -> Path:
+    """Folder of a world action model with random weights everywhere."""
+    from dataclasses import replace
+
+    import torch
+
+    from gwm_core.model.checkpoint import save_policy
+    from gwm_core.model.config import VAES, named_config
+    from gwm_core.model.world_action_model import WorldActionModel
+
+    folder = tmp_path_factory.mktemp("policy")
+    torch.manual_seed(0)
+    model = WorldActionModel(replace(named_config("tiny_joint")[0], vae=VAES["tiny"][0])).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    save_policy(folder, model, {}, tiny_vae)
+    return folder
+
+
 @pytest.fixture
 def domain(monkeypatch):
     """A ROS domain of its own."""

@@ -10,7 +10,7 @@ import pytest
 
 from gwm_core.errors import InputError
 from gwm_core.render import native
-from gwm_core.runtime.engine_cache import cached
+from gwm_core.runtime.graphs.engine_cache import cached
 
 LIFTED = """
 import numpy as np

@@ -24,9 +24,9 @@ from gwm_core.model.vae import VAE
 from gwm_core.model.weights_file import read_weights
 from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.model.world_model import WorldModel
-from gwm_core.runtime import backends, compile, engine_cache
 from gwm_core.runtime.bundle import GOLDEN, drift, make_bundle, open_bundle
-from gwm_core.runtime.onnx_export import JOINT, POLICY, VAE_GRAPHS, WORLD, torch_graph
+from gwm_core.runtime.graphs import backends, compile, engine_cache
+from gwm_core.runtime.graphs.onnx_export import JOINT, POLICY, VAE_GRAPHS, WORLD, torch_graph
 from gwm_core.runtime.policy_runner import PolicyRunner
 from gwm_core.scene.patches import patches
 

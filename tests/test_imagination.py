@@ -1,28 +1,38 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from gwm_core import topics
 from gwm_core.errors import InputError
 from gwm_core.geometry.camera import intrinsics, look_at
 from gwm_core.geometry.kinematics import HOME_Q, fk, to_rows
-from gwm_core.model.checkpoint import load_world, save_vae, save_world
-from gwm_core.model.config import VAES, WORLDS
+from gwm_core.model.checkpoint import load_world, save_policy, save_vae, save_world
+from gwm_core.model.config import VAES, WORLDS, named_config
+from gwm_core.model.inputs import proprioception
 from gwm_core.model.vae import VAE
+from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.model.world_model import WorldModel
 from gwm_core.runtime.divergence import (
     LEAST_MM,
     LIMITS,
     MARGIN,
-    ObservedLatent,
-    carry,
+    ExpectedScene,
+    ObservedScene,
     compare,
     fit_limits,
     load_limits,
     worst_block,
 )
-from gwm_core.runtime.world_runner import HORIZONS, ExpectedScenes, RenderedCamera, WorldRunner
+from gwm_core.runtime.expected_scenes import HORIZONS, ExpectedScenes
+from gwm_core.runtime.imagination import PredictionRequest, open_imagination
+from gwm_core.runtime.imagined_world import compiled_world, load_imagined_world
+from gwm_core.runtime.views import RenderedCamera
+from gwm_core.runtime.world_runner import ObservedLatents, StepImagination, WorldRunner
+from gwm_core.site import simulation_site
+from gwm_core.types import ActionChunk, ArmState
 
 DT = 100_000_000  # [ns]
 VIEWS = [
@@ -85,45 +95,49 @@ def test_rolling_step_by_step_is_the_world_models_rollout(imagination, folder):
     np.testing.assert_allclose(made_done, done[0].numpy(), atol=1e-5)
 
 
-def moment(imagination, stamp, history, known=None):
-    return ObservedLatent(
-        stamp, history, imagination.anchors(history[-1]), scene() if known is None else known
-    )
+def at(imagination, stamp, history, known=None):
+    known = scene() if known is None else known
+    gripper = imagination.anchors(history[-1])[: imagination.gripper_count]
+    return ObservedScene(stamp, known, gripper), ObservedLatents(known, history)
 
 
-def observed(imagination, watch, history, stamp, known=None):
-    return watch.observe(moment(imagination, stamp, history, known), lambda at: ROW, VIEWS)
+def comparison(imagination):
+    return ExpectedScenes(StepImagination(imagination, simulation_site()).expect)
 
 
-def test_nothing_diverges_when_what_was_expected_comes_and_something_does_when_it_does_not(
-    imagination,
-):
+def observed(imagination, comparison, history, stamp, known=None):
+    now, state = at(imagination, stamp, history, known)
+    return comparison.observe(now, state, lambda at: ROW, VIEWS)
+
+
+def test_nothing_diverges_when_the_expected_scene_comes_and_something_does_otherwise(imagination):
     start, (h, _) = imagination.encode(scene(), poses()), HORIZONS
-    expected = imagination.predict(start, np.stack([ROW] * (h + 1)))[0]
-    carried, _ = carry(scene(), imagination.anchors(start[-1]), imagination.anchors(expected[-1]))
-    for came, what, limit in ((expected[-2:], carried, 1e-6), (start, scene(1), None)):
-        watch = ExpectedScenes(imagination)
-        assert observed(imagination, watch, start, 0) == {}
-        gaps = observed(imagination, watch, came, h * DT, what)
+    rows = np.stack([ROW] * (h + 1))
+    predicted = imagination.predict(start, rows)[0]
+    expect = StepImagination(imagination, simulation_site()).expect
+    moved = expect(ObservedLatents(scene(), start), rows).scene
+    for came, what, limit in ((predicted[-2:], moved, 1e-6), (start, scene(1), None)):
+        past = comparison(imagination)
+        assert observed(imagination, past, start, 0) == {}
+        gaps = observed(imagination, past, came, h * DT, what)
         assert list(gaps) == [h]
         for term in gaps[h] if limit else ("image", "unseen_mm", "gone_mm"):
             assert gaps[h][term] <= limit if limit else gaps[h][term] > 1e-3
 
 
-def test_without_commands_or_a_moment_long_enough_ago_nothing_is_said(imagination):
+def test_without_commands_or_an_observation_long_enough_ago_nothing_is_said(imagination):
     history = imagination.encode(scene(), poses())
-    watch = ExpectedScenes(imagination)
-    assert observed(imagination, watch, history, 0) == {}
-    assert observed(imagination, watch, history, 2 * DT) == {}  # not as long ago as any horizon
-    assert (
-        watch.observe(
-            moment(imagination, 4 * DT, history), lambda at: ROW if at > DT else None, VIEWS
-        )
-        == {}
+    past = comparison(imagination)
+    assert observed(imagination, past, history, 0) == {}
+    assert observed(imagination, past, history, 2 * DT) == {}  # not as long ago as any horizon
+    unknown = past.observe(
+        *at(imagination, 4 * DT, history), lambda at: ROW if at > DT else None, VIEWS
     )
-    assert list(
-        watch.observe(moment(imagination, 8 * DT, history), lambda at: ROW, VIEWS, HORIZONS[:1])
-    ) == [HORIZONS[0]]
+    assert unknown == {}
+    found = past.observe(*at(imagination, 8 * DT, history), lambda at: ROW, VIEWS, HORIZONS[:1])
+    assert list(found) == [HORIZONS[0]]
+    past.forget()
+    assert observed(imagination, past, history, 12 * DT) == {}
 
 
 def test_the_worst_block_is_the_one_a_search_finds():
@@ -143,27 +157,29 @@ def cube(at, count=96):
 
 @pytest.mark.parametrize("moved, gone, new", [(0.0, 1e-6, 1e-6), (0.06, 20.0, 20.0)])
 def test_a_cube_that_moved_is_missed_where_it_was_and_new_where_it_is(moved, gone, new):
-    # the first rides the gripper
-    places = np.array([[0.5, 0.3, 0.2], [0.5, -0.1, 0.02], [0.4, -0.2, 0.02]])
-    begun = ObservedLatent(0, np.zeros(0), places, cube((0.5, -0.1, 0.0)))
-    now = ObservedLatent(4 * DT, np.zeros(0), places, cube((0.5 + moved, -0.1, 0.0)))
-    gaps = compare(begun, places, now, [begun], 1, VIEWS)
+    gripper, none = np.array([[0.5, 0.3, 0.2]]), np.zeros(96, bool)
+    begun = ObservedScene(0, cube((0.5, -0.1, 0.0)), gripper)
+    now = ObservedScene(4 * DT, cube((0.5 + moved, -0.1, 0.0)), gripper)
+    expected = ExpectedScene(begun.scene, none, gripper)
+    gaps = compare(begun, expected, now, [begun], VIEWS)
     assert gaps["gone_mm"] >= gone if moved else gaps["gone_mm"] <= gone
     assert gaps["unseen_mm"] >= new if moved else gaps["unseen_mm"] <= new
     # it was there once: the arm hid it in between
-    before = ObservedLatent(-4 * DT, np.zeros(0), places, now.scene)
-    assert compare(begun, places, now, [before, begun], 1, VIEWS)["unseen_mm"] <= 1e-6
+    before = ObservedScene(-4 * DT, now.scene, gripper)
+    assert compare(begun, expected, now, [before, begun], VIEWS)["unseen_mm"] <= 1e-6
     # the gripper is there: what it does to the cube is its own
-    hidden = np.array([[0.5, -0.1, 0.05], *places[1:]])
+    near = np.array([[0.5, -0.1, 0.05]])
     held = compare(
-        ObservedLatent(0, np.zeros(0), hidden, begun.scene),
-        hidden,
-        ObservedLatent(1, np.zeros(0), hidden, now.scene),
+        ObservedScene(0, begun.scene, near),
+        ExpectedScene(begun.scene, none, near),
+        ObservedScene(1, now.scene, near),
         [],
-        1,
         VIEWS,
     )
     assert held["gone_mm"] <= 1e-6 and held["unseen_mm"] <= 1e-6
+    # what the gripper's Gaussians miss does not count
+    own = compare(begun, ExpectedScene(begun.scene, ~none, gripper), now, [begun], VIEWS)
+    assert own["gone_mm"] <= 1e-6
 
 
 def test_what_was_nothing_as_long_as_all_was_normal_is_no_divergence_as_soon_as_it_is_more(folder):
@@ -224,3 +240,73 @@ def test_riders_outside_of_the_workspace_go_where_the_gripper_goes(imagination):
     assert np.min(expected, axis=(0, 1))[2] > imagination.lift_config.high[2]
     made = imagination.anchors(imagination.predict(history, rows)[0])[:, :riders]
     np.testing.assert_allclose(made, expected, atol=1e-4)
+
+
+def request(site, stamp, known, away=0.0, with_images=False):
+    """A chunk that keeps the arm at home, and what the cameras and the arm showed until then."""
+    q = HOME_Q + np.array([away, 0, 0, 0, 0, 0, 0])
+    states = tuple(ArmState(t, HOME_Q, np.zeros(7), 0.08) for t in range(0, stamp + 1, DT))
+    commands = tuple(replace(state, q=q) for state in states)
+    chunk = ActionChunk(stamp, np.repeat(q[None], 16, axis=0), np.full(16, 0.08))
+    Ks = {name: (intrinsics(64, 48, 42.5), 64, 48) for name in site.cameras}
+    return PredictionRequest("lift", chunk, known, states, commands, Ks, with_images)
+
+
+def seen(imagination, request):
+    return imagination.compare(request, imagination.observe(request))
+
+
+@pytest.mark.parametrize("away", [0.0, 0.05])
+def test_the_gripper_is_expected_where_it_was_commanded(tiny_policy, away):
+    site = simulation_site()
+    imagination = open_imagination(tiny_policy, site, backend="torch")
+    assert seen(imagination, request(site, 0, scene(), away)) == {}
+    gaps = seen(imagination, request(site, 4 * DT, scene(), away))
+    commanded, measured = fk(HOME_Q + np.array([away, 0, 0, 0, 0, 0, 0])), fk(HOME_Q)
+    moved = 1e3 * np.linalg.norm((commanded - measured)[:3, 3])
+    assert list(gaps) == [4]
+    assert gaps[4]["effector_mm"] == pytest.approx(moved, abs=8.0 if away else 0.05)
+    # far from the gripper a scene that is another one is new
+    other = seen(imagination, request(site, 8 * DT, scene(1), away))
+    assert sorted(other) == [4, 8]
+    assert other[4]["unseen_mm"] > 5 > gaps[4]["unseen_mm"]
+    # where images are wanted, only the shorter horizon is compared
+    assert list(seen(imagination, request(site, 12 * DT, scene(), away, True))) == [4]
+
+
+def test_a_chunks_future_is_shown_by_every_camera_and_from_afar(tiny_policy):
+    site = simulation_site()
+    imagination = open_imagination(tiny_policy, site, backend="torch")
+    asked = request(site, 0, scene(), with_images=True)
+    state = imagination.observe(asked)
+    future = imagination.predict(asked, state)
+    assert set(future.images) == {*site.cameras, topics.AFAR}
+    for images in future.images.values():
+        assert [image.shape for image in images] == [(128, 128, 3)] * len(topics.LOOKAHEADS)
+        assert len({image.tobytes() for image in images}) == len(topics.LOOKAHEADS)
+    world = load_imagined_world(tiny_policy)
+    rows = to_rows(fk(asked.chunk.q), asked.chunk.width)
+    known = world.after(world.observe(asked.scene, proprioception(asked.state)), rows)
+    np.testing.assert_allclose(future.scene, known.scene, atol=1e-5)
+    assert future.success == pytest.approx(world.success(known, "lift"), abs=1e-5)
+
+
+def test_a_compiled_world_imagines_what_the_network_does(tiny_policy, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    known, compiled = (
+        load_imagined_world(tiny_policy),
+        compiled_world(tiny_policy, 1, "onnxruntime"),
+    )
+    proprio = proprioception(ArmState(0, HOME_Q, np.zeros(7), 0.08))
+    rows = np.repeat(ROW[None], 8, axis=0)
+    made, wanted = (
+        world.after(world.observe(scene(), proprio), rows) for world in (compiled, known)
+    )
+    np.testing.assert_allclose(made.anchors, wanted.anchors, atol=1e-3)
+    np.testing.assert_allclose(made.objects, wanted.objects, atol=1e-3)
+
+
+def test_a_policy_that_predicts_nothing_has_no_imagination(tmp_path):
+    save_policy(tmp_path, WorldActionModel(named_config("tiny_joint")[0]), {})
+    with pytest.raises(InputError, match="predicts nothing"):
+        open_imagination(tmp_path, simulation_site())

@@ -28,7 +28,7 @@ def shade(data):
     return round(float(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE).mean()))
 
 
-def record(folder, said='{"do": "hold", "time": 1}', plan=("plan",)):
+def record(folder, said='{"do": "hold", "time": 1}', plan=("plan",), lookaheads=topics.LOOKAHEADS):
     """Three seconds: a frame each 50 ms whose grey is its number, a future at 0.5 s, half of one at
     1.5 s.
     """
@@ -41,16 +41,18 @@ def record(folder, said='{"do": "hold", "time": 1}', plan=("plan",)):
             stamp,
         )
     for view in VIEWS:
-        for step in range(1, topics.STEPS + 1):
+        for step in lookaheads:
             due = T0 + (5 + step) * STEP
             writer.write(
                 topics.imagined(view, step),
-                ros_messages.compressed_color(due, view, picture(20 * step)),
+                ros_messages.compressed_color(due, view, picture(12 * step)),
                 due,
             )
     late = T0 + 16 * STEP
     writer.write(
-        topics.imagined("front", 1), ros_messages.compressed_color(late, "front", picture(9)), late
+        topics.imagined("front", lookaheads[0]),
+        ros_messages.compressed_color(late, "front", picture(9)),
+        late,
     )
     kinds = ros_messages.STORE.types
     dims = [kinds["std_msgs/msg/MultiArrayDimension"](name, 1, 1) for name in (*plan, "h4 image")]
@@ -68,10 +70,14 @@ def record(folder, said='{"do": "hold", "time": 1}', plan=("plan",)):
 
 
 @pytest.mark.parametrize(
-    "plan", [topics.PLAN, ("plan",)], ids=["id in two parts", "older recording"]
+    "plan, lookaheads",
+    [(topics.PLAN, topics.LOOKAHEADS), (("plan",), range(1, 9))],
+    ids=["id in two parts", "older recording"],
 )
-def test_everything_lies_where_it_happened(tmp_path, plan):
-    replay = read_replay(record(tmp_path / "episode_000000", plan=plan))
+def test_everything_lies_where_it_happened(tmp_path, plan, lookaheads):
+    folder = tmp_path / "episode_000000"
+    replay = read_replay(record(folder, plan=plan, lookaheads=lookaheads))
+    assert replay.lookaheads == tuple(lookaheads)
     times = [time for time, _ in replay.observed["front"]]
     assert times[0] == 0 and np.allclose(np.diff(times), 0.1)  # thinned
     assert shade(replay.frame_at("front", 1.04)) == pytest.approx(80, abs=3)
@@ -79,7 +85,7 @@ def test_everything_lies_where_it_happened(tmp_path, plan):
     ((time, views),) = replay.predicted  # half a future is none
     assert time == pytest.approx(0.5) and set(views) == set(VIEWS)
     assert [shade(data) for data in views["front"]] == pytest.approx(
-        [20 * k for k in range(1, 9)], abs=3
+        [12 * k for k in lookaheads], abs=3
     )
     assert replay.divergence == [(pytest.approx(1.0), {"h4 image": 0.25})]
     assert replay.decisions == [(pytest.approx(2.0), {"do": "hold", "time": 1})]
@@ -122,10 +128,10 @@ def test_another_reader_finds_the_same(tmp_path):
     found = {}
     for view in reader.read_ros2_messages(str(next(path.rglob("*.mcap")))):
         found.setdefault(view.channel.topic, []).append((view.schema.name, view.ros_msg))
-    kind, message = found["/" + topics.imagined("front", 3)][0]
+    kind, message = found["/" + topics.imagined("front", 4)][0]
     assert kind == "sensor_msgs/msg/CompressedImage" and message.header.frame_id == "front"
-    assert message.header.stamp.sec * 10**9 + message.header.stamp.nanosec == T0 + 8 * STEP
-    assert shade(bytes(message.data)) == pytest.approx(60, abs=3)
+    assert message.header.stamp.sec * 10**9 + message.header.stamp.nanosec == T0 + 9 * STEP
+    assert shade(bytes(message.data)) == pytest.approx(48, abs=3)
     kind, message = found["/" + topics.DIVERGENCE][0]
     assert kind == "std_msgs/msg/Float64MultiArray" and list(message.data) == [T0 + 10 * STEP, 0.25]
     assert [dim.label for dim in message.layout.dim] == ["plan", "h4 image"]

@@ -24,9 +24,9 @@ from gwm_core.model.config import VAES, named_config
 from gwm_core.model.future_decoder import Future, Tokens
 from gwm_core.model.vae import VAE
 from gwm_core.model.world_action_model import WorldActionModel
-from gwm_core.runtime.compile import onnx_file
+from gwm_core.runtime.graphs.compile import onnx_file
+from gwm_core.runtime.graphs.onnx_export import torch_graph
 from gwm_core.runtime.imagined_world import ImaginedWorld, imagined_world, load_imagined_world
-from gwm_core.runtime.onnx_export import torch_graph
 from gwm_core.runtime.policy_runner import PolicyRunner
 from gwm_core.scene.gaussians import moved
 from gwm_core.scene.token_tracking import FREELY, RESTS, WITH_GRIPPER
@@ -52,16 +52,8 @@ TASKS = CONFIG.tasks
 
 
 @pytest.fixture(scope="module")
-def vae_folder(tmp_path_factory):
-    """An untrained VAE whose latents begin with the anchors. They are as good as any to predict."""
-    folder = tmp_path_factory.mktemp("vae")
-    torch.manual_seed(0)
-    vae = VAE(CONFIG.vae).eval()
-    vae.gripper_tokens.copy_(0.03 * torch.randn_like(vae.gripper_tokens))
-    for tensor in (vae.posterior[1].weight, vae.posterior[1].bias):
-        tensor.data[:3] = 0.0
-    save_vae(folder, vae, {})
-    return folder
+def vae_folder(tiny_vae):
+    return tiny_vae
 
 
 @pytest.fixture(scope="module")

@@ -19,18 +19,13 @@ import numpy as np
 from gwm_core.control.gate.state_machine import Command
 from gwm_core.geometry.kinematics import fk
 from gwm_core.runtime.divergence import DivergenceLimits
-from gwm_core.runtime.world_runner import (
-    ExpectedScenes,
-    PredictionRequest,
-    WorldRunner,
-    compare_with_predictions,
-)
+from gwm_core.runtime.imagination import Imagination, PredictionRequest, open_imagination
 from gwm_core.sim.planners import make_planner
 from gwm_core.sim.rollout import Observer, RolloutConfig, SimEnvironment, rollout
 from gwm_core.sim.scene import CAMERAS
 from gwm_core.sim.simulator import Simulator
 from gwm_core.sim.tasks import sample_layout
-from gwm_core.site import Site, simulation_site
+from gwm_core.site import simulation_site
 from gwm_core.types import ArmState, Decision, Observation
 from gwm_core.worker_processes import workers
 
@@ -108,9 +103,8 @@ class Disturbance:
 class DivergenceObserver(Observer):
     """Computes the divergence of every chunk's scene, as the imagination node does."""
 
-    world: WorldRunner
-    expected: ExpectedScenes
-    site: Site
+    imagination: Imagination
+    task: str
     # time [s] of the observation, terms by horizon
     rows: list[tuple[float, dict]] = field(default_factory=list)
 
@@ -132,6 +126,7 @@ class DivergenceObserver(Observer):
             return
         Ks = {frame.camera: (frame.K, *frame.depth.shape[::-1]) for frame in observation.frames}
         request = PredictionRequest(
+            self.task,
             decision.chunk,
             decision.scene,
             tuple(self._states),
@@ -139,7 +134,8 @@ class DivergenceObserver(Observer):
             Ks,
             with_images=False,
         )
-        _, gaps = compare_with_predictions(self.world, self.expected, request, self.site)
+        state = self.imagination.observe(request)
+        gaps = self.imagination.compare(request, state)
         self.rows.append((observation.stamp * 1e-9, gaps))
 
 
@@ -190,12 +186,13 @@ _tools: tuple | None = None  # of this process
 def _run(case: DisturbedEpisode) -> DisturbedOutcome:
     global _tools
     if _tools is None:
-        world = WorldRunner(Path(case.policy))
-        planner = make_planner(case.policy, gaussians=world.lift_config.count)
-        _tools = world, planner, SimEnvironment(renderer=case.renderer), simulation_site()
-    world, planner, environment, site = _tools
+        imagination = open_imagination(Path(case.policy), simulation_site())
+        planner = make_planner(case.policy, gaussians=imagination.lift_config.count)
+        _tools = imagination, planner, SimEnvironment(renderer=case.renderer)
+    imagination, planner, environment = _tools
+    imagination.expected.forget()
     disturbance = Disturbance(case.kind, case.seed)
-    observer = DivergenceObserver(world, ExpectedScenes(world), site)
+    observer = DivergenceObserver(imagination, case.task)
     layout = sample_layout(case.task, case.seed, "nominal")
     trial = rollout(environment, planner, layout, RolloutConfig(), observer, disturb=disturbance)
     return DisturbedOutcome(case, disturbance.time, trial.success, observer.rows)

@@ -18,8 +18,8 @@ from gwm.tools.terminal import ProgressBar
 from benchmarks.data.damaged_bundles import damaged
 from gwm_core.evaluation.golden_inputs import recorded, simulated
 from gwm_core.files.json_files import write_json
-from gwm_core.runtime.backends import PRECISIONS, choose, why_not
 from gwm_core.runtime.bundle import drift, open_bundle
+from gwm_core.runtime.graphs.backends import PRECISIONS, choose, why_not
 from gwm_core.runtime.policy_runner import PolicyRunner
 
 START = """

@@ -19,7 +19,7 @@ from gwm_core.data.ros_messages import deserialize
 from gwm_core.errors import InputError
 from gwm_core.files.json_files import to_json
 from gwm_core.site import Camera
-from gwm_core.types import CHUNK_DT
+from gwm_core.types import CHUNK_DT, CHUNK_ROWS
 
 WIDTH, QUALITY, PERIOD = 320, 80, 0.1  # [pixels], JPEG, [s] between observed frames that are kept
 _WANTED = (
@@ -36,7 +36,7 @@ class ReplayTimeline:
 
     Attributes:
         observed: camera -> (time, JPEG), in order.
-        predicted: for each chunk, time of its observation, and view -> JPEGs of steps of 0.1 s.
+        predicted: for each chunk, time of its observation, and view -> JPEGs of its ``lookaheads``.
         divergence: (time, terms by name), ``status``: (time, the gate's values), ``decisions``:
             (time, command).
     """
@@ -45,6 +45,7 @@ class ReplayTimeline:
     cameras: tuple[str, ...]
     observed: dict[str, list[tuple[float, bytes]]]
     predicted: list[tuple[float, dict[str, list[bytes]]]]
+    lookaheads: tuple[int, ...] = ()  # steps of 0.1 s; older recordings have others
     divergence: list[tuple[float, dict[str, float]]] = field(default_factory=list)
     status: list[tuple[float, dict[str, str]]] = field(default_factory=list)
     decisions: list[tuple[float, dict]] = field(default_factory=list)
@@ -70,9 +71,14 @@ def read_replay(path: Path) -> ReplayTimeline:
             name: _thinned([(s - start) * 1e-9, m.data] for s, m in frames)
             for name, frames in color.items()
         }
-        replay = ReplayTimeline(
-            info, tuple(cameras), observed, _predicted(streams, (*cameras, topics.AFAR), start)
+        views = (*cameras, topics.AFAR)
+        lookaheads = tuple(
+            steps
+            for steps in range(1, CHUNK_ROWS + 1)
+            if topics.imagined(topics.AFAR, steps) in streams
         )
+        predicted = _predicted(streams, views, lookaheads, start)
+        replay = ReplayTimeline(info, tuple(cameras), observed, predicted, lookaheads)
         for stamp, message in streams.get(topics.DIVERGENCE, []):
             values = topics.named_numbers((dim.label for dim in message.layout.dim), message.data)
             replay.divergence.append(((values.pop("plan", stamp) - start) * 1e-9, values))
@@ -108,19 +114,19 @@ def _streams(bag: Path) -> dict[str, list]:
 
 
 def _predicted(
-    streams: dict[str, list], views: tuple[str, ...], start: int
+    streams: dict[str, list], views: tuple[str, ...], lookaheads: tuple[int, ...], start: int
 ) -> list[tuple[float, dict]]:
     """The predicted futures of which every image was recorded."""
     plans: dict[int, dict[str, dict[int, bytes]]] = {}
     for view in views:
-        for step in range(1, topics.STEPS + 1):
+        for step in lookaheads:
             for stamp, message in streams.get(topics.imagined(view, step), []):
                 plan = stamp - round(step * CHUNK_DT * 1e9)
                 plans.setdefault(plan, {}).setdefault(view, {})[step] = bytes(message.data)
     whole = [
         plan
         for plan, jpegs in plans.items()
-        if all(len(jpegs.get(view, ())) == topics.STEPS for view in views)
+        if all(len(jpegs.get(view, ())) == len(lookaheads) for view in views)
     ]
     return [
         (
@@ -173,6 +179,7 @@ def page_data(replays: dict[str, ReplayTimeline]) -> str:
                     c: timed((t, jpeg(data)) for t, data in frames)
                     for c, frames in r.observed.items()
                 },
+                "lookaheads": r.lookaheads,
                 "imagined": timed((t, strips(views)) for t, views in r.predicted),
                 "decisions": timed(r.decisions),
             }

@@ -16,7 +16,7 @@ from gwm_core.evaluation.future_predictors import FuturePredictor
 from gwm_core.evaluation.image_metrics import ImageScores
 from gwm_core.evaluation.world_model_eval import WORLD, rendered_futures, windows
 from gwm_core.geometry.camera import intrinsics, look_at
-from gwm_core.runtime.world_runner import EYE
+from gwm_core.runtime.views import EYE
 from gwm_core.scene.build import render_scene
 from gwm_core.scene.lift import LiftConfig
 from gwm_core.training.datasets.clips import SIDE, SceneClips, episode_clips

@@ -120,6 +120,11 @@ def read_weights(folder: Path, kind: str) -> Weights:
     return Weights(data, config, manifest, kind)
 
 
+def predicts_steps(folder: Path) -> bool:
+    """Whether a folder has a world model of steps of 0.1 s, beside its policy."""
+    return (Path(folder) / MANIFESTS["world"]).exists()
+
+
 def digest(path: Path) -> str:
     """SHA-256 of a file. Raises InputError when it cannot be read."""
     try:

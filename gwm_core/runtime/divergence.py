@@ -1,8 +1,7 @@
 """Divergence between predicted and observed scenes, and its limits.
 
-The predicted scene is an earlier observed scene: each Gaussian moves with its nearest token to
-where the world model predicts that token. Both scenes are lifted from images, so reconstruction
-errors of the VAE are in neither.
+The predicted scene is an earlier observed scene whose Gaussians moved as the world model predicts.
+Both scenes are lifted from images, so reconstruction errors of the VAE are in neither.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from scipy.spatial import cKDTree
 
 from gwm_core.errors import InputError
 from gwm_core.files.json_files import write_json
-from gwm_core.model.weights_file import digest
+from gwm_core.model.weights_file import digest, predicts_steps
 from gwm_core.scene.gaussians import MEANS
 
 LIMITS = "divergence.json"
@@ -39,43 +38,35 @@ _BLOCK = (
 
 
 @dataclass(frozen=True)
-class ObservedLatent:
-    """An observed scene, encoded by the world model."""
+class ObservedScene:
+    """An observed scene."""
 
     stamp: int  # [ns]
-    history: np.ndarray  # (context, K, D) latents, the last one at ``stamp``
-    anchors: np.ndarray  # (K, 3) [m] of its tokens, those of the gripper first
     scene: np.ndarray  # (N, 14)
+    gripper_tokens: np.ndarray  # (A, 3) [m] anchors of the tokens that move with the gripper
 
 
-def carry(
-    scene: np.ndarray, before: np.ndarray, after: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Move a scene (N, 14) with its tokens, whose anchors were ``before`` (K, 3) and are ``after``.
+@dataclass(frozen=True)
+class ExpectedScene:
+    """An earlier observed scene, moved to where its objects and the gripper are predicted."""
 
-    Returns:
-        The scene (N, 14), and the token (N,) of each Gaussian.
-    """
-    token = cKDTree(before).query(scene[:, MEANS])[1]
-    carried = scene.copy()
-    carried[:, MEANS] += (after - before)[token]
-    return carried, token
+    scene: np.ndarray  # (N, 14)
+    of_gripper: np.ndarray  # (N,) bool: Gaussians of the gripper
+    gripper_tokens: np.ndarray  # (A, 3) [m]
 
 
 def compare(
-    start: ObservedLatent,
-    predicted: np.ndarray,
-    now: ObservedLatent,
-    past: Sequence[ObservedLatent],
-    gripper_tokens: int,
+    start: ObservedScene,
+    expected: ExpectedScene,
+    now: ObservedScene,
+    past: Sequence[ObservedScene],
     views: Sequence,
 ) -> dict[str, float]:
     """Terms of the divergence of an observed scene from a prediction.
 
     Args:
-        start: from which the prediction was made. predicted: (K, 3) [m] anchors of its tokens now.
+        start: from which ``expected`` was predicted.
         past: observed scenes up to ``start``: what the arm uncovers is not new.
-        gripper_tokens: number of the first tokens, which move with the gripper.
         views: cameras to render both scenes for.
 
     Returns:
@@ -86,19 +77,18 @@ def compare(
         gone_mm: distance of the farthest predicted Gaussians from all observed ones.
         effector_mm: between the predicted and the observed gripper.
     """
-    expected, token = carry(start.scene, start.anchors, predicted)
-    observed = now.scene[:, MEANS]
-    first = slice(gripper_tokens)
-    gripper = cKDTree(np.concatenate([a[first] for a in (start.anchors, predicted, now.anchors)]))
-    earlier = cKDTree(np.concatenate([expected[:, MEANS], *(p.scene[:, MEANS] for p in past)]))
-    missing = cKDTree(observed).query(expected[:, MEANS])[0]
+    points, observed = expected.scene[:, MEANS], now.scene[:, MEANS]
+    gripper = cKDTree(np.concatenate([s.gripper_tokens for s in (start, expected, now)]))
+    earlier = cKDTree(np.concatenate([points, *(p.scene[:, MEANS] for p in past)]))
+    missing = cKDTree(observed).query(points)[0]
     new = earlier.query(observed)[0]
     from_gripper = gripper.query(observed)[0]
-    from_gripper[now.scene[:, 2] > now.anchors[first, 2].mean() + _ABOVE] = 0.0
+    from_gripper[observed[:, 2] > now.gripper_tokens[:, 2].mean() + _ABOVE] = 0.0
     far = from_gripper > _FAR
-    static = (gripper.query(expected[:, MEANS])[0] > _NEAR) & (token >= gripper_tokens)
-    images = (np.abs(view.render(expected) - view.render(now.scene)).mean(-1) for view in views)
-    gripper_error = np.linalg.norm(predicted[first] - now.anchors[first], axis=1).mean()
+    static = (gripper.query(points)[0] > _NEAR) & ~expected.of_gripper
+    scenes = expected.scene, now.scene
+    images = (np.abs(np.subtract(*map(view.render, scenes))).mean(-1) for view in views)
+    gripper_error = np.linalg.norm(expected.gripper_tokens - now.gripper_tokens, axis=1).mean()
     return {
         "image": max(worst_block(image) for image in images),
         "unseen_mm": _worst(new[far]),
@@ -168,7 +158,7 @@ def fit_limits(
             limits |= {term: max(limits[term], MARGIN * value) for term, value in found.items()}
     if not terms:
         raise InputError("nothing was compared: longer episodes are wanted")
-    return DivergenceLimits(digest(Path(folder) / "world.safetensors"), terms, provenance)
+    return DivergenceLimits(_model_digest(folder), terms, provenance)
 
 
 def load_limits(folder: Path) -> DivergenceLimits | None:
@@ -184,12 +174,18 @@ def load_limits(folder: Path) -> DivergenceLimits | None:
         raise InputError(
             f"{file}: terms is not a positive number for each term of each horizon [steps]"
         )
-    if limits.world_sha256 != digest(Path(folder) / "world.safetensors"):
+    if limits.world_sha256 != _model_digest(folder):
         raise InputError(
             f"{file} is of another world model: make it anew with `gwm bench divergence --fit"
             f" --policy {folder}`"
         )
     return limits
+
+
+def _model_digest(folder: Path) -> str:
+    """Hash of the network that predicts."""
+    kind = "world" if predicts_steps(folder) else "policy"
+    return digest(Path(folder) / f"{kind}.safetensors")
 
 
 def _whole(terms) -> bool:

@@ -9,29 +9,43 @@ changes its shape keeps the old one.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.spatial import cKDTree
 
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import from_rows
-from gwm_core.model.checkpoint import load_policy, load_vae
 from gwm_core.model.config import WorldActionConfig
-from gwm_core.model.vae import VAE
-from gwm_core.model.world_action_model import WorldActionModel
-from gwm_core.runtime.backends import Call, Torch
-from gwm_core.runtime.onnx_export import JOINT, VAE_GRAPHS, joint_graphs, vae_graphs
+from gwm_core.model.weights_file import read_weights
+from gwm_core.runtime.graphs.backends import Call, Torch, choose
+from gwm_core.runtime.graphs.compile import load
 from gwm_core.scene.gaussians import MEANS, moved, rigid_parts
 from gwm_core.scene.gripped_width import gripped_width
 from gwm_core.scene.lift import as_lifted
 from gwm_core.scene.patches import patches
 from gwm_core.scene.token_tracking import WITH_GRIPPER, track_tokens
 
+if TYPE_CHECKING:
+    from gwm_core.model.vae import VAE
+    from gwm_core.model.world_action_model import WorldActionModel
+
 # [m] mean distance of a part of the gripper from the gripper's tokens. In simulation it is 9 to
 # 14 mm, and of a cube that the gripper holds 16 to 22 mm.
 _ON_GRIPPER = 0.015
+JOINT, VAE_GRAPHS = ("scene", "future", "success"), ("latent", "decode")
+GRAPHS = (*JOINT, *VAE_GRAPHS)
+
+
+class MovedTokens(NamedTuple):
+    """Tokens (K, D), (K, 3) [m] and objects (M, 14) after a jump, as ``ImaginedState`` has them."""
+
+    latent: np.ndarray
+    anchors: np.ndarray
+    objects: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -43,6 +57,7 @@ class ImaginedState:
     objects: np.ndarray  # (M, 14): Gaussians that are not of the gripper
     owners: np.ndarray  # (M,) numbers of their tokens
     parts: np.ndarray  # (M,) numbers of the rigid parts that they belong to
+    gripper: np.ndarray  # (G, 14): Gaussians of the gripper
     scene: np.ndarray  # (N, 14), as lifted
     proprio: np.ndarray  # (11,) as of ``proprioception``
 
@@ -71,6 +86,7 @@ class ImaginedWorld:
     ):
         self.config, self.lift_config = config, config.vae.lift
         self._gripper_tokens, self._pause = gripper_tokens, pause
+        self._count = len(gripper_tokens)
         self._scene, self._future, self._success = map(graph, JOINT)
         self._latent, self._decode = map(graph, VAE_GRAPHS)
 
@@ -85,7 +101,7 @@ class ImaginedWorld:
         self, scene: np.ndarray, proprio: np.ndarray, latent: np.ndarray, anchors: np.ndarray
     ) -> ImaginedState:
         """The state of an observed scene whose latent (K, D) and anchors (K, 3) are known."""
-        parts, count = rigid_parts(scene), len(self._gripper_tokens)
+        parts, count = rigid_parts(scene), self._count
         at_gripper = cKDTree(anchors).query(scene[:, MEANS])[1] < count
         away = cKDTree(anchors[:count]).query(scene[:, MEANS])[0]
         # most tokens nearest to what the gripper holds are the gripper's, but not as near
@@ -94,12 +110,37 @@ class ImaginedWorld:
         objects = scene[~of_gripper]
         owners = count + cKDTree(anchors[count:]).query(objects[:, MEANS])[1]
         parts = np.unique(parts[~of_gripper], return_inverse=True)[1]
-        return ImaginedState(latent, anchors, objects, owners, parts, scene, np.float32(proprio))
+        gripper, proprio = scene[of_gripper], np.float32(proprio)
+        return ImaginedState(latent, anchors, objects, owners, parts, gripper, scene, proprio)
 
     def after(self, state: ImaginedState, rows: np.ndarray) -> ImaginedState:
         """The state once the pose rows (H, 10) are reached, H one of the model's jumps.
 
         The gripper stops at what the predicted scene shows between its fingers.
+        """
+        rows = np.float32(rows)
+        latent, anchors, objects = self.moved(state, rows)
+        self._pause()
+        decoded = self._decode({"latent": latent[None]})["gaussians"][0]
+        gripper = decoded[: self._count * len(decoded) // self.config.vae.tokens]
+        scene = as_lifted(np.concatenate([objects, gripper]), self.lift_config)
+        T = from_rows(rows[-1:])[0]
+        width = gripped_width(objects, T, float(state.proprio[9]), rows[:, 9])
+        proprio = np.float32([*rows[-1, :9], width, rows[-1, 9]])
+        latent = self._encode(scene, anchors)
+        return replace(
+            state,
+            latent=latent,
+            anchors=anchors,
+            objects=objects,
+            gripper=gripper,
+            scene=scene,
+            proprio=proprio,
+        )
+
+    def moved(self, state: ImaginedState, rows: np.ndarray) -> MovedTokens:
+        """Tokens and objects once the pose rows (H, 10) are reached, H one of the jumps. The latent
+        is as predicted, before the scene is encoded anew.
         """
         rows = np.float32(rows)
         padded = np.concatenate([rows, np.repeat(rows[-1:], self.config.rows - len(rows), axis=0)])
@@ -114,17 +155,14 @@ class ImaginedWorld:
         self._pause()
         later = self._future(now)
         motions = later["motions"][0]
-        motions[: len(self._gripper_tokens)] = WITH_GRIPPER
+        motions[: self._count] = WITH_GRIPPER
         T = from_rows(rows[-1:])[0]
         anchors, objects = _moved(state, later["later_anchors"][0], motions, T)
-        self._pause()
-        decoded = self._decode({"latent": later["later_latent"]})["gaussians"][0]
-        of_gripper = len(self._gripper_tokens) * len(decoded) // self.config.vae.tokens
-        scene = as_lifted(np.concatenate([objects, decoded[:of_gripper]]), self.lift_config)
-        width = gripped_width(objects, T, float(state.proprio[9]), rows[:, 9])
-        proprio = np.float32([*rows[-1, :9], width, rows[-1, 9]])
-        latent = self._encode(scene, anchors)
-        return ImaginedState(latent, anchors, objects, state.owners, state.parts, scene, proprio)
+        return MovedTokens(later["later_latent"][0], anchors, objects)
+
+    def gripper_tokens(self, tokens: ImaginedState | MovedTokens) -> np.ndarray:
+        """Anchors (A, 3) [m] of the tokens that move with the gripper."""
+        return tokens.anchors[: self._count]
 
     def success(self, state: ImaginedState, task: str) -> float:
         """Probability that the task is done. Raises ValueError for a task it does not know."""
@@ -150,6 +188,8 @@ class ImaginedWorld:
 
 def imagined_world(model: WorldActionModel, vae: VAE) -> ImaginedWorld:
     """The imagined world of networks in memory, by torch on their device."""
+    from gwm_core.runtime.graphs.onnx_export import joint_graphs, vae_graphs
+
     graphs = joint_graphs(model) | vae_graphs(vae)
     gripper_tokens = vae.gripper_tokens.cpu().numpy()
     return ImaginedWorld(lambda name: Torch(graphs[name]), model.config, gripper_tokens)
@@ -159,13 +199,38 @@ def load_imagined_world(folder: Path) -> ImaginedWorld:
     """The imagined world of a folder, by torch. Raises InputError where it holds a policy that does
     not predict.
     """
-    model = load_policy(folder)
-    if not isinstance(model, WorldActionModel) or model.config.vae is None:
+    from gwm_core.model.checkpoint import load_policy, load_vae
+
+    _predicting_config(folder)
+    return imagined_world(load_policy(folder), load_vae(folder))
+
+
+def compiled_world(
+    folder: Path, threads: int, backend: str, pause: Callable[[], None] = lambda: None
+) -> ImaginedWorld:
+    """The imagined world of a folder on a compiled runtime, in its coarsest precision.
+
+    Args:
+        backend: as of ``backends.choose``.
+
+    Raises:
+        InputError: as ``load_imagined_world``.
+    """
+    config = _predicting_config(folder)
+    backend, precision = choose(backend, "coarse")
+    graph = partial(load, Path(folder), threads=threads, backend=backend, precision=precision)
+    gripper_tokens = read_weights(folder, "vae").arrays()["gripper_tokens"]
+    return ImaginedWorld(graph, config, gripper_tokens, pause)
+
+
+def _predicting_config(folder: Path) -> WorldActionConfig:
+    config = read_weights(folder, "policy").config
+    if not isinstance(config, WorldActionConfig) or config.vae is None:
         raise InputError(
             f"the policy in {folder} predicts nothing: `gwm train policy --config joint"
             " --futures DIR` makes one that does"
         )
-    return imagined_world(model, load_vae(folder))
+    return config
 
 
 def _moved(

@@ -12,9 +12,9 @@ from gwm_core.geometry.kinematics import fk
 from gwm_core.model.config import PolicyConfig
 from gwm_core.model.inputs import proprioception
 from gwm_core.model.weights_file import digest, read_weights
-from gwm_core.runtime.backends import choose
 from gwm_core.runtime.bundle import is_bundle, open_bundle
-from gwm_core.runtime.compile import load
+from gwm_core.runtime.graphs.backends import choose
+from gwm_core.runtime.graphs.compile import load
 from gwm_core.runtime.world_features import WorldFeatures
 from gwm_core.scene.patches import patches
 from gwm_core.types import Observation

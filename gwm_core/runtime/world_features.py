@@ -46,7 +46,7 @@ class WorldFeatures:
 
 
 def _torch_graphs(folder: Path) -> Callable[[str], Callable]:
-    from gwm_core.runtime.backends import Torch
-    from gwm_core.runtime.onnx_export import torch_graph
+    from gwm_core.runtime.graphs.backends import Torch
+    from gwm_core.runtime.graphs.onnx_export import torch_graph
 
     return lambda name: Torch(torch_graph(folder, name))

@@ -1,59 +1,44 @@
-"""Run the world model beside the policy: predict the outcome of a chunk, and compare earlier
-predictions with new observations.
-
-prediction   latent of the scene now, poses of the chunk        -> scenes at 0.1, 0.2, ... s
-divergence   latent of the scene at t - h, poses sent since     -> scene at t, compared with the
-             observed one
-"""
+"""Run a world model of steps of 0.1 s: an older kind than the world action model."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from gwm_core import topics
-from gwm_core.geometry.camera import look_at
 from gwm_core.geometry.kinematics import fk, to_rows
 from gwm_core.model.weights_file import read_weights
-from gwm_core.runtime.backends import choose
-from gwm_core.runtime.compile import load
-from gwm_core.runtime.divergence import ObservedLatent, compare
-from gwm_core.scene.build import render_scene
+from gwm_core.runtime.divergence import ExpectedScene, ObservedScene
+from gwm_core.runtime.expected_scenes import ExpectedScenes
+from gwm_core.runtime.graphs.backends import choose
+from gwm_core.runtime.graphs.compile import load
+from gwm_core.runtime.imagination import (
+    Gaps,
+    PredictedFuture,
+    PredictionRequest,
+    compare_scene,
+    render_views,
+)
+from gwm_core.scene.gaussians import MEANS
 from gwm_core.scene.token_tracking import track_tokens
 from gwm_core.site import Site
 from gwm_core.sync import joints_at
-from gwm_core.types import CHUNK_DT, ActionChunk, ArmState
+from gwm_core.types import CHUNK_DT
 
 GRAPHS = ("latent", "step", "decode")
-HORIZONS = (4, 8)  # steps of ``CHUNK_DT`` over which predictions are compared with observations
-IMAGE_SIDE = 128  # [pixels] of images to show
-EYE, TARGET = (1.1, 0.5, 0.6), (0.52, 0.0, 0.1)  # [m] of the overview, which no camera has
-COMPARED_SIDE = 96  # [pixels] of images to compare
 
 
 @dataclass(frozen=True)
-class RenderedCamera:
-    """A camera to render for."""
+class ObservedLatents:
+    """An observed scene, encoded by the world model."""
 
-    name: str
-    K: np.ndarray  # (3, 3) [pixels]
-    T_base_camera: np.ndarray  # (4, 4)
-    width: int
-    height: int
-
-    def render(self, scene: np.ndarray) -> np.ndarray:
-        """Image (H, W, 3) in [0, 1] of a scene (N, 14) on black."""
-        return render_scene(scene, self.K, self.T_base_camera, self.width, self.height)[0]
-
-    def resized(self, width: int, height: int) -> RenderedCamera:
-        """The same field of view in other pixels, which need not be square."""
-        scale = np.array([width / self.width, height / self.height, 1.0])
-        return RenderedCamera(self.name, scale[:, None] * self.K, self.T_base_camera, width, height)
+    scene: np.ndarray  # (N, 14)
+    history: np.ndarray  # (context, K, D) latents, the last one of the scene
 
 
 class WorldRunner:
@@ -83,6 +68,7 @@ class WorldRunner:
         self.lift_config = vae.config.lift
         self.context = read_weights(folder, "world").config.context
         self.gripper_tokens = arrays["gripper_tokens"]
+        self.gripper_count = len(self.gripper_tokens)
         self._tokens = vae.config.tokens
         self._middle = arrays["middle"]
         self._extent = arrays["extent"]
@@ -131,149 +117,49 @@ class WorldRunner:
         return self._decode({"latent": latent[None]})["gaussians"][0]
 
 
-class ExpectedScenes:
-    """Compares every observed scene with predictions made 0.4 and 0.8 s before."""
+class StepImagination:
+    """A world model of steps of 0.1 s, whose head knows no task."""
 
-    def __init__(self, world: WorldRunner):
-        self._world = world
-        self._observed: deque[ObservedLatent] = deque(maxlen=10)
+    def __init__(self, world: WorldRunner, site: Site):
+        self.lift_config = world.lift_config
+        self._world, self._site = world, site
+        self.expected = ExpectedScenes(self.expect, world.pause)
 
-    def observe(
-        self,
-        now: ObservedLatent,
-        command_at: Callable[[int], np.ndarray | None],
-        views: Sequence[RenderedCamera],
-        horizons: Sequence[int] = HORIZONS,
-    ) -> dict[int, dict[str, float]]:
-        """Terms of the divergence by horizon [steps].
+    def observe(self, request: PredictionRequest) -> ObservedLatents:
+        """As ``Imagination.observe``."""
+        stamp, dt = request.chunk.stamp, round(CHUNK_DT * 1e9)
+        states = [
+            joints_at(request.states, stamp - k * dt) or request.state
+            for k in range(self._world.context)
+        ]
+        poses = np.stack([fk(state.q) for state in states[::-1]])
+        return ObservedLatents(request.scene, self._world.encode(request.scene, poses))
 
-        A horizon is left out if nothing was observed that long ago, or commands are missing.
+    def compare(self, request: PredictionRequest, state: ObservedLatents) -> Gaps:
+        """As ``Imagination.compare``."""
+        now = ObservedScene(request.chunk.stamp, state.scene, self._gripper(state.history[-1]))
+        return compare_scene(self.expected, request, now, state, self._site)
 
-        Args:
-            command_at: row (10,) that was commanded at a stamp [ns], or None if unknown.
-            views: of the cameras at the stamp of ``now``.
-        """
-        views = [view.resized(COMPARED_SIDE, COMPARED_SIDE) for view in views]
-        gaps = {}
-        for horizon in horizons:
-            start = self._before(now.stamp, horizon)
-            rows = _commanded_rows(start, horizon, command_at)
-            if rows is None:
-                continue
-            latents, _ = self._world.predict(start.history, rows)
-            predicted = self._world.anchors(latents[-1])
-            past = [p for p in self._observed if p.stamp <= start.stamp]
-            self._world.pause()
-            gripper_tokens = len(self._world.gripper_tokens)
-            gaps[horizon] = compare(start, predicted, now, past, gripper_tokens, views)
-        self._observed.append(now)
-        return gaps
+    def predict(self, request: PredictionRequest, state: ObservedLatents) -> PredictedFuture:
+        """As ``Imagination.predict``."""
+        chunk, now = request.chunk, request.state
+        first = request.command_at(chunk.stamp)
+        rows = [to_rows(fk(now.q), now.width) if first is None else first]
+        rows += [to_rows(fk(q), w) for q, w in zip(chunk.q, chunk.width)]
+        rows = np.stack(rows)[: 1 + topics.LOOKAHEADS[-1]]
+        latents, done = self._world.predict(state.history, rows)
+        scenes = [self._world.decode(latents[steps - 1]) for steps in topics.LOOKAHEADS]
+        images = render_views(scenes, request, self._site, self._world.pause)
+        return PredictedFuture(chunk.stamp, images, float(done[-1]), scenes[-1])
 
-    def _before(self, stamp: int, horizon: int) -> ObservedLatent | None:
-        """The observation nearest to ``horizon`` steps ago, within half a step."""
-        ages = [abs((stamp - p.stamp) * 1e-9 - horizon * CHUNK_DT) for p in self._observed]
-        nearest = int(np.argmin(ages)) if ages else -1
-        return self._observed[nearest] if ages and ages[nearest] <= CHUNK_DT / 2 else None
+    def expect(self, state: ObservedLatents, rows: np.ndarray) -> ExpectedScene:
+        """The scene whose Gaussians moved with their nearest tokens, by rows (1 + H, 10)."""
+        latent = self._world.predict(state.history, rows)[0][-1]
+        before, after = (self._world.anchors(z) for z in (state.history[-1], latent))
+        token = cKDTree(before).query(state.scene[:, MEANS])[1]
+        scene = state.scene.copy()
+        scene[:, MEANS] += (after - before)[token]
+        return ExpectedScene(scene, token < self._world.gripper_count, self._gripper(latent))
 
-
-def _commanded_rows(
-    start: ObservedLatent | None, horizon: int, command_at: Callable[[int], np.ndarray | None]
-) -> np.ndarray | None:
-    """Rows (horizon + 1, 10) that were commanded from ``start`` on, or None if one is unknown."""
-    if start is None:
-        return None
-    stamps = [start.stamp + round(k * CHUNK_DT * 1e9) for k in range(horizon + 1)]
-    rows = [command_at(stamp) for stamp in stamps]
-    return None if any(row is None for row in rows) else np.stack(rows)
-
-
-@dataclass(frozen=True)
-class PredictionRequest:
-    """A chunk, the scene it was made from, and the states and commands until then."""
-
-    chunk: ActionChunk
-    scene: np.ndarray  # (N, 14)
-    states: tuple[ArmState, ...]
-    commands: tuple[ArmState, ...]  # as states
-    Ks: dict[str, tuple]  # camera -> (K, width, height)
-    with_images: bool  # whether images of the prediction are wanted
-
-
-@dataclass(frozen=True)
-class PredictedFuture:
-    """The predicted outcome of a chunk."""
-
-    stamp: int  # [ns] of the chunk
-    images: dict[str, list[np.ndarray]]  # view -> an image of every step
-    success: float  # predicted probability at the end
-    scene: np.ndarray  # (N, 14) at the end
-
-
-def compare_with_predictions(
-    world: WorldRunner, expected: ExpectedScenes, request: PredictionRequest, site: Site
-) -> tuple[np.ndarray, dict]:
-    """Encode the scene of a request, and compare it with earlier predictions.
-
-    Returns:
-        history (context, K, D) that ends at the scene, and terms of the divergence by horizon.
-    """
-    stamp, dt = request.chunk.stamp, round(CHUNK_DT * 1e9)
-    now = _state_now(request)
-    poses = [fk((joints_at(request.states, stamp - k * dt) or now).q) for k in range(world.context)]
-    history = world.encode(request.scene, np.stack(poses[::-1]))
-    views = [
-        RenderedCamera(name, request.Ks[name][0], c.pose_at(now), *request.Ks[name][1:])
-        for name, c in site.cameras.items()
-    ]
-    observed = ObservedLatent(stamp, history, world.anchors(history[-1]), request.scene)
-    horizons = HORIZONS[:1] if request.with_images else HORIZONS
-    gaps = expected.observe(observed, lambda at: _command_row(request, at), views, horizons)
-    return history, gaps
-
-
-def predict_future(
-    world: WorldRunner, request: PredictionRequest, site: Site, history: np.ndarray
-) -> PredictedFuture:
-    """Predict the outcome of a chunk from a history (context, K, D): predict, decode, render."""
-    chunk, now = request.chunk, _state_now(request)
-    first = _command_row(request, chunk.stamp)
-    rows = [to_rows(fk(now.q), now.width) if first is None else first]
-    rows += [to_rows(fk(q), w) for q, w in zip(chunk.q[: topics.STEPS], chunk.width)]
-    latents, done = world.predict(history, np.stack(rows))
-    views = _views(site, request)
-    images: dict[str, list[np.ndarray]] = {name: [] for name in views}
-    for k, latent in enumerate(latents):
-        scene = world.decode(latent)
-        for name, steps in views.items():
-            world.pause()
-            image = np.clip(steps[k].render(scene), 0, 1)
-            images[name].append(np.rint(255 * image).astype(np.uint8))
-    return PredictedFuture(chunk.stamp, images, float(done[-1]), scene)
-
-
-def _state_now(request: PredictionRequest) -> ArmState:
-    """The measured state at the stamp of the chunk, or the last one."""
-    return joints_at(request.states, request.chunk.stamp) or request.states[-1]
-
-
-def _command_row(request: PredictionRequest, stamp: int) -> np.ndarray | None:
-    """Row (10,) that was commanded at a stamp [ns], or None if unknown."""
-    state = joints_at(request.commands, stamp)
-    return None if state is None else to_rows(fk(state.q), state.width)
-
-
-def _views(site: Site, request: PredictionRequest) -> dict[str, list[RenderedCamera]]:
-    """A view for each step, of every camera and of the overview. A wrist camera moves with the
-    chunk.
-    """
-    K, width, height = next(iter(request.Ks.values()))
-    overview = RenderedCamera(topics.AFAR, K, look_at(EYE, TARGET), width, height)
-    views = {topics.AFAR: [overview] * topics.STEPS}
-    states = [replace(request.states[-1], q=q) for q in request.chunk.q[: topics.STEPS]]
-    for name, camera in site.cameras.items():
-        K, width, height = request.Ks[name]
-        views[name] = [RenderedCamera(name, K, camera.pose_at(s), width, height) for s in states]
-    return {
-        name: [view.resized(IMAGE_SIDE, IMAGE_SIDE) for view in steps]
-        for name, steps in views.items()
-    }
+    def _gripper(self, latent: np.ndarray) -> np.ndarray:
+        return self._world.anchors(latent)[: self._world.gripper_count]

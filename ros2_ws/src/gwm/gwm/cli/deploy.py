@@ -40,8 +40,8 @@ def add(verbs) -> None:
 
 
 def compile_(args) -> int:
-    from gwm_core.runtime.backends import choose
     from gwm_core.runtime.bundle import check_destination, open_bundle
+    from gwm_core.runtime.graphs.backends import choose
     from gwm_core.runtime.policy_runner import PolicyRunner
 
     choose(args.backend, args.precision)

@@ -46,7 +46,7 @@ class LatestImages:
         self._subscriptions = []  # to the costly ones, while a page is open
         # These are small. A page that opens later needs them to approve their chunk.
         for name in (*cameras, topics.AFAR):
-            for step in range(1, topics.STEPS + 1):
+            for step in topics.LOOKAHEADS:
                 topic = topics.imagined(name, step)
                 node.create_subscription(
                     CompressedImage, topic, guarded(topic, self._shown(f"h{step}/{name}")), NEWEST

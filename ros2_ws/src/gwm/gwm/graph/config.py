@@ -23,7 +23,13 @@ DEVICES = ("spacemouse", "gamepad", "keyboard", "leader")  # gwm_core.control.de
 SUPERVISION = ("auto", "watch", "approve", "hold_to_run", "shadow")
 PROFILES = ("desk", "lab", "full")  # gwm_core.geometry.limits
 GRIPPERS = ("auto", "forward", "franka", "action")
-RUNTIMES = ("auto", "tensorrt", "openvino", "onnxruntime", "torch")  # gwm_core.runtime.backends
+RUNTIMES = (
+    "auto",
+    "tensorrt",
+    "openvino",
+    "onnxruntime",
+    "torch",
+)  # gwm_core.runtime.graphs.backends
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 RENDERERS = ("auto", "egl", "osmesa", "raycast")
 

@@ -14,7 +14,7 @@ from gwm.graph.environment import resource
 from gwm_core.errors import InputError, one_of
 
 EXPERT = "expert"  # the scripted policy, which has no folder
-WORLD_MODEL = "world.safetensors"  # in a policy's folder
+VAE = "vae.safetensors"  # in the folder of a policy that predicts
 
 
 def resolve(config: GraphConfig) -> GraphConfig:
@@ -37,7 +37,7 @@ def resolve(config: GraphConfig) -> GraphConfig:
 
 def imagines(config: GraphConfig) -> bool:
     """Whether the run shows predictions of a world model."""
-    return config.imagination and config.mode != "teleop" and _has(config.policy, WORLD_MODEL)
+    return config.imagination and config.mode != "teleop" and _has(config.policy, VAE)
 
 
 def _check_choices(config: GraphConfig) -> None:
@@ -116,10 +116,10 @@ def _check_watch(config: GraphConfig) -> None:
         missing = "policy:=expert has no world model: give the folder of a policy that has one"
     elif not config.imagination:
         missing = "imagination:=false turns that off: imagination:=true"
-    elif not _has(policy, WORLD_MODEL):
+    elif not _has(policy, VAE):
         missing = (
-            f"{policy} has no world model ({WORLD_MODEL}): train it into the folder with `gwm"
-            " train world`"
+            f"{policy} predicts nothing (no {VAE}): `gwm train policy --config joint --futures DIR`"
+            " makes one that does"
         )
     elif not _has(policy, "divergence.json"):
         missing = (

@@ -115,7 +115,7 @@ def _recorder(config: GraphConfig) -> NodeSpec:
 def _imagination(config: GraphConfig) -> list[NodeSpec]:
     if not imagines(config):
         return []
-    parameters = _common(config) | {"policy": config.policy}
+    parameters = _common(config) | {"policy": config.policy, "task": config.task}
     return [NodeSpec("imagination", "imagination_node", parameters, nice=15)]
 
 

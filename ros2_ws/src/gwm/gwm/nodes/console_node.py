@@ -167,7 +167,7 @@ class ConsoleNode(Node):
             "result": graph.result,
             "cameras": list(self._site.cameras),
             "modes": MODES,
-            "steps": topics.STEPS,
+            "steps": topics.LOOKAHEADS,
             "plan_ms": 1e3 * CHUNK_ROWS * CHUNK_DT,
             "robot": self._settings.robot,
             "viewer": self.viewer_port > 0,

@@ -30,14 +30,7 @@ from gwm_core.geometry.camera_info import read_camera_info
 from gwm_core.joint_states import ArmReader, read_command
 from gwm_core.reasons import Reasons
 from gwm_core.runtime.divergence import load_limits
-from gwm_core.runtime.world_runner import (
-    ExpectedScenes,
-    PredictedFuture,
-    PredictionRequest,
-    WorldRunner,
-    compare_with_predictions,
-    predict_future,
-)
+from gwm_core.runtime.imagination import PredictedFuture, PredictionRequest, open_imagination
 from gwm_core.site import site_of
 from gwm_core.types import CHUNK_DT, ActionChunk, ArmState
 
@@ -54,6 +47,7 @@ class ImaginationParameters:
     robot: str = "sim"
     site: str = ""
     policy: str = ""
+    task: str = "pick_place"
     threads: int = 1
     # Chunks per predicted future that is shown; the others are compared over a longer time.
     every: int = 2
@@ -109,7 +103,7 @@ class ImaginationNode(Node):
                 CompressedImage, topics.imagined(name, step), RELIABLE
             )
             for name in (*self._site.cameras, topics.AFAR)
-            for step in range(1, topics.STEPS + 1)
+            for step in topics.LOOKAHEADS
         }
         for name, camera in self._site.cameras.items():
             self.create_subscription(
@@ -125,23 +119,19 @@ class ImaginationNode(Node):
         self.create_timer(0.5, self._report, clock=STEADY)
 
     def _build(self):
-        imagination = WorldRunner(
-            Path(self._settings.policy), self._settings.threads, pause=self._pause
-        )
-        limits = load_limits(Path(self._settings.policy))
-        expected = ExpectedScenes(imagination)
+        p = self._settings
+        folder = Path(p.policy)
+        imagination = open_imagination(folder, self._site, p.threads, pause=self._pause)
+        limits = load_limits(folder)
 
-        def run(task: PredictionRequest) -> Iterator[ComparedScene | ShownFuture]:
-            begun = time.monotonic()
-            history, gaps = compare_with_predictions(imagination, expected, task, self._site)
-            yield ComparedScene(
-                task.chunk.stamp, gaps, limits.score(gaps) if limits and gaps else None
-            )
-            if task.with_images:
-                yield ShownFuture(
-                    predict_future(imagination, task, self._site, history),
-                    1e3 * (time.monotonic() - begun),
-                )
+        def run(request: PredictionRequest) -> Iterator[ComparedScene | ShownFuture]:
+            begun, plan = time.monotonic(), request.chunk.stamp
+            state = imagination.observe(request)
+            gaps = imagination.compare(request, state)
+            yield ComparedScene(plan, gaps, limits.score(gaps) if limits and gaps else None)
+            if request.with_images:
+                future = imagination.predict(request, state)
+                yield ShownFuture(future, 1e3 * (time.monotonic() - begun))
 
         return run
 
@@ -183,6 +173,7 @@ class ImaginationNode(Node):
         command = read_command(message)
         if command is not None:
             self._commands.append(command)
+            self._arm.width_command = command.width
 
     def _on_chunk(self, message) -> None:
         if (chunk := messages.chunk_of(message)) is None:
@@ -236,7 +227,13 @@ class ImaginationNode(Node):
         self._requests += 1
         self._planner.put(
             PredictionRequest(
-                chunk, scene, tuple(self._states), tuple(self._commands), dict(self._Ks), shown
+                self._settings.task,
+                chunk,
+                scene,
+                tuple(self._states),
+                tuple(self._commands),
+                dict(self._Ks),
+                shown,
             )
         )
 
@@ -268,15 +265,16 @@ class ImaginationNode(Node):
         self._done += 1
         self._shown = future.stamp
         self._figures |= {"ms": f"{ms:.0f}", "age_ms": f"{age:.0f}"}
-        end = future.stamp + round(topics.STEPS * CHUNK_DT * 1e9)
+        horizon = topics.LOOKAHEADS[-1]
+        end = future.stamp + round(horizon * CHUNK_DT * 1e9)
         self._scene.publish(scene_messages.scene(end, future.scene))
         for name, pictures in future.images.items():
-            for step, picture in enumerate(pictures, 1):
+            for step, picture in zip(topics.LOOKAHEADS, pictures):
                 due = future.stamp + round(step * CHUNK_DT * 1e9)
                 self._pictures[name, step].publish(scene_messages.jpeg(due, name, picture))
         values = {
             "plan": future.stamp,
-            "horizon": topics.STEPS,
+            "horizon": horizon,
             "success": future.success,
             "ms": ms,
             "age_ms": age,

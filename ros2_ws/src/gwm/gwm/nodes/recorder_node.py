@@ -119,9 +119,7 @@ class RecorderNode(Node):
             topics.IMAGINED_SCENE: PointCloud2,
         }
         for view in (*self._site.cameras, topics.AFAR):
-            kinds |= {
-                topics.imagined(view, step): CompressedImage for step in range(1, topics.STEPS + 1)
-            }
+            kinds |= {topics.imagined(view, step): CompressedImage for step in topics.LOOKAHEADS}
         for topic, kind in kinds.items():
             self._subscribe(kind, topic, HIGH_RATE.get(topic, RELIABLE))
         for name, camera in self._site.cameras.items():

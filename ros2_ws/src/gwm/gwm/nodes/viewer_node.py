@@ -92,7 +92,7 @@ class ViewerNode(Node):
     def _on_chunk(self, message) -> None:
         chunk = messages.chunk_of(message)
         if chunk is not None and np.isfinite(chunk.q).all():
-            last = min(topics.STEPS, len(chunk.q)) - 1
+            last = min(topics.LOOKAHEADS[-1], len(chunk.q)) - 1
             self._pending["/arm_to_come"] = np.append(chunk.q[last], chunk.width[last] / 2)
 
     def _scene(self, name: str):

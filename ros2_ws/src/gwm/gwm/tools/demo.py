@@ -19,10 +19,10 @@ from gwm_core.errors import InputError, one_of
 from gwm_core.files.json_files import write_json
 from gwm_core.gate_status import State
 from gwm_core.model.weights_file import read_weights
-from gwm_core.runtime.backends import choose
 from gwm_core.runtime.bundle import is_bundle
-from gwm_core.runtime.compile import compiled, load
-from gwm_core.runtime.world_runner import GRAPHS
+from gwm_core.runtime.graphs.backends import choose
+from gwm_core.runtime.graphs.compile import compiled, load
+from gwm_core.runtime.imagination import imagination_graphs
 from gwm_core.sim.tasks import TIME_LIMIT, sample_layout
 
 START_TIME = 180.0  # [s] for everything to come up on a slow machine
@@ -53,7 +53,7 @@ def drive(args, policy: str) -> tuple[dict, Path]:
     sample_layout(args.task, args.seed, args.difficulty)
     nodes = processes(GraphConfig(task=args.task, policy=policy, imagination=args.imagination))
     imagine = any(node.name == "imagination" for node in nodes)
-    _check_policy(policy, args.task, ("chunk", *(GRAPHS if imagine else ())))
+    _check_policy(policy, args.task, imagine)
     out = Path(args.out) / time.strftime("%Y%m%d-%H%M%S")
     try:
         out.mkdir(parents=True)
@@ -84,14 +84,19 @@ def drive(args, policy: str) -> tuple[dict, Path]:
     return figures, out
 
 
-def _check_policy(policy: str, task: str, graphs: tuple[str, ...]) -> None:
+def _check_policy(policy: str, task: str, imagine: bool) -> None:
     """Raise InputError where the policy lacks the task; compile what is not compiled yet."""
     if policy == "expert":
         return
     folder = Path(policy)
     one_of("task", task, read_weights(folder, "policy").config.tasks)
-    for name in graphs if is_bundle(folder) else ():
-        runtime = choose("auto", "coarse" if name in GRAPHS else "auto")
+    if not is_bundle(folder):
+        return
+    graphs = {"chunk": "auto"}
+    if imagine:
+        graphs |= dict.fromkeys(imagination_graphs(folder), "coarse")
+    for name, precision in graphs.items():
+        runtime = choose("auto", precision)
         if not compiled(folder, name, *runtime):
             print(f"compiling {name} for this machine, once ...", flush=True)
             load(folder, name, *runtime, threads=1)

@@ -5,7 +5,7 @@ const $ = (id) => document.getElementById(id);
 const TICK = 100, PLOTTED = 600; // [ms], [ms], points
 const OLD = 1000, SILENT = 1000, LOOKED = 500, AGAIN = 300; // [ms]: live pictures, the gate, at a plan, from a press to its click
 const STEP = 100_000_000n; // [ns] between imagined pictures
-let state = null, beating = 0, shown = {}, plots = { divergence: [], delay: [] };
+let state = null, steps = [], beating = 0, shown = {}, plots = { divergence: [], delay: [] };
 let view = "", cause = "", looked = { plan: "", since: 0 }; // of this page alone
 
 // ---- what is shown
@@ -52,16 +52,18 @@ function build(s) {
   choices("abort", [["", "no"], ...s.causes.map((name) => [name, `for the ${name}'s sake`])], (name) => { cause = name; chosen("abort", cause); });
   view = s.cameras[0];
   chosen("abort", cause);
-  $("horizon").max = s.steps;
+  $("horizon").max = s.steps.length - 1;
+  $("horizon").value = s.steps.length - 1;
+  steps = s.steps;
   for (const camera of s.cameras) { figure($("pairs"), `live/${camera}`, `${camera}, live,`); figure($("pairs"), "", `${camera}, imagined,`).dataset.view = camera; }
-  for (let k = 1; k <= s.steps; k++) figure($("strip"), "", `${(k / 10).toFixed(1)} s,`).dataset.step = k;
+  for (const k of s.steps) figure($("strip"), "", `${(k / 10).toFixed(1)} s,`).dataset.step = k;
   for (const camera of s.cameras) figure($("overlays"), `overlay/${camera}`, `${camera},`);
   if (s.robot !== "sim") document.querySelector(".sim").remove();
   choose();
 }
 
 function choose() {
-  const step = Number($("horizon").value);
+  const step = steps[Number($("horizon").value)];
   $("step").textContent = `${(step / 10).toFixed(1)} s`;
   chosen("view", view);
   for (const f of $("pairs").children) if (f.dataset.view) point(f.firstChild, `h${step}/${f.dataset.view}`);

@@ -26,6 +26,7 @@ function open() {
   const end = Math.max(...Object.values(episode.observed).map((rows) => rows.at(-1)[0]));
   $("time").max = end;
   $("time").value = Math.min(1, end);
+  $("horizon").max = $("horizon").value = Math.max(0, episode.lookaheads.length - 1);
   $("pairs").replaceChildren();
   $("strip").replaceChildren();
   $("view").replaceChildren(...episode.cameras.map((camera) => new Option(camera)));
@@ -35,7 +36,7 @@ function open() {
     image.dataset.what = what;
     if (what === "seen") image.onload = () => $("views").style.setProperty("--aspect", image.naturalWidth / image.naturalHeight);
   }
-  for (const what of ["imagined", "seen"]) for (let k = 1; k <= 8; k++) Object.assign(figure($("strip"), `${what} ${(k * STEP).toFixed(1)} s`).dataset, { what, k });
+  for (const what of ["imagined", "seen"]) for (const k of episode.lookaheads) Object.assign(figure($("strip"), `${what} ${(k * STEP).toFixed(1)} s`).dataset, { what, k });
   const { success, seconds, task, seed } = episode.info;
   $("outcome").textContent = `${task}${seed === undefined ? "" : `, seed ${seed}`}: ${success === undefined ? "no outcome" : success ? "success" : "failure"}${seconds === undefined ? "" : ` after ${seconds.toFixed(1)} s`}`;
   $("decisions").replaceChildren(...episode.decisions.map(([time, { time: _, ...what }]) => Object.assign(document.createElement("li"), { textContent: `${time.toFixed(2)} s  ${JSON.stringify(what)}` })));
@@ -46,7 +47,7 @@ function open() {
 }
 
 function show() {
-  const time = Number($("time").value), horizon = Number($("horizon").value), earlier = horizon * STEP;
+  const time = Number($("time").value), number = Number($("horizon").value), earlier = (episode.lookaheads[number] || 0) * STEP;
   $("clock").textContent = `${time.toFixed(2)} s`;
   $("step").textContent = `${earlier.toFixed(1)} s`;
   const gate = before(episode.status, time);
@@ -58,11 +59,11 @@ function show() {
     const { camera, what } = image.dataset;
     // a plan is made every few tenths of a second: what is shown beside it is of the moment that it was imagined for
     const due = past && past[0] + earlier;
-    put(image, what === "seen" ? before(episode.observed[camera], past ? due : time)?.[1] : past?.[1][camera][horizon - 1]);
+    put(image, what === "seen" ? before(episode.observed[camera], past ? due : time)?.[1] : past?.[1][camera][number]);
   }
   for (const image of $("strip").querySelectorAll("img")) {
     const { what, k } = image.parentNode.dataset.what ? image.parentNode.dataset : image.dataset, view = $("view").value;
-    put(image, plan && (what === "imagined" ? plan[1][view][k - 1] : before(episode.observed[view], plan[0] + k * STEP)?.[1]));
+    put(image, plan && (what === "imagined" ? plan[1][view][episode.lookaheads.indexOf(Number(k))] : before(episode.observed[view], plan[0] + k * STEP)?.[1]));
   }
   const terms = before(episode.divergence, time);
   $("terms").textContent = terms ? Object.entries(terms[1]).map(([name, value]) => `${name} ${value.toPrecision(3)}`).join("  ") : "";

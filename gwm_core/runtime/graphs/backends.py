@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gwm_core.errors import InputError, one_of
-from gwm_core.runtime.engine_cache import gpu
+from gwm_core.runtime.graphs.engine_cache import gpu
 
 if TYPE_CHECKING:
-    from gwm_core.runtime.onnx_export import ExportableGraph
+    from gwm_core.runtime.graphs.onnx_export import ExportableGraph
 
 Arrays = dict[str, np.ndarray]
 Call = Callable[[Mapping[str, np.ndarray]], Arrays]

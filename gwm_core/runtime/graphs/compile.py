@@ -9,7 +9,7 @@ from pathlib import Path
 from gwm_core import model
 from gwm_core.errors import InputError
 from gwm_core.model.weights_file import digest
-from gwm_core.runtime.backends import (
+from gwm_core.runtime.graphs.backends import (
     Call,
     OnnxRuntime,
     OpenVino,
@@ -19,7 +19,7 @@ from gwm_core.runtime.backends import (
     version,
     whole_graph,
 )
-from gwm_core.runtime.engine_cache import Key, cached, gpu, path_of
+from gwm_core.runtime.graphs.engine_cache import Key, cached, gpu, path_of
 
 _KINDS = ("policy", "vae", "world")
 _PROFILE = (1, 1, 8)  # smallest, best and largest batch of a TensorRT engine
@@ -32,7 +32,7 @@ def load(folder: Path, name: str, backend: str, precision: str, threads: int) ->
     ``backends.choose``.
     """
     if backend == "torch":
-        from gwm_core.runtime.onnx_export import torch_graph
+        from gwm_core.runtime.graphs.onnx_export import torch_graph
 
         return Torch(torch_graph(folder, name), threads)
     if backend == "tensorrt":
@@ -65,11 +65,11 @@ def onnx_file(folder: Path, name: str, precision: str = "fp32") -> Path:
     def write(file: Path) -> None:
         import onnx
 
-        from gwm_core.runtime.onnx_export import export
+        from gwm_core.runtime.graphs.onnx_export import export
 
         graph = export(folder, name)
         if precision == "fp16":
-            from gwm_core.runtime.onnx_fp16 import to_fp16
+            from gwm_core.runtime.graphs.onnx_fp16 import to_fp16
 
             graph = to_fp16(graph)
         onnx.save(graph, file)

@@ -39,10 +39,10 @@ from gwm_core.model.vae import VAE
 from gwm_core.model.weights_file import read_weights
 from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.model.world_model import ACTION, WorldModel
+from gwm_core.runtime.imagined_world import JOINT, VAE_GRAPHS
 
 OPSET = 20
-POLICY, VAE_GRAPHS, WORLD = ("encode", "denoise"), ("latent", "decode"), ("features", "step")
-JOINT = ("scene", "future", "success")
+POLICY, WORLD = ("encode", "denoise"), ("features", "step")
 _MAX_BATCH = 64  # of an exported graph
 
 
