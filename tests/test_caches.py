@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from gwm_core.errors import InputError
+from gwm_core.files.engine_cache import cached
 from gwm_core.render import native
-from gwm_core.runtime.engine_cache import cached
 
 LIFTED = """
 import numpy as np

@@ -15,7 +15,7 @@ from safetensors.numpy import load, load_file, save_file
 
 from benchmarks.data.damaged_bundles import damaged
 from gwm_core.errors import InputError
-from gwm_core.files import checksums
+from gwm_core.files import checksums, engine_cache
 from gwm_core.geometry.kinematics import HOME_Q, fk, to_rows
 from gwm_core.model.checkpoint import load_policy, save_policy, save_vae, save_world
 from gwm_core.model.config import VAES, WORLDS, named_config
@@ -24,7 +24,7 @@ from gwm_core.model.vae import VAE
 from gwm_core.model.weights_file import read_weights
 from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.model.world_model import WorldModel
-from gwm_core.runtime import backends, compile, engine_cache
+from gwm_core.runtime import backends, compile
 from gwm_core.runtime.bundle import GOLDEN, drift, make_bundle, open_bundle
 from gwm_core.runtime.onnx_export import JOINT, POLICY, VAE_GRAPHS, WORLD, torch_graph
 from gwm_core.runtime.policy_runner import PolicyRunner

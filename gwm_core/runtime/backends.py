@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gwm_core.errors import InputError, one_of
-from gwm_core.runtime.engine_cache import gpu
+from gwm_core.files.engine_cache import gpu
 
 if TYPE_CHECKING:
     from gwm_core.runtime.onnx_export import ExportableGraph

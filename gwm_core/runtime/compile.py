@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gwm_core import model
 from gwm_core.errors import InputError
+from gwm_core.files.engine_cache import Key, cached, gpu, path_of
 from gwm_core.model.weights_file import digest
 from gwm_core.runtime.backends import (
     Call,
@@ -19,7 +20,6 @@ from gwm_core.runtime.backends import (
     version,
     whole_graph,
 )
-from gwm_core.runtime.engine_cache import Key, cached, gpu, path_of
 
 _KINDS = ("policy", "vae", "world")
 _PROFILE = (1, 1, 8)  # smallest, best and largest batch of a TensorRT engine

@@ -84,8 +84,8 @@ def check_renderer() -> Iterator[DoctorCheck]:
 
 def check_runtime() -> Iterator[DoctorCheck]:
     """Check each runtime of the policy, the GPU and the cores."""
+    from gwm_core.files.engine_cache import gpu
     from gwm_core.runtime.backends import PRECISIONS, choose, version, why_not
-    from gwm_core.runtime.engine_cache import gpu
 
     default = choose("auto", "auto")[0]
     for name in PRECISIONS:
