@@ -119,6 +119,11 @@ class Observer:
         """After the planner has decided."""
 
 
+def trial_gate() -> Gate:
+    """A new gate of a trial: nobody has to arm it again after a stop."""
+    return Gate(GateConfig(auto_arm=True))
+
+
 def _decide(
     world: SimEnvironment, planner: Planner, task: str, observer: Observer, state: ArmState
 ) -> Decision:
@@ -153,7 +158,7 @@ def rollout(
     Args:
         start: puts the arm where it begins. disturb: called every 10 ms with the time [s].
     """
-    sim, gate, success = world.sim, Gate(GateConfig(auto_arm=True)), Success(layout.task)
+    sim, gate, success = world.sim, trial_gate(), Success(layout.task)
     sim.data.time = 0.0
     sim.reset(layout)
     start(sim)
