@@ -14,7 +14,6 @@ from gwm_core.control.gate.gate import Gate
 from gwm_core.control.teleop import Teleop, TeleopConfig
 from gwm_core.geometry.kinematics import HOME_Q, fk
 from gwm_core.sim.expert import nearest_symmetry
-from gwm_core.sim.rollout import measure_at_rest
 from gwm_core.sim.simulator import Simulator
 from gwm_core.sim.tasks import Success, sample_layout
 from gwm_core.types import ArmState
@@ -87,7 +86,7 @@ def run(sim: Simulator, joy, seconds: float = 25.0) -> tuple[bool, list, list]:
         Success("lift"),
     )
     period, log, joys, width = round(TeleopConfig().period / TICK), [], [], None
-    measure_at_rest(gate, ArmState(1, sim.q, sim.dq, sim.width))
+    gate.measure_at_rest(ArmState(1, sim.q, sim.dq, sim.width))
     for k in range(round(seconds / TICK)):
         now = k * TICK
         stamp = 1 + round(now * 1e9)

@@ -118,4 +118,4 @@ def test_a_trial_in_the_world_model_is_the_same_twice_and_a_still_arm_does_nothi
         np.append(fk(observation.state.q)[:3, 3], [1, 0, 0, 0, -1, 0, 0.08])[None], 16, axis=0
     )
     still = dream.trial(planner, "pick_place", 4000, "nominal")
-    assert not still.success and max(still.done) < 0.5
+    assert not still.success and max(still.probabilities) < 0.5

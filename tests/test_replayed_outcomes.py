@@ -10,16 +10,15 @@ from gwm.graph.environment import resource
 from gwm_core.data.episode import read_episode
 from gwm_core.data.episode_info import list_episodes
 from gwm_core.errors import InputError
-from gwm_core.evaluation.policy_eval_in_world_model import LASTS
 from gwm_core.evaluation.replayed_outcomes import (
     ReplayedOutcome,
     StepReplay,
-    called_success,
     outcome_table,
     replay_outcomes,
 )
 from gwm_core.geometry.kinematics import from_rows
 from gwm_core.model.checkpoint import load_world
+from gwm_core.runtime.imagined_rollout import LASTS, called_success
 from gwm_core.training.datasets.clips import episode_clips
 
 

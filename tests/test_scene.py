@@ -309,6 +309,10 @@ def test_a_policy_that_sees_nothing_makes_no_plan_and_one_blind_camera_is_named(
     planner = Planner(policy)
     decision = planner.decide(Observation(state.stamp, frames, state, "pick_place"))
     assert decision.chunk is not None and decision.blind_cameras == {} and len(policy.scenes) == 1
+    planned = planner.plan(decision.scene, Observation(state.stamp, (), state, "pick_place"))
+    assert planned.chunk.sha256 == decision.chunk.sha256
+    np.testing.assert_array_equal(policy.scenes.pop(), policy.scenes[0])
+    assert list(decision.stages_ms) == ["lift", *planned.stages_ms] == ["lift", "act", "solve"]
     decision = planner.decide(
         Observation(state.stamp, (spoil(frames[0]), frames[1]), state, "pick_place")
     )

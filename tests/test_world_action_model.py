@@ -16,7 +16,7 @@ from gwm_core.data.episode import read_episode, synced_observations
 from gwm_core.data.episode_info import list_episodes, read_info, same_starts
 from gwm_core.data.time_grid import on_grid
 from gwm_core.errors import InputError
-from gwm_core.evaluation import policy_eval_in_world_model
+from gwm_core.evaluation.policy_eval_in_world_model import WorldModelEnvironment
 from gwm_core.evaluation.replayed_outcomes import JumpReplay, ReplayedOutcome, replay_outcomes
 from gwm_core.geometry.kinematics import HOME_Q, fk, to_rows
 from gwm_core.model.checkpoint import load_policy, load_vae, save_vae
@@ -376,7 +376,7 @@ def test_a_replay_takes_the_recorded_commands_by_jumps(trained, episodes, tmp_pa
     path = list_episodes(episodes)[0]
     shutil.copytree(path, tmp_path / path.name)
     world = load_imagined_world(trained)
-    replay = JumpReplay(world, rows=4)
+    replay = JumpReplay(world)
     (outcome,) = replay_outcomes(replay, tmp_path)
     clips = episode_clips(read_episode(path), world.lift_config)
     moments = len(clips["stamps"])
@@ -385,35 +385,36 @@ def test_a_replay_takes_the_recorded_commands_by_jumps(trained, episodes, tmp_pa
     first = world.observe(clips["scenes"][0], np.append(clips["poses"][0], clips["actions"][0, 9]))
     one = world.after(first, clips["actions"][1:5])
     assert outcome.imagined[0] == pytest.approx(world.success(one, "lift"))
+    two = world.after(first, clips["actions"][1:9])  # from the same base state
+    three = world.after(two, clips["actions"][9:13])
+    for k, state in ((1, two), (2, three)):
+        assert outcome.imagined[k] == pytest.approx(world.success(state, "lift"))
     # the arm is where the rows end, and the scene as a lifted one
     np.testing.assert_allclose(one.proprio[:9], clips["actions"][4, :9])
     assert one.proprio[9] >= one.proprio[10] == clips["actions"][4, 9]
     assert one.latent.shape == first.latent.shape and one.scene.shape[1] == 14
-    assert ReplayedOutcome("a", True, 1.0, [0.9] * 3, [0.9, 0.9], (3, 2)).called == (True, True)
-    assert ReplayedOutcome("a", True, 1.0, [0.9] * 2, [0.9], (3, 2)).called == (False, False)
+    assert ReplayedOutcome("a", True, 1.0, [0.9] * 3, [0.9] * 2).called == (True, False)
     with pytest.raises(InputError, match="sort"):
         replay(clips, "sort")
 
 
-def test_a_policy_acts_on_what_it_imagines(trained, renderer, monkeypatch):
-    monkeypatch.setattr(policy_eval_in_world_model, "SECONDS", 2.0)
-    environment = policy_eval_in_world_model.WorldModelEnvironment(trained, renderer)
+def test_a_policy_acts_on_what_it_imagines(trained, renderer):
+    environment = WorldModelEnvironment(trained, renderer, seconds=2.0)
     planner = environment.planner(str(trained))
     seen, act = [], planner.policy.act
 
     def watched(scene, observation):
-        seen.append((scene.copy(), observation.state))
+        seen.append(scene.copy())
         return act(scene, observation)
 
     planner.policy.act = watched
     trial = environment.trial(planner, "lift", 4000, "nominal")
     assert trial == environment.trial(planner, "lift", 4000, "nominal")
-    assert len(trial.done) == len(seen) // 2 and trial.seconds == pytest.approx(
-        0.8 * len(trial.done)
-    )
-    assert not np.array_equal(seen[0][0], seen[1][0])  # the second scene is a predicted one
-    with pytest.raises(InputError, match="sort"):
-        environment._dynamics.begin(seen[0][0], seen[0][1], "sort")
+    assert len(trial.probabilities) == len(seen) // 2 and not trial.violations
+    assert trial.seconds == pytest.approx(0.4 * len(trial.probabilities))
+    assert not np.array_equal(seen[0], seen[1])  # the second scene is a predicted one
+    with pytest.raises(InputError, match="expert"):
+        environment.planner("expert")
 
 
 def test_what_predicts_nothing_imagines_nothing(demonstrations, tmp_path):

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from gwm_core.errors import InputError
-from gwm_core.runtime.planner import Planner
+from gwm_core.runtime.planner import MEASURED_LATENCY, Planner
 from gwm_core.sim.planners import make_planner
-from gwm_core.sim.rollout import MEASURED_LATENCY, RolloutConfig, SimEnvironment, Trial, rollout
+from gwm_core.sim.rollout import RolloutConfig, SimEnvironment, Trial, rollout
 from gwm_core.sim.tasks import sample_layout
 from gwm_core.worker_processes import workers
 

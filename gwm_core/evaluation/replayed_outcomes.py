@@ -19,10 +19,10 @@ from gwm_core.data.episode import read_episode
 from gwm_core.data.episode_info import list_episodes, read_infos
 from gwm_core.data.time_grid import stretches
 from gwm_core.errors import InputError, one_of
-from gwm_core.evaluation.policy_eval_in_world_model import JUMP, LASTS, LASTS_JUMPS
 from gwm_core.geometry.kinematics import from_rows
 from gwm_core.model.vae import VAE
 from gwm_core.model.world_model import WorldModel
+from gwm_core.runtime.imagined_rollout import ROWS, PredictedStates, called_success
 from gwm_core.runtime.imagined_world import ImaginedWorld
 from gwm_core.scene.lift import LiftConfig
 from gwm_core.training.datasets.clips import episode_clips
@@ -41,8 +41,6 @@ class ReplayedOutcome:
         success: what really happened. seconds: of its longest unbroken stretch, which is replayed.
         observed: probability that the task is done, from observed scenes alone, in order.
         imagined: the same along the prediction from the first observations on.
-        lasts: how many probabilities in a row above one half are a success: of the observed, and
-            of the imagined ones.
     """
 
     episode: str
@@ -50,20 +48,11 @@ class ReplayedOutcome:
     seconds: float
     observed: list[float]
     imagined: list[float]
-    lasts: tuple[int, int] = (LASTS, LASTS)
 
     @property
     def called(self) -> tuple[bool, bool]:
         """Whether the model calls it a success, from observed and from imagined scenes."""
-        parts = zip((self.observed, self.imagined), self.lasts)
-        observed, imagined = (called_success(done, lasts) for done, lasts in parts)
-        return observed, imagined
-
-
-def called_success(done: list[float], lasts: int = LASTS) -> bool:
-    """Whether ``lasts`` probabilities in a row, anywhere, are above one half."""
-    above = [probability > 0.5 for probability in done]
-    return any(all(above[k : k + lasts]) for k in range(len(above) - lasts + 1))
+        return called_success(self.observed), called_success(self.imagined)
 
 
 class OutcomeReplay(Protocol):
@@ -71,7 +60,6 @@ class OutcomeReplay(Protocol):
 
     lift_config: LiftConfig
     least: int  # moments of the shortest stretch
-    lasts: tuple[int, int]
 
     def __call__(self, clips: Clips, task: str) -> tuple[list[float], list[float]]:
         """Probabilities from observed and from imagined scenes."""
@@ -79,8 +67,6 @@ class OutcomeReplay(Protocol):
 
 class StepReplay:
     """A world model of steps of 0.1 s, whose head knows no task."""
-
-    lasts = LASTS, LASTS
 
     def __init__(self, world: WorldModel, vae: VAE):
         self._world, self._vae, self.lift_config = world, vae, vae.config.lift
@@ -116,24 +102,22 @@ class StepReplay:
 
 
 class JumpReplay:
-    """A world action model, by its jumps of ``rows`` rows."""
+    """A world action model, by the jumps of an imagined trial."""
 
-    lasts = LASTS, LASTS_JUMPS
-
-    def __init__(self, world: ImaginedWorld, rows: int = JUMP):
-        self._world, self._rows, self.lift_config = world, rows, world.lift_config
-        self.least = rows + 1
+    def __init__(self, world: ImaginedWorld):
+        self._world, self.lift_config = world, world.lift_config
+        self.least = ROWS + 1
 
     def __call__(self, clips: Clips, task: str) -> tuple[list[float], list[float]]:
-        """Probabilities at every moment, and at the end of every jump."""
+        """Probabilities at every moment, and after every ``ROWS`` rows."""
         one_of("task", task, self._world.config.tasks)
         scenes, actions = clips["scenes"].astype(np.float32), clips["actions"]
         proprio = np.concatenate([clips["poses"], actions[:, 9:]], axis=1)
         states = [self._world.observe(*pair) for pair in zip(scenes, proprio)]
         observed = [self._world.success(state, task) for state in states]
-        state, imagined = states[0], []
-        for k in range(0, len(actions) - self._rows, self._rows):
-            state = self._world.after(state, actions[k + 1 : k + 1 + self._rows])
+        predictions, imagined = PredictedStates(self._world, states[0]), []
+        for k in range(1, len(actions) - ROWS + 1, ROWS):
+            state = predictions.after(actions[k : k + ROWS])
             imagined.append(self._world.success(state, task))
         return observed, imagined
 
@@ -174,9 +158,7 @@ def _replay(replay: OutcomeReplay, path: Path, info: dict) -> ReplayedOutcome:
         )
     observed, imagined = replay(clips, info["task"])
     seconds = round((count - 1) * 0.1, 1)
-    return ReplayedOutcome(
-        path.name, bool(info["success"]), seconds, observed, imagined, replay.lasts
-    )
+    return ReplayedOutcome(path.name, bool(info["success"]), seconds, observed, imagined)
 
 
 def outcome_table(outcomes: list[ReplayedOutcome]) -> dict[str, dict[str, int]]:

@@ -1,8 +1,9 @@
-"""From an observation to a chunk: lift -> act (encode, denoise) -> solve."""
+"""From an observation to a chunk: lift -> act (encode, denoise) -> solve; and how late it comes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +13,9 @@ import numpy as np
 from gwm_core.geometry.kinematics import Unreachable, solve
 from gwm_core.scene.lift import BlindError, LiftConfig, lift_with_report
 from gwm_core.types import ActionChunk, Decision, Observation
+
+# [s] quantiles 0, 10, ..., 100 % of the latency of `gwm demo` on 2 CPU cores (docs/benchmarks.md)
+MEASURED_LATENCY = (0.086, 0.106, 0.116, 0.116, 0.126, 0.126, 0.126, 0.136, 0.136, 0.146, 0.206)
 
 
 class ScenePolicy(Protocol):
@@ -56,17 +60,81 @@ class Planner:
             except BlindError as error:
                 stages = {"lift": 1e3 * (self.clock() - t0)}
                 return Decision(observation.stamp, None, None, str(error), stages)
-        t1 = self.clock()
+        stages = {"lift": 1e3 * (self.clock() - t0)}
+        decision = self.plan(scene, observation)
+        return replace(decision, stages_ms=stages | decision.stages_ms, blind_cameras=blind)
+
+    def plan(self, scene: np.ndarray | None, observation: Observation) -> Decision:
+        """Ask the policy for poses in a scene (N, 14) of any origin, and solve them for joints.
+
+        With an unreachable row, the decision has no chunk and says why in ``reason``.
+        """
+        t0 = self.clock()
         poses = self.policy.act(scene, observation)  # (H, 10)
-        t2 = self.clock()
+        t1 = self.clock()
         try:
             q = solve(poses, observation.state.q)  # (H, 7)
             chunk, reason = ActionChunk(observation.stamp, q, poses[:, 9]), ""
         except Unreachable as error:
             chunk, reason = None, f"unreachable: {error}"
-        t3 = self.clock()
-        stages = {"lift": 1e3 * (t1 - t0), "act": 1e3 * (t2 - t1), "solve": 1e3 * (t3 - t2)}
-        return Decision(observation.stamp, chunk, poses, reason, stages, scene, blind)
+        stages = {"act": 1e3 * (t1 - t0), "solve": 1e3 * (self.clock() - t1)}
+        return Decision(observation.stamp, chunk, poses, reason, stages, scene)
+
+
+def sampled_latency(seed: int, quantiles: tuple[float, ...] = MEASURED_LATENCY) -> Iterator[float]:
+    """Latencies [s] of one chunk after another, equal for equal seeds.
+
+    Args:
+        quantiles: [s] evenly from 0 to 100 %; one number is a constant latency.
+    """
+    rng = np.random.default_rng([seed, 0x1A7])
+    fractions = np.linspace(0.0, 1.0, max(2, len(quantiles)))
+    values = quantiles if len(quantiles) > 1 else quantiles * 2
+    while True:
+        yield float(np.interp(rng.random(), fractions, values))
+
+
+class DelayedPlanner:
+    """Makes a decision every ``period`` seconds, and hands its chunk on after a latency.
+
+    Times ``now`` are seconds on the clock of the gate.
+
+    Args:
+        period: [s] between two observations. seed, quantiles: as of ``sampled_latency``.
+
+    Attributes:
+        failures: cause -> how many decisions had no chunk.
+    """
+
+    def __init__(self, period: float, seed: int, quantiles: tuple[float, ...] = MEASURED_LATENCY):
+        self._period = period
+        self._latency = sampled_latency(seed, quantiles)
+        self._due = 0.0  # [s] time of the next observation
+        self._pending: tuple[float, ActionChunk | None, float] | None = None
+        self.failures: Counter[str] = Counter()
+
+    def deliver(self, accept: Callable[[ActionChunk, float, float], str], now: float) -> None:
+        """Hand the chunk on if its latency has passed.
+
+        Args:
+            accept: takes the chunk, the age [s] of its observation, and ``now``.
+        """
+        if self._pending is None or now < self._pending[0]:
+            return
+        _, chunk, observed = self._pending
+        self._pending = None
+        if chunk is not None:
+            accept(chunk, now - observed, now)
+
+    def plan(self, decide: Callable[[], Decision], now: float) -> None:
+        """Observe and decide if that is due and no chunk is pending."""
+        if self._pending is not None or now < self._due - 1e-9:
+            return
+        decision = decide()
+        if decision.chunk is None:
+            self.failures[decision.reason.partition(":")[0]] += 1
+        self._pending = now + next(self._latency), decision.chunk, now
+        self._due = now + self._period
 
 
 def trained_planner(

@@ -7,9 +7,9 @@ Every 10 ms: measure -> hand a chunk to the gate, if one is due -> step the gate
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -19,15 +19,13 @@ from gwm_core.control.gate.gate import Gate
 from gwm_core.control.gate.state_machine import Command
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q, fk
-from gwm_core.runtime.planner import Planner
+from gwm_core.runtime.planner import MEASURED_LATENCY, DelayedPlanner, Planner
 from gwm_core.sim.cameras import SimCameras
 from gwm_core.sim.scene import Layout
 from gwm_core.sim.simulator import Simulator
 from gwm_core.sim.tasks import TIME_LIMIT, Success, reached
-from gwm_core.types import CHUNK_DT, ActionChunk, ArmState, Decision, Frame, Observation
+from gwm_core.types import CHUNK_DT, ArmState, Decision, Frame, Observation
 
-# [s] quantiles 0, 10, ..., 100 % of the latency of `gwm demo` on 2 CPU cores (docs/benchmarks.md)
-MEASURED_LATENCY = (0.086, 0.106, 0.116, 0.116, 0.126, 0.126, 0.126, 0.136, 0.136, 0.146, 0.206)
 TICK = 0.01  # [s] period of the gate
 
 
@@ -40,6 +38,12 @@ class RolloutConfig:
     camera_period: float = 1 / 15
     time_limit: float = TIME_LIMIT
     after_success: float = 0.0  # an episode goes on for so long
+
+    @property
+    def period(self) -> float:
+        """Between two observations [s]: whole frames."""
+        frames = np.ceil(self.replan_every * CHUNK_DT / self.camera_period - 1e-6)
+        return frames * self.camera_period
 
 
 @dataclass
@@ -115,67 +119,27 @@ class Observer:
         """After the planner has decided."""
 
 
-def measure_at_rest(gate: Gate, state: ArmState) -> None:
-    """Give a gate measurements of an arm at rest at ``state`` until time 0, as many as it needs to
-    arm.
-    """
-    for tick in range(-round(gate.config.settle_time / TICK), 0):
-        gate.measure(replace(state, stamp=state.stamp + round(tick * TICK * 1e9)), tick * TICK)
+def trial_gate() -> Gate:
+    """A new gate of a trial: nobody has to arm it again after a stop."""
+    return Gate(GateConfig(auto_arm=True))
 
 
-class _DelayedPlanner:
-    """Plans from what the cameras see, and hands each chunk to the gate after a latency."""
-
-    def __init__(
-        self,
-        world: SimEnvironment,
-        planner: Planner,
-        layout: Layout,
-        config: RolloutConfig,
-        observer: Observer,
-    ):
-        self._world = world
-        self._planner = planner
-        self._task = layout.task
-        self._observer = observer
-        self._rng = np.random.default_rng([layout.seed, 0x1A7])
-        self._grid = np.linspace(0.0, 1.0, max(2, len(config.latency)))
-        self._quantiles = config.latency if len(config.latency) > 1 else config.latency * 2
-        frames = np.ceil(config.replan_every * CHUNK_DT / config.camera_period - 1e-6)
-        self._period = frames * config.camera_period  # [s] between two observations
-        self._due = 0.0  # [s] time of the next observation
-        self._pending: tuple[float, ActionChunk | None, float] | None = None
-        self.failures: Counter[str] = Counter()  # why no chunk was made
-
-    def deliver(self, gate: Gate, now: float) -> None:
-        """Hand the chunk to the gate if its latency has passed."""
-        if self._pending is None or now < self._pending[0]:
-            return
-        _, chunk, observed = self._pending
-        self._pending = None
-        if chunk is not None:
-            gate.accept(chunk, now - observed, now)
-
-    def plan(self, state: ArmState, now: float) -> None:
-        """Observe and plan if that is due and no chunk is pending."""
-        if self._pending is not None or now < self._due - 1e-9:
-            return
-        sees, world = self._planner.policy.sees, self._world
-        observation = Observation(
-            state.stamp,
-            world.frames() if world.cameras and sees == "scene" else (),
-            state,
-            self._task,
-            world.sim.objects() if sees == "objects" else None,
-        )
-        self._observer.observation(observation)
-        decision = self._planner.decide(observation)
-        self._observer.decision(observation, decision)
-        if decision.chunk is None:
-            self.failures[decision.reason.partition(":")[0]] += 1
-        latency = float(np.interp(self._rng.random(), self._grid, self._quantiles))
-        self._pending = now + latency, decision.chunk, now
-        self._due = now + self._period
+def _decide(
+    world: SimEnvironment, planner: Planner, task: str, observer: Observer, state: ArmState
+) -> Decision:
+    """Observe what the policy sees, and plan."""
+    sees = planner.policy.sees
+    observation = Observation(
+        state.stamp,
+        world.frames() if world.cameras and sees == "scene" else (),
+        state,
+        task,
+        world.sim.objects() if sees == "objects" else None,
+    )
+    observer.observation(observation)
+    decision = planner.decide(observation)
+    observer.decision(observation, decision)
+    return decision
 
 
 def rollout(
@@ -194,12 +158,12 @@ def rollout(
     Args:
         start: puts the arm where it begins. disturb: called every 10 ms with the time [s].
     """
-    sim, gate, success = world.sim, Gate(GateConfig(auto_arm=True)), Success(layout.task)
+    sim, gate, success = world.sim, trial_gate(), Success(layout.task)
     sim.data.time = 0.0
     sim.reset(layout)
     start(sim)
-    plans = _DelayedPlanner(world, planner, layout, config, observer)
-    measure_at_rest(gate, world.state(sim.width))
+    plans = DelayedPlanner(config.period, layout.seed, config.latency)
+    gate.measure_at_rest(world.state(sim.width))
     commands: list[Command] = []
     width, sent_width, succeeded, lifted = sim.width, None, np.inf, False
     for tick in range(round(config.time_limit / TICK)):
@@ -209,7 +173,7 @@ def rollout(
         gate.receive_policy_heartbeat(1, now)
         if tick == 0 and (reason := gate.arm(now)):
             raise InputError(f"episode {layout.seed} cannot begin where the arm stands: {reason}")
-        plans.deliver(gate, now)
+        plans.deliver(gate.accept, now)
         command = gate.step(now)
         if command is None:  # a fault: nobody is there to reset it
             break
@@ -219,7 +183,7 @@ def rollout(
             sent_width = width = command.width
         observer.tick(state, command)
         commands.append(command)
-        plans.plan(state, now)
+        plans.plan(partial(_decide, world, planner, layout.task, observer, state), now)
         disturb(sim, now)
         sim.step(TICK)
         outcome = sim.objects(), fk(sim.q)[:3, 3], sim.width

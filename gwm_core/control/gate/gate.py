@@ -13,6 +13,8 @@ with its number. This is not a safety-rated function.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from gwm_core.control.gate.chunk_checks import check_posture
@@ -38,6 +40,13 @@ class Gate(GateStateMachine):
     def measure(self, state: ArmState, now: float) -> None:
         """Take measured joints; a state that is no joint state is dropped."""
         self._joints.measure(state, now)
+
+    def measure_at_rest(self, state: ArmState) -> None:
+        """Take joints of an arm that rests at ``state`` until time 0, as many as arming demands."""
+        rate = self.config.rate_hz
+        for tick in range(-round(self.config.settle_time * rate), 0):
+            stamp = state.stamp + round(tick / rate * 1e9)
+            self.measure(replace(state, stamp=stamp), tick / rate)
 
     def receive_policy_heartbeat(self, last_chunk: int, now: float) -> None:
         """Take a heartbeat of the policy, with the id [ns] of its last chunk."""

@@ -17,8 +17,8 @@ from gwm_core.data.episode import Episode, read_episode
 from gwm_core.data.episode_info import INFO
 from gwm_core.geometry.kinematics import HOME_Q, Unreachable, solve, to_rows
 from gwm_core.model.weights_file import digest
-from gwm_core.runtime.planner import Planner, trained_planner
-from gwm_core.sim.rollout import MEASURED_LATENCY, RolloutConfig
+from gwm_core.runtime.planner import MEASURED_LATENCY, Planner, trained_planner
+from gwm_core.sim.rollout import RolloutConfig
 from gwm_core.sim.scene import Layout
 from gwm_core.sim.tasks import TIME_LIMIT, sample_layout
 from gwm_core.training.collection.perturbed_expert import PerturbedExpert

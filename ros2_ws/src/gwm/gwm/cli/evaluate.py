@@ -150,7 +150,8 @@ def evaluate_policy(args) -> int:
 
     from gwm_core.evaluation.policy_eval import EvalConfig
     from gwm_core.evaluation.stats.success_rates import interval
-    from gwm_core.sim.rollout import MEASURED_LATENCY, trials_hash
+    from gwm_core.runtime.planner import MEASURED_LATENCY
+    from gwm_core.sim.rollout import trials_hash
 
     writable(args.json)
     latency = MEASURED_LATENCY
