@@ -39,8 +39,8 @@ from gwm_core.training.datasets.future_samples import (
     task_labels,
 )
 from gwm_core.training.datasets.policy_samples import load_samples
-from gwm_core.training.fit_success import _chosen, fit_success
 from gwm_core.training.future_batches import FutureBatches, future_losses
+from gwm_core.training.success.fit_success import _chosen, fit_success
 from gwm_core.training.train_policy import PolicyBatches
 from gwm_core.training.train_world_action_model import train_world_action_model, validate
 from gwm_core.training.training_run import TrainingRun
@@ -225,7 +225,11 @@ def test_success_is_seen_in_observed_and_in_predicted_scenes(trained, futures):
     again = load_policy(trained)
     assert fit_success(again, vae, futures, held, config) == figures
     unknown = replace(
-        futures, **{k: np.full_like(getattr(futures, k), UNKNOWN) for k in ("done", "later_done")}
+        futures,
+        **{
+            name: np.full_like(getattr(futures, name), UNKNOWN)
+            for name in ("done", "later_done", "outcome")
+        },
     )
     assert fit_success(model, vae, unknown, held, config) == {}
     short = replace(futures, valid=futures.valid & ~held[:, None])  # no jump is held out

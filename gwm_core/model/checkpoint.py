@@ -87,6 +87,17 @@ def load_policy(folder: Path) -> AnyPolicy:
     return policy
 
 
+def load_world_action_model(folder: Path) -> WorldActionModel:
+    """As ``load_policy``. Raises InputError also where the policy predicts nothing."""
+    model = load_policy(folder)
+    if not isinstance(model, WorldActionModel) or model.config.vae is None:
+        raise InputError(
+            f"the policy in {folder} predicts nothing: `gwm train policy --config joint"
+            " --futures DIR` makes one that does"
+        )
+    return model
+
+
 def _policy_of(config) -> AnyPolicy:
     joint = isinstance(config, WorldActionConfig)
     return WorldActionModel(config) if joint else Policy(config)

@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
-from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import from_rows
-from gwm_core.model.checkpoint import load_policy, load_vae
+from gwm_core.model.checkpoint import load_vae, load_world_action_model
 from gwm_core.model.config import WorldActionConfig
 from gwm_core.model.vae import VAE
 from gwm_core.model.world_action_model import WorldActionModel
@@ -73,6 +72,7 @@ class ImaginedWorld:
         self._gripper_tokens, self._pause = gripper_tokens, pause
         self._scene, self._future, self._success = map(graph, JOINT)
         self._latent, self._decode = map(graph, VAE_GRAPHS)
+        self._asked: tuple[ImaginedState, str, dict[str, np.ndarray]] | None = None
 
     def observe(self, scene: np.ndarray, proprio: np.ndarray) -> ImaginedState:
         """The state of an observed scene (N, 14)."""
@@ -128,9 +128,14 @@ class ImaginedWorld:
 
     def success(self, state: ImaginedState, task: str) -> float:
         """Probability that the task is done. Raises ValueError for a task it does not know."""
-        number = np.array([self.config.tasks.index(task)])
-        given = {"tokens": self.tokens(state)[None], "task": number}
-        return float(self._success(given)["probability"][0])
+        return float(self._ask(state, task)["probability"][0])
+
+    def value(self, state: ImaginedState, task: str) -> float:
+        """Probability that a trial of the task that is in this state ends in success.
+
+        Raises ValueError as ``success``.
+        """
+        return float(self._ask(state, task)["value"][0])
 
     def tokens(self, state: ImaginedState) -> np.ndarray:
         """Scene tokens (S, d) of the model's encoder."""
@@ -142,6 +147,14 @@ class ImaginedWorld:
         """The scene (N, 14) to make images of: the VAE decodes it, since it learned to render."""
         self._pause()
         return self._decode({"latent": state.latent[None]})["gaussians"][0]
+
+    def _ask(self, state: ImaginedState, task: str) -> dict[str, np.ndarray]:
+        """The graph ``success``. It gives both answers, so the last ones are kept."""
+        if self._asked is None or self._asked[0] is not state or self._asked[1] != task:
+            number = np.array([self.config.tasks.index(task)])
+            answers = self._success({"tokens": self.tokens(state)[None], "task": number})
+            self._asked = state, task, answers
+        return self._asked[2]
 
     def _encode(self, scene: np.ndarray, anchors: np.ndarray) -> np.ndarray:
         self._pause()
@@ -159,13 +172,7 @@ def load_imagined_world(folder: Path) -> ImaginedWorld:
     """The imagined world of a folder, by torch. Raises InputError where it holds a policy that does
     not predict.
     """
-    model = load_policy(folder)
-    if not isinstance(model, WorldActionModel) or model.config.vae is None:
-        raise InputError(
-            f"the policy in {folder} predicts nothing: `gwm train policy --config joint"
-            " --futures DIR` makes one that does"
-        )
-    return imagined_world(model, load_vae(folder))
+    return imagined_world(load_world_action_model(folder), load_vae(folder))
 
 
 def _moved(
