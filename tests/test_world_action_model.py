@@ -540,8 +540,16 @@ def test_its_futures_are_measured_and_shown_by_jumps(
 
     measured = ["eval", "world", "--model", trained, "--data", episodes, "--stride", 40]
     measured += ["--processes", 1]
+    assert gwm(*measured, "--horizon", 16) == 2
+    assert "has seen 4 of these episodes" in capsys.readouterr().err
+    older = shutil.copytree(trained, tmp_path / "older")  # does not say what it has seen
+    manifest = json.loads((older / "manifest.json").read_text())
+    del manifest["provenance"]["trained_on"]
+    (older / "manifest.json").write_text(json.dumps(manifest))
+    measured[measured.index(trained)] = older
     file = tmp_path / "world.json"
     assert gwm(*measured, "--horizon", 16, "--json", file) == 0
+    assert "policy in" in (said := capsys.readouterr().err) and "does not say which" in said
     figures = json.loads(file.read_text())
     assert figures["steps"] == [4, 8, 16] and len(figures["chamfer_mm"]) == 3
     for region in ("whole", "moving"):

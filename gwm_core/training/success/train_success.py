@@ -13,7 +13,7 @@ from gwm_core.model.checkpoint import load_vae, load_world_action_model, save_po
 from gwm_core.model.weights_file import digest, read_weights, refuse_seen
 from gwm_core.training.datasets.future_samples import FutureSamples, load_future_samples
 from gwm_core.training.datasets.policy_samples import refuse_mixed, refuse_reserved
-from gwm_core.training.success.fit_success import answers, fit_success
+from gwm_core.training.success.fit_success import fit_success
 from gwm_core.training.success.success_calibration import calibrate_success
 from gwm_core.training.training_loop import finish
 from gwm_core.training.training_run import Progress, TrainingRun, held_out, silent
@@ -53,6 +53,11 @@ def load_success_samples(
     refuse_reserved([*data, *calibrate])
     infos = {folder: _infos(folders) for folder, folders in (("data", data), ("trials", calibrate))}
     refuse_mixed([*infos["data"], *infos["trials"]])
+    if not any(_has_labels(info, config.tasks) for info in infos["data"].values()):
+        raise InputError(
+            "no episode of --data says whether a task is done: episodes with a verdict are wanted,"
+            f" of {', '.join(config.tasks)}"
+        )
     if calibrate:
         _check_trials(infos["trials"], config.tasks)
         starts = start_names(infos["trials"])
@@ -67,16 +72,17 @@ def load_success_samples(
         for folders in (data, calibrate)
         if folders
     )
-    if (answers(fitted) < 0).all():
-        raise InputError(
-            f"no episode of --data says whether a task of {policy} is done or ended in success:"
-            f" tasks are {', '.join(config.tasks)}"
-        )
     return SuccessSamples(fitted, *(trials or [None]))
 
 
 def _infos(folders: list[Path]) -> dict[Path, dict]:
     return read_infos(path for some in list_all_episodes(folders).values() for path in some)
+
+
+def _has_labels(info: dict, tasks: tuple[str, ...]) -> bool:
+    """Whether its samples answer any question of the success head."""
+    own = {info["task"]} if verdict(info) is not None else set()
+    return bool((own | set(info.get("reached", ()))) & set(tasks))
 
 
 def _check_trials(infos: dict[Path, dict], tasks: tuple[str, ...]) -> None:
