@@ -252,7 +252,7 @@ def train_vae(args) -> int:
     clips = load_clips(_folders(args), network.lift, args.processes, DeferredProgressBar("lift"))
     (figures,) = _train(
         args,
-        [TrainingRun(config, Path(args.out))],
+        [TrainingRun(config, Path(args.out), _seen(args))],
         lambda run: train_vae(clips, network, run, DeferredProgressBar("follow")),
     )
     print(
@@ -289,7 +289,7 @@ def train_world(args) -> int:
     episode, begin = clips.episode[sequences.starts], Path(args.begin) if args.begin else None
     (figures,) = _train(
         args,
-        [TrainingRun(config, Path(args.out))],
+        [TrainingRun(config, Path(args.out), _seen(args))],
         lambda run: train_world(sequences, episode, folder, network, run, begin),
     )
     print(
@@ -318,7 +318,7 @@ def train_image(args) -> int:
     clips = load_clips(_folders(args), lift, args.processes, DeferredProgressBar("lift"))
     (figures,) = _train(
         args,
-        [TrainingRun(config, Path(args.out))],
+        [TrainingRun(config, Path(args.out), _seen(args))],
         lambda run: train_image_model(clips, network, run),
     )
     print(
@@ -392,6 +392,21 @@ def _folders(args) -> list[Path]:
     return folders
 
 
+def _seen(args) -> dict[str, list[str]]:
+    """Return what the network will have seen, for its provenance; {} where --begin does not say."""
+    from gwm_core.data.episode_info import list_all_episodes, read_infos, start_names
+    from gwm_core.model.weights_file import read_weights
+
+    folders = list_all_episodes(Path(folder) for folder in args.data)
+    seen = set(start_names(read_infos(path for some in folders.values() for path in some)))
+    if begin := getattr(args, "begin", None):
+        before = read_weights(Path(begin), "world").manifest.get("provenance", {})
+        if "trained_on" not in before:
+            return {}
+        seen |= set(before["trained_on"])
+    return {"trained_on": sorted(seen)}
+
+
 def _configs(args, among: dict, kind: str) -> tuple:
     """Return the named configurations with the flags' changes.
 
@@ -447,7 +462,7 @@ def _train_one(args, run, train, rank: int) -> dict:
     def learned(done: int, total: int, figures: dict) -> None:
         bar.to(done, " ".join(f"{name} {value:.4g}" for name, value in figures.items()))
 
-    provenance = {"command": "gwm " + " ".join(sys.argv[1:])}
+    provenance = run.provenance | {"command": "gwm " + " ".join(sys.argv[1:])}
     with TensorBoardLog(run.out / "log" if rank == 0 else None) as log:
         return train(
             replace(run, provenance=provenance, device=args.device, progress=learned, record=log)
