@@ -13,15 +13,16 @@ from scipy.special import expit
 
 from gwm_core.data.episode_info import list_episodes
 from gwm_core.errors import InputError
-from gwm_core.model.checkpoint import load_policy, save_policy, save_vae
-from gwm_core.model.config import VAES, named_config
+from gwm_core.model.checkpoint import load_policy, load_vae, save_policy, save_vae, save_world
+from gwm_core.model.config import VAES, WORLDS, named_config
 from gwm_core.model.vae import VAE
 from gwm_core.model.weights_file import refuse_seen
 from gwm_core.model.world_action_model import WorldActionModel
+from gwm_core.model.world_model import WorldModel
 from gwm_core.runtime.compile import onnx_file
 from gwm_core.runtime.imagined_world import imagined_world
 from gwm_core.training.datasets.future_samples import UNKNOWN, load_future_samples, outcome_labels
-from gwm_core.training.success.fit_success import _value_auc, fit_success
+from gwm_core.training.success.fit_success import _state, _value_auc, fit_success
 from gwm_core.training.success.success_calibration import (
     _second_half,
     calibrate_success,
@@ -211,9 +212,6 @@ def test_both_answers_are_calibrated_and_of_one_graph(policy, tmp_path):
 
 
 def test_a_state_is_asked_once_for_both(policy, samples):
-    from gwm_core.model.checkpoint import load_vae
-    from gwm_core.training.success.fit_success import _state
-
     world = imagined_world(load_policy(policy), load_vae(policy))
     first, second = (_state(world, samples, k) for k in (0, 20))
     asked = []
@@ -228,8 +226,6 @@ def test_a_state_is_asked_once_for_both(policy, samples):
 
 def test_the_value_is_learnt_of_outcomes_and_done_of_the_rule(policy, samples):
     """Values of two trials that failed are below those of two that succeeded."""
-    from gwm_core.model.checkpoint import load_vae
-
     model = load_policy(policy)
     model.success_head.calibration.fill_(3.0)
     config = replace(TRAIN, success_iterations=300, learning_rate=5e-3)
@@ -274,12 +270,13 @@ def words_of(policy, data, out, *more):
 def test_the_verb_fits_calibrates_and_remembers(
     policy, trials, episodes, tmp_path, monkeypatch, capsys
 ):
-    others, out, file = edited(episodes, tmp_path / "others", 200), tmp_path / "out", tmp_path / "f"
+    others = edited(episodes, tmp_path / "others", 200, count=2)
+    out, file = tmp_path / "out", tmp_path / "figures.json"
     words = words_of(policy, trials, out, "--calibrate", others, "--json", file)
     monkeypatch.setattr("sys.argv", words)
     assert main() == 0
     said, error = capsys.readouterr()
-    assert "lift, value: 4 trials, ECE" in said and "train: 20/20" in error
+    assert "lift, value: 2 trials, ECE" in said and "train: 20/20" in error
     figures = json.loads(file.read_text())
     value = figures["calibration"]["lift"]["value"]
     assert set(value["before"]) == set(value["after"]) == {"ece", "brier", "nll"}
@@ -290,14 +287,14 @@ def test_the_verb_fits_calibrates_and_remembers(
     slope, offset = after["success_head.calibration"][len(TASKS) + LIFT].tolist()
     assert (slope, offset) == pytest.approx((value["slope"], value["offset"]))
     provenance = json.loads((out / "manifest.json").read_text())["provenance"]
-    seeds = [7, *range(100, 104), *range(200, 204)]
+    seeds = [7, *range(100, 104), 200, 201]
     assert provenance["trained_on"] == sorted(f"lift nominal {seed}" for seed in seeds)
     assert provenance["calibration"] == figures["calibration"]
     assert "value_auc" not in provenance and "gwm train success" in provenance["success"]["command"]
     judged = ["gwm", "eval", "outcomes", "--model", str(out), "--data", str(others)]
     monkeypatch.setattr("sys.argv", judged)
     assert main() == 2
-    assert "has seen 4 of these episodes, as 'lift nominal 200'" in capsys.readouterr().err
+    assert "has seen 2 of these episodes, as 'lift nominal 200'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -342,3 +339,23 @@ def test_what_it_cannot_go_on_from_is_refused(
         error = capsys.readouterr().err
         assert why in error.splitlines()[-1], error
     assert (policy / "policy.safetensors").read_bytes() == weights
+
+
+def test_a_world_model_says_what_it_has_seen(episodes, tmp_path, monkeypatch, capsys):
+    """Also what the one to begin from has seen; and nothing where that does not say."""
+    config = VAES["tiny"][0]
+    save_vae(tmp_path, VAE(config), {})
+    for number, provenance in enumerate(({"trained_on": ["lift nominal 7"]}, {})):
+        begin = tmp_path / f"begin{number}"
+        save_world(begin, WorldModel(WORLDS["tiny"][0], config), tmp_path, provenance)
+        words = ["gwm", "train", "world", "--config", "tiny", "--data", episodes]
+        words += ["--vae", tmp_path, "--begin", begin, "--out", tmp_path / f"world{number}"]
+        words += ["--iterations", 2, "--processes", 1]
+        monkeypatch.setattr("sys.argv", [str(word) for word in words])
+        assert main() == 0, capsys.readouterr().err
+    made = json.loads((tmp_path / "world0" / "world.json").read_text())["provenance"]
+    seeds = (7, 10, 11, 12, 13)
+    assert made["trained_on"] == sorted(f"lift nominal {seed}" for seed in seeds)
+    assert "gwm train world" in made["command"]
+    made = json.loads((tmp_path / "world1" / "world.json").read_text())["provenance"]
+    assert "trained_on" not in made
