@@ -149,7 +149,7 @@ def test_a_network_that_has_seen_a_demonstration_is_refused(study, others, tmp_p
     torch.manual_seed(0)
     save_vae(tmp_path, VAE(VAES["tiny"][0]), {})
     trained(tmp_path, [others / "apart", others / "alike"], others)
-    with pytest.raises(InputError, match=r"has seen 1 of the demonstrations, as 'lift nominal 13'"):
+    with pytest.raises(InputError, match=r"has seen 1 of these episodes, as 'lift nominal 13'"):
         compare(replace(study, begin=(begun, tmp_path)))
 
 

@@ -39,8 +39,8 @@ from gwm_core.training.datasets.future_samples import (
     task_labels,
 )
 from gwm_core.training.datasets.policy_samples import load_samples
-from gwm_core.training.fit_success import _chosen, fit_success
 from gwm_core.training.future_batches import FutureBatches, future_losses
+from gwm_core.training.success.fit_success import _chosen, fit_success
 from gwm_core.training.train_policy import PolicyBatches
 from gwm_core.training.train_world_action_model import train_world_action_model, validate
 from gwm_core.training.training_run import TrainingRun
@@ -217,7 +217,11 @@ def test_success_is_seen_in_observed_and_in_predicted_scenes(trained, futures):
     again = load_policy(trained)
     assert fit_success(again, vae, futures, held, config) == figures
     unknown = replace(
-        futures, **{k: np.full_like(getattr(futures, k), UNKNOWN) for k in ("done", "later_done")}
+        futures,
+        **{
+            name: np.full_like(getattr(futures, name), UNKNOWN)
+            for name in ("done", "later_done", "outcome")
+        },
     )
     assert fit_success(model, vae, unknown, held, config) == {}
     short = replace(futures, valid=futures.valid & ~held[:, None])  # no jump is held out
@@ -529,8 +533,16 @@ def test_its_futures_are_measured_and_shown_by_jumps(
 
     measured = ["eval", "world", "--model", trained, "--data", episodes, "--stride", 40]
     measured += ["--processes", 1]
+    assert gwm(*measured, "--horizon", 16) == 2
+    assert "has seen 4 of these episodes" in capsys.readouterr().err
+    older = shutil.copytree(trained, tmp_path / "older")  # does not say what it has seen
+    manifest = json.loads((older / "manifest.json").read_text())
+    del manifest["provenance"]["trained_on"]
+    (older / "manifest.json").write_text(json.dumps(manifest))
+    measured[measured.index(trained)] = older
     file = tmp_path / "world.json"
     assert gwm(*measured, "--horizon", 16, "--json", file) == 0
+    assert "policy in" in (said := capsys.readouterr().err) and "does not say which" in said
     figures = json.loads(file.read_text())
     assert figures["steps"] == [4, 8, 16] and len(figures["chamfer_mm"]) == 3
     for region in ("whole", "moving"):

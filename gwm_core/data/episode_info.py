@@ -83,6 +83,11 @@ def read_infos(paths: Iterable[Path]) -> dict[Path, dict]:
     return {path: read_info(path) for path in paths}
 
 
+def verdict(info: dict) -> bool | None:
+    """Whether the episode succeeded; None of play, and where nobody said so."""
+    return None if info.get("policy") == "play" else info.get("success")
+
+
 def start_names(infos: dict[Path, dict]) -> list[str]:
     """For every episode a name of what it began from.
 

@@ -7,6 +7,7 @@ another one.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +18,9 @@ from gwm_core.errors import InputError
 from gwm_core.evaluation.policy_eval import EvalConfig, evaluate
 from gwm_core.evaluation.stats.success_rates import paired_interval
 from gwm_core.files.json_files import to_json
-from gwm_core.model.checkpoint import load_policy
+from gwm_core.model.checkpoint import load_world_action_model
 from gwm_core.model.config import WorldActionConfig, WorldActionTraining
-from gwm_core.model.weights_file import digest, read_weights
+from gwm_core.model.weights_file import digest, refuse_seen
 from gwm_core.training.datasets.joint_samples import JointSamples, load_joint_samples
 from gwm_core.training.train_world_action_model import train_world_action_model
 from gwm_core.training.training_run import TrainingRun, lengths_of
@@ -51,17 +52,22 @@ class PretrainingStudy:
 
 
 def compare(
-    study: PretrainingStudy, progress: Callable[[int, int], None] = lambda *_: None
+    study: PretrainingStudy,
+    progress: Callable[[int, int], None] = lambda *_: None,
+    note: Callable[[str], None] = warnings.warn,
 ) -> list[dict]:
     """A row for each number of demonstrations: both rates, their difference and its 95 % interval.
 
     Networks and trials are kept in ``study.out``, so an interrupted study can be resumed.
 
+    Args:
+        note: as of ``refuse_seen``.
+
     Raises:
         InputError: ``study.out`` holds another study, there are too few episodes, or the network
             to begin from has seen one of them.
     """
-    loaded = _load(study)
+    loaded = _load(study, note)
     _save_settings(study)
     jobs = [
         (kind, demos, seed)
@@ -90,7 +96,7 @@ def _row(study: PretrainingStudy, demos: int, won: dict, lengths: dict) -> dict:
     return row
 
 
-def _load(study: PretrainingStudy) -> JointSamples:
+def _load(study: PretrainingStudy, note: Callable[[str], None]) -> JointSamples:
     """All demonstrations and futures, of the tasks that the network to begin from knows."""
     config = _config(study.begin)
     loaded = load_joint_samples(
@@ -111,19 +117,14 @@ def _load(study: PretrainingStudy) -> JointSamples:
             " validation"
         )
     for folder in study.begin:
-        _refuse_seen(folder, loaded)
+        refuse_seen(folder, "policy", loaded.demonstrations.starts, note)
     return loaded
 
 
 def _config(folders: tuple[Path, ...]) -> WorldActionConfig:
     """The configuration of all joint networks to begin from."""
-    configs = [load_policy(folder).config for folder in folders]
+    configs = [load_world_action_model(folder).config for folder in folders]
     for folder, config in zip(folders, configs):
-        if not getattr(config, "vae", None):
-            raise InputError(
-                f"the policy in {folder} predicts nothing: `gwm train policy --config joint"
-                " --futures DIR` makes one that does"
-            )
         vaes = (digest(f / "vae.safetensors") for f in (folders[0], folder))
         if config != configs[0] or len(set(vaes)) > 1:
             raise InputError(
@@ -131,18 +132,6 @@ def _config(folders: tuple[Path, ...]) -> WorldActionConfig:
                 f" {folders[0]}: --begin takes one kind"
             )
     return configs[0]
-
-
-def _refuse_seen(folder: Path, loaded: JointSamples) -> None:
-    """Raise InputError where a network has seen one of the demonstrations, or may have."""
-    seen = read_weights(folder, "policy").manifest.get("provenance", {}).get("trained_on")
-    if seen is None:
-        raise InputError(f"the policy in {folder} does not say which episodes it has seen")
-    if both := sorted(set(seen) & set(loaded.demonstrations.starts)):
-        raise InputError(
-            f"the policy in {folder} has seen {len(both)} of the demonstrations, as"
-            f" '{both[0]}': begin from one that has not"
-        )
 
 
 def _save_settings(study: PretrainingStudy) -> None:

@@ -17,7 +17,13 @@ from gwm_core.model.config import WorldActionConfig
 from gwm_core.model.image_model import ImageModel
 from gwm_core.model.policy import Policy
 from gwm_core.model.vae import VAE
-from gwm_core.model.weights_file import MANIFESTS, current_names, digest, read_weights
+from gwm_core.model.weights_file import (
+    MANIFESTS,
+    current_names,
+    digest,
+    predicting_config,
+    read_weights,
+)
 from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.model.world_model import WorldModel
 
@@ -85,6 +91,12 @@ def load_policy(folder: Path) -> AnyPolicy:
             f"the policy in {folder} was trained on the {needed[1]} than the one there"
         )
     return policy
+
+
+def load_world_action_model(folder: Path) -> WorldActionModel:
+    """As ``load_policy``. Raises InputError also where the policy predicts nothing."""
+    predicting_config(folder)
+    return load_policy(folder)
 
 
 def _policy_of(config) -> AnyPolicy:

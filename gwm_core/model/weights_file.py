@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -120,9 +122,46 @@ def read_weights(folder: Path, kind: str) -> Weights:
     return Weights(data, config, manifest, kind)
 
 
+def refuse_seen(
+    folder: Path, kind: str, starts: Iterable[str], note: Callable[[str], None] = warnings.warn
+) -> None:
+    """Raise InputError where a ``kind`` of network was trained on episodes that it is to be
+    measured on, or on others that began alike.
+
+    Args:
+        starts: of these episodes, as of ``start_names``.
+        note: called where the network's provenance does not say what it has seen.
+    """
+    seen = read_weights(folder, kind).manifest.get("provenance", {}).get("trained_on")
+    if seen is None:
+        note(
+            f"the {kind} in {folder} does not say which episodes it has seen: these may be among"
+            " them"
+        )
+    elif both := sorted(set(seen) & set(starts)):
+        raise InputError(
+            f"the {kind} in {folder} has seen {len(both)} of these episodes, as '{both[0]}': take"
+            " others, or a network that has not"
+        )
+
+
 def predicts_steps(folder: Path) -> bool:
     """Whether a folder has a world model of steps of 0.1 s, beside its policy."""
     return (Path(folder) / MANIFESTS["world"]).exists()
+
+
+def predicting_config(folder: Path) -> WorldActionConfig:
+    """The configuration of the world action model in a folder.
+
+    Raises InputError where the policy there predicts nothing.
+    """
+    config = read_weights(folder, "policy").config
+    if not isinstance(config, WorldActionConfig) or config.vae is None:
+        raise InputError(
+            f"the policy in {folder} predicts nothing: `gwm train policy --config joint"
+            " --futures DIR` makes one that does"
+        )
+    return config
 
 
 def digest(path: Path) -> str:

@@ -2,9 +2,10 @@
 
 Scene tokens know no task. The plan decoder turns them and a task into a chunk of pose rows; the
 future decoder turns them, a latent and commanded rows into the latent after a jump; the success
-head estimates whether a task is done. Plans never see futures, so that acting does not compute
-them. The gain for the plan is that futures, also of failures, of play and of other tasks, train the
-scene encoder (UWM, arXiv 2504.02792; Fast-WAM, arXiv 2603.16666).
+head estimates whether a task is done, and whether its trial will succeed. Plans never see futures,
+so that acting does not compute them. The gain for the plan is that futures, also of failures, of
+play and of other tasks, train the scene encoder (UWM, arXiv 2504.02792; Fast-WAM, arXiv
+2603.16666).
 """
 
 from __future__ import annotations
@@ -144,12 +145,18 @@ class PlanDecoder(nn.Module):
 
 
 class SuccessHead(nn.Module):
-    """Scene tokens and a task -> the logit that the task is done."""
+    """Scene tokens and a question -> a logit, and the calibrated probability of a yes.
+
+    Of T tasks, question t asks whether task t is done now. Question T + t asks whether this trial
+    of task t will end in success: its answer is the value of the scene.
+    """
 
     def __init__(self, config: WorldActionConfig):
         super().__init__()
-        d = config.width
-        self.task = nn.Embedding(len(config.tasks), d)
+        d, questions = config.width, 2 * len(config.tasks)
+        self.question = nn.Embedding(questions, d)
+        # slope and offset of every question
+        self.register_buffer("calibration", torch.tensor([1.0, 0.0]).repeat(questions, 1))
         self.norms = nn.ModuleList(nn.LayerNorm(d) for _ in range(2 * config.success_layers + 1))
         self.attentions = nn.ModuleList(
             CrossAttention(d, config.heads) for _ in range(config.success_layers)
@@ -157,13 +164,21 @@ class SuccessHead(nn.Module):
         self.mlps = nn.ModuleList(mlp(d) for _ in range(config.success_layers))
         self.out = nn.Linear(d, 1)
 
-    def forward(self, tokens: Tensor, task: Tensor) -> Tensor:
-        """Logits (B,) for tokens (B, S, d) and numbers of tasks (B,)."""
-        h = self.task(task)[:, None]
+    def forward(self, tokens: Tensor, question: Tensor) -> Tensor:
+        """Logits (B,) before calibration, for tokens (B, S, d) and numbers of questions (B,)."""
+        h = self.question(question)[:, None]
         for k, (attention, feed) in enumerate(zip(self.attentions, self.mlps)):
             h = h + attention(self.norms[2 * k](h), attention.cache(tokens))
             h = h + feed(self.norms[2 * k + 1](h))
         return self.out(self.norms[-1](h))[:, 0, 0]
+
+    def probability(self, tokens: Tensor, question: Tensor) -> Tensor:
+        """Probability (B,) of a yes: the sigmoid of slope * logit + offset (Platt 1999).
+
+        Arguments as of ``forward``.
+        """
+        slope, offset = self.calibration[question].unbind(-1)
+        return (slope * self(tokens, question) + offset).sigmoid()
 
 
 class WorldActionModel(nn.Module):
@@ -227,8 +242,12 @@ class WorldActionModel(nn.Module):
         return self.absolute(self.plan_decoder(tokens, task), proprio)
 
     def success(self, tokens: Tensor, task: Tensor) -> Tensor:
-        """Probability (B,) that the tasks (B,) are done."""
-        return self.success_head(tokens, task).sigmoid()
+        """Calibrated probability (B,) that the tasks (B,) are done."""
+        return self.success_head.probability(tokens, task)
+
+    def value(self, tokens: Tensor, task: Tensor) -> Tensor:
+        """Calibrated probability (B,) that these trials of the tasks (B,) end in success."""
+        return self.success_head.probability(tokens, task + len(self.config.tasks))
 
     def future(
         self, scene: Tensor, proprio: Tensor, tokens: Tokens, rows: Tensor, jump, noise=None

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.spatial import cKDTree
 
-from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import from_rows
 from gwm_core.model.config import WorldActionConfig
-from gwm_core.model.weights_file import read_weights
+from gwm_core.model.weights_file import predicting_config, read_weights
 from gwm_core.runtime.graphs.backends import Call, Torch, choose
 from gwm_core.runtime.graphs.compile import load
 from gwm_core.scene.gaussians import MEANS, moved, rigid_parts
@@ -89,6 +88,7 @@ class ImaginedWorld:
         self._count = len(gripper_tokens)
         self._scene, self._future, self._success = map(graph, JOINT)
         self._latent, self._decode = map(graph, VAE_GRAPHS)
+        self._asked: tuple[ImaginedState, str, dict[str, np.ndarray]] | None = None
 
     def observe(self, scene: np.ndarray, proprio: np.ndarray) -> ImaginedState:
         """The state of an observed scene (N, 14)."""
@@ -166,9 +166,14 @@ class ImaginedWorld:
 
     def success(self, state: ImaginedState, task: str) -> float:
         """Probability that the task is done. Raises ValueError for a task it does not know."""
-        number = np.array([self.config.tasks.index(task)])
-        given = {"tokens": self.tokens(state)[None], "task": number}
-        return float(self._success(given)["probability"][0])
+        return float(self._ask(state, task)["probability"][0])
+
+    def value(self, state: ImaginedState, task: str) -> float:
+        """Probability that a trial of the task that is in this state ends in success.
+
+        Raises ValueError as ``success``.
+        """
+        return float(self._ask(state, task)["value"][0])
 
     def tokens(self, state: ImaginedState) -> np.ndarray:
         """Scene tokens (S, d) of the model's encoder."""
@@ -180,6 +185,14 @@ class ImaginedWorld:
         """The scene (N, 14) to make images of: the VAE decodes it, since it learned to render."""
         self._pause()
         return self._decode({"latent": state.latent[None]})["gaussians"][0]
+
+    def _ask(self, state: ImaginedState, task: str) -> dict[str, np.ndarray]:
+        """The graph ``success``. It gives both answers, so the last ones are kept."""
+        if self._asked is None or self._asked[0] is not state or self._asked[1] != task:
+            number = np.array([self.config.tasks.index(task)])
+            answers = self._success({"tokens": self.tokens(state)[None], "task": number})
+            self._asked = state, task, answers
+        return self._asked[2]
 
     def _encode(self, scene: np.ndarray, anchors: np.ndarray) -> np.ndarray:
         self._pause()
@@ -199,10 +212,9 @@ def load_imagined_world(folder: Path) -> ImaginedWorld:
     """The imagined world of a folder, by torch. Raises InputError where it holds a policy that does
     not predict.
     """
-    from gwm_core.model.checkpoint import load_policy, load_vae
+    from gwm_core.model.checkpoint import load_vae, load_world_action_model
 
-    _predicting_config(folder)
-    return imagined_world(load_policy(folder), load_vae(folder))
+    return imagined_world(load_world_action_model(folder), load_vae(folder))
 
 
 def compiled_world(
@@ -216,21 +228,11 @@ def compiled_world(
     Raises:
         InputError: as ``load_imagined_world``.
     """
-    config = _predicting_config(folder)
+    config = predicting_config(folder)
     backend, precision = choose(backend, "coarse")
     graph = partial(load, Path(folder), threads=threads, backend=backend, precision=precision)
     gripper_tokens = read_weights(folder, "vae").arrays()["gripper_tokens"]
     return ImaginedWorld(graph, config, gripper_tokens, pause)
-
-
-def _predicting_config(folder: Path) -> WorldActionConfig:
-    config = read_weights(folder, "policy").config
-    if not isinstance(config, WorldActionConfig) or config.vae is None:
-        raise InputError(
-            f"the policy in {folder} predicts nothing: `gwm train policy --config joint"
-            " --futures DIR` makes one that does"
-        )
-    return config
 
 
 def _moved(

@@ -72,8 +72,10 @@ class FutureBatches:
             index[::2] = self._drawn(self._gripping, len(index[::2]))
         batch = self.take(index)
         seen = augment(batch["points"], batch["colors"], batch["proprio"])
-        names = ("latents", "anchors", "motions", "valid", "done", "later_done")
-        latents, anchors, motions, valid, _, _ = (batch.pop(name) for name in names)
+        for name in ("done", "later_done", "outcome"):  # for the success head alone
+            del batch[name]
+        names = ("latents", "anchors", "motions", "valid")
+        latents, anchors, motions, valid = (batch.pop(name) for name in names)
         decoder, lift = model.future_decoder, model.config.vae.lift
         extent = (torch.tensor(lift.high) - torch.tensor(lift.low)).to(self.device) / 2
         latents[..., :3] += seen.shift[:, None] / extent

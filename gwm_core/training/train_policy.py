@@ -107,7 +107,7 @@ class PolicyBatches:
 def fingerprint(samples) -> str:
     """SHA-256 of what policy or future samples teach, without their scenes."""
     digest = hashlib.sha256()
-    for name in ("proprio", "rows", "valid", "task", "done", "episode", "features"):
+    for name in ("proprio", "rows", "valid", "task", "done", "outcome", "episode", "features"):
         if (array := getattr(samples, name, None)) is not None:
             digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -20,8 +20,8 @@ from gwm_core.model.weights_file import MANIFESTS, digest, read_weights
 from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.training.datasets.future_samples import FutureSamples
 from gwm_core.training.datasets.policy_samples import PolicySamples
-from gwm_core.training.fit_success import fit_success
 from gwm_core.training.future_batches import FutureBatches, future_losses
+from gwm_core.training.success.fit_success import fit_success
 from gwm_core.training.train_policy import PolicyBatches, fingerprint, validate_policy
 from gwm_core.training.training_loop import Batch
 from gwm_core.training.training_run import TrainingRun

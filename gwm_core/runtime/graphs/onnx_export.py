@@ -13,7 +13,7 @@ World model:
 World action model:
     scene     patches, proprio -> tokens
     future    tokens, proprio, latent, anchors, rows, jump -> latent, anchors, motions
-    success   tokens, task -> probability         that the task is done
+    success   tokens, task -> probability, value  that the task is done, that the trial succeeds
 
 Inputs and outputs are metric; normalisation, noise and step sizes are inside. The first axis is the
 batch.
@@ -183,6 +183,9 @@ def joint_graphs(model: WorldActionModel) -> dict[str, ExportableGraph]:
         after, motions = model.future(tokens, proprio, Tokens(latent, anchors), rows, jump)
         return *after, motions
 
+    def success(tokens, task):
+        return model.success(tokens, task), model.value(tokens, task)
+
     now = {
         "tokens": tokens,
         "proprio": proprio,
@@ -196,7 +199,7 @@ def joint_graphs(model: WorldActionModel) -> dict[str, ExportableGraph]:
     return {
         "scene": ExportableGraph(GraphFunction(model, model.encoder), scene, ("tokens",)),
         "future": ExportableGraph(GraphFunction(model, future), now, outputs),
-        "success": ExportableGraph(GraphFunction(model, model.success), task, ("probability",)),
+        "success": ExportableGraph(GraphFunction(model, success), task, ("probability", "value")),
     }
 
 

@@ -7,7 +7,7 @@ jump, and which tasks are done. Failures, play and episodes of any task give sam
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from gwm_core.data.episode import Episode, read_episode, synced_observations
-from gwm_core.data.episode_info import list_all_episodes, read_infos
+from gwm_core.data.episode_info import list_all_episodes, read_infos, verdict
 from gwm_core.data.time_grid import on_grid, steps
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import fk, to_rows
@@ -29,7 +29,7 @@ from gwm_core.training.datasets.policy_samples import lift_moments, numbered_sta
 from gwm_core.types import CHUNK_DT
 
 STRIDE = 3  # moments from one sample to the next: neighbours are nearly alike
-UNKNOWN = -1  # of ``FutureSamples.done``
+UNKNOWN = -1  # of ``FutureSamples.done`` and ``outcome``
 
 
 @dataclass
@@ -46,6 +46,7 @@ class FutureSamples:
     valid: np.ndarray  # (S, jumps) bool: the episode goes on so long, and its commands are known
     done: np.ndarray  # (S, tasks) int8: 1, 0 or UNKNOWN
     later_done: np.ndarray  # (S, jumps, tasks) int8: the same after each jump
+    outcome: np.ndarray  # (S, tasks) int8: how the episode ended, as of ``outcome_labels``
     episode: np.ndarray  # (S,) int64
     starts: tuple[str, ...] = ()  # of the episode with each number: ``start_names``
 
@@ -86,8 +87,10 @@ def load_future_samples(
     arrays = parts[0]
     if len(parts) > 1:
         arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    episode, starts = numbered_starts(read_infos(paths), arrays["episode"])
-    return FutureSamples(**arrays | {"episode": episode}, starts=starts)
+    infos = read_infos(paths)
+    outcome = outcome_labels(infos.values(), config.tasks)[arrays["episode"]]
+    episode, starts = numbered_starts(infos, arrays["episode"])
+    return FutureSamples(**arrays | {"episode": episode, "outcome": outcome}, starts=starts)
 
 
 def _samples(
@@ -184,3 +187,16 @@ def task_labels(info: dict, tasks: tuple[str, ...], stamps: np.ndarray) -> np.nd
         ):
             labels[:, number] = done_at(info | {"task": task}, stamps)
     return labels
+
+
+def outcome_labels(infos: Iterable[dict], tasks: tuple[str, ...]) -> np.ndarray:
+    """How each episode ended for its own task: (E, tasks) int8, 1 or 0.
+
+    UNKNOWN for other tasks, for play, and without a verdict.
+    """
+    rows = []
+    for info in infos:
+        ended = verdict(info)
+        label = UNKNOWN if ended is None else int(ended)
+        rows.append([label if task == info["task"] else UNKNOWN for task in tasks])
+    return np.array(rows, np.int8).reshape(-1, len(tasks))

@@ -298,6 +298,7 @@ def evaluate_outcomes(args) -> int:
         replay = StepReplay(*load_world(Path(model)))
     else:
         replay = JumpReplay(load_imagined_world(model))
+    futures.refuse_seen_by(Path(model), Path(args.data))
     outcomes = replay_outcomes(replay, Path(args.data), DeferredProgressBar("replay"))
     table = outcome_table(outcomes)
     print(f"{'really':12}{'episodes':>10}   called a success [95 %]")

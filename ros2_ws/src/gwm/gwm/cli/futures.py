@@ -9,6 +9,7 @@ from gwm.tools.terminal import (
     TASKS,
     DeferredProgressBar,
     cores,
+    note,
     positive,
     renderer,
     shipped,
@@ -169,12 +170,16 @@ def evaluate_world(args) -> int:
     positive("processes", args.processes)
     args.model = args.model or shipped()
     world, vae = load_predictor(Path(args.model), horizon), load_vae(Path(args.model))
+    refuse_seen_by(Path(args.model), Path(args.data))
     if args.actions and isinstance(world, JumpPredictor):
         raise InputError(
             f"--actions is for a world model of `gwm train world`: in {args.model} the gripper is"
             " where its commands end"
         )
-    image_model = load_image_model(Path(args.image_model)) if args.image_model else None
+    image_model = None
+    if args.image_model:
+        image_model = load_image_model(Path(args.image_model))
+        refuse_seen_by(Path(args.image_model), Path(args.data), ("image",))
     load = partial(load_clips, config=vae.config.lift, processes=args.processes)
     clips = load([Path(args.data)], progress=DeferredProgressBar("lift"))
     figures = evaluate(world, clips, stride, image_model, DeferredProgressBar("imagine"))
@@ -197,6 +202,21 @@ def evaluate_world(args) -> int:
         )
     print(_table(figures))
     return 0
+
+
+def refuse_seen_by(model: Path, data: Path, kinds: tuple[str, ...] = ()) -> None:
+    """Raise InputError where the networks in ``model`` were trained on episodes of ``data``.
+
+    Args:
+        kinds: of network, by default those that predict.
+    """
+    from gwm_core.data.episode_info import list_episodes, read_infos, start_names
+    from gwm_core.model.weights_file import MANIFESTS, refuse_seen
+
+    dynamics = "world" if (model / MANIFESTS["world"]).exists() else "policy"
+    starts = start_names(read_infos(list_episodes(data)))
+    for kind in kinds or (dynamics, "vae"):
+        refuse_seen(model, kind, starts, note)
 
 
 def evaluate_pretraining(args) -> int:
@@ -225,7 +245,7 @@ def evaluate_pretraining(args) -> int:
         positive("processes", args.processes),
         renderer(),
     )
-    rows = compare(study, DeferredProgressBar("policies"))
+    rows = compare(study, DeferredProgressBar("policies"), note)
     for row in rows:
         low, high = row["ci95"]
         print(

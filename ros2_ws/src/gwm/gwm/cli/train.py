@@ -10,11 +10,14 @@ from gwm.tools.terminal import (
     DeferredProgressBar,
     ProgressBar,
     cores,
+    note,
     positive,
     verb,
+    writable,
     writable_folder,
 )
 from gwm_core.errors import InputError
+from gwm_core.files.json_files import write_json
 
 # Steps of 0.1 s between sequences, where features look ahead.
 CLOSE_STRIDE = 3
@@ -35,6 +38,7 @@ def add(verbs) -> None:
     _add_vae(kinds)
     _add_world(kinds)
     _add_image(kinds)
+    _add_success(kinds)
 
 
 def _add_policy(kinds) -> None:
@@ -122,10 +126,33 @@ def _add_image(kinds) -> None:
     _training(p, "demo or tiny")
 
 
+def _add_success(kinds) -> None:
+    p = verb(
+        kinds,
+        "success",
+        "Fit the success head of a joint network to further episodes, and calibrate it on others.",
+        "gwm train success --policy models/joint --data runs/first --calibrate runs/second"
+        " --out models/with_success",
+        train_success,
+    )
+    p.add_argument("--policy", required=True, metavar="DIR", help="joint network to go on from")
+    _training(p, "joint or tiny_joint")
+    p.set_defaults(config="joint")
+    p.add_argument(
+        "--calibrate",
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="trials with a verdict that the network has not seen; without them its probabilities"
+        " are not calibrated",
+    )
+    p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
+
+
 def _training(p, configs: str) -> None:
     p.add_argument("--data", nargs="+", required=True, help="folders with episodes")
     p.add_argument("--out", required=True, help="folder for the trained network")
-    p.add_argument("--config", default="demo", help=configs)
+    p.add_argument("--config", default="demo", help=f"{configs} (default: %(default)s)")
     p.add_argument("--iterations", type=int, help="default: the configuration's")
     p.add_argument("--batch", type=int, help="default: the configuration's")
     p.add_argument("--seed", type=int, default=0)
@@ -225,7 +252,7 @@ def train_vae(args) -> int:
     clips = load_clips(_folders(args), network.lift, args.processes, DeferredProgressBar("lift"))
     (figures,) = _train(
         args,
-        [TrainingRun(config, Path(args.out))],
+        [TrainingRun(config, Path(args.out), _seen(args))],
         lambda run: train_vae(clips, network, run, DeferredProgressBar("follow")),
     )
     print(
@@ -262,7 +289,7 @@ def train_world(args) -> int:
     episode, begin = clips.episode[sequences.starts], Path(args.begin) if args.begin else None
     (figures,) = _train(
         args,
-        [TrainingRun(config, Path(args.out))],
+        [TrainingRun(config, Path(args.out), _seen(args))],
         lambda run: train_world(sequences, episode, folder, network, run, begin),
     )
     print(
@@ -291,7 +318,7 @@ def train_image(args) -> int:
     clips = load_clips(_folders(args), lift, args.processes, DeferredProgressBar("lift"))
     (figures,) = _train(
         args,
-        [TrainingRun(config, Path(args.out))],
+        [TrainingRun(config, Path(args.out), _seen(args))],
         lambda run: train_image_model(clips, network, run),
     )
     print(
@@ -299,6 +326,60 @@ def train_image(args) -> int:
         f" repeated: {figures['psnr_repeat_last']:.1f} dB)"
     )
     return 0
+
+
+def train_success(args) -> int:
+    from gwm_core.model.checkpoint import refuse_others
+    from gwm_core.model.config import POLICIES, WorldActionConfig
+    from gwm_core.training.success.train_success import load_success_samples, train_success
+    from gwm_core.training.training_run import TrainingRun
+
+    writable(args.json)
+    joint = {name: c for name, c in POLICIES.items() if isinstance(c[0], WorldActionConfig)}
+    _, config = _configs(args, joint, "policy")
+    iterations = args.iterations or config.success_iterations
+    batch = args.batch or config.success_batch
+    config = replace(
+        config, iterations=iterations, success_iterations=iterations, success_batch=batch
+    )
+    policy, out = Path(args.policy), Path(args.out)
+    refuse_others(policy, out, "vae")
+    calibrate = [Path(folder) for folder in args.calibrate]
+    samples = load_success_samples(
+        policy, _folders(args), calibrate, args.processes, DeferredProgressBar("encode"), note
+    )
+    (figures,) = _train(
+        args,
+        [TrainingRun(config, out)],
+        lambda run: train_success(policy, samples, run, DeferredProgressBar("predict")),
+    )
+    print(_success_table(out, figures))
+    if args.json:
+        write_json(args.json, figures)
+    return 0
+
+
+def _success_table(out: Path, figures: dict) -> str:
+    """A line for the head, and one for each calibrated question."""
+    names = {"done": "done right {:.0%}", "done_missed": "missed {:.0%}", "value_auc": "AUC {:.2f}"}
+    said = [
+        kind
+        + ", ".join(
+            text.format(figures[prefix + name])
+            for name, text in names.items()
+            if prefix + name in figures
+        )
+        for prefix, kind in (("", "held-out scenes: "), ("predicted_", "as predicted: "))
+    ]
+    lines = [f"{out}: " + "; ".join(said)]
+    for task, questions in figures.get("calibration", {}).items():
+        for question, found in questions.items():
+            measures = ", ".join(
+                f"{label} {found['before'][name]:.3f} -> {found['after'][name]:.3f}"
+                for name, label in (("ece", "ECE"), ("brier", "Brier"), ("nll", "NLL"))
+            )
+            lines.append(f"{task}, {question}: {found['trials']} trials, {measures}")
+    return "\n".join(lines)
 
 
 def _folders(args) -> list[Path]:
@@ -309,6 +390,21 @@ def _folders(args) -> list[Path]:
     folders = [Path(folder) for folder in args.data]
     refuse_reserved(folders)
     return folders
+
+
+def _seen(args) -> dict[str, list[str]]:
+    """Return what the network will have seen, for its provenance; {} where --begin does not say."""
+    from gwm_core.data.episode_info import list_all_episodes, read_infos, start_names
+    from gwm_core.model.weights_file import read_weights
+
+    folders = list_all_episodes(Path(folder) for folder in args.data)
+    seen = set(start_names(read_infos(path for some in folders.values() for path in some)))
+    if begin := getattr(args, "begin", None):
+        before = read_weights(Path(begin), "world").manifest.get("provenance", {})
+        if "trained_on" not in before:
+            return {}
+        seen |= set(before["trained_on"])
+    return {"trained_on": sorted(seen)}
 
 
 def _configs(args, among: dict, kind: str) -> tuple:
@@ -366,7 +462,7 @@ def _train_one(args, run, train, rank: int) -> dict:
     def learned(done: int, total: int, figures: dict) -> None:
         bar.to(done, " ".join(f"{name} {value:.4g}" for name, value in figures.items()))
 
-    provenance = {"command": "gwm " + " ".join(sys.argv[1:])}
+    provenance = run.provenance | {"command": "gwm " + " ".join(sys.argv[1:])}
     with TensorBoardLog(run.out / "log" if rank == 0 else None) as log:
         return train(
             replace(run, provenance=provenance, device=args.device, progress=learned, record=log)

@@ -39,6 +39,11 @@ def as_called(text: str) -> str:
     return re.sub(r"(^|`)gwm(?= |$)", rf"\1{command}", text)
 
 
+def note(text: str) -> None:
+    """Print a remark to stderr."""
+    print(f"gwm: {text}", file=sys.stderr)
+
+
 def say_next(text: str) -> None:
     """Print the next command to type."""
     print(f"next: {as_called(text)}")

@@ -1,0 +1,1 @@
+"""The success head: fitted to a trained encoder, and calibrated on held-out trials."""

@@ -1,0 +1,361 @@
+"""The success head: what it is asked, what it learns from, its calibration, and its verb."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from gwm.cli.main import main
+from gwm_core.runtime.compile import onnx_file
+from scipy.special import expit
+
+from gwm_core.data.episode_info import list_episodes
+from gwm_core.errors import InputError
+from gwm_core.model.checkpoint import load_policy, load_vae, save_policy, save_vae, save_world
+from gwm_core.model.config import VAES, WORLDS, named_config
+from gwm_core.model.vae import VAE
+from gwm_core.model.weights_file import refuse_seen
+from gwm_core.model.world_action_model import WorldActionModel
+from gwm_core.model.world_model import WorldModel
+from gwm_core.runtime.imagined_world import imagined_world
+from gwm_core.training.datasets.future_samples import UNKNOWN, load_future_samples, outcome_labels
+from gwm_core.training.success.fit_success import _state, _value_auc, fit_success
+from gwm_core.training.success.success_calibration import (
+    _second_half,
+    calibrate_success,
+    calibration_figures,
+    cross_fitted,
+    fit_calibration,
+)
+
+NETWORK, TRAIN = named_config("tiny_joint")
+CONFIG = replace(NETWORK, vae=VAES["tiny"][0])
+TASKS = CONFIG.tasks
+LIFT = TASKS.index("lift")
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    """An untrained network that says it has seen one episode."""
+    folder = tmp_path_factory.mktemp("policy")
+    torch.manual_seed(0)
+    vae = VAE(CONFIG.vae).eval()
+    vae.gripper_tokens.copy_(0.03 * torch.randn_like(vae.gripper_tokens))
+    save_vae(folder / "vae", vae, {})
+    provenance = {"trained_on": ["lift nominal 7"], "done": 0.5, "value_auc": 0.5}
+    save_policy(folder, random_model(), provenance, folder / "vae")
+    return folder
+
+
+def random_model():
+    torch.manual_seed(0)
+    model = WorldActionModel(CONFIG).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return model
+
+
+def edited(episodes, folder, first_seed, count=4, **changes):
+    """Copies of the episodes with other seeds, every second one a failure."""
+    for number, path in enumerate(list_episodes(episodes)[:count]):
+        copy = shutil.copytree(path, folder / path.name) / "episode.json"
+        info = json.loads(copy.read_text())
+        info |= {"seed": first_seed + number, "success": number % 2 == 0} | changes
+        copy.write_text(json.dumps(info))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trials(episodes, tmp_path_factory):
+    return edited(episodes, tmp_path_factory.mktemp("trials"), 100)
+
+
+@pytest.fixture(scope="module")
+def samples(trials, policy):
+    return load_future_samples([trials], CONFIG, policy, processes=1)
+
+
+def calibrated(slope, offset, count=20_000, per_trial=100, seed=0):
+    """Logits of a head, labels that follow other logits, and the trial of each."""
+    rng = np.random.default_rng(seed)
+    logits = 2 * rng.normal(size=count)
+    labels = (rng.random(count) < expit(slope * logits + offset)).astype(np.int8)
+    return logits, labels, np.arange(count) // per_trial
+
+
+@pytest.mark.parametrize(("slope", "offset"), [(1.0, 0.0), (0.3, -2.0), (2.0, 1.0)])
+def test_calibration_finds_slope_and_offset_and_improves_probabilities(slope, offset):
+    logits, labels, trial = calibrated(slope, offset)
+    found = fit_calibration(logits, labels, 200)
+    assert found.slope == pytest.approx(slope, abs=0.1)
+    assert found.offset == pytest.approx(offset, abs=0.2)
+    before = calibration_figures(logits, labels)
+    after = calibration_figures(cross_fitted(logits, labels, trial), labels)
+    assert after["ece"] < 0.03
+    if (slope, offset) != (1.0, 0.0):
+        assert all(after[name] < before[name] for name in before)
+
+
+def test_few_one_sided_separated_and_reversed_labels_stay_finite():
+    logits = np.linspace(-3, 3, 40)
+    separated = (logits > 0).astype(np.int8)
+    for labels in (separated, 1 - separated, np.ones(40, np.int8), np.zeros(40, np.int8)):
+        for some in (slice(None), slice(19, 21), slice(0, 1)):
+            for trials in (1, 1000):
+                found = fit_calibration(logits[some], labels[some], trials)
+                assert np.isfinite(found).all() and 1e-3 < found.slope < 200
+                assert abs(found.offset) < 15
+    with pytest.raises(FloatingPointError):
+        fit_calibration(np.array([0.0, np.nan]), np.array([0, 1]), 2)
+
+
+def test_many_samples_of_few_trials_do_not_outweigh_the_prior():
+    logits, labels, _ = calibrated(1.0, -3.0)
+    offsets = [fit_calibration(logits, labels, trials).offset for trials in (1, 10, 1000)]
+    assert offsets[2] == pytest.approx(-3, abs=0.3)
+    assert offsets[2] < offsets[1] < offsets[0] < -0.1
+
+
+def test_figures_of_known_probabilities():
+    logits = np.log([0.25 / 0.75, 0.25 / 0.75, 0.25 / 0.75, 0.25 / 0.75])
+    exact = calibration_figures(logits, np.array([1, 0, 0, 0]))
+    assert exact["ece"] == pytest.approx(0) and exact["brier"] == pytest.approx(0.1875)
+    assert exact["nll"] == pytest.approx(-(0.25 * np.log(0.25) + 0.75 * np.log(0.75)))
+    wrong = calibration_figures(np.array([40.0, -40.0]), np.array([0, 1]))
+    assert wrong["ece"] == pytest.approx(1) and wrong["nll"] == pytest.approx(40)
+
+
+def test_trials_are_whole_in_one_half_and_both_halves_have_alike_labels():
+    rng = np.random.default_rng(1)
+    outcome = np.repeat([0, 1], 10)
+    trial = rng.integers(0, 20, 2000)
+    second = _second_half(outcome[trial], trial)
+    sides = [np.unique(second[trial == k]) for k in range(20)]
+    assert all(len(side) == 1 for side in sides)
+    in_second = np.concatenate(sides)
+    assert in_second.sum() == 10 and outcome[in_second].sum() == 5
+
+
+def test_a_trial_does_not_calibrate_itself():
+    logits, labels, trial = calibrated(1.0, 0.0, count=400)
+    second = _second_half(labels, trial)
+    other = logits.copy()
+    other[second] *= -5  # of one half alone
+    changed = (
+        cross_fitted(other, labels, trial) / other != cross_fitted(logits, labels, trial) / logits
+    )
+    assert changed[~second].all()
+    half = fit_calibration(logits[~second], labels[~second], len(np.unique(trial[~second])))
+    np.testing.assert_allclose(cross_fitted(other, labels, trial)[second], half(other[second]))
+
+
+def test_the_area_under_the_curve_counts_pairs():
+    rng = np.random.default_rng(0)
+    value, outcome = rng.random((50, 2)).round(1), rng.integers(-1, 2, (50, 2))
+    areas = []
+    for v, o in zip(value.T, outcome.T):
+        difference = v[o == 1][:, None] - v[o == 0]
+        areas.append(((difference > 0) + 0.5 * (difference == 0)).mean())
+    assert _value_auc(value, outcome) == pytest.approx(np.mean(areas))
+    outcome[:, 1] = 1
+    assert _value_auc(value, outcome) == pytest.approx(areas[0])
+    assert _value_auc(value[:, 1:], outcome[:, 1:]) is None
+
+
+def test_an_episode_has_an_outcome_for_its_own_task_alone():
+    infos = [
+        {"task": "lift", "success": True},
+        {"task": "stack", "success": False},
+        {"task": "lift", "success": None},
+        {"task": "lift", "success": False, "policy": "play"},
+        {"task": "sort", "success": True},
+    ]
+    expected = [[1, -1], [-1, 0], [-1, -1], [-1, -1], [-1, -1]]
+    assert outcome_labels(infos, ("lift", "stack")).tolist() == expected
+
+
+def test_samples_hold_the_outcome_of_their_episode(samples):
+    for number in range(4):
+        outcome = samples.outcome[samples.episode == number]
+        assert (outcome[:, LIFT] == (number % 2 == 0)).all()
+        assert (np.delete(outcome, LIFT, axis=1) == UNKNOWN).all()
+
+
+def test_episodes_that_began_alike_keep_their_own_outcomes(episodes, tmp_path, policy):
+    alike = edited(episodes, tmp_path / "alike", 100, count=2, seed=100)
+    loaded = load_future_samples([alike], CONFIG, policy, processes=1)
+    assert loaded.starts == ("lift nominal 100",)
+    assert set(loaded.outcome[:, LIFT]) == {0, 1}
+
+
+@torch.no_grad()
+def test_both_answers_are_calibrated_and_of_one_graph(policy, tmp_path):
+    model = load_policy(policy)
+    model.success_head.calibration.copy_(torch.rand_like(model.success_head.calibration) + 0.5)
+    save_policy(tmp_path, model, {}, policy)
+    again = load_policy(tmp_path)
+    tokens, task = torch.randn(3, 1 + CONFIG.centers, CONFIG.width), torch.tensor([0, 1, 2])
+    for question, probability in ((task, again.success), (task + 3, again.value)):
+        slope, offset = model.success_head.calibration[question].T
+        expected = (slope * model.success_head(tokens, question) + offset).sigmoid()
+        torch.testing.assert_close(probability(tokens, task), expected)
+    session = onnxruntime.InferenceSession(
+        str(onnx_file(tmp_path, "success")), providers=["CPUExecutionProvider"]
+    )
+    given = {"tokens": tokens.numpy(), "task": task.numpy()}
+    found = session.run(["probability", "value"], given)
+    for values, expected in zip(found, (again.success(tokens, task), again.value(tokens, task))):
+        np.testing.assert_allclose(values, expected.numpy(), atol=1e-5)
+
+
+def test_a_state_is_asked_once_for_both(policy, samples):
+    world = imagined_world(load_policy(policy), load_vae(policy))
+    first, second = (_state(world, samples, k) for k in (0, 20))
+    asked = []
+    graph = world._success
+    world._success = lambda inputs: asked.append(inputs) or graph(inputs)
+    said = [(world.success(s, t), world.value(s, t)) for s in (first, second) for t in TASKS[:2]]
+    assert len(asked) == 4 and len(set(said)) == 4
+    assert (world.success(first, TASKS[0]), world.value(first, TASKS[0])) == said[0]
+    with pytest.raises(ValueError):
+        world.value(first, "sort")
+
+
+def test_the_value_is_learnt_of_outcomes_and_done_of_the_rule(policy, samples):
+    """Values of two trials that failed are below those of two that succeeded."""
+    model = load_policy(policy)
+    model.success_head.calibration.fill_(3.0)
+    config = replace(TRAIN, success_iterations=300, learning_rate=5e-3)
+    steps, scenes = [], []
+    everything = np.zeros(len(samples), bool)
+    fit_success(
+        model,
+        load_vae(policy),
+        samples,
+        everything,
+        config,
+        lambda *step: steps.append(step),
+        lambda *scene: scenes.append(scene),
+    )
+    assert steps[-1][:2] == (300, 300) and scenes[-1][0] == scenes[-1][1] > 0
+    assert (model.success_head.calibration == torch.tensor([1.0, 0.0])).all()
+    figures = calibrate_success(model, samples)
+    assert set(figures) == {"lift"} and set(figures["lift"]) == {"done", "value"}
+    value = figures["lift"]["value"]
+    assert value["trials"] == 4 and value["samples"] == len(samples)
+    calibration = model.success_head.calibration
+    changed = (calibration != torch.tensor([1.0, 0.0])).any(dim=1)
+    assert changed.tolist() == [k % len(TASKS) == LIFT for k in range(2 * len(TASKS))]
+    assert calibration[len(TASKS) + LIFT, 0] == pytest.approx(value["slope"])
+
+
+def test_what_a_network_has_seen_is_refused(policy, tmp_path):
+    refuse_seen(policy, "policy", ["lift nominal 8"], pytest.fail)
+    with pytest.raises(InputError, match="has seen 1 of these episodes, as 'lift nominal 7'"):
+        refuse_seen(policy, "policy", ["lift nominal 8", "lift nominal 7"])
+    said = []
+    refuse_seen(policy, "vae", ["lift nominal 7"], said.append)
+    assert len(said) == 1 and "does not say which episodes it has seen" in said[0]
+
+
+def words_of(policy, data, out, *more):
+    words = ["gwm", "train", "success", "--config", "tiny_joint", "--iterations", 20]
+    words += ["--policy", policy, "--data", data, "--out", out, "--processes", 1, *more]
+    return [str(word) for word in words]
+
+
+def test_the_verb_fits_calibrates_and_remembers(
+    policy, trials, episodes, tmp_path, monkeypatch, capsys
+):
+    others = edited(episodes, tmp_path / "others", 200, count=2)
+    out, file = tmp_path / "out", tmp_path / "figures.json"
+    words = words_of(policy, trials, out, "--calibrate", others, "--json", file)
+    monkeypatch.setattr("sys.argv", words)
+    assert main() == 0
+    said, error = capsys.readouterr()
+    assert "lift, value: 2 trials, ECE" in said and "train: 20/20" in error
+    figures = json.loads(file.read_text())
+    value = figures["calibration"]["lift"]["value"]
+    assert set(value["before"]) == set(value["after"]) == {"ece", "brier", "nll"}
+    before, after = load_policy(policy).state_dict(), load_policy(out).state_dict()
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert {name for name in before if not name.startswith("success_head")} <= same
+    assert not any(name in same for name in ("success_head.question.weight",))
+    slope, offset = after["success_head.calibration"][len(TASKS) + LIFT].tolist()
+    assert (slope, offset) == pytest.approx((value["slope"], value["offset"]))
+    provenance = json.loads((out / "manifest.json").read_text())["provenance"]
+    seeds = [7, *range(100, 104), 200, 201]
+    assert provenance["trained_on"] == sorted(f"lift nominal {seed}" for seed in seeds)
+    assert provenance["calibration"] == figures["calibration"]
+    assert "value_auc" not in provenance and "gwm train success" in provenance["success"]["command"]
+    judged = ["gwm", "eval", "outcomes", "--model", str(out), "--data", str(others)]
+    monkeypatch.setattr("sys.argv", judged)
+    assert main() == 2
+    assert "has seen 2 of these episodes, as 'lift nominal 200'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"seed": 4000}, "for choosing and reporting"),
+        ({"success": None}, "has no verdict"),
+        ({"policy": "play"}, "has no verdict"),
+        ({"success": True}, "every trial of lift in --calibrate succeeded"),
+        ({"success": False}, "every trial of lift in --calibrate failed"),
+        ({"seed": 7}, "has seen 1 of these episodes, as 'lift nominal 7'"),
+        ({"seed": 101}, "began as ones of --data did, as 'lift nominal 101'"),
+        ({"task": "sort"}, "unknown task 'sort'"),
+    ],
+)
+def test_trials_that_cannot_calibrate_are_refused(
+    changes, why, policy, trials, episodes, tmp_path, monkeypatch, capsys
+):
+    others = edited(episodes, tmp_path / "others", 200, **changes)
+    words = words_of(policy, trials, tmp_path / "out", "--calibrate", others)
+    monkeypatch.setattr("sys.argv", words)
+    assert main() == 2
+    error = capsys.readouterr().err
+    assert why in error and error.count("\n") == 1
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_what_it_cannot_go_on_from_is_refused(
+    policy, trials, episodes, tmp_path, monkeypatch, capsys
+):
+    plain = tmp_path / "plain"
+    save_policy(plain, WorldActionModel(NETWORK), {})
+    unknown = edited(episodes, tmp_path / "unknown", 300, success=None, reached={})
+    weights = (policy / "policy.safetensors").read_bytes()
+    for source, data, out, why in (
+        (plain, trials, tmp_path / "a", "predicts nothing"),
+        (policy, trials, policy, "would be lost: choose another --out"),
+        (policy, unknown, tmp_path / "b", "no episode of --data says whether"),
+    ):
+        monkeypatch.setattr("sys.argv", words_of(source, data, out))
+        assert main() == 2
+        error = capsys.readouterr().err
+        assert why in error.splitlines()[-1], error
+    assert (policy / "policy.safetensors").read_bytes() == weights
+
+
+def test_a_world_model_says_what_it_has_seen(episodes, tmp_path, monkeypatch, capsys):
+    """Also what the one to begin from has seen; and nothing where that does not say."""
+    config = VAES["tiny"][0]
+    save_vae(tmp_path, VAE(config), {})
+    for number, provenance in enumerate(({"trained_on": ["lift nominal 7"]}, {})):
+        begin = tmp_path / f"begin{number}"
+        save_world(begin, WorldModel(WORLDS["tiny"][0], config), tmp_path, provenance)
+        words = ["gwm", "train", "world", "--config", "tiny", "--data", episodes]
+        words += ["--vae", tmp_path, "--begin", begin, "--out", tmp_path / f"world{number}"]
+        words += ["--iterations", 2, "--processes", 1]
+        monkeypatch.setattr("sys.argv", [str(word) for word in words])
+        assert main() == 0, capsys.readouterr().err
+    made = json.loads((tmp_path / "world0" / "world.json").read_text())["provenance"]
+    seeds = (7, 10, 11, 12, 13)
+    assert made["trained_on"] == sorted(f"lift nominal {seed}" for seed in seeds)
+    assert "gwm train world" in made["command"]
+    made = json.loads((tmp_path / "world1" / "world.json").read_text())["provenance"]
+    assert "trained_on" not in made
