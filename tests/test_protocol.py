@@ -28,6 +28,7 @@ from gwm_core.evaluation.protocol.journal import FILE, Journal, TrialOutcome
 from gwm_core.evaluation.protocol.report import (
     detectable_differences,
     interim_result,
+    outcomes_beside_imagined,
     paired,
     summarize,
 )
@@ -78,6 +79,26 @@ def test_codes_are_dealt_anew_each_time_and_hide_the_names(tmp_path):
         plan = begin(PROTOCOL, WEIGHTS, tmp_path / str(k))
         keys.add(tuple(sorted(read_key(plan, tmp_path / str(k)).items())))
     assert len(keys) > 1
+
+
+def test_imagined_outcomes_stand_beside_the_real_ones_of_whole_starts(folder):
+    def rule(name, slot):
+        return name == "new" or slot.seed % 2 == 0
+
+    plan, journal, names = fill(folder, rule, 20)  # the last start is not whole
+    imagined = {slot.number: slot.code == "A" for slot in plan.slots}
+    tasks = outcomes_beside_imagined(plan, journal, imagined)
+    assert [real.shape[0] for real, _ in tasks] == [3] * len(tasks)
+    assert sum(real.shape[1] for real, _ in tasks) == 6  # of 20 // 3
+    for real, guessed in tasks:
+        assert guessed.tolist() == [[True] * real.shape[1], *[[False] * real.shape[1]] * 2]
+        assert all(won.all() for code, won in zip("ABC", real) if names[code] == "new")
+    plan, journal, names = fill(folder, rule)
+    tasks = outcomes_beside_imagined(plan, journal, imagined)
+    assert [real.shape for real, _ in tasks] == [(3, 6), (3, 6)]
+    for real, _ in tasks:
+        assert {names[c]: won.sum() for c, won in zip("ABC", real)} == dict(new=6, old=3, third=3)
+    assert outcomes_beside_imagined(plan, journal, {}) == []
 
 
 def test_what_was_fixed_cannot_be_changed(folder):
