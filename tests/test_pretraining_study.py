@@ -11,9 +11,9 @@ import torch
 
 from gwm_core.data.episode_info import list_episodes, read_infos, start_names
 from gwm_core.errors import InputError
-from gwm_core.evaluation import pretraining_study
 from gwm_core.evaluation.policy_eval import EvalConfig
-from gwm_core.evaluation.pretraining_study import PretrainingStudy, compare
+from gwm_core.evaluation.studies import pretraining_study
+from gwm_core.evaluation.studies.pretraining_study import PretrainingStudy, compare
 from gwm_core.model.checkpoint import save_vae
 from gwm_core.model.config import VAES, named_config
 from gwm_core.model.vae import VAE

@@ -200,7 +200,7 @@ def evaluate_world(args) -> int:
 
 
 def evaluate_pretraining(args) -> int:
-    from gwm_core.evaluation.pretraining_study import PretrainingStudy, compare
+    from gwm_core.evaluation.studies.pretraining_study import PretrainingStudy, compare
     from gwm_core.model.config import POLICIES
 
     writable(args.json)
