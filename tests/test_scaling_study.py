@@ -23,7 +23,7 @@ from gwm_core.evaluation.studies.scaling_study import (
     nested_starts,
 )
 from gwm_core.model.checkpoint import load_policy, save_vae
-from gwm_core.model.config import VAES, named_config
+from gwm_core.model.config import POLICIES, VAES, named_config
 from gwm_core.model.vae import VAE
 from gwm_core.sim.rollout import Trial
 from gwm_core.training import training_run
@@ -34,7 +34,8 @@ from gwm_core.training.train_policy import PolicyBatches, tensors
 from gwm_core.training.train_world_action_model import validate
 
 pytestmark = pytest.mark.slow
-CONFIG, TRAIN = named_config("tiny_joint")
+CONFIG, _train = named_config("tiny_joint")
+TRAIN = replace(_train, iterations=10, success_iterations=10)
 CPU = torch.device("cpu")
 
 
@@ -55,7 +56,7 @@ def base(episodes, tmp_path_factory, renderer):
         sizes=(2, 3, 4),
         seeds=2,
         config=CONFIG,
-        train=replace(TRAIN, iterations=10),
+        train=TRAIN,
         device="cpu",
         trials=3,
         task="lift",
@@ -203,7 +204,7 @@ def test_errors_of_episodes_are_the_fraction_that_training_reports(study, base):
     [
         ({"first": 5001}, "a study with other settings"),
         ({"trials": 2}, "a study with other settings"),
-        ({"train": TRAIN}, "a study with other settings"),
+        ({"train": _train}, "a study with other settings"),
         ({"sizes": (2, 3)}, "3 or more different numbers of episodes"),
         ({"sizes": (2, 2, 3)}, "3 or more different numbers of episodes"),
         ({"sizes": (2, 3, 9)}, "4 episodes of --futures are too few: 9 are wanted"),
@@ -244,6 +245,7 @@ def command(study, *more):
 def test_the_command_prints_a_table_and_writes_the_figures(
     study, finished, monkeypatch, capsys, tmp_path
 ):
+    monkeypatch.setitem(POLICIES, "tiny_joint", (CONFIG, TRAIN))
     monkeypatch.setattr("sys.argv", command(study, "--json", str(tmp_path / "found.json")))
     assert main() == 0
     lines = capsys.readouterr().out.splitlines()
