@@ -67,6 +67,21 @@ def base(episodes, tmp_path_factory, renderer):
     )
 
 
+def test_held_out_episodes_that_are_learned_from_are_refused(base, tmp_path):
+    for held in (base.data, sorted(base.data.glob("*/episode.json"))[1].parent):
+        with pytest.raises(InputError, match="are also learned from, as 'lift nominal 1"):
+            measure_scaling(replace(base, held_out=held))
+    both = tmp_path / "both"
+    for path in sorted(base.held_out.glob("*/episode.json")):
+        shutil.copytree(path.parent, both / path.parent.name)
+    with pytest.raises(InputError, match="2 of the episodes"):  # a copy began alike too
+        measure_scaling(replace(base, futures=(*base.futures, both)))
+    one = sorted(base.held_out.glob("*/episode.json"))[0].parent
+    shutil.copytree(one, tmp_path / "one" / one.name)
+    with pytest.raises(InputError, match="1 of the held-out episodes"):
+        measure_scaling(replace(base, held_out=tmp_path / "one"))
+
+
 @pytest.fixture(scope="module")
 def counted():
     """Trainings that began and trials that ran, of this module. The trials' outcomes are known:
@@ -216,21 +231,6 @@ def test_other_settings_and_too_few_episodes_are_refused(study, counted, changes
     with pytest.raises(InputError, match=words) as error:
         measure_scaling(replace(study, **changes))
     assert "\n" not in str(error.value) and len(counted.trainings) == before
-
-
-def test_held_out_episodes_that_are_learned_from_are_refused(study, base, tmp_path):
-    for held in (base.data, sorted(base.data.glob("*/episode.json"))[1].parent):
-        with pytest.raises(InputError, match="are also learned from, as 'lift nominal 1"):
-            measure_scaling(replace(study, held_out=held))
-    both = tmp_path / "both"
-    for path in sorted(base.held_out.glob("*/episode.json")):
-        shutil.copytree(path.parent, both / path.parent.name)
-    with pytest.raises(InputError, match="2 of the episodes"):  # a copy began alike too
-        measure_scaling(replace(study, futures=(*study.futures, both)))
-    one = sorted(base.held_out.glob("*/episode.json"))[0].parent
-    shutil.copytree(one, tmp_path / "one" / one.name)
-    with pytest.raises(InputError, match="1 of the held-out episodes"):
-        measure_scaling(replace(study, held_out=tmp_path / "one"))
 
 
 def command(study, *more):
