@@ -44,7 +44,7 @@ def episodes(tmp_path_factory, renderer) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_vae(tmp_path_factory) -> Path:
-    """Folder of an untrained VAE whose latents begin with the anchors: as good as any to predict."""
+    """Folder of an untrained VAE, whose latents begin with the anchors."""
     import torch
 
     from gwm_core.model.checkpoint import save_vae

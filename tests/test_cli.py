@@ -220,6 +220,7 @@ def test_a_mix_of_wheels_and_system_ros_is_refused(tmp_path):
         ["eval", "policy"],
         ["eval", "world"],
         ["eval", "pretraining"],
+        ["eval", "scaling"],
         ["imagine"],
         ["bench", "gate"],
         ["site", "check"],

@@ -11,9 +11,9 @@ import torch
 
 from gwm_core.data.episode_info import list_episodes, read_infos, start_names
 from gwm_core.errors import InputError
-from gwm_core.evaluation import pretraining_study
 from gwm_core.evaluation.policy_eval import EvalConfig
-from gwm_core.evaluation.pretraining_study import PretrainingStudy, compare
+from gwm_core.evaluation.studies import study_folder
+from gwm_core.evaluation.studies.pretraining_study import PretrainingStudy, compare
 from gwm_core.model.checkpoint import save_vae
 from gwm_core.model.config import VAES, named_config
 from gwm_core.model.vae import VAE
@@ -94,7 +94,7 @@ def trials(monkeypatch):
         seeds = range(config.seed, config.seed + config.trials)
         return [Trial(s, good and s != 5000, 1.0, {}, 0) for s in seeds]
 
-    monkeypatch.setattr(pretraining_study, "evaluate", evaluate)
+    monkeypatch.setattr(study_folder, "evaluate", evaluate)
     return run
 
 

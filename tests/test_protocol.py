@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 import yaml
 from gwm.cli.main import main
+from gwm.tools import protocol
 
 from gwm_core.errors import InputError
+from gwm_core.evaluation import policy_eval_in_world_model
+from gwm_core.evaluation.policy_eval_in_world_model import ImaginedTrial
 from gwm_core.evaluation.protocol.alignment import alignment
 from gwm_core.evaluation.protocol.definition import (
     KEY,
@@ -28,6 +31,7 @@ from gwm_core.evaluation.protocol.journal import FILE, Journal, TrialOutcome
 from gwm_core.evaluation.protocol.report import (
     detectable_differences,
     interim_result,
+    outcomes_beside_imagined,
     paired,
     summarize,
 )
@@ -78,6 +82,51 @@ def test_codes_are_dealt_anew_each_time_and_hide_the_names(tmp_path):
         plan = begin(PROTOCOL, WEIGHTS, tmp_path / str(k))
         keys.add(tuple(sorted(read_key(plan, tmp_path / str(k)).items())))
     assert len(keys) > 1
+
+
+def test_imagined_outcomes_stand_beside_the_real_ones_of_whole_starts(folder):
+    def rule(name, slot):
+        return name == "new" or slot.seed % 2 == 0
+
+    plan, journal, names = fill(folder, rule, 20)  # the last start is not whole
+    imagined = {slot.number: slot.code == "A" for slot in plan.slots}
+    tasks = outcomes_beside_imagined(plan, journal, imagined)
+    assert [real.shape[0] for real, _ in tasks] == [3] * len(tasks)
+    assert sum(real.shape[1] for real, _ in tasks) == 6  # of 20 // 3
+    for real, guessed in tasks:
+        assert guessed.tolist() == [[True] * real.shape[1], *[[False] * real.shape[1]] * 2]
+        assert all(won.all() for code, won in zip("ABC", real) if names[code] == "new")
+    plan, journal, names = fill(folder, rule)
+    tasks = outcomes_beside_imagined(plan, journal, imagined)
+    assert [real.shape for real, _ in tasks] == [(3, 6), (3, 6)]
+    for real, _ in tasks:
+        assert {names[c]: won.sum() for c, won in zip("ABC", real)} == dict(new=6, old=3, third=3)
+    assert outcomes_beside_imagined(plan, journal, {}) == []
+
+
+def test_imagined_rates_are_reported_with_their_agreement(folder, monkeypatch, capsys):
+    """The world model swaps the policies old and new, and is right about the third."""
+    swapped = {"b": "old", "a": "new", "c": "third"}
+    successes = {"old": 1, "new": 5, "third": 3}  # of 6 starts, 5000 to 5005
+
+    def trials(jobs, processes, progress):
+        return [
+            ImaginedTrial(seed, seed - 5000 < successes[swapped[policy]], 1.0, [])
+            for _, policy, _, _, seed, _ in jobs
+        ]
+
+    monkeypatch.setattr(policy_eval_in_world_model, "run_trials_in_world_model", trials)
+    fill(folder, lambda name, slot: slot.seed - 5000 < successes[name])
+    found = protocol.imagine(folder, "model", 1, "egl")
+    assert found["rates"]["lift nominal"] == {"old": 5 / 6, "new": 1 / 6, "third": 3 / 6}
+    # old and new violate the order by 4 of 6, the third by 2 of 6
+    assert found["mmrv"][0] == pytest.approx((4 + 4 + 2) / 6 / 3)
+    assert found["error_points"][0] == pytest.approx(100 * (4 + 4 + 0) / 6 / 3)
+    assert found["starts"] == 12 and found["pearson"][0] == pytest.approx(-1)
+    assert json.loads((folder / "imagined.json").read_text())["mmrv"] == found["mmrv"]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2].startswith("mean maximum rank violation 0.556 [")
+    assert lines[-1].startswith("mean absolute error in points 44.4 [")
 
 
 def test_what_was_fixed_cannot_be_changed(folder):

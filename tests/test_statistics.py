@@ -12,7 +12,14 @@ from scipy.stats import beta, binom
 
 from gwm_core.errors import InputError
 from gwm_core.evaluation.stats import sequential_test
-from gwm_core.evaluation.stats.agreement import kappa, pearson, spearman
+from gwm_core.evaluation.stats.agreement import (
+    kappa,
+    pearson,
+    rank_violation,
+    rate_agreement,
+    rate_error,
+    spearman,
+)
 from gwm_core.evaluation.stats.sequential_test import (
     GO_ON,
     NO_DIFFERENCE,
@@ -465,6 +472,72 @@ def test_intervals_of_correlations_cover(n):
             assert np.mean(held) > 0.92, (of, rho)
 
 
+def test_rank_violations_by_hand():
+    """SIMPLER's definition: the largest violation of every policy, and the mean of these."""
+    real = [0.9, 0.6, 0.2]
+    assert rank_violation(real, [0.8, 0.5, 0.1]) == 0
+    # the first two change places: 0.3 for both of them, 0 for the third
+    assert rank_violation(real, [0.5, 0.8, 0.1]) == pytest.approx((0.3 + 0.3 + 0) / 3)
+    # the whole order turned: 0.7, 0.4 and 0.7
+    assert rank_violation(real, [0.1, 0.5, 0.8]) == pytest.approx((0.7 + 0.4 + 0.7) / 3)
+    # ties of the imagined rates contradict the order for the policy with the lower real rate alone
+    assert rank_violation(real, [0.5, 0.5, 0.5]) == pytest.approx((0 + 0.3 + 0.7) / 3)
+    assert rank_violation([0.5, 0.5], [0.1, 0.9]) == 0  # equal real rates: nothing to lose
+    assert rate_error(real, [0.8, 0.7, 0.5]) == pytest.approx((10 + 10 + 30) / 3)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_laws_of_rank_violations(seed):
+    rng = np.random.default_rng(seed)
+    real, imagined = rng.random((2, 6))
+    assert rank_violation(real, real) == rate_error(real, real) == 0
+    assert rank_violation(real[:2], real[1::-1]) == pytest.approx(abs(real[0] - real[1]))
+    order = rng.permutation(6)
+    assert rank_violation(real[order], imagined[order]) == pytest.approx(
+        rank_violation(real, imagined)
+    )
+    assert rate_error(real[order], imagined[order]) == pytest.approx(rate_error(real, imagined))
+    # only the order of the imagined rates counts, and no violation is larger than the range
+    assert rank_violation(real, imagined**3) == rank_violation(real, imagined)
+    assert 0 <= rank_violation(real, imagined) <= np.ptp(real)
+
+
+def imagined_outcomes(rng, rates, shown, trials):
+    """Real outcomes (P, T), and imagined ones by the rates ``shown``."""
+    return tuple(rng.random((len(rates), trials)) < np.array(p)[:, None] for p in (rates, shown))
+
+
+def test_agreement_is_the_mean_over_tasks_with_intervals_that_hold_it():
+    rng = np.random.default_rng(0)
+    lift = imagined_outcomes(rng, (0.9, 0.7, 0.4, 0.2), (0.5, 0.8, 0.6, 0.1), 40)
+    stack = imagined_outcomes(rng, (0.6, 0.5, 0.3, 0.1), (0.6, 0.5, 0.3, 0.1), 25)
+    found = rate_agreement([lift, stack])
+    for name, of in (("mmrv", rank_violation), ("error_points", rate_error)):
+        value, low, high = found[name]
+        each = [of(real.mean(1), imagined.mean(1)) for real, imagined in (lift, stack)]
+        assert value == pytest.approx(np.mean(each)) and low < value < high
+    assert rate_agreement([(lift[0], lift[0])]) == {"mmrv": [0, 0, 0], "error_points": [0, 0, 0]}
+    # the order of the policies changes the resamples alone
+    turned = rate_agreement([tuple(rows[::-1] for rows in lift)])
+    for name, figures in rate_agreement([lift]).items():
+        assert turned[name][0] == pytest.approx(figures[0])
+        np.testing.assert_allclose(turned[name], figures, rtol=0.15, atol=0.01)
+
+
+def test_intervals_of_agreement_cover_where_it_is_far_from_perfect():
+    """Policies are drawn anew in every study. With 0 as truth no interval above it could cover."""
+    rng, held = np.random.default_rng(0), np.zeros(2)
+    many = rng.random((2, 4000, 8))
+    truths = {
+        "mmrv": np.mean([rank_violation(*pair) for pair in zip(*many)]),
+        "error_points": 100 / 3,  # of two uniform rates
+    }
+    for real, imagined in zip(*many[:, :200]):
+        found = rate_agreement([imagined_outcomes(rng, real, imagined, 60)], samples=300)
+        held += [found[name][1] <= truth <= found[name][2] for name, truth in truths.items()]
+    assert (held / 200 > 0.85).all(), held
+
+
 # --- what is refused
 
 
@@ -503,6 +576,16 @@ def test_intervals_of_correlations_cover(n):
         lambda: spearman([1, 2, 3, 4], [1, 2, 3]),
         lambda: pearson([1, 2, 3, np.nan], [1, 2, 3, 4]),
         lambda: spearman([1, 1, 1, 1], [1, 2, 3, 4]),
+        lambda: rank_violation([0.5], [0.5]),
+        lambda: rank_violation([0.5, 0.6], [0.5, 0.6, 0.7]),
+        lambda: rank_violation([0.5, np.nan], [0.5, 0.6]),
+        lambda: rate_error([0.5, 50], [0.5, 0.6]),
+        lambda: rate_agreement([]),
+        lambda: rate_agreement([(np.ones((2, 0)), np.ones((2, 0)))]),
+        lambda: rate_agreement([(np.ones((2, 5)), np.ones((2, 4)))]),
+        lambda: rate_agreement([(np.ones((1, 5)), np.ones((1, 5)))]),
+        lambda: rate_agreement([(np.ones((2, 5)),) * 2, (np.ones((3, 5)),) * 2]),
+        lambda: rate_agreement([(np.full((2, 5), 0.5),) * 2]),
     ],
 )
 def test_bad_input_is_refused_in_one_line(call):

@@ -54,12 +54,7 @@ class FutureBatches:
 
     def take(self, index: Tensor) -> Batch:
         """The samples with these numbers (B,)."""
-        a = {name: array[index] for name, array in self._arrays.items() if name != "episode"}
-        return a | {
-            "points": a["points"].float(),
-            "colors": a["colors"].float() / 255,
-            "latents": a["latents"].float(),
-        }
+        return future_batch(self._arrays, index)
 
     def sample_batch(self, count: int, model: WorldActionModel) -> Batch:
         """An augmented batch: of every sample one of its jumps, if it has any.
@@ -115,6 +110,16 @@ class FutureBatches:
             )
         some = whole[:: max(1, len(whole) // limit)]
         return Tokens(*(self._arrays[name][some].float() for name in ("latents", "anchors")))
+
+
+def future_batch(arrays: dict[str, Tensor], index: Tensor) -> Batch:
+    """The samples with the numbers ``index`` (B,) of the arrays of ``FutureSamples``."""
+    a = {name: array[index] for name, array in arrays.items() if name != "episode"}
+    return a | {
+        "points": a["points"].float(),
+        "colors": a["colors"].float() / 255,
+        "latents": a["latents"].float(),
+    }
 
 
 def _weights(counts: Tensor) -> Tensor:

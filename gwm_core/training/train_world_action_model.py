@@ -183,7 +183,7 @@ def validate(
     if not worlds or not len(worlds.validation):
         return figures
     index = worlds.validation[:: max(1, len(worlds.validation) // limit)]
-    parts = [_compare(model, worlds.take(part)) for part in index.split(128)]
+    parts = [future_errors(model, worlds.take(part)) for part in index.split(128)]
     errors, changes = (torch.cat(values) for values in zip(*parts))
     for number, jump in enumerate(model.config.jumps):
         if (there := changes[:, number] >= 0).any():
@@ -193,16 +193,24 @@ def validate(
 
 
 @torch.no_grad()
-def _compare(model: WorldActionModel, b: Batch) -> tuple[Tensor, Tensor]:
-    """Squared errors and changes (B, jumps) of futures, -1 where there is none."""
+def future_errors(
+    model: WorldActionModel, b: Batch, spread: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Squared errors and changes (B, jumps) of futures, -1 where there is none.
+
+    Args:
+        spread: (jumps, D) that errors and changes are divided by; by default that of the changes in
+            the model's training. Models are compared by one spread.
+    """
     tokens = model.encoder(model.gather(b["points"], b["colors"]), b["proprio"])
     now, count = Tokens(b["latents"][:, 0], b["anchors"][:, 0]), len(b["points"])
+    std = model.future_decoder.change_std if spread is None else spread
     errors, changes = [], []
     for number in range(len(model.config.jumps)):
         numbers = torch.full((count,), number, device=now.latent.device)
         predicted = model.future(tokens, b["proprio"], now, b["rows"], numbers).tokens.latent
-        truth, std = b["latents"][:, number + 1], model.future_decoder.change_std[number]
+        truth = b["latents"][:, number + 1]
         for found, difference in ((errors, predicted - truth), (changes, truth - now.latent)):
-            squared = (difference / std[: truth.shape[-1]]).square().mean((1, 2))
+            squared = (difference / std[number, : truth.shape[-1]]).square().mean((1, 2))
             found.append(torch.where(b["valid"][:, number], squared, -1.0))
     return torch.stack(errors, dim=1), torch.stack(changes, dim=1)

@@ -102,19 +102,22 @@ class TrainingRun:
 DECAY = 0.2  # last fraction of each of several lengths, in which the rate falls
 
 
-def lengths_of(run: TrainingRun, lengths: Sequence[int]) -> list[TrainingRun]:
+def lengths_of(
+    run: TrainingRun, lengths: Sequence[int], option: str = "--lengths"
+) -> list[TrainingRun]:
     """A run of each number of iterations in a folder of its own, the shortest first.
 
     Each goes on from where the rate of the shorter one began to fall.
 
-    Raises InputError for a length that ends before the rate has risen.
+    Raises InputError, which names the command's ``option``, for a length that ends before the rate
+    has risen.
     """
     runs = []
     for length in sorted(set(lengths)):
         config = replace(run.config, iterations=length, decay=DECAY)
         if length * (1 - DECAY) < config.warmup:
             least = math.ceil(config.warmup / (1 - DECAY))
-            raise InputError(f"--lengths {length}: {least} or more, since the rate rises first")
+            raise InputError(f"{option} {length}: {least} or more, since the rate rises first")
         trunk = run.out / "trunk.safetensors"
         runs.append(replace(run, config=config, out=run.out / str(length), trunk=trunk))
     return runs

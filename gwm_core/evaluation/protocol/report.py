@@ -181,3 +181,33 @@ def compare_with_predicted_rates(found: dict, imagined: dict[str, dict[str, floa
     if len(points) >= 4 and np.ptp(x) > 0 and np.ptp(y) > 0:
         comparison |= {"pearson": list(pearson(x, y)), "spearman": list(spearman(x, y))}
     return comparison
+
+
+def outcomes_beside_imagined(
+    plan: TrialOrder, journal: Journal, imagined: dict[int, bool]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Real and imagined outcomes (P, T) of each task, from the T starts that all policies tried.
+
+    A task without such a start is left out.
+
+    Args:
+        imagined: number of a slot -> imagined success.
+    """
+    real = {entry.slot.number: entry.outcome.success for entry in journal.counted()}
+    tasks = []
+    for task in plan.protocol.tasks:
+        starts: dict[int, list[int]] = {}
+        for slot in sorted(plan.slots, key=lambda slot: slot.code):
+            if slot.task == task and slot.number in real and slot.number in imagined:
+                starts.setdefault(slot.seed, []).append(slot.number)
+        whole = [
+            numbers for numbers in starts.values() if len(numbers) == len(plan.protocol.policies)
+        ]
+        if whole:
+            tasks.append(
+                tuple(
+                    np.array([[won[k] for k in start] for start in whole]).T
+                    for won in (real, imagined)
+                )
+            )
+    return tasks

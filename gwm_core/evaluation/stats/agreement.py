@@ -1,6 +1,8 @@
-"""Agreement of two raters, and correlation of predicted and real success rates."""
+"""Agreement of two raters, and of predicted and real success rates."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.stats import norm, pearsonr, spearmanr
@@ -90,6 +92,105 @@ def spearman(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
     low, high = float(np.tanh(z - _Z * spread)), float(np.tanh(z + _Z * spread))
     beyond = abs(r) > nearest + _ROUNDING
     return r, -1.0 if beyond and r < 0 else low, 1.0 if beyond and r > 0 else high
+
+
+def rank_violation(real: np.ndarray, imagined: np.ndarray) -> float:
+    """Mean maximum rank violation (MMRV) of imagined rates against real ones, both (P,).
+
+    SIMPLER (arXiv 2405.05941): two policies i and j violate the order by ``|R_i - R_j|`` where
+    ``(S_i < S_j) != (R_i < R_j)``. Of every policy the largest violation counts, and of these the
+    mean. A tie of S alone is thus a violation for the policy with the lower R. Raises InputError
+    for fewer than two policies, unequal numbers, or rates outside 0-1.
+    """
+    real, imagined = _rates(real, imagined)
+    return float(_violations(real, imagined, np.ones(len(real))))
+
+
+def rate_error(real: np.ndarray, imagined: np.ndarray) -> float:
+    """Mean absolute error [points] of imagined rates against real ones, both (P,).
+
+    Raises InputError as ``rank_violation``.
+    """
+    real, imagined = _rates(real, imagined)
+    return float(100 * np.abs(real - imagined).mean())
+
+
+def rate_agreement(
+    tasks: Sequence[tuple[np.ndarray, np.ndarray]], samples: int = 2000
+) -> dict[str, list[float]]:
+    """``rank_violation`` and ``rate_error``, the mean over tasks, each with its 95 % interval.
+
+    Percentile bootstrap over policies and starts at once (crossed, Owen 2007), as in
+    ``paired_interval``. The noise of few trials adds to both figures, so the intervals lie too high
+    where the truth is near 0. With 4 or 8 policies of any rate and 60 starts they hold the truth in
+    82 to 90 % of studies, not in 95 %.
+
+    Args:
+        tasks: for each task real and imagined outcomes (P, T), bool, of P policies from the same T
+            starts. The policies are the same for all tasks.
+
+    Raises:
+        InputError: no task, fewer than two policies, no start, or unequal shapes.
+    """
+    tasks = [(np.asarray(real, float), np.asarray(imagined, float)) for real, imagined in tasks]
+    _refuse_outcomes(tasks)
+    rng, policies = np.random.default_rng(0), len(tasks[0][0])
+    counts = rng.multinomial(policies, np.full(policies, 1 / policies), samples)
+    found, drawn = [], []
+    for outcomes in tasks:
+        found.append([of(*(rows.mean(1) for rows in outcomes)) for of in _FIGURES.values()])
+        trials = outcomes[0].shape[1]
+        starts = rng.multinomial(trials, np.full(trials, 1 / trials), samples) / trials
+        real, imagined = (starts @ rows.T for rows in outcomes)
+        errors = 100 * (counts * np.abs(real - imagined)).mean(1)
+        drawn.append([_violations(real, imagined, counts), errors])
+    ends = np.percentile(np.mean(drawn, axis=0), [2.5, 97.5], axis=1).T
+    return {
+        name: [float(value), *map(float, end)]
+        for name, value, end in zip(_FIGURES, np.mean(found, axis=0), ends)
+    }
+
+
+_FIGURES = {"mmrv": rank_violation, "error_points": rate_error}
+
+
+def _violations(real: np.ndarray, imagined: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """MMRV (...) of rates (..., P), where every policy is there ``counts`` (..., P) times."""
+    contradicts = (imagined[..., None] < imagined[..., None, :]) != (
+        real[..., None] < real[..., None, :]
+    )
+    distance = np.abs(real[..., None] - real[..., None, :])
+    worst = (distance * (contradicts & (counts > 0)[..., None, :])).max(-1)
+    return (counts * worst).sum(-1) / counts.sum(-1)
+
+
+def _rates(real: np.ndarray, imagined: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    real, imagined = np.asarray(real, float), np.asarray(imagined, float)
+    if real.ndim != 1 or real.shape != imagined.shape or len(real) < 2:
+        raise InputError(
+            f"as many real rates as imagined ones, at least two policies: {real.shape},"
+            f" {imagined.shape}"
+        )
+    if not all(((rates >= 0) & (rates <= 1)).all() for rates in (real, imagined)):
+        raise InputError("success rates are within 0-1")
+    return real, imagined
+
+
+def _refuse_outcomes(tasks: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    """Raise InputError for outcomes that ``rate_agreement`` cannot compare."""
+    shapes = [rows.shape for outcomes in tasks for rows in outcomes]
+    equal = all(real.shape == imagined.shape for real, imagined in tasks)
+    policies = {shape[0] for shape in shapes if len(shape) == 2 and shape[1]}
+    known = all(np.isin(rows, (0, 1)).all() for outcomes in tasks for rows in outcomes)
+    if not shapes or not equal or any(len(shape) != 2 or not shape[1] for shape in shapes):
+        raise InputError(
+            "real and imagined outcomes are of the same policies and starts (P, T), for at least"
+            f" one task and one start: {shapes}"
+        )
+    if len(policies) != 1 or min(policies) < 2:
+        raise InputError(f"the same policies for every task, at least two: {sorted(policies)}")
+    if not known:
+        raise InputError("outcomes are success or failure, 1 or 0")
 
 
 def _points(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TypeVar
@@ -45,6 +45,11 @@ class JointSamples:
         known = np.array([name not in later for name in self.futures.starts])
         futures = _kept(self.futures, known[self.futures.episode])
         return replace(self, demonstrations=demonstrations, futures=futures)
+
+    def with_futures(self, starts: Collection[str]) -> JointSamples:
+        """All demonstrations, and the futures of the episodes that began from ``starts``."""
+        known = np.array([name in starts for name in self.futures.starts])
+        return replace(self, futures=_kept(self.futures, known[self.futures.episode]))
 
 
 def load_joint_samples(

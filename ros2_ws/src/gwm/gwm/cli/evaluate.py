@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from gwm.cli import futures
+from gwm.cli import futures, studies
 from gwm.tools.terminal import (
     TASKS,
     DeferredProgressBar,
@@ -31,6 +31,7 @@ def add(verbs) -> None:
     )
     kinds = kinds.add_subparsers(metavar="WHAT", required=True)
     futures.add_eval(kinds)
+    studies.add_eval(kinds)
     _add_protocol(kinds)
     _add_imagined(kinds)
     _add_outcomes(kinds)

@@ -1,21 +1,11 @@
-"""``gwm imagine``, ``gwm eval world`` and ``pretraining``: futures seen, measured and used."""
+"""``gwm imagine``, ``gwm replay`` and ``gwm eval world``: futures seen and measured."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
 
-from gwm.tools.terminal import (
-    TASKS,
-    DeferredProgressBar,
-    cores,
-    note,
-    positive,
-    renderer,
-    shipped,
-    verb,
-    writable,
-)
+from gwm.tools.terminal import DeferredProgressBar, cores, note, positive, shipped, verb, writable
 from gwm_core.errors import InputError
 from gwm_core.files.json_files import write_json
 
@@ -57,12 +47,7 @@ def add(verbs) -> None:
 
 
 def add_eval(kinds) -> None:
-    """Declare ``gwm eval world`` and ``gwm eval pretraining``."""
-    _add_world(kinds)
-    _add_pretraining(kinds)
-
-
-def _add_world(kinds) -> None:
+    """Declare ``gwm eval world``."""
     p = verb(
         kinds,
         "world",
@@ -89,66 +74,6 @@ def _add_world(kinds) -> None:
     )
     p.add_argument("--probe-data", metavar="DIR", help="training episodes, for --actions")
     p.add_argument("--processes", type=int, default=cores(), help="for lifting the images")
-    p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
-
-
-def _add_pretraining(kinds) -> None:
-    p = verb(
-        kinds,
-        "pretraining",
-        "Train plain policies, and joint networks that begin from another, on few episodes.",
-        "gwm eval pretraining --task stack --data data/stack --begin models/joint"
-        " --out runs/pretraining",
-        evaluate_pretraining,
-    )
-    p.add_argument("--task", required=True, help=TASKS)
-    p.add_argument(
-        "--data", required=True, metavar="DIR", help="episodes of the task, one more than --demos"
-    )
-    p.add_argument(
-        "--begin",
-        required=True,
-        nargs="+",
-        metavar="DIR",
-        help="joint networks that have seen none of them, with their VAE: one for each seed in"
-        " turn",
-    )
-    p.add_argument(
-        "--futures",
-        nargs="*",
-        default=[],
-        metavar="DIR",
-        help="other episodes, on which the joint networks go on to predict (none: they only plan)",
-    )
-    p.add_argument(
-        "--out",
-        required=True,
-        metavar="DIR",
-        help="folder for the policies; an interrupted study is resumed",
-    )
-    p.add_argument("--difficulty", default="nominal", help="of the trials: nominal or hard")
-    p.add_argument(
-        "--demos", type=int, nargs="+", default=[5, 10, 25], help="episodes to learn from (5 10 25)"
-    )
-    p.add_argument(
-        "--lengths",
-        type=int,
-        nargs="+",
-        default=[500, 1000, 2000, 4000],
-        help="iterations, of which the best is chosen on seeds 4000-4099 (500 1000 2000 4000)",
-    )
-    p.add_argument("--seeds", type=int, default=3, help="trainings of each kind (default 3)")
-    p.add_argument("--choosing", type=int, default=40, help="trials to choose on (default 40)")
-    p.add_argument(
-        "--trials", type=int, default=100, help="of every policy, the same for all (default 100)"
-    )
-    p.add_argument(
-        "--seed",
-        type=int,
-        default=5000,
-        help="seed of the first trial; 4000-4099 for choices, 5000 and up for reports",
-    )
-    p.add_argument("--processes", type=int, default=cores())
     p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
 
 
@@ -217,45 +142,6 @@ def refuse_seen_by(model: Path, data: Path, kinds: tuple[str, ...] = ()) -> None
     starts = start_names(read_infos(list_episodes(data)))
     for kind in kinds or (dynamics, "vae"):
         refuse_seen(model, kind, starts, note)
-
-
-def evaluate_pretraining(args) -> int:
-    from gwm_core.evaluation.pretraining_study import PretrainingStudy, compare
-    from gwm_core.model.config import POLICIES
-
-    writable(args.json)
-    demos, lengths = (
-        tuple(sorted({positive(name, n) for n in getattr(args, name)}))
-        for name in ("demos", "lengths")
-    )
-    study = PretrainingStudy(
-        Path(args.data),
-        tuple(Path(folder) for folder in args.begin),
-        tuple(Path(folder) for folder in args.futures),
-        Path(args.out),
-        args.task,
-        args.difficulty,
-        demos,
-        lengths,
-        positive("seeds", args.seeds),
-        positive("trials", args.trials),
-        args.seed,
-        positive("choosing", args.choosing),
-        POLICIES["joint"][1],
-        positive("processes", args.processes),
-        renderer(),
-    )
-    rows = compare(study, DeferredProgressBar("policies"), note)
-    for row in rows:
-        low, high = row["ci95"]
-        print(
-            f"{row['demos']:4} episodes: {row['plain']:.3f} plain, {row['joint']:.3f} joint,"
-            f" difference {row['difference']:+.3f} [{low:+.3f}, {high:+.3f}] 95 %"
-        )
-    if args.json:
-        names = ("task", "difficulty", "data", "begin", "futures", "seeds", "trials", "seed")
-        write_json(args.json, {name: getattr(args, name) for name in names} | {"rows": rows})
-    return 0
 
 
 def show(args) -> int:

@@ -10,6 +10,7 @@ from gwm.tools.terminal import (
     DeferredProgressBar,
     ProgressBar,
     cores,
+    device,
     note,
     positive,
     verb,
@@ -412,19 +413,11 @@ def _configs(args, among: dict, kind: str) -> tuple:
 
     It also checks that the output folder is writable and holds no finished network of ``kind``.
     """
-    import torch
-
     from gwm_core.model.config import named_config
     from gwm_core.model.weights_file import MANIFESTS
     from gwm_core.training.training_loop import refuse_finished
 
-    if args.device not in ("cpu", "cuda") or (
-        args.device == "cuda" and not torch.cuda.is_available()
-    ):
-        raise InputError(
-            f"device '{args.device}' is not there: valid are"
-            f" cpu{', cuda' * torch.cuda.is_available()}"
-        )
+    device(args.device)
     network, config = named_config(args.config, among)
     lengths = getattr(args, "lengths", None)
     if lengths and args.iterations is not None:

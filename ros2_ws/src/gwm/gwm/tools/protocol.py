@@ -20,9 +20,11 @@ from gwm_core.evaluation.protocol.journal import Journal
 from gwm_core.evaluation.protocol.report import (
     compare_with_predicted_rates,
     detectable_differences,
+    outcomes_beside_imagined,
     summarize,
 )
 from gwm_core.evaluation.protocol.second_rating import second_rating
+from gwm_core.evaluation.stats.agreement import rate_agreement
 from gwm_core.files.json_files import write_json
 
 
@@ -149,7 +151,18 @@ def imagine(folder: Path, model: str, processes: int, renderer: str) -> dict:
         summarize(plan, journal, key if named else {code: code for code in key}), rates
     )
     found |= {"model": model, "rates": rates}
-    for task, rows in rates.items():
+    imagined = {slot.number: trial.success for slot, trial in zip(plan.slots, trials)}
+    outcomes = outcomes_beside_imagined(plan, journal, imagined)
+    if outcomes and len(plan.protocol.policies) > 1:
+        found |= rate_agreement(outcomes) | {"starts": sum(real.shape[1] for real, _ in outcomes)}
+    _print_agreement(found)
+    write_json(folder / "imagined.json", found)
+    return found
+
+
+def _print_agreement(found: dict) -> None:
+    """Print the rates of ``imagine``, and how they agree with the real ones."""
+    for task, rows in found["rates"].items():
         print(
             f"{task}: imagined "
             + ", ".join(f"{name} {rate:.2f}" for name, rate in sorted(rows.items()))
@@ -163,8 +176,13 @@ def imagine(folder: Path, model: str, processes: int, renderer: str) -> dict:
         if name in found:
             value, low, high = found[name]
             print(f"{name} {value:.2f} [{low:.2f}, {high:.2f}] 95 %, {len(found['points'])} points")
-    write_json(folder / "imagined.json", found)
-    return found
+    for name, label, digits in (
+        ("mmrv", "mean maximum rank violation", 3),
+        ("error_points", "mean absolute error in points", 1),
+    ):
+        if name in found:
+            value, low, high = (f"{number:.{digits}f}" for number in found[name])
+            print(f"{label} {value} [{low}, {high}] 95 %, {found['starts']} starts")
 
 
 def _text(found: dict) -> str:

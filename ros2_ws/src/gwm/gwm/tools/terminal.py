@@ -86,6 +86,17 @@ def renderer() -> str:
     return choose_renderer()
 
 
+def device(name: str) -> str:
+    """Return ``name``. Raises InputError where this machine has no such device to train on."""
+    import torch
+
+    if name not in ("cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
+        raise InputError(
+            f"device '{name}' is not there: valid are cpu{', cuda' * torch.cuda.is_available()}"
+        )
+    return name
+
+
 def positive(name: str, value: int) -> int:
     """Return ``value``. Raises InputError when it is below 1."""
     if value < 1:

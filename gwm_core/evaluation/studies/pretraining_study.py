@@ -6,7 +6,6 @@ another one.
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from gwm_core.errors import InputError
-from gwm_core.evaluation.policy_eval import EvalConfig, evaluate
+from gwm_core.evaluation.policy_eval import EvalConfig
 from gwm_core.evaluation.stats.success_rates import paired_interval
-from gwm_core.files.json_files import to_json
+from gwm_core.evaluation.studies.study_folder import check_settings, kept, kept_successes
 from gwm_core.model.checkpoint import load_world_action_model
 from gwm_core.model.config import WorldActionConfig, WorldActionTraining
 from gwm_core.model.weights_file import digest, refuse_seen
@@ -68,7 +67,7 @@ def compare(
             to begin from has seen one of them.
     """
     loaded = _load(study, note)
-    _save_settings(study)
+    check_settings(study.out, _settings(study))
     jobs = [
         (kind, demos, seed)
         for demos in study.demos
@@ -134,17 +133,10 @@ def _config(folders: tuple[Path, ...]) -> WorldActionConfig:
     return configs[0]
 
 
-def _save_settings(study: PretrainingStudy) -> None:
-    """Save the study's settings so that a resumed run can be checked against them."""
+def _settings(study: PretrainingStudy) -> str:
+    """What a resumed study must share: all but how much of it is done."""
     same = replace(study, out=Path(), demos=(), seeds=0, processes=0)
-    note = f"{same} {[digest(folder / 'policy.safetensors') for folder in study.begin]}"
-    file = study.out / "study.txt"
-    study.out.mkdir(parents=True, exist_ok=True)
-    if file.exists() and file.read_text() != note:
-        raise InputError(
-            f"{study.out} holds a study with other settings: choose another --out or remove it"
-        )
-    file.write_text(note)
+    return f"{same} {[digest(folder / 'policy.safetensors') for folder in study.begin]}"
 
 
 def _successes(
@@ -154,10 +146,16 @@ def _successes(
     validation.
     """
     folder = study.out / f"{demos}_{kind}_{seed}"
-    file = folder / "trials.json"
-    if file.exists():
-        length, won = json.loads(file.read_text())
-        return length, won
+    length, won = kept(
+        folder / "trials.json", lambda: _train(study, loaded, folder, kind, demos, seed)
+    )
+    return length, won
+
+
+def _train(
+    study: PretrainingStudy, loaded: JointSamples, folder: Path, kind: str, demos: int, seed: int
+) -> tuple[int, list[bool]]:
+    """Train to every length, choose one, and run the reported trials."""
     some = loaded.first(demos + 1)
     config = some.config if kind == JOINT else replace(some.config, vae=None)
     train = replace(study.train, held_out=1 / (demos + 1), seed=seed)
@@ -171,7 +169,6 @@ def _successes(
         rates[run.config.iterations] = np.mean(chosen)
     length = max(rates, key=lambda n: (rates[n], -n))  # of equals the shortest
     won = _trials(study, folder / str(length), study.first, study.trials, folder / "reported.json")
-    file.write_text(to_json([length, won]) + "\n")
     return length, won
 
 
@@ -179,11 +176,7 @@ def _trials(
     study: PretrainingStudy, policy: Path, first: int, count: int, file: Path
 ) -> list[bool]:
     """Successes of trials, kept in ``file``."""
-    if file.exists():
-        return json.loads(file.read_text())
     config = EvalConfig(
         study.task, str(policy), count, first, study.difficulty, renderer=study.renderer
     )
-    won = [bool(trial.success) for trial in evaluate(config, study.processes)]
-    file.write_text(to_json(won) + "\n")
-    return won
+    return kept_successes(config, study.processes, file)

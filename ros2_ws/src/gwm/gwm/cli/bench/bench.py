@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from gwm.cli import bench_live
-from gwm.cli.bench_live import benchmark
+from gwm.cli.bench import live
+from gwm.cli.bench.live import benchmark
 from gwm.tools.terminal import (
     TASKS,
     ProgressBar,
@@ -37,13 +37,13 @@ def add(verbs) -> None:
         add_scene,
         add_gate,
         add_faults,
-        bench_live.add_kill,
+        live.add_kill,
         add_policy,
-        bench_live.add_e2e,
+        live.add_e2e,
         add_bundle,
-        bench_live.add_console,
-        bench_live.add_recorder,
-        bench_live.add_recording,
+        live.add_console,
+        live.add_recorder,
+        live.add_recording,
         add_data,
         add_divergence,
     ):
