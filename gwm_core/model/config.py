@@ -128,6 +128,7 @@ class WorldActionTraining(TrainConfig):
 
     future_batch: int = 24  # samples of futures beside a ``batch`` of plans
     future_weight: float = 0.5
+    real_fraction: float = 0.6  # of the plans, where plans of practice are beside demonstrations
     start_fraction: float = 0.3  # of the futures' times: 0, where a one-step prediction begins
     # noise on the latent that a future starts from, in spreads of the first jump's change
     latent_noise: float = 0.1

@@ -37,13 +37,15 @@ def provenance(site: Site, robot: str, task: str, policy: str, operator: str, re
     }
 
 
-def policy_code(policy: str, record: Path) -> str:
+def policy_code(policy: str, record: Path, make: bool = True) -> str:
     """A code of a policy within one folder of episodes; it differs in another folder.
 
-    The salt is a file of the folder, which is made here if it is missing.
+    The salt is a file of the folder. Where it is missing, it is made here, or the code is "".
     """
     file = record / _SALT
     if not file.exists():
+        if not make:
+            return ""
         record.mkdir(parents=True, exist_ok=True)
         file.write_text(secrets.token_hex(16))
     manifest = Path(policy) / "manifest.json"

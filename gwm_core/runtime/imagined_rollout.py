@@ -39,6 +39,7 @@ class ImaginedTrial:
     stops: dict[str, int] = field(default_factory=dict)  # of the gate: cause -> count
     # cause -> count: chunks that the gate refused, and chunks that the planner could not make
     refused: dict[str, int] = field(default_factory=dict)
+    end: ImaginedState | None = field(default=None, compare=False, repr=False)
 
 
 def called_success(probabilities: list[float]) -> bool:
@@ -173,6 +174,7 @@ def imagined_rollout(
         violations=_violations(gate, arm.commands),
         stops=dict(gate.counts.stops),
         refused=dict(gate.counts.refused) | plans.failures,
+        end=imagined,
     )
 
 

@@ -61,16 +61,24 @@ class PolicyBatches:
     """All samples on one device, and augmented batches of them."""
 
     def __init__(
-        self, samples: PolicySamples, device: torch.device, config: TrainConfig, rows: int
+        self,
+        samples: PolicySamples,
+        device: torch.device,
+        config: TrainConfig,
+        rows: int,
+        held: bool = True,
     ):
+        """``held``: whether some episodes are held out."""
         self.device = device
         self._noise_samples = config.noise_samples
         self._rows = rows
         self._arrays = tensors(samples, device)
-        held = torch.from_numpy(held_out(samples.episode, config.held_out)).to(device)
-        self.training = (~held).nonzero()[:, 0]
-        self.validation = held.nonzero()[:, 0]
-        for name, index in (("to train on", self.training), ("held out", self.validation)):
+        out = held_out(samples.episode, config.held_out) if held else np.zeros(len(samples), bool)
+        out = torch.from_numpy(out).to(device)
+        self.training = (~out).nonzero()[:, 0]
+        self.validation = out.nonzero()[:, 0]
+        parts = (("to train on", self.training), ("held out", self.validation))
+        for name, index in parts if held else parts[:1]:
             if not self._arrays["valid"][index].any():
                 raise InputError(
                     f"nothing is {name}: in none of these episodes did the arm follow the task;"

@@ -5,6 +5,7 @@ Plans and futures train at once; success is fitted last, on what the trained enc
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -54,6 +55,7 @@ def train_world_action_model(
     futures: FutureSamples | None = None,
     vae_folder: Path | None = None,
     begin: Path | None = None,
+    practised: PolicySamples | None = None,
 ) -> dict:
     """Train a world action model and save it in ``run.out``. Returns its figures: those of
     ``validate`` and ``fit_success``.
@@ -63,8 +65,10 @@ def train_world_action_model(
         vae_folder: of the VAE that made their latents.
         begin: folder of a world action model of the same configuration, whose weights and
             normalisation training starts from.
+        practised: plans to imitate beside the demonstrations, which are ``real_fraction`` of a
+            batch.
     """
-    settings = _settings(config, demonstrations, futures, vae_folder, begin)
+    settings = _settings(config, demonstrations, futures, vae_folder, begin, practised)
     run = replace(run, provenance=run.provenance | _seen(demonstrations, futures, begin))
     samples = len(demonstrations) + (len(futures) if futures else 0)
     if figures := run.finished(Path(run.out) / MANIFESTS["policy"], settings, samples):
@@ -73,8 +77,10 @@ def train_world_action_model(
     plans, worlds = _batches(demonstrations, futures, config, run)
     model = _begun(config, plans, worlds, begin, torch.device(run.device))
 
+    sample_plans = _plan_sampler(plans, practised, config, run.config)
+
     def sample_batch(count: int) -> Batch:
-        batch = {PLAN + name: value for name, value in plans.sample_batch(count).items()}
+        batch = {PLAN + name: value for name, value in sample_plans(count).items()}
         if worlds:
             future = worlds.sample_batch(run.config.future_batch, model)
             batch |= {FUTURE + name: value for name, value in future.items()}
@@ -106,11 +112,13 @@ def _settings(
     futures: FutureSamples | None,
     vae_folder: Path | None,
     begin: Path | None,
+    practised: PolicySamples | None,
 ) -> str:
     """What a resumed run must share."""
     settings = [asdict(config), fingerprint(demonstrations), demonstrations.starts]
     if futures:
         settings += [fingerprint(futures), futures.starts, digest(vae_folder / "vae.safetensors")]
+    settings += [fingerprint(practised)] if practised else []
     return to_json([*settings, digest(begin / "policy.safetensors") if begin else ""])
 
 
@@ -139,6 +147,25 @@ def _batches(
     held = {demonstrations.starts[k] for k in plans.held_episodes()}
     trained = set(demonstrations.starts) - held
     return plans, FutureBatches(futures, device, run.config, held, trained)
+
+
+def _plan_sampler(
+    plans: PolicyBatches,
+    practised: PolicySamples | None,
+    config: WorldActionConfig,
+    training: WorldActionTraining,
+) -> Callable[[int], Batch]:
+    """Samples batches of plans: of demonstrations, and of practice where there is some."""
+    if practised is None:
+        return plans.sample_batch
+    own = PolicyBatches(practised, plans.device, training, config.rows, held=False)
+
+    def sample_plans(count: int) -> Batch:
+        real = round(count * training.real_fraction)
+        parts = plans.sample_batch(real), own.sample_batch(count - real)
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    return sample_plans
 
 
 def _begun(

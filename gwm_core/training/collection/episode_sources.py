@@ -54,6 +54,7 @@ class EpisodeSource:
     start: tuple[np.ndarray, float] = (HOME_Q, OPEN_WIDTH)
     unusable: Callable[[], list[list[int]]] = list
     demonstration: str = ""  # name of the episode that is replayed
+    weights: str = ""  # SHA-256 of those of the policy
 
     @property
     def is_play(self) -> bool:
@@ -70,7 +71,8 @@ class EpisodeSource:
             "difficulty": layout.difficulty,
             "policy": self.policy,
         }
-        return info | ({"demonstration": self.demonstration} if self.demonstration else {})
+        known = {"demonstration": self.demonstration, "weights": self.weights}
+        return info | {name: value for name, value in known.items() if value}
 
 
 def make_source(
@@ -94,8 +96,9 @@ def make_source(
         plan = RolloutConfig(
             latency=MEASURED_LATENCY, camera_period=CAMERA_PERIOD, after_success=AFTER_SUCCESS
         )
-        weights = digest(Path(policy) / "policy.safetensors")[:_DIGITS]
-        return EpisodeSource(f"policy_{weights}_{name}", policy, _planner(policy), layout, plan)
+        weights = digest(Path(policy) / "policy.safetensors")
+        folder = f"policy_{weights[:_DIGITS]}_{name}"
+        return EpisodeSource(folder, policy, _planner(policy), layout, plan, weights=weights)
     play = policy == PLAY
     actor = PlayPolicy(rng) if play else PerturbedExpert(rng)
     return EpisodeSource(

@@ -41,15 +41,16 @@ class JointSamples:
         demonstrations = _kept(self.demonstrations, self.demonstrations.episode < episodes)
         if not self.futures:
             return replace(self, demonstrations=demonstrations)
-        later = set(starts[episodes:])
-        known = np.array([name not in later for name in self.futures.starts])
-        futures = _kept(self.futures, known[self.futures.episode])
-        return replace(self, demonstrations=demonstrations, futures=futures)
+        return replace(self, demonstrations=demonstrations).without_futures(starts[episodes:])
 
     def with_futures(self, starts: Collection[str]) -> JointSamples:
         """All demonstrations, and the futures of the episodes that began from ``starts``."""
         known = np.array([name in starts for name in self.futures.starts])
         return replace(self, futures=_kept(self.futures, known[self.futures.episode]))
+
+    def without_futures(self, starts: Collection[str]) -> JointSamples:
+        """All demonstrations, and the futures of the other episodes."""
+        return self.with_futures(set(self.futures.starts) - set(starts))
 
 
 def load_joint_samples(

@@ -123,11 +123,17 @@ def _stacked(part: list[tuple[np.ndarray, np.ndarray]]) -> LabelledTokens:
     return LabelledTokens(tokens.half(), labels)
 
 
-def _state(world: ImaginedWorld, samples: FutureSamples, k: int) -> ImaginedState:
-    scene = np.zeros((samples.points.shape[1], 14), np.float32)
-    scene[:, MEANS], scene[:, COLORS] = samples.points[k], samples.colors[k] / np.float32(255)
+def observed_scene(points: np.ndarray, colors: np.ndarray, opacity: float) -> np.ndarray:
+    """The scene (N, 14) of a sample: points (N, 3) [m], colors (N, 3) in 0-255."""
+    scene = np.zeros((len(points), 14), np.float32)
+    scene[:, MEANS], scene[:, COLORS] = points, colors / np.float32(255)
     scene[:, SCALES], scene[:, QUATS.start] = _SIZE, 1.0
-    scene[:, OPACITY] = world.lift_config.opacity
+    scene[:, OPACITY] = opacity
+    return scene
+
+
+def _state(world: ImaginedWorld, samples: FutureSamples, k: int) -> ImaginedState:
+    scene = observed_scene(samples.points[k], samples.colors[k], world.lift_config.opacity)
     latent, anchors = (np.float32(a[k, 0]) for a in (samples.latents, samples.anchors))
     return world.state(scene, samples.proprio[k], latent, anchors)
 

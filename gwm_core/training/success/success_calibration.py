@@ -131,7 +131,7 @@ def calibrate_success(model: WorldActionModel, samples: FutureSamples) -> dict[s
     labels = np.concatenate([own, samples.outcome], axis=1)
     head, tasks = model.success_head, model.config.tasks
     calibration, figures = torch.tensor([1.0, 0.0]).repeat(2 * len(tasks), 1), {}
-    logits = _logits(model, samples)
+    logits = question_logits(model, samples)
     for question in range(2 * len(tasks)):
         known = labels[:, question] != UNKNOWN
         scores, label = logits[known, question], labels[known, question]
@@ -154,8 +154,10 @@ def calibrate_success(model: WorldActionModel, samples: FutureSamples) -> dict[s
 
 
 @torch.no_grad()
-def _logits(model: WorldActionModel, samples: FutureSamples) -> np.ndarray:
-    """Logits (S, 2 T) before calibration, float64, of observed scenes."""
+def question_logits(model: WorldActionModel, samples: FutureSamples) -> np.ndarray:
+    """Logits (S, 2 T) of the questions of ``SuccessHead`` in observed scenes, before calibration,
+    float64.
+    """
     device = model.noise.device
     questions = torch.arange(len(model.success_head.calibration), device=device)
 

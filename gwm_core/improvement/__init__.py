@@ -1,0 +1,1 @@
+"""Improve a policy by practice in its own world model, from recorded trials."""
