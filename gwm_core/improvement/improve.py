@@ -3,10 +3,10 @@
     trials -> tune -> check -> practise -> learn
 
 ``tune`` trains the world action model and its success head further, on the trials and on older
-episodes. ``check`` holds the success head against trials that it has not seen. ``practise`` imagines
-plans from states of the trials and keeps the better ones. ``learn`` trains the policy on these, and
-on demonstrations and successes in the same batches. Every stage is kept in a folder of its own, so
-an interrupted round goes on.
+episodes. ``check`` holds the success head against trials that it has not seen. ``practise``
+imagines plans from states of the trials and keeps the better ones. ``learn`` trains the policy on
+these, and on demonstrations and successes in the same batches. Every stage is kept in a folder of
+its own, so an interrupted round goes on.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class ImproveConfig:
     model_iterations: int = 600
     policy_iterations: int = 600
     imagine: bool = True
-    practice: PracticeConfig = PracticeConfig()
+    practice: PracticeConfig = field(default_factory=PracticeConfig)
     seed: int = 0
 
     def of(self, iterations: int) -> WorldActionTraining:
@@ -109,6 +109,11 @@ class ImprovementRound:
         write_json(self.out / RESULT, figures)
         return figures
 
+    @property
+    def improved(self) -> Path:
+        """The folder of the improved policy."""
+        return self.out / POLICY
+
     def check(self) -> SuccessCheck:
         """The success model of the tuned model on trials that it has not seen."""
         model = load_world_action_model(self.out / MODEL)
@@ -124,7 +129,8 @@ class ImprovementRound:
                 "config": asdict(self.config),
                 "demonstrations": sorted(self.samples.demonstrations.starts),
                 "futures": sorted(self.samples.futures.starts),
-            }
+            },
+            indent=1,
         )
         file = self.out / SETTINGS
         if file.exists():
@@ -162,7 +168,7 @@ class ImprovementRound:
         )
 
     def _learn(self) -> None:
-        out, begin = self.out / POLICY, self.out / MODEL
+        out, begin = self.improved, self.out / MODEL
         if _finished(out):
             return
         practised = None

@@ -8,12 +8,17 @@ from pathlib import Path
 
 from gwm_core.data.episode_info import list_all_episodes, read_infos, start_names
 from gwm_core.errors import InputError, one_of
-from gwm_core.model.weights_file import digest, read_weights
+from gwm_core.model.weights_file import digest, predicting_config
 from gwm_core.recording.provenance import policy_code
+from gwm_core.training.datasets.joint_samples import JointSamples, Progress, load_joint_samples
 from gwm_core.training.datasets.policy_samples import refuse_mixed, refuse_reserved
 
 LEAST = 10  # trials; fewer say nothing of what succeeds
 _CHECKED = 5  # every fifth trial is kept to check the success model on
+
+
+def no_progress(done: int, total: int) -> None:
+    """Report nothing."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def read_trials(policy: Path, folders: Sequence[Path]) -> RecordedTrials:
     tasks = sorted({info["task"] for info in infos.values()})
     if len(tasks) > 1:
         raise InputError(f"trials of {' and '.join(tasks)}: improve one task at a time")
-    one_of("task", tasks[0], read_weights(policy, "policy").config.tasks)
+    one_of("task", tasks[0], predicting_config(policy).tasks)
     trials = RecordedTrials(infos, tasks[0])
     if len(infos) < LEAST:
         raise InputError(f"{len(infos)} trials are too few: {LEAST} or more are wanted")
@@ -88,6 +93,39 @@ def read_trials(policy: Path, folders: Sequence[Path]) -> RecordedTrials:
             " wanted, one of them to check the success model on"
         )
     return trials
+
+
+def load_round_samples(
+    policy: Path,
+    episodes: Sequence[Path],
+    data: Sequence[Path],
+    futures: Sequence[Path],
+    processes: int,
+    lifted: Progress = no_progress,
+    encoded: Progress = no_progress,
+) -> JointSamples:
+    """Demonstrations and successful trials to imitate; all trials and ``futures`` to predict.
+
+    Args:
+        policy: folder of the world action model whose tasks and VAE they are of.
+        episodes: folders of the trials. data: of demonstrations.
+        lifted, encoded: called with the episodes done and their number.
+
+    Raises:
+        InputError: the policy predicts nothing, and as ``load_samples``.
+    """
+    config = predicting_config(policy)
+    return load_joint_samples(
+        config,
+        [*data, *episodes],
+        processes,
+        lifted,
+        encoded,
+        [*futures, *episodes],
+        policy,
+        policy,
+        config.tasks,
+    )
 
 
 def _check_policy(policy: Path, path: Path, info: dict) -> None:

@@ -8,7 +8,7 @@ import sys
 from contextlib import nullcontext, redirect_stdout
 from importlib.metadata import version
 
-from gwm.cli import collect, data, deploy, evaluate, futures, run, scene, site, train
+from gwm.cli import collect, data, deploy, evaluate, futures, improve, run, scene, site, train
 from gwm.cli.bench import bench
 from gwm.graph.config import PRECISIONS, RUNTIMES, TASKS
 from gwm.tools.terminal import Parser, as_called, escape_names, said_by_system, without_number
@@ -30,7 +30,19 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"gwm {version('gwm')}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for group in (run, collect, train, evaluate, data, deploy, futures, scene, bench, site):
+    for group in (
+        run,
+        collect,
+        train,
+        improve,
+        evaluate,
+        data,
+        deploy,
+        futures,
+        scene,
+        bench,
+        site,
+    ):
         group.add(verbs)
     return parser
 

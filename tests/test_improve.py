@@ -1,0 +1,193 @@
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from gwm.cli.main import main
+
+from gwm_core.errors import InputError
+from gwm_core.geometry.kinematics import HOME_Q, fk
+from gwm_core.improvement import success_check
+from gwm_core.improvement.improve import ImproveConfig, ImprovementRound
+from gwm_core.improvement.practice import (
+    PLANS,
+    PracticeConfig,
+    arm_state,
+    choose_starts,
+    kept_plans,
+)
+from gwm_core.improvement.success_check import SuccessCheck
+from gwm_core.improvement.trials import LEAST, load_round_samples, read_trials
+from gwm_core.model.checkpoint import load_policy
+from gwm_core.model.config import named_config
+from gwm_core.model.inputs import proprioception
+from gwm_core.model.weights_file import digest
+from gwm_core.types import ArmState
+
+TRAIN = replace(
+    named_config("tiny_joint")[1],
+    warmup=2,
+    validate_every=5,
+    success_iterations=20,
+    success_samples=60,
+)
+CONFIG = ImproveConfig(
+    training=TRAIN,
+    model_iterations=5,
+    policy_iterations=5,
+    practice=PracticeConfig(starts=4, candidates=3, seconds=0.8),
+)
+
+
+def make_trial(source, out, number, policy, **changes):
+    """A copy of an expert's episode that says it was a trial of ``policy``."""
+    path = shutil.copytree(source, out / f"trial_{number:03d}")
+    info = json.loads((path / "episode.json").read_text())
+    info |= {"policy": "x", "weights": digest(policy / "policy.safetensors"), "seed": 100 + number}
+    info |= {"success": number % 2 == 0} | changes
+    (path / "episode.json").write_text(json.dumps(info))
+    return path
+
+
+@pytest.fixture(scope="module")
+def trials(episodes, tiny_policy, tmp_path_factory):
+    out = tmp_path_factory.mktemp("trials")
+    sources = sorted(path for path in episodes.iterdir() if (path / "episode.json").exists())
+    for number in range(LEAST):
+        make_trial(sources[number % len(sources)], out, number, tiny_policy)
+    return out
+
+
+@pytest.fixture(scope="module")
+def samples(trials, tiny_policy):
+    return load_round_samples(tiny_policy, [trials], [], [], processes=1)
+
+
+def make_round(policy, trials, samples, out, config=CONFIG):
+    return ImprovementRound(policy, read_trials(policy, [trials]), samples, config, out)
+
+
+@pytest.mark.slow
+def test_a_round_makes_another_policy_and_goes_on_where_it_ended(
+    tiny_policy, trials, samples, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(success_check, "LEAST_AUC", 0.0)
+    before = digest(tiny_policy / "policy.safetensors")
+    this = make_round(tiny_policy, trials, samples, tmp_path / "round")
+    figures = this.run()
+    assert figures["practice"]["starts"] == 4 and figures["practice"]["plans"] == 12
+    assert figures["practice"]["advantage"] > 0
+    assert digest(tiny_policy / "policy.safetensors") == before
+    improved = digest(this.improved / "policy.safetensors")
+    assert improved != before and load_policy(this.improved).config.tasks
+    manifest = json.loads((this.improved / "manifest.json").read_text())
+    assert set(samples.futures.starts) - {*this.trials.checked} <= {
+        *manifest["provenance"]["trained_on"]
+    }
+    # whatever stage is lost, the round makes the same again
+    shutil.rmtree(this.improved)
+    (this.out / "practice" / PLANS / "000001.safetensors").unlink()
+    again = this.run()
+    assert again == figures and digest(this.improved / "policy.safetensors") == improved
+    with pytest.raises(InputError, match="another policy, episodes or settings"):
+        other = replace(CONFIG, policy_iterations=6)
+        make_round(tiny_policy, trials, samples, this.out, other).run()
+    # imitation alone learns as long from the same trials
+    plain = make_round(
+        tiny_policy, trials, samples, tmp_path / "plain", replace(CONFIG, imagine=False)
+    )
+    assert "practice" not in plain.run()
+    assert digest(plain.improved / "policy.safetensors") != improved
+
+
+@pytest.mark.slow
+def test_practice_keeps_the_better_plans_of_a_start(
+    tiny_policy, trials, samples, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(success_check, "LEAST_AUC", 0.0)
+    config = replace(CONFIG, model_iterations=0, policy_iterations=1)
+    this = make_round(tiny_policy, trials, samples, tmp_path, config)
+    this.run()
+    kept = kept_plans(tmp_path / "practice", config.practice, task=0)
+    assert 1 <= len(kept) <= round(0.25 * 12) + 1
+    assert kept.valid.all() and (kept.task == 0).all() and np.isfinite(kept.rows).all()
+    more = kept_plans(tmp_path / "practice", replace(config.practice, kept_fraction=1.0), task=0)
+    assert 4 <= len(more) < 12  # of each start at least one, and never all
+    # a frozen model plans as before
+    before, after = (load_policy(folder) for folder in (tiny_policy, tmp_path / "model"))
+    for name, tensor in before.state_dict().items():
+        assert name.startswith("success_head") or tensor.equal(after.state_dict()[name]), name
+
+
+def test_starts_are_near_gripping_as_often_as_wanted(samples):
+    config = PracticeConfig(starts=20, gripping_fraction=0.5)
+    chosen = choose_starts(samples.futures, config, seed=0)
+    assert len(set(chosen)) == 20
+    widths = np.concatenate(
+        [samples.futures.proprio[:, None, 9], samples.futures.rows[..., 9]], axis=1
+    )
+    assert (np.ptp(widths[chosen], axis=1) > 0.01).sum() >= 10
+    assert (chosen == choose_starts(samples.futures, config, seed=0)).all()
+    assert (chosen != choose_starts(samples.futures, config, seed=1)).any()
+
+
+def test_an_arm_stands_where_the_sample_says_or_nowhere():
+    proprio = proprioception(ArmState(0, HOME_Q, np.zeros(7), 0.03, 0.02))
+    state = arm_state(proprio)
+    np.testing.assert_allclose(fk(state.q), fk(HOME_Q), atol=1e-3)
+    assert (state.width, state.width_command) == pytest.approx((0.03, 0.02))
+    away = proprio.copy()
+    away[:3] = 3.0
+    assert arm_state(away) is None
+
+
+def test_of_both_outcomes_some_trials_check_the_success_model(tiny_policy, trials):
+    found = read_trials(tiny_policy, [trials])
+    assert found.successes == 5 and found.task == "lift"
+    ended = list(found.checked.values())
+    assert ended.count(True) >= 2 and ended.count(False) >= 2 and len(ended) <= 5
+    assert set(found.checked) < set(found.starts)
+
+
+def test_a_success_model_that_guesses_is_no_reward():
+    SuccessCheck(0.9, 3, 3).refuse()
+    with pytest.raises(InputError, match=r"cannot tell failures from successes.*0\.50"):
+        SuccessCheck(0.5, 3, 3).refuse()
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ([{"success": None}], "no verdict"),
+        ([{"weights": "0" * 64}], "no trial of"),
+        ([{"task": "stack"}], "one task at a time"),
+        ([{"success": True}] * LEAST, "succeeded: both outcomes"),
+        ([{"success": False}] * LEAST, "failed: both outcomes"),
+        ([{"seed": 5000}], "reserved|choosing and reporting"),
+    ],
+)
+def test_trials_that_teach_nothing_are_refused(
+    changes, said, episodes, tiny_policy, tmp_path, capsys
+):
+    source = next(path for path in sorted(episodes.iterdir()) if (path / "episode.json").exists())
+    for number in range(LEAST):
+        make_trial(
+            source, tmp_path, number, tiny_policy, **dict(enumerate(changes)).get(number, {})
+        )
+    with pytest.raises(InputError, match=said):
+        read_trials(tiny_policy, [tmp_path])
+    shutil.rmtree(tmp_path / "trial_009")
+    if len(changes) == LEAST:
+        with pytest.raises(InputError, match="too few"):
+            read_trials(tiny_policy, [tmp_path])
+
+
+def test_the_verb_says_in_one_line_what_is_wrong(
+    trials, tiny_policy, tmp_path, monkeypatch, capsys
+):
+    words = ["gwm", "improve", str(tiny_policy), "--episodes", str(trials), "--out", str(tmp_path)]
+    for more, said in ((["--starts", "0"], "--starts must be 1"), (["--device", "tpu"], "device")):
+        monkeypatch.setattr("sys.argv", [*words, *more])
+        assert main() == 2
+        assert said in capsys.readouterr().err
