@@ -25,13 +25,8 @@ from gwm_core.model.inputs import proprioception
 from gwm_core.model.weights_file import digest
 from gwm_core.types import ArmState
 
-TRAIN = replace(
-    named_config("tiny_joint")[1],
-    warmup=2,
-    validate_every=5,
-    success_iterations=20,
-    success_samples=60,
-)
+FAST = {"warmup": 2, "validate_every": 5, "success_iterations": 20, "success_samples": 60}
+TRAIN = replace(named_config("tiny_joint")[1], **FAST)
 CONFIG = ImproveConfig(
     training=TRAIN,
     model_iterations=5,
@@ -170,11 +165,10 @@ def test_a_success_model_that_guesses_is_no_reward():
 def test_trials_that_teach_nothing_are_refused(
     changes, said, episodes, tiny_policy, tmp_path, capsys
 ):
-    source = next(path for path in sorted(episodes.iterdir()) if (path / "episode.json").exists())
+    source = min(path for path in episodes.iterdir() if (path / "episode.json").exists())
     for number in range(LEAST):
-        make_trial(
-            source, tmp_path, number, tiny_policy, **dict(enumerate(changes)).get(number, {})
-        )
+        changed = changes[number] if number < len(changes) else {}
+        make_trial(source, tmp_path, number, tiny_policy, **changed)
     with pytest.raises(InputError, match=said):
         read_trials(tiny_policy, [tmp_path])
     shutil.rmtree(tmp_path / "trial_009")
@@ -183,9 +177,7 @@ def test_trials_that_teach_nothing_are_refused(
             read_trials(tiny_policy, [tmp_path])
 
 
-def test_the_verb_says_in_one_line_what_is_wrong(
-    trials, tiny_policy, tmp_path, monkeypatch, capsys
-):
+def test_the_verb_says_what_is_wrong(trials, tiny_policy, tmp_path, monkeypatch, capsys):
     words = ["gwm", "improve", str(tiny_policy), "--episodes", str(trials), "--out", str(tmp_path)]
     for more, said in ((["--starts", "0"], "--starts must be 1"), (["--device", "tpu"], "device")):
         monkeypatch.setattr("sys.argv", [*words, *more])

@@ -119,7 +119,7 @@ class PlanDecoder(nn.Module):
         return torch.cat([rows[..., :3] + gripper[:, None], rows[..., 3:]], dim=-1)
 
     def forward(self, tokens: Tensor, task: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Sample normalised rows (B, H, 10) from ``noise`` (B, H, 10), by default the stored one."""
+        """Sample normalised rows (B, H, 10) from noise (B, H, 10), by default the stored one."""
         condition, kv = self.condition(tokens, task)
         noise = self.noise.expand(len(tokens), -1, -1) if noise is None else noise
         return euler(

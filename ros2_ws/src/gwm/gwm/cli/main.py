@@ -30,19 +30,8 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"gwm {version('gwm')}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for group in (
-        run,
-        collect,
-        train,
-        improve,
-        evaluate,
-        data,
-        deploy,
-        futures,
-        scene,
-        bench,
-        site,
-    ):
+    learn, use = (collect, train, improve, evaluate), (data, deploy, futures, scene, bench, site)
+    for group in (run, *learn, *use):
         group.add(verbs)
     return parser
 
