@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from argparse import Namespace
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,9 @@ import onnxruntime
 import pytest
 import torch
 from gwm.cli.main import main
-from gwm_core.runtime.compile import onnx_file
+from gwm.cli.train import _seen
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from scipy.special import expit
 
 from gwm_core.data.episode_info import list_episodes
@@ -17,9 +20,10 @@ from gwm_core.errors import InputError
 from gwm_core.model.checkpoint import load_policy, load_vae, save_policy, save_vae, save_world
 from gwm_core.model.config import VAES, WORLDS, named_config
 from gwm_core.model.vae import VAE
-from gwm_core.model.weights_file import refuse_seen
+from gwm_core.model.weights_file import digest, refuse_seen
 from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.model.world_model import WorldModel
+from gwm_core.runtime.graphs.compile import onnx_file
 from gwm_core.runtime.imagined_world import imagined_world
 from gwm_core.training.datasets.future_samples import UNKNOWN, load_future_samples, outcome_labels
 from gwm_core.training.success.fit_success import _state, _value_auc, fit_success
@@ -341,21 +345,42 @@ def test_what_it_cannot_go_on_from_is_refused(
     assert (policy / "policy.safetensors").read_bytes() == weights
 
 
-def test_a_world_model_says_what_it_has_seen(episodes, tmp_path, monkeypatch, capsys):
-    """Also what the one to begin from has seen; and nothing where that does not say."""
+def test_a_world_model_says_what_it_and_the_one_before_have_seen(
+    episodes, tmp_path, monkeypatch, capsys
+):
     config = VAES["tiny"][0]
     save_vae(tmp_path, VAE(config), {})
-    for number, provenance in enumerate(({"trained_on": ["lift nominal 7"]}, {})):
-        begin = tmp_path / f"begin{number}"
-        save_world(begin, WorldModel(WORLDS["tiny"][0], config), tmp_path, provenance)
-        words = ["gwm", "train", "world", "--config", "tiny", "--data", episodes]
-        words += ["--vae", tmp_path, "--begin", begin, "--out", tmp_path / f"world{number}"]
-        words += ["--iterations", 2, "--processes", 1]
-        monkeypatch.setattr("sys.argv", [str(word) for word in words])
-        assert main() == 0, capsys.readouterr().err
-    made = json.loads((tmp_path / "world0" / "world.json").read_text())["provenance"]
-    seeds = (7, 10, 11, 12, 13)
-    assert made["trained_on"] == sorted(f"lift nominal {seed}" for seed in seeds)
-    assert "gwm train world" in made["command"]
-    made = json.loads((tmp_path / "world1" / "world.json").read_text())["provenance"]
-    assert "trained_on" not in made
+    begin = tmp_path / "begin"
+    save_world(begin, WorldModel(WORLDS["tiny"][0], config), tmp_path, {"trained_on": ["lift 7"]})
+    words = ["gwm", "train", "world", "--config", "tiny", "--data", episodes]
+    words += ["--vae", tmp_path, "--begin", begin, "--out", tmp_path / "world"]
+    words += ["--iterations", 2, "--processes", 1]
+    monkeypatch.setattr("sys.argv", [str(word) for word in words])
+    assert main() == 0, capsys.readouterr().err
+    made = json.loads((tmp_path / "world" / "world.json").read_text())["provenance"]
+    seen = {"lift 7", *(f"lift nominal {seed}" for seed in range(10, 14))}
+    assert made["trained_on"] == sorted(seen) and "gwm train world" in made["command"]
+    save_world(begin, WorldModel(WORLDS["tiny"][0], config), tmp_path, {})  # does not say
+    assert _seen(Namespace(data=[str(episodes)], begin=str(begin))) == {}
+    assert _seen(Namespace(data=[str(episodes)]))["trained_on"] == sorted(seen - {"lift 7"})
+
+
+def test_weights_of_an_earlier_head_are_refused(policy, tmp_path, monkeypatch, capsys):
+    folder = shutil.copytree(policy, tmp_path / "older")
+    file = folder / "policy.safetensors"
+    with safe_open(file, framework="pt") as content:
+        metadata = content.metadata()
+    tensors = load_file(file)
+    tensors["success_head.task"] = tensors.pop("success_head.question.weight")[: len(TASKS)]
+    save_file(tensors, file, metadata=metadata)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["sha256"][file.name] = digest(file)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match="not a policy of this version"):
+        load_policy(folder)
+    monkeypatch.setattr(
+        "sys.argv", ["gwm", "eval", "outcomes", "--model", str(folder), "--data", "x"]
+    )
+    assert main() == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error

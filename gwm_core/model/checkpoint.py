@@ -183,7 +183,8 @@ def _load(folder: Path, kind: str, build) -> tuple[nn.Module, dict]:
         network = build(weights.config)
         network.load_state_dict(current_names(load(weights.data), kind))
     except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
+        cause = " ".join(str(error).split())  # torch writes several lines
         raise InputError(
-            f"{folder / f'{kind}.safetensors'} is not a {kind} of this version: {error}"
+            f"{folder / f'{kind}.safetensors'} is not a {kind} of this version: {cause}"
         ) from None
     return network.eval(), weights.manifest
