@@ -219,7 +219,7 @@ def test_wrong_arguments_are_refused_with_the_valid_ones(wrong, named):
 
 @pytest.mark.parametrize(
     ("absent", "named"),
-    [("world.safetensors", "gwm train world"), ("divergence.json", "gwm bench divergence")],
+    [("vae.safetensors", "gwm train policy"), ("divergence.json", "gwm bench divergence")],
 )
 def test_watch_is_refused_where_nothing_would_tell_the_gate(tmp_path, absent, named):
     policy = tmp_path / "policy"

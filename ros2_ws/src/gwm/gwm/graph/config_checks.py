@@ -118,8 +118,8 @@ def _check_watch(config: GraphConfig) -> None:
         missing = "imagination:=false turns that off: imagination:=true"
     elif not _has(policy, VAE):
         missing = (
-            f"{policy} predicts nothing (no {VAE}): `gwm train policy --config joint --futures DIR`"
-            " makes one that does"
+            f"{policy} has no world model ({VAE}): `gwm train policy --config joint --futures DIR`"
+            " makes a policy that has one"
         )
     elif not _has(policy, "divergence.json"):
         missing = (
