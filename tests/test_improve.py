@@ -108,7 +108,7 @@ def test_practice_keeps_the_better_plans_of_a_start(
     assert 1 <= len(kept) <= round(0.25 * 12) + 1
     assert kept.valid.all() and (kept.task == 0).all() and np.isfinite(kept.rows).all()
     more = kept_plans(tmp_path / "practice", replace(config.practice, kept_fraction=1.0), task=0)
-    assert 4 <= len(more) < 12  # of each start at least one, and never all
+    assert len(kept) <= len(more) < 12  # never all of a start
     # a frozen model plans as before
     before, after = (load_policy(folder) for folder in (tiny_policy, tmp_path / "model"))
     for name, tensor in before.state_dict().items():

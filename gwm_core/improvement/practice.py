@@ -35,6 +35,7 @@ from gwm_core.training.training_run import Progress
 from gwm_core.types import ArmState, Observation
 from gwm_core.worker_processes import workers
 
+_STAMP = 10**9  # [ns] of the start; the gate takes no chunk with the id 0
 _GRIPS = 0.01  # [m] change of the commanded width over the rows of a sample
 STARTS, PLANS = "starts.safetensors", "plans"  # in the folder of the practice
 _OF_START = ("points", "colors", "proprio")  # arrays that a start is made of
@@ -142,12 +143,19 @@ def run_practice(
 def kept_plans(out: Path, config: PracticeConfig, task: int) -> PolicySamples:
     """The plans of a practice whose advantages are positive and among the largest.
 
+    Raises InputError where no plan is better than another.
+
     Args:
         task: its number.
     """
     parts = [part for part in _parts(out) if len(part["value"])]
     values = np.stack([part["value"] for part in parts])
     start, candidate = np.nonzero(_kept(values, config.kept_fraction))
+    if not len(start):
+        raise InputError(
+            "in practice no plan came out better than the others of its start: the world model or"
+            " its value tells them not apart; record more trials"
+        )
     numbers = np.array([int(parts[k]["start"][0]) for k in start])
     arrays = load_file(out / STARTS)
     rows = np.stack([parts[k]["rows"][c] for k, c in zip(start, candidate)])
@@ -205,7 +213,7 @@ def arm_state(proprio: np.ndarray) -> ArmState | None:
         q = solve(np.asarray(proprio[None, :10], np.float64), HOME_Q)[0]
     except Unreachable:
         return None
-    return ArmState(0, q, np.zeros(7), float(proprio[9]), float(proprio[10]))
+    return ArmState(_STAMP, q, np.zeros(7), float(proprio[9]), float(proprio[10]))
 
 
 @functools.lru_cache(maxsize=1)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gwm_core.data.episode_info import list_all_episodes, read_infos, start_names
+from gwm_core.data.episode_info import list_all_episodes, read_infos, start_names, verdict
 from gwm_core.errors import InputError, one_of
 from gwm_core.model.weights_file import digest, predicting_config
 from gwm_core.recording.provenance import policy_code
@@ -69,7 +69,7 @@ def read_trials(policy: Path, folders: Sequence[Path]) -> RecordedTrials:
     infos = read_infos(path for some in list_all_episodes(folders).values() for path in some)
     refuse_mixed(list(infos))
     for path, info in infos.items():
-        if info.get("success") is None or info.get("policy") == "play":
+        if verdict(info) is None:
             raise InputError(
                 f"{path} has no verdict, which practice learns from: rate it, or move it elsewhere"
             )
