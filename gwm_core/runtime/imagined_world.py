@@ -89,6 +89,7 @@ class ImaginedWorld:
         self._scene, self._future, self._success = map(graph, JOINT)
         self._latent, self._decode = map(graph, VAE_GRAPHS)
         self._asked: tuple[ImaginedState, str, dict[str, np.ndarray]] | None = None
+        self._base: tuple[ImaginedState, np.ndarray] | None = None
 
     def observe(self, scene: np.ndarray, proprio: np.ndarray) -> ImaginedState:
         """The state of an observed scene (N, 14)."""
@@ -145,7 +146,7 @@ class ImaginedWorld:
         rows = np.float32(rows)
         padded = np.concatenate([rows, np.repeat(rows[-1:], self.config.rows - len(rows), axis=0)])
         now = {
-            "tokens": self.tokens(state)[None],
+            "tokens": self._base_tokens(state)[None],
             "proprio": state.proprio[None],
             "latent": state.latent[None],
             "anchors": state.anchors[None],
@@ -194,6 +195,12 @@ class ImaginedWorld:
             self._asked = state, task, answers
         return self._asked[2]
 
+    def _base_tokens(self, state: ImaginedState) -> np.ndarray:
+        """``tokens`` of a state that jumps begin from. Often several do, so the last are kept."""
+        if self._base is None or self._base[0] is not state:
+            self._base = state, self.tokens(state)
+        return self._base[1]
+
     def _encode(self, scene: np.ndarray, anchors: np.ndarray) -> np.ndarray:
         self._pause()
         return self._latent({"gaussians": scene[None], "anchors": anchors[None]})["latent"][0]
@@ -218,18 +225,22 @@ def load_imagined_world(folder: Path) -> ImaginedWorld:
 
 
 def compiled_world(
-    folder: Path, threads: int, backend: str, pause: Callable[[], None] = lambda: None
+    folder: Path,
+    threads: int,
+    backend: str,
+    pause: Callable[[], None] = lambda: None,
+    precision: str = "coarse",
 ) -> ImaginedWorld:
-    """The imagined world of a folder on a compiled runtime, in its coarsest precision.
+    """The imagined world of a folder on a compiled runtime, by default in its coarsest precision.
 
     Args:
-        backend: as of ``backends.choose``.
+        backend, precision: as of ``backends.choose``.
 
     Raises:
         InputError: as ``load_imagined_world``.
     """
     config = predicting_config(folder)
-    backend, precision = choose(backend, "coarse")
+    backend, precision = choose(backend, precision)
     graph = partial(load, Path(folder), threads=threads, backend=backend, precision=precision)
     gripper_tokens = read_weights(folder, "vae").arrays()["gripper_tokens"]
     return ImaginedWorld(graph, config, gripper_tokens, pause)

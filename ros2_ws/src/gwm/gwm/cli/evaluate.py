@@ -142,6 +142,14 @@ def _add_policy(kinds) -> None:
     p.add_argument(
         "--replan-every", type=int, default=4, help="waypoints between observations (default 4)"
     )
+    p.add_argument(
+        "--candidates",
+        type=int,
+        default=1,
+        metavar="N",
+        help="plans of each observation, of which the one with the largest predicted value acts, "
+        "without a deadline (default 1); the latency stays that of one plan",
+    )
     p.add_argument("--processes", type=int, default=cores())
     p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
 
@@ -176,6 +184,7 @@ def evaluate_policy(args) -> int:
         renderer(),
         args.backend,
         args.precision,
+        positive("candidates", args.candidates),
     )
     begun, trials = time.monotonic(), _trials(config, args)
     won, seconds = [t.success for t in trials], (time.monotonic() - begun) / len(trials)
@@ -185,6 +194,7 @@ def evaluate_policy(args) -> int:
         "difficulty": args.difficulty,
         "policy": config.policy,
         "backend": args.backend,
+        "candidates": args.candidates,
         "seed": args.seed,
         "trials": len(won),
         "successes": sum(won),
