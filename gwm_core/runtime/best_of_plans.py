@@ -48,8 +48,8 @@ class PredictedWorld(Protocol[State]):
     def observe(self, scene: np.ndarray, proprio: np.ndarray) -> State:
         """The state of an observed scene (N, 14) and proprioception (11,)."""
 
-    def after(self, state: State, rows: np.ndarray) -> State:
-        """The state once pose rows (H, 10) are reached."""
+    def after(self, state: State, rows: np.ndarray, encode: bool) -> State:
+        """The state once pose rows (H, 10) are reached, for its value alone unless ``encode``."""
 
     def value(self, state: State, task: str) -> float:
         """Probability that a trial of the task that is in this state ends in success."""
@@ -172,7 +172,8 @@ class BestOfPlans:
             solve(plan, observation.state.q)
         except Unreachable:  # where no plan can be used, the planner says why
             return -math.inf
-        value = self._world.value(self._world.after(state, plan[:JUMP]), observation.task)
+        later = self._world.after(state, plan[:JUMP], encode=False)
+        value = self._world.value(later, observation.task)
         return value if math.isfinite(value) else -math.inf
 
 

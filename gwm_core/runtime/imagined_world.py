@@ -114,10 +114,13 @@ class ImaginedWorld:
         gripper, proprio = scene[of_gripper], np.float32(proprio)
         return ImaginedState(latent, anchors, objects, owners, parts, gripper, scene, proprio)
 
-    def after(self, state: ImaginedState, rows: np.ndarray) -> ImaginedState:
+    def after(self, state: ImaginedState, rows: np.ndarray, encode: bool = True) -> ImaginedState:
         """The state once the pose rows (H, 10) are reached, H one of the model's jumps.
 
         The gripper stops at what the predicted scene shows between its fingers.
+
+        Args:
+            encode: the scene anew; else the latent is as predicted, which answers do not depend on.
         """
         rows = np.float32(rows)
         latent, anchors, objects = self.moved(state, rows)
@@ -128,7 +131,8 @@ class ImaginedWorld:
         T = from_rows(rows[-1:])[0]
         width = gripped_width(objects, T, float(state.proprio[9]), rows[:, 9])
         proprio = np.float32([*rows[-1, :9], width, rows[-1, 9]])
-        latent = self._encode(scene, anchors)
+        if encode:
+            latent = self._encode(scene, anchors)
         return replace(
             state,
             latent=latent,

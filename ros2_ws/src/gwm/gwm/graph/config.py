@@ -133,8 +133,8 @@ class GraphConfig:
     )
     candidates: int = _argument(
         1,
-        "plans of each observation, of which the policy sends the one with the largest predicted"
-        " value, as far as the time allows; 1: one plan. More need a policy that predicts.",
+        "plans of each observation, of which the one with the largest predicted value is sent, as"
+        " far as the time allows; more than 1 need a policy that predicts.",
     )
     imagination: bool = _argument(
         True, "show the predicted outcome of chunks, where the policy's folder has a world model."
