@@ -159,27 +159,16 @@ def evaluate_policy(args) -> int:
 
     from gwm_core.evaluation.policy_eval import EvalConfig
     from gwm_core.evaluation.stats.success_rates import interval
-    from gwm_core.runtime.planner import MEASURED_LATENCY
     from gwm_core.sim.rollout import trials_hash
 
     writable(args.json)
-    latency = MEASURED_LATENCY
-    if args.latency != "measured":
-        try:
-            latency = (float(args.latency) / 1000,)
-        except ValueError:
-            raise InputError(
-                f"--latency takes milliseconds or 'measured', got '{args.latency}'"
-            ) from None
-        if not 0 <= latency[0] <= 0.45:
-            raise InputError(f"--latency must lie in 0-450 ms, got {args.latency}")
     config = EvalConfig(
         args.task,
         args.policy or shipped(),
         positive("trials", args.trials),
         args.seed,
         args.difficulty,
-        latency,
+        _latency(args.latency),
         positive("replan-every", args.replan_every),
         renderer(),
         args.backend,
@@ -215,6 +204,21 @@ def evaluate_policy(args) -> int:
     if args.json:
         write_json(args.json, figures)
     return 0
+
+
+def _latency(text: str) -> tuple[float, ...]:
+    """Quantiles [s] of the latency that ``--latency`` names."""
+    from gwm_core.runtime.planner import MEASURED_LATENCY
+
+    if text == "measured":
+        return MEASURED_LATENCY
+    try:
+        latency = float(text) / 1000
+    except ValueError:
+        raise InputError(f"--latency takes milliseconds or 'measured', got '{text}'") from None
+    if not 0 <= latency <= 0.45:
+        raise InputError(f"--latency must lie in 0-450 ms, got {text}")
+    return (latency,)
 
 
 def _trials(config, args) -> list:
