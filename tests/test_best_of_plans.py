@@ -1,5 +1,6 @@
 """The best of several plans: what is chosen, when there is no time, and what is refused."""
 
+import json
 import math
 from dataclasses import replace
 from functools import partial
@@ -377,3 +378,17 @@ def test_eval_refuses_candidates_of_what_predicts_nothing(
     monkeypatch.setattr("sys.argv", words.split())
     assert main() == 2
     assert named in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_eval_says_how_many_candidates_there_were(tiny_policy, tmp_path, monkeypatch):
+    hashes = set()
+    for file in (tmp_path / "a.json", tmp_path / "b.json"):
+        words = f"gwm eval policy --task lift --trials 1 --policy {tiny_policy} --backend torch"
+        words += f" --candidates 2 --processes 1 --json {file}"
+        monkeypatch.setattr("sys.argv", words.split())
+        assert main() == 0
+        figures = json.loads(file.read_text())
+        assert figures["candidates"] == 2
+        hashes.add(figures["trials_hash"])
+    assert len(hashes) == 1
