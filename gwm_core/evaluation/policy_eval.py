@@ -27,6 +27,7 @@ class EvalConfig:
     renderer: str = "egl"
     backend: str = "auto"  # runtime of the policy, and its precision
     precision: str = "auto"
+    candidates: int = 1  # plans of one scene, as of ``trained_planner``, without a deadline
 
 
 _worlds: dict[bool, SimEnvironment] = {}  # with cameras, and without
@@ -38,9 +39,7 @@ def _trial(job: tuple[EvalConfig, int]) -> Trial:
     # trials that differ in these share a planner
     same = replace(config, task="", trials=0, seed=0, difficulty="")
     if same not in _planners:
-        _planners[same] = make_planner(
-            config.policy, backend=config.backend, precision=config.precision
-        )
+        _planners[same] = _planner(config)
     planner = _planners[same]
     with_cameras = planner.policy.sees == "scene"
     if with_cameras not in _worlds:
@@ -51,14 +50,21 @@ def _trial(job: tuple[EvalConfig, int]) -> Trial:
     )
 
 
+def _planner(config: EvalConfig) -> Planner:
+    return make_planner(
+        config.policy,
+        backend=config.backend,
+        precision=config.precision,
+        candidates=config.candidates,
+    )
+
+
 def run_trials(jobs: list[tuple[EvalConfig, int]], processes: int) -> Iterator[Trial]:
     """Run the trial of every configuration and seed, in their order."""
     for config in {config for config, _ in jobs}:
         # check the names before processes start
         sample_layout(config.task, config.seed, config.difficulty)
-        if config.policy != "expert":
-            # compile, if that is needed
-            make_planner(config.policy, 1, config.backend, config.precision)
+        _planner(config)  # check it too, and compile where that is needed
     with workers(processes, len(jobs)) as pool:
         yield from pool.imap(_trial, jobs)
 

@@ -89,6 +89,7 @@ class ImaginedWorld:
         self._scene, self._future, self._success = map(graph, JOINT)
         self._latent, self._decode = map(graph, VAE_GRAPHS)
         self._asked: tuple[ImaginedState, str, dict[str, np.ndarray]] | None = None
+        self._base: tuple[ImaginedState, np.ndarray] | None = None
 
     def observe(self, scene: np.ndarray, proprio: np.ndarray) -> ImaginedState:
         """The state of an observed scene (N, 14)."""
@@ -113,10 +114,13 @@ class ImaginedWorld:
         gripper, proprio = scene[of_gripper], np.float32(proprio)
         return ImaginedState(latent, anchors, objects, owners, parts, gripper, scene, proprio)
 
-    def after(self, state: ImaginedState, rows: np.ndarray) -> ImaginedState:
+    def after(self, state: ImaginedState, rows: np.ndarray, encode: bool = True) -> ImaginedState:
         """The state once the pose rows (H, 10) are reached, H one of the model's jumps.
 
         The gripper stops at what the predicted scene shows between its fingers.
+
+        Args:
+            encode: the scene anew; else the latent is as predicted, which answers do not depend on.
         """
         rows = np.float32(rows)
         latent, anchors, objects = self.moved(state, rows)
@@ -127,7 +131,8 @@ class ImaginedWorld:
         T = from_rows(rows[-1:])[0]
         width = gripped_width(objects, T, float(state.proprio[9]), rows[:, 9])
         proprio = np.float32([*rows[-1, :9], width, rows[-1, 9]])
-        latent = self._encode(scene, anchors)
+        if encode:
+            latent = self._encode(scene, anchors)
         return replace(
             state,
             latent=latent,
@@ -145,7 +150,7 @@ class ImaginedWorld:
         rows = np.float32(rows)
         padded = np.concatenate([rows, np.repeat(rows[-1:], self.config.rows - len(rows), axis=0)])
         now = {
-            "tokens": self.tokens(state)[None],
+            "tokens": self._base_tokens(state)[None],
             "proprio": state.proprio[None],
             "latent": state.latent[None],
             "anchors": state.anchors[None],
@@ -194,6 +199,12 @@ class ImaginedWorld:
             self._asked = state, task, answers
         return self._asked[2]
 
+    def _base_tokens(self, state: ImaginedState) -> np.ndarray:
+        """``tokens`` of a state that jumps begin from. Often several do, so the last are kept."""
+        if self._base is None or self._base[0] is not state:
+            self._base = state, self.tokens(state)
+        return self._base[1]
+
     def _encode(self, scene: np.ndarray, anchors: np.ndarray) -> np.ndarray:
         self._pause()
         return self._latent({"gaussians": scene[None], "anchors": anchors[None]})["latent"][0]
@@ -218,18 +229,22 @@ def load_imagined_world(folder: Path) -> ImaginedWorld:
 
 
 def compiled_world(
-    folder: Path, threads: int, backend: str, pause: Callable[[], None] = lambda: None
+    folder: Path,
+    threads: int,
+    backend: str,
+    pause: Callable[[], None] = lambda: None,
+    precision: str = "coarse",
 ) -> ImaginedWorld:
-    """The imagined world of a folder on a compiled runtime, in its coarsest precision.
+    """The imagined world of a folder on a compiled runtime, by default in its coarsest precision.
 
     Args:
-        backend: as of ``backends.choose``.
+        backend, precision: as of ``backends.choose``.
 
     Raises:
         InputError: as ``load_imagined_world``.
     """
     config = predicting_config(folder)
-    backend, precision = choose(backend, "coarse")
+    backend, precision = choose(backend, precision)
     graph = partial(load, Path(folder), threads=threads, backend=backend, precision=precision)
     gripper_tokens = read_weights(folder, "vae").arrays()["gripper_tokens"]
     return ImaginedWorld(graph, config, gripper_tokens, pause)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -143,15 +144,25 @@ def trained_planner(
     backend: str = "auto",
     precision: str = "auto",
     gaussians: int = 0,
+    candidates: int = 1,
+    deadline: float = math.inf,
+    clock: Callable[[], float] = lambda: 0.0,
 ) -> Planner:
     """The planner of a folder with a trained policy. Raises InputError for any other folder.
 
     Args:
         gaussians: to lift; the policy's own count if that is larger.
+        candidates: plans of one scene, of which the best is taken; 1: the policy alone.
+        deadline: [s] by ``clock``, as of ``BestOfPlans``.
     """
-    from gwm_core.runtime.policy_runner import PolicyRunner
+    options = Path(folder), threads, backend, precision
+    if candidates == 1:
+        from gwm_core.runtime.policy_runner import PolicyRunner
 
-    runner = PolicyRunner(Path(folder), threads, backend, precision)
-    return Planner(
-        runner, replace(runner.lift_config, count=max(gaussians, runner.lift_config.count))
-    )
+        policy = PolicyRunner(*options)
+    else:
+        from gwm_core.runtime.best_of_plans import open_best_of_plans
+
+        policy = open_best_of_plans(*options, candidates, deadline=deadline, clock=clock)
+    count = max(gaussians, policy.lift_config.count)
+    return Planner(policy, replace(policy.lift_config, count=count))

@@ -29,6 +29,9 @@ class PolicyRunner:
     Args:
         threads: CPU threads; one is fastest beside a simulation on two cores.
         backend, precision: as of ``backends.choose``.
+
+    Attributes:
+        graph: gives another graph of the policy by its name, on the same runtime.
     """
 
     sees = "scene"
@@ -54,7 +57,7 @@ class PolicyRunner:
         self._config = weights.config
         self.lift_config = self._config.lift
         self.tasks = self._config.tasks
-        graph = partial(
+        self.graph = graph = partial(
             load, Path(folder), backend=self.backend, precision=self.precision, threads=threads
         )
         self._chunk = graph("chunk")
@@ -83,6 +86,12 @@ class PolicyRunner:
         Args:
             scene: (N, 14). proprio: (11,). T: (4, 4) pose of the gripper. task: number.
         """
+        return self._chunk(self.inputs(scene, proprio, T, task))["rows"][0]
+
+    def inputs(
+        self, scene: np.ndarray, proprio: np.ndarray, T: np.ndarray, task: int
+    ) -> dict[str, np.ndarray]:
+        """Inputs of ``chunk`` and ``encode``, a batch of one. Arguments as of ``rows``."""
         c = self._config
         scene = scene[: c.lift.count]  # farthest points first: the start of a larger scene
         inputs = {
@@ -93,4 +102,4 @@ class PolicyRunner:
         if self._world_features:
             features, anchors = self._world_features(scene, T)
             inputs |= {"features": features[None], "anchors": anchors[None]}
-        return self._chunk(inputs)["rows"][0]
+        return inputs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gwm_core.errors import InputError
 from gwm_core.runtime.planner import Planner, trained_planner
 from gwm_core.sim.expert import Expert
 
@@ -14,11 +15,18 @@ def make_planner(
     backend: str = "auto",
     precision: str = "auto",
     gaussians: int = 0,
+    candidates: int = 1,
 ) -> Planner:
     """The planner for "expert" or for a policy's folder.
 
-    Other arguments are those of ``trained_planner``, for a folder.
+    Other arguments are those of ``trained_planner``, for a folder. Raises InputError as that, and
+    for several candidates of the expert.
     """
     if policy == EXPERT:
+        if candidates != 1:
+            raise InputError(
+                "the scripted expert makes one plan of a scene: candidates need the folder of a"
+                " policy that predicts"
+            )
         return Planner(Expert())
-    return trained_planner(policy, threads, backend, precision, gaussians)
+    return trained_planner(policy, threads, backend, precision, gaussians, candidates)

@@ -153,3 +153,28 @@ def test_what_keeps_a_policy_from_planning_is_named(operator):
         said = process.communicate(timeout=60)[1]
     lines = [line for line in said.splitlines() if "blind: front sees" in line]
     assert len(lines) == 1 and "its depth is empty" in lines[0], said
+
+
+def test_a_policy_says_how_many_candidates_it_ranked(operator, tiny_policy):
+    """A policy with random weights: its plans may be refused, but it ranks them."""
+    parameters = (f"policy:={tiny_policy}", "task:=lift", "candidates:=3")
+    command = [sys.executable, "-m", "gwm.nodes.policy_node", "--ros-args"]
+    command += [word for parameter in parameters for word in ("-p", parameter)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    Drivers(operator)
+
+    def report() -> dict:
+        return operator.reports.get("policy", {})
+
+    try:
+        operator.require(
+            "plans",
+            lambda: int(report().get("plans", 0)) + int(report().get("rejected", 0)) > 2,
+            90.0,
+            lambda: "" if process.poll() is None else f"policy ended, {process.poll()}",
+        )
+        assert report()["candidates"] == "3"
+        assert 0 < float(report()["candidates_ranked_mean"]) <= 3
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)

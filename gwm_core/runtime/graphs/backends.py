@@ -28,6 +28,7 @@ PRECISIONS = {  # the first is the default
     "openvino": ("fp32", "bf16"),
     "tensorrt": ("fp16", "fp32"),
 }
+LARGEST_BATCH = {"torch": 64, "onnxruntime": 64, "openvino": 1, "tensorrt": 8}
 _PACKAGES = {name: (name,) for name in PRECISIONS} | {"tensorrt": ("tensorrt", "tensorrt_rtx")}
 
 

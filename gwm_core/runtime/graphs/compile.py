@@ -10,6 +10,7 @@ from gwm_core import model
 from gwm_core.errors import InputError
 from gwm_core.model.weights_file import digest
 from gwm_core.runtime.graphs.backends import (
+    LARGEST_BATCH,
     Call,
     OnnxRuntime,
     OpenVino,
@@ -22,7 +23,8 @@ from gwm_core.runtime.graphs.backends import (
 from gwm_core.runtime.graphs.engine_cache import Key, cached, gpu, path_of
 
 _KINDS = ("policy", "vae", "world")
-_PROFILE = (1, 1, 8)  # smallest, best and largest batch of a TensorRT engine
+# smallest, best and largest batch of a TensorRT engine
+_PROFILE = (1, 1, LARGEST_BATCH["tensorrt"])
 _HERE = [Path(__file__).with_name(name) for name in ("onnx_export.py", "onnx_fp16.py")]
 _SOURCES = [*sorted(Path(model.__file__).parent.glob("*.py")), *_HERE]
 

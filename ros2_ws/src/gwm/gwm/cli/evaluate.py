@@ -142,6 +142,14 @@ def _add_policy(kinds) -> None:
     p.add_argument(
         "--replan-every", type=int, default=4, help="waypoints between observations (default 4)"
     )
+    p.add_argument(
+        "--candidates",
+        type=int,
+        default=1,
+        metavar="N",
+        help="plans of each observation, of which the one with the largest predicted value acts, "
+        "without a deadline (default 1); the latency stays that of one plan",
+    )
     p.add_argument("--processes", type=int, default=cores())
     p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
 
@@ -151,31 +159,21 @@ def evaluate_policy(args) -> int:
 
     from gwm_core.evaluation.policy_eval import EvalConfig
     from gwm_core.evaluation.stats.success_rates import interval
-    from gwm_core.runtime.planner import MEASURED_LATENCY
     from gwm_core.sim.rollout import trials_hash
 
     writable(args.json)
-    latency = MEASURED_LATENCY
-    if args.latency != "measured":
-        try:
-            latency = (float(args.latency) / 1000,)
-        except ValueError:
-            raise InputError(
-                f"--latency takes milliseconds or 'measured', got '{args.latency}'"
-            ) from None
-        if not 0 <= latency[0] <= 0.45:
-            raise InputError(f"--latency must lie in 0-450 ms, got {args.latency}")
     config = EvalConfig(
         args.task,
         args.policy or shipped(),
         positive("trials", args.trials),
         args.seed,
         args.difficulty,
-        latency,
+        _latency(args.latency),
         positive("replan-every", args.replan_every),
         renderer(),
         args.backend,
         args.precision,
+        positive("candidates", args.candidates),
     )
     begun, trials = time.monotonic(), _trials(config, args)
     won, seconds = [t.success for t in trials], (time.monotonic() - begun) / len(trials)
@@ -185,6 +183,7 @@ def evaluate_policy(args) -> int:
         "difficulty": args.difficulty,
         "policy": config.policy,
         "backend": args.backend,
+        "candidates": args.candidates,
         "seed": args.seed,
         "trials": len(won),
         "successes": sum(won),
@@ -205,6 +204,21 @@ def evaluate_policy(args) -> int:
     if args.json:
         write_json(args.json, figures)
     return 0
+
+
+def _latency(text: str) -> tuple[float, ...]:
+    """Quantiles [s] of the latency that ``--latency`` names."""
+    from gwm_core.runtime.planner import MEASURED_LATENCY
+
+    if text == "measured":
+        return MEASURED_LATENCY
+    try:
+        latency = float(text) / 1000
+    except ValueError:
+        raise InputError(f"--latency takes milliseconds or 'measured', got '{text}'") from None
+    if not 0 <= latency <= 0.45:
+        raise InputError(f"--latency must lie in 0-450 ms, got {text}")
+    return (latency,)
 
 
 def _trials(config, args) -> list:

@@ -31,6 +31,7 @@ RUNTIMES = (
     "torch",
 )  # gwm_core.runtime.graphs.backends
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+MAX_CANDIDATES = 64  # gwm_core.runtime.best_of_plans
 RENDERERS = ("auto", "egl", "osmesa", "raycast")
 
 
@@ -129,6 +130,11 @@ class GraphConfig:
         "auto",
         "precision of the runtime: fp32, bf16 or fp16; auto: fp16 for tensorrt, else fp32.",
         PRECISIONS,
+    )
+    candidates: int = _argument(
+        1,
+        "plans of each observation, of which the one with the largest predicted value is sent, as"
+        " far as the time allows; more than 1 need a policy that predicts.",
     )
     imagination: bool = _argument(
         True, "show the predicted outcome of chunks, where the policy's folder has a world model."

@@ -9,12 +9,13 @@ import json
 from dataclasses import fields, replace
 from pathlib import Path
 
-from gwm.graph.config import TASKS, GraphConfig
+from gwm.graph.config import MAX_CANDIDATES, TASKS, GraphConfig
 from gwm.graph.environment import resource
 from gwm_core.errors import InputError, one_of
 
 EXPERT = "expert"  # the scripted policy, which has no folder
 VAE = "vae.safetensors"  # in the folder of a policy that predicts
+WORLD = "world.json"  # in the folder of a policy with a separate world model, the older kind
 
 
 def resolve(config: GraphConfig) -> GraphConfig:
@@ -29,6 +30,8 @@ def resolve(config: GraphConfig) -> GraphConfig:
     if config.policy != EXPERT:
         config = replace(config, policy=config.policy or str(resource("models/demo")))
     _check_policy(config)
+    if config.candidates > 1:
+        _check_candidates(config)
     config = replace(config, supervision=_supervision(config), shadow=False, hold_to_run=False)
     if config.supervision == "watch":
         _check_watch(config)
@@ -53,6 +56,10 @@ def _check_numbers(config: GraphConfig) -> None:
         )
     if not 0 <= config.console <= 65535:
         raise InputError(f"console:={config.console}: a port is wanted, or 0 for none")
+    if not 1 <= config.candidates <= MAX_CANDIDATES:
+        raise InputError(
+            f"candidates:={config.candidates}: a number of plans is wanted, 1 to {MAX_CANDIDATES}"
+        )
     width, height, rate = config.camera_width, config.camera_height, config.camera_hz
     if not (0 < rate <= 90 and 16 <= width <= 1920 and 16 <= height <= 1080):
         raise InputError(f"no such camera: {width}x{height} at {rate} Hz (up to 1920x1080 at 90)")
@@ -94,6 +101,26 @@ def _check_policy(config: GraphConfig) -> None:
                 f"the policy in {policy} was not trained on task '{config.task}': valid are"
                 f" {', '.join(tasks)}"
             )
+
+
+def _check_candidates(config: GraphConfig) -> None:
+    """Raise InputError where nothing would predict where several plans lead."""
+    policy = config.policy
+    missing = ""
+    if config.mode == "teleop":
+        missing = "mode:=teleop has no policy: mode:=policy or mode:=shared"
+    elif policy == EXPERT:
+        missing = "policy:=expert predicts nothing: give the folder of a policy that does"
+    elif not _has(policy, VAE) or _has(policy, WORLD):
+        missing = (
+            f"the policy in {policy} predicts nothing itself: `gwm train policy --config joint"
+            " --futures DIR` makes one that does"
+        )
+    if missing:
+        raise InputError(
+            f"candidates:={config.candidates} takes the plan with the best predicted outcome, and"
+            f" {missing}"
+        )
 
 
 def _supervision(config: GraphConfig) -> str:

@@ -71,6 +71,7 @@ def _planners(config: GraphConfig) -> list[NodeSpec]:
         "task": config.task,
         "backend": config.backend,
         "precision": config.precision,
+        "candidates": config.candidates,
         "imagine": imagines(config),
     }
     operator = {"device": config.device, "shared": shared}

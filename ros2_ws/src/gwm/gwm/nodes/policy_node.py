@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
@@ -42,6 +43,9 @@ from gwm_core.reasons import Reasons
 from gwm_core.site import site_of
 from gwm_core.types import CHUNK_DT, Decision, Frame, Observation
 
+if TYPE_CHECKING:
+    from gwm_core.runtime.best_of_plans import BestOfPlans
+
 NO_PLAN = "no plan"  # subject of a reason, see gwm_core.reasons
 
 
@@ -57,6 +61,7 @@ class PolicyParameters:
     threads: int = 1
     backend: str = "auto"
     precision: str = "auto"
+    candidates: int = 1  # plans of one scene, of which the best is sent
     imagine: bool = False  # publish scenes, of the world model's size
 
 
@@ -81,6 +86,7 @@ class PolicyNode(Node):
         self._chunks = 0
         self._rejected = 0
         self._stages: dict[str, float] = {}  # [ms] of the newest chunk
+        self._best_of_plans: BestOfPlans | None = None  # where there are several candidates
         self._observing = False  # whether observations were possible since the last report
         self._chunk = self.create_publisher(JointTrajectory, topics.CHUNK, RELIABLE)
         self._alive = self.create_publisher(UInt64, topics.ALIVE, SENSOR)
@@ -108,7 +114,10 @@ class PolicyNode(Node):
     def _build(self):
         p, cameras = self._settings, tuple(self._site.cameras)
         gaussians = read_weights(Path(p.policy), "vae").config.lift.count if p.imagine else 0
-        planner = make_planner(p.policy, p.threads, p.backend, p.precision, gaussians)
+        options = p.policy, p.threads, p.backend, p.precision, gaussians
+        planner = make_planner(*options, p.candidates, p.replan_every * CHUNK_DT)
+        if p.candidates > 1:
+            self._best_of_plans = planner.policy
         prepare(planner, cameras, p.task)
         gc.collect()
         gc.freeze()  # a full collection could delay the heartbeat beyond the gate's timeout
@@ -236,6 +245,7 @@ class PolicyNode(Node):
             "rejected": self._rejected,
             **{f"received {topic}": n for topic, n in self._received.items()},
             **{f"{name}_ms": f"{value:.1f}" for name, value in self._stages.items()},
+            **self._ranking(),
             **self._reasons.values(),
         }
         current = self._reasons.current
@@ -247,6 +257,13 @@ class PolicyNode(Node):
         self._diagnostics.publish(
             messages.diagnostics(now_ns(self), "policy", text, values, not current)
         )
+
+    def _ranking(self) -> dict[str, object]:
+        """Return how many of the candidates there was time to rank, a mean over the last plans."""
+        if self._best_of_plans is None:
+            return {}
+        ranked = f"{self._best_of_plans.mean_ranked:.1f}"
+        return {"candidates": self._settings.candidates, "candidates_ranked_mean": ranked}
 
     def _missing(self) -> str:
         """Return why the planner got no observation, or ""."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ from gwm_core.runtime.planner import Planner, trained_planner
 from gwm_core.types import OPEN_WIDTH, ArmState, Decision, Frame, Observation
 
 EXPERT = "expert"  # the scripted policy, in simulation
+# Of the time between two observations: after it no further candidate is ranked. The rest is for the
+# candidate in progress, the lift, the way to the gate, and the other processes of the machine.
+RANKING = 0.5
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,13 @@ class PlanRequest:
 
 
 def make_planner(
-    policy: str, threads: int, backend: str, precision: str, gaussians: int
+    policy: str,
+    threads: int,
+    backend: str,
+    precision: str,
+    gaussians: int,
+    candidates: int = 1,
+    period: float = math.inf,
 ) -> Planner:
     """Return the planner of a policy's folder, or the scripted expert.
 
@@ -36,13 +46,24 @@ def make_planner(
         backend: of the runtime.
         precision: of the runtime.
         gaussians: size of the scenes it hands out; 0: the policy's own.
+        candidates: plans of one scene, of which the best is taken.
+        period: between two observations [s].
     """
     if policy != EXPERT:
-        return trained_planner(policy, threads, backend, precision, gaussians)
+        return trained_planner(
+            policy,
+            threads,
+            backend,
+            precision,
+            gaussians,
+            candidates,
+            deadline=RANKING * period,
+            clock=time.monotonic,
+        )
     # This needs MuJoCo, which a robot's machine may lack.
     from gwm_core.sim import planners
 
-    return planners.make_planner(planners.EXPERT)
+    return planners.make_planner(planners.EXPERT, candidates=candidates)
 
 
 def prepare(planner: Planner, cameras: tuple[str, ...], task: str) -> None:
