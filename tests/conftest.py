@@ -84,6 +84,24 @@ def tiny_policy(tiny_vae, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_world(tiny_vae, tmp_path_factory) -> Path:
+    """Folder of a world model of steps of 0.1 s with random weights."""
+    import torch
+
+    from gwm_core.model.checkpoint import load_vae, save_world
+    from gwm_core.model.config import WORLDS
+    from gwm_core.model.world_model import WorldModel
+
+    folder = tmp_path_factory.mktemp("world")
+    torch.manual_seed(0)
+    world = WorldModel(WORLDS["tiny"][0], load_vae(tiny_vae).config)
+    for parameter in world.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    save_world(folder, world, tiny_vae, {})
+    return folder
+
+
 @pytest.fixture
 def domain(monkeypatch):
     """A ROS domain of its own."""

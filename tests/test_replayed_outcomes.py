@@ -5,7 +5,6 @@ import shutil
 
 import numpy as np
 import pytest
-from gwm.graph.environment import resource
 
 from gwm_core.data.episode import read_episode
 from gwm_core.data.episode_info import list_episodes
@@ -53,11 +52,11 @@ def test_the_table_counts_each_kind_by_itself():
     }
 
 
-def test_a_replay_takes_the_recorded_commands_and_only_the_first_scenes(two):
+def test_a_replay_takes_the_recorded_commands_and_only_the_first_scenes(two, tiny_world):
     """The first probability is the same of both, since both have observed latents then; the replay
     equals the model's own rollout.
     """
-    world, vae = load_world(resource("models/demo"))
+    world, vae = load_world(tiny_world)
     first, second = replay_outcomes(StepReplay(world, vae), two)
     assert (first.success, second.success) == (True, False)
     assert len(first.observed) == len(first.imagined) > 20
@@ -74,12 +73,13 @@ def test_a_replay_takes_the_recorded_commands_and_only_the_first_scenes(two):
 
 
 def test_the_verb_prints_both_kinds_and_refuses_what_has_no_verdict(
-    two, tmp_path, monkeypatch, capsys
+    two, tiny_world, tmp_path, monkeypatch, capsys
 ):
     from gwm.cli.main import main
 
     def outcomes(*more: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["gwm", "eval", "outcomes", "--data", *more])
+        words = ["gwm", "eval", "outcomes", "--model", str(tiny_world), "--data", *more]
+        monkeypatch.setattr("sys.argv", words)
         return main(), *capsys.readouterr()
 
     code, said, _ = outcomes(str(two), "--json", str(tmp_path / "figures.json"))
@@ -97,4 +97,4 @@ def test_the_verb_prints_both_kinds_and_refuses_what_has_no_verdict(
     shutil.rmtree(list_episodes(own)[1])
     assert outcomes(str(own))[0] == 2  # play alone
     with pytest.raises(InputError, match="play alone"):
-        replay_outcomes(StepReplay(*load_world(resource("models/demo"))), own)
+        replay_outcomes(StepReplay(*load_world(tiny_world)), own)
