@@ -13,7 +13,7 @@ from torch import Tensor
 from gwm_core.errors import InputError
 from gwm_core.model.checkpoint import load_world
 from gwm_core.model.vae import VAE
-from gwm_core.model.weights_file import MANIFESTS
+from gwm_core.model.weights_file import predicts_steps
 from gwm_core.model.world_model import WorldModel
 from gwm_core.runtime.imagined_world import ImaginedWorld, load_imagined_world
 from gwm_core.scene.lift import LiftConfig
@@ -93,7 +93,7 @@ def load_predictor(folder: Path, horizon: int) -> FuturePredictor:
     """The world model in a folder, of either kind. Raises InputError where the horizon is too short
     for it.
     """
-    if (folder / MANIFESTS["world"]).exists():
+    if predicts_steps(folder):
         return StepPredictor(*load_world(folder), horizon)
     world = load_imagined_world(folder)
     if horizon < (least := min(world.config.jumps)):

@@ -15,6 +15,7 @@ import numpy as np
 
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q, Unreachable, fk, from_rows, solve, to_rows
+from gwm_core.model.weights_file import predicts_steps
 from gwm_core.runtime.imagined_rollout import LASTS, ImaginedTrial, called_success, imagined_rollout
 from gwm_core.runtime.imagined_world import load_imagined_world
 from gwm_core.runtime.planner import Planner
@@ -64,7 +65,7 @@ class WorldModelEnvironment:
     """
 
     def __init__(self, model: Path, renderer: str = "egl", seconds: float = TIME_LIMIT):
-        steps = (Path(model) / "world.json").exists()
+        steps = predicts_steps(model)
         self._trials: Trials = StepTrials(model) if steps else JumpTrials(model, seconds)
         self._environment = SimEnvironment(renderer=renderer)
 

@@ -305,11 +305,12 @@ def evaluate_outcomes(args) -> int:
     )
     from gwm_core.evaluation.stats.success_rates import interval
     from gwm_core.model.checkpoint import load_world
+    from gwm_core.model.weights_file import predicts_steps
     from gwm_core.runtime.imagined_world import load_imagined_world
 
     writable(args.json)
     model = args.model or shipped()
-    if (Path(model) / "world.json").exists():
+    if predicts_steps(model):
         replay = StepReplay(*load_world(Path(model)))
     else:
         replay = JumpReplay(load_imagined_world(model))

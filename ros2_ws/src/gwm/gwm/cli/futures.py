@@ -136,9 +136,9 @@ def refuse_seen_by(model: Path, data: Path, kinds: tuple[str, ...] = ()) -> None
         kinds: of network, by default those that predict.
     """
     from gwm_core.data.episode_info import list_episodes, read_infos, start_names
-    from gwm_core.model.weights_file import MANIFESTS, refuse_seen
+    from gwm_core.model.weights_file import predicts_steps, refuse_seen
 
-    dynamics = "world" if (model / MANIFESTS["world"]).exists() else "policy"
+    dynamics = "world" if predicts_steps(model) else "policy"
     starts = start_names(read_infos(list_episodes(data)))
     for kind in kinds or (dynamics, "vae"):
         refuse_seen(model, kind, starts, note)
