@@ -46,7 +46,7 @@ class StillWorld:
 
     def observe(self, scene, proprio):
         none = np.zeros(0)
-        return ImaginedState(none, none, scene, none, none, scene, np.float32(proprio))
+        return ImaginedState(none, none, scene, none, none, none, scene, np.float32(proprio))
 
     def after(self, state, rows):
         T = np.eye(4)
