@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from gwm.cli.main import main
 
 from gwm_core.errors import InputError
@@ -19,7 +20,7 @@ from gwm_core.improvement.practice import (
 )
 from gwm_core.improvement.success_check import SuccessCheck
 from gwm_core.improvement.trials import LEAST, load_round_samples, read_trials
-from gwm_core.model.checkpoint import load_policy
+from gwm_core.model.checkpoint import load_policy, save_policy
 from gwm_core.model.config import named_config
 from gwm_core.model.inputs import proprioception
 from gwm_core.model.weights_file import digest
@@ -46,17 +47,28 @@ def make_trial(source, out, number, policy, **changes):
 
 
 @pytest.fixture(scope="module")
-def trials(episodes, tiny_policy, tmp_path_factory):
+def near_policy(tiny_policy, tmp_path_factory):
+    """One whose plans stay so near to the gripper that the gate takes them."""
+    folder = tmp_path_factory.mktemp("near")
+    model = load_policy(tiny_policy)
+    model.plan_decoder.mean.copy_(torch.tensor([0, 0, 0, 1, 0, 0, 0, -1, 0, 0.04]))
+    model.plan_decoder.std.copy_(torch.tensor([0.004] * 3 + [0.01] * 6 + [0.02]))
+    save_policy(folder, model, {}, tiny_policy)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trials(episodes, near_policy, tmp_path_factory):
     out = tmp_path_factory.mktemp("trials")
     sources = sorted(path for path in episodes.iterdir() if (path / "episode.json").exists())
     for number in range(LEAST):
-        make_trial(sources[number % len(sources)], out, number, tiny_policy)
+        make_trial(sources[number % len(sources)], out, number, near_policy)
     return out
 
 
 @pytest.fixture(scope="module")
-def samples(trials, tiny_policy):
-    return load_round_samples(tiny_policy, [trials], [], [], processes=1)
+def samples(trials, near_policy):
+    return load_round_samples(near_policy, [trials], [], [], processes=1)
 
 
 def make_round(policy, trials, samples, out, config=CONFIG):
@@ -65,15 +77,15 @@ def make_round(policy, trials, samples, out, config=CONFIG):
 
 @pytest.mark.slow
 def test_a_round_makes_another_policy_and_goes_on_where_it_ended(
-    tiny_policy, trials, samples, tmp_path, monkeypatch
+    near_policy, trials, samples, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(success_check, "LEAST_AUC", 0.0)
-    before = digest(tiny_policy / "policy.safetensors")
-    this = make_round(tiny_policy, trials, samples, tmp_path / "round")
+    before = digest(near_policy / "policy.safetensors")
+    this = make_round(near_policy, trials, samples, tmp_path / "round")
     figures = this.run()
     assert figures["practice"]["starts"] == 4 and figures["practice"]["plans"] == 12
     assert figures["practice"]["advantage"] > 0
-    assert digest(tiny_policy / "policy.safetensors") == before
+    assert digest(near_policy / "policy.safetensors") == before
     improved = digest(this.improved / "policy.safetensors")
     assert improved != before and load_policy(this.improved).config.tasks
     manifest = json.loads((this.improved / "manifest.json").read_text())
@@ -87,10 +99,10 @@ def test_a_round_makes_another_policy_and_goes_on_where_it_ended(
     assert again == figures and digest(this.improved / "policy.safetensors") == improved
     with pytest.raises(InputError, match="another policy, episodes or settings"):
         other = replace(CONFIG, policy_iterations=6)
-        make_round(tiny_policy, trials, samples, this.out, other).run()
+        make_round(near_policy, trials, samples, this.out, other).run()
     # imitation alone learns as long from the same trials
     plain = make_round(
-        tiny_policy, trials, samples, tmp_path / "plain", replace(CONFIG, imagine=False)
+        near_policy, trials, samples, tmp_path / "plain", replace(CONFIG, imagine=False)
     )
     assert "practice" not in plain.run()
     assert digest(plain.improved / "policy.safetensors") != improved
@@ -98,11 +110,11 @@ def test_a_round_makes_another_policy_and_goes_on_where_it_ended(
 
 @pytest.mark.slow
 def test_practice_keeps_the_better_plans_of_a_start(
-    tiny_policy, trials, samples, tmp_path, monkeypatch
+    near_policy, trials, samples, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(success_check, "LEAST_AUC", 0.0)
     config = replace(CONFIG, model_iterations=0, policy_iterations=1)
-    this = make_round(tiny_policy, trials, samples, tmp_path, config)
+    this = make_round(near_policy, trials, samples, tmp_path, config)
     this.run()
     kept = kept_plans(tmp_path / "practice", config.practice, task=0)
     assert 1 <= len(kept) <= round(0.25 * 12) + 1
@@ -110,7 +122,7 @@ def test_practice_keeps_the_better_plans_of_a_start(
     more = kept_plans(tmp_path / "practice", replace(config.practice, kept_fraction=1.0), task=0)
     assert len(kept) <= len(more) < 12  # never all of a start
     # a frozen model plans as before
-    before, after = (load_policy(folder) for folder in (tiny_policy, tmp_path / "model"))
+    before, after = (load_policy(folder) for folder in (near_policy, tmp_path / "model"))
     for name, tensor in before.state_dict().items():
         assert name.startswith("success_head") or tensor.equal(after.state_dict()[name]), name
 
@@ -137,8 +149,8 @@ def test_an_arm_stands_where_the_sample_says_or_nowhere():
     assert arm_state(away) is None
 
 
-def test_of_both_outcomes_some_trials_check_the_success_model(tiny_policy, trials):
-    found = read_trials(tiny_policy, [trials])
+def test_of_both_outcomes_some_trials_check_the_success_model(near_policy, trials):
+    found = read_trials(near_policy, [trials])
     assert found.successes == 5 and found.task == "lift"
     ended = list(found.checked.values())
     assert ended.count(True) >= 2 and ended.count(False) >= 2 and len(ended) <= 5
@@ -163,22 +175,22 @@ def test_a_success_model_that_guesses_is_no_reward():
     ],
 )
 def test_trials_that_teach_nothing_are_refused(
-    changes, said, episodes, tiny_policy, tmp_path, capsys
+    changes, said, episodes, near_policy, tmp_path, capsys
 ):
     source = min(path for path in episodes.iterdir() if (path / "episode.json").exists())
     for number in range(LEAST):
         changed = changes[number] if number < len(changes) else {}
-        make_trial(source, tmp_path, number, tiny_policy, **changed)
+        make_trial(source, tmp_path, number, near_policy, **changed)
     with pytest.raises(InputError, match=said):
-        read_trials(tiny_policy, [tmp_path])
+        read_trials(near_policy, [tmp_path])
     shutil.rmtree(tmp_path / "trial_009")
     if len(changes) == LEAST:
         with pytest.raises(InputError, match="too few"):
-            read_trials(tiny_policy, [tmp_path])
+            read_trials(near_policy, [tmp_path])
 
 
-def test_the_verb_says_what_is_wrong(trials, tiny_policy, tmp_path, monkeypatch, capsys):
-    words = ["gwm", "improve", str(tiny_policy), "--episodes", str(trials), "--out", str(tmp_path)]
+def test_the_verb_says_what_is_wrong(trials, near_policy, tmp_path, monkeypatch, capsys):
+    words = ["gwm", "improve", str(near_policy), "--episodes", str(trials), "--out", str(tmp_path)]
     for more, said in ((["--starts", "0"], "--starts must be 1"), (["--device", "tpu"], "device")):
         monkeypatch.setattr("sys.argv", [*words, *more])
         assert main() == 2
