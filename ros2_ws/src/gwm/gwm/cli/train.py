@@ -140,6 +140,11 @@ def _add_success(kinds) -> None:
     _training(p, "joint or tiny_joint")
     p.set_defaults(config="joint")
     p.add_argument(
+        "--samples",
+        type=int,
+        help="scenes to fit to at most, each also as predicted (default: the configuration's)",
+    )
+    p.add_argument(
         "--calibrate",
         nargs="+",
         default=[],
@@ -339,9 +344,12 @@ def train_success(args) -> int:
     joint = {name: c for name, c in POLICIES.items() if isinstance(c[0], WorldActionConfig)}
     _, config = _configs(args, joint, "policy")
     iterations = args.iterations or config.success_iterations
-    batch = args.batch or config.success_batch
     config = replace(
-        config, iterations=iterations, success_iterations=iterations, success_batch=batch
+        config,
+        iterations=iterations,
+        success_iterations=iterations,
+        success_batch=args.batch or config.success_batch,
+        success_samples=positive("samples", args.samples or config.success_samples),
     )
     policy, out = Path(args.policy), Path(args.out)
     refuse_others(policy, out, "vae")
