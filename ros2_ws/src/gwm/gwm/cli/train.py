@@ -344,12 +344,13 @@ def train_success(args) -> int:
     joint = {name: c for name, c in POLICIES.items() if isinstance(c[0], WorldActionConfig)}
     _, config = _configs(args, joint, "policy")
     iterations = args.iterations or config.success_iterations
+    count = config.success_samples if args.samples is None else args.samples
     config = replace(
         config,
         iterations=iterations,
         success_iterations=iterations,
         success_batch=args.batch or config.success_batch,
-        success_samples=positive("samples", args.samples or config.success_samples),
+        success_samples=positive("samples", count),
     )
     policy, out = Path(args.policy), Path(args.out)
     refuse_others(policy, out, "vae")
