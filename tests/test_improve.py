@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from gwm.cli.main import main
+from safetensors.numpy import save_file
 
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q, fk
@@ -12,17 +13,21 @@ from gwm_core.improvement import success_check
 from gwm_core.improvement.improve import ImproveConfig, ImprovementRound
 from gwm_core.improvement.practice import (
     PLANS,
+    STARTS,
     PracticeConfig,
+    PracticeJob,
     arm_state,
     choose_starts,
     kept_plans,
+    run_practice,
 )
 from gwm_core.improvement.success_check import SuccessCheck
-from gwm_core.improvement.trials import LEAST, load_round_samples, read_trials
+from gwm_core.improvement.trials import LEAST, NothingToLearn, load_round_samples, read_trials
 from gwm_core.model.checkpoint import load_policy
 from gwm_core.model.config import named_config
 from gwm_core.model.inputs import proprioception
 from gwm_core.model.weights_file import digest
+from gwm_core.training.training_run import silent
 from gwm_core.types import ArmState
 
 FAST = {"warmup": 2, "validate_every": 5, "success_iterations": 20, "success_samples": 60}
@@ -57,6 +62,19 @@ def trials(episodes, tiny_policy, tmp_path_factory):
 @pytest.fixture(scope="module")
 def samples(trials, tiny_policy):
     return load_round_samples(tiny_policy, [trials], [], [], processes=1)
+
+
+def make_practice(out, values):
+    """The files of a practice whose plans have these values (S, C); each row is its number."""
+    numbers = np.arange(values.size, dtype=np.float32).reshape(values.shape)
+    (out / PLANS).mkdir()
+    arrays = {"points": np.zeros((len(values), 8, 3), np.float16)}
+    arrays |= {"colors": np.zeros((len(values), 8, 3), np.uint8)}
+    save_file(arrays | {"proprio": np.zeros((len(values), 11), np.float32)}, out / STARTS)
+    for k, value in enumerate(values):
+        rows = np.ascontiguousarray(np.tile(numbers[k][:, None, None], (1, 16, 10)))
+        plans = {"start": np.array([k]), "rows": rows, "value": np.float32(value)}
+        save_file(plans, out / PLANS / f"{k:06d}.safetensors")
 
 
 def make_round(policy, trials, samples, out, config=CONFIG):
@@ -96,20 +114,28 @@ def test_a_round_makes_another_policy_and_goes_on_where_it_ended(
     assert digest(plain.improved / "policy.safetensors") != improved
 
 
-@pytest.mark.slow
-def test_practice_keeps_the_better_plans_of_a_start(
-    tiny_policy, trials, samples, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(success_check, "LEAST_AUC", 0.0)
-    config = replace(CONFIG, model_iterations=0, policy_iterations=1)
-    this = make_round(tiny_policy, trials, samples, tmp_path, config)
-    this.run()
-    kept = kept_plans(tmp_path / "practice", config.practice, task=0)
-    assert 1 <= len(kept) <= round(0.25 * 12) + 1
-    assert kept.valid.all() and (kept.task == 0).all() and np.isfinite(kept.rows).all()
-    more = kept_plans(tmp_path / "practice", replace(config.practice, kept_fraction=1.0), task=0)
+def test_practice_keeps_the_better_plans_of_a_start(tmp_path):
+    config = PracticeConfig(starts=4, candidates=3)
+    make_practice(tmp_path, np.arange(12).reshape(4, 3) ** 2 / 144)
+    kept = kept_plans(tmp_path, config, task=0)
+    # a quarter of 12 plans: the best ones, by the distance from the mean of their start
+    assert kept.rows[:, 0, 0].tolist() == [5.0, 8.0, 11.0] and kept.valid.all()
+    assert (kept.task == 0).all() and kept.episode.tolist() == [0, 1, 2]
+    more = kept_plans(tmp_path, replace(config, kept_fraction=1.0), task=0)
     assert 4 <= len(more) < 12  # of each start at least one, and never all
-    # a frozen model plans as before
+
+
+def test_practice_without_a_better_plan_teaches_nothing(samples, tmp_path):
+    make_practice(tmp_path, np.full((4, 3), 0.5))
+    job = PracticeJob(tmp_path, "lift", PracticeConfig(starts=4, candidates=3), 0)
+    with pytest.raises(NothingToLearn, match="no plan is better"):
+        run_practice(job, samples.futures, tmp_path, 1, silent)
+
+
+@pytest.mark.slow
+def test_a_kept_model_plans_as_before(tiny_policy, trials, samples, tmp_path):
+    config = replace(CONFIG, model_iterations=0, policy_iterations=1, imagine=False)
+    make_round(tiny_policy, trials, samples, tmp_path, config).run()
     before, after = (load_policy(folder) for folder in (tiny_policy, tmp_path / "model"))
     for name, tensor in before.state_dict().items():
         assert name.startswith("success_head") or tensor.equal(after.state_dict()[name]), name
