@@ -10,8 +10,10 @@ from gwm_core.data.episode_info import list_all_episodes, read_infos, start_name
 from gwm_core.errors import InputError, one_of
 from gwm_core.model.weights_file import digest, predicting_config
 from gwm_core.recording.provenance import policy_code
+from gwm_core.sim.tasks import TASKS
 from gwm_core.training.datasets.joint_samples import JointSamples, Progress, load_joint_samples
 from gwm_core.training.datasets.policy_samples import refuse_mixed, refuse_reserved
+
 LEAST = 10  # trials; fewer say nothing of what succeeds
 _CHECKED = 5  # every fifth trial is kept to check the success model on
 
@@ -35,6 +37,12 @@ class RecordedTrials:
     def successes(self) -> int:
         """How many succeeded."""
         return sum(bool(info["success"]) for info in self.infos.values())
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the simulation can repeat them."""
+        robots = {info.get("robot") for info in self.infos.values()}
+        return self.task in TASKS and robots == {"sim"}
 
     @property
     def starts(self) -> list[str]:
