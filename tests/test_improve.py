@@ -21,6 +21,7 @@ from gwm_core.improvement.practice import (
     kept_plans,
     run_practice,
 )
+from gwm_core.improvement.rounds import Collection, SimulatedRounds
 from gwm_core.improvement.success_check import SuccessCheck
 from gwm_core.improvement.trials import LEAST, NothingToLearn, load_round_samples, read_trials
 from gwm_core.model.checkpoint import load_policy
@@ -209,3 +210,36 @@ def test_the_verb_says_what_is_wrong(trials, tiny_policy, tmp_path, monkeypatch,
         monkeypatch.setattr("sys.argv", [*words, *more])
         assert main() == 2
         assert said in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_round_in_simulation_collects_improves_and_measures(
+    tiny_policy, trials, tmp_path, renderer, monkeypatch
+):
+    monkeypatch.setattr(success_check, "LEAST_AUC", 0.0)
+    rounds = SimulatedRounds(
+        tiny_policy,
+        Collection("lift", episodes=LEAST, seed=100),
+        rounds=1,
+        trials=1,
+        config=CONFIG,
+        out=tmp_path,
+        renderer=renderer,
+    )
+    # the collected trials are there, as after an interruption: half of them succeeded
+    code = digest(tiny_policy / "policy.safetensors")[:8]
+    (tmp_path / "round_1/trials").mkdir(parents=True)
+    for number, path in enumerate(sorted(trials.glob("trial_*"))):
+        name = f"policy_{code}_lift_nominal_{100 + number:06d}"
+        shutil.copytree(path, tmp_path / "round_1/trials" / name)
+    figures = rounds.run()
+    (found,) = figures["rounds"]
+    assert (found["trials"], found["successes"]) == (LEAST, 5) and found["plan_distance_mm"] > 0
+    for kind in ("real", "imagined"):
+        assert found[kind]["before"]["trials"] == found[kind]["after"]["trials"] == 1
+    assert figures["overall"] == found["real"] and figures["kept"] in (0, 1)
+    # both policies had one start, which nothing is trained on
+    measured = [json.loads((tmp_path / f"real/{k}.json").read_text()) for k in (0, 1)]
+    assert [[trial["seed"] for trial in one["trials"]] for one in measured] == [[4000], [4000]]
+    assert measured[0]["settings"]["policy"] != measured[1]["settings"]["policy"]
+    assert rounds.run() == figures
