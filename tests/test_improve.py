@@ -28,6 +28,7 @@ from gwm_core.model.checkpoint import load_policy
 from gwm_core.model.config import named_config
 from gwm_core.model.inputs import proprioception
 from gwm_core.model.weights_file import digest
+from gwm_core.runtime.bundle import open_bundle
 from gwm_core.training.training_run import silent
 from gwm_core.types import ArmState
 
@@ -202,6 +203,22 @@ def test_trials_that_teach_nothing_are_refused(
     if len(changes) == LEAST:
         with pytest.raises(InputError, match="too few"):
             read_trials(tiny_policy, [tmp_path])
+
+
+@pytest.mark.slow
+def test_the_verb_writes_a_report_and_a_bundle(trials, tiny_policy, tmp_path, monkeypatch, capsys):
+    out, figures = tmp_path / "out", tmp_path / "figures.json"
+    words = ["gwm", "improve", str(tiny_policy), "--episodes", str(trials), "--out", str(out)]
+    words += ["--imitate", "--model-iterations", "0", "--policy-iterations", "1"]
+    monkeypatch.setattr("sys.argv", [*words, "--processes", "1", "--json", str(figures)])
+    assert main() == 0
+    said = capsys.readouterr().out
+    assert f"up policy:={out}/bundle supervision:=shadow" in said and "5 of 10" in said
+    assert figures.read_text() == (out / "report.json").read_text()
+    assert ">5/10<" in (out / "report.html").read_text()
+    bundle = open_bundle(out / "bundle")
+    assert bundle.contract["tasks"] == list(load_policy(tiny_policy).config.tasks)
+    assert digest(out / "bundle/policy.safetensors") == digest(out / "policy/policy.safetensors")
 
 
 def test_the_verb_says_what_is_wrong(trials, tiny_policy, tmp_path, monkeypatch, capsys):
