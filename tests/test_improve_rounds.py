@@ -180,11 +180,14 @@ def test_the_verb_refuses_what_does_not_go_together(tiny_policy, tmp_path, monke
         (["--rounds", "1", "--collect", "task:=lift", "--episodes", "x"], "no --episodes"),
         (["--rounds", "0", "--collect", "task:=lift"], "--rounds must be 1"),
         (["--rounds", "1", "--collect", "task:=lift", "--trials", "101"], "seeds 4000-4099"),
+        (["--rounds", "1", "--collect", "task:=fold"], "task 'fold'"),
+        (["--rounds", "1", "--collect", "task:=lift", "difficulty:=easy"], "'easy'"),
         (["--rounds", "90", "--collect", "task:=lift"], "seeds 0-3999"),
     ):
         monkeypatch.setattr("sys.argv", [*words, *more])
         assert main() == 2
         assert said in capsys.readouterr().err
+        assert not (tmp_path / "out/settings.json").exists()  # the words may be corrected
 
 
 def test_rounds_of_another_collection_are_refused(tiny_policy, tmp_path):

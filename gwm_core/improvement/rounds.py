@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from gwm_core.errors import InputError
+from gwm_core.errors import InputError, one_of
 from gwm_core.evaluation.policy_eval import EvalConfig, run_trials
 from gwm_core.evaluation.policy_eval_in_world_model import imagined_trials
 from gwm_core.files.json_files import to_json
@@ -33,7 +33,8 @@ from gwm_core.improvement.pictures import PictureJob
 from gwm_core.improvement.plan_change import plan_distance
 from gwm_core.improvement.trial_records import TrialRecord, kept_trials
 from gwm_core.improvement.trials import NothingToLearn, load_round_samples, read_trials
-from gwm_core.model.weights_file import digest
+from gwm_core.model.weights_file import digest, predicting_config
+from gwm_core.sim.tasks import sample_layout
 from gwm_core.training.collection.collect import CollectConfig, collect
 from gwm_core.types import RESERVED
 
@@ -145,18 +146,18 @@ class SimulatedRounds:
         return job, real[k], imagined[k]
 
     def _settle(self) -> None:
-        """Check the numbers; write the settings, or hold them against those of ``out``."""
-        self.collection.check(self.rounds)
+        """Check the words; write the settings, or hold them against those of ``out``."""
+        wanted = self.collection
+        wanted.check(self.rounds)
+        sample_layout(wanted.task, wanted.seed, wanted.difficulty)
+        one_of("task", wanted.task, predicting_config(self.policy).tasks)
         if not 1 <= self.trials <= CHOOSING:
             raise InputError(
                 f"{self.trials} trials will not do: policies are chosen on seeds {RESERVED}-"
                 f"{RESERVED + CHOOSING - 1}, so 1-{CHOOSING} are wanted"
             )
         settings = to_json(
-            {
-                "policy": digest(self.policy / "policy.safetensors"),
-                "collection": asdict(self.collection),
-            },
+            {"policy": digest(self.policy / "policy.safetensors"), "collection": asdict(wanted)},
             indent=1,
         )
         file = self.out / SETTINGS

@@ -174,7 +174,7 @@ def _pictures(rounds, number: int) -> list[tuple[str, list[bytes]]]:
     found = trial_pictures(job, rounds.folder(number) / "pictures")
     return [
         (
-            f"{kind}, seed {job.seed}:"
+            f"round {number}, {kind}, seed {job.seed}:"
             f" {'succeeded' if trial.success else 'failed'} after {trial.seconds:.1f} s",
             found[kind],
         )

@@ -105,7 +105,6 @@ def _difference_table(rounds: list[dict]) -> Table:
         "p",
         "imagined difference, points [95 %]",
         "change of time to success [s]",
-        "change of plans [mm]",
     )
     body = [
         (
@@ -114,7 +113,6 @@ def _difference_table(rounds: list[dict]) -> Table:
             f"{found['real']['p']:.3f}",
             _difference(found["imagined"]),
             "" if found["real"]["seconds"] is None else f"{found['real']['seconds']:+.1f}",
-            number(found.get("plan_distance_mm"), 0, 1),
         )
         for found in rounds
         if found.get("real")
