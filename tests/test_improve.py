@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from gwm.cli.main import main
+from safetensors.numpy import save_file
 
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q, fk
@@ -13,17 +14,23 @@ from gwm_core.improvement import success_check
 from gwm_core.improvement.improve import ImproveConfig, ImprovementRound
 from gwm_core.improvement.practice import (
     PLANS,
+    STARTS,
     PracticeConfig,
+    PracticeJob,
     arm_state,
     choose_starts,
     kept_plans,
+    run_practice,
 )
+from gwm_core.improvement.rounds import Collection, SimulatedRounds
 from gwm_core.improvement.success_check import SuccessCheck
-from gwm_core.improvement.trials import LEAST, load_round_samples, read_trials
+from gwm_core.improvement.trials import LEAST, NothingToLearn, load_round_samples, read_trials
 from gwm_core.model.checkpoint import load_policy, save_policy
 from gwm_core.model.config import named_config
 from gwm_core.model.inputs import proprioception
 from gwm_core.model.weights_file import digest
+from gwm_core.runtime.bundle import open_bundle
+from gwm_core.training.training_run import silent
 from gwm_core.types import ArmState
 
 FAST = {"warmup": 2, "validate_every": 5, "success_iterations": 20, "success_samples": 60}
@@ -71,6 +78,19 @@ def samples(trials, near_policy):
     return load_round_samples(near_policy, [trials], [], [], processes=1)
 
 
+def make_practice(out, values):
+    """The files of a practice whose plans have these values (S, C); each row is its number."""
+    numbers = np.arange(values.size, dtype=np.float32).reshape(values.shape)
+    (out / PLANS).mkdir()
+    arrays = {"points": np.zeros((len(values), 8, 3), np.float16)}
+    arrays |= {"colors": np.zeros((len(values), 8, 3), np.uint8)}
+    save_file(arrays | {"proprio": np.zeros((len(values), 11), np.float32)}, out / STARTS)
+    for k, value in enumerate(values):
+        rows = np.ascontiguousarray(np.tile(numbers[k][:, None, None], (1, 16, 10)))
+        plans = {"start": np.array([k]), "rows": rows, "value": np.float32(value)}
+        save_file(plans, out / PLANS / f"{k:06d}.safetensors")
+
+
 def make_round(policy, trials, samples, out, config=CONFIG):
     return ImprovementRound(policy, read_trials(policy, [trials]), samples, config, out)
 
@@ -108,20 +128,28 @@ def test_a_round_makes_another_policy_and_goes_on_where_it_ended(
     assert digest(plain.improved / "policy.safetensors") != improved
 
 
+def test_practice_keeps_the_better_plans_of_a_start(tmp_path):
+    config = PracticeConfig(starts=4, candidates=3)
+    make_practice(tmp_path, np.arange(12).reshape(4, 3) ** 2 / 144)
+    kept = kept_plans(tmp_path, config, task=0)
+    # a quarter of 12 plans: the best ones, by the distance from the mean of their start
+    assert kept.rows[:, 0, 0].tolist() == [5.0, 8.0, 11.0] and kept.valid.all()
+    assert (kept.task == 0).all() and kept.episode.tolist() == [0, 1, 2]
+    more = kept_plans(tmp_path, replace(config, kept_fraction=1.0), task=0)
+    assert 4 <= len(more) < 12  # of each start at least one, and never all
+
+
+def test_practice_without_a_better_plan_teaches_nothing(samples, tmp_path):
+    make_practice(tmp_path, np.full((4, 3), 0.5))
+    job = PracticeJob(tmp_path, "lift", PracticeConfig(starts=4, candidates=3), 0)
+    with pytest.raises(NothingToLearn, match="no plan is better"):
+        run_practice(job, samples.futures, tmp_path, 1, silent)
+
+
 @pytest.mark.slow
-def test_practice_keeps_the_better_plans_of_a_start(
-    near_policy, trials, samples, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(success_check, "LEAST_AUC", 0.0)
-    config = replace(CONFIG, model_iterations=0, policy_iterations=1)
-    this = make_round(near_policy, trials, samples, tmp_path, config)
-    this.run()
-    kept = kept_plans(tmp_path / "practice", config.practice, task=0)
-    assert 1 <= len(kept) <= round(0.25 * 12) + 1
-    assert kept.valid.all() and (kept.task == 0).all() and np.isfinite(kept.rows).all()
-    more = kept_plans(tmp_path / "practice", replace(config.practice, kept_fraction=1.0), task=0)
-    assert len(kept) <= len(more) < 12  # never all of a start
-    # a frozen model plans as before
+def test_a_kept_model_plans_as_before(near_policy, trials, samples, tmp_path):
+    config = replace(CONFIG, model_iterations=0, policy_iterations=1, imagine=False)
+    make_round(near_policy, trials, samples, tmp_path, config).run()
     before, after = (load_policy(folder) for folder in (near_policy, tmp_path / "model"))
     for name, tensor in before.state_dict().items():
         assert name.startswith("success_head") or tensor.equal(after.state_dict()[name]), name
@@ -189,9 +217,58 @@ def test_trials_that_teach_nothing_are_refused(
             read_trials(near_policy, [tmp_path])
 
 
+@pytest.mark.slow
+def test_the_verb_writes_a_report_and_a_bundle(trials, near_policy, tmp_path, monkeypatch, capsys):
+    out, figures = tmp_path / "out", tmp_path / "figures.json"
+    words = ["gwm", "improve", str(near_policy), "--episodes", str(trials), "--out", str(out)]
+    words += ["--imitate", "--model-iterations", "0", "--policy-iterations", "1"]
+    monkeypatch.setattr("sys.argv", [*words, "--processes", "1", "--json", str(figures)])
+    assert main() == 0
+    said = capsys.readouterr().out
+    assert f"up policy:={out}/bundle supervision:=shadow" in said and "5 of 10" in said
+    assert figures.read_text() == (out / "report.json").read_text()
+    assert ">5/10<" in (out / "report.html").read_text()
+    bundle = open_bundle(out / "bundle")
+    assert bundle.contract["tasks"] == list(load_policy(near_policy).config.tasks)
+    assert digest(out / "bundle/policy.safetensors") == digest(out / "policy/policy.safetensors")
+
+
 def test_the_verb_says_what_is_wrong(trials, near_policy, tmp_path, monkeypatch, capsys):
     words = ["gwm", "improve", str(near_policy), "--episodes", str(trials), "--out", str(tmp_path)]
     for more, said in ((["--starts", "0"], "--starts must be 1"), (["--device", "tpu"], "device")):
         monkeypatch.setattr("sys.argv", [*words, *more])
         assert main() == 2
         assert said in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_round_in_simulation_collects_improves_and_measures(
+    near_policy, trials, tmp_path, renderer, monkeypatch
+):
+    monkeypatch.setattr(success_check, "LEAST_AUC", 0.0)
+    rounds = SimulatedRounds(
+        near_policy,
+        Collection("lift", episodes=LEAST, seed=100),
+        rounds=1,
+        trials=1,
+        config=CONFIG,
+        out=tmp_path,
+        renderer=renderer,
+    )
+    # the collected trials are there, as after an interruption: half of them succeeded
+    code = digest(near_policy / "policy.safetensors")[:8]
+    (tmp_path / "round_1/trials").mkdir(parents=True)
+    for number, path in enumerate(sorted(trials.glob("trial_*"))):
+        name = f"policy_{code}_lift_nominal_{100 + number:06d}"
+        shutil.copytree(path, tmp_path / "round_1/trials" / name)
+    figures = rounds.run()
+    (found,) = figures["rounds"]
+    assert (found["trials"], found["successes"]) == (LEAST, 5) and found["plan_distance_mm"] > 0
+    for kind in ("real", "imagined"):
+        assert found[kind]["before"]["trials"] == found[kind]["after"]["trials"] == 1
+    assert figures["overall"] == found["real"] and figures["kept"] in (0, 1)
+    # both policies had one start, which nothing is trained on
+    measured = [json.loads((tmp_path / f"real/{k}.json").read_text()) for k in (0, 1)]
+    assert [[trial["seed"] for trial in one["trials"]] for one in measured] == [[4000], [4000]]
+    assert measured[0]["settings"]["policy"] != measured[1]["settings"]["policy"]
+    assert rounds.run() == figures

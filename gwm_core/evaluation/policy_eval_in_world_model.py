@@ -7,7 +7,7 @@ with the same latency, in ``imagined_rollout``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -109,15 +109,20 @@ def _trial(job: Job) -> ImaginedTrial:
     return _environments[model].trial(_planners[model, policy], task, seed, difficulty)
 
 
+def imagined_trials(jobs: list[Job], processes: int) -> Iterator[ImaginedTrial]:
+    """Run the trial of every job, in their order."""
+    with workers(processes, len(jobs)) as pool:
+        yield from pool.imap(_trial, jobs)
+
+
 def run_trials_in_world_model(
     jobs: list[Job], processes: int, progress: Callable[[], None] = lambda: None
 ) -> list[ImaginedTrial]:
     """Run them, in order."""
     done = []
-    with workers(processes, len(jobs)) as pool:
-        for trial in pool.imap(_trial, jobs):
-            done.append(trial)
-            progress()
+    for trial in imagined_trials(jobs, processes):
+        done.append(trial)
+        progress()
     return done
 
 

@@ -21,6 +21,7 @@ from gwm_core.control.gate.config import GateConfig
 from gwm_core.control.gate.gate import Gate
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q, Unreachable, solve
+from gwm_core.improvement.trials import NothingToLearn
 from gwm_core.model.checkpoint import load_vae, load_world_action_model
 from gwm_core.model.inputs import proprioception
 from gwm_core.model.world_action_model import WorldActionModel
@@ -112,6 +113,7 @@ def run_practice(
 
     Raises:
         InputError: the arm could begin nowhere.
+        NothingToLearn: all plans of every start end with one value.
     """
     (out / PLANS).mkdir(parents=True, exist_ok=True)
     if not (out / STARTS).exists():
@@ -131,12 +133,17 @@ def run_practice(
     if not values.size:
         raise InputError("the arm can begin at none of the states: trials of this arm are wanted")
     kept = _kept(values, job.config.kept_fraction)
+    if not kept.any():
+        raise NothingToLearn(
+            "no plan is better than the others from its start: a policy whose plans the gate"
+            " accepts is wanted, or other trials"
+        )
     advantages = values - values.mean(1, keepdims=True)
     return {
         "starts": len(values),
         "plans": values.size,
         "value": float(values.mean()),
-        "advantage": float(advantages[kept].mean()) if kept.any() else 0.0,
+        "advantage": float(advantages[kept].mean()),
     }
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gwm_core.errors import InputError
+from gwm_core.improvement.trials import NothingToLearn
 from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.training.datasets.future_samples import FutureSamples
 from gwm_core.training.success.success_calibration import question_logits
@@ -23,9 +23,9 @@ class SuccessCheck:
     failures: int
 
     def refuse(self) -> None:
-        """Raise InputError where practice would learn from a wrong value."""
+        """Raise NothingToLearn where practice would learn from a wrong value."""
         if self.auc < LEAST_AUC:
-            raise InputError(
+            raise NothingToLearn(
                 f"the success model cannot tell failures from successes: on {self.successes} and"
                 f" {self.failures} trials that it has not seen its AUC is {self.auc:.2f}, and"
                 f" {LEAST_AUC} or more is wanted: record more trials; nothing was practised"

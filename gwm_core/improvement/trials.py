@@ -10,11 +10,16 @@ from gwm_core.data.episode_info import list_all_episodes, read_infos, start_name
 from gwm_core.errors import InputError, one_of
 from gwm_core.model.weights_file import digest, predicting_config
 from gwm_core.recording.provenance import policy_code
+from gwm_core.sim.tasks import TASKS
 from gwm_core.training.datasets.joint_samples import JointSamples, Progress, load_joint_samples
 from gwm_core.training.datasets.policy_samples import refuse_mixed, refuse_reserved
 
 LEAST = 10  # trials; fewer say nothing of what succeeds
 _CHECKED = 5  # every fifth trial is kept to check the success model on
+
+
+class NothingToLearn(InputError):
+    """The trials, or practice from them, tell no better plan from a worse one."""
 
 
 def no_progress(done: int, total: int) -> None:
@@ -32,6 +37,12 @@ class RecordedTrials:
     def successes(self) -> int:
         """How many succeeded."""
         return sum(bool(info["success"]) for info in self.infos.values())
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the simulation can repeat them."""
+        robots = {info.get("robot") for info in self.infos.values()}
+        return self.task in TASKS and robots == {"sim"}
 
     @property
     def starts(self) -> list[str]:
@@ -62,7 +73,7 @@ def read_trials(policy: Path, folders: Sequence[Path]) -> RecordedTrials:
     Raises:
         InputError: a trial has no verdict, or is of another policy, of a task that the policy does
             not know, of other cameras, or reserved for evaluation; fewer than ten trials, of
-            several tasks, or all of one outcome.
+            several tasks, or all of one outcome (``NothingToLearn``).
     """
     folders = list(folders)
     refuse_reserved(folders)
@@ -83,12 +94,12 @@ def read_trials(policy: Path, folders: Sequence[Path]) -> RecordedTrials:
         raise InputError(f"{len(infos)} trials are too few: {LEAST} or more are wanted")
     if trials.successes in (0, len(infos)):
         ended = "failed" if trials.successes == 0 else "succeeded"
-        raise InputError(
+        raise NothingToLearn(
             f"all {len(infos)} trials {ended}: both outcomes are wanted, since practice learns from"
             " their difference"
         )
     if min(trials.successes, len(infos) - trials.successes) < 2:
-        raise InputError(
+        raise NothingToLearn(
             f"{trials.successes} of {len(infos)} trials succeeded: two or more of each outcome are"
             " wanted, one of them to check the success model on"
         )

@@ -51,7 +51,7 @@ def compile_(args) -> int:
     if args.out:
         check_destination(source, folder)
         writable_folder(str(folder.absolute().parent))
-        _bundle(source, folder, args.data)
+        write_bundle(source, folder, args.data)
     bundle = open_bundle(folder)
     actor = PolicyRunner(folder, backend=args.backend, precision=args.precision)
     far, tasks = actor.drift, ", ".join(bundle.contract["tasks"])
@@ -75,7 +75,10 @@ def compile_(args) -> int:
     return 0
 
 
-def _bundle(source: Path, out: Path, data: str | None) -> None:
+def write_bundle(source: Path, out: Path, data: str | None) -> None:
+    """Write the bundle of a checkpoint, with golden inputs from episodes in ``data`` or from the
+    simulation.
+    """
     import numpy as np
     from safetensors.numpy import load
 

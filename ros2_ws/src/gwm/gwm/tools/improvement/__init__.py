@@ -1,0 +1,1 @@
+"""What `gwm improve` reads and writes beside the rounds themselves."""
