@@ -218,6 +218,7 @@ def test_trials_that_teach_nothing_are_refused(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_verb_writes_a_report_and_a_bundle(trials, near_policy, tmp_path, monkeypatch, capsys):
     out, figures = tmp_path / "out", tmp_path / "figures.json"
     words = ["gwm", "improve", str(near_policy), "--episodes", str(trials), "--out", str(out)]
@@ -241,7 +242,9 @@ def test_the_verb_says_what_is_wrong(trials, near_policy, tmp_path, monkeypatch,
         assert said in capsys.readouterr().err
 
 
+@pytest.mark.long
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_round_in_simulation_collects_improves_and_measures(
     near_policy, trials, tmp_path, renderer, monkeypatch
 ):
