@@ -99,6 +99,21 @@ def tiny_world(tiny_vae, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def older_policy(tiny_world, tmp_path_factory) -> Path:
+    """Folder of a policy beside a world model of steps, as earlier versions shipped them."""
+    import shutil
+
+    from gwm_core.model.checkpoint import save_policy
+    from gwm_core.model.config import POLICIES
+    from gwm_core.model.policy import Policy
+
+    folder = tmp_path_factory.mktemp("older") / "policy"
+    shutil.copytree(tiny_world, folder)
+    save_policy(folder, Policy(POLICIES["tiny"][0]), {})
+    return folder
+
+
 @pytest.fixture
 def domain(monkeypatch):
     """A ROS domain of its own."""

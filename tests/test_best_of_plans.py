@@ -39,7 +39,6 @@ from gwm_core.sim.planners import make_planner
 from gwm_core.types import ArmState, Observation
 
 ROOT = Path(__file__).parents[1]
-DEMO = ROOT / "models/demo"
 STATE = ArmState(0, HOME_Q, np.zeros(7), 0.08)
 
 
@@ -320,9 +319,9 @@ def test_a_planner_lifts_what_policy_and_world_take(tiny_policy):
     assert decision.poses.shape[1] == 10 and planner.policy.mean_ranked == 3
 
 
-def test_what_predicts_nothing_refuses_candidates(tmp_path):
+def test_what_predicts_nothing_refuses_candidates(older_policy, tmp_path):
     save_policy(tmp_path, WorldActionModel(named_config("tiny_joint")[0]), {})
-    for folder in (tmp_path, DEMO):
+    for folder in (tmp_path, older_policy):
         with pytest.raises(InputError, match="predicts nothing") as error:
             make_planner(str(folder), candidates=2)
         assert "\n" not in str(error.value)
@@ -341,7 +340,6 @@ def test_a_model_without_that_jump_is_refused(tmp_path, tiny_vae):
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
-        ({"candidates": 8}, "predicts nothing itself: `gwm train policy"),
         ({"candidates": 8, "policy": "expert"}, "policy:=expert predicts nothing"),
         ({"candidates": 8, "mode": "teleop"}, "mode:=teleop has no policy"),
         ({"candidates": 0}, "candidates:=0: a number of plans is wanted, 1 to 64"),
@@ -352,6 +350,11 @@ def test_the_graph_refuses_candidates_before_anything_starts(wrong, named):
     with pytest.raises(InputError, match=named) as error:
         processes(GraphConfig(**wrong))
     assert "\n" not in str(error.value)
+
+
+def test_the_graph_refuses_candidates_of_an_older_policy(older_policy):
+    with pytest.raises(InputError, match="predicts nothing itself: `gwm train policy"):
+        processes(GraphConfig(policy=str(older_policy), candidates=8))
 
 
 def test_the_graph_hands_candidates_to_the_policy(tiny_policy):
@@ -366,14 +369,15 @@ def test_the_graph_hands_candidates_to_the_policy(tiny_policy):
 @pytest.mark.parametrize(
     ("policy", "number", "named"),
     [
-        (str(DEMO), "2", "predicts nothing"),
+        ("", "2", "predicts nothing"),
         ("expert", "2", "expert makes one plan"),
         ("expert", "0", "candidates"),
     ],
 )
 def test_eval_refuses_candidates_of_what_predicts_nothing(
-    monkeypatch, capsys, policy, number, named
+    older_policy, monkeypatch, capsys, policy, number, named
 ):
+    policy = policy or older_policy
     words = f"gwm eval policy --task lift --trials 1 --policy {policy} --candidates {number}"
     monkeypatch.setattr("sys.argv", words.split())
     assert main() == 2
