@@ -10,6 +10,8 @@ from gwm_core.evaluation.policy_eval_in_world_model import (
 )
 from gwm_core.evaluation.protocol.report import compare_with_predicted_rates
 from gwm_core.geometry.kinematics import HOME_Q, fk
+from gwm_core.model.inputs import proprioception
+from gwm_core.runtime.imagined_world import load_imagined_world
 from gwm_core.runtime.policy_runner import PolicyRunner
 from gwm_core.runtime.world_runner import WorldRunner
 from gwm_core.scene.gripped_width import gripped_width
@@ -66,23 +68,34 @@ def test_rates_that_were_imagined_are_held_against_those_that_came():
     )
 
 
-def test_a_policy_plans_the_same_from_a_scene_and_from_its_decoded_latent(renderer):
+def decoded_by_steps(world, scene, state):
+    return world.decode(world.encode(scene, np.repeat(fk(state.q)[None], 2, axis=0))[-1])
+
+
+def decoded_by_jumps(world, scene, state):
+    return world.rendered(world.observe(scene, proprioception(state)))
+
+
+@pytest.mark.parametrize(
+    "name, load, decode",
+    [("demo", WorldRunner, decoded_by_steps), ("joint", load_imagined_world, decoded_by_jumps)],
+)
+def test_a_policy_plans_the_same_from_a_scene_and_from_its_decoded_latent(
+    name, load, decode, renderer
+):
     """Policies take the first Gaussians of a scene as its tokens. A decoder emits them token by
     token, the gripper's first, so that a policy would see nothing but the gripper.
     """
-    demo = resource("models/demo")
-    policy, world, environment = (
-        PolicyRunner(demo),
-        WorldRunner(demo),
-        SimEnvironment(renderer=renderer),
-    )
+    folder = resource(f"models/{name}")
+    policy, world = PolicyRunner(folder), load(folder)
+    environment = SimEnvironment(renderer=renderer)
     for seed in range(4000, 4003):
         environment.sim.reset(sample_layout("pick_place", seed))
         environment.sim.teleport(HOME_Q)
         state = environment.state(OPEN_WIDTH)
         observation = Observation(state.stamp, (), state, "pick_place")
         scene = lift(environment.frames(), world.lift_config, state.q)
-        decoded = world.decode(world.encode(scene, np.repeat(fk(state.q)[None], 2, axis=0))[-1])
+        decoded = decode(world, scene, state)
         rows, wrong, right = (
             policy.act(seen, observation)[:, :3]
             for seen in (scene, decoded, as_lifted(decoded, world.lift_config))
