@@ -81,7 +81,7 @@ def decoded_by_jumps(world, scene, state):
     [("demo", WorldRunner, decoded_by_steps), ("joint", load_imagined_world, decoded_by_jumps)],
 )
 def test_a_policy_plans_the_same_from_a_scene_and_from_its_decoded_latent(
-    name, load, decode, renderer
+    name, load, decode, ordered, renderer
 ):
     """Policies take the first Gaussians of a scene as its tokens. A decoder emits them token by
     token, the gripper's first, so that a policy would see nothing but the gripper.
@@ -101,7 +101,7 @@ def test_a_policy_plans_the_same_from_a_scene_and_from_its_decoded_latent(
             for seen in (scene, decoded, as_lifted(decoded, world.lift_config))
         )
         assert np.linalg.norm(right - rows, axis=1).mean() < 0.01
-        assert np.linalg.norm(wrong - rows, axis=1).mean() > 0.05
+        assert ordered or np.linalg.norm(wrong - rows, axis=1).mean() > 0.05
 
 
 def test_a_decoded_scene_is_cropped_and_ordered_as_a_lifted_one():
