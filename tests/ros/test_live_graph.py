@@ -201,7 +201,8 @@ def test_malformed_messages_and_a_second_graph_do_no_harm(operator, tmp_path):
 def test_futures_and_divergence_come_beside_a_running_policy(operator, tmp_path):
     """The shipped policy moves the arm; what it plans is imagined, and held against what came."""
     got = {"pictures": set(), "gaps": []}
-    names = [(view, step) for view in (*simulation_site().cameras, "afar") for step in (1, 8)]
+    views = (*simulation_site().cameras, topics.AFAR)
+    names = [(view, step) for view in views for step in topics.LOOKAHEADS]
     for view, step in names:
         take = lambda m, key=(view, step): got["pictures"].add((key, bytes(m.data[:3])))  # noqa: E731
         operator.create_subscription(CompressedImage, topics.imagined(view, step), take, 10)
@@ -234,7 +235,8 @@ def test_futures_and_divergence_come_beside_a_running_policy(operator, tmp_path)
     assert {head for _, head in got["pictures"]} == {b"\xff\xd8\xff"}  # JPEG
     plans = set(operator.stages)
     assert all(
-        plan in plans and future["horizon"] == 8 for plan, future in operator.futures.items()
+        plan in plans and future["horizon"] == topics.LOOKAHEADS[-1]
+        for plan, future in operator.futures.items()
     )
     assert all(np.isfinite(list(gap.values())).all() for gap in got["gaps"])
     # A scene that came late leaves out the horizons that it begins or ends.
