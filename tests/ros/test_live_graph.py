@@ -227,9 +227,9 @@ def test_futures_and_divergence_come_beside_a_running_policy(operator, tmp_path)
         assert operator.wait("layout", lambda: operator.result.get("seed") == 4000, 10, poll)
         operator.arm(poll)
         assert operator.wait(
-            "futures", lambda: len(operator.futures) > 2 and len(got["gaps"]) > 2, 40, poll
+            "futures", lambda: len(operator.futures) > 2 and len(got["gaps"]) > 2, 90, poll
         )
-        assert operator.wait("pictures", lambda: len(got["pictures"]) == len(names), 20, poll)
+        assert operator.wait("pictures", lambda: len(got["pictures"]) == len(names), 60, poll)
     finally:
         supervisor.stop()
     assert {head for _, head in got["pictures"]} == {b"\xff\xd8\xff"}  # JPEG
