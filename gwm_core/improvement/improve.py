@@ -147,7 +147,7 @@ class ImprovementRound:
         out, begin = self.out / MODEL, self.policy
         if _finished(out):
             return
-        samples = self.samples.without_futures(self.trials.checked)
+        samples = self.samples.without(self.trials.checked)
         config = self.config.of(self.config.model_iterations)
         run = TrainingRun(config, out, device=self.device, progress=self.stage("tune the model"))
         if config.iterations:

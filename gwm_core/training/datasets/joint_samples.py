@@ -52,6 +52,12 @@ class JointSamples:
         """All demonstrations, and the futures of the other episodes."""
         return self.with_futures(set(self.futures.starts) - set(starts))
 
+    def without(self, starts: Collection[str]) -> JointSamples:
+        """The demonstrations and the futures of the other episodes."""
+        left = [name not in starts for name in self.demonstrations.starts]
+        kept = _kept(self.demonstrations, np.array(left)[self.demonstrations.episode])
+        return replace(self, demonstrations=kept).without_futures(starts)
+
 
 def load_joint_samples(
     config: WorldActionConfig,
