@@ -182,6 +182,16 @@ def test_a_cube_that_moved_is_missed_where_it_was_and_new_where_it_is(moved, gon
     assert own["gone_mm"] <= 1e-6
 
 
+def test_remains_of_the_arm_over_the_gripper_are_not_missed():
+    gripper, none = np.array([[0.5, 0.3, 0.12]]), np.zeros(96, bool)
+    now = ObservedScene(4 * DT, cube((0.5, -0.1, 0.0)), gripper + np.array([0, 0, 0.1]))
+    for height, gone in ((0.18, 0.0), (0.10, 50.0)):
+        start = ObservedScene(0, np.concatenate([now.scene, cube((0.5, 0.1, height))]), gripper)
+        expected = ExpectedScene(start.scene, np.tile(none, 2), now.gripper_tokens)
+        found = compare(start, expected, now, [start], VIEWS)["gone_mm"]
+        assert found > gone if gone else found <= 1e-6
+
+
 def test_what_was_nothing_as_long_as_all_was_normal_is_no_divergence_as_soon_as_it_is_more(folder):
     """Sparse scenes: too few Gaussians for a term, which is 0 then."""
     limits = fit_limits(folder, [{4: {"shifted_mm": 0.0, "image": 0.0, "gone_mm": 6.0}}], "test")

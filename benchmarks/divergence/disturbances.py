@@ -2,6 +2,7 @@
 
 Each runs in one process, faster than real time, with the latency of the live graph.
 
+none     the episode as it is, until the policy itself knocks an object away
 cube     a cube is moved by 5 to 8 cm
 camera   a camera is shifted by 3 cm or rotated by 3 degrees
 slip     the cube in the gripper loses its friction
@@ -32,7 +33,9 @@ from gwm_core.worker_processes import workers
 KINDS = ("none", "cube", "camera", "slip")
 SHIFT, ROTATION = 0.03, np.radians(3.0)  # [m], [rad] of a camera
 MOVED = (0.05, 0.08)  # [m] of a cube
+KNOCKED = 0.03  # [m] that an object moves by itself, away from the gripper
 _CLEARANCE = 0.06  # [m] from other objects and the gripper
+_HELD = 0.06  # [m] from the gripper: it may move objects that are nearer
 _REACH = (0.36, 0.64), (-0.28, 0.28)  # [m] where cubes are moved to
 DELAY = 0.25  # [s] from an observation to its score; assumed, not measured
 _KEPT = 300  # states and commands: 3 s
@@ -53,7 +56,7 @@ class Disturbance:
 
     def __call__(self, sim: Simulator, now: float) -> None:
         """Called every 10 ms."""
-        if self.kind == "none" or now < self.due or np.isfinite(self.time):
+        if now < self.due or np.isfinite(self.time):
             return
         if getattr(self, f"_{self.kind}")(sim):
             self.time = now
@@ -97,6 +100,24 @@ class Disturbance:
                 sim.remove_friction(name)
                 return True
         return False
+
+
+@dataclass
+class Knock:
+    """Notices the policy's own disturbance: an object that moves by ``KNOCKED`` by itself."""
+
+    time: float = np.inf  # [s] at which it happened
+    _rest: dict[str, np.ndarray] = field(default_factory=dict)  # where the gripper left objects
+
+    def __call__(self, sim: Simulator, now: float) -> None:
+        """Called every 10 ms."""
+        gripper = fk(sim.q)[:3, 3]
+        for name, pose in sim.objects().items():
+            rest = self._rest.setdefault(name, pose[:3])
+            if np.linalg.norm(pose[:3] - gripper) < _HELD:
+                self._rest[name] = pose[:3]
+            elif np.linalg.norm(pose[:3] - rest) > KNOCKED:
+                self.time = min(self.time, now)
 
 
 @dataclass
@@ -155,29 +176,34 @@ class DisturbedOutcome:
     """Its outcome."""
 
     case: DisturbedEpisode
-    disturbed: float  # [s] time of the disturbance, infinite without one
+    disturbed: float  # [s] time of the disturbance or the policy's own, infinite without one
     success: bool
     # time [s] of an observation, terms by horizon
     rows: list[tuple[float, dict[int, dict[str, float]]]]
 
     def detected(self, limits: DivergenceLimits) -> float:
-        """Time [s] of the first score above 1 after the disturbance, or at all without one."""
-        start = self.disturbed if np.isfinite(self.disturbed) else -np.inf
-        return min(
-            (t + DELAY for t, gaps in self.rows if t > start and limits.score(gaps) > 1),
-            default=np.inf,
-        )
+        """Time [s] of the first score above 1 after the disturbance."""
+        scores = self._scores(limits, self.disturbed)
+        return min((t + DELAY for t, score in scores if score > 1), default=np.inf)
 
-    def largest(self, limits: DivergenceLimits, until: float = np.inf) -> float:
+    def largest(self, limits: DivergenceLimits, until: float) -> float:
         """The largest score that is known within ``until`` [s] after the disturbance."""
-        start, end = (
-            (self.disturbed, self.disturbed + until - DELAY)
-            if np.isfinite(self.disturbed)
-            else (-1.0, np.inf)
-        )
-        return max(
-            (limits.score(gaps) for t, gaps in self.rows if gaps and start < t <= end), default=0.0
-        )
+        scores = self._scores(limits, self.disturbed, self.disturbed + until - DELAY)
+        return max((score for _, score in scores), default=0.0)
+
+    def largest_before(self, limits: DivergenceLimits) -> float:
+        """The largest score up to the disturbance."""
+        return max((score for _, score in self._scores(limits, end=self.disturbed)), default=0.0)
+
+    def normal(self) -> list[dict[int, dict[str, float]]]:
+        """Terms by horizon of what was observed up to the disturbance."""
+        return [gaps for t, gaps in self.rows if t <= self.disturbed]
+
+    def _scores(
+        self, limits: DivergenceLimits, start: float = -np.inf, end: float = np.inf
+    ) -> list[tuple[float, float]]:
+        """Times [s] and scores after ``start`` and up to ``end``."""
+        return [(t, limits.score(gaps)) for t, gaps in self.rows if gaps and start < t <= end]
 
 
 _tools: tuple | None = None  # of this process
@@ -191,7 +217,7 @@ def _run(case: DisturbedEpisode) -> DisturbedOutcome:
         _tools = imagination, planner, SimEnvironment(renderer=case.renderer)
     imagination, planner, environment = _tools
     imagination.expected.forget()
-    disturbance = Disturbance(case.kind, case.seed)
+    disturbance = Knock() if case.kind == "none" else Disturbance(case.kind, case.seed)
     observer = DivergenceObserver(imagination, case.task)
     layout = sample_layout(case.task, case.seed, "nominal")
     trial = rollout(environment, planner, layout, RolloutConfig(), observer, disturb=disturbance)

@@ -15,6 +15,7 @@ from gwm_core.files.json_files import write_json
 from gwm_core.runtime.divergence import DivergenceLimits, fit_limits, load_limits
 
 WITHIN = 1.0  # [s]
+NONE, KNOCK = "none", "knock"  # normal episodes, and those of them with a knock
 FRACTIONS = np.round(np.geomspace(0.4, 2.5, 12), 2)  # of the limits, for the curve
 
 
@@ -30,7 +31,7 @@ def _outcomes(policy: str, kind: str, task: str, seeds: range, renderer: str) ->
 def fit(policy: str, task: str, seeds: range, renderer: str) -> int:
     """Fit the limits to normal episodes, and write them into the folder of the world model."""
     found = _outcomes(policy, "none", task, seeds, renderer)
-    rows = [gaps for outcome in found for _, gaps in outcome.rows]
+    rows = [gaps for outcome in found for gaps in outcome.normal()]
     limits = fit_limits(
         Path(policy), rows, f"largest of {len(rows)} moments, {task}, seeds {seeds[0]}-{seeds[-1]}"
     )
@@ -56,15 +57,16 @@ def bench_divergence(
     figures, code = {}, 0
     try:
         for kind in KINDS:
-            outcomes = _outcomes(policy, kind, task, normal if kind == "none" else seeds, renderer)
-            figures[kind] = _figures(kind, outcomes, limits)
-            print(figures[kind]["text"], flush=True)
+            outcomes = _outcomes(policy, kind, task, normal if kind == NONE else seeds, renderer)
+            found = _figures(kind, outcomes, limits)
+            figures |= found
+            print(*(row["text"] for row in found.values()), sep="\n", flush=True)
     except KeyboardInterrupt:
         print("interrupted: the other kinds are missing", file=sys.stderr)
         code = 130
     curve = [
         {"share": float(s)}
-        | {k: float(np.mean([top > s for top in row["largest"]])) for k, row in figures.items()}
+        | {k: sum(v > s for v in r["largest"]) / max(r["cases"], 1) for k, r in figures.items()}
         for s in FRACTIONS
     ]
     print("share of the limits   " + "  ".join(f"{kind:>7}" for kind in figures))
@@ -85,28 +87,40 @@ def bench_divergence(
     return code
 
 
-def _figures(kind: str, outcomes: list, limits: DivergenceLimits) -> dict:
-    """Figures of one kind of disturbance."""
-    quiet = kind == "none"
-    cases = outcomes if quiet else [o for o in outcomes if np.isfinite(o.disturbed)]
-    after = np.array([o.detected(limits) - (0.0 if quiet else o.disturbed) for o in cases])
-    hits = int(np.isfinite(after).sum() if quiet else (after <= WITHIN).sum())
-    low, high = interval(hits, len(cases))
-    what = "false holds" if quiet else f"noticed within {WITHIN:g} s"
-    text = f"{kind:7} {what} {hits}/{len(cases)} [{100 * low:.0f}, {100 * high:.0f}] %"
-    if not quiet and np.isfinite(after).any():
-        text += (
-            f", ever {int(np.isfinite(after).sum())}, median"
-            f" {np.median(after[np.isfinite(after)]):.2f} s"
-        )
-    largest = [o.largest(limits, np.inf if quiet else WITHIN) for o in cases]
-    seeds = [o.case.seed for o in cases]
+def _figures(kind: str, outcomes: list, limits: DivergenceLimits) -> dict[str, dict]:
+    """Figures of one kind of episodes; normal ones have their knocks beside them."""
+    if kind != NONE:
+        return {kind: _detections(kind, outcomes, limits)}
+    return {NONE: _false_holds(outcomes, limits), KNOCK: _detections(KNOCK, outcomes, limits)}
+
+
+def _detections(kind: str, outcomes: list, limits: DivergenceLimits) -> dict:
+    """Figures of the episodes in which a disturbance happened."""
+    cases = [o for o in outcomes if np.isfinite(o.disturbed)]
+    after = np.array([o.detected(limits) - o.disturbed for o in cases])
+    largest = [o.largest(limits, WITHIN) for o in cases]
+    noticed = after[np.isfinite(after)]
+    figures = _rate(cases, largest, int((after <= WITHIN).sum()))
+    figures["text"] = f"{kind:7} noticed within {WITHIN:g} s {figures['text']}"
+    if len(noticed):
+        figures["text"] += f", ever {len(noticed)}, median {np.median(noticed):.2f} s"
+    return figures | {"after_s": [float(a) if np.isfinite(a) else None for a in after]}
+
+
+def _false_holds(outcomes: list, limits: DivergenceLimits) -> dict:
+    """Figures of episodes without a disturbance, each up to where the policy itself makes one."""
+    largest = [o.largest_before(limits) for o in outcomes]
+    figures = _rate(outcomes, largest, sum(score > 1 for score in largest))
+    return figures | {"text": f"{NONE:7} false holds {figures['text']}"}
+
+
+def _rate(cases: list, largest: list[float], hits: int) -> dict:
+    low, high = interval(hits, len(cases)) if cases else (0.0, 1.0)
     return {
-        "text": text,
+        "text": f"{hits}/{len(cases)} [{100 * low:.0f}, {100 * high:.0f}] %",
         "hits": hits,
         "cases": len(cases),
         "ci95": [low, high],
-        "seeds": seeds,
+        "seeds": [o.case.seed for o in cases],
         "largest": largest,
-        "after_s": [float(a) if np.isfinite(a) else None for a in after],
     }

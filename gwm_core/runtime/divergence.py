@@ -83,9 +83,10 @@ def compare(
     missing = cKDTree(observed).query(points)[0]
     new = earlier.query(observed)[0]
     from_gripper = gripper.query(observed)[0]
-    from_gripper[observed[:, 2] > now.gripper_tokens[:, 2].mean() + _ABOVE] = 0.0
+    from_gripper[observed[:, 2] >= _arm_height(now)] = 0.0
     far = from_gripper > _FAR
     static = (gripper.query(points)[0] > _NEAR) & ~expected.of_gripper
+    static &= points[:, 2] < _arm_height(start, expected)
     scenes = expected.scene, now.scene
     images = (np.abs(np.subtract(*map(view.render, scenes))).mean(-1) for view in views)
     gripper_error = np.linalg.norm(expected.gripper_tokens - now.gripper_tokens, axis=1).mean()
@@ -97,6 +98,11 @@ def compare(
         "gone_mm": _worst(missing[static]),
         "effector_mm": 1e3 * float(gripper_error),
     }
+
+
+def _arm_height(*scenes: ObservedScene | ExpectedScene) -> float:
+    """Height [m] from which on Gaussians of any of these scenes may be remains of the arm."""
+    return min(scene.gripper_tokens[:, 2].mean() for scene in scenes) + _ABOVE
 
 
 def _worst(distances: np.ndarray) -> float:
