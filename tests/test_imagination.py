@@ -98,7 +98,7 @@ def test_rolling_step_by_step_is_the_world_models_rollout(imagination, folder):
 def at(imagination, stamp, history, known=None):
     known = scene() if known is None else known
     gripper = imagination.anchors(history[-1])[: imagination.gripper_count]
-    return ObservedScene(stamp, known, gripper), ObservedLatents(known, history)
+    return ObservedScene(stamp, known, gripper, 0.0), ObservedLatents(known, history)
 
 
 def comparison(imagination):
@@ -158,38 +158,50 @@ def cube(at, count=96):
 @pytest.mark.parametrize("moved, gone, new", [(0.0, 1e-6, 1e-6), (0.06, 20.0, 20.0)])
 def test_a_cube_that_moved_is_missed_where_it_was_and_new_where_it_is(moved, gone, new):
     gripper, none = np.array([[0.5, 0.3, 0.2]]), np.zeros(96, bool)
-    begun = ObservedScene(0, cube((0.5, -0.1, 0.0)), gripper)
-    now = ObservedScene(4 * DT, cube((0.5 + moved, -0.1, 0.0)), gripper)
-    expected = ExpectedScene(begun.scene, none, gripper)
+    begun = ObservedScene(0, cube((0.5, -0.1, 0.0)), gripper, 0.0)
+    now = ObservedScene(4 * DT, cube((0.5 + moved, -0.1, 0.0)), gripper, 0.0)
+    expected = ExpectedScene(begun.scene, none, gripper, 0.0)
     gaps = compare(begun, expected, now, [begun], VIEWS)
     assert gaps["gone_mm"] >= gone if moved else gaps["gone_mm"] <= gone
     assert gaps["unseen_mm"] >= new if moved else gaps["unseen_mm"] <= new
     # it was there once: the arm hid it in between
-    before = ObservedScene(-4 * DT, now.scene, gripper)
+    before = ObservedScene(-4 * DT, now.scene, gripper, 0.0)
     assert compare(begun, expected, now, [before, begun], VIEWS)["unseen_mm"] <= 1e-6
     # the gripper is there: what it does to the cube is its own
     near = np.array([[0.5, -0.1, 0.05]])
     held = compare(
-        ObservedScene(0, begun.scene, near),
-        ExpectedScene(begun.scene, none, near),
-        ObservedScene(1, now.scene, near),
+        ObservedScene(0, begun.scene, near, 0.0),
+        ExpectedScene(begun.scene, none, near, 0.0),
+        ObservedScene(1, now.scene, near, 0.0),
         [],
         VIEWS,
     )
     assert held["gone_mm"] <= 1e-6 and held["unseen_mm"] <= 1e-6
     # what the gripper's Gaussians miss does not count
-    own = compare(begun, ExpectedScene(begun.scene, ~none, gripper), now, [begun], VIEWS)
+    own = compare(begun, ExpectedScene(begun.scene, ~none, gripper, 0.0), now, [begun], VIEWS)
     assert own["gone_mm"] <= 1e-6
 
 
 def test_remains_of_the_arm_over_the_gripper_are_not_missed():
     gripper, none = np.array([[0.5, 0.3, 0.12]]), np.zeros(96, bool)
-    now = ObservedScene(4 * DT, cube((0.5, -0.1, 0.0)), gripper + np.array([0, 0, 0.1]))
+    now = ObservedScene(4 * DT, cube((0.5, -0.1, 0.0)), gripper + np.array([0, 0, 0.1]), 0.0)
     for height, gone in ((0.18, 0.0), (0.10, 50.0)):
-        start = ObservedScene(0, np.concatenate([now.scene, cube((0.5, 0.1, height))]), gripper)
-        expected = ExpectedScene(start.scene, np.tile(none, 2), now.gripper_tokens)
+        start = ObservedScene(
+            0, np.concatenate([now.scene, cube((0.5, 0.1, height))]), gripper, 0.0
+        )
+        expected = ExpectedScene(start.scene, np.tile(none, 2), now.gripper_tokens, 0.0)
         found = compare(start, expected, now, [start], VIEWS)["gone_mm"]
         assert found > gone if gone else found <= 1e-6
+
+
+@pytest.mark.parametrize("width, missing", [(0.036, 4.0), (0.05, 0.0), (0.0, 40.0)])
+def test_what_slips_out_of_the_gripper_lets_it_close(width, missing):
+    gripper = np.array([[0.5, 0.3, 0.2]])
+    begun = ObservedScene(0, cube((0.5, -0.1, 0.0)), gripper, 0.04)
+    expected = ExpectedScene(begun.scene, np.zeros(96, bool), gripper, 0.04)
+    now = ObservedScene(4 * DT, begun.scene, gripper, width)
+    found = compare(begun, expected, now, [begun], VIEWS)["held_mm"]
+    assert found == pytest.approx(missing)
 
 
 def test_what_was_nothing_as_long_as_all_was_normal_is_no_divergence_as_soon_as_it_is_more(folder):

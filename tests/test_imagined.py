@@ -14,7 +14,7 @@ from gwm_core.model.inputs import proprioception
 from gwm_core.runtime.imagined_world import load_imagined_world
 from gwm_core.runtime.policy_runner import PolicyRunner
 from gwm_core.runtime.world_runner import WorldRunner
-from gwm_core.scene.gripped_width import gripped_width
+from gwm_core.scene.gripped_width import gripped_width, held_width
 from gwm_core.scene.lift import LiftConfig, as_lifted, lift
 from gwm_core.sim.rollout import SimEnvironment
 from gwm_core.sim.tasks import sample_layout
@@ -39,6 +39,11 @@ def test_the_gripper_stops_at_what_is_between_its_fingers(half, commanded, width
     assert gripped_width(scene(placed), T, 0.08, rows) == pytest.approx(width, abs=1e-6)
     beside = placed + T[:3, 0] * 0.05
     assert gripped_width(scene(beside), T, 0.08, rows) == pytest.approx(commanded, abs=1e-9)
+    held = held_width(scene(placed), T, 0.04, np.zeros(4))
+    assert held == pytest.approx(min(2 * half, 0.04), abs=1e-6)
+    assert held_width(scene(placed), T, 0.03, np.zeros(4)) == 0.03  # what it measured before
+    assert held_width(scene(placed), T, 0.04, np.full(4, 0.05)) == 0.0  # it may open
+    assert held_width(scene(beside), T, 0.04, np.zeros(4)) == pytest.approx(0.0, abs=1e-9)
     fingers = scene(np.array([[0.0, y, 0.0] for y in (-0.04, 0.04)] * 20) @ T[:3, :3].T + T[:3, 3])
     assert gripped_width(fingers, T, 0.08, np.zeros(16)) == pytest.approx(0.0, abs=1e-9)
 

@@ -36,6 +36,7 @@ MOVED = (0.05, 0.08)  # [m] of a cube
 KNOCKED = 0.03  # [m] that an object moves by itself, away from the gripper
 _CLEARANCE = 0.06  # [m] from other objects and the gripper
 _HELD = 0.06  # [m] from the gripper: it may move objects that are nearer
+_STILL = 0.005  # [m] that an object at rest moves at most
 _REACH = (0.36, 0.64), (-0.28, 0.28)  # [m] where cubes are moved to
 DELAY = 0.25  # [s] from an observation to its score; assumed, not measured
 _KEPT = 300  # states and commands: 3 s
@@ -106,18 +107,21 @@ class Disturbance:
 class Knock:
     """Notices the policy's own disturbance: an object that moves by ``KNOCKED`` by itself."""
 
-    time: float = np.inf  # [s] at which it happened
-    _rest: dict[str, np.ndarray] = field(default_factory=dict)  # where the gripper left objects
+    time: float = np.inf  # [s] at which it began
+    # where the gripper left each object, and the last time [s] at which it was there
+    _rest: dict[str, tuple[np.ndarray, float]] = field(default_factory=dict)
 
     def __call__(self, sim: Simulator, now: float) -> None:
         """Called every 10 ms."""
         gripper = fk(sim.q)[:3, 3]
         for name, pose in sim.objects().items():
-            rest = self._rest.setdefault(name, pose[:3])
-            if np.linalg.norm(pose[:3] - gripper) < _HELD:
-                self._rest[name] = pose[:3]
-            elif np.linalg.norm(pose[:3] - rest) > KNOCKED:
-                self.time = min(self.time, now)
+            held = np.linalg.norm(pose[:3] - gripper) < _HELD
+            place, since = self._rest.get(name, (pose[:3], now))
+            moved = np.linalg.norm(pose[:3] - place)
+            if held or moved < _STILL:
+                self._rest[name] = (pose[:3] if held else place), now
+            elif moved > KNOCKED:
+                self.time = min(self.time, since)
 
 
 @dataclass

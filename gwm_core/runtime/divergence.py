@@ -44,6 +44,7 @@ class ObservedScene:
     stamp: int  # [ns]
     scene: np.ndarray  # (N, 14)
     gripper_tokens: np.ndarray  # (A, 3) [m] anchors of the tokens that move with the gripper
+    width: float  # [m] of the gripper, measured
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class ExpectedScene:
     scene: np.ndarray  # (N, 14)
     of_gripper: np.ndarray  # (N,) bool: Gaussians of the gripper
     gripper_tokens: np.ndarray  # (A, 3) [m]
+    held: float  # [m] width of what the gripper holds, 0 where it may hold nothing
 
 
 def compare(
@@ -76,6 +78,7 @@ def compare(
         shifted_mm: its 95 % quantile: a camera that moved shifts all of them.
         gone_mm: distance of the farthest predicted Gaussians from all observed ones.
         effector_mm: between the predicted and the observed gripper.
+        held_mm: how much narrower the gripper is than what it should hold.
     """
     points, observed = expected.scene[:, MEANS], now.scene[:, MEANS]
     gripper = cKDTree(np.concatenate([s.gripper_tokens for s in (start, expected, now)]))
@@ -97,6 +100,7 @@ def compare(
         "shifted_mm": 1e3 * float(np.percentile(new[far], 95)) if far.sum() > _WORST else 0.0,
         "gone_mm": _worst(missing[static]),
         "effector_mm": 1e3 * float(gripper_error),
+        "held_mm": 1e3 * max(0.0, expected.held - now.width),
     }
 
 

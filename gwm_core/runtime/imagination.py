@@ -24,6 +24,7 @@ from gwm_core.runtime.expected_scenes import CommandAt, ExpectedScenes
 from gwm_core.runtime.imagined_world import ImaginedState, ImaginedWorld, compiled_world
 from gwm_core.runtime.views import EYE, TARGET, RenderedCamera
 from gwm_core.scene.gaussians import moved
+from gwm_core.scene.gripped_width import held_width
 from gwm_core.scene.lift import LiftConfig
 from gwm_core.site import Site
 from gwm_core.sync import joints_at
@@ -109,7 +110,8 @@ class JumpImagination:
 
     def compare(self, request: PredictionRequest, state: ImaginedState) -> Gaps:
         """As ``Imagination.compare``."""
-        now = ObservedScene(request.chunk.stamp, state.scene, self._world.gripper_tokens(state))
+        tokens, width = self._world.gripper_tokens(state), float(state.proprio[9])
+        now = ObservedScene(request.chunk.stamp, state.scene, tokens, width)
         return compare_scene(self.expected, request, now, state, self._site)
 
     def predict(self, request: PredictionRequest, state: ImaginedState) -> PredictedFuture:
@@ -128,7 +130,8 @@ class JumpImagination:
         gripper = moved(state.gripper, T @ np.linalg.inv(state.T))
         of_gripper = np.arange(len(gripper) + len(later.objects)) < len(gripper)
         scene = np.concatenate([gripper, later.objects])
-        return ExpectedScene(scene, of_gripper, self._world.gripper_tokens(later))
+        held = held_width(later.objects, T, float(state.proprio[9]), rows[1:, 9])
+        return ExpectedScene(scene, of_gripper, self._world.gripper_tokens(later), held)
 
 
 def compare_scene(

@@ -30,3 +30,13 @@ def gripped_width(scene: np.ndarray, T: np.ndarray, width: float, commanded: np.
     offset = np.abs(points[inside, 1])
     offset = offset[offset < OPEN_WIDTH / 2 - _SKIN]
     return max(width, 2 * float(np.median(offset))) if len(offset) >= _FEWEST else width
+
+
+def held_width(scene: np.ndarray, T: np.ndarray, width: float, commanded: np.ndarray) -> float:
+    """Width [m] of what a gripper holds at the end of rows, 0 where it was commanded to open.
+
+    It is never larger than the width before. Arguments are as of ``gripped_width``.
+    """
+    if np.max(commanded) > width:
+        return 0.0
+    return min(width, gripped_width(scene, T, width, commanded))
