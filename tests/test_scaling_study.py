@@ -263,7 +263,7 @@ def test_the_command_prints_a_table_and_writes_the_figures(
     "more, words",
     [
         (("--trials", "0"), "--trials and --task go together"),
-        (("--config", "demo"), "predicts no futures: joint and tiny_joint do"),
+        (("--config", "huge"), "demo, tiny"),
         (("--sizes", "50", "150"), "3 or more different numbers"),
         (("--sizes", "0", "2", "3"), "--sizes must be 1 or more"),
         (("--device", "abacus"), "valid are cpu"),

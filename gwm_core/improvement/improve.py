@@ -2,7 +2,7 @@
 
     trials -> tune -> check -> practise -> learn
 
-``tune`` trains the world action model and its success head further, on the trials and on older
+``tune`` trains the policy and its success head further, on the trials and on older
 episodes. ``check`` holds the success head against trials that it has not seen. ``practise``
 imagines plans from states of the trials and keeps the better ones. ``learn`` trains the policy on
 these, and on demonstrations and successes in the same batches. Every stage is kept in a folder of

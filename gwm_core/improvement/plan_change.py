@@ -22,7 +22,7 @@ def plan_distance(before: Path, after: Path, practice: Path, task: str) -> float
     Both plan as they do on the arm: from the noise that is stored with them.
 
     Args:
-        before, after: folders of world action models. practice: folder whose starts are used.
+        before, after: folders of policies that predict. practice: folder whose starts are used.
     """
     arrays = load_file(practice / STARTS)
     count = len(arrays["proprio"])

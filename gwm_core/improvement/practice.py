@@ -64,7 +64,7 @@ class PracticeJob:
 
 
 class NoisyPolicy:
-    """A world action model that plans from a given noise (H, 10), as a ``ScenePolicy``.
+    """A policy that plans from a given noise (H, 10), as a ``ScenePolicy``.
 
     Attributes:
         first: rows (H, 10) float32 of its first plan.

@@ -1,4 +1,4 @@
-"""Compare joint networks that begin from another one with plain policies, on equal demonstrations.
+"""Compare policies that begin from one with futures with plain ones, on equal demonstrations.
 
 Both are trained to several lengths. The length is chosen on one set of trials and reported on
 another one.
@@ -34,8 +34,10 @@ class PretrainingStudy:
     """``seeds`` trainings for each number of demonstrations, evaluated on the same ``trials``."""
 
     data: Path  # episodes of one task
-    begin: tuple[Path, ...]  # folders of joint networks, with their VAE: one for each seed in turn
-    futures: tuple[Path, ...]  # episodes that the joint networks go on to predict, if any
+    begin: tuple[
+        Path, ...
+    ]  # folders of policies that predict, with their VAE: one for each seed in turn
+    futures: tuple[Path, ...]  # episodes that these policies go on to predict, if any
     out: Path
     task: str
     difficulty: str
@@ -121,7 +123,7 @@ def _load(study: PretrainingStudy, note: Callable[[str], None]) -> JointSamples:
 
 
 def _config(folders: tuple[Path, ...]) -> WorldActionConfig:
-    """The configuration of all joint networks to begin from."""
+    """The configuration of all policies to begin from."""
     configs = [load_predicting_policy(folder).config for folder in folders]
     for folder, config in zip(folders, configs):
         vaes = (digest(f / "vae.safetensors") for f in (folders[0], folder))

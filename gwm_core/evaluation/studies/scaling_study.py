@@ -1,6 +1,6 @@
 """How the error of predicted futures falls with the number of episodes that they are learned from.
 
-World action models learn from the same demonstrations, and from nested sets of other episodes.
+Policies learn from the same demonstrations, and from nested sets of other episodes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Fit the success head of a trained world action model to further episodes, and calibrate it."""
+"""Fit the success head of a trained policy to further episodes, and calibrate it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def load_success_samples(
     """Load all episodes below ``data``, and the trials below ``calibrate``.
 
     Args:
-        policy: folder of the world action model. encoded: called with the episodes done and their
+        policy: folder of the policy. encoded: called with the episodes done and their
             number. note: as of ``refuse_seen``.
 
     Raises:

@@ -141,7 +141,7 @@ def _check_watch(config: GraphConfig) -> None:
     elif not config.imagination:
         missing = "imagination:=false turns that off: imagination:=true"
     elif not _has(policy, VAE):
-        missing = f"the policy in {policy} predicts nothing (no {VAE}): {TO_PREDICT}"
+        missing = f"{policy} has no {VAE}, so it predicts nothing: {TO_PREDICT}"
     elif not _has(policy, "divergence.json"):
         missing = (
             f"{policy} has no divergence.json, which has the limits: `gwm bench divergence`"
