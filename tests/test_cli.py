@@ -207,7 +207,7 @@ def test_a_mix_of_wheels_and_system_ros_is_refused(tmp_path):
         ["collect"],
         ["train", "policy"],
         ["train", "vae"],
-        ["train", "world"],
+        ["train", "success"],
         ["train", "image"],
         ["train", "success"],
         ["eval", "policy"],

@@ -157,7 +157,7 @@ def test_what_was_nothing_as_long_as_all_was_normal_is_no_divergence_as_soon_as_
     )
 
 
-def test_limits_lie_above_all_that_was_normal_and_belong_to_one_policy(folder, tmp_path):
+def test_limits_lie_above_all_that_was_normal_and_belong_to_one_world_model(folder, tmp_path):
     normal = [
         {4: {"image": 0.1, "gone_mm": 3.0}},
         {4: {"image": 0.2, "gone_mm": 1.0}, 8: {"image": 0.4, "gone_mm": 5.0}},
