@@ -377,7 +377,7 @@ def test_the_commands_write_what_they_say(episodes, clips, model, tmp_path, monk
         ((), "--out"),
         (("--out", "film", "--camera", "nose"), "front, side"),
         (("--out", "film", "--start", 1e3), "which this episode has from"),
-        (("--out", "film", "--horizon", 10_000), "shorter --horizon"),
+        (("--out", "film", "--horizon", 3), "takes 4 or more"),
         (("--out", "/proc/nothing"), "cannot write /proc/nothing"),
     ],
 )
