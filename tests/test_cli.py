@@ -209,7 +209,6 @@ def test_a_mix_of_wheels_and_system_ros_is_refused(tmp_path):
         ["train", "vae"],
         ["train", "success"],
         ["train", "image"],
-        ["train", "success"],
         ["eval", "policy"],
         ["eval", "world"],
         ["eval", "pretraining"],
