@@ -16,7 +16,7 @@ from gwm_core import (
     choose_renderer,
     collect,
     load_samples,
-    train_policy,
+    train_world_action_model,
 )
 
 
@@ -35,7 +35,7 @@ def main(folder: Path) -> None:
     samples = load_samples([episodes], network.tasks, network.lift, processes=1)
     print(f"{len(samples)} samples: a scene, the arm's state and the next 16 waypoints each")
 
-    figures = train_policy(
+    figures = train_world_action_model(
         samples,
         network,
         TrainingRun(

@@ -33,8 +33,8 @@ _MODULES = {
     "gwm_core.model.config": ("POLICIES",),
     "gwm_core.render.api": ("rasterize",),
     "gwm_core.runtime.bundle": ("open_bundle",),
+    "gwm_core.runtime.imagined_world": ("load_imagined_world",),
     "gwm_core.runtime.planner": ("Planner", "trained_planner"),
-    "gwm_core.runtime.world_runner": ("WorldRunner",),
     "gwm_core.scene.build": ("render_scene",),
     "gwm_core.scene.lift": ("LiftConfig", "lift"),
     "gwm_core.scene.ply_io": ("load_scene", "save_scene"),
@@ -45,7 +45,7 @@ _MODULES = {
     "gwm_core.sim.tasks": ("sample_layout",),
     "gwm_core.training.collection.collect": ("CollectConfig", "collect"),
     "gwm_core.training.datasets.policy_samples": ("load_samples",),
-    "gwm_core.training.train_policy": ("train_policy",),
+    "gwm_core.training.train_world_action_model": ("train_world_action_model",),
     "gwm_core.training.training_run": ("TrainingRun",),
     "gwm_core.types": ("ActionChunk", "ArmState", "Decision", "Frame", "Observation"),
 }

@@ -10,3 +10,17 @@ def one_of(what: str, value: str, valid) -> str:
     if value not in valid:
         raise InputError(f"unknown {what} '{value}': valid are {', '.join(sorted(valid))}")
     return value
+
+
+def refuse_older_policy(folder, config: dict) -> None:
+    """Raise InputError for the stored configuration of a policy that an earlier version made."""
+    if "decoder_layers" in config:
+        raise older_policy(folder)
+
+
+def older_policy(folder) -> InputError:
+    """The error of a folder with such a policy, or with the world model that was beside it."""
+    return InputError(
+        f"{folder} holds a policy of the older kind, without futures: train it anew with"
+        " `gwm train policy`"
+    )

@@ -63,7 +63,7 @@ def tiny_vae(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_policy(tiny_vae, tmp_path_factory) -> Path:
-    """Folder of a world action model with random weights everywhere."""
+    """Folder of a policy that predicts, with random weights everywhere."""
     from dataclasses import replace
 
     import torch
@@ -74,43 +74,10 @@ def tiny_policy(tiny_vae, tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("policy")
     torch.manual_seed(0)
-    model = WorldActionModel(replace(named_config("tiny_joint")[0], vae=VAES["tiny"][0])).eval()
+    model = WorldActionModel(replace(named_config("tiny")[0], vae=VAES["tiny"][0])).eval()
     for parameter in model.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
     save_policy(folder, model, {}, tiny_vae)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def tiny_world(tiny_vae, tmp_path_factory) -> Path:
-    """Folder of a world model of steps of 0.1 s with random weights."""
-    import torch
-
-    from gwm_core.model.checkpoint import load_vae, save_world
-    from gwm_core.model.config import WORLDS
-    from gwm_core.model.world_model import WorldModel
-
-    folder = tmp_path_factory.mktemp("world")
-    torch.manual_seed(0)
-    world = WorldModel(WORLDS["tiny"][0], load_vae(tiny_vae).config)
-    for parameter in world.parameters():
-        parameter.data += 0.05 * torch.randn_like(parameter)
-    save_world(folder, world, tiny_vae, {})
-    return folder
-
-
-@pytest.fixture(scope="session")
-def older_policy(tiny_world, tmp_path_factory) -> Path:
-    """Folder of a policy beside a world model of steps, as earlier versions shipped them."""
-    import shutil
-
-    from gwm_core.model.checkpoint import save_policy
-    from gwm_core.model.config import POLICIES
-    from gwm_core.model.policy import Policy
-
-    folder = tmp_path_factory.mktemp("older") / "policy"
-    shutil.copytree(tiny_world, folder)
-    save_policy(folder, Policy(POLICIES["tiny"][0]), {})
     return folder
 
 

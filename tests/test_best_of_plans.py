@@ -319,18 +319,24 @@ def test_a_planner_lifts_what_policy_and_world_take(tiny_policy):
     assert decision.poses.shape[1] == 10 and planner.policy.mean_ranked == 3
 
 
-def test_what_predicts_nothing_refuses_candidates(older_policy, tmp_path):
-    save_policy(tmp_path, WorldActionModel(named_config("tiny_joint")[0]), {})
-    for folder in (tmp_path, older_policy):
-        with pytest.raises(InputError, match="predicts nothing") as error:
-            make_planner(str(folder), candidates=2)
-        assert "\n" not in str(error.value)
+@pytest.fixture(scope="module")
+def plain_policy(tmp_path_factory):
+    """Folder of a policy that only plans."""
+    folder = tmp_path_factory.mktemp("plain")
+    save_policy(folder, WorldActionModel(named_config("tiny")[0]), {})
+    return folder
+
+
+def test_what_predicts_nothing_refuses_candidates(plain_policy):
+    with pytest.raises(InputError, match="predicts nothing") as error:
+        make_planner(str(plain_policy), candidates=2)
+    assert "\n" not in str(error.value)
     with pytest.raises(InputError, match="expert makes one plan"):
         make_planner("expert", candidates=2)
 
 
 def test_a_model_without_that_jump_is_refused(tmp_path, tiny_vae):
-    config = named_config("tiny_joint")[0]
+    config = named_config("tiny")[0]
     vae = read_weights(tiny_vae, "vae").config
     save_policy(tmp_path, WorldActionModel(replace(config, vae=vae, jumps=(4,))), {}, tiny_vae)
     with pytest.raises(InputError, match="jumps of 4 rows: candidates need 8"):
@@ -352,9 +358,9 @@ def test_the_graph_refuses_candidates_before_anything_starts(wrong, named):
     assert "\n" not in str(error.value)
 
 
-def test_the_graph_refuses_candidates_of_an_older_policy(older_policy):
-    with pytest.raises(InputError, match="predicts nothing itself: `gwm train policy"):
-        processes(GraphConfig(policy=str(older_policy), candidates=8))
+def test_the_graph_refuses_candidates_of_a_policy_that_only_plans(plain_policy):
+    with pytest.raises(InputError, match="predicts nothing: `gwm train policy --futures"):
+        processes(GraphConfig(policy=str(plain_policy), candidates=8))
 
 
 def test_the_graph_hands_candidates_to_the_policy(tiny_policy):
@@ -375,9 +381,9 @@ def test_the_graph_hands_candidates_to_the_policy(tiny_policy):
     ],
 )
 def test_eval_refuses_candidates_of_what_predicts_nothing(
-    older_policy, monkeypatch, capsys, policy, number, named
+    plain_policy, monkeypatch, capsys, policy, number, named
 ):
-    policy = policy or older_policy
+    policy = policy or plain_policy
     words = f"gwm eval policy --task lift --trials 1 --policy {policy} --candidates {number}"
     monkeypatch.setattr("sys.argv", words.split())
     assert main() == 2

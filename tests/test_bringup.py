@@ -1,11 +1,11 @@
 """What can be known of the bring-up without launch, drivers or a robot."""
 
 import ast
-import json
 import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,9 @@ from gwm.graph.process_list import command, processes
 from gwm_core import topics
 from gwm_core.control.recovery import BROADCASTERS, SILENCE
 from gwm_core.errors import InputError
+from gwm_core.model.checkpoint import save_policy
+from gwm_core.model.config import POLICIES
+from gwm_core.model.world_action_model import WorldActionModel
 
 ROOT = Path(__file__).parents[1]
 CONTROLLERS = yaml.safe_load((ROOT / "launch/controllers.yaml").read_text())["/**"]
@@ -208,7 +211,7 @@ def test_each_mode_has_its_planners_and_one_way_to_the_gate():
             {"supervision": "watch", "mode": "teleop"},
             "watch holds when .* mode:=teleop has no policy",
         ),
-        ({"supervision": "watch", "policy": "expert"}, "policy:=expert has no world model"),
+        ({"supervision": "watch", "policy": "expert"}, "policy:=expert predicts nothing"),
         ({"supervision": "watch", "imagination": False}, "imagination:=false turns that off"),
     ],
 )
@@ -237,18 +240,16 @@ def gate_of(**values):
 
 
 def test_the_tasks_of_a_policy_are_its_own(tmp_path):
-    """A checkpoint says them in its weights, a bundle in its contract."""
-    shutil.copytree(ROOT / "models/demo", tmp_path / "p")
-    contract = tmp_path / "p/bundle.json"
-    contract.write_text(json.dumps(json.loads(contract.read_text()) | {"tasks": ["sort_screws"]}))
-    assert processes(GraphConfig(policy=str(tmp_path / "p"), task="sort_screws"))
+    """Its weights say them."""
+    save_policy(
+        tmp_path, WorldActionModel(replace(POLICIES["tiny"][0], tasks=("sort_screws",))), {}
+    )
+    assert processes(GraphConfig(policy=str(tmp_path), task="sort_screws"))
     with pytest.raises(InputError, match="not trained on task 'lift': valid are sort_screws"):
-        processes(GraphConfig(policy=str(tmp_path / "p"), task="lift"))
-    contract.unlink()
-    assert processes(GraphConfig(policy=str(tmp_path / "p"), task="lift"))
-    (tmp_path / "p/policy.safetensors").write_bytes(b"\xff" * 64)
+        processes(GraphConfig(policy=str(tmp_path), task="lift"))
+    (tmp_path / "policy.safetensors").write_bytes(b"\xff" * 64)
     with pytest.raises(InputError, match="does not say its tasks"):
-        processes(GraphConfig(policy=str(tmp_path / "p"), task="lift"))
+        processes(GraphConfig(policy=str(tmp_path), task="lift"))
 
 
 def test_only_what_moves_the_arm_is_essential():

@@ -17,21 +17,18 @@ from benchmarks.data.damaged_bundles import damaged
 from gwm_core.errors import InputError
 from gwm_core.files import checksums
 from gwm_core.geometry.kinematics import HOME_Q, fk, to_rows
-from gwm_core.model.checkpoint import load_policy, save_policy, save_vae, save_world
-from gwm_core.model.config import VAES, WORLDS, named_config
-from gwm_core.model.policy import Policy
+from gwm_core.model.checkpoint import load_policy, save_policy, save_vae
+from gwm_core.model.config import VAES, named_config
 from gwm_core.model.vae import VAE
 from gwm_core.model.weights_file import read_weights
 from gwm_core.model.world_action_model import WorldActionModel
-from gwm_core.model.world_model import WorldModel
 from gwm_core.runtime.bundle import GOLDEN, drift, make_bundle, open_bundle
 from gwm_core.runtime.graphs import backends, compile, engine_cache
-from gwm_core.runtime.graphs.onnx_export import JOINT, POLICY, VAE_GRAPHS, WORLD, torch_graph
+from gwm_core.runtime.graphs.onnx_export import FUTURE_GRAPHS, POLICY, VAE_GRAPHS, torch_graph
 from gwm_core.runtime.policy_runner import PolicyRunner
 from gwm_core.scene.patches import patches
 
-GRAPHS = (*POLICY, "chunk", *VAE_GRAPHS, *WORLD)
-SLOW_GRAPHS = ("features", "step")  # to export; the live graph runs the shipped ones
+GRAPHS = (*POLICY, "chunk", *VAE_GRAPHS, *FUTURE_GRAPHS)
 
 
 def shaken(network):
@@ -60,29 +57,13 @@ def own_cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """A policy with features, its world model and VAE, as training leaves them."""
+    """A policy that predicts and its VAE, as training leaves them."""
     folder = tmp_path_factory.mktemp("checkpoint")
     torch.manual_seed(0)
     vae = shaken(VAE(VAES["tiny"][0]))
     save_vae(folder, vae, {})
-    world = shaken(WorldModel(replace(WORLDS["tiny"][0], steps=2), vae.config))
-    save_world(folder, world, folder, {})
-    config = replace(
-        named_config("tiny")[0],
-        lift=vae.config.lift,
-        world_features=world.config.layers // 2 * world.config.width,
-    )
-    save_policy(folder, shaken(Policy(config)), {"command": "none"}, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def joint(checkpoint, tmp_path_factory):
-    """A world action model, whose VAE is that of ``checkpoint``."""
-    folder = tmp_path_factory.mktemp("joint")
-    torch.manual_seed(2)
-    config = replace(named_config("tiny_joint")[0], vae=VAES["tiny"][0])
-    save_policy(folder, shaken(WorldActionModel(config)), {}, checkpoint)
+    config = replace(named_config("tiny")[0], vae=vae.config)
+    save_policy(folder, shaken(WorldActionModel(config)), {"command": "none"}, folder)
     return folder
 
 
@@ -91,11 +72,11 @@ def bundle(checkpoint, tmp_path_factory):
     actor = PolicyRunner(checkpoint)
     T = fk(HOME_Q)
     moments = [
-        (scene(k), np.append(to_rows(T, 0.08), 0.08).astype(np.float32), T, k % 3) for k in range(4)
+        (scene(k), np.append(to_rows(T, 0.08), 0.08).astype(np.float32), k % 3) for k in range(4)
     ]
-    golden = dict(zip(("scene", "proprio", "pose", "task"), map(np.stack, zip(*moments))))
+    golden = dict(zip(("scene", "proprio", "task"), map(np.stack, zip(*moments))))
     golden["rows"] = np.stack([actor.rows(*moment) for moment in moments])
-    golden["spread"] = load(read_weights(checkpoint, "policy").data)["std"]
+    golden["spread"] = load(read_weights(checkpoint, "policy").data)["plan_decoder.std"]
     folder = tmp_path_factory.mktemp("bundles") / "bundle"
     make_bundle(checkpoint, folder, golden, 2)
     return folder
@@ -106,29 +87,8 @@ def copy(bundle, tmp_path):
     return shutil.copytree(bundle, tmp_path / "copy")
 
 
-@pytest.fixture(scope="module")
-def ahead(checkpoint, tmp_path_factory):
-    """The same with features that look ahead."""
-    folder = shutil.copytree(checkpoint, tmp_path_factory.mktemp("checkpoint") / "ahead")
-    world = shaken(WorldModel(replace(WORLDS["tiny"][0], lookahead=3), VAES["tiny"][0]))
-    save_world(folder, world, folder, {})
-    config = replace(load_policy(checkpoint).config, world_features=VAES["tiny"][0].latent)
-    save_policy(folder, shaken(Policy(config)), {"command": "none"}, folder)
-    return folder
-
-
-@pytest.mark.parametrize(
-    "kind, name",
-    [
-        *(("checkpoint", name) for name in GRAPHS if name not in SLOW_GRAPHS),
-        *(pytest.param("checkpoint", name, marks=pytest.mark.long) for name in SLOW_GRAPHS),
-        *(("joint", name) for name in JOINT),
-        pytest.param("ahead", "features", marks=pytest.mark.long),
-        pytest.param("ahead", "chunk", marks=pytest.mark.long),
-    ],
-)
-def test_a_graph_is_its_network_for_any_batch_in_standard_operators(request, kind, name):
-    checkpoint = request.getfixturevalue(kind)
+@pytest.mark.parametrize("name", GRAPHS)
+def test_a_graph_is_its_network_for_any_batch_in_standard_operators(checkpoint, name):
     file = compile.onnx_file(checkpoint, name)
     model = onnx.load(file)
     assert {node.domain for node in model.graph.node} == {""}
@@ -151,7 +111,7 @@ def test_a_plan_in_one_call_is_the_sampler_of_the_trained_policy(checkpoint):
     policy = load_policy(checkpoint)
     points, colors = torch.rand(2, 128, 3), torch.rand(2, 128, 3)
     inputs = torch_graph(checkpoint, "chunk").inputs
-    rest = [inputs[name] for name in ("proprio", "task", "features", "anchors")]
+    rest = [inputs[name] for name in ("proprio", "task")]
     with torch.no_grad():
         known = policy(points, colors, *rest)
         made = torch_graph(checkpoint, "chunk").module(policy.gather(points, colors), *rest)
@@ -288,7 +248,7 @@ CANARY = b"cposix\nsystem\n(S'touch canary'\ntR."  # a pickle that makes a file 
             "is a link",
         ),
         (lambda f: (f.parent / "hard").hardlink_to(f / "vae.json"), "is a link"),
-        (lambda f: (f / "world.json").unlink(), "cannot be read"),
+        (lambda f: (f / "vae.json").unlink(), "cannot be read"),
         (lambda f: (f / checksums.SUMS).unlink(), "no readable SHA256SUMS"),
         (lambda f: resealed(f, "0" * 64 + "  ../../etc/passwd\n"), "is damaged"),
         (lambda f: resealed(f, "0" * 64 + "  /etc/passwd\n"), "is damaged"),
@@ -462,7 +422,7 @@ def test_tensorrt_parses_and_builds_our_graphs(checkpoint, tmp_path):
         ("encode", "fp16"),
         ("denoise", "fp16"),
         ("chunk", "fp16"),
-        ("features", "fp32"),
+        ("future", "fp32"),
     ):
         assert len(compile.build_engine(compile.onnx_file(checkpoint, name, precision))) > 10_000
     junk = tmp_path / "junk.onnx"

@@ -3,18 +3,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from gwm_core import topics
 from gwm_core.errors import InputError
 from gwm_core.geometry.camera import intrinsics, look_at
 from gwm_core.geometry.kinematics import HOME_Q, fk, to_rows
-from gwm_core.model.checkpoint import load_world, save_policy, save_vae, save_world
-from gwm_core.model.config import VAES, WORLDS, named_config
+from gwm_core.model.checkpoint import save_policy
+from gwm_core.model.config import named_config
 from gwm_core.model.inputs import proprioception
-from gwm_core.model.vae import VAE
 from gwm_core.model.world_action_model import WorldActionModel
-from gwm_core.model.world_model import WorldModel
 from gwm_core.runtime.divergence import (
     LEAST_MM,
     LIMITS,
@@ -26,11 +23,10 @@ from gwm_core.runtime.divergence import (
     load_limits,
     worst_block,
 )
-from gwm_core.runtime.expected_scenes import HORIZONS, ExpectedScenes
-from gwm_core.runtime.imagination import PredictionRequest, open_imagination
+from gwm_core.runtime.expected_scenes import HORIZONS
+from gwm_core.runtime.imagination import Imagination, PredictionRequest, open_imagination
 from gwm_core.runtime.imagined_world import compiled_world, load_imagined_world
 from gwm_core.runtime.views import RenderedCamera
-from gwm_core.runtime.world_runner import ObservedLatents, StepImagination, WorldRunner
 from gwm_core.site import simulation_site
 from gwm_core.types import ActionChunk, ArmState
 
@@ -41,25 +37,20 @@ VIEWS = [
     )
 ]
 ROW = to_rows(fk(HOME_Q), 0.08)
+PROPRIO = proprioception(ArmState(0, HOME_Q, np.zeros(7), 0.08))
+
+
+@pytest.fixture(scope="module")
+def world(tiny_policy):
+    return load_imagined_world(tiny_policy)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("world")
-    torch.manual_seed(0)
-    vae = VAE(VAES["tiny"][0])
-    vae.gripper_tokens.copy_(0.05 * torch.randn_like(vae.gripper_tokens))
-    save_vae(folder, vae, {})
-    world = WorldModel(WORLDS["tiny"][0], vae.config)
-    for parameter in world.parameters():
-        parameter.data += 0.05 * torch.randn_like(parameter)
-    save_world(folder, world, folder, {})
+    """Of a policy, to write limits into."""
+    folder = tmp_path_factory.mktemp("limits")
+    save_policy(folder, WorldActionModel(named_config("tiny")[0]), {})
     return folder
-
-
-@pytest.fixture(scope="module")
-def imagination(folder):
-    return WorldRunner(folder, backend="torch")
 
 
 def scene(seed=0):
@@ -69,75 +60,42 @@ def scene(seed=0):
     return rng.uniform(low, high, (128, 14)).astype(np.float32)
 
 
-def poses(away=0.02):
-    before = fk(HOME_Q)
-    before[:3, 3] -= away
-    return np.stack([before, fk(HOME_Q)])
+def observed_at(world, stamp, known=None):
+    state = world.observe(scene() if known is None else known, PROPRIO)
+    return ObservedScene(stamp, state.scene, world.gripper_tokens(state), 0.0), state
 
 
-def test_what_rides_the_gripper_was_where_the_gripper_was(imagination):
-    history = imagination.encode(scene(), poses())
-    places = imagination.anchors(history)
-    riders = len(imagination.gripper_tokens)
-    np.testing.assert_allclose((places[1] - places[0])[:riders], 0.02, atol=1e-6)
-    np.testing.assert_array_equal(history[0, riders:], history[1, riders:])
-    np.testing.assert_array_equal(history[0, :, 3:], history[1, :, 3:])
+def compared(world, expected, stamp, known=None, command_at=lambda at: ROW, horizons=HORIZONS):
+    return expected.observe(*observed_at(world, stamp, known), command_at, VIEWS, horizons)
 
 
-def test_rolling_step_by_step_is_the_world_models_rollout(imagination, folder):
-    world, _ = load_world(folder)
-    history, rows = imagination.encode(scene(), poses()), np.stack([ROW] * 5).astype(np.float32)
-    rows[:, 2] -= 0.01 * np.arange(5)
-    with torch.no_grad():
-        known, done = world.rollout(torch.from_numpy(history[None]), torch.from_numpy(rows[None]))
-    made, made_done = imagination.predict(history, rows)
-    np.testing.assert_allclose(made, known[0].numpy(), atol=1e-5)
-    np.testing.assert_allclose(made_done, done[0].numpy(), atol=1e-5)
+@pytest.fixture
+def expected(world):
+    return Imagination(world, simulation_site(), lambda: None).expected
 
 
-def at(imagination, stamp, history, known=None):
-    known = scene() if known is None else known
-    gripper = imagination.anchors(history[-1])[: imagination.gripper_count]
-    return ObservedScene(stamp, known, gripper, 0.0), ObservedLatents(known, history)
-
-
-def comparison(imagination):
-    return ExpectedScenes(StepImagination(imagination, simulation_site()).expect)
-
-
-def observed(imagination, comparison, history, stamp, known=None):
-    now, state = at(imagination, stamp, history, known)
-    return comparison.observe(now, state, lambda at: ROW, VIEWS)
-
-
-def test_nothing_diverges_when_the_expected_scene_comes_and_something_does_otherwise(imagination):
-    start, (h, _) = imagination.encode(scene(), poses()), HORIZONS
-    rows = np.stack([ROW] * (h + 1))
-    predicted = imagination.predict(start, rows)[0]
-    expect = StepImagination(imagination, simulation_site()).expect
-    moved = expect(ObservedLatents(scene(), start), rows).scene
-    for came, what, limit in ((predicted[-2:], moved, 1e-6), (start, scene(1), None)):
-        past = comparison(imagination)
-        assert observed(imagination, past, start, 0) == {}
-        gaps = observed(imagination, past, came, h * DT, what)
+def test_nothing_diverges_when_the_expected_scene_comes_and_something_does_otherwise(world):
+    h = HORIZONS[0]
+    for other in (None, scene(1)):
+        expected = Imagination(world, simulation_site(), lambda: None).expected
+        start, state = observed_at(world, 0)
+        assert expected.observe(start, state, lambda at: ROW, VIEWS) == {}
+        foreseen = expected._expect(state, np.stack([ROW] * (h + 1)))
+        came = foreseen.scene if other is None else other
+        now = ObservedScene(h * DT, came, foreseen.gripper_tokens, foreseen.held)
+        gaps = expected.observe(now, state, lambda at: ROW, VIEWS)
         assert list(gaps) == [h]
-        for term in gaps[h] if limit else ("image", "unseen_mm", "gone_mm"):
-            assert gaps[h][term] <= limit if limit else gaps[h][term] > 1e-3
+        for term in gaps[h] if other is None else ("image", "unseen_mm", "gone_mm"):
+            assert gaps[h][term] <= 1e-6 if other is None else gaps[h][term] > 1e-3
 
 
-def test_without_commands_or_an_observation_long_enough_ago_nothing_is_said(imagination):
-    history = imagination.encode(scene(), poses())
-    past = comparison(imagination)
-    assert observed(imagination, past, history, 0) == {}
-    assert observed(imagination, past, history, 2 * DT) == {}  # not as long ago as any horizon
-    unknown = past.observe(
-        *at(imagination, 4 * DT, history), lambda at: ROW if at > DT else None, VIEWS
-    )
-    assert unknown == {}
-    found = past.observe(*at(imagination, 8 * DT, history), lambda at: ROW, VIEWS, HORIZONS[:1])
-    assert list(found) == [HORIZONS[0]]
-    past.forget()
-    assert observed(imagination, past, history, 12 * DT) == {}
+def test_without_commands_or_an_observation_long_enough_ago_nothing_is_said(world, expected):
+    assert compared(world, expected, 0) == {}
+    assert compared(world, expected, 2 * DT) == {}  # not as long ago as any horizon
+    assert compared(world, expected, 4 * DT, command_at=lambda at: ROW if at > DT else None) == {}
+    assert list(compared(world, expected, 8 * DT, horizons=HORIZONS[:1])) == [HORIZONS[0]]
+    expected.forget()
+    assert compared(world, expected, 12 * DT) == {}
 
 
 def test_the_worst_block_is_the_one_a_search_finds():
@@ -250,20 +208,6 @@ def test_limits_lie_above_all_that_was_normal_and_belong_to_one_world_model(fold
     (folder / LIMITS).unlink()
 
 
-def test_riders_outside_of_the_workspace_go_where_the_gripper_goes(imagination):
-    """At home the hand is above the workspace: nothing is seen of it, and nothing else is to be
-    expected of it.
-    """
-    before = [fk(HOME_Q + 0.02 * k) for k in range(5)]
-    rows = np.stack([to_rows(T, 0.08) for T in before])
-    history = imagination.encode(scene(), np.stack([before[0]] * 2))
-    riders = len(imagination.gripper_tokens)
-    expected = [imagination.gripper_tokens @ T[:3, :3].T + T[:3, 3] for T in before[1:]]
-    assert np.min(expected, axis=(0, 1))[2] > imagination.lift_config.high[2]
-    made = imagination.anchors(imagination.predict(history, rows)[0])[:, :riders]
-    np.testing.assert_allclose(made, expected, atol=1e-4)
-
-
 def request(site, stamp, known, away=0.0, with_images=False):
     """A chunk that keeps the arm at home, and what the cameras and the arm showed until then."""
     q = HOME_Q + np.array([away, 0, 0, 0, 0, 0, 0])
@@ -329,6 +273,6 @@ def test_a_compiled_world_imagines_what_the_network_does(tiny_policy, tmp_path, 
 
 
 def test_a_policy_that_predicts_nothing_has_no_imagination(tmp_path):
-    save_policy(tmp_path, WorldActionModel(named_config("tiny_joint")[0]), {})
+    save_policy(tmp_path, WorldActionModel(named_config("tiny")[0]), {})
     with pytest.raises(InputError, match="predicts nothing"):
         open_imagination(tmp_path, simulation_site())

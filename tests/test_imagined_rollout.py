@@ -27,7 +27,7 @@ from gwm_core.runtime.planner import MEASURED_LATENCY, Planner, sampled_latency
 from gwm_core.scene.gripped_width import gripped_width
 from gwm_core.types import CHUNK_ROWS, OPEN_WIDTH, ArmState, Observation
 
-CONFIG = replace(named_config("tiny_joint")[0], vae=VAES["tiny"][0])
+CONFIG = replace(named_config("tiny")[0], vae=VAES["tiny"][0])
 START = ArmState(1, HOME_Q, np.zeros(7), OPEN_WIDTH)
 OBSERVATION = Observation(1, (), START, "lift")
 DOWN = np.array([0.0, 0.0, -1.0])

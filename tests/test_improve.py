@@ -34,7 +34,7 @@ from gwm_core.training.training_run import silent
 from gwm_core.types import ArmState
 
 FAST = {"warmup": 2, "validate_every": 5, "success_iterations": 20, "success_samples": 60}
-TRAIN = replace(named_config("tiny_joint")[1], **FAST)
+TRAIN = replace(named_config("tiny")[1], **FAST)
 CONFIG = ImproveConfig(
     training=TRAIN,
     model_iterations=5,

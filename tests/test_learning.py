@@ -27,7 +27,7 @@ from gwm_core.training.datasets.policy_samples import (
     refuse_reserved,
     tasks_of,
 )
-from gwm_core.training.train_policy import train_policy
+from gwm_core.training.train_world_action_model import train_world_action_model
 from gwm_core.training.training_loop import STATE
 from gwm_core.training.training_run import TrainingRun, held_out
 from gwm_core.types import Observation
@@ -65,7 +65,7 @@ def test_labels_are_the_forward_kinematics_of_what_was_sent(episodes):
         index = np.searchsorted(episode.command_stamps, first + k * 100_000_000)
         wanted = fk(episode.commands[index, :7])[:3, 3]
         np.testing.assert_allclose(samples["rows"][0, k - 1, :3], wanted, atol=1e-5)
-    assert samples["points"].shape[1:] == (1024, 3)
+    assert samples["points"].shape[1:] == (POLICY.lift.count, 3)
 
 
 def test_rows_beyond_a_push_and_moments_within_are_left_out(episodes):
@@ -83,7 +83,7 @@ def test_rows_beyond_a_push_and_moments_within_are_left_out(episodes):
 def test_a_resumed_run_equals_a_whole_one(samples, tmp_path):
     config = replace(TRAIN, iterations=20, validate_every=10)
     torch.set_num_threads(1)
-    train_policy(samples, POLICY, TrainingRun(config, tmp_path / "whole"))
+    train_world_action_model(samples, POLICY, TrainingRun(config, tmp_path / "whole"))
 
     class Killed(Exception):
         pass
@@ -94,13 +94,13 @@ def test_a_resumed_run_equals_a_whole_one(samples, tmp_path):
         raise Killed
 
     with pytest.raises(Killed):
-        train_policy(
+        train_world_action_model(
             samples,
             POLICY,
             TrainingRun(replace(config, validate_every=10), tmp_path / "half", progress=kill),
         )
     assert (tmp_path / "kept" / STATE).exists()
-    train_policy(samples, POLICY, TrainingRun(config, tmp_path / "kept"))
+    train_world_action_model(samples, POLICY, TrainingRun(config, tmp_path / "kept"))
     whole, resumed = (load_policy(tmp_path / n).state_dict() for n in ("whole", "kept"))
     for name in whole:
         torch.testing.assert_close(whole[name], resumed[name], atol=0, rtol=0, msg=name)
@@ -113,9 +113,11 @@ def test_another_configuration_does_not_take_over_an_unfinished_run(samples, tmp
 
     config = replace(TRAIN, iterations=40, validate_every=10)
     with pytest.raises(KeyboardInterrupt):
-        train_policy(samples, POLICY, TrainingRun(config, tmp_path, progress=stop))
+        train_world_action_model(samples, POLICY, TrainingRun(config, tmp_path, progress=stop))
     with pytest.raises(InputError, match="other settings"):
-        train_policy(samples, POLICY, TrainingRun(replace(config, learning_rate=1e-4), tmp_path))
+        train_world_action_model(
+            samples, POLICY, TrainingRun(replace(config, learning_rate=1e-4), tmp_path)
+        )
 
 
 def test_overfitting_a_few_moments_makes_the_plan_right(samples, tmp_path):
@@ -140,7 +142,7 @@ def test_overfitting_a_few_moments_makes_the_plan_right(samples, tmp_path):
         validate_every=400,
         ema=0.98,
     )
-    figures = train_policy(few, bigger, TrainingRun(config, tmp_path))
+    figures = train_world_action_model(few, bigger, TrainingRun(config, tmp_path))
     # held-out moments of the same few seconds; untrained it is over 100
     assert figures["position_mm"] < 60
 
@@ -200,7 +202,7 @@ def test_training_seeds_end_where_choosing_seeds_begin(episodes, tmp_path):
 
 def test_evaluation_is_deterministic_in_any_number_of_processes(samples, tmp_path, renderer):
     train = replace(TRAIN, iterations=20, validate_every=20)
-    train_policy(samples, POLICY, TrainingRun(train, tmp_path))
+    train_world_action_model(samples, POLICY, TrainingRun(train, tmp_path))
     from gwm_core.evaluation import policy_eval as module
 
     config = EvalConfig("lift", str(tmp_path), trials=2, seed=4000, renderer=renderer)

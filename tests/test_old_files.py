@@ -1,21 +1,29 @@
-"""Files of an older version still load, with the numbers that its code printed for them."""
+"""Files of an older version load, with the numbers that its code printed for them; or are
+refused.
+"""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from gwm.graph.config import GraphConfig
+from gwm.graph.process_list import processes
 
 from gwm_core.data.checks import findings
 from gwm_core.data.episode import read_episode, synced_observations
 from gwm_core.data.resampled_episode import resample
-from gwm_core.geometry.kinematics import fk, to_rows
-from gwm_core.model.checkpoint import load_policy, load_vae, load_world
-from gwm_core.runtime.bundle import open_bundle
+from gwm_core.errors import InputError
+from gwm_core.geometry.kinematics import fk
+from gwm_core.model.checkpoint import load_policy, load_vae
+from gwm_core.runtime.imagination import open_imagination
+from gwm_core.runtime.imagined_world import load_imagined_world
 from gwm_core.runtime.planner import trained_planner
 from gwm_core.scene.lift import LiftConfig, lift
 from gwm_core.scene.ply_io import load_scene
+from gwm_core.site import simulation_site
 from gwm_core.types import Observation
 
 OLD = Path(__file__).parent / "data/old"
@@ -87,30 +95,43 @@ def weights(network):
     return sum(t.numel() for t in tensors), float(sum(t.abs().sum() for t in tensors))
 
 
-def test_an_old_bundle_plans_the_same_chunk(observation):
-    count, total = weights(load_policy(OLD / "bundle"))
-    assert count == NUMBERS["policy"]["parameters"]
-    close(total, NUMBERS["policy"]["sum"])
-    golden = open_bundle(OLD / "bundle").golden()
-    close(np.float64(golden["rows"]).mean((0, 1)), NUMBERS["bundle"]["golden_rows"])
-    decision = trained_planner(str(OLD / "bundle"), backend="torch").decide(observation)
-    close(decision.poses, NUMBERS["chunk"]["poses"])
-    assert decision.reason == NUMBERS["chunk"]["reason"]
+@pytest.mark.parametrize(
+    "take",
+    [
+        load_policy,
+        trained_planner,
+        lambda folder: processes(GraphConfig(policy=str(folder), task="lift")),
+        lambda folder: open_imagination(folder, simulation_site()),
+    ],
+)
+def test_a_policy_of_the_older_kind_is_refused_in_one_line(take, tmp_path):
+    """A bundle, the checkpoint that it was made of, and one with a world model beside it."""
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    for name in ("policy.safetensors", "manifest.json"):
+        shutil.copyfile(OLD / "bundle" / name, checkpoint / name)
+    both = shutil.copytree(OLD / "bundle", tmp_path / "both")
+    (both / "world.safetensors").write_bytes(b"weights")
+    for folder in (OLD / "bundle", checkpoint, both):
+        with pytest.raises(InputError, match="older kind, without futures") as error:
+            take(folder)
+        assert "`gwm train policy`" in str(error.value) and "\n" not in str(error.value)
 
 
-def test_an_old_vae_and_world_model_predict_the_same(observation, scene):
+def test_a_world_model_without_a_policy_is_refused_where_one_predicts(tmp_path):
+    (tmp_path / "world.safetensors").write_bytes(b"weights")
+    with pytest.raises(InputError, match="older kind"):
+        load_imagined_world(tmp_path)
+
+
+def test_an_old_vae_encodes_and_decodes_the_same(observation, scene):
     vae = load_vae(OLD / "model").eval()
-    world, _ = load_world(OLD / "model")
     count, total = weights(vae)
     assert count == NUMBERS["vae"]["parameters"]
     close(total, NUMBERS["vae"]["sum"])
     T = fk(observation.state.q)
-    actions = torch.from_numpy(to_rows(np.stack([T] * 4), 0.08)).float()[None]
     with torch.no_grad():
         latent = vae.observe(scene[None], T[None])
         decoded = vae.decode(latent)
-        history = latent[:, None].expand(-1, world.config.context, -1, -1)
-        futures = world.eval().rollout(history, actions)[0]
     close(latent.double().mean((0, 1)), NUMBERS["vae"]["latent"])
     close(decoded.double().mean((0, 1)), NUMBERS["vae"]["decoded"])
-    close(futures.double().mean((0, 2)), NUMBERS["world"]["future"])

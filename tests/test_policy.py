@@ -1,6 +1,5 @@
 import hashlib
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,16 +13,14 @@ from gwm_core.model.checkpoint import (
     MANIFEST,
     WEIGHTS,
     load_policy,
-    load_world,
+    load_vae,
     save_policy,
     save_vae,
-    save_world,
 )
-from gwm_core.model.config import VAES, WORLDS, named_config
+from gwm_core.model.config import VAES, named_config
 from gwm_core.model.flow_matching import euler, noised
-from gwm_core.model.policy import Policy
 from gwm_core.model.vae import VAE
-from gwm_core.model.world_model import WorldModel
+from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.runtime.policy_runner import PolicyRunner
 from gwm_core.types import ArmState, Observation
 
@@ -33,7 +30,7 @@ CONFIG = named_config("tiny")[0]
 @pytest.fixture
 def policy():
     torch.manual_seed(0)
-    policy = Policy(CONFIG).eval()
+    policy = WorldActionModel(CONFIG).eval()
     for parameter in policy.parameters():  # also those that start at zero
         parameter.data += 0.05 * torch.randn_like(parameter)
     return policy
@@ -92,7 +89,8 @@ def test_cached_denoising_equals_the_sampler(policy):
 
         x = euler(anew, policy.noise.expand(3, -1, -1), CONFIG.steps)
         whole = policy(*values)
-    torch.testing.assert_close(policy.normalize(whole, values[2]), x, atol=1e-4, rtol=1e-4)
+    normalized = policy.plan_decoder.normalize(whole, values[2][:, :3])
+    torch.testing.assert_close(normalized, x, atol=1e-4, rtol=1e-4)
 
 
 def test_euler_is_exact_on_straight_paths():
@@ -112,7 +110,10 @@ def test_masked_rows_do_not_count(policy):
 
     def loss(rows, valid):
         torch.manual_seed(3)
-        return policy.loss(*values, rows, valid, torch.randn(3, 2, 16, 10), torch.rand(3, 2, 1, 1))
+        noise, times = torch.randn(3, 2, 16, 10), torch.rand(3, 2, 1, 1)
+        points, colors, proprio, task = values
+        tokens = policy.training_tokens(points, colors, proprio)
+        return policy.plan_loss(tokens, proprio, task, rows, valid, noise, times)
 
     valid = torch.ones(3, 16, dtype=torch.bool)
     valid[2] = False
@@ -133,11 +134,15 @@ def test_a_checkpoint_loads_to_the_same_function(policy, tmp_path):
         torch.testing.assert_close(loaded(*inputs()), policy(*inputs()), atol=0, rtol=0)
 
 
-def rename_as_before(folder, kind):
-    """Rewrite a network with the names of version 0.1; returns all names."""
-    file, manifest_file = folder / f"{kind}.safetensors", folder / weights_file.MANIFESTS[kind]
-    tensors_before = {new: old for old, new in weights_file._RENAMED_TENSORS[kind].items()}
-    fields_before = {new: old for old, new in weights_file._RENAMED_FIELDS[kind].items()}
+def test_a_vae_of_an_earlier_version_loads(tmp_path):
+    """With the names of version 0.1."""
+    torch.manual_seed(0)
+    vae = VAE(VAES["tiny"][0])
+    vae.gripper_tokens.normal_()
+    save_vae(tmp_path, vae, {})
+    file, manifest_file = tmp_path / "vae.safetensors", tmp_path / weights_file.MANIFESTS["vae"]
+    tensors_before = {new: old for old, new in weights_file._RENAMED_TENSORS["vae"].items()}
+    fields_before = {new: old for old, new in weights_file._RENAMED_FIELDS["vae"].items()}
     with safe_open(file, framework="pt") as opened:
         config = json.loads(opened.metadata()["config"])
     config = {fields_before.get(name, name): value for name, value in config.items()}
@@ -145,34 +150,14 @@ def rename_as_before(folder, kind):
     for name, tensor in load_file(file).items():
         first, dot, rest = name.partition(".")
         tensors[tensors_before.get(first, first) + dot + rest] = tensor
+    assert {"riders", "part", "shown"} <= set(tensors) | set(config)
     save_file(tensors, file, metadata={"config": json.dumps(config)})
     manifest = json.loads(manifest_file.read_text())
     manifest["sha256"][file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
     manifest_file.write_text(json.dumps(manifest))
-    return set(tensors) | set(config)
-
-
-def test_networks_of_an_earlier_version_load(tmp_path):
-    torch.manual_seed(0)
-    vae = VAE(VAES["tiny"][0])
-    world = WorldModel(replace(WORLDS["tiny"][0], lookahead=3), vae.config)
-    policy = Policy(replace(CONFIG, world_features=vae.config.latent))
-    vae.gripper_tokens.normal_()
-    save_vae(tmp_path, vae, {})
-    assert {"riders", "part", "shown"} <= rename_as_before(tmp_path, "vae")
-    save_world(tmp_path, world, tmp_path, {})
-    names = rename_as_before(tmp_path, "world")
-    assert {"glance", "null", "ahead", "ahead_std", "still", "heads.weight"} <= names
-    save_policy(tmp_path, policy, {}, tmp_path)
-    assert {"foresight", "foresight.weight", "place.bias"} <= rename_as_before(tmp_path, "policy")
-    loaded_world, loaded_vae = load_world(tmp_path)
-    for loaded, saved in (
-        (loaded_vae, vae),
-        (loaded_world, world),
-        (load_policy(tmp_path), policy),
-    ):
-        assert loaded.config == saved.config
-        torch.testing.assert_close(loaded.state_dict(), saved.state_dict(), atol=0, rtol=0)
+    loaded = load_vae(tmp_path)
+    assert loaded.config == vae.config
+    torch.testing.assert_close(loaded.state_dict(), vae.state_dict(), atol=0, rtol=0)
     arrays = weights_file.read_weights(tmp_path, "vae").arrays()
     np.testing.assert_array_equal(arrays["gripper_tokens"], vae.gripper_tokens.numpy())
 

@@ -23,7 +23,7 @@ from gwm_core.training.datasets.joint_samples import load_joint_samples
 from gwm_core.training.train_world_action_model import train_world_action_model
 from gwm_core.training.training_run import TrainingRun
 
-NETWORK, TRAIN = named_config("tiny_joint")
+NETWORK, TRAIN = named_config("tiny")
 
 
 def silent(*_):

@@ -3,22 +3,18 @@
 import json
 import shutil
 
-import numpy as np
 import pytest
 
-from gwm_core.data.episode import read_episode
 from gwm_core.data.episode_info import list_episodes
 from gwm_core.errors import InputError
 from gwm_core.evaluation.replayed_outcomes import (
+    OutcomeReplay,
     ReplayedOutcome,
-    StepReplay,
     outcome_table,
     replay_outcomes,
 )
-from gwm_core.geometry.kinematics import from_rows
-from gwm_core.model.checkpoint import load_world
 from gwm_core.runtime.imagined_rollout import LASTS, called_success
-from gwm_core.training.datasets.clips import episode_clips
+from gwm_core.runtime.imagined_world import load_imagined_world
 
 
 @pytest.fixture(scope="module")
@@ -52,33 +48,13 @@ def test_the_table_counts_each_kind_by_itself():
     }
 
 
-def test_a_replay_takes_the_recorded_commands_and_only_the_first_scenes(two, tiny_world):
-    """The first probability is the same of both, since both have observed latents then; the replay
-    equals the model's own rollout.
-    """
-    world, vae = load_world(tiny_world)
-    first, second = replay_outcomes(StepReplay(world, vae), two)
-    assert (first.success, second.success) == (True, False)
-    assert len(first.observed) == len(first.imagined) > 20
-    assert first.observed[0] == pytest.approx(first.imagined[0], abs=1e-5)
-    assert np.abs(np.subtract(first.observed, first.imagined)).max() > 1e-4
-    import torch
-
-    clips = episode_clips(read_episode(list_episodes(two)[0]), vae.config.lift)
-    scenes, poses = clips["scenes"][:2].astype(np.float32), from_rows(clips["poses"][:2])
-    with torch.no_grad():
-        history = vae.observe(scenes, poses)[None]
-        _, done = world.rollout(history, torch.from_numpy(clips["actions"][None, 1:10]))
-    np.testing.assert_allclose(first.imagined[:8], done[0].numpy(), atol=1e-5)
-
-
 def test_the_verb_prints_both_kinds_and_refuses_what_has_no_verdict(
-    two, tiny_world, tmp_path, monkeypatch, capsys
+    two, tiny_policy, tmp_path, monkeypatch, capsys
 ):
     from gwm.cli.main import main
 
     def outcomes(*more: str) -> tuple[int, str, str]:
-        words = ["gwm", "eval", "outcomes", "--model", str(tiny_world), "--data", *more]
+        words = ["gwm", "eval", "outcomes", "--model", str(tiny_policy), "--data", *more]
         monkeypatch.setattr("sys.argv", words)
         return main(), *capsys.readouterr()
 
@@ -97,4 +73,4 @@ def test_the_verb_prints_both_kinds_and_refuses_what_has_no_verdict(
     shutil.rmtree(list_episodes(own)[1])
     assert outcomes(str(own))[0] == 2  # play alone
     with pytest.raises(InputError, match="play alone"):
-        replay_outcomes(StepReplay(*load_world(tiny_world)), own)
+        replay_outcomes(OutcomeReplay(load_imagined_world(tiny_policy)), own)

@@ -30,11 +30,11 @@ from gwm_core.training import training_run
 from gwm_core.training.collection.collect import CollectConfig, collect
 from gwm_core.training.datasets.joint_samples import load_joint_samples
 from gwm_core.training.future_batches import FutureBatches
-from gwm_core.training.train_policy import PolicyBatches, tensors
+from gwm_core.training.policy_batches import PolicyBatches, tensors
 from gwm_core.training.train_world_action_model import validate
 
 pytestmark = pytest.mark.slow
-CONFIG, _train = named_config("tiny_joint")
+CONFIG, _train = named_config("tiny")
 TRAIN = replace(_train, iterations=10, success_iterations=10)
 CPU = torch.device("cpu")
 
@@ -237,7 +237,7 @@ def command(study, *more):
     return [
         *("gwm", "eval", "scaling", "--data", str(study.data), "--futures", str(study.data)),
         *("--held-out", str(study.held_out), "--vae", str(study.vae), "--out", str(study.out)),
-        *("--sizes", "4", "2", "3", "--seeds", "2", "--config", "tiny_joint"),
+        *("--sizes", "4", "2", "3", "--seeds", "2", "--config", "tiny"),
         *("--iterations", "10", "--trials", "3", "--task", "lift", "--processes", "1", *more),
     ]
 
@@ -245,7 +245,7 @@ def command(study, *more):
 def test_the_command_prints_a_table_and_writes_the_figures(
     study, finished, monkeypatch, capsys, tmp_path
 ):
-    monkeypatch.setitem(POLICIES, "tiny_joint", (CONFIG, TRAIN))
+    monkeypatch.setitem(POLICIES, "tiny", (CONFIG, TRAIN))
     monkeypatch.setattr("sys.argv", command(study, "--json", str(tmp_path / "found.json")))
     assert main() == 0
     lines = capsys.readouterr().out.splitlines()
@@ -256,14 +256,14 @@ def test_the_command_prints_a_table_and_writes_the_figures(
     assert lines[5].startswith("after 0.4 s: falls as N^-b, b = ") and len(lines) == 8
     written = json.loads((tmp_path / "found.json").read_text())
     assert written["rows"] == json.loads(json.dumps(finished["rows"]))
-    assert written["trials"] == 3 and written["config"] == "tiny_joint"
+    assert written["trials"] == 3 and written["config"] == "tiny"
 
 
 @pytest.mark.parametrize(
     "more, words",
     [
         (("--trials", "0"), "--trials and --task go together"),
-        (("--config", "demo"), "predicts no futures: joint and tiny_joint do"),
+        (("--config", "huge"), "demo, tiny"),
         (("--sizes", "50", "150"), "3 or more different numbers"),
         (("--sizes", "0", "2", "3"), "--sizes must be 1 or more"),
         (("--device", "abacus"), "valid are cpu"),

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from argparse import Namespace
 from dataclasses import replace
 
 import numpy as np
@@ -10,19 +9,17 @@ import onnxruntime
 import pytest
 import torch
 from gwm.cli.main import main
-from gwm.cli.train import _seen
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from scipy.special import expit
 
 from gwm_core.data.episode_info import list_episodes
 from gwm_core.errors import InputError
-from gwm_core.model.checkpoint import load_policy, load_vae, save_policy, save_vae, save_world
-from gwm_core.model.config import VAES, WORLDS, named_config
+from gwm_core.model.checkpoint import load_policy, load_vae, save_policy, save_vae
+from gwm_core.model.config import VAES, named_config
 from gwm_core.model.vae import VAE
 from gwm_core.model.weights_file import digest, refuse_seen
 from gwm_core.model.world_action_model import WorldActionModel
-from gwm_core.model.world_model import WorldModel
 from gwm_core.runtime.graphs.compile import onnx_file
 from gwm_core.runtime.imagined_world import imagined_world
 from gwm_core.training.datasets.future_samples import UNKNOWN, load_future_samples, outcome_labels
@@ -35,7 +32,7 @@ from gwm_core.training.success.success_calibration import (
     fit_calibration,
 )
 
-NETWORK, TRAIN = named_config("tiny_joint")
+NETWORK, TRAIN = named_config("tiny")
 CONFIG = replace(NETWORK, vae=VAES["tiny"][0])
 TASKS = CONFIG.tasks
 LIFT = TASKS.index("lift")
@@ -266,7 +263,7 @@ def test_what_a_network_has_seen_is_refused(policy, tmp_path):
 
 
 def words_of(policy, data, out, *more):
-    words = ["gwm", "train", "success", "--config", "tiny_joint", "--iterations", 20]
+    words = ["gwm", "train", "success", "--config", "tiny", "--iterations", 20]
     words += ["--policy", policy, "--data", data, "--out", out, "--processes", 1, *more]
     return [str(word) for word in words]
 
@@ -345,24 +342,14 @@ def test_what_it_cannot_go_on_from_is_refused(
     assert (policy / "policy.safetensors").read_bytes() == weights
 
 
-def test_a_world_model_says_what_it_and_the_one_before_have_seen(
-    episodes, tmp_path, monkeypatch, capsys
-):
-    config = VAES["tiny"][0]
-    save_vae(tmp_path, VAE(config), {})
-    begin = tmp_path / "begin"
-    save_world(begin, WorldModel(WORLDS["tiny"][0], config), tmp_path, {"trained_on": ["lift 7"]})
-    words = ["gwm", "train", "world", "--config", "tiny", "--data", episodes]
-    words += ["--vae", tmp_path, "--begin", begin, "--out", tmp_path / "world"]
+def test_a_vae_says_what_it_has_seen(episodes, tmp_path, monkeypatch, capsys):
+    words = ["gwm", "train", "vae", "--config", "tiny", "--data", episodes, "--out", tmp_path]
     words += ["--iterations", 2, "--processes", 1]
     monkeypatch.setattr("sys.argv", [str(word) for word in words])
     assert main() == 0, capsys.readouterr().err
-    made = json.loads((tmp_path / "world" / "world.json").read_text())["provenance"]
-    seen = {"lift 7", *(f"lift nominal {seed}" for seed in range(10, 14))}
-    assert made["trained_on"] == sorted(seen) and "gwm train world" in made["command"]
-    save_world(begin, WorldModel(WORLDS["tiny"][0], config), tmp_path, {})  # does not say
-    assert _seen(Namespace(data=[str(episodes)], begin=str(begin))) == {}
-    assert _seen(Namespace(data=[str(episodes)]))["trained_on"] == sorted(seen - {"lift 7"})
+    made = json.loads((tmp_path / "vae.json").read_text())["provenance"]
+    assert made["trained_on"] == [f"lift nominal {seed}" for seed in range(10, 14)]
+    assert "gwm train vae" in made["command"]
 
 
 def test_weights_of_an_earlier_head_are_refused(policy, tmp_path, monkeypatch, capsys):

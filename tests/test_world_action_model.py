@@ -16,8 +16,9 @@ from gwm_core.data.episode import read_episode, synced_observations
 from gwm_core.data.episode_info import list_episodes, read_info, same_starts
 from gwm_core.data.time_grid import on_grid
 from gwm_core.errors import InputError
+from gwm_core.evaluation import gripper_probe
 from gwm_core.evaluation.policy_eval_in_world_model import WorldModelEnvironment
-from gwm_core.evaluation.replayed_outcomes import JumpReplay, ReplayedOutcome, replay_outcomes
+from gwm_core.evaluation.replayed_outcomes import OutcomeReplay, ReplayedOutcome, replay_outcomes
 from gwm_core.geometry.kinematics import HOME_Q, fk, to_rows
 from gwm_core.model.checkpoint import load_policy, load_vae, save_vae
 from gwm_core.model.config import VAES, named_config
@@ -40,13 +41,13 @@ from gwm_core.training.datasets.future_samples import (
 )
 from gwm_core.training.datasets.policy_samples import load_samples
 from gwm_core.training.future_batches import FutureBatches, future_losses
+from gwm_core.training.policy_batches import PolicyBatches
 from gwm_core.training.success.fit_success import _chosen, fit_success
-from gwm_core.training.train_policy import PolicyBatches
 from gwm_core.training.train_world_action_model import train_world_action_model, validate
 from gwm_core.training.training_run import TrainingRun
 from gwm_core.types import Observation
 
-NETWORK, TRAIN = named_config("tiny_joint")
+NETWORK, TRAIN = named_config("tiny")
 CONFIG = replace(NETWORK, vae=VAES["tiny"][0])
 TASKS = CONFIG.tasks
 
@@ -380,7 +381,7 @@ def test_a_replay_takes_the_recorded_commands_by_jumps(trained, episodes, tmp_pa
     path = list_episodes(episodes)[0]
     shutil.copytree(path, tmp_path / path.name)
     world = load_imagined_world(trained)
-    replay = JumpReplay(world)
+    replay = OutcomeReplay(world)
     (outcome,) = replay_outcomes(replay, tmp_path)
     clips = episode_clips(read_episode(path), world.lift_config)
     moments = len(clips["stamps"])
@@ -439,13 +440,11 @@ def test_another_vae_beside_it_is_refused(trained, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--config", "tiny", "--begin", "x"], "--config joint"),
-        (["--config", "tiny_joint", "--futures", "x"], "--futures and --vae go together"),
-        (["--config", "tiny_joint", "--vae", "x"], "--futures and --vae go together"),
-        (["--config", "tiny_joint", "--world", "x"], "--world is for a policy of --config demo"),
-        (["--config", "tiny_joint", "--vae", "/nowhere", "--futures", "x"], "no episodes in x"),
-        (["--config", "tiny_joint", "--tasks", "lift", "stakc"], "unknown task 'stakc'"),
-        (["--config", "tiny_joint", "--tasks", "lift", "lift"], "named twice"),
+        (["--config", "tiny", "--futures", "x"], "--futures and --vae go together"),
+        (["--config", "tiny", "--vae", "x"], "--futures and --vae go together"),
+        (["--config", "tiny", "--vae", "/nowhere", "--futures", "x"], "no episodes in x"),
+        (["--config", "tiny", "--tasks", "lift", "stakc"], "unknown task 'stakc'"),
+        (["--config", "tiny", "--tasks", "lift", "lift"], "named twice"),
     ],
 )
 def test_what_does_not_go_together_is_refused(words, said, episodes, tmp_path, monkeypatch, capsys):
@@ -461,7 +460,7 @@ def test_another_vae_in_out_is_refused_before_the_work(
 ):
     torch.manual_seed(1)
     save_vae(tmp_path, VAE(CONFIG.vae), {})
-    words = ["gwm", "train", "policy", "--config", "tiny_joint", "--data", episodes]
+    words = ["gwm", "train", "policy", "--config", "tiny", "--data", episodes]
     words += ["--futures", episodes, "--vae", vae_folder, "--out", tmp_path]
     monkeypatch.setattr("sys.argv", [str(word) for word in words])
     monkeypatch.setattr(joint_samples, "load_joint_samples", None)
@@ -514,7 +513,7 @@ def test_the_loss_of_a_batch_is_the_mean_of_those_of_its_parts(futures):
 
 
 def test_the_verb_trains_and_resumes(episodes, vae_folder, tmp_path, monkeypatch, capsys):
-    words = ["gwm", "train", "policy", "--config", "tiny_joint", "--iterations", "20"]
+    words = ["gwm", "train", "policy", "--config", "tiny", "--iterations", "20"]
     words += ["--data", episodes, "--futures", episodes, "--vae", vae_folder, "--processes", 1]
     words += ["--tasks", "lift", "stack", "--out", tmp_path]
     monkeypatch.setattr("sys.argv", [str(word) for word in words])
@@ -554,5 +553,24 @@ def test_its_futures_are_measured_and_shown_by_jumps(
     capsys.readouterr()
     assert gwm(*measured, "--horizon", 3) == 2
     assert "takes 4 or more" in capsys.readouterr().err
-    assert gwm(*measured, "--actions", "--probe-data", episodes) == 2
-    assert "where its commands end" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_probe_reads_whether_predicted_latents_follow_commands(
+    trained, episodes, tmp_path, monkeypatch, capsys
+):
+    older = shutil.copytree(trained, tmp_path / "older")  # does not say what it has seen
+    manifest = json.loads((older / "manifest.json").read_text())
+    del manifest["provenance"]["trained_on"]
+    (older / "manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.setattr(gripper_probe, "_WINDOWS", 20)
+    file = tmp_path / "world.json"
+    words = ["gwm", "eval", "world", "--model", older, "--data", episodes, "--stride", 60]
+    words += ["--horizon", 16, "--processes", 1, "--actions", "--probe-data", episodes]
+    monkeypatch.setattr("sys.argv", [str(word) for word in (*words, "--json", file)])
+    assert main() == 0
+    assert "gripper [mm], other actions" in capsys.readouterr().out
+    actions = json.loads(file.read_text())["actions"]
+    assert actions["probe_mm"] > 0
+    for name in ("imagined_mm", "excess_mm", "shuffled_mm", "ratio"):
+        assert len(actions[name]) == 3 and np.isfinite(actions[name]).all()

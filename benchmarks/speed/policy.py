@@ -30,7 +30,7 @@ from safetensors.numpy import load_file
 from gwm_core.runtime.policy_runner import PolicyRunner
 actor = PolicyRunner(Path(sys.argv[1]))
 known = load_file(Path(sys.argv[1]) / "golden.safetensors")
-actor.rows(*(known[name][0] for name in ("scene", "proprio", "pose", "task")))
+actor.rows(*(known[name][0] for name in ("scene", "proprio", "task")))
 print(time.perf_counter() - begun)
 """  # from an interpreter that has loaded nothing to a verified bundle's first rows
 STARTS = 3
@@ -119,24 +119,14 @@ def _eager(folder: Path, threads: int) -> Callable[..., np.ndarray]:
     import torch
 
     from gwm_core.model.checkpoint import load_policy
-    from gwm_core.model.policy import Policy
-    from gwm_core.runtime.world_features import WorldFeatures
     from gwm_core.scene.gaussians import COLORS, MEANS
 
     torch.set_num_threads(threads)
     policy = load_policy(folder)
-    takes = isinstance(policy, Policy) and policy.config.world_features
-    world_features = WorldFeatures(folder) if takes else None
 
     @torch.inference_mode()
-    def rows(scene, proprio, pose, task) -> np.ndarray:
-        inputs = [
-            scene[:, MEANS],
-            scene[:, COLORS],
-            proprio,
-            np.array(task),
-            *(world_features(scene, pose) if world_features else ()),
-        ]
+    def rows(scene, proprio, task) -> np.ndarray:
+        inputs = scene[:, MEANS], scene[:, COLORS], proprio, np.array(task)
         return policy(*(torch.from_numpy(np.array(part[None])) for part in inputs))[0].numpy()
 
     return rows

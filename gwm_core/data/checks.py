@@ -22,7 +22,7 @@ from gwm_core.errors import InputError
 _GAP_FACTOR = 3
 _GAP_MARGIN = 50_000_000
 _EARLY_END = 1_000_000_000  # [ns] a stream may end so long before the longest one
-_WINDOW = 10  # observations that the world model learns from: 2 of the past and 8 that follow
+_WINDOW = 10  # consecutive observations that predictions are to be learned from
 
 
 @dataclass(frozen=True)

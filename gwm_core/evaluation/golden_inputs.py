@@ -10,7 +10,6 @@ import numpy as np
 from gwm_core.data.episode import read_episode, synced_observations
 from gwm_core.data.episode_info import list_episodes
 from gwm_core.errors import InputError
-from gwm_core.geometry.kinematics import fk
 from gwm_core.model.inputs import proprioception
 from gwm_core.runtime.planner import Planner
 from gwm_core.runtime.policy_runner import PolicyRunner
@@ -21,11 +20,10 @@ from gwm_core.types import ArmState, Observation
 
 
 class GoldenInput(NamedTuple):
-    """Arguments of ``PolicyRunner.rows``: scene (N, 14), proprio (11,), pose (4, 4), task."""
+    """Arguments of ``PolicyRunner.rows``: scene (N, 14), proprio (11,), task."""
 
     scene: np.ndarray
     proprio: np.ndarray
-    pose: np.ndarray
     task: int
 
 
@@ -91,7 +89,7 @@ def recorded(runner: PolicyRunner, count: int, folder: Path) -> list[GoldenInput
 
 
 def _golden_input(scene: np.ndarray, state: ArmState, task: int) -> GoldenInput:
-    return GoldenInput(scene.astype(np.float32), proprioception(state), fk(state.q), task)
+    return GoldenInput(scene.astype(np.float32), proprioception(state), task)
 
 
 def _spread(found: list[GoldenInput], count: int) -> list[GoldenInput]:

@@ -10,14 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from gwm_core.errors import InputError
-from gwm_core.evaluation.future_predictors import commanded
+from gwm_core.evaluation.future_predictor import FuturePredictor
 from gwm_core.evaluation.world_model_eval import windows
 from gwm_core.model.vae import VAE
-from gwm_core.model.world_model import WorldModel
 from gwm_core.scene.lift import LiftConfig
 from gwm_core.training.datasets.clips import SceneClips
 from gwm_core.training.datasets.latents import encode_clips
@@ -25,7 +22,6 @@ from gwm_core.training.datasets.latents import encode_clips
 _FEATURES = 256  # of a token; four times as many of a scene
 _PENALTIES = 10.0 ** np.arange(-2, 4)  # of the ridge, tried on every fifth episode
 _WINDOWS = 600  # of training
-_BATCH = 16  # windows rolled out at once
 
 
 class GripperProbe:
@@ -93,73 +89,67 @@ def shuffle(count: int) -> np.ndarray:
     return others
 
 
-@torch.no_grad()
-def rolled(world: WorldModel, history: Tensor, actions: np.ndarray) -> np.ndarray:
-    """Predicted latents (B, H, K, D) float32.
-
-    Args:
-        history: (B, context, K, D). actions: (B, H + 1, 10).
-    """
-    pairs = zip(history.split(_BATCH), torch.from_numpy(actions).split(_BATCH))
-    return torch.cat([world.rollout(past, given)[0] for past, given in pairs]).numpy()
-
-
 def action_test(
-    world: WorldModel,
+    world: FuturePredictor,
     vae: VAE,
     clips: SceneClips,
     training: SceneClips,
-    horizon: int,
     stride: int = 1,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> dict:
     """Medians over windows of the distance [mm] from the probed to the measured gripper.
 
-    Only moments with the gripper in the workspace count: no scene shows it elsewhere.
+    Only moments with the gripper in the workspace count: no scene shows it elsewhere. The probe
+    reads predicted latents, not where ``ImaginedWorld`` then moves the gripper to.
 
     Args:
         clips: to test on. training: clips of the training episodes, which the probe learns from.
 
     Returns:
-        probe_mm of observed latents; and for each step imagined_mm, excess_mm over probe_mm,
-        shuffled_mm with the actions of another window, and ratio = shuffled / imagined.
+        probe_mm of observed latents; and for each step of ``world`` imagined_mm, excess_mm over
+        probe_mm, shuffled_mm with the actions of another window, and ratio = shuffled / imagined.
     """
-    context = world.config.context
-    length = context + horizon
-    starts = windows(training, context, horizon, 1)
-    starts = starts[:: -(-len(starts) // _WINDOWS)]
-    index = starts[:, None] + np.arange(length)
-    visible = shows_gripper(training, index, vae.config.lift)
-    z = encode_clips(vae, training, starts, length, progress).float().numpy()
-    probe = GripperProbe(
-        z[visible], training.poses[index][visible, :3], training.episode[index][visible]
-    )
-
-    starts = windows(clips, context, horizon, stride)
-    if len(starts) < 2:
+    probe = _learned_probe(vae, training, world.steps[-1], progress)
+    now = windows(clips, 1, world.steps[-1], stride)
+    if len(now) < 2:
         raise InputError(
             "two windows or more are wanted to shuffle actions: a smaller --stride, or more"
             " episodes"
         )
-    z = encode_clips(vae, clips, starts, length).float()
-    index = starts[:, None] + np.arange(context, length)
+    index = now[:, None] + np.array(world.steps)
     visible, truth = shows_gripper(clips, index, vae.config.lift), clips.poses[index, :3]
-    actions = commanded(clips, starts + context - 1, horizon)
 
-    def medians(latents: np.ndarray) -> np.ndarray:
-        error = np.linalg.norm(probe(latents) - truth, axis=-1)  # (S, H)
-        return 1e3 * np.ma.median(np.ma.array(error, mask=~visible), axis=0).filled(np.nan)
+    def errors(latents: np.ndarray) -> np.ma.MaskedArray:
+        return np.ma.array(np.linalg.norm(probe(latents) - truth, axis=-1), mask=~visible)  # (S, H)
 
-    own = 1e3 * np.median(np.linalg.norm(probe(z[:, context:].numpy()) - truth, axis=-1)[visible])
-    imagined = medians(rolled(world, z[:, :context], actions))
-    shuffled = medians(rolled(world, z[:, :context], actions[shuffle(len(starts))]))
+    def medians(rows: np.ndarray) -> np.ndarray:
+        return 1e3 * np.ma.median(errors(world.latents(clips, now, rows)), axis=0).filled(np.nan)
+
+    observed = encode_clips(vae, clips, now, 1 + world.steps[-1])[:, list(world.steps)]
+    own = 1e3 * float(np.median(errors(observed.float().numpy()).compressed()))
+    rows = world.commanded(clips, now)
+    imagined, shuffled = medians(rows), medians(rows[shuffle(len(now))])
     lists = {
         "imagined_mm": imagined,
         "excess_mm": imagined - own,
         "shuffled_mm": shuffled,
         "ratio": shuffled / imagined,
     }
-    return {"probe_mm": float(own)} | {name: values.tolist() for name, values in lists.items()}
+    return {"probe_mm": own} | {name: values.tolist() for name, values in lists.items()}
+
+
+def _learned_probe(
+    vae: VAE, training: SceneClips, horizon: int, progress: Callable[[int, int], None]
+) -> GripperProbe:
+    """The probe of windows of training episodes, whose tokens are tracked as in a prediction."""
+    starts = windows(training, 1, horizon, 1)
+    starts = starts[:: -(-len(starts) // _WINDOWS)]
+    index = starts[:, None] + np.arange(1 + horizon)
+    visible = shows_gripper(training, index, vae.config.lift)
+    z = encode_clips(vae, training, starts, 1 + horizon, progress).float().numpy()
+    return GripperProbe(
+        z[visible], training.poses[index][visible, :3], training.episode[index][visible]
+    )
 
 
 def shows_gripper(clips: SceneClips, index: np.ndarray, config: LiftConfig) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Replay the commands of recorded episodes in the world model, to see whether it knows their end.
+"""Replay the commands of recorded episodes in predictions, and ask the policy for their end.
 
-It separates the success head from the dynamics. On observed latents only the head can be wrong. In
-a replay from the first observations on, the dynamics can be wrong too.
+It separates the success head from the predictions. On observed scenes only the head can be wrong.
+In a replay from the first observation on, the predictions can be wrong too.
 """
 
 from __future__ import annotations
@@ -9,26 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from gwm_core.data.episode import read_episode
 from gwm_core.data.episode_info import list_episodes, read_infos
 from gwm_core.data.time_grid import stretches
 from gwm_core.errors import InputError, one_of
-from gwm_core.geometry.kinematics import from_rows
-from gwm_core.model.vae import VAE
-from gwm_core.model.world_model import WorldModel
 from gwm_core.runtime.imagined_rollout import ROWS, PredictedStates, called_success
 from gwm_core.runtime.imagined_world import ImaginedWorld
-from gwm_core.scene.lift import LiftConfig
 from gwm_core.training.datasets.clips import episode_clips
-
-_SOME = 64  # pairs of latents that the head sees at once
-
 
 Clips = dict[str, np.ndarray]  # of ``episode_clips``
 
@@ -55,61 +45,22 @@ class ReplayedOutcome:
         return called_success(self.observed), called_success(self.imagined)
 
 
-class OutcomeReplay(Protocol):
-    """A model that replays one stretch of an episode."""
+class OutcomeReplay:
+    """Replays stretches of episodes, by the jumps of an imagined trial.
 
-    lift_config: LiftConfig
-    least: int  # moments of the shortest stretch
+    Attributes:
+        lift_config: how scenes are to be lifted. least: moments of the shortest stretch.
+    """
 
-    def __call__(self, clips: Clips, task: str) -> tuple[list[float], list[float]]:
-        """Probabilities from observed and from imagined scenes."""
-
-
-class StepReplay:
-    """A world model of steps of 0.1 s, whose head knows no task."""
-
-    def __init__(self, world: WorldModel, vae: VAE):
-        self._world, self._vae, self.lift_config = world, vae, vae.config.lift
-        self.least = world.config.context + 1
-
-    @torch.no_grad()
-    def __call__(self, clips: Clips, task: str) -> tuple[list[float], list[float]]:
-        """Probabilities at the end of every step."""
-        scenes, poses = clips["scenes"].astype(np.float32), from_rows(clips["poses"])
-        context = self._world.config.context
-        starts = np.arange(len(scenes) - context)
-        histories = torch.stack(
-            [self._vae.observe(scenes[k : k + context], poses[k : k + context]) for k in starts]
-        )
-        commanded = torch.from_numpy(clips["actions"])
-        pairs = torch.stack([commanded[k + context - 1 : k + context + 1] for k in starts])
-        observed = [
-            self._world.step(history, pair)[1]
-            for history, pair in zip(histories.split(_SOME), pairs.split(_SOME))
-        ]
-        return torch.cat(observed).tolist(), self._imagine(histories[:1], pairs)
-
-    def _imagine(self, history: Tensor, pairs: Tensor) -> list[float]:
-        """Probabilities (L,) along a rollout from a history (1, context, K, D) by pairs
-        (L, 2, 10).
-        """
-        done = []
-        for pair in pairs:
-            future, probability = self._world.step(history, pair[None])
-            history = torch.cat([history[:, 1:], future[:, None]], dim=1)
-            done.append(float(probability))
-        return done
-
-
-class JumpReplay:
-    """A world action model, by the jumps of an imagined trial."""
+    least = ROWS + 1
 
     def __init__(self, world: ImaginedWorld):
         self._world, self.lift_config = world, world.lift_config
-        self.least = ROWS + 1
 
     def __call__(self, clips: Clips, task: str) -> tuple[list[float], list[float]]:
-        """Probabilities at every moment, and after every ``ROWS`` rows."""
+        """Probabilities of success from observed scenes at every moment, and from imagined ones
+        after every ``ROWS`` rows.
+        """
         one_of("task", task, self._world.config.tasks)
         scenes, actions = clips["scenes"].astype(np.float32), clips["actions"]
         proprio = np.concatenate([clips["poses"], actions[:, 9:]], axis=1)

@@ -1,4 +1,4 @@
-"""Video and sheet of one episode: observations beside the world model's predictions."""
+"""Video and sheet of one episode: observations beside predictions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from gwm_core.data.contact_sheet import caption
 from gwm_core.data.episode import read_episode
 from gwm_core.errors import InputError, one_of
-from gwm_core.evaluation.future_predictors import FuturePredictor
+from gwm_core.evaluation.future_predictor import FuturePredictor
 from gwm_core.evaluation.image_metrics import ImageScores
 from gwm_core.evaluation.world_model_eval import WORLD, rendered_futures, windows
 from gwm_core.geometry.camera import intrinsics, look_at
@@ -46,32 +46,31 @@ def read_clips(path: Path, config: LiftConfig) -> tuple[SceneClips, tuple[str, .
     )
 
 
-def choose_start(clips: SceneClips, context: int, horizon: int, seconds: float | None) -> int:
-    """Start of the window whose last observation is ``seconds`` after the episode's first.
+def choose_start(clips: SceneClips, horizon: int, seconds: float | None) -> int:
+    """The moment that is ``seconds`` after the episode's first, with ``horizon`` moments after it.
 
-    The middle window if ``seconds`` is None. Raises InputError for a time without a window.
+    The middle one if ``seconds`` is None. Raises InputError for a time without such a moment.
     """
-    starts = windows(clips, context, horizon, 1)
+    starts = windows(clips, 1, horizon, 1)
     if seconds is None:
         return int(starts[len(starts) // 2])
-    times = (clips.stamps[starts + context - 1] - clips.stamps[0]) * 1e-9
+    times = (clips.stamps[starts] - clips.stamps[0]) * 1e-9
     nearest = np.abs(times - seconds).argmin()
     if not abs(times[nearest] - seconds) <= CHUNK_DT:
         raise InputError(
-            f"--start {seconds}: {context} moments before and {horizon} after it are wanted, "
-            f"which this episode has from {times[0]:.1f} to {times[-1]:.1f} s"
+            f"--start {seconds}: it and {horizon} moments after it are wanted, which this episode"
+            f" has from {times[0]:.1f} to {times[-1]:.1f} s"
         )
     return int(starts[nearest])
 
 
 def make_rollout_video(
-    world: FuturePredictor, clips: SceneClips, start: int, camera: int
+    world: FuturePredictor, clips: SceneClips, now: int, camera: int
 ) -> RolloutVideo:
-    """Predict from the window that begins at ``start``, and render every step for ``camera`` and
-    for the overview.
+    """Predict from the moment ``now``, and render every step for ``camera`` and for the
+    overview.
     """
-    steps, futures = world.steps, world.predict(clips, np.array([start]))
-    now = int(futures.now[0])
+    steps, futures = world.steps, world.predict(clips, np.array([now]))
     tiles, chamfer_mm = [], []
     scores = ImageScores(1, len(steps), (WORLD, "repeat_last", "round_trip"))
     K, lift = clips.Ks[now, camera], world.lift_config
@@ -91,8 +90,6 @@ def make_rollout_video(
         )
     figures = {"start_s": float(clips.stamps[now] - clips.stamps[0]) * 1e-9, "horizon": steps[-1]}
     figures |= {"steps": list(steps), "seconds": [round(step * CHUNK_DT, 3) for step in steps]}
-    if futures.done is not None:
-        figures["done"] = futures.done[0].tolist()
     return RolloutVideo(
         np.array(tiles), figures | scores.figures(WORLD) | {"chamfer_mm": chamfer_mm}
     )

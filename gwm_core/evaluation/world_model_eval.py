@@ -1,4 +1,4 @@
-"""Evaluate a world model on held-out episodes: predict, render for every camera, and compare with
+"""Evaluate predictions on held-out episodes: predict, render for every camera, and compare with
 the images.
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from gwm_core.errors import InputError
-from gwm_core.evaluation.future_predictors import FuturePredictor, PredictedScenes, commanded
+from gwm_core.evaluation.future_predictor import FuturePredictor, PredictedScenes, commanded
 from gwm_core.evaluation.image_metrics import ImageScores, masks
 from gwm_core.model.image_model import CONTEXT, ImageModel
 from gwm_core.training.datasets.clips import SceneClips
@@ -18,7 +18,7 @@ from gwm_core.training.train_image_model import images_of
 from gwm_core.training.vae_reconstruction import background, chamfer, image_over
 
 WORLD = "world"
-_SOME = 16  # windows rolled out at once
+_SOME = 16  # windows predicted at once
 
 
 def windows(clips: SceneClips, context: int, horizon: int, stride: int) -> np.ndarray:
@@ -99,19 +99,17 @@ def evaluate(
     if image_model is not None:
         check_image_model(image_model, clips)
     steps, horizon = world.steps, world.steps[-1]
-    context = max(world.context, CONTEXT)
-    starts = windows(clips, context, horizon, stride) + context - world.context
+    moments = windows(clips, CONTEXT, horizon, stride) + CONTEXT - 1
     methods = (
         WORLD,
         "repeat_last",
         "round_trip",
         *(["image_model"] if image_model is not None else []),
     )
-    episodes = np.unique(clips.episode[starts]).tolist()
+    episodes = np.unique(clips.episode[moments]).tolist()
     scores, chamfer_m = ImageScores(len(episodes), len(steps), methods), []
-    for part in np.array_split(starts, -(-len(starts) // _SOME)):
-        futures = world.predict(clips, part)
-        now = futures.now
+    for now in np.array_split(moments, -(-len(moments) // _SOME)):
+        futures = world.predict(clips, now)
         for camera in range(clips.images.shape[1]):
             baselines = [None] * len(now)
             if image_model is not None:
@@ -125,12 +123,12 @@ def evaluate(
         chamfer_m += [
             [chamfer(*pair) for pair in zip(*pairs)] for pairs in zip(futures.scenes, observed)
         ]
-        progress(len(chamfer_m), len(starts))
+        progress(len(chamfer_m), len(moments))
     figures = {
         "horizon": horizon,
         "steps": list(steps),
         "episodes": len(episodes),
-        "windows": len(starts),
+        "windows": len(moments),
     }
     figures |= scores.figures(WORLD) | {"chamfer_mm": (1e3 * np.mean(chamfer_m, 0)).tolist()}
     for method in ("repeat_last", "image_model"):

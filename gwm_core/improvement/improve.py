@@ -2,7 +2,7 @@
 
     trials -> tune -> check -> practise -> learn
 
-``tune`` trains the world action model and its success head further, on the trials and on older
+``tune`` trains the policy and its success head further, on the trials and on older
 episodes. ``check`` holds the success head against trials that it has not seen. ``practise``
 imagines plans from states of the trials and keeps the better ones. ``learn`` trains the policy on
 these, and on demonstrations and successes in the same batches. Every stage is kept in a folder of
@@ -20,7 +20,7 @@ from gwm_core.files.json_files import to_json, write_json
 from gwm_core.improvement.practice import PracticeConfig, PracticeJob, kept_plans, run_practice
 from gwm_core.improvement.success_check import SuccessCheck, check_success
 from gwm_core.improvement.trials import RecordedTrials
-from gwm_core.model.checkpoint import load_world_action_model
+from gwm_core.model.checkpoint import load_predicting_policy
 from gwm_core.model.config import WorldActionTraining
 from gwm_core.model.weights_file import MANIFESTS, digest
 from gwm_core.training.datasets.joint_samples import JointSamples
@@ -116,7 +116,7 @@ class ImprovementRound:
 
     def check(self) -> SuccessCheck:
         """The success model of the tuned model on trials that it has not seen."""
-        model = load_world_action_model(self.out / MODEL)
+        model = load_predicting_policy(self.out / MODEL)
         chosen = self.trials.checked
         held = self.samples.with_futures(chosen).futures
         return check_success(model, held, chosen, self.trials.task)

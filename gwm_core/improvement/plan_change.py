@@ -9,7 +9,7 @@ import torch
 from safetensors.numpy import load_file
 
 from gwm_core.improvement.practice import STARTS
-from gwm_core.model.checkpoint import load_world_action_model
+from gwm_core.model.checkpoint import load_predicting_policy
 
 _MOST = 100  # starts, evenly over those of the practice
 _BATCH = 20
@@ -22,7 +22,7 @@ def plan_distance(before: Path, after: Path, practice: Path, task: str) -> float
     Both plan as they do on the arm: from the noise that is stored with them.
 
     Args:
-        before, after: folders of world action models. practice: folder whose starts are used.
+        before, after: folders of policies that predict. practice: folder whose starts are used.
     """
     arrays = load_file(practice / STARTS)
     count = len(arrays["proprio"])
@@ -36,7 +36,7 @@ def plan_distance(before: Path, after: Path, practice: Path, task: str) -> float
 
 def _positions(folder: Path, arrays: dict[str, np.ndarray], task: str) -> np.ndarray:
     """Planned positions (S, H, 3) [m]."""
-    model = load_world_action_model(folder)
+    model = load_predicting_policy(folder)
     number, parts = model.config.tasks.index(task), []
     for first in range(0, len(arrays["proprio"]), _BATCH):
         points, colors, proprio = (

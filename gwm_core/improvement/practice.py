@@ -22,7 +22,7 @@ from gwm_core.control.gate.gate import Gate
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q, Unreachable, solve
 from gwm_core.improvement.trials import NothingToLearn
-from gwm_core.model.checkpoint import load_vae, load_world_action_model
+from gwm_core.model.checkpoint import load_predicting_policy, load_vae
 from gwm_core.model.inputs import proprioception
 from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.runtime.imagined_rollout import imagined_rollout
@@ -64,7 +64,7 @@ class PracticeJob:
 
 
 class NoisyPolicy:
-    """A world action model that plans from a given noise (H, 10), as a ``ScenePolicy``.
+    """A policy that plans from a given noise (H, 10), as a ``ScenePolicy``.
 
     Attributes:
         first: rows (H, 10) float32 of its first plan.
@@ -219,7 +219,7 @@ def arm_state(proprio: np.ndarray) -> ArmState | None:
 @functools.lru_cache(maxsize=1)
 def _networks(folder: Path) -> tuple[WorldActionModel, ImaginedWorld]:
     torch.set_num_threads(1)
-    model = load_world_action_model(folder)
+    model = load_predicting_policy(folder)
     return model, imagined_world(model, load_vae(folder))
 
 

@@ -118,7 +118,7 @@ def load_round_samples(
     """Demonstrations and successful trials to imitate; all trials and ``futures`` to predict.
 
     Args:
-        policy: folder of the world action model whose tasks and VAE they are of.
+        policy: folder of the policy whose tasks and VAE they are of.
         episodes: folders of the trials. data: of demonstrations.
         lifted, encoded: called with the episodes done and their number.
 

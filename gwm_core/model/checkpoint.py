@@ -13,9 +13,7 @@ from torch import Tensor, nn
 
 from gwm_core.errors import InputError
 from gwm_core.files.json_files import to_json, write_json
-from gwm_core.model.config import WorldActionConfig
 from gwm_core.model.image_model import ImageModel
-from gwm_core.model.policy import Policy
 from gwm_core.model.vae import VAE
 from gwm_core.model.weights_file import (
     MANIFESTS,
@@ -25,31 +23,22 @@ from gwm_core.model.weights_file import (
     read_weights,
 )
 from gwm_core.model.world_action_model import WorldActionModel
-from gwm_core.model.world_model import WorldModel
 
 WEIGHTS, MANIFEST = "policy.safetensors", MANIFESTS["policy"]
 
 
-AnyPolicy = Policy | WorldActionModel
-
-
 def save_policy(
-    folder: Path, policy: AnyPolicy, provenance: dict, world: Path | None = None
+    folder: Path, policy: WorldActionModel, provenance: dict, vae_folder: Path | None = None
 ) -> None:
     """Write weights, then the manifest: a folder that was not finished is never valid.
 
     Args:
-        world: folder of the world model whose features the policy takes, or of the VAE whose
-            latents it predicts; copied into ``folder``.
+        vae_folder: of the VAE whose latents the policy predicts; copied into ``folder``.
     """
     manifest = {"provenance": provenance}
-    if isinstance(policy, WorldActionModel):
-        if policy.config.vae:
-            manifest["vae_sha256"] = digest(Path(world) / "vae.safetensors")
-            _copy(Path(world), Path(folder), "vae")
-    elif policy.config.world_features:
-        manifest["world_sha256"] = digest(Path(world) / "world.safetensors")
-        _copy(Path(world), Path(folder), "vae", "world")
+    if policy.config.vae:
+        manifest["vae_sha256"] = digest(Path(vae_folder) / "vae.safetensors")
+        _copy_vae(Path(vae_folder), Path(folder))
     _save(Path(folder), "policy", policy, asdict(policy.config), manifest)
 
 
@@ -58,50 +47,29 @@ def save_vae(folder: Path, vae: VAE, provenance: dict) -> None:
     _save(Path(folder), "vae", vae, asdict(vae.config), {"provenance": provenance})
 
 
-def save_world(folder: Path, world: WorldModel, vae_folder: Path, provenance: dict) -> None:
-    """As ``save_policy``. The VAE in ``vae_folder`` is copied into ``folder``, its hash kept."""
-    _copy(Path(vae_folder), Path(folder), "vae")
-    manifest = {
-        "vae_sha256": digest(Path(vae_folder) / "vae.safetensors"),
-        "provenance": provenance,
-    }
-    _save(Path(folder), "world", world, asdict(world.config), manifest)
-
-
 def save_image_model(folder: Path, model: ImageModel, provenance: dict) -> None:
     """As ``save_policy``."""
     _save(Path(folder), "image", model, asdict(model.config), {"provenance": provenance})
 
 
-def load_policy(folder: Path) -> AnyPolicy:
+def load_policy(folder: Path) -> WorldActionModel:
     """Load a policy for inference.
 
     Raises InputError when files are missing or damaged, or do not match the manifest.
     """
-    policy, manifest = _load(Path(folder), "policy", _policy_of)
-    if isinstance(policy, WorldActionModel):
-        needed = ("vae", "latents of another VAE") if policy.config.vae else None
-    else:
-        features = "features of another world model"
-        needed = ("world", features) if policy.config.world_features else None
-    if needed and manifest.get(f"{needed[0]}_sha256") != digest(
-        Path(folder) / f"{needed[0]}.safetensors"
-    ):
+    policy, manifest = _load(Path(folder), "policy", WorldActionModel)
+    vae = Path(folder) / "vae.safetensors"
+    if policy.config.vae and manifest.get("vae_sha256") != digest(vae):
         raise InputError(
-            f"the policy in {folder} was trained on the {needed[1]} than the one there"
+            f"the policy in {folder} was trained on the latents of another VAE than the one there"
         )
     return policy
 
 
-def load_world_action_model(folder: Path) -> WorldActionModel:
+def load_predicting_policy(folder: Path) -> WorldActionModel:
     """As ``load_policy``. Raises InputError also where the policy predicts nothing."""
     predicting_config(folder)
     return load_policy(folder)
-
-
-def _policy_of(config) -> AnyPolicy:
-    joint = isinstance(config, WorldActionConfig)
-    return WorldActionModel(config) if joint else Policy(config)
 
 
 def load_vae(folder: Path) -> VAE:
@@ -109,46 +77,30 @@ def load_vae(folder: Path) -> VAE:
     return _load(Path(folder), "vae", VAE)[0]
 
 
-def load_world(folder: Path, vae_folder: Path | None = None) -> tuple[WorldModel, VAE]:
-    """Load a world model and its VAE. Raises InputError as ``load_policy``.
-
-    Args:
-        vae_folder: of the VAE, by default ``folder``.
-    """
-    vae_folder = Path(vae_folder or folder)
-    vae = load_vae(vae_folder)
-    world, manifest = _load(Path(folder), "world", lambda config: WorldModel(config, vae.config))
-    if manifest.get("vae_sha256") != digest(vae_folder / "vae.safetensors"):
-        raise InputError(
-            f"the world model in {folder} was trained on the latents of another VAE than the one in"
-            f" {vae_folder}: name the folder of its own, or train it again with `gwm train world`"
-        )
-    return world, vae
-
-
 def load_image_model(folder: Path) -> ImageModel:
     """As ``load_policy``."""
     return _load(Path(folder), "image", ImageModel)[0]
 
 
-def refuse_others(source: Path, folder: Path, *kinds: str) -> None:
-    """Raise InputError where a copy from ``source`` would overwrite other networks of these kinds
-    in ``folder``.
+def refuse_other_vae(source: Path, folder: Path) -> None:
+    """Raise InputError where a copy of the VAE in ``source`` would replace another one in
+    ``folder``.
     """
-    for file in (f"{kind}.safetensors" for kind in kinds):
-        if (folder / file).exists() and digest(folder / file) != digest(source / file):
-            raise InputError(
-                f"{folder / file} is not that of {source} and would be lost: choose another --out"
-            )
+    file = "vae.safetensors"
+    if (folder / file).exists() and digest(folder / file) != digest(source / file):
+        raise InputError(
+            f"{folder / file} is not that of {source} and would be lost: choose another --out"
+        )
 
 
-def _copy(source: Path, folder: Path, *kinds: str) -> None:
-    """Copy the networks that another needs beside it."""
-    refuse_others(source, folder, *kinds)
-    for name in [name for kind in kinds for name in (f"{kind}.safetensors", MANIFESTS[kind])]:
-        if source.resolve() != folder.resolve():
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / name, folder / name)
+def _copy_vae(source: Path, folder: Path) -> None:
+    """Copy the VAE that a policy needs beside it."""
+    refuse_other_vae(source, folder)
+    if source.resolve() == folder.resolve():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("vae.safetensors", MANIFESTS["vae"]):
+        shutil.copyfile(source / name, folder / name)
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:

@@ -8,22 +8,7 @@ from gwm_core.errors import one_of
 from gwm_core.scene.lift import LiftConfig
 from gwm_core.types import CHUNK_ROWS
 
-
-@dataclass(frozen=True)
-class PolicyConfig:
-    """Size of the policy and how it samples."""
-
-    tasks: tuple[str, ...] = ("lift", "pick_place", "stack")
-    width: int = 128
-    heads: int = 4
-    encoder_layers: int = 2
-    decoder_layers: int = 4
-    centers: int = 96  # scene tokens
-    neighbors: int = 16  # Gaussians per token
-    rows: int = CHUNK_ROWS
-    steps: int = 4  # Euler steps from noise to chunk
-    world_features: int = 0  # channels of the world model's features per token; 0: not used
-    lift: LiftConfig = field(default_factory=LiftConfig)
+ACTION = 10  # pose row: xyz [m], rot6d, gripper width [m]
 
 
 @dataclass(frozen=True)
@@ -45,7 +30,7 @@ class VAEConfig:
 
 @dataclass(frozen=True)
 class WorldActionConfig:
-    """Size of the world action model and how it samples. Without a VAE it only plans."""
+    """Size of the policy and how it samples. Without a VAE it only plans."""
 
     tasks: tuple[str, ...] = ("lift", "pick_place", "stack")
     width: int = 128
@@ -65,34 +50,8 @@ class WorldActionConfig:
 
 
 @dataclass(frozen=True)
-class WorldModelConfig:
-    """Size of the world model and how it samples.
-
-    Noise levels are those of EDM (arXiv 2206.00364) and GWM, appendix B.1.
-    """
-
-    width: int = 192
-    heads: int = 6
-    layers: int = 6
-    context: int = 2  # past latents
-    p_mean: float = -0.4
-    p_std: float = 1.2
-    # fraction of training samples at sigma_max, where sampling starts and features are read
-    sigma_max_fraction: float = 0.3
-    sigma_data: float = 0.5
-    sigma_min: float = 0.002
-    sigma_max: float = 20.0
-    rho: float = 7.0
-    steps: int = 1  # from sigma_max to the next latent; one step predicts the mean
-    hidden_action_fraction: float = 0.1  # of training samples
-    hidden_past_fraction: float = 0.1  # of training samples: the last latent repeated as the past
-    # steps over which features predict the change; 0: features are outputs of every second block
-    lookahead: int = 0
-
-
-@dataclass(frozen=True)
 class ImageModelConfig:
-    """Size of the image-to-image baseline: as many parameters as VAE and world model together."""
+    """Size of the image-to-image baseline: more parameters than VAE and policy together."""
 
     cameras: int = 2
     # channels at a half, a quarter, ... of the image size
@@ -124,7 +83,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class WorldActionTraining(TrainConfig):
-    """How a world action model is trained: on plans and futures at once, then on success."""
+    """How a policy is trained: on plans and futures at once, then on success."""
 
     future_batch: int = 24  # samples of futures beside a ``batch`` of plans
     future_weight: float = 0.5
@@ -139,19 +98,11 @@ class WorldActionTraining(TrainConfig):
 
 
 # "paper": 512 tokens of 64 channels as read from the paper's appendix. Its depth and width are not
-# published; those of the world model are of the published code's DiT-S, the depth of the VAE is of
-# that code. "joint" plans and predicts futures. "tiny" is for tests.
+# published; the depth of the VAE is that of the published code. "tiny" is for tests.
 _TINY_LIFT = LiftConfig(count=128)
 POLICIES = {
-    "demo": (PolicyConfig(), TrainConfig()),
+    "demo": (WorldActionConfig(), WorldActionTraining(batch=48, learning_rate=3e-3, muon=True)),
     "tiny": (
-        PolicyConfig(
-            width=32, heads=2, encoder_layers=1, decoder_layers=1, centers=32, neighbors=8
-        ),
-        TrainConfig(iterations=40, batch=8, warmup=5, validate_every=20, held_out=0.34),
-    ),
-    "joint": (WorldActionConfig(), WorldActionTraining(batch=48, learning_rate=3e-3, muon=True)),
-    "tiny_joint": (
         WorldActionConfig(
             width=32,
             heads=2,
@@ -196,20 +147,6 @@ VAES = {
             decoder_layers=1,
             lift=_TINY_LIFT,
         ),
-        TrainConfig(iterations=20, batch=4, warmup=5, validate_every=10, held_out=0.34),
-    ),
-}
-WORLDS = {
-    "demo": (
-        WorldModelConfig(),
-        TrainConfig(iterations=4500, batch=16, learning_rate=2e-3, muon=True, held_out=0.05),
-    ),
-    "paper": (
-        WorldModelConfig(width=384, heads=6, layers=12, steps=5),
-        TrainConfig(iterations=400_000, batch=64, learning_rate=1e-4, warmup=5000, ema=0.9999),
-    ),
-    "tiny": (
-        WorldModelConfig(width=48, heads=2, layers=2, steps=3),
         TrainConfig(iterations=20, batch=4, warmup=5, validate_every=10, held_out=0.34),
     ),
 }

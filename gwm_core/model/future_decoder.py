@@ -17,10 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gwm_core.model.config import WorldActionConfig
+from gwm_core.model.config import ACTION, WorldActionConfig
 from gwm_core.model.flow_matching import TIME_FEATURES, euler, noised, time_features
-from gwm_core.model.policy import ACTION, fourier
-from gwm_core.model.transformer import DiTBlock
+from gwm_core.model.transformer import DiTBlock, fourier
 from gwm_core.model.vae import add_to_gripper_tokens
 from gwm_core.scene.token_tracking import FREELY, RESTS, WITH_GRIPPER
 

@@ -1,8 +1,8 @@
 """The baseline without Gaussians: a U-Net that predicts the next image of a camera from two.
 
-Its inputs are those of the world model, two observations and the actions commanded now and one step
-later, but no geometry: the camera is a learned embedding. Channels are wide where pixels are few,
-so that it trains on a CPU.
+Its inputs are two observations and the actions commanded now and one step later, but no geometry:
+the camera is a learned embedding. Channels are wide where pixels are few, so that it trains on a
+CPU.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from gwm_core.model.config import ImageModelConfig
-from gwm_core.model.world_model import ACTION
+from gwm_core.model.config import ACTION, ImageModelConfig
 
 CONTEXT = 2  # past images
 _GROUPS = 8

@@ -17,6 +17,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | float = 0.0) -> Tenso
     return torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]) + bias, dim=-1) @ v
 
 
+def fourier(x: Tensor, octaves: int = 8) -> Tensor:
+    """Sines and cosines (..., C * 2 * octaves) of positions (..., C) [m], from 2 m wavelength."""
+    angles = x[..., None] * (math.pi * 2.0 ** torch.arange(octaves, device=x.device, dtype=x.dtype))
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(-2)
+
+
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """(B, T, d) -> (B, heads, T, d / heads)."""
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
@@ -108,75 +114,3 @@ class DiTBlock(nn.Module):
         x = x + gate1 * self.attention(self.norm1(x) * (1 + scale1) + shift1)
         x = x + self.cross(self.norm_cross(x), kv)
         return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
-
-
-def rotary(
-    positions: Tensor, channels: int, longest: float = 2.0, shortest: float = 0.05
-) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (B, 1, T, channels / 2) of positions (B, T, 3) [m], for ``rotate``.
-
-    Rotary position embedding (Su et al., arXiv 2104.09864) of three axes, a third of the channel
-    pairs for each. Wavelengths in [m].
-    """
-    each = channels // 6
-    wavelengths = longest * (shortest / longest) ** torch.linspace(
-        0, 1, each, device=positions.device
-    )
-    angles = (2 * math.pi * positions[..., None] / wavelengths).flatten(-2)  # (B, T, 3 * each)
-    angles = nn.functional.pad(angles, (0, channels // 2 - 3 * each))[:, None]
-    return angles.cos(), angles.sin()
-
-
-def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotate channel pairs of x (B, h, T, c)."""
-    a, b = x.chunk(2, dim=-1)
-    cos, sin = rotation
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
-
-
-class RotaryAttention(nn.Module):
-    """Attention with RMS-normalised, rotated queries and keys."""
-
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        self.heads = heads
-        self.q = nn.Linear(width, width)
-        self.kv = nn.Linear(width, 2 * width)
-        self.out = nn.Linear(width, width)
-        self.q_norm, self.k_norm = nn.RMSNorm(width // heads), nn.RMSNorm(width // heads)
-
-    def forward(self, x: Tensor, context: Tensor, x_rotation, context_rotation) -> Tensor:
-        """Attend from x (B, T, d) to context (B, S, d), each with its ``rotary`` -> (B, T, d)."""
-        k, v = (split_heads(part, self.heads) for part in self.kv(context).chunk(2, dim=-1))
-        q = rotate(self.q_norm(split_heads(self.q(x), self.heads).float()), x_rotation)
-        return self.out(join_heads(attend(q, rotate(self.k_norm(k.float()), context_rotation), v)))
-
-
-class WorldBlock(nn.Module):
-    """Self-attention, cross-attention to actions and MLP; the noise level modulates each.
-
-    Modulation is adaLN-zero (DiT, arXiv 2212.09748).
-    """
-
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        self.norm1, self.norm2, self.norm3 = (
-            nn.RMSNorm(width, elementwise_affine=False) for _ in range(3)
-        )
-        self.attention, self.cross = RotaryAttention(width, heads), RotaryAttention(width, heads)
-        self.mlp, self.modulation = mlp(width), nn.Linear(width, 9 * width)
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
-
-    def forward(
-        self, x: Tensor, condition: Tensor, actions: Tensor, positions, action_positions
-    ) -> Tensor:
-        """X (B, T, d), condition (B, 1, d), actions (B, A, d), their ``rotary`` -> (B, T, d)."""
-        parts = self.modulation(torch.nn.functional.silu(condition)).chunk(9, dim=-1)
-        shift1, scale1, gate1, shift2, scale2, gate2, shift3, scale3, gate3 = parts
-        h = self.norm1(x) * (1 + scale1) + shift1
-        x = x + gate1 * self.attention(h, h, positions, positions)
-        x = x + gate2 * self.cross(
-            self.norm2(x) * (1 + scale2) + shift2, actions, positions, action_positions
-        )
-        return x + gate3 * self.mlp(self.norm3(x) * (1 + scale3) + shift3)

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from gwm_core.model.config import VAEConfig
-from gwm_core.model.policy import fourier
 from gwm_core.model.transformer import (
     CrossAttention,
     EncoderBlock,
     attend,
+    fourier,
     join_heads,
     mlp,
     split_heads,

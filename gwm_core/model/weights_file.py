@@ -2,8 +2,7 @@
 
 ``<kind>.safetensors`` holds weights and normalisation, and the configuration in its metadata.
 ``<kind>.json`` (``manifest.json`` for a policy) holds its SHA-256 and the provenance of the
-weights; that of a network that predicts latents also holds the SHA-256 of their VAE. A policy is a
-``Policy`` or a ``WorldActionModel``, as its configuration says.
+weights; that of a policy that predicts latents also holds the SHA-256 of their VAE.
 """
 
 from __future__ import annotations
@@ -18,58 +17,19 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from safetensors.numpy import load
 
-from gwm_core.errors import InputError
+from gwm_core.errors import InputError, older_policy, refuse_older_policy
 from gwm_core.files.checksums import sha256
-from gwm_core.model.config import (
-    ImageModelConfig,
-    PolicyConfig,
-    VAEConfig,
-    WorldActionConfig,
-    WorldModelConfig,
-)
+from gwm_core.model.config import ImageModelConfig, VAEConfig, WorldActionConfig
 from gwm_core.scene.lift import LiftConfig
 
-MANIFESTS = {
-    "policy": "manifest.json",
-    "vae": "vae.json",
-    "world": "world.json",
-    "image": "image.json",
-}
-_CONFIGS = {
-    "policy": PolicyConfig,
-    "vae": VAEConfig,
-    "world": WorldModelConfig,
-    "image": ImageModelConfig,
-}
+MANIFESTS = {"policy": "manifest.json", "vae": "vae.json", "image": "image.json"}
+_CONFIGS = {"policy": WorldActionConfig, "vae": VAEConfig, "image": ImageModelConfig}
+_OLDER_WORLD = "world.safetensors"  # of a world model that earlier versions had beside a policy
 # Names in files of version 0.1 -> names now: fields of the configuration, and the first part of
 # the names of tensors.
-_RENAMED_FIELDS = {
-    "policy": {"foresight": "world_features"},
-    "vae": {"riders": "gripper_tokens"},
-    "world": {
-        "first": "sigma_max_fraction",
-        "null": "hidden_action_fraction",
-        "still": "hidden_past_fraction",
-        "ahead": "lookahead",
-    },
-    "image": {},
-}
+_RENAMED_FIELDS = {"vae": {"riders": "gripper_tokens"}}
 _RENAMED_TENSORS = {
-    "policy": {
-        "place": "center_position",
-        "foresight": "world_features",
-        "foresight_place": "anchor_position",
-    },
     "vae": {"riders": "gripper_tokens", "part": "gripper_query", "shown": "gripper_latent"},
-    "world": {
-        "null": "hidden_action",
-        "glance": "lookahead_action",
-        "ahead_std": "lookahead_std",
-        "part": "gripper_query",
-        "enter": "latent_in",
-        "leave": "latent_out",
-        "heads": "outcome",
-    },
     "image": {"enter": "image_in", "leave": "image_out"},
 }
 T = TypeVar("T")
@@ -79,7 +39,7 @@ class Weights(NamedTuple):
     """A verified file: its bytes, the network's configuration and the manifest beside it."""
 
     data: bytes
-    config: PolicyConfig | WorldActionConfig | VAEConfig | WorldModelConfig | ImageModelConfig
+    config: WorldActionConfig | VAEConfig | ImageModelConfig
     manifest: dict
     kind: str
 
@@ -90,7 +50,7 @@ class Weights(NamedTuple):
 
 def current_names(tensors: dict[str, T], kind: str) -> dict[str, T]:
     """Rename the tensors of a ``kind`` of network that an earlier version saved."""
-    renamed = _RENAMED_TENSORS[kind]
+    renamed = _RENAMED_TENSORS.get(kind, {})
     current = {}
     for name, tensor in tensors.items():
         first, dot, rest = name.partition(".")
@@ -101,7 +61,8 @@ def current_names(tensors: dict[str, T], kind: str) -> dict[str, T]:
 def read_weights(folder: Path, kind: str) -> Weights:
     """Read and verify the weights of a ``kind`` of network.
 
-    Raises InputError when files are missing or damaged, or do not match the manifest.
+    Raises InputError when files are missing or damaged, do not match the manifest, or are of a kind
+    that earlier versions had.
     """
     file, name = Path(folder) / f"{kind}.safetensors", MANIFESTS[kind]
     try:
@@ -109,6 +70,8 @@ def read_weights(folder: Path, kind: str) -> Weights:
         data = file.read_bytes()
         expected = manifest["sha256"][file.name]
     except (OSError, ValueError, KeyError, TypeError) as error:
+        if kind == "policy" and not file.exists():
+            refuse_older_world(folder)
         hint = f"a folder with {file.name} and {name} is wanted, as `gwm train {kind} --out` makes"
         raise InputError(f"no {kind} in {folder} ({type(error).__name__}): {hint}") from None
     if hashlib.sha256(data).hexdigest() != expected:
@@ -116,8 +79,14 @@ def read_weights(folder: Path, kind: str) -> Weights:
     try:
         # safetensors: length of the header, header, tensors
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        config = _config(json.loads(header["__metadata__"]["config"]), kind)
+        values = dict(json.loads(header["__metadata__"]["config"]))
     except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{file} is not a {kind} of this version: {error}") from None
+    if kind == "policy":
+        refuse_older_policy(folder, values)
+    try:
+        config = _config(values, kind)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{file} is not a {kind} of this version: {error}") from None
     return Weights(data, config, manifest, kind)
 
@@ -145,21 +114,22 @@ def refuse_seen(
         )
 
 
-def predicts_steps(folder: Path) -> bool:
-    """Whether a folder has a world model of steps of 0.1 s, beside its policy."""
-    return (Path(folder) / MANIFESTS["world"]).exists()
+def refuse_older_world(folder: Path) -> None:
+    """Raise InputError where a folder has a world model as earlier versions had beside a policy."""
+    if (Path(folder) / _OLDER_WORLD).exists():
+        raise older_policy(folder)
 
 
 def predicting_config(folder: Path) -> WorldActionConfig:
-    """The configuration of the world action model in a folder.
+    """The configuration of the policy in a folder.
 
-    Raises InputError where the policy there predicts nothing.
+    Raises InputError where that policy predicts nothing.
     """
     config = read_weights(folder, "policy").config
-    if not isinstance(config, WorldActionConfig) or config.vae is None:
+    if config.vae is None:
         raise InputError(
-            f"the policy in {folder} predicts nothing: `gwm train policy --config joint"
-            " --futures DIR` makes one that does"
+            f"the policy in {folder} predicts nothing: `gwm train policy --futures DIR --vae DIR`"
+            " makes one that does"
         )
     return config
 
@@ -174,13 +144,12 @@ def digest(path: Path) -> str:
 
 def _config(values: dict, kind: str):
     """The configuration from its stored fields."""
-    renamed = _RENAMED_FIELDS[kind]
+    renamed = _RENAMED_FIELDS.get(kind, {})
     values = _tuples({renamed.get(name, name): value for name, value in values.items()})
     if "lift" in values:
         values["lift"] = LiftConfig(**_tuples(values["lift"]))
-    if kind == "policy" and "plan_layers" in values:
-        vae = values["vae"]
-        return WorldActionConfig(**values | {"vae": _config(vae, "vae") if vae else None})
+    if values.get("vae"):
+        values["vae"] = _config(values["vae"], "vae")
     return _CONFIGS[kind](**values)
 
 

@@ -13,11 +13,27 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gwm_core.model.config import WorldActionConfig
+from gwm_core.model.config import ACTION, WorldActionConfig
 from gwm_core.model.flow_matching import TIME_FEATURES, euler, noised, time_features
 from gwm_core.model.future_decoder import Future, FutureDecoder, Tokens
-from gwm_core.model.policy import ACTION, POINT_SCALE, fourier, gather_patches
-from gwm_core.model.transformer import CrossAttention, DiTBlock, EncoderBlock, mlp
+from gwm_core.model.transformer import CrossAttention, DiTBlock, EncoderBlock, fourier, mlp
+
+_POINT_SCALE = 30.0  # 1 / (about 3 cm): brings offsets within a patch near one
+
+
+def gather_patches(points: Tensor, colors: Tensor, keep: Tensor | slice, neighbors: int) -> Tensor:
+    """Patches (B, K, k, 6): positions [m] and colours of the k Gaussians nearest to each of K
+    centres, the centre first.
+
+    Args:
+        points: (B, N, 3) [m] base frame, farthest-point order; colors: (B, N, 3) in [0, 1].
+        keep: indices (K,) or slice of the points that are centres. neighbors: k.
+    """
+    centers = points[:, keep]
+    distance = torch.cdist(centers, points, compute_mode="donot_use_mm_for_euclid_dist")
+    nearest = distance.topk(neighbors, largest=False).indices  # (B, K, k)
+    batch = torch.arange(len(points), device=points.device)[:, None, None]
+    return torch.cat([points, colors], dim=-1)[batch, nearest]
 
 
 class SceneEncoder(nn.Module):
@@ -38,7 +54,7 @@ class SceneEncoder(nn.Module):
     def forward(self, patches: Tensor, proprio: Tensor) -> Tensor:
         """Patches (B, K, k, 6) of ``gather_patches``, proprio (B, 11) of ``proprioception``."""
         centers, tint = patches[:, :, 0, :3], patches[..., 3:]
-        around = POINT_SCALE * (patches[..., :3] - centers[:, :, None])
+        around = _POINT_SCALE * (patches[..., :3] - centers[:, :, None])
         tokens = self.patch_out(self.patch(torch.cat([around, tint - 0.5], dim=-1)).mean(dim=2))
         position = fourier(centers - proprio[:, None, :3])
         tokens = tokens + self.center_position(

@@ -1,3 +1,3 @@
-"""What runs beside the robot: planner, policy, world model, and the bundles they are loaded
+"""What runs beside the robot: planner, policy, its predictions, and the bundles it is loaded
 from.
 """

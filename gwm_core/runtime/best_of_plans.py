@@ -13,18 +13,16 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, TypeVar
 
 import numpy as np
 
 from gwm_core.errors import InputError, one_of
-from gwm_core.geometry.kinematics import Unreachable, fk, solve
+from gwm_core.geometry.kinematics import Unreachable, solve
 from gwm_core.model.inputs import proprioception
 from gwm_core.model.weights_file import predicting_config
 from gwm_core.runtime.graphs.backends import LARGEST_BATCH
-from gwm_core.runtime.imagined_world import compiled_world
+from gwm_core.runtime.imagined_world import ImaginedState, ImaginedWorld, compiled_world
 from gwm_core.runtime.policy_runner import PolicyRunner
-from gwm_core.scene.lift import LiftConfig
 from gwm_core.types import Observation
 
 # Rows of the imagined jump, 0.8 s. After 4 rows plans have hardly parted, and the policy replans
@@ -36,23 +34,6 @@ JUMP = 8
 MARGIN = 0.05
 MAX_CANDIDATES = 64
 _RECENT = 50  # plans that ``mean_ranked`` is over
-
-State = TypeVar("State")
-
-
-class PredictedWorld(Protocol[State]):
-    """What ranking needs of an ``ImaginedWorld``."""
-
-    lift_config: LiftConfig  # of the scenes that it takes
-
-    def observe(self, scene: np.ndarray, proprio: np.ndarray) -> State:
-        """The state of an observed scene (N, 14) and proprioception (11,)."""
-
-    def after(self, state: State, rows: np.ndarray, encode: bool) -> State:
-        """The state once pose rows (H, 10) are reached, for its value alone unless ``encode``."""
-
-    def value(self, state: State, task: str) -> float:
-        """Probability that a trial of the task that is in this state ends in success."""
 
 
 class PlanSampler:
@@ -89,9 +70,9 @@ class PlanSampler:
                 step = self._denoise(cached | given)
             yield from step["rows"][: candidates - start]
 
-    def rows(self, scene: np.ndarray, proprio: np.ndarray, T: np.ndarray, task: int) -> np.ndarray:
+    def rows(self, scene: np.ndarray, proprio: np.ndarray, task: int) -> np.ndarray:
         """As ``PolicyRunner.rows``: the plan from the stored noise."""
-        inputs = self._policy.inputs(scene, proprio, T, task)
+        inputs = self._policy.inputs(scene, proprio, task)
         return next(self.plans(inputs, 1, np.random.default_rng(0)))
 
 
@@ -116,7 +97,7 @@ class BestOfPlans:
     def __init__(
         self,
         policy: PolicyRunner,
-        world: PredictedWorld,
+        world: ImaginedWorld,
         candidates: int,
         seed: int = 0,
         deadline: float = math.inf,
@@ -160,13 +141,12 @@ class BestOfPlans:
 
     def _sample(self, scene: np.ndarray, observation: Observation) -> Iterator[np.ndarray]:
         task = self.tasks.index(one_of("task", observation.task, self.tasks))
-        proprio, T = proprioception(observation.state), fk(observation.state.q)
         generator = np.random.default_rng([self._seed, observation.stamp])
-        inputs = self._policy.inputs(scene, proprio, T, task)
+        inputs = self._policy.inputs(scene, proprioception(observation.state), task)
         plans = self.sampler.plans(inputs, self._candidates, generator)
         return (plan.astype(np.float64) for plan in plans)
 
-    def _value(self, state: State, plan: np.ndarray, observation: Observation) -> float:
+    def _value(self, state: ImaginedState, plan: np.ndarray, observation: Observation) -> float:
         """Value of the state that a plan leads to; minus infinity for one that cannot be used."""
         try:
             solve(plan, observation.state.q)

@@ -1,7 +1,7 @@
 """Bundles: weights with the conditions of their use, golden inputs and outputs, and checksums.
 
 policy.safetensors, manifest.json
-vae.safetensors, vae.json, world.safetensors, world.json    if there is a world model
+vae.safetensors, vae.json    if the policy predicts
 golden.safetensors   scenes, states, and the rows that the trained network made of them
 bundle.json          tasks, cameras and workspace of the training, tolerances, provenance
 divergence.json      limits of the divergence between predicted and observed scenes
@@ -24,7 +24,7 @@ from gwm_core.errors import InputError
 from gwm_core.files import checksums
 from gwm_core.files.json_files import write_json
 from gwm_core.geometry.kinematics import from_rows, rotation_vector
-from gwm_core.model.weights_file import MANIFESTS, read_weights
+from gwm_core.model.weights_file import MANIFESTS, read_weights, refuse_older_world
 from gwm_core.runtime.divergence import LIMITS
 
 CONTRACT, GOLDEN = "bundle.json", "golden.safetensors"
@@ -32,7 +32,7 @@ FORMAT = 1
 # of golden rows, in units of their spread
 TOLERANCE = {"fp32": 1e-3, "bf16": 2e-2, "fp16": 2e-2}
 LARGEST_MM, LARGEST_DEG = 1.0, 0.2  # of a pose, at any precision
-KINDS = ("policy", "vae", "world")
+KINDS = ("policy", "vae")
 FILES = (
     CONTRACT,
     GOLDEN,
@@ -61,8 +61,7 @@ class Bundle:
     def golden(self) -> dict[str, np.ndarray]:
         """Golden inputs and outputs.
 
-        scene (G, N, 14), proprio (G, 11), pose (G, 4, 4), task (G,), rows (G, H, 10) and their
-        spread (10,).
+        scene (G, N, 14), proprio (G, 11), task (G,), rows (G, H, 10) and their spread (10,).
         """
         try:
             return load_file(self.folder / GOLDEN)
@@ -76,7 +75,7 @@ class Bundle:
             rows: ``PolicyRunner.rows``. where: names what runs, in the message.
         """
         golden = self.golden()
-        inputs = zip(*(golden[name] for name in ("scene", "proprio", "pose", "task")))
+        inputs = zip(*(golden[name] for name in ("scene", "proprio", "task")))
         try:
             made = np.stack([rows(*values) for values in inputs])
         except (RuntimeError, ValueError, KeyError) as error:  # other inputs or outputs
@@ -127,8 +126,11 @@ def is_bundle(folder: Path) -> bool:
 
 
 def open_bundle(folder: Path) -> Bundle:
-    """Verify a bundle. Raises InputError where any bit differs from its checksums."""
+    """Verify a bundle. Raises InputError where any bit differs from its checksums, and for a bundle
+    with a world model, as earlier versions had.
+    """
     folder = Path(folder)
+    refuse_older_world(folder)
     sums = checksums.verify_checksums(folder, FILES)
     if missing := [name for name in (CONTRACT, GOLDEN, "policy.safetensors") if name not in sums]:
         raise InputError(f"{folder} lacks {', '.join(missing)}: make it anew with `gwm compile`")

@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 
 from gwm_core.errors import InputError
 from gwm_core.files.json_files import write_json
-from gwm_core.model.weights_file import digest, predicts_steps
+from gwm_core.model.weights_file import digest
 from gwm_core.scene.gaussians import MEANS
 
 LIMITS = "divergence.json"
@@ -194,8 +194,7 @@ def load_limits(folder: Path) -> DivergenceLimits | None:
 
 def _model_digest(folder: Path) -> str:
     """Hash of the network that predicts."""
-    kind = "world" if predicts_steps(folder) else "policy"
-    return digest(Path(folder) / f"{kind}.safetensors")
+    return digest(Path(folder) / "policy.safetensors")
 
 
 def _whole(terms) -> bool:

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
 from gwm_core.runtime.divergence import ExpectedScene, ObservedScene, compare
+from gwm_core.runtime.imagined_world import ImaginedState
 from gwm_core.runtime.views import RenderedCamera
 from gwm_core.types import CHUNK_DT
 
 HORIZONS = (4, 8)  # steps of ``CHUNK_DT`` over which predictions are compared with observations
 COMPARED_SIDE = 96  # [pixels] of images to compare
 
-State = TypeVar("State")
 CommandAt = Callable[[int], np.ndarray | None]
 
 
 class _Past(NamedTuple):
     observed: ObservedScene
-    state: object
+    state: ImaginedState
 
 
-class ExpectedScenes(Generic[State]):
-    """The last observed scenes, and the states that a world model predicts from.
+class ExpectedScenes:
+    """The last observed scenes, and the states that later ones are predicted from.
 
     Args:
         expect: predicts the scene once the rows (1 + H, 10) are reached from a state, of which the
@@ -33,11 +33,9 @@ class ExpectedScenes(Generic[State]):
         pause: called between pieces of work of some 10 ms.
     """
 
-    horizons = HORIZONS
-
     def __init__(
         self,
-        expect: Callable[[State, np.ndarray], ExpectedScene],
+        expect: Callable[[ImaginedState, np.ndarray], ExpectedScene],
         pause: Callable[[], None] = lambda: None,
     ):
         self._expect, self._pause = expect, pause
@@ -50,7 +48,7 @@ class ExpectedScenes(Generic[State]):
     def observe(
         self,
         now: ObservedScene,
-        state: State,
+        state: ImaginedState,
         command_at: CommandAt,
         views: Sequence[RenderedCamera],
         horizons: Sequence[int] = HORIZONS,

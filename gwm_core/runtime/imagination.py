@@ -1,5 +1,5 @@
-"""Run a world model beside the policy: predict the outcome of a chunk, and compare earlier
-predictions with new observations.
+"""Predict the outcome of a chunk beside the policy, and compare earlier predictions with new
+observations.
 
 prediction   the scene now, poses of the chunk         -> scenes at 0.4, 0.8 and 1.6 s
 divergence   the scene at t - h, poses sent since      -> scene at t, compared with the observed one
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -18,14 +17,12 @@ from gwm_core import topics
 from gwm_core.geometry.camera import look_at
 from gwm_core.geometry.kinematics import fk, from_rows, to_rows
 from gwm_core.model.inputs import proprioception
-from gwm_core.model.weights_file import predicts_steps
 from gwm_core.runtime.divergence import ExpectedScene, ObservedScene
-from gwm_core.runtime.expected_scenes import CommandAt, ExpectedScenes
+from gwm_core.runtime.expected_scenes import HORIZONS, ExpectedScenes
 from gwm_core.runtime.imagined_world import ImaginedState, ImaginedWorld, compiled_world
 from gwm_core.runtime.views import EYE, TARGET, RenderedCamera
 from gwm_core.scene.gaussians import moved
 from gwm_core.scene.gripped_width import held_width
-from gwm_core.scene.lift import LiftConfig
 from gwm_core.site import Site
 from gwm_core.sync import joints_at
 from gwm_core.types import ActionChunk, ArmState
@@ -76,27 +73,13 @@ class PredictedFuture:
     scene: np.ndarray  # (N, 14) at the last lookahead
 
 
-State = TypeVar("State")
+class Imagination:
+    """A policy that predicts for a site: each lookahead by one jump. Use it in one thread.
 
-
-class Imagination(Protocol[State]):
-    """A world model that predicts for a site. Use it in one thread."""
-
-    lift_config: LiftConfig  # of the scenes that it takes
-    expected: ExpectedScenes  # compares observed scenes with earlier predictions
-
-    def observe(self, request: PredictionRequest) -> State:
-        """The model's state of the scene of a request."""
-
-    def compare(self, request: PredictionRequest, state: State) -> Gaps:
-        """Compare the scene with earlier predictions."""
-
-    def predict(self, request: PredictionRequest, state: State) -> PredictedFuture:
-        """Predict the outcome of the chunk: predict, decode, render."""
-
-
-class JumpImagination:
-    """A world action model, which predicts each lookahead by one jump."""
+    Attributes:
+        lift_config: of the scenes that it takes. expected: compares observed scenes with earlier
+            predictions.
+    """
 
     def __init__(self, world: ImaginedWorld, site: Site, pause: Pause):
         self.lift_config = world.lift_config
@@ -104,18 +87,22 @@ class JumpImagination:
         self.expected = ExpectedScenes(self._expect, pause)
 
     def observe(self, request: PredictionRequest) -> ImaginedState:
-        """As ``Imagination.observe``."""
+        """The state of the scene of a request."""
         scene = request.scene[: self.lift_config.count]
         return self._world.observe(scene, proprioception(request.state))
 
     def compare(self, request: PredictionRequest, state: ImaginedState) -> Gaps:
-        """As ``Imagination.compare``."""
+        """Compare the scene with earlier predictions, over the shorter horizon alone where images
+        are wanted.
+        """
         tokens, width = self._world.gripper_tokens(state), float(state.proprio[9])
         now = ObservedScene(request.chunk.stamp, state.scene, tokens, width)
-        return compare_scene(self.expected, request, now, state, self._site)
+        horizons = HORIZONS[:1] if request.with_images else HORIZONS
+        views = request.cameras(self._site)
+        return self.expected.observe(now, state, request.command_at, views, horizons)
 
     def predict(self, request: PredictionRequest, state: ImaginedState) -> PredictedFuture:
-        """As ``Imagination.predict``."""
+        """Predict the outcome of the chunk: predict, decode, render."""
         chunk = request.chunk
         rows = to_rows(fk(chunk.q), chunk.width)
         states = [self._world.after(state, rows[:steps]) for steps in topics.LOOKAHEADS]
@@ -132,19 +119,6 @@ class JumpImagination:
         scene = np.concatenate([gripper, later.objects])
         held = held_width(later.objects, T, float(state.proprio[9]), rows[1:, 9])
         return ExpectedScene(scene, of_gripper, self._world.gripper_tokens(later), held)
-
-
-def compare_scene(
-    expected: ExpectedScenes,
-    request: PredictionRequest,
-    now: ObservedScene,
-    state: object,
-    site: Site,
-) -> Gaps:
-    """Compare a scene with predictions, over the shorter horizon alone where images are wanted."""
-    command_at: CommandAt = request.command_at
-    horizons = expected.horizons[:1] if request.with_images else expected.horizons
-    return expected.observe(now, state, command_at, request.cameras(site), horizons)
 
 
 def render_views(scenes, request: PredictionRequest, site: Site, pause: Pause) -> dict[str, list]:
@@ -179,19 +153,4 @@ def open_imagination(
     Raises:
         InputError: the policy there predicts nothing.
     """
-    if predicts_steps(folder):
-        from gwm_core.runtime.world_runner import StepImagination, WorldRunner
-
-        return StepImagination(WorldRunner(folder, threads, backend, pause=pause), site)
-    return JumpImagination(compiled_world(folder, threads, backend, pause), site, pause)
-
-
-def imagination_graphs(folder: Path) -> tuple[str, ...]:
-    """Names of the graphs that the imagination of a folder runs."""
-    if predicts_steps(folder):
-        from gwm_core.runtime.world_runner import GRAPHS
-
-        return GRAPHS
-    from gwm_core.runtime.imagined_world import GRAPHS
-
-    return GRAPHS
+    return Imagination(compiled_world(folder, threads, backend, pause), site, pause)

@@ -1,4 +1,4 @@
-"""Scenes and success that a world action model predicts, as a policy and a person see them.
+"""Scenes and success that a policy predicts, as a policy and a person see them.
 
 A predicted scene consists of the Gaussians that were observed, moved as rigid parts, and of
 the gripper as the VAE decodes it. So objects keep their shape over many jumps, also while the
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 # [m] mean distance of a part of the gripper from the gripper's tokens. In simulation it is 9 to
 # 14 mm, and of a cube that the gripper holds 16 to 22 mm.
 _ON_GRIPPER = 0.015
-JOINT, VAE_GRAPHS = ("scene", "future", "success"), ("latent", "decode")
-GRAPHS = (*JOINT, *VAE_GRAPHS)
+FUTURE_GRAPHS, VAE_GRAPHS = ("scene", "future", "success"), ("latent", "decode")
+GRAPHS = (*FUTURE_GRAPHS, *VAE_GRAPHS)
 
 
 class MovedTokens(NamedTuple):
@@ -67,10 +67,10 @@ class ImaginedState:
 
 
 class ImaginedWorld:
-    """A world action model and its VAE, by any runtime. Use it in one thread.
+    """What a policy and its VAE predict, by any runtime. Use it in one thread.
 
     Args:
-        graph: gives the graphs ``vae_graphs`` and ``joint_graphs`` of ``onnx_export`` by name.
+        graph: gives the graphs ``vae_graphs`` and ``future_graphs`` of ``onnx_export`` by name.
         config: of the model.
         gripper_tokens: (A, 3) [m] anchors in the gripper's frame.
         pause: called between pieces of work of some 10 ms; may wait, to leave the CPU to others.
@@ -86,7 +86,7 @@ class ImaginedWorld:
         self.config, self.lift_config = config, config.vae.lift
         self._gripper_tokens, self._pause = gripper_tokens, pause
         self._count = len(gripper_tokens)
-        self._scene, self._future, self._success = map(graph, JOINT)
+        self._scene, self._future, self._success = map(graph, FUTURE_GRAPHS)
         self._latent, self._decode = map(graph, VAE_GRAPHS)
         self._asked: tuple[ImaginedState, str, dict[str, np.ndarray]] | None = None
         self._base: tuple[ImaginedState, np.ndarray] | None = None
@@ -212,9 +212,9 @@ class ImaginedWorld:
 
 def imagined_world(model: WorldActionModel, vae: VAE) -> ImaginedWorld:
     """The imagined world of networks in memory, by torch on their device."""
-    from gwm_core.runtime.graphs.onnx_export import joint_graphs, vae_graphs
+    from gwm_core.runtime.graphs.onnx_export import future_graphs, vae_graphs
 
-    graphs = joint_graphs(model) | vae_graphs(vae)
+    graphs = future_graphs(model) | vae_graphs(vae)
     gripper_tokens = vae.gripper_tokens.cpu().numpy()
     return ImaginedWorld(lambda name: Torch(graphs[name]), model.config, gripper_tokens)
 
@@ -223,9 +223,9 @@ def load_imagined_world(folder: Path) -> ImaginedWorld:
     """The imagined world of a folder, by torch. Raises InputError where it holds a policy that does
     not predict.
     """
-    from gwm_core.model.checkpoint import load_vae, load_world_action_model
+    from gwm_core.model.checkpoint import load_predicting_policy, load_vae
 
-    return imagined_world(load_world_action_model(folder), load_vae(folder))
+    return imagined_world(load_predicting_policy(folder), load_vae(folder))
 
 
 def compiled_world(

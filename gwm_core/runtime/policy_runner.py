@@ -8,14 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from gwm_core.errors import InputError, one_of
-from gwm_core.geometry.kinematics import fk
-from gwm_core.model.config import PolicyConfig
 from gwm_core.model.inputs import proprioception
-from gwm_core.model.weights_file import digest, read_weights
+from gwm_core.model.weights_file import read_weights
 from gwm_core.runtime.bundle import is_bundle, open_bundle
 from gwm_core.runtime.graphs.backends import choose
 from gwm_core.runtime.graphs.compile import load
-from gwm_core.runtime.world_features import WorldFeatures
 from gwm_core.scene.patches import patches
 from gwm_core.types import Observation
 
@@ -53,22 +50,13 @@ class PolicyRunner:
                 )
             backend = "torch"
         self.backend, self.precision = choose(backend, precision)
-        weights = read_weights(folder, "policy")
-        self._config = weights.config
+        self._config = read_weights(folder, "policy").config
         self.lift_config = self._config.lift
         self.tasks = self._config.tasks
-        self.graph = graph = partial(
+        self.graph = partial(
             load, Path(folder), backend=self.backend, precision=self.precision, threads=threads
         )
-        self._chunk = graph("chunk")
-        self._world_features = None
-        if isinstance(self._config, PolicyConfig) and self._config.world_features:
-            world_sha256 = digest(Path(folder) / "world.safetensors")
-            if weights.manifest.get("world_sha256") != world_sha256:
-                raise InputError(
-                    f"the policy in {folder} was trained on the features of another world model"
-                )
-            self._world_features = WorldFeatures(folder, graph)
+        self._chunk = self.graph("chunk")
         if bundle and not trusted:
             self.drift = bundle.check(
                 self.rows, self.precision, f"{folder} by {self.backend} in {self.precision}"
@@ -77,29 +65,22 @@ class PolicyRunner:
     def act(self, scene: np.ndarray, observation: Observation) -> np.ndarray:
         """Pose rows (H, 10) for a scene (N, 14). Raises InputError for an unknown task."""
         task = self.tasks.index(one_of("task", observation.task, self.tasks))
-        state = observation.state
-        return self.rows(scene, proprioception(state), fk(state.q), task).astype(np.float64)
+        return self.rows(scene, proprioception(observation.state), task).astype(np.float64)
 
-    def rows(self, scene: np.ndarray, proprio: np.ndarray, T: np.ndarray, task: int) -> np.ndarray:
+    def rows(self, scene: np.ndarray, proprio: np.ndarray, task: int) -> np.ndarray:
         """Pose rows (H, 10) float32.
 
         Args:
-            scene: (N, 14). proprio: (11,). T: (4, 4) pose of the gripper. task: number.
+            scene: (N, 14). proprio: (11,). task: number.
         """
-        return self._chunk(self.inputs(scene, proprio, T, task))["rows"][0]
+        return self._chunk(self.inputs(scene, proprio, task))["rows"][0]
 
-    def inputs(
-        self, scene: np.ndarray, proprio: np.ndarray, T: np.ndarray, task: int
-    ) -> dict[str, np.ndarray]:
+    def inputs(self, scene: np.ndarray, proprio: np.ndarray, task: int) -> dict[str, np.ndarray]:
         """Inputs of ``chunk`` and ``encode``, a batch of one. Arguments as of ``rows``."""
         c = self._config
         scene = scene[: c.lift.count]  # farthest points first: the start of a larger scene
-        inputs = {
+        return {
             "patches": patches(scene, c.centers, c.neighbors)[None],
             "proprio": proprio[None],
             "task": np.array([task], np.int64),
         }
-        if self._world_features:
-            features, anchors = self._world_features(scene, T)
-            inputs |= {"features": features[None], "anchors": anchors[None]}
-        return inputs

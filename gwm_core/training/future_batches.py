@@ -12,7 +12,7 @@ from gwm_core.model.flow_matching import sample_times
 from gwm_core.model.future_decoder import Future, Tokens
 from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.training.datasets.future_samples import FutureSamples
-from gwm_core.training.train_policy import augment, tensors
+from gwm_core.training.policy_batches import augment, tensors
 from gwm_core.training.training_loop import Batch
 from gwm_core.training.training_run import held_out
 

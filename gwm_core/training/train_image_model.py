@@ -1,4 +1,4 @@
-"""Train the baseline without Gaussians, on the moments and actions of VAE and world model."""
+"""Train the baseline without Gaussians, on the moments of the VAE and the actions in them."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from gwm_core.training.datasets.latents import tracked
 from gwm_core.training.training_loop import Batch
 from gwm_core.training.training_run import TrainingRun, held_out, silent
 
-# moments over which the VAE's tokens are tracked: as many as the world model is trained to predict
+# moments over which the VAE's tokens are tracked
 TRACKED = 9
 _STRIDE = 7  # of the moments from which the gripper's tokens are found
 _VALIDATION = 48  # moments

@@ -1,4 +1,4 @@
-"""Train the world action model: plans on demonstrations, futures and success on all episodes.
+"""Train the policy: plans on demonstrations, futures and success on all episodes.
 
 Plans and futures train at once; success is fitted last, on what the trained encoder sees.
 """
@@ -22,8 +22,8 @@ from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.training.datasets.future_samples import FutureSamples
 from gwm_core.training.datasets.policy_samples import PolicySamples
 from gwm_core.training.future_batches import FutureBatches, future_losses
+from gwm_core.training.policy_batches import PolicyBatches, fingerprint, validate_policy
 from gwm_core.training.success.fit_success import fit_success
-from gwm_core.training.train_policy import PolicyBatches, fingerprint, validate_policy
 from gwm_core.training.training_loop import Batch
 from gwm_core.training.training_run import TrainingRun
 
@@ -57,13 +57,13 @@ def train_world_action_model(
     begin: Path | None = None,
     practised: PolicySamples | None = None,
 ) -> dict:
-    """Train a world action model and save it in ``run.out``. Returns its figures: those of
+    """Train a policy and save it in ``run.out``. Returns its figures: those of
     ``validate`` and ``fit_success``.
 
     Args:
         futures: samples of any episodes; without them it only learns to plan.
         vae_folder: of the VAE that made their latents.
-        begin: folder of a world action model of the same configuration, whose weights and
+        begin: folder of a policy of the same configuration, whose weights and
             normalisation training starts from.
         practised: plans to imitate beside the demonstrations, which are ``real_fraction`` of a
             batch.

@@ -38,7 +38,7 @@ def refused(monkeypatch, capfd, file, *words):
     [
         ("bringup.launch.py", ["shadw:=true"], "is shadow meant"),
         ("bringup.launch.py", ["colour:=red"], "unknown argument 'colour'"),
-        ("bringup.launch.py", ["supervision:=watch", "policy:=expert"], "has no world model"),
+        ("bringup.launch.py", ["supervision:=watch", "policy:=expert"], "predicts nothing"),
         ("bringup.launch.py", ["task:=pick"], "was not trained on task 'pick'"),
         ("bringup.launch.py", ["site:=/nowhere"], "no site file /nowhere"),
         (

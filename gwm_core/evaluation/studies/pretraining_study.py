@@ -1,4 +1,4 @@
-"""Compare joint networks that begin from another one with plain policies, on equal demonstrations.
+"""Compare policies that begin from one with futures with plain ones, on equal demonstrations.
 
 Both are trained to several lengths. The length is chosen on one set of trials and reported on
 another one.
@@ -17,7 +17,7 @@ from gwm_core.errors import InputError
 from gwm_core.evaluation.policy_eval import EvalConfig
 from gwm_core.evaluation.stats.success_rates import paired_interval
 from gwm_core.evaluation.studies.study_folder import check_settings, kept, kept_successes
-from gwm_core.model.checkpoint import load_world_action_model
+from gwm_core.model.checkpoint import load_predicting_policy
 from gwm_core.model.config import WorldActionConfig, WorldActionTraining
 from gwm_core.model.weights_file import digest, refuse_seen
 from gwm_core.training.datasets.joint_samples import JointSamples, load_joint_samples
@@ -34,8 +34,10 @@ class PretrainingStudy:
     """``seeds`` trainings for each number of demonstrations, evaluated on the same ``trials``."""
 
     data: Path  # episodes of one task
-    begin: tuple[Path, ...]  # folders of joint networks, with their VAE: one for each seed in turn
-    futures: tuple[Path, ...]  # episodes that the joint networks go on to predict, if any
+    begin: tuple[
+        Path, ...
+    ]  # folders of policies that predict, with their VAE: one for each seed in turn
+    futures: tuple[Path, ...]  # episodes that these policies go on to predict, if any
     out: Path
     task: str
     difficulty: str
@@ -121,8 +123,8 @@ def _load(study: PretrainingStudy, note: Callable[[str], None]) -> JointSamples:
 
 
 def _config(folders: tuple[Path, ...]) -> WorldActionConfig:
-    """The configuration of all joint networks to begin from."""
-    configs = [load_world_action_model(folder).config for folder in folders]
+    """The configuration of all policies to begin from."""
+    configs = [load_predicting_policy(folder).config for folder in folders]
     for folder, config in zip(folders, configs):
         vaes = (digest(f / "vae.safetensors") for f in (folders[0], folder))
         if config != configs[0] or len(set(vaes)) > 1:

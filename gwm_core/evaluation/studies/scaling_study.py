@@ -1,6 +1,6 @@
 """How the error of predicted futures falls with the number of episodes that they are learned from.
 
-World action models learn from the same demonstrations, and from nested sets of other episodes.
+Policies learn from the same demonstrations, and from nested sets of other episodes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.training.datasets.future_samples import FutureSamples, load_future_samples
 from gwm_core.training.datasets.joint_samples import JointSamples, load_joint_samples
 from gwm_core.training.future_batches import future_batch
-from gwm_core.training.train_policy import fingerprint, tensors
+from gwm_core.training.policy_batches import fingerprint, tensors
 from gwm_core.training.train_world_action_model import future_errors, train_world_action_model
 from gwm_core.training.training_run import TrainingRun, lengths_of, silent
 

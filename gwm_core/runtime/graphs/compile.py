@@ -22,7 +22,7 @@ from gwm_core.runtime.graphs.backends import (
 )
 from gwm_core.runtime.graphs.engine_cache import Key, cached, gpu, path_of
 
-_KINDS = ("policy", "vae", "world")
+_KINDS = ("policy", "vae")
 # smallest, best and largest batch of a TensorRT engine
 _PROFILE = (1, 1, LARGEST_BATCH["tensorrt"])
 _HERE = [Path(__file__).with_name(name) for name in ("onnx_export.py", "onnx_fp16.py")]

@@ -1,16 +1,13 @@
 """The graphs that run on a robot, each a function of named arrays: torch modules, and ONNX.
 
 Policy:
-    encode    patches, proprio, task [, features, anchors] -> x, modulation, keys, values
+    encode    patches, proprio, task -> x, modulation, keys, values
     denoise   x, proprio, modulation, keys, values -> x_next, rows
     chunk     encode, then all steps of denoise: the rows of a chunk in one call
 VAE:
     latent    gaussians, anchors -> latent        its encoder
     decode    latent -> gaussians                 its decoder
-World model:
-    features  latent -> features, anchors         features for a policy
-    step      history, actions -> latent, done    prediction of one step
-World action model:
+Policy that predicts:
     scene     patches, proprio -> tokens
     future    tokens, proprio, latent, anchors, rows, jump -> latent, anchors, motions
     success   tokens, task -> probability, value  that the task is done, that the trial succeeds
@@ -32,17 +29,15 @@ import torch
 from onnx import compose
 from torch import Tensor, nn
 
-from gwm_core.model.checkpoint import AnyPolicy, load_policy, load_vae, load_world
+from gwm_core.model.checkpoint import load_policy, load_vae
+from gwm_core.model.config import ACTION
 from gwm_core.model.future_decoder import Tokens
-from gwm_core.model.policy import Policy
 from gwm_core.model.vae import VAE
-from gwm_core.model.weights_file import read_weights
 from gwm_core.model.world_action_model import WorldActionModel
-from gwm_core.model.world_model import ACTION, WorldModel
-from gwm_core.runtime.imagined_world import JOINT, VAE_GRAPHS
+from gwm_core.runtime.imagined_world import FUTURE_GRAPHS, VAE_GRAPHS
 
 OPSET = 20
-POLICY, WORLD = ("encode", "denoise"), ("features", "step")
+POLICY = ("encode", "denoise")
 _MAX_BATCH = 64  # of an exported graph
 
 
@@ -66,20 +61,17 @@ class GraphFunction(nn.Module):
         return self.function(*inputs)
 
 
-def policy_graphs(policy: AnyPolicy, tokens: int = 0) -> dict[str, ExportableGraph]:
+def policy_graphs(policy: WorldActionModel) -> dict[str, ExportableGraph]:
     """``encode`` and ``denoise``.
 
     ``encode`` also makes the keys, the values and the modulation of every step, which are inputs of
     ``denoise``.
-
-    Args:
-        tokens: of the world model, if the policy takes its features.
     """
     c = policy.config
     times = torch.arange(c.steps)[None, :, None] / c.steps
 
-    def encode(patches, proprio, task, *world_features):
-        condition, kv = policy.encode(patches, proprio, task, *world_features)
+    def encode(patches, proprio, task):
+        condition, kv = policy.encode(patches, proprio, task)
         # (B, steps, blocks, 6 d)
         modulation = torch.stack(policy.modulate(condition, times), dim=2)
         keys, values = (torch.stack(parts, dim=1) for parts in zip(*kv))
@@ -95,11 +87,6 @@ def policy_graphs(policy: AnyPolicy, tokens: int = 0) -> dict[str, ExportableGra
         "proprio": torch.rand(2, 11),
         "task": torch.zeros(2, dtype=torch.long),
     }
-    if tokens:
-        inputs |= {
-            "features": torch.rand(2, tokens, c.world_features),
-            "anchors": torch.rand(2, tokens, 3),
-        }
     encoder = ExportableGraph(
         GraphFunction(policy, encode), inputs, ("x", "modulation", "keys", "values")
     )
@@ -119,13 +106,13 @@ def policy_graphs(policy: AnyPolicy, tokens: int = 0) -> dict[str, ExportableGra
     }
 
 
-def chunk_graph(policy: AnyPolicy, tokens: int = 0) -> ExportableGraph:
-    """``chunk``. Arguments as of ``policy_graphs``."""
-    parts = policy_graphs(policy, tokens)
+def chunk_graph(policy: WorldActionModel) -> ExportableGraph:
+    """``chunk``."""
+    parts = policy_graphs(policy)
     encode, denoise = (parts[name].module for name in POLICY)
 
-    def chunk(patches, proprio, task, *world_features):
-        x, modulation, keys, values = encode(patches, proprio, task, *world_features)
+    def chunk(patches, proprio, task):
+        x, modulation, keys, values = encode(patches, proprio, task)
         for i in range(policy.config.steps):
             x, rows = denoise(x, proprio, modulation[:, i], keys, values)
         return rows
@@ -151,29 +138,8 @@ def vae_graphs(vae: VAE) -> dict[str, ExportableGraph]:
     }
 
 
-def world_graphs(world: WorldModel, vae: VAE) -> dict[str, ExportableGraph]:
-    """``features`` and ``step``."""
-    tokens, latent, context = vae.config.tokens, vae.config.latent, world.config.context
-    both = nn.ModuleList([world, vae])
-    return {
-        "features": ExportableGraph(
-            GraphFunction(both, lambda z: (world.features(z), vae.anchors(z))),
-            {"latent": 0.5 * torch.rand(2, tokens, latent)},
-            ("features", "anchors"),
-        ),
-        "step": ExportableGraph(
-            GraphFunction(world, world.step),
-            {
-                "history": torch.rand(2, context, tokens, latent),
-                "actions": torch.rand(2, 2, ACTION),
-            },
-            ("latent", "done"),
-        ),
-    }
-
-
-def joint_graphs(model: WorldActionModel) -> dict[str, ExportableGraph]:
-    """``scene``, ``future`` and ``success`` of a model that predicts."""
+def future_graphs(model: WorldActionModel) -> dict[str, ExportableGraph]:
+    """``scene``, ``future`` and ``success`` of a policy that predicts."""
     c = model.config
     proprio = torch.rand(2, 11)
     scene = {"patches": torch.rand(2, c.centers, c.neighbors, 6), "proprio": proprio}
@@ -207,27 +173,18 @@ def torch_graph(folder: Path, name: str) -> ExportableGraph:
     """A graph of a checkpoint by its name."""
     if name in VAE_GRAPHS:
         return vae_graphs(load_vae(folder))[name]
-    if name in WORLD:
-        return world_graphs(*load_world(folder))[name]
-    if name in JOINT:
-        return joint_graphs(load_policy(folder))[name]
-    policy, tokens = _policy(folder)
-    return chunk_graph(policy, tokens) if name == "chunk" else policy_graphs(policy, tokens)[name]
-
-
-def _policy(folder: Path) -> tuple[AnyPolicy, int]:
     policy = load_policy(folder)
-    if isinstance(policy, Policy) and policy.config.world_features:
-        return policy, read_weights(folder, "vae").config.tokens
-    return policy, 0
+    if name in FUTURE_GRAPHS:
+        return future_graphs(policy)[name]
+    return chunk_graph(policy) if name == "chunk" else policy_graphs(policy)[name]
 
 
 def export(folder: Path, name: str) -> onnx.ModelProto:
     """A graph of a checkpoint as ONNX: standard operators, batches up to 64, weights inside."""
     if name != "chunk":
         return _export(torch_graph(folder, name))
-    policy, tokens = _policy(folder)
-    parts = policy_graphs(policy, tokens)
+    policy = load_policy(folder)
+    parts = policy_graphs(policy)
     return chain(_export(parts["encode"]), _export(parts["denoise"]), policy.config.steps)
 
 

@@ -36,7 +36,6 @@ _MADE_BY = (
     "geometry",
     "joint_states.py",
     "model",
-    "runtime/world_features.py",
     "scene",
     "site.py",
     "sync.py",

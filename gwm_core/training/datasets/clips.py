@@ -1,4 +1,4 @@
-"""Episodes -> training data of VAE and world model: scenes, arm and images on one grid of time.
+"""Episodes -> training data of the VAE and baseline: scenes, arm and images on one grid of time.
 
 Images are the camera's colour, averaged over areas to ``SIDE`` x ``SIDE`` pixels.
 """
@@ -37,7 +37,6 @@ class SceneClips:
     scenes: np.ndarray  # (S, N, 14) float16, farthest points first
     poses: np.ndarray  # (S, 10) float32: measured TCP row and finger width
     actions: np.ndarray  # (S, 10) float32: the command at the moment
-    done: np.ndarray  # (S,) bool: the task is done
     images: np.ndarray  # (S, C, SIDE, SIDE, 3) uint8
     regions: np.ndarray  # (S, C, SIDE, SIDE) uint8: bits WORKSPACE, ROBOT, CUBE, SEEN
     viewmats: np.ndarray  # (S, C, 4, 4) float32: T_camera_base
@@ -118,7 +117,6 @@ def clip_rows(episode: Episode, config: LiftConfig) -> Iterator[dict[str, np.nda
     found = list(synced_observations(episode))
     stamps = np.array([stamp for stamp, _, _ in found], np.int64)
     standing = episode.last_commands(stamps)
-    done = done_at(episode.info, stamps)
     measured = np.array(stream_rate(stamps), np.float32)
     for k, frames, scene in lift_moments(
         episode, found, [k for k in on_grid(stamps) if standing.valid[k]], config
@@ -130,7 +128,6 @@ def clip_rows(episode: Episode, config: LiftConfig) -> Iterator[dict[str, np.nda
             "scenes": np.asarray(scene, np.float16),
             "poses": np.asarray(to_rows(fk(state.q), state.width), np.float32),
             "actions": np.asarray(to_rows(fk(sent[:7]), sent[7]), np.float32),
-            "done": done[k],
             "images": np.array([frame.color for frame in small], np.uint8),
             "regions": np.array(
                 [find_regions(frame, state.q, state.width, config) for frame in small], np.uint8

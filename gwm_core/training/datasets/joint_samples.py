@@ -1,4 +1,4 @@
-"""What a world action model learns from: demonstrations, and episodes of any kind."""
+"""What a policy learns from: demonstrations, and episodes of any kind."""
 
 from __future__ import annotations
 

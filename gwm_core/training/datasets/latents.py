@@ -1,4 +1,4 @@
-"""Clips -> sequences of latents with aligned tokens, to train and evaluate the world model on."""
+"""Clips -> latents with aligned tokens, to train the VAE and to evaluate predictions on."""
 
 from __future__ import annotations
 
@@ -18,47 +18,6 @@ Progress = Callable[[int, int], None]
 
 def silent(done: int, total: int) -> None:
     """Report nothing."""
-
-
-class LatentSequences:
-    """S sequences of L moments, 0.1 s apart. Tokens are tracked from the first moment on.
-
-    Attributes:
-        latents: (S, L, K, D) float16. actions: (S, L, 10) commanded at the moment.
-        done: (S, L) float.
-        starts: (S,) index of the first moment in the clips.
-    """
-
-    def __init__(self, latents: Tensor, clips: SceneClips, starts: np.ndarray):
-        index = starts[:, None] + np.arange(latents.shape[1])
-        self.latents, self.starts = latents, starts
-        self.actions = torch.from_numpy(clips.actions[index])
-        self.done = torch.from_numpy(clips.done[index]).float()
-
-    def windows(self, length: int, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Windows of ``length`` moments of the sequences ``which``: sequence, first moment."""
-        offsets = np.arange(self.latents.shape[1] - length + 1)
-        return np.repeat(which, len(offsets)), np.tile(offsets, len(which))
-
-    def take(
-        self, sequence: np.ndarray, first: np.ndarray, length: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents (B, length, K, D), actions (B, length, 10) and done (B, length) of windows."""
-        moments = first[:, None] + np.arange(length)
-        rows = sequence[:, None]
-        return (
-            self.latents[rows, moments].float(),
-            self.actions[rows, moments],
-            self.done[rows, moments],
-        )
-
-
-def encode_sequences(
-    vae: VAE, clips: SceneClips, length: int, stride: int, progress: Progress = silent
-) -> LatentSequences:
-    """Sequences of ``length`` moments that begin about every ``stride`` moments."""
-    starts = spread_starts(clips, length, stride)
-    return LatentSequences(encode_clips(vae, clips, starts, length, progress), clips, starts)
 
 
 def spread_starts(clips: SceneClips, length: int, stride: int) -> np.ndarray:

@@ -7,7 +7,6 @@ unusable are masked.
 
 from __future__ import annotations
 
-import functools
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -47,16 +46,10 @@ class PolicySamples:
     valid: np.ndarray  # (S, H) bool
     task: np.ndarray  # (S,) int64
     episode: np.ndarray  # (S,) int64
-    features: np.ndarray | None = None  # (S, K, F) float16, of the world model
-    anchors: np.ndarray | None = None  # (S, K, 3) float16 [m], of these features
     starts: tuple[str, ...] = ()  # of the episode with each number: ``start_names``
 
     def __len__(self) -> int:
         return len(self.points)
-
-
-# ``WorldFeatures``, which needs torch
-FeatureFunction = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def lift_moments(
@@ -91,16 +84,12 @@ def lift_moments(
         warnings.warn(f"episode {episode.path}: {left}: {blind[0]}", stacklevel=2)
 
 
-def episode_samples(
-    episode: Episode, lift_config: LiftConfig, world_features: FeatureFunction | None = None
-) -> dict[str, np.ndarray]:
+def episode_samples(episode: Episode, lift_config: LiftConfig) -> dict[str, np.ndarray]:
     """Samples of one episode, without task and episode; empty without a usable moment."""
-    return stacked(sample_rows(episode, lift_config, world_features))
+    return stacked(sample_rows(episode, lift_config))
 
 
-def sample_rows(
-    episode: Episode, lift_config: LiftConfig, world_features: FeatureFunction | None = None
-) -> Iterator[dict[str, np.ndarray]]:
+def sample_rows(episode: Episode, lift_config: LiftConfig) -> Iterator[dict[str, np.ndarray]]:
     """The samples of one episode, one by one."""
     found, unusable = list(synced_observations(episode)), episode.unusable
     stamps = np.array([stamp for stamp, _, _ in found], np.int64)
@@ -114,36 +103,17 @@ def sample_rows(
         valid = np.logical_and.accumulate(sent.valid)
         for begin, _ in unusable:
             valid &= (due < begin) | (stamp > begin)
-        row = {
+        yield {
             "points": np.asarray(scene[:, MEANS], np.float16),
             "colors": np.rint(scene[:, COLORS] * 255).astype(np.uint8),
             "proprio": proprioception(state),
             "rows": np.asarray(to_rows(fk(sent.commands[:, :7]), sent.commands[:, 7]), np.float32),
             "valid": valid,
         }
-        if world_features:
-            features, anchors = world_features(scene, fk(state.q))
-            row |= {
-                "features": np.asarray(features, np.float16),
-                "anchors": np.asarray(anchors, np.float16),
-            }
-        yield row
 
 
-@functools.cache  # once in every process
-def _world_features(folder: Path) -> FeatureFunction:
-    import torch
-
-    from gwm_core.runtime.world_features import WorldFeatures
-
-    torch.set_num_threads(1)
-    return WorldFeatures(folder)
-
-
-def _samples(
-    path: Path, lift_config: LiftConfig, world: Path | None
-) -> Iterator[dict[str, np.ndarray]]:
-    return sample_rows(read_episode(path), lift_config, _world_features(world) if world else None)
+def _samples(path: Path, lift_config: LiftConfig) -> Iterator[dict[str, np.ndarray]]:
+    return sample_rows(read_episode(path), lift_config)
 
 
 def load_samples(
@@ -152,21 +122,14 @@ def load_samples(
     lift_config: LiftConfig,
     processes: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    world: Path | None = None,
 ) -> PolicySamples:
-    """Samples of all successful episodes below ``folders``.
-
-    Args:
-        world: folder of a world model, whose features are added.
-    """
+    """Samples of all successful episodes below ``folders``."""
     infos = demonstrations(folders)
     indices = [_task_index(path, info["task"], tasks) for path, info in infos.items()]
     refuse_mixed(list(infos))
-    config = f"{lift_config} {CHUNK_ROWS}" + ((world / "world.json").read_text() if world else "")
-    work = partial(_samples, lift_config=lift_config, world=world)
-    arrays = ArrayCache(Path(folders[0]), "samples", config).arrays(
-        list(infos), work, processes, progress
-    )
+    cache = ArrayCache(Path(folders[0]), "samples", f"{lift_config} {CHUNK_ROWS}")
+    work = partial(_samples, lift_config=lift_config)
+    arrays = cache.arrays(list(infos), work, processes, progress)
     task = np.array(indices)[arrays["episode"]]
     episode, starts = numbered_starts(infos, arrays["episode"])
     return PolicySamples(**arrays | {"episode": episode}, task=task, starts=starts)

@@ -1,4 +1,4 @@
-"""Fit the success head of a trained world action model, on scenes as observed and as predicted.
+"""Fit the success head of a trained policy, on scenes as observed and as predicted.
 
 The encoder stays as it is. The head answers two questions about each task: is it done, and will the
 trial end in success. Rare answers have few samples, so a batch takes as many of them as of others.

@@ -1,4 +1,4 @@
-"""Fit the success head of a trained world action model to further episodes, and calibrate it."""
+"""Fit the success head of a trained policy to further episodes, and calibrate it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gwm_core.data.episode_info import list_all_episodes, read_infos, start_names, verdict
 from gwm_core.errors import InputError, one_of
-from gwm_core.model.checkpoint import load_vae, load_world_action_model, save_policy
+from gwm_core.model.checkpoint import load_predicting_policy, load_vae, save_policy
 from gwm_core.model.weights_file import digest, read_weights, refuse_seen
 from gwm_core.training.datasets.future_samples import FutureSamples, load_future_samples
 from gwm_core.training.datasets.policy_samples import refuse_mixed, refuse_reserved
@@ -42,14 +42,14 @@ def load_success_samples(
     """Load all episodes below ``data``, and the trials below ``calibrate``.
 
     Args:
-        policy: folder of the world action model. encoded: called with the episodes done and their
+        policy: folder of the policy. encoded: called with the episodes done and their
             number. note: as of ``refuse_seen``.
 
     Raises:
         InputError: the policy predicts nothing, cameras differ, an episode is reserved for
             evaluation, or trials cannot calibrate: see ``_check_trials``.
     """
-    config, data, calibrate = load_world_action_model(policy).config, list(data), list(calibrate)
+    config, data, calibrate = load_predicting_policy(policy).config, list(data), list(calibrate)
     refuse_reserved([*data, *calibrate])
     infos = {folder: _infos(folders) for folder, folders in (("data", data), ("trials", calibrate))}
     refuse_mixed([*infos["data"], *infos["trials"]])
@@ -121,7 +121,7 @@ def train_success(
     """
     if Path(run.out).resolve() == Path(policy).resolve():
         raise InputError(f"{run.out} holds the network to go on from: choose another --out")
-    model, vae = load_world_action_model(policy).to(run.device), load_vae(policy).to(run.device)
+    model, vae = load_predicting_policy(policy).to(run.device), load_vae(policy).to(run.device)
     held = held_out(samples.fitted.episode, run.config.held_out)
     figures = fit_success(model, vae, samples.fitted, held, run.config, run.progress, predicted)
     run.record(run.config.success_iterations, model, figures)

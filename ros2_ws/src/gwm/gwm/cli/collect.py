@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gwm.tools.terminal import TASKS, ProgressBar, cores, positive, renderer, verb, writable_folder
+from gwm.cli import options
+from gwm.tools.terminal import TASKS, ProgressBar, positive, renderer, verb, writable_folder
 from gwm_core.errors import InputError
 
 
@@ -31,14 +32,14 @@ def add(verbs) -> None:
     )
     p.add_argument("--difficulty", help="nominal (default) or hard; not with --perturb")
     who = p.add_mutually_exclusive_group()
-    who.add_argument("--play", action="store_true", help="random motion, for the world model only")
+    who.add_argument("--play", action="store_true", help="random motion, to learn to predict from")
     who.add_argument("--policy", metavar="DIR", help="a trained policy instead of the expert")
     who.add_argument(
         "--perturb",
         metavar="DIR",
         help="replay the demonstrations in this folder, each with a random perturbation",
     )
-    p.add_argument("--processes", type=int, default=cores())
+    options.processes(p)
 
 
 def collect(args) -> int:

@@ -100,10 +100,7 @@ def write_bundle(source: Path, out: Path, data: str | None) -> None:
             simulated(actor, GOLDEN, GOLDEN_SEED, renderer()),
             len(simulation_site().cameras),
         )
-    golden = dict(
-        zip(("scene", "proprio", "pose", "task"), (np.stack(part) for part in zip(*found)))
-    )
+    golden = dict(zip(("scene", "proprio", "task"), (np.stack(part) for part in zip(*found))))
     golden["rows"] = np.stack([actor.rows(*inputs) for inputs in found])
-    tensors = load(read_weights(source, "policy").data)
-    golden["spread"] = tensors["std"] if "std" in tensors else tensors["plan_decoder.std"]
+    golden["spread"] = load(read_weights(source, "policy").data)["plan_decoder.std"]
     make_bundle(source, out, golden, cameras)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from gwm.tools.terminal import DeferredProgressBar, cores, note, positive, shipped, verb, writable
+from gwm.cli import options
+from gwm.tools.terminal import DeferredProgressBar, note, positive, shipped, verb, writable
 from gwm_core.errors import InputError
 from gwm_core.files.json_files import write_json
-
-MODEL = "folder of world model and VAE, or of a joint network (default: shipped)"
 
 
 def add(verbs) -> None:
@@ -17,16 +16,14 @@ def add(verbs) -> None:
     p = verb(
         verbs,
         "imagine",
-        "Show what the world model imagines of an episode beside what was seen.",
+        "Show what a policy predicts of an episode beside what was seen.",
         "gwm imagine data/held_out/pick_place_nominal_005000 --horizon 16 --out film",
         show,
     )
     p.add_argument("episode", help="folder of an episode")
-    p.add_argument("--model", metavar="DIR", help=MODEL)
-    p.add_argument(
-        "--out", required=True, metavar="DIR", help="for imagine.png, imagine.mp4 and imagine.json"
-    )
-    p.add_argument("--horizon", type=int, default=16, help="steps of 0.1 s (default 16)")
+    options.model(p)
+    options.folders(p, "out", "for imagine.png, imagine.mp4 and imagine.json", required=True)
+    options.count(p, "horizon", 16, "steps of 0.1 s")
     p.add_argument("--camera", help="default: the first of the episode")
     p.add_argument(
         "--start",
@@ -55,33 +52,28 @@ def add_eval(kinds) -> None:
         "gwm eval world --data data/held_out --json world.json",
         evaluate_world,
     )
-    p.add_argument(
-        "--data",
-        required=True,
-        metavar="DIR",
-        help="episodes of seeds 5000 up, which no network was trained on",
+    options.folders(
+        p, "data", "episodes of seeds 5000 up, which no network was trained on", required=True
     )
-    p.add_argument("--model", metavar="DIR", help=MODEL)
-    p.add_argument(
-        "--image-model", metavar="DIR", help="compare with this one of `gwm train image`"
-    )
-    p.add_argument("--horizon", type=int, default=8, help="steps of 0.1 s (default 8)")
-    p.add_argument("--stride", type=int, default=5, help="steps between two windows (default 5)")
+    options.model(p)
+    options.folders(p, "image-model", "compare with this one of `gwm train image`")
+    options.count(p, "horizon", 8, "steps of 0.1 s")
+    options.count(p, "stride", 5, "steps between two windows")
     p.add_argument(
         "--actions",
         action="store_true",
         help="also measure whether the gripper follows its commands",
     )
-    p.add_argument("--probe-data", metavar="DIR", help="training episodes, for --actions")
-    p.add_argument("--processes", type=int, default=cores(), help="for lifting the images")
-    p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
+    options.folders(p, "probe-data", "training episodes, for --actions")
+    options.processes(p, "for lifting the images")
+    options.json_file(p)
 
 
 def evaluate_world(args) -> int:
-    from gwm_core.evaluation.future_predictors import JumpPredictor, load_predictor
+    from gwm_core.evaluation.future_predictor import load_predictor
     from gwm_core.evaluation.gripper_probe import action_test
     from gwm_core.evaluation.world_model_eval import evaluate
-    from gwm_core.model.checkpoint import load_image_model, load_vae, load_world
+    from gwm_core.model.checkpoint import load_image_model, load_vae
     from gwm_core.training.datasets.clips import load_clips
     from gwm_core.training.datasets.policy_samples import refuse_reserved
     from gwm_core.training.vae_reconstruction import evaluate_vae
@@ -96,11 +88,6 @@ def evaluate_world(args) -> int:
     args.model = args.model or shipped()
     world, vae = load_predictor(Path(args.model), horizon), load_vae(Path(args.model))
     refuse_seen_by(Path(args.model), Path(args.data))
-    if args.actions and isinstance(world, JumpPredictor):
-        raise InputError(
-            f"--actions is for a world model of `gwm train world`: in {args.model} the gripper is"
-            " where its commands end"
-        )
     image_model = None
     if args.image_model:
         image_model = load_image_model(Path(args.image_model))
@@ -113,12 +100,7 @@ def evaluate_world(args) -> int:
         refuse_reserved([Path(args.probe_data)])
         known = load([Path(args.probe_data)], progress=DeferredProgressBar("lift"))
         figures["actions"] = action_test(
-            *load_world(Path(args.model)),
-            clips,
-            known,
-            horizon,
-            stride,
-            DeferredProgressBar("actions"),
+            world, vae, clips, known, stride, DeferredProgressBar("actions")
         )
     if args.json:
         write_json(
@@ -129,23 +111,22 @@ def evaluate_world(args) -> int:
     return 0
 
 
-def refuse_seen_by(model: Path, data: Path, kinds: tuple[str, ...] = ()) -> None:
+def refuse_seen_by(model: Path, data: Path, kinds: tuple[str, ...] = ("policy", "vae")) -> None:
     """Raise InputError where the networks in ``model`` were trained on episodes of ``data``.
 
     Args:
-        kinds: of network, by default those that predict.
+        kinds: of network.
     """
     from gwm_core.data.episode_info import list_episodes, read_infos, start_names
-    from gwm_core.model.weights_file import predicts_steps, refuse_seen
+    from gwm_core.model.weights_file import refuse_seen
 
-    dynamics = "world" if predicts_steps(model) else "policy"
     starts = start_names(read_infos(list_episodes(data)))
-    for kind in kinds or (dynamics, "vae"):
+    for kind in kinds:
         refuse_seen(model, kind, starts, note)
 
 
 def show(args) -> int:
-    from gwm_core.evaluation.future_predictors import load_predictor
+    from gwm_core.evaluation.future_predictor import load_predictor
     from gwm_core.evaluation.rollout_video import (
         camera_index,
         choose_start,
@@ -159,7 +140,7 @@ def show(args) -> int:
     world = load_predictor(Path(args.model), horizon)
     clips, cameras = read_clips(Path(args.episode), world.lift_config)
     camera = camera_index(cameras, args.camera)
-    start = choose_start(clips, world.context, world.steps[-1], args.start)
+    start = choose_start(clips, world.steps[-1], args.start)
     made = make_rollout_video(world, clips, start, camera)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -193,7 +174,7 @@ def replay(args) -> int:
 def _table(figures: dict) -> str:
     """A line for each method and region, a column for each step."""
     names = {
-        "": "world model",
+        "": "predicted",
         "_image_model": "image model",
         "_repeat_last": "last repeated",
         "_round_trip": "VAE alone",

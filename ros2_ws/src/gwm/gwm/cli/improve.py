@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from gwm.cli import options
 from gwm.tools.terminal import (
     DeferredProgressBar,
-    cores,
     device,
     natural,
     note,
@@ -29,7 +29,7 @@ def add(verbs) -> None:
     p = verb(
         verbs,
         "improve",
-        "Improve a policy by practice in its own world model, from recorded trials of it, or"
+        "Improve a policy by practice in its own predictions, from recorded trials of it, or"
         " in rounds in simulation. An interrupted round goes on; the starting policy stays as it"
         " is.",
         "gwm improve models/mine --episodes data/trials --data data/stack --out runs/improved",
@@ -79,9 +79,9 @@ def add(verbs) -> None:
     p.add_argument("--starts", type=int, help="real states to practise from (default: 500)")
     p.add_argument("--candidates", type=int, help="plans from each (default: 8)")
     p.add_argument("--real-fraction", type=float, help="of a batch of plans (default: 0.6)")
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--processes", type=int, default=cores())
-    p.add_argument("--device", default="cpu", help="cpu or cuda")
+    options.seed(p)
+    options.processes(p)
+    options.device(p)
     p.add_argument("--json", metavar="FILE", help="write the figures to FILE (- is stdout)")
 
 

@@ -8,8 +8,10 @@ import sys
 from contextlib import nullcontext, redirect_stdout
 from importlib.metadata import version
 
-from gwm.cli import collect, data, deploy, evaluate, futures, improve, run, scene, site, train
+from gwm.cli import collect, data, deploy, futures, improve, run, scene, site
 from gwm.cli.bench import bench
+from gwm.cli.evaluate import evaluate
+from gwm.cli.train import train
 from gwm.graph.config import PRECISIONS, RUNTIMES, TASKS
 from gwm.tools.terminal import Parser, as_called, escape_names, said_by_system, without_number
 from gwm_core.errors import InputError, one_of

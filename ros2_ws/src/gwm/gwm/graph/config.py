@@ -77,7 +77,7 @@ class GraphConfig:
     supervision: str = _argument(
         "auto",
         "auto; watch (the gate stops when observations diverge from predictions; needs a policy"
-        " with a world model); approve (each chunk waits for a person); hold_to_run (the arm moves"
+        " that predicts); approve (each chunk waits for a person); hold_to_run (the arm moves"
         " only while messages arrive on operator/heartbeat); shadow (everything but sending).",
         SUPERVISION,
     )
@@ -137,7 +137,7 @@ class GraphConfig:
         " far as the time allows; more than 1 need a policy that predicts.",
     )
     imagination: bool = _argument(
-        True, "show the predicted outcome of chunks, where the policy's folder has a world model."
+        True, "show the predicted outcome of chunks, where the policy predicts."
     )
     console: int = _argument(
         8600,

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from gwm.graph.config import MAX_CANDIDATES, TASKS, GraphConfig
 from gwm.graph.environment import resource
-from gwm_core.errors import InputError, one_of
+from gwm_core.errors import InputError, one_of, refuse_older_policy
 
 EXPERT = "expert"  # the scripted policy, which has no folder
 VAE = "vae.safetensors"  # in the folder of a policy that predicts
-WORLD = "world.json"  # in the folder of a policy with a separate world model, the older kind
+TO_PREDICT = "`gwm train policy --futures DIR --vae DIR` makes one that does"
 
 
 def resolve(config: GraphConfig) -> GraphConfig:
@@ -39,7 +39,7 @@ def resolve(config: GraphConfig) -> GraphConfig:
 
 
 def imagines(config: GraphConfig) -> bool:
-    """Whether the run shows predictions of a world model."""
+    """Whether the run shows predictions."""
     return config.imagination and config.mode != "teleop" and _has(config.policy, VAE)
 
 
@@ -111,11 +111,8 @@ def _check_candidates(config: GraphConfig) -> None:
         missing = "mode:=teleop has no policy: mode:=policy or mode:=shared"
     elif policy == EXPERT:
         missing = "policy:=expert predicts nothing: give the folder of a policy that does"
-    elif not _has(policy, VAE) or _has(policy, WORLD):
-        missing = (
-            f"the policy in {policy} predicts nothing itself: `gwm train policy --config joint"
-            " --futures DIR` makes one that does"
-        )
+    elif not _has(policy, VAE):
+        missing = f"the policy in {policy} predicts nothing: {TO_PREDICT}"
     if missing:
         raise InputError(
             f"candidates:={config.candidates} takes the plan with the best predicted outcome, and"
@@ -140,14 +137,11 @@ def _check_watch(config: GraphConfig) -> None:
     if config.mode == "teleop":
         missing = "mode:=teleop has no policy: mode:=policy or mode:=shared"
     elif policy == EXPERT:
-        missing = "policy:=expert has no world model: give the folder of a policy that has one"
+        missing = "policy:=expert predicts nothing: give the folder of a policy that does"
     elif not config.imagination:
         missing = "imagination:=false turns that off: imagination:=true"
     elif not _has(policy, VAE):
-        missing = (
-            f"{policy} has no world model ({VAE}): `gwm train policy --config joint --futures DIR`"
-            " makes a policy that has one"
-        )
+        missing = f"{policy} has no {VAE}, so it predicts nothing: {TO_PREDICT}"
     elif not _has(policy, "divergence.json"):
         missing = (
             f"{policy} has no divergence.json, which has the limits: `gwm bench divergence`"
@@ -160,18 +154,22 @@ def _check_watch(config: GraphConfig) -> None:
 
 
 def policy_tasks(policy: Path) -> tuple[str, ...]:
-    """Return the tasks a policy was trained on. Raises InputError where its folder is not clear."""
+    """Return the tasks a policy was trained on.
+
+    Raises InputError where its folder is not clear, or the policy of a kind that is gone.
+    """
     try:
-        if (policy / "bundle.json").is_file():
-            return tuple(json.loads((policy / "bundle.json").read_text())["tasks"])
         with open(policy / "policy.safetensors", "rb") as file:  # length, header, tensors
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        return tuple(json.loads(header["__metadata__"]["config"])["tasks"])
+        config = json.loads(header["__metadata__"]["config"])
+        tasks = tuple(config["tasks"])
     except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
         raise InputError(
             f"no policy in {policy}: it does not say its tasks ({type(error).__name__}); a folder"
             " as `gwm train policy --out` makes is wanted"
         ) from None
+    refuse_older_policy(policy, config)
+    return tasks
 
 
 def _has(policy: str, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Predict the outcome of a chunk with the world model, and compare scenes with predictions.
+"""Predict the outcome of a chunk, and compare scenes with predictions.
 
 It runs in the idle time after a chunk was published. It may lag or die: nothing waits for it. It
 takes the newest chunk, and reports its rate and the age of its predictions.
@@ -71,7 +71,7 @@ class ShownFuture:
 
 
 class ImaginationNode(Node):
-    """Matches scenes and chunks, runs the world model, publishes pictures and divergence."""
+    """Matches scenes and chunks, predicts, publishes pictures and divergence."""
 
     def __init__(self):
         # Before any thread is started. Other processes then get the core at once, which nice alone
@@ -138,7 +138,7 @@ class ImaginationNode(Node):
     def _pause(self) -> None:
         """Wait, in the worker's thread, while a chunk is made.
 
-        Even on a core of its own the world model would slow the policy down.
+        Even on a core of its own prediction would slow the planning down.
         """
         with self._chunk_arrived:
             due, after = self._due, now_ns(self) * 1e-9 - self._due

@@ -62,7 +62,7 @@ class PolicyParameters:
     backend: str = "auto"
     precision: str = "auto"
     candidates: int = 1  # plans of one scene, of which the best is sent
-    imagine: bool = False  # publish scenes, of the world model's size
+    imagine: bool = False  # publish scenes, of the size that predictions take
 
 
 class PolicyNode(Node):

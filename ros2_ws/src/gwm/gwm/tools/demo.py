@@ -22,7 +22,7 @@ from gwm_core.model.weights_file import read_weights
 from gwm_core.runtime.bundle import is_bundle
 from gwm_core.runtime.graphs.backends import choose
 from gwm_core.runtime.graphs.compile import compiled, load
-from gwm_core.runtime.imagination import imagination_graphs
+from gwm_core.runtime.imagined_world import GRAPHS
 from gwm_core.sim.tasks import TIME_LIMIT, sample_layout
 
 START_TIME = 180.0  # [s] for everything to come up on a slow machine
@@ -94,7 +94,7 @@ def _check_policy(policy: str, task: str, imagine: bool) -> None:
         return
     graphs = {"chunk": "auto"}
     if imagine:
-        graphs |= dict.fromkeys(imagination_graphs(folder), "coarse")
+        graphs |= dict.fromkeys(GRAPHS, "coarse")
     for name, precision in graphs.items():
         runtime = choose("auto", precision)
         if not compiled(folder, name, *runtime):

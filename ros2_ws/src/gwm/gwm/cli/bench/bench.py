@@ -5,18 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+from gwm.cli import options
 from gwm.cli.bench import live
 from gwm.cli.bench.live import benchmark
-from gwm.tools.terminal import (
-    TASKS,
-    ProgressBar,
-    natural,
-    positive,
-    renderer,
-    shipped,
-    verb,
-    writable,
-)
+from gwm.tools.terminal import ProgressBar, natural, positive, renderer, shipped, verb, writable
 from gwm_core.errors import InputError
 from gwm_core.files.json_files import write_json
 
@@ -58,12 +50,7 @@ def add_render(kinds) -> None:
         "gwm bench render --json render.json",
         bench_render,
     )
-    p.add_argument(
-        "--repeats",
-        type=int,
-        default=25,
-        help="rounds; the slow reference runs in every fifth (default 25)",
-    )
+    options.count(p, "repeats", 25, "rounds; the slow reference runs in every fifth")
 
 
 def bench_render(args) -> int:
@@ -81,7 +68,7 @@ def add_lift(kinds) -> None:
         "gwm bench lift --json lift.json",
         bench_lift,
     )
-    p.add_argument("--repeats", type=int, default=200)
+    options.count(p, "repeats", 200)
 
 
 def bench_lift(args) -> int:
@@ -99,8 +86,8 @@ def add_scene(kinds) -> None:
         "gwm bench scene --seed 4000 --scenes 20",
         bench_scene,
     )
-    p.add_argument("--seed", type=int, default=4000, help="first seed (default 4000)")
-    p.add_argument("--scenes", type=int, default=20)
+    options.count(p, "seed", 4000, "first seed")
+    options.count(p, "scenes", 20)
 
 
 def bench_scene(args) -> int:
@@ -120,14 +107,8 @@ def add_gate(kinds) -> None:
         "gwm bench gate --actions 100000 --seed 7 --json gate.json",
         bench_gate,
     )
-    p.add_argument(
-        "--actions",
-        type=int,
-        default=100_000,
-        metavar="N",
-        help="steps of the gate (default 100000)",
-    )
-    p.add_argument("--seed", type=int, default=7, help="default 7")
+    options.count(p, "actions", 100_000, "steps of the gate")
+    options.count(p, "seed", 7)
 
 
 def bench_gate(args) -> int:
@@ -147,7 +128,7 @@ def add_faults(kinds) -> None:
         "gwm bench faults --json faults.json",
         bench_faults,
     )
-    p.add_argument("--seed", type=int, default=0)
+    options.seed(p)
 
 
 def bench_faults(args) -> int:
@@ -165,18 +146,11 @@ def add_policy(kinds) -> None:
         "gwm bench policy --json policy.json",
         bench_policy,
     )
-    p.add_argument("--policy", metavar="BUNDLE", help="default: shipped")
-    p.add_argument("--moments", type=int, default=100, help="number of observations (default 100)")
-    p.add_argument(
-        "--seed", type=int, default=5000, help="of the first simulated episode (default 5000)"
-    )
-    p.add_argument("--data", metavar="DIR", help="take the observations from these episodes")
-    p.add_argument(
-        "--threads",
-        type=int,
-        default=1,
-        help="threads of every runtime (default 1, as in the graph)",
-    )
+    options.bundle(p)
+    options.count(p, "moments", 100, "number of observations")
+    options.count(p, "seed", 5000, "of the first simulated episode")
+    options.folders(p, "data", "take the observations from these episodes")
+    options.count(p, "threads", 1, "threads of every runtime, as in the graph")
 
 
 def bench_policy(args) -> int:
@@ -198,10 +172,10 @@ def add_bundle(kinds) -> None:
         "gwm bench bundle --flips 10000 --json bundle.json",
         bench_bundle,
     )
-    p.add_argument("--policy", metavar="BUNDLE", help="default: shipped")
-    p.add_argument("--flips", type=int, default=10_000, help="single bits (default 10000)")
-    p.add_argument("--cuts", type=int, default=100, help="truncations (default 100)")
-    p.add_argument("--seed", type=int, default=0)
+    options.bundle(p)
+    options.count(p, "flips", 10_000, "single bits")
+    options.count(p, "cuts", 100, "truncations")
+    options.seed(p)
 
 
 def bench_bundle(args) -> int:
@@ -222,8 +196,8 @@ def add_data(kinds) -> None:
         "gwm bench data --cases 2000 --json data.json",
         bench_data,
     )
-    p.add_argument("--cases", type=int, default=2000, help="default 2000")
-    p.add_argument("--seed", type=int, default=0)
+    options.count(p, "cases", 2000)
+    options.seed(p)
 
 
 def bench_data(args) -> int:
@@ -250,15 +224,11 @@ def add_divergence(kinds) -> None:
         "gwm bench divergence --json divergence.json",
         bench_divergence,
     )
-    p.add_argument("--policy", metavar="BUNDLE", help="default: shipped")
-    p.add_argument("--cases", type=int, default=50, help="cases of every kind (default 50)")
-    p.add_argument(
-        "--normal", type=int, default=100, help="episodes without an event (default 100)"
-    )
-    p.add_argument("--task", default="pick_place", help=f"{TASKS} (default pick_place)")
-    p.add_argument(
-        "--seed", type=int, default=5000, help="first seed (default 5000; with --fit 4000)"
-    )
+    options.bundle(p)
+    options.count(p, "cases", 50, "cases of every kind")
+    options.count(p, "normal", 100, "episodes without an event")
+    options.task(p)
+    options.seed(p, 5000, "first seed (default 5000; with --fit 4000)")
     p.add_argument(
         "--fit",
         action="store_true",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from gwm.tools.terminal import TASKS, natural, positive, shipped, verb, writable
+from gwm.cli import options
+from gwm.tools.terminal import natural, positive, shipped, verb, writable
 from gwm_core.errors import InputError
 
 
 def benchmark(kinds, name: str, help_: str, example: str, run):
     """Declare a benchmark, with a file for its figures."""
     p = verb(kinds, name, help_, example, lambda args: _in_repository(run, args))
-    p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
+    options.json_file(p)
     return p
 
 
@@ -36,14 +37,8 @@ def add_kill(kinds) -> None:
         "gwm bench kill --kills 200 --json kill.json",
         bench_kill,
     )
-    p.add_argument("--kills", type=int, default=200, help="default 200, which takes ten minutes")
-    p.add_argument(
-        "--joint-hz",
-        type=int,
-        default=100,
-        metavar="HZ",
-        help="rate of the arm's joint states (default 100)",
-    )
+    options.count(p, "kills", 200, "200 take ten minutes")
+    options.count(p, "joint-hz", 100, "rate of the arm's joint states [Hz]")
 
 
 def bench_kill(args) -> int:
@@ -66,13 +61,11 @@ def add_e2e(kinds) -> None:
         "gwm bench e2e --json e2e.json",
         bench_e2e,
     )
-    p.add_argument("--episodes", type=int, default=10, help="default 10")
-    p.add_argument("--task", default="pick_place", help=f"{TASKS} (default pick_place)")
-    p.add_argument("--seed", type=int, default=9000, help="of the first episode (default 9000)")
-    p.add_argument("--policy", metavar="BUNDLE", help="default: shipped")
-    p.add_argument(
-        "--rounds", type=int, default=2, help="rounds with and without imagination (default 2)"
-    )
+    options.count(p, "episodes", 10)
+    options.task(p)
+    options.count(p, "seed", 9000, "of the first episode")
+    options.bundle(p)
+    options.count(p, "rounds", 2, "rounds with and without imagination")
     p.add_argument("--out", default="runs", help="folder for logs (default runs)")
 
 
@@ -97,10 +90,8 @@ def add_console(kinds) -> None:
         "gwm bench console --stops 50 --json console.json",
         bench_console,
     )
-    p.add_argument(
-        "--stops", type=int, default=50, help="presses of STOP (default 50, ten minutes)"
-    )
-    p.add_argument("--seed", type=int, default=0)
+    options.count(p, "stops", 50, "presses of STOP; 50 take ten minutes")
+    options.seed(p)
 
 
 def bench_console(args) -> int:
@@ -123,11 +114,9 @@ def add_recorder(kinds) -> None:
         "gwm bench recorder --kills 500 --full 100 --json recorder.json",
         bench_recorder,
     )
-    p.add_argument("--kills", type=int, default=500, help="default 500, twenty minutes")
-    p.add_argument(
-        "--full", type=int, default=100, help="disks that end at a random byte (default 100)"
-    )
-    p.add_argument("--seed", type=int, default=0)
+    options.count(p, "kills", 500, "500 take twenty minutes")
+    options.count(p, "full", 100, "disks that end at a random byte")
+    options.seed(p)
 
 
 def bench_recorder(args) -> int:
@@ -146,10 +135,8 @@ def add_recording(kinds) -> None:
         "gwm bench recording --hz 30 --json recording.json",
         bench_recording,
     )
-    p.add_argument("--width", type=int, default=640)
-    p.add_argument("--height", type=int, default=480)
-    p.add_argument("--hz", type=int, default=30)
-    p.add_argument("--seconds", type=int, default=60)
+    for name, default in (("width", 640), ("height", 480), ("hz", 30), ("seconds", 60)):
+        options.count(p, name, default)
 
 
 def bench_recording(args) -> int:

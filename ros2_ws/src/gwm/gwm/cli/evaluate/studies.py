@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gwm.cli import options
 from gwm.tools.terminal import (
     TASKS,
     DeferredProgressBar,
-    cores,
     device,
     natural,
     note,
@@ -30,121 +30,83 @@ def _add_pretraining(kinds) -> None:
     p = verb(
         kinds,
         "pretraining",
-        "Train plain policies, and joint networks that begin from another, on few episodes.",
-        "gwm eval pretraining --task stack --data data/stack --begin models/joint"
+        "Train policies without futures, and policies that begin from another, on few episodes.",
+        "gwm eval pretraining --task stack --data data/stack --begin models/demo"
         " --out runs/pretraining",
         evaluate_pretraining,
     )
     p.add_argument("--task", required=True, help=TASKS)
-    p.add_argument(
-        "--data", required=True, metavar="DIR", help="episodes of the task, one more than --demos"
-    )
-    p.add_argument(
-        "--begin",
-        required=True,
+    options.folders(p, "data", "episodes of the task, one more than --demos", required=True)
+    options.folders(
+        p,
+        "begin",
+        "policies that have seen none of them, with their VAE: one for each seed in turn",
         nargs="+",
-        metavar="DIR",
-        help="joint networks that have seen none of them, with their VAE: one for each seed in"
-        " turn",
+        required=True,
     )
-    p.add_argument(
-        "--futures",
+    options.folders(
+        p,
+        "futures",
+        "other episodes, on which these policies go on to predict (none: they only plan)",
         nargs="*",
         default=[],
-        metavar="DIR",
-        help="other episodes, on which the joint networks go on to predict (none: they only plan)",
     )
-    p.add_argument(
-        "--out",
-        required=True,
-        metavar="DIR",
-        help="folder for the policies; an interrupted study is resumed",
+    _numbers(p, "demos", "episodes to learn from", [5, 10, 25])
+    _numbers(
+        p,
+        "lengths",
+        "iterations, of which the best is chosen on seeds 4000-4099",
+        [500, 1000, 2000, 4000],
     )
-    p.add_argument("--difficulty", default="nominal", help="of the trials: nominal or hard")
-    p.add_argument(
-        "--demos", type=int, nargs="+", default=[5, 10, 25], help="episodes to learn from (5 10 25)"
-    )
-    p.add_argument(
-        "--lengths",
-        type=int,
-        nargs="+",
-        default=[500, 1000, 2000, 4000],
-        help="iterations, of which the best is chosen on seeds 4000-4099 (500 1000 2000 4000)",
-    )
-    p.add_argument("--seeds", type=int, default=3, help="trainings of each kind (default 3)")
-    p.add_argument("--choosing", type=int, default=40, help="trials to choose on (default 40)")
-    p.add_argument(
-        "--trials", type=int, default=100, help="of every policy, the same for all (default 100)"
-    )
-    p.add_argument(
-        "--seed",
-        type=int,
-        default=5000,
-        help="seed of the first trial; 4000-4099 for choices, 5000 and up for reports",
-    )
-    p.add_argument("--processes", type=int, default=cores())
-    p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
+    options.count(p, "choosing", 40, "trials to choose on")
+    options.count(p, "trials", 100, "of every policy, the same for all")
+    _study(p)
 
 
 def _add_scaling(kinds) -> None:
     p = verb(
         kinds,
         "scaling",
-        "Train joint networks on more and more episodes: how fast does the error of their futures"
-        " fall?",
+        "Train policies on more and more episodes: how fast does the error of their futures fall?",
         "gwm eval scaling --data data/pick --futures data/play --held-out data/held_out"
         " --vae models/demo --sizes 50 150 450 --out runs/scaling",
         evaluate_scaling,
     )
-    p.add_argument(
-        "--data", required=True, metavar="DIR", help="demonstrations, the same for all networks"
-    )
-    p.add_argument(
-        "--futures",
-        required=True,
+    options.folders(p, "data", "demonstrations, the same for all policies", required=True)
+    options.folders(
+        p,
+        "futures",
+        "episodes of any outcome, of which each policy learns to predict some",
         nargs="+",
-        metavar="DIR",
-        help="episodes of any outcome, of which each network learns to predict some",
-    )
-    p.add_argument(
-        "--held-out",
         required=True,
-        metavar="DIR",
-        help="other episodes, on which the futures are measured",
     )
-    p.add_argument(
-        "--vae", required=True, metavar="DIR", help="of the VAE whose latents are predicted"
+    options.folders(
+        p, "held-out", "other episodes, on which the futures are measured", required=True
     )
-    p.add_argument(
-        "--out",
-        required=True,
-        metavar="DIR",
-        help="folder for the networks; an interrupted study is resumed",
-    )
-    p.add_argument(
-        "--sizes",
-        type=int,
-        nargs="+",
-        default=[50, 150, 450],
-        help="numbers of episodes of --futures, three or more (50 150 450)",
-    )
-    p.add_argument("--seeds", type=int, default=3, help="trainings of each size (default 3)")
-    p.add_argument("--config", default="joint", help="joint (default) or tiny_joint")
-    p.add_argument("--iterations", type=int, help="default: the configuration's")
-    p.add_argument("--device", default="cpu", help="cpu or cuda")
-    p.add_argument(
-        "--trials", type=int, default=0, help="of every policy, the same for all (default: none)"
-    )
+    options.folders(p, "vae", "of the VAE whose latents are predicted", required=True)
+    _numbers(p, "sizes", "numbers of episodes of --futures, three or more", [50, 150, 450])
+    p.add_argument("--config", default="demo", help="demo (default) or tiny")
+    options.iterations(p)
+    options.device(p)
     p.add_argument("--task", help=f"of the trials: {TASKS}")
-    p.add_argument("--difficulty", default="nominal", help="of the trials: nominal or hard")
-    p.add_argument(
-        "--seed",
-        type=int,
-        default=5000,
-        help="seed of the first trial; 4000-4099 for choices, 5000 and up for reports",
+    options.count(p, "trials", 0, "of every policy, the same for all; 0: none")
+    _study(p)
+
+
+def _numbers(p, name: str, help_: str, default: list[int]) -> None:
+    said = " ".join(map(str, default))
+    p.add_argument(f"--{name}", type=int, nargs="+", default=default, help=f"{help_} ({said})")
+
+
+def _study(p) -> None:
+    """Declare what both studies have."""
+    options.folders(
+        p, "out", "folder for the policies; an interrupted study is resumed", required=True
     )
-    p.add_argument("--processes", type=int, default=cores())
-    p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
+    options.count(p, "seeds", 3, "trainings of each kind or size")
+    options.trial_starts(p)
+    options.processes(p)
+    options.json_file(p)
 
 
 def evaluate_pretraining(args) -> int:
@@ -169,7 +131,7 @@ def evaluate_pretraining(args) -> int:
         positive("trials", args.trials),
         args.seed,
         positive("choosing", args.choosing),
-        POLICIES["joint"][1],
+        POLICIES["demo"][1],
         positive("processes", args.processes),
         renderer(),
     )
@@ -205,13 +167,11 @@ def _scaling_study(args):
     from dataclasses import replace
 
     from gwm_core.evaluation.studies.scaling_study import ScalingStudy
-    from gwm_core.model.config import POLICIES, WorldActionConfig, named_config
+    from gwm_core.model.config import named_config
 
     if bool(args.trials) != bool(args.task):
         raise InputError("--trials and --task go together: how many, and of which task")
-    config, train = named_config(args.config, POLICIES)
-    if not isinstance(config, WorldActionConfig):
-        raise InputError(f"--config {args.config} predicts no futures: joint and tiny_joint do")
+    config, train = named_config(args.config)
     if args.iterations is not None:
         train = replace(train, iterations=positive("iterations", args.iterations))
     return ScalingStudy(

@@ -1,4 +1,4 @@
-"""``gwm eval``, and of its kinds ``policy``, ``protocol`` and ``imagined``."""
+"""``gwm eval``, and of its kinds ``policy`` and ``protocol``."""
 
 from __future__ import annotations
 
@@ -6,18 +6,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from gwm.cli import futures, studies
-from gwm.tools.terminal import (
-    TASKS,
-    DeferredProgressBar,
-    ProgressBar,
-    cores,
-    positive,
-    renderer,
-    shipped,
-    verb,
-    writable,
-)
+from gwm.cli import futures, options
+from gwm.cli.evaluate import imagined, studies
+from gwm.tools.terminal import TASKS, ProgressBar, positive, renderer, shipped, verb, writable
 from gwm_core.errors import InputError
 from gwm_core.files.json_files import write_json
 
@@ -33,8 +24,7 @@ def add(verbs) -> None:
     futures.add_eval(kinds)
     studies.add_eval(kinds)
     _add_protocol(kinds)
-    _add_imagined(kinds)
-    _add_outcomes(kinds)
+    imagined.add_eval(kinds)
     _add_policy(kinds)
 
 
@@ -79,34 +69,7 @@ def _add_protocol(kinds) -> None:
         metavar="CSV",
         help="a second rater's file with columns number and success: adds kappa",
     )
-    p.add_argument("--processes", type=int, default=cores())
-
-
-def _add_imagined(kinds) -> None:
-    p = verb(
-        kinds,
-        "imagined",
-        "Run the trials of a protocol inside the world model, before or beside the real ones.",
-        "gwm eval imagined runs/compare",
-        evaluate_imagined,
-    )
-    p.add_argument("folder", help="of a protocol that has begun")
-    p.add_argument("--model", metavar="DIR", help=futures.MODEL)
-    p.add_argument("--processes", type=int, default=cores())
-
-
-def _add_outcomes(kinds) -> None:
-    p = verb(
-        kinds,
-        "outcomes",
-        "Replay the commands of recorded episodes in the world model: does it see which of them"
-        " failed?",
-        "gwm eval outcomes --data data/weak --json outcomes.json",
-        evaluate_outcomes,
-    )
-    p.add_argument("--data", required=True, metavar="DIR", help="episodes with a verdict")
-    p.add_argument("--model", metavar="DIR", help=futures.MODEL)
-    p.add_argument("--json", metavar="FILE", help="write the probabilities of every step to FILE")
+    options.processes(p)
 
 
 def _add_policy(kinds) -> None:
@@ -118,14 +81,8 @@ def _add_policy(kinds) -> None:
         evaluate_policy,
     )
     p.add_argument("--task", required=True, help=TASKS)
-    p.add_argument("--trials", type=int, default=100)
-    p.add_argument(
-        "--seed",
-        type=int,
-        default=5000,
-        help="first seed; 4000-4099 for choices, 5000 and up for reports",
-    )
-    p.add_argument("--difficulty", default="nominal", help="nominal or hard")
+    options.count(p, "trials", 100)
+    options.trial_starts(p)
     p.add_argument("--policy", default=None, help="policy folder, or expert (default: shipped)")
     p.add_argument("--latency", default="measured", help="milliseconds, or measured (default)")
     p.add_argument(
@@ -150,8 +107,8 @@ def _add_policy(kinds) -> None:
         help="plans of each observation, of which the one with the largest predicted value acts, "
         "without a deadline (default 1); the latency stays that of one plan",
     )
-    p.add_argument("--processes", type=int, default=cores())
-    p.add_argument("--json", metavar="FILE", help="write the figures to FILE")
+    options.processes(p)
+    options.json_file(p)
 
 
 def evaluate_policy(args) -> int:
@@ -280,54 +237,3 @@ def evaluate_protocol(args) -> int:
     if trouble:
         print(f"gwm: {trouble}", file=sys.stderr)
     return code
-
-
-def evaluate_imagined(args) -> int:
-    from gwm.tools import protocol
-
-    protocol.imagine(
-        Path(args.folder),
-        args.model or shipped(),
-        positive("processes", args.processes),
-        renderer(),
-    )
-    return 0
-
-
-def evaluate_outcomes(args) -> int:
-    from dataclasses import asdict
-
-    from gwm_core.evaluation.replayed_outcomes import (
-        JumpReplay,
-        StepReplay,
-        outcome_table,
-        replay_outcomes,
-    )
-    from gwm_core.evaluation.stats.success_rates import interval
-    from gwm_core.model.checkpoint import load_world
-    from gwm_core.model.weights_file import predicts_steps
-    from gwm_core.runtime.imagined_world import load_imagined_world
-
-    writable(args.json)
-    model = args.model or shipped()
-    if predicts_steps(model):
-        replay = StepReplay(*load_world(Path(model)))
-    else:
-        replay = JumpReplay(load_imagined_world(model))
-    futures.refuse_seen_by(Path(model), Path(args.data))
-    outcomes = replay_outcomes(replay, Path(args.data), DeferredProgressBar("replay"))
-    table = outcome_table(outcomes)
-    print(f"{'really':12}{'episodes':>10}   called a success [95 %]")
-    for name, row in table.items():
-        rates = ", ".join(
-            f"{row[how]} {what} [{low:.2f}, {high:.2f}]"
-            for how, what in (("observed", "as observed"), ("imagined", "as replayed"))
-            for low, high in [interval(row[how], row["episodes"])]
-        )
-        print(f"{name:12}{row['episodes']:10}   {rates}")
-    if args.json:
-        episodes = [asdict(outcome) for outcome in outcomes]
-        write_json(
-            args.json, {"data": args.data, "model": model, "table": table, "episodes": episodes}
-        )
-    return 0

@@ -1,10 +1,9 @@
-"""Train the policy on samples of recorded episodes."""
+"""Batches of plans that the policy learns from, and its error on held-out ones."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, fields
-from pathlib import Path
+from dataclasses import fields
 from typing import NamedTuple
 
 import numpy as np
@@ -12,15 +11,12 @@ import torch
 from torch import Tensor
 
 from gwm_core.errors import InputError
-from gwm_core.files.json_files import to_json
-from gwm_core.model.checkpoint import AnyPolicy, save_policy
-from gwm_core.model.config import PolicyConfig, TrainConfig
+from gwm_core.model.config import ACTION, TrainConfig
 from gwm_core.model.flow_matching import sample_times
-from gwm_core.model.policy import ACTION, Policy
-from gwm_core.model.weights_file import MANIFESTS
+from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.training.datasets.policy_samples import PolicySamples
 from gwm_core.training.training_loop import Batch
-from gwm_core.training.training_run import TrainingRun, held_out
+from gwm_core.training.training_run import held_out
 
 
 class Augmented(NamedTuple):
@@ -115,7 +111,7 @@ class PolicyBatches:
 def fingerprint(samples) -> str:
     """SHA-256 of what policy or future samples teach, without their scenes."""
     digest = hashlib.sha256()
-    for name in ("proprio", "rows", "valid", "task", "done", "outcome", "episode", "features"):
+    for name in ("proprio", "rows", "valid", "task", "done", "outcome", "episode"):
         if (array := getattr(samples, name, None)) is not None:
             digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
@@ -123,43 +119,14 @@ def fingerprint(samples) -> str:
 
 @torch.no_grad()
 def validate_policy(
-    policy: AnyPolicy, batches: PolicyBatches, limit: int = 1024
+    policy: WorldActionModel, batches: PolicyBatches, limit: int = 1024
 ) -> dict[str, float]:
     """Mean position error [mm] over valid rows of held-out episodes, sampled as at run time."""
     errors = []
     index = batches.validation[:: max(1, len(batches.validation) // limit)]
     for part in index.split(128):
         b = batches.take(part)
-        inputs = ("points", "colors", "proprio", "task", "features", "anchors")
-        rows = policy(**{name: b[name] for name in inputs if name in b})
+        inputs = ("points", "colors", "proprio", "task")
+        rows = policy(**{name: b[name] for name in inputs})
         errors.append((rows[..., :3] - b["rows"][..., :3]).norm(dim=-1)[b["valid"]])
     return {"position_mm": 1000 * float(torch.cat(errors).mean())}
-
-
-def train_policy(
-    samples: PolicySamples, policy_config: PolicyConfig, run: TrainingRun, world: Path | None = None
-) -> dict:
-    """Train a policy and save it in ``run.out``. Returns its figures, among them ``position_mm``.
-
-    Args:
-        world: folder of the world model that made the features in ``samples``.
-
-    Raises:
-        InputError: with ``run.trunk``, ``run.out`` holds a policy of other settings or samples.
-    """
-    settings = to_json([asdict(policy_config), fingerprint(samples)])
-    if figures := run.finished(Path(run.out) / MANIFESTS["policy"], settings, len(samples)):
-        return figures
-    torch.manual_seed(run.config.seed)
-    batches = PolicyBatches(samples, torch.device(run.device), run.config, policy_config.rows)
-    policy = Policy(policy_config).to(run.device)
-    policy.set_normalization(batches.relative_rows())
-    return run.train(
-        policy,
-        Policy.loss,
-        batches.sample_batch,
-        lambda p: validate_policy(p, batches),
-        settings,
-        len(samples),
-        lambda average, provenance: save_policy(run.out, average, provenance, world),
-    )

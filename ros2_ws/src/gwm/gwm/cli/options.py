@@ -1,0 +1,62 @@
+"""Arguments that several verbs share, each declared once."""
+
+from __future__ import annotations
+
+from gwm.tools.terminal import TASKS, cores
+
+
+def json_file(p, help_: str = "write the figures to FILE") -> None:
+    """Declare --json."""
+    p.add_argument("--json", metavar="FILE", help=help_)
+
+
+def processes(p, for_: str | None = None) -> None:
+    """Declare --processes."""
+    p.add_argument("--processes", type=int, default=cores(), help=for_)
+
+
+def device(p) -> None:
+    """Declare --device."""
+    p.add_argument("--device", default="cpu", help="cpu or cuda")
+
+
+def iterations(p) -> None:
+    """Declare --iterations."""
+    p.add_argument("--iterations", type=int, help="default: the configuration's")
+
+
+def seed(p, default: int = 0, help_: str | None = None) -> None:
+    """Declare --seed."""
+    p.add_argument("--seed", type=int, default=default, help=help_)
+
+
+def count(p, name: str, default: int, help_: str = "") -> None:
+    """Declare a number, whose help ends with its default."""
+    said = f"{help_} (default %(default)s)" if help_ else "default %(default)s"
+    p.add_argument(f"--{name}", type=int, default=default, help=said)
+
+
+def folders(p, name: str, help_: str, **others) -> None:
+    """Declare a folder, or several where ``nargs`` is among ``others``."""
+    p.add_argument(f"--{name}", metavar="DIR", help=help_, **others)
+
+
+def task(p, default: str = "pick_place") -> None:
+    """Declare --task of a simulated run."""
+    p.add_argument("--task", default=default, help=f"{TASKS} (default %(default)s)")
+
+
+def bundle(p) -> None:
+    """Declare --policy of a benchmark."""
+    p.add_argument("--policy", metavar="BUNDLE", help="default: shipped")
+
+
+def trial_starts(p) -> None:
+    """Declare --difficulty and --seed of simulated trials."""
+    p.add_argument("--difficulty", default="nominal", help="of the trials: nominal or hard")
+    seed(p, 5000, "of the first trial; 4000-4099 for choices, 5000 and up for reports")
+
+
+def model(p) -> None:
+    """Declare --model."""
+    folders(p, "model", "folder of a policy that predicts, with its VAE (default: shipped)")

@@ -1,0 +1,96 @@
+"""``gwm train policy``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gwm.cli import options
+from gwm.cli.train.runs import declare, episode_folders, named_configs, train_all
+from gwm.tools.terminal import DeferredProgressBar, positive, verb
+from gwm_core.errors import InputError
+
+
+def add(kinds) -> None:
+    """Declare the kind."""
+    p = verb(
+        kinds,
+        "policy",
+        "Train a policy on recorded episodes; an interrupted run is resumed.",
+        "gwm train policy --data data --futures data play --vae models/demo --out models/mine",
+        train_policy,
+    )
+    declare(p, "demo or tiny")
+    options.folders(
+        p,
+        "futures",
+        "episodes of any outcome and task, on which the policy also learns to predict (default:"
+        " it only plans)",
+        nargs="+",
+    )
+    options.folders(p, "vae", "of the VAE whose latents --futures predicts")
+    options.folders(p, "begin", "start from the weights of this policy")
+    p.add_argument(
+        "--tasks",
+        nargs="+",
+        metavar="TASK",
+        help="tasks that the policy is to know (default: those of --data)",
+    )
+    p.add_argument(
+        "--lengths",
+        type=int,
+        nargs="+",
+        metavar="ITERATIONS",
+        help="train policies of several lengths, in folders OUT/ITERATIONS; each goes on from where"
+        " the rate of the shorter one began to fall",
+    )
+
+
+def train_policy(args) -> int:
+    from gwm_core.model.checkpoint import refuse_other_vae
+    from gwm_core.model.config import POLICIES
+    from gwm_core.training.datasets.joint_samples import load_joint_samples
+    from gwm_core.training.train_world_action_model import train_world_action_model
+
+    network, config = named_configs(args, POLICIES, "policy")
+    runs = _runs(args, config)
+    if bool(args.futures) != bool(args.vae):
+        raise InputError("--futures and --vae go together: episodes, and what makes their latents")
+    vae, begin = (Path(folder) if folder else None for folder in (args.vae, args.begin))
+    for run in runs if vae else ():
+        refuse_other_vae(vae, run.out)
+    loaded = load_joint_samples(
+        network,
+        episode_folders(args),
+        args.processes,
+        DeferredProgressBar("lift"),
+        DeferredProgressBar("encode"),
+        [Path(folder) for folder in args.futures or ()],
+        vae,
+        begin,
+        args.tasks or (),
+    )
+
+    def train(run) -> dict:
+        return train_world_action_model(
+            loaded.demonstrations, loaded.config, run, loaded.futures, vae, begin
+        )
+
+    for run, figures in zip(runs, train_all(args, runs, train)):
+        missed = [
+            f"{value:.0%} after {int(name.split('_')[1]) / 10} s"
+            for name, value in figures.items()
+            if name.startswith("missed_")
+        ]
+        said = f"; futures miss of the change {', '.join(missed)}" if missed else ""
+        print(f"{run.out}: held-out position error {figures['position_mm']:.1f} mm{said}")
+    return 0
+
+
+def _runs(args, config) -> list:
+    """Return the run of --out, or one for each of --lengths, shortest first."""
+    from gwm_core.training.training_run import TrainingRun, lengths_of
+
+    run = TrainingRun(config, Path(args.out))
+    if not args.lengths:
+        return [run]
+    return lengths_of(run, [positive("lengths", length) for length in args.lengths])
