@@ -13,9 +13,11 @@ from gwm_core.model.config import named_config
 from gwm_core.model.inputs import proprioception
 from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.runtime.divergence import (
+    LEAST_EFFECTOR,
     LEAST_MM,
     LIMITS,
     MARGIN,
+    MARGIN_GONE,
     ExpectedScene,
     ObservedScene,
     compare,
@@ -164,11 +166,13 @@ def test_what_slips_out_of_the_gripper_lets_it_close(width, missing):
 
 def test_what_was_nothing_as_long_as_all_was_normal_is_no_divergence_as_soon_as_it_is_more(folder):
     """Sparse scenes: too few Gaussians for a term, which is 0 then."""
-    limits = fit_limits(folder, [{4: {"shifted_mm": 0.0, "image": 0.0, "gone_mm": 6.0}}], "test")
+    quiet = {"shifted_mm": 0.0, "image": 0.0, "gone_mm": 6.0, "effector_mm": 1.0}
+    limits = fit_limits(folder, [{4: quiet}], "test")
     assert limits.score({4: {"shifted_mm": 0.0, "image": 0.0, "gone_mm": 0.0}}) == 0.0
     assert limits.score({4: {"shifted_mm": 1.2, "image": 0.01}}) == pytest.approx(1.2 / LEAST_MM)
     assert limits.score({4: {"shifted_mm": 30.0}}) == pytest.approx(30.0 / LEAST_MM)
-    assert limits.score({4: {"gone_mm": 9.0 * MARGIN}}) == pytest.approx(1.5)
+    assert limits.score({4: {"gone_mm": 9.0 * MARGIN_GONE}}) == pytest.approx(1.5)
+    assert limits.score({4: {"effector_mm": 4.0}}) == pytest.approx(4.0 / LEAST_EFFECTOR)
     assert np.isnan(limits.score({8: {"shifted_mm": 3.0}})) and np.isnan(
         limits.score({4: {"unseen_mm": 3.0}})
     )

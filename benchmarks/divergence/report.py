@@ -33,7 +33,9 @@ def fit(policy: str, task: str, seeds: range, renderer: str) -> int:
     found = _outcomes(policy, "none", task, seeds, renderer)
     rows = [gaps for outcome in found for gaps in outcome.normal()]
     limits = fit_limits(
-        Path(policy), rows, f"largest of {len(rows)} moments, {task}, seeds {seeds[0]}-{seeds[-1]}"
+        Path(policy),
+        rows,
+        f"largest of {len(rows)} observations, {task}, seeds {seeds[0]}-{seeds[-1]}",
     )
     limits.save(Path(policy))
     for horizon, terms in limits.terms.items():
