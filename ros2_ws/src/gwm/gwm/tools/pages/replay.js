@@ -29,6 +29,7 @@ function open() {
   $("horizon").max = $("horizon").value = Math.max(0, episode.lookaheads.length - 1);
   $("pairs").replaceChildren();
   $("strip").replaceChildren();
+  $("strip").style.setProperty("--columns", Math.max(1, episode.lookaheads.length));
   $("view").replaceChildren(...episode.cameras.map((camera) => new Option(camera)));
   for (const camera of episode.cameras) for (const what of ["seen", "imagined"]) {
     const image = figure($("pairs"), `${camera}, ${what}`);
