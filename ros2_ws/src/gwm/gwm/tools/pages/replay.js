@@ -19,6 +19,7 @@ function figure(parent, caption) {
 
 function put(image, data) {
   if (data) image.src = jpeg(data); else image.removeAttribute("src");
+  image.nextSibling.textContent = image.alt + (data ? "" : ": none");
 }
 
 function open() {
@@ -67,7 +68,7 @@ function show() {
     put(image, plan && (what === "imagined" ? plan[1][view][episode.lookaheads.indexOf(Number(k))] : before(episode.observed[view], plan[0] + k * STEP)?.[1]));
   }
   const terms = before(episode.divergence, time);
-  $("terms").textContent = terms ? Object.entries(terms[1]).map(([name, value]) => `${name} ${value.toPrecision(3)}`).join("  ") : "";
+  $("terms").textContent = terms ? Object.entries(terms[1]).map(([name, value]) => `${name} ${value.toPrecision(3)}`).join("  ") :"no score yet";
   draw(time);
 }
 
