@@ -68,7 +68,7 @@ function show() {
     put(image, plan && (what === "imagined" ? plan[1][view][episode.lookaheads.indexOf(Number(k))] : before(episode.observed[view], plan[0] + k * STEP)?.[1]));
   }
   const terms = before(episode.divergence, time);
-  $("terms").textContent = terms ? Object.entries(terms[1]).map(([name, value]) => `${name} ${value.toPrecision(3)}`).join("  ") :"no score yet";
+  $("terms").textContent = terms ? Object.entries(terms[1]).map(([name, value]) => `${name} ${value.toPrecision(3)}`).join("  ") : "no score yet";
   draw(time);
 }
 
