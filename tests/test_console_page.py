@@ -19,6 +19,7 @@ playwright = pytest.importorskip("playwright.sync_api")
 from gwm.console.command_checks import refusals
 from test_console_web import Site
 
+from gwm_core import topics
 from gwm_core.gate_status import GateStatus
 
 CHROMIUM = next(
@@ -66,7 +67,9 @@ class Whole:
 
     def future(self, plan):
         return {
-            f"h{k}/{view}": (plan + k * 10**8, self.picture) for view in VIEWS for k in range(1, 9)
+            f"h{k}/{view}": (plan + k * 10**8, self.picture)
+            for view in VIEWS
+            for k in topics.LOOKAHEADS
         }
 
     def state(self):
@@ -83,7 +86,7 @@ class Whole:
             "plan_ms": 1600,
             "recorder": self.recorder,
             "cameras": ["front", "side"],
-            "steps": 8,
+            "steps": topics.LOOKAHEADS,
             "modes": ["auto", "approve"],
             "robot": "sim",
             "viewer": False,
@@ -337,7 +340,7 @@ def test_a_frozen_link_is_said_and_nothing_of_before_looks_like_now(frozen):
     alarm(page, "use the robot's own stop")
     pictures = page.locator("#pairs img, #strip img")
     # all of them are grey
-    assert page.locator("#pairs img.old, #strip img.old").count() == pictures.count() == 12
+    assert page.locator("#pairs img.old, #strip img.old").count() == pictures.count() == 7
     assert "LOST" in page.inner_text("#link") and "lost" in page.get_attribute("#status", "class")
 
     def ages():
@@ -511,7 +514,7 @@ def test_the_plan_that_is_approved_is_the_one_whose_future_is_on_the_page(site, 
     half = {
         name: picture
         for name, picture in site.backend.future(int(LATER)).items()
-        if not name.startswith("h8")
+        if not name.startswith("h16")
     }
     site.backend.imagined = half  # not all of its future
     page.wait_for_timeout(1000)
@@ -532,7 +535,7 @@ def test_pictures_say_how_old_they_are_and_are_grey_when_they_are_of_the_past(si
     assert all(float(text.split()[0]) > 3 for text in page.locator("#strip .age").all_inner_texts())
     site.backend.gate = GATE | {"plan": LATER}  # another plan is followed
     page.wait_for_function(
-        "() => document.querySelectorAll('#pairs img.old, #strip img.old').length === 10"
+        "() => document.querySelectorAll('#pairs img.old, #strip img.old').length === 5"
     )
     site.backend.imagined = site.backend.future(int(LATER))
     calm(page)  # old, but of the plan that is followed

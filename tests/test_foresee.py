@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 import torch
 from gwm.cli.main import main
+from PIL import Image
 
+from gwm_core.data.contact_sheet import CAPTION_HEIGHT
 from gwm_core.data.episode_info import list_episodes
 from gwm_core.errors import InputError
-from gwm_core.evaluation import gripper_probe, world_model_eval
+from gwm_core.evaluation import gripper_probe, rollout_video, world_model_eval
 from gwm_core.evaluation.future_predictor import FuturePredictor, commanded, load_predictor
 from gwm_core.evaluation.image_metrics import ImageScores, masks
+from gwm_core.evaluation.rollout_video import read_clips
 from gwm_core.model.checkpoint import load_image_model, save_image_model, save_policy
 from gwm_core.model.config import IMAGE_MODELS, VAES, named_config
 from gwm_core.model.image_model import ImageModel
@@ -368,7 +371,30 @@ def test_the_commands_write_what_they_say(episodes, clips, model, tmp_path, monk
     assert len(json.loads((out / "imagine.json").read_text())["whole"]["psnr"]) == 3
     assert cv2.imread(str(out / "imagine.png")) is not None
     video = cv2.VideoCapture(str(out / "imagine.mp4"))
-    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 3 and video.read()[0]
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 16 and video.read()[0]
+
+
+def test_imagine_throughout_shows_every_instant_beside_its_prediction(
+    episodes, model, monkeypatch, capsys, tmp_path
+):
+    path = list_episodes(episodes)[0]
+    whole, _ = read_clips(path, load_predictor(model, 4).lift_config)
+    start = whole.starts(8)[5]
+    short = part(whole, np.arange(start, start + 8))
+    monkeypatch.setattr(rollout_video, "read_clips", lambda *_: (short, ("front", "side")))
+    words = "--model", model, "--out", tmp_path, "--camera", "side", "--horizon", 4
+    code, said = gwm(monkeypatch, capsys, "imagine", path, *words, "--throughout")
+    assert code == 0, said
+    with Image.open(tmp_path / "imagine.webp") as video:
+        assert video.n_frames == 4
+        for k in range(4):
+            video.seek(k)
+            frame = np.asarray(video.convert("RGB"), np.float32)[CAPTION_HEIGHT:]
+            seen, imagined = np.hsplit(frame, 2)
+            small = cv2.resize(seen, (128, 128), interpolation=cv2.INTER_AREA)
+            apart = [np.abs(small - short.images[4 + j, 1]).mean() for j in range(4)]
+            assert np.argmin(apart) == k and apart[k] < 5
+            assert 1 < np.abs(seen - imagined).mean() < 100
 
 
 @pytest.mark.parametrize(
@@ -378,6 +404,8 @@ def test_the_commands_write_what_they_say(episodes, clips, model, tmp_path, monk
         (("--out", "film", "--camera", "nose"), "front, side"),
         (("--out", "film", "--start", 1e3), "which this episode has from"),
         (("--out", "film", "--horizon", 3), "takes 4 or more"),
+        (("--out", "film", "--throughout", "--start", 1), "leave out --start"),
+        (("--out", "film", "--throughout", "--camera", "nose"), "front, side"),
         (("--out", "/proc/nothing"), "cannot write /proc/nothing"),
     ],
 )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 
 from gwm_core.data.contact_sheet import caption
-from gwm_core.data.episode import read_episode
+from gwm_core.data.episode import read_episode, synced_observations
 from gwm_core.errors import InputError, one_of
 from gwm_core.evaluation.future_predictor import FuturePredictor
 from gwm_core.evaluation.image_metrics import ImageScores
@@ -19,9 +21,9 @@ from gwm_core.geometry.camera import intrinsics, look_at
 from gwm_core.runtime.views import EYE
 from gwm_core.scene.build import render_scene
 from gwm_core.scene.lift import LiftConfig
-from gwm_core.training.datasets.clips import SIDE, SceneClips, episode_clips
-from gwm_core.training.vae_reconstruction import chamfer
-from gwm_core.types import CHUNK_DT
+from gwm_core.training.datasets.clips import SIDE, SceneClips, episode_clips, find_regions
+from gwm_core.training.vae_reconstruction import background, chamfer, image_over
+from gwm_core.types import CHUNK_DT, Frame
 
 FOV = 42.0  # [degrees] of the overview, which no camera has
 BACKGROUND = 0.93  # grey, of the overview
@@ -107,6 +109,7 @@ def write_rollout_video(rollout: RolloutVideo, folder: Path) -> tuple[Path, Path
         np.concatenate([np.hstack(four[:2]), np.hstack(four[2:])])[..., ::-1]
         for four in rollout.tiles
     ]
+    lasting = np.diff(rollout.figures["steps"], prepend=0)  # [steps] that each frame is shown for
     size = frames[0].shape[1::-1]
     writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"mp4v"), _SPEED / CHUNK_DT, size)
     if not (cv2.imwrite(str(sheet), np.hstack(columns)[..., ::-1]) and writer.isOpened()):
@@ -114,15 +117,80 @@ def write_rollout_video(rollout: RolloutVideo, folder: Path) -> tuple[Path, Path
             f"cannot write {sheet} and {video}: a folder to write to and an OpenCV with MPEG-4 are"
             " wanted"
         )
-    for frame in frames:
-        writer.write(np.ascontiguousarray(frame))
+    for frame, count in zip(frames, lasting):
+        for _ in range(count):
+            writer.write(np.ascontiguousarray(frame))
     writer.release()
     return sheet, video
+
+
+def lookahead_frames(
+    world: FuturePredictor,
+    path: Path,
+    camera: str | None = None,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> Iterator[np.ndarray]:
+    """Frames (H, 2 W, 3) uint8 RGB of an episode, one per step of 0.1 s: what the camera saw, and
+    what was predicted of it ``world.steps[-1]`` steps before, from the commands sent since.
+
+    What lies outside the workspace is of the earlier image, also the arm there.
+
+    Raises:
+        InputError: an unknown camera, or no moment with enough moments after it.
+    """
+    clips, names = read_clips(path, world.lift_config)
+    seen = _full_frames(path, names[camera_index(names, camera)], world.lift_config)
+    steps = world.steps[-1]
+    starts = windows(clips, 1, steps, 1)
+    for count, now in enumerate(starts, 1):
+        (_, behind), (frame, _) = (seen(clips.stamps[k]) for k in (now, now + steps))
+        view = torch.from_numpy(np.linalg.inv(frame.T_base_camera)).float()
+        scene = world.predict(clips, np.array([now])).scenes[0, -1]
+        image = image_over(scene, behind, view, torch.from_numpy(frame.K).float())
+        width = frame.color.shape[1]
+        time = (clips.stamps[now + steps] - clips.stamps[0]) * 1e-9
+        tiles = (
+            _tile(frame.color / 255, f"camera, {time:.1f} s", width),
+            _tile(image, f"imagined {steps * CHUNK_DT:.1f} s before", width),
+        )
+        progress(count, len(starts))
+        yield np.hstack(tiles)
+
+
+def write_webp(frames: list[np.ndarray], path: Path) -> None:
+    """Write frames (H, W, 3) uint8 RGB, one per step of 0.1 s, as an animation that repeats.
+
+    Raises InputError where the file cannot be written.
+    """
+    first, *rest = map(Image.fromarray, frames)
+    shown = round(1e3 * CHUNK_DT)  # [ms]
+    try:
+        first.save(path, save_all=True, append_images=rest, duration=shown, loop=0, quality=70)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another --out") from None
 
 
 def camera_index(names: tuple[str, ...], name: str | None) -> int:
     """Index of the camera called ``name``, 0 if None. Raises InputError for an unknown one."""
     return 0 if name is None else names.index(one_of("camera", name, names))
+
+
+def _full_frames(
+    path: Path, camera: str, config: LiftConfig
+) -> Callable[[int], tuple[Frame, np.ndarray]]:
+    """Reads an episode by stamp: a camera's frame, and its ``background`` (H, W, 3) in [0, 1]."""
+    episode = read_episode(path)
+    found = {
+        stamp: (images[camera], state) for stamp, images, state in synced_observations(episode)
+    }
+
+    def read(stamp: int) -> tuple[Frame, np.ndarray]:
+        images, state = found[int(stamp)]
+        frame = episode.frame(camera, *images)
+        regions = find_regions(frame, state.q, state.width, config)
+        return frame, background(frame.color / np.float32(255), regions)
+
+    return read
 
 
 def _overview(scene: np.ndarray, lift: LiftConfig, width: int) -> np.ndarray:

@@ -22,7 +22,9 @@ def add(verbs) -> None:
     )
     p.add_argument("episode", help="folder of an episode")
     options.model(p)
-    options.folders(p, "out", "for imagine.png, imagine.mp4 and imagine.json", required=True)
+    options.folders(
+        p, "out", "for imagine.png, imagine.mp4 and imagine.json, or imagine.webp", required=True
+    )
     options.count(p, "horizon", 16, "steps of 0.1 s")
     p.add_argument("--camera", help="default: the first of the episode")
     p.add_argument(
@@ -30,6 +32,12 @@ def add(verbs) -> None:
         type=float,
         metavar="SECONDS",
         help="time of the last observation (default: half-way)",
+    )
+    p.add_argument(
+        "--throughout",
+        action="store_true",
+        help="the whole episode as imagine.webp: the camera, beside what was predicted of each"
+        " instant the longest lookahead within the horizon before",
     )
 
     p = verb(
@@ -137,15 +145,16 @@ def show(args) -> int:
 
     args.model = args.model or shipped()
     horizon, out = positive("horizon", args.horizon), Path(args.out)
+    if args.throughout and args.start is not None:
+        raise InputError("--throughout shows the whole episode: leave out --start")
     world = load_predictor(Path(args.model), horizon)
+    if args.throughout:
+        return _show_throughout(args, world, out)
     clips, cameras = read_clips(Path(args.episode), world.lift_config)
     camera = camera_index(cameras, args.camera)
     start = choose_start(clips, world.steps[-1], args.start)
     made = make_rollout_video(world, clips, start, camera)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write {out}: {error.strerror}; choose another --out") from None
+    _make_folder(out)
     sheet, video = write_rollout_video(made, out)
     write_json(
         out / "imagine.json",
@@ -155,6 +164,24 @@ def show(args) -> int:
     print(_table(made.figures))
     print(f"{sheet}, {video}, {out / 'imagine.json'}")
     return 0
+
+
+def _show_throughout(args, world, out: Path) -> int:
+    from gwm_core.evaluation.rollout_video import lookahead_frames, write_webp
+
+    progress = DeferredProgressBar("imagine")
+    frames = list(lookahead_frames(world, Path(args.episode), args.camera, progress))
+    _make_folder(out)
+    write_webp(frames, out / "imagine.webp")
+    print(out / "imagine.webp")
+    return 0
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {error.strerror}; choose another --out") from None
 
 
 def replay(args) -> int:

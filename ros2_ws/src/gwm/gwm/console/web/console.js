@@ -55,6 +55,7 @@ function build(s) {
   $("horizon").max = s.steps.length - 1;
   $("horizon").value = s.steps.length - 1;
   steps = s.steps;
+  $("strip").style.setProperty("--columns", steps.length);
   for (const camera of s.cameras) { figure($("pairs"), `live/${camera}`, `${camera}, live,`); figure($("pairs"), "", `${camera}, imagined,`).dataset.view = camera; }
   for (const k of s.steps) figure($("strip"), "", `${(k / 10).toFixed(1)} s,`).dataset.step = k;
   for (const camera of s.cameras) figure($("overlays"), `overlay/${camera}`, `${camera},`);

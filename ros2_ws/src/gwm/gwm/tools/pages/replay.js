@@ -19,6 +19,7 @@ function figure(parent, caption) {
 
 function put(image, data) {
   if (data) image.src = jpeg(data); else image.removeAttribute("src");
+  image.nextSibling.textContent = image.alt + (data ? "" : ": none");
 }
 
 function open() {
@@ -29,6 +30,7 @@ function open() {
   $("horizon").max = $("horizon").value = Math.max(0, episode.lookaheads.length - 1);
   $("pairs").replaceChildren();
   $("strip").replaceChildren();
+  $("strip").style.setProperty("--columns", Math.max(1, episode.lookaheads.length));
   $("view").replaceChildren(...episode.cameras.map((camera) => new Option(camera)));
   for (const camera of episode.cameras) for (const what of ["seen", "imagined"]) {
     const image = figure($("pairs"), `${camera}, ${what}`);
@@ -66,7 +68,7 @@ function show() {
     put(image, plan && (what === "imagined" ? plan[1][view][episode.lookaheads.indexOf(Number(k))] : before(episode.observed[view], plan[0] + k * STEP)?.[1]));
   }
   const terms = before(episode.divergence, time);
-  $("terms").textContent = terms ? Object.entries(terms[1]).map(([name, value]) => `${name} ${value.toPrecision(3)}`).join("  ") : "";
+  $("terms").textContent = terms ? Object.entries(terms[1]).map(([name, value]) => `${name} ${value.toPrecision(3)}`).join("  ") : "no score yet";
   draw(time);
 }
 
