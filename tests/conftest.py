@@ -81,6 +81,18 @@ def tiny_policy(tiny_vae, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def plain_policy(tmp_path_factory) -> Path:
+    """Folder of a policy that only plans."""
+    from gwm_core.model.checkpoint import save_policy
+    from gwm_core.model.config import named_config
+    from gwm_core.model.world_action_model import WorldActionModel
+
+    folder = tmp_path_factory.mktemp("plain")
+    save_policy(folder, WorldActionModel(named_config("tiny")[0]), {})
+    return folder
+
+
 @pytest.fixture
 def domain(monkeypatch):
     """A ROS domain of its own."""

@@ -113,7 +113,7 @@ def shifted(tiny_policy):
 
 
 def all_plans(policy, candidates, seed=0, stamp=7):
-    inputs = policy.inputs(scene(), proprioception(STATE), fk(HOME_Q), policy.tasks.index("lift"))
+    inputs = policy.inputs(scene(), proprioception(STATE), policy.tasks.index("lift"))
     generator = np.random.default_rng([seed, stamp])
     return np.stack(list(PlanSampler(policy).plans(inputs, candidates, generator)))
 
@@ -131,11 +131,11 @@ def test_one_candidate_is_the_policy(runner):
 
 def test_the_first_candidate_is_the_plan_of_the_stored_noise(runner):
     task = runner.tasks.index("lift")
-    known = runner.rows(scene(), proprioception(STATE), fk(HOME_Q), task)
+    known = runner.rows(scene(), proprioception(STATE), task)
     plans = all_plans(runner, 5)
     np.testing.assert_allclose(plans[0], known, atol=1e-5)
     np.testing.assert_allclose(
-        PlanSampler(runner).rows(scene(), proprioception(STATE), fk(HOME_Q), task), known, atol=1e-5
+        PlanSampler(runner).rows(scene(), proprioception(STATE), task), known, atol=1e-5
     )
     assert len({plan.tobytes() for plan in plans}) == 5
 
@@ -317,14 +317,6 @@ def test_a_planner_lifts_what_policy_and_world_take(tiny_policy):
     assert planner.policy.lift_config.count >= world
     decision = planner.plan(scene(), observation())
     assert decision.poses.shape[1] == 10 and planner.policy.mean_ranked == 3
-
-
-@pytest.fixture(scope="module")
-def plain_policy(tmp_path_factory):
-    """Folder of a policy that only plans."""
-    folder = tmp_path_factory.mktemp("plain")
-    save_policy(folder, WorldActionModel(named_config("tiny")[0]), {})
-    return folder
 
 
 def test_what_predicts_nothing_refuses_candidates(plain_policy):

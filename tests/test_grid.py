@@ -117,25 +117,15 @@ def gwm(monkeypatch, capsys, *words) -> tuple[int, str, str]:
 
 @pytest.mark.timeout(600)
 def test_live_recordings_train_everything_without_a_word(live, tmp_path, monkeypatch, capsys):
+    vae = tmp_path / "vae"
+    common = "--data", live, "--config", "tiny", "--iterations", 2, "--processes", 1
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        for kind in ("vae", "world", "policy"):
-            code, said, wrong = gwm(
-                monkeypatch,
-                capsys,
-                "train",
-                kind,
-                "--data",
-                live,
-                "--config",
-                "tiny",
-                "--iterations",
-                2,
-                "--processes",
-                1,
-                "--out",
-                tmp_path / "model",
-            )
+        for words in (
+            ("vae", *common, "--out", vae),
+            ("policy", *common, "--futures", live, "--vae", vae, "--out", tmp_path / "policy"),
+        ):
+            code, said, wrong = gwm(monkeypatch, capsys, "train", *words)
             assert code == 0 and "nan" not in said, wrong
 
 

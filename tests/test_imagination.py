@@ -276,7 +276,6 @@ def test_a_compiled_world_imagines_what_the_network_does(tiny_policy, tmp_path, 
     np.testing.assert_allclose(made.objects, wanted.objects, atol=1e-3)
 
 
-def test_a_policy_that_predicts_nothing_has_no_imagination(tmp_path):
-    save_policy(tmp_path, WorldActionModel(named_config("tiny")[0]), {})
+def test_a_policy_that_predicts_nothing_has_no_imagination(plain_policy):
     with pytest.raises(InputError, match="predicts nothing"):
-        open_imagination(tmp_path, simulation_site())
+        open_imagination(plain_policy, simulation_site())

@@ -153,18 +153,13 @@ def test_a_network_that_has_seen_a_demonstration_is_refused(study, others, tmp_p
         compare(replace(study, begin=(begun, tmp_path)))
 
 
-def test_what_it_cannot_begin_from_or_compare_is_refused(study, demo_policy):
+def test_what_it_cannot_begin_from_or_compare_is_refused(study, plain_policy):
     with pytest.raises(InputError, match="4 episodes are too few: 10 are wanted"):
         compare(replace(study, demos=(9,)))
     with pytest.raises(InputError, match="predicts nothing"):
-        compare(replace(study, begin=(demo_policy,)))
+        compare(replace(study, begin=(plain_policy,)))
     with pytest.raises(InputError, match="--lengths 3: 7 or more"):
         compare(replace(study, lengths=(3,)))
-
-
-@pytest.fixture
-def demo_policy():
-    return Path(__file__).parents[1] / "models/demo"
 
 
 def test_seeds_begin_from_their_own_network_and_need_no_futures(
