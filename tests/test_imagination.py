@@ -183,7 +183,7 @@ def test_what_was_nothing_as_long_as_all_was_normal_is_no_divergence_as_soon_as_
     )
 
 
-def test_limits_lie_above_all_that_was_normal_and_belong_to_one_world_model(folder, tmp_path):
+def test_limits_lie_above_all_that_was_normal_and_belong_to_one_policy(folder, tmp_path):
     normal = [
         {4: {"image": 0.1, "gone_mm": 3.0}},
         {4: {"image": 0.2, "gone_mm": 1.0}, 8: {"image": 0.4, "gone_mm": 5.0}},
@@ -207,7 +207,7 @@ def test_limits_lie_above_all_that_was_normal_and_belong_to_one_world_model(fold
         (folder / LIMITS).read_text().replace(limits.world_sha256, "0" * 64),
     ):
         (folder / LIMITS).write_text(text)
-        with pytest.raises(InputError, match=r"cannot be read|another world model|terms is not"):
+        with pytest.raises(InputError, match=r"cannot be read|another policy|terms is not"):
             load_limits(folder)
     (folder / LIMITS).unlink()
 

@@ -1,4 +1,4 @@
-"""Episodes with and without a disturbance, and the divergence that the world model reports.
+"""Episodes with and without a disturbance, and the divergence that the policy reports.
 
 Each runs in one process, faster than real time, with the latency of the live graph.
 

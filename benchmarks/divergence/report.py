@@ -29,8 +29,8 @@ def _outcomes(policy: str, kind: str, task: str, seeds: range, renderer: str) ->
 
 
 def fit(policy: str, task: str, seeds: range, renderer: str) -> int:
-    """Fit the limits to normal episodes, and write them into the folder of the world model."""
-    found = _outcomes(policy, "none", task, seeds, renderer)
+    """Fit the limits to normal episodes, and write them into the policy's folder."""
+    found = _outcomes(policy, NONE, task, seeds, renderer)
     rows = [gaps for outcome in found for gaps in outcome.normal()]
     limits = fit_limits(
         Path(policy),

@@ -1,6 +1,6 @@
 """Divergence between predicted and observed scenes, and its limits.
 
-The predicted scene is an earlier observed scene whose Gaussians moved as the world model predicts.
+The predicted scene is an earlier observed scene whose Gaussians moved as the policy predicts.
 Both scenes are lifted from images, so reconstruction errors of the VAE are in neither.
 """
 
@@ -132,7 +132,7 @@ def worst_block(error: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class DivergenceLimits:
-    """The largest normal value of every term, by horizon, for one world model."""
+    """Limits of every term, by horizon, for one policy."""
 
     world_sha256: str
     terms: dict[str, dict[str, float]]  # horizon [steps] -> term -> limit
@@ -155,7 +155,7 @@ class DivergenceLimits:
         return max(self.terms[str(horizon)][term], _least(term))
 
     def save(self, folder: Path) -> None:
-        """Write into the folder of the world model."""
+        """Write into the folder of the policy."""
         write_json(Path(folder) / LIMITS, asdict(self))
 
 
@@ -173,7 +173,7 @@ def _least(term: str) -> float:
 def fit_limits(
     folder: Path, normal: Sequence[dict[int, dict[str, float]]], provenance: str
 ) -> DivergenceLimits:
-    """Limits for the world model in ``folder``, from the terms of normal episodes."""
+    """Limits for the policy in ``folder``: its largest terms in normal episodes, times a margin."""
     terms: dict[str, dict[str, float]] = {}
     for gaps in normal:
         for horizon, found in gaps.items():
@@ -185,7 +185,7 @@ def fit_limits(
 
 
 def load_limits(folder: Path) -> DivergenceLimits | None:
-    """The limits in a folder, or None. Raises InputError for those of another world model."""
+    """The limits in a folder, or None. Raises InputError for those of another policy."""
     file = Path(folder) / LIMITS
     if not file.is_file():
         return None
@@ -199,7 +199,7 @@ def load_limits(folder: Path) -> DivergenceLimits | None:
         )
     if limits.world_sha256 != _model_digest(folder):
         raise InputError(
-            f"{file} is of another world model: make it anew with `gwm bench divergence --fit"
+            f"{file} is of another policy: make it anew with `gwm bench divergence --fit"
             f" --policy {folder}`"
         )
     return limits
