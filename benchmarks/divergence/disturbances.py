@@ -157,7 +157,6 @@ class DivergenceObserver(Observer):
             tuple(self._states),
             tuple(self._commands),
             Ks,
-            with_images=False,
         )
         state = self.imagination.observe(request)
         gaps = self.imagination.compare(request, state)

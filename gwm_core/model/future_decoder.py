@@ -21,7 +21,7 @@ from gwm_core.model.config import ACTION, WorldActionConfig
 from gwm_core.model.flow_matching import TIME_FEATURES, euler, noised, time_features
 from gwm_core.model.transformer import DiTBlock, fourier
 from gwm_core.model.vae import add_to_gripper_tokens
-from gwm_core.scene.token_tracking import FREELY, RESTS, WITH_GRIPPER
+from gwm_core.scene.token_tracking import MOTIONS, RESTS
 
 
 class Tokens(NamedTuple):
@@ -58,7 +58,7 @@ class FutureDecoder(nn.Module):
         self.time = nn.Sequential(nn.Linear(TIME_FEATURES, d), nn.SiLU(), nn.Linear(d, d))
         self.blocks = nn.ModuleList(DiTBlock(d, config.heads) for _ in range(config.future_layers))
         self.norm, self.change_out = nn.LayerNorm(d), nn.Linear(d, change)
-        self.motion_out = nn.Linear(d, len((RESTS, WITH_GRIPPER, FREELY)))
+        self.motion_out = nn.Linear(d, len(MOTIONS))
         nn.init.zeros_(self.change_out.weight)
         nn.init.zeros_(self.change_out.bias)
         self.gripper_tokens = vae.gripper_tokens

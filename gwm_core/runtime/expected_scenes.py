@@ -51,7 +51,6 @@ class ExpectedScenes:
         state: ImaginedState,
         command_at: CommandAt,
         views: Sequence[RenderedCamera],
-        horizons: Sequence[int] = HORIZONS,
     ) -> dict[int, dict[str, float]]:
         """Terms of the divergence by horizon [steps].
 
@@ -64,7 +63,7 @@ class ExpectedScenes:
         """
         views = [view.resized(COMPARED_SIDE, COMPARED_SIDE) for view in views]
         gaps = {}
-        for horizon in horizons:
+        for horizon in HORIZONS:
             start = self._before(now.stamp, horizon)
             rows = _commanded_rows(start, horizon, command_at)
             if rows is None:

@@ -18,7 +18,7 @@ from gwm_core.geometry.camera import look_at
 from gwm_core.geometry.kinematics import fk, from_rows, to_rows
 from gwm_core.model.inputs import proprioception
 from gwm_core.runtime.divergence import ExpectedScene, ObservedScene
-from gwm_core.runtime.expected_scenes import HORIZONS, ExpectedScenes
+from gwm_core.runtime.expected_scenes import ExpectedScenes
 from gwm_core.runtime.imagined_world import ImaginedState, ImaginedWorld, compiled_world
 from gwm_core.runtime.views import EYE, TARGET, RenderedCamera
 from gwm_core.scene.gaussians import moved
@@ -43,7 +43,6 @@ class PredictionRequest:
     states: tuple[ArmState, ...]
     commands: tuple[ArmState, ...]  # as states
     Ks: dict[str, tuple]  # camera -> (K, width, height)
-    with_images: bool  # whether images of the prediction are wanted
 
     @property
     def state(self) -> ArmState:
@@ -92,14 +91,11 @@ class Imagination:
         return self._world.observe(scene, proprioception(request.state))
 
     def compare(self, request: PredictionRequest, state: ImaginedState) -> Gaps:
-        """Compare the scene with earlier predictions, over the shorter horizon alone where images
-        are wanted.
-        """
+        """Compare the scene with earlier predictions."""
         tokens, width = self._world.gripper_tokens(state), float(state.proprio[9])
         now = ObservedScene(request.chunk.stamp, state.scene, tokens, width)
-        horizons = HORIZONS[:1] if request.with_images else HORIZONS
         views = request.cameras(self._site)
-        return self.expected.observe(now, state, request.command_at, views, horizons)
+        return self.expected.observe(now, state, request.command_at, views)
 
     def predict(self, request: PredictionRequest, state: ImaginedState) -> PredictedFuture:
         """Predict the outcome of the chunk: predict, decode, render."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -26,7 +27,7 @@ from gwm_core.scene.gaussians import MEANS, moved, rigid_parts
 from gwm_core.scene.gripped_width import gripped_width
 from gwm_core.scene.lift import as_lifted
 from gwm_core.scene.patches import patches
-from gwm_core.scene.token_tracking import WITH_GRIPPER, track_tokens
+from gwm_core.scene.token_tracking import MOTIONS, WITH_GRIPPER, track_tokens
 
 if TYPE_CHECKING:
     from gwm_core.model.vae import VAE
@@ -47,7 +48,7 @@ class MovedTokens(NamedTuple):
     objects: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImaginedState:
     """A scene, observed or predicted, and the arm in it."""
 
@@ -89,7 +90,7 @@ class ImaginedWorld:
         self._scene, self._future, self._success = map(graph, FUTURE_GRAPHS)
         self._latent, self._decode = map(graph, VAE_GRAPHS)
         self._asked: tuple[ImaginedState, str, dict[str, np.ndarray]] | None = None
-        self._base: tuple[ImaginedState, np.ndarray] | None = None
+        self._tokens: WeakKeyDictionary[ImaginedState, np.ndarray] = WeakKeyDictionary()
 
     def observe(self, scene: np.ndarray, proprio: np.ndarray) -> ImaginedState:
         """The state of an observed scene (N, 14)."""
@@ -150,7 +151,7 @@ class ImaginedWorld:
         rows = np.float32(rows)
         padded = np.concatenate([rows, np.repeat(rows[-1:], self.config.rows - len(rows), axis=0)])
         now = {
-            "tokens": self._base_tokens(state)[None],
+            "tokens": self.tokens(state)[None],
             "proprio": state.proprio[None],
             "latent": state.latent[None],
             "anchors": state.anchors[None],
@@ -181,10 +182,13 @@ class ImaginedWorld:
         return float(self._ask(state, task)["value"][0])
 
     def tokens(self, state: ImaginedState) -> np.ndarray:
-        """Scene tokens (S, d) of the model's encoder."""
-        c = self.config
-        seen = patches(state.scene[: c.lift.count], c.centers, c.neighbors)
-        return self._scene({"patches": seen[None], "proprio": state.proprio[None]})["tokens"][0]
+        """Scene tokens (S, d) of the model's encoder, kept as long as the state is."""
+        if (tokens := self._tokens.get(state)) is None:
+            c = self.config
+            seen = patches(state.scene[: c.lift.count], c.centers, c.neighbors)
+            given = {"patches": seen[None], "proprio": state.proprio[None]}
+            self._tokens[state] = tokens = self._scene(given)["tokens"][0]
+        return tokens
 
     def rendered(self, state: ImaginedState) -> np.ndarray:
         """The scene (N, 14) to make images of: the VAE decodes it, since it learned to render."""
@@ -198,12 +202,6 @@ class ImaginedWorld:
             answers = self._success({"tokens": self.tokens(state)[None], "task": number})
             self._asked = state, task, answers
         return self._asked[2]
-
-    def _base_tokens(self, state: ImaginedState) -> np.ndarray:
-        """``tokens`` of a state that jumps begin from. Often several do, so the last are kept."""
-        if self._base is None or self._base[0] is not state:
-            self._base = state, self.tokens(state)
-        return self._base[1]
 
     def _encode(self, scene: np.ndarray, anchors: np.ndarray) -> np.ndarray:
         self._pause()
@@ -263,23 +261,19 @@ def _moved(
         motions: (K,) of the tokens.
     """
     motion = T @ np.linalg.inv(state.T)
-    carried = motions == WITH_GRIPPER
     rigid = state.anchors @ motion[:3, :3].T + motion[:3, 3]
-    anchors = np.where(carried[:, None], rigid, free).astype(np.float32)
-    steps, objects = anchors - state.anchors, state.objects.copy()
+    with_gripper = (motions == WITH_GRIPPER)[:, None]
+    anchors = np.where(with_gripper, rigid, free).astype(np.float32)
     shares = np.zeros((state.parts.max(initial=-1) + 1, len(anchors)))  # Gaussians of each token
     np.add.at(shares, (state.parts, state.owners), 1)
-    most = shares.max(0, initial=0)
-    for part, share in enumerate(shares):
-        of_part = state.parts == part
-        owners = state.owners[of_part]
-        kind = np.bincount(motions[owners]).argmax()
-        tokens = np.flatnonzero((share > 0) & (share == most))
-        if kind == WITH_GRIPPER:
-            objects[of_part] = moved(objects[of_part], motion)
-            anchors[tokens] = rigid[tokens]
-        else:
-            step = steps[owners][motions[owners] == kind].mean(0)
-            objects[of_part, MEANS] += step
-            anchors[tokens] = state.anchors[tokens] + step
+    kinds = np.stack([shares[:, motions == kind].sum(1) for kind in MOTIONS], axis=1).argmax(1)
+    alike = shares * (motions == kinds[:, None])  # tokens that move as the part does
+    steps = alike @ (anchors - state.anchors) / alike.sum(1, keepdims=True)
+    carried, objects = kinds == WITH_GRIPPER, state.objects.copy()
+    held = carried[state.parts]
+    objects[held] = moved(objects[held], motion)
+    objects[~held, MEANS] += steps[state.parts[~held]]
+    owned = shares.any(0)
+    part = shares[:, owned].argmax(0)
+    anchors[owned] = np.where(carried[part, None], rigid[owned], state.anchors[owned] + steps[part])
     return anchors, objects

@@ -21,7 +21,7 @@ from gwm_core.scene.gaussians import COLORS, MEANS, rigid_parts
 
 COLOR_METRES = 0.05  # [m] the distance that a full unit of colour counts as
 CARRIED = 0.25  # [m] from the gripper: parts within may move
-RESTS, WITH_GRIPPER, FREELY = range(3)  # how a token moves between two scenes
+MOTIONS = RESTS, WITH_GRIPPER, FREELY = range(3)  # how a token moves between two scenes
 MOVED = 0.005  # [m] that a token moves by: less is noise of the observation
 HAND = 0.2  # [m] from between the fingertips: gripper tokens lie within
 _HIDDEN = 0.03  # [m] from the nearest Gaussian: a token farther away rests

@@ -1,27 +1,27 @@
-"""Predict the outcome of a chunk, and compare scenes with predictions.
+"""Compare every scene with predictions of it, and predict the outcome of chunks.
 
-It runs in the idle time after a chunk was published. It may lag or die: nothing waits for it. It
-takes the newest chunk, and reports its rate and the age of its predictions.
+It runs in the idle time after a chunk was published. It may lag or die: nothing waits for it. One
+thread compares. Another one predicts the newest chunk whenever nothing is to be compared, so the
+rate of predictions follows the machine. The node reports that rate and the age of its predictions.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, JointState, PointCloud2
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
+from gwm.nodes.imagination_workers import ComparedScene, ShownFuture, Turns, comparison, prediction
 from gwm.ros import gate_messages, messages, scene_messages
 from gwm.ros.node import EVERY, NEWEST, RELIABLE, SENSOR, STEADY, declare, now_ns, spin
 from gwm.ros.worker import LatestWorker
@@ -29,15 +29,11 @@ from gwm_core import topics
 from gwm_core.geometry.camera_info import read_camera_info
 from gwm_core.joint_states import ArmReader, read_command
 from gwm_core.reasons import Reasons
-from gwm_core.runtime.divergence import load_limits
-from gwm_core.runtime.imagination import PredictedFuture, PredictionRequest, open_imagination
+from gwm_core.runtime.imagination import PredictionRequest
 from gwm_core.site import site_of
 from gwm_core.types import CHUNK_DT, ActionChunk, ArmState
 
 HISTORY = 500  # joint states and commands, five seconds of them
-# [s] The worker pauses from before the next chunk's images are due until that chunk is made.
-PAUSE_BEFORE = 0.02
-PAUSE_AFTER = 0.15
 
 
 @dataclass(frozen=True)
@@ -49,25 +45,6 @@ class ImaginationParameters:
     policy: str = ""
     task: str = "pick_place"
     threads: int = 1
-    # Chunks per predicted future that is shown; the others are compared over a longer time.
-    every: int = 2
-
-
-@dataclass(frozen=True)
-class ComparedScene:
-    """A chunk's scene compared with earlier predictions of it."""
-
-    plan: int  # id of the chunk
-    gaps: dict[int, dict[str, float]]  # steps ahead -> term -> distance
-    score: float | None  # 1 is the limit of what is normal; None without limits
-
-
-@dataclass(frozen=True)
-class ShownFuture:
-    """A predicted future, and how long it took [ms]."""
-
-    future: PredictedFuture
-    ms: float
 
 
 class ImaginationNode(Node):
@@ -81,12 +58,9 @@ class ImaginationNode(Node):
         self._settings = p = declare(self, ImaginationParameters)
         self._site = site_of(p.robot, p.site)
         self._chunks: deque[ActionChunk] = deque(maxlen=8)
-        # Chunks with the scenes they were made from.
-        self._scenes: deque[tuple[ActionChunk, np.ndarray]] = deque(maxlen=8)
+        self._compared: deque[ComparedScene] = deque(maxlen=8)
         self._waiting = 0  # id of the chunk that waits for approval
-        self._shown = 0  # id of the last chunk whose future was shown
-        self._chunk_arrived = threading.Condition()
-        self._due = np.inf  # [s] ROS time of the next chunk's images
+        self._turns = Turns(lambda: now_ns(self))
         self._states: deque[ArmState] = deque(maxlen=HISTORY)
         self._commands: deque[ArmState] = deque(maxlen=HISTORY)
         self._Ks: dict[str, tuple] = {}
@@ -115,35 +89,10 @@ class ImaginationNode(Node):
         self.create_subscription(DiagnosticArray, topics.STATUS, self._on_status, NEWEST)
         self.create_subscription(JointTrajectory, topics.CHUNK, self._on_chunk, RELIABLE)
         self.create_subscription(PointCloud2, topics.SCENE, self._on_scene, RELIABLE)
-        self._planner = LatestWorker(self, self._build, self._publish)
+        given = Path(p.policy), self._site, p.threads, self._turns
+        self._comparer = LatestWorker(self, partial(comparison, *given), self._on_compared)
+        self._predictor = LatestWorker(self, partial(prediction, *given), self._show)
         self.create_timer(0.5, self._report, clock=STEADY)
-
-    def _build(self):
-        p = self._settings
-        folder = Path(p.policy)
-        imagination = open_imagination(folder, self._site, p.threads, pause=self._pause)
-        limits = load_limits(folder)
-
-        def run(request: PredictionRequest) -> Iterator[ComparedScene | ShownFuture]:
-            begun, plan = time.monotonic(), request.chunk.stamp
-            state = imagination.observe(request)
-            gaps = imagination.compare(request, state)
-            yield ComparedScene(plan, gaps, limits.score(gaps) if limits and gaps else None)
-            if request.with_images:
-                future = imagination.predict(request, state)
-                yield ShownFuture(future, 1e3 * (time.monotonic() - begun))
-
-        return run
-
-    def _pause(self) -> None:
-        """Wait, in the worker's thread, while a chunk is made.
-
-        Even on a core of its own prediction would slow the planning down.
-        """
-        with self._chunk_arrived:
-            due, after = self._due, now_ns(self) * 1e-9 - self._due
-            if -PAUSE_BEFORE < after < PAUSE_AFTER:
-                self._chunk_arrived.wait_for(lambda: self._due != due, PAUSE_AFTER - after)
 
     def _note(self, subject: str, reason: str) -> None:
         self._reasons.note(subject, reason, time.monotonic())
@@ -179,19 +128,14 @@ class ImaginationNode(Node):
         if (chunk := messages.chunk_of(message)) is None:
             return
         if self._chunks:  # chunks come at a steady pace
-            with self._chunk_arrived:
-                self._due = (2 * chunk.stamp - self._chunks[-1].stamp) * 1e-9
-                self._chunk_arrived.notify()
+            self._turns.expect_chunk((2 * chunk.stamp - self._chunks[-1].stamp) * 1e-9)
         self._chunks.append(chunk)
 
     def _on_scene(self, message) -> None:
-        """Take a scene, which arrives after its chunk.
-
-        A chunk that waits for approval goes before the newest one.
-        """
+        """Take a scene, which arrives after its chunk."""
         stamp = messages.stamp_ns(message.header.stamp)
         chunk = next((c for c in self._chunks if c.stamp == stamp), None)
-        if chunk is None or not self._planner.ready:
+        if chunk is None:
             return
         missing = [name for name in self._site.cameras if name not in self._Ks]
         try:
@@ -206,26 +150,9 @@ class ImaginationNode(Node):
             self._note("scene", "joints: no joint state that can be used")
             return
         self._note("scene", "")
-        self._scenes.append((chunk, scene))
-        if not self._waiting:
-            self._request(chunk, scene, self._requests % self._settings.every == 0)
-        elif stamp == self._waiting:  # the gate's status arrived first
-            self._request(chunk, scene, shown=True)
-        elif self._shown == self._waiting:
-            self._request(chunk, scene, shown=False)
-
-    def _on_status(self, message) -> None:
-        pending = gate_messages.status_of(message).waiting
-        waiting = int(pending.chunk_id) if pending else 0
-        if waiting != self._waiting:
-            self._waiting = waiting
-            for chunk, scene in self._scenes:
-                if chunk.stamp == waiting:
-                    self._request(chunk, scene, shown=True)
-
-    def _request(self, chunk: ActionChunk, scene: np.ndarray, shown: bool) -> None:
         self._requests += 1
-        self._planner.put(
+        self._turns.asked(stamp)
+        self._comparer.put(
             PredictionRequest(
                 self._settings.task,
                 chunk,
@@ -233,15 +160,26 @@ class ImaginationNode(Node):
                 tuple(self._states),
                 tuple(self._commands),
                 dict(self._Ks),
-                shown,
             )
         )
 
-    def _publish(self, done: ComparedScene | ShownFuture) -> None:
-        if isinstance(done, ComparedScene):
-            self._publish_divergence(done)
-        else:
-            self._show(done.future, done.ms)
+    def _on_compared(self, compared: ComparedScene) -> None:
+        """Publish it. Its chunk is predicted next, unless another one waits for approval."""
+        plan = compared.request.chunk.stamp
+        self._turns.compared(plan)
+        self._publish_divergence(compared)
+        self._compared.append(compared)
+        if self._waiting in (0, plan):
+            self._predictor.put(compared)
+
+    def _on_status(self, message) -> None:
+        pending = gate_messages.status_of(message).waiting
+        waiting = int(pending.chunk_id) if pending else 0
+        if waiting != self._waiting:
+            self._waiting = waiting
+            for compared in self._compared:
+                if compared.request.chunk.stamp == waiting:
+                    self._predictor.put(compared)
 
     def _publish_divergence(self, compared: ComparedScene) -> None:
         gaps = {
@@ -252,18 +190,17 @@ class ImaginationNode(Node):
         if compared.score is not None:
             gaps["score"] = compared.score
         if gaps:
-            self._divergence.publish(
-                messages.numbers(("plan", *gaps), (compared.plan, *gaps.values()))
-            )
-            age = (now_ns(self) - compared.plan) * 1e-6
+            plan = compared.request.chunk.stamp
+            self._divergence.publish(messages.numbers(("plan", *gaps), (plan, *gaps.values())))
+            age = (now_ns(self) - plan) * 1e-6
             self._figures |= {"judged_age_ms": f"{age:.0f}"} | {
                 name: f"{value:.3f}" for name, value in gaps.items()
             }
 
-    def _show(self, future: PredictedFuture, ms: float) -> None:
+    def _show(self, shown: ShownFuture) -> None:
+        future, ms = shown.future, shown.ms
         age = (now_ns(self) - future.stamp) * 1e-6
         self._done += 1
-        self._shown = future.stamp
         self._figures |= {"ms": f"{ms:.0f}", "age_ms": f"{age:.0f}"}
         horizon = topics.LOOKAHEADS[-1]
         end = future.stamp + round(horizon * CHUNK_DT * 1e9)
@@ -283,7 +220,7 @@ class ImaginationNode(Node):
 
     def _report(self) -> None:
         values = {
-            "ready": self._planner.ready,
+            "ready": self._comparer.ready and self._predictor.ready,
             "asked": self._requests,
             "imagined": self._done,
             **self._figures,
@@ -294,8 +231,9 @@ class ImaginationNode(Node):
         )
 
     def close(self) -> None:
-        """End the worker thread."""
-        self._planner.close()
+        """End the worker threads."""
+        self._comparer.close()
+        self._predictor.close()
 
 
 def main() -> int:
