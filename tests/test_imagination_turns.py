@@ -3,7 +3,6 @@
 from threading import Event, Thread
 
 import pytest
-
 from gwm.nodes.imagination_workers import PAUSE_BEFORE, Turns
 
 LONG = 10.0  # [s] that nothing here takes
