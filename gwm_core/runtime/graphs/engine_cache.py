@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from gwm_core.files.json_files import to_json
 KEY = "key.json"
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR, cuda.h
 Key = dict[str, str]
+_building = threading.RLock()  # torch.export works in one thread at a time
 
 
 def cache_folder() -> Path:
@@ -41,8 +43,9 @@ def cached(name: str, file: str, key: Key, build: Callable[[Path], None]) -> Pat
     """
     folder = path_of(name, key)
     try:
-        if not folder.exists():
-            _build(folder, file, key, build)
+        with _building:
+            if not folder.exists():
+                _build(folder, file, key, build)
     except OSError as error:  # a full disk, or another user's home
         remedy = "make room, or name another place with XDG_CACHE_HOME"
         raise InputError(f"cannot write {folder}: {error.strerror or error}: {remedy}") from None

@@ -31,6 +31,7 @@ from gwm.ros.node import (
     now_ns,
     prioritize,
     spin,
+    with_time_sent,
 )
 from gwm.ros.worker import LatestWorker
 from gwm_core import topics
@@ -126,11 +127,11 @@ class PolicyNode(Node):
     def _subscribe(self, kind, topic, callback) -> None:
         self._received[topic] = 0
 
-        def count(message, about):
+        def count(message, sent: int) -> None:
             self._received[topic] += 1
-            callback(message, about["source_timestamp"])
+            callback(message, sent)
 
-        self.create_subscription(kind, topic, count, SENSOR)
+        self.create_subscription(kind, topic, with_time_sent(count), SENSOR)
 
     def _note(self, subject: str, reason: str) -> None:
         self._reasons.note(subject, reason, time.monotonic())

@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
+from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState, PointCloud2
 from std_msgs.msg import Float64MultiArray, String, UInt64
 from std_srvs.srv import Trigger
@@ -25,10 +25,19 @@ from trajectory_msgs.msg import JointTrajectory
 from gwm.doctor.report import QUICK, run_checks
 from gwm.ros import image_messages, messages
 from gwm.ros.job_queue import JobQueue
-from gwm.ros.node import EVERY, RELIABLE, SENSOR, STEADY, declare, now_ns, spin, subscribe_to_all
+from gwm.ros.node import (
+    EVERY,
+    RELIABLE,
+    SENSOR,
+    STEADY,
+    declare,
+    now_ns,
+    serve_later,
+    spin,
+    subscribe_to_all,
+)
 from gwm_core import topics
 from gwm_core.data.ros_messages import compressed_color, compressed_depth, serialized
-from gwm_core.errors import InputError
 from gwm_core.joint_states import read_gripper_state, read_joint_state
 from gwm_core.reasons import Reasons
 from gwm_core.recording.backlog import WriteBacklog
@@ -87,8 +96,6 @@ class RecorderNode(Node):
         self._saving = self.create_timer(SETTLE, self._save_if_due, clock=STEADY, autostart=False)
         self._subscribe_all()
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
-        # A service that waits for the thread must not keep other callbacks from running.
-        services = ReentrantCallbackGroup()
         recording = self._recording
         for name, act, after_pictures in (
             ("start", recording.start, False),
@@ -97,7 +104,7 @@ class RecorderNode(Node):
             ("keep", lambda _: recording.keep(), True),
         ):
             serve = self._service(act, after_pictures)
-            self.create_service(Trigger, f"recorder/{name}", serve, callback_group=services)
+            serve_later(self, Trigger, f"recorder/{name}", serve)
         self.create_timer(0.5, self._report, clock=STEADY)
 
     def _subscribe_all(self) -> None:
@@ -226,16 +233,19 @@ class RecorderNode(Node):
     def _service(self, act: Callable, after_pictures: bool):
         """Return a service that runs ``act(time of the request [s])`` in the thread."""
 
-        async def serve(request, response):
+        def serve(request, response) -> Future:
             self._save_if_due()  # requests are served in order
+            answer = Future()
+
+            def finish(done: Future) -> None:
+                error = done.exception()
+                response.success = error is None
+                response.message = str(error or done.result())
+                answer.set_result(response)
+
             work = partial(act, time.monotonic())
-            try:
-                response.message = str(await self._jobs.ask(work, after_pictures))
-                response.success = True
-            except (InputError, OSError) as error:
-                response.message = str(error)
-                response.success = False
-            return response
+            self._jobs.ask(work, after_pictures).add_done_callback(finish)
+            return answer
 
         return serve
 

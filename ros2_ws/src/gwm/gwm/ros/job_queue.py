@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from rclpy.node import Node
 from rclpy.task import Future
 
+from gwm.ros.hand_over import HandOver
+from gwm_core.errors import InputError
 from gwm_core.recording.backlog import PendingWrite, WriteBacklog
 
 _IDLE = 0.1  # [s] at most between two calls of ``tick``
@@ -28,8 +29,7 @@ class JobQueue:
     def __init__(self, node: Node, tick: Callable[[], None], backlog: WriteBacklog):
         self._tick, self._backlog = tick, backlog
         self._changed = threading.Condition()
-        self._results: deque[tuple[Future | None, Any, BaseException | None]] = deque()
-        self._guard = node.create_guard_condition(self._hand_over)
+        self._results = HandOver(node, self._hand_over)
         self._closed = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -62,7 +62,7 @@ class JobQueue:
         """Add a job after all earlier ones, or after all but pictures.
 
         Returns:
-            a future with the job's result or exception.
+            a future with the job's result, or its InputError or OSError. Others end the executor.
         """
         future = Future()
         with self._changed:
@@ -100,7 +100,7 @@ class JobQueue:
         result, error = None, None
         try:
             result = job.work()
-        except Exception as raised:
+        except (InputError, OSError) as raised:
             if future is None:
                 raise
             error = raised
@@ -113,13 +113,11 @@ class JobQueue:
             self._send(future, result, error)
 
     def _send(self, *result) -> None:
-        self._results.append(result)
         if not self._closed:
-            self._guard.trigger()
+            self._results.put(result)
 
-    def _hand_over(self) -> None:
-        while self._results:
-            future, value, error = self._results.popleft()
-            if future is None:
-                raise error
-            future.set_exception(error) if error is not None else future.set_result(value)
+    def _hand_over(self, result: tuple[Future | None, Any, BaseException | None]) -> None:
+        future, value, error = result
+        if future is None:
+            raise error
+        future.set_exception(error) if error is not None else future.set_result(value)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.experimental import EventsExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
@@ -89,7 +89,7 @@ class OperatorClient(Node):
         services = [f"gate/{name}" for name in ("arm", "home", "hold", "stop", "reset")]
         services += [f"recorder/{name}" for name in ("start", "save", "discard")]
         self._service_clients = {name: self.create_client(Trigger, name) for name in services}
-        self._executor = SingleThreadedExecutor()
+        self._executor = EventsExecutor()
         self._executor.add_node(self)
 
     def _on_status(self, message) -> None:

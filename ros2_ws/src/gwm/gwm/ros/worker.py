@@ -7,11 +7,14 @@ Results are delivered in the executor's thread. So are exceptions, which therefo
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from rclpy.node import Node
+
+from gwm.ros.hand_over import HandOver
+
+CLOSED_WITHIN = 2.0  # [s] a longer step is left to end with the process
 
 
 class LatestWorker:
@@ -34,8 +37,7 @@ class LatestWorker:
         self._changed = threading.Condition()
         self._item: Any = None
         self._closed = False
-        self._results: deque = deque()
-        self._guard = node.create_guard_condition(self._hand_over)
+        self._results = HandOver(node, self._hand_over)
         self.ready = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -51,7 +53,7 @@ class LatestWorker:
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join(timeout=5.0)
+        self._thread.join(timeout=CLOSED_WITHIN)
 
     def _run(self) -> None:
         try:
@@ -69,13 +71,11 @@ class LatestWorker:
             self._send((None, error))
 
     def _send(self, result: tuple[Any, BaseException | None]) -> None:
-        self._results.append(result)
         if not self._closed:
-            self._guard.trigger()
+            self._results.put(result)
 
-    def _hand_over(self) -> None:
-        while self._results:
-            value, error = self._results.popleft()
-            if error is not None:
-                raise error
-            self._deliver(value)
+    def _hand_over(self, result: tuple[Any, BaseException | None]) -> None:
+        value, error = result
+        if error is not None:
+            raise error
+        self._deliver(value)

@@ -1,0 +1,34 @@
+"""Take values from any thread to the thread of a node's executor."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.node import Node
+
+from gwm.ros.node import STEADY
+
+
+class HandOver:
+    """Calls ``deliver`` with each value, in the executor's thread and in order.
+
+    An exception of ``deliver`` ends the executor. A timer wakes it, since EventsExecutor knows no
+    guard conditions, and crashes where another thread creates a task.
+    """
+
+    def __init__(self, node: Node, deliver: Callable[[Any], None]):
+        self._deliver = deliver
+        self._values: deque = deque()
+        self._timer = node.create_timer(0.0, self._deliver_all, clock=STEADY)
+
+    def put(self, value: Any) -> None:
+        """Hand over a value, from any thread."""
+        self._values.append(value)
+        self._timer.reset()
+
+    def _deliver_all(self) -> None:
+        self._timer.cancel()
+        while self._values:
+            self._deliver(self._values.popleft())
