@@ -36,6 +36,32 @@ def test_an_exception_in_a_callback_ends_the_process_after_the_last_wish(domain)
     assert done.returncode == 1 and "at rest" in done.stdout and "RuntimeError: boom" in done.stderr
 
 
+BAD_INPUT = """
+import sys
+from rclpy.node import Node
+from gwm.ros.node import spin
+from gwm.ros.worker import LatestWorker
+from gwm_core.errors import InputError
+
+class BadInput(Node):
+    def __init__(self):
+        super().__init__("bad")
+        self.worker = LatestWorker(self, self.build, print)
+
+    def build(self):
+        raise InputError("no such file")
+
+sys.exit(spin(BadInput))
+"""
+
+
+def test_bad_input_that_a_thread_finds_is_one_line(domain):
+    done = subprocess.run(
+        [sys.executable, "-c", BAD_INPUT], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr.splitlines()) == (2, ["gwm: no such file"])
+
+
 STILL = """
 import sys
 from dataclasses import dataclass

@@ -8,18 +8,20 @@ from typing import Any
 
 from rclpy.node import Node
 
-from gwm.ros.node import STEADY
+from gwm.ros.node import STEADY, end
+from gwm_core.errors import InputError
 
 
 class HandOver:
     """Calls ``deliver`` with each value, in the executor's thread and in order.
 
-    An exception of ``deliver`` ends the executor. A timer wakes it, since EventsExecutor knows no
-    guard conditions, and crashes where another thread creates a task.
+    An exception of ``deliver`` ends the executor, and an InputError ends ``spin``. A timer wakes the
+    executor, since EventsExecutor knows no guard conditions, and crashes where another thread
+    creates a task.
     """
 
     def __init__(self, node: Node, deliver: Callable[[Any], None]):
-        self._deliver = deliver
+        self._node, self._deliver = node, deliver
         self._values: deque = deque()
         self._timer = node.create_timer(0.0, self._deliver_all, clock=STEADY)
 
@@ -30,5 +32,8 @@ class HandOver:
 
     def _deliver_all(self) -> None:
         self._timer.cancel()
-        while self._values:
-            self._deliver(self._values.popleft())
+        try:
+            while self._values:
+                self._deliver(self._values.popleft())
+        except InputError as error:
+            end(self._node, error)

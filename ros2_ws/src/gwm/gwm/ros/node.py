@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from weakref import WeakKeyDictionary
 
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
@@ -186,6 +187,14 @@ def interrupt_held() -> Iterator[None]:
         before(*held[0])
 
 
+_bad_input: WeakKeyDictionary[Node, InputError] = WeakKeyDictionary()
+
+
+def end(node: Node, error: InputError) -> None:
+    """End ``spin`` with this error. Of one raised in a callback rclpy would log a traceback too."""
+    _bad_input[node] = error
+
+
 def spin(make, before_exit=None) -> int:
     """Run a node until SIGINT or SIGTERM. Bad input is one line and exit 2.
 
@@ -210,11 +219,13 @@ def spin(make, before_exit=None) -> int:
         executor = EventsExecutor()  # takes half of the CPU time that others take
         executor.add_node(node)
         try:
-            while not over:
+            while not over and node not in _bad_input:
                 executor.spin_once(timeout_sec=0.1)
         finally:  # an exception in a callback must not leave the arm in motion either
             if before_exit is not None:
                 before_exit(node)
+        if node in _bad_input:
+            raise _bad_input[node]
     except InputError as error:
         print(f"gwm: {error}", file=sys.stderr, flush=True)
         code = 2
