@@ -15,8 +15,8 @@ from gwm_core.errors import InputError
 class HandOver:
     """Calls ``deliver`` with each value, in the executor's thread and in order.
 
-    An exception of ``deliver`` ends the executor, and an InputError ends ``spin``. A timer wakes the
-    executor, since EventsExecutor knows no guard conditions, and crashes where another thread
+    An exception of ``deliver`` ends the executor, and an InputError ends ``spin``. A timer is what
+    wakes the executor: EventsExecutor knows no guard conditions, and crashes where another thread
     creates a task.
     """
 
