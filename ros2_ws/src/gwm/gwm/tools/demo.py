@@ -10,6 +10,7 @@ from gwm.console.address import to_say
 from gwm.graph.config import GraphConfig
 from gwm.graph.process_list import processes
 from gwm.process.session import INTERRUPTED, IdleLoop, ending, live
+from gwm.process.usage import ProcessorShares
 from gwm.ros.operator_client import GraphEnded, OperatorClient, RequestFailed
 from gwm.tools.demo_report import DemoRun, demo_figures, message_counts, outcome_text, print_table
 from gwm.tools.terminal import say_next
@@ -43,8 +44,11 @@ def run_demo(args, policy: str) -> int:
     return figures["code"]
 
 
-def drive(args, policy: str) -> tuple[dict, Path]:
+def drive(args, policy: str, idle_time: float = 0.0) -> tuple[dict, Path]:
     """Start the graph, run the episodes and end the graph.
+
+    Args:
+        idle_time: [s] that the graph does nothing before the first episode.
 
     Returns:
         the figures, and the folder with them in ``summary.json``. Failures are in ``trouble``,
@@ -68,7 +72,9 @@ def drive(args, policy: str) -> tuple[dict, Path]:
     with ending() as end, idle, live(nodes, out / "nodes.log") as (operator, supervisor):
         run.begun = True
         operator.say = lambda text: _say(args, f"  {text}")
-        _episodes(run, operator, supervisor.poll_all, args, out / "console.url")
+        _start(run, operator, supervisor, args, out / "console.url")
+        _wait_idle(run, operator, supervisor, idle_time)
+        _episodes(run, operator, supervisor, args)
     if not run.begun:
         raise end.error
     figures = demo_figures(operator, args, run, idle.figures) | {
@@ -110,8 +116,9 @@ def _say(args, text: str, end: str = "\n") -> None:
         print(text, flush=True)
 
 
-def _episodes(run: DemoRun, operator: OperatorClient, poll, args, page: Path) -> None:
-    """Run all episodes and count messages around them. Raises RequestFailed at the graph's end."""
+def _start(run: DemoRun, operator: OperatorClient, supervisor, args, page: Path) -> None:
+    """Wait for the graph. Raises RequestFailed where it does not come up."""
+    poll = supervisor.poll_all
     _say(args, "starting simulation, policy, gate and recorder ...")
     if not operator.wait("start", lambda: operator.ready, START_TIME, poll):
         raise RequestFailed(f"not ready after {START_TIME:.0f} s: {', '.join(operator.missing)}")
@@ -123,6 +130,19 @@ def _episodes(run: DemoRun, operator: OperatorClient, poll, args, page: Path) ->
     if page.exists():
         _say(args, f"watch, hold and stop it at {to_say(page)}")
     run.before = _rest_and_count(operator, poll)
+
+
+def _wait_idle(run: DemoRun, operator: OperatorClient, supervisor, seconds: float) -> None:
+    """Measure the graph while it does nothing."""
+    if seconds:
+        shares = ProcessorShares(lambda: supervisor.processes)
+        operator.wait("the idle time", lambda: False, seconds, supervisor.poll_all)
+        run.cores["idle"] = shares.until_now()
+
+
+def _episodes(run: DemoRun, operator: OperatorClient, supervisor, args) -> None:
+    """Run all episodes and count messages after them. Raises RequestFailed at the graph's end."""
+    poll, shares = supervisor.poll_all, ProcessorShares(lambda: supervisor.processes)
     for number in range(args.episodes):
         seed = args.seed + number
         label = f"episode {number + 1}/{args.episodes} seed {seed}"
@@ -136,6 +156,7 @@ def _episodes(run: DemoRun, operator: OperatorClient, poll, args, page: Path) ->
             if isinstance(error, GraphEnded):
                 raise
         _say(args, f"{label}: {outcome_text(run.rows[-1])}")
+        run.cores["episodes"] = shares.until_now()
     operator.request("gate/stop", poll)
     operator.require("rest", lambda: operator.state is State.DISARMED, 5.0, poll)
     run.after = _rest_and_count(operator, poll)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -23,12 +24,14 @@ class DemoRun:
             and trouble (whether the graph failed, not the policy).
         before: messages sent and received by topic, counted at rest before the first episode.
         after: the same after the last one.
+        cores: mean cores that each process took, in the "idle" time and the "episodes".
         begun: whether the graph came up.
     """
 
     rows: list[dict] = field(default_factory=list)
     before: dict[str, dict[str, int]] = field(default_factory=dict)
     after: dict[str, dict[str, int]] = field(default_factory=dict)
+    cores: dict[str, dict[str, float]] = field(default_factory=dict)
     begun: bool = False
 
 
@@ -80,6 +83,7 @@ def demo_figures(operator: OperatorClient, args, run: DemoRun, idle: dict) -> di
         "imagination": _imagined(operator),
         "gate": _gate_figures(operator, idle),
         "topics": _passed(run.before, run.after),
+        "cores": run.cores,
         "sim_slipped_s": float(sim.get("slipped_s", 0)),
         "frames_not_drawn": int(sim.get("frames_due", 0)) - int(sim.get("frames_drawn", 0)),
         "plans_rejected": int(policy.get("rejected", 0)),
@@ -145,6 +149,14 @@ def _stages(operator: OperatorClient) -> dict[str, dict[str, float]]:
     }
 
 
+def cores_text(cores: dict[str, float]) -> str:
+    """Return how many cores the processes took, the greediest by name."""
+    if not cores:
+        return "not measured"
+    first = ", ".join(f"{name} {share:.2f}" for name, share in list(cores.items())[:4])
+    return f"{sum(cores.values()):.2f} of {os.cpu_count()}: {first}, ..."
+
+
 def _percentiles(latency: list[float]) -> dict:
     """Return percentiles over the accepted plans [ms]; None where there were none."""
     if not latency:
@@ -192,6 +204,7 @@ def print_table(f: dict) -> None:
             ),
         ),
         ("command check", f"{gate['violations']} violations in {gate['samples']} commands"),
+        ("cores", cores_text(f["cores"].get("episodes", {}))),
         ("stops", ", ".join(f"{k} {v}" for k, v in gate["stops"].items()) or "none"),
         (
             "simulation",

@@ -32,6 +32,7 @@ def add(verbs) -> None:
         live.add_kill,
         add_policy,
         live.add_e2e,
+        live.add_graph,
         add_bundle,
         live.add_console,
         live.add_recorder,

@@ -82,6 +82,37 @@ def bench_e2e(args) -> int:
     return latency.bench_e2e(args, args.policy or shipped())
 
 
+def add_graph(kinds) -> None:
+    p = benchmark(
+        kinds,
+        "graph",
+        "Measure the processor time of every process, with busy loops beside the graph.",
+        "gwm bench graph --json graph.json",
+        bench_graph,
+    )
+    options.count(p, "episodes", 5, "of the demo, for each number of busy loops")
+    options.count(p, "idle", 20, "time that the graph does nothing before them [s]")
+    options.count(p, "busy", 2, "loops beside the graph in the last run, each on a core")
+    options.task(p)
+    options.count(p, "seed", 9000, "of the first episode")
+    options.bundle(p)
+    p.add_argument("--out", default="runs", help="folder for logs (default runs)")
+
+
+def bench_graph(args) -> int:
+    from gwm.graph.environment import refuse_mixed_ros
+
+    refuse_mixed_ros()
+    positive("episodes", args.episodes)
+    positive("idle", args.idle)
+    natural("busy", args.busy)
+    writable(args.json)
+    from benchmarks.live import graph
+
+    args.difficulty, args.headless, args.imagination = "nominal", True, True
+    return graph.bench_graph(args, args.policy or shipped())
+
+
 def add_console(kinds) -> None:
     p = benchmark(
         kinds,
