@@ -23,11 +23,12 @@ from gwm_core.data.episode import read_episode
 from gwm_core.data.episode_info import list_episodes, read_info
 from gwm_core.data.resampled_episode import COLUMNS, resample_longest, write_resampled
 from gwm_core.errors import InputError
+from gwm_core.files.png import encode_png
 from gwm_core.interop.lerobot import export_lerobot, import_lerobot
 from gwm_core.interop.lerobot_video import from_codes, to_codes
 from gwm_core.interop.robomimic import export_robomimic
 from gwm_core.interop.robomimic_read import import_robomimic
-from gwm_core.interop.untrusted import digest, encode_png
+from gwm_core.interop.untrusted import digest
 
 FPS, ROWS, SIZE = 10, 8, (24, 32)
 CAMERAS = ("front", "wrist")

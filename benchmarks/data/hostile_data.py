@@ -27,8 +27,9 @@ import numpy as np
 from gwm_core.data.episode_info import INFO
 from gwm_core.data.resampled_episode import ResampledEpisode, resample_longest, write_resampled
 from gwm_core.errors import InputError
+from gwm_core.files.png import encode_png
 from gwm_core.geometry.kinematics import HOME_Q, fk, to_rows
-from gwm_core.interop.untrusted import check_table, digest, encode_png
+from gwm_core.interop.untrusted import check_table, digest
 
 KINDS = ("v3-images", "v3-video", "v2.1", "robomimic", "episode", "partial")
 TIMEOUT = 30.0  # [s] for an answer of the child

@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 from rosbags.typesys import Stores, get_typestore
 
+from gwm_core.files.png import encode_png
 from gwm_core.geometry.camera import to_opencv
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 JPEG_QUALITY = 95
-_FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 DEPTH_HEADER = bytes(12)  # compressed_depth_image_transport: zero for 16UC1
 
 _Header = STORE.types["std_msgs/msg/Header"]
@@ -31,8 +31,8 @@ def joint_state(stamp: int, names, position, velocity=(), effort=(), frame_id: s
 
 def compressed_color(stamp: int, camera: str, color: np.ndarray, lossless: bool = False):
     """sensor_msgs/CompressedImage, JPEG or PNG, from (H, W, 3) uint8 RGB."""
-    encoding = (".png", _FAST) if lossless else (".jpg", [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return encoded_color(stamp, camera, _encode(camera, color[..., ::-1], *encoding))
+    bgr = color[..., ::-1]
+    return encoded_color(stamp, camera, encode_png(bgr) if lossless else _jpeg(bgr))
 
 
 def compressed_depth(stamp: int, camera: str, depth_mm: np.ndarray):
@@ -40,7 +40,7 @@ def compressed_depth(stamp: int, camera: str, depth_mm: np.ndarray):
 
     The layout is that of compressed_depth_image_transport.
     """
-    return encoded_depth(stamp, camera, _encode(camera, depth_mm, ".png", _FAST))
+    return encoded_depth(stamp, camera, encode_png(depth_mm))
 
 
 def encoded_color(stamp: int, camera: str, data: bytes):
@@ -54,11 +54,8 @@ def encoded_depth(stamp: int, camera: str, data: bytes):
     return _compressed(stamp, camera, "16UC1; compressedDepth png", DEPTH_HEADER + data)
 
 
-def _encode(camera: str, image: np.ndarray, kind: str, options: list[int]) -> bytes:
-    ok, data = cv2.imencode(kind, image, options)
-    if not ok:
-        raise ValueError(f"OpenCV could not encode an image of {camera}")
-    return data.tobytes()
+def _jpeg(image: np.ndarray) -> bytes:
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
 
 
 def _compressed(stamp: int, camera: str, encoding: str, data: bytes):

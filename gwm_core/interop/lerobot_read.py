@@ -25,6 +25,7 @@ import numpy as np
 
 from gwm_core.data.resampled_episode import COLUMNS, ResampledEpisode
 from gwm_core.errors import InputError, one_of
+from gwm_core.files.png import encode_png
 from gwm_core.geometry.kinematics import fk, to_rows
 from gwm_core.interop import lerobot_meta as meta
 from gwm_core.interop.lerobot_index import LeRobotDataset, LeRobotEpisode, read_index
@@ -36,7 +37,6 @@ from gwm_core.interop.untrusted import (
     UntrustedFolder,
     check_table,
     decode_image,
-    encode_png,
 )
 
 

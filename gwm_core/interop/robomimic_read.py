@@ -14,6 +14,7 @@ import numpy as np
 
 from gwm_core.data.resampled_episode import ResampledEpisode
 from gwm_core.errors import InputError
+from gwm_core.files.png import encode_png
 from gwm_core.interop.robomimic import NAMES
 from gwm_core.interop.untrusted import (
     MAXIMUM_EPISODE_BYTES,
@@ -23,7 +24,6 @@ from gwm_core.interop.untrusted import (
     MAXIMUM_ROWS,
     check_table,
     damage_as_input_error,
-    encode_png,
     needed,
     parse_json,
     parse_record,

@@ -261,11 +261,6 @@ def decode_image(where, data: bytes, size: tuple[int, int] | None = None) -> np.
     return image
 
 
-def encode_png(image: np.ndarray) -> bytes:
-    """A PNG of (H, W, 3) uint8 BGR or (H, W) uint16, with the compression of recordings."""
-    return cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
-
-
 def digest(table: ResampledEpisode) -> str:
     """Hex digest of a table, with pixels instead of encoded images."""
     total = hashlib.sha256(
