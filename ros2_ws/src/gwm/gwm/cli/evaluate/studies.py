@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gwm.cli import options
+from gwm.cli.evaluate.success_plot import success_plot
 from gwm.tools.terminal import (
     TASKS,
     DeferredProgressBar,
@@ -60,6 +61,7 @@ def _add_pretraining(kinds) -> None:
     )
     options.count(p, "choosing", 40, "trials to choose on")
     options.count(p, "trials", 100, "of every policy, the same for all")
+    p.add_argument("--plot", metavar="FILE", help="draw the success rates to FILE (.svg)")
     _study(p)
 
 
@@ -114,6 +116,7 @@ def evaluate_pretraining(args) -> int:
     from gwm_core.model.config import POLICIES
 
     writable(args.json)
+    writable(args.plot)
     demos, lengths = (
         tuple(sorted({positive(name, n) for n in getattr(args, name)}))
         for name in ("demos", "lengths")
@@ -145,6 +148,8 @@ def evaluate_pretraining(args) -> int:
     if args.json:
         names = ("task", "difficulty", "data", "begin", "futures", "seeds", "trials", "seed")
         write_json(args.json, {name: getattr(args, name) for name in names} | {"rows": rows})
+    if args.plot:
+        Path(args.plot).write_text(success_plot(args.task, args.trials, rows))
     return 0
 
 
