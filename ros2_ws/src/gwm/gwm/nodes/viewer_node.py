@@ -17,6 +17,7 @@ import viser
 import yourdfpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
+from rclpy.subscription import Subscription
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import JointState, PointCloud2
 from trajectory_msgs.msg import JointTrajectory
@@ -69,15 +70,27 @@ class ViewerNode(Node):
         self._splats: dict[str, viser.GaussianSplatHandle] = {}
         self._arm, self._reasons = ArmReader(), Reasons(self.get_logger().warn)
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
-        self.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, SENSOR)
-        self.create_subscription(JointState, topics.GRIPPER_STATES, self._on_gripper, SENSOR)
-        self.create_subscription(JointTrajectory, topics.CHUNK, self._on_chunk, NEWEST)
-        self.create_subscription(PointCloud2, topics.SCENE, self._scene("/seen"), NEWEST)
-        self.create_subscription(
-            PointCloud2, topics.IMAGINED_SCENE, self._scene("/imagined"), NEWEST
-        )
+        self._watched: list[Subscription] = []  # while a page is open
         self.create_timer(PERIOD, self._show, clock=STEADY)
         self.create_timer(1.0, self._report, clock=STEADY)
+
+    def _watch(self, on: bool) -> None:
+        """Receive what is shown, or nothing while no page is open."""
+        for subscription in self._watched:
+            self.destroy_subscription(subscription)
+        self._watched, self._pending = [], {}
+        if on:
+            self._watched = [
+                self.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, SENSOR),
+                self.create_subscription(
+                    JointState, topics.GRIPPER_STATES, self._on_gripper, SENSOR
+                ),
+                self.create_subscription(JointTrajectory, topics.CHUNK, self._on_chunk, NEWEST),
+                self.create_subscription(PointCloud2, topics.SCENE, self._scene("/seen"), NEWEST),
+                self.create_subscription(
+                    PointCloud2, topics.IMAGINED_SCENE, self._scene("/imagined"), NEWEST
+                ),
+            ]
 
     def _on_joints(self, message) -> None:
         state, reason = self._arm.joints(message, velocity=False)
@@ -105,8 +118,9 @@ class ViewerNode(Node):
         return take
 
     def _show(self) -> None:
-        if not self._server.get_clients():
-            return
+        open_pages = bool(self._server.get_clients())
+        if open_pages != bool(self._watched):
+            self._watch(open_pages)
         with self._server.atomic():
             for name, values in self._pending.items():
                 if name in self._arms:
