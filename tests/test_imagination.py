@@ -100,6 +100,19 @@ def test_without_commands_or_an_observation_long_enough_ago_nothing_is_said(worl
     assert compared(world, expected, 12 * DT) == {}
 
 
+def test_a_scene_without_objects_moves_with_the_gripper(world):
+    state = world.observe(scene(), PROPRIO)
+    empty = replace(
+        state,
+        objects=state.objects[:0],
+        owners=state.owners[:0],
+        parts=state.parts[:0],
+        gripper=state.scene,
+    )
+    later = world.after(empty, np.stack([ROW] * 8))
+    assert later.objects.shape == (0, 14) and np.isfinite(later.scene).all()
+
+
 def test_the_worst_block_is_the_one_a_search_finds():
     error = np.random.default_rng(0).random((40, 40))
     known = max(error[i : i + 12, j : j + 12].mean() for i in range(29) for j in range(29))

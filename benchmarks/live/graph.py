@@ -9,10 +9,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 
+from gwm.graph.environment import process_environment
 from gwm.process.session import INTERRUPTED
 from gwm.tools.demo import drive
 
 from gwm_core.files.json_files import write_json
+
+# it ends with this process, also where that is killed
+LOOP = """
+from gwm.graph.environment import end_with_parent
+end_with_parent()
+while True:
+    pass
+"""
 
 
 def bench_graph(args, policy: str) -> int:
@@ -34,8 +43,9 @@ def bench_graph(args, policy: str) -> int:
 @contextmanager
 def busy_loops(count: int) -> Iterator[None]:
     """Endless loops of normal priority."""
+    environment = {**os.environ, **process_environment()}
     loops = [
-        subprocess.Popen([sys.executable, "-c", "while True: pass"], process_group=0)
+        subprocess.Popen([sys.executable, "-c", LOOP], process_group=0, env=environment)
         for _ in range(count)
     ]
     try:
@@ -47,7 +57,8 @@ def busy_loops(count: int) -> Iterator[None]:
 
 
 def _row(loops: int, figures: dict) -> dict:
-    gate, topics = figures["gate"], figures["topics"].values()
+    gate = figures["gate"]
+    topics = figures["topics"].values()
     return {
         "busy_loops": loops,
         "cores": figures["cores"],

@@ -18,7 +18,7 @@ class PendingWrite(NamedTuple):
     size: int  # [bytes] of memory
     is_image: bool
     after_images: bool  # only after the images that arrived before it
-    future: Any  # receives the result; None: nobody waits for it
+    when_done: Any  # receives the result; None: nobody waits for it
 
 
 @dataclass
@@ -70,13 +70,13 @@ class WriteBacklog:
         size: int = 0,
         is_image: bool = False,
         after_images: bool = False,
-        future: Any = None,
+        when_done: Any = None,
     ) -> None:
         """Add a job."""
         self._number += 1
         self.size += size
         lane = self._images if is_image else self._others
-        lane.append(PendingWrite(self._number, work, size, is_image, after_images, future))
+        lane.append(PendingWrite(self._number, work, size, is_image, after_images, when_done))
 
     def next(self) -> PendingWrite | None:
         """Remove and return the next job, if any; its bytes count until ``finish``."""

@@ -45,6 +45,11 @@ class PredictionRequest:
     Ks: dict[str, tuple]  # camera -> (K, width, height)
 
     @property
+    def plan(self) -> int:
+        """Id of the chunk: its stamp [ns]."""
+        return self.chunk.stamp
+
+    @property
     def state(self) -> ArmState:
         """The measured state at the stamp of the chunk, or the last one."""
         return joints_at(self.states, self.chunk.stamp) or self.states[-1]

@@ -264,12 +264,15 @@ def _moved(
     rigid = state.anchors @ motion[:3, :3].T + motion[:3, 3]
     with_gripper = (motions == WITH_GRIPPER)[:, None]
     anchors = np.where(with_gripper, rigid, free).astype(np.float32)
-    shares = np.zeros((state.parts.max(initial=-1) + 1, len(anchors)))  # Gaussians of each token
+    if not len(state.objects):
+        return anchors, state.objects
+    shares = np.zeros((state.parts.max() + 1, len(anchors)))  # Gaussians of each token
     np.add.at(shares, (state.parts, state.owners), 1)
     kinds = np.stack([shares[:, motions == kind].sum(1) for kind in MOTIONS], axis=1).argmax(1)
     alike = shares * (motions == kinds[:, None])  # tokens that move as the part does
     steps = alike @ (anchors - state.anchors) / alike.sum(1, keepdims=True)
-    carried, objects = kinds == WITH_GRIPPER, state.objects.copy()
+    carried = kinds == WITH_GRIPPER
+    objects = state.objects.copy()
     held = carried[state.parts]
     objects[held] = moved(objects[held], motion)
     objects[~held, MEANS] += steps[state.parts[~held]]

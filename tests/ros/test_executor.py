@@ -1,16 +1,19 @@
 """What nodes do beside rclpy's own ways, on the executor that they run on and on the usual one."""
 
 import threading
+import time
 
+import numpy as np
 import pytest
 
 rclpy = pytest.importorskip("rclpy")
 
+from gwm.nodes.gate_node import EXECUTOR as GATE_EXECUTOR
 from gwm.ros.hand_over import HandOver
-from gwm.ros.node import serve_later, with_time_sent
+from gwm.ros.late_service import serve_later
+from gwm.ros.node import STEADY, with_time_sent
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.experimental import EventsExecutor
-from rclpy.task import Future
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
@@ -96,23 +99,75 @@ def test_a_message_comes_with_the_time_that_it_was_sent(graph):
 
 def test_a_service_may_answer_later_and_in_another_order(graph):
     node, spin_until = graph
-    open_answers = []
-
-    def serve(request, response):
-        response.success = True
-        response.message = str(len(open_answers))
-        open_answers.append((answer := Future(), response))
-        return answer
-
-    serve_later(node, Trigger, "act", serve)
+    answers = []
+    serve_later(node, "act", answers.append)
     client = node.create_client(Trigger, "act")
     assert spin_until(client.service_is_ready)
-    first = client.call_async(Trigger.Request())
-    assert spin_until(lambda: len(open_answers) == 1)
-    second = client.call_async(Trigger.Request())
-    assert spin_until(lambda: len(open_answers) == 2)
-    for asked, (answer, response) in zip((second, first), reversed(open_answers)):
-        assert not asked.done()
-        answer.set_result(response)
-        assert spin_until(asked.done)
-    assert [asked.result().message for asked in (first, second)] == ["0", "1"]
+    asked = []
+    for count in (1, 2):
+        asked.append(client.call_async(Trigger.Request()))
+        assert spin_until(lambda count=count: len(answers) == count)
+    for k in (1, 0):
+        assert not asked[k].done()
+        answers[k].give(k == 0, str(k))
+        assert spin_until(asked[k].done)
+    given = [future.result() for future in asked]
+    assert [(g.success, g.message) for g in given] == [(True, "0"), (False, "1")]
+
+
+def test_a_service_may_answer_at_once(graph):
+    node, spin_until = graph
+    serve_later(node, "act", lambda answer: answer.give(True, "done"))
+    client = node.create_client(Trigger, "act")
+    assert spin_until(client.service_is_ready)
+    asked = client.call_async(Trigger.Request())
+    assert spin_until(asked.done) and asked.result().message == "done"
+
+
+def test_a_value_handed_over_calls_no_other_timer(graph):
+    """A heartbeat that came twice at once would be missing later."""
+    node, spin_until = graph
+    ticks = []
+    node.create_timer(0.05, lambda: ticks.append(time.monotonic()), clock=STEADY)
+    taken = []
+    hand_over = HandOver(node, taken.append)
+
+    def feed():
+        for value in range(300):
+            hand_over.put(value)
+            time.sleep(0.003)
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    assert spin_until(lambda: len(taken) == 300)
+    feeder.join()
+    assert min(np.diff(ticks)) > 0.005
+
+
+def test_a_flood_of_messages_does_not_keep_the_gate_from_its_steps(domain):
+    """Every message brings two more."""
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node("node", context=context)
+    executor = GATE_EXECUTOR(context=context)
+    executor.add_node(node)
+    publisher = node.create_publisher(String, "words", 10)
+    seen, steps = [], []
+
+    def take(message):
+        seen.append(message)
+        publisher.publish(message)
+        publisher.publish(message)
+
+    node.create_subscription(String, "words", take, 10)
+    node.create_timer(0.01, lambda: steps.append(len(seen)), clock=STEADY)
+    publisher.publish(String(data="one"))
+    for _ in range(2000):
+        executor.spin_once(timeout_sec=0.5)
+        if len(steps) > 20 and len(seen) > 200:
+            break
+    else:
+        raise AssertionError(f"{len(steps)} steps beside {len(seen)} messages")
+    executor.shutdown()
+    node.destroy_node()
+    rclpy.try_shutdown(context=context)

@@ -7,9 +7,9 @@ rclpy = pytest.importorskip("rclpy")
 
 from gwm.nodes.viewer_node import ViewerNode
 from gwm.ros import scene_messages
-from gwm.ros.node import RELIABLE
+from gwm.ros.node import RELIABLE, SENSOR
 from rclpy.experimental import EventsExecutor
-from sensor_msgs.msg import PointCloud2
+from sensor_msgs.msg import JointState, PointCloud2
 
 from gwm_core import topics
 
@@ -36,20 +36,20 @@ def viewer(domain):
     rclpy.try_shutdown()
 
 
-def test_it_receives_scenes_only_while_a_page_is_open(viewer, monkeypatch):
-    publisher = viewer.create_publisher(PointCloud2, topics.SCENE, RELIABLE)
+def test_it_receives_joints_while_a_page_is_open_and_shows_the_newest_scene(viewer, monkeypatch):
+    scenes = viewer.create_publisher(PointCloud2, topics.SCENE, RELIABLE)
+    joints = viewer.create_publisher(JointState, topics.JOINT_STATES, SENSOR)
     scene = np.zeros((3, 14), np.float32)
     scene[:, 6] = 1
     pages = {}
     monkeypatch.setattr(viewer._server, "get_clients", lambda: dict(pages))
-    receivers = publisher.get_subscription_count
-    viewer._show()
-    assert receivers() == 0
+    assert viewer.spin_until(lambda: scenes.get_subscription_count() == 1)
+    scenes.publish(scene_messages.scene(1, scene))
+    assert viewer.spin_until(lambda: "/seen" in viewer._pending)
+    receivers = joints.get_subscription_count
+    assert receivers() == 0 and not viewer._splats
     for _ in range(2):  # a page is opened again
         pages[0] = "a page"
-        assert viewer.spin_until(lambda: receivers() == 1)
-        publisher.publish(scene_messages.scene(1, scene))
-        assert viewer.spin_until(lambda: "/seen" in viewer._splats)
+        assert viewer.spin_until(lambda: receivers() == 1 and "/seen" in viewer._splats)
         pages.clear()
         assert viewer.spin_until(lambda: receivers() == 0)
-        assert viewer._pending == {}

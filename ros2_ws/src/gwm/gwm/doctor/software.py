@@ -54,7 +54,7 @@ def check_ros() -> Iterator[DoctorCheck]:
     """Check rclpy, and that only one ROS is on the path."""
     try:
         refuse_mixed_ros()
-        import rclpy  # noqa: F401
+        from rclpy.experimental import EventsExecutor  # noqa: F401  (Jazzy has it since 7.1.4)
 
         sourced = os.environ.get("ROS_DISTRO")
         yield DoctorCheck(
@@ -67,7 +67,8 @@ def check_ros() -> Iterator[DoctorCheck]:
             BROKEN,
             "ros",
             str(error),
-            "source /opt/ros/jazzy/setup.bash, or remove .venv and run ./gwm again",
+            "source /opt/ros/jazzy/setup.bash, with rclpy 7.1.4 or newer, or remove .venv and run"
+            " ./gwm again",
         )
 
 

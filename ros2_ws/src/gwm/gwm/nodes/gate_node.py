@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, Header, String, UInt64
@@ -54,6 +55,10 @@ def real_time() -> str:
     locked = ctypes.CDLL(None, use_errno=True).mlockall(1) == 0  # MCL_CURRENT
     given.append("memory locked" if locked else "memory not locked (raise memlock)")
     return ", ".join(given)
+
+
+# EventsExecutor would let a flood of messages delay the steps, and crash where a task raises.
+EXECUTOR = SingleThreadedExecutor
 
 
 class GateNode(Node):
@@ -299,7 +304,7 @@ class GateNode(Node):
 
 def main() -> int:
     """Entry point."""
-    return spin(GateNode, GateNode.rest)
+    return spin(GateNode, GateNode.rest, EXECUTOR)
 
 
 if __name__ == "__main__":

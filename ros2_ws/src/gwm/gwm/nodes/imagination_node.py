@@ -58,6 +58,7 @@ class ImaginationNode(Node):
         self._settings = p = declare(self, ImaginationParameters)
         self._site = site_of(p.robot, p.site)
         self._chunks: deque[ActionChunk] = deque(maxlen=8)
+        self._asked: deque[PredictionRequest] = deque(maxlen=8)
         self._compared: deque[ComparedScene] = deque(maxlen=8)
         self._waiting = 0  # id of the chunk that waits for approval
         self._turns = Turns(lambda: now_ns(self))
@@ -151,35 +152,48 @@ class ImaginationNode(Node):
             return
         self._note("scene", "")
         self._requests += 1
-        self._turns.asked(stamp)
-        self._comparer.put(
-            PredictionRequest(
-                self._settings.task,
-                chunk,
-                scene,
-                tuple(self._states),
-                tuple(self._commands),
-                dict(self._Ks),
-            )
+        request = PredictionRequest(
+            self._settings.task,
+            chunk,
+            scene,
+            tuple(self._states),
+            tuple(self._commands),
+            dict(self._Ks),
         )
+        self._asked.append(request)
+        if self._first() in (None, request):
+            self._compare(request)
+
+    def _first(self) -> PredictionRequest | None:
+        """The chunk that waits for approval, if its scene is still to be compared."""
+        if any(compared.plan == self._waiting for compared in self._compared):
+            return None
+        return next((asked for asked in self._asked if asked.plan == self._waiting), None)
+
+    def _compare(self, request: PredictionRequest) -> None:
+        self._turns.asked(request.plan)
+        self._comparer.put(request)
 
     def _on_compared(self, compared: ComparedScene) -> None:
         """Publish it. Its chunk is predicted next, unless another one waits for approval."""
-        plan = compared.request.chunk.stamp
-        self._turns.compared(plan)
+        self._turns.compared(compared.plan)
         self._publish_divergence(compared)
         self._compared.append(compared)
-        if self._waiting in (0, plan):
+        if self._waiting in (0, compared.plan):
             self._predictor.put(compared)
 
     def _on_status(self, message) -> None:
+        """Take the chunk that waits for approval: it goes before the newest one."""
         pending = gate_messages.status_of(message).waiting
         waiting = int(pending.chunk_id) if pending else 0
-        if waiting != self._waiting:
-            self._waiting = waiting
-            for compared in self._compared:
-                if compared.request.chunk.stamp == waiting:
-                    self._predictor.put(compared)
+        if waiting == self._waiting:
+            return
+        self._waiting = waiting
+        if (first := self._first()) is not None:
+            self._compare(first)
+        for compared in self._compared:
+            if compared.plan == waiting:
+                self._predictor.put(compared)
 
     def _publish_divergence(self, compared: ComparedScene) -> None:
         gaps = {
@@ -190,7 +204,7 @@ class ImaginationNode(Node):
         if compared.score is not None:
             gaps["score"] = compared.score
         if gaps:
-            plan = compared.request.chunk.stamp
+            plan = compared.plan
             self._divergence.publish(messages.numbers(("plan", *gaps), (plan, *gaps.values())))
             age = (now_ns(self) - plan) * 1e-6
             self._figures |= {"judged_age_ms": f"{age:.0f}"} | {

@@ -34,6 +34,11 @@ class ComparedScene:
     gaps: dict[int, dict[str, float]]  # steps ahead -> term -> distance
     score: float | None  # 1 is the limit of what is normal; None without limits
 
+    @property
+    def plan(self) -> int:
+        """Id of the chunk."""
+        return self.request.plan
+
 
 @dataclass(frozen=True)
 class ShownFuture:
@@ -83,9 +88,9 @@ class Turns:
 
     def wait_for_comparison(self) -> None:
         """Wait while a chunk is made or its scene is compared."""
-        self.wait_for_chunk()
         with self._changed:
             self._changed.wait_for(lambda: not self._to_compare, COMPARED_WITHIN)
+        self.wait_for_chunk()
 
 
 def comparison(folder: Path, site: Site, threads: int, turns: Turns):

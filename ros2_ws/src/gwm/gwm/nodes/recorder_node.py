@@ -16,28 +16,18 @@ from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
-from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState, PointCloud2
 from std_msgs.msg import Float64MultiArray, String, UInt64
-from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from gwm.doctor.report import QUICK, run_checks
 from gwm.ros import image_messages, messages
 from gwm.ros.job_queue import JobQueue
-from gwm.ros.node import (
-    EVERY,
-    RELIABLE,
-    SENSOR,
-    STEADY,
-    declare,
-    now_ns,
-    serve_later,
-    spin,
-    subscribe_to_all,
-)
+from gwm.ros.late_service import LateAnswer, serve_later
+from gwm.ros.node import EVERY, RELIABLE, SENSOR, STEADY, declare, now_ns, spin, subscribe_to_all
 from gwm_core import topics
 from gwm_core.data.ros_messages import compressed_color, compressed_depth, serialized
+from gwm_core.errors import InputError
 from gwm_core.joint_states import read_gripper_state, read_joint_state
 from gwm_core.reasons import Reasons
 from gwm_core.recording.backlog import WriteBacklog
@@ -92,7 +82,7 @@ class RecorderNode(Node):
         self._received = Counter()
         self._backlog = WriteBacklog(MAX_BACKLOG_BYTES, MAX_BACKLOG_TIME)
         self._jobs = JobQueue(self, lambda: self._recording.tick(time.monotonic()), self._backlog)
-        self._jobs.ask(self._run_checks).add_done_callback(self._log_failure)
+        self._jobs.ask(self._run_checks, self._log_failure)
         self._saving = self.create_timer(SETTLE, self._save_if_due, clock=STEADY, autostart=False)
         self._subscribe_all()
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
@@ -104,7 +94,7 @@ class RecorderNode(Node):
             ("keep", lambda _: recording.keep(), True),
         ):
             serve = self._service(act, after_pictures)
-            serve_later(self, Trigger, f"recorder/{name}", serve)
+            serve_later(self, f"recorder/{name}", serve)
         self.create_timer(0.5, self._report, clock=STEADY)
 
     def _subscribe_all(self) -> None:
@@ -223,29 +213,25 @@ class RecorderNode(Node):
     def _save_if_due(self) -> None:
         if not self._saving.is_canceled():
             self._saving.cancel()
-            self._jobs.ask(self._recording.save).add_done_callback(self._log_failure)
+            self._jobs.ask(self._recording.save, self._log_failure)
 
-    def _log_failure(self, future) -> None:
+    def _log_failure(self, _, error: BaseException | None) -> None:
         """Log the error of a job that nobody waits for."""
-        if (error := future.exception()) is not None:
+        if error is not None:
             self.get_logger().error(str(error))
 
     def _service(self, act: Callable, after_pictures: bool):
         """Return a service that runs ``act(time of the request [s])`` in the thread."""
 
-        def serve(request, response) -> Future:
+        def serve(answer: LateAnswer) -> None:
             self._save_if_due()  # requests are served in order
-            answer = Future()
 
-            def finish(done: Future) -> None:
-                error = done.exception()
-                response.success = error is None
-                response.message = str(error or done.result())
-                answer.set_result(response)
+            def finish(result, error: BaseException | None) -> None:
+                if error is not None and not isinstance(error, InputError | OSError):
+                    raise error
+                answer.give(error is None, str(result if error is None else error))
 
-            work = partial(act, time.monotonic())
-            self._jobs.ask(work, after_pictures).add_done_callback(finish)
-            return answer
+            self._jobs.ask(partial(act, time.monotonic()), finish, after_pictures)
 
         return serve
 

@@ -70,25 +70,25 @@ class ViewerNode(Node):
         self._splats: dict[str, viser.GaussianSplatHandle] = {}
         self._arm, self._reasons = ArmReader(), Reasons(self.get_logger().warn)
         self._diagnostics = self.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, RELIABLE)
-        self._watched: list[Subscription] = []  # while a page is open
+        self.create_subscription(JointTrajectory, topics.CHUNK, self._on_chunk, NEWEST)
+        self.create_subscription(PointCloud2, topics.SCENE, self._scene("/seen"), NEWEST)
+        self.create_subscription(
+            PointCloud2, topics.IMAGINED_SCENE, self._scene("/imagined"), NEWEST
+        )
+        self._joints: list[Subscription] = []  # while a page is open
         self.create_timer(PERIOD, self._show, clock=STEADY)
         self.create_timer(1.0, self._report, clock=STEADY)
 
-    def _watch(self, on: bool) -> None:
-        """Receive what is shown, or nothing while no page is open."""
-        for subscription in self._watched:
+    def _follow_joints(self, on: bool) -> None:
+        """Receive the arm's joints, which come most often, or no longer."""
+        for subscription in self._joints:
             self.destroy_subscription(subscription)
-        self._watched, self._pending = [], {}
+        self._joints = []
         if on:
-            self._watched = [
+            self._joints = [
                 self.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, SENSOR),
                 self.create_subscription(
                     JointState, topics.GRIPPER_STATES, self._on_gripper, SENSOR
-                ),
-                self.create_subscription(JointTrajectory, topics.CHUNK, self._on_chunk, NEWEST),
-                self.create_subscription(PointCloud2, topics.SCENE, self._scene("/seen"), NEWEST),
-                self.create_subscription(
-                    PointCloud2, topics.IMAGINED_SCENE, self._scene("/imagined"), NEWEST
                 ),
             ]
 
@@ -118,9 +118,11 @@ class ViewerNode(Node):
         return take
 
     def _show(self) -> None:
-        open_pages = bool(self._server.get_clients())
-        if open_pages != bool(self._watched):
-            self._watch(open_pages)
+        is_open = bool(self._server.get_clients())
+        if is_open != bool(self._joints):
+            self._follow_joints(is_open)
+        if not is_open:
+            return
         with self._server.atomic():
             for name, values in self._pending.items():
                 if name in self._arms:

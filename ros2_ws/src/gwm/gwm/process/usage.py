@@ -1,4 +1,4 @@
-"""Processor time and memory of running processes, from Linux's /proc."""
+"""Processor time of running processes, from Linux's /proc."""
 
 from __future__ import annotations
 
@@ -10,24 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
-_USER, _RESIDENT = 11, 21  # fields of /proc/PID/stat after the name, proc(5)
+_USER, _SYSTEM = 11, 12  # fields of /proc/PID/stat after the name, proc(5)
 
 
 def processor_seconds(pid: int) -> float:
     """Time [s] that all threads of a process have run. Raises OSError where it has ended."""
-    fields = _fields(pid)
-    return (int(fields[_USER]) + int(fields[_USER + 1])) / _TICKS
-
-
-def memory_mb(pid: int) -> float:
-    """Resident memory [MB]. Raises OSError where the process has ended."""
-    return int(_fields(pid)[_RESIDENT]) * _PAGE / 1e6
-
-
-def _fields(pid: int) -> list[str]:
-    """Fields after the name, which may hold spaces and brackets."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    # the name before the last bracket may hold spaces and brackets
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[_USER]) + int(fields[_SYSTEM])) / _TICKS
 
 
 class ProcessorShares:

@@ -6,9 +6,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
-from gwm.ros.node import STEADY, end
+from gwm.ros.node import end
 from gwm_core.errors import InputError
 
 
@@ -16,14 +17,15 @@ class HandOver:
     """Calls ``deliver`` with each value, in the executor's thread and in order.
 
     An exception of ``deliver`` ends the executor, and an InputError ends ``spin``. A timer is what
-    wakes the executor: EventsExecutor knows no guard conditions, and crashes where another thread
-    creates a task.
+    wakes the executor: EventsExecutor knows no guard conditions, and crashes where a task raises.
     """
 
     def __init__(self, node: Node, deliver: Callable[[Any], None]):
         self._node, self._deliver = node, deliver
         self._values: deque = deque()
-        self._timer = node.create_timer(0.0, self._deliver_all, clock=STEADY)
+        # of a clock of its own: EventsExecutor calls other timers of the same clock twice
+        clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = node.create_timer(0.0, self._deliver_all, clock=clock)
 
     def put(self, value: Any) -> None:
         """Hand over a value, from any thread."""

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.task import Future
 
 from gwm.ros.hand_over import HandOver
-from gwm_core.errors import InputError
 from gwm_core.recording.backlog import PendingWrite, WriteBacklog
 
+WhenDone = Callable[[Any, BaseException | None], None]
 _IDLE = 0.1  # [s] at most between two calls of ``tick``
 
 
@@ -58,17 +57,17 @@ class JobQueue:
             self._backlog.put(work)
             self._changed.notify()
 
-    def ask(self, work: Callable[[], Any], after_pictures: bool = True) -> Future:
+    def ask(
+        self, work: Callable[[], Any], when_done: WhenDone, after_pictures: bool = True
+    ) -> None:
         """Add a job after all earlier ones, or after all but pictures.
 
-        Returns:
-            a future with the job's result, or its InputError or OSError. Others end the executor.
+        Args:
+            when_done: called with the job's result or its exception, in the executor's thread.
         """
-        future = Future()
         with self._changed:
-            self._backlog.put(work, after_images=after_pictures, future=future)
+            self._backlog.put(work, after_images=after_pictures, when_done=when_done)
             self._changed.notify()
-        return future
 
     def close(self) -> None:
         """End the thread after all waiting jobs."""
@@ -96,28 +95,27 @@ class JobQueue:
 
     def _do(self, job: PendingWrite) -> None:
         begun = time.monotonic()
-        future = job.future
         result, error = None, None
         try:
             result = job.work()
-        except (InputError, OSError) as raised:
-            if future is None:
+        except Exception as raised:
+            if job.when_done is None:
                 raise
             error = raised
         encoding = result if job.is_image else 0.0
-        # A job with a future writes no message.
-        writing = time.monotonic() - begun - encoding if future is None else 0.0
+        # A job that somebody waits for writes no message.
+        writing = time.monotonic() - begun - encoding if job.when_done is None else 0.0
         with self._changed:
             self._backlog.finish(job, encoding, writing)
-        if future is not None:
-            self._send(future, result, error)
+        if job.when_done is not None:
+            self._send(job.when_done, result, error)
 
     def _send(self, *result) -> None:
         if not self._closed:
             self._results.put(result)
 
-    def _hand_over(self, result: tuple[Future | None, Any, BaseException | None]) -> None:
-        future, value, error = result
-        if future is None:
+    def _hand_over(self, result: tuple[WhenDone | None, Any, BaseException | None]) -> None:
+        when_done, value, error = result
+        if when_done is None:
             raise error
-        future.set_exception(error) if error is not None else future.set_result(value)
+        when_done(value, error)

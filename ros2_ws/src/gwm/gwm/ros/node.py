@@ -60,8 +60,8 @@ def subscribe_to_all(
 ) -> Subscription:
     """Return a subscription that takes all waiting messages in one callback.
 
-    rclpy takes one message per topic and executor cycle, and a cycle looks at every entity of the
-    node. On a busy machine there are fewer cycles than messages, and the middleware silently
+    SingleThreadedExecutor takes one message per topic and cycle, and a cycle looks at every entity
+    of the node. On a busy machine there are fewer cycles than messages, and the middleware silently
     replaces those that wait.
     """
 
@@ -91,18 +91,6 @@ def with_time_sent(callback: Callable) -> Callable:
     # by which rclpy knows that it takes the stamps too
     take.__signature__ = inspect.signature(lambda message, stamps: None)
     return take
-
-
-def serve_later(node: Node, kind: type, name: str, serve: Callable) -> None:
-    """Offer a service whose callback returns a future of its response.
-
-    rclpy's own way is a coroutine, which EventsExecutor does not run.
-    """
-    service = node.create_service(kind, name, serve)
-    send = service.send_response
-    service.send_response = lambda answer, header: answer.add_done_callback(
-        lambda answered: send(answered.result(), header)
-    )
 
 
 GATE_PRIORITY = 40  # of SCHED_FIFO
@@ -195,12 +183,14 @@ def end(node: Node, error: InputError) -> None:
     _bad_input[node] = error
 
 
-def spin(make, before_exit=None) -> int:
+def spin(make, before_exit=None, executor_kind: Callable = EventsExecutor) -> int:
     """Run a node until SIGINT or SIGTERM. Bad input is one line and exit 2.
 
     Args:
         make: builds the node.
         before_exit: called with the node before it is destroyed.
+        executor_kind: EventsExecutor takes half of the CPU time. SingleThreadedExecutor serves due
+            timers first, and raises what fails in any callback.
     """
     # rclpy's handlers would end the context at the signal, before the gate can ramp to rest. An
     # exception could fall between computing a command and sending it. So a flag is set instead.
@@ -216,7 +206,7 @@ def spin(make, before_exit=None) -> int:
         node.add_on_set_parameters_callback(_refuse_change)
         if node.get_parameter("use_sim_time").value:
             raise InputError("use_sim_time:=true is refused: plans are aged by the real clock")
-        executor = EventsExecutor()  # takes half of the CPU time that others take
+        executor = executor_kind()
         executor.add_node(node)
         try:
             while not over and node not in _bad_input:

@@ -92,6 +92,11 @@ class OperatorClient(Node):
         self._executor = EventsExecutor()
         self._executor.add_node(self)
 
+    def destroy_node(self) -> None:
+        """End the executor, which would keep the node's threads and files, and then the node."""
+        self._executor.shutdown()
+        super().destroy_node()
+
     def _on_status(self, message) -> None:
         stamp = messages.stamp_ns(message.header.stamp)
         status = status_of(message)

@@ -142,7 +142,8 @@ def _wait_idle(run: DemoRun, operator: OperatorClient, supervisor, seconds: floa
 
 def _episodes(run: DemoRun, operator: OperatorClient, supervisor, args) -> None:
     """Run all episodes and count messages after them. Raises RequestFailed at the graph's end."""
-    poll, shares = supervisor.poll_all, ProcessorShares(lambda: supervisor.processes)
+    poll = supervisor.poll_all
+    shares = ProcessorShares(lambda: supervisor.processes)
     for number in range(args.episodes):
         seed = args.seed + number
         label = f"episode {number + 1}/{args.episodes} seed {seed}"
