@@ -175,12 +175,17 @@ def interrupt_held() -> Iterator[None]:
         before(*held[0])
 
 
-_bad_input: WeakKeyDictionary[Node, InputError] = WeakKeyDictionary()
+_bad_input: WeakKeyDictionary[Node, list[InputError]] = WeakKeyDictionary()  # of nodes in ``spin``
 
 
 def end(node: Node, error: InputError) -> None:
-    """End ``spin`` with this error. Of one raised in a callback rclpy would log a traceback too."""
-    _bad_input[node] = error
+    """End ``spin`` with this error. Of one raised in a callback rclpy would log a traceback too.
+
+    Raises the error where another executor runs the node.
+    """
+    if node not in _bad_input:
+        raise error
+    _bad_input[node].append(error)
 
 
 def spin(make, before_exit=None, executor_kind: Callable = EventsExecutor) -> int:
@@ -208,14 +213,15 @@ def spin(make, before_exit=None, executor_kind: Callable = EventsExecutor) -> in
             raise InputError("use_sim_time:=true is refused: plans are aged by the real clock")
         executor = executor_kind()
         executor.add_node(node)
+        bad_input = _bad_input.setdefault(node, [])
         try:
-            while not over and node not in _bad_input:
+            while not over and not bad_input:
                 executor.spin_once(timeout_sec=0.1)
         finally:  # an exception in a callback must not leave the arm in motion either
             if before_exit is not None:
                 before_exit(node)
-        if node in _bad_input:
-            raise _bad_input[node]
+        if bad_input:
+            raise bad_input[0]
     except InputError as error:
         print(f"gwm: {error}", file=sys.stderr, flush=True)
         code = 2
