@@ -5,6 +5,8 @@ else.
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -104,3 +106,25 @@ def test_a_cache_of_graphs_that_cannot_be_written_says_what_to_do(monkeypatch):
         match=r"cannot write /proc/nothing/.*: .* name another place with XDG_CACHE_HOME",
     ):
         cached("graph", "graph.onnx", {"made": "here"}, lambda path: None)
+
+
+def test_two_threads_build_a_graph_once(tmp_path, monkeypatch):
+    """torch.export fails where another thread exports too."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    built = []
+
+    def build(file):
+        built.append(file)
+        time.sleep(0.3)  # the other thread asks meanwhile
+        file.write_text("graph")
+
+    def ask():
+        found.append(cached("graph", "graph.onnx", {"of": "both"}, build))
+
+    found = []
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(built) == 1 and len(found) == 2 and found[0] == found[1]

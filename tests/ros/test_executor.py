@@ -10,12 +10,15 @@ rclpy = pytest.importorskip("rclpy")
 
 from gwm.nodes.gate_node import EXECUTOR as GATE_EXECUTOR
 from gwm.ros.hand_over import HandOver
+from gwm.ros.job_queue import JobQueue
 from gwm.ros.late_service import serve_later
 from gwm.ros.node import STEADY, with_time_sent
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.experimental import EventsExecutor
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
+
+from gwm_core.recording.backlog import WriteBacklog
 
 COUNT = 2000
 
@@ -79,6 +82,29 @@ def test_an_exception_while_a_value_is_delivered_ends_the_executor(graph):
     threading.Thread(target=hand_over.put, args=("boom",)).start()
     with pytest.raises(RuntimeError, match="boom"):
         spin_until(lambda: False)
+
+
+def test_a_job_s_error_goes_to_who_asked_and_what_is_raised_there_ends_the_executor(graph):
+    node, spin_until = graph
+    jobs = JobQueue(node, lambda: None, WriteBacklog(1 << 30, 1e9))
+    told = []
+
+    def fail():
+        raise OSError("full")
+
+    def done(result, error):
+        told.append((result, str(error)))
+        if len(told) == 3:
+            raise error
+
+    jobs.ask(lambda: 7, done)
+    jobs.ask(fail, done)
+    assert spin_until(lambda: len(told) == 2)
+    assert told == [(7, "None"), (None, "full")]
+    jobs.ask(fail, done)
+    with pytest.raises(OSError, match="full"):
+        spin_until(lambda: False)
+    jobs.close()
 
 
 def test_a_message_comes_with_the_time_that_it_was_sent(graph):

@@ -2,7 +2,9 @@
 what gets on.
 """
 
+import gc
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -205,3 +207,23 @@ def test_logs_are_for_their_owner_alone(tmp_path):
         with open_log(tmp_path / "log", mode) as file:
             file.write("token")
         assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
+
+
+def test_an_operator_leaves_no_threads_and_files_behind(domain):
+    """A protocol makes one for every trial."""
+
+    def held():
+        folder = Path("/proc/self")
+        return sum(len([*(folder / kind).iterdir()]) for kind in ("task", "fd"))
+
+    counts = []
+    for _ in range(4):
+        rclpy.init()
+        operator = operator_client.OperatorClient()
+        operator.wait("a moment", lambda: False, 0.1, lambda: "")
+        operator.destroy_node()
+        rclpy.try_shutdown()
+        del operator
+        gc.collect()
+        counts.append(held())
+    assert counts[-1] <= counts[0] + 2, counts
