@@ -194,7 +194,7 @@ def test_demonstrations_that_are_held_out_teach_no_futures(demonstrations, futur
 def test_it_learns_plans_and_futures_of_a_few_samples(
     demonstrations, futures, vae_folder, tmp_path
 ):
-    config = replace(TRAIN, iterations=400, validate_every=400, learning_rate=5e-3)
+    config = replace(TRAIN.as_recorded(), iterations=400, validate_every=400, learning_rate=5e-3)
     run = TrainingRun(config, tmp_path)
     train_world_action_model(demonstrations, CONFIG, run, futures, vae_folder)
     plans = PolicyBatches(demonstrations, torch.device("cpu"), config, 16)

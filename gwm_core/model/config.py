@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gwm_core.errors import one_of
 from gwm_core.scene.lift import LiftConfig
@@ -87,6 +87,8 @@ class WorldActionTraining(TrainConfig):
 
     future_batch: int = 24  # samples of futures beside a ``batch`` of plans
     future_weight: float = 0.5
+    rotation: float = 0.5  # [rad] up to which plans are rotated about the vertical, both ways
+    reflect: bool = True  # every second plan, on average: `training.symmetries`
     real_fraction: float = 0.6  # of the plans, where plans of practice are beside demonstrations
     start_fraction: float = 0.3  # of the futures' times: 0, where a one-step prediction begins
     # noise on the latent that a future starts from, in spreads of the first jump's change
@@ -95,6 +97,10 @@ class WorldActionTraining(TrainConfig):
     success_iterations: int = 1500
     success_batch: int = 96
     success_samples: int = 6_000  # at most
+
+    def as_recorded(self) -> WorldActionTraining:
+        """The same for tasks with a direction of their own."""
+        return replace(self, rotation=0.0, reflect=False)
 
 
 # "paper": 512 tokens of 64 channels as read from the paper's appendix. Its depth and width are not

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from gwm_core.errors import InputError
-from gwm_core.model.config import ACTION, TrainConfig
+from gwm_core.model.config import ACTION, WorldActionTraining
 from gwm_core.model.flow_matching import sample_times
 from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.training.datasets.policy_samples import PolicySamples
+from gwm_core.training.symmetries import draw, transformed
 from gwm_core.training.training_loop import Batch
 from gwm_core.training.training_run import held_out
 
@@ -60,13 +61,14 @@ class PolicyBatches:
         self,
         samples: PolicySamples,
         device: torch.device,
-        config: TrainConfig,
+        config: WorldActionTraining,
         rows: int,
         held: bool = True,
     ):
         """``held``: whether some episodes are held out."""
         self.device = device
         self._noise_samples = config.noise_samples
+        self._rotation, self._reflect = config.rotation, config.reflect
         self._rows = rows
         self._arrays = tensors(samples, device)
         out = held_out(samples.episode, config.held_out) if held else np.zeros(len(samples), bool)
@@ -97,14 +99,18 @@ class PolicyBatches:
         )
         seen = augment(batch["points"], batch["colors"], batch["proprio"])
         batch |= {"points": seen.points, "colors": seen.colors, "proprio": seen.proprio}
+        batch = transformed(batch, draw(count, self._rotation, self._reflect, self.device))
         shape = (count, self._noise_samples, self._rows, ACTION)
         batch["noise"] = torch.randn(shape, device=self.device)
         batch["times"] = sample_times((count, self._noise_samples, 1, 1), self.device)
         return batch
 
     def relative_rows(self, limit: int = 20_000) -> Tensor:
-        """Training rows (S, H, 10) relative to the gripper, of about ``limit`` samples."""
+        """Training rows (S, H, 10) relative to the gripper, of about ``limit`` samples, which are
+        moved as in training.
+        """
         b = self.take(self.training[:: max(1, len(self.training) // limit)])
+        b = transformed(b, draw(len(b["rows"]), self._rotation, self._reflect, self.device))
         return torch.cat([b["rows"][..., :3] - b["proprio"][:, None, :3], b["rows"][..., 3:]], -1)
 
 

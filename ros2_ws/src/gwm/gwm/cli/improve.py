@@ -78,6 +78,7 @@ def add(verbs) -> None:
     p.add_argument("--policy-iterations", type=int, help="default: 600")
     p.add_argument("--starts", type=int, help="real states to practise from (default: 500)")
     p.add_argument("--candidates", type=int, help="plans from each (default: 8)")
+    options.as_recorded(p)
     p.add_argument("--real-fraction", type=float, help="of a batch of plans (default: 0.6)")
     options.seed(p)
     options.processes(p)
@@ -230,6 +231,7 @@ def _config(args):
         practice = replace(practice, candidates=positive("candidates", args.candidates))
     if args.real_fraction is not None:
         training = replace(training, real_fraction=args.real_fraction)
+    training = training.as_recorded() if args.as_recorded else training
     config = replace(config, practice=practice, training=training)
     if args.model_iterations is not None:
         count = natural("model-iterations", args.model_iterations)

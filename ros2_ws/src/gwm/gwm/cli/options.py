@@ -41,6 +41,16 @@ def folders(p, name: str, help_: str, **others) -> None:
     p.add_argument(f"--{name}", metavar="DIR", help=help_, **others)
 
 
+def as_recorded(p) -> None:
+    """Declare --as-recorded of a training of plans."""
+    p.add_argument(
+        "--as-recorded",
+        action="store_true",
+        help="learn demonstrations as they are, not rotated and reflected too: for tasks with a"
+        " direction of their own",
+    )
+
+
 def task(p, default: str = "pick_place") -> None:
     """Declare --task of a simulated run."""
     p.add_argument("--task", default=default, help=f"{TASKS} (default %(default)s)")

@@ -35,6 +35,7 @@ def add(kinds) -> None:
         metavar="TASK",
         help="tasks that the policy is to know (default: those of --data)",
     )
+    options.as_recorded(p)
     p.add_argument(
         "--lengths",
         type=int,
@@ -52,6 +53,7 @@ def train_policy(args) -> int:
     from gwm_core.training.train_world_action_model import train_world_action_model
 
     network, config = named_configs(args, POLICIES, "policy")
+    config = config.as_recorded() if args.as_recorded else config
     runs = _runs(args, config)
     if bool(args.futures) != bool(args.vae):
         raise InputError("--futures and --vae go together: episodes, and what makes their latents")
