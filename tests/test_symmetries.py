@@ -14,7 +14,7 @@ from gwm_core.training.symmetries import draw, transform_rows, transformed
 
 ANGLE = 0.5
 HOME = np.array([0.0, -0.6, 0.0, -2.2, 0.0, 1.8, math.pi / 4])
-# The arm is its own mirror image. The hand is mounted at 45 degrees, so joint 7 turns about pi / 4.
+# of the joints, by a reflection; that of joint 7 is about pi / 4, at which the hand is mounted
 REFLECTED = np.array([-1, 1, -1, 1, -1, 1, -1])
 
 

@@ -1,6 +1,6 @@
 """Rotated and reflected demonstrations.
 
-The arm stands on a turntable, its base joint, and arm and hand are symmetric. So a demonstration
+Joint 1 rotates the whole arm about the vertical, and arm and hand are symmetric. So a demonstration
 that is rotated about the vertical, or reflected, is a demonstration of the same task by the same
 arm. This holds for tasks that everything in view rotates with. It does not hold for a place that is
 fixed in the room and unseen, nor for a word like "left".
