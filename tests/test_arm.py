@@ -12,8 +12,8 @@ from gwm_core.control.reference_follower import Follower
 from gwm_core.control.stop_trajectory import Reference, StopPlanner
 from gwm_core.geometry.kinematics import HOME_Q
 from gwm_core.geometry.limits import DESK, FR3, PANDA, Workspace
+from gwm_core.geometry.quintic import Quintic
 from gwm_core.sim.simulator import Simulator
-from gwm_core.sim.trajectory_controller import Quintic
 
 DT = 0.01
 
@@ -104,7 +104,7 @@ def test_a_quintic_meets_its_points_and_refuses_nonsense():
     np.testing.assert_allclose(path.at(0.2)[1:], numeric[:2], rtol=1e-4, atol=1e-4)
     # it was due 0.1 s ago: on it at once
     past = Quintic(times - 0.2, *states[1:].swapaxes(0, 1), states[0])
-    np.testing.assert_array_equal(past.at(0.02), path.at(0.22))
+    np.testing.assert_allclose(past.at(0.02), path.at(0.22), rtol=1e-12)
     for bad in (times - 0.3, np.array([0.2, 0.1, 0.3]), np.array([0.1, 0.2, np.nan])):
         with pytest.raises(ValueError, match="increase"):
             Quintic(bad, *states[1:].swapaxes(0, 1), states[0])

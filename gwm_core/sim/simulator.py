@@ -3,7 +3,8 @@
 ``command`` and ``reach`` are CRISP's joint and Cartesian impedance controllers: when commands stop,
 the last target is held. ``follow`` is joint_trajectory_controller: it executes its trajectory to
 the end, and begins each one from its desired or from the measured state, as configured. In both
-cases the caller must bring the arm to rest. The gripper behaves like the Franka hand: it moves at
+cases the caller must bring the arm to rest. ``drive`` is the torque interface, after
+``follow_torques``. The gripper behaves like the Franka hand: it moves at
 0.1 m/s, executes one command at a time, and then takes the newest one.
 """
 
@@ -15,8 +16,8 @@ import mujoco
 import numpy as np
 
 from gwm_core.geometry.kinematics import HOME_Q, fk_jacobian, pose_error
-from gwm_core.sim.scene import CUBE_COLORS, KV_OVER_KP, TIMESTEP, Layout, apply_layout, build_model
-from gwm_core.sim.trajectory_controller import Quintic
+from gwm_core.geometry.quintic import Quintic
+from gwm_core.sim.scene import CUBE_COLORS, KV_OVER_KP, Layout, apply_layout, build_model
 from gwm_core.types import OPEN_WIDTH
 
 GRIPPER_SPEED = 0.1  # [m/s] Franka hand default
@@ -42,8 +43,10 @@ class Simulator:
         self.model = build_model()
         self.data = mujoco.MjData(self.model)
         self.layout: Layout | None = None
-        self._arm = [self.model.joint(f"arm_panda_joint{i + 1}").qposadr[0] for i in range(7)]
-        self._arm_v = [self.model.joint(f"arm_panda_joint{i + 1}").dofadr[0] for i in range(7)]
+        self._driven_by_torques = False
+        first, last = (self.model.joint(f"arm_panda_joint{i}") for i in (1, 7))
+        self._arm = slice(first.qposadr[0], last.qposadr[0] + 1)
+        self._arm_v = slice(first.dofadr[0], last.dofadr[0] + 1)
         self._fingers = [
             self.model.joint(f"arm_hand_panda_finger_joint{i}").qposadr[0] for i in (1, 2)
         ]
@@ -85,6 +88,7 @@ class Simulator:
         self._dq_target = np.zeros(7)
         self._commanded_at = -np.inf
         self._path: Quintic | None = None
+        self._torques = np.zeros(7)
         self._grip_goal = self._grip_next = self._grip_now = width
         self._grip_done = -np.inf
         mujoco.mj_forward(self.model, self.data)
@@ -118,13 +122,33 @@ class Simulator:
         start = np.stack(self.target) if from_desired else np.stack([self.q, self.dq, _ZERO])
         self._path, self._commanded_at = Quintic(times, q, dq, ddq, start), self.time
 
+    def follow_torques(self, timestep: float) -> None:
+        """From now on the arm follows ``drive`` alone, in physics steps of ``timestep`` [s].
+
+        Gravity stays compensated. The joints have no friction, which the robot compensates too.
+        """
+        self._driven_by_torques = True
+        self.model.opt.timestep = timestep
+        self.model.actuator_gainprm[:7, 0] = 1.0
+        self.model.actuator_biasprm[:7] = 0.0
+        self.model.dof_damping[self._arm_v] = 0.0
+
+    def drive(self, torques: np.ndarray) -> None:
+        """Apply joint torques (7,) [N m] until the next call."""
+        self._torques = np.array(torques, float)
+
+    @property
+    def contact_torques(self) -> np.ndarray:
+        """Torques (7,) [N m] on the arm of contacts and of the ends of its joints."""
+        return self.data.qfrc_constraint[self._arm_v].copy()
+
     def grip(self, width: float) -> None:
         """Command the gripper to an opening [m]."""
         self._grip_next = float(np.clip(width, 0.0, OPEN_WIDTH))
 
     def step(self, duration: float) -> None:
         """Advance by ``duration`` [s], a multiple of the physics step."""
-        for _ in range(round(duration / TIMESTEP)):
+        for _ in range(round(duration / self.model.opt.timestep)):
             self._drive()
             mujoco.mj_step(self.model, self.data)
 
@@ -139,13 +163,16 @@ class Simulator:
         return self._q_target, _ZERO, _ZERO
 
     def _drive(self) -> None:
-        q, dq, _ = self.target
-        self.data.ctrl[:7] = q + KV_OVER_KP * dq
+        if self._driven_by_torques:
+            self.data.ctrl[:7] = self._torques
+        else:
+            q, dq, _ = self.target
+            self.data.ctrl[:7] = q + KV_OVER_KP * dq
         if self._grip_next != self._grip_goal and self.time >= self._grip_done:
             travel = abs(self._grip_next - self._grip_goal)
             self._grip_goal = self._grip_next
             self._grip_done = self.time + travel / GRIPPER_SPEED
-        step = GRIPPER_SPEED * TIMESTEP
+        step = GRIPPER_SPEED * self.model.opt.timestep
         self._grip_now += float(np.clip(self._grip_goal - self._grip_now, -step, step))
         self.data.ctrl[7:9] = self._grip_now / 2
 

@@ -25,35 +25,46 @@ class Quintic:
         states = np.stack([q, dq, ddq], axis=1)
         ahead = times[0] > 0
         self._times = np.concatenate([[0.0], times]) if ahead else times
-        # (P + 1 or P, 3, 7)
-        self._states = np.concatenate([start[None], states]) if ahead else states
+        states = np.concatenate([start[None], states]) if ahead else states  # (S, 3, 7)
         if (
             not np.all(np.diff(self._times) > 0)
-            or not np.all(np.isfinite(self._states))
+            or not np.all(np.isfinite(states))
             or not times[-1] > 0
         ):
             raise ValueError(
                 "times must increase and end after the start, and every number be finite"
             )
+        self._end = np.stack([states[-1, 0], np.zeros(7), np.zeros(7)])
+        self._coefficients = _coefficients(states, np.diff(self._times)[:, None])
 
     def at(self, t: float) -> np.ndarray:
         """Position, velocity and acceleration (3, 7) at ``t`` [s]; at rest after the last point."""
         if t >= self._times[-1]:
-            return np.stack([self._states[-1, 0], np.zeros(7), np.zeros(7)])
+            return self._end
         i = int(np.searchsorted(self._times, t, side="right")) - 1
-        T = self._times[i + 1] - self._times[i]
-        (a, da, dda), (b, db, ddb) = self._states[i], self._states[i + 1]
-        gap = b - a - da * T - dda * T**2 / 2
-        dgap = (db - da - dda * T) * T
-        ddgap = (ddb - dda) * T**2
-        c3 = 10 * gap - 4 * dgap + ddgap / 2
-        c4 = -15 * gap + 7 * dgap - ddgap
-        c5 = 6 * gap - 3 * dgap + ddgap / 2
-        s = (t - self._times[i]) / T
-        return np.stack(
+        s = float(t - self._times[i])
+        s2, s3, s4 = s * s, s**3, s**4
+        powers = np.array(
             [
-                a + da * T * s + dda * (T * s) ** 2 / 2 + s**3 * (c3 + s * (c4 + s * c5)),
-                da + dda * T * s + s**2 * (3 * c3 + s * (4 * c4 + s * 5 * c5)) / T,
-                dda + s * (6 * c3 + s * (12 * c4 + s * 20 * c5)) / T**2,
+                [1.0, s, s2, s3, s4, s4 * s],
+                [0.0, 1.0, 2.0 * s, 3.0 * s2, 4.0 * s3, 5.0 * s4],
+                [0.0, 0.0, 2.0, 6.0 * s, 12.0 * s2, 20.0 * s3],
             ]
         )
+        return powers @ self._coefficients[i]
+
+
+def _coefficients(states: np.ndarray, T: np.ndarray) -> np.ndarray:
+    """Coefficients (S - 1, 6, 7) by ascending power of the segments between states (S, 3, 7).
+
+    Args:
+        T: durations (S - 1, 1) [s].
+    """
+    (a, da, dda), (b, db, ddb) = states[:-1].swapaxes(0, 1), states[1:].swapaxes(0, 1)
+    gap = b - a - da * T - dda * T**2 / 2
+    dgap = (db - da - dda * T) * T
+    ddgap = (ddb - dda) * T**2
+    c3 = 10 * gap - 4 * dgap + ddgap / 2
+    c4 = -15 * gap + 7 * dgap - ddgap
+    c5 = 6 * gap - 3 * dgap + ddgap / 2
+    return np.stack([a, da, dda / 2, c3 / T**3, c4 / T**4, c5 / T**5], axis=1)
