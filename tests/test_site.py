@@ -5,10 +5,11 @@ import pytest
 import yaml
 from scipy.spatial.transform import Rotation
 
+from gwm_core.address import address
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q, fk
 from gwm_core.geometry.limits import DESK, FR3, LAB, PROFILES
-from gwm_core.site import Camera, address, load_site, motion_site, simulation_site, xacro_mounts
+from gwm_core.site import Camera, load_site, motion_site, simulation_site, xacro_mounts
 from gwm_core.types import ArmState
 
 

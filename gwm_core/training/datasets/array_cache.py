@@ -37,7 +37,7 @@ _MADE_BY = (
     "joint_states.py",
     "model",
     "scene",
-    "site.py",
+    "site",
     "sync.py",
     "task_spec.py",
     "topics.py",

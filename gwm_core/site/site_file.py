@@ -12,6 +12,7 @@ It is one YAML file, ``~/.config/gwm/site.yaml``:
     profile: {name: desk, tcp_speed: 0.1}
     limits: {dq_max: [1, 1, 1, 1, 2, 2, 2]}
     tasks: {sort_screws: {instruction: put every screw into the box}}   # gwm_core/task_spec.py
+    fci: {real_time: false}   # gwm_core/site/fci_settings.py
 
 ``gwm calibrate`` writes the pose of a camera, and beside it ``calibrated``: when, and how well the
 views agreed. Only the cameras are required; ``launch/site.example.yaml`` explains every entry.
@@ -31,91 +32,19 @@ from scipy.spatial.transform import Rotation
 from gwm_core import topics
 from gwm_core.address import address
 from gwm_core.errors import InputError, one_of
-from gwm_core.files.yaml_files import known_keys, numbers, read_yaml, text
+from gwm_core.files.yaml_files import known_keys, numbers, read_yaml
 from gwm_core.geometry.camera import look_at
 from gwm_core.geometry.kinematics import HOME_Q, fk
 from gwm_core.geometry.limits import DESK, FR3, PROFILES, UNITS, ArmLimits, Profile, Workspace
+from gwm_core.site.camera import MOUNTS, Camera
+from gwm_core.site.fci_settings import FciSettings, parse_fci
 from gwm_core.task_spec import TaskSpec, parse_tasks
-from gwm_core.types import ArmState
 
 DEFAULT_FILE = Path("~/.config/gwm/site.yaml")
-KEYS = ("cameras", "workspace", "robot", "home", "profile", "limits", "tasks")
+KEYS = ("cameras", "workspace", "robot", "home", "profile", "limits", "tasks", "fci")
 ROBOTS = ("fr3",)
-MOUNTS = ("T_base_camera", "T_tcp_camera")  # fixed, moving
 CAMERA_KEYS = ("prefix", "serial", *MOUNTS, "calibrated")
 _NAME = r"[A-Za-z][A-Za-z0-9_]*"
-
-
-@dataclass(frozen=True)
-class Camera:
-    """A camera's topic prefix and pose: in the base frame, or in that of the TCP (``moving``).
-
-    Our own camera node can drive one with a ``serial``.
-    """
-
-    prefix: str
-    T: np.ndarray  # (4, 4) T_base_camera (fixed) or T_tcp_camera (moving)
-    moving: bool = False
-    serial: str = ""  # of the RealSense
-    calibrated: dict | None = None  # as ``Calibration.record`` makes it
-
-    def pose_at(self, state: ArmState | None) -> np.ndarray:
-        """T_base_camera (4, 4) with the arm at ``state``.
-
-        Raises ValueError when a moving camera has no state.
-        """
-        if not self.moving:
-            return self.T
-        if state is None:
-            raise ValueError(f"{self.prefix}: no joint states around its image")
-        return fk(state.q) @ self.T
-
-    def to_dict(self) -> dict:
-        """As in a site file and in episode.json."""
-        entry: dict = {"prefix": self.prefix}
-        if self.serial:
-            entry["serial"] = self.serial
-        entry[MOUNTS[self.moving]] = self.T.tolist()
-        if self.calibrated is not None:
-            entry["calibrated"] = self.calibrated
-        return entry
-
-    @staticmethod
-    def from_dict(values: dict) -> Camera:
-        """The inverse of ``to_dict``. Raises ValueError with what is wrong."""
-        if (
-            not isinstance(values, dict)
-            or "prefix" not in values
-            or sum(key in values for key in MOUNTS) != 1
-        ):
-            raise ValueError(f"prefix and one of {' or '.join(MOUNTS)} are wanted")
-        moving, calibrated = MOUNTS[True] in values, values.get("calibrated")
-        if calibrated is not None and not isinstance(calibrated, dict):
-            raise ValueError("calibrated is not what gwm calibrate writes")
-        T = rigid(MOUNTS[moving], values[MOUNTS[moving]])
-        return Camera(
-            text("prefix", values["prefix"]).lstrip("/"),
-            T,
-            moving,
-            values.get("serial", ""),
-            calibrated,
-        )
-
-
-def rigid(name: str, values) -> np.ndarray:
-    """A rigid transform (4, 4) from nested lists. Raises ValueError naming a wrong one."""
-    try:
-        T = numbers(values)
-    except ValueError as error:
-        raise ValueError(f"{name} is not a rigid 4x4 transform: {error}") from None
-    if T.shape != (4, 4) or not np.allclose(T[3], [0, 0, 0, 1]):
-        raise ValueError(f"{name} is not a rigid 4x4 transform")
-    if (
-        not np.allclose(T[:3, :3] @ T[:3, :3].T, np.eye(3), atol=1e-3)
-        or np.linalg.det(T[:3, :3]) < 0
-    ):
-        raise ValueError(f"{name} is not a rigid 4x4 transform")
-    return T
 
 
 @dataclass(frozen=True)
@@ -131,6 +60,7 @@ class Site:
     profile: Profile | None = None
     limits: ArmLimits = FR3
     tasks: dict[str, TaskSpec] = field(default_factory=dict)
+    fci: FciSettings = field(default_factory=FciSettings)
 
     def named_profile(self, name: str) -> Profile:
         """One of PROFILES, bounded by this site's own; for "" the site's own, or desk.
@@ -186,6 +116,7 @@ def load_site(path: Path) -> Site:
         profile=profile,
         limits=limits,
         tasks=tasks,
+        fci=section("fci", parse_fci),
     )
 
 
