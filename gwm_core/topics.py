@@ -51,12 +51,17 @@ TARGET_JOINT = "target_joint"  # CRISP controllers' input
 TARGET_POSE = "target_pose"  # the same, for the TCP
 # joint_trajectory_controller, named as in franka_ros2
 TRAJECTORY = "fr3_arm_controller/joint_trajectory"
+FCI_REFERENCE = "fci/reference"  # positions, velocities, and accelerations as efforts
+FCI_STATE = "fci/state"  # diagnostics: mode, trouble, success rate of the commands
+FCI_RECOVER = "fci/recover"  # service
+FCI_HOME_HAND = "fci/home_hand"  # service
 FORWARD = "forward_position_controller/commands"  # forward_command_controller
 GRIPPER_COMMAND = "gripper_position_controller/commands"  # forward-command gripper, [m]
 DIAGNOSTICS = "diagnostics"
 
 # JSON to the simulation: {"task", "seed", "difficulty"} or {"cameras": bool}
 SIM_EPISODE = "sim/episode"
+SIM_SNAPSHOT = "sim/snapshot"  # JSON from it, of what its cameras see
 SIM_RESULT = "sim/result"  # JSON from it: {"seed", "success", "seconds", ...}
 SIM_OBJECTS = "sim/objects"  # JSON ground truth, for the scripted expert alone
 

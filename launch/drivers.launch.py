@@ -76,7 +76,10 @@ def _drivers(context):
         return [_description(site)]
     if not (ip or site["robot_ip"]):
         raise InputError("where is the robot? robot_ip:=..., or robot.ip in the site file")
-    actions = [*_arm(ip or site["robot_ip"], config.controller, fake), *_mounts(site)]
+    if config.controller == "fci":  # the graph's own process drives the arm
+        actions = [_description(site), *_mounts(site)]
+    else:
+        actions = [*_arm(ip or site["robot_ip"], config.controller, fake), *_mounts(site)]
     if not config.start_cameras:
         actions += [_camera(camera, config) for camera in site["cameras"].values()]
     return actions

@@ -160,6 +160,7 @@ def test_one_file_lists_the_processes_and_both_starters_use_it():
         *processes(GraphConfig()),
         *processes(GraphConfig(robot="fr3", start_cameras=True)),
         *processes(GraphConfig(mode="teleop")),
+        *processes(GraphConfig(controller="fci")),
     ]
     modules = {node.module for node in nodes}
     assert modules == {p.stem for p in NODES if p.stem.endswith("_node")}

@@ -40,7 +40,7 @@ def constant(file, name):
 def test_every_real_controller_is_configured_with_the_arms_joints():
     types = CONTROLLERS["controller_manager"]["ros__parameters"]
     needs = constant("drivers.launch.py", "NEEDS")
-    assert set(needs) == set(CONTROLLER_NAMES) - {"forward"}
+    assert set(needs) == set(CONTROLLER_NAMES) - {"forward", "fci"}
     for name, package in needs.items():
         controller = CONTROLLER_NAMES[name]
         assert types[controller]["type"].startswith(package + "/")

@@ -3,7 +3,7 @@
 from threading import Event, Thread
 
 import pytest
-from gwm.nodes.imagination_workers import PAUSE_BEFORE, Turns
+from gwm.nodes.parts.imagination_workers import PAUSE_BEFORE, Turns
 
 LONG = 10.0  # [s] that nothing here takes
 SHORT = 0.1

@@ -492,7 +492,7 @@ def test_a_goal_that_was_aborted_has_failed_whatever_its_result_says():
 
 def test_the_times_of_a_plan_that_outlasts_its_period_are_its_own():
     """Two are asked before the first is answered: each plan's stages add up to its own age."""
-    from gwm.nodes.policy_worker import PlanRequest, stages
+    from gwm.nodes.parts.policy_worker import PlanRequest, stages
 
     from gwm_core.types import ArmState, Decision, Observation
 

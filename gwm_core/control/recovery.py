@@ -37,15 +37,16 @@ STEPS = (CLEAR, HARDWARE, SENSE, PLACE, CONTROL)
 HUMBLE_STEPS = (RELEASE, *STEPS)
 
 
-def trouble(mode: int | None, silent_for: float) -> str:
+def trouble(mode: int | None, silent_for: float, topic: str = STATE) -> str:
     """Why the robot follows no command, or "".
 
     Args:
         mode: last heard; None: never.
         silent_for: [s] since then.
+        topic: of the state.
     """
     if mode is None:
-        return f"robot: nothing heard on {STATE}"
+        return f"robot: nothing heard on {topic}"
     name = _name(mode)
     if name in STOPPED or name.startswith("mode"):
         return f"robot: {name}"
@@ -141,6 +142,7 @@ class RobotMonitor:
             with the result, now or later. ``PLACE`` is run again until its answer is "".
         stopped: called with the cause whenever the robot follows no command.
         steps: of the recovery.
+        topic: of the robot's state.
     """
 
     def __init__(
@@ -148,9 +150,11 @@ class RobotMonitor:
         run_step: Callable[[str, Callable[[str], None]], None],
         stopped: Callable[[str], None],
         steps: tuple[str, ...] = STEPS,
+        topic: str = STATE,
     ):
         self._run_step = run_step
         self._stopped = stopped
+        self._topic = topic
         self._recovery = Recovery(steps)
         self._mode: int | None = None
         self._heard_at = 0.0  # [s]
@@ -170,7 +174,10 @@ class RobotMonitor:
         """Why the arm may not move: the robot, a recovery under way, or one that failed; or ""."""
         step = self._recovery.current
         under_way = f"recovery: {step.step}" if step else ""
-        return under_way or self._recovery.failure or trouble(self._mode, now - self._heard_at)
+        return under_way or self._recovery.failure or self._robot_trouble(now)
+
+    def _robot_trouble(self, now: float) -> str:
+        return trouble(self._mode, now - self._heard_at, self._topic)
 
     def needs_recovery(self, cause: str, now: float) -> bool:
         """Whether the robot must be recovered before the gate leaves a FAULT for ``cause``.
@@ -194,7 +201,7 @@ class RobotMonitor:
     def tick(self, now: float) -> None:
         """Check silence and time limits, and run the current step. Call it about every 0.1 s."""
         self._now = now
-        if cause := trouble(self._mode, now - self._heard_at):
+        if cause := self._robot_trouble(now):
             self._stopped(cause)
         self._recovery.check_time(now, self._place_error or f"no answer within {STEP_TIME:.0f} s")
         step = self._recovery.current

@@ -9,7 +9,7 @@ rclpy = pytest.importorskip("rclpy")
 
 from gwm.nodes import imagination_node
 from gwm.nodes.imagination_node import ImaginationNode
-from gwm.nodes.imagination_workers import ComparedScene
+from gwm.nodes.parts.imagination_workers import ComparedScene
 from gwm.ros import gate_messages, messages, scene_messages
 from rclpy.experimental import EventsExecutor
 

@@ -6,6 +6,7 @@ import argparse
 import os
 import textwrap
 
+from gwm.graph.config import CONTROLLERS
 from gwm.tools.terminal import (
     CALLED,
     TASKS,
@@ -42,6 +43,11 @@ def _add_demo(verbs) -> None:
         "--policy",
         default=None,
         help="policy folder, or expert for the scripted one (default: shipped)",
+    )
+    p.add_argument(
+        "--controller",
+        default="crisp",
+        help=f"{', '.join(CONTROLLERS)} (default crisp): docs/controllers.md",
     )
     p.add_argument(
         "--no-imagination",
@@ -123,7 +129,7 @@ def demo(args) -> int:
     natural("seed", args.seed)
     writable(args.json)
     policy = args.policy or shipped()
-    processes(GraphConfig(task=args.task, policy=policy))
+    processes(GraphConfig(task=args.task, policy=policy, controller=args.controller))
     writable_folder(args.out)
     from gwm.tools.demo import run_demo
 

@@ -36,7 +36,7 @@ def check_topics(published: set[str], heard: set[str], site: Site) -> Iterator[D
     running = topics.STATUS in published
     prefixes = [camera.prefix for camera in site.cameras.values()]
     wanted = {
-        "franka_ros2 (or robot:=sim)": [topics.JOINT_STATES],
+        "franka_ros2 (or controller:=fci, or robot:=sim)": [topics.JOINT_STATES],
         "franka_gripper": [topics.GRIPPER_STATES],
         "realsense2_camera with align_depth.enable:=true": [
             make(prefix)
@@ -56,7 +56,14 @@ def check_topics(published: set[str], heard: set[str], site: Site) -> Iterator[D
     for source, names in wanted.items():
         if missing := [name for name in names if name not in published]:
             remedies.append(f"no publisher of {', '.join(missing)}: start {source}")
-    for name in (topics.TARGET_JOINT, topics.TARGET_POSE, topics.TRAJECTORY, topics.FORWARD):
+    commands = (
+        topics.TARGET_JOINT,
+        topics.TARGET_POSE,
+        topics.TRAJECTORY,
+        topics.FORWARD,
+        topics.FCI_REFERENCE,
+    )
+    for name in commands:
         if name in published and name not in heard:
             remedies.append(f"nobody listens to {name}: is that controller active?")
     state = "running" if running else "not running, but drivers are"

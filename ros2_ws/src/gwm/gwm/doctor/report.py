@@ -8,6 +8,7 @@ from __future__ import annotations
 from gwm.doctor.check import BROKEN, DoctorCheck
 from gwm.doctor.live_graph import check_graph
 from gwm.doctor.machine import check_cameras, check_disk, check_ports
+from gwm.doctor.robot import check_robot
 from gwm.doctor.software import (
     check_packages,
     check_python,
@@ -28,6 +29,7 @@ ALL = (
     check_weights,
     check_disk,
     check_ports,
+    check_robot,
     check_graph,
 )
 # Those that load no large package; every recorded episode has their findings.

@@ -14,6 +14,7 @@ CONTROLLERS = {
     "crisp_pose": "cartesian_impedance_controller",
     "jtc": "fr3_arm_controller",
     "forward": "forward_position_controller",
+    "fci": "",  # none of ros2_control
 }
 ROBOTS = ("sim", "fr3")
 TASKS = ("lift", "pick_place", "stack")  # of the simulation, gwm_core.sim.tasks
@@ -99,7 +100,8 @@ class GraphConfig:
     )
     controller: str = _argument(
         "crisp",
-        "controller of the arm: crisp, crisp_pose, jtc, or forward (simulated arms only).",
+        "controller of the arm: crisp, crisp_pose, jtc, fci (no ROS drivers; needs gwm[fci]), or"
+        " forward (simulated arms only).",
         CONTROLLERS,
     )
     gripper: str = _argument(

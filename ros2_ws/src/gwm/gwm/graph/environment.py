@@ -80,6 +80,11 @@ def _alive(process: str) -> bool:
     return state not in ("Z", "X")  # dead, and not yet waited for
 
 
+def simulated_robot() -> str:
+    """Return the loopback address at which this ROS domain's simulated robot serves the FCI."""
+    return f"127.1.{int(os.environ.get('ROS_DOMAIN_ID') or 0) % 256}.1"
+
+
 def refuse_mixed_ros() -> None:
     """Raise InputError where a system ROS is sourced beside the wheels from PyPI."""
     sourced = "ROS_DISTRO" in os.environ or "/opt/ros" in os.environ.get("AMENT_PREFIX_PATH", "")

@@ -31,6 +31,7 @@ def processes(config: GraphConfig) -> list[NodeSpec]:
     config = resolve(config)
     return [
         *_simulation_or_cameras(config),
+        *_fci(config),
         *_planners(config),
         _gate(config),
         _recorder(config),
@@ -56,10 +57,20 @@ def _simulation_or_cameras(config: GraphConfig) -> list[NodeSpec]:
             "publish_objects": config.publish_objects or config.policy == EXPERT,
             "controller": config.controller,
         }
-        return [NodeSpec("sim", "sim_node", parameters, essential=True)]
+        nodes = [NodeSpec("sim", "sim_node", parameters, essential=True)]
+        if config.controller == "fci":  # 1 kHz, which may not wait for the interpreter
+            images = {name: parameters[name] for name in ("renderer", "width", "height")}
+            nodes.append(NodeSpec("sim_cameras", "sim_camera_node", images))
+        return nodes
     if config.start_cameras:
         return [NodeSpec("cameras", "camera_node", {"site": config.site, **cameras})]
     return []
+
+
+def _fci(config: GraphConfig) -> list[NodeSpec]:
+    if config.controller != "fci":
+        return []
+    return [NodeSpec("fci", "fci_node", _common(config))]
 
 
 def _planners(config: GraphConfig) -> list[NodeSpec]:

@@ -13,6 +13,8 @@ stops when the gate is gone. The controller must interpolate from its own desire
 forward: forward_command_controller on positions, for simulated arms. 100 Hz steps break the FCI's
 conditions.
 
+fci: our own way to the FCI, the reference with its acceleration. It stops when the gate is gone.
+
 CRISP and forward hold the last target for ever. That target is the reference, from which the gate
 made sure of a stop. An arm that is left alone comes to rest there, within one stopping distance.
 """
@@ -32,7 +34,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from gwm.graph.config import CONTROLLERS
 from gwm.ros import messages
-from gwm.ros.node import NEWEST
+from gwm.ros.node import NEWEST, RELIABLE
 from gwm_core import topics
 from gwm_core.control.gate.state_machine import Command
 from gwm_core.control.gripper_goals import GripperGoal, GripperGoals
@@ -46,6 +48,7 @@ TOPICS = {  # where the gate must be the only publisher
     "crisp_pose": (topics.TARGET_POSE, topics.TARGET_JOINT),
     "jtc": (topics.TRAJECTORY,),
     "forward": (topics.FORWARD,),
+    "fci": (topics.FCI_REFERENCE,),
 }
 BASE_FRAME = "fr3_link0"
 GRIPPER_REPEAT = 50  # commands between repetitions of a width, for late subscribers
@@ -105,6 +108,17 @@ class ForwardAdapter:
     def send(self, reference: Reference, stamp: int) -> None:
         """Publish the reference."""
         self._publisher.publish(Float64MultiArray(data=reference.q.tolist()))
+
+
+class FciAdapter:
+    """``fci/reference``: positions, velocities, and accelerations in the place of efforts."""
+
+    def __init__(self, node: Node):
+        self._publisher = node.create_publisher(JointState, topics.FCI_REFERENCE, RELIABLE)
+
+    def send(self, reference: Reference, stamp: int) -> None:
+        """Publish the reference."""
+        self._publisher.publish(messages.joint_state(stamp, topics.ARM_JOINTS, *reference))
 
 
 class ForwardGripper:
@@ -192,6 +206,7 @@ class ArmAdapter:
             "crisp_pose": lambda: CrispPoseAdapter(node),
             "jtc": lambda: TrajectoryAdapter(node, dt, profile, limits),
             "forward": lambda: ForwardAdapter(node),
+            "fci": lambda: FciAdapter(node),
         }
         self.topics = TOPICS[controller]
         self._controller = make_controller[controller]()

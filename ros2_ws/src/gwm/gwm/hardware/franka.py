@@ -135,6 +135,8 @@ class FrankaRobot:
             cannot.
     """
 
+    hand_trouble = ""  # told by the gripper's own actions
+
     def __init__(
         self,
         node: Node,

@@ -21,8 +21,9 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from gwm.hardware.arm_adapters import ArmAdapter
+from gwm.hardware.fci.robot import FciRobot
 from gwm.hardware.franka import FrankaRobot, best_gripper, has
-from gwm.nodes.gate_monitor import GateMonitor
+from gwm.nodes.parts.gate_monitor import GateMonitor
 from gwm.ros import gate_messages, messages
 from gwm.ros.node import (
     GATE_PRIORITY,
@@ -83,7 +84,7 @@ class GateNode(Node):
         self._monitor = GateMonitor(config)
         self._reported_state = self._gate.state
         self._arm = self._arm_adapter(robot, config, profile, site.limits)
-        self._robot = self._franka(robot)
+        self._robot = self._robot_of(robot)
         self._command = self.create_publisher(JointState, topics.COMMAND, RELIABLE)
         self._status = self.create_publisher(DiagnosticArray, topics.STATUS, RELIABLE)
         self._shadow = self.create_publisher(JointState, topics.SHADOW, RELIABLE)
@@ -100,14 +101,19 @@ class GateNode(Node):
         controller = self.declare_parameter("controller", "crisp").value
         gripper = self.declare_parameter("gripper", "auto").value
         if gripper == "auto":
-            gripper = "forward" if robot == "sim" else best_gripper()
+            streamed = robot == "sim" or controller == "fci"
+            gripper = "forward" if streamed else best_gripper()
         period = 1.0 / config.rate_hz
         arm = ArmAdapter(self, controller, gripper, period, robot == "sim", profile, limits)
         wait_to_be_alone(self, arm.topics, own=1)
         return arm
 
-    def _franka(self, robot: str) -> FrankaRobot | None:
-        """The robot's own state and recovery, where its messages are installed."""
+    def _robot_of(self, robot: str) -> FrankaRobot | FciRobot | None:
+        """The robot's own state and recovery, where it reports them."""
+        if topics.FCI_REFERENCE in self._arm.topics:
+            fci = FciRobot(self, self._gate.fault)
+            self.create_timer(0.1, fci.tick, clock=STEADY)
+            return fci
         if robot == "sim":
             return None
         if not has("franka_msgs"):
@@ -285,8 +291,8 @@ class GateNode(Node):
             gate.fault(
                 f"second publisher: another process writes to {topics.JOINT_STATES}", doubtful=True
             )
-        robot_trouble = self._robot.trouble if self._robot else ""
-        trouble = "; ".join(filter(None, [robot_trouble, self._arm.gripper.trouble]))
+        robot_troubles = [self._robot.trouble, self._robot.hand_trouble] if self._robot else []
+        trouble = "; ".join(filter(None, [*robot_troubles, self._arm.gripper.trouble]))
         status = self._monitor.status(
             gate, time.monotonic(), self._arm.sent, self._reasons, trouble
         )

@@ -21,7 +21,13 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, JointState, PointCloud2
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
-from gwm.nodes.imagination_workers import ComparedScene, ShownFuture, Turns, comparison, prediction
+from gwm.nodes.parts.imagination_workers import (
+    ComparedScene,
+    ShownFuture,
+    Turns,
+    comparison,
+    prediction,
+)
 from gwm.ros import gate_messages, messages, scene_messages
 from gwm.ros.node import EVERY, NEWEST, RELIABLE, SENSOR, STEADY, declare, now_ns, spin
 from gwm.ros.worker import LatestWorker

@@ -20,7 +20,7 @@ from sensor_msgs.msg import CameraInfo, Image, JointState, PointCloud2
 from std_msgs.msg import Float64MultiArray, String, UInt64
 from trajectory_msgs.msg import JointTrajectory
 
-from gwm.nodes.policy_worker import EXPERT, PlanRequest, make_planner, prepare, stages
+from gwm.nodes.parts.policy_worker import EXPERT, PlanRequest, make_planner, prepare, stages
 from gwm.ros import image_messages, messages, scene_messages
 from gwm.ros.node import (
     HEARTBEAT_PRIORITY,

@@ -105,6 +105,7 @@ class RecorderNode(Node):
             topics.CHUNK: JointTrajectory,
             topics.ALIVE: UInt64,
             topics.STATUS: DiagnosticArray,
+            topics.FCI_STATE: DiagnosticArray,
             topics.SIM_RESULT: String,
             topics.MARK: String,
             topics.DECISION: String,

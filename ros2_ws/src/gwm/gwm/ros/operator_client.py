@@ -115,6 +115,12 @@ class OperatorClient(Node):
         values = messages.read_numbers(message)
         self.futures[str(values.pop("plan"))] = values
 
+    @property
+    def simulation(self) -> dict[str, str]:
+        """The newest reports of all processes that stand for the robot and its cameras."""
+        parts = ("sim", "sim_cameras", "fci")
+        return {key: value for part in parts for key, value in self.reports.get(part, {}).items()}
+
     def _on_report(self, message) -> None:
         self.reports |= messages.read_diagnostics(message)
 

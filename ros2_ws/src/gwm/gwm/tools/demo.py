@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from gwm.console.address import to_say
@@ -55,7 +56,10 @@ def drive(args, policy: str, idle_time: float = 0.0) -> tuple[dict, Path]:
         ``rows`` and the exit ``code``.
     """
     sample_layout(args.task, args.seed, args.difficulty)
-    nodes = processes(GraphConfig(task=args.task, policy=policy, imagination=args.imagination))
+    config = GraphConfig(
+        task=args.task, policy=policy, imagination=args.imagination, controller=args.controller
+    )
+    nodes = processes(config)
     imagine = any(node.name == "imagination" for node in nodes)
     _check_policy(policy, args.task, imagine)
     out = Path(args.out) / time.strftime("%Y%m%d-%H%M%S")
@@ -65,12 +69,12 @@ def drive(args, policy: str, idle_time: float = 0.0) -> tuple[dict, Path]:
         raise InputError(
             f"cannot write to {args.out}: {error.strerror}; choose another --out"
         ) from None
-    nodes = processes(
-        GraphConfig(task=args.task, policy=policy, record=str(out), imagination=args.imagination)
-    )
+    nodes = processes(replace(config, record=str(out)))
     run, idle = DemoRun(), IdleLoop()
     with ending() as end, idle, live(nodes, out / "nodes.log") as (operator, supervisor):
         run.begun = True
+        if any(node.name == "sim_cameras" for node in nodes):
+            operator.required_nodes += ("sim_cameras",)
         operator.say = lambda text: _say(args, f"  {text}")
         _start(run, operator, supervisor, args, out / "console.url")
         _wait_idle(run, operator, supervisor, idle_time)
@@ -124,7 +128,7 @@ def _start(run: DemoRun, operator: OperatorClient, supervisor, args, page: Path)
         raise RequestFailed(f"not ready after {START_TIME:.0f} s: {', '.join(operator.missing)}")
     _say(
         args,
-        f"ready: renderer {operator.reports['sim']['renderer']}, policy"
+        f"ready: renderer {operator.simulation['renderer']}, policy"
         f" {operator.reports['policy']['policy']}",
     )
     if page.exists():

@@ -44,16 +44,17 @@ def outcome_text(row: dict) -> str:
 
 def message_counts(operator: OperatorClient) -> dict[str, dict[str, int]]:
     """Return how many messages were sent and received so far, by topic."""
-    sim, policy = operator.reports["sim"], operator.reports["policy"]
+    sim, policy = operator.simulation, operator.reports["policy"]
     counts = {
         key[5:]: {"sent": int(value), "received": int(policy[f"received {key[5:]}"])}
         for key, value in sim.items()
         if key.startswith("sent ")
     }
     sent = operator.last_status.sent
-    counts[topics.TARGET_JOINT] = {
-        "sent": sent,
-        "received": int(sim[f"received {topics.TARGET_JOINT}"]),
+    counts |= {
+        key[9:]: {"sent": sent, "received": int(value)}
+        for key, value in sim.items()
+        if key.startswith("received ")
     }
     counts[topics.COMMAND] = {"sent": sent, "received": len(operator.commands)}
     return counts
@@ -64,7 +65,7 @@ def demo_figures(operator: OperatorClient, args, run: DemoRun, idle: dict) -> di
     ended = [row for row in run.rows if row["success"] is not None]
     won = sum(row["success"] for row in ended)
     latency = sorted(operator.latencies.values())
-    sim, policy = operator.reports.get("sim", {}), operator.reports.get("policy", {})
+    sim, policy = operator.simulation, operator.reports.get("policy", {})
     return {
         "task": args.task,
         "difficulty": args.difficulty,

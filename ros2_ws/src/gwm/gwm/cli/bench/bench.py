@@ -29,6 +29,7 @@ def add(verbs) -> None:
         add_scene,
         add_gate,
         add_faults,
+        add_fci,
         live.add_kill,
         add_policy,
         live.add_e2e,
@@ -137,6 +138,28 @@ def bench_faults(args) -> int:
 
     writable(args.json)
     return report.bench_faults(natural("seed", args.seed), args.json)
+
+
+def add_fci(kinds) -> None:
+    p = benchmark(
+        kinds,
+        "fci",
+        "Drive a simulated robot through libfranka: tracking, lost commands, faults.",
+        "gwm bench fci --minutes 2 --losses 20 --injections 2",
+        bench_fci,
+    )
+    options.count(p, "minutes", 30, "of plans")
+    options.count(p, "losses", 200, "of each number of commands in a row")
+    options.count(p, "injections", 20, "of each fault")
+    options.seed(p)
+
+
+def bench_fci(args) -> int:
+    from benchmarks.fci import report
+
+    writable(args.json)
+    counts = [positive(name, getattr(args, name)) for name in ("minutes", "losses", "injections")]
+    return report.bench_fci(*counts, natural("seed", args.seed), args.json)
 
 
 def add_policy(kinds) -> None:

@@ -1,0 +1,61 @@
+"""The gate's view of the robot behind ``controller:=fci``: its state, and its recovery."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+from std_srvs.srv import Trigger
+
+from gwm.ros import messages
+from gwm.ros.node import RELIABLE
+from gwm_core import topics
+from gwm_core.control.client_monitor import ClientMonitor
+
+
+class FciRobot:
+    """Listens to ``fci/state``, and recovers by ``fci/recover``.
+
+    Its methods are those of ``gwm.hardware.franka.FrankaRobot``.
+    """
+
+    def __init__(self, node: Node, stopped: Callable[[str], None]):
+        self._monitor = ClientMonitor(self._clear, stopped, topics.FCI_STATE)
+        self._service = node.create_client(Trigger, topics.FCI_RECOVER, qos_profile=RELIABLE)
+        node.create_subscription(DiagnosticArray, topics.FCI_STATE, self._on_state, RELIABLE)
+        self.hand_trouble = ""
+
+    @property
+    def trouble(self) -> str:
+        """Why the arm may not move, or ""."""
+        return self._monitor.trouble(time.monotonic())
+
+    def needs_recovery(self, cause: str) -> bool:
+        """Whether ``recover`` must come before the gate leaves a FAULT for ``cause``."""
+        return self._monitor.needs_recovery(cause, time.monotonic())
+
+    def recover(self, finished: Callable[[], None]) -> str:
+        """Clear the errors, then ``finished()``. Returns "" or why it cannot begin."""
+        return self._monitor.recover(time.monotonic(), finished)
+
+    def tick(self) -> None:
+        """Check for silence, and go on with the recovery."""
+        self._monitor.tick(time.monotonic())
+
+    def _on_state(self, message) -> None:
+        state = messages.read_diagnostics(message).get("fci", {})
+        self.hand_trouble = state.get("hand", "")
+        self._monitor.receive(state.get("mode", ""), state.get("trouble", ""), time.monotonic())
+
+    def _clear(self, answer: Callable[[str], None]) -> None:
+        if not self._service.service_is_ready():
+            answer(f"no service {topics.FCI_RECOVER}")
+            return
+
+        def answered(future) -> None:
+            response = future.result()
+            answer("" if response.success else response.message)
+
+        self._service.call_async(Trigger.Request()).add_done_callback(answered)

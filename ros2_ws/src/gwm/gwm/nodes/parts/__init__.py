@@ -1,0 +1,1 @@
+"""Parts of nodes in files of their own."""
