@@ -1,9 +1,10 @@
 import numpy as np
 
 from gwm_core.control.targets import BlendTarget, ChunkTarget, MoveTarget, PostureTarget
-from gwm_core.geometry.kinematics import HOME_Q, tcp_speed
-from gwm_core.geometry.limits import DESK
-from gwm_core.types import ActionChunk
+from gwm_core.geometry.kinematics import HOME_Q, fk, tcp_speed, to_rows
+from gwm_core.geometry.limits import DESK, FR3
+from gwm_core.runtime.planner import Planner
+from gwm_core.types import OPEN_WIDTH, ActionChunk, ArmState, Observation
 
 
 def chunk(offset):
@@ -49,3 +50,24 @@ def test_a_move_is_slow_enough_for_the_profile():
     speed = tcp_speed(np.array([g.q for g in goals]), np.array([g.dq for g in goals]))
     assert speed.max() <= DESK.tcp_speed
     np.testing.assert_allclose(goals[-1].dq, 0, atol=1e-6)
+
+
+def test_a_plan_stays_within_the_sites_own_limits():
+    """The gate refuses what lies beyond them, so the policy must not send it there."""
+    limits = FR3.narrowed("site", q_max=[0.2, *FR3.q_max[1:]])
+    swung = HOME_Q.copy()
+    swung[0] = 0.4
+    rows = np.repeat(to_rows(fk(swung), OPEN_WIDTH)[None], 16, axis=0)
+
+    class Fixed:
+        sees = "objects"
+
+        def act(self, scene, observation):
+            return rows
+
+    planner = Planner(Fixed())
+    observation = Observation(1, (), ArmState(1, HOME_Q, np.zeros(7), OPEN_WIDTH, OPEN_WIDTH), "t")
+    assert planner.decide(observation).chunk.q[:, 0].max() > limits.q_high[0]
+    planner.limits = limits
+    decision = planner.decide(observation)
+    assert decision.chunk.q[:, 0].max() <= limits.q_high[0]  # the elbow makes up for it

@@ -18,6 +18,7 @@ import numpy as np
 
 from gwm_core.errors import InputError, one_of
 from gwm_core.geometry.kinematics import Unreachable, solve
+from gwm_core.geometry.limits import FR3, ArmLimits
 from gwm_core.model.inputs import proprioception
 from gwm_core.model.weights_file import predicting_config
 from gwm_core.runtime.graphs.backends import LARGEST_BATCH
@@ -90,6 +91,9 @@ class BestOfPlans:
         deadline: [s] by ``clock`` since ``act`` began, after which no further plan is ranked. The
             first plan is always made.
         clock: returns seconds.
+
+    Attributes:
+        limits: of the arm, within which a plan must be reached.
     """
 
     sees = "scene"
@@ -109,6 +113,7 @@ class BestOfPlans:
         count = max(policy.lift_config.count, world.lift_config.count)
         self.lift_config = replace(policy.lift_config, count=count)
         self.sampler = PlanSampler(policy)
+        self.limits: ArmLimits = FR3
         self._policy, self._world = policy, world
         self._candidates, self._seed = candidates, seed
         self._deadline, self._clock = deadline, clock
@@ -149,7 +154,7 @@ class BestOfPlans:
     def _value(self, state: ImaginedState, plan: np.ndarray, observation: Observation) -> float:
         """Value of the state that a plan leads to; minus infinity for one that cannot be used."""
         try:
-            solve(plan, observation.state.q)
+            solve(plan, observation.state.q, arm=self.limits)
         except Unreachable:  # where no plan can be used, the planner says why
             return -math.inf
         later = self._world.after(state, plan[:JUMP], encode=False)

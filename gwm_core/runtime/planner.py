@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from gwm_core.geometry.kinematics import Unreachable, solve
+from gwm_core.geometry.limits import FR3, ArmLimits
 from gwm_core.scene.lift import BlindError, LiftConfig, lift_with_report
 from gwm_core.types import ActionChunk, Decision, Observation
 
@@ -33,6 +34,9 @@ class Planner:
 
     Args:
         clock: returns seconds, to report how long each stage took; the default reports 0.
+
+    Attributes:
+        limits: of the arm, within which joints are solved.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class Planner:
     ):
         self.policy = policy
         self.clock = clock
+        self.limits: ArmLimits = FR3
         self._lift_config = lift_config
 
     def decide(self, observation: Observation) -> Decision:
@@ -74,7 +79,7 @@ class Planner:
         poses = self.policy.act(scene, observation)  # (H, 10)
         t1 = self.clock()
         try:
-            q = solve(poses, observation.state.q)  # (H, 7)
+            q = solve(poses, observation.state.q, arm=self.limits)  # (H, 7)
             chunk, reason = ActionChunk(observation.stamp, q, poses[:, 9]), ""
         except Unreachable as error:
             chunk, reason = None, f"unreachable: {error}"

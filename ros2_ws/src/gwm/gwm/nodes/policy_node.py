@@ -119,6 +119,8 @@ class PolicyNode(Node):
         planner = make_planner(*options, p.candidates, p.replan_every * CHUNK_DT)
         if p.candidates > 1:
             self._best_of_plans = planner.policy
+            planner.policy.limits = self._site.limits
+        planner.limits = self._site.limits
         prepare(planner, cameras, p.task)
         gc.collect()
         gc.freeze()  # a full collection could delay the heartbeat beyond the gate's timeout
