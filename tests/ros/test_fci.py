@@ -5,6 +5,7 @@ Times are those of a benchmark (``gwm bench fci``); here each fault has its name
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -149,6 +150,19 @@ def test_every_error_has_the_name_that_libfranka_gives_it():
             told = {other for other in dir(errors) if getattr(errors, other) is True}
             assert told == {name}
         del client
+
+
+def test_a_robot_alone_serves_a_client_and_tells_its_end():
+    command = [sys.executable, "-m", "gwm", "sim-robot", "--address", "127.4.4.4"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert "a robot at 127.4.4.4" in server.stdout.readline()
+    site = replace(simulation_site(), robot_ip="127.4.4.4", fci=FciSettings(real_time=False))
+    assert robot.connection(site).level == OK
+    second = subprocess.run(command, capture_output=True, text=True)
+    assert second.returncode == 2 and "cannot serve at 127.4.4.4" in second.stderr
+    server.send_signal(signal.SIGINT)
+    assert "reflexes: none" in server.communicate(timeout=10)[0]
+    assert server.returncode == 0
 
 
 def test_without_a_robot_one_line_says_what_to_look_at():

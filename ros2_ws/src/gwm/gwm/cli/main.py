@@ -8,7 +8,7 @@ import sys
 from contextlib import nullcontext, redirect_stdout
 from importlib.metadata import version
 
-from gwm.cli import collect, data, deploy, futures, improve, run, scene, site
+from gwm.cli import collect, data, deploy, futures, improve, run, scene, sim_robot, site
 from gwm.cli.bench import bench
 from gwm.cli.evaluate import evaluate
 from gwm.cli.train import train
@@ -32,7 +32,10 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"gwm {version('gwm')}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    learn, use = (collect, train, improve, evaluate), (data, deploy, futures, scene, bench, site)
+    learn, use = (
+        (collect, train, improve, evaluate),
+        (data, deploy, futures, scene, bench, site, sim_robot),
+    )
     for group in (run, *learn, *use):
         group.add(verbs)
     return parser
