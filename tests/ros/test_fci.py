@@ -73,7 +73,7 @@ def test_more_lost_commands_than_a_robot_tolerates_are_a_reflex(station):
     station.robot.reflexes.clear()
 
 
-LONG = ("gate stopped", "control process stopped 15", "robot silent", "guided")
+LONG = ("gate stopped", "control process stopped 15", "robot silent", "guided", "robot's server")
 
 
 @pytest.mark.parametrize(
@@ -89,6 +89,15 @@ def test_a_fault_has_a_name_and_one_recovery_goes_on(station, fault):
     assert any(cause in outcome.cause for cause in fault.causes), outcome
     moving(station, np.random.default_rng(1))
     assert station.gate.state is State.RUNNING, station.situation
+
+
+def test_a_robot_in_control_is_not_recovered(station):
+    moving(station, np.random.default_rng(5))
+    answers, reflexes = [], len(station.robot.reflexes)
+    station.control.recover(answers.append)
+    station.run_until(lambda: answers, 2.0)
+    assert "nothing to recover" in answers[0]
+    assert station.control.in_control and len(station.robot.reflexes) == reflexes
 
 
 def test_control_is_not_taken_far_from_the_arm(station):
@@ -155,14 +164,17 @@ def test_every_error_has_the_name_that_libfranka_gives_it():
 def test_a_robot_alone_serves_a_client_and_tells_its_end():
     command = [sys.executable, "-m", "gwm", "sim-robot", "--address", "127.4.4.4"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert "a robot at 127.4.4.4" in server.stdout.readline()
-    site = replace(simulation_site(), robot_ip="127.4.4.4", fci=FciSettings(real_time=False))
-    assert robot.connection(site).level == OK
-    second = subprocess.run(command, capture_output=True, text=True)
-    assert second.returncode == 2 and "cannot serve at 127.4.4.4" in second.stderr
-    server.send_signal(signal.SIGINT)
-    assert "reflexes: none" in server.communicate(timeout=10)[0]
-    assert server.returncode == 0
+    try:
+        assert "a robot at 127.4.4.4" in server.stdout.readline()
+        site = replace(simulation_site(), robot_ip="127.4.4.4", fci=FciSettings(real_time=False))
+        assert robot.connection(site).level == OK
+        second = subprocess.run(command, capture_output=True, text=True)
+        assert second.returncode == 2 and "cannot serve at 127.4.4.4" in second.stderr
+        server.send_signal(signal.SIGINT)
+        assert "reflexes: none" in server.communicate(timeout=20)[0]
+        assert server.returncode == 0
+    finally:
+        server.kill()
 
 
 def test_without_a_robot_one_line_says_what_to_look_at():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 from gwm.tools.terminal import verb
@@ -52,8 +53,6 @@ def sim_robot(args) -> int:
     print(f"a robot at {where}, system 5.9; Ctrl-C ends it", flush=True)
     try:
         _serve(robot)
-    except KeyboardInterrupt:
-        print()
     finally:
         robot.cleanup()
     for name, use in robot.limits_used.items():
@@ -64,10 +63,13 @@ def sim_robot(args) -> int:
 
 def _serve(robot) -> None:
     """Let the robot's time follow the clock, and print every change of its mode."""
+    over: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: over.append(number))
     mode = robot.mode
     reflexes = 0
     due = time.monotonic()
-    while True:
+    while not over:
         robot.tick()
         if robot.mode != mode or len(robot.reflexes) > reflexes:
             mode, reflexes = robot.mode, len(robot.reflexes)

@@ -174,7 +174,9 @@ class Controller:
             self._say(error)
 
     def _recover(self) -> None:
-        if self._recovery is None:
+        if self._phase is not Phase.WAITING:
+            self._link.say(link.RECOVERED, "the robot is in control: there is nothing to recover")
+        elif self._recovery is None:
             self._recovery = threading.Thread(target=self._run_recovery, daemon=True)
             self._recovery.start()
 
