@@ -18,6 +18,7 @@ from benchmarks.fci.station import Station
 from gwm_core.control.recovery import STEP_TIME
 from gwm_core.gate_status import State
 from gwm_core.geometry.kinematics import fk
+from gwm_core.sim.fci.robot_server import RobotServer
 
 REST = 0.01  # [m/s] of the TCP
 _WINDOW = 20  # measurements over which a speed is computed
@@ -143,28 +144,22 @@ def robot_gone(station: Station, rng: np.random.Generator) -> Outcome:
     return Outcome(seconds, cause, True)
 
 
-def user_stop(station: Station, rng: np.random.Generator) -> Outcome:
-    """The user stop is pressed; recovery is refused until it is released."""
-    moving(station, rng)
-    station.at_robot(lambda: station.robot.press_user_stop(True))
-    seconds, cause = _named(station, 1.0)
-    station.run(0.3)
-    refusal = station.monitor.recover(time.monotonic(), station.gate.reset)
-    station.at_robot(lambda: station.robot.press_user_stop(False))
-    station.run(0.2)
-    return Outcome(seconds, cause, "user stop is pressed" in refusal, refusal)
+def held_by_person(
+    hold: Callable[[RobotServer, bool], None], said: str
+) -> Callable[[Station, np.random.Generator], Outcome]:
+    """A person stops or guides the arm; recovery is refused until it is let go."""
 
+    def inject(station: Station, rng: np.random.Generator) -> Outcome:
+        moving(station, rng)
+        station.at_robot(lambda: hold(station.robot, True))
+        seconds, cause = _named(station, 1.0)
+        station.run(0.3)
+        refusal = station.monitor.recover(time.monotonic(), station.gate.reset)
+        station.at_robot(lambda: hold(station.robot, False))
+        station.run(0.2)
+        return Outcome(seconds, cause, said in refusal, refusal)
 
-def guided(station: Station, rng: np.random.Generator) -> Outcome:
-    """A person guides the arm by hand."""
-    moving(station, rng)
-    station.at_robot(lambda: station.robot.guide(True))
-    seconds, cause = _named(station, 1.0)
-    station.run(0.3)
-    refusal = station.monitor.recover(time.monotonic(), station.gate.reset)
-    station.at_robot(lambda: station.robot.guide(False))
-    station.run(0.2)
-    return Outcome(seconds, cause, "guided" in refusal, refusal)
+    return inject
 
 
 def contact(station: Station, rng: np.random.Generator) -> Outcome:
@@ -188,8 +183,18 @@ FAULTS = (
     Fault("control process stopped 200 ms", control_stopped(200), LOST, 0.3),
     Fault("robot silent", robot_silent, LOST, 0.2),
     Fault("robot's server gone", robot_gone, LOST, 0.2),
-    Fault("user stop, recovery refused while pressed", user_stop, ("user stop",), 0.2),
-    Fault("guided by hand, recovery refused", guided, ("guiding", "guided"), 0.2),
+    Fault(
+        "user stop, recovery refused while pressed",
+        held_by_person(RobotServer.press_user_stop, "user stop is pressed"),
+        ("user stop",),
+        0.2,
+    ),
+    Fault(
+        "guided by hand, recovery refused",
+        held_by_person(RobotServer.guide, "guided"),
+        ("guiding", "guided"),
+        0.2,
+    ),
     Fault("contact", contact, ("reflex",), 0.2),
 )
 
