@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from gwm.cli.main import main
 
+from gwm_core.errors import InputError
 from gwm_core.evaluation.stats.success_rates import (
     difference_interval,
     interval,
@@ -326,3 +327,18 @@ def test_who_has_read_enough_is_no_error(tmp_path):
             timeout=120,
         )
     assert (done.returncode, done.stderr) == (128 + 13, "")
+
+
+@pytest.mark.parametrize("what", ["e2e", "graph"])
+def test_a_live_benchmark_gives_the_demo_all_that_it_needs(monkeypatch, capsys, tmp_path, what):
+    """The demo gets as far as its policy, which a benchmark's arguments must suffice for."""
+    from gwm.tools import demo
+
+    def reached(*_):
+        raise InputError("the policy is checked next")
+
+    monkeypatch.setattr(demo, "_check_policy", reached)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["gwm", "bench", what, "--policy", "expert"])
+    assert main() == 2
+    assert "the policy is checked next" in capsys.readouterr().err

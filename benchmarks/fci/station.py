@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 import numpy as np
-from gwm.hardware.fci.control import prioritize
+from gwm.graph.environment import prioritize
 from gwm.hardware.fci.control_process import ControlProcess
 from gwm.hardware.fci.link import RobotState
 
@@ -196,7 +196,7 @@ class Station:
         raise RuntimeError(f"no plan is accepted any more; {self.situation}")
 
     def move(self, seconds: float) -> None:
-        """Follow plans for a time, a new one every 1.2 s."""
+        """Follow plans for a time, a new one every second."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             self.offer()

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from dataclasses import replace
 
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
-from gwm.graph.environment import simulated_robot
+from gwm.graph.environment import prioritize, simulated_robot
 from gwm.hardware.fci.control_process import ControlProcess, check_installed
 from gwm.hardware.fci.hand import Hand
 from gwm.hardware.fci.link import RobotState
 from gwm.ros import messages
 from gwm.ros.late_service import LateAnswer, serve_later
-from gwm.ros.node import (
-    GATE_PRIORITY,
-    NEWEST,
-    RELIABLE,
-    STEADY,
-    now_ns,
-    prioritize,
-    spin,
-    subscribe_to_all,
-)
+from gwm.ros.node import GATE_PRIORITY, NEWEST, RELIABLE, STEADY, now_ns, spin, subscribe_to_all
 from gwm_core import topics
 from gwm_core.control.recovery import MODES, SILENCE
 from gwm_core.control.stop_trajectory import Reference
@@ -96,7 +89,12 @@ class FciNode(Node):
         self._control.send(Reference(*rows))
 
     def _on_grip(self, message) -> None:
-        self._hand.move(float(message.data[0]))
+        if len(message.data) == 1 and math.isfinite(message.data[0]):
+            self._hand.move(message.data[0])
+        else:
+            self.get_logger().error(
+                f"{topics.GRIPPER_COMMAND} ignored: one finite width wanted, got {message.data}"
+            )
 
     def _on_width(self, width: float) -> None:
         self._width = width
@@ -169,7 +167,8 @@ class FciNode(Node):
 
 def main() -> int:
     """Entry point."""
-    return spin(FciNode, FciNode.rest)
+    # As the gate: the timer that kills a process that hangs comes before any flood of messages.
+    return spin(FciNode, FciNode.rest, SingleThreadedExecutor)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from std_msgs.msg import Float64MultiArray, Header, String, UInt64
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
+from gwm.graph.environment import prioritize
 from gwm.hardware.arm_adapters import ArmAdapter
 from gwm.hardware.fci.robot import FciRobot
 from gwm.hardware.franka import FrankaRobot, best_gripper, has
@@ -32,7 +33,6 @@ from gwm.ros.node import (
     STEADY,
     declare,
     now_ns,
-    prioritize,
     spin,
     wait_to_be_alone,
 )

@@ -20,6 +20,7 @@ from sensor_msgs.msg import CameraInfo, Image, JointState, PointCloud2
 from std_msgs.msg import Float64MultiArray, String, UInt64
 from trajectory_msgs.msg import JointTrajectory
 
+from gwm.graph.environment import prioritize
 from gwm.nodes.parts.policy_worker import EXPERT, PlanRequest, make_planner, prepare, stages
 from gwm.ros import image_messages, messages, scene_messages
 from gwm.ros.node import (
@@ -29,7 +30,6 @@ from gwm.ros.node import (
     STEADY,
     declare,
     now_ns,
-    prioritize,
     spin,
     with_time_sent,
 )

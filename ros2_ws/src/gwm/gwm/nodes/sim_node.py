@@ -12,11 +12,11 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
-from gwm.graph.environment import simulated_robot
+from gwm.graph.environment import prioritize, simulated_robot
 from gwm.nodes.parts.sim_commands import SimCommands
 from gwm.nodes.parts.sim_images import CameraParameters, SentSnapshots, SimImages
 from gwm.ros import messages
-from gwm.ros.node import NEWEST, RELIABLE, STEADY, declare, now_ns, prioritize, spin
+from gwm.ros.node import NEWEST, RELIABLE, STEADY, declare, now_ns, spin
 from gwm_core import topics
 from gwm_core.errors import InputError
 from gwm_core.files.json_files import to_json
@@ -40,9 +40,9 @@ class SimParameters(CameraParameters):
 
 
 class SimNode(Node):
-    """Runs physics in real time in the executor's thread, and renders in a thread of its own.
+    """Runs physics in real time in the executor's thread.
 
-    Physics never waits for rendering.
+    It never waits for rendering, which has a thread, or beside the FCI a process, of its own.
     """
 
     def __init__(self):

@@ -97,19 +97,6 @@ GATE_PRIORITY = 40  # of SCHED_FIFO
 HEARTBEAT_PRIORITY = 10
 
 
-def prioritize(level: int) -> str:
-    """Request real-time priority for this thread and those that it starts later.
-
-    Returns:
-        the priority that it got, in words.
-    """
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(level))
-    except PermissionError:
-        return "normal priority (no right to SCHED_FIFO: set rtprio in /etc/security/limits.conf)"
-    return f"SCHED_FIFO {level}"
-
-
 def now_ns(node: Node) -> int:
     """Host ROS time [ns]."""
     return node.get_clock().now().nanoseconds

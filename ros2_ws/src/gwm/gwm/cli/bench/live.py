@@ -78,7 +78,7 @@ def bench_e2e(args) -> int:
     writable(args.json)
     from benchmarks.live import latency
 
-    args.difficulty, args.headless = "nominal", True
+    args.difficulty, args.headless, args.controller = "nominal", True, "crisp"
     return latency.bench_e2e(args, args.policy or shipped())
 
 
@@ -110,6 +110,7 @@ def bench_graph(args) -> int:
     from benchmarks.live import graph
 
     args.difficulty, args.headless, args.imagination = "nominal", True, True
+    args.controller = "crisp"
     return graph.bench_graph(args, args.policy or shipped())
 
 

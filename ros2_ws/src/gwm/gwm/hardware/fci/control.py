@@ -10,7 +10,6 @@ import ctypes
 import enum
 import gc
 import json
-import os
 import signal
 import socket
 import sys
@@ -19,6 +18,7 @@ import time
 
 import numpy as np
 
+from gwm.graph.environment import prioritize
 from gwm.hardware.fci import link
 from gwm.hardware.fci.link import Link, RobotState
 from gwm_core.control.recovery import MODES
@@ -213,14 +213,6 @@ class Controller:
             state.control_command_success_rate,
         )
         self._link.send(link.STATE, link.pack_state(report))
-
-
-def prioritize(level: int) -> None:
-    """Request real-time priority for this thread, where it may have it."""
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(level))
-    except PermissionError:
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def one_line(error: Exception) -> str:
