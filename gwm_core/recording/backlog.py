@@ -121,9 +121,9 @@ class ProgressTimeout:
         """Take a report of the recorder's queue; the first one sets the target."""
         if self._target is None:
             self._target = done + waiting
-        left = self._target - done
+        left = max(0, self._target - done)
         # a restarted recorder counts from 0: no progress
-        if left >= 0 and (self.left is None or left < self.left):
+        if self.left is None or left < self.left:
             self.left = left
             self._since = now
 

@@ -8,11 +8,11 @@ import pytest
 
 rclpy = pytest.importorskip("rclpy")
 
-from gwm.nodes.gate_node import EXECUTOR as GATE_EXECUTOR
-from gwm.ros.hand_over import HandOver
+from gwm.ros.hand_over import FutureCallbacks, HandOver
 from gwm.ros.job_queue import JobQueue
 from gwm.ros.late_service import serve_later
-from gwm.ros.node import STEADY, with_time_sent
+from gwm.ros.node import RELIABLE, STEADY, with_time_sent
+from gwm.ros.polling_node import LIMIT, PollingNode
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.experimental import EventsExecutor
 from std_msgs.msg import String
@@ -170,14 +170,62 @@ def test_a_value_handed_over_calls_no_other_timer(graph):
     assert min(np.diff(ticks)) > 0.005
 
 
-def test_a_flood_of_messages_does_not_keep_the_gate_from_its_steps(domain):
-    """Every message brings two more."""
+def test_the_exception_of_a_future_s_callback_ends_the_executor(graph):
+    node, spin_until = graph
+    node.create_service(Trigger, "act", lambda _, response: response)
+    client = node.create_client(Trigger, "act")
+    assert spin_until(client.service_is_ready)
+
+    def refuse(response):
+        raise RuntimeError(f"answered: {response.success}")
+
+    FutureCallbacks(node).when_done(client.call_async(Trigger.Request()), refuse)
+    with pytest.raises(RuntimeError, match="answered: False"):
+        spin_until(lambda: False)
+
+
+@pytest.fixture(params=[EventsExecutor, SingleThreadedExecutor])
+def polling(request, domain):
+    """A node that polls, and its executor."""
     context = rclpy.Context()
     rclpy.init(context=context)
-    node = rclpy.create_node("node", context=context)
-    executor = GATE_EXECUTOR(context=context)
+    node = PollingNode("node", context=context)
+    executor = request.param(context=context)
     executor.add_node(node)
-    publisher = node.create_publisher(String, "words", 10)
+    yield node, executor
+    executor.shutdown()
+    node.destroy_node()
+    rclpy.try_shutdown(context=context)
+
+
+def test_polled_topics_come_when_asked_in_the_order_of_their_subscriptions(polling):
+    node, executor = polling
+    taken, heard = [], []
+    for topic in ("first", "second"):
+        node.poll_topic(String, topic, lambda m, topic=topic: taken.append((topic, m.data)), 10)
+    node.create_subscription(String, "first", lambda m: heard.append(m.data), 10)
+    publishers = [node.create_publisher(String, topic, 10) for topic in ("second", "first")]
+    deadline = time.monotonic() + 10
+    while [p.get_subscription_count() for p in publishers] != [1, 2]:
+        executor.spin_once(timeout_sec=0.05)
+        assert time.monotonic() < deadline
+    for publisher in publishers:
+        for word in ("a", "b"):
+            publisher.publish(String(data=word))
+    while heard != ["a", "b"]:
+        executor.spin_once(timeout_sec=0.05)
+        assert time.monotonic() < deadline
+    assert taken == []
+    node.take_messages()
+    assert taken == [("first", "a"), ("first", "b"), ("second", "a"), ("second", "b")]
+    node.take_messages()
+    assert len(taken) == 4
+
+
+def test_a_flood_of_polled_messages_does_not_keep_the_gate_from_its_steps(polling):
+    """Every message brings two more."""
+    node, executor = polling
+    publisher = node.create_publisher(String, "words", RELIABLE)
     seen, steps = [], []
 
     def take(message):
@@ -185,13 +233,16 @@ def test_a_flood_of_messages_does_not_keep_the_gate_from_its_steps(domain):
         publisher.publish(message)
         publisher.publish(message)
 
-    node.create_subscription(String, "words", take, 10)
-    node.create_timer(0.01, lambda: steps.append(len(seen)), clock=STEADY)
+    def step():
+        before = len(seen)
+        node.take_messages()
+        steps.append(len(seen) - before)
+
+    node.poll_topic(String, "words", take, RELIABLE)
+    node.create_timer(0.01, step, clock=STEADY)
     publisher.publish(String(data="one"))
     deadline = time.monotonic() + 10
-    while not (len(steps) > 20 and len(seen) > 200):
+    while not (len(steps) > 20 and len(seen) > 50):
         executor.spin_once(timeout_sec=0.5)
         assert time.monotonic() < deadline, f"{len(steps)} steps beside {len(seen)} messages"
-    executor.shutdown()
-    node.destroy_node()
-    rclpy.try_shutdown(context=context)
+    assert max(steps) <= LIMIT

@@ -14,6 +14,7 @@ from gwm.graph.config import GraphConfig
 from gwm.graph.process_list import processes
 from gwm.hardware.franka import ERROR_RECOVERY
 from gwm.process.supervisor import Supervisor
+from gwm.ros.polling_node import PollingNode
 from rclpy.action import ActionServer
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import SingleThreadedExecutor
@@ -255,9 +256,10 @@ def robot(operator, driver):
     """The gate's side of the drivers, without the gate."""
     from gwm.hardware.franka import FrankaRobot
 
-    node = Node("alone")
+    node = PollingNode("alone")
     node.placed, node.stops = [], []
     robot = FrankaRobot(node, ARM, node.stops.append, lambda: node.placed.append(1) or "")
+    node.create_timer(0.02, node.take_messages)
     node.create_timer(0.1, robot.tick)
     robot.node = node
     operator._executor.add_node(node)

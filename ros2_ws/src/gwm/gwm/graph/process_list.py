@@ -89,9 +89,7 @@ def _planners(config: GraphConfig) -> list[NodeSpec]:
     remaps = proposal if shared else {}
     nodes = []
     if config.mode != "teleop":
-        nodes.append(
-            NodeSpec("policy", "policy_node", _common(config) | policy, nice=5, remaps=remaps)
-        )
+        nodes.append(NodeSpec("policy", "policy_node", _common(config) | policy, remaps=remaps))
     if config.mode != "policy":
         nodes.append(NodeSpec("teleop", "teleop_node", _common(config) | operator))
     return nodes
@@ -121,7 +119,7 @@ def _recorder(config: GraphConfig) -> NodeSpec:
         "policy": "" if config.mode == "teleop" else config.policy,
         "operator": config.operator,
     }
-    return NodeSpec("recorder", "recorder_node", _common(config) | episodes, nice=10)
+    return NodeSpec("recorder", "recorder_node", _common(config) | episodes, nice=5)
 
 
 def _imagination(config: GraphConfig) -> list[NodeSpec]:

@@ -17,7 +17,9 @@ from rclpy.action import ActionClient
 from rclpy.node import Node
 from rclpy.qos import QoSPresetProfiles
 
+from gwm.ros.hand_over import FutureCallbacks
 from gwm.ros.node import RELIABLE
+from gwm.ros.polling_node import PollingNode
 from gwm_core.control import recovery
 from gwm_core.control.gripper_goals import GripperGoal, GripperGoals
 from gwm_core.errors import InputError
@@ -49,7 +51,9 @@ def _need(package: str, otherwise: str) -> None:
         )
 
 
-def _run(client: ActionClient, goal, ended, refused, closing: bool = False) -> None:
+def _run(
+    client: ActionClient, callbacks: FutureCallbacks, goal, ended, refused, closing: bool = False
+) -> None:
     """Send an action goal.
 
     ``ended(success, error)`` or ``refused(error)`` is called once, from the executor.
@@ -58,17 +62,16 @@ def _run(client: ActionClient, goal, ended, refused, closing: bool = False) -> N
         refused(f"no action server for {type(goal).__qualname__}")
         return
 
-    def accepted(future):
-        handle = future.result()
+    def accepted(handle) -> None:
         if not handle.accepted:
             refused("goal refused")
             return
-        handle.get_result_async().add_done_callback(over)
+        callbacks.when_done(handle.get_result_async(), over)
 
-    def over(future):
-        ended(*outcome(future.result().status, future.result().result, closing))
+    def over(result) -> None:
+        ended(*outcome(result.status, result.result, closing))
 
-    client.send_goal_async(goal).add_done_callback(accepted)
+    callbacks.when_done(client.send_goal_async(goal), accepted)
 
 
 def outcome(status: int, result, closing: bool = False) -> tuple[bool, str]:
@@ -92,6 +95,7 @@ def franka_hand(node: Node):
 
     grasp = ActionClient(node, Grasp, "franka_gripper/grasp")
     move = ActionClient(node, Move, "franka_gripper/move")
+    callbacks = FutureCallbacks(node)
 
     def start(goal: GripperGoal, goals: GripperGoals) -> None:
         if goal.grasp:
@@ -102,7 +106,8 @@ def franka_hand(node: Node):
         else:
             request = Move.Goal(width=goal.width, speed=goal.speed)
             client = move
-        _run(client, request, partial(goals.ended, goal), partial(goals.refused, goal))
+        ended, refused = partial(goals.ended, goal), partial(goals.refused, goal)
+        _run(client, callbacks, request, ended, refused)
 
     return start
 
@@ -113,13 +118,14 @@ def gripper_action(node: Node):
     from control_msgs.action import GripperCommand
 
     client = ActionClient(node, GripperCommand, "franka_gripper/gripper_action")
+    callbacks = FutureCallbacks(node)
 
     def start(goal: GripperGoal, goals: GripperGoals) -> None:
         request = GripperCommand.Goal()
         request.command.position = goal.width / 2
         request.command.max_effort = goal.force
         ended, refused = partial(goals.ended, goal), partial(goals.refused, goal)
-        _run(client, request, ended, refused, closing=goal.grasp)
+        _run(client, callbacks, request, ended, refused, closing=goal.grasp)
 
     return start
 
@@ -139,7 +145,7 @@ class FrankaRobot:
 
     def __init__(
         self,
-        node: Node,
+        node: PollingNode,
         controller: str,
         stopped: Callable[[str], None],
         set_target: Callable[[], str],
@@ -157,6 +163,7 @@ class FrankaRobot:
             recovery.HUMBLE_STEPS if os.environ.get("ROS_DISTRO") == "humble" else recovery.STEPS
         )
         self._monitor = recovery.RobotMonitor(self._run_step, stopped, steps)
+        self._callbacks = FutureCallbacks(node)
         self._error_recovery = ActionClient(node, ErrorRecovery, ERROR_RECOVERY)
         self._error_recovery_goal = ErrorRecovery.Goal()
         self._manager = {
@@ -178,7 +185,7 @@ class FrankaRobot:
             recovery.CONTROL: lambda answer: self._switch((controller,), True, answer),
             recovery.RELEASE: lambda answer: self._switch((controller,), False, answer),
         }
-        node.create_subscription(
+        node.poll_topic(
             FrankaRobotState, recovery.STATE, self._on_state, QoSPresetProfiles.SENSOR_DATA.value
         )
 
@@ -208,6 +215,7 @@ class FrankaRobot:
     def _clear_error(self, answer) -> None:
         _run(
             self._error_recovery,
+            self._callbacks,
             self._error_recovery_goal,
             lambda success, error: answer("" if success else error or "refused"),
             answer,
@@ -269,7 +277,7 @@ class FrankaRobot:
             return
         request = kind()
         fill(request)
-        client.call_async(request).add_done_callback(lambda future: answered(future.result()))
+        self._callbacks.when_done(client.call_async(request), answered)
 
 
 def _refusal(response) -> str:

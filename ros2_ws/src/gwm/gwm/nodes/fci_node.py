@@ -8,7 +8,6 @@ import time
 from dataclasses import replace
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
@@ -19,7 +18,16 @@ from gwm.hardware.fci.hand import Hand
 from gwm.hardware.fci.link import RobotState
 from gwm.ros import messages
 from gwm.ros.late_service import LateAnswer, serve_later
-from gwm.ros.node import GATE_PRIORITY, NEWEST, RELIABLE, STEADY, now_ns, spin, subscribe_to_all
+from gwm.ros.node import (
+    GATE_PRIORITY,
+    NEWEST,
+    RELIABLE,
+    STEADY,
+    now_ns,
+    spin,
+    subscribe_to_all,
+    take_waiting,
+)
 from gwm_core import topics
 from gwm_core.control.recovery import MODES, SILENCE
 from gwm_core.control.stop_trajectory import Reference
@@ -150,11 +158,10 @@ class FciNode(Node):
         """Follow the gate to rest before the process ends."""
         deadline = time.monotonic() + REST
         while self._control.in_control and time.monotonic() < deadline:
-            with self._references.handle:
-                waiting = self._references.handle.take_message(JointState, False)
-            if waiting is not None:
-                self._on_reference(waiting[0])
-            elif time.monotonic() - self._received_at > GATE_GONE:
+            waiting = list(take_waiting(self._references))
+            for reference in waiting:
+                self._on_reference(reference)
+            if not waiting and time.monotonic() - self._received_at > GATE_GONE:
                 self._control.leave()
             self._control.poll(time.monotonic())
             time.sleep(POLL)
@@ -167,8 +174,7 @@ class FciNode(Node):
 
 def main() -> int:
     """Entry point."""
-    # As the gate: the timer that kills a process that hangs comes before any flood of messages.
-    return spin(FciNode, FciNode.rest, SingleThreadedExecutor)
+    return spin(FciNode, FciNode.rest)
 
 
 if __name__ == "__main__":

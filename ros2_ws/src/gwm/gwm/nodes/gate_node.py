@@ -13,8 +13,6 @@ from collections.abc import Callable
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, Header, String, UInt64
 from std_srvs.srv import Trigger
@@ -36,6 +34,7 @@ from gwm.ros.node import (
     spin,
     wait_to_be_alone,
 )
+from gwm.ros.polling_node import PollingNode
 from gwm_core import topics
 from gwm_core.control.gate.config import GateConfig
 from gwm_core.control.gate.gate import Gate
@@ -58,12 +57,11 @@ def real_time() -> str:
     return ", ".join(given)
 
 
-# EventsExecutor would let a flood of messages delay the steps, and crash where a task raises.
-EXECUTOR = SingleThreadedExecutor
+class GateNode(PollingNode):
+    """Feeds the gate with messages, steps it at its rate, and publishes commands and status.
 
-
-class GateNode(Node):
-    """Feeds the gate with messages, steps it at its rate, and publishes commands and status."""
+    Every step takes the messages that came since the last one.
+    """
 
     def __init__(self):
         # before DDS starts its threads, which inherit it: a lock they hold is waited for
@@ -79,7 +77,7 @@ class GateNode(Node):
         profile = site.named_profile(self.declare_parameter("profile", "").value)
         profile = profile.slowed(self.declare_parameter("speed", 1.0).value)
         self._gate = Gate(config, profile, site.workspace, site.limits, np.array(site.home))
-        self._reader = ArmReader()
+        self._reader = ArmReader(site.robot)
         self._reasons = Reasons(self.get_logger().warn)
         self._monitor = GateMonitor(config)
         self._reported_state = self._gate.state
@@ -128,16 +126,14 @@ class GateNode(Node):
         return franka
 
     def _subscribe(self) -> None:
-        self.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, SENSOR)
-        self.create_subscription(JointState, topics.GRIPPER_STATES, self._on_gripper, SENSOR)
-        self.create_subscription(JointTrajectory, topics.CHUNK, self._on_chunk, RELIABLE)
-        self.create_subscription(UInt64, topics.ALIVE, self._on_policy_heartbeat, SENSOR)
-        self.create_subscription(Header, topics.HEARTBEAT, self._on_deadman, SENSOR)
-        self.create_subscription(String, topics.APPROVE, self._answering(self._approve), RELIABLE)
-        self.create_subscription(String, topics.MODE, self._answering(self._set_mode), RELIABLE)
-        self.create_subscription(
-            Float64MultiArray, topics.DIVERGENCE, self._on_divergence, RELIABLE
-        )
+        self.poll_topic(JointState, topics.JOINT_STATES, self._on_joints, SENSOR)
+        self.poll_topic(JointState, topics.GRIPPER_STATES, self._on_gripper, SENSOR)
+        self.poll_topic(JointTrajectory, topics.CHUNK, self._on_chunk, RELIABLE)
+        self.poll_topic(UInt64, topics.ALIVE, self._on_policy_heartbeat, SENSOR)
+        self.poll_topic(Header, topics.HEARTBEAT, self._on_deadman, SENSOR)
+        self.poll_topic(String, topics.APPROVE, self._answering(self._approve), RELIABLE)
+        self.poll_topic(String, topics.MODE, self._answering(self._set_mode), RELIABLE)
+        self.poll_topic(Float64MultiArray, topics.DIVERGENCE, self._on_divergence, RELIABLE)
 
     def _serve(self) -> None:
         requests = {
@@ -263,6 +259,7 @@ class GateNode(Node):
             )
 
     def _step(self) -> None:
+        self.take_messages()
         now = time.monotonic()
         self._monitor.loop.tick(now)
         command = self._gate.step(now)
@@ -310,7 +307,7 @@ class GateNode(Node):
 
 def main() -> int:
     """Entry point."""
-    return spin(GateNode, GateNode.rest, EXECUTOR)
+    return spin(GateNode, GateNode.rest)
 
 
 if __name__ == "__main__":

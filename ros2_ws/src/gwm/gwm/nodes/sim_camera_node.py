@@ -11,6 +11,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from std_msgs.msg import String
 
+from gwm.graph.environment import prioritize
 from gwm.nodes.parts.sim_images import CameraParameters, SimImages
 from gwm.ros import messages
 from gwm.ros.node import NEWEST, RELIABLE, STEADY, declare, now_ns, spin
@@ -18,11 +19,14 @@ from gwm_core import topics
 from gwm_core.sim.simulator import Simulator, Snapshot
 from gwm_core.sim.tasks import sample_layout
 
+PRIORITY = 5  # of SCHED_FIFO: a camera has its own hardware, and waits for no other process
+
 
 class SimCameraNode(Node):
     """Draws the snapshots that the simulation sends."""
 
     def __init__(self):
+        prioritize(PRIORITY)  # before DDS starts its threads, which inherit it
         super().__init__("sim_cameras")
         self._layout = functools.lru_cache(maxsize=8)(sample_layout)
         self._images = SimImages(self, declare(self, CameraParameters), self._first, nice=0)

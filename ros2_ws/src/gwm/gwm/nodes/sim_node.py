@@ -70,7 +70,7 @@ class SimNode(Node):
             self.create_timer(FCI_TICK, self._advance, clock=STEADY)
         self.create_subscription(String, topics.SIM_EPISODE, self._on_episode, RELIABLE)
         self._cameras = (
-            SimImages(self, self._settings, self._sim.snapshot, nice=10)
+            SimImages(self, self._settings, self._sim.snapshot, nice=5)
             if self._robot is None
             else SentSnapshots(self)
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+from rclpy.task import Future
 
 from gwm.ros.node import end
 from gwm_core.errors import InputError
@@ -39,3 +40,22 @@ class HandOver:
                 self._deliver(self._values.popleft())
         except InputError as error:
             end(self._node, error)
+
+
+class FutureCallbacks:
+    """Calls back with the results of futures.
+
+    EventsExecutor crashes where the callback of a future raises. Here it ends the executor.
+    """
+
+    def __init__(self, node: Node):
+        self._done = HandOver(node, self._call)
+
+    def when_done(self, future: Future, callback: Callable[[Any], None]) -> None:
+        """Call ``callback(result)`` in the executor's thread; a future's exception is raised."""
+        future.add_done_callback(lambda done: self._done.put((callback, done)))
+
+    @staticmethod
+    def _call(ended: tuple[Callable[[Any], None], Future]) -> None:
+        callback, future = ended
+        callback(future.result())

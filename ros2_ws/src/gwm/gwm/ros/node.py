@@ -55,6 +55,16 @@ def declare(node: Node, kind: type):
 MAX_TAKEN = 500  # messages in one callback
 
 
+def take_waiting(subscription: Subscription, limit: int = MAX_TAKEN) -> Iterator:
+    """Yield the messages that wait at a subscription, the oldest first, at most ``limit``."""
+    for _ in range(limit):
+        with subscription.handle:
+            waiting = subscription.handle.take_message(subscription.msg_type, subscription.raw)
+        if waiting is None:
+            return
+        yield waiting[0]
+
+
 def subscribe_to_all(
     node: Node, kind: type, topic: str, take: Callable, qos: QoSProfile, **more
 ) -> Subscription:
@@ -67,12 +77,8 @@ def subscribe_to_all(
 
     def drain(message) -> None:
         take(message)
-        for _ in range(MAX_TAKEN):
-            with subscription.handle:
-                waiting = subscription.handle.take_message(kind, subscription.raw)
-            if waiting is None:
-                return
-            take(waiting[0])
+        for waiting in take_waiting(subscription):
+            take(waiting)
 
     subscription = node.create_subscription(kind, topic, drain, qos, **more)
     return subscription
@@ -175,14 +181,12 @@ def end(node: Node, error: InputError) -> None:
     _bad_input[node].append(error)
 
 
-def spin(make, before_exit=None, executor_kind: Callable = EventsExecutor) -> int:
+def spin(make, before_exit=None) -> int:
     """Run a node until SIGINT or SIGTERM. Bad input is one line and exit 2.
 
     Args:
         make: builds the node.
         before_exit: called with the node before it is destroyed.
-        executor_kind: EventsExecutor takes half of the CPU time. SingleThreadedExecutor serves due
-            timers first, and raises what fails in any callback.
     """
     # rclpy's handlers would end the context at the signal, before the gate can ramp to rest. An
     # exception could fall between computing a command and sending it. So a flag is set instead.
@@ -198,7 +202,7 @@ def spin(make, before_exit=None, executor_kind: Callable = EventsExecutor) -> in
         node.add_on_set_parameters_callback(_refuse_change)
         if node.get_parameter("use_sim_time").value:
             raise InputError("use_sim_time:=true is refused: plans are aged by the real clock")
-        executor = executor_kind()
+        executor = EventsExecutor()  # of a third of the CPU time of SingleThreadedExecutor
         executor.add_node(node)
         bad_input = _bad_input.setdefault(node, [])
         try:

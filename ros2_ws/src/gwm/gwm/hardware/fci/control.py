@@ -28,7 +28,7 @@ from gwm_core.errors import InputError
 from gwm_core.site.fci_settings import FciSettings
 
 PERIOD = 0.002  # [s]
-STATE_PERIOD = 0.005  # [s] between two states
+STATE_PERIOD = 0.01  # [s] between two states
 SILENCE = 0.5  # [s] without a reference, after which control is left
 START_TOLERANCE = 0.03  # [rad] between the arm and the first reference
 START_SPEED = 0.05  # [rad/s] of the arm, from which it is not at rest

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.node import Node
 from std_srvs.srv import Trigger
 
 from gwm.ros import messages
+from gwm.ros.hand_over import FutureCallbacks
 from gwm.ros.node import RELIABLE
+from gwm.ros.polling_node import PollingNode
 from gwm_core import topics
 from gwm_core.control.client_monitor import ClientMonitor
 
@@ -21,10 +22,11 @@ class FciRobot:
     Its methods are those of ``gwm.hardware.franka.FrankaRobot``.
     """
 
-    def __init__(self, node: Node, stopped: Callable[[str], None]):
+    def __init__(self, node: PollingNode, stopped: Callable[[str], None]):
         self._monitor = ClientMonitor(self._clear, stopped, topics.FCI_STATE)
         self._service = node.create_client(Trigger, topics.FCI_RECOVER, qos_profile=RELIABLE)
-        node.create_subscription(DiagnosticArray, topics.FCI_STATE, self._on_state, RELIABLE)
+        self._callbacks = FutureCallbacks(node)
+        node.poll_topic(DiagnosticArray, topics.FCI_STATE, self._on_state, RELIABLE)
         self.hand_trouble = ""
 
     @property
@@ -54,8 +56,7 @@ class FciRobot:
             answer(f"no service {topics.FCI_RECOVER}")
             return
 
-        def answered(future) -> None:
-            response = future.result()
+        def answered(response) -> None:
             answer("" if response.success else response.message)
 
-        self._service.call_async(Trigger.Request()).add_done_callback(answered)
+        self._callbacks.when_done(self._service.call_async(Trigger.Request()), answered)
