@@ -35,8 +35,11 @@ class GripperState:
 def by_name(
     names: Sequence[str], values: Sequence[float], wanted: Sequence[str]
 ) -> np.ndarray | None:
-    """Return the values in the order of ``wanted``; None when one is missing."""
-    index = {name: i for i, name in enumerate(names)}
+    """Return the values in the order of ``wanted``; None when one is missing.
+
+    The names may be those of any of ``topics.ROBOTS``.
+    """
+    index = {topics.canonical(name): i for i, name in enumerate(names)}
     if any(name not in index or index[name] >= len(values) for name in wanted):
         return None
     return np.array([values[index[name]] for name in wanted], float)
@@ -99,25 +102,40 @@ def read_command(message) -> ArmState | None:
 class ArmReader:
     """Completes live joint states with the newest opening of the gripper.
 
+    Args:
+        robot: whose names are wanted, one of ``topics.ROBOTS``; "" for any of them.
+
     Attributes:
         width_command: last commanded opening [m].
     """
 
-    def __init__(self):
+    def __init__(self, robot: str = ""):
+        self._robot = robot
         self.width_command = OPEN_WIDTH
         self._gripper: GripperState | None = None
 
     def gripper(self, message) -> str:
         """Take a gripper state. Returns "" or why it is refused."""
         state, reason = read_gripper_state(message)
-        if state is not None:
+        reason = reason or self._other_robot(message)
+        if not reason:
             self._gripper = state
         return reason
+
+    def _other_robot(self, message) -> str:
+        """Why names of another robot are refused, or ""."""
+        other = next((name for name in message.name if self._is_of_another(name)), None)
+        return f"names: {other}; those of robot:={self._robot} are wanted" if other else ""
+
+    def _is_of_another(self, name: str) -> bool:
+        robot, _, _ = name.partition("_")
+        return self._robot != "" and robot in topics.ROBOTS and robot != self._robot
 
     def joints(self, message, velocity: bool = True) -> tuple[ArmState | None, str]:
         """(ArmState, "") or (None, reason). The width is NaN where the opening is unknown."""
         state, reason = read_joint_state(message, velocity=velocity)
-        if state is None:
+        reason = reason or self._other_robot(message)
+        if reason:
             return None, reason
         known = self.unknown_width(state.stamp) == ""
         width = self._gripper.width if known else np.nan
@@ -179,7 +197,8 @@ def joint_columns(
     orders: dict[tuple[str, ...], list[int]] = {}
     for k, row in enumerate(rows):
         if row.names not in orders:
-            orders[row.names] = [row.names.index(name) for name in wanted]
+            names = [topics.canonical(name) for name in row.names]
+            orders[row.names] = [names.index(name) for name in wanted]
         position[k] = row.position[orders[row.names]]
         if len(row.velocity):
             velocity[k] = row.velocity[orders[row.names]]
@@ -217,7 +236,8 @@ def _stamp(message) -> int:
 
 def _refusal(message, wanted: tuple[str, ...]) -> str:
     """Why the positions of ``wanted`` joints cannot be read, or ""."""
-    missing = [name for name in wanted if name not in message.name]
+    given = {topics.canonical(name) for name in message.name}
+    missing = [name for name in wanted if name not in given]
     if missing:
         given = ", ".join(list(message.name)[:3]) + (", ..." if len(message.name) > 3 else "")
         return (

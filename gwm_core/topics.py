@@ -9,6 +9,20 @@ from collections.abc import Iterable
 ARM_JOINTS = tuple(f"fr3_joint{i}" for i in range(1, 8))
 FINGER_JOINTS = ("fr3_finger_joint1", "fr3_finger_joint2")
 WIDTH = "fr3_finger_width"  # [m] pseudo joint: opening between the fingers
+# Robots, as their drivers name them before joints and links; the names here are those of the first.
+ROBOTS = ("fr3", "panda")
+
+
+def name_of(robot: str, name: str) -> str:
+    """A joint, link or controller as this robot's drivers call it; other names as they are."""
+    first, underscore, rest = name.partition("_")
+    return f"{robot}_{rest}" if underscore and first in ROBOTS else name
+
+
+def canonical(name: str) -> str:
+    """A joint as the FR3's drivers call it."""
+    return name_of(ROBOTS[0], name)
+
 
 JOINT_STATES = "franka/joint_states"
 GRIPPER_STATES = "franka_gripper/joint_states"

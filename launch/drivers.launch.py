@@ -74,6 +74,10 @@ def _drivers(context):
     site = arguments.read_site(config.robot, config.site)
     if config.robot == "sim":
         return [_description(site)]
+    if config.robot == "panda":
+        raise InputError("start_drivers starts those of an FR3: start the Panda's before")
+    if ip and config.controller == "fci":
+        raise InputError("controller:=fci reads the address from the site file: robot.ip")
     if not (ip or site["robot_ip"]):
         raise InputError("where is the robot? robot_ip:=..., or robot.ip in the site file")
     if config.controller == "fci":  # the graph's own process drives the arm

@@ -50,7 +50,7 @@ def test_joints_are_read_in_any_order_among_others():
 @pytest.mark.parametrize(
     "change, kind, said",
     [
-        ({"names": [f"panda_joint{i}" for i in range(1, 8)]}, "names", "'panda'"),
+        ({"names": [f"ur_joint{i}" for i in range(1, 8)]}, "names", "'ur'"),
         ({"names": [f"left_fr3_joint{i}" for i in range(1, 8)]}, "names", "'left_fr3'"),
         ({"names": topics.ARM_JOINTS[:6]}, "names", "fr3_joint7"),
         ({"names": ()}, "names", "fr3_joint1"),
@@ -104,6 +104,31 @@ def test_the_opening_is_known_only_around_the_time_it_was_measured():
     assert np.isnan(reader.joints(message(stamp=65 * S))[0].width)
     reader.gripper(fingers(0.02, 65 * S))
     assert reader.joints(message(stamp=65 * S))[0].width == 0.02
+
+
+def test_a_pandas_joints_are_an_fr3s_for_all_but_a_reader_of_one_robot():
+    names = [topics.name_of("panda", name) for name in topics.ARM_JOINTS]
+    assert names[0] == "panda_joint1" and [topics.canonical(n) for n in names] == [
+        *topics.ARM_JOINTS
+    ]
+    np.testing.assert_allclose(read_joint_state(message(names))[0].q, np.linspace(-1, 1, 7))
+    hand = message([topics.name_of("panda", name) for name in topics.FINGER_JOINTS], [0.03] * 2)
+    ours = topics.ARM_JOINTS
+    for robot, own, other in (("panda", names, ours), ("fr3", ours, names)):
+        reader = ArmReader(robot)
+        assert reader.joints(message(own))[1] == ""
+        assert reader.joints(message(other)) == (
+            None,
+            f"names: {other[0]}; those of robot:={robot} are wanted",
+        )
+        assert (reader.gripper(hand) == "") == (robot == "panda")
+    both = message([*names, *ours])  # of two arms on one topic
+    assert ArmReader("panda").joints(both)[1].startswith("names: fr3_joint1")
+
+
+def test_names_of_other_things_stay():
+    for name in ("target_joint", "fr3", "joint1", "frank_joint1"):
+        assert topics.name_of("panda", name) == name
 
 
 def test_a_state_is_complete_with_a_known_opening_and_a_stamp_of_this_host():

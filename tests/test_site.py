@@ -8,8 +8,8 @@ from scipy.spatial.transform import Rotation
 from gwm_core.address import address
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q, fk
-from gwm_core.geometry.limits import DESK, FR3, LAB, PROFILES
-from gwm_core.site import Camera, load_site, motion_site, simulation_site, xacro_mounts
+from gwm_core.geometry.limits import DESK, FR3, LAB, PANDA, PROFILES
+from gwm_core.site import Camera, load_site, motion_site, simulation_site, site_of, xacro_mounts
 from gwm_core.types import ArmState
 
 
@@ -27,6 +27,20 @@ def write(tmp_path, values):
 def test_a_site_file_loads(tmp_path):
     site = load_site(write(tmp_path, site_dict()))
     assert set(site.cameras) == {"front", "side"} and site.workspace.low == (0.3, -0.3, 0.01)
+
+
+def test_a_panda_has_its_own_limits_and_is_no_fr3(tmp_path):
+    path = write(tmp_path, site_dict() | {"robot": {"type": "panda"}})
+    for read in (site_of, motion_site):
+        site = read("panda", path)
+        assert site.robot == "panda" and site.limits is not FR3
+        np.testing.assert_array_equal(site.limits.dq_max, PANDA.dq_max)
+        with pytest.raises(InputError, match="is of a panda, but robot:=fr3"):
+            read("fr3", path)
+    assert " panda_link0 " in xacro_mounts(site_of("panda", path))
+    narrowed = site_dict() | {"robot": {"type": "panda"}, "limits": {"ddq_max": [15.0] * 7}}
+    with pytest.raises(InputError, match=r"wider than the panda's 7\.5"):
+        load_site(write(tmp_path, narrowed))
 
 
 def wider(v):

@@ -22,6 +22,7 @@ the simulation's site is used; a real robot needs one.
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -35,14 +36,23 @@ from gwm_core.errors import InputError, one_of
 from gwm_core.files.yaml_files import known_keys, numbers, read_yaml
 from gwm_core.geometry.camera import look_at
 from gwm_core.geometry.kinematics import HOME_Q, fk
-from gwm_core.geometry.limits import DESK, FR3, PROFILES, UNITS, ArmLimits, Profile, Workspace
+from gwm_core.geometry.limits import (
+    DESK,
+    FR3,
+    PANDA,
+    PROFILES,
+    UNITS,
+    ArmLimits,
+    Profile,
+    Workspace,
+)
 from gwm_core.site.camera import MOUNTS, Camera
 from gwm_core.site.fci_settings import FciSettings, parse_fci
 from gwm_core.task_spec import TaskSpec, parse_tasks
 
 DEFAULT_FILE = Path("~/.config/gwm/site.yaml")
 KEYS = ("cameras", "workspace", "robot", "home", "profile", "limits", "tasks", "fci")
-ROBOTS = ("fr3",)
+LIMITS = {limits.name: limits for limits in (FR3, PANDA)}
 CAMERA_KEYS = ("prefix", "serial", *MOUNTS, "calibrated")
 _NAME = r"[A-Za-z][A-Za-z0-9_]*"
 
@@ -83,13 +93,26 @@ def simulation_site() -> Site:
 
 
 def site_of(robot: str, path: str) -> Site:
-    """The site of a path; without one the simulation's, or for a robot that of ``DEFAULT_FILE``."""
-    return simulation_site() if robot == "sim" and not path else load_site(path or DEFAULT_FILE)
+    """The site of a path; without one the simulation's, or for a robot that of ``DEFAULT_FILE``.
+
+    Raises InputError where the file is of another robot.
+    """
+    return simulation_site() if robot == "sim" and not path else _site_with(robot, path)
 
 
 def motion_site(robot: str, path: str) -> Site:
     """As ``site_of``, without the simulation's cameras: for a process that needs none."""
-    return Site({}) if robot == "sim" and not path else load_site(path or DEFAULT_FILE)
+    return Site({}) if robot == "sim" and not path else _site_with(robot, path)
+
+
+def _site_with(robot: str, path: str) -> Site:
+    site = load_site(path or DEFAULT_FILE)
+    if robot not in ("sim", site.robot):
+        raise InputError(
+            f"site file {path or DEFAULT_FILE} is of a {site.robot}, but robot:={robot}: give"
+            f" robot:={site.robot}, or mend robot.type"
+        )
+    return site
 
 
 def load_site(path: Path) -> Site:
@@ -103,7 +126,7 @@ def load_site(path: Path) -> Site:
 
     workspace = section("workspace", _workspace)
     robot, ip = section("robot", _robot)
-    limits = section("limits", _limits)
+    limits = section("limits", functools.partial(_limits, LIMITS[robot]))
     home = _home(f"{source}: home", values.get("home", HOME_Q.tolist()), workspace, limits)
     profile = _profile(f"{source}: profile", values["profile"]) if "profile" in values else None
     tasks = section("tasks", parse_tasks)
@@ -171,7 +194,7 @@ def _serial(source: str, serial) -> None:
 def _robot(source: str, entry) -> tuple[str, str]:
     entry = known_keys(source, entry, ("type", "ip"))
     try:
-        robot = one_of("robot", entry.get("type", "fr3"), ROBOTS)
+        robot = one_of("robot", entry.get("type", "fr3"), topics.ROBOTS)
     except InputError as error:
         raise InputError(f"{source}.type: {error}") from None
     return robot, address(f"{source}.ip", entry.get("ip", ""))
@@ -221,13 +244,13 @@ def _profile(source: str, entry) -> Profile:
     return replace(PROFILES[name], **narrower)
 
 
-def _limits(source: str, entry) -> ArmLimits:
+def _limits(widest: ArmLimits, source: str, entry) -> ArmLimits:
     entry = known_keys(source, entry, UNITS)
     rows = {
         key: _row(source, values, 7, f"{key} needs seven finite numbers in {UNITS[key]}").tolist()
         for key, values in entry.items()
     }
-    return FR3.narrowed(source, **rows)
+    return widest.narrowed(source, **rows)
 
 
 def xacro_mounts(site: Site) -> str:
@@ -244,7 +267,7 @@ def xacro_mounts(site: Site) -> str:
         frames.add(frame)
         roll, pitch, yaw = Rotation.from_matrix(camera.T[:3, :3]).as_euler("xyz")
         pose = [*camera.T[:3, 3], roll, pitch, yaw]
-        parent = "fr3_hand_tcp" if camera.moving else "fr3_link0"
+        parent = topics.name_of(site.robot, "fr3_hand_tcp" if camera.moving else "fr3_link0")
         lines.append(" ".join([frame, parent, *(f"{x:.9f}" for x in pose)]))
     return "; ".join(lines)
 

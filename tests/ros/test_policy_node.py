@@ -110,7 +110,7 @@ def test_what_keeps_a_policy_from_planning_is_named(operator):
             (
                 {"names": [f"panda_joint{i}" for i in range(1, 8)]},
                 "joint states",
-                "names: no fr3_joint1 in",
+                "names: panda_joint1; those of robot:=fr3 are wanted",
             ),
             ({"joints_off": 1000 * MS}, "joint states", "clocks: a joint state is stamped"),
             (

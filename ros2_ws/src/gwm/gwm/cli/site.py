@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from gwm.graph.config import ROBOTS
 from gwm.tools.terminal import say_next, verb, writable
 from gwm_core.errors import one_of
 from gwm_core.files.json_files import write_json
@@ -80,7 +81,7 @@ def _add_site(verbs) -> None:
     p.add_argument(
         "--robot",
         default="fr3",
-        help="fr3, or sim: without a file the simulation's own site (default fr3)",
+        help="fr3, panda, or sim: without a file the simulation's own site (default fr3)",
     )
     p.add_argument(
         "--json", metavar="FILE", help="write what was found to FILE (- writes it to stdout)"
@@ -99,7 +100,7 @@ def check(args) -> int:
     from gwm_core.site import site_of, xacro_mounts
 
     writable(args.json)
-    site = site_of(one_of("robot", args.robot, ("sim", "fr3")), args.file)
+    site = site_of(one_of("robot", args.robot, ROBOTS), args.file)
     found = {
         "robot": site.robot,
         "robot_ip": site.robot_ip,

@@ -16,7 +16,7 @@ CONTROLLERS = {
     "forward": "forward_position_controller",
     "fci": "",  # none of ros2_control
 }
-ROBOTS = ("sim", "fr3")
+ROBOTS = ("sim", "fr3", "panda")  # the second on as gwm_core.topics.ROBOTS
 TASKS = ("lift", "pick_place", "stack")  # of the simulation, gwm_core.sim.tasks
 MODES = ("policy", "teleop", "shared")
 DEVICES = ("spacemouse", "gamepad", "keyboard", "leader")  # gwm_core.control.devices
@@ -47,7 +47,7 @@ class GraphConfig:
     """The configuration of one run. Its fields are the arguments of both starters."""
 
     robot: str = _argument(
-        "sim", "sim or fr3. Only sim arms itself; fr3 needs the drivers' topics.", ROBOTS
+        "sim", "sim, fr3 or panda. Only sim arms itself; a robot needs its drivers' topics.", ROBOTS
     )
     task: str = _argument(
         "pick_place",

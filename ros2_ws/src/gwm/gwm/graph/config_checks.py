@@ -72,12 +72,17 @@ def _check_robot(config: GraphConfig) -> None:
             "forward is for simulated arms (100 Hz steps break the real one's conditions): crisp,"
             " crisp_pose or jtc"
         )
+    if config.controller == "fci" and config.robot == "panda":
+        raise InputError(
+            "controller:=fci is for the FR3 (a Panda needs another libfranka): crisp, crisp_pose"
+            " or jtc"
+        )
     if config.controller == "fci" and config.gripper != "auto":
         raise InputError(
             f"gripper:={config.gripper}: controller:=fci drives the robot's hand itself: auto"
         )
     if config.start_cameras and simulated:
-        raise InputError("the simulation brings its own cameras: start_cameras is for robot:=fr3")
+        raise InputError("the simulation brings its own cameras: start_cameras is for a real robot")
     if config.site and not Path(config.site).is_file():
         raise InputError(f"no site file {config.site}")
     if config.policy == EXPERT and not simulated:

@@ -50,52 +50,63 @@ TOPICS = {  # where the gate must be the only publisher
     "forward": (topics.FORWARD,),
     "fci": (topics.FCI_REFERENCE,),
 }
-BASE_FRAME = "fr3_link0"
 GRIPPER_REPEAT = 50  # commands between repetitions of a width, for late subscribers
+
+
+def joint_names(robot: str) -> tuple[str, ...]:
+    """The arm's joints as the robot's drivers call them."""
+    return tuple(topics.name_of(robot, name) for name in topics.ARM_JOINTS)
+
+
+def _topics_of(controller: str, robot: str) -> tuple[str, ...]:
+    return tuple(topics.name_of(robot, topic) for topic in TOPICS[controller])
 
 
 class CrispJointAdapter:
     """``target_joint``. CRISP takes the values in the order of its joints and ignores the names."""
 
-    def __init__(self, node: Node, feed_forward: bool):
+    def __init__(self, node: Node, robot: str, feed_forward: bool):
+        self._names = joint_names(robot)
         self._feed_forward = feed_forward
         self._publisher = node.create_publisher(JointState, topics.TARGET_JOINT, NEWEST)
 
     def send(self, reference: Reference, stamp: int) -> None:
         """Publish the reference."""
         velocity = reference.dq if self._feed_forward else ()
-        self._publisher.publish(
-            messages.joint_state(stamp, topics.ARM_JOINTS, reference.q, velocity)
-        )
+        self._publisher.publish(messages.joint_state(stamp, self._names, reference.q, velocity))
 
 
 class CrispPoseAdapter:
     """``target_pose``, and ``target_joint`` for the null space."""
 
-    def __init__(self, node: Node):
-        self._joints = CrispJointAdapter(node, feed_forward=False)
+    def __init__(self, node: Node, robot: str):
+        self._joints = CrispJointAdapter(node, robot, feed_forward=False)
+        self._frame = topics.name_of(robot, "fr3_link0")
         self._publisher = node.create_publisher(PoseStamped, topics.TARGET_POSE, NEWEST)
 
     def send(self, reference: Reference, stamp: int) -> None:
         """Publish both."""
         self._joints.send(reference, stamp)
-        self._publisher.publish(messages.pose(stamp, fk(reference.q), BASE_FRAME))
+        self._publisher.publish(messages.pose(stamp, fk(reference.q), self._frame))
 
 
 class TrajectoryAdapter:
     """``<controller>/joint_trajectory``. Each message replaces the one before and ends at rest."""
 
-    def __init__(self, node: Node, dt: float, profile: Profile, limits: ArmLimits):
+    def __init__(self, node: Node, robot: str, dt: float, profile: Profile, limits: ArmLimits):
+        self._names = joint_names(robot)
         self._dt = dt
         self._stop_planner = StopPlanner(dt, profile, limits)
         self._schedule = CommandSchedule(dt)
-        self._publisher = node.create_publisher(JointTrajectory, topics.TRAJECTORY, NEWEST)
+        self._publisher = node.create_publisher(
+            JointTrajectory, _topics_of("jtc", robot)[0], NEWEST
+        )
 
     def send(self, reference: Reference, stamp: int) -> None:
         """Publish the reference, due one period after the schedule, and the stop from there."""
         states = [reference, *self._stop_planner.tail(reference)]
         self._publisher.publish(
-            messages.joint_trajectory(states, self._dt, self._schedule.next(stamp))
+            messages.joint_trajectory(states, self._dt, self._schedule.next(stamp), self._names)
         )
 
 
@@ -201,16 +212,17 @@ class ArmAdapter:
         profile: Profile = DESK,
         limits: ArmLimits = FR3,
     ):
+        robot = limits.name
         make_controller = {
-            "crisp": lambda: CrispJointAdapter(node, feed_forward=simulated),
-            "crisp_pose": lambda: CrispPoseAdapter(node),
-            "jtc": lambda: TrajectoryAdapter(node, dt, profile, limits),
+            "crisp": lambda: CrispJointAdapter(node, robot, feed_forward=simulated),
+            "crisp_pose": lambda: CrispPoseAdapter(node, robot),
+            "jtc": lambda: TrajectoryAdapter(node, robot, dt, profile, limits),
             "forward": lambda: ForwardAdapter(node),
             "fci": lambda: FciAdapter(node),
         }
-        self.topics = TOPICS[controller]
+        self.topics = _topics_of(controller, robot)
         self._controller = make_controller[controller]()
-        self.controller_name = CONTROLLERS[controller]
+        self.controller_name = topics.name_of(robot, CONTROLLERS[controller])
         self.gripper = gripper_of(node, gripper)
         self.sent = 0
 

@@ -71,7 +71,7 @@ class ImaginationNode(Node):
         self._states: deque[ArmState] = deque(maxlen=HISTORY)
         self._commands: deque[ArmState] = deque(maxlen=HISTORY)
         self._Ks: dict[str, tuple] = {}
-        self._arm, self._reasons = ArmReader(), Reasons(self.get_logger().warn)
+        self._arm, self._reasons = ArmReader(self._site.robot), Reasons(self.get_logger().warn)
         self._done = 0
         self._requests = 0
         self._figures: dict[str, str] = {}

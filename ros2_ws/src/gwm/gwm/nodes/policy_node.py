@@ -82,7 +82,7 @@ class PolicyNode(Node):
         self._models: dict[str, CameraModel] = {}
         self._received: dict[str, int] = {}
         self._reasons = Reasons(self.get_logger().warn)
-        self._arm, self._objects = ArmReader(), None
+        self._arm, self._objects = ArmReader(self._site.robot), None
         self._last_chunk = 0  # stamp [ns]
         self._chunks = 0
         self._rejected = 0

@@ -91,12 +91,12 @@ def transform(pose) -> np.ndarray:
     return T
 
 
-def joint_trajectory(states, dt: float, stamp: int = 0) -> JointTrajectory:
+def joint_trajectory(states, dt: float, stamp: int = 0, names=topics.ARM_JOINTS) -> JointTrajectory:
     """Return a trajectory of states (position, velocity, acceleration).
 
     State k = 1, 2, ... is due k * ``dt`` [s] after ``stamp`` [ns]; stamp 0 means on receipt.
     """
-    message = JointTrajectory(joint_names=list(topics.ARM_JOINTS))
+    message = JointTrajectory(joint_names=list(names))
     set_stamp(message.header, stamp)
     for k, (q, dq, ddq) in enumerate(states, start=1):
         point = JointTrajectoryPoint(
