@@ -18,7 +18,7 @@ from benchmarks.fci.station import Station
 from gwm_core.control.recovery import STEP_TIME
 from gwm_core.gate_status import State
 from gwm_core.geometry.kinematics import fk
-from gwm_core.sim.fci.robot_server import RobotServer
+from gwm_core.sim.fci.messages import Mode
 
 REST = 0.01  # [m/s] of the TCP
 _WINDOW = 20  # measurements over which a speed is computed
@@ -144,18 +144,16 @@ def robot_gone(station: Station, rng: np.random.Generator) -> Outcome:
     return Outcome(seconds, cause, True)
 
 
-def held_by_person(
-    hold: Callable[[RobotServer, bool], None], said: str
-) -> Callable[[Station, np.random.Generator], Outcome]:
+def held_by_person(mode: Mode, said: str) -> Callable[[Station, np.random.Generator], Outcome]:
     """A person stops or guides the arm; recovery is refused until it is let go."""
 
     def inject(station: Station, rng: np.random.Generator) -> Outcome:
         moving(station, rng)
-        station.at_robot(lambda: hold(station.robot, True))
+        station.at_robot(lambda: station.robot.hold(mode, True))
         seconds, cause = _named(station, 1.0)
         station.run(0.3)
         refusal = station.monitor.recover(time.monotonic(), station.gate.reset)
-        station.at_robot(lambda: hold(station.robot, False))
+        station.at_robot(lambda: station.robot.hold(mode, False))
         station.run(0.2)
         return Outcome(seconds, cause, said in refusal, refusal)
 
@@ -185,13 +183,13 @@ FAULTS = (
     Fault("robot's server gone", robot_gone, LOST, 0.2),
     Fault(
         "user stop, recovery refused while pressed",
-        held_by_person(RobotServer.press_user_stop, "user stop is pressed"),
+        held_by_person(Mode.kUserStopped, "user stop is pressed"),
         ("user stop",),
         0.2,
     ),
     Fault(
         "guided by hand, recovery refused",
-        held_by_person(RobotServer.guide, "guided"),
+        held_by_person(Mode.kGuiding, "guided"),
         ("guiding", "guided"),
         0.2,
     ),

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 MODES = ("other", "idle", "move", "guiding", "reflex", "user stopped", "automatic error recovery")
+BRAKES = "its brakes are closed, or Desk is programming it: open them, and activate FCI"  # "other"
 # modes in which the robot follows no command
 STOPPED = ("guiding", "reflex", "user stopped", "automatic error recovery")
 STATE = "franka_robot_state_broadcaster/robot_state"  # the topic

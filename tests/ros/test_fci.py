@@ -27,7 +27,11 @@ from benchmarks.fci.faults import FAULTS, moving
 from benchmarks.fci.station import Station, tracking
 from gwm_core.errors import InputError
 from gwm_core.gate_status import State
+from gwm_core.sim.fci.arm import TorqueArm
 from gwm_core.sim.fci.command_rules import ERRORS
+from gwm_core.sim.fci.messages import Mode
+from gwm_core.sim.fci.robot_server import RobotServer
+from gwm_core.sim.simulator import Simulator
 from gwm_core.site import simulation_site
 from gwm_core.site.fci_settings import FciSettings
 
@@ -112,6 +116,31 @@ def test_control_is_not_taken_far_from_the_arm(station):
     assert not station.control.in_control
     assert np.abs(station.q - before).max() < 0.01
     station.gate_runs = True
+
+
+def test_closed_brakes_are_named_and_the_arm_goes_on_once_they_are_open(station):
+    moving(station, np.random.default_rng(6))
+    station.at_robot(lambda: station.robot.hold(Mode.kOther, True))
+    station.run_until(lambda: station.gate.state is State.FAULT, 2.0)
+    assert "brakes are closed" in station.gate.cause
+    assert "brakes are closed" in station.monitor.trouble(time.monotonic())
+    station.at_robot(lambda: station.robot.hold(Mode.kOther, False))
+    moving(station, np.random.default_rng(7))
+    assert station.gate.state is State.RUNNING, station.situation
+
+
+def test_a_robot_of_another_version_is_refused_with_the_remedy():
+    other = RobotServer(TorqueArm(Simulator()), ["127.3.3.3"], version=9)
+    other.init()
+    found = []
+    site = replace(simulation_site(), robot_ip="127.3.3.3", fci=FciSettings(real_time=False))
+    asking = threading.Thread(target=lambda: found.append(robot.connection(site)))
+    asking.start()
+    while asking.is_alive():
+        other.tick()
+        time.sleep(1e-3)
+    other.cleanup()
+    assert found[0].level == LIMITED and "another franky-control" in found[0].found
 
 
 def test_a_second_client_is_told_that_the_robot_is_taken(station):
@@ -207,5 +236,7 @@ def test_the_whole_graph_runs_through_libfranka(tmp_path):
     figures = json.loads((tmp_path / "demo.json").read_text())
     assert figures["episodes"] == 1, done.stdout
     assert figures["gate"]["violations"] == 0
+    assert figures["robot"]["reflexes"] == 0
+    assert 0 < max(figures["robot"]["limit_use"].values()) <= 1
     counts = figures["topics"]["fci/reference"]
     assert counts["received"] == counts["sent"] > 300

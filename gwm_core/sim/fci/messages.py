@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from gwm_core.errors import InputError
 
 try:
     from franky_sim import franka_robot_protocol as protocol
+    from franky_sim import franka_server
     from franky_sim.franka_robot_state import FrankaRobotState
 except ImportError as error:
     raise InputError(
@@ -28,6 +30,23 @@ Generator = protocol.MoveCommandMotionGeneratorMode
 Status = protocol.MoveStatus
 RecoveryStatus = protocol.AutomaticErrorRecoveryStatus
 UdpCommand = protocol.UDPCommand
+
+
+@dataclass
+class Connect(franka_server.ConnectCommand):
+    """The request of a client to connect."""
+
+    def handle(self, server: RobotServer, command_type_struct: str = "I") -> None:
+        """Accept a client of the server's own version, and refuse others."""
+        if self.version == server.library_version:
+            super().handle(server, command_type_struct)
+            return
+        refused = franka_server.ConnectStatus.kIncompatibleLibraryVersion
+        content = struct.pack("<HH4x", refused, server.library_version)
+        header = franka_server.MessageHeader(self.command_type, self.command_id, len(content))
+        self.client_socket.sendall(
+            header.to_bytes(command_type_struct=command_type_struct) + content
+        )
 
 
 @dataclass

@@ -16,6 +16,7 @@ from gwm_core.sim.fci.arm import TorqueArm
 from gwm_core.sim.fci.command_rules import PERIOD, ArmRules
 from gwm_core.sim.fci.messages import (
     COMMANDS,
+    Connect,
     Generator,
     Mode,
     Move,
@@ -43,6 +44,7 @@ class RobotServer(FrankaServer):
         arm: what it moves.
         addresses: loopback addresses to try in turn.
         lock_step: its first value.
+        version: of the server; a client of another one is refused.
 
     Attributes:
         lock_step: wait for each command of a motion, so that a busy machine loses none.
@@ -53,8 +55,15 @@ class RobotServer(FrankaServer):
         silent: send no state, and take no command.
     """
 
-    def __init__(self, arm: TorqueArm, addresses: Iterable[str], lock_step: bool = True):
-        super().__init__(addresses, PORT, COMMANDS, SERVER_VERSION)
+    def __init__(
+        self,
+        arm: TorqueArm,
+        addresses: Iterable[str],
+        lock_step: bool = True,
+        version: int = SERVER_VERSION,
+    ):
+        super().__init__(addresses, PORT, COMMANDS, version)
+        self._FrankaServer__command_class_map[Connect.command_type] = Connect
         self.robot = self  # which the messages of loads and frames ask for
         self.arm = arm
         self.arm_rules = ArmRules()
@@ -69,8 +78,7 @@ class RobotServer(FrankaServer):
         self._command: UdpCommand | None = None
         self._errors: tuple[str, ...] = ()
         self._last_errors: tuple[str, ...] = ()
-        self._stopped_by_user = False
-        self._guided = False
+        self._held_in: set[Mode] = set()
         self._recovering: tuple[Recovery, int] | None = None  # and the ticks left
         self._arrived = deque([True] * _WINDOW, _WINDOW)
         self._sent = -1  # id of the last state
@@ -78,28 +86,29 @@ class RobotServer(FrankaServer):
 
     # The robot's own events.
 
-    def press_user_stop(self, pressed: bool) -> None:
-        """Press or release the user stop."""
-        self._stopped_by_user = pressed
-        if pressed:
-            self._abort("", Status.kPreemptedDueToActivatedSafetyFunctions)
+    def hold(self, mode: Mode, held: bool) -> None:
+        """Begin or end what a person does to the robot.
 
-    def guide(self, guided: bool) -> None:
-        """Begin or end to guide the arm by hand."""
-        self._guided = guided
-        if guided:
+        Args:
+            mode: the mode that it brings: kUserStopped, kGuiding, or kOther for closed brakes.
+        """
+        if held:
+            self._held_in.add(mode)
             self._abort("", Status.kPreemptedDueToActivatedSafetyFunctions)
+        else:
+            self._held_in.discard(mode)
 
     @property
     def mode(self) -> Mode:
         """The robot's mode."""
-        if self._stopped_by_user:
-            return Mode.kUserStopped
+        for mode in (Mode.kOther, Mode.kUserStopped):
+            if mode in self._held_in:
+                return mode
         if self._recovering is not None:
             return Mode.kAutomaticErrorRecovery
         if self._errors:
             return Mode.kReflex
-        if self._guided:
+        if Mode.kGuiding in self._held_in:
             return Mode.kGuiding
         return Mode.kMove if self._motion is not None else Mode.kIdle
 
@@ -175,7 +184,7 @@ class RobotServer(FrankaServer):
 
     def _drive(self) -> None:
         motion = self._motion
-        if self._guided and not self._stopped_by_user:
+        if self._held_in == {Mode.kGuiding}:
             self.arm.float()
         elif motion is None:
             self.arm.hold()
@@ -227,7 +236,7 @@ class RobotServer(FrankaServer):
 
     def recover(self, command: Recovery) -> None:
         """Begin to clear the errors."""
-        if self._stopped_by_user or self._guided:
+        if self._held_in:
             command.reply(RecoveryStatus.kCommandRejectedDueToActivatedSafetyFunctions)
         else:
             self._recovering = command, round(RECOVERY * 1000)

@@ -173,8 +173,16 @@ class SimNode(Node):
             "slipped_s": f"{self._slipped:.3f}",
             **(self._commands.counts if self._commands else {}),
             **self._cameras.report,
+            **self._robot_report(),
         }
         self._diagnostics.publish(messages.diagnostics(now_ns(self), "sim", "running", values))
+
+    def _robot_report(self) -> dict[str, object]:
+        """What the robot of controller:=fci counted: reflexes, and the largest use of limits."""
+        if self._robot is None:
+            return {}
+        uses = {f"use {name}": f"{use:.3f}" for name, use in self._robot.limits_used.items()}
+        return {"reflexes": len(self._robot.reflexes), **uses}
 
     def close(self) -> None:
         """End the rendering thread, and the robot's sockets."""

@@ -83,6 +83,7 @@ def demo_figures(operator: OperatorClient, args, run: DemoRun, idle: dict) -> di
         "stages_ms": _stages(operator),
         "imagination": _imagined(operator),
         "gate": _gate_figures(operator, idle),
+        "robot": _robot(sim),
         "topics": _passed(run.before, run.after),
         "cores": run.cores,
         "sim_slipped_s": float(sim.get("slipped_s", 0)),
@@ -108,6 +109,14 @@ def _gate_figures(operator: OperatorClient, idle: dict) -> dict:
         "stops": {k[6:]: int(v) for k, v in status.items() if k.startswith("stops ")},
         "refused": {k[8:]: int(v) for k, v in status.items() if k.startswith("refused ")},
     }
+
+
+def _robot(sim: dict[str, str]) -> dict | None:
+    """Return reflexes, and the largest use of each limit, of a robot that checks its conditions."""
+    if "reflexes" not in sim:
+        return None
+    use = {key[4:]: float(value) for key, value in sim.items() if key.startswith("use ")}
+    return {"reflexes": int(sim["reflexes"]), "limit_use": use}
 
 
 def _passed(before: dict, after: dict) -> dict[str, dict[str, int]]:
@@ -158,6 +167,12 @@ def cores_text(cores: dict[str, float]) -> str:
     return f"{sum(cores.values()):.2f} of {os.cpu_count()}: {first}, ..."
 
 
+def robot_text(robot: dict) -> str:
+    """Return the reflexes of a robot, and what came nearest to its limit."""
+    name, use = max(robot["limit_use"].items(), key=lambda item: item[1], default=("none", 0.0))
+    return f"{robot['reflexes']} reflexes, {name} at {100 * use:.0f} % of its limit"
+
+
 def _percentiles(latency: list[float]) -> dict:
     """Return percentiles over the accepted plans [ms]; None where there were none."""
     if not latency:
@@ -205,6 +220,7 @@ def print_table(f: dict) -> None:
             ),
         ),
         ("command check", f"{gate['violations']} violations in {gate['samples']} commands"),
+        *([("robot", robot_text(f["robot"]))] if f["robot"] else []),
         ("cores", cores_text(f["cores"].get("episodes", {}))),
         ("stops", ", ".join(f"{k} {v}" for k, v in gate["stops"].items()) or "none"),
         (

@@ -21,7 +21,7 @@ import numpy as np
 from gwm.graph.environment import prioritize
 from gwm.hardware.fci import link
 from gwm.hardware.fci.link import Link, RobotState
-from gwm_core.control.recovery import MODES
+from gwm_core.control.recovery import BRAKES, MODES
 from gwm_core.control.reference_interpolator import ReferenceInterpolator
 from gwm_core.control.stop_trajectory import Reference
 from gwm_core.errors import InputError
@@ -85,7 +85,7 @@ class Controller:
                 self._recover()
             elif kind == link.LEAVE and self._phase is Phase.FOLLOWING:
                 self._leave()
-        if now - self._read_at >= STATE_PERIOD:
+        if now - self._read_at >= STATE_PERIOD - PERIOD / 2:
             self._read(now)
         if self._phase is not Phase.WAITING and not self._robot.is_in_control:
             self._ended()
@@ -168,8 +168,8 @@ class Controller:
         except Exception as failure:  # what ended it
             error = one_line(failure)
         mode = MODES[self._robot.state.robot_mode.value]
-        if error and mode in ("user stopped", "guiding"):
-            error = mode
+        if error and mode in ("user stopped", "guiding", "other"):
+            error = BRAKES if mode == "other" else mode
         if error:
             self._say(error)
 
