@@ -70,7 +70,7 @@ def gwm(*words, cwd=None, **env):
         (["train", "vae", "--data", "/nowhere", "--out", "x"], "no episodes in /nowhere"),
         (["train", "vae", "--data", "x", "--out", "x", "--config", "huge"], "demo, paper, tiny"),
         (["train", "world", "--data", "x", "--out", "x"], "invalid choice"),
-        (["up", "robot:=ur5"], "fr3, sim"),
+        (["up", "robot:=ur5"], "fr3, panda, sim"),
         (["up", "colour:=red"], "unknown argument"),
         (["up", "camera_hz:=fast"], "camera_hz:=fast: a number is wanted"),
         (["up", "camera_hz:=0"], "no such camera"),
