@@ -40,17 +40,24 @@ def by_name(
     The names may be those of any of ``topics.ROBOTS``.
     """
     index = {topics.canonical(name): i for i, name in enumerate(names)}
+    if len(index) < len(names):
+        return None  # of two robots
     if any(name not in index or index[name] >= len(values) for name in wanted):
         return None
     return np.array([values[index[name]] for name in wanted], float)
 
 
 def read_joint_state(
-    message, width: float = np.nan, width_command: float = OPEN_WIDTH, velocity: bool = True
+    message,
+    width: float = np.nan,
+    width_command: float = OPEN_WIDTH,
+    velocity: bool = True,
+    robot: str = "",
 ) -> tuple[ArmState | None, str]:
     """Read the arm's joints from a JointState.
 
     Args:
+        robot: whose names are wanted, one of ``topics.ROBOTS``; "" for any of them.
         width: measured finger opening [m], NaN = unknown.
         width_command: last commanded opening [m].
         velocity: refuse a message without velocities; otherwise they count as 0.
@@ -58,7 +65,7 @@ def read_joint_state(
     Returns:
         (ArmState, "") or (None, why the message cannot be used).
     """
-    reason = _refusal(message, topics.ARM_JOINTS)
+    reason = _refusal(message, topics.ARM_JOINTS, robot)
     if reason:
         return None, reason
     q = by_name(message.name, message.position, topics.ARM_JOINTS)
@@ -77,9 +84,9 @@ def read_joint_state(
     return ArmState(_stamp(message), q, dq, width, width_command), ""
 
 
-def read_gripper_state(message) -> tuple[GripperState | None, str]:
+def read_gripper_state(message, robot: str = "") -> tuple[GripperState | None, str]:
     """Read both fingers [m] from a JointState: (GripperState, "") or (None, why it is refused)."""
-    reason = _refusal(message, topics.FINGER_JOINTS)
+    reason = _refusal(message, topics.FINGER_JOINTS, robot)
     if reason:
         return None, reason
     width = float(by_name(message.name, message.position, topics.FINGER_JOINTS).sum())
@@ -116,26 +123,15 @@ class ArmReader:
 
     def gripper(self, message) -> str:
         """Take a gripper state. Returns "" or why it is refused."""
-        state, reason = read_gripper_state(message)
-        reason = reason or self._other_robot(message)
-        if not reason:
+        state, reason = read_gripper_state(message, self._robot)
+        if state is not None:
             self._gripper = state
         return reason
 
-    def _other_robot(self, message) -> str:
-        """Why names of another robot are refused, or ""."""
-        other = next((name for name in message.name if self._is_of_another(name)), None)
-        return f"names: {other}; those of robot:={self._robot} are wanted" if other else ""
-
-    def _is_of_another(self, name: str) -> bool:
-        robot, _, _ = name.partition("_")
-        return self._robot != "" and robot in topics.ROBOTS and robot != self._robot
-
     def joints(self, message, velocity: bool = True) -> tuple[ArmState | None, str]:
         """(ArmState, "") or (None, reason). The width is NaN where the opening is unknown."""
-        state, reason = read_joint_state(message, velocity=velocity)
-        reason = reason or self._other_robot(message)
-        if reason:
+        state, reason = read_joint_state(message, velocity=velocity, robot=self._robot)
+        if state is None:
             return None, reason
         known = self.unknown_width(state.stamp) == ""
         width = self._gripper.width if known else np.nan
@@ -198,6 +194,8 @@ def joint_columns(
     for k, row in enumerate(rows):
         if row.names not in orders:
             names = [topics.canonical(name) for name in row.names]
+            if len(set(names)) < len(names):
+                raise ValueError(f"two of {', '.join(row.names)} are one joint")
             orders[row.names] = [names.index(name) for name in wanted]
         position[k] = row.position[orders[row.names]]
         if len(row.velocity):
@@ -234,14 +232,24 @@ def _stamp(message) -> int:
     return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
 
 
-def _refusal(message, wanted: tuple[str, ...]) -> str:
+def _refusal(message, wanted: tuple[str, ...], robot: str) -> str:
     """Why the positions of ``wanted`` joints cannot be read, or ""."""
-    given = {topics.canonical(name) for name in message.name}
+    given = [topics.canonical(name) for name in message.name]
+    if robot:
+        others = [name for name in message.name if topics.name_of(robot, name) != name]
+        if others:
+            return f"names: {others[0]}; those of robot:={robot} are wanted"
+    if len(set(given)) < len(given):
+        return f"names: two of [{', '.join(message.name)}] are one joint"
     missing = [name for name in wanted if name not in given]
     if missing:
-        given = ", ".join(list(message.name)[:3]) + (", ..." if len(message.name) > 3 else "")
+        shown = ", ".join(list(message.name)[:3]) + (", ..." if len(message.name) > 3 else "")
+        missed, first, last = (
+            topics.name_of(robot or topics.ROBOTS[0], name)
+            for name in (missing[0], wanted[0], wanted[-1])
+        )
         return (
-            f"names: no {missing[0]} in [{given}]; {wanted[0]} to {wanted[-1]} are"
+            f"names: no {missed} in [{shown}]; {first} to {last} are"
             f" wanted{_prefix_hint(message, missing)}"
         )
     position = by_name(message.name, message.position, wanted)

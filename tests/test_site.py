@@ -37,6 +37,8 @@ def test_a_panda_has_its_own_limits_and_is_no_fr3(tmp_path):
         np.testing.assert_array_equal(site.limits.dq_max, PANDA.dq_max)
         with pytest.raises(InputError, match="is of a panda, but robot:=fr3"):
             read("fr3", path)
+        with pytest.raises(InputError, match="the simulation is of an fr3"):
+            read("sim", path)
     assert " panda_link0 " in xacro_mounts(site_of("panda", path))
     narrowed = site_dict() | {"robot": {"type": "panda"}, "limits": {"ddq_max": [15.0] * 7}}
     with pytest.raises(InputError, match=r"wider than the panda's 7\.5"):

@@ -46,6 +46,20 @@ def test_a_plan_waits_and_only_the_approved_one_is_followed_to_its_end():
     assert violations(arm) == 0
 
 
+def test_an_approval_that_waited_while_the_gate_was_held_up_counts():
+    arm, approval = waiting()
+    arm.stall(0.5)
+    assert arm.gate.is_late(arm.now)
+    arm.tick(0.0)  # then the node takes the messages of that time
+    assert not arm.gate.is_late(arm.now)
+    arm.measure(arm.q)
+    arm.gate.receive_policy_heartbeat(1, arm.now)
+    assert approve(arm, approval) == ""
+    arm.run(0.1)
+    assert arm.gate.state is State.RUNNING and "gate late" not in arm.gate.counts.stops
+    assert violations(arm) == 0
+
+
 @pytest.mark.parametrize(
     "wrong, left, why",
     [

@@ -31,7 +31,7 @@ class ClientMonitor:
     def receive(self, mode: str, trouble: str, now: float) -> None:
         """Take the robot's mode, "" for unknown, and the client's trouble, "" for none."""
         if mode == "other":
-            trouble = recovery.BRAKES
+            trouble = trouble or recovery.BRAKES
         self._client = f"robot: {trouble}" if trouble else ""
         if self._client:
             self._stopped(self._client)

@@ -107,7 +107,12 @@ def motion_site(robot: str, path: str) -> Site:
 
 def _site_with(robot: str, path: str) -> Site:
     site = load_site(path or DEFAULT_FILE)
-    if robot not in ("sim", site.robot):
+    simulated = topics.ROBOTS[0]
+    if site.robot != (simulated if robot == "sim" else robot):
+        if robot == "sim":
+            raise InputError(
+                f"site file {path} is of a {site.robot}: the simulation is of an {simulated}"
+            )
         raise InputError(
             f"site file {path or DEFAULT_FILE} is of a {site.robot}, but robot:={robot}: give"
             f" robot:={site.robot}, or mend robot.type"

@@ -36,6 +36,85 @@ def test_an_exception_in_a_callback_ends_the_process_after_the_last_wish(domain)
     assert done.returncode == 1 and "at rest" in done.stdout and "RuntimeError: boom" in done.stderr
 
 
+UNREADABLE = """
+import time
+import numpy as np
+import rclpy
+from gwm.nodes.gate_node import GateNode
+from gwm.ros import messages
+from gwm.ros.node import RELIABLE, SENSOR, now_ns
+from gwm_core import topics
+from gwm_core.geometry.kinematics import HOME_Q
+from gwm_core.types import ActionChunk
+from rclpy.node import Node
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String, UInt64
+from trajectory_msgs.msg import JointTrajectory
+
+rclpy.init(args=["--ros-args", "-p", "auto_arm:=true", "-p", "state_timeout:=0.5"])
+gate, driver = GateNode(), Node("driver")
+joints = driver.create_publisher(JointState, topics.JOINT_STATES, RELIABLE)
+hand = driver.create_publisher(JointState, topics.GRIPPER_STATES, RELIABLE)
+beats = driver.create_publisher(UInt64, topics.ALIVE, SENSOR)
+chunks = driver.create_publisher(JointTrajectory, topics.CHUNK, RELIABLE)
+words = driver.create_publisher(String, "words", 10)
+sent = []
+send = gate._send
+gate._send = lambda command: (sent.append(command.reference), send(command))
+away = HOME_Q + np.linspace(0.02, 0.3, 16)[:, None]
+
+def serve(k):
+    stamp = now_ns(driver)
+    q, dq = (sent[-1].q, sent[-1].dq) if sent else (HOME_Q, np.zeros(7))
+    joints.publish(messages.joint_state(stamp, topics.ARM_JOINTS, q, dq))
+    hand.publish(messages.joint_state(stamp, topics.FINGER_JOINTS, [0.04, 0.04]))
+    beats.publish(UInt64(data=1))
+    if k % 50 == 49:
+        chunks.publish(messages.trajectory(ActionChunk(stamp, away, np.full(16, 0.08), 0.1)))
+    words.publish(String(data="x"))
+
+def fail(message):
+    raise RuntimeError("unreadable")
+
+def step():
+    gate._step()
+    time.sleep(0.01)
+
+k = 0
+while not (sent and np.abs(sent[-1].dq).max() > 0.1):
+    serve(k)
+    step()
+    if k == 40:
+        refusal = gate._arm_gate()
+        assert refusal == "", refusal
+    k += 1
+    assert k < 1500, (gate._gate.cause, gate._gate.counts.refused, gate._reasons.current)
+gate.poll_topic(String, "words", fail, 10)
+try:
+    while True:
+        serve(0)
+        step()
+except RuntimeError as error:
+    print("ended by", error, np.abs(sent[-1].dq).max() > 0.05, flush=True)
+serve(0)
+serve(0)
+gate.rest()
+print("speed", np.abs(sent[-1].dq).max(), flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_the_gate_ramps_to_rest_also_where_every_message_fails(domain):
+    done = subprocess.run(
+        [sys.executable, "-c", UNREADABLE], capture_output=True, text=True, timeout=90, check=False
+    )
+    said = done.stdout.splitlines()
+    assert "ended by unreadable True" in said, done.stdout + done.stderr
+    assert "gate: at rest, DISARMED" in said
+    assert float(said[-1].removeprefix("speed ")) < 1e-6
+    assert done.stderr.count("no more messages are taken: unreadable") == 1
+
+
 BAD_INPUT = """
 import sys
 from rclpy.node import Node

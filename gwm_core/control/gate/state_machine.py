@@ -156,9 +156,13 @@ class GateStateMachine:
             self.cause = "at home" if at_home else "home not reached"
         return reference
 
+    def is_late(self, now: float) -> bool:
+        """Whether the loop was held up. Step once then, before you take messages of that time."""
+        return now - self._stepped_at > self.config.max_gap
+
     def _supervise(self, now: float) -> None:
         """Stop or fault for whatever is late, too far or expired."""
-        late = now - self._stepped_at > self.config.max_gap
+        late = self.is_late(now)
         if late or self._joints.is_settled(now):
             self._joints.note_trusted(now)
         if late and self.state in (*MOVING, State.STOPPING):

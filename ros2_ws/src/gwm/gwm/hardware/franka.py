@@ -15,8 +15,9 @@ from functools import partial
 from action_msgs.msg import GoalStatus
 from rclpy.action import ActionClient
 from rclpy.node import Node
-from rclpy.qos import QoSPresetProfiles
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 
+from gwm.hardware.reporting_robot import ReportingRobot
 from gwm.ros.hand_over import FutureCallbacks
 from gwm.ros.node import RELIABLE
 from gwm.ros.polling_node import PollingNode
@@ -25,6 +26,8 @@ from gwm_core.control.gripper_goals import GripperGoal, GripperGoals
 from gwm_core.errors import InputError
 from gwm_core.types import OPEN_WIDTH
 
+# It is large, and comes up to 1000 times a second.
+NEWEST_STATE = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 ANY_OBJECT = OPEN_WIDTH  # [m] grasp epsilon: a grasp of any width counts as reached
 HARDWARE = "FrankaHardwareInterface"
 ERROR_RECOVERY = "action_server/error_recovery"
@@ -130,8 +133,8 @@ def gripper_action(node: Node):
     return start
 
 
-class FrankaRobot:
-    """The robot's state, and its recovery by ``gate/reset``.
+class FrankaRobot(ReportingRobot):
+    """A robot behind franka_ros2 and ros2_control.
 
     Args:
         node: its executor calls ``tick`` about every 0.1 s.
@@ -140,8 +143,6 @@ class FrankaRobot:
         set_target: publishes the measured joints as the controller's target; returns "" or why it
             cannot.
     """
-
-    hand_trouble = ""  # told by the gripper's own actions
 
     def __init__(
         self,
@@ -162,7 +163,7 @@ class FrankaRobot:
         steps = (
             recovery.HUMBLE_STEPS if os.environ.get("ROS_DISTRO") == "humble" else recovery.STEPS
         )
-        self._monitor = recovery.RobotMonitor(self._run_step, stopped, steps)
+        super().__init__(recovery.RobotMonitor(self._run_step, stopped, steps))
         self._callbacks = FutureCallbacks(node)
         self._error_recovery = ActionClient(node, ErrorRecovery, ERROR_RECOVERY)
         self._error_recovery_goal = ErrorRecovery.Goal()
@@ -185,26 +186,7 @@ class FrankaRobot:
             recovery.CONTROL: lambda answer: self._switch((controller,), True, answer),
             recovery.RELEASE: lambda answer: self._switch((controller,), False, answer),
         }
-        node.poll_topic(
-            FrankaRobotState, recovery.STATE, self._on_state, QoSPresetProfiles.SENSOR_DATA.value
-        )
-
-    @property
-    def trouble(self) -> str:
-        """Why the arm may not move, or ""."""
-        return self._monitor.trouble(time.monotonic())
-
-    def needs_recovery(self, cause: str) -> bool:
-        """Whether ``recover`` must come before the gate leaves a FAULT for ``cause``."""
-        return self._monitor.needs_recovery(cause, time.monotonic())
-
-    def recover(self, finished: Callable[[], None]) -> str:
-        """Run the steps in their order, then ``finished()``. Returns "" or why it cannot begin."""
-        return self._monitor.recover(time.monotonic(), finished)
-
-    def tick(self) -> None:
-        """Check for silence, and go on with the recovery."""
-        self._monitor.tick(time.monotonic())
+        node.poll_topic(FrankaRobotState, recovery.STATE, self._on_state, NEWEST_STATE)
 
     def _on_state(self, message) -> None:
         self._monitor.receive(message.robot_mode, time.monotonic())

@@ -22,6 +22,7 @@ from gwm.graph.environment import prioritize
 from gwm.hardware.arm_adapters import ArmAdapter
 from gwm.hardware.fci.robot import FciRobot
 from gwm.hardware.franka import FrankaRobot, best_gripper, has
+from gwm.hardware.reporting_robot import ReportingRobot
 from gwm.nodes.parts.gate_monitor import GateMonitor
 from gwm.ros import gate_messages, messages
 from gwm.ros.node import (
@@ -83,6 +84,8 @@ class GateNode(PollingNode):
         self._reported_state = self._gate.state
         self._arm = self._arm_adapter(robot, config, profile, site.limits)
         self._robot = self._robot_of(robot)
+        if self._robot is not None:
+            self.create_timer(0.1, self._robot.tick, clock=STEADY)
         self._command = self.create_publisher(JointState, topics.COMMAND, RELIABLE)
         self._status = self.create_publisher(DiagnosticArray, topics.STATUS, RELIABLE)
         self._shadow = self.create_publisher(JointState, topics.SHADOW, RELIABLE)
@@ -106,12 +109,10 @@ class GateNode(PollingNode):
         wait_to_be_alone(self, arm.topics, own=1)
         return arm
 
-    def _robot_of(self, robot: str) -> FrankaRobot | FciRobot | None:
+    def _robot_of(self, robot: str) -> ReportingRobot | None:
         """The robot's own state and recovery, where it reports them."""
         if topics.FCI_REFERENCE in self._arm.topics:
-            fci = FciRobot(self, self._gate.fault)
-            self.create_timer(0.1, fci.tick, clock=STEADY)
-            return fci
+            return FciRobot(self, self._gate.fault)
         if robot == "sim":
             return None
         if not has("franka_msgs"):
@@ -119,21 +120,24 @@ class GateNode(PollingNode):
                 "franka_msgs is not installed: reflexes show by stale joints and the leash alone"
             )
             return None
-        franka = FrankaRobot(
+        return FrankaRobot(
             self, self._arm.controller_name, self._gate.fault, self._set_controller_target
         )
-        self.create_timer(0.1, franka.tick, clock=STEADY)
-        return franka
 
     def _subscribe(self) -> None:
         self.poll_topic(JointState, topics.JOINT_STATES, self._on_joints, SENSOR)
         self.poll_topic(JointState, topics.GRIPPER_STATES, self._on_gripper, SENSOR)
-        self.poll_topic(JointTrajectory, topics.CHUNK, self._on_chunk, RELIABLE)
+        # before the plans that they vouch for
         self.poll_topic(UInt64, topics.ALIVE, self._on_policy_heartbeat, SENSOR)
         self.poll_topic(Header, topics.HEARTBEAT, self._on_deadman, SENSOR)
-        self.poll_topic(String, topics.APPROVE, self._answering(self._approve), RELIABLE)
-        self.poll_topic(String, topics.MODE, self._answering(self._set_mode), RELIABLE)
-        self.poll_topic(Float64MultiArray, topics.DIVERGENCE, self._on_divergence, RELIABLE)
+        # Reading a plan takes up to 2 ms, and one of 5000 waypoints 30 ms: one in a step.
+        for kind, topic, take in (
+            (JointTrajectory, topics.CHUNK, self._on_chunk),
+            (String, topics.APPROVE, self._answering(self._approve)),
+            (String, topics.MODE, self._answering(self._set_mode)),
+            (Float64MultiArray, topics.DIVERGENCE, self._on_divergence),
+        ):
+            self.poll_topic(kind, topic, take, RELIABLE, limit=1)
 
     def _serve(self) -> None:
         requests = {
@@ -259,16 +263,24 @@ class GateNode(PollingNode):
             )
 
     def _step(self) -> None:
-        self.take_messages()
+        begun = time.monotonic()
+        self._monitor.loop.tick(begun)
+        if self._gate.is_late(begun):  # it must know before it takes the messages of that time
+            self._advance()
+            self.take_messages()
+        else:
+            self.take_messages()
+            self._advance()
+        self._monitor.worked(time.monotonic() - begun)
+
+    def _advance(self) -> None:
         now = time.monotonic()
-        self._monitor.loop.tick(now)
         command = self._gate.step(now)
         if command is not None:
             self._send(command)
         elif self._gate.shadow_command is not None:
             reference = self._gate.shadow_command.reference
             self._shadow.publish(messages.joint_state(now_ns(self), topics.ARM_JOINTS, *reference))
-        self._monitor.worked(time.monotonic() - now)
         if self._gate.state is not self._reported_state:
             self._report()
 
@@ -296,11 +308,17 @@ class GateNode(PollingNode):
         self._status.publish(gate_messages.status_message(now_ns(self), status))
 
     def rest(self) -> None:
-        """Ramp to rest before the process ends."""
+        """Ramp to rest before the process ends, also where a message cannot be taken."""
         self._gate.stop()
         deadline = time.monotonic() + 2.0
+        take = self.take_messages
         while self._gate.state is State.STOPPING and time.monotonic() < deadline:
-            self._step()
+            try:
+                take()
+            except Exception as error:  # it may be what ends this process
+                print(f"gate: no more messages are taken: {error}", file=sys.stderr, flush=True)
+                take = int  # does nothing
+            self._advance()
             time.sleep(1.0 / self._gate.config.rate_hz)
         print(f"gate: at rest, {self._gate.state.name}", flush=True)
 

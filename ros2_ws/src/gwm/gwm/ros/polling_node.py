@@ -10,17 +10,18 @@ from rclpy.subscription import Subscription
 
 from gwm.ros.node import take_waiting
 
-LIMIT = 5  # messages of one topic in one call: a flood must not delay the loop
+LIMIT = 5  # small messages of one topic in one call
 
 
 class PollingNode(Node):
     """A node with subscriptions that no executor waits for.
 
-    A flood of messages cannot delay its timers, and a message costs only what taking it costs.
+    However many messages come, one call takes a bounded number of each topic. A message costs only
+    what taking it costs.
     """
 
     def __init__(self, name: str, **more):
-        self._polled: dict[Subscription, Callable] = {}
+        self._polled: dict[Subscription, tuple[Callable, int]] = {}
         super().__init__(name, **more)
 
     @property
@@ -28,12 +29,14 @@ class PollingNode(Node):
         """Those that an executor waits for."""
         return (one for one in super().subscriptions if one not in self._polled)
 
-    def poll_topic(self, kind: type, topic: str, take: Callable, qos: QoSProfile) -> None:
-        """Read a topic; ``take(message)`` is called by ``take_messages``."""
-        self._polled[self.create_subscription(kind, topic, take, qos)] = take
+    def poll_topic(
+        self, kind: type, topic: str, take: Callable, qos: QoSProfile, limit: int = LIMIT
+    ) -> None:
+        """Read a topic: ``take_messages`` calls ``take(message)``, ``limit`` times at most."""
+        self._polled[self.create_subscription(kind, topic, take, qos)] = take, limit
 
     def take_messages(self) -> None:
         """Take what waits, topic by topic in the order of ``poll_topic``."""
-        for subscription, take in self._polled.items():
-            for message in take_waiting(subscription, LIMIT):
+        for subscription, (take, limit) in self._polled.items():
+            for message in take_waiting(subscription, limit):
                 take(message)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from diagnostic_msgs.msg import DiagnosticArray
 from std_srvs.srv import Trigger
 
+from gwm.hardware.reporting_robot import ReportingRobot
 from gwm.ros import messages
 from gwm.ros.hand_over import FutureCallbacks
 from gwm.ros.node import RELIABLE
@@ -16,35 +17,14 @@ from gwm_core import topics
 from gwm_core.control.client_monitor import ClientMonitor
 
 
-class FciRobot:
-    """Listens to ``fci/state``, and recovers by ``fci/recover``.
-
-    Its methods are those of ``gwm.hardware.franka.FrankaRobot``.
-    """
+class FciRobot(ReportingRobot):
+    """Listens to ``fci/state``, and recovers by ``fci/recover``."""
 
     def __init__(self, node: PollingNode, stopped: Callable[[str], None]):
-        self._monitor = ClientMonitor(self._clear, stopped, topics.FCI_STATE)
+        super().__init__(ClientMonitor(self._clear, stopped, topics.FCI_STATE))
         self._service = node.create_client(Trigger, topics.FCI_RECOVER, qos_profile=RELIABLE)
         self._callbacks = FutureCallbacks(node)
         node.poll_topic(DiagnosticArray, topics.FCI_STATE, self._on_state, RELIABLE)
-        self.hand_trouble = ""
-
-    @property
-    def trouble(self) -> str:
-        """Why the arm may not move, or ""."""
-        return self._monitor.trouble(time.monotonic())
-
-    def needs_recovery(self, cause: str) -> bool:
-        """Whether ``recover`` must come before the gate leaves a FAULT for ``cause``."""
-        return self._monitor.needs_recovery(cause, time.monotonic())
-
-    def recover(self, finished: Callable[[], None]) -> str:
-        """Clear the errors, then ``finished()``. Returns "" or why it cannot begin."""
-        return self._monitor.recover(time.monotonic(), finished)
-
-    def tick(self) -> None:
-        """Check for silence, and go on with the recovery."""
-        self._monitor.tick(time.monotonic())
 
     def _on_state(self, message) -> None:
         state = messages.read_diagnostics(message).get("fci", {})
