@@ -6,8 +6,14 @@ import random
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from benchmarks.gate.simulated_arm import SimulatedArm
+
+# The same examples every time. `pytest --hypothesis-profile=search` looks for others.
+settings.register_profile("search", derandomize=False, max_examples=1000)
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ arrives.
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gwm_core.control.reference_follower import Follower
@@ -81,6 +81,8 @@ def test_with_jitter_the_references_come_out_after_a_constant_delay(profile):
         st.tuples(st.integers(10, 280), st.integers(1, 25), st.booleans()), min_size=1, max_size=4
     ),
 )
+@example(seed=0, gaps=[(79, 3, False)])  # several of a burst were squeezed into one period
+@example(seed=490, gaps=[(10, 4, False), (77, 4, False)])
 def test_gaps_and_bursts_break_no_limit(seed, gaps):
     """References that are lost, or that come late and all at once."""
     sent = references(seed, 300, PROFILES["desk"])

@@ -72,12 +72,14 @@ class ReferenceInterpolator:
             raise InputError(f"a reference jumps by {jump:.2f} rad, {MAX_JUMP} are allowed")
         due = self._due(last, now)
         ahead = int(self._following)  # points that stay: the end of the segment under way
+        consecutive = True
         while len(self._points) > ahead and self._points[-1].due >= due:
             self._points.pop()  # many came at once: the newest counts
+            consecutive = False
         last = self._points[-1] if self._points else None
         if last is not None:
             due = max(due, last.due + self._period)
-        joined = last is not None and self._feasible(last, state, due)
+        joined = last is not None and consecutive and self._feasible(last, state, due)
         self._points.append(_Point(due, state, joined))
 
     def at(self, now: float) -> Reference:
