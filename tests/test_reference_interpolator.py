@@ -82,6 +82,7 @@ def test_with_jitter_the_references_come_out_after_a_constant_delay(profile):
     ),
 )
 @example(seed=0, gaps=[(79, 3, False)])  # several of a burst were squeezed into one period
+@example(seed=7205, gaps=[(107, 3, False), (165, 9, False), (61, 5, True)])
 @example(seed=490, gaps=[(10, 4, False), (77, 4, False)])
 def test_gaps_and_bursts_break_no_limit(seed, gaps):
     """References that are lost, or that come late and all at once."""

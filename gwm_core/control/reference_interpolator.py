@@ -24,10 +24,11 @@ DELAY = 0.02  # [s] from the arrival of a reference to its time
 LEAST_SLACK = 0.002  # [s] a reference that arrives later than this before its time begins anew
 # of a period, by which the times drift towards DELAY: 0.6 rad/s2 at 1 rad/s
 DRIFT = 0.001
+SAMPLES = 10  # of a segment: one for each command of the client
 MAX_JUMP = 0.2  # [rad] from one reference to the next
 # Shares of the limits. The robot's torques change by 1 N m/ms, and the first joints have up to
 # 2 kg m2: an arm that is asked for a harder stop swings back, and rests later.
-STOP = Profile(velocity=1.0, acceleration=0.6, jerk=0.05)
+STOP = Profile(velocity=1.0, acceleration=0.7, jerk=0.1)
 # An offset vanishes with less than what the gate's widest profile leaves.
 OFFSET = Profile(velocity=0.05, acceleration=0.15, jerk=0.04)
 
@@ -127,14 +128,14 @@ class ReferenceInterpolator:
         return now + slack + float(np.clip(DELAY - slack, -drift, drift))
 
     def _feasible(self, last: _Point, state: np.ndarray, due: float) -> bool:
-        """Whether the segment to ``state`` keeps the limits of acceleration and jerk."""
-        samples = np.linspace(0.0, 1.0, 6) * (due - last.due)
+        """Whether the segment to ``state``, with a vanishing offset, keeps the limits."""
+        samples = np.linspace(0.0, 1.0, SAMPLES + 1) * (due - last.due)
         segment = _quintic(last.state, state, due - last.due)
         acceleration = np.array([segment.at(t)[2] for t in samples[:-1]] + [state[2]])
         jerk = np.diff(acceleration, axis=0) / samples[1]
         return bool(
-            np.all(np.abs(acceleration) <= self._limits.ddq_max)
-            and np.all(np.abs(jerk) <= self._limits.dddq_max)
+            np.all(np.abs(acceleration) <= (1.0 - OFFSET.acceleration) * self._limits.ddq_max)
+            and np.all(np.abs(jerk) <= (1.0 - OFFSET.jerk) * self._limits.dddq_max)
         )
 
 
