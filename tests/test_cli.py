@@ -71,6 +71,7 @@ def gwm(*words, cwd=None, **env):
         (["train", "vae", "--data", "x", "--out", "x", "--config", "huge"], "demo, paper, tiny"),
         (["train", "world", "--data", "x", "--out", "x"], "invalid choice"),
         (["up", "robot:=ur5"], "fr3, panda, sim"),
+        (["up", "robot:=panda", "controller:=fci"], "controller:=fci is for the FR3"),
         (["up", "colour:=red"], "unknown argument"),
         (["up", "camera_hz:=fast"], "camera_hz:=fast: a number is wanted"),
         (["up", "camera_hz:=0"], "no such camera"),

@@ -124,6 +124,7 @@ def test_a_pandas_joints_are_an_fr3s_for_all_but_a_reader_of_one_robot():
         assert (reader.gripper(hand) == "") == (robot == "panda")
     both = message([*names, *ours])  # of two arms on one topic
     assert ArmReader("panda").joints(both)[1].startswith("names: fr3_joint1")
+    assert read_joint_state(both)[1].startswith("names: two of [panda_joint1")
 
 
 def test_names_of_other_things_stay():

@@ -35,9 +35,9 @@ def test_a_panda_has_its_own_limits_and_is_no_fr3(tmp_path):
         site = read("panda", path)
         assert site.robot == "panda" and site.limits is not FR3
         np.testing.assert_array_equal(site.limits.dq_max, PANDA.dq_max)
-        with pytest.raises(InputError, match="is of a panda, but robot:=fr3"):
+        with pytest.raises(InputError, match="is of a panda, but robot:=fr3 needs one of a fr3"):
             read("fr3", path)
-        with pytest.raises(InputError, match="the simulation is of an fr3"):
+        with pytest.raises(InputError, match="is of a panda, but robot:=sim needs one of a fr3"):
             read("sim", path)
     assert " panda_link0 " in xacro_mounts(site_of("panda", path))
     narrowed = site_dict() | {"robot": {"type": "panda"}, "limits": {"ddq_max": [15.0] * 7}}

@@ -107,15 +107,11 @@ def motion_site(robot: str, path: str) -> Site:
 
 def _site_with(robot: str, path: str) -> Site:
     site = load_site(path or DEFAULT_FILE)
-    simulated = topics.ROBOTS[0]
-    if site.robot != (simulated if robot == "sim" else robot):
-        if robot == "sim":
-            raise InputError(
-                f"site file {path} is of a {site.robot}: the simulation is of an {simulated}"
-            )
+    wanted = topics.ROBOTS[0] if robot == "sim" else robot
+    if site.robot != wanted:
         raise InputError(
-            f"site file {path or DEFAULT_FILE} is of a {site.robot}, but robot:={robot}: give"
-            f" robot:={site.robot}, or mend robot.type"
+            f"site file {path or DEFAULT_FILE} is of a {site.robot}, but robot:={robot} needs one"
+            f" of a {wanted}: give another robot:=, or mend robot.type"
         )
     return site
 
