@@ -200,6 +200,15 @@ def test_the_schedule_warms_up_and_ends_low():
     )
 
 
+@pytest.mark.slow
+def test_a_compiled_training_is_the_same(tmp_path):
+    plain, compiled = (
+        line(tmp_path / str(c), replace(CONFIG, iterations=5, compiled=c))[1] for c in (False, True)
+    )
+    for name in ("loss", "slope"):
+        assert compiled[name] == pytest.approx(plain[name], rel=1e-4)
+
+
 PROCESS = """
 import json, sys
 from pathlib import Path

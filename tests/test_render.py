@@ -12,48 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.speed.scene import surfel_scene
+from benchmarks.speed.scene import LEAVES, as_double, random_scene, surfel_scene
 from gwm_core.errors import InputError
 from gwm_core.render import cpu, kernels, native
 from gwm_core.render.api import rasterize
 from gwm_core.render.projection import rotation_matrices, sh_basis
 
-LEAVES = ("means", "quats", "scales", "opacities", "colors")
-
-
-def random_scene(seed, count=500, width=150, height=100, cameras=2):
-    g = torch.Generator().manual_seed(seed)
-
-    def uniform(low, high, *shape):
-        return low + (high - low) * torch.rand(*shape, generator=g, dtype=torch.float64)
-
-    view = torch.eye(4, dtype=torch.float64).repeat(cameras, 1, 1)
-    view[:, 0, 3] = 0.1 * torch.arange(cameras)
-    K = torch.tensor(
-        [[0.9 * width, 0, width / 2 - 1.3], [0, 0.95 * width, height / 2 + 0.7], [0, 0, 1]]
-    )
-    return {
-        "means": torch.stack(
-            [uniform(-1, 1, count), uniform(-0.8, 0.8, count), uniform(-0.2, 2.8, count)], -1
-        ),
-        "quats": torch.randn(count, 4, generator=g, dtype=torch.float64),
-        "scales": uniform(0.003, 0.06, count, 3),
-        "opacities": uniform(0.0, 1.0, count),
-        "colors": uniform(0, 1, count, 3),
-        "viewmats": view,
-        "Ks": K.double().repeat(cameras, 1, 1),
-        "width": width,
-        "height": height,
-    }
-
-
-def double(scene):
-    return {k: v.double() if torch.is_tensor(v) else v for k, v in scene.items()}
-
-
 SCENES = [
     *(lambda s=s: random_scene(s) for s in range(20)),
-    *(lambda s=s: double(surfel_scene(3000, 160, 120, s, 1 + 0.3 * s)) for s in range(5)),
+    *(lambda s=s: as_double(surfel_scene(3000, 160, 120, s, 1 + 0.3 * s)) for s in range(5)),
 ]
 
 
@@ -96,7 +63,7 @@ def test_the_kernels_of_numba_and_of_c_agree(monkeypatch):
     if native.load() is None:
         assert shutil.which("cc") is None or os.environ.get(native.OFF)
         pytest.skip("no compiler")
-    scene = double(surfel_scene(3000, 160, 120, 1))
+    scene = as_double(surfel_scene(3000, 160, 120, 1))
     results = []
     for own in (kernels.kernels(), kernels.NumbaKernels(True)):
         monkeypatch.setattr(cpu, "kernels", lambda own=own: own)
@@ -412,7 +379,7 @@ def test_antialiased_keeps_the_sum_of_what_is_small(backend):
         "height": 31,
     }
     sums = {
-        mode: rasterize(**double(scene), rasterize_mode=mode, backend=backend)[1].sum().item()
+        mode: rasterize(**as_double(scene), rasterize_mode=mode, backend=backend)[1].sum().item()
         for mode in ("classic", "antialiased")
     }
     true = 2 * np.pi * (50 * 0.012 / 2) ** 2

@@ -30,7 +30,7 @@ from gwm_core.training import training_run
 from gwm_core.training.collection.collect import CollectConfig, collect
 from gwm_core.training.datasets.joint_samples import load_joint_samples
 from gwm_core.training.future_batches import FutureBatches
-from gwm_core.training.policy_batches import PolicyBatches, tensors
+from gwm_core.training.policy_batches import PolicyBatches
 from gwm_core.training.train_world_action_model import validate
 
 pytestmark = pytest.mark.slow
@@ -199,7 +199,7 @@ def test_errors_of_episodes_are_the_fraction_that_training_reports(study, base):
         CONFIG, [base.data], 1, training_run.silent, training_run.silent, base.futures, base.vae
     )
     model = load_policy(study.out / "4_0" / "10")
-    model.future_decoder.change_std[:, :-3] = _spread(tensors(loaded.futures, CPU))
+    model.future_decoder.change_std[:, :-3] = _spread(loaded.futures)
     errors, changes = errors_by_episode(model, loaded.futures)
     assert errors.shape == changes.shape == (3, 4) and (errors > 0).all()
     held = {loaded.futures.starts[k] for k in (1, 3)}

@@ -10,7 +10,7 @@ import pytest
 
 PROGRAM = """
 import signal, sys, time
-from gwm_core.worker_processes import workers
+from gwm_core.workers.pool import workers
 def work(number):
     time.sleep(0 if number < 2 else 60)
     return number

@@ -3,7 +3,10 @@ refused.
 """
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -574,3 +577,49 @@ def test_the_probe_reads_whether_predicted_latents_follow_commands(
     assert actions["probe_mm"] > 0
     for name in ("imagined_mm", "excess_mm", "shuffled_mm", "ratio"):
         assert len(actions[name]) == 3 and np.isfinite(actions[name]).all()
+
+
+def test_samples_do_not_depend_on_how_many_moments_are_held_in_memory(
+    episodes, vae_folder, monkeypatch
+):
+    encode, gripper_tokens = future_samples._encoder(vae_folder)
+    held, found = [], []
+
+    def counted(moments, *arguments):
+        for window in windows(moments, *arguments):
+            held.append(len(window[0]))
+            yield window
+
+    windows = future_samples._windows
+    monkeypatch.setattr(future_samples, "_windows", counted)
+    for count in (future_samples._WINDOW, STRIDE, 4 * STRIDE):
+        monkeypatch.setattr(future_samples, "_WINDOW", count)
+        held.clear()
+        episode = read_episode(list_episodes(episodes)[0])
+        found.append(list(future_samples.future_rows(episode, CONFIG, encode, gripper_tokens)))
+        assert max(held) <= count + max(CONFIG.jumps)
+    assert len(held) > 2 and len(found[0]) == len(found[1]) == len(found[2])
+    for known, *others in zip(*found):
+        for other in others:
+            for name, value in known.items():
+                np.testing.assert_allclose(other[name], value, atol=2e-3, err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_processes_train_the_policy_that_one_does(episodes, vae_folder, tmp_path):
+    words = ["-m", "gwm", "train", "policy", "--config", "tiny", "--iterations", "20"]
+    words += ["--data", episodes, "--futures", episodes, "--vae", vae_folder, "--out"]
+    shared = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    found = []
+    for name, run in (("one", []), ("two", shared)):
+        command = [sys.executable, *run, *words, tmp_path / name]
+        done = subprocess.run(
+            list(map(str, command)), env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        found.append(json.loads((tmp_path / name / "manifest.json").read_text())["provenance"])
+    for figure in ("loss", "position_mm", "missed_4"):
+        assert found[1][figure] == pytest.approx(found[0][figure], rel=2e-2), figure

@@ -28,7 +28,7 @@ from gwm_core.sim.simulator import Simulator
 from gwm_core.sim.tasks import sample_layout
 from gwm_core.site import simulation_site
 from gwm_core.types import ArmState, Decision, Observation
-from gwm_core.worker_processes import workers
+from gwm_core.workers.pool import workers
 
 KINDS = ("none", "cube", "camera", "slip")
 SHIFT, ROTATION = 0.03, np.radians(3.0)  # [m], [rad] of a camera

@@ -52,7 +52,7 @@ def bench_policy(
     observations = (
         recorded(reference, count, data) if data else simulated(reference, count, seed, renderer)
     )
-    runs: dict[tuple, Callable] = {"eager": _eager(folder, threads)}
+    runs: dict[tuple, Callable] = {"eager": eager(folder, threads)}
     runs |= {key: actor.rows for key, actor in actors.items()}
     for run in runs.values():
         for inputs in observations[:5]:
@@ -65,7 +65,7 @@ def bench_policy(
             times[key].append(1e3 * (time.perf_counter() - begun))
             made[key].append(rows)
     known, spread = np.stack(made["eager"]), bundle.golden()["spread"]
-    eager = statistics.median(times["eager"])
+    eager_ms = statistics.median(times["eager"])
     rows = []
     for backend, precision in actors:
         key = backend, precision
@@ -77,7 +77,7 @@ def bench_policy(
                 "default": key == default,
                 "ms_median": statistics.median(times[key]),
                 "ms_p99": float(np.quantile(times[key], 0.99)),
-                "ratio_to_eager": eager / statistics.median(times[key]),
+                "ratio_to_eager": eager_ms / statistics.median(times[key]),
                 "max_abs_err": far["normalized"],
                 "max_mm": far["mm"],
                 "max_degrees": far["degrees"],
@@ -87,7 +87,7 @@ def bench_policy(
         "policy": str(folder),
         "moments": len(observations),
         "threads": threads,
-        "eager_ms_median": eager,
+        "eager_ms_median": eager_ms,
         "start_s": _starts(folder),
         "rows": rows,
     }
@@ -114,7 +114,7 @@ def _actors(folder: Path, threads: int) -> dict[tuple[str, str], PolicyRunner]:
     return actors
 
 
-def _eager(folder: Path, threads: int) -> Callable[..., np.ndarray]:
+def eager(folder: Path, threads: int) -> Callable[..., np.ndarray]:
     """The trained network as it was trained, neighbours found in torch, fp32, no gradients."""
     import torch
 

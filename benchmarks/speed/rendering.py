@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from benchmarks.speed.scene import surfel_scene
+from benchmarks.speed.scene import LEAVES, as_double, surfel_scene
 from gwm_core.files.json_files import write_json
 from gwm_core.geometry.camera import look_at
 from gwm_core.render import cuda
@@ -35,7 +35,7 @@ def bench_render(path: str | None, repeats: int) -> int:
     for width, height, count in SIZES:
         print(f"{width}x{height}, {count} Gaussians ...", file=sys.stderr, flush=True)
         scene = surfel_scene(count, width, height)
-        for name, draw in (("forward", _forward), ("forward+backward", _forward_backward)):
+        for name, draw in (("forward", forward), ("forward+backward", forward_backward)):
             rows += _compare(scene, name, draw, repeats)
     if path:
         write_json(path, {"rows": rows, "threads": torch.get_num_threads()})
@@ -130,13 +130,12 @@ def bench_scene(path: str | None, seeds: range) -> int:
 
 def _compare(scene: dict, name: str, draw: Callable, repeats: int) -> list[dict]:
     """Return a row per backend: median time, and its image against the float64 reference."""
-    double = {k: v.double() if torch.is_tensor(v) else v for k, v in scene.items()}
-    truth = _forward(double, "reference")
+    truth = forward(as_double(scene), "reference")
     backends = ["reference", "cpu", *(["cuda"] if cuda.works() else [])]
     times = _interleaved({backend: partial(draw, scene, backend) for backend in backends}, repeats)
     rows = []
     for backend in backends:
-        error = (_forward(scene, backend).cpu() - truth).abs().flatten()
+        error = (forward(scene, backend).cpu() - truth).abs().flatten()
         rows.append(
             {
                 "pass": name,
@@ -154,14 +153,16 @@ def _compare(scene: dict, name: str, draw: Callable, repeats: int) -> list[dict]
     return rows
 
 
-def _forward(scene: dict, backend: str) -> torch.Tensor:
+def forward(scene: dict, backend: str) -> torch.Tensor:
+    """The image of a scene, drawn without gradients."""
     with torch.no_grad():
         return rasterize(**_on_device(scene, backend), render_mode="RGB+D", backend=backend)[0]
 
 
-def _forward_backward(scene: dict, backend: str) -> None:
+def forward_backward(scene: dict, backend: str) -> None:
+    """Draw a scene, and the gradients of its mean square."""
     inputs = _on_device(scene, backend)
-    for leaf in ("means", "quats", "scales", "opacities", "colors"):
+    for leaf in LEAVES:
         inputs[leaf] = inputs[leaf].clone().requires_grad_()
     rasterize(**inputs, render_mode="RGB+D", backend=backend)[0].square().mean().backward()
 

@@ -1,4 +1,4 @@
-"""A scene to time renderers with: surfels of a wall, a table and eight balls."""
+"""Scenes to compare and time renderers with."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+LEAVES = ("means", "quats", "scales", "opacities", "colors")  # that have gradients
+
 
 def surfel_scene(
     count: int, width: int, height: int, seed: int = 0, size: float = 1.0
 ) -> dict[str, Tensor]:
-    """Return arguments of ``rasterize`` (float32): ``count`` surfels, viewed from the side.
+    """Return arguments of ``rasterize`` (float32): surfels of a wall, a table and eight balls.
 
     Args:
+        count: of the surfels. width, height: [pixels] of the image, which is from the side.
         size: 1 for surfels that just cover the image, more for larger ones.
     """
     rng = np.random.default_rng(seed)
@@ -63,3 +66,36 @@ def _nearest_surface(rays: np.ndarray, rng: np.random.Generator) -> tuple[np.nda
         depth = np.where(nearer, hit, depth)
         normals[nearer] = ((rays * hit[:, None] - center) / radius)[nearer]
     return depth, normals
+
+
+def random_scene(
+    seed: int, count: int = 500, width: int = 150, height: int = 100, cameras: int = 2
+) -> dict[str, Tensor]:
+    """Return arguments of ``rasterize`` (float64): Gaussians anywhere, some behind the cameras."""
+    g = torch.Generator().manual_seed(seed)
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(*shape, generator=g, dtype=torch.float64)
+
+    view = torch.eye(4, dtype=torch.float64).repeat(cameras, 1, 1)
+    view[:, 0, 3] = 0.1 * torch.arange(cameras)
+    focal, center = (0.9 * width, 0.95 * width), (width / 2 - 1.3, height / 2 + 0.7)
+    K = torch.tensor([[focal[0], 0, center[0]], [0, focal[1], center[1]], [0, 0, 1]])
+    return {
+        "means": torch.stack(
+            [uniform(-1, 1, count), uniform(-0.8, 0.8, count), uniform(-0.2, 2.8, count)], -1
+        ),
+        "quats": torch.randn(count, 4, generator=g, dtype=torch.float64),
+        "scales": uniform(0.003, 0.06, count, 3),
+        "opacities": uniform(0.0, 1.0, count),
+        "colors": uniform(0, 1, count, 3),
+        "viewmats": view,
+        "Ks": K.double().repeat(cameras, 1, 1),
+        "width": width,
+        "height": height,
+    }
+
+
+def as_double(scene: dict) -> dict:
+    """Return the arguments of ``rasterize`` in float64."""
+    return {k: v.double() if torch.is_tensor(v) else v for k, v in scene.items()}

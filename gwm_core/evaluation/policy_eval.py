@@ -10,7 +10,7 @@ from gwm_core.runtime.planner import MEASURED_LATENCY, Planner
 from gwm_core.sim.planners import make_planner
 from gwm_core.sim.rollout import RolloutConfig, SimEnvironment, Trial, rollout
 from gwm_core.sim.tasks import sample_layout
-from gwm_core.worker_processes import workers
+from gwm_core.workers.pool import workers
 
 
 @dataclass(frozen=True)

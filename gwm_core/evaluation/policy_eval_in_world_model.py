@@ -19,7 +19,7 @@ from gwm_core.sim.planners import make_planner
 from gwm_core.sim.rollout import SimEnvironment, trial_gate
 from gwm_core.sim.tasks import TIME_LIMIT, sample_layout
 from gwm_core.types import OPEN_WIDTH, Observation
-from gwm_core.worker_processes import workers
+from gwm_core.workers.pool import workers
 
 
 class WorldModelEnvironment:

@@ -34,7 +34,7 @@ from gwm_core.training.datasets.policy_samples import PolicySamples
 from gwm_core.training.success.fit_success import observed_scene
 from gwm_core.training.training_run import Progress
 from gwm_core.types import ArmState, Observation
-from gwm_core.worker_processes import workers
+from gwm_core.workers.pool import workers
 
 _STAMP = 10**9  # [ns] of the start; the gate takes no chunk with the id 0
 _GRIPS = 0.01  # [m] change of the commanded width over the rows of a sample

@@ -12,7 +12,8 @@ from gwm_core.model.flow_matching import sample_times
 from gwm_core.model.future_decoder import Future, Tokens
 from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.training.datasets.future_samples import FutureSamples
-from gwm_core.training.policy_batches import augment, tensors
+from gwm_core.training.policy_batches import augment
+from gwm_core.training.sample_arrays import SampleArrays
 from gwm_core.training.training_loop import Batch
 from gwm_core.training.training_run import held_out
 
@@ -20,7 +21,7 @@ _GRIPS = 0.01  # [m] change of the width over the rows of a sample
 
 
 class FutureBatches:
-    """All future samples on one device, and augmented batches of them."""
+    """Future samples, and augmented batches of them on one device."""
 
     def __init__(
         self,
@@ -36,7 +37,7 @@ class FutureBatches:
         """
         self.device = device
         self._noise, self._start_fraction = config.latent_noise, config.start_fraction
-        self._arrays = tensors(samples, device)
+        self._arrays = SampleArrays(samples, device)
         every = held_out(samples.episode, config.held_out)
         of_held, of_trained = (
             np.array([name in names for name in samples.starts])[samples.episode]
@@ -54,7 +55,7 @@ class FutureBatches:
 
     def take(self, index: Tensor) -> Batch:
         """The samples with these numbers (B,)."""
-        return future_batch(self._arrays, index)
+        return self._arrays.take(index)
 
     def sample_batch(self, count: int, model: WorldActionModel) -> Batch:
         """An augmented batch: of every sample one of its jumps, if it has any.
@@ -109,17 +110,7 @@ class FutureBatches:
                 "no episode of --futures lasts as long as the longest jump: record longer ones"
             )
         some = whole[:: max(1, len(whole) // limit)]
-        return Tokens(*(self._arrays[name][some].float() for name in ("latents", "anchors")))
-
-
-def future_batch(arrays: dict[str, Tensor], index: Tensor) -> Batch:
-    """The samples with the numbers ``index`` (B,) of the arrays of ``FutureSamples``."""
-    a = {name: array[index] for name, array in arrays.items() if name != "episode"}
-    return a | {
-        "points": a["points"].float(),
-        "colors": a["colors"].float() / 255,
-        "latents": a["latents"].float(),
-    }
+        return Tokens(*(self._arrays.read(name, some).float() for name in ("latents", "anchors")))
 
 
 def _weights(counts: Tensor) -> Tensor:

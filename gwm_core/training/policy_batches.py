@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import fields
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from gwm_core.model.config import ACTION, WorldActionTraining
 from gwm_core.model.flow_matching import sample_times
 from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.training.datasets.policy_samples import PolicySamples
+from gwm_core.training.sample_arrays import SampleArrays
 from gwm_core.training.symmetries import draw, transformed
 from gwm_core.training.training_loop import Batch
 from gwm_core.training.training_run import held_out
@@ -44,18 +44,8 @@ def augment(points: Tensor, colors: Tensor, proprio: Tensor) -> Augmented:
     return Augmented(points, (colors * gain).clamp(0, 1), noisy, shift)
 
 
-def tensors(samples, device: torch.device) -> dict[str, Tensor]:
-    """The arrays of a dataclass of samples, by name."""
-    arrays = {field.name: getattr(samples, field.name) for field in fields(samples)}
-    return {
-        name: torch.from_numpy(a).to(device)
-        for name, a in arrays.items()
-        if isinstance(a, np.ndarray)
-    }
-
-
 class PolicyBatches:
-    """All samples on one device, and augmented batches of them."""
+    """Samples, and augmented batches of them on one device."""
 
     def __init__(
         self,
@@ -70,7 +60,7 @@ class PolicyBatches:
         self._noise_samples = config.noise_samples
         self._rotation, self._reflect = config.rotation, config.reflect
         self._rows = rows
-        self._arrays = tensors(samples, device)
+        self._arrays = SampleArrays(samples, device)
         out = held_out(samples.episode, config.held_out) if held else np.zeros(len(samples), bool)
         out = torch.from_numpy(out).to(device)
         self.training = (~out).nonzero()[:, 0]
@@ -89,8 +79,7 @@ class PolicyBatches:
 
     def take(self, index: Tensor) -> Batch:
         """The samples with these numbers (B,), as the policy takes them."""
-        a = {name: array[index] for name, array in self._arrays.items() if name != "episode"}
-        return a | {"points": a["points"].float(), "colors": a["colors"].float() / 255}
+        return self._arrays.take(index)
 
     def sample_batch(self, count: int) -> Batch:
         """An augmented training batch."""

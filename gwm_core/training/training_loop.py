@@ -91,7 +91,7 @@ def fit(
     if trunk and not start:
         start = _resume(trunk.file, trunk.key, *state, latest=branch)
     device = next(network.parameters()).device
-    step, rank, processes = _shared(Loss(network, loss))
+    step, rank, processes = _shared(Loss(network, loss), config.compiled)
     figures = validate(average) if start == config.iterations else {}
     start_time = time.monotonic()
     for iteration in range(start, config.iterations):
@@ -124,12 +124,15 @@ def _part(tensor: Tensor, rank: int, processes: int) -> Tensor:
     return tensor[rank::processes]
 
 
-def _shared(step: nn.Module) -> tuple[nn.Module, int, int]:
+def _shared(step: nn.Module, compiled: bool) -> tuple[nn.Module, int, int]:
     """The module with gradients averaged over the processes, this one's rank, and their number."""
+    step = torch.compile(step) if compiled else step
     processes = distributed.get_world_size() if distributed.is_initialized() else 1
     if processes == 1:
         return step, 0, 1
-    return nn.parallel.DistributedDataParallel(step), distributed.get_rank(), processes
+    # some parts are fitted later, or without futures not at all
+    shared = nn.parallel.DistributedDataParallel(step, find_unused_parameters=True)
+    return shared, distributed.get_rank(), processes
 
 
 def make_optimizers(network: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:

@@ -24,26 +24,32 @@ COUNT = 2000
 
 
 @pytest.fixture(params=[EventsExecutor, SingleThreadedExecutor])
-def graph(request, domain):
-    """A context, a node, and a function that spins it until a condition holds."""
+def polling(request, domain):
+    """A node that polls, and its executor."""
     context = rclpy.Context()
     rclpy.init(context=context)
-    node = rclpy.create_node("node", context=context)
+    node = PollingNode("node", context=context)
     executor = request.param(context=context)
+    executor.add_node(node)
+    yield node, executor
+    executor.shutdown()
+    node.destroy_node()
+    rclpy.try_shutdown(context=context)
+
+
+@pytest.fixture
+def graph(polling):
+    """A node, and a function that spins it until a condition holds."""
+    node, executor = polling
 
     def spin_until(holds, rounds=400):
-        if node not in executor.get_nodes():
-            executor.add_node(node)
         for _ in range(rounds):
             if holds():
                 return True
             executor.spin_once(timeout_sec=0.05)
         return False
 
-    yield node, spin_until
-    executor.shutdown()
-    node.destroy_node()
-    rclpy.try_shutdown(context=context)
+    return node, spin_until
 
 
 def test_values_of_two_threads_come_whole_and_in_order_in_the_executors_thread(graph):
@@ -182,20 +188,6 @@ def test_the_exception_of_a_future_s_callback_ends_the_executor(graph):
     FutureCallbacks(node).when_done(client.call_async(Trigger.Request()), refuse)
     with pytest.raises(RuntimeError, match="answered: False"):
         spin_until(lambda: False)
-
-
-@pytest.fixture(params=[EventsExecutor, SingleThreadedExecutor])
-def polling(request, domain):
-    """A node that polls, and its executor."""
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    node = PollingNode("node", context=context)
-    executor = request.param(context=context)
-    executor.add_node(node)
-    yield node, executor
-    executor.shutdown()
-    node.destroy_node()
-    rclpy.try_shutdown(context=context)
 
 
 def test_polled_topics_come_when_asked_in_the_order_of_their_subscriptions(polling):

@@ -26,8 +26,8 @@ from gwm_core.model.weights_file import digest
 from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.training.datasets.future_samples import FutureSamples, load_future_samples
 from gwm_core.training.datasets.joint_samples import JointSamples, load_joint_samples
-from gwm_core.training.future_batches import future_batch
-from gwm_core.training.policy_batches import fingerprint, tensors
+from gwm_core.training.policy_batches import fingerprint
+from gwm_core.training.sample_arrays import SampleArrays
 from gwm_core.training.train_world_action_model import future_errors, train_world_action_model
 from gwm_core.training.training_run import TrainingRun, lengths_of, silent
 
@@ -199,12 +199,10 @@ def errors_by_episode(
     models of other training data are measured alike.
     """
     device = next(model.parameters()).device
-    arrays = tensors(samples, device)
-    spread = _spread(arrays)
+    arrays = SampleArrays(samples, device)
+    spread = _spread(samples).to(device)
     numbers = torch.arange(len(samples), device=device)
-    parts = [
-        future_errors(model, future_batch(arrays, index), spread) for index in numbers.split(_BATCH)
-    ]
+    parts = [future_errors(model, arrays.take(index), spread) for index in numbers.split(_BATCH)]
     errors, changes = (torch.cat(values).double() for values in zip(*parts))
     sums = torch.zeros(2, len(samples.starts), errors.shape[1], dtype=errors.dtype, device=device)
     for total, values in zip(sums, (errors, changes)):
@@ -212,15 +210,17 @@ def errors_by_episode(
     return tuple(total.T.cpu().numpy() for total in sums)
 
 
-def _spread(arrays: dict[str, Tensor]) -> Tensor:
+def _spread(samples: FutureSamples) -> Tensor:
     """Standard deviations (jumps, D) of the changes of latents over each jump."""
-    latents, valid = arrays["latents"], arrays["valid"]
-    return torch.stack(
-        [
-            (latents[there, number + 1].float() - latents[there, 0].float()).flatten(0, 1).std(0)
-            for number, there in enumerate(valid.T)
-        ]
-    )
+    sums = np.zeros((3, samples.valid.shape[1], samples.latents.shape[-1]))  # of 1, x and x^2
+    for part in np.array_split(np.arange(len(samples)), max(1, len(samples) // _BATCH)):
+        latents = np.asarray(samples.latents[part], np.float64)
+        changes = latents[:, 1:] - latents[:, :1]
+        changes *= samples.valid[part][:, :, None, None]
+        sums[0] += latents.shape[2] * samples.valid[part].sum(0)[:, None]
+        sums[1:] += changes.sum((0, 2)), (changes**2).sum((0, 2))
+    count, total, squares = sums
+    return torch.from_numpy(np.sqrt((squares - total**2 / count) / (count - 1))).float()
 
 
 def _summary(study: ScalingStudy, jumps: tuple[int, ...], records: dict) -> dict:

@@ -105,9 +105,13 @@ class OpenVino:
 
 
 class TensorRT:
-    """A TensorRT engine on the first GPU, captured once for each shape as a CUDA graph."""
+    """A TensorRT engine on the first GPU, captured once for each shape as a CUDA graph.
 
-    def __init__(self, file: Path):
+    Args:
+        captured: False runs the engine without a CUDA graph, to compare with.
+    """
+
+    def __init__(self, file: Path, captured: bool = True):
         import torch
 
         if not torch.cuda.is_available():
@@ -128,6 +132,7 @@ class TensorRT:
         ]
         self._outputs = [name for name in names if name not in self._inputs]
         self._stream, self._graph, self._buffers = torch.cuda.Stream(), None, {}
+        self._captured = captured
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
         """Run it."""
@@ -143,7 +148,7 @@ class TensorRT:
                 self._capture(given)
             for name, value in given.items():
                 self._buffers[name].copy_(value, non_blocking=True)
-            self._graph.replay()
+            self._graph.replay() if self._captured else self._run()
             out = {name: self._buffers[name].cpu().numpy() for name in self._outputs}
         self._stream.synchronize()
         return out
@@ -160,6 +165,8 @@ class TensorRT:
             context.set_tensor_address(name, buffer.data_ptr())
         self._run()  # TensorRT may allocate in its first run, which a capture does not allow
         self._stream.synchronize()
+        if not self._captured:
+            return
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph, stream=self._stream):
             self._run()

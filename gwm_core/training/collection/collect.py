@@ -32,7 +32,7 @@ from gwm_core.training.collection.episode_sources import (
 )
 from gwm_core.training.collection.sim_recorder import SimRecorder
 from gwm_core.types import RESERVED
-from gwm_core.worker_processes import workers
+from gwm_core.workers.pool import workers
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import numpy as np
 from gwm_core.data.episode_info import INFO
 from gwm_core.errors import InputError
 from gwm_core.files.json_files import write_json
-from gwm_core.worker_processes import workers
+from gwm_core.workers.pool import workers
 
 Rows = Iterable[dict[str, np.ndarray]]
 PARTIAL, _LOCK = ".partial", ".gwm-cache"
@@ -43,7 +43,7 @@ _MADE_BY = (
     "topics.py",
     "training/datasets",
     "types.py",
-    "worker_processes.py",
+    "workers",
 )
 
 
@@ -101,7 +101,7 @@ class ArrayCache:
         folder = self.folder / f"{self.name}-{self._key(paths)}"
         with _locked(self.folder):  # of several training processes one makes the arrays
             try:
-                return _load(folder)
+                return load_arrays(folder)
             except (OSError, ValueError, EOFError):  # missing, or truncated by a crash
                 shutil.rmtree(folder, ignore_errors=True)
             partial_folder = folder.with_name(folder.name + PARTIAL)
@@ -109,7 +109,7 @@ class ArrayCache:
             partial_folder.mkdir()
             self._make(partial_folder, paths, work, processes, progress)
             partial_folder.rename(folder)
-            return _load(folder)
+            return load_arrays(folder)
 
     def _key(self, paths: list[Path]) -> str:
         digest = hashlib.sha256(f"{source()} {self.config}".encode())
@@ -188,8 +188,8 @@ def _join(parts: list[Path], file: Path, kind: np.dtype, shape: tuple[int, ...])
             part.unlink()
 
 
-def _load(folder: Path) -> dict[str, np.ndarray]:
-    """Memory-mapped arrays; changes stay in memory."""
+def load_arrays(folder: Path) -> dict[str, np.ndarray]:
+    """The memory-mapped arrays of a folder of the cache; changes stay in memory."""
     return {
         file.stem: np.load(file, mmap_mode="c")
         for file in [folder / "episode.npy", *sorted(folder.glob("*.npy"))]

@@ -23,6 +23,7 @@ from gwm_core.training.datasets.policy_samples import (
     refuse_reserved,
     tasks_of,
 )
+from gwm_core.training.datasets.stored_rows import StoredRows
 
 Progress = Callable[[int, int], None]
 
@@ -69,6 +70,7 @@ def load_joint_samples(
     vae: Path | None = None,
     begin: Path | None = None,
     tasks: Sequence[str] = (),
+    device: str = "cpu",
 ) -> JointSamples:
     """Load demonstrations below ``data``, and with a VAE all episodes below ``futures``.
 
@@ -76,6 +78,7 @@ def load_joint_samples(
         lifted, encoded: called with the episodes done and their number.
         begin: folder of the network that training starts from.
         tasks: that the network is to know, by default those of ``data``.
+        device: that makes the latents.
 
     Raises:
         InputError: an episode is reserved for evaluation, cameras differ, or a task of ``tasks``
@@ -96,7 +99,9 @@ def load_joint_samples(
     if not vae:
         return JointSamples(config, demonstrations, None)
     return JointSamples(
-        config, demonstrations, load_future_samples(futures, config, vae, processes, encoded)
+        config,
+        demonstrations,
+        load_future_samples(futures, config, vae, processes, encoded, device),
     )
 
 
@@ -105,11 +110,13 @@ Samples = TypeVar("Samples", PolicySamples, FutureSamples)
 
 def _kept(samples: Samples, kept: np.ndarray) -> Samples:
     """The samples (S,) that are ``kept``, their episodes numbered anew."""
-    arrays = {
-        field.name: value[kept]
-        for field in fields(samples)
-        if isinstance(value := getattr(samples, field.name), np.ndarray)
-    }
+    arrays = {}
+    for field in fields(samples):
+        value = getattr(samples, field.name)
+        if isinstance(value, StoredRows):
+            arrays[field.name] = value.kept(kept)
+        elif isinstance(value, np.ndarray):
+            arrays[field.name] = value[kept]
     episode = arrays["episode"]
     starts = tuple(samples.starts[number] for number in np.unique(episode))
     return replace(samples, **arrays | {"episode": numbered(episode)}, starts=starts)

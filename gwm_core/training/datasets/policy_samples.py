@@ -30,7 +30,10 @@ from gwm_core.model.inputs import proprioception
 from gwm_core.scene.gaussians import COLORS, MEANS
 from gwm_core.scene.lift import BlindError, LiftConfig, lift
 from gwm_core.training.datasets.array_cache import ArrayCache, numbered, stacked
+from gwm_core.training.datasets.stored_rows import StoredRows, joined
 from gwm_core.types import CHUNK_DT, CHUNK_ROWS, RESERVED, Frame
+
+SCENES = ("points", "colors")  # arrays that stay on disk
 
 
 @dataclass
@@ -39,8 +42,8 @@ class PolicySamples:
     those that began alike have one number.
     """
 
-    points: np.ndarray  # (S, N, 3) float16 [m]
-    colors: np.ndarray  # (S, N, 3) uint8
+    points: np.ndarray | StoredRows  # (S, N, 3) float16 [m]
+    colors: np.ndarray | StoredRows  # (S, N, 3) uint8
     proprio: np.ndarray  # (S, 11) float32: TCP pose row with measured width, then commanded width
     rows: np.ndarray  # (S, H, 10) float32
     valid: np.ndarray  # (S, H) bool
@@ -129,7 +132,7 @@ def load_samples(
     refuse_mixed(list(infos))
     cache = ArrayCache(Path(folders[0]), "samples", f"{lift_config} {CHUNK_ROWS}")
     work = partial(_samples, lift_config=lift_config)
-    arrays = cache.arrays(list(infos), work, processes, progress)
+    arrays = joined([cache.arrays(list(infos), work, processes, progress)], SCENES)
     task = np.array(indices)[arrays["episode"]]
     episode, starts = numbered_starts(infos, arrays["episode"])
     return PolicySamples(**arrays | {"episode": episode}, task=task, starts=starts)

@@ -38,12 +38,13 @@ def load_success_samples(
     processes: int,
     encoded: Callable[[int, int], None],
     note: Callable[[str], None] = warnings.warn,
+    device: str = "cpu",
 ) -> SuccessSamples:
     """Load all episodes below ``data``, and the trials below ``calibrate``.
 
     Args:
         policy: folder of the policy. encoded: called with the episodes done and their
-            number. note: as of ``refuse_seen``.
+            number. note: as of ``refuse_seen``. device: that makes the latents.
 
     Raises:
         InputError: the policy predicts nothing, cameras differ, an episode is reserved for
@@ -68,7 +69,7 @@ def load_success_samples(
             )
         refuse_seen(policy, "policy", starts, note)
     fitted, *trials = (
-        load_future_samples(folders, config, policy, processes, encoded)
+        load_future_samples(folders, config, policy, processes, encoded, device)
         for folders in (data, calibrate)
         if folders
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from gwm.tools.terminal import ProgressBar, cores, positive, verb, writable
 from gwm_core.errors import InputError, one_of
 from gwm_core.files.json_files import write_json
-from gwm_core.worker_processes import workers
+from gwm_core.workers.pool import workers
 
 EXPORTS = ("lerobot", "lerobot-v2.1", "robomimic")
 IMPORTS = ("lerobot", "robomimic")

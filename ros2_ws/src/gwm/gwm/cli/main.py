@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import nullcontext, redirect_stdout
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from importlib.metadata import version
+from pathlib import Path
 
 from gwm.cli import collect, data, deploy, futures, improve, run, scene, sim_robot, site
 from gwm.cli.bench import bench
@@ -16,6 +17,7 @@ from gwm.graph.config import PRECISIONS, RUNTIMES, TASKS
 from gwm.tools.terminal import Parser, as_called, escape_names, said_by_system, without_number
 from gwm_core.errors import InputError, one_of
 from gwm_core.files.json_files import STDOUT
+from gwm_core.workers import cluster
 
 CHOICES = {  # of all verbs, checked before imports that take seconds
     "task": TASKS,
@@ -23,6 +25,8 @@ CHOICES = {  # of all verbs, checked before imports that take seconds
     "backend": RUNTIMES,
     "precision": PRECISIONS,
 }
+# arguments of verbs with --ray that name folders to read
+_READ = ("data", "futures", "episodes", "policy", "model", "vae", "begin", "perturb", "calibrate")
 
 
 def _parser() -> Parser:
@@ -48,6 +52,17 @@ def _expand_home(value):
     return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~") else value
 
 
+def _workers(args) -> AbstractContextManager:
+    """Where the verb's jobs run: on the cluster of --ray, or here."""
+    if not getattr(args, "ray", None):
+        return nullcontext()
+    named = [getattr(args, name, None) or [] for name in _READ]
+    words = [word for value in named for word in (value if isinstance(value, list) else [value])]
+    out = getattr(args, "out", None)
+    read = [Path(word) for word in words if isinstance(word, str)]
+    return cluster.joined(args.ray, Path(out) if out else None, read)
+
+
 def main() -> int:
     """Entry point."""
     escape_names()
@@ -61,7 +76,7 @@ def main() -> int:
             if name in CHOICES and value is not None:
                 one_of(name, value, CHOICES[name])
         to_stdout = getattr(args, "json", None) == STDOUT  # then text for people goes to stderr
-        with redirect_stdout(sys.stderr) if to_stdout else nullcontext():
+        with redirect_stdout(sys.stderr) if to_stdout else nullcontext(), _workers(args):
             code = args.run(args)
             sys.stdout.flush()
             return code

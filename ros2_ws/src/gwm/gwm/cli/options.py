@@ -11,8 +11,13 @@ def json_file(p, help_: str = "write the figures to FILE") -> None:
 
 
 def processes(p, for_: str | None = None) -> None:
-    """Declare --processes."""
+    """Declare --processes, and --ray in their place."""
     p.add_argument("--processes", type=int, default=cores(), help=for_)
+    p.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="use the Ray cluster with this head instead: HOST:PORT, or auto for one that runs",
+    )
 
 
 def device(p) -> None:

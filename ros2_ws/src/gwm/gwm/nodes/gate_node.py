@@ -19,22 +19,10 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from gwm.graph.environment import prioritize
-from gwm.hardware.arm_adapters import ArmAdapter
-from gwm.hardware.fci.robot import FciRobot
-from gwm.hardware.franka import FrankaRobot, best_gripper, has
-from gwm.hardware.reporting_robot import ReportingRobot
 from gwm.nodes.parts.gate_monitor import GateMonitor
+from gwm.nodes.parts.robot_access import arm_adapter, reporting_robot
 from gwm.ros import gate_messages, messages
-from gwm.ros.node import (
-    GATE_PRIORITY,
-    RELIABLE,
-    SENSOR,
-    STEADY,
-    declare,
-    now_ns,
-    spin,
-    wait_to_be_alone,
-)
+from gwm.ros.node import GATE_PRIORITY, RELIABLE, SENSOR, STEADY, declare, now_ns, spin
 from gwm.ros.polling_node import PollingNode
 from gwm_core import topics
 from gwm_core.control.gate.config import GateConfig
@@ -42,7 +30,6 @@ from gwm_core.control.gate.gate import Gate
 from gwm_core.control.gate.state_machine import Command
 from gwm_core.errors import InputError
 from gwm_core.gate_status import State
-from gwm_core.geometry.limits import ArmLimits, Profile
 from gwm_core.joint_states import ArmReader
 from gwm_core.reasons import Reasons
 from gwm_core.site import motion_site
@@ -82,8 +69,10 @@ class GateNode(PollingNode):
         self._reasons = Reasons(self.get_logger().warn)
         self._monitor = GateMonitor(config)
         self._reported_state = self._gate.state
-        self._arm = self._arm_adapter(robot, config, profile, site.limits)
-        self._robot = self._robot_of(robot)
+        self._arm = arm_adapter(self, robot, config.rate_hz, profile, site.limits)
+        self._robot = reporting_robot(
+            self, robot, self._arm, self._gate.fault, self._set_controller_target
+        )
         if self._robot is not None:
             self.create_timer(0.1, self._robot.tick, clock=STEADY)
         self._command = self.create_publisher(JointState, topics.COMMAND, RELIABLE)
@@ -94,35 +83,6 @@ class GateNode(PollingNode):
         self.create_timer(1.0 / config.rate_hz, self._step, clock=STEADY)
         self.create_timer(0.1, self._report, clock=STEADY)
         self.get_logger().info(f"gate: {real_time()}; software gate, not a safety-rated function")
-
-    def _arm_adapter(
-        self, robot: str, config: GateConfig, profile: Profile, limits: ArmLimits
-    ) -> ArmAdapter:
-        """The way to the arm, once no other process writes to it."""
-        controller = self.declare_parameter("controller", "crisp").value
-        gripper = self.declare_parameter("gripper", "auto").value
-        if gripper == "auto":
-            streamed = robot == "sim" or controller == "fci"
-            gripper = "forward" if streamed else best_gripper()
-        period = 1.0 / config.rate_hz
-        arm = ArmAdapter(self, controller, gripper, period, robot == "sim", profile, limits)
-        wait_to_be_alone(self, arm.topics, own=1)
-        return arm
-
-    def _robot_of(self, robot: str) -> ReportingRobot | None:
-        """The robot's own state and recovery, where it reports them."""
-        if topics.FCI_REFERENCE in self._arm.topics:
-            return FciRobot(self, self._gate.fault)
-        if robot == "sim":
-            return None
-        if not has("franka_msgs"):
-            self.get_logger().warn(
-                "franka_msgs is not installed: reflexes show by stale joints and the leash alone"
-            )
-            return None
-        return FrankaRobot(
-            self, self._arm.controller_name, self._gate.fault, self._set_controller_target
-        )
 
     def _subscribe(self) -> None:
         self.poll_topic(JointState, topics.JOINT_STATES, self._on_joints, SENSOR)
@@ -311,13 +271,14 @@ class GateNode(PollingNode):
         """Ramp to rest before the process ends, also where a message cannot be taken."""
         self._gate.stop()
         deadline = time.monotonic() + 2.0
-        take = self.take_messages
+        taking = True
         while self._gate.state is State.STOPPING and time.monotonic() < deadline:
             try:
-                take()
+                if taking:
+                    self.take_messages()
             except Exception as error:  # it may be what ends this process
                 print(f"gate: no more messages are taken: {error}", file=sys.stderr, flush=True)
-                take = int  # does nothing
+                taking = False
             self._advance()
             time.sleep(1.0 / self._gate.config.rate_hz)
         print(f"gate: at rest, {self._gate.state.name}", flush=True)

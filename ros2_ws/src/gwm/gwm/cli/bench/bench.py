@@ -1,4 +1,4 @@
-"""``gwm bench``: speed against a reference of the same run, and tests of gate and data."""
+"""``gwm bench``: measures speed, and tests gate and data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from gwm.cli import options
-from gwm.cli.bench import live
+from gwm.cli.bench import live, speed
 from gwm.cli.bench.live import benchmark
 from gwm.tools.terminal import ProgressBar, natural, positive, renderer, shipped, verb, writable
 from gwm_core.errors import InputError
@@ -24,14 +24,16 @@ def add(verbs) -> None:
     )
     kinds = kinds.add_subparsers(metavar="WHAT", required=True)
     for declare in (
-        add_render,
-        add_lift,
-        add_scene,
+        speed.add_render,
+        speed.add_lift,
+        speed.add_scene,
         add_gate,
         add_faults,
         add_fci,
         live.add_kill,
-        add_policy,
+        speed.add_policy,
+        speed.add_gpu,
+        speed.add_train,
         live.add_e2e,
         live.add_graph,
         add_bundle,
@@ -42,63 +44,6 @@ def add(verbs) -> None:
         add_divergence,
     ):
         declare(kinds)
-
-
-def add_render(kinds) -> None:
-    p = benchmark(
-        kinds,
-        "render",
-        "Time every renderer that works here against plain torch, forward and backward.",
-        "gwm bench render --json render.json",
-        bench_render,
-    )
-    options.count(p, "repeats", 25, "rounds; the slow reference runs in every fifth")
-
-
-def bench_render(args) -> int:
-    from benchmarks.speed import rendering
-
-    writable(args.json)
-    return rendering.bench_render(args.json, positive("repeats", args.repeats))
-
-
-def add_lift(kinds) -> None:
-    p = benchmark(
-        kinds,
-        "lift",
-        "Time the lift of two simulated RGB-D cameras to one scene [ms].",
-        "gwm bench lift --json lift.json",
-        bench_lift,
-    )
-    options.count(p, "repeats", 200)
-
-
-def bench_lift(args) -> int:
-    from benchmarks.speed import rendering
-
-    writable(args.json)
-    return rendering.bench_lift(args.json, positive("repeats", args.repeats))
-
-
-def add_scene(kinds) -> None:
-    p = benchmark(
-        kinds,
-        "scene",
-        "Compare a held-out simulated camera with the scene, and with projected points.",
-        "gwm bench scene --seed 4000 --scenes 20",
-        bench_scene,
-    )
-    options.count(p, "seed", 4000, "first seed")
-    options.count(p, "scenes", 20)
-
-
-def bench_scene(args) -> int:
-    from benchmarks.speed import rendering
-
-    writable(args.json)
-    return rendering.bench_scene(
-        args.json, range(args.seed, args.seed + positive("scenes", args.scenes))
-    )
 
 
 def add_gate(kinds) -> None:
@@ -160,32 +105,6 @@ def bench_fci(args) -> int:
     writable(args.json)
     counts = [positive(name, getattr(args, name)) for name in ("minutes", "losses", "injections")]
     return report.bench_fci(*counts, natural("seed", args.seed), args.json)
-
-
-def add_policy(kinds) -> None:
-    p = benchmark(
-        kinds,
-        "policy",
-        "Compare every runtime that works here with the network in torch: speed and parity.",
-        "gwm bench policy --json policy.json",
-        bench_policy,
-    )
-    options.bundle(p)
-    options.count(p, "moments", 100, "number of observations")
-    options.count(p, "seed", 5000, "of the first simulated episode")
-    options.folders(p, "data", "take the observations from these episodes")
-    options.count(p, "threads", 1, "threads of every runtime, as in the graph")
-
-
-def bench_policy(args) -> int:
-    from benchmarks.speed import policy
-
-    writable(args.json)
-    counts = positive("moments", args.moments), positive("threads", args.threads)
-    data = Path(args.data) if args.data else None
-    return policy.bench_policy(
-        Path(args.policy or shipped()), *counts, args.seed, data, renderer(), args.json
-    )
 
 
 def add_bundle(kinds) -> None:

@@ -70,6 +70,7 @@ def train_policy(args) -> int:
         vae,
         begin,
         args.tasks or (),
+        args.device,
     )
 
     def train(run) -> dict:

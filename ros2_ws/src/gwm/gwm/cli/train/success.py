@@ -61,7 +61,7 @@ def train_success(args) -> int:
     calibrate = [Path(folder) for folder in args.calibrate]
     data = episode_folders(args)
     samples = load_success_samples(
-        policy, data, calibrate, args.processes, DeferredProgressBar("encode"), note
+        policy, data, calibrate, args.processes, DeferredProgressBar("encode"), note, args.device
     )
     (figures,) = train_all(
         args,

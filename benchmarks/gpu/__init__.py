@@ -1,0 +1,1 @@
+"""``gwm bench gpu``: everything that needs a GPU, measured by one command."""
