@@ -68,14 +68,14 @@ def _drivers(context):
     arguments.check_launch_arguments(context.launch_configurations, sys.argv)
     words = {name: LaunchConfiguration(name).perform(context) for name in (*ARGUMENTS, *OWN)}
     config = arguments.parse(f"{name}:={words[name]}" for name in ARGUMENTS)
+    if config.robot == "panda":
+        raise InputError("start_drivers starts those of an FR3: start the Panda's before")
     processes(replace(config, mode="teleop"))  # checks the values; this mode needs no policy
     fake = one_of("use_fake_hardware", words["use_fake_hardware"].lower(), ("true", "false"))
     ip = address("robot_ip", words["robot_ip"])
     site = arguments.read_site(config.robot, config.site)
     if config.robot == "sim":
         return [_description(site)]
-    if config.robot == "panda":
-        raise InputError("start_drivers starts those of an FR3: start the Panda's before")
     if ip and config.controller == "fci":
         raise InputError("controller:=fci reads the address from the site file: robot.ip")
     if not (ip or site["robot_ip"]):
