@@ -51,16 +51,18 @@ class Training(NamedTuple):
 
 
 def measure(device: str, quick: bool) -> Iterator[Figure]:
-    """Steps a second, and on a GPU the largest memory, of every network; then again compiled, as
-    far as the time allows.
+    """Steps a second of every network. On a GPU also the largest memory, and the same again
+    compiled, as far as the time allows.
     """
     begun, size = time.monotonic(), "tiny" if quick else "demo"
     steps = 3 if quick else 40 if device == "cuda" else 6
     for name, make in TRAININGS.items():
         yield from _figures(name, make(size, device), steps, False, device)
+    if device == "cpu":
+        yield remark("compiled, and GPU memory", "no GPU")
+        return
     for name in _COMPILED:
-        left = time.monotonic() - begun < _LAST_COMPILATION and not quick
-        if not left:
+        if time.monotonic() - begun > _LAST_COMPILATION:
             yield remark(f"{name}, compiled", "not measured: no time was left for compiling it")
             continue
         try:
@@ -69,8 +71,6 @@ def measure(device: str, quick: bool) -> Iterator[Figure]:
         except Exception as error:  # what one compilation ends with leaves the others measurable
             said = str(error).strip().splitlines()[0]
             yield Figure(f"{name}, compiled", float("nan"), "steps/s", 0.0, said)
-    if device == "cpu":
-        yield remark("GPU memory", "no GPU")
 
 
 def _figures(
