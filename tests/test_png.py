@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from zstandard import ZstdCompressor
 
 from gwm_core.files.png import encode_png
 
@@ -13,12 +14,13 @@ COLOR = RNG.integers(0, 256, (48, 64, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("image", [NOISY, HOLES, COLOR, np.zeros((48, 64), np.uint16)])
-def test_it_comes_back_bit_for_bit_and_no_longer_than_by_the_usual_settings(image):
+def test_it_comes_back_bit_for_bit_and_takes_no_more_of_a_bag_than_by_the_usual_settings(image):
     data = encode_png(image)
     read = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(read, image)
     usual = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
-    assert len(data) <= 1.05 * len(usual) + 100
+    in_bag = ZstdCompressor(1).compress(data)  # as of EpisodeWriter
+    assert len(in_bag) <= 1.15 * len(usual) + 100
 
 
 @pytest.mark.parametrize(

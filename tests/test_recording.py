@@ -409,7 +409,7 @@ def chunked(folder, *, packed):
     """An unfinished episode of four chunks of ten messages, and where each is: offset and length of
     its content.
 
-    ``packed``: as ros2 bag writes them, with zstd.
+    ``packed``: with zstd, as they are written; else as ones of other programs.
     """
     writer = EpisodeWriter(folder, {"task": "lift", "cameras": {}})
     for k in range(1, 41):
@@ -425,9 +425,11 @@ def chunked(folder, *, packed):
         body = content[at + 9 : at + 9 + length]
         if content[at] == Opcode.CHUNK:
             chunk = Chunk.read(ReadDataStream(io.BytesIO(body)))
-            data = zstandard.compress(chunk.data) if packed else chunk.data
+            plain = zstandard.ZstdDecompressor().decompress(chunk.data)
+            data = chunk.data if packed else plain
             name = b"zstd" if packed else b""
-            body = body[:24] + zlib.crc32(chunk.data).to_bytes(4, "little")
+            crc = 0 if packed else zlib.crc32(plain)  # zstd has its own
+            body = body[:24] + crc.to_bytes(4, "little")
             body += len(name).to_bytes(4, "little") + name + len(data).to_bytes(8, "little")
             chunks.append((len(out) + 9 + len(body), len(data)))
             body += data

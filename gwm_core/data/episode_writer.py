@@ -1,4 +1,4 @@
-"""Write one episode: a folder with ``bag/`` (rosbag2, MCAP) and ``episode.json``.
+"""Write one episode: a folder with ``bag/`` (rosbag2, MCAP in zstd) and ``episode.json``.
 
 The name of the folder ends in ``.partial`` until it is complete and on disk. A crash leaves a
 ``.partial``, of which ``gwm_core.recording.episode_recovery`` keeps all that was synced.
@@ -12,7 +12,8 @@ import shutil
 import time
 from pathlib import Path
 
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from zstandard import ZstdCompressor
 
 from gwm_core.data.episode_info import INFO, TRASH
 from gwm_core.data.ros_messages import STORE, serialized
@@ -21,6 +22,7 @@ from gwm_core.files.atomic_write import PARTIAL, to_disk
 from gwm_core.files.checksums import sha256
 from gwm_core.files.json_files import to_json
 
+_LEVEL = 1  # of zstd: the library's 3 takes a third longer for 5 % less
 FORMAT = 2  # 1, without the key: the camera infos of `gwm collect` had pixel centres at + 0.5
 
 
@@ -44,7 +46,9 @@ class EpisodeWriter:
             self.partial.mkdir(parents=True)
             (self.partial / INFO).write_text(_text(info))
             self._bag = Writer(self.partial / "bag", version=9, storage_plugin=StoragePlugin.MCAP)
+            self._bag.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
             self._bag.open()
+            self._bag.storage.compressor = ZstdCompressor(_LEVEL, write_checksum=True).compress
         except FileExistsError:
             raise InputError(
                 f"{self.partial} was never finished: `gwm data recover {self.partial}`, or"
