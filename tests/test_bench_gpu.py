@@ -88,7 +88,7 @@ def test_the_page_says_what_was_measured_missed_and_not_run():
     assert json.loads(data) == json.loads(json.dumps(figures))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_everything_runs_on_a_machine_without_a_gpu(tmp_path, monkeypatch, capsys):
     """Small networks, once; TensorRT alone is left out."""
@@ -107,7 +107,7 @@ def test_everything_runs_on_a_machine_without_a_gpu(tmp_path, monkeypatch, capsy
     assert "training: passed" in capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_training_takes_no_more_memory_on_more_episodes(tmp_path):
     """Two processes share the same files."""

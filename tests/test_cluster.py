@@ -82,6 +82,7 @@ def test_a_lost_node_costs_its_jobs_alone_and_they_run_again(nodes, tmp_path):
         assert found.result(timeout=120) == list(range(12))
 
 
+@pytest.mark.long
 def test_trials_on_the_cluster_are_those_of_this_machine(gwm, nodes, tmp_path):
     words = ["eval", "policy", "--policy", "expert", "--task", "lift", "--trials", "4", "--json"]
     for name, where in (("here", ["--processes", "1"]), ("ray", ["--ray", nodes.address])):
@@ -90,6 +91,7 @@ def test_trials_on_the_cluster_are_those_of_this_machine(gwm, nodes, tmp_path):
     assert here["trials_hash"] == ray["trials_hash"]
 
 
+@pytest.mark.long
 def test_collected_episodes_land_in_the_shared_folder(gwm, nodes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # relative paths mean the same on every node
     words = ["collect", "--task", "lift", "--episodes", "2", "--seed", "7", "--out", "episodes"]

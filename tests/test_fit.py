@@ -200,7 +200,7 @@ def test_the_schedule_warms_up_and_ends_low():
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_compiled_training_is_the_same(tmp_path):
     plain, compiled = (
         line(tmp_path / str(c), replace(CONFIG, iterations=5, compiled=c))[1] for c in (False, True)
