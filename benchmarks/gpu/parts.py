@@ -18,7 +18,7 @@ from benchmarks.gpu.figures import Figure, NotHereError, remark
 from gwm_core.files.json_files import to_json
 
 # the modules with a function ``measure``, and how long each may take [s]
-PARTS = {"machine": 20, "rendering": 80, "runtimes": 120, "imagination": 40, "training": 220}
+PARTS = {"machine": 20, "rendering": 60, "runtimes": 160, "imagination": 120, "training": 120}
 NOT_HERE = 3  # exit status of a part that this machine cannot run
 _OUT_OF_MEMORY = "out of GPU memory: end what else uses the GPU, or take one with more"
 

@@ -48,7 +48,7 @@ def _parity(backend: str, quick: bool) -> Iterator[Figure]:
     worst = torch.stack([torch.tensor(_differences(scene, backend)) for scene in scenes])
     mean, beyond, alpha, gradient = worst.amax(0).tolist()
     yield Figure("mean difference of images", mean, "", MEAN)
-    yield Figure(f"pixels that differ by more than {BEYOND:g}", beyond, "of 1", SHARE)
+    yield Figure(f"pixels that differ by more than {BEYOND:g}", 100 * beyond, "%", 100 * SHARE)
     yield Figure("mean difference of alpha", alpha, "", MEAN)
     yield Figure("difference of gradients", gradient, "of their norm", GRADIENT)
 

@@ -35,11 +35,11 @@ def _measured(folder: Path, repeats: int) -> Iterator[Figure]:
     run = eager(folder, 1)
     known = np.stack([run(*one) for one in inputs])
     yield Figure("torch without compilation", _latency(run, inputs, repeats), "ms")
-    for backend, precisions in PRECISIONS.items():
+    for backend in sorted(PRECISIONS, key=lambda name: name != "tensorrt"):  # it first
         if reason := why_not(backend):
             yield remark(backend, reason)
             continue
-        for precision in precisions:
+        for precision in PRECISIONS[backend]:
             yield from _runtime(
                 folder, backend, precision, inputs, known, golden["spread"], repeats
             )

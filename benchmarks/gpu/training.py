@@ -38,7 +38,7 @@ from gwm_core.training.training_loop import Batch, fit
 
 SAMPLES = 400
 _COMPILED = ("policy and world model", "policy", "image model", "VAE")  # in this order
-_LAST_COMPILATION = 120.0  # [s] after the begin; one takes up to a minute and a half
+_LAST_COMPILATION = 40.0  # [s] after the begin; one takes up to a minute and more
 
 
 class Training(NamedTuple):
