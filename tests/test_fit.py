@@ -56,6 +56,17 @@ def small() -> nn.Module:
     return nn.Sequential(nn.Linear(1, 16), nn.Linear(16, 16), nn.Linear(16, 1))  # one matrix
 
 
+class PartlyUsed(nn.Module):
+    """``small`` beside a part that no loss reaches, as a policy's success head."""
+
+    def __init__(self):
+        super().__init__()
+        self.used, self.unused = small(), nn.Linear(1, 1)
+
+    def forward(self, x):
+        return self.used(x)
+
+
 def slope(network: nn.Module) -> float:
     return (network(torch.ones(1)) - network(torch.zeros(1))).item()
 
@@ -215,9 +226,9 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from gwm_core.training.training_loop import is_main_process
 from gwm_core.training.distributed import joined
-from test_fit import CONFIG, line, slope
+from test_fit import CONFIG, PartlyUsed, line, slope
 with joined("cpu"):
-    network, figures = line(Path(sys.argv[1]), CONFIG)
+    network, figures = line(Path(sys.argv[1]), CONFIG, network=PartlyUsed())
     if is_main_process():
         Path(sys.argv[1], "figures.json").write_text(json.dumps([figures["loss"], slope(network)]))
 """
@@ -225,7 +236,7 @@ with joined("cpu"):
 
 @pytest.mark.slow
 def test_two_processes_have_the_losses_of_one(tmp_path):
-    network, figures = line(tmp_path / "one")
+    network, figures = line(tmp_path / "one", network=PartlyUsed())
     (tmp_path / "train.py").write_text(PROCESS)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(

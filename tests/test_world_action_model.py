@@ -605,7 +605,7 @@ def test_samples_do_not_depend_on_how_many_moments_are_held_in_memory(
                 np.testing.assert_allclose(other[name], value, atol=2e-3, err_msg=name)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_two_processes_train_the_policy_that_one_does(episodes, vae_folder, tmp_path):
     words = ["-m", "gwm", "train", "policy", "--config", "tiny", "--iterations", "20"]
