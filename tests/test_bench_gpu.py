@@ -55,6 +55,12 @@ def test_a_part_that_hangs_is_killed(part):
     assert result.trouble == "not done after 8 s" and result.seconds < 30
 
 
+def test_what_a_hanging_part_started_ends_with_it(part, tmp_path):
+    child = "import subprocess, time; subprocess.Popen(['sleep', '60'])"
+    result = part(f"{child}; open({str(tmp_path / 'on')!r}, 'w'); time.sleep(60)", limit=10.0)
+    assert (tmp_path / "on").exists() and result.seconds < 30
+
+
 def test_a_value_beyond_its_limit_or_not_a_number_fails():
     def passed(value, limit):
         return Result("a", (Figure("x", value, limit=limit),), 1.0).passed
@@ -98,8 +104,8 @@ def test_everything_runs_on_a_machine_without_a_gpu(tmp_path, monkeypatch, capsy
     done = {part["part"]: part for part in json.loads((tmp_path / "gpu.json").read_text())["parts"]}
     assert list(done) == list(PARTS)
     for name, found in done.items():
-        assert found["skipped"] == (name == "runtimes"), found
-        assert len(found["figures"]) > 4, found
+        assert found["skipped"] == (name in ("gsplat", "runtimes")), found
+        assert len(found["figures"]) > 4 or name == "gsplat", found
     names = {figure["name"] for figure in done["training"]["figures"]}
     assert {"policy", "policy and world model", "VAE", "image model"} <= names
     assert "TensorRT" in done["runtimes"]["trouble"]

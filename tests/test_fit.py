@@ -78,6 +78,7 @@ def line(
     spoil: float = 0.0,
     network=None,
     trunk: Trunk | None = None,
+    compiled: bool = False,
 ):
     """Fit y = 3 x; returns the averaged network and the last figures."""
 
@@ -214,7 +215,7 @@ def test_the_schedule_warms_up_and_ends_low():
 @pytest.mark.long
 def test_a_compiled_training_is_the_same(tmp_path):
     plain, compiled = (
-        line(tmp_path / str(c), replace(CONFIG, iterations=5, compiled=c))[1] for c in (False, True)
+        line(tmp_path / str(c), replace(CONFIG, iterations=5), compiled=c)[1] for c in (False, True)
     )
     for name in ("loss", "slope"):
         assert compiled[name] == pytest.approx(plain[name], rel=1e-4)

@@ -120,6 +120,24 @@ def test_an_episode_holds_what_came_between_start_and_save(recording):
     assert [stamp for _, _, _, stamp in salvage_messages(kept / "bag")] == list(range(1, 30))
 
 
+def test_the_last_thirty_seconds_of_noisy_depth_fit_the_buffer_and_come_back_as_they_were(tmp_path):
+    """Two cameras of 640x480 at 30 Hz, in the 512 MB that the recorder has by default."""
+    rng = np.random.default_rng(0)
+    depth = (800 + rng.normal(0, 3, (480, 640))).astype(np.uint16)  # [mm]
+    topic, kind, content, _ = ros_messages.serialized(
+        "depth", ros_messages.compressed_depth(1, "front", depth), 1
+    )
+    assert len(content) > 2 * 480 * 640
+    ring = RingBuffer(30.0, 512 << 20)
+    recorder = Recorder(tmp_path / "runs", {"task": "lift", "cameras": {}}, ring, NONE)
+    for k in range(3):
+        recorder.take(k / 60, topic, kind, content, k)
+    color = 60_000  # [bytes]
+    assert 60 * 30 * (ring._bytes / 3 + color) < 512 << 20
+    kept = recorder.keep()
+    assert [c for _, _, c, _ in salvage_messages(kept / "bag")] == 3 * [bytes(content)]
+
+
 def test_calls_out_of_order_are_refused(recording):
     for call in (lambda: recording.save({}), recording.discard, recording.keep):
         with pytest.raises(InputError, match=r"not recording|nothing came"):

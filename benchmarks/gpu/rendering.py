@@ -9,6 +9,7 @@ import torch
 from benchmarks.gpu.figures import Figure, NotHereError, median_ms
 from benchmarks.speed.rendering import forward, forward_backward
 from benchmarks.speed.scene import LEAVES, as_double, random_scene, surfel_scene
+from gwm_core.render import cuda
 from gwm_core.render.api import rasterize
 
 # as of tests/test_render.py for the CPU's renderer
@@ -19,14 +20,11 @@ SIZES = ((320, 240, 20_000), (640, 480, 100_000))
 def measure(device: str, quick: bool) -> Iterator[Figure]:
     """Parity of the device's renderer with the reference; speed of both renderers.
 
-    Raises NotHereError where gsplat is not installed.
+    Raises NotHereError where a GPU is there and gsplat does not render on it.
     """
     backend = "cuda" if device == "cuda" else "cpu"
-    if backend == "cuda":
-        try:
-            import gsplat  # noqa: F401
-        except ImportError as error:
-            raise NotHereError(f"gsplat does not load ({error}): pip install gsplat") from None
+    if backend == "cuda" and not cuda.works():
+        raise NotHereError("gsplat renders nothing: see the part before")
     yield from _parity(backend, quick)
     for width, height, count in SIZES[: 1 if quick else None]:
         scene = surfel_scene(count, width, height)

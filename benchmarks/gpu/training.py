@@ -56,8 +56,8 @@ def measure(device: str, quick: bool) -> Iterator[Figure]:
     """
     begun, size = time.monotonic(), "tiny" if quick else "demo"
     steps = 3 if quick else 40 if device == "cuda" else 6
-    for name, make in TRAININGS.items():
-        yield from _figures(name, make(size, device), steps, False, device)
+    for name in TRAININGS:
+        yield from _guarded(name, size, steps, False, device)
     if device == "cpu":
         yield remark("compiled, and GPU memory", "no GPU")
         return
@@ -65,12 +65,16 @@ def measure(device: str, quick: bool) -> Iterator[Figure]:
         if time.monotonic() - begun > _LAST_COMPILATION:
             yield remark(f"{name}, compiled", "not measured: no time was left for compiling it")
             continue
-        try:
-            made = TRAININGS[name](size, device)
-            yield from _figures(f"{name}, compiled", made, steps, True, device)
-        except Exception as error:  # what one compilation ends with leaves the others measurable
-            said = str(error).strip().splitlines()[0]
-            yield Figure(f"{name}, compiled", float("nan"), "steps/s", 0.0, said)
+        yield from _guarded(name, size, steps, True, device)
+
+
+def _guarded(name: str, size: str, steps: int, compiled: bool, device: str) -> Iterator[Figure]:
+    """``_figures`` of a network, or why there are none: what one ends with leaves the others."""
+    what = f"{name}{', compiled' * compiled}"
+    try:
+        yield from _figures(what, TRAININGS[name](size, device), steps, compiled, device)
+    except Exception as error:
+        yield Figure(what, None, "steps/s", 0.0, f"{type(error).__name__}: {error}"[:200])
 
 
 def _figures(
@@ -92,11 +96,10 @@ def step_seconds(training: Training, steps: int, compiled: bool = False) -> floa
         return training.sample_batch(count)
 
     warm = 3
-    config = replace(
-        training.config, iterations=steps + warm + 1, validate_every=10**9, compiled=compiled
-    )
+    config = replace(training.config, iterations=steps + warm + 1, validate_every=10**9)
+    made = training.network, training.loss, sample_batch, lambda _: {}, config
     with tempfile.TemporaryDirectory() as out:
-        fit(training.network, training.loss, sample_batch, lambda _: {}, config, Path(out), "")
+        fit(*made, Path(out), "", compiled=compiled)
     return statistics.median(np.diff(begun)[warm:])
 
 

@@ -11,7 +11,7 @@ _COLOR = [
     *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB),
     *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
 ]
-# As it is: the chunks of a bag are compressed by zstd, in half the time and to the same size.
+# As it is: the chunks of a bag are compressed by zstd, in half the time and to about the same size.
 _DEPTH = [*(cv2.IMWRITE_PNG_COMPRESSION, 0), *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE)]
 
 

@@ -182,6 +182,7 @@ class SimulatedRounds:
             self.processes,
             self._stage(number, "lift"),
             self._stage(number, "encode"),
+            self.device,
         )
         this = ImprovementRound(
             policy,

@@ -114,13 +114,14 @@ def load_round_samples(
     processes: int,
     lifted: Progress = no_progress,
     encoded: Progress = no_progress,
+    device: str = "cpu",
 ) -> JointSamples:
     """Demonstrations and successful trials to imitate; all trials and ``futures`` to predict.
 
     Args:
         policy: folder of the policy whose tasks and VAE they are of.
         episodes: folders of the trials. data: of demonstrations.
-        lifted, encoded: called with the episodes done and their number.
+        lifted, encoded: called with the episodes done and their number. device: that makes latents.
 
     Raises:
         InputError: the policy predicts nothing, and as ``load_samples``.
@@ -136,6 +137,7 @@ def load_round_samples(
         policy,
         policy,
         config.tasks,
+        device,
     )
 
 

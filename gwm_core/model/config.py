@@ -79,7 +79,6 @@ class TrainConfig:
     validate_every: int = 500
     seed: int = 0
     bfloat16: bool = True  # matrix products in 16 bits
-    compiled: bool = False  # by torch.compile, which takes a minute or two first
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from zstandard import FRAME_HEADER, ZstdCompressor, ZstdDecompressor
+
 from gwm_core.data.episode_writer import EpisodeWriter
 from gwm_core.errors import InputError
 from gwm_core.recording.ring_buffer import RingBuffer
 
+_LARGE = 1 << 16  # [bytes] of a message that the buffer holds compressed, as stored depth
 SYNC = 0.5  # [s] between syncs: a crash loses at most this, and messages not yet received
 
 
@@ -56,7 +59,8 @@ class Recorder:
 
     def take(self, now: float, topic: str, kind: str, content: bytes, stamp: int) -> None:
         """Take a serialised message that arrived at ``now`` [s], with log time ``stamp`` [ns]."""
-        self.ring.add(now, (topic, kind, content, stamp), len(content))
+        kept = _packed(content)
+        self.ring.add(now, (topic, kind, kept, stamp), len(kept))
         if self._writer is not None and now >= self._begun:
             self._guarded(lambda: self._writer.write_cdr(topic, kind, content, stamp))
 
@@ -161,8 +165,8 @@ class Recorder:
             raise InputError("nothing came in the last seconds")
         writer = EpisodeWriter(self._new_folder("kept"), self.about)
         try:
-            for item in self.ring:
-                writer.write_cdr(*item)
+            for topic, kind, content, stamp in self.ring:
+                writer.write_cdr(topic, kind, _unpacked(content), stamp)
             return writer.close(self.about | {"kept": round(self.ring.seconds, 1)})
         except OSError as error:
             writer.abort()
@@ -204,3 +208,13 @@ class Recorder:
         ]
         number = max((int(name) for name in taken if name.isdigit()), default=-1) + 1
         return self.parent / f"{kind}_{number:06d}"
+
+
+def _packed(content: bytes) -> bytes:
+    """A serialised message, compressed where it is large."""
+    return ZstdCompressor(1).compress(content) if len(content) > _LARGE else content
+
+
+def _unpacked(content: bytes) -> bytes:
+    """The message of ``_packed``. None begins as zstd does: CDR's first byte is 0."""
+    return ZstdDecompressor().decompress(content) if content[:4] == FRAME_HEADER else content

@@ -123,7 +123,16 @@ def rasterize(
 
 
 def _render_on_cpu(backend: str, splats: Splats, views: Views, options: Options):
-    """Image (C, H, W, X), transmittance left over (C, H, W, 1), and the projection."""
+    """Image (C, H, W, X), transmittance left over (C, H, W, 1), and the projection.
+
+    The kernels of "cpu" also serve tensors on a GPU, where gsplat does not work.
+    """
+    device = splats.means.device
+    if backend == "cpu" and device.type != "cpu":
+        splats = Splats(*(tensor.cpu() for tensor in splats))
+        views = views._replace(viewmats=views.viewmats.cpu(), Ks=views.Ks.cpu())
+        image, light, meta = _render_on_cpu(backend, splats, views, options)
+        return image.to(device), light.to(device), meta
     colors, mode = splats.colors, options.render_mode
     if options.sh_degree is not None:
         colors = sh_colors(splats.means, colors, views.viewmats, options.sh_degree)

@@ -15,7 +15,7 @@ from gwm_core.model.flow_matching import sample_times
 from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.training.datasets.policy_samples import PolicySamples
 from gwm_core.training.sample_arrays import SampleArrays
-from gwm_core.training.symmetries import draw, transformed
+from gwm_core.training.symmetries import draw, transform_rows, transformed
 from gwm_core.training.training_loop import Batch
 from gwm_core.training.training_run import held_out
 
@@ -98,9 +98,12 @@ class PolicyBatches:
         """Training rows (S, H, 10) relative to the gripper, of about ``limit`` samples, which are
         moved as in training.
         """
-        b = self.take(self.training[:: max(1, len(self.training) // limit)])
-        b = transformed(b, draw(len(b["rows"]), self._rotation, self._reflect, self.device))
-        return torch.cat([b["rows"][..., :3] - b["proprio"][:, None, :3], b["rows"][..., 3:]], -1)
+        some = self.training[:: max(1, len(self.training) // limit)]
+        matrices = draw(len(some), self._rotation, self._reflect, self.device)
+        now, rows = (
+            transform_rows(self._arrays.read(name, some), matrices) for name in ("proprio", "rows")
+        )
+        return torch.cat([rows[..., :3] - now[:, None, :3], rows[..., 3:]], -1)
 
 
 def fingerprint(samples) -> str:

@@ -66,6 +66,7 @@ def fit(
     progress: Callable[[int, int, dict], None] = lambda done, total, figures: None,
     record: Callable[[int, nn.Module, dict], None] = lambda done, network, figures: None,
     trunk: Trunk | None = None,
+    compiled: bool = False,
 ) -> tuple[nn.Module, dict]:
     """Train; resume from ``out`` if it holds an unfinished run with the same ``key``.
 
@@ -75,7 +76,7 @@ def fit(
         loss: of the network and a batch by name; its randomness comes with the batch.
         sample_batch: makes a training batch of the given size.
         validate: figures of the averaged network.
-        record: called after every validation, in the main process.
+        record: called after every validation, in the main process. compiled: by torch.compile.
 
     Returns:
         The averaged network, and the last figures with ``loss`` and ``minutes``.
@@ -91,7 +92,7 @@ def fit(
     if trunk and not start:
         start = _resume(trunk.file, trunk.key, *state, latest=branch)
     device = next(network.parameters()).device
-    step, rank, processes = _shared(Loss(network, loss), config.compiled)
+    step, rank, processes = _shared(Loss(network, loss), compiled)
     figures = validate(average) if start == config.iterations else {}
     start_time = time.monotonic()
     for iteration in range(start, config.iterations):
@@ -99,8 +100,7 @@ def fit(
             _save(trunk.file, trunk.key, iteration, *state)
         # a resumed run samples what the whole run would
         torch.manual_seed(config.seed * 1_000_003 + iteration)
-        batch = sample_batch(config.batch)
-        batch = {name: _part(tensor, rank, processes) for name, tensor in batch.items()}
+        batch = {n: _part(t, rank, processes) for n, t in sample_batch(config.batch).items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
             value = step(batch)
         number = _finite_mean(value.detach(), processes, iteration, out)

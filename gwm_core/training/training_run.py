@@ -34,6 +34,7 @@ class TrainingRun:
         device: "cpu" or "cuda".
         progress: called every 20 iterations. record: called after every validation.
         trunk: file of the common beginning of runs of several lengths, see ``training_loop``.
+        compiled: by torch.compile, which takes a minute or two first.
     """
 
     config: TrainConfig
@@ -43,6 +44,7 @@ class TrainingRun:
     progress: Progress = silent
     record: Callable[[int, nn.Module, dict], None] = silent
     trunk: Path | None = None
+    compiled: bool = False
 
     def train(
         self,
@@ -73,6 +75,7 @@ class TrainingRun:
             self.progress,
             self.record,
             Trunk(self.trunk, self._key(settings, samples, iterations=0)) if self.trunk else None,
+            self.compiled,
         )
         made = {"train": asdict(self.config), "samples": samples, "device": self.device}
         made |= {"settings": hashlib.sha256(key.encode()).hexdigest()}

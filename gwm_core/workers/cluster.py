@@ -19,6 +19,7 @@ from uuid import uuid4
 from gwm_core.errors import InputError
 
 _PATIENCE = 5.0  # [s] for a cluster to answer
+_RETRIES = 5  # of a job whose node or process was lost
 _AHEAD = 2  # jobs for each core of the cluster that are handed over at once
 _PACKAGE = Path(__file__).parents[1]
 _current: RayPool | None = None
@@ -30,14 +31,14 @@ class RayPool:
     def __init__(self, ray):
         self._ray = ray
         self._remote = ray.remote(_run)
-        self._task = self._remote.options(num_cpus=1, max_retries=-1)
+        self._task = self._remote.options(num_cpus=1, max_retries=_RETRIES)
 
     def imap(self, work: Callable, jobs: Iterable) -> Iterator:
         """The results in the order of the jobs."""
         waiting = []
         for job in jobs:
             waiting.append(self._begin(work, job))
-            if len(waiting) == self._most():
+            while len(waiting) >= self._most():
                 yield self._result(waiting.pop(0))
         for task in waiting:
             yield self._result(task)
@@ -47,7 +48,7 @@ class RayPool:
         waiting = []
         for job in jobs:
             waiting.append(self._begin(work, job))
-            if len(waiting) == self._most():
+            while len(waiting) >= self._most():
                 yield self._first(waiting)
         while waiting:
             yield self._first(waiting)
@@ -84,7 +85,20 @@ class RayPool:
         try:
             return self._ray.get(task)
         except self._ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, ImportError):
+                raise InputError(
+                    f"a node cannot import gwm ({error.cause}): install the same version there"
+                ) from None
             raise error.cause from None  # as a process of this machine raises it
+        except (
+            self._ray.exceptions.WorkerCrashedError,
+            self._ray.exceptions.OutOfMemoryError,
+        ) as error:
+            said = str(error).strip().splitlines()[0]
+            raise InputError(
+                f"a job ended its process {_RETRIES + 1} times ({said}): start nodes with fewer"
+                " cores or more memory"
+            ) from None
 
 
 def _run(work: Callable, job: Any, code: str, folder: str) -> Any:

@@ -77,9 +77,18 @@ def measure_scaling(
     """
     _refuse(study)
     loaded = load_joint_samples(
-        study.config, [study.data], study.processes, lifted, encoded, study.futures, study.vae
+        study.config,
+        [study.data],
+        study.processes,
+        lifted,
+        encoded,
+        study.futures,
+        study.vae,
+        device=study.device,
     )
-    held = load_future_samples([study.held_out], loaded.config, study.vae, study.processes)
+    held = load_future_samples(
+        [study.held_out], loaded.config, study.vae, study.processes, device=study.device
+    )
     _refuse_loaded(study, loaded, held)
     check_settings(study.out, _settings(study, loaded, held))
     jobs = [(size, seed) for size in study.sizes for seed in range(study.seeds)]

@@ -37,6 +37,7 @@ from gwm_core.types import CHUNK_DT, ArmState
 
 STRIDE = 3  # moments from one sample to the next: neighbours are nearly alike
 _WINDOW = 30 * STRIDE  # moments whose samples are made at once
+_ON_GPU = 2  # processes that encode
 _BATCH = 32  # scenes that are encoded at once
 STORED = (*SCENES, "latents", "anchors", "motions")  # arrays that stay on disk
 UNKNOWN = -1  # of ``FutureSamples.done`` and ``outcome``
@@ -86,6 +87,8 @@ def load_future_samples(
     refuse_mixed(paths)
     settings = f"3 {config.lift} {config.jumps} {config.rows} {config.tasks} {STRIDE}"
     settings += (vae_folder / "vae.json").read_text()
+    if device != "cpu":  # each has its own copy of the VAE and of the GPU's context
+        processes = min(processes, _ON_GPU)
     work = partial(_samples, config=config, vae_folder=vae_folder, device=device)
     parts, done = [], 0
     for folder, some in episodes.items():  # a cache for each, since folders are combined anew

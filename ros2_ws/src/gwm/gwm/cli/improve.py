@@ -118,9 +118,10 @@ def _improve_once(args) -> int:
         processes,
         DeferredProgressBar("lift"),
         DeferredProgressBar("encode"),
+        device(args.device),
     )
     this = ImprovementRound(
-        policy, trials, samples, config, out, device(args.device), processes, DeferredProgressBar
+        policy, trials, samples, config, out, args.device, processes, DeferredProgressBar
     )
     found = {"round": 1} | this.run()
     if config.imagine:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gwm.cli import options
-from gwm.cli.train.runs import declare, episode_folders, named_configs, train_all
+from gwm.cli.train.runs import declare, declare_compile, episode_folders, named_configs, train_all
 from gwm.tools.terminal import DeferredProgressBar, positive, verb
 from gwm_core.errors import InputError
 
@@ -20,6 +20,7 @@ def add(kinds) -> None:
         train_policy,
     )
     declare(p, "demo or tiny")
+    declare_compile(p)
     options.folders(
         p,
         "futures",

@@ -21,6 +21,10 @@ def declare(p, configs: str) -> None:
     options.seed(p)
     options.device(p)
     options.processes(p, "for lifting the images")
+
+
+def declare_compile(p) -> None:
+    """Declare --compile of a training by ``TrainingRun.train``."""
     p.add_argument(
         "--compile",
         action="store_true",
@@ -57,7 +61,7 @@ def named_configs(args, among: dict, kind: str) -> tuple:
     if not lengths:
         refuse_finished(Path(args.out), MANIFESTS[kind])
     writable_folder(args.out)
-    return network, replace(config, seed=args.seed, compiled=args.compile, **changes)
+    return network, replace(config, seed=args.seed, **changes)
 
 
 def train_all(args, runs: list, train) -> list[dict]:
@@ -88,5 +92,12 @@ def _train_one(args, run, train, rank: int) -> dict:
     provenance = run.provenance | {"command": "gwm " + " ".join(sys.argv[1:])}
     with TensorBoardLog(run.out / "log" if rank == 0 else None) as log:
         return train(
-            replace(run, provenance=provenance, device=args.device, progress=learned, record=log)
+            replace(
+                run,
+                provenance=provenance,
+                device=args.device,
+                progress=learned,
+                record=log,
+                compiled=getattr(args, "compile", False),
+            )
         )

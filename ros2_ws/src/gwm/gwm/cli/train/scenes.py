@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gwm.cli.train.runs import declare, episode_folders, named_configs, train_all
+from gwm.cli.train.runs import declare, declare_compile, episode_folders, named_configs, train_all
 from gwm.tools.terminal import DeferredProgressBar, verb
 
 
@@ -18,6 +18,7 @@ def add(kinds) -> None:
         train_vae,
     )
     declare(p, "demo, paper or tiny")
+    declare_compile(p)
     p = verb(
         kinds,
         "image",
@@ -26,6 +27,7 @@ def add(kinds) -> None:
         train_image,
     )
     declare(p, "demo or tiny")
+    declare_compile(p)
 
 
 def train_vae(args) -> int:
