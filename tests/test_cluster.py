@@ -68,6 +68,34 @@ def test_results_come_in_order_or_as_they_come_and_errors_as_from_a_process(node
     assert cluster.current() is None
 
 
+class _Shrinking(cluster.RayPool):
+    """A pool whose cluster loses most of its cores after the first result."""
+
+    def __init__(self):
+        self.cores, self.begun, self.done = 8, 0, 0
+
+    def _most(self):
+        return self.cores
+
+    def _begin(self, work, job):
+        self.begun += 1
+        assert self.begun - self.done <= self.cores, "more than the cores take"
+        return work(job)
+
+    def _result(self, task):
+        self.cores, self.done = 2, self.done + 1
+        return task
+
+    def _first(self, waiting):
+        return self._result(waiting.pop())
+
+
+@pytest.mark.parametrize("way", ["imap", "imap_unordered"])
+def test_a_smaller_cluster_gets_no_more_jobs_than_it_takes(way):
+    pool = _Shrinking()
+    assert sorted(getattr(pool, way)(_square, range(14, 40))) == [n**2 for n in range(14, 40)]
+
+
 def test_a_lost_node_costs_its_jobs_alone_and_they_run_again(nodes, tmp_path):
     extra = nodes.add_node(num_cpus=2)
     nodes.wait_for_nodes()

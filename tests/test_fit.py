@@ -212,6 +212,12 @@ def test_the_schedule_warms_up_and_ends_low():
     )
 
 
+def test_an_unfinished_run_goes_on_compiled_or_not(tmp_path):
+    run = TrainingRun(CONFIG, tmp_path)
+    assert run._key("settings", 9) == replace(run, compiled=True)._key("settings", 9)
+    assert "compiled" not in run._key("settings", 9)  # as of runs before there was a choice
+
+
 @pytest.mark.long
 def test_a_compiled_training_is_the_same(tmp_path):
     plain, compiled = (

@@ -42,7 +42,6 @@ def test_every_index_reads_what_it_reads_of_an_array(both, key, further, kept):
         np.testing.assert_array_equal(stored[index], array[index])
     assert (len(stored), stored.shape, stored.dtype) == (len(array), array.shape, array.dtype)
     np.testing.assert_array_equal(stored, array)
-    np.testing.assert_array_equal(np.concatenate(list(stored.blocks(3)) or [array[:0]]), array)
 
 
 def test_what_is_read_is_a_copy_and_what_is_kept_reads_nothing(both):

@@ -102,8 +102,8 @@ class RayPool:
 
 
 def _run(work: Callable, job: Any, code: str, folder: str) -> Any:
-    """Run a job on a node, in a folder. Raises InputError where node's code is another one, or the
-    folder is not there.
+    """Run a job on a node, in a folder. Raises InputError where the node has other code, or lacks
+    the folder.
     """
     if code_hash() != code:
         raise InputError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -47,11 +47,6 @@ class StoredRows:
         """The rows of a mask or of numbers, not read yet."""
         index = np.arange(len(self)) if self._index is None else self._index
         return StoredRows(self._parts, index[key])
-
-    def blocks(self, count: int = 4096) -> Iterator[np.ndarray]:
-        """All rows, ``count`` at a time."""
-        for begin in range(0, len(self), count):
-            yield self[begin : begin + count]
 
     def _read(self, numbers: np.ndarray) -> np.ndarray:
         if self._index is not None:
