@@ -27,6 +27,7 @@ def canonical(name: str) -> str:
 JOINT_STATES = "franka/joint_states"
 GRIPPER_STATES = "franka_gripper/joint_states"
 CHUNK = "policy/chunk"
+BY_POLICY, BY_OPERATOR = "policy", "operator"  # frame_id of a chunk: who made it
 ALIVE = "policy/alive"
 SCENE = "policy/scene"  # the scene of a chunk, stamped with its id
 AFAR = "afar"  # the view that no camera has
@@ -55,7 +56,8 @@ APPROVE = "gate/approve"
 MODE = "gate/mode"  # JSON to the gate: {"mode": one of gwm_core.control.gate.supervision.MODES}
 SHADOW = "gate/shadow"  # the command that the gate would send, in shadow mode
 DECISION = "operator/decision"  # JSON of the operator's decisions at the console
-# JSON to the recorder, kept with the episode: "success", "note", "score", "cause", "save"
+# JSON to the recorder, kept with the episode: "success", "note", "score", "cause"; and "save" it
+# now, or "correct" the last saved one
 MARK = "recorder/mark"
 ABORTS = ("policy", "hardware")  # the causes of an abort in it
 # JSON of a running protocol: the trial, and how well the table matches its first layout

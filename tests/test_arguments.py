@@ -81,7 +81,7 @@ def test_what_can_be_known_is_refused_before_anything_starts(tmp_path):
     arguments.preflight(replace(own, task="sort_screws"))
     with pytest.raises(
         InputError,
-        match="unknown task 'sort_screw': valid are lift, pick_place, sort_screws, stack",
+        match=r"unknown task 'sort_screw': is sort_screws meant\? valid are lift, pick_place,",
     ):
         arguments.preflight(replace(own, task="sort_screw"))
     with pytest.raises(InputError, match="cannot write /proc/nothing"):

@@ -20,11 +20,13 @@ from gwm_core.runtime.policy_runner import PolicyRunner
 from gwm_core.scene.lift import LiftConfig
 from gwm_core.sim.rollout import trials_hash
 from gwm_core.training.collection.collect import CollectConfig, collect
+from gwm_core.training.datasets.array_cache import stacked
 from gwm_core.training.datasets.clips import load_clips
 from gwm_core.training.datasets.policy_samples import (
     episode_samples,
     load_samples,
     refuse_reserved,
+    sample_rows,
     tasks_of,
 )
 from gwm_core.training.train_world_action_model import train_world_action_model
@@ -78,6 +80,21 @@ def test_rows_beyond_a_push_and_moments_within_are_left_out(episodes):
     assert len(cut["rows"]) == len(whole["rows"]) - 4
     assert cut["valid"][9].tolist() == [k <= 1 for k in range(1, 17)]
     assert not cut["valid"][10].any() and cut["valid"][11].all()
+
+
+def test_corrections_are_what_an_operator_did_in_a_policys_place(episodes):
+    episode = read_episode(list_episodes(episodes)[0])
+    whole = episode_samples(episode, POLICY.lift)
+    stamps = [s for s, _ in episode.images["front", "color"]]
+    episode.info["interventions"] = [[stamps[10] - 1, stamps[14] + 1]]
+    assert len(episode_samples(episode, POLICY.lift)["rows"]) == len(whole["rows"])
+    taken = stacked(sample_rows(episode, POLICY.lift, corrections=True))
+    np.testing.assert_array_equal(taken["rows"], whole["rows"][10:15])
+    # what follows is the policy's again
+    assert [valid.sum() for valid in taken["valid"]] == [4, 3, 2, 1, 0]
+    del episode.info["interventions"]
+    demonstration = stacked(sample_rows(episode, POLICY.lift, corrections=True))
+    np.testing.assert_array_equal(demonstration["valid"], whole["valid"])
 
 
 def test_a_resumed_run_equals_a_whole_one(samples, tmp_path):
@@ -305,7 +322,7 @@ def test_policies_of_several_lengths_from_one_command(episodes, tmp_path, monkey
     assert weights["10"] != weights["20"] and (out / "trunk.safetensors").exists()
     assert load_policy(out / "20").config.tasks == ("lift",)
     code, again, _ = train("--lengths", "10", "20", "30")
-    assert code == 0 and said.splitlines()[-1] in again
+    assert code == 0 and said.splitlines()[-2] in again
     assert weights["20"] == (out / "20" / "policy.safetensors").read_bytes()
     for more, why in (
         (("--lengths", "10", "--seed", "1"), "of other settings or episodes"),

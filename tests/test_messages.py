@@ -461,6 +461,31 @@ def test_an_approvals_plan_is_text_of_decimal_digits(plan):
         approval(plan)
 
 
+def test_a_chunk_says_who_made_it():
+    chunk = ActionChunk(5 * 10**9, np.zeros((16, 7)), np.zeros(16))
+    for maker in (topics.BY_POLICY, topics.BY_OPERATOR, ""):
+        content = serialize_message(messages.trajectory(chunk, maker))
+        assert messages.frame_of(content) == maker
+        assert messages.stamp_of(content) == chunk.stamp
+
+
+def test_a_declined_plan_is_told_from_an_approval():
+    def declined(**request):
+        return messages.declined_of(String(data=json.dumps(request)))
+
+    assert declined(plan="1795617706349959571", decline=True) == 1795617706349959571
+    assert declined(plan="1", sha256="ab", expires=1) is None
+    for wrong in (
+        {"plan": "1", "decline": False},
+        {"plan": 1, "decline": True},
+        {"plan": "-1", "decline": True},
+        {"decline": True},
+        {"plan": "1", "decline": True, "sha256": "ab"},
+    ):
+        with pytest.raises(ValueError, match="decline"):
+            declined(**wrong)
+
+
 def test_a_trajectory_carries_its_stamp_and_comes_back():
     states = np.random.default_rng(0).normal(size=(3, 3, 7))
     message = messages.joint_trajectory(states, 0.01, 5 * 10**9 + 7)

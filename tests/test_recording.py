@@ -214,6 +214,55 @@ def test_counts_and_what_is_said_belong_to_the_episode_in_which_they_came(record
     }
 
 
+def test_a_verdict_is_corrected_and_the_rest_of_the_episode_stays_as_it_was(recording):
+    with pytest.raises(InputError, match="no saved episode"):
+        recording.correct({"success": True})
+    recording.start()
+    recording.take(0.0, *message(1))
+    recording.mark({"success": False, "score": 0.3, "cause": "policy", "note": "dropped it"})
+    folder = recording.save()
+    assert recording.verdict is False and recording.episodes == 1
+    before = json.loads((folder / INFO).read_text())
+    recording.start()  # the next one may run already
+    assert recording.correct({"success": True}) == folder
+    after = json.loads((folder / INFO).read_text())
+    verdict = {"success": True, "corrected": True}
+    kept = {k: v for k, v in before.items() if k not in ("success", "score", "cause")}
+    assert after == kept | verdict and recording.verdict is True
+    assert recording.corrections == 1 and [*folder.glob("*.partial")] == []
+    recording.discard()
+    shutil.rmtree(folder)
+    with pytest.raises(InputError, match="no saved episode"):
+        recording.correct({"success": False})
+
+
+def test_an_episode_tells_when_an_operator_led_in_a_policys_place(recording):
+    def episode(*chunks, last=100):
+        recording.start()
+        for source, stamp in chunks:
+            recording.interventions.chunk(source, stamp)
+        recording.take(0.0, *message(last))
+        return json.loads((recording.save() / INFO).read_text()).get("interventions")
+
+    policy, operator = topics.BY_POLICY, topics.BY_OPERATOR
+    assert episode((policy, 10), (operator, 20), (operator, 30), (policy, 40)) == [[20, 40]]
+    assert episode((operator, 5), (policy, 10), (operator, 20)) == [[5, 10], [20, 100]]
+    assert episode((operator, 5), (operator, 10)) is None  # a demonstration
+    assert episode((policy, 5), ("another", 10)) is None
+
+
+def test_episodes_of_an_earlier_run_are_counted(recording):
+    recording.start()
+    assert recording.seconds(5.0) == 0.0  # no time was given
+    recording.save()
+    recording.start(10.0)
+    assert recording.seconds(12.5) == 2.5
+    recording.discard()
+    assert recording.seconds(13.0) == 0.0
+    again = Recorder(recording.parent, recording.about, recording.ring, NONE)
+    assert again.episodes == recording.episodes == 1
+
+
 @pytest.fixture
 def small_files(tmp_path):
     """A disk that takes no file of more than so many bytes: what a full one does, and it fails at

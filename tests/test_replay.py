@@ -14,10 +14,13 @@ from gwm_core import topics
 from gwm_core.data import ros_messages
 from gwm_core.data.episode_writer import EpisodeWriter
 from gwm_core.errors import InputError
-from gwm_core.evaluation.replay_timeline import read_replay
+from gwm_core.evaluation.replay.page_data import LEVELS, episode_data
+from gwm_core.evaluation.replay.timeline import read_replay
+from gwm_core.geometry.kinematics import HOME_Q
 
 T0, STEP = 1_700_000_000_000_000_000, 100_000_000
 VIEWS = ("front", topics.AFAR)
+TURNING = np.eye(7)[0] * 0.1  # [rad/s]
 
 
 def picture(shade):
@@ -40,6 +43,15 @@ def record(folder, said='{"do": "hold", "time": 1}', plan=("plan",), lookaheads=
             ros_messages.compressed_color(stamp, "front", picture(4 * k)),
             stamp,
         )
+    for k in range(300):
+        q = HOME_Q + 0.001 * k * np.eye(7)[0]
+        state = ros_messages.joint_state(T0 + k * STEP // 10, topics.ARM_JOINTS, q, TURNING)
+        writer.write(topics.JOINT_STATES, state, T0 + k * STEP // 10)
+        if k % 5 == 0:
+            fingers = ros_messages.joint_state(
+                T0 + k * STEP // 10, topics.FINGER_JOINTS, [0.03] * 2
+            )
+            writer.write(topics.GRIPPER_STATES, fingers, T0 + k * STEP // 10)
     for view in VIEWS:
         for step in lookaheads:
             due = T0 + (5 + step) * STEP
@@ -79,7 +91,7 @@ def test_everything_lies_where_it_happened(tmp_path, plan, lookaheads):
     replay = read_replay(record(folder, plan=plan, lookaheads=lookaheads))
     assert replay.lookaheads == tuple(lookaheads)
     times = [time for time, _ in replay.observed["front"]]
-    assert times[0] == 0 and np.allclose(np.diff(times), 0.1)  # thinned
+    assert times[0] == 0 and np.allclose(np.diff(times), 0.05)
     assert shade(replay.frame_at("front", 1.04)) == pytest.approx(80, abs=3)
     assert shade(replay.frame_at("front", -1.0)) == pytest.approx(0, abs=3)
     ((time, views),) = replay.predicted  # half a future is none
@@ -97,16 +109,56 @@ def test_the_page_needs_nothing_else_and_what_was_said_stays_text(tmp_path):
         tmp_path / "run/episode_000000",
         json.dumps({"do": "mark", "note": "</script><script>alert(1)</script>"}),
     )
-    assert write_page(tmp_path / "run", tmp_path / "page.html") == 1
+    assert write_page(tmp_path / "run", tmp_path / "page.html", failures=False) == 1
     page = (tmp_path / "page.html").read_text()
-    assert not re.search(r"https?://|src=|@import|\{\{ (css|data|script)\b", page)
-    assert page.count("</script>") == 2
+    assert not re.search(r"https?://|src=|@import|\{\{ (css|data|script|lanes)\b", page)
+    assert page.count("</script>") == 3
     data = re.search(r'type="application/json">(.*?)</script>', page, re.S).group(1)
     (found,) = json.loads(data)
     assert (
         found["decisions"][0][1]["note"].startswith("</script>")
         and len(found["observed"]["front"]) == 30
     )
+
+
+def test_joints_gripper_and_speed_are_on_the_same_axis(tmp_path):
+    replay = read_replay(record(tmp_path / "episode_000000"))
+    times, joints, speeds = zip(*replay.arm)
+    assert times[0] == 0 and np.diff(times).min() > 0.049  # thinned: they come at 100 Hz
+    assert joints[-1][0] == pytest.approx(HOME_Q[0] + 0.1 * times[-1])
+    assert np.std(speeds) < 0.01 and speeds[0] > 0.02
+    assert [width for _, width in replay.gripper] == pytest.approx([0.06] * len(replay.gripper))
+    found = json.loads(episode_data("run", replay, 1 << 20))
+    assert len(found["joints"]) == len(found["speed"]) > 20 and found["gripper"][0][1] == 60.0
+
+
+def test_a_page_shrinks_its_images_until_it_can_be_sent(tmp_path):
+    rng = np.random.default_rng(0)
+    replay = read_replay(record(tmp_path / "episode_000000"))
+    noise = cv2.imencode(".jpg", rng.integers(0, 255, (240, 424, 3), np.uint8))[1].tobytes()
+    replay.observed["front"] = [(time, noise) for time, _ in replay.observed["front"]]
+    sizes = []
+    for budget in (10_000_000, 400_000, 1):
+        found = json.loads(episode_data("run", replay, budget))
+        images = [data for _, data in found["observed"]["front"]]
+        sizes.append(sum(map(len, images)))
+        assert sizes[-1] <= budget or budget == 1  # the smallest there is
+        assert found["imagined"]
+    assert sizes == sorted(sizes, reverse=True) and len({*sizes}) == 3
+    assert len(images) <= 3.0 / LEVELS[-1].period + 1
+
+
+def test_only_failures(tmp_path):
+    run = tmp_path / "run"
+    record(run / "episode_000000")
+    with pytest.raises(InputError, match="failed: leave out"):
+        write_page(run, tmp_path / "page.html", failures=True)
+    (run / "episode_000000").rename(run / "episode_000001")
+    file = run / "episode_000001/episode.json"
+    file.write_text(file.read_text().replace('"success": true', '"success": false'))
+    record(run / "episode_000002")
+    assert write_page(run, tmp_path / "page.html", failures=True) == 1
+    assert "episode_000001" in (tmp_path / "page.html").read_text()
 
 
 def test_a_damaged_run_is_one_line(tmp_path):
@@ -116,7 +168,7 @@ def test_a_damaged_run_is_one_line(tmp_path):
     with pytest.raises(InputError, match="cannot be replayed"):
         read_replay(path)
     with pytest.raises(InputError, match="no episodes"):
-        write_page(tmp_path / "bag", tmp_path / "page.html")
+        write_page(tmp_path / "bag", tmp_path / "page.html", failures=False)
 
 
 def test_another_reader_finds_the_same(tmp_path):

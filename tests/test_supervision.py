@@ -93,6 +93,19 @@ def test_an_approval_counts_once():
     assert "of plan" in approve(arm, approval)
 
 
+def test_a_plan_that_is_declined_makes_room_for_the_next_one():
+    arm, approval = waiting()
+    assert "does not wait" in arm.gate.decline(approval.chunk_id + 1) and arm.gate.waiting
+    assert arm.gate.decline(approval.chunk_id) == ""
+    assert arm.gate.waiting is None and arm.gate.state is State.HOLD and arm.gate.armed
+    assert approve(arm, approval) == "approval: no plan waits"
+    assert "does not wait" in arm.gate.decline(approval.chunk_id)
+    assert arm.gate.counts.refused["declined"] == 1 and arm.gate.counts.accepted == 0
+    arm.run(0.5)
+    assert arm.offer(arm.chunk(AWAY)) == "" and arm.gate.waiting is not None
+    assert violations(arm) == 0
+
+
 def test_a_plan_that_nobody_approves_expires():
     arm, approval = waiting(approval_time=1.0)
     arm.run(1.1)

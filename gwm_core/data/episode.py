@@ -30,6 +30,7 @@ from gwm_core.site import Camera
 from gwm_core.sync import Sync, SyncedObservation, joints_at
 from gwm_core.types import ArmState, Frame
 
+_FOREVER = 2**63 - 1  # [ns]
 _GAP_MARGIN = 50_000_000  # [ns] on top of the usual spacing of commands
 
 
@@ -70,6 +71,19 @@ class Episode:
         """
         marked = [(begin, end) for begin, end in self.info.get("unusable", [])]
         return sorted(marked + [(begin, end) for begin, end, _ in self.off_task])
+
+    @property
+    def led_by_policy(self) -> list[tuple[int, int]]:
+        """Intervals (first and last stamp [ns]) outside the operator's interventions.
+
+        Empty where the episode has no interventions: it is a demonstration as a whole.
+        """
+        taken = self.info.get("interventions", [])
+        if not taken:
+            return []
+        ends = [0, *(end + 1 for _, end in taken)]
+        begins = [*(begin - 1 for begin, _ in taken), _FOREVER]
+        return list(zip(ends, begins))
 
     def next_commands(self, stamps: np.ndarray) -> SentCommands:
         """The first command at or after each stamp (T,) [ns]; past the end the last one."""

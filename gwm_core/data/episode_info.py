@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gwm_core.errors import InputError
-from gwm_core.files.atomic_write import PARTIAL
+from gwm_core.files.atomic_write import PARTIAL, to_disk
+from gwm_core.files.json_files import write_json
 
 INFO = "episode.json"
 _MAXIMUM_INFO = 4 << 20  # [bytes]
@@ -37,6 +38,7 @@ _FIELDS = {  # name: its type in words, and a check
     "cameras": ("an object of cameras", lambda value: isinstance(value, dict)),
     "sha256": ("an object of hashes", lambda value: isinstance(value, dict)),
     "unusable": ("a list of [begin, end] in ns", _windows),
+    "interventions": ("a list of [begin, end] in ns", _windows),
     "reached": (
         "lists of [begin, end] in ns by task",
         lambda value: isinstance(value, dict) and all(map(_windows, value.values())),
@@ -52,6 +54,16 @@ def checked(info) -> dict:
         if name in info and not is_valid(info[name]):
             raise ValueError(f"'{name}' is {str(info[name])[:40]!r}, {what} is wanted")
     return info
+
+
+def replace_info(folder: Path, info: dict) -> None:
+    """Write episode.json anew; a crash leaves the old one. Raises OSError."""
+    file = Path(folder) / INFO
+    partial = file.with_name(file.name + PARTIAL)
+    write_json(partial, info)
+    to_disk(partial)
+    partial.replace(file)
+    to_disk(file.parent)
 
 
 def read_info(folder: Path) -> dict:

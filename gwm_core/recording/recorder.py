@@ -12,11 +12,14 @@ from types import MappingProxyType
 
 from zstandard import FRAME_HEADER, ZstdCompressor, ZstdDecompressor
 
+from gwm_core.data.episode_info import INFO, read_info, replace_info
 from gwm_core.data.episode_writer import EpisodeWriter
 from gwm_core.errors import InputError
+from gwm_core.recording.interventions import Interventions
 from gwm_core.recording.ring_buffer import RingBuffer
 
 _LARGE = 1 << 16  # [bytes] of a message that the buffer holds compressed, as stored depth
+OF_VERDICT = ("success", "score", "cause")  # fields that a correction replaces
 SYNC = 0.5  # [s] between syncs: a crash loses at most this, and messages not yet received
 
 
@@ -41,16 +44,25 @@ class Recorder:
     ring: RingBuffer
     disk: DiskConfig = DiskConfig()
     saved: str = ""  # the last episode that is on disk
+    verdict: bool | None = None  # of the last saved episode
+    corrections: int = 0  # of verdicts
+    episodes: int = 0  # finished ones in the folder
     cut: str = ""  # why the last episode ended early
     free: float = math.nan  # fraction of the disk; NaN where unknown
     buffered: float = 0.0  # [s] in the ring buffer
     # messages that are not in the episode: reason -> topic -> count
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    interventions: Interventions = field(default_factory=Interventions)  # of the episode
     _result: dict = field(default_factory=dict)
     _marks: dict = field(default_factory=dict)
     _writer: EpisodeWriter | None = None
     _begun: float = -math.inf
+    _last_stamp: int = 0  # [ns] of the newest message of the episode
     _synced: float = -math.inf
+
+    def __post_init__(self):
+        found = self.parent.glob("episode_[0-9]*")
+        self.episodes = sum("." not in path.name for path in found)
 
     @property
     def is_recording(self) -> bool:
@@ -62,6 +74,7 @@ class Recorder:
         kept = _packed(content)
         self.ring.add(now, (topic, kind, kept, stamp), len(kept))
         if self._writer is not None and now >= self._begun:
+            self._last_stamp = stamp
             self._guarded(lambda: self._writer.write_cdr(topic, kind, content, stamp))
 
     def count_missing(self, reason: str, topic: str, count: int = 1) -> None:
@@ -131,6 +144,7 @@ class Recorder:
         self.cut = ""
         self._begun = now
         self.counts = {}
+        self.interventions = Interventions()
         self._result = {}
         self._marks = {}
         return self._writer.folder
@@ -144,16 +158,42 @@ class Recorder:
         Raises InputError when none is recorded, or it cannot be saved.
         """
         writer = self._take_writer()
+        fields = {**self.about, **self._result, **self._marks, **info, **self.counts}
+        if intervals := self.interventions.intervals(self._last_stamp):
+            fields["interventions"] = intervals
         try:
-            self.saved = str(
-                writer.close({**self.about, **self._result, **self._marks, **info, **self.counts})
-            )
+            self.saved = str(writer.close(fields))
         except OSError as error:
             writer.abort()
             raise InputError(
                 f"{error.strerror}: not saved; make room, then `gwm data recover {writer.partial}`"
             ) from None
+        self.verdict = fields.get("success")
+        self.episodes += 1
         return Path(self.saved)
+
+    def correct(self, marks: Mapping) -> Path:
+        """Replace the operator's verdict on the last saved episode by ``marks``; return its folder.
+
+        Raises InputError when none was saved, or its episode.json cannot be changed.
+        """
+        file = Path(self.saved) / INFO
+        if not self.saved or not file.exists():
+            raise InputError("no saved episode to correct")
+        try:
+            info = read_info(file.parent)
+            kept = {key: value for key, value in info.items() if key not in OF_VERDICT}
+            replace_info(file.parent, kept | marks | {"corrected": True})
+        except (OSError, ValueError) as error:
+            raise InputError(f"{file} was not corrected: {error}") from None
+        self.verdict = marks.get("success")
+        self.corrections += 1
+        return file.parent
+
+    def seconds(self, now: float) -> float:
+        """For how long [s] the present episode has been recorded; 0 without one."""
+        passed = now - self._begun
+        return passed if self._writer is not None and math.isfinite(passed) else 0.0
 
     def discard(self) -> Path:
         """Move the episode to the trash; returns its path. Raises InputError if there is none."""

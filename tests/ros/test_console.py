@@ -19,7 +19,7 @@ from std_msgs.msg import String
 from websockets.sync.client import connect
 
 from gwm_core import topics
-from gwm_core.evaluation.replay_timeline import read_replay
+from gwm_core.evaluation.replay.timeline import read_replay
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -105,6 +105,17 @@ def test_approve_stop_and_marks_through_the_page(operator, tmp_path):
         assert told("start")[0] and told("arm") == (True, "armed")
         waiting = gate("a plan that waits", lambda g: "waiting" in g)
         assert waiting["state"] == "HOLD" and waiting["mode"] == "approve"
+        assert told("decline", plan=waiting["waiting"]) == (True, waiting["cause"])
+        first = waiting["waiting"]
+        waiting = gate("the next plan", lambda g: g.get("waiting", first) != first)
+        assert waiting["refused declined"] == "1" and waiting["accepted"] == "0"
+        gate("the plan's lines", lambda g: page.state["plan"].get("id") == g.get("waiting"))
+        plan, arm = page.state["plan"], page.state["arm"]
+        assert plan["words"] and set(plan["views"]) == {"front", "side"}
+        path = np.array(plan["views"]["front"]["path"])
+        assert path.shape == (17, 2) and (path > 0).all() and (path < 1).all()
+        assert len(arm["joints_deg"]) == 7 and 0 <= arm["width_mm"] <= 81 and arm["speed"] < 0.05
+        assert all(5 < rate < 30 for rate in page.state["rates"].values())
         still = len(operator.commands)
         page.say("approve", plan=waiting["waiting"], sha256="0" * 64)
         gate("refusal", lambda g: "hash" in g.get("answer", ""))
@@ -159,6 +170,8 @@ def test_approve_stop_and_marks_through_the_page(operator, tmp_path):
         saved = told("save", success=False, note="the cube slipped")
         assert saved[0], saved
         assert told("save", success=False) == (False, "not recording")
+        done, which = told("correct", success=True)
+        assert done and which.endswith("episode_000000 is now a success")
         assert operator.wait(
             "saved", lambda: list(tmp_path.glob("episode_000000/episode.json")), 15, poll
         )
@@ -168,7 +181,8 @@ def test_approve_stop_and_marks_through_the_page(operator, tmp_path):
         supervisor.stop()
     (episode,) = tmp_path.glob("episode_0*[0-9]")
     replay = read_replay(episode)
-    assert replay.info["success"] is False and replay.info["note"] == "the cube slipped"
+    assert replay.info["success"] is True and replay.info["note"] == "the cube slipped"
+    assert replay.info["corrected"] is True and replay.arm and replay.gripper
     kept = read_replay(*tmp_path.glob("kept_0*"))  # what the recording has as well, without its end
     assert (
         0 < kept.info["kept"] <= 30

@@ -15,6 +15,7 @@ from teleoperated import AXES, BUTTONS, JOY_PERIOD, SEED, TREMOR, read_recording
 
 from gwm_core import topics
 from gwm_core.control.devices import DEVICES
+from gwm_core.data.episode_info import read_info
 from gwm_core.gate_status import State
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -123,6 +124,7 @@ def test_a_take_over_in_mid_chunk_and_the_way_back_have_no_violation(operator, t
     try:
         poll, gamepad = supervisor.poll, Gamepad(operator)
         operator.reset_simulation("pick_place", 303, "nominal")
+        operator.record(poll)
         operator.arm(poll)
         teleop = lambda: operator.reports["teleop"]  # noqa: E731
         fast = lambda: operator.commands and np.abs(operator.commands[-1][1]).max() > 0.2  # noqa: E731
@@ -141,8 +143,12 @@ def test_a_take_over_in_mid_chunk_and_the_way_back_have_no_violation(operator, t
         )
         assert set(operator.status.stops) <= LATE, operator.status
         content(operator)
+        operator.request_with_retry("recorder/save", poll)
     finally:
         supervisor.stop()
+    (folder,) = tmp_path.glob("episode_0*")
+    taken = read_info(folder)["interventions"]
+    assert len(taken) == 3 and all(0.5e9 < end - begin < 20e9 for begin, end in taken)
 
 
 def test_a_device_that_dies_or_gets_a_rival_stops_the_arm(operator, tmp_path):

@@ -163,6 +163,11 @@ class ChunkIntake:
         self._last_id = pending.chunk.stamp - 1
         return pending
 
+    def decline_pending(self) -> None:
+        """Drop the chunk that waits, because the operator said so."""
+        self.waiting = None
+        self.refuse("declined: by the operator")
+
     def expire_pending(self, armed: bool, now: float) -> None:
         """Drop the chunk that waits when the gate is not armed or nobody approved it in time."""
         if self.waiting is None:

@@ -103,6 +103,14 @@ class Gate(GateStateMachine):
         self._follow(chunk, target, now)
         return ""
 
+    def decline(self, chunk_id: int) -> str:
+        """Drop the waiting chunk of this id [ns], so that the next one may wait."""
+        waiting = self._intake.waiting
+        if waiting is None or waiting.chunk.stamp != chunk_id:
+            return self.refuse(f"approval: plan {chunk_id} does not wait")
+        self._intake.decline_pending()
+        return ""
+
     def refuse(self, reason: str) -> str:
         """Count a chunk that is not taken, under the part of ``reason`` before the colon."""
         too_many_bad = self._intake.refuse(reason)

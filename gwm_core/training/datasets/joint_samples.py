@@ -71,6 +71,7 @@ def load_joint_samples(
     begin: Path | None = None,
     tasks: Sequence[str] = (),
     device: str = "cpu",
+    corrections: bool = False,
 ) -> JointSamples:
     """Load demonstrations below ``data``, and with a VAE all episodes below ``futures``.
 
@@ -79,6 +80,7 @@ def load_joint_samples(
         begin: folder of the network that training starts from.
         tasks: that the network is to know, by default those of ``data``.
         device: that makes the latents.
+        corrections: where an operator took over from a policy, learn the operator's part alone.
 
     Raises:
         InputError: an episode is reserved for evaluation, cameras differ, or a task of ``tasks``
@@ -95,7 +97,7 @@ def load_joint_samples(
         made = load_vae(vae).config
         lift = replace(made.lift, count=min(made.lift.count, config.lift.count))
         config = replace(config, vae=made, lift=lift)
-    demonstrations = load_samples(data, config.tasks, config.lift, processes, lifted)
+    demonstrations = load_samples(data, config.tasks, config.lift, processes, lifted, corrections)
     if not vae:
         return JointSamples(config, demonstrations, None)
     return JointSamples(

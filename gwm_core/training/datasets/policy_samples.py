@@ -92,9 +92,16 @@ def episode_samples(episode: Episode, lift_config: LiftConfig) -> dict[str, np.n
     return stacked(sample_rows(episode, lift_config))
 
 
-def sample_rows(episode: Episode, lift_config: LiftConfig) -> Iterator[dict[str, np.ndarray]]:
-    """The samples of one episode, one by one."""
-    found, unusable = list(synced_observations(episode)), episode.unusable
+def sample_rows(
+    episode: Episode, lift_config: LiftConfig, corrections: bool = False
+) -> Iterator[dict[str, np.ndarray]]:
+    """The samples of one episode, one by one.
+
+    Args:
+        corrections: where an operator took over from a policy, leave out what the policy did.
+    """
+    found = list(synced_observations(episode))
+    unusable = sorted(episode.unusable + (episode.led_by_policy if corrections else []))
     stamps = np.array([stamp for stamp, _, _ in found], np.int64)
     kept = [
         k for k in on_grid(stamps) if not any(begin <= stamps[k] <= end for begin, end in unusable)
@@ -115,8 +122,10 @@ def sample_rows(episode: Episode, lift_config: LiftConfig) -> Iterator[dict[str,
         }
 
 
-def _samples(path: Path, lift_config: LiftConfig) -> Iterator[dict[str, np.ndarray]]:
-    return sample_rows(read_episode(path), lift_config)
+def _samples(
+    path: Path, lift_config: LiftConfig, corrections: bool
+) -> Iterator[dict[str, np.ndarray]]:
+    return sample_rows(read_episode(path), lift_config, corrections)
 
 
 def load_samples(
@@ -125,13 +134,15 @@ def load_samples(
     lift_config: LiftConfig,
     processes: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    corrections: bool = False,
 ) -> PolicySamples:
-    """Samples of all successful episodes below ``folders``."""
+    """Samples of all successful episodes below ``folders``; ``corrections`` as ``sample_rows``."""
     infos = demonstrations(folders)
     indices = [_task_index(path, info["task"], tasks) for path, info in infos.items()]
     refuse_mixed(list(infos))
-    cache = ArrayCache(Path(folders[0]), "samples", f"{lift_config} {CHUNK_ROWS}")
-    work = partial(_samples, lift_config=lift_config)
+    settings = f"{lift_config} {CHUNK_ROWS}{' corrections' * corrections}"
+    cache = ArrayCache(Path(folders[0]), "samples", settings)
+    work = partial(_samples, lift_config=lift_config, corrections=corrections)
     arrays = joined([cache.arrays(list(infos), work, processes, progress)], SCENES)
     task = np.array(indices)[arrays["episode"]]
     episode, starts = numbered_starts(infos, arrays["episode"])

@@ -5,8 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from gwm.cli import options
-from gwm.tools.terminal import TASKS, ProgressBar, positive, renderer, verb, writable_folder
+from gwm.tools.terminal import (
+    TASKS,
+    ProgressBar,
+    positive,
+    renderer,
+    say_next,
+    verb,
+    writable,
+    writable_folder,
+)
 from gwm_core.errors import InputError
+from gwm_core.files.json_files import write_json
 
 
 def add(verbs) -> None:
@@ -40,6 +50,7 @@ def add(verbs) -> None:
         help="replay the demonstrations in this folder, each with a random perturbation",
     )
     options.processes(p)
+    options.json_file(p, "write the outcomes to FILE (- is stdout)")
 
 
 def collect(args) -> int:
@@ -59,9 +70,14 @@ def collect(args) -> int:
         "play" if args.play else args.policy or "expert",
         Path(args.perturb) if args.perturb else None,
     )
+    writable(args.json)
     writable_folder(args.out)
     bar = ProgressBar(args.episodes, f"collect {args.task or args.perturb}")
     ended = collect(config, positive("processes", args.processes), lambda outcome: bar.step())
     succeeded = "" if args.play else f", {ended['success']} succeeded"
     print(f"{args.episodes} episodes in {args.out}{succeeded}")
+    if args.json:
+        write_json(args.json, {"out": args.out, "episodes": args.episodes, **ended})
+    elif not (args.play or args.policy):
+        say_next(f"gwm train policy --data {args.out} --out models/mine")
     return 0

@@ -43,12 +43,13 @@ def add(verbs) -> None:
     p = verb(
         verbs,
         "replay",
-        "A recorded run as one page with a slider of time: seen, imagined, divergence, decisions",
+        "A recorded run as one page that plays: seen, imagined, joints, divergence, decisions",
         "gwm replay runs/20261124-230205 --html replay.html",
         replay,
     )
     p.add_argument("folder", help="folder of a run, or of one of its episodes")
     p.add_argument("--html", metavar="FILE", help="default: replay.html in that folder")
+    p.add_argument("--failures", action="store_true", help="only episodes that failed")
 
 
 def add_eval(kinds) -> None:
@@ -190,7 +191,7 @@ def replay(args) -> int:
     run = Path(args.folder)
     out = Path(args.html or run / "replay.html")
     writable(str(out))
-    count = write_page(run, out)
+    count = write_page(run, out, args.failures, DeferredProgressBar("read"))
     print(
         f"{count} episodes, {out.stat().st_size / 1e6:.1f} MB; open it in a browser:"
         f" {out.resolve().as_uri()}"

@@ -9,8 +9,10 @@ from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
 
-from gwm.cli import collect, data, deploy, futures, improve, run, scene, sim_robot, site
+from gwm.cli import collect, completion, deploy, futures, improve, run, scene, sim_robot, site
 from gwm.cli.bench import bench
+from gwm.cli.completion import complete
+from gwm.cli.data import data
 from gwm.cli.evaluate import evaluate
 from gwm.cli.train import train
 from gwm.graph.config import PRECISIONS, RUNTIMES, TASKS
@@ -38,7 +40,7 @@ def _parser() -> Parser:
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     learn, use = (
         (collect, train, improve, evaluate),
-        (data, deploy, futures, scene, bench, site, sim_robot),
+        (data, deploy, futures, scene, bench, site, sim_robot, completion),
     )
     for group in (run, *learn, *use):
         group.add(verbs)
@@ -68,9 +70,10 @@ def main() -> int:
     escape_names()
     try:
         parser = _parser()
+        complete(parser)
         args, args.passed_on = parser.parse_known_args()
         if args.passed_on and args.run is not run.test:
-            parser.error(f"unrecognized arguments: {' '.join(args.passed_on)}")
+            args.parser.refuse(args.passed_on)
         for name, value in vars(args).items():
             setattr(args, name, _expand_home(value))
             if name in CHOICES and value is not None:

@@ -6,6 +6,7 @@ import argparse
 import os
 import textwrap
 
+from gwm.cli.completion import graph_arguments
 from gwm.graph.config import CONTROLLERS
 from gwm.tools.terminal import (
     CALLED,
@@ -74,7 +75,7 @@ def _add_up(verbs) -> None:
         nargs="*",
         metavar="NAME:=VALUE",
         help="as above; bringup.launch.py has the same",
-    )
+    ).completer = graph_arguments
 
 
 def _add_others(verbs) -> None:

@@ -16,6 +16,7 @@ def add(verbs) -> None:
     """Declare the verbs."""
     _add_calibrate(verbs)
     _add_site(verbs)
+    _add_setup(verbs)
 
 
 def _add_calibrate(verbs) -> None:
@@ -85,6 +86,40 @@ def _add_site(verbs) -> None:
     )
     p.add_argument(
         "--json", metavar="FILE", help="write what was found to FILE (- writes it to stdout)"
+    )
+
+
+def _add_setup(verbs) -> None:
+    p = verb(
+        verbs,
+        "setup",
+        "Write a site file by asking: robot, cameras with a picture of each, workspace, home and"
+        " speed; on this terminal, or on a page.",
+        "gwm setup",
+        setup,
+    )
+    p.add_argument("--out", metavar="FILE", help="the site file (default ~/.config/gwm/site.yaml)")
+    p.add_argument("--page", action="store_true", help="ask on a page of this machine's browser")
+    p.add_argument("--yes", action="store_true", help="take every default without asking")
+    p.add_argument(
+        "--replace", action="store_true", help="replace an existing file, and keep a copy of it"
+    )
+    p.add_argument(
+        "--pictures", metavar="DIR", default="setup", help="folder for pictures (default setup)"
+    )
+
+
+def setup(args) -> int:
+    from pathlib import Path
+
+    from gwm.tools.setup.setup import run_setup
+
+    return run_setup(
+        Path(args.out).expanduser() if args.out else None,
+        Path(args.pictures),
+        args.page,
+        args.yes,
+        args.replace,
     )
 
 

@@ -108,6 +108,10 @@ class OperatorLease:
         self.holder, self._heard = client, now
         return True
 
+    def hand_over(self, client: int, now: float) -> None:
+        """Make another client the holder."""
+        self.holder, self._heard = client, now
+
     def give(self, client: int) -> None:
         """Give one's own lease back."""
         if self.holder == client:

@@ -30,7 +30,7 @@ def refusals(
 
 
 def _of_the_gate(gate: GateStatus | None, future: str | None) -> dict[str, str]:
-    commands = ("arm", "home", "reset", "mode", "approve", "beat", "lay")
+    commands = ("arm", "home", "reset", "mode", "approve", "decline", "beat", "lay")
     if gate is None:
         return dict.fromkeys(commands, "the gate is silent")
     mode = gate.mode
@@ -45,6 +45,7 @@ def _of_the_gate(gate: GateStatus | None, future: str | None) -> dict[str, str]:
         "reset": "" if fault or gate.trouble else "nothing is to be reset",
         "mode": fault or moves,
         "approve": _no_approval(mode, waiting, future),
+        "decline": _no_approval(mode, waiting, None),
         "beat": "" if mode == "hold_to_run" else f"the mode is {mode}, not hold_to_run",
         "lay": moves or _held_away(gate),
     }
@@ -70,10 +71,25 @@ def _held_away(gate: GateStatus) -> str:
 def _of_the_recorder(recorder: Mapping[str, str], trial: bool) -> dict[str, str]:
     if not recorder:
         return dict.fromkeys(
-            ("start", "save", "discard", "redo", "keep", "mark"), "the recorder is silent"
+            ("start", "save", "discard", "redo", "keep", "mark", "correct"),
+            "the recorder is silent",
         )
     recording = recorder.get("recording") == "True"
     off = "" if recording else "not recording"
     mark = "" if recording or trial else "not recording"
     start = "recording already" if recording else ""
-    return {"start": start, "discard": off, "redo": off, "save": mark, "mark": mark}
+    return {
+        "start": start,
+        "discard": off,
+        "redo": off,
+        "save": mark,
+        "mark": mark,
+        "correct": _no_correction(recorder, trial),
+    }
+
+
+def _no_correction(recorder: Mapping[str, str], trial: bool) -> str:
+    """Return why the verdict on the last saved episode cannot be changed, or ""."""
+    if trial:
+        return "a protocol has counted it: say in a note what is wrong"
+    return "" if recorder.get("saved") else "nothing was saved yet"

@@ -13,6 +13,7 @@ from gwm_core.control.gate.supervision import VALID
 from gwm_core.gate_status import GateStatus
 
 Outcome = tuple[bool, str]  # whether it was done, and the text for the operator
+VERDICTS = {"True": "success", "False": "failure"}  # as the recorder reports them
 SERVICES = {
     **{name: f"gate/{name}" for name in ("stop", "hold", "arm", "home", "reset")},
     **{name: f"recorder/{name}" for name in ("start", "discard", "keep")},
@@ -37,17 +38,21 @@ def request_of(command: dict, task: str, simulated: bool, now: int) -> tuple[str
         and messages.is_plan(given["plan"])
     ):
         return topics.APPROVE, given | {"expires": now + round(VALID * 1e9)}
+    if what == "decline" and kinds == {"plan": str} and messages.is_plan(given["plan"]):
+        return topics.APPROVE, given | {"decline": True}
     if what == "mark" and given.keys() in ({"success"}, {"note"}) and marks:
         return topics.MARK, given
     if what == "save" and given.keys() <= {"success", "score", "cause", "note"} and marks:
         return topics.MARK, given | {"save": True}
+    if what == "correct" and kinds == {"success": bool}:
+        return topics.MARK, given | {"correct": True}
     if what == "lay" and kinds == {"seed": int} and simulated and 0 <= given["seed"] < 2**31:
         return topics.SIM_EPISODE, given | {"task": task, "difficulty": "nominal"}
     raise ValueError(f"no such command: {str(command)[:200]}")
 
 
 def gate_said(before: GateStatus | None, now: GateStatus | None) -> Outcome | None:
-    """Return the gate's answer to an approval or a mode; None: no answer since ``before``."""
+    """Return the gate's answer to a decision or a mode; None: no answer since ``before``."""
     if now is None or now.answered <= (before.answered if before else 0):
         return None
     return not now.answer, now.answer or now.cause
@@ -57,6 +62,13 @@ def recorder_saved(before: Mapping[str, str], now: Mapping[str, str]) -> Outcome
     """Return which episode was saved; None: none since ``before``."""
     saved = now.get("saved", "")
     return (True, f"saved {saved}") if saved and saved != before.get("saved", "") else None
+
+
+def verdict_corrected(before: Mapping[str, str], now: Mapping[str, str]) -> Outcome | None:
+    """Return which episode's verdict was changed; None: none since ``before``."""
+    if now.get("corrections", "0") == before.get("corrections", "0"):
+        return None
+    return True, f"{now.get('saved', '')} is now a {VERDICTS.get(now.get('verdict'), 'play')}"
 
 
 def table_laid(before: dict, now: dict, seed: int) -> Outcome | None:

@@ -94,6 +94,15 @@ class GraphState:
         return self._trial if time.monotonic() - self._trial_at < TRIAL_TIMEOUT else {}
 
     @property
+    def nodes(self) -> dict[str, dict]:
+        """Name of every node that reports -> its words, and the age of its report [s]."""
+        now = time.monotonic()
+        return {
+            name: {"text": values["message"], "age_s": round(now - self._received_at[name], 1)}
+            for name, values in list(self.reports.items())
+        }
+
+    @property
     def viewer_port(self) -> int:
         """Port of the 3D scene on this machine; 0 without one."""
         return int(self.reports.get("viewer", {}).get("port", 0))

@@ -77,6 +77,7 @@ class PageSockets:
         self._backend = backend
         self._log = log
         self._lease, self._ids = OperatorLease(), count(1)
+        self._asking = 0  # id of the page that asks for control; 0: none
         self.clients = 0
 
     async def serve(self, socket: WebSocket, role: str) -> None:
@@ -103,6 +104,7 @@ class PageSockets:
                 job.cancel()
             self.clients -= 1
             self._lease.give(page.id)
+            self._asking = 0 if self._asking == page.id else self._asking
             self._log(
                 {"client": page.id, "event": "left"} | ({"dropped": reason} if reason else {})
             )
@@ -136,13 +138,21 @@ class PageSockets:
         number = number if isinstance(number, int) else None
         if what == "here" and frame == page.frame:
             page.received.set()
+        if what == "ask" and page.role == OPERATOR:
+            self._asking = page.id
+            self._log({"client": page.id, "command": command})
+            return page.answers.put_nowait(
+                {"answer": number, "ok": True, "text": "the page in control was asked"}
+            )
         reason = "" if what in ANYONE else self._refuses(page, what, frame, now)
         loop = asyncio.get_running_loop()
 
         def answer(done: bool, text: str) -> None:
             loop.call_soon_threadsafe(self._answered, page, number, done, text)
 
-        if not reason and what != "here":
+        if not reason and what == "give":
+            reason = self._give_control(page, answer)
+        elif not reason and what != "here":
             try:
                 self._backend.act(command, answer)
             except ValueError as error:
@@ -153,6 +163,15 @@ class PageSockets:
             )
             if reason:
                 page.answers.put_nowait({"answer": number, "ok": False, "text": reason})
+
+    def _give_control(self, page: OpenPage, answer: Answer) -> str:
+        """Give the lease to the page that asks for it. Returns why not, or ""."""
+        if not self._asking or self._asking == page.id:
+            return "no other page asks for control"
+        self._lease.hand_over(self._asking, time.monotonic())
+        self._asking = 0
+        answer(True, "another page has control now")
+        return ""
 
     def _refuses(self, page: OpenPage, what: str, frame, now: float) -> str:
         """Return why a page must not command this now, or "". It renews the page's lease."""
@@ -198,7 +217,12 @@ class PageSockets:
                 page.frame: time.monotonic(),
             }
             page.received.clear()
-            state = self._backend.state() | {"control": control, "frame": page.frame}
+            asked = self._asking not in (0, page.id)
+            state = self._backend.state() | {
+                "control": control,
+                "asked": asked and control == "yours",
+                "frame": page.frame,
+            }
             await page.socket.send_text(to_json(state))
             await page.received.wait()
             await asyncio.sleep(max(PERIOD - (time.monotonic() - begun), 0.0))

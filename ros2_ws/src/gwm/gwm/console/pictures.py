@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 
 import cv2
@@ -15,6 +16,7 @@ from gwm_core import topics
 from gwm_core.site import Camera
 
 PERIOD = 0.2  # [s] between live pictures of a camera
+RATE_TIME = 3.0  # [s] over which the rate of a camera is measured
 QUALITY = 80  # JPEG
 
 
@@ -26,6 +28,7 @@ class LatestImages:
 
     Attributes:
         newest: name -> stamp [ns], JPEG.
+        arrivals: camera -> when its images of the last ``RATE_TIME`` came [s].
     """
 
     def __init__(
@@ -35,11 +38,12 @@ class LatestImages:
         guarded: Callable[[str, Callable], Callable],
     ):
         self.newest: dict[str, tuple[int, bytes]] = {}
+        self.arrivals: dict[str, deque[float]] = {name: deque() for name in cameras}
         self._node = node
         self._costly = []
         for name, camera in cameras.items():
             topic, overlay = topics.color(camera.prefix), topics.overlay(name)
-            live = _thinned(guarded(topic, self._live(name)))
+            live = _thinned(guarded(topic, self._live(name)), self.arrivals[name])
             shown = guarded(overlay, self._shown(f"overlay/{name}"))
             self._costly += [(Image, topic, live, SENSOR)]
             self._costly += [(CompressedImage, overlay, shown, NEWEST)]
@@ -63,6 +67,13 @@ class LatestImages:
             for subscription in self._subscriptions:
                 self._node.destroy_subscription(subscription)
             self._subscriptions = []
+            for arrivals in self.arrivals.values():
+                arrivals.clear()
+
+    def rates(self) -> dict[str, float | None]:
+        """Return the rate of every camera [Hz]; None before the first image."""
+        now = time.monotonic()
+        return {name: _rate(list(arrivals), now) for name, arrivals in self.arrivals.items()}
 
     def _live(self, camera: str) -> Callable:
         def take(message) -> None:
@@ -81,14 +92,29 @@ class LatestImages:
         return take
 
 
-def _thinned(take: Callable) -> Callable:
-    """Return a callback that hands on a message at most every ``PERIOD``."""
+def _thinned(take: Callable, arrivals: deque[float]) -> Callable:
+    """Return a callback that hands on a message at most every ``PERIOD``.
+
+    It notes the time [s] of every message in ``arrivals``.
+    """
     taken = -PERIOD
 
     def thinned(message) -> None:
         nonlocal taken
-        if time.monotonic() - taken >= PERIOD:
-            taken = time.monotonic()
+        now = time.monotonic()
+        arrivals.append(now)
+        while now - arrivals[0] > RATE_TIME:
+            arrivals.popleft()
+        if now - taken >= PERIOD:
+            taken = now
             take(message)
 
     return thinned
+
+
+def _rate(arrivals: list[float], now: float) -> float | None:
+    """Return the rate [Hz] of the arrivals [s] in the last ``RATE_TIME``; None without any."""
+    recent = [at for at in arrivals if now - at <= RATE_TIME]
+    if not arrivals:
+        return None
+    return round((len(recent) - 1) / (now - recent[0]), 1) if len(recent) > 1 else 0.0

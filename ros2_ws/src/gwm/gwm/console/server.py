@@ -28,8 +28,8 @@ from gwm.console.access import OPERATOR, VIEWER, Access, RateLimit, cookie_name
 from gwm.console.page_socket import MAX_MESSAGE, ConsoleBackend, PageSockets
 
 PAGE = Path(__file__).with_name("web")
-SCRIPTS = ("link.js", "drive.js", "console.js")
-FILES = dict.fromkeys(SCRIPTS, "text/javascript") | {"console.css": "text/css"}
+TYPES = {".js": "text/javascript", ".css": "text/css"}
+FILES = {path.name: TYPES[path.suffix] for path in PAGE.iterdir() if path.suffix in TYPES}
 LOOK = "/look"  # the page that only shows; it has a cookie of its own
 MAX_CLIENTS = 8
 REFUSAL_RATE = (5.0, 50.0)  # logged refusals a second, and at once

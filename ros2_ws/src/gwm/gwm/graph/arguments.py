@@ -17,7 +17,7 @@ from pathlib import Path
 
 from gwm.graph.config import TASKS, GraphConfig
 from gwm.graph.environment import ROOT, VENV, interpreter, refuse_mixed_ros, resource
-from gwm_core.errors import InputError, one_of
+from gwm_core.errors import InputError, meant, one_of
 from gwm_core.files import checksums
 
 # Arguments that may begin with ~.
@@ -55,9 +55,9 @@ def refuse_unknown(names: Iterable[str], valid: Collection[str], strict: bool = 
     for name in names:
         near = difflib.get_close_matches(name, valid, 1, 0.7)
         if name not in valid and (strict or near):
-            hint = f": is {near[0]} meant?" if near else ":"
             raise InputError(
-                f"unknown argument '{name}'{hint} valid are {', '.join(sorted(valid))}"
+                f"unknown argument '{name}'{meant(name, valid)} valid are"
+                f" {', '.join(sorted(valid))}"
             )
 
 

@@ -65,6 +65,9 @@ class GraphConfig:
         path=True,
     )
     record: str = _argument("runs", "folder the recorder writes episodes to.", path=True)
+    episodes: int = _argument(
+        0, "how many episodes are to be recorded, which the operator's page counts; 0: no goal."
+    )
     operator: str = _argument(
         "", "name of the person who teaches or evaluates; stored in the episodes."
     )

@@ -135,6 +135,9 @@ def _operator_page(config: GraphConfig) -> list[NodeSpec]:
     page = {
         "record": config.record,
         "task": config.task,
+        "operator": config.operator,
+        "plans": config.mode,
+        "episodes": config.episodes,
         "host": config.console_host,
         "port": config.console,
         "certificate": config.console_certificate,

@@ -25,19 +25,20 @@ from gwm.console.commands import (
     recorder_saved,
     request_of,
     table_laid,
+    verdict_corrected,
 )
 from gwm.console.graph_state import GraphState
 from gwm.console.page_socket import Answer
+from gwm.console.page_state import Session, page_state
 from gwm.console.pictures import LatestImages
+from gwm.console.robot_view import RobotView
 from gwm.console.server import ConsoleServer, Server
 from gwm.ros import messages
 from gwm.ros.node import RELIABLE, SENSOR, STEADY, declare, now_ns, spin
 from gwm_core import topics
-from gwm_core.control.gate.supervision import MODES
 from gwm_core.errors import InputError
 from gwm_core.files.json_files import to_json
 from gwm_core.site import site_of
-from gwm_core.types import CHUNK_DT, CHUNK_ROWS
 
 JOY_TIMEOUT = 2.0  # [s] after a page's last joystick message, until it no longer drives
 MAX_PENDING = 16  # answers that a topic gives later; the oldest is given up
@@ -51,6 +52,9 @@ class ConsoleParameters:
     site: str = ""
     task: str = "pick_place"
     record: str = "runs"
+    operator: str = ""
+    plans: str = "policy"  # who plans: policy, teleop or shared
+    episodes: int = 0  # to record; 0: no goal
     host: str = "127.0.0.1"
     port: int = 8600
     certificate: str = ""  # for another host than 127.0.0.1: PEM files
@@ -69,6 +73,7 @@ class ConsoleNode(Node):
         self._pending_lock = threading.Lock()  # pages have a thread of their own
         self._graph = GraphState(self, self._answer_pending)
         self._pictures = LatestImages(self, self._site.cameras, self._graph.guarded)
+        self._view = RobotView(self, self._site, self._graph.guarded)
         self._service_clients = {
             name: self.create_client(Trigger, topic) for name, topic in SERVICES.items()
         }
@@ -127,12 +132,13 @@ class ConsoleNode(Node):
                 answer(*done)
 
     def _check_pages(self) -> None:
-        """Subscribe to pictures while a page is open; drop the joystick when nobody drives."""
+        """Subscribe to what pages alone need, and drop the joystick when nobody drives."""
         with self._joy_lock:
             if self._joy and time.monotonic() - self._joy_at > JOY_TIMEOUT:
                 self.destroy_publisher(self._joy)
                 self._joy = None
         self._pictures.watch(self._console.clients > 0)
+        self._view.watch(self._console.clients > 0)
 
     # ---- for the page
 
@@ -147,35 +153,12 @@ class ConsoleNode(Node):
         return self._graph.viewer_port
 
     def state(self) -> dict:
-        """Return what the page shows. Ids are text: JavaScript's numbers are too short."""
-        graph = self._graph
-        future = graph.future
-        if "plan" in future:
-            future = future | {"plan": str(future["plan"])}
-        trial = graph.trial
-        own = self._site.tasks.get(trial.get("task", self._settings.task))
-        return {
-            "now": now_ns(self) * 1e-6,
-            "gate": graph.reports.get("gate", {}),
-            "gate_ms": graph.gate_ms,
-            "future": future,
-            "imagines": bool(graph.report("imagination")),
-            "divergence": {k: v for k, v in graph.divergence.items() if k != "plan"},
-            "refuses": graph.refusals(),
-            "unread": list(graph.unreadable.values()),
-            "recorder": graph.reports.get("recorder", {}),
-            "result": graph.result,
-            "cameras": list(self._site.cameras),
-            "modes": MODES,
-            "steps": topics.LOOKAHEADS,
-            "plan_ms": 1e3 * CHUNK_ROWS * CHUNK_DT,
-            "robot": self._settings.robot,
-            "viewer": self.viewer_port > 0,
-            "task": self._settings.task,
-            "trial": trial,
-            "rubric": own.rubric if own else {},
-            "causes": topics.ABORTS,
-        }
+        """Return what the page shows."""
+        p = self._settings
+        session = Session(p.robot, p.task, p.operator, p.plans, p.episodes)
+        return page_state(
+            now_ns(self), session, self._site, self._graph, self._pictures, self._view
+        )
 
     def act(self, command: dict, answer: Answer) -> None:
         """Do what the operator asks for. Raises ValueError for what is refused or no command."""
@@ -220,10 +203,12 @@ class ConsoleNode(Node):
         """
         graph = self._graph
         gate, recorder, result = graph.gate, graph.report("recorder"), graph.result
-        if what in ("mode", "approve"):
+        if what in ("mode", "approve", "decline"):
             return lambda: gate_said(gate, graph.gate)
         if what == "save" and recorder.get("recording") == "True":
             return lambda: recorder_saved(recorder, graph.report("recorder"))
+        if what == "correct":
+            return lambda: verdict_corrected(recorder, graph.report("recorder"))
         if what == "lay":
             return lambda: table_laid(result, graph.result, request["seed"])
         return None

@@ -142,6 +142,9 @@ class GateNode(PollingNode):
         return self._forbids() or self._explained(self._gate.home(time.monotonic()))
 
     def _approve(self, message) -> str:
+        declined = messages.declined_of(message)
+        if declined is not None:
+            return self._gate.decline(declined)
         approval = messages.approval_of(message)
         left = (approval.expires - now_ns(self)) * 1e-9
         return self._gate.approve(approval, left, time.monotonic())

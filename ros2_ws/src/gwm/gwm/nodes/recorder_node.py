@@ -163,6 +163,8 @@ class RecorderNode(Node):
     ) -> None:
         stamp = messages.stamp_of(content) if messages.has_header(kind) else logged
         self._recording.take(received, topic, name, content, stamp)
+        if topic == topics.CHUNK:
+            self._recording.interventions.chunk(messages.frame_of(content), stamp)
 
     def _write_picture(
         self,
@@ -199,6 +201,9 @@ class RecorderNode(Node):
             marks = messages.mark_of(message)
         except (ValueError, TypeError) as error:
             self.get_logger().error(f"{topic} refused: {error}", throttle_duration_sec=2.0)
+            return
+        if marks.pop("correct", False):
+            self._jobs.ask(partial(self._recording.correct, marks), self._log_failure)
             return
         save = marks.pop("save", False)
         self._jobs.tell(partial(self._mark, marks))
@@ -245,6 +250,10 @@ class RecorderNode(Node):
         values = {
             "recording": recording.is_recording,
             "saved": recording.saved,
+            "verdict": recording.verdict,
+            "corrections": recording.corrections,
+            "episodes": recording.episodes,
+            "seconds": f"{recording.seconds(time.monotonic()):.1f}",
             "cut": recording.cut,
             "kept_s": f"{recording.buffered:.0f}",
             "free": f"{recording.free:.3f}",

@@ -131,7 +131,7 @@ class TeleopNode(Node):
         # also while the policy leads: it notices a device that falls silent
         chunk = self._teleop.make_chunk(now_ns(self), time.monotonic())
         if chunk is not None and self._authority.passes("operator", chunk.stamp, now_ns(self)):
-            self._chunk.publish(messages.trajectory(chunk))
+            self._chunk.publish(messages.trajectory(chunk, topics.BY_OPERATOR))
             self._chunks += 1
 
     def _report(self) -> None:

@@ -49,6 +49,12 @@ def stamp_of(content: bytes) -> int:
     return seconds * 10**9 + nanoseconds
 
 
+def frame_of(content: bytes) -> str:
+    """Return the frame_id of a serialised message that begins with a header."""
+    (length,) = struct.unpack_from("<I" if content[1] & 1 else ">I", content, 12)
+    return content[16 : 16 + length].rstrip(b"\0").decode(errors="replace")
+
+
 def set_stamp(header, stamp: int, frame: str = "") -> None:
     """Fill a header. The stamp is in ns."""
     _set_time(header.stamp, stamp)
@@ -132,10 +138,10 @@ def joint_states_of(message) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
     return times, *columns
 
 
-def trajectory(chunk: ActionChunk) -> JointTrajectory:
+def trajectory(chunk: ActionChunk, made_by: str = topics.BY_POLICY) -> JointTrajectory:
     """Return a chunk as policy/chunk: joints and finger width, waypoint k due after k * dt."""
     message = JointTrajectory(joint_names=[*topics.ARM_JOINTS, topics.WIDTH])
-    set_stamp(message.header, chunk.stamp)
+    set_stamp(message.header, chunk.stamp, made_by)
     for k, (q, width) in enumerate(zip(chunk.q, chunk.width), start=1):
         point = JointTrajectoryPoint(positions=[*(float(x) for x in q), float(width)])
         _set_time(point.time_from_start, round(k * chunk.dt * 1e9))
@@ -177,6 +183,16 @@ def approval_of(message) -> Approval:
     return Approval(int(request["plan"]), request["sha256"], request["expires"])
 
 
+def declined_of(message) -> int | None:
+    """Read the id [ns] of the chunk that an operator declines; None for any other message."""
+    if "decline" not in message.data:
+        return None
+    request = _request(message, {"plan": str, "decline": bool})
+    if not (request["decline"] and is_plan(request["plan"])):
+        raise ValueError('"decline": true and "plan", an id of decimal digits, are wanted')
+    return int(request["plan"])
+
+
 def is_plan(text: str) -> bool:
     """Return whether a text is the id of a chunk."""
     return text.isascii() and text.isdecimal() and len(text) <= MAX_ID_DIGITS
@@ -194,7 +210,7 @@ def mark_of(message) -> dict:
     ):
         raise ValueError(
             'no JSON object of "success" (bool), "note" (str), "score" (0 to 1), "cause" '
-            f'({" or ".join(topics.ABORTS)}), "save" (bool), or some of them'
+            f'({" or ".join(topics.ABORTS)}), "save" (bool), "correct" (bool), or some of them'
         )
     return request
 
@@ -202,7 +218,7 @@ def mark_of(message) -> dict:
 def is_mark(key: str, value) -> bool:
     """Return whether a mark of an episode may have this entry."""
     match key:
-        case "success" | "save":
+        case "success" | "save" | "correct":
             return isinstance(value, bool)
         case "note":
             return isinstance(value, str) and len(value) <= MAX_NOTE

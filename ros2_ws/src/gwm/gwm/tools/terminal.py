@@ -9,7 +9,7 @@ import re
 import sys
 from pathlib import Path
 
-from gwm_core.errors import InputError
+from gwm_core.errors import InputError, meant
 from gwm_core.files.json_files import STDOUT
 
 CALLED = "GWM_CALLED"  # environment variable with the command as typed, set by ./gwm
@@ -23,13 +23,30 @@ class Parser(argparse.ArgumentParser):
         """Raise InputError."""
         raise InputError(f"{message} (see `{self.prog} --help`)")
 
+    def refuse(self, words: list[str]):
+        """Raise InputError for words that the verb does not know."""
+        known = [option for action in self._actions for option in action.option_strings]
+        name = words[0].partition("=")[0]
+        near = meant(name, known) if name.startswith("-") else ""
+        self.error(f"unrecognized arguments: {' '.join(words)}{near.rstrip(':')}")
+
+    def _check_value(self, action, value) -> None:
+        """Refuse a word that is none of an action's choices, and name the one that is meant."""
+        if action.choices is not None and value not in action.choices:
+            what = "verb" if action.metavar == "VERB" else "kind"
+            valid = ", ".join(map(str, action.choices))
+            raise InputError(
+                f"unknown {what} '{value}'{meant(value, action.choices)} valid are {valid} (see"
+                f" `{self.prog} --help`)"
+            )
+
 
 def verb(verbs, name: str, help_: str, example: str, run):
     """Declare a verb; ``run`` takes the parsed arguments and returns the exit code."""
     parser = verbs.add_parser(
         name, help=help_, description=help_, epilog=f"example: {as_called(example)}"
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
     return parser
 
 

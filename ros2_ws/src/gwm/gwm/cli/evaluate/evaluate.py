@@ -70,6 +70,7 @@ def _add_protocol(kinds) -> None:
         help="a second rater's file with columns number and success: adds kappa",
     )
     options.processes(p)
+    options.json_file(p, "write the report to FILE too (- is stdout)")
 
 
 def _add_policy(kinds) -> None:
@@ -217,6 +218,7 @@ def evaluate_protocol(args) -> int:
     from gwm.graph.arguments import parse
     from gwm.tools import protocol
 
+    writable(args.json)
     second, source = Path(args.second) if args.second else None, Path(args.source)
     out = Path(args.out) if args.out else None
     if second is not None and not second.is_file():
@@ -233,7 +235,9 @@ def evaluate_protocol(args) -> int:
         live = None if args.live is None else parse(args.live)
         processes = positive("processes", args.processes)
         folder, trouble, code = protocol.run(source, out, processes, renderer(), live, args.by_hand)
-    protocol.report(folder, not (args.blind or trouble), second, renderer())
+    found = protocol.report(folder, not (args.blind or trouble), second, renderer())
+    if args.json:
+        write_json(args.json, found)
     if trouble:
         print(f"gwm: {trouble}", file=sys.stderr)
     return code

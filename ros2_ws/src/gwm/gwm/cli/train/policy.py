@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gwm.cli import options
 from gwm.cli.train.runs import declare, declare_compile, episode_folders, named_configs, train_all
-from gwm.tools.terminal import DeferredProgressBar, positive, verb
+from gwm.tools.terminal import DeferredProgressBar, positive, say_next, verb
 from gwm_core.errors import InputError
 
 
@@ -37,6 +37,11 @@ def add(kinds) -> None:
         help="tasks that the policy is to know (default: those of --data)",
     )
     options.as_recorded(p)
+    p.add_argument(
+        "--corrections",
+        action="store_true",
+        help="of episodes in which an operator took over from a policy, learn those parts alone",
+    )
     p.add_argument(
         "--lengths",
         type=int,
@@ -72,6 +77,7 @@ def train_policy(args) -> int:
         begin,
         args.tasks or (),
         args.device,
+        args.corrections,
     )
 
     def train(run) -> dict:
@@ -87,6 +93,7 @@ def train_policy(args) -> int:
         ]
         said = f"; futures miss of the change {', '.join(missed)}" if missed else ""
         print(f"{run.out}: held-out position error {figures['position_mm']:.1f} mm{said}")
+    say_next(f"gwm eval policy --policy {runs[-1].out} --task {loaded.config.tasks[0]}")
     return 0
 
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from gwm.cli import options
-from gwm.tools.terminal import ProgressBar, device, positive, writable_folder
+from gwm.tools.terminal import ProgressBar, device, positive, writable, writable_folder
 from gwm_core.errors import InputError
+from gwm_core.files.json_files import write_json
 
 
 def declare(p, configs: str) -> None:
@@ -21,6 +22,7 @@ def declare(p, configs: str) -> None:
     options.seed(p)
     options.device(p)
     options.processes(p, "for lifting the images")
+    options.json_file(p, "write the figures to FILE (- is stdout)")
 
 
 def declare_compile(p) -> None:
@@ -52,6 +54,7 @@ def named_configs(args, among: dict, kind: str) -> tuple:
     from gwm_core.training.training_loop import refuse_finished
 
     device(args.device)
+    writable(args.json)
     network, config = named_config(args.config, among)
     lengths = getattr(args, "lengths", None)
     if lengths and args.iterations is not None:
@@ -77,7 +80,11 @@ def train_all(args, runs: list, train) -> list[dict]:
     from gwm_core.training.distributed import joined
 
     with joined(args.device) as rank:  # once: processes that left do not find each other again
-        return [_train_one(args, run, train, rank) for run in runs]
+        figures = [_train_one(args, run, train, rank) for run in runs]
+        if args.json and rank == 0:
+            trained = [{"out": str(run.out), **found} for run, found in zip(runs, figures)]
+            write_json(args.json, trained if len(trained) > 1 else trained[0])
+    return figures
 
 
 def _train_one(args, run, train, rank: int) -> dict:

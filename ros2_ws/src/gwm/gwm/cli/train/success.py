@@ -7,8 +7,7 @@ from pathlib import Path
 
 from gwm.cli import options
 from gwm.cli.train.runs import declare, episode_folders, named_configs, train_all
-from gwm.tools.terminal import DeferredProgressBar, note, positive, verb, writable
-from gwm_core.files.json_files import write_json
+from gwm.tools.terminal import DeferredProgressBar, note, positive, verb
 
 
 def add(kinds) -> None:
@@ -36,7 +35,6 @@ def add(kinds) -> None:
         nargs="+",
         default=[],
     )
-    options.json_file(p)
 
 
 def train_success(args) -> int:
@@ -45,7 +43,6 @@ def train_success(args) -> int:
     from gwm_core.training.success.train_success import load_success_samples, train_success
     from gwm_core.training.training_run import TrainingRun
 
-    writable(args.json)
     _, config = named_configs(args, POLICIES, "policy")
     iterations = args.iterations or config.success_iterations
     count = config.success_samples if args.samples is None else args.samples
@@ -69,8 +66,6 @@ def train_success(args) -> int:
         lambda run: train_success(policy, samples, run, DeferredProgressBar("predict")),
     )
     print(_table(out, figures))
-    if args.json:
-        write_json(args.json, figures)
     return 0
 
 

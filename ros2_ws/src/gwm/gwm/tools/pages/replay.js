@@ -1,102 +1,182 @@
 "use strict";
-// A recorded run with a slider for time. Everything it shows is in this file.
+// Plays recorded episodes. Everything it shows is in this file.
 
 const $ = (id) => document.getElementById(id);
-const EPISODES = JSON.parse($("data").textContent), STEP = 0.1;
-const COLORS = { DISARMED: "#555", HOLD: "#b97a00", RUNNING: "#1c8a46", SHADOW: "#1f5fb0", STOPPING: "#d0601f", FAULT: "#d01f1f" };
-let episode;
+const EPISODES = JSON.parse($("data").textContent);
+const STEP = 0.1; // [s] between steps of a lookahead
+const RATES = [0.25, 0.5, 1, 2, 4];
+let episode, number, played = null; // played: {from [ms], time [s]} while it plays
 
 // the last row [time, value] at or before a time
 const before = (rows, time) => rows.findLast(([at]) => at <= time + 1e-6);
-const jpeg = (data) => data ? `data:image/jpeg;base64,${data}` : "";
 
-function figure(parent, caption) {
-  const f = parent.appendChild(document.createElement("figure")), image = f.appendChild(document.createElement("img"));
+function figure(parent, caption, data) {
+  const f = parent.appendChild(document.createElement("figure"));
+  const image = f.appendChild(document.createElement("img"));
   image.alt = caption;
+  Object.assign(image.dataset, data);
   f.appendChild(document.createElement("figcaption")).textContent = caption;
   return image;
 }
 
-function put(image, data) {
-  if (data) image.src = jpeg(data); else image.removeAttribute("src");
-  image.nextSibling.textContent = image.alt + (data ? "" : ": none");
+function put(image, data, more = "") {
+  image.nextSibling.textContent = image.alt + (data ? more : ": none");
+  if (image.shown === data) return;
+  image.shown = data;
+  if (data) image.src = `data:image/webp;base64,${data}`;
+  else image.removeAttribute("src");
 }
 
-function open() {
-  episode = EPISODES[$("which").value];
-  const end = Math.max(...Object.values(episode.observed).map((rows) => rows.at(-1)[0]));
-  $("time").max = end;
-  $("time").value = Math.min(1, end);
+function open(n) {
+  number = n;
+  episode = EPISODES[n];
+  for (const [k, button] of [...$("episodes").children].entries()) {
+    button.setAttribute("aria-pressed", k === n);
+  }
+  $("time").max = episode.duration;
   $("horizon").max = $("horizon").value = Math.max(0, episode.lookaheads.length - 1);
   $("pairs").replaceChildren();
   $("strip").replaceChildren();
   $("strip").style.setProperty("--columns", Math.max(1, episode.lookaheads.length));
   $("view").replaceChildren(...episode.cameras.map((camera) => new Option(camera)));
-  for (const camera of episode.cameras) for (const what of ["seen", "imagined"]) {
-    const image = figure($("pairs"), `${camera}, ${what}`);
-    image.dataset.camera = camera;
-    image.dataset.what = what;
-    if (what === "seen") image.onload = () => $("views").style.setProperty("--aspect", image.naturalWidth / image.naturalHeight);
+  for (const camera of episode.cameras) {
+    for (const what of ["seen", "imagined"]) figure($("pairs"), `${camera}, ${what}`, { camera, what });
   }
-  for (const what of ["imagined", "seen"]) for (const k of episode.lookaheads) Object.assign(figure($("strip"), `${what} ${(k * STEP).toFixed(1)} s`).dataset, { what, k });
-  const { success, seconds, task, seed } = episode.info;
-  $("outcome").textContent = `${task}${seed === undefined ? "" : `, seed ${seed}`}: ${success === undefined ? "no outcome" : success ? "success" : "failure"}${seconds === undefined ? "" : ` after ${seconds.toFixed(1)} s`}`;
-  $("decisions").replaceChildren(...episode.decisions.map(([time, { time: _, ...what }]) => Object.assign(document.createElement("li"), { textContent: `${time.toFixed(2)} s  ${JSON.stringify(what)}` })));
-  if (!episode.decisions.length) $("decisions").textContent = "nothing through the console";
-  $("info").textContent = JSON.stringify(episode.info, null, 1);
-  $("legend").textContent = Object.keys(COLORS).join(", ");
+  const seen = $("pairs").querySelector("img");
+  seen.onload = () => $("views").style.setProperty("--aspect", seen.naturalWidth / seen.naturalHeight);
+  for (const what of ["imagined", "seen"]) {
+    for (const k of episode.lookaheads) figure($("strip"), `${what} ${(k * STEP).toFixed(1)} s`, { what, k });
+  }
+  describe();
+  seek(0);
+}
+
+function describe() {
+  const { info } = episode;
+  $("outcome").textContent = `${episode.name}: ${outcome(info)}`;
+  const decisions = episode.decisions.map(([time, { time: _, do: what, ...more }]) => {
+    const rest = Object.entries(more).map(([key, value]) => `${key} ${value}`).join(", ");
+    return element("li", `${time.toFixed(2)} s  ${what}${rest ? `: ${rest}` : ""}`);
+  });
+  $("decisions").replaceChildren(...decisions);
+  if (!decisions.length) $("decisions").textContent = "none through the console";
+  table("doctor", (info.doctor || []).map(({ level, what, found, remedy }) => [
+    ["ok", "! limited", "! broken"][level], what, found, remedy || "",
+  ]));
+  const { doctor: _, ...rest } = info;
+  table("info", Object.entries(rest).map(([key, value]) => [
+    key, value !== null && typeof value === "object" ? JSON.stringify(value) : String(value),
+  ]));
+}
+
+function outcome({ task, seed, success, seconds }) {
+  const start = seed === undefined || seed === null ? "" : `, seed ${seed}`;
+  const said = success === undefined || success === null ? "no verdict" : success ? "success" : "failure";
+  return `${task}${start}, ${said}${seconds === undefined ? "" : ` after ${seconds.toFixed(1)} s`}`;
+}
+
+function element(kind, text) {
+  return Object.assign(document.createElement(kind), { textContent: text });
+}
+
+function table(id, rows) {
+  $(id).replaceChildren(...rows.map((cells) => {
+    const row = document.createElement("tr");
+    row.className = cells[0].startsWith("!") ? "bad" : "";
+    row.append(...cells.map((text) => element("td", text)));
+    return row;
+  }));
+}
+
+function seek(time) {
+  $("time").value = Math.min(Math.max(time, 0), episode.duration);
+  if (played) played = { from: performance.now(), time: Number($("time").value) };
   show();
 }
 
 function show() {
-  const time = Number($("time").value), number = Number($("horizon").value), earlier = (episode.lookaheads[number] || 0) * STEP;
+  const time = Number($("time").value);
+  const chosen = Number($("horizon").value);
+  const earlier = (episode.lookaheads[chosen] || 0) * STEP;
   $("clock").textContent = `${time.toFixed(2)} s`;
   $("step").textContent = `${earlier.toFixed(1)} s`;
   const gate = before(episode.status, time);
-  $("gate").textContent = gate ? gate[1].state : "";
-  $("gate").style.color = gate ? COLORS[gate[1].state] : "";
-  $("cause").textContent = gate ? gate[1].cause : "";
-  const past = before(episode.imagined, time - earlier), plan = before(episode.imagined, time);
+  $("gate").textContent = gate ? `${gate[1].state}: ${gate[1].cause}` : "";
+  const past = before(episode.imagined, time - earlier);
+  const plan = before(episode.imagined, time);
   for (const image of $("pairs").querySelectorAll("img")) {
     const { camera, what } = image.dataset;
-    // a plan is made every few tenths of a second: what is shown beside it is of the moment that it was imagined for
-    const due = past && past[0] + earlier;
-    put(image, what === "seen" ? before(episode.observed[camera], past ? due : time)?.[1] : past?.[1][camera][number]);
+    const seen = before(episode.observed[camera], time)?.[1];
+    // a plan is made every few tenths of a second: its images are of one moment
+    const due = past ? ` for ${(past[0] + earlier).toFixed(2)} s` : "";
+    if (what === "seen") put(image, seen);
+    else put(image, past?.[1][camera][chosen], due);
   }
+  const view = $("view").value;
   for (const image of $("strip").querySelectorAll("img")) {
-    const { what, k } = image.parentNode.dataset.what ? image.parentNode.dataset : image.dataset, view = $("view").value;
-    put(image, plan && (what === "imagined" ? plan[1][view][episode.lookaheads.indexOf(Number(k))] : before(episode.observed[view], plan[0] + k * STEP)?.[1]));
+    const { what, k } = image.dataset;
+    const imagined = plan?.[1][view][episode.lookaheads.indexOf(Number(k))];
+    const due = plan && plan[0] + k * STEP;
+    const seen = plan && due <= episode.duration && before(episode.observed[view], due)?.[1];
+    put(image, what === "imagined" ? imagined : seen || undefined);
   }
-  const terms = before(episode.divergence, time);
-  $("terms").textContent = terms ? Object.entries(terms[1]).map(([name, value]) => `${name} ${value.toPrecision(3)}`).join("  ") : "no score yet";
-  draw(time);
+  drawLanes($("lanes"), episode, time);
 }
 
-function draw(time) {
-  const end = Number($("time").max), canvas = $("divergence"), c = canvas.getContext("2d"), x = (at) => at / end * canvas.width;
-  c.clearRect(0, 0, canvas.width, canvas.height);
-  const names = [...new Set(episode.divergence.flatMap(([, terms]) => Object.keys(terms)))];
-  names.forEach((name, n) => {
-    const rows = episode.divergence.filter(([, terms]) => name in terms), top = name === "score" ? 2 : Math.max(...rows.map(([, terms]) => terms[name]));
-    c.strokeStyle = c.fillStyle = `hsl(${360 * n / names.length} 70% 60%)`;
-    c.font = "20px system-ui";
-    c.fillText(`${name} (to ${top.toPrecision(2)})`, 10 + 290 * n, 22);
-    c.beginPath();
-    for (const [at, terms] of rows) c.lineTo(x(at), canvas.height - (canvas.height - 40) * Math.min(terms[name] / top, 1));
-    c.lineWidth = 3;
-    c.stroke();
-  });
-  const states = $("states"), s = states.getContext("2d");
-  s.clearRect(0, 0, states.width, states.height);
-  episode.status.forEach(([at, { state }], n) => {
-    const until = episode.status[n + 1]?.[0] ?? end;
-    s.fillStyle = COLORS[state];
-    s.fillRect(x(at), 0, x(until) - x(at) + 1, states.height);
-  });
-  for (const context of [c, s]) { context.fillStyle = "#fff"; context.fillRect(x(time), 0, 3, 200); }
+function toggle() {
+  const ended = Number($("time").value) >= episode.duration - 0.05;
+  const time = ended ? 0 : Number($("time").value);
+  played = played ? null : { from: performance.now(), time };
+  $("play").setAttribute("aria-pressed", Boolean(played));
+  $("play").textContent = played ? "Pause [space]" : "Play [space]";
+  if (played) requestAnimationFrame(advance);
 }
 
-EPISODES.forEach(({ name }, n) => $("which").add(new Option(name, n)));
-$("which").onchange = open;
-$("time").oninput = $("horizon").oninput = $("view").onchange = show;
-open();
+function advance(now) {
+  if (!played) return;
+  const time = played.time + (now - played.from) / 1000 * Number($("rate").value);
+  $("time").value = Math.min(time, episode.duration);
+  show();
+  if (time >= episode.duration) toggle();
+  else requestAnimationFrame(advance);
+}
+
+function changeRate(step) {
+  const next = RATES.indexOf(Number($("rate").value)) + step;
+  if (played) played = { from: performance.now(), time: Number($("time").value) };
+  $("rate").value = RATES[Math.min(Math.max(next, 0), RATES.length - 1)];
+}
+
+const KEYS = {
+  " ": toggle,
+  ArrowRight: (e) => seek(Number($("time").value) + (e.shiftKey ? 1 : STEP)),
+  ArrowLeft: (e) => seek(Number($("time").value) - (e.shiftKey ? 1 : STEP)),
+  ArrowDown: () => open(Math.min(number + 1, EPISODES.length - 1)),
+  ArrowUp: () => open(Math.max(number - 1, 0)),
+  "+": () => changeRate(1),
+  "-": () => changeRate(-1),
+};
+document.addEventListener("keydown", (event) => {
+  if (event.target.matches("select") || !(event.key in KEYS)) return;
+  event.preventDefault();
+  KEYS[event.key](event);
+});
+
+$("rate").replaceChildren(...RATES.map((rate) => new Option(`${rate}×`, rate)));
+$("rate").value = 1;
+EPISODES.forEach(({ name, info }, n) => {
+  const mark = info.success === true ? "✓" : info.success === false ? "✗" : "?";
+  const button = element("button", `${mark} ${name.split("/").pop()}, ${outcome(info)}`);
+  button.onclick = () => open(n);
+  $("episodes").append(button);
+});
+$("play").onclick = toggle;
+$("rate").onchange = () => changeRate(0);
+$("time").oninput = () => seek(Number($("time").value));
+$("horizon").oninput = $("view").onchange = show;
+$("lanes").onclick = (event) => {
+  const share = (event.offsetX - LABEL) / ($("lanes").clientWidth - LABEL);
+  seek(share * episode.duration);
+};
+window.onresize = show;
+open(0);

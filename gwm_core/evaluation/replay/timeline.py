@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 from rosbags.rosbag2 import Reader, ReaderError
 from rosbags.typesys.store import SerdeError
@@ -17,13 +15,15 @@ from gwm_core import topics
 from gwm_core.data.episode_info import INFO
 from gwm_core.data.ros_messages import deserialize
 from gwm_core.errors import InputError
-from gwm_core.files.json_files import to_json
+from gwm_core.geometry.kinematics import tcp_speed
+from gwm_core.joint_states import read_gripper_state, read_joint_state
 from gwm_core.site import Camera
 from gwm_core.types import CHUNK_DT, CHUNK_ROWS
 
-WIDTH, QUALITY, PERIOD = 320, 80, 0.1  # [pixels], JPEG, [s] between observed frames that are kept
+_JOINT_PERIOD = 50_000_000  # [ns] between joint states that are kept
 _WANTED = (
     "sensor_msgs/msg/CompressedImage",
+    "sensor_msgs/msg/JointState",
     "std_msgs/msg/Float64MultiArray",
     "std_msgs/msg/String",
     "diagnostic_msgs/msg/DiagnosticArray",
@@ -35,10 +35,12 @@ class ReplayTimeline:
     """An episode to display. Times in seconds since its first frame.
 
     Attributes:
-        observed: camera -> (time, JPEG), in order.
+        observed: camera -> (time, JPEG or PNG as recorded), in order.
         predicted: for each chunk, time of its observation, and view -> JPEGs of its ``lookaheads``.
         divergence: (time, terms by name), ``status``: (time, the gate's values), ``decisions``:
             (time, command).
+        arm: (time, joints (7,) [rad], speed of the TCP [m/s]).
+        gripper: (time, opening [m]).
     """
 
     info: dict
@@ -49,6 +51,13 @@ class ReplayTimeline:
     divergence: list[tuple[float, dict[str, float]]] = field(default_factory=list)
     status: list[tuple[float, dict[str, str]]] = field(default_factory=list)
     decisions: list[tuple[float, dict]] = field(default_factory=list)
+    arm: list[tuple[float, np.ndarray, float]] = field(default_factory=list)
+    gripper: list[tuple[float, float]] = field(default_factory=list)
+
+    @property
+    def duration(self) -> float:
+        """Time of the last observed frame [s]."""
+        return max(frames[-1][0] for frames in self.observed.values())
 
     def frame_at(self, camera: str, at: float) -> bytes:
         """The frame of a camera at a time [s], or its first one."""
@@ -68,7 +77,7 @@ def read_replay(path: Path) -> ReplayTimeline:
         }
         start = min(frames[0][0] for frames in color.values())
         observed = {
-            name: _thinned([(s - start) * 1e-9, m.data] for s, m in frames)
+            name: [((s - start) * 1e-9, bytes(m.data)) for s, m in frames]
             for name, frames in color.items()
         }
         views = (*cameras, topics.AFAR)
@@ -87,6 +96,7 @@ def read_replay(path: Path) -> ReplayTimeline:
             replay.status.append(((stamp - start) * 1e-9, values))
         for stamp, message in streams.get(topics.DECISION, []):
             replay.decisions.append(((stamp - start) * 1e-9, json.loads(message.data)))
+        _add_arm(replay, streams, start)
     except (
         OSError,
         ReaderError,
@@ -103,13 +113,23 @@ def read_replay(path: Path) -> ReplayTimeline:
 def _streams(bag: Path) -> dict[str, list]:
     """Topic -> (stamp [ns], message) in order of time."""
     streams: dict[str, list] = {}
+    taken: dict[str, int] = {}  # [ns] log time of the last joint state that was read
     with Reader(bag) as reader:
-        wanted = [connection for connection in reader.connections if connection.msgtype in _WANTED]
+        wanted = [
+            connection
+            for connection in reader.connections
+            if connection.msgtype in _WANTED and not connection.topic.endswith("/compressedDepth")
+        ]
         for connection, logged, content in reader.messages(wanted):
+            topic = connection.topic.lstrip("/")
+            if connection.msgtype == _WANTED[1]:
+                if logged - taken.get(topic, -_JOINT_PERIOD) < _JOINT_PERIOD:
+                    continue
+                taken[topic] = logged
             message = deserialize(content, connection.msgtype)
             header = getattr(message, "header", None)
             stamp = header.stamp.sec * 1_000_000_000 + header.stamp.nanosec if header else logged
-            streams.setdefault(connection.topic.lstrip("/"), []).append((stamp, message))
+            streams.setdefault(topic, []).append((stamp, message))
     return streams
 
 
@@ -137,52 +157,14 @@ def _predicted(
     ]
 
 
-def _thinned(frames) -> list[tuple[float, bytes]]:
-    """Small frames, at most one every ``PERIOD``."""
-    kept: list[tuple[float, bytes]] = []
-    for time, data in frames:
-        if kept and time - kept[-1][0] < PERIOD - 0.01:
-            continue
-        image = cv2.imdecode(np.asarray(data), cv2.IMREAD_COLOR)
-        small = cv2.resize(
-            image,
-            (WIDTH, round(WIDTH * image.shape[0] / image.shape[1])),
-            interpolation=cv2.INTER_AREA,
-        )
-        kept.append(
-            (time, cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes())
-        )
-    return kept
-
-
-def page_data(replays: dict[str, ReplayTimeline]) -> str:
-    """JSON of episodes by name, for the page: images as base64, times rounded to milliseconds."""
-
-    def jpeg(data: bytes) -> str:
-        return base64.b64encode(data).decode()
-
-    def timed(rows) -> list:
-        return [[round(time, 3), value] for time, value in rows]
-
-    def strips(views: dict[str, list[bytes]]) -> dict[str, list[str]]:
-        return {view: [jpeg(data) for data in steps] for view, steps in views.items()}
-
-    return to_json(
-        [
-            {
-                "name": name,
-                "info": {k: v for k, v in r.info.items() if k not in ("cameras", "sha256")},
-                "cameras": r.cameras,
-                "divergence": timed(r.divergence),
-                "status": timed(r.status),
-                "observed": {
-                    c: timed((t, jpeg(data)) for t, data in frames)
-                    for c, frames in r.observed.items()
-                },
-                "lookaheads": r.lookaheads,
-                "imagined": timed((t, strips(views)) for t, views in r.predicted),
-                "decisions": timed(r.decisions),
-            }
-            for name, r in replays.items()
-        ]
-    ).replace("</", "<\\/")
+def _add_arm(replay: ReplayTimeline, streams: dict[str, list], start: int) -> None:
+    """Add joints and gripper, without the messages that cannot be used."""
+    for stamp, message in streams.get(topics.JOINT_STATES, []):
+        state, _ = read_joint_state(message)
+        if state is not None:
+            speed = float(tcp_speed(state.q, state.dq))
+            replay.arm.append(((stamp - start) * 1e-9, state.q, speed))
+    for stamp, message in streams.get(topics.GRIPPER_STATES, []):
+        gripper, _ = read_gripper_state(message)
+        if gripper is not None:
+            replay.gripper.append(((stamp - start) * 1e-9, gripper.width))

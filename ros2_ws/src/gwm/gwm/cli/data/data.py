@@ -1,20 +1,18 @@
-"""``gwm data``: inspect, check, recover and convert episodes."""
+"""``gwm data``: inspect, check and recover episodes."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+from gwm.cli import options
+from gwm.cli.data import exchange
 from gwm.tools.terminal import ProgressBar, cores, positive, verb, writable
 from gwm_core.errors import InputError, one_of
 from gwm_core.files.json_files import write_json
 from gwm_core.workers.pool import workers
-
-EXPORTS = ("lerobot", "lerobot-v2.1", "robomimic")
-IMPORTS = ("lerobot", "robomimic")
 
 
 def add(verbs) -> None:
@@ -24,7 +22,7 @@ def add(verbs) -> None:
     ).add_subparsers(metavar="WHAT", required=True)
     _add_checks(kinds)
     _add_views(kinds)
-    _add_exchange(kinds)
+    exchange.add(kinds)
 
 
 def _add_checks(kinds) -> None:
@@ -47,6 +45,7 @@ def _add_checks(kinds) -> None:
         recover,
     )
     p.add_argument("folder", help="of episodes, or one .partial")
+    options.json_file(p, "write what was recovered to FILE (- is stdout)")
 
 
 def _add_views(kinds) -> None:
@@ -68,44 +67,6 @@ def _add_views(kinds) -> None:
     )
     p.add_argument("folder", help="of episodes")
     p.add_argument("--camera", default="", help="default: the first one of the first episode")
-
-
-def _add_exchange(kinds) -> None:
-    p = verb(
-        kinds,
-        "export",
-        "Export episodes as a dataset of another library, with depth and calibration.",
-        "gwm data export lerobot runs data/mine_lerobot",
-        export,
-    )
-    p.add_argument("kind", help=", ".join(EXPORTS))
-    p.add_argument("folder", help="of episodes")
-    p.add_argument("out", help="folder (lerobot) or file (robomimic) to make")
-    p.add_argument("--fps", type=int, default=10, help="rows per second (default 10, the policy's)")
-    p.add_argument(
-        "--images",
-        action="store_true",
-        help="lerobot: images as recorded instead of video: exact, larger",
-    )
-    p.add_argument("--all", action="store_true", help="failed episodes too")
-    p = verb(
-        kinds,
-        "import",
-        "Import a dataset of another library as episodes.",
-        "gwm data import lerobot data/theirs data/mine",
-        import_,
-    )
-    p.add_argument("kind", help=" or ".join(IMPORTS))
-    p.add_argument("source", help="folder (lerobot) or file (robomimic)")
-    p.add_argument("out", help="folder for the episodes; existing ones are kept")
-    p.add_argument(
-        "--joint-unit", default="rad", help="lerobot: unit of joints and velocities, rad or degrees"
-    )
-    p.add_argument(
-        "--gripper-unit",
-        default="m",
-        help="lerobot: unit of the finger opening, m, mm or fraction (1 is open)",
-    )
 
 
 def _folder(p) -> None:
@@ -206,34 +167,22 @@ def recover(args) -> int:
     from gwm_core.files.atomic_write import PARTIAL
     from gwm_core.recording.episode_recovery import recover as rescue
 
+    writable(args.json)
     folder = Path(args.folder)
     paths = [folder] if folder.suffix in (PARTIAL, BROKEN) else list_unfinished(folder)
-    failed = 0
+    found: dict[str, dict] = {"recovered": {}, "failed": {}}
     for path in paths:
         try:
             made, count, seconds = rescue(path, print)
+            found["recovered"][str(made)] = {"messages": count, "seconds": seconds}
             print(f"{made}: {count} messages, {seconds:.1f} s")
         except InputError as error:
-            failed += 1
+            found["failed"][str(path)] = str(error)
             print(f"not recovered: {error}")
     if not paths:
         print(f"nothing unfinished in {folder}")
-    return int(failed > 0)
-
-
-def _tables(path: Path, fps: int) -> list:
-    """Return the tables of an episode, and print what they leave out."""
-    from gwm_core.data.episode import read_episode
-    from gwm_core.data.resampled_episode import resample
-
-    episode = read_episode(path)
-    made = resample(episode, fps)
-    breaks = [f"rows break off {len(made) - 1} times: {len(made)} episodes are made of it"] * (
-        len(made) > 1
-    )
-    for note in (*episode.notes, *breaks):
-        print(f"{path}: {note}", file=sys.stderr)
-    return made
+    _write(args.json, found)
+    return int(bool(found["failed"]))
 
 
 def stats(args) -> int:
@@ -258,7 +207,7 @@ def _numbers(path: Path, fps: int) -> list:
     """Return tables without pictures, which need not travel between processes."""
     from dataclasses import replace
 
-    return [replace(table, color={}, depth={}) for table in _tables(path, fps)]
+    return [replace(table, color={}, depth={}) for table in exchange.tables_of(path, fps)]
 
 
 def view(args) -> int:
@@ -269,57 +218,4 @@ def view(args) -> int:
     folder = Path(args.folder)
     cameras = tuple(read_episode(list_episodes(folder)[0]).cameras)
     print(contact_sheet(folder, one_of("camera", args.camera or cameras[0], cameras)))
-    return 0
-
-
-def export(args) -> int:
-    from gwm_core.data.episode_info import list_episodes, read_infos
-    from gwm_core.files.atomic_write import refuse_inside
-
-    one_of("kind", args.kind, EXPORTS)
-    refuse_inside(Path(args.folder), Path(args.out))
-    infos = read_infos(list_episodes(Path(args.folder)))
-    paths = [path for path, info in infos.items() if args.all or info.get("success") is not False]
-    if not paths:
-        raise InputError(f"only failed episodes in {args.folder}: --all exports them too")
-    out, tables = Path(args.out), _all_tables(paths, positive("fps", args.fps))
-    if args.kind == "robomimic":
-        from gwm_core.interop.robomimic import export_robomimic
-
-        summary = export_robomimic(tables, out)
-    else:
-        from gwm_core.interop.lerobot import export_lerobot
-
-        version = "v2.1" if args.kind.endswith("v2.1") else "v3.0"
-        summary = export_lerobot(tables, out, version, video=not args.images)
-    print(f"{out}: {summary.episodes} episodes, {summary.rows} rows, {summary.size / 1e6:.0f} MB")
-    return 0
-
-
-def _all_tables(paths: list[Path], fps: int) -> Iterator:
-    """Yield the tables of all episodes, with a bar."""
-    bar = ProgressBar(len(paths), "export")
-    for path in paths:
-        yield from _tables(path, fps)
-        bar.step()
-
-
-def import_(args) -> int:
-    from gwm_core.interop.dataset_import import import_tables
-    from gwm_core.interop.lerobot import import_lerobot
-    from gwm_core.interop.robomimic_read import import_robomimic
-
-    source, units = Path(args.source), (args.joint_unit, args.gripper_unit)
-    if one_of("kind", args.kind, IMPORTS) == "lerobot":
-        tables = import_lerobot(source, *units)
-    elif units != ("rad", "m"):
-        raise InputError(
-            "--joint-unit and --gripper-unit are for lerobot: robomimic files of ours are in rad"
-            " and m"
-        )
-    else:
-        tables = import_robomimic(source)
-    found = import_tables(tables, source, Path(args.out))
-    there = f", {found.skipped} were there already" if found.skipped else ""
-    print(f"{args.out}: {found.added} episodes added{there}")
     return 0

@@ -1,0 +1,69 @@
+// Tabs below the picture, the log of answers, and the list of keys.
+
+import { requests, describe } from "/link.js";
+import { $, known } from "/known.js";
+import { act, allow, choices, chosen } from "/commands.js";
+
+const LOGGED = 12;
+let answers = "";
+
+export function bindDrawer() {
+  const tabs = [...$("tabs").children];
+  for (const tab of tabs) {
+    tab.onclick = () => open(tab);
+    tab.onkeydown = (event) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      if (!step) return;
+      event.stopPropagation(); // elsewhere the arrows rate the episode
+      const next = tabs[(tabs.indexOf(tab) + step + tabs.length) % tabs.length];
+      next.focus();
+      open(next);
+    };
+  }
+  open(tabs[0]);
+}
+
+function open(chosenTab) {
+  for (const tab of $("tabs").children) {
+    const on = tab === chosenTab;
+    tab.setAttribute("aria-selected", on);
+    tab.tabIndex = on ? 0 : -1;
+    $(tab.getAttribute("aria-controls")).hidden = !on;
+  }
+}
+
+export function buildSettings(s) {
+  const modes = s.modes.map((mode) => [mode, mode.replaceAll("_", " ")]);
+  choices($("mode"), modes, (mode) => act("mode", { mode }));
+  if (s.session.robot !== "sim") document.querySelector(".sim").remove();
+  $("steer").hidden = s.session.plans === "policy";
+}
+
+export function showSettings() {
+  chosen($("mode"), known.state?.gate.mode);
+  for (const button of $("mode").children) allow(button, "mode");
+}
+
+export function showFuture({ future, imagines, divergence }) {
+  const share = Number(future.success);
+  const foreseen = future.plan && Number.isFinite(share)
+    ? `success foreseen ${(100 * share).toFixed(0)} %`
+    : imagines ? "nothing imagined yet" : "nothing imagines";
+  $("foreseen").textContent = foreseen;
+  $("score").textContent = Object.entries(divergence)
+    .map(([name, value]) => `${name} ${value === null ? "?" : value.toPrecision(3)}`)
+    .join("  ");
+}
+
+export function showLog() {
+  const last = requests.at(-1);
+  if (last && $("said").textContent !== describe(last)) $("said").textContent = describe(last);
+  const text = requests.slice(-LOGGED).map(describe).reverse();
+  if (answers === text.join("\n")) return;
+  answers = text.join("\n");
+  $("answers").replaceChildren(...text.map((line) => {
+    const item = document.createElement("li");
+    item.textContent = line;
+    return item;
+  }));
+}

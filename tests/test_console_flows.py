@@ -1,0 +1,246 @@
+"""The operator's page in a real browser: its layouts, the plan on the picture, and each flow."""
+
+import time
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api")
+
+from test_console_page import (  # fixtures among them
+    GATE,
+    LATER,
+    PLAN,
+    TABLET,
+    WAITS,
+    browser,
+    page,
+    pytestmark,
+    said,
+    site,
+)
+
+__all__ = ("browser", "page", "pytestmark", "site")
+
+
+SIZES = {
+    "desktop": (1400, 900),
+    "tablet": (1024, 768),
+    "upright tablet": (768, 1024),
+    "phone": (390, 844),
+}
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_stop_picture_and_next_step_are_in_sight_at_every_size(site, page, size):
+    width, height = size
+    page.set_viewport_size({"width": width, "height": height})
+    page.wait_for_selector("#approve:enabled")
+    page.wait_for_function("() => document.querySelector('.main .live').naturalWidth === 42")
+    for control in ("#stop", "#hold", "#cameras .main .live", "#say", "#approve", "#decline"):
+        box = page.locator(control).bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width, control
+        assert box["y"] >= 0 and box["y"] + box["height"] <= height, control
+        top = page.evaluate(
+            "([x, y]) => document.elementFromPoint(x, y).closest('button, figure, p')?.outerHTML",
+            [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2],
+        )
+        assert top, control
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    picture = page.locator("#cameras .main .live").bounding_box()
+    assert picture["height"] >= 0.2 * height
+
+
+def test_text_at_twice_its_size_is_not_cut(site, page):
+    page.set_viewport_size({"width": 1400, "height": 900})
+    page.evaluate("document.documentElement.style.fontSize = '200%'")
+    page.wait_for_timeout(300)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1400
+    cut = page.evaluate(
+        "[...document.querySelectorAll('button, p, #words, #line')].filter((e) => e.offsetParent &&"
+        " (e.scrollWidth > e.clientWidth + 1 || e.scrollHeight > e.clientHeight + 1)).map((e) =>"
+        " e.id || e.textContent)"
+    )
+    assert cut == []
+
+
+def test_the_plan_is_drawn_over_the_cameras_with_the_gripper_at_the_chosen_lookahead(site, page):
+    page.wait_for_selector("#approve:enabled")
+    page.wait_for_timeout(300)
+    assert page.get_attribute("#cameras .main .plan", "aria-label") == (
+        "the plan's path: 12 cm left, then close"
+    )
+
+    def pixel(x, y):
+        return page.evaluate(
+            """([x, y]) => {
+                const canvas = document.querySelector("#cameras .main .plan");
+                const at = [x * canvas.width, y * canvas.height].map(Math.round);
+                return [...canvas.getContext("2d").getImageData(...at, 1, 1).data];
+            }""",
+            [x, y],
+        )
+
+    blue, yellow = [86, 180, 233, 255], [240, 228, 66, 255]
+    assert pixel(0.45, 0.5) == blue  # on the path
+    assert pixel(0.6, 0.4) == yellow  # the gripper at the last lookahead
+    assert pixel(0.4, 0.4) == [0, 0, 0, 0] == pixel(0.45, 0.8)
+    page.fill("#horizon", "0")
+    page.wait_for_timeout(300)
+    assert pixel(0.4, 0.4) == yellow and pixel(0.6, 0.4) == [0, 0, 0, 0]
+    site.backend.gate = GATE | {"plan": LATER}  # another one is followed: its path is not known
+    page.wait_for_timeout(300)
+    assert pixel(0.45, 0.5) == [0, 0, 0, 0]
+
+
+def test_imagined_pictures_lie_over_the_live_ones_and_fade_with_their_age(site, page):
+    page.wait_for_selector("#approve:enabled")
+    opacity = "() => Number(document.querySelector('.main .imagined').style.opacity)"
+    assert page.get_attribute("#overlay", "aria-pressed") == "true"  # in mode approve
+    assert "by the plan that waits" in page.inner_text("#cameras .main .of-plan")
+    page.wait_for_function(f"() => ({opacity})() > 0 && ({opacity})() < 0.7")
+    later = PLAN + 10**10
+    site.backend.gate = GATE | WAITS | {"waiting": str(later)}
+    site.backend.imagined = site.backend.future(later)
+    site.backend.ahead = later * 1e-9 - PLAN * 1e-9 - (time.monotonic() - site.backend.begun)
+    page.wait_for_function(f"() => ({opacity})() > 0.7")
+    page.keyboard.press("i")
+    assert page.is_hidden("#cameras .main .imagined")
+    page.keyboard.press("i")
+    assert page.is_visible("#cameras .main .imagined")
+    site.backend.gate = GATE | {"mode": "auto"}
+    page.wait_for_timeout(300)
+    assert page.is_visible("#cameras .main .imagined")  # as the operator chose
+    page.keyboard.press("2")
+    page.wait_for_selector("#cameras [data-camera=side].main")
+
+
+def test_one_declines_a_plan_and_the_gate_is_asked_for_another(site, page):
+    page.wait_for_function("() => document.getElementById('say').textContent.startsWith('Approve')")
+    assert "12 cm left, then close" in page.inner_text("#say")
+    said(site, page, lambda: page.tap("#decline"), do="decline", plan=WAITS["waiting"])
+    site.backend.gate = GATE | {"mode": "auto"}
+    page.wait_for_selector("#decline", state="hidden")
+
+
+@pytest.mark.parametrize(
+    ("gate", "session", "recording", "words", "button"),
+    [
+        ({"state": "FAULT", "cause": "leash"}, {}, False, "leash. Look at the arm", "#reset"),
+        ({"state": "DISARMED", "armed": "False"}, {}, False, "then Arm", "#arm"),
+        ({"state": "HOLD"}, {}, False, "The next plan moves the arm", None),
+        ({"state": "HOLD"}, {"plans": "teleop"}, False, "then Start", "#start"),
+        ({"state": "RUNNING"}, {"plans": "teleop"}, True, "Success or Failure", "#success"),
+        ({"state": "RUNNING", "mode": "hold_to_run"}, {}, False, "while you hold", "#run"),
+        ({"state": "STOPPING"}, {}, False, "Coming to rest", None),
+        ({"state": "SHADOW"}, {}, False, "nothing is sent", None),
+        ({"state": ""}, {}, False, "The gate is silent", None),
+    ],
+)
+def test_the_next_step_follows_mode_and_phase(site, page, gate, session, recording, words, button):
+    site.backend.gate = GATE | {"mode": "auto"} | gate
+    site.backend.session |= session
+    site.backend.recorder = {"recording": str(recording)}
+    page.wait_for_function(
+        "(w) => document.getElementById('say').textContent.includes(w)", arg=words
+    )
+    suggested = page.locator("#next .suggested")
+    assert suggested.count() == (1 if button else 0)
+    if button:
+        assert page.locator(f"{button}.suggested").count() == 1
+
+
+def test_an_episode_from_start_to_a_corrected_verdict(site, page):
+    site.backend.recorder = {"recording": "False", "episodes": "13"}
+    page.wait_for_function(
+        "() => document.getElementById('count').textContent === 'episode 13 of 50, lift, Ada'"
+    )
+    assert page.is_hidden("#rec")
+    page.fill("#countdown", "1")
+    page.evaluate("document.getElementById('countdown').blur()")
+    page.tap("#start")
+    page.wait_for_function("() => document.getElementById('start').textContent === 'Starts in 1'")
+    page.tap("#start")  # not yet
+    page.wait_for_timeout(1300)
+    assert site.backend.done == [] and page.inner_text("#start") == "Start"
+    said(site, page, lambda: page.tap("#start"), do="start")
+    site.backend.recorder = {"recording": "True", "seconds": "2.0", "episodes": "13"}
+    page.wait_for_selector("#rec:visible")
+    page.wait_for_function("() => document.getElementById('rec').textContent.includes('3.')")
+    assert page.inner_text("#count") == "episode 14 of 50, lift, Ada"
+    said(site, page, lambda: page.tap("#success"), do="save", success=True)
+    site.backend.recorder = {
+        "recording": "False",
+        "episodes": "14",
+        "saved": "runs/episode_000013",
+        "verdict": "True",
+    }
+    page.wait_for_function(
+        "() => document.getElementById('correct').textContent === 'Last was a failure'"
+    )
+    said(site, page, lambda: page.tap("#correct"), do="correct", success=False)
+
+
+def test_a_note_is_kept_by_itself(site, page):
+    page.fill("#note", "the cube slipped")
+    said(site, page, lambda: page.wait_for_timeout(1600), do="mark", note="the cube slipped")
+    page.wait_for_timeout(1600)
+    assert [c["do"] for c in site.backend.done] == ["mark"]
+
+
+def test_health_joints_and_plots(site, page):
+    page.wait_for_function(
+        "() => document.getElementById('health').textContent.includes('front 15 Hz')"
+    )
+    site.backend.rates = {"front": None, "side": 0.0}
+    page.wait_for_selector("#health .bad")
+    assert "! front no picture" in page.inner_text("#health")
+    page.click("#tab-robot")
+    assert "45.0\u00b0" in page.inner_text("#joints") and "79.8 mm" in page.inner_text("#joints")
+    site.backend.arm = site.backend.arm | {
+        "joints_deg": [155.0, *site.backend.arm["joints_deg"][1:]]
+    }
+    page.wait_for_selector("#joints .bad")
+    site.backend.arm = {}
+    page.wait_for_function(
+        "() => document.getElementById('joints').textContent.includes('no usable joint state')"
+    )
+    page.click("#tab-plots")
+    page.wait_for_function(
+        "() => document.getElementById('divergence').getAttribute('aria-label') === 'divergence"
+        " score: 0.500'"
+    )
+    page.click("#tab-health")
+    assert "RUNNING" in page.inner_text("#processes")
+    page.keyboard.press("ArrowRight")  # to the next tab, and no verdict
+    assert page.is_visible("#plots")
+    page.wait_for_timeout(200)
+    assert site.backend.done == []
+
+
+def test_control_changes_hands_with_the_operators_consent(site, page, browser):
+    other = browser.new_context(viewport=TABLET).new_page()
+    other.goto(f"http://{site.host}/?token=right")
+    other.wait_for_selector("#ask:visible")
+    assert other.is_disabled("#arm") and page.is_hidden("#give")
+    other.click("#ask")
+    page.wait_for_selector("#give:visible")
+    page.tap("#give")
+    other.wait_for_selector("#arm:enabled")
+    page.wait_for_selector("#arm:disabled")
+    said(site, other, lambda: other.click("#arm"), do="arm")
+    other.context.close()
+    page.wait_for_selector("#arm:enabled")  # who has it left
+
+
+def test_nothing_serious_is_found_by_axe(site, page):
+    """WCAG 2 A and AA, names, roles and contrast, in both colour schemes and every tab."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page.wait_for_selector("#approve:enabled")
+    for scheme in ("dark", "light"):
+        page.emulate_media(color_scheme=scheme)
+        for tab in page.locator("[role=tab]").all():
+            tab.click()
+            found = axe.run(page).response["violations"]
+            serious = [v for v in found if v["impact"] in ("serious", "critical")]
+            nodes = [(v["id"], [n["html"][:120] for n in v["nodes"]]) for v in serious]
+            assert nodes == [], (scheme, tab.inner_text())
