@@ -94,6 +94,6 @@ def test_the_outline_follows_the_fingers():
     T = fk(HOME_Q)
     for width in (0.0, 0.05, 0.08):
         outline = gripper_outline(T, width)
-        assert outline.shape == (7, 3)
+        assert outline.shape == (9, 3)
         assert np.linalg.norm(outline[0] - outline[-1]) == pytest.approx(width)
         np.testing.assert_allclose((outline[0] + outline[-1]) / 2, T[:3, 3], atol=1e-12)

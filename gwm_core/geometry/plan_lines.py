@@ -11,6 +11,7 @@ from gwm_core.geometry.kinematics import rotation_vector
 # The Franka hand in the frame of the TCP: the fingers open along y, and z points out of the hand
 # (franka_description, hand.xacro: finger length 0.045 m, hand 0.204 m wide).
 _PALM = -0.045  # [m] height of the palm
+_HALF_PALM = 0.05  # [m] of it that is drawn: closed fingers would be a line
 _WRIST = -0.103  # [m] height of the flange
 _NEAREST = 0.05  # [m] in front of the camera: nearer points have no place in the image
 _SMALLEST_MOVE = 0.01  # [m] of a direction that is named
@@ -38,13 +39,13 @@ def project(
 
 
 def gripper_outline(T: np.ndarray, width: float) -> np.ndarray:
-    """The hand at a TCP pose (4, 4), with open fingers of ``width`` [m]: a line (7, 3).
+    """The hand at a TCP pose (4, 4), with open fingers of ``width`` [m]: a line (9, 3).
 
     It leads from one finger tip over palm, flange and palm to the other.
     """
     left, right = 0.5 * width, -0.5 * width
-    y = [left, left, 0.0, 0.0, 0.0, right, right]
-    z = [0.0, _PALM, _PALM, _WRIST, _PALM, _PALM, 0.0]
+    y = [left, left, _HALF_PALM, 0.0, 0.0, 0.0, -_HALF_PALM, right, right]
+    z = [0.0, _PALM, _PALM, _PALM, _WRIST, _PALM, _PALM, _PALM, 0.0]
     local = np.stack([np.zeros(len(y)), y, z, np.ones(len(y))], axis=-1)
     return (local @ T.T)[:, :3]
 

@@ -63,7 +63,15 @@ def page_state(
         "viewer": graph.viewer_port > 0,
         "trial": trial,
         "rubric": own.rubric if own else {},
-        "nodes": graph.nodes,
+        "nodes": _blinded(graph.nodes) if trial else graph.nodes,
+    }
+
+
+def _blinded(nodes: Mapping[str, dict]) -> dict:
+    """Return the processes without the name of the policy, which a rater must not know."""
+    return {
+        name: node | {"text": "running"} if name == "policy" else node
+        for name, node in nodes.items()
     }
 
 

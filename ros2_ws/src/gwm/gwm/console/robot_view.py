@@ -24,7 +24,7 @@ from gwm_core.joint_states import ArmReader
 from gwm_core.site import Site
 from gwm_core.types import ActionChunk, ArmState
 
-MAX_CHUNKS = 8  # kept: the one that waits or runs is among the newest
+MAX_CHUNKS = 256  # kept: one may wait for 20 s, while about five come in a second
 DECIMALS = 4  # of fractions of an image
 
 

@@ -267,9 +267,8 @@ class RecorderNode(Node):
         for what, counts in {"received": self._received, **recording.counts}.items():
             values |= {f"{what} {topic}": count for topic, count in counts.items()}
         values |= self._reasons.values()
-        self._diagnostics.publish(
-            messages.diagnostics(now_ns(self), "recorder", "recording", values)
-        )
+        text = "recording" if recording.is_recording else "ready"
+        self._diagnostics.publish(messages.diagnostics(now_ns(self), "recorder", text, values))
 
     def close(self) -> None:
         """End the thread. An unfinished episode stays behind as .partial."""

@@ -7,7 +7,7 @@ const PLOTS = {
   divergence: { points: [], line: 1, top: 2, unit: "", limit: "limit" },
   delay: { points: [], line: 160, top: 320, unit: " ms", limit: "late" },
 };
-const MARGIN = 44, LINE = 14; // [pixels] left of the plot, and of a line of text
+const MARGIN = 60, LINE = 14; // [pixels] left of the plot, and of a line of text
 
 export function addPoint(name, value) {
   const { points } = PLOTS[name];
@@ -30,8 +30,7 @@ function draw(canvas, { points, line, top, unit, limit }) {
   canvas.height = Math.round(height * scale);
   const c = canvas.getContext("2d");
   c.scale(scale, scale);
-  const style = getComputedStyle(canvas);
-  const [text, value, warn] = ["--text", "--accent", "--warn"].map((v) => style.getPropertyValue(v));
+  const [text, value, warn] = ["--text", "--accent", "--warn"].map((name) => colorOf(canvas, name));
   const bottom = height - LINE - 4;
   const y = (v) => 6 + (bottom - 6) * (1 - Math.min(v / top, 1));
   const x = (k) => MARGIN + (width - MARGIN - 4) * (k + KEPT - points.length) / KEPT;
@@ -52,6 +51,12 @@ function draw(canvas, { points, line, top, unit, limit }) {
   const name = canvas.getAttribute("aria-label").split(":")[0];
   const words = last === undefined ? "nothing yet" : `${last.toPrecision(3)}${unit}`;
   canvas.setAttribute("aria-label", `${name}: ${words}`);
+}
+
+// a colour of the style sheet, in the present colour scheme
+function colorOf(element, name) {
+  element.style.color = `var(${name})`;
+  return getComputedStyle(element).color;
 }
 
 function stroke(c, color, points, dash = []) {

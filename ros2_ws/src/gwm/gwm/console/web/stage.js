@@ -3,10 +3,11 @@
 import { $, gate, known } from "/known.js";
 import { choices, chosen } from "/commands.js";
 import { aged, ageOf, attach, commonPlan, planOf, standing } from "/pictures.js";
+import { drawOverlay } from "/overlay.js";
 import { drawPlan } from "/plan_lines.js";
 
 const PERIOD = 0.1; // [s] between steps of a lookahead
-const OPAQUE = 0.75, FAINT = 0.25; // of an imagined picture: new, and as old as its plan lasts
+const OPAQUE = 0.85, FAINT = 0.3; // of an imagined picture: new, and as old as its plan lasts
 // view: of the strip; overlay: true, false, or null for "in mode approve"; main: a camera
 const look = { view: "", overlay: null, main: "" };
 
@@ -44,8 +45,12 @@ function cameraFigure(camera) {
     $("stage").style.setProperty("--aspect", live.naturalWidth / live.naturalHeight);
   };
   attach(live, `live/${camera}`);
-  const imagined = element(frame, "img", "imagined");
-  imagined.alt = `${camera} camera, imagined`;
+  const source = element(frame, "img", "source"); // not shown itself
+  source.alt = `${camera} camera, imagined`;
+  const imagined = element(frame, "canvas", "imagined");
+  imagined.setAttribute("role", "img");
+  imagined.setAttribute("aria-label", source.alt);
+  source.onload = () => drawOverlay(imagined, source);
   const plan = element(frame, "canvas", "plan");
   plan.setAttribute("role", "img");
   const enlarge = element(frame, "button", "enlarge");
@@ -100,9 +105,8 @@ export function choose() {
     const { camera } = figure.dataset;
     figure.classList.toggle("main", camera === look.main);
     figure.querySelector(".enlarge").hidden = camera === look.main;
-    const imagined = figure.querySelector(".imagined");
-    imagined.hidden = !on;
-    attach(imagined, `h${step}/${camera}`);
+    figure.querySelector(".imagined").hidden = !on;
+    attach(figure.querySelector(".source"), `h${step}/${camera}`);
   }
   for (const figure of $("strip").children) {
     attach(figure.firstChild, `h${figure.dataset.step}/${look.view}`);
@@ -112,8 +116,8 @@ export function choose() {
 
 // the plan whose whole future is on the page, "" without one
 export function futureOnPage() {
-  const images = document.querySelectorAll("#strip img, #cameras .imagined:not([hidden])");
-  return commonPlan(images);
+  const overlay = overlaid() ? ", #cameras .source" : "";
+  return commonPlan(document.querySelectorAll(`#strip img${overlay}`));
 }
 
 let approving;
@@ -146,17 +150,18 @@ function ageImage(figure, image) {
   const found = ageOf(image);
   image.classList.toggle("old", found.old);
   const inStrip = figure.parentNode.id === "strip";
-  if (inStrip || image.className.startsWith("live")) {
+  if (inStrip || !image.classList.contains("source")) {
     figure.querySelector(".age").textContent = aged(found);
     figure.querySelector(".plan")?.classList.toggle("old", found.old);
     return;
   }
   const label = figure.querySelector(".of-plan");
+  const overlay = figure.querySelector(".imagined");
   const plan = planOf(image);
   const words = { waits: "the plan that waits", runs: "the running plan", earlier: "an earlier plan" };
-  label.textContent = image.hidden ? "" : plan
+  label.textContent = overlay.hidden ? "" : plan
     ? `; imagined ${$("step").textContent} by ${words[standing(plan)]}, ${aged(found)}`
     : "; nothing imagined yet";
   const share = Math.min(Math.max(found.passed / (known.state?.plan_ms || 1), 0), 1) || 0;
-  image.style.opacity = plan && !found.old ? OPAQUE + (FAINT - OPAQUE) * share : plan ? FAINT : 0;
+  overlay.style.opacity = plan && !found.old ? OPAQUE + (FAINT - OPAQUE) * share : plan ? FAINT : 0;
 }

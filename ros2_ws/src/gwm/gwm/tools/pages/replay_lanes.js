@@ -31,15 +31,14 @@ function drawLanes(canvas, e, time) {
   const c = canvas.getContext("2d");
   c.scale(scale, scale);
   c.font = "12px system-ui";
-  const style = getComputedStyle(canvas);
-  const text = style.getPropertyValue("--text");
+  const colors = colorsOf(canvas);
   const x = (t) => LABEL + (width - LABEL) * t / Math.max(e.duration, 0.1);
-  drawStates(c, e, x, text, time);
+  drawStates(c, e, x, colors.text, time);
   const lanes = lanesOf(e);
   const top = 30;
   const tall = (height - top - ROW - 4) / lanes.length;
-  lanes.forEach((lane, k) => drawLane(c, lane, x, top + k * tall, tall, style, time));
-  c.fillStyle = text;
+  lanes.forEach((lane, k) => drawLane(c, lane, x, top + k * tall, tall, colors, time));
+  c.fillStyle = colors.text;
   const every = Math.max(1, Math.ceil(e.duration / 12));
   for (let t = 0; t <= e.duration; t += every) c.fillText(`${t} s`, x(t), height - 3);
   c.fillRect(x(time), 0, 2, height - ROW);
@@ -56,27 +55,39 @@ function drawStates(c, e, x, text, time) {
   c.fillText(`gate ${now ? now[1].state : "?"}`, 2, 16);
 }
 
-function drawLane(c, lane, x, top, tall, style, time) {
+// the colours of the style sheet, in the present colour scheme
+function colorsOf(canvas) {
+  const found = ["text", "faint", "border", "warn"].map((name) => {
+    canvas.style.color = `var(--${name})`;
+    return [name, getComputedStyle(canvas).color];
+  });
+  return Object.fromEntries(found);
+}
+
+function drawLane(c, lane, x, top, tall, colors, time) {
   const values = lane.lines.flat().map(([, v]) => v).filter(Number.isFinite);
   const low = Math.min(lane.low ?? Infinity, lane.limit ?? Infinity, ...values);
   const high = Math.max(lane.limit ?? -Infinity, ...values);
   const span = high - low || 1;
   const y = (v) => top + 4 + (tall - 10) * (1 - (v - low) / span);
-  c.fillStyle = style.getPropertyValue("--text");
+  c.fillStyle = colors.text;
   c.fillText(lane.name, 2, top + 16);
-  c.fillStyle = style.getPropertyValue("--faint");
+  c.fillStyle = colors.faint;
   if (!values.length) return c.fillText("not recorded", 2, top + 32);
   c.fillText(`${low.toPrecision(2)} to ${high.toPrecision(2)} ${lane.unit}`, 2, top + 32);
   const now = lane.lines.length === 1 && lane.lines[0].findLast(([t]) => t <= time);
   if (now) c.fillText(`now ${Number(now[1]).toPrecision(3)} ${lane.unit}`, 2, top + 48);
-  c.strokeStyle = style.getPropertyValue("--border");
+  c.strokeStyle = colors.border;
   c.strokeRect(LABEL, top, x(1e9) - LABEL, tall);
   if (lane.limit !== undefined) {
     c.setLineDash([5, 4]);
-    line(c, style.getPropertyValue("--warn"), [[LABEL, y(lane.limit)], [c.canvas.width, y(lane.limit)]]);
+    line(c, colors.warn, [[LABEL, y(lane.limit)], [c.canvas.width, y(lane.limit)]]);
     c.setLineDash([]);
   }
-  lane.lines.forEach((rows, k) => line(c, LINES[k], rows.map(([t, v]) => [x(t), y(v)])));
+  lane.lines.forEach((rows, k) => {
+    const shown = rows.filter(([t]) => t >= 0); // a plan may be older than the first picture
+    line(c, LINES[k], shown.map(([t, v]) => [x(t), y(v)]));
+  });
 }
 
 function line(c, color, points) {
