@@ -111,3 +111,13 @@ def test_a_graph_of_which_nothing_was_heard_has_its_table_too(operator, capsys):
     )
     json.loads(json.dumps(figures, allow_nan=False))
     assert latency._table([figures]) == {}
+    figures["gate"] |= {"refused": dict.fromkeys(demo_report.REFUSED, 3), "stops": {"fault": 1}}
+    figures["topics"] = {
+        "camera/front/color/image_raw": {"sent": 9, "received": 7},
+        "gate/command": {"sent": 9, "received": 9},
+    }
+    demo_report.print_table(figures)
+    said = capsys.readouterr().out
+    assert all(len(line) <= demo_report.COLUMNS for line in said.splitlines())
+    assert said.count("note: refused, ") == len(demo_report.REFUSED) and "stop, fault" not in said
+    assert "2 on camera/front/color/image_raw lost of 18 on 2 topics" in said

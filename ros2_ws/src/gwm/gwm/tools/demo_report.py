@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -13,6 +14,22 @@ from gwm_core import topics
 from gwm_core.evaluation.stats.success_rates import interval
 
 EPISODE_GAP = 2.0  # [s] between plans of two episodes, at least
+COLUMNS = 100  # of the table
+# what the words in the table mean, for those that are no fault
+REFUSED = {
+    "state": "the plan came while the arm was at rest, stopping, or not armed",
+    "moved": "the arm had moved since the frame that the plan is of, so it may not start from rest",
+    "age": "the frame that the plan is of was too old: the machine was busy",
+    "alive": "the policy's heartbeat was late: the machine was busy",
+    "too soon": "another plan had been taken less than 50 ms before",
+}
+STOPS = {
+    "held by operator": "the demo holds the arm after each episode",
+    "stopped by operator": "the demo stops the arm at its end",
+    "policy silent": "no heartbeat of the policy for 50 ms; the arm rests until the next plan",
+    "plan stale": "no new plan in time; the arm rests until the next one",
+    "plan done": "the plan ended before the next one came",
+}
 
 
 @dataclass
@@ -173,6 +190,35 @@ def robot_text(robot: dict) -> str:
     return f"{robot['reflexes']} reflexes, {name} at {100 * use:.0f} % of its limit"
 
 
+def _lost_text(topics: dict[str, dict[str, int]]) -> str:
+    """Return how many messages were lost, and the topics that lost some."""
+    sent = sum(counts["sent"] for counts in topics.values())
+    lossy = {
+        topic: counts["sent"] - counts["received"]
+        for topic, counts in topics.items()
+        if counts["sent"] > counts["received"]
+    }
+    lost = ", ".join(f"{count} on {topic}" for topic, count in lossy.items())
+    return f"{lost or 'none'} lost of {sent} on {len(topics)} topics"
+
+
+def _explanations(gate: dict) -> list[str]:
+    """Return what the refusals and stops in the table mean."""
+    refused = [f"refused, {kind}: {REFUSED[kind]}" for kind in gate["refused"] if kind in REFUSED]
+    return refused + [f"stop, {cause}: {STOPS[cause]}" for cause in gate["stops"] if cause in STOPS]
+
+
+def _wrapped(head: str, text: str) -> str:
+    """Return a line of the table, broken at ``COLUMNS``."""
+    return textwrap.fill(
+        text,
+        COLUMNS,
+        initial_indent=head,
+        subsequent_indent=" " * len(head),
+        break_long_words=False,
+    )
+
+
 def _percentiles(latency: list[float]) -> dict:
     """Return percentiles over the accepted plans [ms]; None where there were none."""
     if not latency:
@@ -231,12 +277,13 @@ def print_table(f: dict) -> None:
             ),
         ),
     ]
-    lines += [
-        (t, f"{n['sent'] - n['received']} lost of {n['sent']}") for t, n in f["topics"].items()
-    ]
+    lines.append(("messages", _lost_text(f["topics"])))
     width = max(len(name) for name, _ in lines)
     print(f"\n{f['task']} ({f['difficulty']}), policy {f['policy']}, simulation")
-    print("\n".join(f"  {name:<{width}}  {text}" for name, text in lines))
+    for name, text in lines:
+        print(_wrapped(f"  {name:<{width}}  ", text))
+    for text in _explanations(gate):
+        print(_wrapped("  note: ", text))
     for row in f["rows"]:
         if row["why"]:
             print(f"  seed {row['seed']}: {outcome_text(row)}")
