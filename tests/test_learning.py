@@ -92,6 +92,8 @@ def test_corrections_are_what_an_operator_did_in_a_policys_place(episodes):
     np.testing.assert_array_equal(taken["rows"], whole["rows"][10:15])
     # what follows is the policy's again
     assert [valid.sum() for valid in taken["valid"]] == [4, 3, 2, 1, 0]
+    episode.info["interventions"] = []  # the policy led throughout
+    assert len(list(sample_rows(episode, POLICY.lift, corrections=True))) == 0
     del episode.info["interventions"]
     demonstration = stacked(sample_rows(episode, POLICY.lift, corrections=True))
     np.testing.assert_array_equal(demonstration["valid"], whole["valid"])

@@ -216,7 +216,7 @@ def test_counts_and_what_is_said_belong_to_the_episode_in_which_they_came(record
 
 def test_a_verdict_is_corrected_and_the_rest_of_the_episode_stays_as_it_was(recording):
     with pytest.raises(InputError, match="no saved episode"):
-        recording.correct({"success": True})
+        recording.correct("episode_000000", True)
     recording.start()
     recording.take(0.0, *message(1))
     recording.mark({"success": False, "score": 0.3, "cause": "policy", "note": "dropped it"})
@@ -224,16 +224,18 @@ def test_a_verdict_is_corrected_and_the_rest_of_the_episode_stays_as_it_was(reco
     assert recording.verdict is False and recording.episodes == 1
     before = json.loads((folder / INFO).read_text())
     recording.start()  # the next one may run already
-    assert recording.correct({"success": True}) == folder
+    with pytest.raises(InputError, match="episode_000000 was saved last, not episode_000001"):
+        recording.correct("episode_000001", True)
+    assert recording.correct("episode_000000", True) == folder
     after = json.loads((folder / INFO).read_text())
     verdict = {"success": True, "corrected": True}
     kept = {k: v for k, v in before.items() if k not in ("success", "score", "cause")}
     assert after == kept | verdict and recording.verdict is True
-    assert recording.corrections == 1 and [*folder.glob("*.partial")] == []
+    assert [*folder.glob("*.partial")] == []
     recording.discard()
     shutil.rmtree(folder)
     with pytest.raises(InputError, match="no saved episode"):
-        recording.correct({"success": False})
+        recording.correct("episode_000000", False)
 
 
 def test_an_episode_tells_when_an_operator_led_in_a_policys_place(recording):
@@ -248,7 +250,8 @@ def test_an_episode_tells_when_an_operator_led_in_a_policys_place(recording):
     assert episode((policy, 10), (operator, 20), (operator, 30), (policy, 40)) == [[20, 40]]
     assert episode((operator, 5), (policy, 10), (operator, 20)) == [[5, 10], [20, 100]]
     assert episode((operator, 5), (operator, 10)) is None  # a demonstration
-    assert episode((policy, 5), ("another", 10)) is None
+    assert episode((policy, 5), ("another", 10)) == []
+    assert episode(("another", 5), (operator, 10), ("another", 20)) == [[10, 20]]
 
 
 def test_episodes_of_an_earlier_run_are_counted(recording):

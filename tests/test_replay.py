@@ -107,7 +107,7 @@ def test_everything_lies_where_it_happened(tmp_path, plan, lookaheads):
 def test_the_page_needs_nothing_else_and_what_was_said_stays_text(tmp_path):
     record(
         tmp_path / "run/episode_000000",
-        json.dumps({"do": "mark", "note": "</script><script>alert(1)</script>"}),
+        json.dumps({"do": "mark", "note": "<!--<script></script><script>alert(1)</script>"}),
     )
     assert write_page(tmp_path / "run", tmp_path / "page.html", failures=False) == 1
     page = (tmp_path / "page.html").read_text()
@@ -116,7 +116,7 @@ def test_the_page_needs_nothing_else_and_what_was_said_stays_text(tmp_path):
     data = re.search(r'type="application/json">(.*?)</script>', page, re.S).group(1)
     (found,) = json.loads(data)
     assert (
-        found["decisions"][0][1]["note"].startswith("</script>")
+        found["decisions"][0][1]["note"].startswith("<!--<script>")
         and len(found["observed"]["front"]) == 30
     )
 
@@ -138,14 +138,25 @@ def test_a_page_shrinks_its_images_until_it_can_be_sent(tmp_path):
     noise = cv2.imencode(".jpg", rng.integers(0, 255, (240, 424, 3), np.uint8))[1].tobytes()
     replay.observed["front"] = [(time, noise) for time, _ in replay.observed["front"]]
     sizes = []
-    for budget in (10_000_000, 400_000, 1):
-        found = json.loads(episode_data("run", replay, budget))
-        images = [data for _, data in found["observed"]["front"]]
-        sizes.append(sum(map(len, images)))
-        assert sizes[-1] <= budget or budget == 1  # the smallest there is
-        assert found["imagined"]
+    for budget in (10_000_000, 400_000, 90_000):
+        text = episode_data("run", replay, budget)
+        assert len(text) <= budget
+        sizes.append(len(text))
+        found = json.loads(text)
+        assert found["imagined"] and found["observed"]["front"]
     assert sizes == sorted(sizes, reverse=True) and len({*sizes}) == 3
-    assert len(images) <= 3.0 / LEVELS[-1].period + 1
+    assert len(found["observed"]["front"]) <= 3.0 / LEVELS[4].period + 1
+    with pytest.raises(InputError, match="name fewer episodes"):
+        episode_data("run", replay, 1000)
+
+
+@pytest.mark.parametrize("damaged", [b"", b"\xff\xd8 no picture"])
+def test_a_damaged_picture_is_one_line(tmp_path, damaged):
+    replay = read_replay(record(tmp_path / "episode_000000"))
+    replay.observed["front"][3] = (replay.observed["front"][3][0] + 0.05, damaged)
+    replay.observed["front"] = replay.observed["front"][3:]
+    with pytest.raises(InputError, match="episode run cannot be replayed"):
+        episode_data("run", replay, 1 << 20)
 
 
 def test_only_failures(tmp_path):

@@ -74,11 +74,25 @@ def test_a_site_file_from_answers_has_what_was_said_and_nothing_else(tmp_path):
 
 
 def test_a_wrong_answer_is_asked_again_and_a_missing_one_is_named(tmp_path, capsys):
-    wrong = ["fr4", "fr3", "-", "0.3 0.3", "0.3 -0.3 0.02"]
-    with pytest.raises(InputError, match=r"no answer to 'highest corner'.*--yes"):
+    wrong = ["fr4", "fr3", "my robot", "-", "0.3 0.3", "0.3 -0.3 nan", "0.3 -0.3 0.02"]
+    wrong += ["2 2 2", "0.7 0.3 0.5", "a/b/../../x", "front", "base", "1 0 1", "1 0 1", "0 0 0"]
+    wrong += ["yes", "front"]
+    with pytest.raises(InputError, match=r"no answer to 'its name.*--yes"):
         ask_all(Questions(reader(wrong)), FOUND, tmp_path)
     said = capsys.readouterr().out
-    assert "unknown robot 'fr4': is fr3 meant?" in said and "three numbers are wanted" in said
+    for words in (
+        "unknown robot 'fr4': is fr3 meant?",
+        "robot.ip",
+        "three numbers are wanted, got '0.3 0.3'",
+        "three numbers are wanted, got '0.3 -0.3 nan'",
+        "workspace may only narrow",
+        "a/b/../../x",
+        "cannot look at",
+        "another camera is called front",
+    ):
+        assert words in said, (words, said)
+    made = sorted(path.name for path in tmp_path.iterdir())
+    assert made == ["camera_1.jpg", "camera_2.jpg", "front_workspace.jpg"]
 
 
 def test_every_default_makes_a_valid_site(tmp_path):
@@ -86,6 +100,9 @@ def test_every_default_makes_a_valid_site(tmp_path):
     write_site(tmp_path / "site.yaml", answers)
     site = load_site(tmp_path / "site.yaml")
     assert set(site.cameras) == {"front", "side"} and site.robot_ip == ""
+    three = [FoundCamera("x", str(number), GREY, K) for number in range(4)]
+    answers = ask_all(Questions(reader([]), defaults=True), three, tmp_path)
+    assert list(answers["cameras"]) == ["front", "side", "camera3", "camera4"]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +165,7 @@ def test_the_verb_says_what_comes_next(tmp_path, monkeypatch, capsys):
     assert verb.run_setup(file, tmp_path / "pictures", page=False, yes=True, replace=False) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == f"next: gwm up robot:=fr3 site:={file} supervision:=shadow"
-    assert "next: gwm calibrate --camera front --mount base" in lines
+    assert f"next: gwm calibrate --camera front --mount base --site {file}" in lines
     monkeypatch.setattr(verb, "find_cameras", lambda note: [])
     with pytest.raises(InputError, match="no camera found"):
         verb.run_setup(tmp_path / "other.yaml", tmp_path, page=False, yes=True, replace=False)

@@ -9,7 +9,7 @@ from gwm.tools.page_templates import render_page
 
 from benchmarks.gpu.figures import Figure
 from benchmarks.gpu.parts import PARTS, Result, run_part
-from gwm_core.files.json_files import to_json, write_json
+from gwm_core.files.json_files import script_json, write_json
 
 
 def bench_gpu(path: str | None, report: str | None, quick: bool) -> int:
@@ -46,7 +46,7 @@ def page(results: list[Result], figures: dict) -> str:
         head=("", "measured", "limit"),
         parts=parts,
         all_passed=all(result.passed for result in results),
-        data=to_json(figures).replace("</", "<\\/"),
+        data=script_json(figures),
     )
 
 

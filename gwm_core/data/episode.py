@@ -76,10 +76,11 @@ class Episode:
     def led_by_policy(self) -> list[tuple[int, int]]:
         """Intervals (first and last stamp [ns]) outside the operator's interventions.
 
-        Empty where the episode has no interventions: it is a demonstration as a whole.
+        Empty where the episode says nothing of interventions: it is a demonstration as a whole, or
+        older than they are.
         """
-        taken = self.info.get("interventions", [])
-        if not taken:
+        taken = self.info.get("interventions")
+        if taken is None:
             return []
         ends = [0, *(end + 1 for _, end in taken)]
         begins = [*(begin - 1 for begin, _ in taken), _FOREVER]

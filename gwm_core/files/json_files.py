@@ -13,6 +13,11 @@ def to_json(value, **style) -> str:
     return json.dumps(_without_nan(value), allow_nan=False, **style)
 
 
+def script_json(value, **style) -> str:
+    """As ``to_json``, for a script element of an HTML page, which nothing in it can end."""
+    return to_json(value, **style).replace("<", "\\u003c")
+
+
 STDOUT = "-"  # as a file name on a command line
 
 

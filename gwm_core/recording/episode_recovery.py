@@ -11,11 +11,14 @@ from typing import BinaryIO
 from mcap.records import Channel, Chunk, McapRecord, Message, Schema
 from mcap.stream_reader import StreamReader
 
+from gwm_core import topics
 from gwm_core.data.bag import DAMAGE, files, records_of
 from gwm_core.data.episode_info import BROKEN, INFO, read_info
 from gwm_core.data.episode_writer import EpisodeWriter, move_to_trash
+from gwm_core.data.ros_messages import deserialize
 from gwm_core.errors import InputError
 from gwm_core.files.atomic_write import PARTIAL
+from gwm_core.recording.interventions import Interventions
 
 _MAXIMUM_RECORD = 64 << 20  # [bytes]; a longer one is a damaged length
 
@@ -48,10 +51,12 @@ def recover(folder: Path, note: Callable[[str], None] = warnings.warn) -> tuple[
     shutil.rmtree(partial, ignore_errors=True)  # by a recovery that was interrupted
     info = _initial_info(broken)
     files(broken)  # raises before anything is written
-    writer, stamps = EpisodeWriter(folder, info), []
+    writer, stamps, interventions = EpisodeWriter(folder, info), [], Interventions()
     for topic, kind, content, stamp in salvage_messages(broken, note):
         writer.write_cdr(topic, kind, content, stamp)
         stamps.append(stamp)
+        if topic == topics.CHUNK:
+            interventions.chunk(deserialize(content, kind).header.frame_id, stamp)
     if not stamps:
         writer.abort()
         shutil.rmtree(writer.partial)
@@ -60,7 +65,9 @@ def recover(folder: Path, note: Callable[[str], None] = warnings.warn) -> tuple[
             f"nothing of {broken} can be read ({size} bytes of .mcap): remove it if it is not"
             " wanted"
         )
-    writer.close(info | {"recovered": True})
+    taken = interventions.intervals(max(stamps))
+    known = {} if taken is None else {"interventions": taken}
+    writer.close(info | known | {"recovered": True})
     move_to_trash(broken)
     return folder, len(stamps), (max(stamps) - min(stamps)) * 1e-9
 

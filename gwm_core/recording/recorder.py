@@ -45,7 +45,6 @@ class Recorder:
     disk: DiskConfig = DiskConfig()
     saved: str = ""  # the last episode that is on disk
     verdict: bool | None = None  # of the last saved episode
-    corrections: int = 0  # of verdicts
     episodes: int = 0  # finished ones in the folder
     cut: str = ""  # why the last episode ended early
     free: float = math.nan  # fraction of the disk; NaN where unknown
@@ -159,7 +158,7 @@ class Recorder:
         """
         writer = self._take_writer()
         fields = {**self.about, **self._result, **self._marks, **info, **self.counts}
-        if intervals := self.interventions.intervals(self._last_stamp):
+        if (intervals := self.interventions.intervals(self._last_stamp)) is not None:
             fields["interventions"] = intervals
         try:
             self.saved = str(writer.close(fields))
@@ -172,22 +171,23 @@ class Recorder:
         self.episodes += 1
         return Path(self.saved)
 
-    def correct(self, marks: Mapping) -> Path:
-        """Replace the operator's verdict on the last saved episode by ``marks``; return its folder.
+    def correct(self, episode: str, success: bool) -> Path:
+        """Replace the verdict on the last saved episode, of this name; return its folder.
 
-        Raises InputError when none was saved, or its episode.json cannot be changed.
+        Raises InputError when another one was saved last, or episode.json cannot be changed.
         """
         file = Path(self.saved) / INFO
         if not self.saved or not file.exists():
             raise InputError("no saved episode to correct")
+        if file.parent.name != episode:
+            raise InputError(f"{file.parent.name} was saved last, not {episode}: look at it again")
         try:
             info = read_info(file.parent)
             kept = {key: value for key, value in info.items() if key not in OF_VERDICT}
-            replace_info(file.parent, kept | marks | {"corrected": True})
+            replace_info(file.parent, kept | {"success": success, "corrected": True})
         except (OSError, ValueError) as error:
             raise InputError(f"{file} was not corrected: {error}") from None
-        self.verdict = marks.get("success")
-        self.corrections += 1
+        self.verdict = success
         return file.parent
 
     def seconds(self, now: float) -> float:

@@ -12,6 +12,7 @@ The answers are a dictionary, as a page sends them and ``gwm setup`` collects th
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -32,15 +33,26 @@ DEFAULTS = {
     "home": HOME_Q.round(4).tolist(),
     "profile": {"name": "desk", "tcp_speed": 0.10},
 }
-# poses from which a setup begins, in the order in which cameras are found [m]
-POSES = (
-    ("front", [1.15, 0.0, 0.62], [0.5, 0.0, 0.05]),
-    ("side", [0.55, 0.85, 0.55], [0.5, 0.0, 0.05]),
-)
+_TARGET = [0.5, 0.0, 0.05]  # [m] what a camera looks at, to begin with
+_EYES = {"front": [1.15, 0.0, 0.62], "side": [0.55, 0.85, 0.55]}  # [m] in the order of cameras
 CAMERA_KEYS = ("prefix", "serial", "mount", "eye", "target")
 MOUNTS = ("base", "hand")
 # on the hand, 5 cm in front of it and 6 cm behind the finger tips, looking along the fingers
 _ON_HAND = np.array([[0.0, -1, 0, 0.05], [1, 0, 0, 0], [0, 0, 1, -0.06], [0, 0, 0, 1]])
+
+
+def first_pose(number: int) -> tuple[str, list[float], list[float]]:
+    """Name, position and target [m] from which the setup of a camera (0, 1, ...) begins."""
+    name, eye = [*_EYES.items(), (f"camera{number + 1}", _EYES["side"])][min(number, len(_EYES))]
+    return name, eye, _TARGET
+
+
+def check_answers(part: dict) -> None:
+    """Raise InputError for answers that have no place in a site file. Missing ones are defaults."""
+    name, eye, target = first_pose(0)
+    camera = {"prefix": name, "eye": eye, "target": target}
+    with tempfile.TemporaryDirectory() as folder:
+        write_site(Path(folder) / "site.yaml", {"cameras": {name: camera}, **part})
 
 
 def camera_pose(source: str, camera: dict) -> np.ndarray:
@@ -49,13 +61,15 @@ def camera_pose(source: str, camera: dict) -> np.ndarray:
     Raises InputError that begins with ``source``.
     """
     known_keys(source, camera, CAMERA_KEYS)
+    if camera.get("mount") is not None and not isinstance(camera["mount"], str):
+        raise InputError(f"{source}.mount: valid are {', '.join(MOUNTS)}")
     if one_of(f"{source}.mount", camera.get("mount", "base"), MOUNTS) == "hand":
         return _ON_HAND
     points = []
     for key in ("eye", "target"):
         try:
             points.append(numbers(camera.get(key)))
-        except ValueError as error:
+        except (ValueError, TypeError, OverflowError) as error:
             raise InputError(f"{source}.{key}: {error}") from None
         if points[-1].shape != (3,):
             raise InputError(f"{source}.{key}: three metres are wanted, got {camera.get(key)}")
@@ -77,7 +91,11 @@ def site_text(answers: dict) -> str:
         "# Metres, radians. The base is the frame of the arm's foot, x forward, z up.",
         "",
         "robot:",
-        *(f"  {key}: {to_json(value)}" for key, value in robot.items() if value),
+        *(
+            f"  {key}: {to_json(value, ensure_ascii=False)}"
+            for key, value in robot.items()
+            if value
+        ),
         "",
         "# Poses by eye: `gwm calibrate --camera NAME` measures them.",
         "cameras:",
@@ -92,7 +110,7 @@ def site_text(answers: dict) -> str:
         "",
         "# The most that this lab allows, whatever profile:=... says.",
         "profile:",
-        *(f"  {key}: {to_json(value)}" for key, value in profile.items()),
+        *(f"  {key}: {to_json(value, ensure_ascii=False)}" for key, value in profile.items()),
     ]
     return "\n".join(lines) + "\n"
 
@@ -102,19 +120,23 @@ def _camera_lines(name: str, camera: dict) -> list[str]:
     T = camera_pose(source, camera)
     frame = "T_tcp_camera" if camera.get("mount") == "hand" else "T_base_camera"
     return [
-        f"  {to_json(str(name))}:",
-        f"    prefix: {to_json(text(f'{source}.prefix', camera.get('prefix')))}",
-        *([f"    serial: {to_json(str(camera['serial']))}"] if camera.get("serial") else []),
+        f"  {_quoted(name)}:",
+        f"    prefix: {_quoted(text(f'{source}.prefix', camera.get('prefix')))}",
+        *([f"    serial: {_quoted(camera['serial'])}"] if camera.get("serial") else []),
         f"    {frame}:",
         *(f"      - {(row.round(6) + 0.0).tolist()}" for row in T),
     ]
+
+
+def _quoted(value) -> str:
+    return to_json(str(value), ensure_ascii=False)
 
 
 def _row(source: str, values) -> str:
     """Numbers as a YAML list. Raises InputError that begins with ``source`` for other values."""
     try:
         return str(numbers(values).tolist())
-    except ValueError as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise InputError(f"{source}: {error}") from None
 
 

@@ -170,7 +170,8 @@ def test_approve_stop_and_marks_through_the_page(operator, tmp_path):
         saved = told("save", success=False, note="the cube slipped")
         assert saved[0], saved
         assert told("save", success=False) == (False, "not recording")
-        done, which = told("correct", success=True)
+        assert told("correct", correct="episode_000009", success=True)[0] is False
+        done, which = told("correct", correct="episode_000000", success=True)
         assert done and which.endswith("episode_000000 is now a success")
         assert operator.wait(
             "saved", lambda: list(tmp_path.glob("episode_000000/episode.json")), 15, poll

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from gwm_core.errors import InputError
 from gwm_core.evaluation.replay.timeline import ReplayTimeline
-from gwm_core.files.json_files import to_json
+from gwm_core.files.json_files import script_json
 
 MAX_BYTES = 14_000_000  # of a page; mail servers take 20 MB and more
 
@@ -30,23 +31,39 @@ LEVELS = (  # the first that fits is used
     Compression(320, 35, 0.2, 0.8),
     Compression(256, 30, 0.2, 1.6),
     Compression(192, 25, 0.4, 1.6),
+    Compression(192, 20, 1.0, 3.0),
+    Compression(192, 20, 3.0, 9.0),  # of minutes, a picture now and then
 )
 _PLOT_PERIOD = 0.1  # [s] between values of the plots
 _NOT_SHOWN = ("cameras", "sha256")  # fields of episode.json
 
 
 def episode_data(name: str, replay: ReplayTimeline, size: int) -> str:
-    """JSON of one episode for the page, whose images take ``size`` bytes at most.
+    """JSON of one episode for a script element of the page, ``size`` characters at most.
 
-    The last level of compression is used where none fits. Times are in seconds, rounded to
-    milliseconds. The text may stand in a script element.
+    The first level of compression that fits is used. Times are in seconds, rounded to
+    milliseconds.
+
+    Raises:
+        InputError: an image is damaged, or no level fits.
     """
-    images = {}
-    for level in LEVELS:
-        images = _images(replay, level)
-        if _size(images) <= size:
-            break
-    values = {
+    try:
+        values = _values(name, replay)
+        for level in LEVELS:
+            text = script_json(values | _images(replay, level), separators=(",", ":"))
+            if len(text) <= size:
+                return text
+    except (cv2.error, AttributeError, ValueError) as error:
+        raise InputError(f"episode {name} cannot be replayed ({error!r})") from None
+    raise InputError(
+        f"episode {name} of {replay.duration:.0f} s does not fit into a page with that many others:"
+        " name fewer episodes"
+    )
+
+
+def _values(name: str, replay: ReplayTimeline) -> dict:
+    """What the page shows of an episode, without its images."""
+    return {
         "name": name,
         "info": {k: v for k, v in replay.info.items() if k not in _NOT_SHOWN},
         "cameras": replay.cameras,
@@ -61,9 +78,7 @@ def episode_data(name: str, replay: ReplayTimeline, size: int) -> str:
         "speed": _thinned((t, round(speed, 3)) for t, _, speed in replay.arm),
         "gripper": _thinned((t, round(1e3 * width, 1)) for t, width in replay.gripper),
         "decisions": _timed(replay.decisions),
-        **images,
     }
-    return to_json(values, separators=(",", ":")).replace("</", "<\\/")
 
 
 def _timed(rows) -> list:
@@ -114,11 +129,3 @@ def _webp(data: bytes, level: Compression) -> str:
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     encoded = cv2.imencode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, level.quality])[1]
     return base64.b64encode(encoded).decode()
-
-
-def _size(value) -> int:
-    """The number of characters of all texts in nested lists and dictionaries."""
-    if isinstance(value, str):
-        return len(value)
-    parts = value.values() if isinstance(value, dict) else value
-    return sum(_size(part) for part in parts if isinstance(part, (str, list, dict)))

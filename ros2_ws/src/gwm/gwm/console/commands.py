@@ -44,8 +44,8 @@ def request_of(command: dict, task: str, simulated: bool, now: int) -> tuple[str
         return topics.MARK, given
     if what == "save" and given.keys() <= {"success", "score", "cause", "note"} and marks:
         return topics.MARK, given | {"save": True}
-    if what == "correct" and kinds == {"success": bool}:
-        return topics.MARK, given | {"correct": True}
+    if what == "correct" and kinds == {"correct": str, "success": bool} and marks:
+        return topics.MARK, given
     if what == "lay" and kinds == {"seed": int} and simulated and 0 <= given["seed"] < 2**31:
         return topics.SIM_EPISODE, given | {"task": task, "difficulty": "nominal"}
     raise ValueError(f"no such command: {str(command)[:200]}")
@@ -65,9 +65,11 @@ def recorder_saved(before: Mapping[str, str], now: Mapping[str, str]) -> Outcome
 
 
 def verdict_corrected(before: Mapping[str, str], now: Mapping[str, str]) -> Outcome | None:
-    """Return which episode's verdict was changed; None: none since ``before``."""
+    """Return which episode's verdict was changed, or why not; None: no answer since ``before``."""
     if now.get("corrections", "0") == before.get("corrections", "0"):
         return None
+    if reason := now.get("correction"):
+        return False, reason
     return True, f"{now.get('saved', '')} is now a {VERDICTS.get(now.get('verdict'), 'play')}"
 
 

@@ -21,6 +21,7 @@ from gwm_core.gate_status import GateStatus
 
 # [s] without a report, after which nothing is known of its sender
 REPORT_TIMEOUT = {"gate": 1.0, "recorder": 5.0, "imagination": 20.0}
+FORGOTTEN = 60.0  # [s] after which a node that reports no more is left out
 TRIAL_TIMEOUT = 2.0  # [s] after the last message of a protocol's trial
 
 
@@ -95,12 +96,19 @@ class GraphState:
 
     @property
     def nodes(self) -> dict[str, dict]:
-        """Name of every node that reports -> its words, and the age of its report [s]."""
+        """Name of every node that reports -> its words, and the age of its report [s].
+
+        The policy's name is left out: who rates a blind trial must not see it.
+        """
         now = time.monotonic()
-        return {
-            name: {"text": values["message"], "age_s": round(now - self._received_at[name], 1)}
-            for name, values in list(self.reports.items())
-        }
+        found = {}
+        for name, values in list(self.reports.items()):
+            age = now - self._received_at[name]
+            named = values["message"] == values.get("policy")
+            if age < FORGOTTEN:
+                text = "running" if named else values["message"]
+                found[name] = {"text": text, "age_s": round(age, 1)}
+        return found
 
     @property
     def viewer_port(self) -> int:

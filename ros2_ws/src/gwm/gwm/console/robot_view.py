@@ -5,6 +5,8 @@ Messages are kept as received and read when a page asks, ten times a second at m
 
 from __future__ import annotations
 
+import math
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -25,6 +27,7 @@ from gwm_core.site import Site
 from gwm_core.types import ActionChunk, ArmState
 
 MAX_CHUNKS = 256  # kept: one may wait for 20 s, while about five come in a second
+JOINT_TIMEOUT = 1.0  # [s] beyond which joints are no longer the present
 DECIMALS = 4  # of fractions of an image
 
 
@@ -39,7 +42,8 @@ class RobotView:
         self._node = node
         self._site = site
         self._guarded = guarded
-        self._contents: dict[str, bytes] = {}  # topic -> newest message
+        # topic -> when its newest message came [s], and the message
+        self._contents: dict[str, tuple[float, bytes]] = {}
         self._models: dict[str, CameraModel] = {}
         self._chunks: OrderedDict[str, ActionChunk] = OrderedDict()  # by id
         self._subscriptions = []  # while a page is open
@@ -64,7 +68,7 @@ class RobotView:
 
     def _subscribe(self, kind: type, topic: str, take: Callable | None = None) -> None:
         def keep(content: bytes) -> None:
-            self._contents[topic] = content
+            self._contents[topic] = time.monotonic(), content
 
         self._subscriptions.append(
             self._node.create_subscription(
@@ -88,20 +92,32 @@ class RobotView:
             self._chunks.popitem(last=False)
 
     def values(self, chunk_ids: tuple[str, ...]) -> dict:
-        """Return what the page draws: "arm", and "plan", the first known one of ``chunk_ids``."""
-        state = self._state()
+        """Return what the page draws: "arm", and "plan", the first known one of ``chunk_ids``.
+
+        Both are empty without joints of the last ``JOINT_TIMEOUT``. Raises ValueError for a
+        message that cannot be read.
+        """
+        try:
+            state = self._state()
+        except RuntimeError as error:  # of the middleware, for bytes that are no such message
+            raise ValueError(f"{topics.JOINT_STATES}: {error}") from None
         if state is None:
             return {"arm": {}, "plan": {}}
-        chunk = next((self._chunks[id] for id in chunk_ids if id in self._chunks), None)
+        chunk = next(filter(None, map(self._chunks.get, chunk_ids)), None)
         return {"arm": self._arm(state), "plan": self._plan(chunk, state) if chunk else {}}
 
     def _state(self) -> ArmState | None:
-        """Return the newest joints with the newest opening; None where they cannot be read."""
+        """Return the newest joints with the newest opening; None for old or unusable ones."""
         reader = ArmReader()
-        if gripper := self._contents.get(topics.GRIPPER_STATES):
+        if gripper := self._newest(topics.GRIPPER_STATES):
             reader.gripper(deserialize_message(gripper, JointState))
-        joints = self._contents.get(topics.JOINT_STATES)
+        joints = self._newest(topics.JOINT_STATES)
         return reader.joints(deserialize_message(joints, JointState))[0] if joints else None
+
+    def _newest(self, topic: str) -> bytes:
+        """Return the newest message of a topic; empty for one older than ``JOINT_TIMEOUT``."""
+        at, content = self._contents.get(topic, (-math.inf, b""))
+        return content if time.monotonic() - at <= JOINT_TIMEOUT else b""
 
     def _arm(self, state: ArmState) -> dict:
         low, high = self._site.limits.q_low, self._site.limits.q_high

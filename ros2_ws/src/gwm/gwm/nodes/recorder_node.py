@@ -80,6 +80,7 @@ class RecorderNode(Node):
         )
         self._reasons = Reasons(self.get_logger().warn)
         self._received = Counter()
+        self._corrections, self._correction = 0, ""  # how many, and why the last one was refused
         self._backlog = WriteBacklog(MAX_BACKLOG_BYTES, MAX_BACKLOG_TIME)
         self._jobs = JobQueue(self, lambda: self._recording.tick(time.monotonic()), self._backlog)
         self._jobs.ask(self._run_checks, self._log_failure)
@@ -202,8 +203,11 @@ class RecorderNode(Node):
         except (ValueError, TypeError) as error:
             self.get_logger().error(f"{topic} refused: {error}", throttle_duration_sec=2.0)
             return
-        if marks.pop("correct", False):
-            self._jobs.ask(partial(self._recording.correct, marks), self._log_failure)
+        if episode := marks.pop("correct", ""):
+            self._save_if_due()  # requests are served in order
+            self._jobs.ask(
+                partial(self._recording.correct, episode, marks["success"]), self._note_correction
+            )
             return
         save = marks.pop("save", False)
         self._jobs.tell(partial(self._mark, marks))
@@ -220,6 +224,11 @@ class RecorderNode(Node):
         if not self._saving.is_canceled():
             self._saving.cancel()
             self._jobs.ask(self._recording.save, self._log_failure)
+
+    def _note_correction(self, _, error: BaseException | None) -> None:
+        self._corrections += 1
+        self._correction = "" if error is None else str(error)
+        self._log_failure(None, error)
 
     def _log_failure(self, _, error: BaseException | None) -> None:
         """Log the error of a job that nobody waits for."""
@@ -251,7 +260,8 @@ class RecorderNode(Node):
             "recording": recording.is_recording,
             "saved": recording.saved,
             "verdict": recording.verdict,
-            "corrections": recording.corrections,
+            "corrections": self._corrections,
+            "correction": self._correction,
             "episodes": recording.episodes,
             "seconds": f"{recording.seconds(time.monotonic()):.1f}",
             "cut": recording.cut,

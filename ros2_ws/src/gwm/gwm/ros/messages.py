@@ -205,12 +205,15 @@ def mark_of(message) -> dict:
         ValueError: it is something else.
     """
     request = _parsed(message.data, MAX_MARK)
-    if not isinstance(request, dict) or not all(
-        is_mark(key, value) for key, value in request.items()
+    if (
+        not isinstance(request, dict)
+        or not all(is_mark(key, value) for key, value in request.items())
+        or ("correct" in request and request.keys() != {"correct", "success"})
     ):
         raise ValueError(
             'no JSON object of "success" (bool), "note" (str), "score" (0 to 1), "cause" '
-            f'({" or ".join(topics.ABORTS)}), "save" (bool), "correct" (bool), or some of them'
+            f'({" or ".join(topics.ABORTS)}), "save" (bool), or some of them; '
+            '"correct" (the last episode) with "success" alone'
         )
     return request
 
@@ -218,8 +221,10 @@ def mark_of(message) -> dict:
 def is_mark(key: str, value) -> bool:
     """Return whether a mark of an episode may have this entry."""
     match key:
-        case "success" | "save" | "correct":
+        case "success" | "save":
             return isinstance(value, bool)
+        case "correct":
+            return isinstance(value, str) and value.startswith("episode_")
         case "note":
             return isinstance(value, str) and len(value) <= MAX_NOTE
         case "score":

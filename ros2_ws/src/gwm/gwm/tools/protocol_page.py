@@ -9,7 +9,7 @@ from gwm.tools.page_templates import render_page
 from gwm.tools.terminal import ProgressBar
 from gwm_core.evaluation.protocol.definition import TrialOrder
 from gwm_core.evaluation.protocol.journal import EPISODES, Journal, JournalEntry
-from gwm_core.files.json_files import to_json
+from gwm_core.files.json_files import script_json
 
 FAILURES_SHOWN = 3  # of every policy on every task, with pictures
 Table = tuple[tuple, list[tuple]]  # header cells, rows of cells
@@ -29,7 +29,7 @@ def report_page(found: dict, pictures: list[tuple[str, list[bytes]]]) -> str:
         tasks=tasks,
         pairs=_pair_table(found["pairs"]),
         gallery=gallery,
-        data=to_json(found).replace("</", "<\\/"),
+        data=script_json(found),
     )
 
 

@@ -14,7 +14,7 @@ from gwm_core.evaluation.replay.timeline import read_replay
 
 BASE_CSS = Path(console.__file__).with_name("web") / "base.css"
 MAX_EPISODES = 40  # in a page: more leave too little room for the images of each
-EPISODE_SIZE = 3_000_000  # [bytes] of an episode's images, at most
+EPISODE_SIZE = 3_000_000  # [bytes] of an episode, at most
 
 
 def write_page(

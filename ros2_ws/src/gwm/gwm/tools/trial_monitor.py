@@ -63,9 +63,12 @@ class TrialMonitor(OperatorClient):
 
     def _on_mark(self, message) -> None:
         try:
-            self.mark |= messages.mark_of(message)
+            mark = messages.mark_of(message)
         except ValueError as error:
             self.get_logger().error(f"mark refused: {error}")
+            return
+        if "correct" not in mark:  # it is of an episode before this trial
+            self.mark |= mark
 
     def _on_decision(self, message) -> None:
         self.discards += json.loads(message.data).get("do") in ("discard", "redo")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gwm.cli import options
 from gwm.cli.train.runs import declare, declare_compile, episode_folders, named_configs, train_all
+from gwm.graph.config import TASKS as SIMULATED
 from gwm.tools.terminal import DeferredProgressBar, positive, say_next, verb
 from gwm_core.errors import InputError
 
@@ -93,7 +94,9 @@ def train_policy(args) -> int:
         ]
         said = f"; futures miss of the change {', '.join(missed)}" if missed else ""
         print(f"{run.out}: held-out position error {figures['position_mm']:.1f} mm{said}")
-    say_next(f"gwm eval policy --policy {runs[-1].out} --task {loaded.config.tasks[0]}")
+    simulated = [task for task in loaded.config.tasks if task in SIMULATED]
+    trials = f"gwm eval policy --policy {runs[-1].out} --task {(simulated or [''])[0]}"
+    say_next(trials if simulated else f"gwm compile {runs[-1].out}")
     return 0
 
 

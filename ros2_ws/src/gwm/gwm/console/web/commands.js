@@ -53,12 +53,14 @@ export function bindUrgent() {
 // Ask for control of the robot, or give it to the page that asks.
 export function bindControl() {
   $("ask").onclick = () => send("ask");
-  $("give").onclick = () => send("give");
+  $("give").onclick = () => send("give", { to: known.state.asked });
 }
 
 export function showControl() {
   const control = contact() ? known.state?.control : "";
   $("ask").hidden = control !== "other";
-  $("give").hidden = !(control === "yours" && known.state.asked);
+  const asked = control === "yours" ? known.state.asked : 0;
+  $("give").hidden = !asked;
+  if (asked) $("give").textContent = `Page ${asked} asks for control: give it`;
   document.body.dataset.control = control || "";
 }

@@ -58,6 +58,9 @@ export function showFuture({ future, imagines, divergence }) {
 export function showLog() {
   const last = requests.at(-1);
   if (last && $("said").textContent !== describe(last)) $("said").textContent = describe(last);
+  // for screen readers, which would say every tenth of a second that passes without an answer
+  const answer = last && last.ok !== null ? describe(last) : "";
+  if ($("answered").textContent !== answer) $("answered").textContent = answer;
   const text = requests.slice(-LOGGED).map(describe).reverse();
   if (answers === text.join("\n")) return;
   answers = text.join("\n");

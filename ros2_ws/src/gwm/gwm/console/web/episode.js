@@ -1,7 +1,7 @@
 // Recording an episode: countdown, REC, verdict, note, and what was saved.
 
-import { seconds } from "/link.js";
-import { $, isRecording, known, recorder } from "/known.js";
+import { URGENT, requests, seconds } from "/link.js";
+import { $, isRecording, known, recorder, why } from "/known.js";
 import { act, allow } from "/commands.js";
 import { forgetTrial, ofVerdict } from "/trial.js";
 import { sound } from "/sounds.js";
@@ -51,7 +51,7 @@ function begin() {
   tick();
 }
 
-export function cancel() {
+function cancel() {
   clearTimeout(countdown);
   countdown = 0;
   $("start").textContent = "Start";
@@ -73,12 +73,14 @@ export function end(what, more) {
 
 // Turn the verdict of the last saved episode.
 function correct() {
-  act("correct", { success: recorder().verdict !== "True" }, () => sound("start"));
+  const correct = (recorder().saved || "").split("/").pop();
+  act("correct", { correct, success: recorder().verdict !== "True" }, () => sound("start"));
 }
 
 let kept = "";
 function keepNote() {
   clearTimeout(noteTimer);
+  if (!known.state) return;
   const note = $("note").value;
   if (!note || note === kept || !(isRecording() || "trial" in known.state.trial)) return;
   kept = note;
@@ -120,6 +122,8 @@ export function showTimer() {
   const passed = Number(report.seconds) * 1000 + performance.now() - report.at;
   const limit = state.trial.seconds;
   $("rec").hidden = !running;
+  const ended = running || why("start") || URGENT.some((what) => requests.at(-1)?.what === what);
+  if (countdown && ended) cancel();
   if (running) {
     const left = limit ? `, ${Math.max(0, limit - passed / 1000).toFixed(0)} s left` : "";
     $("rec").textContent = `REC ${seconds(passed)}${left}`;

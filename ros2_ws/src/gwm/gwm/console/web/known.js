@@ -22,7 +22,8 @@ export function gateSilent() {
   return state && state.gate_ms !== null ? serverTime() - state.gate_ms : 0;
 }
 
-export const lost = () => quiet() > QUIET || gateSilent() > SILENT;
+export const gateIsSilent = () => gateSilent() > SILENT;
+export const lost = () => quiet() > QUIET || gateIsSilent();
 
 // why a command would be refused now, or ""
 export function why(what) {

@@ -1,7 +1,7 @@
 // What the operator does next: one sentence, and the buttons that it is about.
 
 import { contact } from "/link.js";
-import { $, gate, isRecording, known, why } from "/known.js";
+import { $, gate, gateIsSilent, isRecording, known, why } from "/known.js";
 import { act, allow } from "/commands.js";
 
 const OWN = "Use the robot's own stop";
@@ -10,7 +10,7 @@ const OWN = "Use the robot's own stop";
 export function nextStep(s, recording) {
   if (!s) return { say: "Connecting.", buttons: [] };
   const g = s.gate;
-  if (!g.state) return { say: `The gate is silent. ${OWN} if the arm moves.`, buttons: [] };
+  if (!g.state || gateIsSilent()) return { say: `The gate is silent. ${OWN} if the arm moves.`, buttons: [] };
   if (g.state === "FAULT") return { say: `${g.cause}. Look at the arm, then Reset.`, buttons: ["reset"] };
   if (g.state === "STOPPING") return { say: "Coming to rest.", buttons: [] };
   if (s.trial.phase === "watch") return ofTrial(s);
@@ -33,9 +33,8 @@ function toArm(s, recording) {
 
 function ofPlan(s) {
   const words = s.plan.id === s.gate.waiting ? s.plan.words : "a plan";
-  const left = Math.max(0, Number(s.gate.waiting_s)).toFixed(0);
   const look = why("approve") ? ` ${sentence(why("approve"))}` : "";
-  return { say: `Approve \u201c${words}\u201d? ${left} s left.${look}`, buttons: ["approve", "decline"] };
+  return { say: `Approve \u201c${words}\u201d?${look}`, buttons: ["approve", "decline"] };
 }
 
 const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
@@ -80,6 +79,8 @@ export function showNext() {
     ? nextStep(known.state, isRecording())
     : { say: `No contact. ${OWN} if the arm moves.`, buttons: [] };
   if ($("say").textContent !== say) $("say").textContent = say;
+  const waits = gate().waiting && contact();
+  $("left").textContent = waits ? `${Math.max(0, Number(gate().waiting_s)).toFixed(0)} s left` : "";
   for (const button of document.querySelectorAll("#next button")) {
     button.classList.toggle("suggested", button.id === buttons[0]);
   }

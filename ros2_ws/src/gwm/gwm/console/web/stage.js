@@ -1,6 +1,6 @@
 // The live pictures, with the plan and the imagined future drawn over them.
 
-import { $, gate, known } from "/known.js";
+import { $, gate, known, lost } from "/known.js";
 import { choices, chosen } from "/commands.js";
 import { aged, ageOf, attach, commonPlan, planOf, standing } from "/pictures.js";
 import { drawOverlay } from "/overlay.js";
@@ -82,11 +82,13 @@ function overlayFigure(camera) {
 }
 
 export function enlargeCamera(camera) {
+  if (!known.state) return;
   look.main = camera;
   choose();
 }
 
 export function toggleOverlay() {
+  if (!known.state) return;
   look.overlay = !overlaid();
   choose();
 }
@@ -133,14 +135,26 @@ export function showStage(s) {
   for (const figure of $("cameras").children) {
     const view = current ? views[figure.dataset.camera] : null;
     const ghost = Number($("horizon").value);
-    drawPlan(figure.querySelector(".plan"), view, ghost, id, s.now);
+    // when an approved plan began to run is not known here: all of it is drawn
+    const runs = standing(id) === "runs" && s.gate.mode !== "approve";
+    const passed = runs ? rowsSince(id, s.now) : 0;
+    drawPlan(figure.querySelector(".plan"), view, ghost, passed);
     const text = view ? `the plan's path: ${s.plan.words}` : "no plan";
     figure.querySelector(".plan").setAttribute("aria-label", text);
   }
 }
 
-// What time alone changes: the age of every picture.
+// how many waypoints of a plan are due already
+function rowsSince(id, now) {
+  const since = now - Number(BigInt(id) / 1000n) / 1000;
+  return Math.max(0, Math.floor(since / (1000 * PERIOD)));
+}
+
+// What time alone changes: the age of every picture, and whether the plan is still of the present.
 export function age() {
+  for (const plan of document.querySelectorAll("#cameras .plan")) {
+    plan.classList.toggle("lost", lost());
+  }
   for (const figure of document.querySelectorAll("#cameras figure, #strip figure")) {
     for (const image of figure.querySelectorAll("img")) ageImage(figure, image);
   }

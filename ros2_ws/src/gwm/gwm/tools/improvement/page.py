@@ -6,7 +6,7 @@ import base64
 
 from gwm.tools.page_templates import render_page
 from gwm.tools.protocol_page import number
-from gwm_core.files.json_files import to_json
+from gwm_core.files.json_files import script_json
 
 Table = tuple[tuple, list[tuple]]  # header cells, rows of cells
 _COLUMNS = 6  # pictures beside one another
@@ -33,7 +33,7 @@ def improvement_page(figures: dict, pictures: list[tuple[str, list[bytes]]]) -> 
         learning=_learning_table(rounds),
         pictures=strips,
         columns=max([_COLUMNS, *(len(jpegs) for _, jpegs in strips)]),
-        data=to_json(figures).replace("</", "<\\/"),
+        data=script_json(figures),
     )
 
 

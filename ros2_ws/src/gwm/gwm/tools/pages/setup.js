@@ -76,6 +76,8 @@ function all() {
 }
 
 async function write() {
+  const names = forms.map((form) => form.entry()?.[0]).filter((name) => name !== undefined);
+  if (new Set(names).size < names.length) return say("two cameras have one name", true);
   const answer = await fetch("/site", { method: "POST", body: JSON.stringify(all()) });
   say(await answer.text(), !answer.ok);
   $("write").disabled = answer.ok;

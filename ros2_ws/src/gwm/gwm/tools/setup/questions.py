@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,7 @@ import cv2
 from gwm.tools.setup.found_cameras import FoundCamera, current_joints
 from gwm_core.errors import InputError, one_of
 from gwm_core.geometry.limits import PROFILES, Workspace
-from gwm_core.site.site_draft import DEFAULTS, MOUNTS, POSES, camera_pose
+from gwm_core.site.site_draft import DEFAULTS, MOUNTS, camera_pose, check_answers, first_pose
 from gwm_core.site.workspace_view import draw_workspace
 from gwm_core.topics import ROBOTS
 
@@ -52,31 +53,50 @@ class Questions:
 def ask_all(questions: Questions, found: Sequence[FoundCamera], pictures: Path) -> dict:
     """Return the answers for ``site_draft``. Pictures of the cameras are written to a folder."""
     ask = questions.ask
-    robot = {
-        "type": ask("robot: fr3 or panda", "fr3", lambda a: one_of("robot", a, ROBOTS)),
-        "ip": ask("address of the arm's control box, - for none yet", LEAVE_OUT, _left_out),
-    }
-    low = ask("lowest corner of the workspace, x y z [m]", _joined("low"), _metres)
-    high = ask("highest corner", _joined("high"), _metres)
-    workspace = Workspace(tuple(low), tuple(high))
-    cameras = {}
+    kind = ask("robot: fr3 or panda", "fr3", lambda a: one_of("robot", a, ROBOTS))
+
+    def robot_at(answer: str) -> dict:
+        return _checked("robot", {"type": kind, "ip": "" if answer == LEAVE_OUT else answer})
+
+    robot = ask("address of the arm's control box, - for none yet", LEAVE_OUT, robot_at)
+    low = ask("lowest corner of the workspace, x y z [m]", _default("low"), _metres)
+
+    def box_to(answer: str) -> dict:
+        return _checked("workspace", {"low": low, "high": _metres(answer)})
+
+    workspace = ask("highest corner", _default("high"), box_to)
+    cameras: dict[str, dict] = {}
     for number, camera in enumerate(found):
-        if entry := _ask_camera(questions, number, camera, workspace, pictures):
-            cameras |= entry
+        cameras |= _ask_camera(questions, number, camera, workspace, pictures, cameras)
     home = ask("home: default, or now for where the arm stands", "default", _home)
     name = ask("profile: desk, lab or full", "desk", lambda a: one_of("profile", a, PROFILES))
-    speed = ask("most speed of the tool [m/s]", "0.1", float)
+
+    def at_most(answer: str) -> dict:
+        return _checked("profile", {"name": name, "tcp_speed": float(answer)})
+
+    profile = ask("most speed of the tool [m/s]", "0.1", at_most)
     return {
         "robot": robot,
         "cameras": cameras,
-        "workspace": {"low": low, "high": high},
+        "workspace": workspace,
         "home": home,
-        "profile": {"name": name, "tcp_speed": speed},
+        "profile": profile,
     }
 
 
+def _checked(key: str, value):
+    """Return an answer. Raises InputError where a site file would refuse it."""
+    check_answers({key: value})
+    return value
+
+
 def _ask_camera(
-    questions: Questions, number: int, camera: FoundCamera, box: Workspace, pictures: Path
+    questions: Questions,
+    number: int,
+    camera: FoundCamera,
+    box: dict,
+    pictures: Path,
+    taken: Collection[str],
 ) -> dict:
     """Return {name: answers}, or nothing for a camera that is left out."""
     ask = questions.ask
@@ -85,19 +105,34 @@ def _ask_camera(
     file = pictures / f"camera_{number + 1}.jpg"
     _write(file, camera.image)
     print(f"camera {number + 1}: {what}, {width} x {height}, its picture is {file}")
-    named, eye, target = POSES[min(number, len(POSES) - 1)]
+    entry = {"prefix": camera.prefix, "serial": camera.serial}
+
+    def named(answer: str) -> str:
+        if answer in taken:
+            raise InputError(f"another camera is called {answer}")
+        if answer != LEAVE_OUT:
+            _checked("cameras", {answer: entry | {"mount": "hand"}})
+        return answer
+
+    default, eye, target = first_pose(number)
     own = camera.prefix.rpartition("/")[2]
-    name = ask("its name, - to leave it out", named if camera.serial else own, str)
+    name = ask("its name, - to leave it out", default if camera.serial else own, named)
     if name == LEAVE_OUT:
         return {}
-    entry = {"prefix": camera.prefix, "serial": camera.serial}
     entry["mount"] = ask(
         "on a stand (base) or on the hand", "base", lambda a: one_of("mount", a, MOUNTS)
     )
     while entry["mount"] == "base":
         entry["eye"] = eye = ask("where it is, x y z [m] from the base", _words(eye), _metres)
-        entry["target"] = target = ask("the point it looks at", _words(target), _metres)
-        drawn = draw_workspace(camera.image, camera.K, camera_pose(name, entry), box)
+
+        def looking_at(answer: str, eye=eye) -> list[float]:
+            point = _metres(answer)
+            camera_pose(name, entry | {"eye": eye, "target": point})
+            return point
+
+        entry["target"] = target = ask("the point it looks at", _words(target), looking_at)
+        workspace = Workspace(tuple(box["low"]), tuple(box["high"]))
+        drawn = draw_workspace(camera.image, camera.K, camera_pose(name, entry), workspace)
         _write(pictures / f"{name}_workspace.jpg", drawn)
         print(f"the workspace as it sees it then: {pictures / f'{name}_workspace.jpg'}")
         if ask("is that roughly right? yes or no", "yes", _yes):
@@ -111,7 +146,7 @@ def _write(file: Path, image) -> None:
         raise InputError(f"cannot write {file}")
 
 
-def _joined(end: str) -> str:
+def _default(end: str) -> str:
     return _words(DEFAULTS["workspace"][end])
 
 
@@ -121,13 +156,9 @@ def _words(row: Sequence[float]) -> str:
 
 def _metres(answer: str) -> list[float]:
     row = [float(word) for word in answer.replace(",", " ").split()]
-    if len(row) != 3:
-        raise ValueError(f"three numbers are wanted, got {len(row)}")
+    if len(row) != 3 or not all(map(math.isfinite, row)):
+        raise ValueError(f"three numbers are wanted, got '{answer}'")
     return row
-
-
-def _left_out(answer: str) -> str:
-    return "" if answer == LEAVE_OUT else answer
 
 
 def _yes(answer: str) -> bool:

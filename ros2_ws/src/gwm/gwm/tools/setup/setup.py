@@ -35,8 +35,9 @@ def run_setup(out: Path | None, pictures: Path, page: bool, yes: bool, replace: 
         backup = write_site(path, answers, replace)
     print(f"{path}" + (f" (the old one is {backup.name})" if backup else ""))
     site = load_site(path)
+    option, given = ("", "") if out is None else (f" --site {path}", f" site:={path}")
     for name, camera in site.cameras.items():
-        say_next(f"gwm calibrate --camera {name} --mount {'hand' if camera.moving else 'base'}")
-    given = "" if out is None else f" site:={path}"
+        mount = "hand" if camera.moving else "base"
+        say_next(f"gwm calibrate --camera {name} --mount {mount}{option}")
     say_next(f"gwm up robot:={site.robot}{given} supervision:=shadow")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import socket
 import threading
@@ -25,9 +26,9 @@ from gwm.console.server import HEADERS
 from gwm.tools.page_templates import PAGES, render_page
 from gwm.tools.setup.found_cameras import FoundCamera, current_joints
 from gwm_core.errors import InputError
-from gwm_core.files.json_files import to_json
+from gwm_core.files.json_files import script_json
 from gwm_core.geometry.limits import PROFILES, Workspace
-from gwm_core.site.site_draft import DEFAULTS, MOUNTS, POSES, camera_pose, write_site
+from gwm_core.site.site_draft import DEFAULTS, MOUNTS, camera_pose, first_pose, write_site
 from gwm_core.site.workspace_view import draw_workspace
 from gwm_core.topics import ROBOTS
 
@@ -62,8 +63,6 @@ class SetupPage:
         token = request.query_params.get("token") or request.cookies.get(self._cookie, "")
         host, origin = request.headers.get("host", ""), request.headers.get("origin")
         status, reason = self._access.refuses(host, origin, token, socket=False)
-        if not status and int(request.headers.get("content-length") or 0) > MAX_BODY:
-            status, reason = 413, f"more than {MAX_BODY} bytes"
         if status:
             return PlainTextResponse(reason, status, HEADERS)
         try:
@@ -78,18 +77,7 @@ class SetupPage:
             response = RedirectResponse("/", 303)
             response.set_cookie(self._cookie, token, httponly=True, samesite="strict")
             return response
-        cameras = [
-            {
-                "prefix": camera.prefix,
-                "serial": camera.serial,
-                "name": POSES[min(k, len(POSES) - 1)][0]
-                if camera.serial
-                else camera.prefix.rpartition("/")[2],
-                "eye": POSES[min(k, len(POSES) - 1)][1],
-                "target": POSES[min(k, len(POSES) - 1)][2],
-            }
-            for k, camera in enumerate(self._found)
-        ]
+        cameras = [self._first(number, camera) for number, camera in enumerate(self._found)]
         data = {
             "cameras": cameras,
             "defaults": DEFAULTS,
@@ -98,8 +86,15 @@ class SetupPage:
             "mounts": MOUNTS,
             "path": str(self._path),
         }
-        text = to_json(data).replace("</", "<\\/")
-        return HTMLResponse(render_page("setup.html", data=text))
+        return HTMLResponse(render_page("setup.html", data=script_json(data)))
+
+    @staticmethod
+    def _first(number: int, camera: FoundCamera) -> dict:
+        """Return what the form of a camera begins with."""
+        name, eye, target = first_pose(number)
+        own = name if camera.serial else camera.prefix.rpartition("/")[2]
+        known = {"prefix": camera.prefix, "serial": camera.serial}
+        return known | {"name": own, "eye": eye, "target": target}
 
     async def _file(self, name: str) -> Response:
         files = {
@@ -117,19 +112,18 @@ class SetupPage:
         if not 0 <= number < len(self._found):
             return PlainTextResponse("no such camera", 404)
         answers, camera = await _answers(request), self._found[number]
-        box = answers.get("workspace") or {}
         image = camera.image
-        entry = answers.get("camera") or {}
-        if entry.get("mount") != "hand":
-            try:
+        try:
+            box, entry = answers["workspace"], answers["camera"]
+            if entry["mount"] != "hand":
                 workspace = Workspace(tuple(box["low"]), tuple(box["high"]))
                 image = draw_workspace(image, camera.K, camera_pose("camera", entry), workspace)
-            except (KeyError, TypeError, ValueError) as error:
-                return PlainTextResponse(str(error), 400)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            return PlainTextResponse(f"the workspace cannot be drawn: {error}", 400)
         jpeg = cv2.imencode(".jpg", image[..., ::-1])[1].tobytes()
         return Response(jpeg, media_type="image/jpeg")
 
-    async def _home(self) -> Response:
+    def _home(self) -> Response:  # waits for a message, in a thread of its own
         try:
             return JSONResponse(current_joints())
         except InputError as error:
@@ -146,8 +140,13 @@ class SetupPage:
 
 async def _answers(request: Request) -> dict:
     """Return the JSON object of a request. Raises InputError for anything else."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BODY:
+            raise InputError(f"more than {MAX_BODY} bytes")
     try:
-        values = await request.json()
+        values = json.loads(body)
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
