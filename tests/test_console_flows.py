@@ -168,11 +168,13 @@ def test_an_episode_from_start_to_a_corrected_verdict(site, page):
         "() => document.getElementById('count').textContent === 'episode 13 of 50, lift, Ada'"
     )
     assert page.is_hidden("#rec")
-    page.fill("#countdown", "1")
-    page.evaluate("document.getElementById('countdown').blur()")
+    page.fill("#countdown", "5")
     page.tap("#start")
-    page.wait_for_function("() => document.getElementById('start').textContent === 'Starts in 1'")
+    page.wait_for_function(
+        "() => document.getElementById('start').textContent.startsWith('Starts in')"
+    )
     page.tap("#start")  # not yet
+    page.fill("#countdown", "0")
     page.wait_for_timeout(1300)
     assert site.backend.done == [] and page.inner_text("#start") == "Start"
     said(site, page, lambda: page.tap("#start"), do="start")
@@ -197,13 +199,15 @@ def test_an_episode_from_start_to_a_corrected_verdict(site, page):
 def test_a_countdown_ends_with_a_stop(site, page):
     site.backend.recorder = {"recording": "False"}
     page.wait_for_selector("#start:enabled")
-    page.fill("#countdown", "3")
-    page.tap("#start")
-    page.wait_for_function("() => document.getElementById('start').textContent === 'Starts in 3'")
-    said(site, page, lambda: page.keyboard.press("Escape"), do="stop")
-    page.wait_for_function("() => document.getElementById('start').textContent === 'Start'")
-    page.wait_for_timeout(3500)
-    assert [c["do"] for c in site.backend.done] == ["stop"]
+    page.fill("#countdown", "5")
+    counts = "() => document.getElementById('start').textContent.startsWith('Starts in')"
+    for _ in range(2):  # also after another stop
+        page.tap("#start")
+        page.wait_for_function(counts)
+        said(site, page, lambda: page.keyboard.press("Escape"), do="stop")
+        page.wait_for_function("() => document.getElementById('start').textContent === 'Start'")
+    page.wait_for_timeout(5500)
+    assert {c["do"] for c in site.backend.done} == {"stop"}
 
 
 def test_nothing_of_a_silent_gate_looks_like_now(site, page):
@@ -302,3 +306,59 @@ def test_nothing_serious_is_found_by_axe(site, page):
             serious = [v for v in found if v["impact"] in ("serious", "critical")]
             nodes = [(v["id"], [n["html"][:120] for n in v["nodes"]]) for v in serious]
             assert nodes == [], (scheme, tab.inner_text())
+
+
+def tab_to(page, selector):
+    """Move the focus by Tab alone, as somebody without a pointer."""
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        if page.evaluate("(s) => document.activeElement.matches(s)", selector):
+            return
+    raise AssertionError(f"{selector} is not reached by Tab")
+
+
+def by_keyboard(page, selector):
+    tab_to(page, selector)
+    page.keyboard.press("Enter")
+
+
+MEANS = {
+    "mouse": lambda page, selector: page.click(selector),
+    "touch": lambda page, selector: page.tap(selector),
+    "keyboard": by_keyboard,
+}
+
+
+USUAL = {("desktop", "mouse"), ("desktop", "keyboard"), ("phone", "touch")}
+
+
+@pytest.mark.parametrize(
+    ("size", "means"),
+    [
+        pytest.param(size, means, marks=[] if (size, means) in USUAL else [pytest.mark.long])
+        for size in SIZES
+        for means in MEANS
+    ],
+)
+def test_every_flow_by_every_means_at_every_size(site, page, size, means):
+    """Arm, approve, decline, record, rate, correct, change the mode, and stop."""
+    width, height = SIZES[size]
+    page.set_viewport_size({"width": width, "height": height})
+    site.backend.recorder = {"recording": "True", "saved": "runs/episode_000004", "verdict": "True"}
+    page.wait_for_selector("#approve:enabled")
+    plan = {"plan": WAITS["waiting"]}
+    verdict = {"correct": "episode_000004", "success": False}
+    flow = {
+        "#arm": {"do": "arm"},
+        "#approve": {"do": "approve", **plan, "sha256": WAITS["waiting_sha256"]},
+        "#decline": {"do": "decline", **plan},
+        "#start": {"do": "start"},
+        "#success": {"do": "save", "success": True},
+        "#fail": {"do": "save", "success": False},
+        "#correct": {"do": "correct", **verdict},
+        "#mode [value=auto]": {"do": "mode", "mode": "auto"},
+        "#hold": {"do": "hold"},
+        "#stop": {"do": "stop"},
+    }
+    for selector, command in flow.items():
+        said(site, page, lambda s=selector: MEANS[means](page, s), **command)

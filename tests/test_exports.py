@@ -669,7 +669,7 @@ def test_a_second_dataset_is_added_and_the_same_one_goes_on_where_it_stopped(
     export_lerobot(samples(2, ROWS, seed=7, size=SIZE), other, video=False)
     assert gwm(monkeypatch, capsys, "import", "lerobot", made / "v3.0-images", out) == (
         0,
-        f"{out}: 3 episodes added\n",
+        f"{out}: 3 episodes added\nnext: gwm data verify {out}\n",
     )
     code, said = gwm(monkeypatch, capsys, "import", "lerobot", other, out)
     assert code == 0 and "2 episodes added\n" in said  # were once skipped, as many as were there

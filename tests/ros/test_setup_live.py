@@ -17,7 +17,7 @@ from gwm_core.geometry.kinematics import HOME_Q
 from gwm_core.geometry.simulated_cameras import CAMERAS
 from gwm_core.site import load_site
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(200)]
 
 
 def answers(cameras):

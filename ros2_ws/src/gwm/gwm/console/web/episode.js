@@ -8,6 +8,7 @@ import { sound } from "/sounds.js";
 
 const PAUSE = 1500; // [ms] after the last key, before a note is kept
 let countdown = 0; // timer
+let before = 0; // id of the last request when the countdown began
 let noteTimer = 0;
 let report = { seconds: 0, at: 0 }; // the recorder's, and when it came [ms]
 
@@ -36,6 +37,7 @@ export function bindEpisode() {
 // Start, after the countdown; a second press ends the countdown.
 function begin() {
   if (countdown) return cancel();
+  before = requests.at(-1)?.id ?? 0;
   let left = Math.min(Math.max(Number($("countdown").value) || 0, 0), 10);
   const tick = () => {
     if (left <= 0) {
@@ -122,8 +124,8 @@ export function showTimer() {
   const passed = Number(report.seconds) * 1000 + performance.now() - report.at;
   const limit = state.trial.seconds;
   $("rec").hidden = !running;
-  const ended = running || why("start") || URGENT.some((what) => requests.at(-1)?.what === what);
-  if (countdown && ended) cancel();
+  const stopped = requests.some((r) => URGENT.includes(r.what) && r.id > before);
+  if (countdown && (running || why("start") || stopped)) cancel();
   if (running) {
     const left = limit ? `, ${Math.max(0, limit - passed / 1000).toFixed(0)} s left` : "";
     $("rec").textContent = `REC ${seconds(passed)}${left}`;
