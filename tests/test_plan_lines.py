@@ -47,17 +47,18 @@ def test_the_outline_lies_on_the_hand_that_the_simulation_draws(simulator, rende
     simulator.teleport(solve(pose, HOME_Q)[0], 0.06)
     cameras = SimCameras(renderer=renderer)
     tips = gripper_outline(fk(simulator.q), simulator.width)[[0, -1]]
-    found = {}
+    seen = {}
     for image in cameras(simulator.snapshot()):
         T = cameras.T_base_camera[image.camera]
         height, width = image.depth_mm.shape
-        u, v = (project(tips, cameras.K, T, (width, height)) * [width, height]).astype(int).T
-        distance = (tips - T[:3, 3]) @ T[:3, 2]
-        found[image.camera] = 1e-3 * image.depth_mm[v, u] - distance
+        pixels = (project(tips, cameras.K, T, (width, height)) * [width, height]).astype(int)
+        for tip, (u, v) in enumerate(pixels):
+            around = 1e-3 * image.depth_mm[v - 2 : v + 3, u - 2 : u + 3]  # some have no reading
+            nearer = (tips[tip] - T[:3, 3]) @ T[:3, 2] - around
+            # a finger is 20 mm thick: its surface is nearer than its middle
+            seen[image.camera, tip] = bool(np.any((nearer > 0.0) & (nearer < 0.025)))
     cameras.close()
-    # a finger is 20 mm thick: its surface is nearer than its middle
-    assert np.all((found["front"] > -0.025) & (found["front"] < 0.0)), found
-    assert -0.025 < found["side"][0] < 0.0, found  # the other one is behind it
+    assert seen["front", 0] and seen["front", 1] and seen["side", 0], seen  # one hides another
 
 
 @pytest.mark.parametrize(
