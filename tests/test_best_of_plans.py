@@ -382,6 +382,7 @@ def test_eval_refuses_candidates_of_what_predicts_nothing(
     assert named in capsys.readouterr().err
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_eval_says_how_many_candidates_there_were(tiny_policy, tmp_path, monkeypatch):
     hashes = set()

@@ -199,14 +199,14 @@ def test_an_episode_from_start_to_a_corrected_verdict(site, page):
 def test_a_countdown_ends_with_a_stop(site, page):
     site.backend.recorder = {"recording": "False"}
     page.wait_for_selector("#start:enabled")
-    page.fill("#countdown", "5")
+    page.fill("#countdown", "3")
     counts = "() => document.getElementById('start').textContent.startsWith('Starts in')"
     for _ in range(2):  # also after another stop
         page.tap("#start")
         page.wait_for_function(counts)
         said(site, page, lambda: page.keyboard.press("Escape"), do="stop")
         page.wait_for_function("() => document.getElementById('start').textContent === 'Start'")
-    page.wait_for_timeout(5500)
+    page.wait_for_timeout(3300)
     assert {c["do"] for c in site.backend.done} == {"stop"}
 
 

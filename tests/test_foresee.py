@@ -312,6 +312,7 @@ def gwm(monkeypatch, capsys, *words) -> tuple[int, str]:
     return code, captured.out + captured.err
 
 
+@pytest.mark.long
 def test_the_commands_write_what_they_say(episodes, clips, model, tmp_path, monkeypatch, capsys):
     file = tmp_path / "world.json"
     monkeypatch.setattr(gripper_probe, "_WINDOWS", 20)

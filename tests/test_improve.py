@@ -217,6 +217,7 @@ def test_trials_that_teach_nothing_are_refused(
             read_trials(near_policy, [tmp_path])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_verb_writes_a_report_and_a_bundle(trials, near_policy, tmp_path, monkeypatch, capsys):

@@ -585,7 +585,7 @@ def test_an_interrupted_recovery_goes_on(tmp_path):
 
 def test_killed_or_on_a_full_disk_nothing_acknowledged_is_lost():
     for full in (False, True):
-        report = recorder.run(2, 3, full)
+        report = recorder.run(1, 3, full)
         assert report.lost == report.half == 0 and report.open and max(report.lost_s) <= 1.0
         assert report.saved or full
 

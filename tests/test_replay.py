@@ -135,10 +135,10 @@ def test_joints_gripper_and_speed_are_on_the_same_axis(tmp_path):
 def test_a_page_shrinks_its_images_until_it_can_be_sent(tmp_path):
     rng = np.random.default_rng(0)
     replay = read_replay(record(tmp_path / "episode_000000"))
-    noise = cv2.imencode(".jpg", rng.integers(0, 255, (240, 424, 3), np.uint8))[1].tobytes()
+    noise = cv2.imencode(".jpg", rng.integers(0, 255, (120, 212, 3), np.uint8))[1].tobytes()
     replay.observed["front"] = [(time, noise) for time, _ in replay.observed["front"]]
     sizes = []
-    for budget in (10_000_000, 400_000, 90_000):
+    for budget in (10_000_000, 300_000, 60_000):
         text = episode_data("run", replay, budget)
         assert len(text) <= budget
         sizes.append(len(text))

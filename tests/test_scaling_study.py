@@ -67,6 +67,7 @@ def base(episodes, tmp_path_factory, renderer):
     )
 
 
+@pytest.mark.long
 def test_held_out_episodes_that_are_learned_from_are_refused(base, tmp_path):
     for held in (base.data, sorted(base.data.glob("*/episode.json"))[1].parent):
         with pytest.raises(InputError, match="are also learned from, as 'lift nominal 1"):

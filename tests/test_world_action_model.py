@@ -558,6 +558,7 @@ def test_its_futures_are_measured_and_shown_by_jumps(
     assert "takes 4 or more" in capsys.readouterr().err
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_probe_reads_whether_predicted_latents_follow_commands(
     trained, episodes, tmp_path, monkeypatch, capsys
