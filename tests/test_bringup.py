@@ -200,6 +200,7 @@ def test_each_mode_has_its_planners_and_one_way_to_the_gate():
         ({"controller": "forward", "robot": "fr3"}, "simulated arms"),
         ({"gripper": "suction"}, "franka"),
         ({"mode": "both"}, "shared"),
+        ({"episodes": -3}, "episodes:=-3: 0"),
         ({"device": "mouse"}, "spacemouse"),
         ({"speed": 1.5}, "speed:=1.5: a fraction of the profile's speeds"),
         ({"speed": 0.0}, "above 0 to 1"),

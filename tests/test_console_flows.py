@@ -236,6 +236,15 @@ def test_keys_before_the_first_state_do_no_harm(site, browser):
     early.context.close()
 
 
+def test_the_note_of_a_phone_is_there_while_something_is_recorded_or_rated(site, page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_selector("#note", state="visible")  # it records
+    site.backend.recorder = {"recording": "False"}
+    page.wait_for_selector("#note", state="hidden")
+    site.backend.trial = {"trial": 1, "of": 2, "policy": "A", "task": "lift", "start": 1}
+    page.wait_for_selector("#note", state="visible")
+
+
 def test_a_note_is_kept_by_itself(site, page):
     page.fill("#note", "the cube slipped")
     said(site, page, lambda: page.wait_for_timeout(1600), do="mark", note="the cube slipped")

@@ -60,6 +60,8 @@ def _check_numbers(config: GraphConfig) -> None:
         raise InputError(
             f"candidates:={config.candidates}: a number of plans is wanted, 1 to {MAX_CANDIDATES}"
         )
+    if config.episodes < 0:
+        raise InputError(f"episodes:={config.episodes}: 0 (no goal) or more is wanted")
     width, height, rate = config.camera_width, config.camera_height, config.camera_hz
     if not (0 < rate <= 90 and 16 <= width <= 1920 and 16 <= height <= 1080):
         raise InputError(f"no such camera: {width}x{height} at {rate} Hz (up to 1920x1080 at 90)")

@@ -26,6 +26,7 @@ function show(state) {
   const first = known.state === null;
   known.state = state;
   if (first) build(state);
+  document.body.dataset.layout = layout(state);
   showHeader();
   showTrial(state);
   showEpisode(state);
@@ -39,12 +40,15 @@ function show(state) {
   drawPlots();
 }
 
+function layout({ trial, session, recorder }) {
+  if ("trial" in trial) return "trial";
+  return session.plans === "policy" && recorder.recording !== "True" ? "run" : "record";
+}
+
 function build(state) {
   buildStage(state);
   buildSettings(state);
   buildTrial(state);
-  const { trial, session } = state;
-  document.body.dataset.layout = "trial" in trial ? "trial" : session.plans === "policy" ? "run" : "record";
 }
 
 // what time alone changes: ages, what is overdue, what may be pressed

@@ -1,5 +1,7 @@
 // A plan drawn over a camera's picture: the path of the gripper, and the gripper at a lookahead.
 
+import { stroke } from "/stroke.js";
+
 const PATH = "#56b4e9", GHOST = "#f0e442", HALO = "#000a"; // Okabe and Ito's sky blue and yellow
 const DOTS = 4; // waypoints from one dot to the next
 
@@ -26,19 +28,6 @@ export function drawPlan(canvas, view, ghost, passed) {
   if (!lines) return;
   stroke(c, lines, HALO, 3 * thin);
   stroke(c, lines, GHOST, 1.4 * thin);
-}
-
-function stroke(c, points, color, width) {
-  c.strokeStyle = color;
-  c.lineWidth = width;
-  c.lineCap = c.lineJoin = "round";
-  c.beginPath();
-  let pen = false;
-  for (const point of points) {
-    if (point) c[pen ? "lineTo" : "moveTo"](...point);
-    pen = Boolean(point);
-  }
-  c.stroke();
 }
 
 function dot(c, [x, y], width) {

@@ -1,12 +1,14 @@
 // Divergence and latency of the last minute, with axes.
 
 import { $ } from "/known.js";
+import { stroke } from "/stroke.js";
 
 const KEPT = 600; // points, one in 100 ms
 const PLOTS = {
   divergence: { points: [], line: 1, top: 2, unit: "", limit: "limit" },
   delay: { points: [], line: 160, top: 320, unit: " ms", limit: "late" },
 };
+const WIDTH = 1.5; // [pixels] of lines
 const MARGIN = 60, LINE = 14; // [pixels] left of the plot, and of a line of text
 
 export function addPoint(name, value) {
@@ -42,11 +44,11 @@ function draw(canvas, { points, line, top, unit, limit }) {
   c.fillText("60 s ago", MARGIN, height - 2);
   c.textAlign = "right";
   c.fillText("now", width - 4, height - 2);
-  stroke(c, warn, [[MARGIN, y(line)], [width - 4, y(line)]], [6, 4]);
+  stroke(c, [[MARGIN, y(line)], [width - 4, y(line)]], warn, WIDTH, [6, 4]);
   c.fillStyle = warn;
   c.fillText(limit, width - 4, y(line) - 3);
-  stroke(c, text, [[MARGIN, y(top)], [MARGIN, bottom], [width - 4, bottom]]);
-  stroke(c, value, points.map((v, k) => v === null ? null : [x(k), y(v)]));
+  stroke(c, [[MARGIN, y(top)], [MARGIN, bottom], [width - 4, bottom]], text, WIDTH);
+  stroke(c, points.map((v, k) => v === null ? null : [x(k), y(v)]), value, WIDTH);
   const last = points.findLast((v) => v !== null);
   const name = canvas.getAttribute("aria-label").split(":")[0];
   const words = last === undefined ? "nothing yet" : `${last.toPrecision(3)}${unit}`;
@@ -57,17 +59,4 @@ function draw(canvas, { points, line, top, unit, limit }) {
 function colorOf(element, name) {
   element.style.color = `var(${name})`;
   return getComputedStyle(element).color;
-}
-
-function stroke(c, color, points, dash = []) {
-  c.strokeStyle = color;
-  c.lineWidth = 1.5;
-  c.setLineDash(dash);
-  c.beginPath();
-  let pen = false;
-  for (const point of points) {
-    if (point) c[pen ? "lineTo" : "moveTo"](...point);
-    pen = Boolean(point);
-  }
-  c.stroke();
 }
