@@ -32,7 +32,8 @@ ALIVE = "policy/alive"
 SCENE = "policy/scene"  # the scene of a chunk, stamped with its id
 AFAR = "afar"  # the view that no camera has
 LOOKAHEADS = (4, 8, 16)  # steps of 0.1 s after which the outcome of a chunk is imagined
-# named numbers: id PLAN of the chunk, horizon, success, [ms] duration, [ms] age
+# named numbers: id PLAN of the chunk, horizon, [ms] duration, [ms] age; and from a policy that is
+# calibrated, success with its 95 % interval: success_low, success_high
 IMAGINED = "imagination/plan"
 IMAGINED_SCENE = (
     "imagination/scene"  # of the last lookahead, stamped with the time that it predicts

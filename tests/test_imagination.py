@@ -73,13 +73,13 @@ def compared(world, expected, stamp, known=None, command_at=lambda at: ROW):
 
 @pytest.fixture
 def expected(world):
-    return Imagination(world, simulation_site(), lambda: None).expected
+    return Imagination(world, simulation_site(), lambda: None, {}).expected
 
 
 def test_nothing_diverges_when_the_expected_scene_comes_and_something_does_otherwise(world):
     h = HORIZONS[0]
     for other in (None, scene(1)):
-        expected = Imagination(world, simulation_site(), lambda: None).expected
+        expected = Imagination(world, simulation_site(), lambda: None, {}).expected
         start, state = observed_at(world, 0)
         assert expected.observe(start, state, lambda at: ROW, VIEWS) == {}
         foreseen = expected._expect(state, np.stack([ROW] * (h + 1)))

@@ -15,6 +15,7 @@ from scipy.special import expit
 
 from gwm_core.data.episode_info import list_episodes
 from gwm_core.errors import InputError
+from gwm_core.model.calibration import Calibration
 from gwm_core.model.checkpoint import load_policy, load_vae, save_policy, save_vae
 from gwm_core.model.config import VAES, named_config
 from gwm_core.model.vae import VAE
@@ -22,8 +23,9 @@ from gwm_core.model.weights_file import digest, refuse_seen
 from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.runtime.graphs.compile import onnx_file
 from gwm_core.runtime.imagined_world import imagined_world
+from gwm_core.runtime.predicted_success import PredictedSuccess, read_predicted_success
 from gwm_core.training.datasets.future_samples import UNKNOWN, load_future_samples, outcome_labels
-from gwm_core.training.success.fit_success import _state, _value_auc, fit_success
+from gwm_core.training.success.fit_success import _value_auc, fit_success
 from gwm_core.training.success.success_calibration import (
     _second_half,
     calibrate_success,
@@ -31,6 +33,7 @@ from gwm_core.training.success.success_calibration import (
     cross_fitted,
     fit_calibration,
 )
+from gwm_core.training.success.sample_states import sample_state
 
 NETWORK, TRAIN = named_config("tiny")
 CONFIG = replace(NETWORK, vae=VAES["tiny"][0])
@@ -100,6 +103,60 @@ def test_calibration_finds_slope_and_offset_and_improves_probabilities(slope, of
         assert all(after[name] < before[name] for name in before)
 
 
+def test_the_interval_of_a_probability_covers_the_true_one_and_narrows_with_trials():
+    truth, covered, widths = Calibration(0.6, -1.0), [], {20: [], 320: []}
+    for seed in range(60):
+        for trials, found in widths.items():
+            logits, labels, _ = calibrated(*truth[:2], trials * 20, 20, seed)
+            said = fit_calibration(logits, labels, 20 * trials).probability(1.5)
+            assert said.low < said.value < said.high
+            found.append(said.high - said.low)
+            covered.append(said.low < truth.probability(1.5).value < said.high)
+    assert 0.88 < np.mean(covered) <= 1
+    assert np.mean(widths[320]) < 0.4 * np.mean(widths[20])
+
+
+def test_what_the_graphs_say_is_calibrated_anew_for_predicted_scenes():
+    observed, predicted = Calibration(2.0, -1.0), Calibration(0.5, 0.3, ((0.04, 0.0), (0.0, 0.09)))
+    calibrate = PredictedSuccess(observed, predicted)
+    for raw in (-4.0, 0.0, 2.5):
+        assert calibrate(expit(observed(raw))).value == pytest.approx(expit(predicted(raw)))
+        assert calibrate(expit(observed(raw))) == pytest.approx(predicted.probability(raw))
+    for certain in (0.0, 1.0):  # float32 rounds to these
+        assert all(0 < p < 1 for p in calibrate(certain))
+    with pytest.raises(FloatingPointError):
+        calibrate(np.nan)
+
+
+def of_manifest(folder, calibration):
+    file = folder / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["provenance"]["calibration"] = calibration
+    file.write_text(json.dumps(manifest))
+    return read_predicted_success(folder)
+
+
+def test_only_what_was_calibrated_on_predicted_scenes_is_said(policy, tmp_path):
+    folder = shutil.copytree(policy, tmp_path / "policy")
+    assert read_predicted_success(folder) == {}
+    found = {"slope": 2.0, "offset": 0.5, "covariance": [[0.1, 0.0], [0.0, 0.2]]}
+    both = of_manifest(folder, {"lift": {"done": found, "predicted": found}, "stack": {"done": found}})
+    assert set(both) == {"lift"}
+    alone = of_manifest(folder, {"lift": {"predicted": found}})
+    assert alone["lift"].observed == Calibration() and alone["lift"].predicted.slope == 2
+    for wrong in (
+        {"lift": {"predicted": found | {"slope": -1.0}}},
+        {"lift": {"predicted": found | {"covariance": [[0.1]]}}},
+        {"lift": {"predicted": found | {"covariance": [[-0.1, 0.0], [0.0, 0.2]]}}},
+        {"lift": {"predicted": found | {"offset": "NaN"}}},
+        {"lift": {"predicted": {}}},
+        {"lift": ["predicted"]},
+        ["lift"],
+    ):
+        with pytest.raises(InputError, match="calibrate it anew"):
+            of_manifest(folder, wrong)
+
+
 def test_few_one_sided_separated_and_reversed_labels_stay_finite():
     logits = np.linspace(-3, 3, 40)
     separated = (logits > 0).astype(np.int8)
@@ -107,7 +164,7 @@ def test_few_one_sided_separated_and_reversed_labels_stay_finite():
         for some in (slice(None), slice(19, 21), slice(0, 1)):
             for trials in (1, 1000):
                 found = fit_calibration(logits[some], labels[some], trials)
-                assert np.isfinite(found).all() and 1e-3 < found.slope < 200
+                assert np.isfinite([*found[:2], *np.ravel(found.covariance)]).all() and 1e-3 < found.slope < 200
                 assert abs(found.offset) < 15
     with pytest.raises(FloatingPointError):
         fit_calibration(np.array([0.0, np.nan]), np.array([0, 1]), 2)
@@ -214,7 +271,7 @@ def test_both_answers_are_calibrated_and_of_one_graph(policy, tmp_path):
 
 def test_a_state_is_asked_once_for_both(policy, samples):
     world = imagined_world(load_policy(policy), load_vae(policy))
-    first, second = (_state(world, samples, k) for k in (0, 20))
+    first, second = (sample_state(world, samples, k) for k in (0, 20))
     asked = []
     graph = world._success
     world._success = lambda inputs: asked.append(inputs) or graph(inputs)
@@ -243,8 +300,8 @@ def test_the_value_is_learnt_of_outcomes_and_done_of_the_rule(policy, samples):
     )
     assert steps[-1][:2] == (300, 300) and scenes[-1][0] == scenes[-1][1] > 0
     assert (model.success_head.calibration == torch.tensor([1.0, 0.0])).all()
-    figures = calibrate_success(model, samples)
-    assert set(figures) == {"lift"} and set(figures["lift"]) == {"done", "value"}
+    figures = calibrate_success(model, load_vae(policy), samples)
+    assert set(figures) == {"lift"} and {"done", "value"} <= set(figures["lift"])
     value = figures["lift"]["value"]
     assert value["trials"] == 4 and value["samples"] == len(samples)
     calibration = model.success_head.calibration

@@ -31,7 +31,7 @@ from gwm_core.runtime.planner import Planner
 from gwm_core.scene.patches import patches
 from gwm_core.training.datasets.future_samples import FutureSamples
 from gwm_core.training.datasets.policy_samples import PolicySamples
-from gwm_core.training.success.fit_success import observed_scene
+from gwm_core.training.success.sample_states import observed_scene
 from gwm_core.training.training_run import Progress
 from gwm_core.types import ArmState, Observation
 from gwm_core.workers.pool import workers

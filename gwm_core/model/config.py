@@ -78,7 +78,7 @@ class TrainConfig:
     held_out: float = 0.03  # fraction of the episodes, for validation
     validate_every: int = 500
     seed: int = 0
-    bfloat16: bool = True  # matrix products in 16 bits
+    bfloat16: bool = True  # matrix products in 16 bits, where the device multiplies these faster
 
 
 @dataclass(frozen=True)

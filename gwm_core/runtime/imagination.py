@@ -7,7 +7,7 @@ divergence   the scene at t - h, poses sent since      -> scene at t, compared w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,10 +16,12 @@ import numpy as np
 from gwm_core import topics
 from gwm_core.geometry.camera import look_at
 from gwm_core.geometry.kinematics import fk, from_rows, to_rows
+from gwm_core.model.calibration import Probability
 from gwm_core.model.inputs import proprioception
 from gwm_core.runtime.divergence import ExpectedScene, ObservedScene
 from gwm_core.runtime.expected_scenes import ExpectedScenes
 from gwm_core.runtime.imagined_world import ImaginedState, ImaginedWorld, compiled_world
+from gwm_core.runtime.predicted_success import PredictedSuccess, read_predicted_success
 from gwm_core.runtime.views import EYE, TARGET, RenderedCamera
 from gwm_core.scene.gaussians import moved
 from gwm_core.scene.gripped_width import held_width
@@ -73,21 +75,31 @@ class PredictedFuture:
 
     stamp: int  # [ns] of the chunk
     images: dict[str, list[np.ndarray]]  # view -> an image of every lookahead
-    success: float  # predicted probability at the last lookahead
+    success: Probability | None  # that the task is done at the last lookahead, if calibrated
     scene: np.ndarray  # (N, 14) at the last lookahead
 
 
 class Imagination:
     """A policy that predicts for a site: each lookahead by one jump. Use it in one thread.
 
+    Args:
+        calibrated: what says how likely a task is done, by task.
+
     Attributes:
         lift_config: of the scenes that it takes. expected: compares observed scenes with earlier
             predictions.
     """
 
-    def __init__(self, world: ImaginedWorld, site: Site, pause: Pause):
+    def __init__(
+        self,
+        world: ImaginedWorld,
+        site: Site,
+        pause: Pause,
+        calibrated: Mapping[str, PredictedSuccess],
+    ):
         self.lift_config = world.lift_config
         self._world, self._site, self._pause = world, site, pause
+        self._calibrated = calibrated
         self.expected = ExpectedScenes(self._expect, pause)
 
     def observe(self, request: PredictionRequest) -> ImaginedState:
@@ -108,8 +120,12 @@ class Imagination:
         rows = to_rows(fk(chunk.q), chunk.width)
         states = [self._world.after(state, rows[:steps]) for steps in topics.LOOKAHEADS]
         images = render_views(map(self._world.rendered, states), request, self._site, self._pause)
-        success = self._world.success(states[-1], request.task)
+        success = self._success(states[-1], request.task)
         return PredictedFuture(chunk.stamp, images, success, states[-1].scene)
+
+    def _success(self, state: ImaginedState, task: str) -> Probability | None:
+        calibrated = self._calibrated.get(task)
+        return calibrated(self._world.success(state, task)) if calibrated else None
 
     def _expect(self, state: ImaginedState, rows: np.ndarray) -> ExpectedScene:
         """The scene of a state once the rows (1 + H, 10) are reached, of which the first is now."""
@@ -154,4 +170,5 @@ def open_imagination(
     Raises:
         InputError: the policy there predicts nothing.
     """
-    return Imagination(compiled_world(folder, threads, backend, pause), site, pause)
+    world = compiled_world(folder, threads, backend, pause)
+    return Imagination(world, site, pause, read_predicted_success(folder))

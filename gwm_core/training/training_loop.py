@@ -93,6 +93,7 @@ def fit(
         start = _resume(trunk.file, trunk.key, *state, latest=branch)
     device = next(network.parameters()).device
     step, rank, processes = _shared(Loss(network, loss), compiled)
+    coarse = config.bfloat16 and multiplies_bfloat16(device)
     figures = validate(average) if start == config.iterations else {}
     start_time = time.monotonic()
     for iteration in range(start, config.iterations):
@@ -101,7 +102,7 @@ def fit(
         # a resumed run samples what the whole run would
         torch.manual_seed(config.seed * 1_000_003 + iteration)
         batch = {n: _part(t, rank, processes) for n, t in sample_batch(config.batch).items()}
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=coarse):
             value = step(batch)
         number = _finite_mean(value.detach(), processes, iteration, out)
         _descend(value, network, optimizers, config, iteration)
@@ -115,6 +116,14 @@ def fit(
         if rank == 0 and (done % 20 == 0 or done == config.iterations):
             progress(done, config.iterations, figures | {"loss": number})
     return average.eval(), figures | {"minutes": round((time.monotonic() - start_time) / 60, 1)}
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether matrix products in bfloat16 are faster than in float32 there.
+
+    A CPU needs AMX for that: with AVX-512 alone they take twice as long (docs/benchmarks.md).
+    """
+    return device.type != "cpu" or torch.cpu.get_capabilities().get("amx_bf16", False)
 
 
 def _part(tensor: Tensor, rank: int, processes: int) -> Tensor:

@@ -16,14 +16,13 @@ from torch import Tensor, nn
 from gwm_core.model.config import WorldActionTraining
 from gwm_core.model.vae import VAE
 from gwm_core.model.world_action_model import SuccessHead, WorldActionModel
-from gwm_core.runtime.imagined_world import ImaginedState, ImaginedWorld, imagined_world
-from gwm_core.scene.gaussians import COLORS, MEANS, OPACITY, QUATS, SCALES
+from gwm_core.runtime.imagined_world import ImaginedWorld, imagined_world
 from gwm_core.training.datasets.future_samples import FutureSamples
+from gwm_core.training.success.sample_states import sample_state
 from gwm_core.training.training_run import Progress, silent
 
 _HIDDEN = 0.1  # fraction of the tokens that training hides
 _EMA = 0.995
-_SIZE = 0.006  # [m] of a Gaussian, where samples keep the means and colours alone
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def _labelled(
     generator = np.random.default_rng(0)
     parts = [], []
     for done, k in enumerate(index):
-        state = _state(world, samples, k)
+        state = sample_state(world, samples, k)
         parts[0].append((world.tokens(state), labels[k]))
         if (jumps := np.flatnonzero(samples.valid[k])).size:
             jump = generator.choice(jumps)
@@ -121,21 +120,6 @@ def _labelled(
 def _stacked(part: list[tuple[np.ndarray, np.ndarray]]) -> LabelledTokens:
     tokens, labels = (torch.from_numpy(np.stack(values)) for values in zip(*part))
     return LabelledTokens(tokens.half(), labels)
-
-
-def observed_scene(points: np.ndarray, colors: np.ndarray, opacity: float) -> np.ndarray:
-    """The scene (N, 14) of a sample: points (N, 3) [m], colors (N, 3) in 0-255."""
-    scene = np.zeros((len(points), 14), np.float32)
-    scene[:, MEANS], scene[:, COLORS] = points, colors / np.float32(255)
-    scene[:, SCALES], scene[:, QUATS.start] = _SIZE, 1.0
-    scene[:, OPACITY] = opacity
-    return scene
-
-
-def _state(world: ImaginedWorld, samples: FutureSamples, k: int) -> ImaginedState:
-    scene = observed_scene(samples.points[k], samples.colors[k], world.lift_config.opacity)
-    latent, anchors = (np.float32(a[k, 0]) for a in (samples.latents, samples.anchors))
-    return world.state(scene, samples.proprio[k], latent, anchors)
 
 
 def _joined(parts: list[LabelledTokens]) -> LabelledTokens:

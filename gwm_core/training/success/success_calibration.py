@@ -8,32 +8,26 @@ samples: trials as a whole are held out, and a prior is worth about one of them.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from scipy.optimize import minimize
 from scipy.special import expit
 from torch import Tensor
 
+from gwm_core.model.calibration import Calibration
+from gwm_core.model.vae import VAE
 from gwm_core.model.world_action_model import WorldActionModel
+from gwm_core.runtime.imagined_world import imagined_world
 from gwm_core.training.datasets.future_samples import UNKNOWN, FutureSamples
+from gwm_core.training.success.sample_states import sample_state
+from gwm_core.training.training_run import Progress, silent
 
+DONE, VALUE, PREDICTED = "done", "value", "predicted"  # questions of a task that are calibrated
 BINS = 10  # of the calibration error
 # standard deviations of a normal prior on the logarithm of the slope, and on the offset
 _PRIOR = np.array([1.0, 2.0])
 _LIMIT = 5.0  # of the logarithm of the slope: exp does not overflow on the way to the minimum
-
-
-class Calibration(NamedTuple):
-    """The logit of a calibrated probability is ``slope * logit + offset``."""
-
-    slope: float = 1.0
-    offset: float = 0.0
-
-    def __call__(self, logits: np.ndarray) -> np.ndarray:
-        """Calibrated logits."""
-        return self.slope * logits + self.offset
+_PREDICTIONS = 1500  # scenes of trials that are predicted, at most
 
 
 def fit_calibration(logits: np.ndarray, labels: np.ndarray, trials: int) -> Calibration:
@@ -45,6 +39,10 @@ def fit_calibration(logits: np.ndarray, labels: np.ndarray, trials: int) -> Cali
 
     Args:
         logits: (S,). labels: (S,) 1 or 0. trials: number of independent ones that they are of.
+
+    Returns:
+        With the covariance of the Laplace approximation: the inverse of the second derivative of
+        the negative log posterior at its minimum.
 
     Raises:
         FloatingPointError: a logit is not finite.
@@ -67,7 +65,12 @@ def fit_calibration(logits: np.ndarray, labels: np.ndarray, trials: int) -> Cali
 
     bounds = [(-_LIMIT, _LIMIT), (None, None)]
     found = minimize(objective, np.zeros(2), jac=True, method="L-BFGS-B", bounds=bounds)
-    return Calibration(float(np.exp(found.x[0])), float(found.x[1]))
+    slope, offset = float(np.exp(found.x[0])), float(found.x[1])
+    chance = expit(slope * logits + offset)
+    derivatives = np.stack([slope * logits, np.ones(len(logits))])  # of the logit by both
+    curvature = trials * (derivatives * chance * (1 - chance)) @ derivatives.T / len(logits)
+    covariance = np.linalg.inv(curvature + np.diag(_PRIOR**-2))
+    return Calibration(slope, offset, tuple(map(tuple, covariance.tolist())))
 
 
 def calibration_figures(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -116,40 +119,93 @@ def _second_half(labels: np.ndarray, trial: np.ndarray) -> np.ndarray:
     return second[inverse]
 
 
-def calibrate_success(model: WorldActionModel, samples: FutureSamples) -> dict[str, dict]:
-    """Set ``model.success_head.calibration`` in place, from observed scenes of trials.
+def calibrate_success(
+    model: WorldActionModel,
+    vae: VAE,
+    samples: FutureSamples,
+    progress: Progress = silent,
+) -> dict[str, dict]:
+    """Calibrate ``model.success_head`` on trials, in place for observed scenes.
 
     A task's questions are calibrated on trials of that task. A question keeps slope 1 and offset 0
     where its labels are all alike or of one trial: they cannot tell both.
 
+    Args:
+        progress: called with the number of scenes that are predicted so far, and of all.
+
     Returns:
-        By task and then by question, "done" or "value": slope, offset, number of trials and of
-        samples, and ``calibration_figures`` "before" and "after". Those after are of samples whose
-        half of the trials the calibration did not see. Trials that began alike count as one.
+        By task and then by question: "done" and "value" in observed scenes, and "predicted", which
+        is "done" in scenes predicted by the longest jump. For each ``Calibration`` by name, the
+        number of trials and of samples, and ``calibration_figures`` "before" and "after". Those
+        after are of samples whose half of the trials the calibration did not see. Trials that
+        began alike count as one.
     """
     own = np.where(samples.outcome == UNKNOWN, np.int8(UNKNOWN), samples.done)
-    labels = np.concatenate([own, samples.outcome], axis=1)
     head, tasks = model.success_head, model.config.tasks
-    calibration, figures = torch.tensor([1.0, 0.0]).repeat(2 * len(tasks), 1), {}
-    logits = question_logits(model, samples)
-    for question in range(2 * len(tasks)):
-        known = labels[:, question] != UNKNOWN
-        scores, label = logits[known, question], labels[known, question]
-        trial = samples.episode[known]
-        trials = len(np.unique(trial))
-        if trials < 2 or len(np.unique(label)) < 2:
-            continue
-        found = fit_calibration(scores, label, trials)
-        calibration[question] = torch.tensor(found)
-        number = question % len(tasks)
-        name = "done" if question < len(tasks) else "value"
-        figures.setdefault(tasks[number], {})[name] = found._asdict() | {
-            "trials": trials,
-            "samples": len(label),
-            "before": calibration_figures(scores, label),
-            "after": calibration_figures(cross_fitted(scores, label, trial), label),
-        }
+    observed = question_logits(model, samples)
+    figures: dict[str, dict] = {}
+    calibration = torch.tensor([1.0, 0.0]).repeat(2 * len(tasks), 1)
+    for number, task in enumerate(tasks):
+        labels = {DONE: own[:, number], VALUE: samples.outcome[:, number]}
+        for question, (name, label) in zip((number, len(tasks) + number), labels.items()):
+            known = np.flatnonzero(label != UNKNOWN)
+            found = _calibration(observed[known, question], label[known], samples.episode[known])
+            if found:
+                calibration[question] = torch.tensor([found["slope"], found["offset"]])
+                figures.setdefault(task, {})[name] = found
     head.calibration.copy_(calibration)
+    for task, found in _of_predictions(model, vae, samples, progress).items():
+        figures.setdefault(task, {})[PREDICTED] = found
+    return figures
+
+
+def _calibration(logits: np.ndarray, labels: np.ndarray, trial: np.ndarray) -> dict | None:
+    """A calibration and its figures; None where the labels cannot tell slope and offset."""
+    trials = len(np.unique(trial))
+    if trials < 2 or len(np.unique(labels)) < 2:
+        return None
+    return fit_calibration(logits, labels, trials)._asdict() | {
+        "trials": trials,
+        "samples": len(labels),
+        "before": calibration_figures(logits, labels),
+        "after": calibration_figures(cross_fitted(logits, labels, trial), labels),
+    }
+
+
+@torch.no_grad()
+def _of_predictions(
+    model: WorldActionModel, vae: VAE, samples: FutureSamples, progress: Progress
+) -> dict[str, dict]:
+    """By task, the calibration of "done" in scenes predicted by the longest jump, along the
+    recorded rows.
+    """
+    world, (*_, steps) = imagined_world(model, vae), model.config.jumps
+    judged = samples.valid[:, -1, None] & (samples.outcome != UNKNOWN)
+    later = np.where(judged, samples.later_done[:, -1], np.int8(UNKNOWN))
+    index = np.flatnonzero((later != UNKNOWN).any(1))
+    index = index[:: -(-len(index) // _PREDICTIONS)] if len(index) else index
+    tokens = []
+    for done, k in enumerate(index):
+        state = world.after(sample_state(world, samples, k), samples.rows[k, :steps], encode=False)
+        tokens.append(torch.from_numpy(world.tokens(state)))
+        progress(done + 1, len(index), {})
+    figures = {}
+    for number, task in enumerate(model.config.tasks):
+        known = np.flatnonzero(later[index, number] != UNKNOWN)
+        if not len(known):
+            continue
+        seen = torch.stack([tokens[k] for k in known]).to(model.noise.device)
+        logits = [
+            model.success_head(part, torch.full((len(part),), number, device=part.device))
+            for part in seen.split(128)
+        ]
+        found = _calibration(
+            torch.cat(logits).cpu().double().numpy(),
+            later[index[known], number],
+            samples.episode[index[known]],
+        )
+        if found:
+            figures[task] = found
     return figures
 
 

@@ -107,11 +107,19 @@ def _check_trials(infos: dict[Path, dict], tasks: tuple[str, ...]) -> None:
 
 
 def train_success(
-    policy: Path, samples: SuccessSamples, run: TrainingRun, predicted: Progress = silent
+    policy: Path,
+    samples: SuccessSamples,
+    run: TrainingRun,
+    predicted: Progress = silent,
+    calibrated: Progress = silent,
 ) -> dict:
     """Fit the success head of the network in ``policy`` and save the result in ``run.out``.
 
     It goes on from the weights that the head has. Without trials it is not calibrated.
+
+    Args:
+        predicted, calibrated: called with the number of scenes predicted so far and of all, to fit
+            the head and to calibrate it.
 
     Returns:
         The figures of ``fit_success`` and, with trials, ``calibration``: those of
@@ -127,7 +135,8 @@ def train_success(
     figures = fit_success(model, vae, samples.fitted, held, run.config, run.progress, predicted)
     run.record(run.config.success_iterations, model, figures)
     if samples.trials:
-        figures |= {"calibration": calibrate_success(model, samples.trials)}
+        found = calibrate_success(model, vae, samples.trials, calibrated)
+        figures |= {"calibration": found}
     provenance = _provenance(policy, samples, run)
     finish(run.out, lambda: save_policy(run.out, model, provenance | figures, policy))
     return figures

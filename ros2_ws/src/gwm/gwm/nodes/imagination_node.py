@@ -229,13 +229,10 @@ class ImaginationNode(Node):
             for step, picture in zip(topics.LOOKAHEADS, pictures):
                 due = future.stamp + round(step * CHUNK_DT * 1e9)
                 self._pictures[name, step].publish(scene_messages.jpeg(due, name, picture))
-        values = {
-            "plan": future.stamp,
-            "horizon": horizon,
-            "success": future.success,
-            "ms": ms,
-            "age_ms": age,
-        }
+        values = {"plan": future.stamp, "horizon": horizon, "ms": ms, "age_ms": age}
+        if future.success:
+            names = ("success", "success_low", "success_high")
+            values |= dict(zip(names, future.success))
         self._future.publish(messages.numbers(values, values.values()))
 
     def _report(self) -> None:

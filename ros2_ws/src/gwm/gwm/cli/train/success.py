@@ -63,7 +63,9 @@ def train_success(args) -> int:
     (figures,) = train_all(
         args,
         [TrainingRun(config, out)],
-        lambda run: train_success(policy, samples, run, DeferredProgressBar("predict")),
+        lambda run: train_success(
+            policy, samples, run, DeferredProgressBar("predict"), DeferredProgressBar("calibrate")
+        ),
     )
     print(_table(out, figures))
     return 0

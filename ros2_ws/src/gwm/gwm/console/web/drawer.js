@@ -45,10 +45,13 @@ export function showSettings() {
 }
 
 export function showFuture({ future, imagines, divergence }) {
-  const share = Number(future.success);
-  const foreseen = future.plan && Number.isFinite(share)
-    ? `success foreseen ${(100 * share).toFixed(0)} %`
-    : imagines ? "nothing imagined yet" : "nothing imagines";
+  const percent = (share) => (100 * share).toFixed(0);
+  const { plan, success, success_low: low, success_high: high } = future;
+  let foreseen = imagines ? "nothing imagined yet" : "nothing imagines";
+  if (plan) foreseen = ""; // a policy that is not calibrated says nothing
+  if (plan && [success, low, high].every(Number.isFinite)) {
+    foreseen = `done by then: ${percent(success)} % (${percent(low)} to ${percent(high)})`;
+  }
   $("foreseen").textContent = foreseen;
   $("score").textContent = Object.entries(divergence)
     .map(([name, value]) => `${name} ${value === null ? "?" : value.toPrecision(3)}`)
