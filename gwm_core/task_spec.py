@@ -1,10 +1,12 @@
-"""A lab's own tasks, from its site file: an instruction, and the rubric a person rates by.
+"""A lab's own tasks, from its site file: an instruction, the rubric a person rates by, and what
+they fill in of every episode.
 
     tasks:
       sort_screws:
         instruction: put every screw into the box
         seconds: 40
         rubric: {a screw is in the air: 0.3, a screw is in the box: 0.4, all of them are: 0.3}
+        fields: {box: [left, right], batch: text}
 
 The recorder copies the task into its episodes.
 """
@@ -18,7 +20,10 @@ from math import isclose
 from gwm_core.errors import InputError
 from gwm_core.files.yaml_files import known_keys, text
 
-KEYS = ("instruction", "seconds", "rubric")
+KEYS = ("instruction", "seconds", "rubric", "fields")
+MAX_FIELDS, MAX_CHOICES = 6, 8
+MAX_FIELD = 60  # characters of a field's name, and of a choice
+_TEXT = "text"  # in place of choices
 _MAXIMUM_SECONDS = 300.0  # [s]
 
 
@@ -29,9 +34,15 @@ class TaskSpec:
     instruction: str
     seconds: float  # time limit [s]
     rubric: dict[str, float]  # criterion -> weight; the weights add up to 1
+    fields: dict[str, tuple[str, ...]]  # wanted of every episode -> choices; none: any text
 
     def to_dict(self) -> dict:
-        """As in a site file and in episode.json."""
+        """As in a site file."""
+        fields = {name: list(choices) or _TEXT for name, choices in self.fields.items()}
+        return self.to_episode() | ({"fields": fields} if fields else {})
+
+    def to_episode(self) -> dict:
+        """As in episode.json, whose ``fields`` are what was filled in."""
         return {"instruction": self.instruction, "seconds": self.seconds, "rubric": self.rubric}
 
 
@@ -83,7 +94,29 @@ def _parse_task(name: str, values) -> TaskSpec:
         values["instruction"],
         float(seconds),
         {str(text): float(value) for text, value in rubric.items()},
+        _fields(values.get("fields", {})),
     )
+
+
+def _fields(entry) -> dict[str, tuple[str, ...]]:
+    """Raises ValueError with what is wrong."""
+    wanted = f"up to {MAX_FIELDS} names, and under each {_TEXT} or 2 to {MAX_CHOICES} choices"
+    if not isinstance(entry, dict) or len(entry) > MAX_FIELDS:
+        raise ValueError(f"fields: {wanted}")
+    fields = {}
+    for name, choices in entry.items():
+        several = isinstance(choices, list) and 2 <= len(choices) <= MAX_CHOICES
+        texts = [name, *choices] if several else [name]
+        if not (several or choices == _TEXT) or not all(map(_is_short, texts)):
+            raise ValueError(f"fields.{name}: {wanted}, of up to {MAX_FIELD} characters")
+        fields[name] = tuple(choices) if several else ()
+        if len(set(fields[name])) < len(fields[name]):
+            raise ValueError(f"fields.{name}: a choice stands there twice")
+    return fields
+
+
+def _is_short(text) -> bool:
+    return isinstance(text, str) and 0 < len(text.strip()) <= len(text) <= MAX_FIELD
 
 
 def _is_weight(value) -> bool:

@@ -57,8 +57,8 @@ APPROVE = "gate/approve"
 MODE = "gate/mode"  # JSON to the gate: {"mode": one of gwm_core.control.gate.supervision.MODES}
 SHADOW = "gate/shadow"  # the command that the gate would send, in shadow mode
 DECISION = "operator/decision"  # JSON of the operator's decisions at the console
-# JSON to the recorder, kept with the episode: "success", "note", "score", "cause"; and "save" it
-# now; or "correct" with the name of the last saved episode, and the right "success"
+# JSON to the recorder, kept with the episode: "success", "note", "score", "cause", "fields"; and
+# "save" it now; or "correct" with the name of the last saved episode, and the right "success"
 MARK = "recorder/mark"
 ABORTS = ("policy", "hardware")  # the causes of an abort in it
 # JSON of a running protocol: the trial, and how well the table matches its first layout

@@ -54,7 +54,8 @@ class Whole:
             {},
             {},
         )
-        self.refuse, self.imagines, self.unread = {}, True, []
+        self.refuse, self.imagines, self.unread, self.foreseen = {}, True, [], {}
+        self.fields = {}
         self.rates = {"front": 15.0, "side": 14.6}
         self.session = {
             "robot": "sim",
@@ -98,7 +99,7 @@ class Whole:
             "now": self.now,
             "gate_ms": self.now - 50,
             "gate": self.gate,
-            "future": {},
+            "future": self.foreseen,
             "imagines": self.imagines,
             "divergence": {"score": 0.5},
             "refuses": self.refuse,
@@ -117,6 +118,7 @@ class Whole:
             "nodes": {"gate": {"text": "RUNNING", "age_s": 0.1}},
             "trial": self.trial,
             "rubric": self.rubric,
+            "fields": self.fields,
             "causes": ["policy", "hardware"],
         }
 
@@ -244,6 +246,30 @@ def test_a_protocols_trial_is_shown_and_its_verdict_goes_with_the_rubrics_share(
     said(site, page, lambda: page.tap("#fail"), do="save", success=False, score=0, cause="hardware")
     del site.backend.trial["alike"]
     page.wait_for_selector("#overlays", state="hidden")
+
+
+def test_what_the_task_asks_of_every_episode_is_filled_in_before_it_is_saved(site, page):
+    site.backend.fields = {"box": ["left", "right"], "batch": []}
+    page.wait_for_function("() => document.getElementById('success').title.includes('box, batch')")
+    assert page.is_disabled("#fail")
+    site.backend.gate = GATE | {"mode": "auto", "armed": "True"}
+    page.wait_for_function("() => say.textContent.includes('Fill in box, batch, then Success')")
+    page.keyboard.press("ArrowRight")  # the key is refused too
+    page.wait_for_function("() => said.textContent.includes('fill in box, batch first')")
+    page.tap("[aria-label=box] [value=right]")
+    page.fill("[aria-label=batch]", " 17 ")
+    page.keyboard.press("Enter")  # the arrows rate again
+    both = {"box": "right", "batch": "17"}
+    said(
+        site, page, lambda: page.keyboard.press("ArrowRight"), do="save", success=True, fields=both
+    )
+    page.tap("[aria-label=box] [value=left]")
+    both["box"] = "left"  # the other entry stays
+    said(site, page, lambda: page.tap("#fail"), do="save", success=False, fields=both)
+    page.reload()
+    page.wait_for_selector("#success:enabled")
+    assert page.get_attribute("[aria-label=box] [value=left]", "aria-pressed") == "true"
+    assert page.input_value("[aria-label=batch]") == "17"
 
 
 def test_keys_mean_what_they_say_except_in_a_note(site, page):
@@ -505,6 +531,23 @@ def test_escape_stops_from_everywhere(site, page, where):
         " [type=number]):not([autocomplete=off])"
     )
     assert page.locator(opens).count() == 0  # what opens keeps Esc to itself
+
+
+def test_success_is_foreseen_with_its_interval_or_not_at_all(site, page):
+    def shows(text):
+        page.wait_for_function(
+            "text => document.getElementById('foreseen').textContent === text", arg=text
+        )
+
+    shows("nothing imagined yet")
+    known = {"success": 0.874, "success_low": 0.79, "success_high": 0.93}
+    site.backend.foreseen = {"plan": LATER} | known
+    shows("done by then: 87 % (79 to 93)")
+    for unknown in ({}, {"success": 0.9}, known | {"success_low": None}):
+        site.backend.foreseen = {"plan": LATER} | unknown
+        shows("")
+    site.backend.imagines, site.backend.foreseen = False, {}
+    shows("nothing imagines")
 
 
 def test_a_slow_page_shows_the_present(site, page):

@@ -1,8 +1,11 @@
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import expit, logit
 
 from gwm_core import topics
 from gwm_core.errors import InputError
@@ -269,7 +272,24 @@ def test_a_chunks_future_is_shown_by_every_camera_and_from_afar(tiny_policy):
     rows = to_rows(fk(asked.chunk.q), asked.chunk.width)
     known = world.after(world.observe(asked.scene, proprioception(asked.state)), rows)
     np.testing.assert_allclose(future.scene, known.scene, atol=1e-5)
-    assert future.success == pytest.approx(world.success(known, "lift"), abs=1e-5)
+    assert future.success is None  # not calibrated, so nothing is said
+
+
+def test_a_calibrated_policy_says_how_likely_success_is(tiny_policy, tmp_path):
+    folder = shutil.copytree(tiny_policy, tmp_path / "policy")
+    found = {"slope": 0.5, "offset": 0.3, "covariance": [[0.04, 0.0], [0.0, 0.09]]}
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["provenance"]["calibration"] = {"lift": {"predicted": found}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    imagination = open_imagination(folder, simulation_site(), backend="torch")
+    asked = request(simulation_site(), 0, scene())
+    future = imagination.predict(asked, imagination.observe(asked))
+    world = load_imagined_world(folder)
+    rows = to_rows(fk(asked.chunk.q), asked.chunk.width)
+    known = world.after(world.observe(asked.scene, proprioception(asked.state)), rows)
+    wanted = expit(0.5 * logit(world.success(known, "lift")) + 0.3)
+    assert future.success.value == pytest.approx(wanted, abs=1e-5)
+    assert future.success.low < wanted < future.success.high
 
 
 def test_a_compiled_world_imagines_what_the_network_does(tiny_policy, tmp_path, monkeypatch):

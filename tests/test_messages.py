@@ -55,6 +55,7 @@ def test_a_chunk_survives_the_wire():
         {"success": True, "score": 1, "save": True},
         {"score": 0.4, "cause": "policy"},
         {"note": "fell"},
+        {"fields": {"box": "left", "batch": "\u00fc" * 60}, "note": "\u00fc" * 500},
         {},
     ],
 )
@@ -75,6 +76,10 @@ def test_what_may_be_said_of_an_episode(wish):
         '{"success": null}',
         '{"note": 3}',
         '{"else": 1}',
+        '{"fields": {"box": 3}}',
+        '{"fields": ["box"]}',
+        '{"fields": {"box": "' + 61 * "a" + '"}}',
+        json.dumps({"fields": {str(k): "a" for k in range(7)}}),
         "[]",
         '{"note": "' + 1000 * "a" + '"}',
     ],

@@ -10,6 +10,7 @@ from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q, fk
 from gwm_core.geometry.limits import DESK, FR3, LAB, PANDA, PROFILES
 from gwm_core.site import Camera, load_site, motion_site, simulation_site, site_of, xacro_mounts
+from gwm_core.task_spec import parse_tasks
 from gwm_core.types import ArmState
 
 
@@ -126,6 +127,32 @@ def nan(v):
         (
             lambda v: v.update(tasks={"sort": {"instruction": "x", "rubric": {"a": -1}}}),
             "criteria with a weight each",
+        ),
+        (
+            lambda v: v.update(tasks={"sort": {"instruction": "x", "fields": ["box"]}}),
+            r"tasks\.sort: fields: up to 6 names",
+        ),
+        (
+            lambda v: v.update(tasks={"sort": {"instruction": "x", "fields": {"box": "number"}}}),
+            r"tasks\.sort: fields\.box: .* text or 2 to 8 choices",
+        ),
+        (
+            lambda v: v.update(tasks={"sort": {"instruction": "x", "fields": {"box": ["left"]}}}),
+            r"fields\.box: .* 2 to 8 choices",
+        ),
+        (
+            lambda v: v.update(tasks={"sort": {"instruction": "x", "fields": {"box": ["a", "a"]}}}),
+            r"a choice stands there twice",
+        ),
+        (
+            lambda v: v.update(tasks={"sort": {"instruction": "x", "fields": {"box": ["a", 3]}}}),
+            r"fields\.box",
+        ),
+        (
+            lambda v: v.update(
+                tasks={"sort": {"instruction": "x", "fields": {"box" * 30: "text"}}}
+            ),
+            r"of up to 60 characters",
         ),
         (lambda v: v.update(profile={"jerk": float("nan")}), r"profile\.jerk"),
         (lambda v: v.update(profile={"velocity": True}), r"profile\.velocity"),
@@ -293,6 +320,10 @@ def test_the_example_loads_and_says_what_it_says():
         and site.profile.tcp_speed == 0.10
         and site.profile.jerk == DESK.jerk
     )
+    sort = site.tasks["sort_screws"]
+    assert sort.fields == {"box": ("left", "right"), "batch": ()}
+    assert parse_tasks("tasks", {"sort_screws": sort.to_dict()}) == {"sort_screws": sort}
+    assert set(sort.to_episode()) == {"instruction", "seconds", "rubric"}
     for camera in (site.cameras["front"], site.cameras["wrist"]):
         T = camera.pose_at(ArmState(1, np.array(site.home), np.zeros(7), 0.08))
         aim = T[:3, 3] - T[:3, 2] * T[2, 3] / T[2, 2]  # where its axis meets the table

@@ -26,6 +26,7 @@ from gwm_core.runtime.imagined_world import imagined_world
 from gwm_core.runtime.predicted_success import PredictedSuccess, read_predicted_success
 from gwm_core.training.datasets.future_samples import UNKNOWN, load_future_samples, outcome_labels
 from gwm_core.training.success.fit_success import _value_auc, fit_success
+from gwm_core.training.success.sample_states import sample_state
 from gwm_core.training.success.success_calibration import (
     _second_half,
     calibrate_success,
@@ -33,7 +34,6 @@ from gwm_core.training.success.success_calibration import (
     cross_fitted,
     fit_calibration,
 )
-from gwm_core.training.success.sample_states import sample_state
 
 NETWORK, TRAIN = named_config("tiny")
 CONFIG = replace(NETWORK, vae=VAES["tiny"][0])
@@ -140,7 +140,9 @@ def test_only_what_was_calibrated_on_predicted_scenes_is_said(policy, tmp_path):
     folder = shutil.copytree(policy, tmp_path / "policy")
     assert read_predicted_success(folder) == {}
     found = {"slope": 2.0, "offset": 0.5, "covariance": [[0.1, 0.0], [0.0, 0.2]]}
-    both = of_manifest(folder, {"lift": {"done": found, "predicted": found}, "stack": {"done": found}})
+    both = of_manifest(
+        folder, {"lift": {"done": found, "predicted": found}, "stack": {"done": found}}
+    )
     assert set(both) == {"lift"}
     alone = of_manifest(folder, {"lift": {"predicted": found}})
     assert alone["lift"].observed == Calibration() and alone["lift"].predicted.slope == 2
@@ -164,7 +166,10 @@ def test_few_one_sided_separated_and_reversed_labels_stay_finite():
         for some in (slice(None), slice(19, 21), slice(0, 1)):
             for trials in (1, 1000):
                 found = fit_calibration(logits[some], labels[some], trials)
-                assert np.isfinite([*found[:2], *np.ravel(found.covariance)]).all() and 1e-3 < found.slope < 200
+                assert (
+                    np.isfinite([*found[:2], *np.ravel(found.covariance)]).all()
+                    and 1e-3 < found.slope < 200
+                )
                 assert abs(found.offset) < 15
     with pytest.raises(FloatingPointError):
         fit_calibration(np.array([0.0, np.nan]), np.array([0, 1]), 2)

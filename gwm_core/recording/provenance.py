@@ -33,7 +33,7 @@ def provenance(site: Site, robot: str, task: str, policy: str, operator: str, re
         "cameras": cameras,
         "calibration": hashlib.sha256(to_json(cameras, sort_keys=True).encode()).hexdigest()[:16],
         "versions": versions(),
-        **(site.tasks[task].to_dict() if task in site.tasks else {}),
+        **(site.tasks[task].to_episode() if task in site.tasks else {}),
     }
 
 

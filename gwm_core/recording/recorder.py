@@ -16,10 +16,10 @@ from gwm_core.data.episode_info import INFO, read_info, replace_info
 from gwm_core.data.episode_writer import EpisodeWriter
 from gwm_core.errors import InputError
 from gwm_core.recording.interventions import Interventions
+from gwm_core.recording.marks import OF_VERDICT
 from gwm_core.recording.ring_buffer import RingBuffer
 
 _LARGE = 1 << 16  # [bytes] of a message that the buffer holds compressed, as stored depth
-OF_VERDICT = ("success", "score", "cause")  # fields that a correction replaces
 SYNC = 0.5  # [s] between syncs: a crash loses at most this, and messages not yet received
 
 

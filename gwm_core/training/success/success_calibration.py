@@ -120,10 +120,7 @@ def _second_half(labels: np.ndarray, trial: np.ndarray) -> np.ndarray:
 
 
 def calibrate_success(
-    model: WorldActionModel,
-    vae: VAE,
-    samples: FutureSamples,
-    progress: Progress = silent,
+    model: WorldActionModel, vae: VAE, samples: FutureSamples, progress: Progress = silent
 ) -> dict[str, dict]:
     """Calibrate ``model.success_head`` on trials, in place for observed scenes.
 

@@ -11,6 +11,7 @@ from gwm.ros import messages
 from gwm_core import topics
 from gwm_core.control.gate.supervision import VALID
 from gwm_core.gate_status import GateStatus
+from gwm_core.recording.marks import OF_SAVE, is_entry
 
 Outcome = tuple[bool, str]  # whether it was done, and the text for the operator
 VERDICTS = {"True": "success", "False": "failure"}  # as the recorder reports them
@@ -29,7 +30,7 @@ def request_of(command: dict, task: str, simulated: bool, now: int) -> tuple[str
     what = command["do"]
     given = {key: value for key, value in command.items() if key != "do"}
     kinds = {key: type(value) for key, value in given.items()}
-    marks = all(messages.is_mark(*item) for item in given.items())
+    marked = all(is_entry(*entry) for entry in given.items())
     if what == "mode" and kinds == {"mode": str}:
         return topics.MODE, given
     if (
@@ -40,11 +41,11 @@ def request_of(command: dict, task: str, simulated: bool, now: int) -> tuple[str
         return topics.APPROVE, given | {"expires": now + round(VALID * 1e9)}
     if what == "decline" and kinds == {"plan": str} and messages.is_plan(given["plan"]):
         return topics.APPROVE, given | {"decline": True}
-    if what == "mark" and given.keys() in ({"success"}, {"note"}) and marks:
+    if what == "mark" and given.keys() in ({"success"}, {"note"}) and marked:
         return topics.MARK, given
-    if what == "save" and given.keys() <= {"success", "score", "cause", "note"} and marks:
+    if what == "save" and given.keys() <= OF_SAVE and marked:
         return topics.MARK, given | {"save": True}
-    if what == "correct" and kinds == {"correct": str, "success": bool} and marks:
+    if what == "correct" and kinds == {"correct": str, "success": bool} and marked:
         return topics.MARK, given
     if what == "lay" and kinds == {"seed": int} and simulated and 0 <= given["seed"] < 2**31:
         return topics.SIM_EPISODE, given | {"task": task, "difficulty": "nominal"}

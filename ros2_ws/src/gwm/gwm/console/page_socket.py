@@ -25,7 +25,7 @@ from gwm_core.files.json_files import to_json
 
 ANYONE = ("stop", "hold")  # open to every page
 FREQUENT = ("here", "beat", "joy")  # not logged, not answered; here: a frame was received
-MAX_MESSAGE = 4096  # [bytes]
+MAX_MESSAGE = 8192  # [bytes]
 # Messages a second, and at once.
 COMMAND_RATE = (20.0, 40.0)
 FREQUENT_RATE = (80.0, 160.0)

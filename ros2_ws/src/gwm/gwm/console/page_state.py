@@ -68,6 +68,7 @@ def page_state(
         "viewer": graph.viewer_port > 0,
         "trial": trial,
         "rubric": own.rubric if own else {},
+        "fields": own.fields if own else {},
         "nodes": graph.nodes,
     }
 

@@ -19,11 +19,10 @@ from gwm_core import topics
 from gwm_core.control.gate.chunk_checks import MAX_WAYPOINTS
 from gwm_core.control.gate.supervision import Approval
 from gwm_core.joint_states import by_name
+from gwm_core.recording import marks
 from gwm_core.types import ActionChunk
 
 MAX_ID_DIGITS = 19  # of 2^63 - 1
-MAX_NOTE = 500  # characters
-MAX_MARK = 4000  # characters, with each one of the note written as \uXXXX
 MAX_NUMBERS = 1000  # names in a message of named numbers; ours have up to a hundred
 
 
@@ -204,34 +203,7 @@ def mark_of(message) -> dict:
     Raises:
         ValueError: it is something else.
     """
-    request = _parsed(message.data, MAX_MARK)
-    if (
-        not isinstance(request, dict)
-        or not all(is_mark(key, value) for key, value in request.items())
-        or ("correct" in request and request.keys() != {"correct", "success"})
-    ):
-        raise ValueError(
-            'no JSON object of "success" (bool), "note" (str), "score" (0 to 1), "cause" '
-            f'({" or ".join(topics.ABORTS)}), "save" (bool), or some of them; '
-            '"correct" (the last episode) with "success" alone'
-        )
-    return request
-
-
-def is_mark(key: str, value) -> bool:
-    """Return whether a mark of an episode may have this entry."""
-    match key:
-        case "success" | "save":
-            return isinstance(value, bool)
-        case "correct":
-            return isinstance(value, str) and value.startswith("episode_")
-        case "note":
-            return isinstance(value, str) and len(value) <= MAX_NOTE
-        case "score":
-            return type(value) in (int, float) and 0 <= value <= 1
-        case "cause":
-            return value in topics.ABORTS
-    return False
+    return marks.checked(_parsed(message.data, marks.LONGEST))
 
 
 def mode_of(message) -> str:

@@ -9,6 +9,7 @@ import {
 } from "/drawer.js";
 import { bindEpisode, showEpisode, showTimer } from "/episode.js";
 import { bindRun, checkRun } from "/hold_to_run.js";
+import { showFields } from "/fields.js";
 import { bindKeys } from "/keys.js";
 import { bindRobot, showNext } from "/next_step.js";
 import { receive } from "/pictures.js";
@@ -29,6 +30,7 @@ function show(state) {
   document.body.dataset.layout = layout(state);
   showHeader();
   showTrial(state);
+  showFields(state);
   showEpisode(state);
   showStage(state);
   showFuture(state);

@@ -3,6 +3,7 @@
 import { URGENT, requests, seconds } from "/link.js";
 import { $, isRecording, known, recorder, why } from "/known.js";
 import { act, allow } from "/commands.js";
+import { filledIn } from "/fields.js";
 import { forgetTrial, ofVerdict } from "/trial.js";
 import { sound } from "/sounds.js";
 
@@ -61,7 +62,7 @@ function cancel() {
 
 export function save(success) {
   const note = $("note").value;
-  end("save", { success, ...ofVerdict(success), ...(note ? { note } : {}) });
+  end("save", { success, ...ofVerdict(success), ...filledIn(), ...(note ? { note } : {}) });
 }
 
 export function end(what, more) {

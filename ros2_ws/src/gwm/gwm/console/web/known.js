@@ -10,7 +10,8 @@ const REFUSED = 10000; // [ms] for which a refused STOP stays on the page
 const OWN = "use the robot's own stop";
 
 // offer: the waiting plan whose future has been looked at, {plan, sha256}, or null
-export const known = { state: null, broken: "", offer: null };
+// unfilled: names of the task's fields that wait for an entry
+export const known = { state: null, broken: "", offer: null, unfilled: [] };
 
 export const gate = () => known.state?.gate ?? {};
 export const recorder = () => known.state?.recorder ?? {};
@@ -33,7 +34,9 @@ export function why(what) {
     return state.control === "view" ? "this page only shows" : "another page has control";
   }
   const refused = state.refuses[what] || "";
-  return !refused && what === "approve" && !known.offer ? "look at it first" : refused;
+  if (refused) return refused;
+  if (what === "save" && known.unfilled.length) return `fill in ${known.unfilled.join(", ")} first`;
+  return what === "approve" && !known.offer ? "look at it first" : "";
 }
 
 export function alarms() {

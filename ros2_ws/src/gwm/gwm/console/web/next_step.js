@@ -51,9 +51,10 @@ function ofTrial({ trial: t, gate: g }) {
 function whileRecording(s) {
   const { plans, task, instruction } = s.session;
   const doing = instruction || task.replaceAll("_", " ");
-  return plans === "policy"
-    ? "Recording the policy. End with Success or Failure."
-    : `Recording: ${doing}. End with Success or Failure.`;
+  const { unfilled } = known;
+  const end = unfilled.length ? `Fill in ${unfilled.join(", ")}, then` : "End with";
+  const what = plans === "policy" ? "Recording the policy" : `Recording: ${doing}`;
+  return `${what}. ${end} Success or Failure.`;
 }
 
 function whileArmed(s) {
