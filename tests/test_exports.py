@@ -21,7 +21,13 @@ from PIL import Image
 from benchmarks.data.hostile_data import samples
 from gwm_core.data.episode import read_episode
 from gwm_core.data.episode_info import list_episodes, read_info
-from gwm_core.data.resampled_episode import COLUMNS, resample_longest, write_resampled
+from gwm_core.data.resampled_episode import (
+    BEGUN,
+    COLUMNS,
+    resample_longest,
+    row_windows,
+    write_resampled,
+)
 from gwm_core.errors import InputError
 from gwm_core.files.png import encode_png
 from gwm_core.interop.lerobot import export_lerobot, import_lerobot
@@ -34,6 +40,7 @@ FPS, ROWS, SIZE = 10, 8, (24, 32)
 CAMERAS = ("front", "wrist")
 IMAGES = [f"observation.{kind}.{camera}" for camera in CAMERAS for kind in ("images", "depth")]
 NUMBERS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+INTERVENTION = "complementary_info.is_intervention"
 VECTORS = {name: len(signs) for name, signs in COLUMNS.items()}
 
 
@@ -105,6 +112,7 @@ def test_v3_info(made):
         n: {"dtype": "float32", "shape": [len(s)], "names": list(s)} for n, s in COLUMNS.items()
     }
     ones = {"timestamp": "float32", "action.usable": "bool", "next.success": "bool"}
+    ones[INTERVENTION] = "float32"
     ones |= dict.fromkeys(NUMBERS[1:], "int64")
     scalars = {n: {"dtype": kind, "shape": [1], "names": None} for n, kind in ones.items()}
     assert {n: f for n, f in features.items() if n not in IMAGES} == vectors | scalars
@@ -165,6 +173,7 @@ def test_v3_data_files(made, tables):
         types |= {
             "action.usable": pa.bool_(),
             "next.success": pa.bool_(),
+            INTERVENTION: pa.float32(),
             "timestamp": pa.float32(),
         }
         types |= dict.fromkeys(NUMBERS[1:], pa.int64()) | (
@@ -240,7 +249,8 @@ def test_v3_episodes_and_statistics(made, tables):
         ("min", "max", "mean", "std", "count"),
     )
     names = {*names, "q01", "q10", "q50", "q90", "q99"}
-    assert set(stats) == {*VECTORS, *NUMBERS, *IMAGES, "action.usable", "next.success"}
+    flags = ("action.usable", "next.success", INTERVENTION)
+    assert set(stats) == {*VECTORS, *NUMBERS, *IMAGES, *flags}
     for name, entry in stats.items():
         assert set(entry) == names and entry["count"] == [24]
         assert all(f"stats/{name}/{key}" in first for key in names)
@@ -439,6 +449,48 @@ def test_what_comes_back_is_an_episode_again(made, tables, tmp_path):
     for name in ("observation.state", "observation.velocity", "action.joints"):
         np.testing.assert_array_equal(again.columns[name], table.columns[name])
     assert again.color == tables[0].color
+
+
+@pytest.mark.parametrize("kind", ["v3.0", "v2.1", "hdf5", "others"])
+def test_interventions_are_known_by_row_and_come_back(tables, tmp_path, kind):
+    led = np.array([0, 1, 1, 0, 0, 0, 1, 0], bool)
+    taken = [
+        replace(tables[0], info=tables[0].info | {"interventions": row_windows(led, FPS)}),
+        replace(tables[1], info=tables[1].info | {"interventions": []}),
+        tables[2],
+    ]
+    np.testing.assert_array_equal(taken[0].intervened, led)
+    out = tmp_path / f"out.{kind}"
+    if kind == "hdf5":
+        export_robomimic(taken, out)
+        back = list(import_robomimic(out))
+    else:
+        export_lerobot(taken, out, "v3.0" if kind == "others" else kind, video=False)
+        if kind == "others":  # whose sidecar tells cameras alone
+            entry = loaded(out / "meta/gwm.json")["episodes"][0]
+            about = {
+                "info": {"cameras": entry["info"]["cameras"]},
+                "intrinsics": entry["intrinsics"],
+            }
+            (out / "meta/gwm.json").write_text(json.dumps({"all": about}))
+            (out / "meta/SHA256SUMS").unlink()
+        else:
+            column = pq.read_table(sorted(out.glob("data/*/*.parquet"))[0])[
+                INTERVENTION
+            ].to_pylist()
+            assert column[: len(led)] == led.tolist()
+        back = list(import_lerobot(out))
+    said = [table.info.get("interventions") for table in back]
+    assert said == [row_windows(led, FPS), None if kind == "others" else [], None]
+    episode = read_episode(write_resampled(back[0], tmp_path / "episode"))
+    again = resample_longest(episode, FPS)
+    np.testing.assert_array_equal(again.intervened, led)
+    # rows 0, 3 to 5 and 7 are the policy's
+    policy = [
+        any(begin <= BEGUN + k * 10**8 <= end for begin, end in episode.led_by_policy)
+        for k in range(ROWS)
+    ]
+    np.testing.assert_array_equal(policy, ~led)
 
 
 def test_a_dataset_of_others_needs_to_be_told_where_its_cameras_are(made, tables, tmp_path):

@@ -47,7 +47,8 @@ class ResampledEpisode:
     """T rows of one episode."""
 
     fps: int
-    info: dict  # episode.json, with the poses of the cameras
+    # episode.json, with the poses of the cameras, and ``interventions`` as of ``row_windows``
+    info: dict
     intrinsics: dict[str, np.ndarray]  # camera -> (3, 3) [pixels], centres at + 0.5
     columns: dict[str, np.ndarray]  # by the names of ``COLUMNS``, (T, n) float32
     usable: np.ndarray  # (T,) False where the action is no demonstration
@@ -56,6 +57,29 @@ class ResampledEpisode:
 
     def __len__(self) -> int:
         return len(self.usable)
+
+    @property
+    def intervened(self) -> np.ndarray:
+        """(T,) True where an operator led in a policy's place."""
+        stamps = BEGUN + np.arange(len(self)) * round(1e9 / self.fps)
+        return _within(stamps, self.info.get("interventions") or ())
+
+
+def row_windows(mask: np.ndarray, fps: int) -> list[list[int]]:
+    """Intervals [first, last] of the rows (T,) that are True, by the stamps [ns] that
+    ``write_resampled`` gives them.
+    """
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
+    stamps = BEGUN + (edges.reshape(-1, 2) - [0, 1]) * round(1e9 / fps)
+    return stamps.tolist()
+
+
+def _within(stamps: np.ndarray, windows) -> np.ndarray:
+    """Which stamps (T,) lie in one of the windows [first, last]."""
+    inside = np.zeros(len(stamps), bool)
+    for begin, end in windows:
+        inside |= (begin <= stamps) & (stamps <= end)
+    return inside
 
 
 class ImageColumn(Sequence):
@@ -134,9 +158,9 @@ def _table(episode: Episode, fps: int, info: dict, rows: list[tuple]) -> Resampl
         "action": to_rows(fk(sent.commands[:, :7]), sent.commands[:, 7]),
         "action.joints": sent.commands,
     }
-    usable = sent.valid.copy()
-    for begin, end in episode.unusable:
-        usable &= (at < begin) | (at > end)
+    usable = sent.valid & ~_within(at, episode.unusable)
+    if (taken := info.get("interventions")) is not None:
+        info = info | {"interventions": row_windows(_within(at, taken), fps)}
     pairs = {camera: [pairs[camera] for _, pairs, _ in rows] for camera in episode.cameras}
     return ResampledEpisode(
         fps,
@@ -188,5 +212,4 @@ def write_resampled(table: ResampledEpisode, folder: Path) -> Path:
             writer.write(topics.color(prefix) + "/compressed", color, stamp)
             writer.write(topics.depth(prefix) + "/compressedDepth", depth, stamp)
     writer.write(topics.COMMAND, joint_state(stamp + step, command_names, sent), stamp + step)
-    unusable = [[BEGUN + k * step] * 2 for k in np.flatnonzero(~table.usable).tolist()]
-    return writer.close(table.info | {"unusable": unusable})
+    return writer.close(table.info | {"unusable": row_windows(~table.usable, table.fps)})

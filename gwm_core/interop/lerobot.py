@@ -3,6 +3,7 @@
 ``lerobot_read`` reads such datasets. A dataset holds the columns of
 ``resampled_episode.COLUMNS`` under their names, ``action.usable``,
 ``next.success`` (true in the last row of an episode that succeeded),
+``complementary_info.is_intervention`` (1 where an operator led in a policy's place),
 ``observation.images.<camera>`` and ``observation.depth.<camera>``. In videos, colour has the loss
 of H.264, and depth that of at most 1 mm up to 1.3 m. Images are lossless. episode.json and the
 camera matrices are in ``meta/gwm.json``. ``meta/SHA256SUMS`` is for `sha256sum -c`.
@@ -164,6 +165,7 @@ class _Writer:
         )
         made = {name: np.float32(table.columns[name]) for name in meta.COLUMNS}
         made |= {meta.USABLE: np.asarray(table.usable, bool), meta.SUCCESS: success}
+        made[meta.INTERVENTION] = np.float32(table.intervened)
         made["timestamp"] = np.float32(np.arange(rows) / table.fps)
         return made | dict(zip(meta.INDICES, indices))
 

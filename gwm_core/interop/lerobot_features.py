@@ -14,7 +14,7 @@ def read_features(where, features) -> tuple[dict[str, dict], dict[str, tuple[str
         raise InputError(f"{where}: features are missing")
     kinds, streams = {}, {True: {}, False: {}}  # of depth, of colour: camera -> feature
     for name, kind in features.items():
-        read = name in (*COLUMNS, meta.USABLE, meta.SUCCESS, "timestamp", *meta.INDICES)
+        read = name in (*COLUMNS, *meta.FLAGS, "timestamp", *meta.INDICES)
         if not read and not name.startswith((meta.COLOR_KEY, meta.DEPTH_KEY)):
             continue
         named(f"{where}: feature", name)

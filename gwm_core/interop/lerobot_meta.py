@@ -28,6 +28,8 @@ VIDEO_PATH = {
 }
 SIDECAR = "meta/gwm.json"  # episode.json and the camera matrices
 USABLE, SUCCESS = "action.usable", "next.success"
+INTERVENTION = "complementary_info.is_intervention"  # as lerobot's HIL-SERL names it
+FLAGS = (USABLE, SUCCESS, INTERVENTION)
 COLOR_KEY, DEPTH_KEY = "observation.images.", "observation.depth."
 INDICES = ("frame_index", "episode_index", "index", "task_index")
 _QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
@@ -45,6 +47,7 @@ def features(
         for name, signs in COLUMNS.items()
     }
     made |= {name: {"dtype": "bool", "shape": [1], "names": None} for name in (USABLE, SUCCESS)}
+    made[INTERVENTION] = {"dtype": "float32", "shape": [1], "names": None}
     for camera in table.color:
         for key, depth in ((COLOR_KEY + camera, False), (DEPTH_KEY + camera, True)):
             filmed = video and (version == "v3.0" or not depth)

@@ -5,7 +5,7 @@ The mapping of features follows. A missing one is an InputError that names it.
 - ``observation.state``: 7 joints [rad] and the gripper's opening [m], or our 9 with the commanded
   width. Other units are arguments of ``import_lerobot``, as datasets do not state theirs.
 - ``action.joints``, or an ``action`` of 8: joint targets [rad] and opening [m].
-- ``action.usable``: default all.
+- ``action.usable``: default all. ``complementary_info.is_intervention``: default unknown.
 - ``observation.velocity``: default differences of the joints. Poses are computed from the joints.
 - ``observation.images.<camera>``, and depth of every camera, aligned, in mm:
   ``observation.depth.<camera>``, or ``observation.images.<camera>_depth`` with one channel. Depth
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gwm_core.data.resampled_episode import COLUMNS, ResampledEpisode
+from gwm_core.data.resampled_episode import COLUMNS, ResampledEpisode, row_windows
 from gwm_core.errors import InputError, one_of
 from gwm_core.files.png import encode_png
 from gwm_core.geometry.kinematics import fk, to_rows
@@ -138,6 +138,11 @@ def _table(
     info = {"task": _task(where, dataset, episode, columns)} | episode.info
     if meta.SUCCESS in columns and "success" not in info:
         info["success"] = bool(columns[meta.SUCCESS].any())
+    if meta.INTERVENTION in columns and "interventions" not in info:
+        intervened = columns[meta.INTERVENTION][:, 0] != 0
+        # without any, an episode is a demonstration as a whole, for all that is known
+        if intervened.any():
+            info["interventions"] = row_windows(intervened, dataset.fps)
     usable = columns.get(meta.USABLE, np.ones((episode.length, 1), bool))[:, 0]
     mapped = _mapped(where, columns, dataset.fps, *units)
     made = ResampledEpisode(dataset.fps, info, episode.intrinsics, mapped, usable, color, depth)

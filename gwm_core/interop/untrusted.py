@@ -179,7 +179,9 @@ def parse_record(where, record) -> tuple[dict, dict[str, np.ndarray]]:
             if K.shape != (3, 3) or not np.isfinite(K).all() or min(K[0, 0], K[1, 1]) <= 0:
                 raise ValueError(f"intrinsics of {name} are no camera matrix")
             intrinsics[name] = K
-        _require_windows(info.setdefault("unusable", []))
+        info.setdefault("unusable", [])
+        for name in ("unusable", "interventions"):
+            _require_windows(name, info.get(name) or [])
     except InputError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -191,12 +193,12 @@ def parse_record(where, record) -> tuple[dict, dict[str, np.ndarray]]:
     return info, intrinsics
 
 
-def _require_windows(unusable) -> None:
+def _require_windows(name: str, windows) -> None:
     if not all(
         len(window) == 2 and all(isinstance(end, int) and 0 <= end < 2**63 for end in window)
-        for window in unusable
+        for window in windows
     ):
-        raise ValueError("unusable is no list of [begin, end] in ns")
+        raise ValueError(f"{name} is no list of [begin, end] in ns")
 
 
 def check_table(where, table: ResampledEpisode) -> ResampledEpisode:
