@@ -4,19 +4,25 @@ other.
 
 import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from gwm.tools.replay import write_page
+from gwm.graph.environment import ROOT
+from gwm.tools.replay import write_page, write_rerun_files
 
 from gwm_core import topics
 from gwm_core.data import ros_messages
+from gwm_core.data.episode_info import list_episodes, read_info
 from gwm_core.data.episode_writer import EpisodeWriter
 from gwm_core.errors import InputError
 from gwm_core.evaluation.replay.page_data import LEVELS, episode_data
 from gwm_core.evaluation.replay.timeline import read_replay
 from gwm_core.geometry.kinematics import HOME_Q
+from gwm_core.site import simulation_site
 
 T0, STEP = 1_700_000_000_000_000_000, 100_000_000
 VIEWS = ("front", topics.AFAR)
@@ -200,3 +206,41 @@ def test_another_reader_finds_the_same(tmp_path):
     assert [dim.label for dim in message.layout.dim] == ["plan", "h4 image"]
     assert json.loads(found["/" + topics.DECISION][0][1].data)["do"] == "hold"
     assert len(found["/camera/front/color/image_raw/compressed"]) == 60
+
+
+def test_the_rerun_viewer_reads_an_episode(episodes, tmp_path):
+    pytest.importorskip("rerun")
+    viewer = Path(sys.executable).with_name("rerun")
+    assert write_rerun_files(episodes, tmp_path, False) == len(list_episodes(episodes))
+    for path in list_episodes(episodes):
+        file = tmp_path / f"{path.name}.rrd"
+        said = [
+            subprocess.run([viewer, "rrd", what, file], capture_output=True, text=True)
+            for what in ("verify", "print")
+        ]
+        assert [done.returncode for done in said] == [0, 0], said
+        assert f'"{path.name}"' in said[1].stdout
+        wanted = {f"/world/{camera}/image" for camera in read_info(path)["cameras"]}
+        wanted |= {f"/plots/{name}" for name in ("joints", "speed", "width")}
+        wanted |= {"/world/scene", "/world/gripper", "/verdict"}
+        assert wanted <= set(re.findall(r"/[\w/]+", said[1].stdout))
+
+
+def test_without_rerun_one_line_says_what_to_install(episodes, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rerun", None)
+    with pytest.raises(InputError, match=r"pip install 'gwm\[rerun\]'"):
+        write_rerun_files(episodes, tmp_path, False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_foxglove_layout_shows_topics_that_are_recorded():
+    layout = json.loads((ROOT / "launch/foxglove_layout.json").read_text())
+    prefixes = [camera.prefix for camera in simulation_site().cameras.values()]
+    recorded = {topics.color(prefix) + "/compressed" for prefix in prefixes}
+    recorded |= {topics.imagined("front", steps) for steps in topics.LOOKAHEADS}
+    recorded |= {topics.JOINT_STATES, topics.GRIPPER_STATES, topics.COMMAND, topics.STATUS}
+    recorded |= {topics.SCENE, topics.IMAGINED_SCENE, topics.DIVERGENCE}
+    shown = set(re.findall(r'"/([\w/]+)', json.dumps(layout["configById"])))
+    assert shown == shown & recorded and len(shown) == 10
+    panels = set(re.findall(r'"(\w+![\w]+)"', json.dumps(layout["layout"])))
+    assert panels == set(layout["configById"])

@@ -49,6 +49,11 @@ def add(verbs) -> None:
     )
     p.add_argument("folder", help="folder of a run, or of one of its episodes")
     p.add_argument("--html", metavar="FILE", help="default: replay.html in that folder")
+    p.add_argument(
+        "--rrd",
+        metavar="DIR",
+        help="instead of a page, write each episode as a file of the Rerun viewer",
+    )
     p.add_argument("--failures", action="store_true", help="only episodes that failed")
 
 
@@ -186,9 +191,16 @@ def _make_folder(out: Path) -> None:
 
 
 def replay(args) -> int:
-    from gwm.tools.replay import write_page
+    from gwm.tools.replay import write_page, write_rerun_files
 
     run = Path(args.folder)
+    if args.rrd:
+        if args.html:
+            raise InputError("--html and --rrd: give one of them")
+        _make_folder(Path(args.rrd))
+        count = write_rerun_files(run, Path(args.rrd), args.failures, DeferredProgressBar("write"))
+        print(f"{count} episodes; open them: rerun {Path(args.rrd) / '*.rrd'}")
+        return 0
     out = Path(args.html or run / "replay.html")
     writable(str(out))
     count = write_page(run, out, args.failures, DeferredProgressBar("read"))

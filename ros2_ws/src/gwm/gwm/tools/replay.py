@@ -10,6 +10,7 @@ from gwm.tools.page_templates import PAGES, render_page
 from gwm_core.data.episode_info import INFO, list_episodes, read_infos
 from gwm_core.errors import InputError
 from gwm_core.evaluation.replay.page_data import MAX_BYTES, episode_data
+from gwm_core.evaluation.replay.rerun_file import write_rerun
 from gwm_core.evaluation.replay.timeline import read_replay
 
 BASE_CSS = Path(console.__file__).with_name("web") / "base.css"
@@ -29,12 +30,7 @@ def write_page(
     Raises:
         InputError: there is no episode, or there are too many for one page.
     """
-    paths = [run] if (run / INFO).is_file() else list_episodes(run)
-    if failures:
-        infos = read_infos(paths)
-        paths = [path for path in paths if infos[path].get("success") is False]
-        if not paths:
-            raise InputError(f"no episode in {run} failed: leave out --failures")
+    paths = _episodes(run, failures)
     if len(paths) > MAX_EPISODES:
         raise InputError(
             f"{len(paths)} episodes in {run}: {MAX_EPISODES} are the most for one page; name one of"
@@ -55,3 +51,29 @@ def write_page(
     )
     out.write_text(page)
     return len(paths)
+
+
+def write_rerun_files(
+    run: Path, out: Path, failures: bool, progress: Callable[[int, int], None] = lambda *_: None
+) -> int:
+    """Write a file for the Rerun viewer of every episode into ``out``, and return their number.
+
+    Arguments and errors as of ``write_page``, and those of ``write_rerun``.
+    """
+    paths = _episodes(run, failures)
+    for done, path in enumerate(paths):
+        write_rerun(path, out / f"{path.name}.rrd")
+        progress(done + 1, len(paths))
+    return len(paths)
+
+
+def _episodes(run: Path, failures: bool) -> list[Path]:
+    """The episodes in a folder, or the one that it is."""
+    paths = [run] if (run / INFO).is_file() else list_episodes(run)
+    if not failures:
+        return paths
+    infos = read_infos(paths)
+    failed = [path for path in paths if infos[path].get("success") is False]
+    if not failed:
+        raise InputError(f"no episode in {run} failed: leave out --failures")
+    return failed
