@@ -93,7 +93,6 @@ def fit(
         start = _resume(trunk.file, trunk.key, *state, latest=branch)
     device = next(network.parameters()).device
     step, rank, processes = _shared(Loss(network, loss), compiled)
-    coarse = config.bfloat16 and multiplies_bfloat16(device)
     figures = validate(average) if start == config.iterations else {}
     start_time = time.monotonic()
     for iteration in range(start, config.iterations):
@@ -102,7 +101,7 @@ def fit(
         # a resumed run samples what the whole run would
         torch.manual_seed(config.seed * 1_000_003 + iteration)
         batch = {n: _part(t, rank, processes) for n, t in sample_batch(config.batch).items()}
-        with torch.autocast(device.type, torch.bfloat16, enabled=coarse):
+        with torch.autocast(device.type, torch.bfloat16, enabled=_in_bfloat16(config, device)):
             value = step(batch)
         number = _finite_mean(value.detach(), processes, iteration, out)
         _descend(value, network, optimizers, config, iteration)
@@ -118,12 +117,13 @@ def fit(
     return average.eval(), figures | {"minutes": round((time.monotonic() - start_time) / 60, 1)}
 
 
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether matrix products in bfloat16 are faster than in float32 there.
+def _in_bfloat16(config: TrainConfig, device: torch.device) -> bool:
+    """Whether the device multiplies matrices in bfloat16 faster, and ``config`` allows it.
 
     A CPU needs AMX for that: with AVX-512 alone they take twice as long (docs/benchmarks.md).
     """
-    return device.type != "cpu" or torch.cpu.get_capabilities().get("amx_bf16", False)
+    fast = device.type != "cpu" or torch.cpu.get_capabilities().get("amx_bf16", False)
+    return config.bfloat16 and fast
 
 
 def _part(tensor: Tensor, rank: int, processes: int) -> Tensor:
