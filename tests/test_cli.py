@@ -16,7 +16,7 @@ from gwm_core.evaluation.stats.success_rates import (
     paired_interval,
 )
 
-PRETRAINING = "--data", "x", "--begin", "x", "--futures", "x", "--out", "x"
+PRETRAINING = "--data", ".", "--begin", "x", "--futures", "x", "--out", "x"
 
 
 def gwm(*words, cwd=None, **env):
@@ -46,8 +46,8 @@ def gwm(*words, cwd=None, **env):
         (["eval", "policy", "--task", "lift", "--seed", "-1"], "0 or more"),
         (["eval", "policy", "--task", "lift", "--json", "/proc/nothing"], "cannot write"),
         (["demo", "--json", "/proc/nothing"], "cannot write"),
-        (["train", "policy", "--data", "x", "--out", "x", "--batch", "0"], "--batch"),
-        (["train", "policy", "--data", "x", "--out", "/proc/nothing"], "cannot write"),
+        (["train", "policy", "--data", ".", "--out", "x", "--batch", "0"], "--batch"),
+        (["train", "policy", "--data", ".", "--out", "/proc/nothing"], "cannot write"),
         (["collect", "--task", "juggle", "--out", "x"], "lift, pick_place, stack"),
         (
             ["collect", "--task", "lift", "--out", "/proc/nothing", "--episodes", "1"],
@@ -63,13 +63,13 @@ def gwm(*words, cwd=None, **env):
         (["collect", "--out", "x", "--perturb", "/nowhere"], "no episodes in /nowhere"),
         (["collect", "--out", "x", "--task", "lift", "--play", "--policy", "y"], "not allowed"),
         (["collect", "--out", "x", "--task", "lift", "--policy", "/nowhere"], "no policy in"),
-        (["train", "policy", "--data", "/nowhere", "--out", "x"], "no episodes in /nowhere"),
-        (["train", "policy", "--data", "x", "--out", "x", "--config", "huge"], "demo, tiny"),
-        (["train", "policy", "--data", "x", "--out", "x", "--device", "tpu"], "valid are cpu"),
-        (["train", "policy", "--data", "x", "--out", "x", "--vae", "x"], "go together"),
-        (["train", "vae", "--data", "/nowhere", "--out", "x"], "no episodes in /nowhere"),
-        (["train", "vae", "--data", "x", "--out", "x", "--config", "huge"], "demo, paper, tiny"),
-        (["train", "world", "--data", "x", "--out", "x"], "unknown kind 'world': valid are"),
+        (["train", "policy", "--data", "/nowhere", "--out", "x"], "--data: /nowhere does not exist"),
+        (["train", "policy", "--data", ".", "--out", "x", "--config", "huge"], "demo, tiny"),
+        (["train", "policy", "--data", ".", "--out", "x", "--device", "tpu"], "valid are cpu"),
+        (["train", "policy", "--data", ".", "--out", "x", "--vae", "."], "go together"),
+        (["train", "vae", "--data", ".", "--out", "x"], "no episodes in .;"),
+        (["train", "vae", "--data", ".", "--out", "x", "--config", "huge"], "demo, paper, tiny"),
+        (["train", "world", "--data", ".", "--out", "x"], "unknown kind 'world': valid are"),
         (["up", "robot:=ur5"], "fr3, panda, sim"),
         (["up", "robot:=panda", "controller:=fci"], "controller:=fci is for the FR3"),
         (["up", "colour:=red"], "unknown argument"),

@@ -428,7 +428,7 @@ def test_weights_of_an_earlier_head_are_refused(policy, tmp_path, monkeypatch, c
     with pytest.raises(InputError, match="not a policy of this version"):
         load_policy(folder)
     monkeypatch.setattr(
-        "sys.argv", ["gwm", "eval", "outcomes", "--model", str(folder), "--data", "x"]
+        "sys.argv", ["gwm", "eval", "outcomes", "--model", str(folder), "--data", "."]
     )
     assert main() == 2
     error = capsys.readouterr().err

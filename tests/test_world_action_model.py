@@ -443,9 +443,9 @@ def test_another_vae_beside_it_is_refused(trained, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--config", "tiny", "--futures", "x"], "--futures and --vae go together"),
-        (["--config", "tiny", "--vae", "x"], "--futures and --vae go together"),
-        (["--config", "tiny", "--vae", "/nowhere", "--futures", "x"], "no episodes in x"),
+        (["--config", "tiny", "--futures", "."], "--futures and --vae go together"),
+        (["--config", "tiny", "--vae", "."], "--futures and --vae go together"),
+        (["--config", "tiny", "--vae", ".", "--futures", "/nowhere"], "/nowhere does not exist"),
         (["--config", "tiny", "--tasks", "lift", "stakc"], "unknown task 'stakc'"),
         (["--config", "tiny", "--tasks", "lift", "lift"], "named twice"),
     ],

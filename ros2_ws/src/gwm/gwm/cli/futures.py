@@ -20,7 +20,7 @@ def add(verbs) -> None:
         "gwm imagine data/held_out/pick_place_nominal_005000 --horizon 16 --out film",
         show,
     )
-    p.add_argument("episode", help="folder of an episode")
+    p.add_argument("episode", type=options.existing, help="folder of an episode")
     options.model(p)
     options.folders(
         p, "out", "for imagine.png, imagine.mp4 and imagine.json, or imagine.webp", required=True
@@ -47,7 +47,7 @@ def add(verbs) -> None:
         "gwm replay runs/20261124-230205 --html replay.html",
         replay,
     )
-    p.add_argument("folder", help="folder of a run, or of one of its episodes")
+    p.add_argument("folder", type=options.existing, help="folder of a run, or of an episode")
     p.add_argument("--html", metavar="FILE", help="default: replay.html in that folder")
     p.add_argument(
         "--rrd",

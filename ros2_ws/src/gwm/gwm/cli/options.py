@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
+from pathlib import Path
+
 from gwm.tools.terminal import TASKS, cores
 
 
@@ -42,8 +45,20 @@ def count(p, name: str, default: int, help_: str = "") -> None:
 
 
 def folders(p, name: str, help_: str, **others) -> None:
-    """Declare a folder, or several where ``nargs`` is among ``others``."""
-    p.add_argument(f"--{name}", metavar="DIR", help=help_, **others)
+    """Declare a folder, or several where ``nargs`` is among ``others``.
+
+    All but ``out`` must exist, which is found out before anything slow is imported.
+    """
+    kind = str if name == "out" else existing
+    p.add_argument(f"--{name}", metavar="DIR", help=help_, type=kind, **others)
+
+
+def existing(folder: str) -> str:
+    """Return a folder's path. Raises ArgumentTypeError where there is none."""
+    if not Path(folder).is_dir():
+        what = "is no folder" if Path(folder).exists() else "does not exist"
+        raise ArgumentTypeError(f"{folder} {what}")
+    return folder
 
 
 def as_recorded(p) -> None:

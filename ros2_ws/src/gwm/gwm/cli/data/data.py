@@ -44,7 +44,7 @@ def _add_checks(kinds) -> None:
         "gwm data recover runs",
         recover,
     )
-    p.add_argument("folder", help="of episodes, or one .partial")
+    p.add_argument("folder", type=options.existing, help="of episodes, or one .partial")
     options.json_file(p, "write what was recovered to FILE (- is stdout)")
 
 

@@ -14,7 +14,7 @@ from gwm_core.files.json_files import write_json
 
 def declare(p, configs: str) -> None:
     """Declare the arguments of a training. ``configs``: the names of its configurations."""
-    p.add_argument("--data", nargs="+", required=True, help="folders with episodes")
+    options.folders(p, "data", "folders with episodes", nargs="+", required=True)
     p.add_argument("--out", required=True, help="folder for the trained network")
     p.add_argument("--config", default="demo", help=f"{configs} (default: %(default)s)")
     options.iterations(p)
