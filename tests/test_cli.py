@@ -63,7 +63,10 @@ def gwm(*words, cwd=None, **env):
         (["collect", "--out", "x", "--perturb", "/nowhere"], "no episodes in /nowhere"),
         (["collect", "--out", "x", "--task", "lift", "--play", "--policy", "y"], "not allowed"),
         (["collect", "--out", "x", "--task", "lift", "--policy", "/nowhere"], "no policy in"),
-        (["train", "policy", "--data", "/nowhere", "--out", "x"], "--data: /nowhere does not exist"),
+        (
+            ["train", "policy", "--data", "/nowhere", "--out", "x"],
+            "--data: /nowhere does not exist",
+        ),
         (["train", "policy", "--data", ".", "--out", "x", "--config", "huge"], "demo, tiny"),
         (["train", "policy", "--data", ".", "--out", "x", "--device", "tpu"], "valid are cpu"),
         (["train", "policy", "--data", ".", "--out", "x", "--vae", "."], "go together"),

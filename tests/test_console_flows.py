@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from gwm.console.command_checks import refusals
 
 playwright = pytest.importorskip("playwright.sync_api")
 
@@ -18,6 +19,8 @@ from test_console_page import (  # fixtures among them
     said,
     site,
 )
+
+from gwm_core.gate_status import GateStatus
 
 __all__ = ("browser", "page", "pytestmark", "site")
 
@@ -136,6 +139,10 @@ def test_one_declines_a_plan_and_the_gate_is_asked_for_another(site, page):
     page.wait_for_selector("#decline", state="hidden")
 
 
+HOMING = {"state": "RUNNING", "armed": "False", "cause": "going home"}
+HELD = {"state": "HOLD", "armed": "False"}
+
+
 @pytest.mark.parametrize(
     ("gate", "session", "recording", "words", "button"),
     [
@@ -147,12 +154,19 @@ def test_one_declines_a_plan_and_the_gate_is_asked_for_another(site, page):
         ({"state": "RUNNING", "mode": "hold_to_run"}, {}, False, "while you hold", "#run"),
         ({"state": "STOPPING"}, {}, False, "Coming to rest", None),
         ({"state": "SHADOW"}, {}, False, "nothing is sent", None),
+        (HOMING, {}, False, "Moving home", None),
+        (HOMING, {"plans": "teleop"}, False, "Moving home", None),
+        (HELD | {"cause": "held by operator"}, {"plans": "teleop"}, False, "Home, lay", "#home"),
+        (HELD | {"cause": "at home"}, {"plans": "teleop"}, False, "Lay the table, Arm", "#arm"),
+        ({"state": "RUNNING"}, {"plans": "teleop"}, False, "HOLD and Home, for another", "#start"),
     ],
 )
 def test_the_next_step_follows_mode_and_phase(site, page, gate, session, recording, words, button):
     site.backend.gate = GATE | {"mode": "auto"} | gate
     site.backend.session |= session
     site.backend.recorder = {"recording": str(recording)}
+    known = GateStatus.from_fields(site.backend.gate)
+    site.backend.refuse = refusals(known, site.backend.recorder, "")
     page.wait_for_function(
         "(w) => document.getElementById('say').textContent.includes(w)", arg=words
     )
@@ -371,3 +385,27 @@ def test_every_flow_by_every_means_at_every_size(site, page, size, means):
     }
     for selector, command in flow.items():
         said(site, page, lambda s=selector: MEANS[means](page, s), **command)
+
+
+def test_a_key_that_is_held_counts_as_a_change_and_one_whose_release_got_lost_does_not(site, page):
+    site.backend.session["plans"] = "teleop"
+    page.reload()
+    page.check("#drive")
+    page.evaluate("document.activeElement.blur()")
+
+    def axes(count=12):
+        before = len(site.backend.done)
+        while len(site.backend.done) < before + count:
+            page.wait_for_timeout(20)
+        return {tuple(c["axes"]) for c in site.backend.done[before:] if c["do"] == "joy"}
+
+    page.keyboard.down("w")
+    axes(2)
+    assert axes() == {(1, 0, 0, 0, 0, 0, 0)}  # pressed once, and never again
+    page.keyboard.down("w")  # repeats
+    assert axes() == {(1, 0, 0, 0, 0, 0, 0), (1, 0, 0, 0, 0, 0, 1)}
+    page.wait_for_timeout(700)
+    assert axes() == {(1, 0, 0, 0, 0, 0, 0)}
+    page.evaluate("window.dispatchEvent(new Event('blur'))")
+    axes(2)
+    assert axes() == {(0, 0, 0, 0, 0, 0, 0)}

@@ -9,7 +9,14 @@ export const AXES = {
 };
 export const BUTTONS = { c: 1, v: 2, b: 3 };
 export const held = new Set(); // keys
+const REPEATS = 600; // [ms] within which a held key repeats, the first pause of most systems included
 let padStop = false;
+let repeatedAt = -Infinity;
+let beat = 0;
+
+export const keyRepeats = () => {
+  repeatedAt = performance.now();
+};
 
 // The joystick message of whoever steers. The pad's second button stops where it does not steer.
 export function drive(steers) {
@@ -19,7 +26,10 @@ export function drive(steers) {
   padStop = stop;
   if (!steers) return;
   if (pad) return send("joy", standard(pad));
-  const axes = [0, 0, 0, 0, 0, 0];
+  // A joystick that does not change is taken for a lost one. A key that is held repeats, and one
+  // whose release got lost does not: only the former counts as a change, on an axis of its own.
+  beat = performance.now() - repeatedAt < REPEATS ? 1 - beat : 0;
+  const axes = [0, 0, 0, 0, 0, 0, beat];
   const buttons = [0, 0, 0, 0];
   for (const key of held) {
     if (key in AXES) {

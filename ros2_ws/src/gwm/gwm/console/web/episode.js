@@ -70,6 +70,7 @@ export function end(what, more) {
   const success = more.success ? "success" : "failure";
   act(what, more, () => {
     forget();
+    if (what === "save") $("seed")?.stepUp(); // the next table; in simulation alone
     sound(what === "save" ? success : "discard");
   });
 }

@@ -2,7 +2,7 @@
 
 import { URGENT, send } from "/link.js";
 import { $ } from "/known.js";
-import { AXES, BUTTONS, held } from "/drive.js";
+import { AXES, BUTTONS, held, keyRepeats } from "/drive.js";
 import { end, save } from "/episode.js";
 import { enlargeCamera, toggleOverlay } from "/stage.js";
 
@@ -10,6 +10,7 @@ const written = (target) => target.matches("input:not([type=range]):not([type=ch
 const steers = () => $("drive").checked;
 
 export function bindKeys(cameras) {
+  window.addEventListener("blur", () => held.clear()); // no release reaches the page from there on
   document.addEventListener("keydown", (event) => down(event, cameras()), true);
   document.addEventListener("keyup", (event) => {
     held.delete(event.key.toLowerCase());
@@ -27,7 +28,7 @@ function down(event, cameras) {
     if (!event.repeat) send(focused === "stop" ? "stop" : "hold"); // of the focused one; else hold
     return;
   }
-  if (event.repeat) return;
+  if (event.repeat) return held.has(key) && keyRepeats();
   const elsewhere = !event.target.matches("[role=tab], input[type=range]");
   if (event.key === "ArrowRight" && elsewhere) save(true);
   else if (event.key === "ArrowLeft" && elsewhere) end("redo", {});

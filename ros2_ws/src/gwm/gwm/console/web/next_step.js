@@ -13,12 +13,13 @@ export function nextStep(s, recording) {
   if (!g.state || gateIsSilent()) return { say: `The gate is silent. ${OWN} if the arm moves.`, buttons: [] };
   if (g.state === "FAULT") return { say: `${g.cause}. Look at the arm, then Reset.`, buttons: ["reset"] };
   if (g.state === "STOPPING") return { say: "Coming to rest.", buttons: [] };
+  if (g.cause === "going home") return { say: "Moving home.", buttons: [] };
   if (s.trial.phase === "watch") return ofTrial(s);
   if (g.mode === "approve" && g.waiting) return ofPlan(s);
   if ("trial" in s.trial) return ofTrial(s);
   if (g.armed !== "True") return toArm(s, recording);
   if (s.session.plans === "teleop" && !recording) {
-    return { say: "Lay the table, then Start.", buttons: ["start"] };
+    return betweenEpisodes(s);
   }
   if (recording) return { say: whileRecording(s), buttons: ["success", "fail"] };
   return { say: whileArmed(s), buttons: g.mode === "hold_to_run" ? ["run"] : [] };
@@ -26,9 +27,17 @@ export function nextStep(s, recording) {
 
 function toArm(s, recording) {
   const records = s.session.plans !== "policy" && !recording;
-  if (records) return { say: "Clear the workspace, Arm, then Start.", buttons: ["arm"] };
+  if (records && s.refuses.lay) {
+    return { say: "Home, lay the table, Arm, then Start.", buttons: ["home", "arm"] };
+  }
+  if (records) return { say: "Lay the table, Arm, then Start.", buttons: ["arm"] };
   const mode = s.gate.mode.replaceAll("_", " ");
   return { say: `Clear the workspace, then Arm (mode ${mode}).`, buttons: ["arm"] };
+}
+
+function betweenEpisodes({ gate: g, refuses }) {
+  if (refuses.home) return { say: "Start; or HOLD and Home, for another table.", buttons: ["start"] };
+  return { say: "Lay the table, then Start.", buttons: ["start"] };
 }
 
 function ofPlan(s) {
@@ -61,7 +70,7 @@ function whileArmed(s) {
   const { mode, state } = s.gate;
   if (mode === "hold_to_run") return "The arm moves while you hold the button.";
   if (state === "SHADOW") return "Shadow: plans are checked, nothing is sent to the arm.";
-  if (state === "RUNNING") return s.gate.cause === "moving home" ? "Moving home." : running(s);
+  if (state === "RUNNING") return running(s);
   return mode === "approve" ? "Waits for the next plan." : "Armed. The next plan moves the arm.";
 }
 
