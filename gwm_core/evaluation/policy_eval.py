@@ -15,7 +15,7 @@ from gwm_core.workers.pool import workers
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """What to evaluate. ``policy`` is a folder, or "expert" for the scripted expert."""
+    """What to evaluate. ``policy``: a folder, a policy server, or "expert"."""
 
     task: str
     policy: str
@@ -41,7 +41,7 @@ def _trial(job: tuple[EvalConfig, int]) -> Trial:
     if same not in _planners:
         _planners[same] = _planner(config)
     planner = _planners[same]
-    with_cameras = planner.policy.sees == "scene"
+    with_cameras = planner.policy.sees != "objects"
     if with_cameras not in _worlds:
         _worlds[with_cameras] = SimEnvironment(renderer=config.renderer, cameras=with_cameras)
     plan = RolloutConfig(latency=config.latency, replan_every=config.replan_every)

@@ -42,7 +42,7 @@ class WorldModelEnvironment:
         planner = make_planner(policy, gaussians=self._world.lift_config.count)
         if planner.policy.sees != "scene":
             raise InputError(
-                f"the policy '{policy}' sees the simulation's objects, and a model predicts scenes:"
+                f"the policy '{policy}' sees {planner.policy.sees}, and a model predicts scenes:"
                 " name the folder of a trained policy"
             )
         return planner

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from gwm_core.address import is_remote, is_server
 from gwm_core.errors import InputError
 from gwm_core.evaluation.policy_eval import EvalConfig, run_trials
 from gwm_core.evaluation.protocol.definition import Protocol, TrialOrder, TrialSlot, read_key
@@ -24,16 +25,30 @@ LIFTED = 0.5  # partial credit for the cube in the air
 
 
 def weights_of(protocol: Protocol) -> dict[str, str]:
-    """Name -> SHA-256 of each policy. Raises InputError for a folder without a policy."""
-    found = {}
-    for name, folder in protocol.policies.items():
-        manifest = Path(folder) / "manifest.json"
-        if folder != "expert" and not manifest.is_file():
-            raise InputError(
-                f"policy '{name}': no {manifest}; a bundle, a checkpoint or expert is wanted"
-            )
-        found[name] = folder if folder == "expert" else digest(manifest)
-    return found
+    """Name -> SHA-256 of each policy; of a policy server's contract, as nobody knows its weights.
+
+    Raises InputError for what is no policy.
+    """
+    return {name: _weights(name, policy) for name, policy in protocol.policies.items()}
+
+
+def _weights(name: str, policy: str) -> str:
+    if policy == "expert":
+        return policy
+    if is_server(policy):
+        raise InputError(
+            f"policy '{name}': trials of a server need its contract in a file: write one with"
+            f" server: {policy} (docs/remote-policy.md), and name the file"
+        )
+    if is_remote(policy):
+        return digest(Path(policy))
+    manifest = Path(policy) / "manifest.json"
+    if not manifest.is_file():
+        raise InputError(
+            f"policy '{name}': no {manifest}; a bundle, a checkpoint, the contract of a policy"
+            " server or expert is wanted"
+        )
+    return digest(manifest)
 
 
 def check_tasks(protocol: Protocol) -> None:

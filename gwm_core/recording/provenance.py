@@ -48,8 +48,8 @@ def policy_code(policy: str, record: Path, make: bool = True) -> str:
             return ""
         record.mkdir(parents=True, exist_ok=True)
         file.write_text(secrets.token_hex(16))
-    manifest = Path(policy) / "manifest.json"
-    content = manifest.read_bytes() if manifest.is_file() else policy.encode()
+    files = [Path(policy) / "manifest.json", Path(policy)]  # the latter is a server's contract
+    content = next((file.read_bytes() for file in files if file.is_file()), policy.encode())
     return hashlib.sha256(file.read_bytes() + content).hexdigest()[:12]
 
 

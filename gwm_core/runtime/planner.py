@@ -7,21 +7,29 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from gwm_core.address import is_remote
+from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import Unreachable, solve
 from gwm_core.geometry.limits import FR3, ArmLimits
 from gwm_core.scene.lift import BlindError, LiftConfig, lift_with_report
 from gwm_core.types import ActionChunk, Decision, Observation
+
+if TYPE_CHECKING:
+    from gwm_core.runtime.remote.remote_planner import RemotePlanner
 
 # [s] quantiles 0, 10, ..., 100 % of the latency of `gwm demo` on 2 CPU cores (docs/benchmarks.md)
 MEASURED_LATENCY = (0.086, 0.106, 0.116, 0.116, 0.126, 0.126, 0.126, 0.136, 0.136, 0.146, 0.206)
 
 
 class ScenePolicy(Protocol):
-    """A policy: scene and observation -> pose rows. ``sees`` is "scene" or "objects"."""
+    """A policy: scene and observation -> pose rows.
+
+    ``sees`` is "scene" or "objects"; that of a ``RemotePlanner`` is "images".
+    """
 
     sees: str
 
@@ -141,6 +149,26 @@ class DelayedPlanner:
             self.failures[decision.reason.partition(":")[0]] += 1
         self._pending = now + next(self._latency), decision.chunk, now
         self._due = now + self._period
+
+
+def open_planner(policy: str, candidates: int = 1, **options) -> Planner | RemotePlanner:
+    """The planner of a policy's folder, of a server's address or of the file of a contract with it.
+
+    Other arguments are those of ``trained_planner``, which servers do not take.
+
+    Raises InputError as ``trained_planner`` and ``open_remote_planner``, and for several candidates
+    of a server.
+    """
+    if not is_remote(policy):
+        return trained_planner(policy, candidates=candidates, **options)
+    from gwm_core.runtime.remote.remote_planner import open_remote_planner
+
+    if candidates != 1:
+        raise InputError(
+            f"{policy} is a policy server, which predicts nothing: candidates need the folder of a"
+            " policy that does"
+        )
+    return open_remote_planner(policy)
 
 
 def trained_planner(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gwm_core.errors import InputError
-from gwm_core.runtime.planner import Planner, trained_planner
+from gwm_core.runtime.planner import Planner, open_planner
 from gwm_core.sim.expert import Expert
 
 EXPERT = "expert"
@@ -17,9 +17,9 @@ def make_planner(
     gaussians: int = 0,
     candidates: int = 1,
 ) -> Planner:
-    """The planner for "expert" or for a policy's folder.
+    """The planner for "expert", for a policy's folder or for a policy server.
 
-    Other arguments are those of ``trained_planner``, for a folder. Raises InputError as that, and
+    Other arguments are those of ``open_planner``. Raises InputError as that, and
     for several candidates of the expert.
     """
     if policy == EXPERT:
@@ -29,4 +29,11 @@ def make_planner(
                 " policy that predicts"
             )
         return Planner(Expert())
-    return trained_planner(policy, threads, backend, precision, gaussians, candidates)
+    return open_planner(
+        policy,
+        candidates,
+        threads=threads,
+        backend=backend,
+        precision=precision,
+        gaussians=gaussians,
+    )

@@ -131,7 +131,7 @@ def _decide(
     sees = planner.policy.sees
     observation = Observation(
         state.stamp,
-        world.frames() if world.cameras and sees == "scene" else (),
+        world.frames() if world.cameras and sees != "objects" else (),
         state,
         task,
         world.sim.objects() if sees == "objects" else None,

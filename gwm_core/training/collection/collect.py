@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gwm_core.address import is_remote
 from gwm_core.data.episode_info import list_episodes, read_infos
 from gwm_core.data.episode_writer import EpisodeWriter
 from gwm_core.errors import InputError, one_of
@@ -123,7 +124,7 @@ def collect(
     demonstrations = _demonstrations(config)
     if config.perturb is None:
         sample_layout(config.task, config.seed, config.difficulty)
-    if config.policy not in (EXPERT, PLAY):
+    if config.policy not in (EXPERT, PLAY) and not is_remote(config.policy):
         one_of("task", config.task, read_weights(Path(config.policy), "policy").config.tasks)
     jobs = [
         (config, config.seed + i, demonstrations[i % len(demonstrations)])

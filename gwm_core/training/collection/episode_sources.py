@@ -7,17 +7,19 @@ them with a closed gripper), and 35 % get a push while carrying.
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from gwm_core.address import is_remote, is_server
 from gwm_core.data.episode import Episode, read_episode
 from gwm_core.data.episode_info import INFO
 from gwm_core.geometry.kinematics import HOME_Q, Unreachable, solve, to_rows
 from gwm_core.model.weights_file import digest
-from gwm_core.runtime.planner import MEASURED_LATENCY, Planner, trained_planner
+from gwm_core.runtime.planner import MEASURED_LATENCY, Planner, open_planner
 from gwm_core.sim.rollout import RolloutConfig
 from gwm_core.sim.scene import Layout
 from gwm_core.sim.tasks import TIME_LIMIT, sample_layout
@@ -86,7 +88,8 @@ def make_source(
     """The source of the episode ``seed``.
 
     Args:
-        policy: "expert", "play" or a policy's folder. demonstration: to replay instead.
+        policy: "expert", "play", a policy's folder or a policy server.
+        demonstration: to replay instead.
     """
     if demonstration is not None:
         return _perturbed(demonstration, seed, rng)
@@ -96,7 +99,7 @@ def make_source(
         plan = RolloutConfig(
             latency=MEASURED_LATENCY, camera_period=CAMERA_PERIOD, after_success=AFTER_SUCCESS
         )
-        weights = digest(Path(policy) / "policy.safetensors")
+        weights = _digest(policy)
         folder = f"policy_{weights[:_DIGITS]}_{name}"
         return EpisodeSource(folder, policy, _planner(policy), layout, plan, weights=weights)
     play = policy == PLAY
@@ -141,7 +144,14 @@ def _expert_loop(seconds: float, after_success: float = AFTER_SUCCESS) -> Rollou
 
 @functools.lru_cache(maxsize=1)
 def _planner(policy: str) -> Planner:
-    return trained_planner(policy)
+    return open_planner(policy)
+
+
+def _digest(policy: str) -> str:
+    """SHA-256 of a policy's weights; of a policy server, of its contract or its address."""
+    if is_server(policy):
+        return hashlib.sha256(policy.encode()).hexdigest()
+    return digest(Path(policy) if is_remote(policy) else Path(policy) / "policy.safetensors")
 
 
 @functools.lru_cache(maxsize=1)

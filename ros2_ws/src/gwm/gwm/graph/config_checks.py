@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gwm.graph.config import MAX_CANDIDATES, TASKS, GraphConfig
 from gwm.graph.environment import resource
+from gwm_core.address import is_remote, is_server
 from gwm_core.errors import InputError, one_of, refuse_older_policy
 
 EXPERT = "expert"  # the scripted policy, which has no folder
@@ -96,9 +97,17 @@ def _check_policy(config: GraphConfig) -> None:
     if policy == EXPERT:
         one_of("task", config.task, TASKS)
         return
+    if is_remote(policy):
+        if config.robot != "sim" and is_server(policy):
+            raise InputError(
+                f"{policy}: an arm follows a server whose contract is in a file: write one with"
+                f" server: {policy} (docs/remote-policy.md), and name the file"
+            )
+        return
     if not _has(policy, "manifest.json"):
         raise InputError(
-            f"no policy in {policy}: a folder as `gwm train policy --out` makes, or expert"
+            f"no policy in {policy}: a folder as `gwm train policy --out` makes, a policy server,"
+            " or expert"
         )
     if config.robot != "sim" and not _has(policy, "SHA256SUMS"):
         raise InputError(

@@ -15,6 +15,7 @@ from gwm.process.usage import ProcessorShares
 from gwm.ros.operator_client import GraphEnded, OperatorClient, RequestFailed
 from gwm.tools.demo_report import DemoRun, demo_figures, message_counts, outcome_text, print_table
 from gwm.tools.terminal import say_next
+from gwm_core.address import is_remote
 from gwm_core.data.contact_sheet import contact_sheet
 from gwm_core.data.episode_info import list_unfinished
 from gwm_core.errors import InputError, one_of
@@ -96,7 +97,7 @@ def drive(args, policy: str, idle_time: float = 0.0) -> tuple[dict, Path]:
 
 def _check_policy(policy: str, task: str, imagine: bool) -> None:
     """Raise InputError where the policy lacks the task; compile what is not compiled yet."""
-    if policy == "expert":
+    if policy == "expert" or is_remote(policy):
         return
     folder = Path(policy)
     one_of("task", task, read_weights(folder, "policy").config.tasks)

@@ -11,7 +11,7 @@ import numpy as np
 from gwm_core.errors import one_of
 from gwm_core.geometry.camera import intrinsics, look_at
 from gwm_core.geometry.kinematics import HOME_Q
-from gwm_core.runtime.planner import Planner, trained_planner
+from gwm_core.runtime.planner import Planner, open_planner
 from gwm_core.types import OPEN_WIDTH, ArmState, Decision, Frame, Observation
 
 EXPERT = "expert"  # the scripted policy, in simulation
@@ -38,10 +38,10 @@ def make_planner(
     candidates: int = 1,
     period: float = math.inf,
 ) -> Planner:
-    """Return the planner of a policy's folder, or the scripted expert.
+    """Return the planner of a policy, or the scripted expert.
 
     Args:
-        policy: folder, or expert.
+        policy: folder, policy server as of ``open_planner``, or expert.
         threads: of the runtime.
         backend: of the runtime.
         precision: of the runtime.
@@ -50,13 +50,13 @@ def make_planner(
         period: between two observations [s].
     """
     if policy != EXPERT:
-        return trained_planner(
+        return open_planner(
             policy,
-            threads,
-            backend,
-            precision,
-            gaussians,
             candidates,
+            threads=threads,
+            backend=backend,
+            precision=precision,
+            gaussians=gaussians,
             deadline=RANKING * period,
             clock=time.monotonic,
         )
@@ -75,6 +75,8 @@ def prepare(planner: Planner, cameras: tuple[str, ...], task: str) -> None:
     if planner.policy.sees == "scene":
         for _ in range(3):
             planner.decide(_warm_up_observation(cameras, task))
+    if planner.policy.sees == "images":
+        planner.prepare(_warm_up_observation(cameras, task))
 
 
 def stages(request: PlanRequest, decision: Decision, now: int) -> dict[str, float]:
