@@ -10,7 +10,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.gate.faults import bad_chunks, lost_parts, operators, robot_faults, wrong_joints
+from benchmarks.gate.faults import (
+    bad_chunks,
+    lost_parts,
+    operators,
+    policy_servers,
+    robot_faults,
+    wrong_joints,
+)
 from benchmarks.gate.trials import Scenario
 from gwm_core.types import ActionChunk
 
@@ -171,10 +178,11 @@ def scenarios(chunks: list[ActionChunk]) -> list[Scenario]:
             61, "blind cameras: from the last plan to the ramp", 1.5, lost_parts.blind_cameras
         ),
         *robot_faults.ROWS,
+        *policy_servers.rows(),
     ]
 
 
 HARDWARE = (31,)  # a second host
-INJECTED = {*range(12, 27), 28, 29, 33, 34, *range(53, 62)}  # 24 in gate_killed
+INJECTED = {*range(12, 27), 28, 29, 33, 34, *range(53, 63)}  # 24 in gate_killed
 # other parts, with benchmarks of their own
 ELSEWHERE = tuple(i for i in range(1, 53) if i not in {*INJECTED, *HARDWARE})

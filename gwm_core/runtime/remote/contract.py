@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from gwm_core.errors import InputError, one_of
+from gwm_core.errors import InputError, meant
 from gwm_core.files.yaml_files import known_keys, read_yaml, text
 from gwm_core.runtime.remote.connection import ServerAddress
 
@@ -173,7 +173,10 @@ def _actions(source: str, entry) -> ActionSpec:
 
 
 def _choice(source: str, value, valid) -> str:
-    return one_of(source, text(source, value), valid)
+    if text(source, value) not in valid:
+        near = meant(value, valid)
+        raise InputError(f"{source}: unknown '{value}'{near} valid are {', '.join(sorted(valid))}")
+    return value
 
 
 def _number(source: str, value, low: float, high: float) -> float:

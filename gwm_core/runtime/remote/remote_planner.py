@@ -69,12 +69,23 @@ class RemotePlanner:
 
     def _ask(self, sent: dict) -> dict:
         """The server's answer, on a connection whose metadata agree with the contract."""
-        metadata = self.connection.metadata(FIRST)
-        if metadata is not self._agreed:
-            self.contract.check_metadata(metadata, self.connection.address.url)
+        timeout = self.contract.timeout
+        if self._agreed is None:  # its first answer of all, which comes too late to be used
+            self._agree(self.connection.metadata(FIRST))
             self.connection.infer(sent, FIRST)
-            self._agreed = metadata
-        return self.connection.infer(sent, self.contract.timeout)
+        self._agree(self.connection.metadata(timeout))
+        return self.connection.infer(sent, timeout)
+
+    def _agree(self, metadata: dict) -> None:
+        """Hold the contract against what another connection's server says."""
+        if metadata is self._agreed:
+            return
+        try:
+            self.contract.check_metadata(metadata, self.connection.address.url)
+        except InputError:
+            self.connection.close()  # another server may listen there next time
+            raise
+        self._agreed = metadata
 
     def _chunk(self, observation: Observation, answer: dict) -> ActionChunk:
         spec, q = self.contract.actions, observation.state.q
