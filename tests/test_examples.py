@@ -16,6 +16,7 @@ SAYS = {  # the last line that each prints
     "03_load_a_bundle_and_plan.py": "+1.6 s  tool at",
     "04_gate_in_simulation.py": "DISARMED: stopped by operator; 0 violations in",
     "05_train_tiny.py": "held-out position error",
+    "06_serve_a_policy.py": "success True after",
 }
 
 

@@ -10,6 +10,7 @@ from gwm.cli.completion import graph_arguments
 from gwm.graph.config import CONTROLLERS
 from gwm.tools.terminal import (
     CALLED,
+    POLICIES,
     TASKS,
     natural,
     positive,
@@ -40,11 +41,7 @@ def _add_demo(verbs) -> None:
     p.add_argument("--task", default="pick_place", help=f"{TASKS} (default pick_place)")
     p.add_argument("--difficulty", default="nominal", help="nominal or hard")
     p.add_argument("--seed", type=int, default=9000, help="first seed (default 9000)")
-    p.add_argument(
-        "--policy",
-        default=None,
-        help="policy folder, or expert for the scripted one (default: shipped)",
-    )
+    p.add_argument("--policy", default=None, help=f"{POLICIES} (default: shipped)")
     p.add_argument(
         "--controller",
         default="crisp",

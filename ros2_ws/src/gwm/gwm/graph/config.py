@@ -56,7 +56,8 @@ class GraphConfig:
     )
     policy: str = _argument(
         "",
-        "folder of a trained policy, or expert (simulation only). Empty: the shipped demo weights.",
+        "folder of a trained policy, contract of a policy server or its ws:// address, or expert"
+        " (simulation only). Empty: the shipped demo weights.",
         path=True,
     )
     site: str = _argument(

@@ -14,6 +14,7 @@ from gwm_core.files.json_files import STDOUT
 
 CALLED = "GWM_CALLED"  # environment variable with the command as typed, set by ./gwm
 TASKS = "lift, pick_place or stack"
+POLICIES = "policy folder, policy server (ws://HOST:PORT or its contract), or expert"
 
 
 class Parser(argparse.ArgumentParser):

@@ -8,7 +8,16 @@ from pathlib import Path
 
 from gwm.cli import futures, options
 from gwm.cli.evaluate import imagined, studies
-from gwm.tools.terminal import TASKS, ProgressBar, positive, renderer, shipped, verb, writable
+from gwm.tools.terminal import (
+    POLICIES,
+    TASKS,
+    ProgressBar,
+    positive,
+    renderer,
+    shipped,
+    verb,
+    writable,
+)
 from gwm_core.errors import InputError
 from gwm_core.files.json_files import write_json
 
@@ -84,7 +93,7 @@ def _add_policy(kinds) -> None:
     p.add_argument("--task", required=True, help=TASKS)
     options.count(p, "trials", 100)
     options.trial_starts(p)
-    p.add_argument("--policy", default=None, help="policy folder, or expert (default: shipped)")
+    p.add_argument("--policy", default=None, help=f"{POLICIES} (default: shipped)")
     p.add_argument("--latency", default="measured", help="milliseconds, or measured (default)")
     p.add_argument(
         "--backend", default="auto", help="runtime: auto, tensorrt, openvino, onnxruntime or torch"
