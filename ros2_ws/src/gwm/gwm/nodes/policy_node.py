@@ -20,11 +20,12 @@ from sensor_msgs.msg import CameraInfo, Image, JointState, PointCloud2
 from std_msgs.msg import Float64MultiArray, String, UInt64
 from trajectory_msgs.msg import JointTrajectory
 
-from gwm.graph.environment import prioritize
+from gwm.graph.environment import deprioritize, prioritize, prioritize_others
 from gwm.nodes.parts.policy_worker import EXPERT, PlanRequest, make_planner, prepare, stages
 from gwm.ros import image_messages, messages, scene_messages
 from gwm.ros.node import (
     HEARTBEAT_PRIORITY,
+    PLAN_PRIORITY,
     RELIABLE,
     SENSOR,
     STEADY,
@@ -73,6 +74,7 @@ class PolicyNode(Node):
     """
 
     def __init__(self):
+        given = prioritize(HEARTBEAT_PRIORITY)  # before DDS starts its threads, which inherit it
         super().__init__("policy")
         self._settings = p = declare(self, PolicyParameters)
         self._site = site_of(p.robot, p.site)
@@ -109,10 +111,10 @@ class PolicyNode(Node):
         self._planner = LatestWorker(self, self._build, self._publish)
         self.create_timer(0.02, self._publish_heartbeat, clock=STEADY)
         self.create_timer(0.5, self._report, clock=STEADY)
-        # After the worker's start, so that the worker keeps its priority.
-        self.get_logger().info(f"policy: heartbeat with {prioritize(HEARTBEAT_PRIORITY)}")
+        self.get_logger().info(f"policy: heartbeat with {given}")
 
     def _build(self):
+        deprioritize()  # to compile and to warm up
         p, cameras = self._settings, tuple(self._site.cameras)
         gaussians = read_weights(Path(p.policy), "vae").config.lift.count if p.imagine else 0
         options = p.policy, p.threads, p.backend, p.precision, gaussians
@@ -123,6 +125,7 @@ class PolicyNode(Node):
         planner.limits = self._site.limits
         prepare(planner, cameras, p.task)
         gc.collect()
+        prioritize_others(PLAN_PRIORITY)  # this thread, and those of the network's runtime
         gc.freeze()  # a full collection could delay the heartbeat beyond the gate's timeout
         return lambda request: [(request, planner.decide(request.observation))]
 
