@@ -1,5 +1,6 @@
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from gwm_core.model.checkpoint import (
     MANIFEST,
     WEIGHTS,
     load_policy,
+    load_predicting_policy,
     load_vae,
     save_policy,
     save_vae,
@@ -201,3 +203,14 @@ def test_the_actor_gives_absolute_rows_and_refuses_an_unknown_task(policy, tmp_p
     assert np.array_equal(rows, actor.act(scene, Observation(1, (), state, "stack")))
     with pytest.raises(InputError, match="lift, pick_place, stack"):
         actor.act(scene, Observation(1, (), state, "juggle"))
+
+
+def test_the_network_to_begin_from_has_seen_no_demonstration_of_stack():
+    folder = Path(__file__).parents[1] / "models/first"
+    manifest = weights_file.read_weights(folder, "policy").manifest
+    seen = {name for name in manifest["provenance"]["trained_on"] if name.startswith("stack ")}
+    assert seen == {f"stack nominal {seed}" for seed in range(2100, 2160)}  # play
+    assert load_predicting_policy(folder).config.tasks == ("lift", "pick_place", "stack")
+    assert weights_file.digest(folder / "vae.safetensors") == weights_file.digest(
+        folder.with_name("demo") / "vae.safetensors"
+    )

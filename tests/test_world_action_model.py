@@ -23,10 +23,11 @@ from gwm_core.evaluation import gripper_probe
 from gwm_core.evaluation.policy_eval_in_world_model import WorldModelEnvironment
 from gwm_core.evaluation.replayed_outcomes import OutcomeReplay, ReplayedOutcome, replay_outcomes
 from gwm_core.geometry.kinematics import HOME_Q, fk, to_rows
-from gwm_core.model.checkpoint import load_policy, load_vae, save_vae
+from gwm_core.model.checkpoint import load_policy, load_predicting_policy, load_vae, save_vae
 from gwm_core.model.config import VAES, named_config
 from gwm_core.model.future_decoder import Future, Tokens
 from gwm_core.model.vae import VAE
+from gwm_core.model.weights_file import digest
 from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.runtime.graphs.compile import onnx_file
 from gwm_core.runtime.graphs.onnx_export import torch_graph
@@ -456,6 +457,19 @@ def test_what_does_not_go_together_is_refused(words, said, episodes, tmp_path, m
     assert main() == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
+
+
+def test_a_network_that_predicts_goes_on_to_do_so_where_it_learns_plans_alone(
+    trained, episodes, tmp_path, monkeypatch, capsys
+):
+    words = ["gwm", "train", "policy", "--config", "tiny", "--data", episodes, "--begin", trained]
+    words += ["--tasks", *load_policy(trained).config.tasks, "--iterations", 4, "--out", tmp_path]
+    monkeypatch.setattr("sys.argv", [str(word) for word in [*words, "--processes", 1]])
+    assert main() == 0, capsys.readouterr().err
+    before, after = (load_predicting_policy(folder).state_dict() for folder in (trained, tmp_path))
+    changed = {name.partition(".")[0] for name in before if not before[name].equal(after[name])}
+    assert changed == {"encoder", "plan_decoder"}
+    assert digest(tmp_path / "vae.safetensors") == digest(trained / "vae.safetensors")
 
 
 def test_another_vae_in_out_is_refused_before_the_work(

@@ -77,7 +77,8 @@ def load_joint_samples(
 
     Args:
         lifted, encoded: called with the episodes done and their number.
-        begin: folder of the network that training starts from.
+        begin: folder of the network that training starts from. Without ``vae`` its configuration
+            counts, so that a network that predicts goes on to do so.
         tasks: that the network is to know, by default those of ``data``.
         device: that makes the latents.
         corrections: where an operator took over from a policy, learn the operator's part alone.
@@ -97,6 +98,9 @@ def load_joint_samples(
         made = load_vae(vae).config
         lift = replace(made.lift, count=min(made.lift.count, config.lift.count))
         config = replace(config, vae=made, lift=lift)
+    elif begin:
+        begun = read_weights(begin, "policy").config
+        config = replace(config, vae=begun.vae, lift=begun.lift)
     demonstrations = load_samples(data, config.tasks, config.lift, processes, lifted, corrections)
     if not vae:
         return JointSamples(config, demonstrations, None)

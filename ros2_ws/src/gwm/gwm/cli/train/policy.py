@@ -26,11 +26,13 @@ def add(kinds) -> None:
         p,
         "futures",
         "episodes of any outcome and task, on which the policy also learns to predict (default:"
-        " it only plans)",
+        " none, and without --begin it only plans)",
         nargs="+",
     )
     options.folders(p, "vae", "of the VAE whose latents --futures predicts")
-    options.folders(p, "begin", "start from the weights of this policy")
+    options.folders(
+        p, "begin", "start from the weights of this policy; without --futures it learns plans alone"
+    )
     p.add_argument(
         "--tasks",
         nargs="+",
@@ -56,6 +58,7 @@ def add(kinds) -> None:
 def train_policy(args) -> int:
     from gwm_core.model.checkpoint import refuse_other_vae
     from gwm_core.model.config import POLICIES
+    from gwm_core.model.weights_file import read_weights
     from gwm_core.training.datasets.joint_samples import load_joint_samples
     from gwm_core.training.train_world_action_model import train_world_action_model
 
@@ -65,8 +68,10 @@ def train_policy(args) -> int:
     if bool(args.futures) != bool(args.vae):
         raise InputError("--futures and --vae go together: episodes, and what makes their latents")
     vae, begin = (Path(folder) if folder else None for folder in (args.vae, args.begin))
-    for run in runs if vae else ():
-        refuse_other_vae(vae, run.out)
+    predicts = begin is not None and read_weights(begin, "policy").config.vae is not None
+    kept = vae or (begin if predicts else None)  # the VAE of the result
+    for run in runs if kept else ():
+        refuse_other_vae(kept, run.out)
     loaded = load_joint_samples(
         network,
         episode_folders(args),
@@ -83,7 +88,7 @@ def train_policy(args) -> int:
 
     def train(run) -> dict:
         return train_world_action_model(
-            loaded.demonstrations, loaded.config, run, loaded.futures, vae, begin
+            loaded.demonstrations, loaded.config, run, loaded.futures, kept, begin
         )
 
     for run, figures in zip(runs, train_all(args, runs, train)):
