@@ -13,22 +13,10 @@ from pathlib import Path
 import numpy as np
 from websockets.sync.server import serve
 
-from gwm_core import (
-    ArmState,
-    Frame,
-    Observation,
-    SimEnvironment,
-    choose_renderer,
-    intrinsics,
-    open_planner,
-    pack,
-    rollout,
-    sample_layout,
-    trained_planner,
-    unpack,
-)
+import gwm_core as gwm
 from gwm_core.site import simulation_site
 
+LOCK, MAX_BYTES = threading.Lock(), 8 << 20
 KINDS, CAMERAS = ("color", "depth"), simulation_site().cameras
 CONTRACT = {
     "images": {
@@ -43,27 +31,33 @@ CONTRACT = {
     "prompt": "task",
     "actions": {"space": "joint_positions", "gripper": "width", "rate": 10, "rows": 16},
 }
-PLANNER = trained_planner(str(Path(__file__).parents[1] / "models/demo"), backend="torch")
+PLANNER = gwm.trained_planner(str(Path(__file__).parents[1] / "models/demo"), backend="torch")
 
 
 def plan(sent: dict) -> np.ndarray:
     """Joints [rad] and opening [m] of 16 rows (16, 8), for what CONTRACT asks for."""
     q, dq = sent["joints"][:7].astype(float), sent["joints"][7:].astype(float)
-    state = ArmState(1, q, dq, *map(float, sent["gripper"]))
-    K, frames = intrinsics(424, 240, 42.5), []
+    state = gwm.ArmState(1, q, dq, *map(float, sent["gripper"]))
+    K, frames = gwm.intrinsics(424, 240, 42.5), []
     for name, camera in CAMERAS.items():
         color, depth = (sent[f"{name}/{kind}"] for kind in KINDS)
-        frames.append(Frame(name, 1, color, depth * np.float32(1e-3), K, camera.pose_at(state)))
+        frames.append(gwm.Frame(name, 1, color, depth * np.float32(1e-3), K, camera.pose_at(state)))
     task = sent["task"].replace(" ", "_")
-    chunk = PLANNER.decide(Observation(1, tuple(frames), state, task)).chunk
-    return np.column_stack([chunk.q, chunk.width])
+    with LOCK:  # every client has a thread
+        decision = PLANNER.decide(gwm.Observation(1, tuple(frames), state, task))
+    if decision.chunk is None:
+        raise ValueError(decision.reason)
+    return np.column_stack([decision.chunk.q, decision.chunk.width])
 
 
 def answer(socket) -> None:
     """Talk to one client: what the server is, and then an answer to each observation."""
-    socket.send(pack({"contract": CONTRACT}))
+    socket.send(gwm.pack({"contract": CONTRACT}))
     for message in socket:
-        socket.send(pack({"actions": plan(unpack(message))}))
+        try:
+            socket.send(gwm.pack({"actions": plan(gwm.unpack(message, MAX_BYTES))}))
+        except ValueError as error:
+            socket.send(str(error))
 
 
 if __name__ == "__main__":
@@ -72,7 +66,7 @@ if __name__ == "__main__":
         if port:
             server.serve_forever()
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        planner = open_planner(f"ws://127.0.0.1:{server.socket.getsockname()[1]}")
-        environment = SimEnvironment(renderer=choose_renderer())
-        trial = rollout(environment, planner, sample_layout("pick_place", seed=5000))
+        planner = gwm.open_planner(f"ws://127.0.0.1:{server.socket.getsockname()[1]}")
+        environment = gwm.SimEnvironment(renderer=gwm.choose_renderer())
+        trial = gwm.rollout(environment, planner, gwm.sample_layout("pick_place", seed=5000))
         print(f"success {trial.success} after {trial.seconds:.1f} s, {trial.violations} violations")

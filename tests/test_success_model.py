@@ -116,14 +116,42 @@ def test_the_interval_of_a_probability_covers_the_true_one_and_narrows_with_tria
     assert np.mean(widths[320]) < 0.4 * np.mean(widths[20])
 
 
+def test_the_covariance_is_that_of_the_posterior():
+    for seed, (slope, offset) in enumerate([(0.3, -2.0), (2.0, 1.0), (5.0, 0.5)]):
+        logits, labels, _ = calibrated(slope, offset, 2000, 20, seed)
+        found = fit_calibration(logits, labels, 100)
+        positive = labels.sum()
+        low, high = 1 / (2000 - positive + 2), (positive + 1) / (positive + 2)
+        targets = np.where(labels == 1, high, low)
+
+        def posterior(x, logits=logits, targets=targets):
+            z = np.exp(x[0]) * logits + x[1]
+            prior = 0.5 * (x[0] ** 2 + (x[1] / 2) ** 2)
+            return 100 * (np.logaddexp(0, z) - targets * z).mean() + prior
+
+        x, step = np.array([np.log(found.slope), found.offset]), 1e-3
+        moves = step * np.eye(2)
+        hessian = [
+            [
+                sum(s * t * posterior(x + s * a / 2 + t * b / 2) for s in (1, -1) for t in (1, -1))
+                / step**2
+                for b in moves
+            ]
+            for a in moves
+        ]
+        np.testing.assert_allclose(np.linalg.inv(found.covariance), hessian, rtol=0.02, atol=0.05)
+
+
 def test_what_the_graphs_say_is_calibrated_anew_for_predicted_scenes():
     observed, predicted = Calibration(2.0, -1.0), Calibration(0.5, 0.3, ((0.04, 0.0), (0.0, 0.09)))
     calibrate = PredictedSuccess(observed, predicted)
-    for raw in (-4.0, 0.0, 2.5):
+    for raw in (-2.0, 0.0, 2.5):
         assert calibrate(expit(observed(raw))).value == pytest.approx(expit(predicted(raw)))
         assert calibrate(expit(observed(raw))) == pytest.approx(predicted.probability(raw))
-    for certain in (0.0, 1.0):  # float32 rounds to these
+    for certain in (0.0, 1.0):  # what bfloat16 rounds to these may be less
         assert all(0 < p < 1 for p in calibrate(certain))
+    rounded = calibrate(float(torch.tensor(expit(observed(3.0))).bfloat16()))
+    assert rounded.value == pytest.approx(predicted.probability(3.0).value, abs=0.04)
     with pytest.raises(FloatingPointError):
         calibrate(np.nan)
 

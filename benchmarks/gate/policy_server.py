@@ -9,6 +9,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgpack
 import numpy as np
@@ -29,7 +30,9 @@ FAULTS = (
     "compressed",
     "in words",
     "another contract",
+    "deaf",  # it reads nothing
 )
+ALL_FAULTS = (*FAULTS, "said twice")  # after which every second answer is an older one's
 
 
 def packed(value) -> bytes:
@@ -60,7 +63,7 @@ class PolicyServer:
         act: observation -> actions (H, D). metadata: sent to every new client.
 
     Attributes:
-        fault: "" or one of ``FAULTS``; of "killed" see ``stop`` and ``start``.
+        fault: "" or one of ``ALL_FAULTS``; of "killed" see ``stop`` and ``start``.
         slowness: [s] of the fault "slow".
         observations: that came.
     """
@@ -71,7 +74,7 @@ class PolicyServer:
         self.observations: list[dict] = []
         self._server: Server | None = None
         self._clients: set[ServerConnection] = set()
-        self._port = 0
+        self._port, self._running = 0, False
 
     def __enter__(self) -> PolicyServer:
         self.start()
@@ -90,11 +93,13 @@ class PolicyServer:
         self._server = serve(
             self._talk, "127.0.0.1", self._port, compression=None, max_size=None, close_timeout=0.1
         )
+        self._running = True
         self._port = self._server.socket.getsockname()[1]
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def stop(self) -> None:
         """Die, as seen from the other side."""
+        self._running = False
         if self._server is not None:
             self._server.shutdown()
             self._server = None
@@ -105,10 +110,19 @@ class PolicyServer:
         self._clients.add(client)
         try:
             client.send(packed(self._metadata | self._wrong_metadata()))
-            for message in client:
-                self.observations.append(unpacked(message))
-                if (answer := self._answer(self.observations[-1])) is not None:
-                    client.send(answer)
+            while self._running:
+                if self.fault == "deaf":
+                    time.sleep(0.01)
+                    continue
+                with suppress(TimeoutError):
+                    message = client.recv(timeout=0.02)
+                    if self.fault == "deaf":
+                        continue
+                    self.observations.append(unpacked(message))
+                    answer = self._answer(self.observations[-1])
+                    for _ in range(2 if self.fault == "said twice" else 1):
+                        if answer is not None:
+                            client.send(answer)
         except (ConnectionClosed, OSError):
             pass  # the other side went away, or ``stop`` was called
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from gwm_core.address import is_remote
 from gwm_core.errors import InputError
 from gwm_core.runtime.planner import MEASURED_LATENCY, Planner
 from gwm_core.sim.planners import make_planner
@@ -64,7 +65,9 @@ def run_trials(jobs: list[tuple[EvalConfig, int]], processes: int) -> Iterator[T
     for config in {config for config, _ in jobs}:
         # check the names before processes start
         sample_layout(config.task, config.seed, config.difficulty)
-        _planner(config)  # check it too, and compile where that is needed
+        planner = _planner(config)  # check it too, and compile where that is needed
+        if is_remote(config.policy):
+            planner.close()  # a server may take one client
     with workers(processes, len(jobs)) as pool:
         yield from pool.imap(_trial, jobs)
 

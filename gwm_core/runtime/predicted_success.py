@@ -16,7 +16,8 @@ from gwm_core.errors import InputError
 from gwm_core.model.calibration import Calibration, Probability
 from gwm_core.model.weights_file import MANIFESTS, read_weights
 
-_SMALLEST = 2.0**-24  # of a probability in float32, away from 0 and from 1
+# of a probability, away from 0 and from 1: bfloat16, in which graphs may compute, knows none nearer
+_SMALLEST = 2.0**-9
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gwm_core.address import is_remote
 from gwm_core.errors import InputError
 from gwm_core.runtime.planner import Planner, open_planner
 from gwm_core.sim.expert import Expert
@@ -29,7 +30,7 @@ def make_planner(
                 " policy that predicts"
             )
         return Planner(Expert())
-    return open_planner(
+    planner = open_planner(
         policy,
         candidates,
         threads=threads,
@@ -37,3 +38,6 @@ def make_planner(
         precision=precision,
         gaussians=gaussians,
     )
+    if is_remote(policy):
+        planner.patient = True  # simulated time stands still while a server answers
+    return planner

@@ -13,6 +13,7 @@ from gwm_core import topics
 from gwm_core.data.episode import Episode, read_episode, synced_observations
 from gwm_core.errors import InputError
 from gwm_core.evaluation.replay.timeline import ReplayTimeline, read_replay
+from gwm_core.files.atomic_write import PARTIAL
 from gwm_core.geometry.kinematics import fk
 from gwm_core.scene.gaussians import COLORS, MEANS, SCALES
 from gwm_core.scene.lift import BlindError, LiftConfig, lift
@@ -40,15 +41,17 @@ def write_rerun(path: Path, out: Path) -> None:
     replay, episode = read_replay(path), read_episode(path)
     stream = rerun.RecordingStream("gwm", recording_id=path.name)
     views = [*replay.cameras, topics.AFAR] if replay.predicted else list(replay.cameras)
+    partial = out.with_name(out.name + PARTIAL)
     try:
-        stream.save(out, default_blueprint=_layout(replay.cameras, views))
+        stream.save(partial, default_blueprint=_layout(replay.cameras, views))
     except (OSError, RuntimeError) as error:
         raise InputError(f"cannot write {out}: {error}") from None
-    _log_scenes(stream, episode)
+    _log_scenes(stream, episode, replay.start)
     _log_pictures(stream, replay)
     _log_numbers(stream, replay)
     _log_words(stream, replay)
     stream.disconnect()
+    partial.replace(out)
 
 
 def _rerun():
@@ -59,10 +62,13 @@ def _rerun():
     return rerun
 
 
-def _log_scenes(stream, episode: Episode) -> None:
-    """Cameras, and every ``SCENE_PERIOD`` the lifted Gaussians and the gripper's path."""
+def _log_scenes(stream, episode: Episode, begun: int) -> None:
+    """Cameras, and every ``SCENE_PERIOD`` the lifted Gaussians and the gripper's path.
+
+    Args:
+        begun: stamp [ns] of time 0.
+    """
     rr, path = _rerun(), []
-    begun = min(int(images.stamps[0]) for images in episode.images.values())
     due = -np.inf
     for stamp, pairs, state in synced_observations(episode):
         seconds = (stamp - begun) * 1e-9

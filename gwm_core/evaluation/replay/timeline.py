@@ -44,6 +44,7 @@ class ReplayTimeline:
     """
 
     info: dict
+    start: int  # [ns] stamp of the first frame
     cameras: tuple[str, ...]
     observed: dict[str, list[tuple[float, bytes]]]
     predicted: list[tuple[float, dict[str, list[bytes]]]]
@@ -87,7 +88,7 @@ def read_replay(path: Path) -> ReplayTimeline:
             if topics.imagined(topics.AFAR, steps) in streams
         )
         predicted = _predicted(streams, views, lookaheads, start)
-        replay = ReplayTimeline(info, tuple(cameras), observed, predicted, lookaheads)
+        replay = ReplayTimeline(info, start, tuple(cameras), observed, predicted, lookaheads)
         for stamp, message in streams.get(topics.DIVERGENCE, []):
             values = topics.named_numbers((dim.label for dim in message.layout.dim), message.data)
             replay.divergence.append(((values.pop("plan", stamp) - start) * 1e-9, values))

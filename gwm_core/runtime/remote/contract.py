@@ -14,6 +14,7 @@ A server may send its own contract in its metadata, under ``contract``. It then 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from numbers import Real
 from pathlib import Path
 
 from gwm_core.errors import InputError, meant
@@ -41,6 +42,7 @@ SPACES = {  # of actions -> numbers of a row without the gripper
 }
 GRIPPERS = ("width", "opening", "closing")  # [m]; 0 closed to 1 open; 0 open to 1 closed
 KINDS = ("color", "depth")
+LONGEST = 0.45  # [s] for an answer: the gate takes no chunk of an older observation than 0.48 s
 SHORTEST = 0.6  # [s] of a chunk: the next one comes after 0.4 s, and takes its time
 
 
@@ -78,7 +80,7 @@ class PolicyContract:
     actions: ActionSpec
     prompt: str = "prompt"  # key of the task's text; "": none is sent
     prompts: dict[str, str] = field(default_factory=dict)  # task -> its text
-    timeout: float = 0.5  # [s] for an answer
+    timeout: float = 0.35  # [s] for an answer
 
     def of_server(self) -> dict:
         """The part that a server may send too: all but texts and times."""
@@ -90,15 +92,15 @@ class PolicyContract:
 
         ``action_horizon`` and ``action_dim`` are taken for the rows of an answer and their width.
         """
-        if isinstance(own := metadata.get("contract"), dict):
+        if (own := metadata.get("contract")) is not None:
             theirs = parse_contract(f"{source}: contract in the metadata", own).of_server()
             for name, value in self.of_server().items():
                 if theirs[name] != value:
                     raise InputError(f"{source}: {name}: {theirs[name]} there, {value} here")
         dim, horizon = (metadata.get(name) for name in ("action_dim", "action_horizon"))
-        if type(dim) is int and dim != self.actions.width:
+        if isinstance(dim, Real) and dim != self.actions.width:
             raise InputError(f"{source}: rows of {dim} numbers there, {self.actions.width} here")
-        if type(horizon) is int and horizon < self.actions.rows:
+        if isinstance(horizon, Real) and horizon < self.actions.rows:
             raise InputError(f"{source}: {horizon} rows there, {self.actions.rows} here")
 
 
@@ -131,7 +133,7 @@ def parse_contract(source: str, values) -> PolicyContract:
     if not isinstance(prompts, dict):
         raise InputError(f"{source}: prompts: lines of TASK: TEXT are wanted")
     prompts = {name: text(f"{source}: prompts.{name}", said) for name, said in prompts.items()}
-    timeout = _number(f"{source}: timeout", values.get("timeout", 0.5), 0.01, 5.0)
+    timeout = _number(f"{source}: timeout", values.get("timeout", 0.35), 0.01, LONGEST)
     actions = _actions(f"{source}: actions", values["actions"])
     return PolicyContract(images, state, actions, prompt, prompts, timeout)
 

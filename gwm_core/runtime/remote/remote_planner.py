@@ -25,6 +25,8 @@ class RemotePlanner:
     """Asks a server for every chunk. Without a usable answer in time there is none.
 
     Attributes:
+        patient: wait for answers as long as a server may need, and raise InputError where there is
+            none: in trials whose time stands still meanwhile.
         clock: returns seconds, as that of ``Planner``.
         limits: of the arm, within which poses are solved.
     """
@@ -33,6 +35,7 @@ class RemotePlanner:
 
     def __init__(self, contract: PolicyContract, connection: PolicyConnection):
         self.contract, self.connection = contract, connection
+        self.patient = False
         self.clock: Callable[[], float] = lambda: 0.0
         self.limits: ArmLimits = FR3
         self._agreed: dict | None = None  # metadata that the contract was held against
@@ -52,7 +55,10 @@ class RemotePlanner:
             raise InputError(f"{self.connection.address.url}: {decision.reason}")
 
     def decide(self, observation: Observation) -> Decision:
-        """Ask the server. Its failures are the reason of a decision without a chunk."""
+        """Ask the server. Its failures are the reason of a decision without a chunk.
+
+        Raises InputError for failures of the server where ``patient``.
+        """
         begun, stages = self.clock(), {}
         try:
             sent = observation_of(self.contract, observation)
@@ -61,20 +67,30 @@ class RemotePlanner:
             stages["act"] = 1e3 * (self.clock() - begun) - stages["pack"]
             chunk, reason = self._chunk(observation, answer), ""
         except (NoAnswer, Unusable, InputError) as error:
+            if self.patient:
+                raise InputError(f"{_SERVER} {self.connection.address.url}: {error}") from None
             chunk, reason = None, f"{_SERVER}: {error}"
         except Unreachable as error:
             chunk, reason = None, f"unreachable: {error}"
         poses = None if chunk is None else to_rows(fk(chunk.q), chunk.width)
         return Decision(observation.stamp, chunk, poses, reason, stages)
 
+    def close(self) -> None:
+        """End the connection."""
+        self.connection.close()
+
     def _ask(self, sent: dict) -> dict:
         """The server's answer, on a connection whose metadata agree with the contract."""
-        timeout = self.contract.timeout
+        timeout = FIRST if self.patient else self.contract.timeout
         if self._agreed is None:  # its first answer of all, which comes too late to be used
             self._agree(self.connection.metadata(FIRST))
             self.connection.infer(sent, FIRST)
+        end = self.clock() + timeout
         self._agree(self.connection.metadata(timeout))
-        return self.connection.infer(sent, timeout)
+        left = end - self.clock()
+        if left <= 0:
+            raise NoAnswer(f"no answer within {timeout:g} s")
+        return self.connection.infer(sent, left)
 
     def _agree(self, metadata: dict) -> None:
         """Hold the contract against what another connection's server says."""

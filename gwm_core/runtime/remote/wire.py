@@ -8,13 +8,17 @@ is read.
 from __future__ import annotations
 
 import math
+import re
 
 import msgpack
 import numpy as np
 
-MAX_BYTES = 32 << 20  # of a message
-MAX_ENTRIES = 10_000  # of a list or a map
+# [bytes] of a message that comes in: 256 rows have less than 25 kB, and the reader of nested lists
+# holds up every thread of the process
+MAX_BYTES = 128 << 10
+MAX_ENTRIES = 1000  # of a list or a map
 _KINDS = "biuf"  # of numbers: bool, whole ones, floating point
+_DTYPE = re.compile(r"[<>|=]?[biuf?][1248]?")
 _MAX_DIMENSIONS = 8
 
 
@@ -23,10 +27,12 @@ def pack(values: dict) -> bytes:
     return msgpack.packb(values, default=_encoded)
 
 
-def unpack(data: bytes) -> dict:
-    """Read a message. Raises ValueError where it is no map of such values."""
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"a message of {len(data)} bytes, {MAX_BYTES} are the most")
+def unpack(data: bytes, longest: int = MAX_BYTES) -> dict:
+    """Read a message. Raises ValueError where it is no map of such values, or has more than
+    ``longest`` bytes.
+    """
+    if len(data) > longest:
+        raise ValueError(f"a message of {len(data)} bytes, {longest} are the most")
     try:
         values = msgpack.unpackb(
             data,
@@ -35,7 +41,7 @@ def unpack(data: bytes) -> dict:
             max_map_len=MAX_ENTRIES,
             max_ext_len=0,
         )
-    except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as error:
         raise ValueError(f"no msgpack of numbers and texts: {str(error)[:100]}") from None
     if not isinstance(values, dict):
         raise ValueError(f"a map is wanted, not {type(values).__name__}")
@@ -59,7 +65,9 @@ def _decoded(value: dict):
     if b"__ndarray__" in value:
         return _array(value)
     if b"__npgeneric__" in value:
-        return _dtype(value).type(value[b"data"])
+        if type(number := value.get(b"data")) not in (int, float, bool):
+            raise ValueError(f"no number: {str(number)[:20]}")
+        return _dtype(value).type(number)
     return value
 
 
@@ -79,7 +87,9 @@ def _array(value: dict) -> np.ndarray:
 
 def _dtype(value: dict) -> np.dtype:
     name = value.get(b"dtype")
-    dtype = np.dtype(name) if isinstance(name, str) and len(name) <= 4 else None
-    if dtype is None or dtype.kind not in _KINDS:
+    if not isinstance(name, str) or not _DTYPE.fullmatch(name):
         raise ValueError(f"numbers of type {str(name)[:20]!r}")
-    return dtype
+    try:
+        return np.dtype(name)
+    except TypeError:
+        raise ValueError(f"numbers of type {name!r}") from None

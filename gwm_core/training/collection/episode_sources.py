@@ -19,7 +19,8 @@ from gwm_core.data.episode import Episode, read_episode
 from gwm_core.data.episode_info import INFO
 from gwm_core.geometry.kinematics import HOME_Q, Unreachable, solve, to_rows
 from gwm_core.model.weights_file import digest
-from gwm_core.runtime.planner import MEASURED_LATENCY, Planner, open_planner
+from gwm_core.runtime.planner import MEASURED_LATENCY, Planner
+from gwm_core.sim.planners import make_planner
 from gwm_core.sim.rollout import RolloutConfig
 from gwm_core.sim.scene import Layout
 from gwm_core.sim.tasks import TIME_LIMIT, sample_layout
@@ -144,7 +145,7 @@ def _expert_loop(seconds: float, after_success: float = AFTER_SUCCESS) -> Rollou
 
 @functools.lru_cache(maxsize=1)
 def _planner(policy: str) -> Planner:
-    return open_planner(policy)
+    return make_planner(policy)
 
 
 def _digest(policy: str) -> str:

@@ -66,11 +66,22 @@ def fit_calibration(logits: np.ndarray, labels: np.ndarray, trials: int) -> Cali
     bounds = [(-_LIMIT, _LIMIT), (None, None)]
     found = minimize(objective, np.zeros(2), jac=True, method="L-BFGS-B", bounds=bounds)
     slope, offset = float(np.exp(found.x[0])), float(found.x[1])
+    curvature = _curvature(slope, offset, logits, targets)
+    covariance = np.linalg.inv(trials * curvature + np.diag(_PRIOR**-2))
+    return Calibration(slope, offset, tuple(map(tuple, covariance.tolist())))
+
+
+def _curvature(slope: float, offset: float, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Second derivatives (2, 2) of the mean loss by the logarithm of the slope, and the offset.
+
+    At a bound of the slope they may not be positive; then without the residuals (Gauss-Newton).
+    """
     chance = expit(slope * logits + offset)
     derivatives = np.stack([slope * logits, np.ones(len(logits))])  # of the logit by both
-    curvature = trials * (derivatives * chance * (1 - chance)) @ derivatives.T / len(logits)
-    covariance = np.linalg.inv(curvature + np.diag(_PRIOR**-2))
-    return Calibration(slope, offset, tuple(map(tuple, covariance.tolist())))
+    squares = (derivatives * chance * (1 - chance)) @ derivatives.T / len(logits)
+    bend = float(((chance - targets) * slope * logits).mean())
+    whole = squares + np.diag([bend, 0.0])
+    return whole if np.linalg.eigvalsh(whole).min() > 0 else squares
 
 
 def calibration_figures(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

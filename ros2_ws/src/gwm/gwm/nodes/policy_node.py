@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -125,7 +126,8 @@ class PolicyNode(Node):
         planner.limits = self._site.limits
         prepare(planner, cameras, p.task)
         gc.collect()
-        prioritize_others(PLAN_PRIORITY)  # this thread, and those of the network's runtime
+        if p.threads < (os.cpu_count() or 1):  # else the console, with STOP, would wait for plans
+            prioritize_others(PLAN_PRIORITY)  # this thread, and those of the network's runtime
         gc.freeze()  # a full collection could delay the heartbeat beyond the gate's timeout
         return lambda request: [(request, planner.decide(request.observation))]
 

@@ -9,7 +9,7 @@ export const AXES = {
 };
 export const BUTTONS = { c: 1, v: 2, b: 3 };
 export const held = new Set(); // keys
-const REPEATS = 600; // [ms] within which a held key repeats, the first pause of most systems included
+const REPEATS = 200; // [ms] within which a held key repeats
 let padStop = false;
 let repeatedAt = -Infinity;
 let beat = 0;
@@ -27,8 +27,10 @@ export function drive(steers) {
   if (!steers) return;
   if (pad) return send("joy", standard(pad));
   // A joystick that does not change is taken for a lost one. A key that is held repeats, and one
-  // whose release got lost does not: only the former counts as a change, on an axis of its own.
-  beat = performance.now() - repeatedAt < REPEATS ? 1 - beat : 0;
+  // whose release got lost does not: only the former counts as a change, on an axis of its own. Of
+  // two keys the system repeats one, so nobody knows of the other.
+  const repeats = held.size === 1 && performance.now() - repeatedAt < REPEATS;
+  beat = repeats ? 1 - beat : 0;
   const axes = [0, 0, 0, 0, 0, 0, beat];
   const buttons = [0, 0, 0, 0];
   for (const key of held) {

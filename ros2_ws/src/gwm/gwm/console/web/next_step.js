@@ -37,6 +37,7 @@ function toArm(s, recording) {
 
 function betweenEpisodes({ gate: g, refuses }) {
   if (refuses.home) return { say: "Start; or HOLD and Home, for another table.", buttons: ["start"] };
+  if (refuses.lay) return { say: "Start; or Home, for another table.", buttons: ["start"] };
   return { say: "Lay the table, then Start.", buttons: ["start"] };
 }
 
