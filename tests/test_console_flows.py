@@ -149,7 +149,7 @@ HELD = {"state": "HOLD", "armed": "False"}
         ({"state": "FAULT", "cause": "leash"}, {}, False, "leash. Look at the arm", "#reset"),
         ({"state": "DISARMED", "armed": "False"}, {}, False, "then Arm", "#arm"),
         ({"state": "HOLD"}, {}, False, "The next plan moves the arm", None),
-        ({"state": "HOLD"}, {"plans": "teleop"}, False, "then Start", "#start"),
+        ({"state": "HOLD", "cause": "at home"}, {"plans": "teleop"}, False, "then Start", "#start"),
         ({"state": "RUNNING"}, {"plans": "teleop"}, True, "Success or Failure", "#success"),
         ({"state": "RUNNING", "mode": "hold_to_run"}, {}, False, "while you hold", "#run"),
         ({"state": "STOPPING"}, {}, False, "Coming to rest", None),

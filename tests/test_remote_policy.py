@@ -20,8 +20,6 @@ from hypothesis import strategies as st
 from websockets.sync.server import serve
 
 from benchmarks.gate.faults.policy_servers import CONTRACT
-from benchmarks.gate.faults.policy_servers import rows as fault_rows
-from benchmarks.gate.faults.table import run
 from benchmarks.gate.policy_server import ALL_FAULTS, PolicyServer, packed, unpacked
 from gwm_core.address import is_remote
 from gwm_core.errors import InputError
@@ -586,8 +584,3 @@ def test_trials_and_protocols_take_servers(tmp_path, monkeypatch, capfd):
         shutil.rmtree(out)
         assert main() == 2
         assert "trials of a server need its contract in a file" in capfd.readouterr().err
-
-
-@pytest.mark.parametrize("scenario", fault_rows(), ids=lambda row: row.name[:40])
-def test_the_arm_rests_while_a_server_fails(scenario):
-    assert run(replace(scenario, injections=2), 3, least=2)["ok"]
