@@ -552,7 +552,7 @@ def test_an_arm_follows_a_server_whose_contract_is_in_a_file(tmp_path):
             resolve(GraphConfig(policy=str(file), **more))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_trials_and_protocols_take_servers(tmp_path, monkeypatch, capfd):
     with PolicyServer(hold) as server:
         file = tmp_path / "policy.yaml"

@@ -223,6 +223,7 @@ def test_without_the_library_one_line_says_how_to_get_it(monkeypatch):
         check_installed()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_the_whole_graph_runs_through_libfranka(tmp_path):
     command = [sys.executable, "-m", "gwm", "demo", "--controller", "fci", "--policy", "expert"]

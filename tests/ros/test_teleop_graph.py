@@ -103,6 +103,7 @@ def content(operator):
     assert found.total == 0, found.violations
 
 
+@pytest.mark.long
 def test_a_recorded_joy_stream_lifts_the_cube(operator, tmp_path):
     supervisor = start(operator, tmp_path, mode="teleop", task="lift")
     try:
