@@ -9,7 +9,6 @@ import ctypes
 import os
 import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 from gwm_core.errors import InputError
@@ -97,18 +96,6 @@ def prioritize(level: int) -> str:
     except PermissionError:
         return "normal priority (no right to SCHED_FIFO: set rtprio in /etc/security/limits.conf)"
     return f"SCHED_FIFO {level}"
-
-
-def prioritize_others(level: int) -> None:
-    """Request real-time priority for all threads of this process that have the usual one.
-
-    A network's runtime computes in threads of its own.
-    """
-    for thread in map(int, os.listdir("/proc/self/task")):
-        # one may have ended; without the right, the others have none either
-        with suppress(ProcessLookupError, PermissionError):
-            if os.sched_getscheduler(thread) == os.SCHED_OTHER:
-                os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(level))
 
 
 def deprioritize() -> None:

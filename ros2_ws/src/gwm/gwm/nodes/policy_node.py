@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import sys
 import time
 from dataclasses import dataclass
@@ -21,12 +20,11 @@ from sensor_msgs.msg import CameraInfo, Image, JointState, PointCloud2
 from std_msgs.msg import Float64MultiArray, String, UInt64
 from trajectory_msgs.msg import JointTrajectory
 
-from gwm.graph.environment import deprioritize, prioritize, prioritize_others
+from gwm.graph.environment import deprioritize, prioritize
 from gwm.nodes.parts.policy_worker import EXPERT, PlanRequest, make_planner, prepare, stages
 from gwm.ros import image_messages, messages, scene_messages
 from gwm.ros.node import (
     HEARTBEAT_PRIORITY,
-    PLAN_PRIORITY,
     RELIABLE,
     SENSOR,
     STEADY,
@@ -115,7 +113,7 @@ class PolicyNode(Node):
         self.get_logger().info(f"policy: heartbeat with {given}")
 
     def _build(self):
-        deprioritize()  # to compile and to warm up
+        deprioritize()  # above the console, plans would delay STOP (docs/benchmarks.md)
         p, cameras = self._settings, tuple(self._site.cameras)
         gaussians = read_weights(Path(p.policy), "vae").config.lift.count if p.imagine else 0
         options = p.policy, p.threads, p.backend, p.precision, gaussians
@@ -126,8 +124,6 @@ class PolicyNode(Node):
         planner.limits = self._site.limits
         prepare(planner, cameras, p.task)
         gc.collect()
-        if p.threads < (os.cpu_count() or 1):  # else the console, with STOP, would wait for plans
-            prioritize_others(PLAN_PRIORITY)  # this thread, and those of the network's runtime
         gc.freeze()  # a full collection could delay the heartbeat beyond the gate's timeout
         return lambda request: [(request, planner.decide(request.observation))]
 

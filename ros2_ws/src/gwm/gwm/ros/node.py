@@ -100,7 +100,6 @@ def with_time_sent(callback: Callable) -> Callable:
 
 GATE_PRIORITY = 40  # of SCHED_FIFO
 HEARTBEAT_PRIORITY = 10
-PLAN_PRIORITY = 8  # above all that may wait: simulated cameras, recorder, console, predictions
 
 
 def now_ns(node: Node) -> int:
