@@ -6,7 +6,7 @@ from gwm_core import topics
 from gwm_core.task_spec import MAX_FIELD, MAX_FIELDS
 
 MAX_NOTE = 500  # characters
-# characters of a mark, with each one of note and fields written as \\uXXXX
+# characters of a mark, with each one of note and fields written as \uXXXX
 LONGEST = 6 * (MAX_NOTE + 2 * MAX_FIELDS * MAX_FIELD) + 500
 OF_VERDICT = ("success", "score", "cause")  # entries that a correction of the verdict replaces
 OF_SAVE = {*OF_VERDICT, "note", "fields"}  # entries that may go with the end of an episode

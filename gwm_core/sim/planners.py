@@ -10,18 +10,11 @@ from gwm_core.sim.expert import Expert
 EXPERT = "expert"
 
 
-def make_planner(
-    policy: str,
-    threads: int = 1,
-    backend: str = "auto",
-    precision: str = "auto",
-    gaussians: int = 0,
-    candidates: int = 1,
-) -> Planner:
+def make_planner(policy: str, candidates: int = 1, **options) -> Planner:
     """The planner for "expert", for a policy's folder or for a policy server.
 
-    Other arguments are those of ``open_planner``. Raises InputError as that, and
-    for several candidates of the expert.
+    Other arguments are those of ``open_planner``. Raises InputError as that, and for several
+    candidates of the expert.
     """
     if policy == EXPERT:
         if candidates != 1:
@@ -30,14 +23,7 @@ def make_planner(
                 " policy that predicts"
             )
         return Planner(Expert())
-    planner = open_planner(
-        policy,
-        candidates,
-        threads=threads,
-        backend=backend,
-        precision=precision,
-        gaussians=gaussians,
-    )
+    planner = open_planner(policy, candidates, **options)
     if is_remote(policy):
         planner.patient = True  # simulated time stands still while a server answers
     return planner

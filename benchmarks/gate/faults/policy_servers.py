@@ -51,7 +51,7 @@ def failing(fault: str) -> Callable[[np.random.Generator], FaultOutcome]:
             contract = parse_contract("bench", CONTRACT)
             planner = RemotePlanner(contract, PolicyConnection(ServerAddress(server.url)))
             outcome = _fail(rng, moving_arm(rng), planner, server, fault)
-            planner.connection.close()
+            planner.close()
         return outcome
 
     return inject
