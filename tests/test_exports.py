@@ -843,6 +843,17 @@ def test_two_exports_to_one_place_do_not_mix(tmp_path, tables):
         assert (tmp_path / name).exists()
 
 
+def test_without_depth_a_dataset_holds_colour_alone(tables, tmp_path):
+    for version in ("v3.0", "v2.1"):
+        export_lerobot(tables, tmp_path / version, version, depth=False)
+        features = loaded(tmp_path / version / "meta/info.json")["features"]
+        images = {name for name, kind in features.items() if kind["dtype"] in ("image", "video")}
+        assert images == {f"observation.images.{camera}" for camera in CAMERAS}
+        with pytest.raises(InputError, match="both are wanted of each"):
+            list(import_lerobot(tmp_path / version))
+    assert not list((tmp_path / "v3.0").rglob("*depth*"))
+
+
 def test_sums_are_for_sha256sum(made):
     done = subprocess.run(
         ["sha256sum", "-c", "--strict", "meta/SHA256SUMS"],

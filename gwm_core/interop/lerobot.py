@@ -42,6 +42,7 @@ def export_lerobot(
     out: Path,
     version: str = "v3.0",
     video: bool = True,
+    depth: bool = True,
     progress: Callable[[int], None] = lambda episodes: None,
 ) -> atomic_write.Exported:
     """Write episodes as the LeRobot dataset ``out``; one episode is in memory at a time.
@@ -51,6 +52,8 @@ def export_lerobot(
         version: of the layout, "v3.0" or "v2.1" (read by openpi; its depth is always images).
         video: colour as H.264 and depth as 12-bit HEVC; else the recorded JPEG or PNG itself, and
             16-bit TIFF.
+        depth: else without it, as LeRobot's policies want that see colour alone. Such a dataset
+            cannot be imported again.
         progress: called with the number of episodes after each.
 
     Raises:
@@ -60,7 +63,7 @@ def export_lerobot(
     one_of("version", version, meta.VERSIONS)
     needed("pyarrow.parquet"), needed("av")
     with atomic_write.folder(out) as folder:
-        writer = _Writer(folder, version, video)
+        writer = _Writer(folder, version, video, depth)
         try:
             for table in tables:
                 writer.add(table)
@@ -76,10 +79,11 @@ def export_lerobot(
 class _Writer:
     """A dataset while it is written, with an open Parquet file and an open video per stream."""
 
-    def __init__(self, folder: Path, version: str, video: bool):
+    def __init__(self, folder: Path, version: str, video: bool, depth: bool):
         self.folder = folder
         self.version = version
         self.video = video
+        self.kinds = (meta.COLOR_KEY, meta.DEPTH_KEY) if depth else (meta.COLOR_KEY,)
         self.lengths: list[int] = []
         self._fps = 0
         self._sizes: dict[str, tuple[int, int]] = {}  # camera -> (H, W)
@@ -141,7 +145,7 @@ class _Writer:
             )
         if not self.lengths:
             self._fps, self._sizes = table.fps, sizes
-            self._features = meta.features(table, sizes, self.version, self.video)
+            self._features = meta.features(table, sizes, self.version, self.video, self.kinds)
             if self.video and any(height % 2 or width % 2 for height, width in sizes.values()):
                 raise InputError(
                     f"H.264 wants even heights and widths, not {sizes}: export images instead"
@@ -248,7 +252,8 @@ class _Writer:
                     list(piece) if piece.ndim > 1 else piece, schema.field(name).type
                 )
             for camera in self._sizes:
-                for key, images in ((meta.COLOR_KEY, table.color), (meta.DEPTH_KEY, table.depth)):
+                for key in self.kinds:
+                    images = table.color if key == meta.COLOR_KEY else table.depth
                     kept = self._images(key + camera, images[camera][part], start, stats)
                     if kept:
                         arrays[key + camera] = pa.array(kept, schema.field(key + camera).type)

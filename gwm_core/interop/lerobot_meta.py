@@ -36,9 +36,13 @@ _QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
 
 
 def features(
-    table: ResampledEpisode, sizes: dict[str, tuple[int, int]], version: str, video: bool
+    table: ResampledEpisode,
+    sizes: dict[str, tuple[int, int]],
+    version: str,
+    video: bool,
+    kinds: tuple[str, ...],
 ) -> dict[str, dict]:
-    """The entry "features" of info.json; ``sizes`` are camera -> (H, W).
+    """The entry "features" of info.json; ``sizes`` are camera -> (H, W), ``kinds`` of images.
 
     Depth of v2.1 is always images: its readers make 8-bit colour of whatever video they find.
     """
@@ -49,9 +53,10 @@ def features(
     made |= {name: {"dtype": "bool", "shape": [1], "names": None} for name in (USABLE, SUCCESS)}
     made[INTERVENTION] = {"dtype": "float32", "shape": [1], "names": None}
     for camera in table.color:
-        for key, depth in ((COLOR_KEY + camera, False), (DEPTH_KEY + camera, True)):
+        for kind in kinds:
+            depth = kind == DEPTH_KEY
             filmed = video and (version == "v3.0" or not depth)
-            made[key] = _camera(sizes[camera], table.fps, depth, filmed)
+            made[kind + camera] = _camera(sizes[camera], table.fps, depth, filmed)
     made["timestamp"] = {"dtype": "float32", "shape": [1], "names": None}
     return made | {name: {"dtype": "int64", "shape": [1], "names": None} for name in INDICES}
 

@@ -33,6 +33,11 @@ def add(kinds) -> None:
         action="store_true",
         help="lerobot: images as recorded instead of video: exact, larger",
     )
+    p.add_argument(
+        "--no-depth",
+        action="store_true",
+        help="lerobot: colour alone, as its ACT and Diffusion Policy want it",
+    )
     p.add_argument("--all", action="store_true", help="failed episodes too")
     options.json_file(p, "write the counts to FILE (- is stdout)")
     p = verb(
@@ -77,6 +82,8 @@ def export(args) -> int:
 
     writable(args.json)
     one_of("kind", args.kind, EXPORTS)
+    if args.no_depth and args.kind == "robomimic":
+        raise InputError("--no-depth is for lerobot and lerobot-v2.1")
     refuse_inside(Path(args.folder), Path(args.out))
     infos = read_infos(list_episodes(Path(args.folder)))
     paths = [path for path, info in infos.items() if args.all or info.get("success") is not False]
@@ -91,7 +98,7 @@ def export(args) -> int:
         from gwm_core.interop.lerobot import export_lerobot
 
         version = "v2.1" if args.kind.endswith("v2.1") else "v3.0"
-        summary = export_lerobot(tables, out, version, video=not args.images)
+        summary = export_lerobot(tables, out, version, not args.images, not args.no_depth)
     print(f"{out}: {summary.episodes} episodes, {summary.rows} rows, {summary.size / 1e6:.0f} MB")
     if args.json:
         write_json(
