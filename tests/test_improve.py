@@ -79,15 +79,23 @@ def samples(trials, near_policy):
 
 
 def make_practice(out, values):
-    """The files of a practice whose plans have these values (S, C); each row is its number."""
-    numbers = np.arange(values.size, dtype=np.float32).reshape(values.shape)
+    """The files of a practice whose rollouts, of two plans each, have these values (S, C). Each row
+    is the number of its rollout.
+    """
+    count = values.shape[1]
     (out / PLANS).mkdir()
-    arrays = {"points": np.zeros((len(values), 8, 3), np.float16)}
-    arrays |= {"colors": np.zeros((len(values), 8, 3), np.uint8)}
-    save_file(arrays | {"proprio": np.zeros((len(values), 11), np.float32)}, out / STARTS)
+    save_file({"proprio": np.zeros((len(values), 11), np.float32)}, out / STARTS)
     for k, value in enumerate(values):
-        rows = np.ascontiguousarray(np.tile(numbers[k][:, None, None], (1, 16, 10)))
-        plans = {"start": np.array([k]), "rows": rows, "value": np.float32(value)}
+        candidate = np.repeat(np.flatnonzero(value > value.mean()), 2)
+        of_rollout = np.float32(k * count + candidate)
+        plans = {
+            "value": np.float32(value),
+            "candidate": candidate,
+            "rows": np.ascontiguousarray(np.tile(of_rollout[:, None, None], (1, 16, 10))),
+            "points": np.zeros((len(candidate), 8, 3), np.float16),
+            "colors": np.zeros((len(candidate), 8, 3), np.uint8),
+            "proprio": np.zeros((len(candidate), 11), np.float32),
+        }
         save_file(plans, out / PLANS / f"{k:06d}.safetensors")
 
 
@@ -103,7 +111,8 @@ def test_a_round_makes_another_policy_and_goes_on_where_it_ended(
     before = digest(near_policy / "policy.safetensors")
     this = make_round(near_policy, trials, samples, tmp_path / "round")
     figures = this.run()
-    assert figures["practice"]["starts"] == 4 and figures["practice"]["plans"] == 12
+    assert figures["practice"]["starts"] == 4
+    assert figures["practice"]["plans"] == 2 * figures["practice"]["rollouts"] > 0
     assert figures["practice"]["advantage"] > 0
     assert digest(near_policy / "policy.safetensors") == before
     improved = digest(this.improved / "policy.safetensors")
@@ -132,11 +141,11 @@ def test_practice_keeps_the_better_plans_of_a_start(tmp_path):
     config = PracticeConfig(starts=4, candidates=3)
     make_practice(tmp_path, np.arange(12).reshape(4, 3) ** 2 / 144)
     kept = kept_plans(tmp_path, config, task=0)
-    # a quarter of 12 plans: the best ones, by the distance from the mean of their start
-    assert kept.rows[:, 0, 0].tolist() == [5.0, 8.0, 11.0] and kept.valid.all()
-    assert (kept.task == 0).all() and kept.episode.tolist() == [0, 1, 2]
+    # a quarter of 12 rollouts: the best ones, by the distance from the mean of their start
+    assert kept.rows[::2, 0, 0].tolist() == [5.0, 8.0, 11.0] and kept.valid.all()
+    assert (kept.task == 0).all() and kept.episode.tolist() == [0, 0, 1, 1, 2, 2]
     more = kept_plans(tmp_path, replace(config, kept_fraction=1.0), task=0)
-    assert 4 <= len(more) < 12  # of each start at least one, and never all
+    assert 8 <= len(more) < 24  # of each start at least one rollout, and never all
 
 
 def test_practice_without_a_better_plan_teaches_nothing(samples, tmp_path):
@@ -237,7 +246,14 @@ def test_the_verb_writes_a_report_and_a_bundle(trials, near_policy, tmp_path, mo
 
 def test_the_verb_says_what_is_wrong(trials, near_policy, tmp_path, monkeypatch, capsys):
     words = ["gwm", "improve", str(near_policy), "--episodes", str(trials), "--out", str(tmp_path)]
-    for more, said in ((["--starts", "0"], "--starts must be 1"), (["--device", "tpu"], "device")):
+    for more, said in (
+        (["--starts", "0"], "--starts must be 1"),
+        (["--device", "tpu"], "device"),
+        (["--seconds", "1"], "a multiple of 0.4"),
+        (["--seconds", "nan"], "a multiple of 0.4"),
+        (["--real-fraction", "1.5"], "between 0 and 1"),
+        (["--real-fraction", "nan"], "between 0 and 1"),
+    ):
         monkeypatch.setattr("sys.argv", [*words, *more])
         assert main() == 2
         assert said in capsys.readouterr().err

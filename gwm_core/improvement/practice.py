@@ -1,9 +1,10 @@
 """Practice: plans from real states, carried out in the world model, and the better ones kept.
 
-Each start is an observed state of a trial. The policy plans from it several times, each time from
-fresh noise, and each plan is followed for a short time through gate and latency. Its advantage is
-the value of where it ends minus the mean over the plans of its start. Short branches from real
-states keep the model's errors small (arXiv 2603.20607, 2602.11075).
+Each start is an observed state of a trial. A rollout follows the policy from there for some time,
+through gate and latency. The policy plans from the same noise in all of a rollout, and from fresh
+noise in each. Its value is 1 where the task is done at its end, and else the value of the end. Its
+advantage is that minus the mean over the rollouts of the start. Short branches from real states
+keep the model's errors small (arXiv 2603.20607, 2602.11075).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from gwm_core.control.gate.config import GateConfig
@@ -28,7 +30,9 @@ from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.runtime.imagined_rollout import imagined_rollout
 from gwm_core.runtime.imagined_world import ImaginedWorld, imagined_world
 from gwm_core.runtime.planner import Planner
+from gwm_core.scene.gaussians import COLORS, MEANS
 from gwm_core.scene.patches import patches
+from gwm_core.training.datasets.array_cache import numbered, stacked
 from gwm_core.training.datasets.future_samples import FutureSamples
 from gwm_core.training.datasets.policy_samples import PolicySamples
 from gwm_core.training.success.sample_states import observed_scene
@@ -40,6 +44,8 @@ _STAMP = 10**9  # [ns] of the start; the gate takes no chunk with the id 0
 _GRIPS = 0.01  # [m] change of the commanded width over the rows of a sample
 STARTS, PLANS = "starts.safetensors", "plans"  # in the folder of the practice
 _OF_START = ("points", "colors", "proprio")  # arrays that a start is made of
+_OF_PLAN = (*_OF_START, "rows")
+_ALIKE = 0.01  # spread of the values of a start from which every plan ends alike
 
 
 @dataclass(frozen=True)
@@ -47,10 +53,10 @@ class PracticeConfig:
     """How much is practised, and what is kept of it."""
 
     starts: int = 500  # real states
-    candidates: int = 8  # plans from each
-    seconds: float = 1.6  # for which a plan is followed
+    candidates: int = 8  # rollouts from each, where the first half of them differ
+    seconds: float = 1.6  # of a rollout
     gripping_fraction: float = 0.5  # of the starts: the gripper opens or closes within 1.6 s
-    kept_fraction: float = 0.25  # of all plans, those with the largest advantages
+    kept_fraction: float = 0.25  # of all rollouts, those with the largest advantages
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,8 @@ class NoisyPolicy:
     """A policy that plans from a given noise (H, 10), as a ``ScenePolicy``.
 
     Attributes:
-        first: rows (H, 10) float32 of its first plan.
+        plans: of each plan, the points (N, 3) float16 and colors (N, 3) uint8 seen, the proprio
+            (11,) and the rows (H, 10), float32.
     """
 
     sees = "scene"
@@ -75,19 +82,26 @@ class NoisyPolicy:
     def __init__(self, model: WorldActionModel, noise: np.ndarray):
         self._model = model
         self._noise = torch.from_numpy(noise)[None]
-        self.first: np.ndarray | None = None
+        self.plans: list[dict[str, np.ndarray]] = []
 
     @torch.inference_mode()
     def act(self, scene: np.ndarray, observation: Observation) -> np.ndarray:
         """As ``ScenePolicy.act``."""
         model, c = self._model, self._model.config
-        seen = torch.from_numpy(patches(scene[: c.lift.count], c.centers, c.neighbors))[None]
+        scene = scene[: c.lift.count]
+        seen = torch.from_numpy(patches(scene, c.centers, c.neighbors))[None]
         proprio = torch.from_numpy(proprioception(observation.state))[None]
         task = torch.tensor([c.tasks.index(observation.task)])
         tokens = model.encoder(seen, proprio)
         rows = model.absolute(model.plan_decoder(tokens, task, self._noise), proprio)[0].numpy()
-        if self.first is None:
-            self.first = rows
+        self.plans.append(
+            {
+                "points": np.float16(scene[:, MEANS]),
+                "colors": np.uint8(np.rint(255 * scene[:, COLORS].clip(0, 1))),
+                "proprio": proprio[0].numpy(),
+                "rows": rows,
+            }
+        )
         return rows.astype(np.float64)
 
 
@@ -108,12 +122,13 @@ def run_practice(
     """Practise from states of ``samples``. Kept in ``out`` start by start, so that it goes on.
 
     Returns:
-        starts: from which the arm could begin. plans: from all of them. value: their mean value.
-        advantage: mean of those that ``kept_plans`` keeps.
+        starts: from which the arm could begin. settled: of these, where the plan decides nothing,
+        so that half of the rollouts were left out. value: mean over the starts. rollouts, plans:
+        that ``kept_plans`` keeps. advantage: mean of these rollouts.
 
     Raises:
         InputError: the arm could begin nowhere.
-        NothingToLearn: all plans of every start end with one value.
+        NothingToLearn: all rollouts of every start end with one value.
     """
     (out / PLANS).mkdir(parents=True, exist_ok=True)
     if not (out / STARTS).exists():
@@ -141,30 +156,36 @@ def run_practice(
     advantages = values - values.mean(1, keepdims=True)
     return {
         "starts": len(values),
-        "plans": values.size,
+        "settled": int((np.ptp(values, axis=1) == 0).sum()),
         "value": float(values.mean()),
+        "rollouts": int(kept.sum()),
+        "plans": len(kept_plans(out, job.config, 0)),
         "advantage": float(advantages[kept].mean()),
     }
 
 
 def kept_plans(out: Path, config: PracticeConfig, task: int) -> PolicySamples:
-    """The plans of a practice whose advantages are positive and among the largest.
+    """The plans of the rollouts whose advantages are positive and among the largest.
 
     Args:
         task: its number.
     """
-    parts = [part for part in _parts(out) if len(part["value"])]
-    values = np.stack([part["value"] for part in parts])
-    start, candidate = np.nonzero(_kept(values, config.kept_fraction))
-    numbers = np.array([int(parts[k]["start"][0]) for k in start])
-    arrays = load_file(out / STARTS)
-    rows = np.stack([parts[k]["rows"][c] for k, c in zip(start, candidate)])
+    chosen = dict(zip(_practised(out), _kept(_values(out), config.kept_fraction)))
+    parts, kept = [], []
+    for file, rollouts in chosen.items():
+        if rollouts.any():
+            part = load_file(file)
+            parts.append(part)
+            kept.append(np.flatnonzero(rollouts[part["candidate"]]))
+    arrays = {
+        name: np.concatenate([part[name][index] for part, index in zip(parts, kept)])
+        for name in _OF_PLAN
+    }
     return PolicySamples(
-        **{name: arrays[name][numbers] for name in _OF_START},
-        rows=rows,
-        valid=np.ones(rows.shape[:2], bool),
-        task=np.full(len(rows), task, np.int64),
-        episode=np.unique(numbers, return_inverse=True)[1],
+        **arrays,
+        valid=np.ones(arrays["rows"].shape[:2], bool),
+        task=np.full(len(arrays["rows"]), task, np.int64),
+        episode=numbered(np.repeat(np.arange(len(parts)), list(map(len, kept)))),
     )
 
 
@@ -175,34 +196,44 @@ def _kept(values: np.ndarray, fraction: float) -> np.ndarray:
 
 
 def _practise_start(job: PracticeJob, out: Path, number: int) -> None:
-    """Practise from one start and keep its plans: rows (C, H, 10) and value (C,); none where the
-    arm cannot begin there.
+    """Practise from one start. Keeps the value (C,) of each rollout, and the plans of those above
+    the mean, each with the number of its ``candidate``; nothing where the arm cannot begin there.
     """
-    model, world = _networks(job.model)
     arrays = {name: array[number] for name, array in _starts(out).items()}
-    state = arm_state(arrays["proprio"])
-    rows, values = [], []
-    if state is not None:
-        scene = observed_scene(arrays["points"], arrays["colors"], world.lift_config.opacity)
-        observation = Observation(state.stamp, (), state, job.task)
-        rng = np.random.default_rng([job.seed, number])
-        for _ in range(job.config.candidates):
-            noise = rng.standard_normal(tuple(model.noise.shape), dtype=np.float32)
-            policy, gate = NoisyPolicy(model, noise), Gate(GateConfig(auto_arm=True))
-            trial = imagined_rollout(
-                world, Planner(policy), gate, scene, observation, number, job.config.seconds
-            )
-            rows.append(policy.first)
-            values.append(world.value(trial.end, job.task))
+    rollouts = [] if arm_state(arrays["proprio"]) is None else _rollouts(job, arrays, number)
+    values = np.array([value for value, _ in rollouts], np.float32)
+    if values.size < job.config.candidates and values.size:
+        values = np.full(job.config.candidates, values.mean(), np.float32)
+    good = [k for k in range(len(rollouts)) if values[k] > values.mean()]
+    plans = [plan | {"candidate": np.array(k)} for k in good for plan in rollouts[k][1]]
     file = _plans_file(out, number)
     partial_file = file.with_suffix(".partial")
-    plans = {
-        "start": np.array([number]),
-        "rows": np.array(rows, np.float32),
-        "value": np.array(values, np.float32),
-    }
-    save_file(plans, partial_file)
+    save_file(stacked(plans) | {"value": values}, partial_file)
     partial_file.rename(file)
+
+
+def _rollouts(
+    job: PracticeJob, start: dict[str, np.ndarray], number: int
+) -> list[tuple[float, list[dict[str, np.ndarray]]]]:
+    """Value and plans of each rollout; only of the first half where these end alike."""
+    model, world = _networks(job.model)
+    state = arm_state(start["proprio"])
+    scene = observed_scene(start["points"], start["colors"], world.lift_config.opacity)
+    observation = Observation(state.stamp, (), state, job.task)
+    rng = np.random.default_rng([job.seed, number])
+    half = (job.config.candidates + 1) // 2
+    done: list[tuple[float, list[dict[str, np.ndarray]]]] = []
+    for k in range(job.config.candidates):
+        if k == half > 1 and np.ptp([value for value, _ in done]) < _ALIKE:
+            break
+        noise = rng.standard_normal(tuple(model.noise.shape), dtype=np.float32)
+        policy, gate = NoisyPolicy(model, noise), Gate(GateConfig(auto_arm=True))
+        trial = imagined_rollout(
+            world, Planner(policy), gate, scene, observation, number, job.config.seconds
+        )
+        value = 1.0 if trial.success else world.value(trial.end, job.task)
+        done.append((value, policy.plans))
+    return done
 
 
 def arm_state(proprio: np.ndarray) -> ArmState | None:
@@ -232,11 +263,17 @@ def _plans_file(out: Path, number: int) -> Path:
     return out / PLANS / f"{number:06d}.safetensors"
 
 
-def _parts(out: Path) -> list[dict[str, np.ndarray]]:
-    return [load_file(file) for file in sorted((out / PLANS).glob("*.safetensors"))]
+def _practised(out: Path) -> list[Path]:
+    """The files of the starts where the arm could begin, in order."""
+    return [file for file in sorted((out / PLANS).glob("*.safetensors")) if _value(file).size]
+
+
+def _value(file: Path) -> np.ndarray:
+    with safe_open(file, "numpy") as arrays:
+        return arrays.get_tensor("value")
 
 
 def _values(out: Path) -> np.ndarray:
-    """Values (S, C) of all plans."""
-    found = [part["value"] for part in _parts(out) if len(part["value"])]
+    """Values (S, C) of all rollouts."""
+    found = [_value(file) for file in _practised(out)]
     return np.stack(found) if found else np.empty((0, 0))

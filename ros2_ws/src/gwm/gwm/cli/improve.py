@@ -77,7 +77,8 @@ def add(verbs) -> None:
     p.add_argument("--model-iterations", type=int, help="0 keeps the model (default: 600)")
     p.add_argument("--policy-iterations", type=int, help="default: 600")
     p.add_argument("--starts", type=int, help="real states to practise from (default: 500)")
-    p.add_argument("--candidates", type=int, help="plans from each (default: 8)")
+    p.add_argument("--candidates", type=int, help="rollouts from each (default: 8)")
+    p.add_argument("--seconds", type=float, help="of a rollout (default: 1.6)")
     options.as_recorded(p)
     p.add_argument("--real-fraction", type=float, help="of a batch of plans (default: 0.6)")
     options.seed(p)
@@ -230,7 +231,11 @@ def _config(args):
         practice = replace(practice, starts=positive("starts", args.starts))
     if args.candidates is not None:
         practice = replace(practice, candidates=positive("candidates", args.candidates))
+    if args.seconds is not None:
+        practice = replace(practice, seconds=_followed(args.seconds))
     if args.real_fraction is not None:
+        if not 0 < args.real_fraction < 1:
+            raise InputError(f"--real-fraction is between 0 and 1, got {args.real_fraction:g}")
         training = replace(training, real_fraction=args.real_fraction)
     training = training.as_recorded() if args.as_recorded else training
     config = replace(config, practice=practice, training=training)
@@ -243,6 +248,18 @@ def _config(args):
     return config
 
 
+def _followed(seconds: float) -> float:
+    """Raise InputError for a time that is no whole number of steps of an imagined trial."""
+    from gwm_core.runtime.imagined_rollout import ROWS
+    from gwm_core.sim.tasks import TIME_LIMIT
+    from gwm_core.types import CHUNK_DT
+
+    step = ROWS * CHUNK_DT
+    if not step <= seconds <= TIME_LIMIT or abs(seconds / step - round(seconds / step)) > 1e-6:
+        raise InputError(f"--seconds is a multiple of {step:g}, up to {TIME_LIMIT:g}: {seconds:g}")
+    return seconds
+
+
 def _summary(figures: dict) -> str:
     check = figures["success_model"]
     lines = [
@@ -252,7 +269,9 @@ def _summary(figures: dict) -> str:
     ]
     if practice := figures.get("practice"):
         lines.append(
-            f"practice: {practice['plans']} plans from {practice['starts']} states, mean value"
-            f" {practice['value']:.2f}; those kept are {practice['advantage']:+.3f} better"
+            f"practice: {practice['plans']} plans of {practice['rollouts']} rollouts are kept, which"
+            f" are {practice['advantage']:+.3f} better than others of their start (mean"
+            f" {practice['value']:.2f}); in {practice['settled']} of {practice['starts']} states the"
+            " plan decides nothing"
         )
     return "\n".join(lines)

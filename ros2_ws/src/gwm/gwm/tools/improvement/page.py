@@ -125,7 +125,7 @@ def _learning_table(rounds: list[dict]) -> Table:
         "round",
         "trials that succeeded",
         "AUC of the success model",
-        "plans practised",
+        "plans kept",
         "mean value",
         "advantage of those kept",
         "change of plans [mm]",
