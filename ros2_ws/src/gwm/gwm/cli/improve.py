@@ -269,9 +269,8 @@ def _summary(figures: dict) -> str:
     ]
     if practice := figures.get("practice"):
         lines.append(
-            f"practice: {practice['plans']} plans of {practice['rollouts']} rollouts are kept, which"
-            f" are {practice['advantage']:+.3f} better than others of their start (mean"
-            f" {practice['value']:.2f}); in {practice['settled']} of {practice['starts']} states the"
-            " plan decides nothing"
+            f"practice: in {practice['settled']} of {practice['starts']} states the plan decides"
+            f" nothing; {practice['plans']} plans of {practice['rollouts']} rollouts are kept,"
+            f" {practice['advantage']:+.3f} better than others of their start"
         )
     return "\n".join(lines)
