@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -197,6 +198,21 @@ def test_up_lists_its_arguments_and_the_version_is_known():
     for name, text in descriptions().items():
         assert f" {name}:=" in words and text in words
     assert gwm("--version").stdout.startswith("gwm 0.")
+
+
+@pytest.mark.parametrize(("said", "spins"), [({}, "0"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "3")])
+def test_threads_that_wait_leave_the_core_to_others(said, spins):
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import gwm, torch"],
+        capture_output=True,
+        text=True,
+        env=environment | {"OMP_DISPLAY_ENV": "verbose"} | said,
+        check=True,
+    )
+    shown = re.findall(r"GOMP_SPINCOUNT = '(\d)", done.stderr)  # of libgomp; others have none
+    assert set(shown) <= {spins}
+    assert shown or "GOMP" not in done.stderr
 
 
 def test_the_test_verb_passes_options_on():

@@ -17,6 +17,9 @@ if importlib.util.find_spec("gwm_core") is None:
         )
     sys.path.append(str(_root))
 
+# before torch loads: threads that spin while they wait take the core from those they wait for
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 if any(word.startswith("gwm.") and word.endswith("_node") for word in sys.orig_argv):
     from gwm.graph.environment import end_with_parent
 
