@@ -69,6 +69,16 @@ def add(verbs) -> None:
         help="older episodes of any outcome and task, so that the model forgets nothing",
     )
     p.add_argument("--out", required=True, metavar="DIR", help="folder for the round")
+    _add_settings(p)
+    options.as_recorded(p)
+    options.seed(p)
+    options.processes(p)
+    options.device(p)
+    p.add_argument("--json", metavar="FILE", help="write the figures to FILE (- is stdout)")
+
+
+def _add_settings(p) -> None:
+    """Declare how much is practised and learned."""
     p.add_argument(
         "--imitate",
         action="store_true",
@@ -79,12 +89,7 @@ def add(verbs) -> None:
     p.add_argument("--starts", type=int, help="real states to practise from (default: 500)")
     p.add_argument("--candidates", type=int, help="rollouts from each (default: 8)")
     p.add_argument("--seconds", type=float, help="of a rollout (default: 1.6)")
-    options.as_recorded(p)
     p.add_argument("--real-fraction", type=float, help="of a batch of plans (default: 0.6)")
-    options.seed(p)
-    options.processes(p)
-    options.device(p)
-    p.add_argument("--json", metavar="FILE", help="write the figures to FILE (- is stdout)")
 
 
 def improve(args) -> int:
