@@ -12,7 +12,6 @@ from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q, fk
 from gwm_core.improvement import success_check
 from gwm_core.improvement.improve import ImproveConfig, ImprovementRound
-from gwm_core.improvement.noisy_policy import NoisyPolicy, load_networks
 from gwm_core.improvement.practice import (
     PLANS,
     STARTS,
@@ -26,15 +25,13 @@ from gwm_core.improvement.practice import (
 from gwm_core.improvement.rounds import Collection, SimulatedRounds
 from gwm_core.improvement.success_check import SuccessCheck
 from gwm_core.improvement.trials import LEAST, NothingToLearn, load_round_samples, read_trials
-from gwm_core.model.checkpoint import load_policy, load_predicting_policy, save_policy
+from gwm_core.model.checkpoint import load_policy, save_policy
 from gwm_core.model.config import named_config
 from gwm_core.model.inputs import proprioception
 from gwm_core.model.weights_file import digest
 from gwm_core.runtime.bundle import open_bundle
-from gwm_core.scene.patches import patches
-from gwm_core.training.success.sample_states import observed_scene
 from gwm_core.training.training_run import silent
-from gwm_core.types import ArmState, Observation
+from gwm_core.types import ArmState
 
 FAST = {"warmup": 2, "validate_every": 5, "success_iterations": 20, "success_samples": 60}
 TRAIN = replace(named_config("tiny")[1], **FAST)
@@ -149,31 +146,6 @@ def test_practice_keeps_the_better_plans_of_a_start(tmp_path):
     assert (kept.task == 0).all() and kept.episode.tolist() == [0, 0, 1, 1, 2, 2]
     more = kept_plans(tmp_path, replace(config, kept_fraction=1.0), task=0)
     assert 8 <= len(more) < 24  # of each start at least one rollout, and never all
-
-
-@pytest.mark.slow
-def test_practice_plans_as_the_trained_network_does(near_policy, samples):
-    model, networks = load_predicting_policy(near_policy), load_networks(near_policy)
-    futures, c = samples.futures, model.config
-    scene = observed_scene(futures.points[0], futures.colors[0], c.lift.opacity)
-    state = arm_state(futures.proprio[0])
-    observation = Observation(state.stamp, (), state, "lift")
-    noise = np.random.default_rng(0).standard_normal((c.rows, 10), np.float32)
-    policy = NoisyPolicy(networks, noise)
-    rows = policy.act(scene, observation)
-    proprio = torch.from_numpy(proprioception(state))[None]
-    with torch.inference_mode():
-        seen = patches(scene[: c.lift.count], c.centers, c.neighbors)
-        tokens = model.encoder(torch.from_numpy(seen)[None], proprio)
-        number = torch.tensor([c.tasks.index("lift")])
-        planned = model.plan_decoder(tokens, number, torch.from_numpy(noise)[None])
-        wanted = model.absolute(planned, proprio)[0].numpy()
-    np.testing.assert_allclose(rows, wanted, atol=1e-4)
-    other = NoisyPolicy(networks, -noise).act(scene, observation)
-    assert np.abs(other - rows).max() > 1e-3
-    (plan,) = policy.plans
-    np.testing.assert_array_equal(plan["points"], futures.points[0][: c.lift.count])
-    np.testing.assert_array_equal(plan["colors"], futures.colors[0][: c.lift.count])
 
 
 def test_practice_without_a_better_plan_teaches_nothing(samples, tmp_path):
