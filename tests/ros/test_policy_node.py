@@ -78,6 +78,7 @@ class Drivers:
             info.publish(image_messages.camera_info(stamp, name, *wrong["info"]))
 
 
+@pytest.mark.long
 def test_what_keeps_a_policy_from_planning_is_named(operator):
     command = [
         sys.executable,
