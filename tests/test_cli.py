@@ -103,6 +103,8 @@ def gwm(*words, cwd=None, **env):
             "cannot read",
         ),
         (["calibrate", "--camera", "front", "--mount", "base", "--board", "7x5"], "COLUMNSxROWS"),
+        (["data", "export", "robomimic", ".", "x.hdf5", "--no-depth"], "are for lerobot"),
+        (["data", "export", "robomimic", ".", "x.hdf5", "--images"], "are for lerobot"),
         (["juggle"], "unknown verb 'juggle': valid are demo"),
         (["colect"], "is collect meant?"),
         (

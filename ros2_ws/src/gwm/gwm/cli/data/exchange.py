@@ -82,8 +82,8 @@ def export(args) -> int:
 
     writable(args.json)
     one_of("kind", args.kind, EXPORTS)
-    if args.no_depth and args.kind == "robomimic":
-        raise InputError("--no-depth is for lerobot and lerobot-v2.1")
+    if args.kind == "robomimic" and (args.no_depth or args.images):
+        raise InputError("--no-depth and --images are for lerobot and lerobot-v2.1")
     refuse_inside(Path(args.folder), Path(args.out))
     infos = read_infos(list_episodes(Path(args.folder)))
     paths = [path for path, info in infos.items() if args.all or info.get("success") is not False]
