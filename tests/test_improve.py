@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q, fk
-from gwm_core.improvement import success_check
+from gwm_core.improvement import practice, success_check
 from gwm_core.improvement.improve import ImproveConfig, ImprovementRound
 from gwm_core.improvement.practice import (
     PLANS,
@@ -146,6 +146,20 @@ def test_practice_keeps_the_better_plans_of_a_start(tmp_path):
     assert (kept.task == 0).all() and kept.episode.tolist() == [0, 0, 1, 1, 2, 2]
     more = kept_plans(tmp_path, replace(config, kept_fraction=1.0), task=0)
     assert 8 <= len(more) < 24  # of each start at least one rollout, and never all
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("alike", "rollouts"), [(2.0, 2), (-1.0, 4)])
+def test_where_the_first_half_ends_alike_the_other_is_left_out(
+    alike, rollouts, near_policy, samples, monkeypatch
+):
+    monkeypatch.setattr(practice, "_ALIKE", alike)
+    config = PracticeConfig(starts=1, candidates=4, seconds=0.8)
+    job = PracticeJob(near_policy, "lift", config, 0)
+    start = {name: getattr(samples.futures, name)[0] for name in ("points", "colors", "proprio")}
+    done = practice._rollouts(job, start, 0)
+    assert len(done) == rollouts and [len(plans) for _, plans in done] == [2] * rollouts
+    assert len({plans[0]["rows"].tobytes() for _, plans in done}) == rollouts  # of other noises
 
 
 def test_practice_without_a_better_plan_teaches_nothing(samples, tmp_path):
