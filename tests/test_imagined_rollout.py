@@ -12,6 +12,7 @@ from gwm_core.control.gate.gate import Gate
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q, fk, tcp_speed, to_rows
 from gwm_core.model.config import VAES, named_config
+from gwm_core.model.inputs import proprioception
 from gwm_core.model.vae import VAE
 from gwm_core.model.world_action_model import WorldActionModel
 from gwm_core.runtime.imagined_rollout import (
@@ -109,10 +110,11 @@ def scene(places=((0.5, 0.3, 0.02),) * 8):
     return made
 
 
-def run(policy, world=None, seconds=2.0, **more):
+def run(policy, world=None, seen=None, seconds=2.0, **more):
     gate = LoggedGate()
-    arguments = {"scene": scene(), "observation": OBSERVATION, "seed": 0, "seconds": seconds}
     world = world or StillWorld()
+    start = world.observe(scene() if seen is None else seen, proprioception(OBSERVATION.state))
+    arguments = {"start": start, "observation": OBSERVATION, "seed": 0, "seconds": seconds}
     trial = imagined_rollout(world, Planner(policy), gate, **arguments | more)
     return trial, gate.commands, world
 
@@ -197,7 +199,7 @@ def test_the_gripper_needs_its_time_and_stops_at_what_it_holds(half):
     places = np.array([[0.0, y, 0.0] for y in (-0.02, 0.02)] * 10) @ T[:3, :3].T + T[:3, 3]
     seen = scene(places if half else ((0.5, 0.3, 0.02),) * 20)
     policy = Moving(0.0, width=0.0)
-    run(policy, seconds=2.4, scene=seen, latency=(0.1,))
+    run(policy, seconds=2.4, seen=seen, latency=(0.1,))
     widths = [observation.state.width for _, observation in policy.observed]
     commanded = [observation.state.width_command for _, observation in policy.observed]
     expected = [0.08, 0.05, 0.04, 0.04] if half else [0.08, 0.05, 0.01, 0.0]
@@ -237,7 +239,7 @@ def test_two_trials_of_a_seed_are_equal():
     trials, sent, policies = [], [], []
     for seed in (3, 3, 4):
         policies.append(SeekingTheMean(0.01))
-        trial, commands, _ = run(policies[-1], tiny_world(), scene=seen, seed=seed, seconds=2.4)
+        trial, commands, _ = run(policies[-1], tiny_world(), seen=seen, seed=seed, seconds=2.4)
         trials.append(trial)
         sent.append(columns(commands)[0])
     assert trials[0] == trials[1] and len(trials[0].probabilities) >= 3

@@ -12,6 +12,7 @@ from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q, fk
 from gwm_core.improvement import practice, success_check
 from gwm_core.improvement.improve import ImproveConfig, ImprovementRound
+from gwm_core.improvement.noisy_policy import NoisyPolicy, load_networks
 from gwm_core.improvement.practice import (
     PLANS,
     STARTS,
@@ -21,17 +22,20 @@ from gwm_core.improvement.practice import (
     choose_starts,
     kept_plans,
     run_practice,
+    start_arrays,
 )
 from gwm_core.improvement.rounds import Collection, SimulatedRounds
 from gwm_core.improvement.success_check import SuccessCheck
 from gwm_core.improvement.trials import LEAST, NothingToLearn, load_round_samples, read_trials
-from gwm_core.model.checkpoint import load_policy, save_policy
+from gwm_core.model.checkpoint import load_policy, load_predicting_policy, save_policy
 from gwm_core.model.config import named_config
 from gwm_core.model.inputs import proprioception
 from gwm_core.model.weights_file import digest
 from gwm_core.runtime.bundle import open_bundle
+from gwm_core.scene.patches import patches
+from gwm_core.training.success.sample_states import observed_scene
 from gwm_core.training.training_run import silent
-from gwm_core.types import ArmState
+from gwm_core.types import ArmState, Observation
 
 FAST = {"warmup": 2, "validate_every": 5, "success_iterations": 20, "success_samples": 60}
 TRAIN = replace(named_config("tiny")[1], **FAST)
@@ -156,10 +160,49 @@ def test_where_the_first_half_ends_alike_the_other_is_left_out(
     monkeypatch.setattr(practice, "_ALIKE", alike)
     config = PracticeConfig(starts=1, candidates=4, seconds=0.8)
     job = PracticeJob(near_policy, "lift", config, 0)
-    start = {name: getattr(samples.futures, name)[0] for name in ("points", "colors", "proprio")}
+    starts = start_arrays(samples.futures, np.array([0]))
+    start = {name: array[0] for name, array in starts.items()}
     done = practice._rollouts(job, start, 0)
     assert len(done) == rollouts and [len(plans) for _, plans in done] == [2] * rollouts
     assert len({plans[0]["rows"].tobytes() for _, plans in done}) == rollouts  # of other noises
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("success", [False, True])
+def test_a_rollout_that_succeeds_is_worth_1(success, near_policy, samples, monkeypatch):
+    roll = practice.imagined_rollout
+    monkeypatch.setattr(
+        practice, "imagined_rollout", lambda *given: replace(roll(*given), success=success)
+    )
+    job = PracticeJob(near_policy, "lift", replace(CONFIG.practice, candidates=1), 0)
+    start = {k: array[0] for k, array in start_arrays(samples.futures, np.array([0])).items()}
+    ((value, _),) = practice._rollouts(job, start, 0)
+    assert value == 1.0 if success else 0.0 < value < 1.0
+
+
+@pytest.mark.slow
+def test_practice_plans_as_the_trained_network_does(near_policy, samples):
+    model, networks = load_predicting_policy(near_policy), load_networks(near_policy)
+    futures, c = samples.futures, model.config
+    scene = observed_scene(futures.points[0], futures.colors[0], c.lift.opacity)
+    state = arm_state(futures.proprio[0])
+    observation = Observation(state.stamp, (), state, "lift")
+    noise = np.random.default_rng(0).standard_normal((c.rows, 10), np.float32)
+    policy = NoisyPolicy(networks, noise)
+    rows = policy.act(scene, observation)
+    proprio = torch.from_numpy(proprioception(state))[None]
+    with torch.inference_mode():
+        seen = patches(scene[: c.lift.count], c.centers, c.neighbors)
+        tokens = model.encoder(torch.from_numpy(seen)[None], proprio)
+        number = torch.tensor([c.tasks.index("lift")])
+        planned = model.plan_decoder(tokens, number, torch.from_numpy(noise)[None])
+        wanted = model.absolute(planned, proprio)[0].numpy()
+    np.testing.assert_allclose(rows, wanted, atol=1e-4)
+    other = NoisyPolicy(networks, -noise).act(scene, observation)
+    assert np.abs(other - rows).max() > 1e-3
+    (plan,) = policy.plans
+    np.testing.assert_array_equal(plan["points"], futures.points[0][: c.lift.count])
+    np.testing.assert_array_equal(plan["colors"], futures.colors[0][: c.lift.count])
 
 
 def test_practice_without_a_better_plan_teaches_nothing(samples, tmp_path):

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q
+from gwm_core.model.inputs import proprioception
 from gwm_core.runtime.imagined_rollout import ImaginedTrial, imagined_rollout
-from gwm_core.runtime.imagined_world import load_imagined_world
+from gwm_core.runtime.imagined_world import cpu_world
 from gwm_core.runtime.planner import Planner
 from gwm_core.scene.lift import lift
 from gwm_core.sim.planners import make_planner
@@ -30,7 +31,7 @@ class WorldModelEnvironment:
     """
 
     def __init__(self, model: Path, renderer: str = "egl", seconds: float = TIME_LIMIT):
-        self._world = load_imagined_world(model)
+        self._world = cpu_world(model)
         self._seconds = seconds
         self._environment = SimEnvironment(renderer=renderer)
 
@@ -60,8 +61,9 @@ class WorldModelEnvironment:
         state = self._environment.state(OPEN_WIDTH)
         scene = lift(self._environment.frames(), self._world.lift_config, state.q)
         observation = Observation(state.stamp, (), state, layout.task)
+        start = self._world.observe(scene, proprioception(state))
         return imagined_rollout(
-            self._world, planner, trial_gate(), scene, observation, seed, self._seconds
+            self._world, planner, trial_gate(), start, observation, seed, self._seconds
         )
 
 

@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
@@ -23,15 +22,11 @@ from gwm_core.control.gate.config import GateConfig
 from gwm_core.control.gate.gate import Gate
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q, Unreachable, solve
+from gwm_core.improvement.noisy_policy import NoisyPolicy, load_networks
 from gwm_core.improvement.trials import NothingToLearn
-from gwm_core.model.checkpoint import load_predicting_policy, load_vae
-from gwm_core.model.inputs import proprioception
-from gwm_core.model.world_action_model import WorldActionModel
+from gwm_core.model.config import ACTION
 from gwm_core.runtime.imagined_rollout import imagined_rollout
-from gwm_core.runtime.imagined_world import ImaginedWorld, imagined_world
 from gwm_core.runtime.planner import Planner
-from gwm_core.scene.gaussians import COLORS, MEANS
-from gwm_core.scene.patches import patches
 from gwm_core.training.datasets.array_cache import numbered, stacked
 from gwm_core.training.datasets.future_samples import FutureSamples
 from gwm_core.training.datasets.policy_samples import PolicySamples
@@ -43,8 +38,8 @@ from gwm_core.workers.pool import workers
 _STAMP = 10**9  # [ns] of the start; the gate takes no chunk with the id 0
 _GRIPS = 0.01  # [m] change of the commanded width over the rows of a sample
 STARTS, PLANS = "starts.safetensors", "plans"  # in the folder of the practice
-_OF_START = ("points", "colors", "proprio")  # arrays that a start is made of
-_OF_PLAN = (*_OF_START, "rows")
+_SEEN, _ENCODED = ("points", "colors", "proprio"), ("latents", "anchors")  # arrays of a start
+_OF_PLAN = (*_SEEN, "rows")
 _ALIKE = 0.01  # spread of the values of a start from which every plan ends alike
 
 
@@ -69,42 +64,6 @@ class PracticeJob:
     seed: int
 
 
-class NoisyPolicy:
-    """A policy that plans from a given noise (H, 10), as a ``ScenePolicy``.
-
-    Attributes:
-        plans: of each plan, the points (N, 3) float16 and colors (N, 3) uint8 seen, the proprio
-            (11,) and the rows (H, 10), float32.
-    """
-
-    sees = "scene"
-
-    def __init__(self, model: WorldActionModel, noise: np.ndarray):
-        self._model = model
-        self._noise = torch.from_numpy(noise)[None]
-        self.plans: list[dict[str, np.ndarray]] = []
-
-    @torch.inference_mode()
-    def act(self, scene: np.ndarray, observation: Observation) -> np.ndarray:
-        """As ``ScenePolicy.act``."""
-        model, c = self._model, self._model.config
-        scene = scene[: c.lift.count]
-        seen = torch.from_numpy(patches(scene, c.centers, c.neighbors))[None]
-        proprio = torch.from_numpy(proprioception(observation.state))[None]
-        task = torch.tensor([c.tasks.index(observation.task)])
-        tokens = model.encoder(seen, proprio)
-        rows = model.absolute(model.plan_decoder(tokens, task, self._noise), proprio)[0].numpy()
-        self.plans.append(
-            {
-                "points": np.float16(scene[:, MEANS]),
-                "colors": np.uint8(np.rint(255 * scene[:, COLORS].clip(0, 1))),
-                "proprio": proprio[0].numpy(),
-                "rows": rows,
-            }
-        )
-        return rows.astype(np.float64)
-
-
 def choose_starts(samples: FutureSamples, config: PracticeConfig, seed: int) -> np.ndarray:
     """Numbers of samples to start from, in order: at random, a part of them near gripping."""
     rng = np.random.default_rng([seed, 0x57A])
@@ -114,6 +73,14 @@ def choose_starts(samples: FutureSamples, config: PracticeConfig, seed: int) -> 
     near = rng.permutation(np.flatnonzero(grips))[:wanted]
     others = rng.permutation(np.setdiff1d(np.arange(len(samples)), near))
     return np.sort(np.concatenate([near, others[: config.starts - len(near)]]))
+
+
+def start_arrays(samples: FutureSamples, index: np.ndarray) -> dict[str, np.ndarray]:
+    """What practice begins from, of the samples with these numbers."""
+    arrays = {name: np.ascontiguousarray(getattr(samples, name)[index]) for name in _SEEN}
+    for name in _ENCODED:  # now, not after each jump
+        arrays[name] = np.float32(getattr(samples, name)[index][:, 0])
+    return arrays
 
 
 def run_practice(
@@ -133,9 +100,8 @@ def run_practice(
     (out / PLANS).mkdir(parents=True, exist_ok=True)
     if not (out / STARTS).exists():
         index = choose_starts(samples, job.config, job.seed)
-        arrays = {name: np.ascontiguousarray(getattr(samples, name)[index]) for name in _OF_START}
         partial_file = out / f"{STARTS}.partial"
-        save_file(arrays, partial_file)
+        save_file(start_arrays(samples, index), partial_file)
         partial_file.rename(out / STARTS)
     count = len(load_file(out / STARTS)["proprio"])
     missing = [k for k in range(count) if not _plans_file(out, k).exists()]
@@ -216,20 +182,22 @@ def _rollouts(
     job: PracticeJob, start: dict[str, np.ndarray], number: int
 ) -> list[tuple[float, list[dict[str, np.ndarray]]]]:
     """Value and plans of each rollout; only of the first half where these end alike."""
-    model, world = _networks(job.model)
-    state = arm_state(start["proprio"])
+    networks = load_networks(job.model)
+    world = networks.world
+    arm = arm_state(start["proprio"])
     scene = observed_scene(start["points"], start["colors"], world.lift_config.opacity)
-    observation = Observation(state.stamp, (), state, job.task)
+    state = world.state(scene, *(start[name] for name in ("proprio", *_ENCODED)))
+    observation = Observation(arm.stamp, (), arm, job.task)
     rng = np.random.default_rng([job.seed, number])
     half = (job.config.candidates + 1) // 2
     done: list[tuple[float, list[dict[str, np.ndarray]]]] = []
     for k in range(job.config.candidates):
         if k == half > 1 and np.ptp([value for value, _ in done]) < _ALIKE:
             break
-        noise = rng.standard_normal(tuple(model.noise.shape), dtype=np.float32)
-        policy, gate = NoisyPolicy(model, noise), Gate(GateConfig(auto_arm=True))
+        noise = rng.standard_normal((world.config.rows, ACTION), dtype=np.float32)
+        policy, gate = NoisyPolicy(networks, noise), Gate(GateConfig(auto_arm=True))
         trial = imagined_rollout(
-            world, Planner(policy), gate, scene, observation, number, job.config.seconds
+            world, Planner(policy), gate, state, observation, number, job.config.seconds
         )
         value = 1.0 if trial.success else world.value(trial.end, job.task)
         done.append((value, policy.plans))
@@ -245,13 +213,6 @@ def arm_state(proprio: np.ndarray) -> ArmState | None:
     except Unreachable:
         return None
     return ArmState(_STAMP, q, np.zeros(7), float(proprio[9]), float(proprio[10]))
-
-
-@functools.lru_cache(maxsize=1)
-def _networks(folder: Path) -> tuple[WorldActionModel, ImaginedWorld]:
-    torch.set_num_threads(1)
-    model = load_predicting_policy(folder)
-    return model, imagined_world(model, load_vae(folder))
 
 
 @functools.lru_cache(maxsize=1)

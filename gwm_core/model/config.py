@@ -105,7 +105,6 @@ class WorldActionTraining(TrainConfig):
 
 # "paper": 512 tokens of 64 channels as read from the paper's appendix. Its depth and width are not
 # published; the depth of the VAE is that of the published code. "tiny" is for tests.
-_TINY_LIFT = LiftConfig(count=128)
 POLICIES = {
     "demo": (WorldActionConfig(), WorldActionTraining(batch=48, learning_rate=3e-3, muon=True)),
     "tiny": (
@@ -118,7 +117,7 @@ POLICIES = {
             success_layers=1,
             centers=32,
             neighbors=8,
-            lift=_TINY_LIFT,
+            lift=LiftConfig(count=96),
         ),
         WorldActionTraining(
             iterations=40,
@@ -151,7 +150,7 @@ VAES = {
             context=64,
             encoder_layers=1,
             decoder_layers=1,
-            lift=_TINY_LIFT,
+            lift=LiftConfig(count=128),  # more than policies see, as in "demo"
         ),
         TrainConfig(iterations=20, batch=4, warmup=5, validate_every=10, held_out=0.34),
     ),

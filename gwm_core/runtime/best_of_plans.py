@@ -21,7 +21,7 @@ from gwm_core.geometry.kinematics import Unreachable, solve
 from gwm_core.geometry.limits import FR3, ArmLimits
 from gwm_core.model.inputs import proprioception
 from gwm_core.model.weights_file import predicting_config
-from gwm_core.runtime.graphs.backends import LARGEST_BATCH
+from gwm_core.runtime.graphs.backends import LARGEST_BATCH, Call
 from gwm_core.runtime.imagined_world import ImaginedState, ImaginedWorld, compiled_world
 from gwm_core.runtime.policy_runner import PolicyRunner
 from gwm_core.types import Observation
@@ -35,6 +35,21 @@ JUMP = 8
 MARGIN = 0.05
 MAX_CANDIDATES = 64
 _RECENT = 50  # plans that ``mean_ranked`` is over
+
+
+def denoised(
+    denoise: Call, condition: dict[str, np.ndarray], modulations: np.ndarray, x: np.ndarray
+) -> np.ndarray:
+    """Pose rows (B, H, 10) from the noise x (B, H, 10), by all steps of the graph ``denoise``.
+
+    Args:
+        condition: keys and values of ``encode``, and the proprio (B, 11). modulations: of
+            ``encode``, (B, steps, blocks, 6 d).
+    """
+    for modulation in modulations.swapaxes(0, 1):
+        step = denoise(condition | {"x": x, "modulation": np.ascontiguousarray(modulation)})
+        x = step["x_next"]
+    return step["rows"]
 
 
 class PlanSampler:
@@ -65,11 +80,9 @@ class PlanSampler:
         modulations = cached.pop("modulation")  # (B, steps, blocks, 6 d)
         for start in range(0, candidates, count):
             # The last batch begins anew at its end: a TensorRT graph is captured for one shape.
-            step = {"x_next": x[np.arange(start, start + count) % candidates]}
-            for modulation in modulations.swapaxes(0, 1):
-                given = {"x": step["x_next"], "modulation": np.ascontiguousarray(modulation)}
-                step = self._denoise(cached | given)
-            yield from step["rows"][: candidates - start]
+            noises = x[np.arange(start, start + count) % candidates]
+            rows = denoised(self._denoise, cached, modulations, noises)
+            yield from rows[: candidates - start]
 
     def rows(self, scene: np.ndarray, proprio: np.ndarray, task: int) -> np.ndarray:
         """As ``PolicyRunner.rows``: the plan from the stored noise."""

@@ -17,7 +17,6 @@ from gwm_core.control.gate.gate import Gate
 from gwm_core.control.gate.state_machine import Command
 from gwm_core.errors import InputError, one_of
 from gwm_core.geometry.kinematics import fk, to_rows
-from gwm_core.model.inputs import proprioception
 from gwm_core.runtime.imagined_world import ImaginedState, ImaginedWorld
 from gwm_core.runtime.planner import MEASURED_LATENCY, DelayedPlanner, Planner
 from gwm_core.types import CHUNK_DT, ArmState, Decision, Observation
@@ -133,25 +132,25 @@ def imagined_rollout(
     world: ImaginedWorld,
     planner: Planner,
     gate: Gate,
-    scene: np.ndarray,
+    start: ImaginedState,
     observation: Observation,
     seed: int,
     seconds: float,
     latency: tuple[float, ...] = MEASURED_LATENCY,
 ) -> ImaginedTrial:
-    """Run one trial from an observed scene (N, 14). Deterministic for the same arguments.
+    """Run one trial from the state of an observed scene. Deterministic for the same arguments.
 
     Raises InputError for a task that the model does not know, and where the arm may not move.
 
     Args:
         gate: new, and armed by itself here; its rate is a multiple of 10 Hz.
-        observation: of the scene, the arm at rest. Images in it are not used.
+        observation: of the state, the arm at rest. Images in it are not used.
         seed: of the latencies. latency: as of ``sampled_latency``.
         seconds: after which a trial without success ends.
     """
     task = one_of("task", observation.task, world.config.tasks)
-    imagined = world.observe(scene, proprioception(observation.state))
-    predictions = PredictedStates(world, imagined)
+    imagined = start
+    predictions = PredictedStates(world, start)
     arm = _IdealArm(gate, observation.state)
     plans = DelayedPlanner(ROWS * CHUNK_DT, seed, latency)
     probabilities: list[float] = []

@@ -21,7 +21,7 @@ from scipy.spatial import cKDTree
 from gwm_core.geometry.kinematics import from_rows
 from gwm_core.model.config import WorldActionConfig
 from gwm_core.model.weights_file import predicting_config, read_weights
-from gwm_core.runtime.graphs.backends import Call, Torch, choose
+from gwm_core.runtime.graphs.backends import Call, Torch, choose, fastest_on_cpu
 from gwm_core.runtime.graphs.compile import load
 from gwm_core.scene.gaussians import MEANS, moved, rigid_parts
 from gwm_core.scene.gripped_width import gripped_width
@@ -246,6 +246,13 @@ def compiled_world(
     graph = partial(load, Path(folder), threads=threads, backend=backend, precision=precision)
     gripper_tokens = read_weights(folder, "vae").arrays()["gripper_tokens"]
     return ImaginedWorld(graph, config, gripper_tokens, pause)
+
+
+def cpu_world(folder: Path) -> ImaginedWorld:
+    """The imagined world of a folder, as near to ``load_imagined_world`` as 32 bits are, by one
+    thread of the CPU's fastest runtime. Raises InputError as that.
+    """
+    return compiled_world(folder, 1, fastest_on_cpu(), precision="fp32")
 
 
 def _moved(

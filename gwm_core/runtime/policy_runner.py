@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from gwm_core.errors import InputError, one_of
+from gwm_core.model.config import WorldActionConfig
 from gwm_core.model.inputs import proprioception
 from gwm_core.model.weights_file import read_weights
 from gwm_core.runtime.bundle import is_bundle, open_bundle
@@ -77,10 +78,16 @@ class PolicyRunner:
 
     def inputs(self, scene: np.ndarray, proprio: np.ndarray, task: int) -> dict[str, np.ndarray]:
         """Inputs of ``chunk`` and ``encode``, a batch of one. Arguments as of ``rows``."""
-        c = self._config
-        scene = scene[: c.lift.count]  # farthest points first: the start of a larger scene
-        return {
-            "patches": patches(scene, c.centers, c.neighbors)[None],
-            "proprio": proprio[None],
-            "task": np.array([task], np.int64),
-        }
+        return plan_inputs(self._config, scene, proprio, task)
+
+
+def plan_inputs(
+    config: WorldActionConfig, scene: np.ndarray, proprio: np.ndarray, task: int
+) -> dict[str, np.ndarray]:
+    """Inputs of the graphs ``chunk`` and ``encode``, as of ``PolicyRunner.inputs``."""
+    scene = scene[: config.lift.count]  # farthest points first: the start of a larger scene
+    return {
+        "patches": patches(scene, config.centers, config.neighbors)[None],
+        "proprio": proprio[None],
+        "task": np.array([task], np.int64),
+    }

@@ -252,6 +252,11 @@ def choose(backend: str, precision: str) -> tuple[str, str]:
     )
 
 
+def fastest_on_cpu() -> str:
+    """The runtime that many processes at once run in 32 bits, each by one thread."""
+    return next(name for name in ("openvino", "onnxruntime", "torch") if not why_not(name))
+
+
 def _bfloat16() -> bool:
     """Whether this CPU multiplies bfloat16 natively, according to OpenVINO."""
     import openvino

@@ -52,11 +52,11 @@ def evaluate_outcomes(args) -> int:
 
     from gwm_core.evaluation.replayed_outcomes import OutcomeReplay, outcome_table, replay_outcomes
     from gwm_core.evaluation.stats.success_rates import interval
-    from gwm_core.runtime.imagined_world import load_imagined_world
+    from gwm_core.runtime.imagined_world import cpu_world
 
     writable(args.json)
     model = args.model or shipped()
-    replay = OutcomeReplay(load_imagined_world(Path(model)))
+    replay = OutcomeReplay(cpu_world(Path(model)))
     futures.refuse_seen_by(Path(model), Path(args.data))
     outcomes = replay_outcomes(replay, Path(args.data), DeferredProgressBar("replay"))
     table = outcome_table(outcomes)
