@@ -44,3 +44,25 @@ def test_an_interrupted_pool_ends_without_a_traceback(tmp_path, after):
     _, said = child.communicate(timeout=30)
     assert "SpawnPoolWorker" not in said
     assert after == "start" or (child.returncode, said) == (130, "")
+
+
+@pytest.mark.slow
+def test_an_interrupted_collection_keeps_its_episodes_and_says_so(tmp_path):
+    command = [sys.executable, "-m", "gwm", "collect", "--task", "lift", "--episodes", "30"]
+    child = subprocess.Popen(
+        [*command, "--processes", "1", "--out", tmp_path / "data"],
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    said = [child.stderr.readline()]
+    while "3/30" not in said[-1]:
+        said.append(child.stderr.readline())
+    os.killpg(child.pid, signal.SIGINT)
+    _, rest = child.communicate(timeout=30)
+    assert child.returncode == 130 and "Traceback" not in rest, rest
+    assert rest.splitlines()[-1].endswith(
+        "what was saved is kept, and the same command goes on there"
+    )
+    assert len([*(tmp_path / "data").glob("lift_*/episode.json")]) >= 3

@@ -31,9 +31,7 @@ def add(verbs) -> None:
     )
     p.add_argument("--task", help=f"{TASKS}; not with --perturb")
     p.add_argument("--episodes", type=int, default=200)
-    p.add_argument(
-        "--out", required=True, help="folder for the episodes; an interrupted collection is resumed"
-    )
+    options.resumable_folder(p, "folder for the episodes; an interrupted collection is resumed")
     p.add_argument(
         "--seed",
         type=int,

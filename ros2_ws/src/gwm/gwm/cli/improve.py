@@ -68,7 +68,7 @@ def add(verbs) -> None:
         metavar="DIR",
         help="older episodes of any outcome and task, so that the model forgets nothing",
     )
-    p.add_argument("--out", required=True, metavar="DIR", help="folder for the round")
+    options.resumable_folder(p, "folder for the round")
     _add_settings(p)
     options.as_recorded(p)
     options.seed(p)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from argparse import Namespace
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
@@ -68,6 +69,7 @@ def _workers(args) -> AbstractContextManager:
 def main() -> int:
     """Entry point."""
     escape_names()
+    args = Namespace()
     try:
         parser = _parser()
         complete(parser)
@@ -94,4 +96,7 @@ def main() -> int:
         print(f"gwm: {said_by_system(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        if getattr(args, "resumes", False):
+            kept = "what was saved is kept, and the same command goes on there"
+            print(f"\ngwm: interrupted; {kept}", file=sys.stderr)
         return 130

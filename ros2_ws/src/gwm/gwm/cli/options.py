@@ -53,6 +53,12 @@ def folders(p, name: str, help_: str, **others) -> None:
     p.add_argument(f"--{name}", metavar="DIR", help=help_, type=kind, **others)
 
 
+def resumable_folder(p, help_: str, required: bool = True) -> None:
+    """Declare --out of a verb that goes on there when it is called again."""
+    p.add_argument("--out", metavar="DIR", help=help_, required=required)
+    p.set_defaults(resumes=True)
+
+
 def existing(folder: str) -> str:
     """Return a folder's path. Raises ArgumentTypeError where there is none."""
     if not Path(folder).is_dir():

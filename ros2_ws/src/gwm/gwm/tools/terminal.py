@@ -7,6 +7,7 @@ import io
 import os
 import re
 import sys
+import time
 from pathlib import Path
 
 from gwm_core.errors import InputError, meant
@@ -155,7 +156,7 @@ def writable_folder(path: str) -> None:
 
 
 class ProgressBar:
-    """A progress bar on a terminal; elsewhere a plain line every tenth."""
+    """A progress bar on a terminal; elsewhere a plain line every tenth, with the time to go."""
 
     def __init__(self, total: int, what: str):
         from tqdm import tqdm
@@ -164,6 +165,7 @@ class ProgressBar:
         self._total = total
         self._done = 0
         self._what = what
+        self._began: tuple[float, int] | None = None  # time and what was done then
         self._bar = tqdm(total=total, desc=what, disable=self._plain)
 
     def begin(self) -> None:
@@ -176,10 +178,21 @@ class ProgressBar:
         if self._plain and (
             done * 10 // self._total > self._done * 10 // self._total or done == self._total
         ):
-            print(f"{self._what}: {done}/{self._total} {note}", file=sys.stderr, flush=True)
+            said = f"{self._what}: {done}/{self._total} {note}".rstrip()
+            print(f"{said}{self._time_left(done)}", file=sys.stderr, flush=True)
+        self._began = self._began or (time.monotonic(), done)
         self._bar.update(done - self._done)
         self._bar.set_postfix_str(note)
         self._done = done
+
+    def _time_left(self, done: int) -> str:
+        from tqdm import tqdm
+
+        if self._began is None or done <= self._began[1] or done == self._total:
+            return ""
+        begun, first = self._began
+        left = (time.monotonic() - begun) / (done - first) * (self._total - done)
+        return f" (about {tqdm.format_interval(left)} left)"
 
     def step(self, note: str = "") -> None:
         """Count one more as done."""

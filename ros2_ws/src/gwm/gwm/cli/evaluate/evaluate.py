@@ -49,10 +49,8 @@ def _add_protocol(kinds) -> None:
     p.add_argument(
         "source", help="protocol file (docs/evaluation.md), or the folder of one that has begun"
     )
-    p.add_argument(
-        "--out",
-        metavar="DIR",
-        help="folder of the protocol (default: the file's name without its suffix)",
+    options.resumable_folder(
+        p, "folder of the protocol (default: the file's name without its suffix)", required=False
     )
     p.add_argument(
         "--report", action="store_true", help="run no trials, only report those made so far"

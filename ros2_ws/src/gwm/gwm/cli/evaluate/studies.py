@@ -102,9 +102,7 @@ def _numbers(p, name: str, help_: str, default: list[int]) -> None:
 
 def _study(p) -> None:
     """Declare what both studies have."""
-    options.folders(
-        p, "out", "folder for the policies; an interrupted study is resumed", required=True
-    )
+    options.resumable_folder(p, "folder for the policies; an interrupted study is resumed")
     options.count(p, "seeds", 3, "trainings of each kind or size")
     options.trial_starts(p)
     options.processes(p)

@@ -15,7 +15,7 @@ from gwm_core.files.json_files import write_json
 def declare(p, configs: str) -> None:
     """Declare the arguments of a training. ``configs``: the names of its configurations."""
     options.folders(p, "data", "folders with episodes", nargs="+", required=True)
-    p.add_argument("--out", required=True, help="folder for the trained network")
+    options.resumable_folder(p, "folder for the trained network")
     p.add_argument("--config", default="demo", help=f"{configs} (default: %(default)s)")
     options.iterations(p)
     p.add_argument("--batch", type=int, help="default: the configuration's")
