@@ -111,6 +111,10 @@ def test_a_checkpoint_plans_as_in_lerobot_itself(checkpoint, observation, tmp_pa
             metadata = wire.unpack(socket.recv(timeout=20))
             contract = parse_contract(address, metadata["contract"])
             assert contract.actions.rows == 8 and contract.images["observation.images.front"]
+            for wrong in (b"no message", wire.pack({"observation.state": np.zeros(9), "task": ""})):
+                socket.send(wrong)  # the second one lacks the picture
+                said = socket.recv(timeout=20)
+                assert isinstance(said, str) and ": " in said
             socket.send(wire.pack(observation_of(contract, observation)))
             rows = rows_of(contract.actions, wire.unpack(socket.recv(timeout=20)))
         np.testing.assert_allclose(rows, wanted, atol=1e-5)

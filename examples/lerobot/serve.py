@@ -75,10 +75,18 @@ class Server:
 
 
 def answer(server: Server, contract: dict, socket) -> None:
-    """Talk to one client: what the server is, and then an answer to each observation."""
+    """Talk to one client: what the server is, and then an answer to each observation.
+
+    An observation that it cannot plan from is answered in words, and the client may go on.
+    """
     socket.send(packb({"contract": contract}))
     for message in socket:
-        socket.send(packb({ACTION: server.plan(unpackb(message))}))
+        try:
+            reply = packb({ACTION: server.plan(unpackb(message))})
+        except Exception as error:  # whatever a policy may raise
+            reply = f"{type(error).__name__}: {error}"
+            print(reply, file=sys.stderr)
+        socket.send(reply)
 
 
 if __name__ == "__main__":
