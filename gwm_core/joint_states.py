@@ -7,6 +7,7 @@ clock, no ROS.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -39,12 +40,22 @@ def by_name(
 
     The names may be those of any of ``topics.ROBOTS``.
     """
+    places = _places(tuple(names), tuple(wanted))
+    return None if places is None else _values(values, places)
+
+
+@functools.lru_cache(maxsize=64)  # a driver gives its names in one order
+def _places(names: tuple[str, ...], wanted: tuple[str, ...]) -> np.ndarray | None:
+    """Where the wanted joints are among the names; None when one is missing, or there twice."""
     index = {topics.canonical(name): i for i, name in enumerate(names)}
-    if len(index) < len(names):
-        return None  # of two robots
-    if any(name not in index or index[name] >= len(values) for name in wanted):
+    if len(index) < len(names) or any(name not in index for name in wanted):
         return None
-    return np.array([values[index[name]] for name in wanted], float)
+    return np.array([index[name] for name in wanted])
+
+
+def _values(values: Sequence[float], places: np.ndarray) -> np.ndarray | None:
+    """The values in these places; None when there are too few."""
+    return None if places.max() >= len(values) else np.array(values, float)[places]
 
 
 def read_joint_state(
@@ -68,12 +79,13 @@ def read_joint_state(
     reason = _refusal(message, topics.ARM_JOINTS, robot)
     if reason:
         return None, reason
-    q = by_name(message.name, message.position, topics.ARM_JOINTS)
+    places = _places(tuple(message.name), topics.ARM_JOINTS)
+    q = _values(message.position, places)
     largest = int(np.argmax(np.abs(q)))
     if abs(q[largest]) > MAXIMUM_ANGLE:
         name = topics.ARM_JOINTS[largest]
         return None, f"unit: {name} is at {q[largest]:.1f}; radians are wanted, not degrees"
-    dq = by_name(message.name, message.velocity, topics.ARM_JOINTS)
+    dq = _values(message.velocity, places)
     if dq is None and velocity:
         count = len(message.velocity)
         return None, f"velocity: {count} given; one of each of the seven joints is wanted [rad/s]"
@@ -234,25 +246,10 @@ def _stamp(message) -> int:
 
 def _refusal(message, wanted: tuple[str, ...], robot: str) -> str:
     """Why the positions of ``wanted`` joints cannot be read, or ""."""
-    given = [topics.canonical(name) for name in message.name]
-    if robot:
-        others = [name for name in message.name if topics.name_of(robot, name) != name]
-        if others:
-            return f"names: {others[0]}; those of robot:={robot} are wanted"
-    if len(set(given)) < len(given):
-        return f"names: two of [{', '.join(message.name)}] are one joint"
-    missing = [name for name in wanted if name not in given]
-    if missing:
-        shown = ", ".join(list(message.name)[:3]) + (", ..." if len(message.name) > 3 else "")
-        missed, first, last = (
-            topics.name_of(robot or topics.ROBOTS[0], name)
-            for name in (missing[0], wanted[0], wanted[-1])
-        )
-        return (
-            f"names: no {missed} in [{shown}]; {first} to {last} are"
-            f" wanted{_prefix_hint(message, missing)}"
-        )
-    position = by_name(message.name, message.position, wanted)
+    names = tuple(message.name)
+    if reason := _wrong_names(names, wanted, robot):
+        return reason
+    position = by_name(names, message.position, wanted)
     if position is None:
         return f"position: {len(message.position)} given for {len(message.name)} joints"
     if not np.isfinite(position).all():
@@ -262,11 +259,32 @@ def _refusal(message, wanted: tuple[str, ...], robot: str) -> str:
     return ""
 
 
-def _prefix_hint(message, missing: list[str]) -> str:
+@functools.lru_cache(maxsize=64)
+def _wrong_names(names: tuple[str, ...], wanted: tuple[str, ...], robot: str) -> str:
+    """Why the names of a message are not those of ``wanted`` joints, or ""."""
+    given = [topics.canonical(name) for name in names]
+    if robot:
+        others = [name for name in names if topics.name_of(robot, name) != name]
+        if others:
+            return f"names: {others[0]}; those of robot:={robot} are wanted"
+    if len(set(given)) < len(given):
+        return f"names: two of [{', '.join(names)}] are one joint"
+    missing = [name for name in wanted if name not in given]
+    if not missing:
+        return ""
+    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    missed, first, last = (
+        topics.name_of(robot or topics.ROBOTS[0], name)
+        for name in (missing[0], wanted[0], wanted[-1])
+    )
+    return (
+        f"names: no {missed} in [{shown}]; {first} to {last} are"
+        f" wanted{_prefix_hint(names, missing)}"
+    )
+
+
+def _prefix_hint(names: tuple[str, ...], missing: list[str]) -> str:
     """A hint where the joints have the prefix of another robot."""
     ending = missing[0].removeprefix("fr3")
-    other = next(
-        (str(name).removesuffix(ending) for name in message.name if str(name).endswith(ending)),
-        None,
-    )
+    other = next((name.removesuffix(ending) for name in names if name.endswith(ending)), None)
     return f" (the driver calls the robot '{other}': its robot_type or arm_prefix)" if other else ""
