@@ -400,6 +400,9 @@ def test_a_key_that_is_held_counts_as_a_change_and_one_whose_release_got_lost_do
             page.wait_for_timeout(20)
         return {tuple(c["axes"]) for c in site.backend.done[before:] if c["do"] == "joy"}
 
+    page.keyboard.press("c")  # at once up again
+    axes()
+    assert [c["buttons"] for c in site.backend.done if any(c.get("buttons", ()))] == [[1, 1, 0, 0]]
     page.keyboard.down("w")
     axes(2)
     assert axes() == {(1, 0, 0, 0, 0, 0, 0)}  # pressed once, and never again

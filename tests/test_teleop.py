@@ -8,7 +8,7 @@ from teleoperated import TREMOR, read_recording, run
 
 from gwm_core.control.authority import Authority
 from gwm_core.control.command_checker import check_commands
-from gwm_core.control.devices import DEVICES, KEY_TIME, KEYS, Keyboard
+from gwm_core.control.devices import BUTTON_KEYS, DEVICES, KEY_TIME, KEYS, Keyboard
 from gwm_core.control.teleop import Teleop, TeleopConfig
 from gwm_core.errors import InputError
 from gwm_core.geometry.kinematics import HOME_Q, fk
@@ -138,6 +138,24 @@ def test_the_gripper_follows_edges_while_the_clutch_is_held(device, presses):
     for button, width in zip(presses, (0.0, OPEN_WIDTH)):
         desk.run(0.1, {}, ("clutch",))
         assert desk.run(0.3, {}, ("clutch", button)).width[-1] == width
+
+
+@pytest.mark.parametrize("device", ["gamepad", "keyboard"])
+def test_the_gripper_closes_where_clutch_and_button_are_tapped_together(device):
+    desk = Desk(device)
+    desk.run(0.1, {}, ())
+    desk.teleop.joy(*joy(device, {}, ("clutch", "close")), desk.now)
+    desk.teleop.joy(*joy(device), desk.now)  # let go before a chunk is made
+    for _ in range(4):  # the gate has not sent it yet
+        desk.now += C.period
+        desk.teleop.reference(desk.q, OPEN_WIDTH)
+        chunk = desk.teleop.make_chunk(1, desk.now)
+        assert chunk.width[-1] == 0.0 and (chunk.q == desk.q).all()
+    desk.teleop.reference(desk.q, 0.0)
+    desk.now += 1.0
+    assert desk.teleop.make_chunk(1, desk.now).width[-1] == 0.0
+    desk.teleop.reference(desk.q, OPEN_WIDTH)  # opened by another
+    assert desk.teleop.make_chunk(1, desk.now).width[-1] == OPEN_WIDTH
 
 
 def test_the_target_stays_in_the_workspace_and_within_its_lead():
@@ -361,6 +379,11 @@ def test_a_plan_from_the_future_does_not_keep_the_operator_out():
 def test_a_keyboards_keys_are_held_for_a_moment():
     keyboard = Keyboard()
     assert keyboard.joy(0.0) == ([0.0] * 6, [0] * 4)
+    for key, number in BUTTON_KEYS.items():
+        keyboard = Keyboard()
+        keyboard.press(key, 1.0)
+        _, buttons = keyboard.joy(1.1)
+        assert buttons[number] == 1 and buttons[0] == (key != "b")  # giving back takes nothing
     for key, (axis, direction) in KEYS.items():
         keyboard = Keyboard()
         keyboard.press(key, 1.0)

@@ -32,6 +32,7 @@ KEYS = {  # key -> axis, direction
     "l": (5, -1),
 }
 BUTTON_KEYS = {"c": 1, "v": 2, "b": 3}  # close, open, give back
+GIVE_BACK_KEY = "b"
 
 
 @dataclass(frozen=True)
@@ -160,14 +161,14 @@ class Keyboard:
         self._pressed[key] = now
 
     def joy(self, now: float) -> tuple[list[float], list[int]]:
-        """Axes (6) and buttons (4). The clutch is held while any motion key is."""
+        """Axes (6) and buttons (4). Any key but that which gives back holds the clutch too."""
         held = [key for key, at in self._pressed.items() if now - at < KEY_TIME]
         axes, buttons = [0.0] * 6, [0] * 4
         for key in held:
             if key in KEYS:
                 axis, direction = KEYS[key]
                 axes[axis] += direction
-                buttons[0] = 1
             elif key in BUTTON_KEYS:
                 buttons[BUTTON_KEYS[key]] = 1
+            buttons[0] |= key != GIVE_BACK_KEY
         return axes, buttons

@@ -26,6 +26,8 @@ from gwm_core.types import OPEN_WIDTH, ActionChunk
 
 _STEP = 0.01  # [s] of the integration
 _MARGIN = 0.005  # [m] of the target from the edge of the workspace
+# [s] for which an opening outlasts the clutch that asked for it: the gate sends it a little later
+_GRIP_TIME = 0.5
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,9 @@ class Teleop:
         # why the clutch does not count until it is released, or ""
         self._blocked = "clutch held from the start: let go of it"
         self._reference: np.ndarray | None = None  # (7,) [rad]
-        self._width = OPEN_WIDTH
+        self._width = OPEN_WIDTH  # of the next chunk
+        self._asked_at = -np.inf  # [s] when a button asked for it
+        self._sent_width = OPEN_WIDTH  # by the gate
         self._leader: np.ndarray | None = None  # (7,) [rad]
         # target pose, its twist, and the time they are of
         self._T = np.eye(4)
@@ -112,7 +116,7 @@ class Teleop:
         if (values := (*axes, *pressed)) != self._values:
             self._values = values
             self._changed_at = now
-        self._take_pressed(pressed - self._pressed)
+        new = pressed - self._pressed
         self._pressed = pressed
         self._input_at = now
         if d.clutch not in pressed:
@@ -121,6 +125,7 @@ class Teleop:
         elif self._blocked:
             self.trouble = self._blocked
         self._clutch(d.clutch in pressed and not self._blocked)
+        self._take_pressed(new, now)
         if self.engaged and now - self._changed_at > c.unchanged:
             self._fail(
                 f"nothing of the device changed for {c.unchanged:g} s (out of range?): let go of"
@@ -169,8 +174,7 @@ class Teleop:
     def reference(self, q: np.ndarray, width: float) -> None:
         """Take what the gate last sent: joints (7,) [rad] and the gripper's width [m]."""
         self._reference = np.asarray(q, float)
-        if not self.engaged:
-            self._width = float(width)
+        self._sent_width = float(width)
 
     def _fail(self, trouble: str) -> None:
         self.trouble = self._blocked = trouble
@@ -180,7 +184,7 @@ class Teleop:
     def _clutch(self, on: bool) -> None:
         self.engaged = on and self._reference is not None
 
-    def _take_pressed(self, new: set[int]) -> None:
+    def _take_pressed(self, new: set[int], now: float) -> None:
         d = self._device
         self.gives_back = d.give_back is not None and d.give_back in new
         if not self.engaged:
@@ -188,6 +192,7 @@ class Teleop:
         if d.close in new or d.open in new:
             toggled = OPEN_WIDTH if self._width < OPEN_WIDTH / 2 else 0.0
             self._width = toggled if d.close == d.open else 0.0 if d.close in new else OPEN_WIDTH
+            self._asked_at = now
 
     # ---- chunks -------------------------------------------------------------
 
@@ -200,6 +205,8 @@ class Teleop:
             return None
         if now - self._input_at > self.config.timeout and (self.engaged or not self.trouble):
             self._fail("input stale")
+        if not self.engaged and now - self._asked_at > _GRIP_TIME:
+            self._width = self._sent_width
         if self._leader is not None:
             return self._follow_leader(stamp, now)
         resting = not np.any(self._twist)

@@ -8,7 +8,9 @@ export const AXES = {
   u: [3, 1], o: [3, -1], i: [4, 1], k: [4, -1], j: [5, 1], l: [5, -1],
 };
 export const BUTTONS = { c: 1, v: 2, b: 3 };
+const GIVE_BACK = "b";
 export const held = new Set(); // keys
+export const tapped = new Set(); // those pressed since the last message, held or not
 const REPEATS = 200; // [ms] within which a held key repeats
 let padStop = false;
 let repeatedAt = -Infinity;
@@ -33,15 +35,16 @@ export function drive(steers) {
   beat = repeats ? 1 - beat : 0;
   const axes = [0, 0, 0, 0, 0, 0, beat];
   const buttons = [0, 0, 0, 0];
-  for (const key of held) {
+  for (const key of new Set([...held, ...tapped])) {
     if (key in AXES) {
       const [axis, sign] = AXES[key];
       axes[axis] += sign;
-      buttons[0] = 1;
     } else {
       buttons[BUTTONS[key]] = 1;
     }
+    if (key !== GIVE_BACK) buttons[0] = 1; // the clutch
   }
+  tapped.clear();
   send("joy", { axes, buttons });
 }
 

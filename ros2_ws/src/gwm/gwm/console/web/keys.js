@@ -2,7 +2,7 @@
 
 import { URGENT, send } from "/link.js";
 import { $ } from "/known.js";
-import { AXES, BUTTONS, held, keyRepeats } from "/drive.js";
+import { AXES, BUTTONS, held, keyRepeats, tapped } from "/drive.js";
 import { end, save } from "/episode.js";
 import { enlargeCamera, toggleOverlay } from "/stage.js";
 
@@ -16,6 +16,11 @@ export function bindKeys(cameras) {
     held.delete(event.key.toLowerCase());
     if (event.key === " " && !written(event.target)) event.preventDefault(); // some browsers click
   }, true);
+}
+
+function press(key) {
+  held.add(key);
+  tapped.add(key);
 }
 
 function down(event, cameras) {
@@ -32,7 +37,7 @@ function down(event, cameras) {
   const elsewhere = !event.target.matches("[role=tab], input[type=range]");
   if (event.key === "ArrowRight" && elsewhere) save(true);
   else if (event.key === "ArrowLeft" && elsewhere) end("redo", {});
-  else if (steers() && (key in AXES || key in BUTTONS)) held.add(key);
+  else if (steers() && (key in AXES || key in BUTTONS)) press(key);
   else if (key === "i") toggleOverlay();
   else if (cameras[Number(key) - 1]) enlargeCamera(cameras[Number(key) - 1]);
 }
