@@ -50,12 +50,12 @@ def _places(names: tuple[str, ...], wanted: tuple[str, ...]) -> np.ndarray | Non
     index = {topics.canonical(name): i for i, name in enumerate(names)}
     if len(index) < len(names) or any(name not in index for name in wanted):
         return None
-    return np.array([index[name] for name in wanted])
+    return np.array([index[name] for name in wanted], int)
 
 
 def _values(values: Sequence[float], places: np.ndarray) -> np.ndarray | None:
     """The values in these places; None when there are too few."""
-    return None if places.max() >= len(values) else np.array(values, float)[places]
+    return None if max(places, default=-1) >= len(values) else np.array(values, float)[places]
 
 
 def read_joint_state(

@@ -102,7 +102,7 @@ def run(sim: Simulator, joy, seconds: float = 25.0) -> tuple[bool, list, list]:
         command = gate.step(now)
         log.append(command)
         sim.command(command.reference.q, command.reference.dq)
-        teleop.reference(command.reference.q, command.width)
+        teleop.reference(command.reference.q, command.width, now)
         if command.width != width:
             sim.grip(command.width)
             width = command.width

@@ -402,7 +402,8 @@ def test_a_key_that_is_held_counts_as_a_change_and_one_whose_release_got_lost_do
 
     page.keyboard.press("c")  # at once up again
     axes()
-    assert [c["buttons"] for c in site.backend.done if any(c.get("buttons", ()))] == [[1, 1, 0, 0]]
+    pressed = [c["buttons"] for c in site.backend.done if any(c.get("buttons", ()))]
+    assert pressed and all(buttons == [1, 1, 0, 0] for buttons in pressed)
     page.keyboard.down("w")
     axes(2)
     assert axes() == {(1, 0, 0, 0, 0, 0, 0)}  # pressed once, and never again

@@ -33,7 +33,7 @@ from gwm_core.model.inputs import proprioception
 from gwm_core.model.weights_file import digest
 from gwm_core.runtime.bundle import open_bundle
 from gwm_core.scene.patches import patches
-from gwm_core.training.success.sample_states import observed_scene
+from gwm_core.training.success.sample_states import observed_scene, sample_state
 from gwm_core.training.training_run import silent
 from gwm_core.types import ArmState, Observation
 
@@ -162,6 +162,8 @@ def test_where_the_first_half_ends_alike_the_other_is_left_out(
     job = PracticeJob(near_policy, "lift", config, 0)
     starts = start_arrays(samples.futures, np.array([0]))
     start = {name: array[0] for name, array in starts.items()}
+    state = sample_state(load_networks(near_policy).world, samples.futures, 0)
+    assert (start["latents"] == state.latent).all() and (start["anchors"] == state.anchors).all()
     done = practice._rollouts(job, start, 0)
     assert len(done) == rollouts and [len(plans) for _, plans in done] == [2] * rollouts
     assert len({plans[0]["rows"].tobytes() for _, plans in done}) == rollouts  # of other noises

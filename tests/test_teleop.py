@@ -41,7 +41,7 @@ class Desk:
             HOME_Q.copy(),
             [],
         )
-        self.teleop.reference(self.q, OPEN_WIDTH)
+        self.teleop.reference(self.q, OPEN_WIDTH, self.now)
 
     def run(self, seconds, motion=None, buttons=("clutch",), tremor=TREMOR):
         for k in range(round(seconds / PERIOD)):
@@ -55,7 +55,7 @@ class Desk:
                 # it is between the first two rows when the next plan is made
                 share = 4 * PERIOD / chunk.dt - 1
                 self.q = chunk.q[0] + share * (chunk.q[1] - chunk.q[0])
-                self.teleop.reference(self.q, chunk.width[-1])
+                self.teleop.reference(self.q, chunk.width[-1], self.now)
                 self.chunks.append(chunk)
         return self.chunks[-1]
 
@@ -148,14 +148,21 @@ def test_the_gripper_closes_where_clutch_and_button_are_tapped_together(device):
     desk.teleop.joy(*joy(device), desk.now)  # let go before a chunk is made
     for _ in range(4):  # the gate has not sent it yet
         desk.now += C.period
-        desk.teleop.reference(desk.q, OPEN_WIDTH)
+        desk.teleop.reference(desk.q, OPEN_WIDTH, desk.now)
         chunk = desk.teleop.make_chunk(1, desk.now)
         assert chunk.width[-1] == 0.0 and (chunk.q == desk.q).all()
-    desk.teleop.reference(desk.q, 0.0)
     desk.now += 1.0
+    for width in (0.0, OPEN_WIDTH):  # the gate's, whoever asked it for that
+        desk.teleop.reference(desk.q, width, desk.now)
+        assert desk.teleop.make_chunk(1, desk.now).width[-1] == width
+
+
+def test_who_takes_the_clutch_keeps_the_grip_of_the_moment_before():
+    desk = Desk()
+    desk.run(0.1, {}, ())
+    desk.teleop.reference(desk.q, 0.0, desk.now)  # the policy has just closed the gripper
+    desk.teleop.joy(*joy("gamepad", {}, ("clutch",)), desk.now)
     assert desk.teleop.make_chunk(1, desk.now).width[-1] == 0.0
-    desk.teleop.reference(desk.q, OPEN_WIDTH)  # opened by another
-    assert desk.teleop.make_chunk(1, desk.now).width[-1] == OPEN_WIDTH
 
 
 def test_the_target_stays_in_the_workspace_and_within_its_lead():
@@ -171,7 +178,7 @@ def test_the_target_stays_in_the_workspace_and_within_its_lead():
     for _ in range(100):  # an arm that does not move at all
         stuck.now += C.period
         stuck.teleop.joy(*joy("gamepad", {0: 1.0}, ("clutch",)), stuck.now)
-        stuck.teleop.reference(HOME_Q, OPEN_WIDTH)
+        stuck.teleop.reference(HOME_Q, OPEN_WIDTH, stuck.now)
         chunk = stuck.teleop.make_chunk(1, stuck.now)
     assert (
         np.linalg.norm(fk(chunk.q[0])[:3, 3] - fk(HOME_Q)[:3, 3]) < C.most_lead + C.speed * 2 * C.dt
@@ -287,7 +294,7 @@ def test_two_devices_on_one_topic_are_obeyed_neither():
 def test_a_leader_arm_is_followed_at_limited_speed_and_dropped_when_silent():
     teleop, q = Teleop(DEVICES["gamepad"]), HOME_Q.copy()
     goal, now = HOME_Q + 0.2, 10.0
-    teleop.reference(q, OPEN_WIDTH)
+    teleop.reference(q, OPEN_WIDTH, now)
     for _ in range(60):
         now += C.period
         teleop.leader(goal, 0.0, now)
@@ -295,7 +302,7 @@ def test_a_leader_arm_is_followed_at_limited_speed_and_dropped_when_silent():
         chunk = teleop.make_chunk(1, now)
         assert np.abs(np.diff(chunk.q, axis=0)).max() <= C.leader_speed * C.dt + 1e-12
         q = q + (chunk.q[0] - q) * C.period / C.dt
-        teleop.reference(q, chunk.width[-1])
+        teleop.reference(q, chunk.width[-1], now)
     np.testing.assert_allclose(q, goal, atol=0.01)
     assert chunk.width[-1] == 0.0
     teleop.leader(HOME_Q, 0.0, now)
@@ -328,7 +335,7 @@ def test_a_leader_arm_beyond_the_limits_or_far_off_is_refused_by_name(q, named):
     assert teleop.engage(True) == "no input yet"
     teleop.leader(HOME_Q, None, 10.0)
     assert "gate/arm" in teleop.engage(True)
-    teleop.reference(HOME_Q, OPEN_WIDTH)
+    teleop.reference(HOME_Q, OPEN_WIDTH, 10.0)
     for k in range(20):
         teleop.leader(q, None, 10 + 0.04 * k)
         assert re.search(named, teleop.engage(True)) and not teleop.engaged
@@ -337,7 +344,7 @@ def test_a_leader_arm_beyond_the_limits_or_far_off_is_refused_by_name(q, named):
 
 def test_a_leader_arm_that_leaps_while_it_is_followed_is_let_go_of_until_it_is_taken_again():
     teleop, now = Teleop(DEVICES["gamepad"]), 10.0
-    teleop.reference(HOME_Q, OPEN_WIDTH)
+    teleop.reference(HOME_Q, OPEN_WIDTH, now)
     teleop.leader(HOME_Q, None, now)
     assert teleop.engage(True) == "" and teleop.engaged
     teleop.leader(HOME_Q + 0.5, None, now)  # it runs ahead of a slow arm
@@ -353,7 +360,7 @@ def test_a_leader_arm_that_leaps_while_it_is_followed_is_let_go_of_until_it_is_t
 def test_an_opening_that_is_no_opening_in_metres_is_refused(width):
     """A GELLO tells a fraction."""
     teleop = Teleop(DEVICES["gamepad"])
-    teleop.reference(HOME_Q, OPEN_WIDTH)
+    teleop.reference(HOME_Q, OPEN_WIDTH, 10.0)
     teleop.leader(HOME_Q, width, 10.0)
     assert "0 to 0.08 m is wanted" in teleop.engage(True)
 
@@ -384,6 +391,10 @@ def test_a_keyboards_keys_are_held_for_a_moment():
         keyboard.press(key, 1.0)
         _, buttons = keyboard.joy(1.1)
         assert buttons[number] == 1 and buttons[0] == (key != "b")  # giving back takes nothing
+        keyboard.press("b", 1.05)
+        assert keyboard.joy(1.1)[1][0] == 0  # not even beside another
+    keyboard.press("x", 2.0)
+    assert keyboard.joy(2.0) == ([0.0] * 6, [0] * 4)
     for key, (axis, direction) in KEYS.items():
         keyboard = Keyboard()
         keyboard.press(key, 1.0)

@@ -1,5 +1,6 @@
 """Ctrl-C while processes work: one ending, and no word of theirs."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -56,11 +57,13 @@ def test_an_interrupted_collection_keeps_its_episodes_and_says_so(tmp_path):
         process_group=0,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    said = [child.stderr.readline()]
-    while "3/30" not in said[-1]:
-        said.append(child.stderr.readline())
-    os.killpg(child.pid, signal.SIGINT)
-    _, rest = child.communicate(timeout=30)
+    try:
+        said = list(itertools.takewhile(lambda line: "3/30" not in line, child.stderr))
+        assert child.poll() is None, said
+        os.killpg(child.pid, signal.SIGINT)
+        _, rest = child.communicate(timeout=30)
+    finally:
+        child.kill()
     assert child.returncode == 130 and "Traceback" not in rest, rest
     assert rest.splitlines()[-1].endswith(
         "what was saved is kept, and the same command goes on there"

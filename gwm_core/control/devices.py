@@ -161,7 +161,9 @@ class Keyboard:
         self._pressed[key] = now
 
     def joy(self, now: float) -> tuple[list[float], list[int]]:
-        """Axes (6) and buttons (4). Any key but that which gives back holds the clutch too."""
+        """Axes (6) and buttons (4). Each of its keys holds the clutch, but for the one that gives
+        back, which lets go of it.
+        """
         held = [key for key, at in self._pressed.items() if now - at < KEY_TIME]
         axes, buttons = [0.0] * 6, [0] * 4
         for key in held:
@@ -170,5 +172,6 @@ class Keyboard:
                 axes[axis] += direction
             elif key in BUTTON_KEYS:
                 buttons[BUTTON_KEYS[key]] = 1
-            buttons[0] |= key != GIVE_BACK_KEY
+        known = [key for key in held if key in KEYS or key in BUTTON_KEYS]
+        buttons[0] = int(bool(known) and GIVE_BACK_KEY not in known)
         return axes, buttons

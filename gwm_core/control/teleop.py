@@ -94,7 +94,6 @@ class Teleop:
         self._reference: np.ndarray | None = None  # (7,) [rad]
         self._width = OPEN_WIDTH  # of the next chunk
         self._asked_at = -np.inf  # [s] when a button asked for it
-        self._sent_width = OPEN_WIDTH  # by the gate
         self._leader: np.ndarray | None = None  # (7,) [rad]
         # target pose, its twist, and the time they are of
         self._T = np.eye(4)
@@ -171,10 +170,11 @@ class Teleop:
         if publishers > 1:
             self._fail(f"{publishers} publishers of the input: one operator at a time")
 
-    def reference(self, q: np.ndarray, width: float) -> None:
+    def reference(self, q: np.ndarray, width: float, now: float) -> None:
         """Take what the gate last sent: joints (7,) [rad] and the gripper's width [m]."""
         self._reference = np.asarray(q, float)
-        self._sent_width = float(width)
+        if not self.engaged and now - self._asked_at > _GRIP_TIME:
+            self._width = float(width)
 
     def _fail(self, trouble: str) -> None:
         self.trouble = self._blocked = trouble
@@ -205,8 +205,6 @@ class Teleop:
             return None
         if now - self._input_at > self.config.timeout and (self.engaged or not self.trouble):
             self._fail("input stale")
-        if not self.engaged and now - self._asked_at > _GRIP_TIME:
-            self._width = self._sent_width
         if self._leader is not None:
             return self._follow_leader(stamp, now)
         resting = not np.any(self._twist)

@@ -83,6 +83,8 @@ def _trial(job: Job) -> ImaginedTrial:
 
 def imagined_trials(jobs: list[Job], processes: int) -> Iterator[ImaginedTrial]:
     """Run the trial of every job, in their order."""
+    for model in {Path(job[0]) for job in jobs}:
+        cpu_world(model)  # compiled once, before the processes need it
     with workers(processes, len(jobs)) as pool:
         yield from pool.imap(_trial, jobs)
 

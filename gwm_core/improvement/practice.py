@@ -37,7 +37,7 @@ from gwm_core.workers.pool import workers
 
 _STAMP = 10**9  # [ns] of the start; the gate takes no chunk with the id 0
 _GRIPS = 0.01  # [m] change of the commanded width over the rows of a sample
-STARTS, PLANS = "starts.safetensors", "plans"  # in the folder of the practice
+STARTS, PLANS = "states.safetensors", "plans"  # in the folder of the practice
 _SEEN, _ENCODED = ("points", "colors", "proprio"), ("latents", "anchors")  # arrays of a start
 _OF_PLAN = (*_SEEN, "rows")
 _ALIKE = 0.01  # spread of the values of a start from which every plan ends alike
@@ -105,6 +105,8 @@ def run_practice(
         partial_file.rename(out / STARTS)
     count = len(load_file(out / STARTS)["proprio"])
     missing = [k for k in range(count) if not _plans_file(out, k).exists()]
+    if missing:
+        load_networks(job.model)  # compiled once, before the processes need them
     with workers(processes, len(missing)) as pool:
         done = count - len(missing)
         for _ in pool.imap_unordered(partial(_practise_start, job, out), missing):

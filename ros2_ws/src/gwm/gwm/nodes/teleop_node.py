@@ -112,7 +112,7 @@ class TeleopNode(Node):
     def _on_command(self, message) -> None:
         state = messages.by_name(message.name, message.position, (*topics.ARM_JOINTS, topics.WIDTH))
         if state is not None:
-            self._teleop.reference(state[:7], state[7])
+            self._teleop.reference(state[:7], state[7], time.monotonic())
 
     def _on_proposal(self, message) -> None:
         if self._authority.passes("policy", messages.stamp_ns(message.header.stamp), now_ns(self)):

@@ -22,7 +22,8 @@ from gwm_core.errors import InputError
 
 HELP = """hold a key to move:  w/s forward, back   a/d left, right   r/f up, down
                      u/o roll   i/k pitch   j/l yaw
-press:  c close   v open   b give back to the policy   q quit"""
+press:  c close   v open   b give back to the policy   q quit
+Each of these keys but b and q takes the arm from the policy."""
 PERIOD = 0.02  # [s]
 
 

@@ -165,7 +165,7 @@ class ProgressBar:
         self._total = total
         self._done = 0
         self._what = what
-        self._began: tuple[float, int] | None = None  # time and what was done then
+        self._last: tuple[float, int] | None = None  # time of the last line, and what was done
         self._bar = tqdm(total=total, desc=what, disable=self._plain)
 
     def begin(self) -> None:
@@ -180,17 +180,19 @@ class ProgressBar:
         ):
             said = f"{self._what}: {done}/{self._total} {note}".rstrip()
             print(f"{said}{self._time_left(done)}", file=sys.stderr, flush=True)
-        self._began = self._began or (time.monotonic(), done)
+            self._last = None
+        self._last = self._last or (time.monotonic(), done)
         self._bar.update(done - self._done)
         self._bar.set_postfix_str(note)
         self._done = done
 
     def _time_left(self, done: int) -> str:
+        """By the pace since the last line: before it a resumed run counts what was kept."""
         from tqdm import tqdm
 
-        if self._began is None or done <= self._began[1] or done == self._total:
+        if self._last is None or done <= self._last[1] or done == self._total:
             return ""
-        begun, first = self._began
+        begun, first = self._last
         left = (time.monotonic() - begun) / (done - first) * (self._total - done)
         return f" (about {tqdm.format_interval(left)} left)"
 

@@ -16,6 +16,11 @@ let padStop = false;
 let repeatedAt = -Infinity;
 let beat = 0;
 
+export function releaseKeys() {
+  held.clear();
+  tapped.clear();
+}
+
 export const keyRepeats = () => {
   repeatedAt = performance.now();
 };
@@ -26,6 +31,8 @@ export function drive(steers) {
   const stop = Boolean(pad?.buttons[1]?.pressed && !steers);
   if (stop && !padStop) send("stop");
   padStop = stop;
+  const pressed = new Set([...held, ...tapped]);
+  tapped.clear();
   if (!steers) return;
   if (pad) return send("joy", standard(pad));
   // A joystick that does not change is taken for a lost one. A key that is held repeats, and one
@@ -35,16 +42,15 @@ export function drive(steers) {
   beat = repeats ? 1 - beat : 0;
   const axes = [0, 0, 0, 0, 0, 0, beat];
   const buttons = [0, 0, 0, 0];
-  for (const key of new Set([...held, ...tapped])) {
+  for (const key of pressed) {
     if (key in AXES) {
       const [axis, sign] = AXES[key];
       axes[axis] += sign;
     } else {
       buttons[BUTTONS[key]] = 1;
     }
-    if (key !== GIVE_BACK) buttons[0] = 1; // the clutch
   }
-  tapped.clear();
+  buttons[0] = Number(pressed.size > 0 && !pressed.has(GIVE_BACK)); // the clutch
   send("joy", { axes, buttons });
 }
 

@@ -2,7 +2,7 @@
 
 import { contact, send } from "/link.js";
 import { $, why } from "/known.js";
-import { BEAT, held } from "/drive.js";
+import { BEAT, releaseKeys } from "/drive.js";
 
 let beating = 0;
 
@@ -31,7 +31,7 @@ function release() {
 
 function letGo() {
   release();
-  held.clear();
+  releaseKeys();
 }
 
 // Every 100 ms: let go where nothing would be obeyed.
@@ -39,5 +39,5 @@ export function checkRun() {
   $("run").disabled = Boolean(why("beat"));
   $("run").title = why("beat");
   if (!contact() || why("beat")) release();
-  if (!contact()) held.clear();
+  if (!contact()) releaseKeys();
 }

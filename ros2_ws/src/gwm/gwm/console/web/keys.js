@@ -2,7 +2,7 @@
 
 import { URGENT, send } from "/link.js";
 import { $ } from "/known.js";
-import { AXES, BUTTONS, held, keyRepeats, tapped } from "/drive.js";
+import { AXES, BUTTONS, held, keyRepeats, releaseKeys, tapped } from "/drive.js";
 import { end, save } from "/episode.js";
 import { enlargeCamera, toggleOverlay } from "/stage.js";
 
@@ -10,7 +10,7 @@ const written = (target) => target.matches("input:not([type=range]):not([type=ch
 const steers = () => $("drive").checked;
 
 export function bindKeys(cameras) {
-  window.addEventListener("blur", () => held.clear()); // no release reaches the page from there on
+  window.addEventListener("blur", releaseKeys); // no release reaches the page from there on
   document.addEventListener("keydown", (event) => down(event, cameras()), true);
   document.addEventListener("keyup", (event) => {
     held.delete(event.key.toLowerCase());
