@@ -82,7 +82,7 @@ class OperatedArm:
 
     def _periods(self) -> None:
         arm, teleop = self.arm, self.teleop
-        teleop.reference(arm.sent[-1].reference.q, arm.sent[-1].width)
+        teleop.reference(arm.sent[-1].reference.q, arm.sent[-1].width, arm.now)
         for hand in self.hands:
             while hand.next <= arm.now:
                 hand.send(teleop)

@@ -56,8 +56,8 @@ def evaluate_outcomes(args) -> int:
 
     writable(args.json)
     model = args.model or shipped()
-    futures.refuse_seen_by(Path(model), Path(args.data))
     replay = OutcomeReplay(cpu_world(Path(model)))
+    futures.refuse_seen_by(Path(model), Path(args.data))
     outcomes = replay_outcomes(replay, Path(args.data), DeferredProgressBar("replay"))
     table = outcome_table(outcomes)
     print(f"{'really':12}{'episodes':>10}   called a success [95 %]")
