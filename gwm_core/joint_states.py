@@ -41,7 +41,9 @@ def by_name(
     The names may be those of any of ``topics.ROBOTS``.
     """
     places = _places(tuple(names), tuple(wanted))
-    return None if places is None else _values(values, places)
+    if places is None or max(places, default=-1) >= len(values):
+        return None
+    return np.array(values, float)[places]
 
 
 @functools.lru_cache(maxsize=64)  # a driver gives its names in one order
@@ -51,11 +53,6 @@ def _places(names: tuple[str, ...], wanted: tuple[str, ...]) -> np.ndarray | Non
     if len(index) < len(names) or any(name not in index for name in wanted):
         return None
     return np.array([index[name] for name in wanted], int)
-
-
-def _values(values: Sequence[float], places: np.ndarray) -> np.ndarray | None:
-    """The values in these places; None when there are too few."""
-    return None if max(places, default=-1) >= len(values) else np.array(values, float)[places]
 
 
 def read_joint_state(
@@ -76,16 +73,14 @@ def read_joint_state(
     Returns:
         (ArmState, "") or (None, why the message cannot be used).
     """
-    reason = _refusal(message, topics.ARM_JOINTS, robot)
-    if reason:
+    q, reason = _positions(message, topics.ARM_JOINTS, robot)
+    if q is None:
         return None, reason
-    places = _places(tuple(message.name), topics.ARM_JOINTS)
-    q = _values(message.position, places)
     largest = int(np.argmax(np.abs(q)))
     if abs(q[largest]) > MAXIMUM_ANGLE:
         name = topics.ARM_JOINTS[largest]
         return None, f"unit: {name} is at {q[largest]:.1f}; radians are wanted, not degrees"
-    dq = _values(message.velocity, places)
+    dq = by_name(message.name, message.velocity, topics.ARM_JOINTS)
     if dq is None and velocity:
         count = len(message.velocity)
         return None, f"velocity: {count} given; one of each of the seven joints is wanted [rad/s]"
@@ -98,10 +93,10 @@ def read_joint_state(
 
 def read_gripper_state(message, robot: str = "") -> tuple[GripperState | None, str]:
     """Read both fingers [m] from a JointState: (GripperState, "") or (None, why it is refused)."""
-    reason = _refusal(message, topics.FINGER_JOINTS, robot)
-    if reason:
+    fingers, reason = _positions(message, topics.FINGER_JOINTS, robot)
+    if fingers is None:
         return None, reason
-    width = float(by_name(message.name, message.position, topics.FINGER_JOINTS).sum())
+    width = float(fingers.sum())
     if not -0.01 <= width <= MAXIMUM_WIDTH:
         return None, f"unit: an opening of {width:.3g}; metres from 0 to {OPEN_WIDTH} are wanted"
     return GripperState(_stamp(message), width), ""
@@ -244,19 +239,20 @@ def _stamp(message) -> int:
     return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
 
 
-def _refusal(message, wanted: tuple[str, ...], robot: str) -> str:
-    """Why the positions of ``wanted`` joints cannot be read, or ""."""
+def _positions(message, wanted: tuple[str, ...], robot: str) -> tuple[np.ndarray | None, str]:
+    """(positions of the ``wanted`` joints, "") or (None, why they cannot be read)."""
     names = tuple(message.name)
     if reason := _wrong_names(names, wanted, robot):
-        return reason
+        return None, reason
     position = by_name(names, message.position, wanted)
     if position is None:
-        return f"position: {len(message.position)} given for {len(message.name)} joints"
+        return None, f"position: {len(message.position)} given for {len(names)} joints"
     if not np.isfinite(position).all():
-        return f"not finite: the position of {wanted[int(np.argmin(np.isfinite(position)))]}"
+        name = wanted[int(np.argmin(np.isfinite(position)))]
+        return None, f"not finite: the position of {name}"
     if _stamp(message) <= 0:
-        return "stamp: 0; the time of the measurement is wanted in the header"
-    return ""
+        return None, "stamp: 0; the time of the measurement is wanted in the header"
+    return position, ""
 
 
 @functools.lru_cache(maxsize=64)

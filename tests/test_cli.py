@@ -181,6 +181,23 @@ def test_lines_to_type_in_name_the_command_as_it_was_called():
     assert "export GWM_CALLED=$0" in (Path(__file__).parents[1] / "gwm").read_text()
 
 
+def test_a_plain_line_says_how_long_is_left_by_the_pace_since_the_one_before(monkeypatch, capsys):
+    from gwm.tools import terminal
+
+    now = [0.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    bar = terminal.ProgressBar(100, "work")
+    bar.begin()
+    for done in range(1, 101):
+        now[0] += 0.01 if done <= 20 else 3.0  # a resumed run counts at once what was kept
+        bar.to(done)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "work: 0/100" and lines[-1] == "work: 100/100"
+    left = {line.split()[1]: line for line in lines[1:-1]}
+    for done, minutes in (("30/100", "03:30"), ("50/100", "02:30"), ("90/100", "00:30")):
+        assert left[done] == f"work: {done} (about {minutes} left)"
+
+
 def test_what_the_system_refuses_is_one_line_with_the_file():
     from gwm.tools.terminal import said_by_system
 

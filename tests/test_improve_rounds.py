@@ -160,6 +160,7 @@ def test_the_report_shows_the_figures_and_asks_for_nothing_elsewhere():
         assert f">{said}<" in page, said
     assert "3840 from 480 starts" in page and figures["stopped"] in page
     assert "kept: the policy of round 1" in page
+    assert "was chosen on these starts" in page
     assert page.count("data:image/jpeg;base64,") == 2 and "real &amp; &lt;so on&gt;" in page
     assert "models/&lt;mine&gt; &amp; yours" in page and "<mine>" not in page.split("<script")[0]
     assert not re.search(r"https?://|src=\"(?!data:)|<link", page)
@@ -175,7 +176,7 @@ def test_the_report_of_one_round_on_recorded_trials_has_no_rates():
         one = figures | {"rounds": [found], "stopped": "", "overall": None, "kept": None}
         page = improvement_page(one, [])
         assert "Nothing was measured" in page and ">17/50<" in page
-        assert "Stopped" not in page and "<svg" not in page
+        assert "Stopped" not in page and "<svg" not in page and "was chosen on" not in page
 
 
 def test_the_verb_refuses_what_does_not_go_together(tiny_policy, tmp_path, monkeypatch, capsys):

@@ -157,21 +157,19 @@ class Keyboard:
         self._pressed: dict[str, float] = {}
 
     def press(self, key: str, now: float) -> None:
-        """Take a key."""
-        self._pressed[key] = now
+        """Take a key; others than those of the device are ignored."""
+        if key in KEYS or key in BUTTON_KEYS:
+            self._pressed[key] = now
 
     def joy(self, now: float) -> tuple[list[float], list[int]]:
-        """Axes (6) and buttons (4). Each of its keys holds the clutch, but for the one that gives
-        back, which lets go of it.
-        """
+        """Axes (6) and buttons (4). Keys hold the clutch; the one that gives back lets go of it."""
         held = [key for key, at in self._pressed.items() if now - at < KEY_TIME]
         axes, buttons = [0.0] * 6, [0] * 4
         for key in held:
             if key in KEYS:
                 axis, direction = KEYS[key]
                 axes[axis] += direction
-            elif key in BUTTON_KEYS:
+            else:
                 buttons[BUTTON_KEYS[key]] = 1
-        known = [key for key in held if key in KEYS or key in BUTTON_KEYS]
-        buttons[0] = int(bool(known) and GIVE_BACK_KEY not in known)
+        buttons[0] = int(bool(held) and GIVE_BACK_KEY not in held)
         return axes, buttons

@@ -22,7 +22,7 @@ def add(kinds) -> None:
     )
     options.folders(p, "policy", "policy that predicts, to go on from", required=True)
     declare(p, "demo or tiny")
-    p.set_defaults(resumes=False)
+    p.set_defaults(resumes=False)  # it writes nothing before its end
     p.add_argument(
         "--samples",
         type=int,
