@@ -101,7 +101,9 @@ def test_approve_stop_and_marks_through_the_page(operator, tmp_path):
             return page.answers[number]
 
         gate("state", lambda g: g.get("state"))
-        assert told("lay", seed=300) == (True, "table of seed 300")
+        # the console may find the simulation a moment after all are up, and says so until then
+        laid = lambda: told("lay", seed=300) == (True, "table of seed 300")  # noqa: E731
+        assert operator.wait("the simulation found", laid, 20, poll), page.answers
         assert told("start")[0] and told("arm") == (True, "armed")
         waiting = gate("a plan that waits", lambda g: "waiting" in g)
         assert waiting["state"] == "HOLD" and waiting["mode"] == "approve"
